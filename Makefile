@@ -1,0 +1,39 @@
+# Each target creates .venv when it is absent and installs everything that it needs there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export MPLBACKEND := Agg
+
+.PHONY: help demo test test-all check bench clean
+
+help:  ## list targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "outlast needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## train a real model through three sessions, two of them cut off, and compare with an uninterrupted twin
+	$(BIN)/python scripts/demo.py
+
+test: $(READY) check  ## check, and all tests but the slow ones
+	$(BIN)/python -m pytest -m 'not slow' -n 2 -q
+
+test-all: $(READY) check  ## check, and all tests
+	$(BIN)/python -m pytest -n 2 -q
+
+check: $(READY)  ## lint, types, arrows between rooms, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell src docs scripts examples benchmarks tests README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md configs
+
+bench: $(READY)  ## what outlast adds to a step, a save and a start, against bare PyTorch
+	$(BIN)/python benchmarks/overhead.py
+
+clean:  ## remove the environment and what the demo wrote
+	rm -rf $(VENV) demo-runs

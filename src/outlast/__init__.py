@@ -1,0 +1,64 @@
+"""outlast: training runs that outlive their sessions.
+
+    import outlast
+    with outlast.open_run("digits", total_steps=10_000) as run:
+        run.track(model=model, optimizer=optimizer, data=loader)
+        for step in run.steps():
+            run.log(loss=train_step(model, optimizer, next(loader)))
+
+The public names are loaded when they are first used, so `import outlast` costs nothing and imports no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outlast.checkpoint import Retention as Retention
+    from outlast.config import Config as Config
+    from outlast.config import Section as Section
+    from outlast.config import setting as setting
+    from outlast.environment import Environment as Environment
+    from outlast.environment import detect as detect
+    from outlast.errors import DataError as DataError
+    from outlast.errors import OutlastError as OutlastError
+    from outlast.errors import SessionEnded as SessionEnded
+    from outlast.recipe import Recipe as Recipe
+    from outlast.run import Run as Run
+    from outlast.run import open_run as open_run
+    from outlast.state.loader import DataLoader as DataLoader
+    from outlast.state.sampler import BatchSampler as BatchSampler
+    from outlast.tracking import Sink as Sink
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BatchSampler": "outlast.state.sampler",
+    "Config": "outlast.config",
+    "DataError": "outlast.errors",
+    "DataLoader": "outlast.state.loader",
+    "Environment": "outlast.environment",
+    "OutlastError": "outlast.errors",
+    "Recipe": "outlast.recipe",
+    "Retention": "outlast.checkpoint",
+    "Run": "outlast.run",
+    "Section": "outlast.config",
+    "SessionEnded": "outlast.errors",
+    "Sink": "outlast.tracking",
+    "detect": "outlast.environment",
+    "open_run": "outlast.run",
+    "setting": "outlast.config",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - the names are texts
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'outlast' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,56 @@
+"""An inference-only safetensors file made from a checkpoint, never in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from outlast import files
+from outlast.checkpoint import tensors
+from outlast.checkpoint.store import open_checkpoint
+from outlast.errors import UnknownName, UsageError
+from outlast.state.array import Array
+
+
+def export(checkpoint: Path, part: str, target: Path) -> int:
+    """Write one part of a verified checkpoint under its plain names, tied tensors under each of theirs.
+
+    Args:
+        checkpoint: a checkpoint folder.
+        part: a tracked name, such as "model".
+        target: the file to write; replaced when it exists.
+
+    Returns:
+        Number of tensors.
+
+    Raises:
+        UnknownName: the checkpoint has no such part, or the part no arrays.
+        UsageError: the target cannot be written.
+        CorruptCheckpoint: the checkpoint does not verify.
+    """
+    opened = open_checkpoint(checkpoint)
+    parts = opened.state["parts"]
+    if part not in parts or part not in opened.parts:
+        held = ", ".join(sorted(name for name in parts if name in opened.parts))
+        raise UnknownName(f"{checkpoint} has no arrays under {part!r}; it holds {held}. Choose one with --part.")
+    arrays = dict(_named(parts[part]["state"], "", opened.parts[part]))
+    metadata = {"format": "pt", "step": str(opened.checkpoint.step), "part": part}
+    try:
+        files.make_folder(target.parent)
+        files.write_file(target, tensors.encode(arrays, metadata))
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}.") from error
+    return len(arrays)
+
+
+def _named(node: Any, name: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+    if isinstance(node, dict) and "$array" in node:
+        yield name, arrays[node["$array"]]
+    elif isinstance(node, dict):
+        pairs = node["$dict"] if "$dict" in node else node.items()
+        for key, child in pairs:
+            yield from _named(child, f"{name}.{key}" if name else str(key), arrays)
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _named(child, f"{name}.{index}", arrays)

@@ -1,0 +1,108 @@
+"""When to save and what to keep: small pure objects that look at facts and touch nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Mode = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class SavePolicy:
+    """When to commit besides the end of the run and the end of a session, which always do.
+
+    Attributes:
+        steps: every so many steps (None: not by steps).
+        seconds: when the last save is at least this long ago (None: not by time).
+        epochs: at the end of every so many epochs (None: not by epochs).
+        on_best: when the step logged a new best value of the retention policy's metric.
+    """
+
+    steps: int | None = None
+    seconds: float | None = 300.0
+    epochs: int | None = None
+    on_best: bool = True
+
+    def due(self, *, step: int, seconds: float, epoch_ended: int | None) -> str | None:
+        """The reason to save now, or None.
+
+        Args:
+            step: steps done.
+            seconds: since the last save or failed attempt at one.
+            epoch_ended: the number of the epoch that this step ended (1-based), or None.
+        """
+        if self.epochs and epoch_ended is not None and epoch_ended % self.epochs == 0:
+            return "epoch"
+        if self.steps and step % self.steps == 0:
+            return "steps"
+        if self.seconds is not None and seconds >= self.seconds:
+            return "time"
+        return None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a retention policy may know about one checkpoint."""
+
+    step: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints stay. The newest always does.
+
+    Attributes:
+        last: the newest so many. Fewer than 2 would leave nothing to fall back to when the newest is damaged.
+        best: the best so many by `metric`, among checkpoints whose own step logged it.
+        metric: name of the metric, as logged.
+        mode: "max" when larger is better, "min" when smaller is.
+        every: keep for ever every checkpoint whose step is a multiple of this.
+    """
+
+    last: int = 3
+    best: int = 0
+    metric: str | None = None
+    mode: Mode = "max"
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.last < 1:
+            raise ValueError(f"keep_last is {self.last}; keep at least 1 checkpoint (2 or more to have a fallback).")
+        if self.best and not self.metric:
+            raise ValueError("keep_best needs best_metric: the name of a logged metric to compare by.")
+
+    def better(self, new: float, old: float) -> bool:
+        """Whether new beats old; NaN never does."""
+        if math.isnan(new):
+            return False
+        return math.isnan(old) or (new > old if self.mode == "max" else new < old)
+
+    def removable(self, checkpoints: Sequence[Kept]) -> list[int]:
+        """Steps that may be deleted, oldest first."""
+        ordered = sorted(checkpoints, key=lambda kept: kept.step)
+        keep = {kept.step for kept in ordered[-self.last :]}
+        if self.every:
+            keep |= {kept.step for kept in ordered if kept.step % self.every == 0}
+        if self.best and self.metric:
+            keep |= {kept.step for kept in self._ranked(ordered)[: self.best]}
+        return [kept.step for kept in ordered if kept.step not in keep]
+
+    def best_step(self, checkpoints: Sequence[Kept]) -> int | None:
+        """Step of the best checkpoint by the metric, or None when none logged it."""
+        ranked = self._ranked(checkpoints)
+        return ranked[0].step if ranked else None
+
+    def is_new_best(self, value: float, checkpoints: Sequence[Kept]) -> bool:
+        """Whether a value beats every checkpoint that logged the metric."""
+        if math.isnan(value):
+            return False
+        return all(self.better(value, kept.metrics[self.metric or ""]) for kept in self._ranked(checkpoints))
+
+    def _ranked(self, checkpoints: Sequence[Kept]) -> list[Kept]:
+        name, sign = self.metric or "", -1.0 if self.mode == "max" else 1.0
+        usable = [kept for kept in checkpoints if not math.isnan(kept.metrics.get(name, math.nan))]
+        return sorted(usable, key=lambda kept: (sign * kept.metrics[name], kept.step))

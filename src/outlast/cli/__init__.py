@@ -1,0 +1,71 @@
+"""The command line: one file per verb. This one is all that `outlast --help` loads."""
+
+from __future__ import annotations
+
+import sys
+
+VERBS = {
+    "train": "train a recipe, or continue its run",
+    "resume": "continue a run by its name, with the values it had",
+    "runs": "list runs with status and steps",
+    "status": "one run: attempts, checkpoints, last metrics",
+    "verify": "hash a run's checkpoints again",
+    "export": "write the model of a checkpoint as safetensors",
+    "config": "print every value and where it came from",
+    "doctor": "check machine, limits, data and disk before a session is spent",
+    "recipes": "list recipes",
+    "copy": "copy a recipe to make it your own",
+}
+
+_EXITS = "exit codes: 0 finished · 75 stopped cleanly, run me again · 1 failed · 2 usage · 130 interrupted"
+
+
+def usage() -> str:
+    """The text of `outlast --help`."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {words}" for verb, words in VERBS.items())
+    return (
+        "usage: outlast VERB ...\n\n"
+        "Training runs that outlive their sessions.\n\n"
+        f"{verbs}\n\n"
+        "outlast VERB --help says more.   outlast --version\n"
+        f"{_EXITS}\n"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line and return its exit code; errors of ours become one sentence on stderr."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        from outlast import __version__
+
+        sys.stdout.write(f"outlast {__version__}\n")
+        return 0
+    return _run(argv[0], argv[1:])
+
+
+def _run(verb: str, argv: list[str]) -> int:
+    import importlib
+
+    from outlast.errors import EXIT_INTERRUPTED, OutlastError, UsageError
+
+    try:
+        if verb not in VERBS:
+            from outlast.config.yamlfile import nearest
+
+            raise UsageError(f"There is no verb {verb!r}.{nearest(verb, VERBS)} `outlast --help` lists them.")
+        module = importlib.import_module(f"outlast.cli.{verb}")
+        code: int = module.run(argv)
+        return code
+    except OutlastError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # what reads our output has gone; nothing more can be said
+        return 0

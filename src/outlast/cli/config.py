@@ -1,0 +1,22 @@
+"""outlast config RECIPE [flags]."""
+
+from __future__ import annotations
+
+import json
+
+from outlast import recipe as recipes
+from outlast.cli import flags, show
+from outlast.errors import EXIT_FINISHED, UsageError
+
+
+def run(argv: list[str]) -> int:
+    """Print the resolved values with origins; --json prints what config.json would hold."""
+    found, request, values = flags.read("outlast config", "Print every value and where it came from.", argv)
+    if found is None:
+        raise UsageError(f"outlast config needs a recipe: there are {', '.join(recipes.names())}.")
+    prepared = recipes.prepare(found, request)
+    if values.json:
+        print(json.dumps(prepared.resolved.record(), indent=1))
+    else:
+        show.prepared(prepared)
+    return EXIT_FINISHED

@@ -1,0 +1,43 @@
+"""outlast copy RECIPE FOLDER."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+from pathlib import Path
+
+from outlast import recipe
+from outlast.cli.flags import Parser
+from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.files import check_run_id
+
+
+def run(argv: list[str]) -> int:
+    """Copy a recipe's folder; the copy has a name of its own, so its runs do not meet the original's."""
+    parser = Parser("outlast copy", "Copy a recipe to make it your own.")
+    parser.add_argument("recipe", help="a recipe's name or folder")
+    parser.add_argument("folder", type=Path, help="where to copy it; must not exist yet")
+    values = parser.parse(argv)
+    target = copy(values.recipe, values.folder)
+    print(f"Copied to {target}. Change {target / 'recipe.py'} and train it with: outlast train {target}")
+    return EXIT_FINISHED
+
+
+def copy(name: str, target: Path) -> Path:
+    """Copy a recipe's folder to a new folder and give it that folder's name."""
+    found = recipe.find(name)
+    source = Path(inspect.getfile(found.train)).parent
+    check_run_id(target.name)
+    if target.exists():
+        raise UsageError(
+            f"{target} exists already; choose a folder that does not, so that nothing of yours is overwritten."
+        )
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
+    script = target / "recipe.py"
+    text = script.read_text(encoding="utf-8")
+    renamed = re.sub(rf'name="{re.escape(found.name)}"', f'name="{target.name}"', text)
+    package = source.name
+    renamed = renamed.replace(f"outlast_recipes.{package}.", ".")  # siblings are imported from the copy
+    script.write_text(renamed, encoding="utf-8")
+    return target

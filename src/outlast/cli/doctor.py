@@ -1,0 +1,134 @@
+"""outlast doctor [RECIPE] [flags]."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import outlast
+from outlast import recipe as recipes
+from outlast.cli import flags, show
+from outlast.config import show as show_value
+from outlast.config.units import format_bytes, format_seconds
+from outlast.environment import Environment, detect
+from outlast.environment.base import disk_free
+from outlast.errors import EXIT_FAILED, EXIT_FINISHED, DataError, UsageError
+from outlast.session import Session
+
+_PACKAGES = ("torch", "jax", "numpy", "ultralytics", "kaggle", "wandb", "dvc")
+_DISK_NEEDED = 2 * 10**9
+
+_GUARANTEE = """what a resume gives
+  exact            same versions, same kind of device, same number of threads; on a GPU also --deterministic
+  not the last bit another version, another GPU, a GPU instead of a CPU: it continues, and the attempt says what differed
+  refused          another architecture, other data or another seed: begin a new run with --experiment_name"""
+
+Row = tuple[str, str, str]
+"""Mark ("ok", "!", "-"), what, and what was found."""
+
+
+def run(argv: list[str]) -> int:
+    """Print what is here and what a session would make of it; exit code 1 when something would stop it."""
+    found, request, _ = flags.read(
+        "outlast doctor", "Check machine, limits, data and disk before a session is spent.", argv
+    )
+    environment = detect(request.environment)
+    rows = [*_machine(environment), *_secrets(environment), *_software()]
+    if found is None:
+        rows += _session(environment, None, None, Path("runs"))
+    else:
+        rows += _recipe(found, request)
+    table = show.table("", "", "")
+    for mark, what, value in rows:
+        style = {"ok": "green", "!": "red", "-": "bright_black"}[mark]
+        table.add_row(f"[{style}]{mark}[/]", what, value)
+    show.console().print(table)
+    print(f"\n{_GUARANTEE}")
+    bad = sum(mark == "!" for mark, _, _ in rows)
+    print(f"\n{f'{bad} thing(s) to mend: the lines marked with !' if bad else 'Nothing stands in the way.'}")
+    return EXIT_FAILED if bad else EXIT_FINISHED
+
+
+def _machine(environment: Environment) -> Iterator[Row]:
+    limits = environment.limits
+    yield (
+        "ok",
+        "environment",
+        ", ".join([environment.name, *(f"{key} {value}" for key, value in environment.facts.items())]),
+    )
+    yield "ok", "cores, memory", f"{limits.cores} cores, {format_bytes(limits.ram)}"
+    gpus = ", ".join(
+        f"{gpu.name} {format_bytes(gpu.memory)}{'' if gpu.bf16 else ' (no bf16: float16 with loss scaling)'}"
+        for gpu in limits.gpus
+    )
+    yield "ok" if gpus else "-", "GPUs", gpus or "none"
+    yield (
+        ("ok", "internet", "yes")
+        if environment.internet()
+        else ("-", "internet", f"no ({environment.probe_host} does not answer)")
+    )
+
+
+def _secrets(environment: Environment) -> Iterator[Row]:
+    yield "ok" if environment.secrets else "-", "secrets", ", ".join(environment.secrets) or "none present"
+
+
+def _software() -> Iterator[Row]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    versions = ", ".join(f"{name} {version}" for name, version in found.items())
+    yield "ok", "versions", f"outlast {outlast.__version__}, Python {platform.python_version()}, {versions}"
+    if platform.system() != "Linux":
+        yield "-", "system", f"{platform.system()} is untested; Linux is what the tests run on"
+
+
+def _session(environment: Environment, budget: float | None, reserve: float | None, root: Path) -> Iterator[Row]:
+    limits = environment.limits
+    yield (
+        "ok",
+        "session limit",
+        format_seconds(limits.seconds) + " left" if limits.seconds is not None else "none stated",
+    )
+    try:
+        session = Session(environment, budget=budget, reserve=reserve)
+    except UsageError as error:
+        yield "!", "budget", str(error)
+        return
+    left = session.seconds_left
+    kept = session.limit_reserve if limits.seconds is not None else session.reserve
+    words = (
+        "no end: save as often as you can bear to lose"
+        if left is None
+        else f"train for {format_seconds(left)}, {format_seconds(kept)} kept back (grows with the state)"
+    )
+    yield "ok" if left is None or left > 0 else "!", "budget", words
+    free = disk_free(root)
+    kept_limit = f"; {format_bytes(limits.disk)} are kept in all" if limits.disk else ""
+    yield "ok" if free > _DISK_NEEDED else "!", "disk", f"{format_bytes(free)} free in {root}{kept_limit}"
+
+
+def _recipe(found: recipes.Recipe, request: recipes.Request) -> Iterator[Row]:
+    prepared = recipes.prepare(found, request)
+    resolved: Any = prepared.resolved
+    config = resolved.config
+    yield "ok", "recipe", f"{found.name}, resume grade {found.grade}; run {prepared.folder.path}"
+    yield from _session(prepared.environment, config.budget, config.reserve, config.checkpoint_dir)
+    if found.check:
+        try:
+            yield "ok", "data", found.check(config)
+        except DataError as error:
+            yield "!", "data", str(error)
+    for key, value in resolved.requested.items():
+        yield "-", "would change", f"{key} {value} -> {resolved.values[key]} ({resolved.origins[key]})"
+    for key, origin in resolved.origins.items():
+        if origin.layer == "environment":
+            yield "-", "would set", f"{key} {show_value(resolved.values[key])} ({origin})"
+    for change in resolved.changes:
+        yield "-", "differs from run", str(change)

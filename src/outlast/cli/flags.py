@@ -1,0 +1,115 @@
+"""Flags made from a recipe's config: `-` and `_` alike, and only what was given is handed on."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any, NoReturn
+
+from outlast.config import Config, Leaf, leaves, show
+from outlast.config.yamlfile import nearest
+from outlast.environment import NAMES
+from outlast.errors import UsageError
+from outlast.recipe import Recipe, Request, find
+
+_FILES = ("data_config", "model_config", "train_config")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that takes `--batch_size` for `--batch-size` and says what is wrong as outlast does.
+
+    Args:
+        prog: the command, such as "outlast train".
+        description: one line.
+    """
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False, add_help=True)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
+        raise UsageError(f"{self.prog}: {message}. `{self.prog} --help` lists what it takes.")
+
+    def parse(self, argv: list[str]) -> argparse.Namespace:
+        """Parse all of argv; an unknown flag is refused with the nearest known one."""
+        values, rest = self.parse_known_args([_dashed(word) for word in argv])
+        if rest:
+            known = [text for action in self._actions for text in action.option_strings]
+            raise UsageError(
+                f"{self.prog} takes no {rest[0]!r}.{nearest(rest[0], known)} `{self.prog} --help` lists what it takes."
+            )
+        return values
+
+
+def training_parser(prog: str, description: str, config: type[Config]) -> Parser:
+    """The parser of train, config and doctor for one recipe."""
+    parser = Parser(prog, description)
+    where = parser.add_argument_group("where and from what")
+    where.add_argument(
+        "--env",
+        "--environment",
+        dest="environment",
+        choices=("auto", *NAMES),
+        default="auto",
+        help="where this runs (default: auto)",
+    )
+    for name, words in zip(_FILES, ("data", "model", "training"), strict=True):
+        where.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="YAML", help=f"{words} values from a file")
+    where.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="a run's name or folder to continue, or a checkpoint folder to begin a new run from",
+    )
+    where.add_argument("--dry-run", action="store_true", help="check everything, print the values, train nothing")
+    where.add_argument("--json", action="store_true", help="progress as one JSON object a line, on stderr")
+    groups = {"": parser.add_argument_group("values")}
+    for leaf in leaves(config):
+        section = leaf.key.rpartition(".")[0]
+        group = groups.setdefault(section, parser.add_argument_group(f"values of {section}") if section else groups[""])
+        _add(group, leaf)
+    return parser
+
+
+def read(
+    prog: str, description: str, argv: list[str], recipe: str | None = None
+) -> tuple[Recipe | None, Request, argparse.Namespace]:
+    """Parse `RECIPE [flags]`, or just flags when the recipe is known.
+
+    Returns:
+        The recipe (None when help for no recipe in particular is wanted), the request, and the raw values.
+    """
+    if recipe is None and argv and not argv[0].startswith("-"):
+        recipe, argv = argv[0], argv[1:]
+    found = find(recipe) if recipe else None
+    parser = training_parser(
+        f"{prog} {recipe or 'RECIPE'}", found.summary if found else description, found.Config if found else Config
+    )
+    values = parser.parse(argv)
+    given = vars(values).copy()
+    files = {name: given.pop(name) for name in _FILES}
+    request = Request(
+        environment=given.pop("environment"),
+        resume=given.pop("resume"),
+        flags={key: value for key, value in given.items() if key not in ("dry_run", "json")},
+        **files,
+    )
+    return found, request, values
+
+
+def _add(group: Any, leaf: Leaf) -> None:
+    names = [f"--{leaf.key.replace('_', '-')}", *leaf.extra["flags"]]
+    names.sort(key=lambda name: not name.startswith("--"))
+    text = f"{leaf.info.description or leaf.key} (default: {show(leaf.default)})".replace("%", "%%")
+    if bool in leaf.kinds:
+        group.add_argument(
+            *names, dest=leaf.key, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
+        )
+        return
+    kind = next((word for kind, word in ((int, "N"), (float, "X"), (Path, "PATH")) if kind in leaf.kinds), "TEXT")
+    group.add_argument(*names, dest=leaf.key, metavar=kind, default=argparse.SUPPRESS, help=text)
+
+
+def _dashed(word: str) -> str:
+    match = re.match(r"--[A-Za-z][\w.-]*", word)
+    return match[0].replace("_", "-") + word[match.end() :] if match else word

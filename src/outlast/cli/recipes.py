@@ -1,0 +1,25 @@
+"""outlast recipes."""
+
+from __future__ import annotations
+
+from outlast import recipe
+from outlast.cli import show
+from outlast.cli.flags import Parser
+from outlast.errors import EXIT_FINISHED, UsageError
+
+
+def run(argv: list[str]) -> int:
+    """List installed recipes with what they promise of a resume."""
+    Parser("outlast recipes", "List recipes.").parse(argv)
+    rows = show.table("recipe", "resume", "")
+    for name in recipe.names():
+        try:
+            found = recipe.find(name)
+        except UsageError as error:
+            rows.add_row(name, "-", str(error))
+            continue
+        rows.add_row(found.name, found.grade, found.summary)
+    show.console().print(rows)
+    print("\nTrain one with `outlast train NAME`; make one your own with `outlast copy NAME FOLDER`.")
+    print(f"Planned, not in this version: {', '.join(recipe.PLANNED)}.")
+    return EXIT_FINISHED

@@ -1,0 +1,54 @@
+"""outlast runs."""
+
+from __future__ import annotations
+
+import json
+
+from outlast.cli import show
+from outlast.cli.flags import Parser
+from outlast.config.units import format_bytes
+from outlast.errors import EXIT_FINISHED
+from outlast.report import list_runs
+
+
+def run(argv: list[str]) -> int:
+    """List the runs of a folder."""
+    parser = Parser("outlast runs", "List runs with status and steps.")
+    parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a run")
+    values = parser.parse(argv)
+    root = show.root_of(values.checkpoint_dir)
+    found = list_runs(root)
+    if values.json:
+        for info in found:
+            print(
+                json.dumps(
+                    {
+                        "run": info.id,
+                        "recipe": info.about["recipe"],
+                        "status": info.status,
+                        "step": info.step,
+                        "total_steps": info.total_steps,
+                    }
+                )
+            )
+        return EXIT_FINISHED
+    if not found:
+        print(f"{root} holds no runs. `outlast train digits` begins one.")
+        return EXIT_FINISHED
+    rows = show.table(
+        "run", "recipe", "status", "step", "of", "attempts", "size", right=("step", "of", "attempts", "size")
+    )
+    for info in found:
+        size = format_bytes(sum(checkpoint.nbytes for checkpoint in info.checkpoints))
+        rows.add_row(
+            info.id,
+            info.about["recipe"] or "(script)",
+            show.word(info.status),
+            str(info.step),
+            str(info.total_steps or "?"),
+            str(len(info.attempts)),
+            size,
+        )
+    show.console().print(rows)
+    return EXIT_FINISHED

@@ -1,0 +1,313 @@
+"""Layers -> typed values with origins.
+
+Priority, highest first: command line > train YAML (and the data and model YAML, whose keys are other ones) > the values that
+the run already has > environment YAML > default. "Was it given?" is a fact that the layers carry; no value, not 0 nor false,
+means absence. Limits are not a layer: they clamp what declares it, afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from outlast import files
+from outlast.config import yamlfile
+from outlast.config.schema import Config, Leaf, leaves
+from outlast.errors import ConfigError, ResumeRefused
+
+C = TypeVar("C", bound=Config)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value came from.
+
+    Attributes:
+        layer: default, environment, run, data, model, train, flag, or "limit: NAME" when a limit clamped it.
+        where: the flag, or file and line; empty for a default.
+    """
+
+    layer: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.layer} {self.where}".strip()
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value that a layer gives, before it is typed."""
+
+    value: Any
+    origin: Origin
+
+
+Layer = Mapping[str, Given]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A field whose value differs from the one that the run had."""
+
+    key: str
+    before: Any
+    after: Any
+    origin: Origin
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.key} {show(self.before)} -> {show(self.after)} ({self.origin})"
+
+    @property
+    def sentence(self) -> tuple[str, str]:
+        """How to tell it to the user: level and sentence."""
+        if self.rule == "warns":
+            return "warning", f"{self}: from here on this is another training than the one that the run began with"
+        return "info", str(self)
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[C]):
+    """A config and where each of its values came from.
+
+    Attributes:
+        config: the typed values.
+        origins: dotted key -> origin.
+        changes: what differs from the values that the run had, fields of the machine left out.
+        requested: values that a limit reduced: dotted key -> the value asked for.
+    """
+
+    config: C
+    origins: Mapping[str, Origin]
+    changes: tuple[Change, ...] = ()
+    requested: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Dotted key -> value as JSON has it."""
+        return flatten(self.config)
+
+    def record(self) -> dict[str, Any]:
+        """What config.json holds."""
+        values = self.values
+        return {
+            "format": files.FORMAT,
+            "values": values,
+            "origins": {key: str(origin) for key, origin in self.origins.items()},
+            "fingerprint": fingerprint(values),
+        }
+
+
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """A hash of values that is the same for the same values, in whatever order."""
+    return files.digest(json.dumps(values, sort_keys=True).encode())
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Dotted key -> value as JSON has it."""
+    dumped = config.model_dump(mode="json")
+    flat = {}
+    for leaf in leaves(type(config)):
+        value: Any = dumped
+        for name in leaf.key.split("."):
+            value = value[name]
+        flat[leaf.key] = value
+    return flat
+
+
+def resolve(
+    model: type[C],
+    *,
+    limits: Mapping[str, float | None] | None = None,
+    limits_of: str = "this machine",
+    flags: Mapping[str, str | bool] | None = None,
+    environment_file: Path | None = None,
+    data_file: Path | None = None,
+    model_file: Path | None = None,
+    train_file: Path | None = None,
+    stored: Mapping[str, Any] | None = None,
+) -> Resolved[C]:
+    """Lay the layers over the defaults, type them, clamp them.
+
+    Args:
+        model: the recipe's config class.
+        limits: what fields that declare `clamp` are reduced to, by the name they declare.
+        limits_of: whose limits these are, for origins.
+        flags: dotted key -> text (or a boolean) as given on the command line; keys that were not given are absent.
+        environment_file: preferences of this environment, or None.
+        data_file: values of the `data` section, or None.
+        model_file: values of the `model` section, or None.
+        train_file: the train YAML, or None.
+        stored: the run's config.json when this continues a run.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, a missing file, a value over a limit: one sentence that names the place.
+        ResumeRefused: a field that a run keeps for ever was given another value.
+    """
+    known = {leaf.key: leaf for leaf in leaves(model)}
+    layers: list[Layer] = [
+        _file_layer(environment_file, "environment", known),
+        _stored_layer(stored, known),
+        _file_layer(data_file, "data", known),
+        _file_layer(model_file, "model", known),
+        _file_layer(train_file, "train", known),
+        _flag_layer(flags or {}, known),
+    ]
+    given: dict[str, Given] = {}
+    for layer in layers:
+        given.update(layer)
+    config = _typed(model, given)
+    origins = {key: given[key].origin if key in given else Origin("default") for key in known}
+    config, requested = _clamp(config, limits or {}, limits_of, known, origins)
+    changes = _changes(flatten(config), stored, known, origins)
+    return Resolved(config, origins, changes, requested)
+
+
+def find_file(name: str) -> Path | None:
+    """A file of configs/: below the working folder, else the one that was installed with outlast, else the checkout's."""
+    places = (Path("configs"), Path(__file__).parents[1] / "configs", Path(__file__).parents[3] / "configs")
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def show(value: Any) -> str:
+    """A value as YAML would have it on one line."""
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value)
+    return (
+        {None: "none", True: "true", False: "false"}.get(value, str(value))
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
+
+
+def _file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]) -> Layer:
+    if path is None:
+        return {}
+    if role in ("data", "model") and not any(key.startswith(f"{role}.") for key in known):
+        raise ConfigError(f"{path} was given as {role} config, and this recipe has no {role} section.")
+    names = {key: key for key in known} | {
+        alias: leaf.key for leaf in known.values() for alias in leaf.extra["aliases"]
+    }
+    layer: dict[str, Given] = {}
+    for entry in yamlfile.read(path, role):
+        if role == "environment" and entry.key in ("name", "type", "platform"):
+            continue  # labels for the reader; the machine is detected
+        key = names.get(entry.key)
+        if key is None:
+            visible = [name.removeprefix(f"{role}.") for name in names]
+            shown = entry.key.removeprefix(f"{role}.")
+            raise ConfigError(f"{path}:{entry.line} has an unknown key {shown!r}.{yamlfile.nearest(shown, visible)}")
+        value = os.path.expandvars(entry.value) if isinstance(entry.value, str) else entry.value
+        layer[key] = Given(value, Origin(role, f"{path}:{entry.line}"))
+    return layer
+
+
+def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -> Layer:
+    if stored is None:
+        return {}
+    return {
+        key: Given(value, Origin("run", f"(was: {stored['origins'].get(key, 'default')})"))
+        for key, value in stored["values"].items()
+        if key in known and known[key].extra["on_resume"] != "session"
+    }
+
+
+def _flag_layer(flags: Mapping[str, str | bool], known: Mapping[str, Leaf]) -> Layer:
+    unknown = next((key for key in flags if key not in known), None)
+    if unknown:
+        raise ConfigError(f"This recipe has no value {unknown!r}.{yamlfile.nearest(unknown, known)}")
+    return {key: Given(value, Origin("flag", f"--{key}")) for key, value in flags.items()}
+
+
+def _typed(model: type[C], given: Mapping[str, Given]) -> C:
+    nested: dict[str, Any] = {}
+    for key, item in given.items():
+        *sections, name = key.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = item.value
+    try:
+        return model.model_validate(nested)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error.errors()[0], given)) from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+_EXPECTED = {
+    "int_parsing": "a whole number", "int_type": "a whole number", "int_from_float": "a whole number",
+    "float_parsing": "a number", "float_type": "a number", "bool_parsing": "true or false", "bool_type": "true or false",
+    "string_type": "a text", "path_type": "a path",
+}  # fmt: skip
+
+
+def _sentence(error: Any, given: Mapping[str, Given]) -> str:
+    """One sentence that names the place, the value found and what was expected."""
+    parts = [str(part) for part in error["loc"]]
+    key = next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in given), ".".join(parts))
+    item = given.get(key)
+    context = error.get("ctx", {})
+    if error["type"] in _EXPECTED:
+        expected = _EXPECTED[error["type"]]
+    elif error["type"] == "literal_error":
+        expected = f"one of {context['expected']}"
+    elif error["type"] in ("greater_than_equal", "less_than_equal"):
+        expected = f"at {'least' if 'ge' in context else 'most'} {context.get('ge', context.get('le'))}"
+    elif error["type"] in ("greater_than", "less_than"):
+        expected = f"{'more' if 'gt' in context else 'less'} than {context.get('gt', context.get('lt'))}"
+    else:
+        message = str(context.get("error", error["msg"]))
+        expected = message.removeprefix("expected ")
+    if item is None:
+        return f"{key}: {error['msg']}."
+    place = item.origin.where if item.origin.layer == "flag" else f"{item.origin.where}: {key}"
+    return f"{place} is {show(item.value)!r}; expected {expected}."
+
+
+def _clamp(
+    config: C, limits: Mapping[str, float | None], limits_of: str, known: Mapping[str, Leaf], origins: dict[str, Origin]
+) -> tuple[C, dict[str, Any]]:
+    """Reduce what declares that it may be reduced; origins are changed in place."""
+    reduced, requested = {}, {}
+    for leaf in known.values():
+        limit_name = leaf.extra["clamp"]
+        if not limit_name:
+            continue
+        limit, value = limits.get(limit_name), getattr(config, leaf.key, None)
+        if value is not None and limit is not None and value > limit:
+            requested[leaf.key] = value
+            reduced[leaf.key] = limit
+            origins[leaf.key] = Origin(
+                f"limit: {limits_of}", f"({limit} {limit_name}; {origins[leaf.key]} asked for {value})"
+            )
+    return (config.model_copy(update=reduced) if reduced else config), requested
+
+
+def _changes(
+    values: Mapping[str, Any],
+    stored: Mapping[str, Any] | None,
+    known: Mapping[str, Leaf],
+    origins: Mapping[str, Origin],
+) -> tuple[Change, ...]:
+    if stored is None:
+        return ()
+    before: Mapping[str, Any] = stored["values"]
+    changes = tuple(
+        Change(key, before[key], value, origins[key], known[key].extra["on_resume"])
+        for key, value in values.items()
+        if key in before and before[key] != value and known[key].extra["on_resume"] != "session"
+    )
+    fixed = [change for change in changes if change.rule == "fixed"]
+    if fixed:
+        raise ResumeRefused(
+            f"This run was begun with {fixed[0].key} {show(before[fixed[0].key])}, and {fixed[0].origin} now asks for "
+            f"{show(fixed[0].after)}; a run keeps it for ever. Leave it out to continue, or begin another run with --experiment_name."
+        )
+    return changes

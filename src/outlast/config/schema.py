@@ -1,0 +1,191 @@
+"""The typed values of a run. A recipe's config is a subclass of `Config`; nothing else knows which fields exist."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+
+from outlast.config.units import Interval, parse_interval, parse_seconds
+
+OnResume = Literal["fixed", "warns", "free", "session"]
+"""What a resume may do with a field.
+
+fixed: never another value in the same run (architecture, data, seed).
+warns: another value is taken, and said to make this another training (learning rate).
+free: another value is taken and mentioned (epochs, save interval).
+session: belongs to the machine of this attempt and is not carried over at all (device, budget, paths).
+"""
+
+Seconds = Annotated[float | None, BeforeValidator(parse_seconds)]
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - the word that argparse and every CLI library use
+    *,
+    on_resume: OnResume = "warns",
+    flags: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
+    clamp: str | None = None,
+    **limits: Any,
+) -> Any:
+    """Declare a field of a config.
+
+    Args:
+        default: the value when no layer gives one.
+        help: one line for --help, without a full stop.
+        on_resume: see OnResume.
+        flags: other spellings on the command line ("-b", "--lr").
+        aliases: other names in YAML files.
+        clamp: the attribute of `Limits` that a larger value is reduced to; without it a value over a limit is refused.
+        **limits: ge, gt, le, lt as pydantic has them.
+    """
+    extra: Any = {"on_resume": on_resume, "flags": list(flags), "aliases": list(aliases), "clamp": clamp}
+    return Field(default, description=help, json_schema_extra=extra, validate_default=True, **limits)
+
+
+class Section(BaseModel):
+    """A frozen group of fields that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        if isinstance(value, bool) and bool not in wanted and wanted & {int, float}:
+            raise ValueError("expected a number, not true or false")
+        if isinstance(value, str) and wanted & {tuple, list}:
+            return [item.strip() for item in value.split(",") if item.strip()]
+        if isinstance(value, str) and value.lower() == "none" and type(None) in wanted:
+            return None
+        return value
+
+
+class Config(Section):
+    """Fields that every recipe has."""
+
+    data_root: Path | None = setting(None, "where the data lies", on_resume="session", flags=("--data-path",))
+    checkpoint_dir: Path = setting(
+        Path("runs"), "folder that holds the run folders", on_resume="session", aliases=("checkpoint_root",)
+    )
+    log_dir: Path | None = setting(
+        None, "folder for a CSV copy of each run's metrics", on_resume="session", aliases=("log_root",)
+    )
+    results_dir: Path | None = setting(
+        None, "folder for artifacts, instead of the run's own", on_resume="session", aliases=("results_root",)
+    )
+    experiment_name: str | None = setting(None, "name of the run; the recipe's name by default", on_resume="session")
+
+    epochs: int = setting(
+        10, "passes over the training data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=0
+    )
+    batch_size: int = setting(64, "samples per optimizer step", flags=("-b",), ge=1)
+    learning_rate: float = setting(1e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
+    seed: int = setting(42, "decides initial weights, data order and augmentation", on_resume="fixed", ge=0, lt=2**63)
+    num_workers: int = setting(0, "processes that load data", on_resume="session", clamp="cores", ge=0)
+    device: str = setting("auto", "cpu, cuda, cuda:0, ..., or auto", on_resume="session")
+    mixed_precision: bool = setting(
+        default=False, help="train in bfloat16, or float16 with loss scaling where that is all there is"
+    )
+    deterministic: bool = setting(default=False, help="ask for kernels that give the same bits every time")
+    debug: bool = setting(default=False, help="a small part of the data and a log line for every step")
+
+    save_every: str = setting(
+        "5m", 'how often to save, such as "10m", "500 steps", "1 epoch", "10m, 1 epoch"', on_resume="free"
+    )
+    keep_last: int = setting(3, "newest checkpoints to keep", on_resume="free", ge=1)
+    keep_best: int = setting(
+        1, "best checkpoints to keep, by the recipe's metric", on_resume="free", aliases=("keep_best_k",), ge=0
+    )
+    keep_every: int | None = setting(
+        None, "keep checkpoints at multiples of this many steps for ever", on_resume="free", ge=1
+    )
+    log_every: int = setting(10, "steps between two journal lines", on_resume="free", aliases=("log_frequency",), ge=1)
+    log_csv: Path | None = setting(None, "also write the metrics as CSV to this file", on_resume="session")
+    budget: Seconds = setting(None, "time that this session may take, such as 11h30m", on_resume="session", gt=0)
+    reserve: Seconds = setting(
+        None, "time to keep back for the last save; reckoned when not given", on_resume="session", ge=0
+    )
+
+    @field_validator("save_every")
+    @classmethod
+    def _interval(cls, value: str) -> str:
+        parse_interval(value)
+        return value
+
+    @field_validator("experiment_name")
+    @classmethod
+    def _nameable(cls, value: str | None) -> str | None:
+        from outlast.errors import UsageError
+        from outlast.files import check_run_id
+
+        try:
+            return value if value is None else check_run_id(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def save_interval(self) -> Interval:
+        """`save_every`, read."""
+        return parse_interval(self.save_every)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One field of a config, nested ones included: its dotted key and what was declared for it."""
+
+    key: str
+    info: FieldInfo
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What `setting` recorded; defaults for a field that was declared without it."""
+        given = self.info.json_schema_extra
+        return {"on_resume": "warns", "flags": [], "aliases": [], "clamp": None} | (
+            dict(given) if isinstance(given, dict) else {}
+        )
+
+    @property
+    def default(self) -> Any:
+        """The value when no layer gives one."""
+        return self.info.get_default(call_default_factory=True)
+
+    @property
+    def kinds(self) -> set[type]:
+        """The types that its annotation admits."""
+        return _kinds(self.info.annotation)
+
+
+def leaves(model: type[Section], prefix: str = "", on_resume: str | None = None) -> Iterator[Leaf]:
+    """All fields of a config class, depth first. A section that was declared with on_resume gives it to its fields."""
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        given = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        rule = typing.cast("str | None", given.get("on_resume", on_resume))
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from leaves(kind, f"{prefix}{name}.", rule)
+        else:
+            if rule and "on_resume" not in given:
+                info = info._copy()  # noqa: SLF001, PLW2901 - pydantic has no public copy of a FieldInfo
+                info.json_schema_extra = {**given, "on_resume": rule}
+            yield Leaf(prefix + name, info)
+
+
+def _kinds(annotation: Any) -> set[type]:
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return set().union(*(_kinds(part) for part in typing.get_args(annotation)))
+    if origin is Annotated:
+        return _kinds(typing.get_args(annotation)[0])
+    if origin is Literal:
+        return {type(choice) for choice in typing.get_args(annotation)}
+    found = origin or annotation
+    return {found} if isinstance(found, type) else set()

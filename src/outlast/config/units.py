@@ -1,0 +1,71 @@
+"""Quantities as people write them: "11h30m", "500 steps", "2 epochs"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "sec": 1.0}
+_PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|sec|[dhms])")
+_COUNT = re.compile(r"(\d+)\s*(step|epoch)s?")
+
+
+def parse_seconds(value: Any) -> Any:
+    """Seconds of "11h30m", "90s", "1.5 h"; a number is seconds; None stays. Raises ValueError."""
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    text = str(value).strip().lower()
+    if text == "none":
+        return None
+    pieces = _PIECE.findall(text)
+    if not pieces or _PIECE.sub("", text).strip():
+        raise ValueError("expected a duration with units, such as 11h30m, 45m or 90s")
+    return sum(float(number) * _SECONDS[unit] for number, unit in pieces)
+
+
+def format_seconds(seconds: float) -> str:
+    """The two largest units: 11h30m, 4m05s, 12s."""
+    whole = max(0, round(seconds))
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    if whole >= 60:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole}s"
+
+
+def format_bytes(size: float) -> str:
+    """Bytes in decimal units, as disks and Kaggle count them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """When to do something again: by steps, by epochs, by seconds, or by whichever of them comes first."""
+
+    steps: int | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+
+
+def parse_interval(text: str) -> Interval:
+    """Read "500 steps", "2 epochs", "30m", several joined by commas, or "never". Raises ValueError."""
+    if text.strip().lower() == "never":
+        return Interval()
+    found: dict[str, Any] = {}
+    for piece in text.lower().split(","):
+        count = _COUNT.fullmatch(piece.strip())
+        try:
+            name, value = (f"{count[2]}s", int(count[1])) if count else ("seconds", parse_seconds(piece))
+        except ValueError:
+            name, value = "", None
+        if not name or name in found or value is None or value <= 0 or piece.strip().replace(".", "").isdigit():
+            raise ValueError(
+                'expected an interval with units, such as "500 steps", "2 epochs", "10m", or "10m, 1 epoch"'
+            )
+        found[name] = value
+    return Interval(**found)

@@ -1,0 +1,96 @@
+"""YAML files with the line of every key, and the section names that the originals' files use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from outlast.errors import ConfigError
+
+Role = Literal["environment", "train", "data", "model"]
+
+_HEADINGS: Mapping[Role, tuple[str, ...]] = {
+    "environment": ("environment", "paths", "hardware", "training_overrides"),
+    "train": ("training", "train"),
+    "data": ("data", "dataloader"),
+    "model": ("model",),
+}
+"""Headings that only group keys. Below `data` and `model` keys belong to that section, except under `dataloader`."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value of a file and where it stands."""
+
+    key: str
+    value: Any
+    line: int
+
+
+def nearest(word: str, known: Any) -> str:
+    """The words "Did you mean X?" after a space, or the empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def read(path: Path, role: Role) -> list[Entry]:
+    """The values of a YAML file under dotted keys, headings resolved.
+
+    Raises:
+        ConfigError: no such file, not YAML, a key twice, or measured limits where only preferences belong.
+    """
+    node = _compose(path)
+    if node is None:
+        return []
+    entries: list[Entry] = []
+    _walk(node, role, path, entries, "" if role in ("environment", "train") else f"{role}.")
+    return entries
+
+
+def _compose(path: Path) -> yaml.MappingNode | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        others = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        there = f" {path.parent} holds {', '.join(others)}." if others else ""
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise ConfigError(f"{path} {reason}.{there}{nearest(path.name, others)}") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigError(f"{where} is not valid YAML: {getattr(error, 'problem', None) or error}.") from error
+    if node is not None and not isinstance(node, yaml.MappingNode):
+        raise ConfigError(
+            f"{path}:1 holds {type(node).__name__.removesuffix('Node').lower()}; expected keys with values, such as `epochs: 10`."
+        )
+    return node
+
+
+def _walk(
+    node: yaml.MappingNode, role: Role, path: Path, entries: list[Entry], prefix: str, *, grouping: bool = True
+) -> None:
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        key, line = str(key_node.value), key_node.start_mark.line + 1
+        if key in seen:
+            raise ConfigError(f"{path}:{line} gives {key!r} a second time; it stands in line {seen[key]} already.")
+        seen[key] = line
+        if role == "environment" and key == "constraints":
+            raise ConfigError(
+                f"{path}:{line} states 'constraints'. Limits are measured on the machine, not configured (`outlast doctor` prints "
+                "them): remove the section, and use `budget:` to end sessions earlier."
+            )
+        if isinstance(value_node, yaml.MappingNode):
+            heading = grouping and key in _HEADINGS[role]
+            inner = prefix if heading else f"{prefix}{key}."
+            _walk(value_node, role, path, entries, "" if heading and key == "dataloader" else inner, grouping=heading)
+        else:
+            loader = yaml.SafeLoader("")
+            entries.append(Entry(prefix + key, loader.construct_object(value_node, deep=True), line))

@@ -1,0 +1,35 @@
+"""Where am I, and what are the limits here? Facts only: nothing is written and `os.environ` is not changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from outlast.environment import gcp, kaggle, local
+from outlast.environment.base import Environment, Gpu, Limits
+from outlast.errors import UsageError
+
+NAMES = ("local", "kaggle", "gcp")
+
+__all__ = ["NAMES", "Environment", "Gpu", "Limits", "detect"]
+
+
+def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
+    """Facts and limits of this machine.
+
+    Args:
+        name: "auto", or one of NAMES to take that platform's paths and preferences wherever this is. A forced platform
+            still states the limits of the machine that it really runs on.
+        root: where "/" is; another folder in tests.
+
+    Raises:
+        UsageError: no such environment.
+    """
+    if name not in ("auto", *NAMES):
+        raise UsageError(f"There is no environment {name!r}; choose one of auto, {', '.join(NAMES)}.")
+    if kaggle.here(root):
+        found = kaggle.describe(root)
+    elif gcp.here(root):
+        found = gcp.describe(root)
+    else:
+        found = local.describe(root)
+    return found if name in ("auto", found.name) else found.named(name)

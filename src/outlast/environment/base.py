@@ -1,0 +1,203 @@
+"""The facts of a machine that are the same question everywhere: memory, cores, disk, GPUs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event
+
+SECRETS = (
+    "WANDB_API_KEY",
+    "GITHUB_TOKEN",
+    "KAGGLE_KEY",
+    "KAGGLE_API_TOKEN",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "HF_TOKEN",
+)
+"""Environment variables that hold secrets. Their names are facts; their values are never read here."""
+
+Notice = Callable[[Event], str | None]
+"""Waits until the platform gives notice of an end, or the event is set; returns why, or None."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU: memory in bytes, and whether it computes in bfloat16 (compute capability 8.0 or later)."""
+
+    name: str
+    memory: int
+    bf16: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hard facts of this machine. They are not a config layer: a value over a limit is clamped or refused.
+
+    Attributes:
+        seconds: left in this session, None when it has no end.
+        ram: bytes this process may use, of the machine or of its cgroup, whichever is less.
+        cores: CPU cores it may use: affinity and cgroup quota counted in.
+        gpus: the GPUs.
+        disk: bytes that may be kept in all (Kaggle saves 20 GB of /kaggle/working), None when only free space counts.
+    """
+
+    seconds: float | None
+    ram: int
+    cores: int
+    gpus: tuple[Gpu, ...] = ()
+    disk: int | None = None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a session runs.
+
+    Attributes:
+        name: local, kaggle or gcp.
+        limits: what it allows.
+        facts: what is known of it besides, for `doctor` and the attempt record; never a secret's value.
+        secrets: where secrets could come from: names only.
+        inputs: folders under which checkpoints of earlier sessions may be attached, read-only.
+        reserve: seconds of the session's limit to leave unused, given the bytes that will lie in the run folder.
+        notice: waits for the platform's own warning of an end; None where there is none.
+        probe_host: a host whose reachability answers "is there internet?".
+    """
+
+    name: str
+    limits: Limits
+    facts: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    inputs: tuple[Path, ...] = ()
+    reserve: Callable[[int], float] = lambda _: 0.0
+    notice: Notice | None = None
+    probe_host: str = "example.com"
+
+    def named(self, name: str) -> Environment:
+        """The same machine treated as another platform; the facts say so."""
+        return replace(self, name=name, facts={**self.facts, "detected": self.name})
+
+    def internet(self, timeout: float = 1.0) -> bool:
+        """Whether a connection to the outside can be opened now."""
+        try:
+            with socket.create_connection((self.probe_host, 443), timeout=timeout):
+                return True
+        except OSError:
+            return False
+
+    def record(self) -> dict[str, object]:
+        """What an attempt record keeps of it."""
+        limits = self.limits
+        return {
+            "name": self.name,
+            "facts": dict(self.facts),
+            "limits": {
+                "seconds": limits.seconds,
+                "ram": limits.ram,
+                "cores": limits.cores,
+                "disk": limits.disk,
+                "gpus": [gpu.name for gpu in limits.gpus],
+            },
+        }
+
+
+def machine_limits(root: Path, *, seconds: float | None = None, disk: int | None = None) -> Limits:
+    """The limits that every machine has, with those that only its platform knows."""
+    return Limits(seconds=seconds, ram=ram(root), cores=cores(root), gpus=gpus(), disk=disk)
+
+
+def present_secrets(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Names of the secrets that environment variables hold."""
+    return tuple(name for name in SECRETS if environ.get(name))
+
+
+def ram(root: Path) -> int:
+    """Bytes of memory this process may use."""
+    try:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        physical = 2**63 - 1
+    stated = [_whole(path / "memory.max") for path in cgroup2_folders(root)]
+    stated.append(_whole(root / "sys/fs/cgroup/memory/memory.limit_in_bytes"))
+    return min([physical, *(limit for limit in stated if limit)])
+
+
+def cores(root: Path) -> int:
+    """CPU cores this process may use: never more than its affinity and its cgroup quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quotas = [_quota2(path / "cpu.max") for path in cgroup2_folders(root)]
+    folder = root / "sys/fs/cgroup/cpu"
+    quota, period = _whole(folder / "cpu.cfs_quota_us"), _whole(folder / "cpu.cfs_period_us")
+    if quota and period and quota > 0:
+        quotas.append(quota / period)
+    allowed = min([float(count), *(share for share in quotas if share)])
+    return max(1, int(allowed))
+
+
+def cgroup2_folders(root: Path) -> list[Path]:
+    """The process's own cgroup (version 2) and those above it: a limit on any of them binds."""
+    top = root / "sys/fs/cgroup"
+    own = ""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        if line.startswith("0::"):
+            own = line.removeprefix("0::").strip().strip("/")
+    folders = [top]
+    for part in [name for name in own.split("/") if name and name != ".."]:
+        folders.append(folders[-1] / part)
+    return folders
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that nvidia-smi knows; no framework is imported to ask."""
+    program = shutil.which("nvidia-smi")
+    if not program:
+        return ()
+    query = [program, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(gpu for gpu in map(parse_gpu, answer.splitlines()) if gpu)
+
+
+def parse_gpu(line: str) -> Gpu | None:
+    """One line of nvidia-smi's answer, e.g. "Tesla T4, 15360, 7.5"; None when it is something else."""
+    try:
+        name, memory, capability = (part.strip() for part in line.split(","))
+        return Gpu(name, int(memory) * 2**20, float(capability) >= 8.0)
+    except ValueError:
+        return None
+
+
+def disk_free(folder: Path) -> int:
+    """Bytes free where a folder is, or will be."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _whole(path: Path) -> int | None:
+    try:
+        return int(_text(path).strip())
+    except ValueError:  # absent, or "max"
+        return None
+
+
+def _quota2(path: Path) -> float | None:
+    try:
+        quota, period = _text(path).split()
+        return int(quota) / int(period)
+    except ValueError:
+        return None

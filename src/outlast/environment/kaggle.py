@@ -1,0 +1,60 @@
+"""A Kaggle session, interactive or pushed.
+
+Numbers: kaggle.com/docs/notebooks as of 2026 (12 h CPU and GPU, 9 h TPU, 20 GB kept of /kaggle/working). Cores and memory
+are measured, not believed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from outlast.environment.base import Environment, machine_limits, present_secrets
+
+HOURS = 12
+HOURS_TPU = 9
+KEPT = 20 * 10**9
+"""Bytes of /kaggle/working that a session keeps."""
+
+
+def here(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is a Kaggle session: its working folder and one of its variables; either alone may be a coincidence."""
+    marks = ("KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_URL_BASE", "KAGGLE_CONTAINER_NAME", "KAGGLE_DATA_PROXY_URL")
+    return (root / "kaggle/working").is_dir() and any(environ.get(name) for name in marks)
+
+
+def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> Environment:
+    """Facts and limits of this session. Values of KAGGLE_* variables are tokens at times, so only harmless ones are kept."""
+    hours = HOURS_TPU if environ.get("TPU_ACCELERATOR_TYPE") or environ.get("ISTPUVM") else HOURS
+    secrets = [*present_secrets(environ)]
+    if environ.get("KAGGLE_USER_SECRETS_TOKEN"):
+        secrets.append("Kaggle secrets (UserSecretsClient)")
+    return Environment(
+        name="kaggle",
+        limits=machine_limits(root, seconds=hours * 3600 - session_age(root), disk=KEPT),
+        facts={
+            "kernel": environ.get("KAGGLE_KERNEL_RUN_TYPE", "unknown"),
+            "image": environ.get("KAGGLE_DOCKER_IMAGE", "unknown"),
+        },
+        secrets=tuple(secrets),
+        inputs=(root / "kaggle/input",),
+        reserve=reserve,
+        probe_host="www.kaggle.com",
+    )
+
+
+def reserve(output_bytes: int) -> float:
+    """Seconds to leave before the limit: Kaggle stores the outputs inside the session, about 110 s a GB."""
+    return max(15 * 60, 3 * 60 + 2 * 60 * output_bytes / 10**9)
+
+
+def session_age(root: Path = Path("/")) -> float:
+    """Seconds since the session began: the age of the container's first process; 0 where that cannot be read."""
+    try:
+        # The second field, the name in brackets, may hold spaces; the start time is the 20th after it (proc(5)).
+        ticks = int((root / "proc/1/stat").read_text().rpartition(")")[2].split()[19])
+        uptime = float((root / "proc/uptime").read_text().split()[0])
+        return max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0.0

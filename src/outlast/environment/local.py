@@ -1,0 +1,18 @@
+"""A machine of one's own, or any that is neither Kaggle nor Google Cloud: the session has no end that anybody states."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from outlast.environment.base import Environment, machine_limits, present_secrets
+
+
+def describe(root: Path = Path("/")) -> Environment:
+    """Facts of this machine."""
+    return Environment(
+        name="local",
+        limits=machine_limits(root),
+        facts={"system": f"{platform.system()} {platform.release()}"},
+        secrets=present_secrets(),
+    )

@@ -1,0 +1,96 @@
+"""Everything that can go wrong, as one tree.
+
+    OutlastError                    exit 1   something failed and a retry will not help
+    ├── UsageError                  exit 2   what was typed or written cannot be done
+    │   ├── ConfigError             exit 2   a value, key or file of the configuration
+    │   └── UnknownName             exit 2   no recipe, run or checkpoint of that name
+    ├── RunBusy                     exit 1   another live attempt writes this run
+    ├── ResumeRefused               exit 1   the checkpoint and this program do not fit together
+    ├── StateError                  exit 1   something tracked cannot be saved without pickle
+    ├── DataError                   exit 1   data missing or malformed
+    └── CheckpointError             exit 1
+        ├── CorruptCheckpoint       exit 1   one checkpoint fails its hashes
+        ├── NoGoodCheckpoint        exit 1   there are checkpoints and none verifies
+        └── SaveFailed              exit 1   a save did not reach the disk; the ones before it are intact
+
+    SessionEnded (a SystemExit)     exit 75 or 130; not an error: the session ends, the run goes on elsewhere
+
+Messages are sentences that name the thing, what was found, what was expected and what to do next (docs/style.md).
+"""
+
+from __future__ import annotations
+
+EXIT_FINISHED = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_RUN_AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h: stopped cleanly with work left, run me again."""
+EXIT_INTERRUPTED = 130
+
+
+class OutlastError(Exception):
+    """Base of every error that outlast raises on purpose."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(OutlastError):
+    """What was asked for cannot be done as it was asked."""
+
+    exit_code = EXIT_USAGE
+
+
+class ConfigError(UsageError):
+    """A key, a value or a file of the configuration is wrong."""
+
+
+class UnknownName(UsageError):
+    """No recipe, run or checkpoint has this name."""
+
+
+class RunBusy(OutlastError):
+    """Another live attempt holds the run's lock."""
+
+
+class ResumeRefused(OutlastError):
+    """The stored state does not fit the program that asks for it."""
+
+
+class StateError(OutlastError):
+    """Something tracked cannot be stored as arrays and JSON."""
+
+
+class DataError(OutlastError):
+    """Training data is missing or malformed."""
+
+
+class CheckpointError(OutlastError):
+    """Base of what can go wrong with checkpoints."""
+
+
+class CorruptCheckpoint(CheckpointError):
+    """A checkpoint's files differ from its manifest."""
+
+
+class NoGoodCheckpoint(CheckpointError):
+    """Checkpoints exist and none of them verifies."""
+
+
+class SaveFailed(CheckpointError):
+    """A checkpoint could not be written; earlier ones are untouched."""
+
+
+class SessionEnded(SystemExit):
+    """Leaves the training loop when the session must end and the run has work left.
+
+    It is a SystemExit, so that a plain script ends with the right exit code without a line of its own, and so that an
+    `except Exception` around the loop does not swallow it. The state is already saved when it is raised.
+
+    Attributes:
+        code: 75 when the run wants to be started again, 130 when the user interrupted it.
+        reason: the attempt's end reason: "budget", "preempted" or "cancelled".
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(EXIT_INTERRUPTED if reason == "cancelled" else EXIT_RUN_AGAIN)
+        self.reason = reason

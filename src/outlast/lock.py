@@ -1,0 +1,186 @@
+"""One writer per run.
+
+Two guards. The kernel's own lock on the file goes with its process, so a killed owner, or one before a reboot, blocks nobody.
+The heartbeat inside the file speaks to machines that share the folder without sharing that lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from outlast.errors import RunBusy
+
+try:
+    import fcntl
+except ImportError:  # Windows: the heartbeat and the process id have to do
+    fcntl = None  # type: ignore[assignment]
+
+BEAT = 10.0
+"""Seconds between two heartbeats."""
+
+STALE = 60.0
+"""Seconds after which a silent owner on another machine counts as dead."""
+
+_SIZE = 512  # the record is padded to this length and overwritten in place, so it never grows on a full disk
+
+
+class Lock:
+    """The lock of a run folder. Created by `take`, given back by `release`.
+
+    Args:
+        path: the lock file. It stays where it is for ever; what counts is who holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+        self._closing = threading.Event()
+        self._beats: threading.Thread | None = None
+
+    def take(self, attempt: str) -> str | None:
+        """Become the run's only writer.
+
+        Args:
+            attempt: words for whoever is refused, such as "attempt 3".
+
+        Returns:
+            A sentence when a dead owner's lock was taken over, else None.
+
+        Raises:
+            RunBusy: a live process holds it.
+        """
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            kernel = _kernel_lock(descriptor)
+            owner = _read(descriptor)
+            if kernel is False or _lives(owner, kernel_free=kernel is True):
+                raise RunBusy(  # noqa: TRY301 - the descriptor is closed in one place
+                    f"{self.path.parent} is being written by {owner.get('attempt', 'another attempt')} (process {owner.get('pid', '?')} on "
+                    f"{owner.get('host', 'this machine')}). One run has one writer: wait for it, stop it, or choose another "
+                    "--experiment_name."
+                )
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        _HELD.add(self)
+        self._record = {"attempt": attempt, "pid": os.getpid(), "host": socket.gethostname(), "boot": _boot()}
+        self._beat()
+        self._beats = threading.Thread(target=self._keep_beating, name="outlast-heartbeat", daemon=True)
+        self._beats.start()
+        if owner.get("pid") and not owner.get("released"):
+            return f"{owner.get('attempt', 'The last attempt')} (process {owner['pid']} on {owner.get('host')}) ended without a word; its lock is taken over."
+        return None
+
+    def release(self) -> None:
+        """Let others write."""
+        if self._descriptor < 0:
+            return
+        self._closing.set()
+        if self._beats:
+            self._beats.join()
+        with contextlib.suppress(OSError):
+            self._write({**self._record, "released": True})
+        self._close()
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+        _HELD.discard(self)
+
+    def _keep_beating(self) -> None:
+        while not self._closing.wait(BEAT):
+            # A beat that fails (a full disk, a network share away) harms nobody here: the kernel's lock still stands.
+            with contextlib.suppress(OSError):
+                self._beat()
+
+    def _beat(self) -> None:
+        self._write({**self._record, "beat": time.time()})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        text = json.dumps(record).encode()
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        os.write(self._descriptor, text.ljust(_SIZE - 1)[: _SIZE - 1] + b"\n")
+
+
+_HELD: set[Lock] = set()
+
+
+def _let_go_in_child() -> None:
+    """A data loader's worker inherits the descriptor, and with it the kernel's lock, which would outlive a killed owner."""
+    for lock in list(_HELD):
+        lock._close()  # noqa: SLF001 - same module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """Who holds a lock now, asked from outside; None when nobody alive does. Takes nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        kernel, owner = _kernel_lock(descriptor), _read(descriptor)
+        return owner if kernel is False or _lives(owner, kernel_free=kernel is True) else None
+    finally:
+        os.close(descriptor)
+
+
+def _kernel_lock(descriptor: int) -> bool | None:
+    """True: taken. False: another process has it. None: this file system has no such locks."""
+    if fcntl is None:
+        return None  # type: ignore[unreachable]
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    try:
+        record = json.loads(os.pread(descriptor, _SIZE, 0) if hasattr(os, "pread") else os.read(descriptor, _SIZE))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _lives(owner: dict[str, Any], *, kernel_free: bool) -> bool:
+    """Whether the owner that a lock file names is alive."""
+    if not owner.get("pid") or owner.get("released"):
+        return False
+    if owner.get("host") == socket.gethostname():
+        if kernel_free or owner.get("boot") != _boot():
+            return False  # the kernel let its lock go, or the machine was started anew since
+        return _process_lives(int(owner["pid"]))
+    return time.time() - float(owner.get("beat", 0.0)) < STALE
+
+
+def _process_lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it exists and is somebody else's
+        return True
+    return True
+
+
+def _boot() -> str:
+    """An identifier of this start of the machine; empty where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

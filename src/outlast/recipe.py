@@ -1,0 +1,259 @@
+"""What a recipe is, how it is found, and how a run of one is prepared and started."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from outlast import files, places
+from outlast.checkpoint import Checkpoint, Retention, Store, read_manifest
+from outlast.config import Config, Resolved, find_file, resolve
+from outlast.config.yamlfile import nearest
+from outlast.environment import Environment, detect
+from outlast.errors import CorruptCheckpoint, UnknownName, UsageError
+from outlast.files import RunFolder
+from outlast.run import Run, open_run
+
+GROUP = "outlast.recipes"
+PLANNED = ("skeleton", "sign", "dungeon", "emergence", "yolo")
+"""Recipes that the documents name and that a later version brings; each leaves this list when it lands."""
+
+Grade = Literal["exact", "statistical", "restart-epoch"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training script with a name.
+
+    Attributes:
+        name: as in `outlast train NAME`.
+        summary: one line for `outlast recipes`.
+        Config: its values, a subclass of outlast.Config.
+        train: train(run, config), which tracks, loops and logs.
+        grade: what a resume gives: "exact", "statistical" or "restart-epoch".
+        metric: the logged metric that best checkpoints are chosen by; of a validation split, never of the test split.
+        mode: "max" when a larger metric is better.
+        check: returns a line about the data that this config needs, or raises DataError; used by doctor and --dry-run.
+        source: what `find` was asked for, so that a run can find its recipe again.
+    """
+
+    name: str
+    summary: str
+    Config: type[Config]
+    train: Callable[[Run, Any], None]
+    grade: Grade = "exact"
+    metric: str | None = None
+    mode: Literal["max", "min"] = "max"
+    check: Callable[[Any], str] | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for, before any of it is looked at.
+
+    Attributes:
+        environment: "auto", "local", "kaggle" or "gcp".
+        data_config: a data YAML, or None.
+        model_config: a model YAML, or None.
+        train_config: a train YAML, or None.
+        resume: a run's name, a run folder, or a checkpoint folder; None to continue the run of this name, or begin it.
+        flags: dotted key -> text or boolean, only what was given.
+    """
+
+    environment: str = "auto"
+    data_config: Path | None = None
+    model_config: Path | None = None
+    train_config: Path | None = None
+    resume: str | None = None
+    flags: Mapping[str, str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that makes sense: everything is typed and nothing was written yet.
+
+    Attributes:
+        recipe: the recipe.
+        environment: where this is.
+        environment_file: the preferences that were read for it.
+        resolved: values and origins.
+        run_id: the run's name.
+        fork_of: the checkpoint that a new run is to begin from, or None.
+    """
+
+    recipe: Recipe
+    environment: Environment
+    environment_file: Path | None
+    resolved: Resolved[Any]
+    run_id: str
+    fork_of: Checkpoint | None = None
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder, which may not exist yet."""
+        return RunFolder(self.resolved.config.checkpoint_dir / self.run_id)
+
+
+def names() -> list[str]:
+    """Installed recipes by name."""
+    return sorted(point.name for point in importlib.metadata.entry_points(group=GROUP))
+
+
+def find(name: str) -> Recipe:
+    """The recipe of a name, or of a path to a folder with recipe.py, or to such a file.
+
+    Raises:
+        UnknownName: there is none.
+        UsageError: it needs a package that is not installed, or its file does not define `recipe`.
+    """
+    for point in importlib.metadata.entry_points(group=GROUP):
+        if point.name == name:
+            try:
+                found: Recipe = point.load()
+            except ModuleNotFoundError as error:
+                raise UsageError(
+                    f"The recipe {name!r} needs {error.name}, which is not installed. Install its extra, such as pip install 'outlast[torch]'."
+                ) from error
+            return replace(found, source=name)
+    path = Path(name)
+    path = path / "recipe.py" if path.is_dir() else path
+    if path.suffix == ".py" and path.is_file():
+        return _from_file(path, name)
+    if name in PLANNED:
+        raise UnknownName(
+            f"The recipe {name!r} is planned and not part of this version, which has {', '.join(names())}: give --recipe or its name."
+        )
+    raise UnknownName(
+        f"There is no recipe {name!r}; there are {', '.join(names())}.{nearest(name, names())} A path to a recipe.py works too."
+    )
+
+
+def prepare(recipe: Recipe, request: Request) -> Prepared:
+    """Find out where this is, what the run already has, and what every value is. Writes nothing.
+
+    Raises:
+        ConfigError: a layer is wrong.
+        ResumeRefused: a field that the run keeps for ever was given another value.
+        UnknownName: there is nothing to resume under that name.
+    """
+    environment = detect(request.environment)
+    environment_file = find_file(f"environment/{environment.name}.yaml")
+
+    def resolved(stored: Mapping[str, Any] | None) -> Resolved[Any]:
+        return resolve(
+            recipe.Config,
+            limits={"cores": environment.limits.cores},
+            limits_of=environment.name,
+            flags=request.flags,
+            environment_file=environment_file,
+            data_file=request.data_config,
+            model_file=request.model_config,
+            train_file=request.train_config,
+            stored=stored,
+        )
+
+    # What decides which run this is belongs to the session, so the run's own values cannot change it.
+    first = resolved(None)
+    root, run_id, fork_of = _which_run(
+        request.resume, first.config.checkpoint_dir, first.config.experiment_name, recipe.name
+    )
+    stored = places.stored_config(RunFolder(fork_of.path.parents[1] if fork_of else root / run_id), environment.inputs)
+    final = resolved(stored)
+    if root != first.config.checkpoint_dir:
+        final = replace(final, config=final.config.model_copy(update={"checkpoint_dir": root}))
+    return Prepared(recipe, environment, environment_file, final, run_id, fork_of)
+
+
+def start(prepared: Prepared, *, progress: str = "auto") -> Run:
+    """Open the run and train it; returns the closed run when it is finished.
+
+    Raises:
+        SessionEnded: the session is over and the run is not.
+    """
+    config, recipe = prepared.resolved.config, prepared.recipe
+    if prepared.fork_of:
+        places.fork(RunFolder(prepared.fork_of.path.parents[1]), prepared.fork_of, prepared.folder)
+    keep = Retention(
+        last=config.keep_last,
+        best=config.keep_best if recipe.metric else 0,
+        metric=recipe.metric,
+        mode=recipe.mode,
+        every=config.keep_every,
+    )
+    with open_run(
+        prepared.run_id,
+        root=config.checkpoint_dir,
+        save=config.save_every,
+        keep=keep,
+        budget=config.budget,
+        reserve=config.reserve,
+        config=prepared.resolved,
+        recipe=recipe.source,
+        grade=recipe.grade,
+        environment=prepared.environment,
+        progress=progress,
+        deterministic=config.deterministic,
+        results=config.results_dir,
+    ) as run:
+        recipe.train(run, config)
+    return run
+
+
+def _which_run(resume: str | None, root: Path, name: str | None, recipe: str) -> tuple[Path, str, Checkpoint | None]:
+    """Folder of runs, run id, and the checkpoint to fork from, if any."""
+    if resume is None:
+        return root, name or recipe, None
+    path = Path(resume)
+    if files.step_of(path) is not None and path.is_dir():
+        return _at_checkpoint(path, root, name)
+    for folder in (path, root / resume):
+        if (folder / "run.json").is_file():
+            if name not in (None, folder.resolve().name):
+                raise UsageError(
+                    f"--resume {resume} continues the run {folder.resolve().name!r} and --experiment_name says {name!r}. To begin a new run "
+                    "from an old one's state, give one of its checkpoint folders to --resume."
+                )
+            return folder.resolve().parent, folder.resolve().name, None
+    if path.is_file():
+        raise UsageError(
+            f"{path} is a file. outlast resumes from a run's name, a run folder, or one of its checkpoint folders "
+            "(runs/NAME/checkpoints/step-00001200); pickled checkpoints (.pt, .pth, .pkl) are never loaded, because loading one can run code."
+        )
+    there = sorted(p.parent.name for p in root.glob("*/run.json"))
+    known = f"{root} holds {', '.join(there)}." if there else f"{root} holds no runs yet."
+    raise UnknownName(f"There is no run or checkpoint {resume!r}. {known}{nearest(resume, there)}")
+
+
+def _at_checkpoint(path: Path, root: Path, name: str | None) -> tuple[Path, str, Checkpoint | None]:
+    checkpoint = read_manifest(path.resolve())
+    source = RunFolder(path.resolve().parents[1])
+    if not source.run.is_file():
+        raise CorruptCheckpoint(
+            f"{path} is not inside a run folder: {source.run} is missing. Copy whole run folders, not single checkpoints."
+        )
+    newest = Store(source).committed()[-1].step
+    if checkpoint.step == newest and name in (None, source.path.name):
+        return source.path.parent, source.path.name, None
+    return root, name or f"{source.path.name}-from-{checkpoint.step}", checkpoint
+
+
+def _from_file(path: Path, source: str) -> Recipe:
+    name = f"outlast_user_recipe_{files.digest(str(path.resolve()).encode())[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=[str(path.parent)])
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be imported as a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    found = getattr(module, "recipe", None)
+    if not isinstance(found, Recipe):
+        raise UsageError(
+            f"{path} defines no `recipe`; end it with recipe = outlast.Recipe(name=..., summary=..., Config=..., train=...)."
+        )
+    return replace(found, source=source)

@@ -1,0 +1,177 @@
+"""Training state: everything needed to continue identically, taken apart into arrays and JSON and put together again.
+
+Two kinds of state. *Tracked* objects have `state_dict()` and `load_state_dict()`. A *pytree* is nested containers of arrays
+that the script hands over after each step.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from outlast.errors import ResumeRefused, StateError
+from outlast.state.array import Array
+from outlast.state.tree import Decoder, Encoder
+
+Packed = tuple[Any, dict[str, Array]]
+"""The JSON of a part and its arrays by name."""
+
+__all__ = [
+    "Packed",
+    "check_trackable",
+    "load_object",
+    "pack_object",
+    "pack_tree",
+    "pack_value",
+    "software",
+    "unpack_tree",
+    "unpack_value",
+]
+
+
+def pack_value(part: str, value: Any) -> Packed:
+    """Take a value of plain containers and arrays apart; raises StateError naming what cannot be saved."""
+    encoder = Encoder(part)
+    return encoder.encode(value), encoder.arrays
+
+
+def unpack_value(part: str, node: Any, arrays: Mapping[str, Array]) -> Any:
+    """Put together what `pack_value` took apart."""
+    return Decoder(part, arrays).decode(node)
+
+
+def check_trackable(part: str, thing: Any) -> None:
+    """Refuse, before training starts, an object without a usable state_dict; raises StateError."""
+    missing = [name for name in ("state_dict", "load_state_dict") if not callable(getattr(thing, name, None))]
+    if missing:
+        hint = (
+            "For a torch DataLoader use outlast.DataLoader or torchdata's StatefulDataLoader, which know their position."
+            if type(thing).__name__ == "DataLoader"
+            else "Track objects that have both, or hand arrays over with run.restore() and run.offer()."
+        )
+        raise StateError(f"{part} is a {type(thing).__qualname__} without {' and '.join(missing)}(). {hint}")
+
+
+def pack_object(part: str, thing: Any) -> Packed:
+    """Take the state_dict of an object apart."""
+    return pack_value(part, thing.state_dict())
+
+
+def load_object(part: str, thing: Any, node: Any, arrays: Mapping[str, Array]) -> None:
+    """Load a stored state_dict into an object.
+
+    Raises:
+        ResumeRefused: the object does not take it: another architecture, another optimizer. A torch module is untouched then.
+    """
+    state = unpack_value(part, node, arrays)
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        torch.check_module(part, thing, state)
+    try:
+        thing.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ResumeRefused(
+            f"{part} ({type(thing).__qualname__}) does not take the state in the checkpoint: {error}. What is tracked under "
+            "a name must stay the same kind of thing from one attempt to the next."
+        ) from error
+
+
+def pack_tree(part: str, tree: Any) -> Packed:
+    """Take a pytree apart, leaf by leaf under its path."""
+    leaves, _ = _flatten(tree)
+    encoder = Encoder(part)
+    return {path: encoder.encode(leaf, (path,) if path else ()) for path, leaf in leaves}, encoder.arrays
+
+
+def unpack_tree(part: str, template: Any, node: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
+    """Put a pytree together in the structure of a template.
+
+    Raises:
+        ResumeRefused: leaves are missing, new, or of another shape or dtype than the template's.
+    """
+    leaves, rebuild = _flatten(template)
+    advice = "The state changed its form since this run began: begin a new run with --experiment_name, or go back to the old form."
+    names = {path for path, _ in leaves}
+    for path in sorted(names ^ node.keys()):
+        where = (
+            "this program's state and not in the checkpoint"
+            if path in names
+            else "the checkpoint and not in this program's state"
+        )
+        raise ResumeRefused(f"{part}[{path}] is in {where}. {advice}")
+    decoder = Decoder(part, arrays)
+    restored = []
+    for path, leaf in leaves:
+        value = decoder.decode(node[path])
+        mine, theirs = _form(leaf), _form(value)
+        if mine != theirs:
+            raise ResumeRefused(f"{part}[{path}] is {theirs} in the checkpoint and {mine} in this program. {advice}")
+        restored.append(_place_like(value, leaf))
+    return rebuild(restored)
+
+
+def software() -> dict[str, Any]:
+    """Versions and devices that decide the last bits of a result, of the frameworks that are loaded."""
+    facts: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
+    if numpy := sys.modules.get("numpy"):
+        facts["numpy"] = numpy.__version__
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        facts |= torch.software()
+    if "jax" in sys.modules:
+        from outlast.state import jax
+
+        facts |= jax.software()
+    return facts
+
+
+def _form(value: Any) -> str:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array {tuple(value.shape)} of {value.dtype}"
+    return f"a {type(value).__name__}"
+
+
+def _place_like(value: Any, template: Any) -> Any:
+    if "jax" in sys.modules:
+        from outlast.state import jax
+
+        return jax.place_like(value, template)
+    return value
+
+
+def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]:
+    if "jax" in sys.modules:
+        from outlast.state import jax
+
+        return jax.flatten(tree)
+    return _flatten_plain(tree)
+
+
+def _flatten_plain(tree: Any, path: str = "") -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]:
+    """Dicts, lists, tuples and named tuples, as JAX would flatten them (dict keys sorted, None is no leaf)."""
+    if tree is None:
+        return [], lambda _: None
+    if isinstance(tree, dict):
+        keys = sorted(tree)
+        children = [(str(key), tree[key]) for key in keys]
+    elif isinstance(tree, list | tuple):
+        names = getattr(tree, "_fields", range(len(tree)))
+        children = [(str(name), child) for name, child in zip(names, tree, strict=True)]
+    else:
+        return [(path, tree)], lambda values: values[0]
+    flat = [_flatten_plain(child, f"{path}/{name}" if path else name) for name, child in children]
+
+    def rebuild(values: list[Any]) -> Any:
+        rebuilt, start = [], 0
+        for leaves, build in flat:
+            rebuilt.append(build(values[start : start + len(leaves)]))
+            start += len(leaves)
+        if isinstance(tree, dict):
+            return dict(zip(keys, rebuilt, strict=True))
+        return type(tree)(*rebuilt) if hasattr(tree, "_fields") else type(tree)(rebuilt)
+
+    return [leaf for leaves, _ in flat for leaf in leaves], rebuild

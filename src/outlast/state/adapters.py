@@ -1,0 +1,90 @@
+"""Which framework's array is this? Asks only frameworks that the program has imported already."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from outlast.errors import CorruptCheckpoint
+from outlast.state.array import Array
+
+
+class CannotStore(Exception):
+    """A framework's array that has no bytes to store: meta, sparse, object dtype. Turned into a StateError with its name."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An array out of a framework.
+
+    Attributes:
+        array: its bytes.
+        node: what the JSON must say to rebuild it: at least {"as": framework}.
+        identity: equal for two values that are the same memory (tied weights); None where sharing has no meaning.
+    """
+
+    array: Array
+    node: dict[str, Any]
+    identity: Any = None
+
+
+def to_array(value: Any) -> Found | None:
+    """The array in a value, or None when it is none of torch's, JAX's or NumPy's.
+
+    Raises:
+        CannotStore: it is an array that cannot be stored.
+    """
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        if torch.is_tensor(value):
+            return torch.to_array(value)
+    if "jax" in sys.modules:
+        from outlast.state import jax
+
+        if jax.is_array(value):
+            return jax.to_array(value)
+    if "numpy" in sys.modules:
+        from outlast.state import numpy
+
+        if numpy.is_array(value):
+            return numpy.to_array(value)
+    return None
+
+
+def from_array(array: Array, node: Mapping[str, Any]) -> Any:
+    """Rebuild what `to_array` took apart, on the CPU. The result owns its memory."""
+    framework = node.get("as")
+    if framework == "torch":
+        from outlast.state import torch
+
+        return torch.from_array(array, node)
+    if framework == "jax":
+        from outlast.state import jax
+
+        return jax.from_array(array, node)
+    if framework == "numpy":
+        from outlast.state import numpy
+
+        return numpy.from_array(array, node)
+    raise CorruptCheckpoint(f"A stored array belongs to the framework {framework!r}, which outlast does not know.")
+
+
+def to_json(value: Any) -> dict[str, Any] | None:
+    """Small framework values that are no arrays: torch.dtype and torch.device. None for anything else."""
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        return torch.to_json(value)
+    return None
+
+
+def from_json(key: str, text: Any, part: str) -> Any:
+    """Rebuild what `to_json` wrote."""
+    if key in ("$torch.dtype", "$torch.device"):
+        from outlast.state import torch
+
+        return torch.from_json(key, text)
+    raise CorruptCheckpoint(f"The stored part {part!r} uses the form {key!r}, which this outlast does not know.")

@@ -1,0 +1,70 @@
+"""JAX arrays, PRNG keys and pytrees <-> `Array`. Imported only when the program uses JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from outlast.state import numpy as numpy_state
+from outlast.state.adapters import CannotStore, Found
+from outlast.state.array import Array
+
+
+def is_array(value: Any) -> bool:
+    """Whether value is a jax.Array, PRNG keys included."""
+    return isinstance(value, jax.Array)
+
+
+def to_array(value: Any) -> Found:
+    """Copy an array to the host, at once: the next jitted step may take its buffer over (donation).
+
+    Raises:
+        CannotStore: the array was donated already, or lives on devices of other processes.
+    """
+    if value.is_deleted():
+        raise CannotStore("its buffer was donated to a jitted function; offer the state that the function returned")
+    if not value.is_fully_addressable:
+        raise CannotStore("it is spread over several processes, which this version does not save")
+    node: dict[str, Any] = {"as": "jax"}
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        node["key"] = str(jax.random.key_impl(value))
+        value = jax.random.key_data(value)
+    elif value.weak_type:
+        node["weak"] = True
+    found = numpy_state.to_array(np.array(jax.device_get(value)))
+    extra = {name: item for name, item in found.node.items() if name not in ("as", "scalar")}
+    return Found(found.array, {**node, **extra})
+
+
+def from_array(array: Array, node: Mapping[str, Any]) -> Any:
+    """Rebuild an array on JAX's default device."""
+    plain = {"as": "numpy"} | ({"dtype": node["dtype"]} if "dtype" in node else {})
+    value = numpy_state.from_array(array, plain)
+    if "key" in node:
+        return jax.random.wrap_key_data(jax.numpy.asarray(value), impl=node["key"])
+    if node.get("weak") and value.ndim == 0:
+        return jax.numpy.asarray(
+            value.item()
+        )  # a Python number keeps its weak type, and so the promotion of what it meets
+    return jax.numpy.asarray(value)
+
+
+def place_like(value: Any, template: Any) -> Any:
+    """Put a restored array where the template array lies."""
+    return jax.device_put(value, template.sharding) if is_array(template) else value
+
+
+def flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]:
+    """Leaves of a pytree with their paths ("params/dense/kernel"), and the way back."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+    return named, lambda values: jax.tree_util.tree_unflatten(structure, values)
+
+
+def software() -> dict[str, Any]:
+    """What decides JAX's last bits: version and device. Asking starts the backend, so only a running program is asked."""
+    device = jax.devices()[0]
+    return {"jax": jax.__version__, "jax device": f"{device.platform} {device.device_kind} x{jax.device_count()}"}

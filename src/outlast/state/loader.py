@@ -1,0 +1,137 @@
+"""A torch DataLoader that can say where it is. Exported as `outlast.DataLoader`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader as TorchLoader
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from outlast.errors import StateError
+from outlast.state.sampler import BatchSampler
+
+_Ticket = tuple[int, int, list[int]]
+"""Epoch, batch, and the indices of its samples: what the sampler sends to a worker."""
+
+
+class DataLoader:
+    """Batches of a map-style dataset, exact on resume in the middle of an epoch with any number of workers.
+
+    Iterate it for the rest of the current epoch, or call `next()` for ever. While a batch is made, the generators of Python,
+    NumPy and torch are seeded from (seed, epoch, batch), so random augmentation is the same with 0 workers or 8, before or
+    after a resume; the training loop's own generators are not touched.
+
+    Args:
+        dataset: anything with `__getitem__` and `__len__` (or `__getitems__`).
+        batch_size: samples per batch.
+        shuffle: another order every epoch.
+        seed: decides order and augmentation.
+        drop_last: leave out a last batch that is not full.
+        **options: passed to torch.utils.data.DataLoader: num_workers, collate_fn, pin_memory, persistent_workers, ...
+
+    Raises:
+        StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int = 1,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+        **options: Any,
+    ) -> None:
+        if isinstance(dataset, IterableDataset):
+            raise StateError(
+                f"{type(dataset).__qualname__} is an IterableDataset, and outlast.DataLoader needs samples by index. Use torchdata's "
+                "StatefulDataLoader with a dataset that has state_dict()."
+            )
+        self.dataset = dataset
+        self.sampler = BatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last)
+        # A generator of its own: torch draws the workers' base seed from it instead of from the training loop's generator.
+        self._loader = TorchLoader(
+            _Seeded(dataset, seed),
+            batch_sampler=_Tickets(self.sampler),
+            generator=torch.Generator().manual_seed(seed),
+            **options,
+        )
+        self._batches: Iterator[Any] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per batch."""
+        return self.sampler.batch_size
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The rest of the current epoch."""
+        epoch = self.sampler.epoch
+        while self.sampler.epoch == epoch:
+            yield next(self)
+
+    def __next__(self) -> Any:
+        """The next batch, across the ends of epochs."""
+        if self._batches is None:
+            self._batches = iter(self._loader)
+        batch = next(self._batches)
+        self.sampler.advance()
+        if self.sampler.batch == 0:
+            self._batches = None
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The position; see `BatchSampler.state_dict`."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue at a position; raises ResumeRefused when it is one in other data."""
+        self.sampler.load_state_dict(state)
+        self._batches = None
+
+
+class _Tickets:
+    """Runs ahead of the sampler's position by as much as the workers prefetch."""
+
+    def __init__(self, sampler: BatchSampler) -> None:
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[_Ticket]:
+        epoch, first = self.sampler.epoch, self.sampler.batch
+        for batch in range(first, len(self.sampler)):
+            yield epoch, batch, self.sampler.at(epoch, batch).tolist()
+
+
+class _Seeded(Dataset[Any]):
+    """Fetches a ticket's samples under generators that depend on the ticket alone."""
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __getitems__(self, ticket: _Ticket) -> list[Any]:
+        epoch, batch, indices = ticket
+        outside = None if get_worker_info() else (random.getstate(), np.random.get_state(), torch.get_rng_state())
+        words = np.random.SeedSequence((self.seed % 2**63, epoch, batch)).generate_state(4, np.uint32)
+        random.seed(int(words[0]))
+        np.random.seed(words[1])
+        torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
+        try:
+            if hasattr(self.dataset, "__getitems__"):
+                return list(self.dataset.__getitems__(indices))
+            return [self.dataset[index] for index in indices]
+        finally:
+            if outside:
+                random.setstate(outside[0])
+                np.random.set_state(outside[1])
+                torch.set_rng_state(outside[2])

@@ -1,0 +1,49 @@
+"""The random generators that a training script uses without naming them: Python's, NumPy's, torch's.
+
+JAX has none: its keys are part of the state that the script offers.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from typing import Any
+
+
+def capture() -> dict[str, Any]:
+    """The state of every global generator whose library is loaded, as a tree of arrays and numbers."""
+    import numpy as np
+
+    version, words, gauss = random.getstate()
+    state: dict[str, Any] = {
+        "python": {"version": version, "words": np.array(words, dtype=np.uint32), "gauss": gauss},
+    }
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    state["numpy"] = {
+        "kind": kind,
+        "keys": np.array(keys),
+        "position": int(position),
+        "has_gauss": int(has_gauss),
+        "cached": float(cached),
+    }
+    if torch := sys.modules.get("torch"):
+        state["torch"] = torch.get_rng_state()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            state["torch.cuda"] = list(torch.cuda.get_rng_state_all())
+    return state
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Set the global generators to a captured state. A library that is not loaded now is left alone."""
+    import numpy as np
+
+    python = state["python"]
+    random.setstate((python["version"], tuple(int(word) for word in python["words"]), python["gauss"]))
+    legacy = state["numpy"]
+    np.random.set_state((legacy["kind"], legacy["keys"], legacy["position"], legacy["has_gauss"], legacy["cached"]))
+    torch = sys.modules.get("torch")
+    if torch and "torch" in state:
+        torch.set_rng_state(state["torch"])
+        if torch.cuda.is_available():
+            for index, device_state in enumerate(state.get("torch.cuda", [])[: torch.cuda.device_count()]):
+                torch.cuda.set_rng_state(device_state, index)

@@ -1,0 +1,164 @@
+"""The progress line: rich on a terminal, plain lines elsewhere, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from outlast.config.units import format_bytes, format_seconds
+from outlast.tracking.sink import Progress, Sink
+
+_ENDS = {
+    "finished": "finished",
+    "budget": "the session's time is up; start it again to go on",
+    "preempted": "the machine is being taken back; start it again to go on",
+    "cancelled": "interrupted; start it again to go on",
+    "failed": "failed",
+}
+
+
+def choose(style: str = "auto", stream: TextIO | None = None) -> Sink:
+    """The sink for a style: auto, rich, plain, json or none."""
+    stream = stream or sys.stderr
+    if style == "auto":
+        style = "rich" if stream.isatty() and os.environ.get("TERM") != "dumb" else "plain"
+    return {"rich": RichLine, "plain": PlainLines, "json": JsonLines}[style](stream) if style != "none" else Sink()
+
+
+class PlainLines(Sink):
+    """Whole lines, the first steps soon and later ones rarely: made for logs such as Kaggle's.
+
+    Args:
+        stream: where the lines go.
+        every: seconds between two lines about progress.
+    """
+
+    def __init__(self, stream: TextIO, every: float = 15.0) -> None:
+        self.stream, self.every = stream, every
+        self._next = 0.0
+
+    def started(self, run_id: str, attempt: int, step: int, total: int | None) -> None:
+        where = f"continues after step {step}" if step else "begins"
+        self._line(f"outlast: run {run_id}, attempt {attempt} {where}{f' of {total}' if total else ''}")
+        self._next = time.monotonic() + 1.0
+
+    def progressed(self, progress: Progress) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self.every
+            self._line(describe(progress))
+
+    def saved(self, step: int, reason: str, seconds: float, size: int) -> None:
+        self._line(f"saved step {step} ({reason}, {format_bytes(size)} in {seconds:.2f} s)")
+
+    def told(self, level: str, sentence: str) -> None:
+        self._line(f"{level}: {sentence}" if level != "info" else sentence)
+
+    def stopping(self, reason: str, sentence: str) -> None:
+        # A signal may have come in the middle of a print; the stream's own lock must not be asked for again.
+        text = f"outlast: {sentence}; saving at the end of this step\n".encode()
+        try:
+            os.write(self.stream.fileno(), text)
+        except (OSError, ValueError):
+            return
+
+    def ended(self, reason: str, step: int, total: int | None) -> None:
+        self._line(f"outlast: step {step}{f' of {total}' if total else ''}: {_ENDS.get(reason, reason)}")
+
+    def _line(self, text: str) -> None:
+        self.stream.write(text + "\n")
+        self.stream.flush()
+
+
+class RichLine(PlainLines):
+    """One line that is drawn again, with what matters above it.
+
+    Args:
+        stream: the terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        self._text = Text
+        self._console = Console(file=stream, highlight=False)
+        self._live = Live(console=self._console, refresh_per_second=5, transient=True)
+
+    def started(self, run_id: str, attempt: int, step: int, total: int | None) -> None:
+        super().started(run_id, attempt, step, total)
+        self._live.start()
+
+    def progressed(self, progress: Progress) -> None:
+        share = progress.step / progress.total if progress.total else 0.0
+        width = 24
+        bar = "━" * round(width * share)
+        text = self._text.assemble((bar, "green"), ("━" * (width - len(bar)), "bright_black"), " ", describe(progress))
+        text.truncate(max(20, self._console.width - 1), overflow="ellipsis")
+        self._live.update(text)
+
+    def closed(self) -> None:
+        self._live.stop()
+
+    def ended(self, reason: str, step: int, total: int | None) -> None:
+        self._live.stop()
+        super().ended(reason, step, total)
+
+    def _line(self, text: str) -> None:
+        style = "yellow" if text.startswith("warning") else "bold" if text.startswith("outlast:") else "bright_black"
+        self._console.print(text, style=style, markup=False, soft_wrap=True)
+
+
+class JsonLines(Sink):
+    """One JSON object a line, for programs that watch.
+
+    Args:
+        stream: where the lines go.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def started(self, run_id: str, attempt: int, step: int, total: int | None) -> None:
+        self._send("started", run=run_id, attempt=attempt, step=step, total=total)
+
+    def logged(self, record: Mapping[str, Any]) -> None:
+        self._send("logged", **record)
+
+    def saved(self, step: int, reason: str, seconds: float, size: int) -> None:
+        self._send("saved", step=step, reason=reason, seconds=round(seconds, 4), bytes=size)
+
+    def told(self, level: str, sentence: str) -> None:
+        self._send("told", level=level, sentence=sentence)
+
+    def ended(self, reason: str, step: int, total: int | None) -> None:
+        self._send("ended", reason=reason, step=step, total=total)
+
+    def _send(self, event: str, **facts: Any) -> None:
+        self.stream.write(json.dumps({"event": event, **facts}) + "\n")
+        self.stream.flush()
+
+
+def describe(progress: Progress) -> str:
+    """Step, rate, last metrics, ETA, session left and next save, on one line."""
+    parts = [f"step {progress.step}{f'/{progress.total}' if progress.total else ''}"]
+    if progress.epoch:
+        parts[0] += f" (epoch {progress.epoch})"
+    if progress.rate:
+        parts.append(f"{progress.rate:.1f} steps/s" if progress.rate >= 1 else f"{1 / progress.rate:.1f} s/step")
+    parts.extend(
+        f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}"
+        for name, value in list(progress.metrics.items())[:4]
+    )
+    if progress.eta is not None:
+        parts.append(f"{format_seconds(progress.eta)} to go")
+    if progress.seconds_left is not None:
+        parts.append(f"session {format_seconds(progress.seconds_left)}")
+    if progress.next_save is not None:
+        parts.append(f"save in {format_seconds(progress.next_save)}")
+    return " · ".join(parts)

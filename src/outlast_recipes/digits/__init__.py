@@ -1,0 +1,1 @@
+"""The starter recipe: handwritten digits."""

@@ -1,0 +1,144 @@
+"""Handwritten digits with a small convolutional net: the starter to copy.
+
+Data: 1,797 real 8x8 digits of the UCI optical recognition set, shipped inside scikit-learn.
+Hardware and time: 2 CPU cores, about 20 s. Expected: 99 % on the test split. Resume grade: exact.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+import outlast
+from outlast import Run, Section, setting
+
+SPLITS = {"train": (0, 1197), "val": (1197, 1497), "test": (1497, 1797)}
+
+
+class Data(Section):
+    augment: bool = setting(default=True, help="shift every training batch by up to one pixel")
+    samples: int | None = setting(None, "use only so many training samples", ge=64)
+
+
+class Model(Section):
+    width: int = setting(32, "channels of the first layer; the others have twice as many", ge=1)
+    dropout: float = setting(0.3, "share of the last features to drop", ge=0, lt=1)
+    activation: Literal["relu", "gelu"] = setting("relu", "nonlinearity")
+
+
+class Config(outlast.Config):
+    epochs: int = setting(
+        40, "passes over the training data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=0
+    )
+    learning_rate: float = setting(3e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
+    warmup: float = setting(0.1, "share of the steps in which the learning rate rises", ge=0, le=1)
+    weight_decay: float = setting(1e-2, "AdamW's weight decay", ge=0)
+    ema: float = setting(0.99, "decay of the averaged weights that are evaluated", ge=0, lt=1)
+    accumulate: int = setting(1, "batches per optimizer step", ge=1)
+    data: Data = setting(Data(), "data", on_resume="fixed")
+    model: Model = setting(Model(), "model", on_resume="fixed")
+
+
+def splits(config: Config) -> dict[str, TensorDataset]:
+    """Images (N, 1, 8, 8) in 0..1 and labels (N,), shuffled once with a fixed seed and cut into three."""
+    images, labels = load_digits(return_X_y=True)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    x, y = torch.from_numpy(images).float().view(-1, 1, 8, 8)[order] / 16, torch.from_numpy(labels)[order]
+    cut = {name: TensorDataset(x[a:b], y[a:b]) for name, (a, b) in SPLITS.items()}
+    count = config.data.samples or (256 if config.debug else len(cut["train"]))
+    cut["train"] = TensorDataset(*cut["train"][:count])
+    return cut
+
+
+def build(config: Model) -> nn.Module:
+    width, act = config.width, nn.ReLU if config.activation == "relu" else nn.GELU
+
+    def block(channels: int, out: int) -> list[nn.Module]:
+        return [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), act()]
+
+    layers = [*block(1, width), *block(width, 2 * width), nn.MaxPool2d(2), *block(2 * width, 2 * width)]
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(8 * width, 10)
+    )
+
+
+def rate(step: int, total: int, config: Config) -> float:
+    """Linear warm-up, then cosine to zero. A function of the step and the config, so a resume with another --lr uses it."""
+    warm = max(1, round(total * config.warmup))
+    if step <= warm:
+        return config.learning_rate * step / warm
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+def ema(decay: float) -> Any:
+    """An average that forgets faster while it is young, so that a short run is not averaged with its random start."""
+    return lambda old, new, n: old + (new - old) * (1 - min(decay, (1 + int(n)) / (10 + int(n))))
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: TensorDataset, device: torch.device) -> float:
+    was_training = model.training
+    model.eval()
+    x, y = data.tensors
+    right = (model(x.to(device)).argmax(1) == y.to(device)).float().mean().item()
+    model.train(was_training)
+    return right
+
+
+def train(run: Run, config: Config) -> None:
+    torch.manual_seed(config.seed)
+    name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    data = splits(config)
+    model = build(config.model).to(device)
+    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=ema(config.ema), use_buffers=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    half = torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
+    scaler = torch.amp.GradScaler(device.type, enabled=config.mixed_precision and half == torch.float16)
+    batch_size = max(1, config.batch_size // config.accumulate)
+    loader = outlast.DataLoader(
+        data["train"], batch_size, seed=config.seed, drop_last=True, num_workers=config.num_workers
+    )
+    total = config.epochs * math.ceil(len(loader) / config.accumulate)
+    run.track(model=model, ema=average, optimizer=optimizer, scaler=scaler, data=loader)
+
+    for x, y in run.batches(loader, epochs=config.epochs, accumulate=config.accumulate):
+        if config.data.augment:
+            x = torch.roll(x, torch.randint(-1, 2, (2,)).tolist(), (2, 3))
+        with torch.autocast(device.type, half, enabled=config.mixed_precision):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device), label_smoothing=0.05)
+        scaler.scale(loss / config.accumulate).backward()
+        if run.update_due:
+            for group in optimizer.param_groups:
+                group["lr"] = rate(run.step, total, config)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            average.update_parameters(model)
+            if run.step % (1 if config.debug else config.log_every) == 0:
+                run.log(loss=loss, lr=optimizer.param_groups[0]["lr"])
+        if run.epoch_end:
+            run.log(val_accuracy=accuracy(average, data["val"], device))
+
+    run.log(test_accuracy=accuracy(average, data["test"], device))  # read once, by a finished run
+
+
+def check(config: Any) -> str:
+    sizes = {name: len(split) for name, split in splits(config).items()}
+    return f"scikit-learn's handwritten digits: {', '.join(f'{size} {name}' for name, size in sizes.items())}"
+
+
+recipe = outlast.Recipe(
+    name="digits",
+    summary="handwritten digits with a small convolutional net in PyTorch: the starter to copy",
+    Config=Config,
+    train=train,
+    metric="val_accuracy",
+    check=check,
+)
