@@ -9,7 +9,7 @@ import outlast
 images, labels = load_digits(return_X_y=True)
 dataset = TensorDataset(torch.tensor(images / 16).float(), torch.tensor(labels))
 
-torch.manual_seed(0)
+outlast.seed_everything(0)
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 loader = outlast.DataLoader(dataset, batch_size=64)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from outlast.run import Run as Run
     from outlast.run import open_run as open_run
     from outlast.state.loader import DataLoader as DataLoader
+    from outlast.state.rng import seed_everything as seed_everything
     from outlast.state.sampler import BatchSampler as BatchSampler
     from outlast.tracking import Sink as Sink
 
@@ -48,6 +49,7 @@ _HOMES = {
     "Sink": "outlast.tracking",
     "detect": "outlast.environment",
     "open_run": "outlast.run",
+    "seed_everything": "outlast.state.rng",
     "setting": "outlast.config",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from outlast.environment import Environment, detect
 from outlast.errors import CorruptCheckpoint, UnknownName, UsageError
 from outlast.files import RunFolder
 from outlast.run import Run, open_run
+from outlast.tracking import Sink
 
 GROUP = "outlast.recipes"
 PLANNED = ("skeleton", "sign", "dungeon", "emergence", "yolo")
@@ -170,7 +171,7 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
     return Prepared(recipe, environment, environment_file, final, run_id, fork_of)
 
 
-def start(prepared: Prepared, *, progress: str = "auto") -> Run:
+def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] = ()) -> Run:
     """Open the run and train it; returns the closed run when it is finished.
 
     Raises:
@@ -198,6 +199,7 @@ def start(prepared: Prepared, *, progress: str = "auto") -> Run:
         grade=recipe.grade,
         environment=prepared.environment,
         progress=progress,
+        sinks=sinks,
         deterministic=config.deterministic,
         results=config.results_dir,
     ) as run:

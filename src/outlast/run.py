@@ -288,6 +288,7 @@ class Run:
                 self._after_batch(iterator, per_epoch)
             self._loop = [self._loop[0] + 1, 0]
             iterator = None
+        self.epoch, self.epoch_end = None, False
         self._save("final", must=True)
 
     def begin(self, total_steps: int | None = None) -> None:
@@ -378,8 +379,10 @@ class Run:
     ) -> bool:
         if error is None:
             error = self._complete()
-            self._close(error)
-            if error is not None and not _interactive():
+            unrecorded = self._close(error)
+            if unrecorded and not isinstance(error, OutlastError):
+                raise unrecorded
+            if error is not None and not (isinstance(error, SessionEnded) and _interactive()):
                 raise error
             return False
         self._close(error)
@@ -667,9 +670,11 @@ class Run:
             return error
         return None
 
-    def _close(self, error: BaseException | None) -> None:
+    def _close(self, error: BaseException | None) -> SaveFailed | None:
+        """Write down how the attempt ended and let go of everything; returns what could not be written."""
         if self._ended:
-            return
+            return None
+        unrecorded = None
         self._ended = True
         reason = _end_reason(error)
         words = (
@@ -685,11 +690,16 @@ class Run:
             try:
                 action()
             except OSError as failure:
-                self._shown.send("told", "warning", f"The end of this attempt could not be recorded: {failure}.")
+                unrecorded = SaveFailed(
+                    f"How this attempt ended ({reason} at step {self.step}) could not be recorded: {failure.strerror}. Its last "
+                    f"checkpoint is intact. Free disk space below {self.folder} and start the run again."
+                )
+                self._shown.send("told", "warning", str(unrecorded))
         self._shown.send("ended", reason, self.step, self.total_steps)
         self._shown.send("closed")
         self.session.close()
         self._lock.release()
+        return unrecorded
 
     def _tell(self, level: str, sentence: str) -> None:
         self._attempt.tell(sentence)

@@ -214,7 +214,7 @@ def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -
     return {
         key: Given(value, Origin("run", f"(was: {stored['origins'].get(key, 'default')})"))
         for key, value in stored["values"].items()
-        if key in known and known[key].extra["on_resume"] != "session"
+        if key in known and known[key].on_resume != "session"
     }
 
 
@@ -300,9 +300,9 @@ def _changes(
         return ()
     before: Mapping[str, Any] = stored["values"]
     changes = tuple(
-        Change(key, before[key], value, origins[key], known[key].extra["on_resume"])
+        Change(key, before[key], value, origins[key], known[key].on_resume)
         for key, value in values.items()
-        if key in before and before[key] != value and known[key].extra["on_resume"] != "session"
+        if key in before and before[key] != value and known[key].on_resume != "session"
     )
     fixed = [change for change in changes if change.rule == "fixed"]
     if fixed:

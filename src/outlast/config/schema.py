@@ -30,7 +30,7 @@ def setting(
     default: Any,
     help: str,  # noqa: A002 - the word that argparse and every CLI library use
     *,
-    on_resume: OnResume = "warns",
+    on_resume: OnResume | None = None,
     flags: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
     clamp: str | None = None,
@@ -41,7 +41,7 @@ def setting(
     Args:
         default: the value when no layer gives one.
         help: one line for --help, without a full stop.
-        on_resume: see OnResume.
+        on_resume: see OnResume; by default what the section says, and "warns" where none says anything.
         flags: other spellings on the command line ("-b", "--lr").
         aliases: other names in YAML files.
         clamp: the attribute of `Limits` that a larger value is reduced to; without it a value over a limit is refused.
@@ -144,14 +144,13 @@ class Leaf:
 
     key: str
     info: FieldInfo
+    on_resume: str
 
     @property
     def extra(self) -> dict[str, Any]:
         """What `setting` recorded; defaults for a field that was declared without it."""
         given = self.info.json_schema_extra
-        return {"on_resume": "warns", "flags": [], "aliases": [], "clamp": None} | (
-            dict(given) if isinstance(given, dict) else {}
-        )
+        return {"flags": [], "aliases": [], "clamp": None} | (dict(given) if isinstance(given, dict) else {})
 
     @property
     def default(self) -> Any:
@@ -169,14 +168,11 @@ def leaves(model: type[Section], prefix: str = "", on_resume: str | None = None)
     for name, info in model.model_fields.items():
         kind = info.annotation
         given = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-        rule = typing.cast("str | None", given.get("on_resume", on_resume))
+        rule = typing.cast("str | None", given.get("on_resume") or on_resume)
         if isinstance(kind, type) and issubclass(kind, Section):
             yield from leaves(kind, f"{prefix}{name}.", rule)
         else:
-            if rule and "on_resume" not in given:
-                info = info._copy()  # noqa: SLF001, PLW2901 - pydantic has no public copy of a FieldInfo
-                info.json_schema_extra = {**given, "on_resume": rule}
-            yield Leaf(prefix + name, info)
+            yield Leaf(prefix + name, info, rule or "warns")
 
 
 def _kinds(annotation: Any) -> set[type]:

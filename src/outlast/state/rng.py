@@ -10,6 +10,16 @@ import sys
 from typing import Any
 
 
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and (when it is loaded) torch, all devices. JAX has none to seed."""
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
+
+
 def capture() -> dict[str, Any]:
     """The state of every global generator whose library is loaded, as a tree of arrays and numbers."""
     import numpy as np

@@ -92,7 +92,7 @@ def accuracy(model: nn.Module, data: TensorDataset, device: torch.device) -> flo
 
 
 def train(run: Run, config: Config) -> None:
-    torch.manual_seed(config.seed)
+    outlast.seed_everything(config.seed)
     name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     data = splits(config)

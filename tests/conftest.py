@@ -1,0 +1,47 @@
+"""Shared fixtures. Nothing here is silent: a test that cannot run says why."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from outlast.environment import Environment, Limits
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test reads the developer's home, secrets or metadata server, or writes into the checkout."""
+    for name in list(os.environ):
+        if name.startswith(("KAGGLE_", "GCE_", "WANDB_", "GITHUB_", "GOOGLE_", "HF_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def here() -> Environment:
+    """A machine without an end, so that detection costs nothing."""
+    return Environment("local", Limits(seconds=None, ram=2**34, cores=2))
+
+
+@pytest.fixture
+def outlast_cli():
+    """Run the command line in a process of its own; returns the completed process."""
+
+    def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120):
+        return subprocess.run(
+            [sys.executable, "-m", "outlast.cli", *words],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env={**os.environ, "COLUMNS": "120", **(env or {})},
+            timeout=timeout,
+        )
+
+    return run

@@ -1,0 +1,47 @@
+"""A store as many write it: overwrite in place, the newest name wins, no hashes. The harness must find it wanting."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from outlast.checkpoint import Checkpoint, Opened, tensors
+
+
+class NaiveStore:
+    def __init__(self, folder, retention=None) -> None:
+        self.place = folder.checkpoints / "last"
+
+    def commit(self, snapshot):
+        self._mkdir(self.place.parent)
+        self._mkdir(self.place)
+        for part, arrays in snapshot.parts.items():
+            self._write(self.place / f"{part}.safetensors", b"".join(bytes(piece) for piece in tensors.encode(arrays)))
+        self._write(self.place / "state.json", json.dumps(snapshot.state).encode())
+        return self._checkpoint(snapshot.step)
+
+    def open_newest(self):
+        if not (self.place / "state.json").exists():
+            return None, []
+        state = json.loads((self.place / "state.json").read_text())
+        parts = {path.stem: tensors.decode(path.read_bytes(), path) for path in self.place.glob("*.safetensors")}
+        return Opened(self._checkpoint(state["step"]), state, parts), []
+
+    def committed(self):
+        return []
+
+    def sweep(self):
+        pass
+
+    def _checkpoint(self, step):
+        return Checkpoint(self.place, {"step": step, "reason": "", "files": {}, "metrics": {}, "software": {}})
+
+    def _mkdir(self, path: Path) -> None:
+        if not path.exists():
+            os.mkdir(path)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.write(descriptor, data)
+        os.close(descriptor)
