@@ -53,11 +53,13 @@ def as_json(info: RunInfo) -> dict[str, Any]:
 def attempts_table(info: RunInfo) -> Any:
     """Attempts with where they ran, how they began and how they ended."""
     rows = show.table("attempt", "where", "began", "continues", "ended", "at step", right=("attempt", "at step"))
-    for attempt in info.attempts:
+    following = [*info.attempts[1:], {}]
+    for attempt, after in zip(info.attempts, following, strict=True):
         end, resume = attempt.get("end", {}), attempt.get("resume")
         came = f"step {resume['step']}, {resume['grade']}" if resume else "from nothing"
         where = attempt.get("environment", {}).get("name", "?")
-        step = str(end.get("step", "")) or "?"
+        # A killed attempt could not say how far it came; where the next one went on is what it had saved.
+        step = str(end["step"]) if "step" in end else f"{after['resume']['step']}+" if "resume" in after else ""
         rows.add_row(
             str(attempt["number"]),
             where,

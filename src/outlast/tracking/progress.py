@@ -42,8 +42,12 @@ class PlainLines(Sink):
         self._next = 0.0
 
     def started(self, run_id: str, attempt: int, step: int, total: int | None) -> None:
-        where = f"continues after step {step}" if step else "begins"
-        self._line(f"outlast: run {run_id}, attempt {attempt} {where}{f' of {total}' if total else ''}")
+        where = (
+            f"continues after step {step}{f' of {total}' if total else ''}"
+            if step
+            else f"begins{f': {total} steps' if total else ''}"
+        )
+        self._line(f"outlast: run {run_id}, attempt {attempt} {where}")
         self._next = time.monotonic() + 1.0
 
     def progressed(self, progress: Progress) -> None:
