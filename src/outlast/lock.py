@@ -88,6 +88,9 @@ class Lock:
             self._beats.join()
         with contextlib.suppress(OSError):
             self._write({**self._record, "released": True})
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # for children that still hold a copy of the descriptor
         self._close()
 
     def _close(self) -> None:

@@ -68,7 +68,7 @@ def _compose(path: Path) -> yaml.MappingNode | None:
         raise ConfigError(f"{where} is not valid YAML: {getattr(error, 'problem', None) or error}.") from error
     if node is not None and not isinstance(node, yaml.MappingNode):
         raise ConfigError(
-            f"{path}:1 holds {type(node).__name__.removesuffix('Node').lower()}; expected keys with values, such as `epochs: 10`."
+            f"{path}:1 holds a {type(node).__name__.removesuffix('Node').lower()}; expected keys with values, such as `epochs: 10`."
         )
     return node
 

@@ -1,0 +1,157 @@
+"""Commit, verify, retention, sweeping; and that nothing untrusted is ever executed."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outlast import files
+from outlast.checkpoint import Kept, Retention, SavePolicy, Snapshot, Store, open_checkpoint, read_manifest, verify
+from outlast.errors import CorruptCheckpoint, NoGoodCheckpoint, OutlastError
+from outlast.files import RunFolder
+from outlast.state.array import Array
+
+
+def snapshot(step: int, **metrics: float) -> Snapshot:
+    return Snapshot(step, "steps", {"model": {"w": Array("U8", (3,), bytes([step % 256] * 3))}, "none": {}}, {"step": step}, metrics)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    files.make_folder(tmp_path / "run")
+    return Store(RunFolder(tmp_path / "run"), Retention(last=2))
+
+
+def test_what_is_committed_is_opened(store: Store) -> None:
+    store.commit(snapshot(7, loss=math.nan, accuracy=0.5))
+    opened, damaged = store.open_newest()
+    assert opened is not None
+    assert not damaged
+    assert opened.state == {"step": 7}
+    assert bytes(opened.parts["model"]["w"].data) == b"\7\7\7"
+    assert opened.checkpoint.metrics == {"accuracy": 0.5}
+    assert opened.checkpoint.reason == "steps"
+    assert opened.checkpoint.nbytes == sum(p.stat().st_size for p in opened.checkpoint.path.iterdir() if p.name != "MANIFEST.json")
+
+
+def test_an_empty_store_is_a_fresh_start(store: Store) -> None:
+    assert store.open_newest() == (None, [])
+
+
+def test_committing_the_same_step_again_changes_nothing(store: Store) -> None:
+    first = store.commit(snapshot(1))
+    assert store.commit(snapshot(1)).manifest == first.manifest
+
+
+def test_retention_follows_each_commit(store: Store) -> None:
+    for step in range(1, 6):
+        store.commit(snapshot(step))
+    assert [checkpoint.step for checkpoint in store.committed()] == [4, 5]
+
+
+def test_steps_are_compared_as_numbers(store: Store) -> None:
+    store.commit(snapshot(99_999_999))
+    store.commit(snapshot(100_000_000))
+    opened, _ = store.open_newest()
+    assert opened is not None
+    assert opened.checkpoint.step == 100_000_000
+
+
+def test_sweeping_takes_only_what_is_unfinished(store: Store) -> None:
+    store.commit(snapshot(1))
+    half = store.folder.checkpoint(2)
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"x")
+    (store.folder.checkpoint(1) / ".tmp-state.json").write_bytes(b"x")
+    (store.folder.checkpoints / "notes.txt").write_text("the user's")
+    store.sweep()
+    assert sorted(path.name for path in store.folder.checkpoints.iterdir()) == ["notes.txt", "step-00000001"]
+    verify(store.folder.checkpoint(1))
+
+
+def test_every_damaged_one_is_named_when_none_verifies(store: Store) -> None:
+    for step in (1, 2):
+        store.commit(snapshot(step))
+        (store.folder.checkpoint(step) / "model.safetensors").write_bytes(b"")
+    with pytest.raises(NoGoodCheckpoint, match=r"None of the 2 checkpoints.*(?s:.*)step-00000002.*(?s:.*)step-00000001"):
+        store.open_newest()
+    assert [checkpoint.step for checkpoint in store.committed()] == [1, 2]
+
+
+def test_a_newer_format_is_not_read(store: Store) -> None:
+    path = store.commit(snapshot(1)).path
+    manifest = files.read_json(path / "MANIFEST.json")
+    files.write_json(path / "MANIFEST.json", {**manifest, "format": 99})
+    with pytest.raises(OutlastError, match="has format 99 and this outlast reads format 1"):
+        read_manifest(path)
+
+
+def test_a_planted_pickle_is_refused_and_not_executed(store: Store, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    path = store.commit(snapshot(1)).path
+    (path / "model.safetensors").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(CorruptCheckpoint):
+        open_checkpoint(path)
+    # Even with a manifest that vouches for it.
+    data = pickle.dumps(Evil())
+    forged = Snapshot(2, "steps", {}, {"step": 2})
+    other = store.commit(forged).path
+    (other / "model.safetensors").write_bytes(data)
+    manifest = dict(files.read_json(other / "MANIFEST.json"))
+    manifest["files"]["model.safetensors"] = {"size": len(data), "xxh3_128": files.digest(data)}
+    from outlast.checkpoint.store import _manifest_digest
+
+    files.write_json(other / "MANIFEST.json", {**manifest, "digest": _manifest_digest(manifest)})
+    with pytest.raises(CorruptCheckpoint, match="safetensors header"):
+        open_checkpoint(other)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_no_load_path_can_unpickle() -> None:
+    source = Path(files.__file__).parent
+    texts = {path: path.read_text() for path in source.rglob("*.py")}
+    assert not [path for path, text in texts.items() if "import pickle" in text or "torch.load(" in text or "allow_pickle" in text]
+
+
+steps = st.lists(st.integers(1, 60), unique=True, min_size=1, max_size=20)
+
+
+@given(steps, st.integers(1, 4), st.integers(0, 3), st.one_of(st.none(), st.integers(1, 20)), st.sampled_from(["max", "min"]), st.data())
+def test_retention_keeps_what_it_promises(found: list[int], last: int, best: int, every: int | None, mode, data) -> None:
+    values = data.draw(st.lists(st.floats(allow_nan=True, allow_infinity=False, width=16), min_size=len(found), max_size=len(found)))
+    kept = [Kept(step, {"m": value}) for step, value in zip(found, values, strict=True)]
+    policy = Retention(last=last, best=best, metric="m", mode=mode, every=every)
+    removed = set(policy.removable(kept))
+    assert not removed & set(sorted(found)[-last:])
+    assert every is None or not [step for step in removed if step % every == 0]
+    usable = [k for k in kept if not math.isnan(k.metrics["m"])]
+    if best and usable:
+        extreme = (max if mode == "max" else min)(k.metrics["m"] for k in usable)
+        assert policy.best_step(kept) not in removed
+        assert next(k for k in kept if k.step == policy.best_step(kept)).metrics["m"] == extreme
+
+
+def test_retention_says_what_is_wrong_with_it() -> None:
+    with pytest.raises(ValueError, match="keep at least 1"):
+        Retention(last=0)
+    with pytest.raises(ValueError, match="needs best_metric"):
+        Retention(best=1)
+
+
+def test_save_policy() -> None:
+    policy = SavePolicy(steps=10, seconds=60, epochs=2)
+    assert policy.due(step=3, seconds=1, epoch_ended=None) is None
+    assert policy.due(step=20, seconds=1, epoch_ended=None) == "steps"
+    assert policy.due(step=3, seconds=61, epoch_ended=1) == "time"
+    assert policy.due(step=3, seconds=1, epoch_ended=2) == "epoch"
+    assert SavePolicy(seconds=None).due(step=10, seconds=1e9, epoch_ended=4) is None
+    assert Retention(best=1, metric="m", mode="min").is_new_best(1.0, [Kept(1, {"m": 2.0}), Kept(2, {})])
+    assert not Retention(best=1, metric="m").is_new_best(math.nan, [])

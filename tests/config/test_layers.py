@@ -1,0 +1,209 @@
+"""Layers, priorities, origins, and sentences about what is wrong."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from outlast.config import Config, Section, resolve, setting
+from outlast.config.units import format_bytes, format_seconds, parse_interval, parse_seconds
+from outlast.errors import ConfigError, ResumeRefused
+
+
+class Model(Section):
+    width: int = setting(8, "width", ge=1)
+    kind: Literal["a", "b"] = setting("a", "kind")
+
+
+class Data(Section):
+    split: str = setting("xsub", "split")
+    cameras: tuple[int, ...] = setting((1, 2), "cameras")
+
+
+class Example(Config):
+    model: Model = setting(Model(), "model", on_resume="fixed")
+    data: Data = setting(Data(), "data", on_resume="fixed")
+    clip: float | None = setting(None, "gradient norm")
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+@pytest.fixture
+def seed_files(tmp_path: Path) -> dict[str, Path]:
+    """The example of seeds/000 section 13, as it stands there."""
+    return {
+        "environment_file": write(tmp_path / "configs/environment/kaggle.yaml", "training_overrides:\n  batch_size: 32\n"),
+        "train_file": write(tmp_path / "configs/train/baseline.yaml", "training:\n  batch_size: 64  # This overrides kaggle.yaml\n"),
+    }
+
+
+def test_priority_of_the_original(seed_files: dict[str, Path]) -> None:
+    environment = {"environment_file": seed_files["environment_file"]}
+    assert resolve(Example).config.batch_size == 64
+    assert resolve(Example).origins["batch_size"].layer == "default"
+    only = resolve(Example, **environment)
+    assert (only.config.batch_size, only.origins["batch_size"].layer) == (32, "environment")
+    both = resolve(Example, **seed_files)
+    assert (both.config.batch_size, both.origins["batch_size"].layer) == (64, "train")
+    all_ = resolve(Example, **seed_files, flags={"batch_size": "16"})
+    assert (all_.config.batch_size, str(all_.origins["batch_size"])) == (16, "flag --batch_size")
+
+
+def test_origins_name_file_and_line(seed_files: dict[str, Path]) -> None:
+    assert str(resolve(Example, **seed_files).origins["batch_size"]).endswith("baseline.yaml:2")
+
+
+def test_zero_and_false_are_values(tmp_path: Path) -> None:
+    train = write(tmp_path / "t.yaml", "seed: 0\nmixed_precision: false\nlearning_rate: 0\n")
+    environment = write(tmp_path / "e.yaml", "hardware: {mixed_precision: true, seed: 9, num_workers: 2}\n")
+    found = resolve(Example, environment_file=environment, train_file=train, flags={"num_workers": "0"})
+    assert (found.config.seed, found.config.mixed_precision, found.config.learning_rate, found.config.num_workers) == (0, False, 0, 0)
+    assert [found.origins[key].layer for key in ("seed", "mixed_precision", "learning_rate", "num_workers")] == ["train", "train", "train", "flag"]
+    assert resolve(Example, environment_file=environment, flags={"mixed_precision": False}).config.mixed_precision is False
+
+
+def test_sections_and_names_of_the_originals(tmp_path: Path) -> None:
+    found = resolve(
+        Example,
+        environment_file=write(
+            tmp_path / "e.yaml",
+            """
+            environment:
+              name: kaggle
+              platform: kaggle
+              paths: {data_root: /kaggle/working/data, checkpoint_root: /kaggle/working/checkpoints}
+              hardware: {device: cuda, num_workers: 2}
+              training_overrides: {log_frequency: 20, keep_best_k: 2}
+            """,
+        ),
+        train_file=write(tmp_path / "t.yaml", "training: {max_epochs: 7, lr: 1e-3}\n"),
+        data_file=write(tmp_path / "d.yaml", "data: {split: xset, cameras: [3], dataloader: {batch_size: 24}}\n"),
+        model_file=write(tmp_path / "m.yaml", "width: 16\n"),
+    )
+    config = found.config
+    assert str(config.checkpoint_dir) == "/kaggle/working/checkpoints"
+    assert (config.epochs, config.learning_rate, config.log_every, config.keep_best) == (7, 1e-3, 20, 2)
+    assert (config.data.split, config.data.cameras, config.batch_size, config.model.width) == ("xset", (3,), 24, 16)
+    assert found.origins["batch_size"].layer == "data"
+    assert resolve(Example, flags={"data.cameras": "2,3", "clip": "none"}).config.data.cameras == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "sentence"),
+    [
+        ("train", "epochs: 3\nbatchsize: 3\n", r"f\.yaml:2 has an unknown key 'batchsize'\. Did you mean 'batch_size'\?$"),
+        ("train", "training:\n  epochs: ten\n", r"f\.yaml:2: epochs is 'ten'; expected a whole number\.$"),
+        ("train", "epochs: 2.5\n", r"f\.yaml:1: epochs is '2\.5'; expected a whole number\.$"),
+        ("train", "epochs: yes\n", r"f\.yaml:1: epochs is 'true'; expected a number, not true or false\.$"),
+        ("train", "mixed_precision: maybe\n", r"expected true or false\.$"),
+        ("train", "batch_size: 0\n", r"batch_size is '0'; expected at least 1\.$"),
+        ("train", "batch_size: null\n", r"batch_size is 'none'; expected a whole number\.$"),
+        ("train", "seed: 1\nepochs: 2\nseed: 3\n", r"f\.yaml:3 gives 'seed' a second time; it stands in line 1 already\.$"),
+        ("train", "seed: [1\n", r"f\.yaml:\d is not valid YAML"),
+        ("train", "- 1\n", r"f\.yaml:1 holds a sequence; expected keys"),
+        ("train", "save_every: 10\n", r"save_every"),
+        ("train", "save_every: sometimes\n", r'save_every is \'sometimes\'; expected an interval with units, such as "500 steps"'),
+        ("train", "budget: 3 weeks\n", r"budget is '3 weeks'; expected a duration with units, such as 11h30m, 45m or 90s\.$"),
+        ("train", "experiment_name: a/b\n", r"experiment_name is 'a/b'; expected .*cannot name a run"),
+        ("model", "kind: c\n", r"f\.yaml:1: model\.kind is 'c'; expected one of 'a' or 'b'\.$"),
+        ("model", "wdith: 3\n", r"unknown key 'wdith'\. Did you mean 'width'\?"),
+        ("data", "training: {batch_size: 3}\n", r"unknown key 'training\.batch_size'"),
+        ("environment", "environment:\n  constraints:\n    ram_gb: 13\n", r"f\.yaml:2 states 'constraints'\. Limits are measured.*outlast doctor"),
+    ],
+)
+def test_sentences(tmp_path: Path, kind: str, text: str, sentence: str) -> None:
+    path = write(tmp_path / "f.yaml", text)
+    with pytest.raises(ConfigError, match=sentence):
+        resolve(Example, **{f"{kind}_file": path})
+
+
+def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
+    write(tmp_path / "last_tiny.yaml", "")
+    with pytest.raises(ConfigError, match=r"last_tinny\.yaml does not exist\. .* holds last_tiny\.yaml\. Did you mean 'last_tiny\.yaml'\?"):
+        resolve(Example, model_file=tmp_path / "last_tinny.yaml")
+
+
+def test_a_recipe_without_the_section_takes_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no model section"):
+        resolve(Config, model_file=write(tmp_path / "m.yaml", "width: 3\n"))
+
+
+def test_flags_are_named_as_flags() -> None:
+    with pytest.raises(ConfigError, match=r"^--epochs is 'x'; expected a whole number\.$"):
+        resolve(Example, flags={"epochs": "x"})
+    with pytest.raises(ConfigError, match=r"^--model\.width is '0'; expected at least 1\.$"):
+        resolve(Example, flags={"model.width": "0"})
+    with pytest.raises(ConfigError, match="no value 'epoch'. Did you mean 'epochs'"):
+        resolve(Example, flags={"epoch": "1"})
+
+
+def test_limits_clamp_what_declares_it() -> None:
+    found = resolve(Example, flags={"num_workers": "8"}, limits={"cores": 4}, limits_of="kaggle")
+    assert found.config.num_workers == 4
+    assert found.requested == {"num_workers": 8}
+    assert str(found.origins["num_workers"]) == "limit: kaggle (4 cores; flag --num_workers asked for 8)"
+    assert resolve(Example, flags={"num_workers": "3"}, limits={"cores": 4}).requested == {}
+
+
+def test_the_values_of_the_run_stand_between_environment_and_flags(tmp_path: Path) -> None:
+    stored = resolve(Example, flags={"batch_size": "8", "model.width": "4"}).record()
+    environment = write(tmp_path / "e.yaml", "training_overrides: {batch_size: 32, epochs: 3}\n")
+    found = resolve(Example, environment_file=environment, stored=stored)
+    assert (found.config.batch_size, found.config.epochs, found.config.model.width) == (8, 10, 4)
+    assert str(found.origins["batch_size"]) == "run (was: flag --batch_size)"
+    assert found.changes == ()
+    changed = resolve(Example, stored=stored, flags={"batch_size": "9", "epochs": "11"})
+    assert [change.sentence[0] for change in changed.changes] == ["info", "warning"]
+    assert str(changed.changes[1]) == "batch_size 8 -> 9 (flag --batch_size)"
+
+
+def test_fixed_values_are_refused(tmp_path: Path) -> None:
+    stored = resolve(Example).record()
+    with pytest.raises(ResumeRefused, match=r"begun with model\.width 8, and flag --model\.width now asks for 9.*--experiment_name"):
+        resolve(Example, stored=stored, flags={"model.width": "9"})
+    resolve(Example, stored=stored, flags={"model.width": "8"})
+
+
+def test_machine_values_are_not_carried_over() -> None:
+    stored = resolve(Example, flags={"device": "cuda:1", "num_workers": "2", "budget": "1h", "checkpoint_dir": "/elsewhere"}).record()
+    found = resolve(Example, stored=stored).config
+    assert (found.device, found.num_workers, found.budget, str(found.checkpoint_dir)) == ("auto", 0, None, "runs")
+
+
+def test_the_record_is_json_and_its_fingerprint_depends_on_values_only() -> None:
+    one, two = resolve(Example).record(), resolve(Example, flags={"seed": "42"}).record()
+    assert one["fingerprint"] == two["fingerprint"]
+    assert one["origins"]["seed"] != two["origins"]["seed"]
+    assert resolve(Example, flags={"seed": "1"}).record()["fingerprint"] != one["fingerprint"]
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        resolve(Example).config.epochs = 3
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("11h30m", 41400), ("90s", 90), ("1.5 h", 5400), ("2d", 172800), ("45min", 2700), (7, 7), (None, None), ("none", None)])
+def test_durations(text, seconds) -> None:
+    assert parse_seconds(text) == seconds
+
+
+def test_intervals() -> None:
+    assert parse_interval("500 steps").steps == 500
+    both = parse_interval("10m, 1 epoch")
+    assert (both.seconds, both.epochs, both.steps) == (600, 1, None)
+    assert parse_interval("never") == parse_interval("Never")
+    for wrong in ("10", "0 steps", "", "5m, 6m", "1.5 steps"):
+        with pytest.raises(ValueError, match="expected an interval"):
+            parse_interval(wrong)
+
+
+def test_words_for_quantities() -> None:
+    assert [format_seconds(s) for s in (3, 245, 41400)] == ["3s", "4m05s", "11h30m"]
+    assert [format_bytes(b) for b in (5, 1500, 2e9, 3e12)] == ["5 B", "1.5 kB", "2.0 GB", "3.0 TB"]

@@ -1,0 +1,83 @@
+"""JAX pytrees: keys, weak types, optax states, donated buffers."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from outlast.errors import StateError
+from outlast.state import pack_tree, unpack_tree
+
+
+def again(tree, template=None):
+    node, arrays = pack_tree("state", tree)
+    return unpack_tree("state", tree if template is None else template, json.loads(json.dumps(node, allow_nan=False)), arrays)
+
+
+def test_dtypes_and_shapes() -> None:
+    tree = {
+        name: jnp.asarray(np.arange(4).reshape(2, 2)).astype(name)
+        for name in ("float32", "bfloat16", "float16", "int8", "uint32", "bool", "complex64", "float8_e4m3fn")
+    } | {"scalar": jnp.float32(3), "empty": jnp.zeros((0, 2))}
+    back = again(tree)
+    for name, value in tree.items():
+        assert back[name].dtype == value.dtype, name
+        assert np.asarray(back[name]).tobytes() == np.asarray(value).tobytes(), name
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_keys_stay_keys(impl: str) -> None:
+    key = jax.random.key(7, impl=impl)
+    back = again({"key": key, "raw": jax.random.PRNGKey(3), "many": jax.random.split(key, 3)})
+    assert back["key"].dtype == key.dtype
+    assert jax.random.bits(back["key"]) == jax.random.bits(key)
+    assert back["many"].shape == (3,)
+
+
+def test_weak_types_stay_weak() -> None:
+    weak = jnp.asarray(2.0)
+    back = again({"x": weak})["x"]
+    assert weak.weak_type
+    assert back.weak_type
+    assert (back * jnp.ones((), jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_optax_states_keep_their_structure() -> None:
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3), optax.ema(0.9))
+    params = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
+    state = optimizer.init(params)
+    _, state = optimizer.update(params, state, params)
+    back = again((params, state), template=(params, optimizer.init(params)))
+    assert jax.tree.structure(back) == jax.tree.structure((params, state))
+    assert all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(back), jax.tree.leaves((params, state)), strict=True))
+
+
+def test_python_leaves() -> None:
+    assert again({"n": 3, "x": 2.5, "flag": True}) == {"n": 3, "x": 2.5, "flag": True}
+
+
+def test_a_donated_buffer_is_named() -> None:
+    old = jnp.ones(4)
+    jax.jit(lambda x: x + 1, donate_argnums=0)(old)
+    if not old.is_deleted():
+        old.delete()
+    with pytest.raises(StateError, match=r"state\[params\].*donated"):
+        pack_tree("state", {"params": old})
+
+
+def test_a_donating_loop_saves_what_it_returned(tmp_path, here) -> None:
+    import outlast
+
+    update = jax.jit(lambda x: x * 2, donate_argnums=0)
+    with outlast.open_run("r", total_steps=5, root=tmp_path, save="1 steps", progress="none", environment=here) as run:
+        state = run.restore(jnp.ones(3))
+        for _ in run.steps():
+            state = update(state)
+            run.offer(state)
+    with outlast.open_run("r", total_steps=5, root=tmp_path, progress="none", environment=here) as run:
+        assert run.restore(jnp.ones(3)).tolist() == [32.0, 32.0, 32.0]

@@ -1,0 +1,128 @@
+"""Data order that can say where it is."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import Dataset, IterableDataset
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+import outlast
+from outlast.errors import ResumeRefused, StateError
+
+
+class Noisy(Dataset):
+    """Samples with random augmentation from all three global generators."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor([index, torch.rand(()).item(), np.random.rand(), random.random()])
+
+
+@given(st.integers(1, 50), st.integers(1, 12), st.integers(0, 2**63 - 1), st.booleans(), st.integers(0, 120))
+@settings(max_examples=100, deadline=None)
+def test_a_sampler_continues_anywhere(length: int, batch: int, seed: int, shuffle: bool, at: int) -> None:
+    one = outlast.BatchSampler(length, batch, seed=seed, shuffle=shuffle)
+    for _ in range(at):
+        next(one)
+    two = outlast.BatchSampler(length, batch, seed=seed, shuffle=shuffle)
+    two.load_state_dict(one.state_dict())
+    assert all(np.array_equal(next(one), next(two)) for _ in range(5))
+
+
+def test_an_epoch_has_every_sample_once_and_epochs_differ() -> None:
+    sampler = outlast.BatchSampler(10, 3, seed=1)
+    first, second = [np.concatenate(list(sampler)) for _ in range(2)]
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert list(first) != list(second)
+    assert [len(batch) for batch in outlast.BatchSampler(10, 3, drop_last=True)] == [3, 3, 3]
+
+
+def test_the_order_is_pinned() -> None:
+    """A golden order: another one would repeat and skip samples of every run that is under way."""
+    first = next(outlast.BatchSampler(8, 8, seed=42)).tolist()
+    words = np.random.Philox(key=[42, 0]).random_raw(8)
+    assert first == sorted(range(8), key=lambda index: words[index])
+
+
+def test_another_data_set_is_refused_in_the_middle_of_an_epoch() -> None:
+    state = {"epoch": 2, "batch": 3, "length": 10, "batch_size": 2, "seed": 0}
+    with pytest.raises(ResumeRefused, match="10 samples and this program's has 12"):
+        outlast.BatchSampler(12, 2).load_state_dict(state)
+    outlast.BatchSampler(12, 4).load_state_dict({**state, "batch": 0})
+
+
+@pytest.mark.parametrize("bad", [(0, 1), (3, 0)])
+def test_nothing_to_sample(bad: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        outlast.BatchSampler(*bad)
+
+
+def batches(workers: int, count: int, state=None, **options):
+    loader = outlast.DataLoader(Noisy(), 3, seed=5, num_workers=workers, **options)
+    if state:
+        loader.load_state_dict(state)
+    return [next(loader) for _ in range(count)], loader.state_dict()
+
+
+def test_augmentation_is_the_same_with_any_workers_and_after_a_resume() -> None:
+    twin, _ = batches(0, 12)
+    parallel, _ = batches(2, 12)
+    head, state = batches(2, 5)
+    tail, _ = batches(0, 7, state)
+    assert torch.equal(torch.cat(twin), torch.cat(parallel))
+    assert torch.equal(torch.cat(twin), torch.cat(head + tail))
+
+
+def test_loading_leaves_the_training_loops_generators_alone() -> None:
+    outlast.seed_everything(3)
+    before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist())
+    batches(0, 4)
+    batches(2, 4)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]
+
+
+def test_iterable_datasets_are_refused() -> None:
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(range(3))
+
+    with pytest.raises(StateError, match="Stream is an IterableDataset.*StatefulDataLoader"):
+        outlast.DataLoader(Stream())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop", [3, 5, 7, 10])
+def test_torchdatas_loader_is_exact_in_batches(tmp_path, here, stop: int, workers: int) -> None:
+    """Five batches an epoch: in the middle of one, at its end, and in the next."""
+
+    def train(root, stop_after=None):
+        outlast.seed_everything(1)
+        seen: list[list[float]] = []
+        loader = StatefulDataLoader(torch.arange(20), batch_size=4, shuffle=True, num_workers=workers)
+        model = torch.nn.Linear(1, 1)
+        try:
+            with outlast.open_run("r", root=root, progress="none", environment=here) as run:
+                run.track(model=model)
+                for batch in run.batches(loader, epochs=3):
+                    seen.append([*batch.tolist(), torch.rand(()).item()])
+                    if run.step == stop_after:
+                        run.session.request_stop("preempted", "test")
+        except outlast.SessionEnded:
+            pass
+        return seen
+
+    twin = train(tmp_path / "twin")
+    head = train(tmp_path / "cut", stop)
+    tail = train(tmp_path / "cut")
+    assert len(head) == stop
+    assert head + tail == twin

@@ -1,0 +1,270 @@
+"""State goes apart into arrays and JSON and comes back the same, and what cannot is refused by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, OrderedDict, namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from outlast.checkpoint import tensors
+from outlast.errors import CorruptCheckpoint, ResumeRefused, StateError
+from outlast.state import check_trackable, load_object, pack_object, pack_tree, pack_value, unpack_tree, unpack_value
+
+
+def through_disk(value):
+    """Apart, into a safetensors file and JSON text, and together again."""
+    node, arrays = pack_value("part", value)
+    data = b"".join(bytes(piece) for piece in tensors.encode(arrays))
+    return unpack_value("part", json.loads(json.dumps(node, allow_nan=False)), tensors.decode(data, Path("part.safetensors")))
+
+
+TORCH_DTYPES = [
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
+    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
+    torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 4), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("dtype", TORCH_DTYPES, ids=str)
+def test_torch(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    count = math.prod(shape)
+    raw = torch.arange(count * torch.empty((), dtype=dtype).element_size(), dtype=torch.uint8)
+    raw = raw % 2 if dtype == torch.bool else raw
+    tensor = raw.view(dtype).reshape(shape) if count else torch.empty(shape, dtype=dtype)
+    back = through_disk(tensor)
+    assert back.dtype == dtype
+    assert back.shape == tensor.shape
+    assert torch.equal(back.reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8))
+
+
+def test_torch_views_conjugates_and_gradients() -> None:
+    base = torch.arange(12.0).reshape(3, 4)
+    for tensor in (base.t(), base[:, 1::2], base.expand(2, 3, 4), torch.nn.Parameter(base), base.to(memory_format=torch.contiguous_format)):
+        assert torch.equal(through_disk(tensor), tensor)
+    z = torch.complex(base, base + 1)
+    assert torch.equal(through_disk(z.conj()), z.conj().resolve_conj())
+
+
+def test_tied_tensors_are_stored_once_and_come_back_tied() -> None:
+    weight = torch.randn(4, 4)
+    node, arrays = pack_value("model", {"a": weight, "b": weight, "c": weight.clone(), "d": weight.t()})
+    assert sorted(arrays) == ["a", "c", "d"]
+    back = unpack_value("model", node, arrays)
+    assert back["a"] is back["b"]
+    assert torch.equal(back["d"], weight.t())
+
+
+def test_tied_weights_of_a_module(tmp_path: Path) -> None:
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(5, 3)
+            self.out = torch.nn.Linear(3, 5, bias=False)
+            self.out.weight = self.embed.weight
+
+    one, two = Tied(), Tied()
+    load_object("model", two, *pack_object("model", one))
+    assert torch.equal(two.out.weight, one.embed.weight)
+    assert two.out.weight is two.embed.weight
+
+
+NUMPY = [
+    np.array(3.5), np.zeros((0, 2), np.int16), np.arange(6, dtype=">i4").reshape(2, 3), np.array([1 + 2j, 3]), np.array([True, False]),
+    np.array(["2020-01-01", "2021-05-05"], dtype="datetime64[D]"), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.float16([1.5]),
+    np.arange(5)[::2],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("array", NUMPY, ids=lambda a: f"{a.dtype}{a.shape}")
+def test_numpy(array: np.ndarray) -> None:
+    back = through_disk(array)
+    assert isinstance(back, np.ndarray)
+    assert back.dtype == array.dtype.newbyteorder("=")
+    assert np.array_equal(back, array)
+    back[...] = back  # it owns its memory
+
+
+def test_numpy_scalars_stay_scalars() -> None:
+    for scalar in (np.float32(1.5), np.int64(-3), np.bool_(1), np.complex128(2j)):
+        back = through_disk({"x": scalar})["x"]
+        assert type(back) is type(scalar)
+        assert back == scalar
+
+
+def test_bfloat16_from_ml_dtypes() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    for dtype in (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e4m3b11fnuz, ml_dtypes.int4):
+        array = np.array([1, 2, 3]).astype(dtype)
+        back = through_disk(array)
+        assert back.dtype == array.dtype
+        assert back.tobytes() == array.tobytes()
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary() | st.complex_numbers(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.tuples(inner, inner)
+    | st.dictionaries(st.text(max_size=5) | st.integers() | st.tuples(st.integers(), st.text(max_size=2)), inner, max_size=4)
+    | st.frozensets(st.integers(), max_size=4).map(set),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(plain)
+def test_plain_values(value) -> None:
+    back = through_disk(value)
+    assert back == value
+    assert type(back) is type(value)
+
+
+def test_special_values() -> None:
+    assert math.isnan(through_disk(float("nan")))
+    assert through_disk([float("inf"), -0.0])[0] == float("inf")
+    assert math.copysign(1, through_disk(-0.0)) == -1
+    assert through_disk({"$array": 1, "$tuple": [1]}) == {"$array": 1, "$tuple": [1]}
+    assert through_disk(Counter({3: 2})) == Counter({3: 2})
+    assert through_disk(torch.bfloat16) is torch.bfloat16
+    assert through_disk(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert through_disk(OrderedDict(b=1, a=2)) == {"b": 1, "a": 2}
+
+
+Point = namedtuple("Point", "x y")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"state": {0: {"hook": open}}}, r"optimizer\[state\.0\.hook\] is a builtins\.builtin_function_or_method"),
+        ({"pair": Point(1, 2)}, r"optimizer\[pair\] is a .*Point"),
+        ({"names": np.array(["a", None], dtype=object)}, r"optimizer\[names\].*would need pickle"),
+        ({"sparse": torch.eye(2).to_sparse()}, r"optimizer\[sparse\].*no plain bytes"),
+        ({"meta": torch.empty(2, device="meta")}, r"optimizer\[meta\]"),
+        (Path("x"), r"optimizer is a pathlib"),
+    ],
+)
+def test_refused_by_name(value, words: str) -> None:
+    with pytest.raises(StateError, match=words):
+        pack_value("optimizer", value)
+
+
+def test_a_plain_dataloader_is_refused_with_advice() -> None:
+    with pytest.raises(StateError, match=r"DataLoader without state_dict .*outlast\.DataLoader"):
+        check_trackable("data", torch.utils.data.DataLoader([1, 2]))
+
+
+class Evil:
+    """What an attacker would pickle."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("executed"),))
+
+
+def test_a_planted_reduce_is_refused() -> None:
+    with pytest.raises(StateError, match="Evil"):
+        pack_value("state", {"x": Evil()})
+
+
+def test_unknown_forms_are_refused_on_load() -> None:
+    for node in ({"$pickle": "gASVAAAA"}, {"$array": "x", "as": "pickle"}, {"$array": "missing", "as": "torch"}):
+        with pytest.raises(CorruptCheckpoint):
+            unpack_value("model", node, {"x": tensors.Array("U8", (1,), b"\0")})
+
+
+def test_trees_without_jax_rules() -> None:
+    tree = {"b": [np.arange(3), 2.5], "a": Point(np.zeros(2), (None, "text"))}
+    node, arrays = pack_tree("state", tree)
+    back = unpack_tree("state", {"b": [np.zeros(3, int), 0.0], "a": Point(np.ones(2), (None, ""))}, node, arrays)
+    assert isinstance(back["a"], Point)
+    assert back["b"][1] == 2.5
+    assert back["a"].y == (None, "text")
+    assert np.array_equal(back["b"][0], [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ({"a": np.zeros(3)}, r"state\[b\] is in the checkpoint and not"),
+        ({"a": np.zeros(3), "b": np.zeros(1), "c": np.zeros(1)}, r"state\[c\] is in this program's state"),
+        ({"a": np.zeros(4), "b": np.zeros(1)}, r"state\[a\] is an array \(3,\) of float64 in the checkpoint and an array \(4,\)"),
+        ({"a": np.zeros(3, np.float32), "b": np.zeros(1)}, r"float64 in the checkpoint and an array \(3,\) of float32"),
+    ],
+)
+def test_another_form_is_refused(template, words: str) -> None:
+    node, arrays = pack_tree("state", {"a": np.zeros(3), "b": np.zeros(1)})
+    with pytest.raises(ResumeRefused, match=words):
+        unpack_tree("state", template, node, arrays)
+
+
+def test_another_architecture_is_refused_before_anything_is_loaded() -> None:
+    stored = pack_object("model", torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)))
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    before = model[0].weight.clone()
+    with pytest.raises(ResumeRefused, match=r"model\[1\.(weight|bias)\] has shape"):
+        load_object("model", model, *stored)
+    assert torch.equal(model[0].weight, before)
+    with pytest.raises(ResumeRefused, match="this model does not"):
+        load_object("model", torch.nn.Sequential(torch.nn.Linear(2, 3)), *stored)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: (torch.optim.AdamW(p, lr=1e-3), None),
+        lambda p: (torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True), torch.optim.lr_scheduler.MultiStepLR),
+        lambda p: (torch.optim.Adam(p, amsgrad=True), torch.optim.lr_scheduler.ReduceLROnPlateau),
+        lambda p: (torch.optim.LBFGS(p), None),
+        lambda p: (torch.optim.RMSprop(p, centered=True), torch.optim.lr_scheduler.OneCycleLR),
+    ],
+    ids=["adamw", "sgd-multistep", "amsgrad-plateau", "lbfgs", "rmsprop-onecycle"],
+)
+def test_optimizers_and_schedulers_continue_exactly(make) -> None:
+    def build():
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        optimizer, kind = make(model.parameters())
+        options = {"MultiStepLR": {"milestones": [2, 4]}, "OneCycleLR": {"max_lr": 0.1, "total_steps": 20}}
+        scheduler = kind(optimizer, **options.get(kind.__name__, {})) if kind else None
+        return model, optimizer, scheduler
+
+    def steps(model, optimizer, scheduler, first, last):
+        for step in range(first, last):
+            x = torch.full((4, 3), step / 10)
+
+            def closure(x=x):
+                optimizer.zero_grad()
+                loss = model(x).square().sum()
+                loss.backward()
+                return loss
+
+            loss = optimizer.step(closure)
+            if scheduler:
+                scheduler.step(*([loss.detach()] if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) else []))
+
+    twin = build()
+    steps(*twin, 0, 8)
+    first = build()
+    steps(*first, 0, 5)
+    second = build()
+    for name, old, new in zip(("model", "optimizer", "scheduler"), first, second, strict=True):
+        if old is not None:
+            node, arrays = pack_object(name, old)
+            load_object(name, new, json.loads(json.dumps(node, allow_nan=False)), arrays)
+    steps(*second, 5, 8)
+    assert all(torch.equal(a, b) for a, b in zip(twin[0].parameters(), second[0].parameters(), strict=True))
+
+
+def test_grad_scaler_round_trip() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
+    scaler.scale(torch.ones(()))
+    other = torch.amp.GradScaler("cpu")
+    load_object("scaler", other, *pack_object("scaler", scaler))
+    assert other.state_dict() == scaler.state_dict()

@@ -1,0 +1,68 @@
+"""The one atomic write."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from outlast import files
+from outlast.errors import CorruptCheckpoint, UsageError
+
+
+def test_it_hashes_and_counts_what_it_writes(tmp_path: Path) -> None:
+    pieces = [b"a" * 10, memoryview(b"b" * files.CHUNK), b"", bytearray(b"c")]
+    written = files.write_file(tmp_path / "x", pieces)
+    data = (tmp_path / "x").read_bytes()
+    assert written.size == len(data) == files.CHUNK + 11
+    assert written.xxh3_128 == xxhash.xxh3_128_hexdigest(data)
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
+    files.write_file(tmp_path / "x", [b"old"])
+
+    def pieces():
+        yield b"new"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        files.write_file(tmp_path / "x", pieces())
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_disk_that_keeps_less_than_it_took_is_an_error(tmp_path: Path, monkeypatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:-1]) + 1)
+    with pytest.raises(OSError, match="wrote 5 bytes and the file system kept 4"):
+        files.write_file(tmp_path / "x", [b"12345"])
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\xff\xfe", "[" * 100_000])
+def test_json_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(CorruptCheckpoint, match=r"x\.json"):
+        files.read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a b", "x" * 101, "-rf"])
+def test_names_that_no_folder_should_have(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a run"):
+        files.check_run_id(name)
+
+
+def test_removing_a_folder_takes_the_manifest_first(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "step-00000001"
+    folder.mkdir()
+    for name in ("a", "MANIFEST.json", "z"):
+        (folder / name).write_text("")
+    removed: list[str] = []
+    real = os.unlink
+    monkeypatch.setattr(os, "unlink", lambda path, **more: (removed.append(Path(path).name), real(path, **more)))
+    files.remove_folder(folder)
+    assert removed == ["MANIFEST.json", "a", "z"]
+    assert not folder.exists()

@@ -1,0 +1,135 @@
+"""One writer per run, and no run locked for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from outlast import lock
+from outlast.errors import RunBusy
+from outlast.lock import Lock, holder
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from outlast.lock import Lock
+Lock(Path(sys.argv[1])).take("attempt 7")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def owner(tmp_path: Path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_process_is_refused(tmp_path: Path, owner) -> None:
+    with pytest.raises(RunBusy, match=rf"being written by attempt 7 \(process {owner.pid} on {socket.gethostname()}\).*--experiment_name"):
+        Lock(tmp_path / "lock").take("attempt 8")
+    assert (holder(tmp_path / "lock") or {})["pid"] == owner.pid
+
+
+def test_a_killed_owners_lock_is_taken_over_at_once(tmp_path: Path, owner) -> None:
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    assert holder(tmp_path / "lock") is None
+    mine = Lock(tmp_path / "lock")
+    assert f"attempt 7 (process {owner.pid}" in (mine.take("attempt 8") or "")
+    mine.release()
+
+
+def test_released_is_free(tmp_path: Path) -> None:
+    one = Lock(tmp_path / "lock")
+    assert one.take("attempt 1") is None
+    one.release()
+    one.release()
+    two = Lock(tmp_path / "lock")
+    assert two.take("attempt 2") is None
+    two.release()
+
+
+def test_a_forked_child_does_not_keep_it(tmp_path: Path) -> None:
+    """A data loader's worker outlives a killed trainer for seconds."""
+    mine = Lock(tmp_path / "lock")
+    mine.take("attempt 1")
+    child = os.fork()
+    if child == 0:
+        time.sleep(30)
+        os._exit(0)
+    mine.release()
+    other = Lock(tmp_path / "lock")
+    other.take("attempt 2")
+    other.release()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def record(path: Path, **facts) -> None:
+    path.write_text(json.dumps({"attempt": "attempt 1", "pid": os.getppid(), "host": socket.gethostname(), "boot": lock._boot(), "beat": time.time(), **facts}))
+
+
+def test_another_machines_heartbeat_counts(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    record(path, host="elsewhere")
+    with pytest.raises(RunBusy, match="on elsewhere"):
+        Lock(path).take("attempt 2")
+    record(path, host="elsewhere", beat=time.time() - lock.STALE - 1)
+    mine = Lock(path)
+    assert "elsewhere" in (mine.take("attempt 2") or "")
+    mine.release()
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["flock", "no-flock"])
+def test_after_a_reboot(tmp_path: Path, monkeypatch, kernel: bool) -> None:
+    if not kernel:
+        monkeypatch.setattr(lock, "fcntl", None)
+    path = tmp_path / "lock"
+    record(path, boot="another boot")
+    mine = Lock(path)
+    assert mine.take("attempt 2")
+    mine.release()
+
+
+def test_without_kernel_locks_the_process_id_decides(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lock, "fcntl", None)
+    path = tmp_path / "lock"
+    record(path)
+    with pytest.raises(RunBusy):
+        Lock(path).take("attempt 2")
+    record(path, pid=2**22 - 3)
+    mine = Lock(path)
+    assert mine.take("attempt 2")
+    mine.release()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0" * 512])
+def test_a_damaged_lock_file_locks_nobody_out(tmp_path: Path, text: str) -> None:
+    (tmp_path / "lock").write_text(text)
+    mine = Lock(tmp_path / "lock")
+    mine.take("attempt 1")
+    mine.release()
+
+
+def test_the_heart_beats(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    mine = Lock(tmp_path / "lock")
+    mine.take("attempt 1")
+    first = json.loads((tmp_path / "lock").read_text())["beat"]
+    time.sleep(0.3)
+    assert json.loads((tmp_path / "lock").read_text())["beat"] > first
+    mine.release()

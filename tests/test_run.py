@@ -1,0 +1,413 @@
+"""What a script holds: loops, early ends, errors, foreign loops, artifacts, other places, forks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import outlast
+from outlast.errors import DataError, ResumeRefused, SaveFailed, SessionEnded, StateError, UsageError
+from outlast.files import RunFolder
+from outlast.tracking import read
+
+
+class Counter:
+    """The smallest thing that can be tracked."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def state_dict(self) -> dict:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.value = state["value"]
+
+
+class Batches:
+    """A stateful loader of numbers."""
+
+    def __init__(self, length: int = 5) -> None:
+        self.length, self.at = length, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self):
+        while self.at < self.length:
+            self.at += 1
+            yield self.at
+        self.at = 0
+
+    def state_dict(self) -> dict:
+        return {"at": self.at}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.at = state["at"]
+
+
+@pytest.fixture
+def opened(tmp_path: Path, here):
+    def open_(name: str = "r", **options):
+        return outlast.open_run(name, **{"root": tmp_path, "progress": "none", "environment": here, **options})
+
+    return open_
+
+
+def attempts(root: Path, name: str = "r") -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((root / name / "attempts").iterdir())]
+
+
+def count_to(run, counter: Counter, stop_at: int | None = None) -> None:
+    run.track(counter=counter)
+    for step in run.steps():
+        counter.value += step
+        run.log(value=counter.value)
+        if step == stop_at:
+            run.session.request_stop("budget", "a test asks")
+
+
+def test_steps_count_from_one_to_the_total(opened, tmp_path: Path) -> None:
+    with opened(total_steps=4) as run:
+        count_to(run, counter := Counter())
+        assert run.finished
+    assert counter.value == 10
+    assert [line["value"] for line in read(run._files.journal)] == [1, 3, 6, 10]
+    end = attempts(tmp_path)[0]["end"]
+    assert (end["reason"], end["step"], end["total_steps"]) == ("finished", 4, 4)
+
+
+def test_a_stop_leaves_the_block_with_75_and_the_next_attempt_goes_on(opened, tmp_path: Path) -> None:
+    after = []
+    with pytest.raises(SessionEnded) as caught, opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=3)
+        after.append("the code after the loop belongs to finished runs")
+    assert caught.value.code == 75
+    assert not after
+    with opened(total_steps=6) as run:
+        assert run.resumed_from == 3
+        count_to(run, counter := Counter())
+    assert counter.value == 21
+    assert [line["step"] for line in read(run._files.journal)] == [1, 2, 3, 4, 5, 6]
+    assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["budget", "finished"]
+    assert attempts(tmp_path)[1]["resume"] == {"step": 3, "grade": "exact", "differences": []}
+
+
+def test_break_ends_the_run_early_and_for_good(opened, tmp_path: Path) -> None:
+    for _ in range(2):
+        with opened(total_steps=10) as run:
+            run.track(counter=(counter := Counter()))
+            for step in run.steps():
+                counter.value += 1
+                if step == 4:
+                    break
+    assert counter.value == 4
+    assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["finished", "finished"]
+    with opened(total_steps=12) as run:  # asked for more, it goes on
+        run.track(counter=counter)
+        assert sum(1 for _ in run.steps()) == 8
+
+
+def test_an_error_is_recorded_and_costs_only_what_was_not_saved(opened, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), opened(total_steps=6, save="2 steps") as run:
+        run.track(counter=(counter := Counter()))
+        for step in run.steps():
+            counter.value += step
+            run.log(value=counter.value)
+            if step == 5:
+                1 / 0  # noqa: B018
+    end = attempts(tmp_path)[0]["end"]
+    assert (end["reason"], end["error"]) == ("failed", "ZeroDivisionError: division by zero")
+    with opened(total_steps=6) as run:
+        assert run.resumed_from == 4
+        count_to(run, counter := Counter())
+    assert counter.value == 21
+    assert [line["step"] for line in read(run._files.journal)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_saves_by_steps_by_time_and_when_asked(opened, tmp_path: Path) -> None:
+    with opened(total_steps=9, save="4 steps, 0.2s", keep=outlast.Retention(last=20)) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            if step == 2:
+                run.save()
+                assert run._saved_step == -1, "not in the middle of a step"
+            if step == 6:
+                time.sleep(0.25)
+    reasons = {c.step: c.reason for c in run._store.committed()}
+    assert reasons == {2: "asked", 4: "steps", 6: "time", 8: "steps", 9: "final"}
+
+
+def test_a_new_best_is_saved_and_kept(opened) -> None:
+    values = [0.1, 0.5, 0.4, 0.9, 0.2, 0.3, 0.1, 0.1]
+    with opened(total_steps=8, save="never", keep=outlast.Retention(last=1, best=2, metric="val")) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            run.log(val=values[step - 1])
+    assert [(c.step, c.reason) for c in run._store.committed()] == [(2, "best"), (4, "best"), (8, "final")]
+
+
+def test_batches_epochs_accumulation_and_validation(opened, tmp_path: Path) -> None:
+    """Seven batches an epoch, three to an update: 3 + 3 + 1."""
+
+    def train(root: Path, stop_at: int | None = None):
+        seen = []
+        try:
+            with opened(root=root) as run:
+                run.track(counter=(counter := Counter()))
+                for batch in run.batches(Batches(7), epochs=2, accumulate=3):
+                    counter.value += batch
+                    seen.append((run.epoch, run.step, batch, run.update_due, run.epoch_end))
+                    if run.epoch_end:
+                        run.log(total=counter.value)
+                    if run.step == stop_at and run.update_due:
+                        run.session.request_stop("budget", "test")
+                assert run.total_steps == 6
+        except SessionEnded:
+            pass
+        return seen
+
+    twin = train(tmp_path / "twin")
+    assert [step for _, step, *_ in twin] == [1, 1, 1, 2, 2, 2, 3, 4, 4, 4, 5, 5, 5, 6]
+    assert [index for index, entry in enumerate(twin) if entry[3]] == [2, 5, 6, 9, 12, 13]
+    assert [index for index, entry in enumerate(twin) if entry[4]] == [6, 13]
+    for stop in (1, 3, 5):
+        root = tmp_path / f"cut{stop}"
+        assert train(root, stop) + train(root) == twin
+        assert (root / "r/journal.jsonl").read_bytes() == (tmp_path / "twin/r/journal.jsonl").read_bytes()
+
+
+def test_a_loader_shorter_than_it_says(opened) -> None:
+    class Liar(Batches):
+        def __len__(self) -> int:
+            return 9
+
+    with pytest.raises(DataError, match=r"ended after 5 batches of epoch 1, and its len\(\) says 9"), opened() as run:
+        for _ in run.batches(Liar(), epochs=1):
+            pass
+
+
+def test_a_loader_that_cannot_say_where_it_is(opened) -> None:
+    with pytest.raises(StateError, match="data is a list without state_dict"), opened() as run:
+        next(run.batches([1, 2, 3], epochs=1))
+
+
+def test_misuse_is_a_sentence(opened) -> None:
+    with opened(name="a") as run:
+        with pytest.raises(UsageError, match="How many steps"):
+            next(run.steps())
+        with pytest.raises(StateError, match="Nothing is tracked"):
+            next(run.steps(3))
+        run.track(counter=Counter())
+        with pytest.raises(UsageError, match="'counter' is taken"):
+            run.track(counter=Counter())
+        with pytest.raises(UsageError, match=r"before restore\(\)"):
+            run.offer(1)
+        with pytest.raises(UsageError, match=r"save\(\) was called before"):
+            run.save()
+        next(run.steps(3))
+        with pytest.raises(UsageError, match="after the loop began"):
+            run.track(other=Counter())
+        with pytest.raises(UsageError, match="ran already"):
+            next(run.steps(3))
+    for wrong in ({"save": "10"}, {"budget": "soon"}):
+        with pytest.raises(UsageError, match="expected"):
+            opened(name="b", **wrong)
+    with pytest.raises(UsageError, match="cannot name a run"):
+        opened(name="../b")
+
+
+def test_parts_must_stay_the_same(opened) -> None:
+    with opened(total_steps=2) as run:
+        count_to(run, Counter())
+    with pytest.raises(ResumeRefused, match="checkpoint holds counter, which this program does not track"), opened() as run:
+        run._claimed.add("other")
+        next(run.steps(4))
+    with pytest.raises(ResumeRefused, match="'more' is not in the checkpoint at step 2, which holds counter"), opened() as run:
+        run.track(more=Counter())
+
+
+def test_what_cannot_be_saved_is_refused_before_the_first_step(opened) -> None:
+    class Bad(Counter):
+        def state_dict(self) -> dict:
+            return {"file": sys.stdout}
+
+    with pytest.raises(StateError, match=r"bad\[file\] is a"), opened(total_steps=2) as run:
+        run.track(bad=Bad())
+
+
+def test_a_foreign_loop(opened, tmp_path: Path) -> None:
+    """ultralytics, Lightning and others call us; we do not call them."""
+
+    def framework(run, counter: Counter, stop_at: int | None = None) -> None:
+        run.track(counter=counter)
+        run.begin(total_steps=5)
+        for epoch in range(run.step + 1, 6):
+            counter.value += epoch
+            run.log(step=epoch, value=counter.value)
+            run.save()
+            if epoch == stop_at:
+                run.session.request_stop("preempted", "test")
+            if run.should_stop():
+                break
+
+    with pytest.raises(SessionEnded) as caught, opened() as run:
+        framework(run, Counter(), stop_at=2)
+    assert caught.value.code == 75
+    with opened() as run:
+        framework(run, counter := Counter())
+    assert counter.value == 15
+    assert [line["value"] for line in read(run._files.journal)] == [1, 3, 6, 10, 15]
+    assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["preempted", "finished"]
+
+
+def test_artifacts_appear_whole_or_not(opened, tmp_path: Path) -> None:
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+        with run.artifact("plots/curve.txt") as path:
+            path.write_text("done")
+        with pytest.raises(RuntimeError), run.artifact("half.txt") as path:
+            path.write_text("half")
+            raise RuntimeError
+        with pytest.raises(UsageError, match="outside"), run.artifact("../../escape.txt"):
+            pass
+    assert (tmp_path / "r/artifacts/plots/curve.txt").read_text() == "done"
+    assert sorted(p.name for p in (tmp_path / "r/artifacts").rglob("*")) == ["curve.txt", "plots"]
+    with opened(name="s", total_steps=1, results=tmp_path / "results") as run:
+        with run.artifact("x.txt") as path:
+            path.write_text("x")
+    assert (tmp_path / "results/s/x.txt").read_text() == "x"
+
+
+def test_a_run_of_an_earlier_kaggle_session_is_brought_home(opened, tmp_path: Path, here) -> None:
+    for layout in ("slug/runs", "notebooks/owner/slug/runs", "datasets/owner/slug/working/runs"):
+        inputs, root = tmp_path / layout.replace("/", "-") / "input", tmp_path / layout.replace("/", "-") / "working"
+        with pytest.raises(SessionEnded), opened(root=inputs / layout, total_steps=6) as run:
+            count_to(run, Counter(), stop_at=4)
+        for path in inputs.rglob("*"):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        with opened(root=root, total_steps=6, environment=replace(here, inputs=(inputs,))) as run:
+            assert run.resumed_from == 4
+            count_to(run, counter := Counter())
+        assert counter.value == 21
+        assert [line["step"] for line in read(run._files.journal)] == [1, 2, 3, 4, 5, 6]
+        assert [a["end"]["reason"] for a in attempts(root)] == ["budget", "finished"]
+        assert any("step 4 comes from" in told for told in attempts(root)[1]["told"])
+
+
+def test_a_damaged_input_is_told_and_the_older_one_taken(opened, tmp_path: Path, here) -> None:
+    inputs = tmp_path / "input"
+    with pytest.raises(SessionEnded), opened(root=inputs, total_steps=6, save="2 steps") as run:
+        count_to(run, Counter(), stop_at=4)
+    (inputs / "r/checkpoints/step-00000004/state.json").write_text("{}")
+    with opened(root=tmp_path / "w", total_steps=6, environment=replace(here, inputs=(inputs,))) as run:
+        assert run.resumed_from == 2
+        count_to(run, Counter())
+    assert "state.json" in attempts(tmp_path / "w")[1]["told"][0]
+
+
+def test_a_lost_attempt_is_recorded_by_the_next(opened, tmp_path: Path) -> None:
+    script = f"""
+import os, signal, outlast
+from tests.test_run import Counter
+with outlast.open_run("r", total_steps=50, root={str(tmp_path)!r}, save="3 steps", progress="none") as run:
+    run.track(counter=(counter := Counter()))
+    for step in run.steps():
+        counter.value += step
+        run.log(value=counter.value)
+        if step == 8: os.kill(os.getpid(), signal.SIGKILL)
+"""
+    from tests.conftest import REPOSITORY
+
+    assert subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=False).returncode == -signal.SIGKILL
+    with opened(total_steps=10) as run:
+        assert run.resumed_from == 6
+        count_to(run, counter := Counter())
+    assert counter.value == 55
+    first, second = attempts(tmp_path)
+    assert first["end"] == {"reason": "lost", "recorded_by": 2}
+    assert any("ended without a word" in told for told in second["told"])
+
+
+def test_a_failed_last_save_ends_with_an_error_and_the_good_checkpoint(opened, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=2)
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if "checkpoints" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(SaveFailed, match=r"step 6 .*could not be written: Input/output error.*Earlier checkpoints are intact"), opened(total_steps=6) as run:
+        count_to(run, Counter())
+    monkeypatch.undo()
+    assert attempts(tmp_path)[1]["end"]["reason"] == "failed"
+    with opened(total_steps=6) as run:
+        assert run.resumed_from == 2
+        count_to(run, counter := Counter())
+    assert counter.value == 21
+
+
+def test_a_resume_elsewhere_says_which_grade_it_is(opened, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=2)
+    real = outlast.state.software
+    monkeypatch.setattr("outlast.state.software", lambda: real() | {"torch": "9.9"})
+    with opened(total_steps=6) as run:
+        count_to(run, Counter())
+    resume = attempts(tmp_path)[1]["resume"]
+    assert resume["grade"] == "not to the last bit"
+    assert any("-> 9.9" in difference for difference in resume["differences"])
+    assert any("not to the last bit" in told for told in attempts(tmp_path)[1]["told"])
+
+
+def test_generators_of_all_libraries_continue(opened, tmp_path: Path) -> None:
+    import random
+
+    import torch
+
+    def train(root: Path, stop_at: int | None = None) -> list[tuple[float, ...]]:
+        outlast.seed_everything(0)
+        drawn = []
+        try:
+            with opened(root=root, total_steps=6) as run:
+                run.track(counter=Counter())
+                for step in run.steps():
+                    drawn.append((random.random(), random.gauss(0, 1), np.random.rand(), np.random.normal(), torch.rand(()).item()))
+                    if step == stop_at:
+                        run.session.request_stop("budget", "test")
+        except SessionEnded:
+            outlast.seed_everything(99)
+        return drawn
+
+    twin = train(tmp_path / "twin")
+    assert train(tmp_path / "cut", 3) + train(tmp_path / "cut") == twin
+
+
+def test_the_readers_of_a_run_need_no_framework(opened, tmp_path: Path) -> None:
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+    code = f"import sys; from outlast.report import read_run; from pathlib import Path; read_run(Path({str(tmp_path / 'r')!r})); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_two_attempts_at_once(opened, tmp_path: Path) -> None:
+    from outlast.errors import RunBusy
+
+    with opened(total_steps=1) as run:
+        with pytest.raises(RunBusy):
+            opened(total_steps=1)
+        count_to(run, Counter())
+    assert len(attempts(tmp_path)) == 1
+    assert RunFolder(tmp_path / "r").lock.exists()
