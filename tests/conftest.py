@@ -11,6 +11,9 @@ import pytest
 
 from outlast.environment import Environment, Limits
 
+# Two test processes with two threads each would wait for each other on two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -1,0 +1,54 @@
+"""kill -9 from outside, at random moments of a real training."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from outlast.checkpoint import Store
+from outlast.files import RunFolder
+from tests.durability.digits import final
+
+TRAIN = [sys.executable, "-m", "outlast.cli", "train", "digits", "--epochs", "30", "--model.width", "8", "--save_every", "7 steps", "--num_workers", "1"]
+
+
+def killed(folder: Path, delay: float) -> int:
+    """Start training, let its first step come, and kill it a moment later."""
+    process = subprocess.Popen([*TRAIN, "--checkpoint-dir", str(folder)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.stderr.close()
+    return process.wait()
+
+
+def kills(tmp_path: Path, count: int) -> None:
+    assert subprocess.run([*TRAIN, "--checkpoint-dir", str(tmp_path / "twin")], capture_output=True, check=False).returncode == 0
+    chance = random.Random(12)
+    place = RunFolder(tmp_path / "cut/digits")
+    for number in range(count):
+        if killed(tmp_path / "cut", chance.uniform(0.0, 1.2)) == 0:
+            assert number > 5, "it finished before it was killed often"
+            break
+        opened, damaged = Store(place).open_newest()
+        assert not damaged, number
+        assert opened is None or opened.checkpoint.step > 0
+    done = subprocess.run([*TRAIN, "--checkpoint-dir", str(tmp_path / "cut")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert final(tmp_path / "cut") == final(tmp_path / "twin")
+
+
+def test_three_kills(tmp_path: Path) -> None:
+    kills(tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_fifty_kills(tmp_path: Path) -> None:
+    kills(tmp_path, 50)
