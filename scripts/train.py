@@ -19,6 +19,8 @@ def main(argv: list[str]) -> int:
             recipe = word.partition("=")[2]
         else:
             rest.append(word)
+    if recipe == "skeleton" and {"-h", "--help"} & set(rest):
+        return _run("train", ["--help"])
     return _run("train", [recipe, *rest])
 
 

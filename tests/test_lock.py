@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -39,7 +40,10 @@ def owner(tmp_path: Path):
 
 
 def test_a_second_process_is_refused(tmp_path: Path, owner) -> None:
-    with pytest.raises(RunBusy, match=rf"being written by attempt 7 \(process {owner.pid} on {socket.gethostname()}\).*--experiment_name"):
+    with pytest.raises(
+        RunBusy,
+        match=rf"being written by attempt 7 \(process {owner.pid} on {socket.gethostname()}\).*--experiment_name",
+    ):
         Lock(tmp_path / "lock").take("attempt 8")
     assert (holder(tmp_path / "lock") or {})["pid"] == owner.pid
 
@@ -80,15 +84,26 @@ def test_a_forked_child_does_not_keep_it(tmp_path: Path) -> None:
 
 
 def record(path: Path, **facts) -> None:
-    path.write_text(json.dumps({"attempt": "attempt 1", "pid": os.getppid(), "host": socket.gethostname(), "boot": lock._boot(), "beat": time.time(), **facts}))
+    path.write_text(
+        json.dumps(
+            {
+                "attempt": "attempt 1",
+                "pid": os.getppid(),
+                "host": socket.gethostname(),
+                "boot": lock._boot(),
+                "beat": time.time(),
+                **facts,
+            }
+        )
+    )
 
 
 def test_another_machines_heartbeat_counts(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    record(path, host="elsewhere")
+    record(path, host="elsewhere", boot="another boot")
     with pytest.raises(RunBusy, match="on elsewhere"):
         Lock(path).take("attempt 2")
-    record(path, host="elsewhere", beat=time.time() - lock.STALE - 1)
+    record(path, host="elsewhere", boot="another boot", beat=time.time() - lock.STALE - 1)
     mine = Lock(path)
     assert "elsewhere" in (mine.take("attempt 2") or "")
     mine.release()
@@ -133,3 +148,26 @@ def test_the_heart_beats(tmp_path: Path, monkeypatch) -> None:
     time.sleep(0.3)
     assert json.loads((tmp_path / "lock").read_text())["beat"] > first
     mine.release()
+
+
+def test_a_restarted_container_with_another_name_is_not_waited_for(tmp_path: Path) -> None:
+    record(tmp_path / "lock", host="old-container")
+    mine = Lock(tmp_path / "lock")
+    assert mine.take("attempt 2")
+    mine.release()
+
+
+def test_asking_does_not_keep_anybody_out(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    stop = threading.Event()
+    thread = threading.Thread(target=lambda: [holder(path) for _ in iter(stop.is_set, True)])
+    thread.start()
+    try:
+        for _ in range(50):
+            mine = Lock(path)
+            mine.take("attempt 1")
+            mine.release()
+    finally:
+        stop.set()
+        thread.join()

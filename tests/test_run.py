@@ -152,6 +152,7 @@ def test_a_new_best_is_saved_and_kept(opened) -> None:
     with opened(total_steps=8, save="never", keep=outlast.Retention(last=1, best=2, metric="val")) as run:
         run.track(counter=Counter())
         for step in run.steps():
+            time.sleep(0.1)  # ten times as long as a save takes
             run.log(val=values[step - 1])
     assert [(c.step, c.reason) for c in run._store.committed()] == [(2, "best"), (4, "best"), (8, "final")]
 
@@ -214,10 +215,12 @@ def test_misuse_is_a_sentence(opened) -> None:
             run.offer(1)
         with pytest.raises(UsageError, match=r"save\(\) was called before"):
             run.save()
+        with pytest.raises(UsageError, match=r"log\(\) was called before"):
+            run.log(x=1)
         next(run.steps(3))
         with pytest.raises(UsageError, match="after the loop began"):
             run.track(other=Counter())
-        with pytest.raises(UsageError, match="ran already"):
+        with pytest.raises(UsageError, match="a run has one loop"):
             next(run.steps(3))
     for wrong in ({"save": "10"}, {"budget": "soon"}):
         with pytest.raises(UsageError, match="expected"):
@@ -229,10 +232,16 @@ def test_misuse_is_a_sentence(opened) -> None:
 def test_parts_must_stay_the_same(opened) -> None:
     with opened(total_steps=2) as run:
         count_to(run, Counter())
-    with pytest.raises(ResumeRefused, match="checkpoint holds counter, which this program does not track"), opened() as run:
-        run._claimed.add("other")
+    with (
+        pytest.raises(ResumeRefused, match="checkpoint holds counter, which this program does not track"),
+        opened() as run,
+    ):
+        run._parts._tracked["other"] = Counter()
         next(run.steps(4))
-    with pytest.raises(ResumeRefused, match="'more' is not in the checkpoint at step 2, which holds counter"), opened() as run:
+    with (
+        pytest.raises(ResumeRefused, match="'more' is not in the checkpoint at step 2, which holds counter"),
+        opened() as run,
+    ):
         run.track(more=Counter())
 
 
@@ -254,7 +263,7 @@ def test_a_foreign_loop(opened, tmp_path: Path) -> None:
         for epoch in range(run.step + 1, 6):
             counter.value += epoch
             run.log(step=epoch, value=counter.value)
-            run.save()
+            run.save(step=epoch)
             if epoch == stop_at:
                 run.session.request_stop("preempted", "test")
             if run.should_stop():
@@ -282,9 +291,8 @@ def test_artifacts_appear_whole_or_not(opened, tmp_path: Path) -> None:
             pass
     assert (tmp_path / "r/artifacts/plots/curve.txt").read_text() == "done"
     assert sorted(p.name for p in (tmp_path / "r/artifacts").rglob("*")) == ["curve.txt", "plots"]
-    with opened(name="s", total_steps=1, results=tmp_path / "results") as run:
-        with run.artifact("x.txt") as path:
-            path.write_text("x")
+    with opened(name="s", total_steps=1, results=tmp_path / "results") as run, run.artifact("x.txt") as path:
+        path.write_text("x")
     assert (tmp_path / "results/s/x.txt").read_text() == "x"
 
 
@@ -349,7 +357,12 @@ def test_a_failed_last_save_ends_with_an_error_and_the_good_checkpoint(opened, t
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(SaveFailed, match=r"step 6 .*could not be written: Input/output error.*Earlier checkpoints are intact"), opened(total_steps=6) as run:
+    with (
+        pytest.raises(
+            SaveFailed, match=r"step 6 .*could not be written: Input/output error.*Earlier checkpoints are intact"
+        ),
+        opened(total_steps=6) as run,
+    ):
         count_to(run, Counter())
     monkeypatch.undo()
     assert attempts(tmp_path)[1]["end"]["reason"] == "failed"
@@ -384,7 +397,15 @@ def test_generators_of_all_libraries_continue(opened, tmp_path: Path) -> None:
             with opened(root=root, total_steps=6) as run:
                 run.track(counter=Counter())
                 for step in run.steps():
-                    drawn.append((random.random(), random.gauss(0, 1), np.random.rand(), np.random.normal(), torch.rand(()).item()))
+                    drawn.append(
+                        (
+                            random.random(),
+                            random.gauss(0, 1),
+                            np.random.rand(),
+                            np.random.normal(),
+                            torch.rand(()).item(),
+                        )
+                    )
                     if step == stop_at:
                         run.session.request_stop("budget", "test")
         except SessionEnded:
@@ -411,3 +432,228 @@ def test_two_attempts_at_once(opened, tmp_path: Path) -> None:
         count_to(run, Counter())
     assert len(attempts(tmp_path)) == 1
     assert RunFolder(tmp_path / "r").lock.exists()
+
+
+def test_looking_into_a_run_changes_nothing(opened, tmp_path: Path) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=3)
+    with opened(total_steps=6) as run:
+        run.track(counter=(counter := Counter()))
+        assert counter.value == 6
+    assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["budget", "budget"]
+    with opened(total_steps=6) as run:
+        count_to(run, counter := Counter())
+    assert counter.value == 21
+
+
+def test_an_early_end_outlives_a_failed_reopening(opened, tmp_path: Path) -> None:
+    with opened(total_steps=10) as run:
+        run.track(counter=(counter := Counter()))
+        for step in run.steps():
+            counter.value += 1
+            if step == 4:
+                break
+    with pytest.raises(ResumeRefused), opened(total_steps=10) as run:
+        run.track(other=Counter())
+    with opened(total_steps=10) as run:
+        run.track(counter=counter)
+        assert not list(run.steps())
+        assert run.finished
+
+
+def test_a_refused_resume_leaves_journal_and_status_as_they_were(opened, tmp_path: Path) -> None:
+    from outlast.report import read_run
+
+    with opened(total_steps=3) as run:
+        count_to(run, Counter())
+        run.log(after=1)
+    before = (tmp_path / "r/journal.jsonl").read_bytes()
+    with pytest.raises(ResumeRefused), opened(total_steps=5) as run:
+        run.track(other=Counter())
+    assert (tmp_path / "r/journal.jsonl").read_bytes() == before
+    assert read_run(tmp_path / "r").status == "finished"
+
+
+def test_a_loop_left_on_should_stop_is_saved(opened, tmp_path: Path) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=9, save="never") as run:
+        run.track(counter=(counter := Counter()))
+        for step in run.steps():
+            counter.value += step
+            if step == 4:
+                run.session.request_stop("preempted", "test")
+            if run.should_stop():
+                break
+    with opened(total_steps=9) as run:
+        assert run.resumed_from == 4
+        count_to(run, counter := Counter())
+    assert counter.value == 45
+
+
+def test_a_foreign_loop_must_say_how_far_it_is(opened) -> None:
+    with opened() as run:
+        run.track(counter=Counter())
+        run.begin()
+        with pytest.raises(UsageError, match=r"the step is still 0: say how far"):
+            run.save()
+        run.save(step=3)
+        with pytest.raises(UsageError, match="still 3"):
+            run.save()
+    assert [c.step for c in run._store.committed()] == [3]
+
+
+def test_a_state_must_be_offered_in_every_step(opened) -> None:
+    with pytest.raises(UsageError, match=r"Step 2 ended without run\.offer\(state\)"), opened(total_steps=4) as run:
+        state = run.restore({"x": np.zeros(2)})
+        for step in run.steps():
+            if step == 1:
+                run.offer(state)
+    with (
+        pytest.raises(StateError, match=r"offered with other leaves.*'y' is only in the offered one"),
+        opened("s", total_steps=4) as run,
+    ):
+        run.restore({"x": np.zeros(2)})
+        for _ in run.steps():
+            run.offer({"x": np.zeros(2), "y": np.zeros(1)})
+
+
+def test_own_loops_count_by_themselves(opened) -> None:
+    with pytest.raises(UsageError, match="Step 0 was given while step 1 runs"), opened(total_steps=2) as run:
+        run.track(counter=Counter())
+        for _ in run.steps():
+            run.log(step=0, x=1)
+
+
+def test_epochs_to_save_by_where_there_are_none(opened) -> None:
+    with pytest.raises(UsageError, match="no epochs to save by"), opened(total_steps=2, save="1 epoch") as run:
+        run.track(counter=Counter())
+        next(run.steps())
+
+
+def test_another_batch_size_at_the_end_of_an_epoch(opened, tmp_path: Path) -> None:
+    def train(batch_size: int, epochs: int, stop_at: int | None = None) -> list[int]:
+        seen = []
+        with opened() as run:
+            order = outlast.BatchSampler(8, batch_size)
+            run.track(data=order)
+            for _ in run.batches(order, epochs=epochs):
+                seen.append(run.epoch)
+                if run.step == stop_at:
+                    run.session.request_stop("budget", "test")
+        return seen
+
+    with pytest.raises(SessionEnded):
+        train(2, 4, stop_at=4)
+    assert train(4, 4) == [2, 2, 3, 3, 4, 4]
+    assert attempts(tmp_path)[1]["end"]["step"] == attempts(tmp_path)[1]["end"]["total_steps"] == 10
+    with pytest.raises(ResumeRefused, match="samples a batch"), opened("mid") as run:
+        run.track(data=outlast.BatchSampler(8, 2))
+        run._parts._tracked["data"].load_state_dict({"epoch": 0, "batch": 1, "length": 8, "batch_size": 4, "seed": 0})
+
+
+def test_a_budget_too_small_for_the_state_is_said_at_once(opened, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.session.DISK_SPEED", 1e3)
+    with (
+        pytest.raises(UsageError, match=r"budget of 4 s leaves no time to train"),
+        opened(total_steps=3, budget=4) as run,
+    ):
+        state = run.restore({"x": np.zeros(1000)})
+        for _ in run.steps():
+            run.offer(state)
+
+
+def test_every_attempt_does_a_step(opened, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=5, budget=1.2) as run:
+        run.track(counter=(counter := Counter()))
+        time.sleep(0.3)  # whatever a script does before its loop
+        for step in run.steps():
+            counter.value += step
+    assert attempts(tmp_path)[0]["end"]["step"] == 1
+
+
+def test_a_damaged_attempt_record_stops_nobody(opened, tmp_path: Path) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=3)
+    (tmp_path / "r/attempts/0001.json").write_text("")
+    with opened(total_steps=6) as run:
+        count_to(run, counter := Counter())
+    assert counter.value == 21
+    assert attempts(tmp_path)[0]["end"]["reason"] == "lost"
+
+
+def test_leaving_with_exit_code_zero_is_no_failure(opened, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit), opened(total_steps=3) as run:
+        run.track(counter=Counter())
+        for _ in run.steps():
+            sys.exit(0)
+    assert attempts(tmp_path)[0]["end"]["reason"] == "cancelled"
+
+
+def test_a_forked_child_does_not_end_its_parents_attempt(opened, tmp_path: Path) -> None:
+    with opened(total_steps=1) as run:
+        child = os.fork()
+        if child == 0:
+            run.__exit__(ValueError, ValueError(), None)
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert "end" not in attempts(tmp_path)[0]
+        count_to(run, Counter())
+
+
+def test_an_artifact_that_is_a_folder_is_replaced(opened, tmp_path: Path) -> None:
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+        for text in ("one", "two"):
+            with run.artifact("model") as path:
+                path.mkdir()
+                (path / "weights.txt").write_text(text)
+    assert (tmp_path / "r/artifacts/model/weights.txt").read_text() == "two"
+
+
+def test_a_platforms_allowance_is_kept(opened, here) -> None:
+    small = replace(here, limits=replace(here.limits, disk=17 * 2**20))
+    with (
+        pytest.raises(SaveFailed, match=r"of the 17 MiB that this platform keeps"),
+        opened(total_steps=2, environment=small) as run,
+    ):
+        state = run.restore({"x": np.zeros(2**18)})
+        for _ in run.steps():
+            run.offer(state)
+
+
+def test_a_local_damaged_checkpoint_does_not_hide_a_good_one_elsewhere(opened, tmp_path: Path, here) -> None:
+    for root, stop in ((tmp_path / "input", 4), (tmp_path / "w", 5)):
+        with pytest.raises(SessionEnded), opened(root=root, total_steps=6) as run:
+            count_to(run, Counter(), stop_at=stop)
+    (tmp_path / "w/r/checkpoints/step-00000005/state.json").write_text("{}")
+    with opened(root=tmp_path / "w", total_steps=6, environment=replace(here, inputs=(tmp_path / "input",))) as run:
+        assert run.resumed_from == 4
+        count_to(run, Counter())
+    assert [a["number"] for a in attempts(tmp_path / "w")] == [1, 2, 3]
+
+
+def test_the_best_checkpoint_comes_home_too(opened, tmp_path: Path, here) -> None:
+    keep = outlast.Retention(last=1, best=1, metric="val")
+    with pytest.raises(SessionEnded), opened(root=tmp_path / "input", total_steps=6, save="1 steps", keep=keep) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            run.log(val=-abs(step - 2))
+            if step == 5:
+                run.session.request_stop("budget", "test")
+    with opened(
+        root=tmp_path / "w", total_steps=6, keep=keep, environment=replace(here, inputs=(tmp_path / "input",))
+    ) as run:
+        run.track(counter=Counter())
+        for _ in run.steps():
+            pass
+    assert [c.step for c in run._store.committed()] == [2, 6]
+
+
+def test_a_fork_does_not_meet_another_run(opened, tmp_path: Path) -> None:
+    from outlast import places
+
+    for name in ("a", "b"):
+        with opened(name, total_steps=2, save="1 steps") as run:
+            count_to(run, Counter())
+    checkpoint = run._store.committed()[0]
+    with pytest.raises(UsageError, match=r"is another run already, not one that began from step 1 of b"):
+        places.fork(RunFolder(tmp_path / "b"), checkpoint, RunFolder(tmp_path / "a"))

@@ -11,6 +11,7 @@ import timeit
 import pytest
 
 from outlast import session as sessions
+from outlast import workers
 from outlast.environment import Environment, Limits, kaggle
 from outlast.errors import UsageError
 from outlast.session import Session
@@ -77,8 +78,9 @@ def test_the_nearer_end_counts(clock: Clock) -> None:
     assert Session(environment(50), budget=100).seconds_left == 49
 
 
-def test_a_reserve_of_ones_own(clock: Clock) -> None:
-    assert Session(environment(1000, reserve=kaggle.reserve), reserve=10).seconds_left == 990
+def test_a_reserve_of_ones_own_does_not_cost_the_outputs(clock: Clock) -> None:
+    assert Session(environment(1000), budget=500, reserve=10).seconds_left == 490
+    assert Session(environment(1000, reserve=kaggle.reserve), reserve=10).seconds_left == 100
 
 
 def test_a_budget_that_is_all_reserve_is_refused() -> None:
@@ -99,7 +101,9 @@ def test_the_clock_counts_sleep_where_it_can() -> None:
     assert abs(sessions.now() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
 
 
-@pytest.mark.parametrize(("name", "reason"), [("SIGTERM", "preempted"), ("SIGHUP", "preempted"), ("SIGINT", "cancelled")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("SIGTERM", "preempted"), ("SIGHUP", "preempted"), ("SIGINT", "cancelled")]
+)
 def test_signals_ask_for_a_stop(name: str, reason: str) -> None:
     told = []
     before = signal.getsignal(getattr(signal, name))
@@ -137,7 +141,32 @@ def test_in_another_thread_no_handler_is_set() -> None:
     session.close()
 
 
-def test_a_forked_worker_obeys_sigterm_as_before() -> None:
+def test_a_second_interrupt_ends_a_session_that_was_stopping_already() -> None:
+    session = Session(environment())
+    session.listen()
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert session.reason == "preempted"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        session.close()
+
+
+def test_what_the_parent_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    session = Session(environment())
+    try:
+        session.listen()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        session.close()
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_forked_worker_lives_long_enough_for_the_last_step(monkeypatch) -> None:
+    monkeypatch.setattr(workers, "GRACE", 1)
     session = Session(environment())
     session.listen()
     try:
@@ -150,7 +179,9 @@ def test_a_forked_worker_obeys_sigterm_as_before() -> None:
         time.sleep(0.1)
         assert os.waitpid(child, os.WNOHANG) == (0, 0)
         os.kill(child, signal.SIGTERM)
-        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+        time.sleep(0.3)
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGALRM
         assert session.reason is None
     finally:
         session.close()

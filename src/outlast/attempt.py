@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from outlast import files
+from outlast.errors import CorruptCheckpoint
 from outlast.files import RunFolder
 
 REASONS = ("finished", "budget", "preempted", "failed", "cancelled", "lost")
@@ -20,6 +22,14 @@ def utc() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def read_record(folder: RunFolder, number: int) -> dict[str, Any]:
+    """An attempt's record; a damaged one is no reason not to train, and stands as lost."""
+    try:
+        return files.read_json(folder.attempt(number))
+    except CorruptCheckpoint:
+        return {"format": files.FORMAT, "number": number, "damaged": True}
+
+
 @dataclass
 class Attempt:
     """The record of the running attempt.
@@ -28,11 +38,13 @@ class Attempt:
         folder: the run folder.
         number: counts from 1.
         record: what the file holds.
+        earlier: the records of the attempts before it.
     """
 
     folder: RunFolder
     number: int
     record: dict[str, Any] = field(default_factory=dict)
+    earlier: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def begin(cls, folder: RunFolder, version: str, environment: Mapping[str, Any]) -> Attempt:
@@ -46,13 +58,15 @@ class Attempt:
         numbers = folder.attempt_numbers()
         attempt = cls(folder, (numbers[-1] if numbers else 0) + 1)
         for number in numbers:
-            earlier = files.read_json(folder.attempt(number))
+            earlier = read_record(folder, number)
             if "end" not in earlier:
                 earlier["end"] = {"reason": "lost", "recorded_by": attempt.number}
                 files.write_json(folder.attempt(number), earlier)
+            attempt.earlier.append(earlier)
         attempt.record = {
             "format": files.FORMAT,
             "number": attempt.number,
+            "id": uuid.uuid4().hex,
             "started": utc(),
             "process": os.getpid(),
             "host": platform.node(),
@@ -66,6 +80,17 @@ class Attempt:
     def write(self) -> None:
         """Put the record on disk as it is now."""
         files.write_json(self.folder.attempt(self.number), self.record)
+
+    @property
+    def reason_before(self) -> str | None:
+        """How the attempt before this one ended; None for the first."""
+        return str(self.earlier[-1]["end"]["reason"]) if self.earlier else None
+
+    def ended_early(self, step: int, total: int | None) -> bool:
+        """Whether the script called the run finished at this step, before this very total."""
+        ends = [earlier["end"] for earlier in self.earlier]
+        finished = [end for end in ends if end["reason"] == "finished" and end.get("step") == step]
+        return bool(finished) and finished[-1].get("total_steps") == total
 
     def tell(self, sentence: str) -> None:
         """Keep a warning with the attempt; it reaches the disk with the next `write`."""

@@ -208,11 +208,27 @@ def remove_folder(folder: Path) -> None:
         sync_folder(folder)
     with contextlib.suppress(FileNotFoundError):
         for path in sorted(folder.iterdir()):
-            if path.is_dir() and not path.is_symlink():
-                remove_folder(path)
-            else:
-                remove_file(path)
+            remove_any(path)
         os.rmdir(folder)  # noqa: PTH106
+
+
+def remove_any(path: Path) -> None:
+    """Delete a file or a folder; one that is gone already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        remove_folder(path)
+    else:
+        remove_file(path)
+
+
+def sync_file(path: Path) -> None:
+    """Make the contents of a file, or of all files below a folder, durable."""
+    for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if each.is_file():
+            descriptor = os.open(each, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def move(source: Path, target: Path) -> None:
@@ -227,10 +243,7 @@ def sweep_temporaries(folder: Path) -> None:
     """Delete what a killed writer left under temporary names, in this folder only."""
     if folder.is_dir():
         for path in sorted(folder.glob(f"{TEMPORARY}*")):
-            if path.is_dir():
-                remove_folder(path)
-            else:
-                remove_file(path)
+            remove_any(path)
 
 
 def _chunks(piece: Buffer) -> Iterator[memoryview]:

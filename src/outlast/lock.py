@@ -28,6 +28,7 @@ BEAT = 10.0
 STALE = 60.0
 """Seconds after which a silent owner on another machine counts as dead."""
 
+_PATIENCE = 5  # tenths of a second
 _SIZE = 512  # the record is padded to this length and overwritten in place, so it never grows on a full disk
 
 
@@ -59,6 +60,11 @@ class Lock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             kernel = _kernel_lock(descriptor)
+            for _ in range(_PATIENCE):  # whoever merely asks holds the lock for an instant
+                if kernel is not False:
+                    break
+                time.sleep(0.1)
+                kernel = _kernel_lock(descriptor)
             owner = _read(descriptor)
             if kernel is False or _lives(owner, kernel_free=kernel is True):
                 raise RunBusy(  # noqa: TRY301 - the descriptor is closed in one place
@@ -133,18 +139,18 @@ def holder(path: Path) -> dict[str, Any] | None:
     except OSError:
         return None
     try:
-        kernel, owner = _kernel_lock(descriptor), _read(descriptor)
+        kernel, owner = _kernel_lock(descriptor, shared=True), _read(descriptor)
         return owner if kernel is False or _lives(owner, kernel_free=kernel is True) else None
     finally:
         os.close(descriptor)
 
 
-def _kernel_lock(descriptor: int) -> bool | None:
+def _kernel_lock(descriptor: int, *, shared: bool = False) -> bool | None:
     """True: taken. False: another process has it. None: this file system has no such locks."""
     if fcntl is None:
         return None  # type: ignore[unreachable]
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
@@ -164,6 +170,8 @@ def _lives(owner: dict[str, Any], *, kernel_free: bool) -> bool:
     """Whether the owner that a lock file names is alive."""
     if not owner.get("pid") or owner.get("released"):
         return False
+    if kernel_free and owner.get("boot") and owner.get("boot") == _boot():
+        return False  # another container of this very machine, whose process is gone
     if owner.get("host") == socket.gethostname():
         if kernel_free or owner.get("boot") != _boot():
             return False  # the kernel let its lock go, or the machine was started anew since

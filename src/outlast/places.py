@@ -1,7 +1,7 @@
 """Where else this run may lie: folders that a platform attaches read-only, such as the output of an earlier Kaggle session.
 
-What is found there is brought home before training: the newest checkpoint that verifies, the journal up to it, and the
-records of the attempts, so that the run folder is whole again on this machine.
+What is found there is brought home before training: the checkpoints that verify, the journal, the config and the records of
+the attempts, so that the run folder is whole again on this machine.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from outlast import files
+from outlast.attempt import read_record
 from outlast.checkpoint import Checkpoint, Store, open_checkpoint
-from outlast.errors import CorruptCheckpoint
+from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.files import MANIFEST, RunFolder
 
 _DEPTH = 6  # /kaggle/input/notebooks/OWNER/SLUG/working/runs/ID is as deep as it gets
@@ -37,42 +38,80 @@ def stored_config(folder: RunFolder, inputs: Iterable[Path]) -> dict[str, Any] |
 
 
 def bring_home(folder: RunFolder, inputs: Iterable[Path]) -> list[str]:
-    """Copy the run's newest verified checkpoint into its folder when an input holds a newer one.
+    """Copy the run into its folder when an input holds a newer checkpoint of it that verifies.
 
     Returns:
         Sentences for the user: what was taken from where, and what was found damaged.
     """
-    told = []
-    own = _newest_step(folder)
-    for place in sorted(others(folder.path.name, inputs), key=_newest_step, reverse=True):
-        for checkpoint in reversed(Store(place).committed()):
-            if checkpoint.step <= own:
-                break
-            try:
-                open_checkpoint(checkpoint.path)
-                copy_run(place, folder, checkpoint)
-            except CorruptCheckpoint as error:
-                told.append(f"{error} An older checkpoint is used.")
-                continue
-            return [*told, f"step {checkpoint.step} comes from {place.path}"]
+    told: list[str] = []
+    elsewhere = others(folder.path.name, inputs)
+    if not elsewhere:
+        return told
+    own = _newest_good(folder, [])
+    found = [(_newest_good(place, told), place) for place in elsewhere]
+    step, source = max(found, key=lambda pair: pair[0])
+    if step > own:
+        _copy_run(source, folder)
+        told.append(f"step {step} comes from {source.path}")
     return told
 
 
-def copy_run(source: RunFolder, target: RunFolder, checkpoint: Checkpoint) -> None:
-    """Copy one verified checkpoint with all that belongs to it: data, then manifest, as a commit does."""
-    files.make_folder(target.attempts)
-    for number in source.attempt_numbers():
-        if not target.attempt(number).exists():
-            _copy(source.attempt(number), target.attempt(number))
+def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
+    """Begin a run from a checkpoint of another one, unless it has begun so already.
+
+    The new run has the checkpoint, the config and the journal up to it; it has no attempts yet and remembers its parent.
+
+    Raises:
+        UsageError: another run has that name.
+        CorruptCheckpoint: the checkpoint does not verify.
+    """
+    parent = {"run": source.path.name, "step": checkpoint.step}
+    if target.run.exists() and Store(target).committed():
+        if files.read_json(target.run).get("parent") != parent:
+            raise UsageError(
+                f"{target.path} is another run already, not one that began from step {checkpoint.step} of {source.path.name}. Choose another "
+                "--experiment_name, or leave --resume out to continue it."
+            )
+        return
+    open_checkpoint(checkpoint.path)
+    files.make_folder(target.path)
+    files.write_json(target.run, {**files.read_json(source.run), "id": target.path.name, "parent": parent})
+    _copy_beside(source, target)
+    _copy_checkpoint(checkpoint, target)
+
+
+def _newest_good(place: RunFolder, told: list[str]) -> int:
+    """Step of the newest checkpoint that verifies, -1 when there is none; what is damaged is told."""
+    for checkpoint in reversed(Store(place).committed()):
+        try:
+            open_checkpoint(checkpoint.path)
+        except CorruptCheckpoint as error:
+            told.append(f"{error} An older checkpoint is used.")
+            continue
+        return checkpoint.step
+    return -1
+
+
+def _copy_run(source: RunFolder, target: RunFolder) -> None:
+    """Copy all checkpoints that verify (the platform kept those that retention wanted), oldest first, and what is beside them."""
+    _merge_attempts(source, target)
     _copy(source.run, target.run)
-    _copy_contents(source, target, checkpoint)
+    _copy_beside(source, target)
+    for checkpoint in Store(source).committed():
+        with contextlib.suppress(CorruptCheckpoint):
+            open_checkpoint(checkpoint.path)
+            _copy_checkpoint(checkpoint, target)
 
 
-def _copy_contents(source: RunFolder, target: RunFolder, checkpoint: Checkpoint) -> None:
-    for ours, theirs in ((target.config, source.config), (target.journal, source.journal)):
+def _copy_beside(source: RunFolder, target: RunFolder) -> None:
+    for theirs, ours in ((source.config, target.config), (source.journal, target.journal)):
         if theirs.exists():
             _copy(theirs, ours)
+
+
+def _copy_checkpoint(checkpoint: Checkpoint, target: RunFolder) -> None:
     place = target.checkpoint(checkpoint.step)
+    files.make_folder(target.checkpoints)
     files.remove_folder(place)
     files.make_folder(place)
     for name in checkpoint.manifest["files"]:
@@ -80,29 +119,18 @@ def _copy_contents(source: RunFolder, target: RunFolder, checkpoint: Checkpoint)
     _copy(checkpoint.path / MANIFEST, place / MANIFEST)
 
 
+def _merge_attempts(source: RunFolder, target: RunFolder) -> None:
+    """Both folders' attempts in the order in which they began, numbered anew where two have one number."""
+    records = {}
+    for place in (target, source):
+        for number in place.attempt_numbers():
+            record = read_record(place, number)
+            records[record.get("started", ""), record.get("id", f"{place.path}{number}")] = record
+    files.make_folder(target.attempts)
+    for number, (_, record) in enumerate(sorted(records.items(), key=lambda item: item[0]), start=1):
+        files.write_json(target.attempt(number), {**record, "number": number})
+
+
 def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as file:
         files.write_file(target, iter(lambda: file.read(files.CHUNK), b""))
-
-
-def _newest_step(folder: RunFolder) -> int:
-    return max((checkpoint.step for checkpoint in Store(folder).committed()), default=-1)
-
-
-def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
-    """Begin a run from a checkpoint of another one, unless it has begun already.
-
-    The new run has the checkpoint, the config and the journal up to it; it has no attempts yet and remembers its parent.
-
-    Raises:
-        CorruptCheckpoint: the checkpoint does not verify.
-    """
-    if Store(target).committed():
-        return
-    open_checkpoint(checkpoint.path)
-    files.make_folder(target.path)
-    parent = files.read_json(source.run)
-    files.write_json(
-        target.run, {**parent, "id": target.path.name, "parent": {"run": source.path.name, "step": checkpoint.step}}
-    )
-    _copy_contents(source, target, checkpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -162,7 +162,7 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
     # What decides which run this is belongs to the session, so the run's own values cannot change it.
     first = resolved(None)
     root, run_id, fork_of = _which_run(
-        request.resume, first.config.checkpoint_dir, first.config.experiment_name, recipe.name
+        request.resume, first.config.checkpoint_dir, first.config.experiment_name, recipe.name, environment.inputs
     )
     stored = places.stored_config(RunFolder(fork_of.path.parents[1] if fork_of else root / run_id), environment.inputs)
     final = resolved(stored)
@@ -207,21 +207,32 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
     return run
 
 
-def _which_run(resume: str | None, root: Path, name: str | None, recipe: str) -> tuple[Path, str, Checkpoint | None]:
+def locate(resume: str, root: Path, inputs: Iterable[Path] = ()) -> Path | None:
+    """The folder of a run by its name or path: among the runs, at that path, or attached by the platform."""
+    attached = [place.path for place in places.others(resume, inputs)] if "/" not in resume else []
+    for folder in (Path(resume), root / resume, *attached):
+        if (folder / "run.json").is_file():
+            return folder.resolve()
+    return None
+
+
+def _which_run(
+    resume: str | None, root: Path, name: str | None, recipe: str, inputs: Sequence[Path]
+) -> tuple[Path, str, Checkpoint | None]:
     """Folder of runs, run id, and the checkpoint to fork from, if any."""
     if resume is None:
         return root, name or recipe, None
     path = Path(resume)
     if files.step_of(path) is not None and path.is_dir():
-        return _at_checkpoint(path, root, name)
-    for folder in (path, root / resume):
-        if (folder / "run.json").is_file():
-            if name not in (None, folder.resolve().name):
-                raise UsageError(
-                    f"--resume {resume} continues the run {folder.resolve().name!r} and --experiment_name says {name!r}. To begin a new run "
-                    "from an old one's state, give one of its checkpoint folders to --resume."
-                )
-            return folder.resolve().parent, folder.resolve().name, None
+        return _at_checkpoint(path, root, name, inputs)
+    folder = locate(resume, root, inputs)
+    if folder is not None:
+        if name not in (None, folder.name):
+            raise UsageError(
+                f"--resume {resume} continues the run {folder.name!r} and --experiment_name says {name!r}. To begin a new run "
+                "from an old one's state, give one of its checkpoint folders to --resume."
+            )
+        return _home(folder, root, inputs), folder.name, None
     if path.is_file():
         raise UsageError(
             f"{path} is a file. outlast resumes from a run's name, a run folder, or one of its checkpoint folders "
@@ -232,7 +243,15 @@ def _which_run(resume: str | None, root: Path, name: str | None, recipe: str) ->
     raise UnknownName(f"There is no run or checkpoint {resume!r}. {known}{nearest(resume, there)}")
 
 
-def _at_checkpoint(path: Path, root: Path, name: str | None) -> tuple[Path, str, Checkpoint | None]:
+def _home(folder: Path, root: Path, inputs: Sequence[Path]) -> Path:
+    """Where a run that lies in this folder is to go on: there, or in `root` when a platform attached the folder read-only."""
+    attached = any(folder.is_relative_to(place.resolve()) for place in inputs)
+    return root if attached else folder.parent
+
+
+def _at_checkpoint(
+    path: Path, root: Path, name: str | None, inputs: Sequence[Path]
+) -> tuple[Path, str, Checkpoint | None]:
     checkpoint = read_manifest(path.resolve())
     source = RunFolder(path.resolve().parents[1])
     if not source.run.is_file():
@@ -241,7 +260,7 @@ def _at_checkpoint(path: Path, root: Path, name: str | None) -> tuple[Path, str,
         )
     newest = Store(source).committed()[-1].step
     if checkpoint.step == newest and name in (None, source.path.name):
-        return source.path.parent, source.path.name, None
+        return _home(source.path, root, inputs), source.path.name, None
     return root, name or f"{source.path.name}-from-{checkpoint.step}", checkpoint
 
 

@@ -1,8 +1,8 @@
 """The façade that a training script holds: one run, in one attempt.
 
 Order of a start, because it decides what is exact: lock -> what other places hold -> records -> newest checkpoint that
-verifies -> journal cut back to it -> [the script builds its model] -> `track` loads into it -> `steps` restores the random
-generators last -> the first step.
+verifies -> [the script builds its model] -> `track` loads into it -> `steps` checks that all of it fits, cuts the journal back
+and restores the random generators last -> the first step. So a resume that is refused has changed nothing.
 
 Everything is saved between two steps and never in the middle of one.
 """
@@ -10,6 +10,7 @@ Everything is saved between two steps and never in the middle of one.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,18 +21,18 @@ from typing import Any, Self
 import outlast
 from outlast import files, places, state
 from outlast.attempt import Attempt
-from outlast.checkpoint import Opened, Retention, SavePolicy, Snapshot, Store
+from outlast.checkpoint import Retention, SavePolicy, Snapshot, Store
 from outlast.config import Resolved
 from outlast.config.units import parse_interval, parse_seconds
 from outlast.environment import Environment, detect
-from outlast.errors import DataError, OutlastError, ResumeRefused, SaveFailed, SessionEnded, StateError, UsageError
+from outlast.errors import DataError, OutlastError, SaveFailed, SessionEnded, UsageError
 from outlast.files import RunFolder
 from outlast.lock import Lock
-from outlast.session import Session, now
+from outlast.parts import RNG, Parts
+from outlast.session import Session
 from outlast.tracking import CsvView, Fanout, Journal, Progress, Sink
 from outlast.tracking import progress as screens
 
-RNG = "rng"
 _RETRY = 60.0  # seconds until a failed save is tried again
 _TICK = 0.2  # seconds between two progress events
 
@@ -86,7 +87,7 @@ def open_run(
         raise UsageError(
             f"open_run({name!r}): {error}; it was given save={save!r}, budget={budget!r}, reserve={reserve!r}."
         ) from error
-    if deterministic:
+    if deterministic and "torch" in sys.modules:
         from outlast.state import torch
 
         torch.use_deterministic_kernels()
@@ -141,33 +142,28 @@ class Run:
         self.session = session
         self.total_steps = total_steps
         self.should_stop = session.should_stop
+        self.step = 0
         self.epoch: int | None = None
         self.epoch_end = False
         self.update_due = True
         self.resumed_from: int | None = None
-        self._files, self._shown, self._about, self._results = folder, shown, about, results
+        self._files, self._shown, self._about, self._results, self._config = folder, shown, about, results, config
         self._save_policy, self._keep = save, keep
-        self._store = Store(folder, keep)
-        self._lock = Lock(folder.lock)
+        self._store = Store(folder, keep, session.environment.limits.disk)
         self._journal = Journal(folder.journal)
-        self._tracked: dict[str, Any] = {}
-        self._trees: dict[str, Any] = {}
-        self._claimed: set[str] = set()
         self._loop = [0, 0]  # epochs done, batches of the running epoch done
         self._metrics: dict[str, Any] = {}  # of the running step, for retention
         self._last_metrics: dict[str, Any] = {}  # of any step, for the screen
-        self._begun = self._asked = self._ended = self._in_step = False
-        self._saved_step = -1
-        self._total = 0
-        self._finished_total: int | None = None
-        self._warm, self._seconds_per_step, self._tick = False, 0.0, 0.0
-        self._step_clock = self._save_clock = now()
+        self._begun = self._asked = self._ended = self._in_step = self._own_loop = False
+        self._saved_step, self._done_here = -1, 0
+        self._seconds_per_step, self._save_seconds, self._tick = 0.0, 0.0, 0.0
+        self._step_clock = self._save_clock = time.perf_counter()
+        self._process = os.getpid()
         files.make_folder(folder.path)
+        self._lock = Lock(folder.lock)
         taken = self._lock.take(f"an attempt begun {time.strftime('%H:%M:%S')}")
         try:
-            self._opened = self._open(config)
-            if taken:
-                self._tell("warning", taken)
+            self._open(taken)
         except BaseException:
             self._lock.release()
             raise
@@ -186,13 +182,8 @@ class Run:
             ResumeRefused: the checkpoint holds another kind of state under this name.
         """
         for name, thing in parts.items():
-            self._claim(name)
-            state.check_trackable(name, thing)
-            if self._opened:
-                node, arrays = self._stored(name, "object")
-                state.load_object(name, thing, node, arrays)
-            state.pack_object(name, thing)  # what cannot be saved is refused before the first step
-            self._tracked[name] = thing
+            self._check_early(f"{name!r} was tracked")
+            self._parts.track(name, thing)
 
     def restore(self, initial: Any, name: str = "state") -> Any:
         """Return the pytree of the checkpoint, or the argument itself when there is nothing to restore.
@@ -205,25 +196,17 @@ class Run:
             StateError: it holds something that cannot be saved without pickle.
             ResumeRefused: the checkpoint's state has another form.
         """
-        self._claim(name)
-        state.pack_tree(name, initial)
-        if self._opened:
-            node, arrays = self._stored(name, "tree")
-            initial = state.unpack_tree(name, initial, node, arrays)
-        self._trees[name] = initial
-        return initial
+        self._check_early(f"{name!r} was restored")
+        return self._parts.restore(name, initial)
 
     def offer(self, tree: Any, name: str = "state", **metrics: Any) -> None:
         """Hand over the state after this step, and log metrics. It is copied only when a save is due, before the next step.
 
         Raises:
             UsageError: no state of this name was restored before.
+            StateError: it has other leaves than the state that was restored.
         """
-        if name not in self._trees:
-            raise UsageError(
-                f"offer() was given {name!r} before restore(): call `state = run.restore(state)` before the loop."
-            )
-        self._trees[name] = tree
+        self._parts.offer(name, tree, self.step)
         if metrics:
             self.log(**metrics)
 
@@ -231,15 +214,24 @@ class Run:
         """Yield step numbers from the one after the last committed step up to the total.
 
         When the session must end before that, the state is saved and SessionEnded leaves the loop and the script, with exit
-        code 75; so whatever stands after the loop belongs to a finished run.
+        code 75; so whatever stands after the loop belongs to a finished run. `break` ends the run early, and for good: it
+        counts the running step as done.
 
         Raises:
-            UsageError: no total was given, here or to `open_run`.
+            UsageError: no total was given, here or to `open_run`; or a state was not offered in some step.
             SessionEnded: the session is over and the run is not.
         """
-        self._begin(total_steps)
-        self._restore_generators()
-        while self.step < self._total:
+        if total_steps is not None:
+            self.total_steps = total_steps
+        if self.total_steps is None:
+            raise UsageError("How many steps? Give total_steps to open_run() or to steps().")
+        if self._save_policy.epochs and not (self._save_policy.steps or self._save_policy.seconds):
+            raise UsageError(
+                "steps() has no epochs to save by, so nothing would be saved: add steps or time, such as save='10m'."
+            )
+        self._begin(own_loop=True)
+        self._parts.restore_generators()
+        while self.step < self.total_steps and not self._ended_early:
             self._leave_if_over()
             self._enter_step()
             yield self.step
@@ -250,7 +242,8 @@ class Run:
         """Yield the batches of several epochs, from the batch after the last committed one.
 
         A step is an optimizer update: with `accumulate` batches to a step, `update_due` says when to update; the last batch of
-        an epoch always completes one. `epoch_end` is true in the last batch's body: validate there.
+        an epoch always completes one. `epoch_end` is true in the last batch's body: validate there. The session's end and
+        `break` are as in `steps`.
 
         Args:
             loader: an outlast.DataLoader, a torchdata StatefulDataLoader, or anything with len() and a state_dict that tells
@@ -271,20 +264,31 @@ class Run:
             raise UsageError(
                 "total_steps and batches() both say how long the run is; leave total_steps out of open_run()."
             )
-        if all(thing is not loader for thing in self._tracked.values()):
+        if not self._parts.tracks(loader):
             self.track(data=loader)
         per_epoch = len(loader)
-        self._begin(epochs * -(-per_epoch // accumulate))
+        # Counted from here: a resume may have changed the batch size at the end of an epoch.
+        ahead = per_epoch - self._loop[1] + (epochs - self._loop[0] - 1) * per_epoch
+        updates = -(-(per_epoch - self._loop[1]) // accumulate) + (epochs - self._loop[0] - 1) * -(
+            -per_epoch // accumulate
+        )
+        self.total_steps = self.step + updates if ahead > 0 else self.step
+        self._begin(own_loop=True)
         # An iterator in the middle of an epoch may draw a seed that the uninterrupted run drew long ago: restore after it.
         iterator = iter(loader) if self._loop[1] else None
-        self._restore_generators()
-        while self._loop[0] < epochs and self.step < self._total:
+        self._parts.restore_generators()
+        while self._loop[0] < epochs and not self._ended_early:
             iterator = iterator or iter(loader)
+            gathered = 0
             while self._loop[1] < per_epoch:
-                if self._loop[1] % accumulate == 0:
+                if not self._in_step:
                     self._leave_if_over()
                     self._enter_step(epoch=self._loop[0] + 1)
-                yield self._next_batch(iterator, per_epoch, accumulate)
+                    gathered = 0
+                batch = self._next_batch(iterator, per_epoch)
+                gathered += 1
+                self.update_due = self.epoch_end or gathered == accumulate
+                yield batch
                 self._after_batch(iterator, per_epoch)
             self._loop = [self._loop[0] + 1, 0]
             iterator = None
@@ -294,55 +298,67 @@ class Run:
     def begin(self, total_steps: int | None = None) -> None:
         """Start a loop that outlast does not run (ultralytics, Lightning, Hugging Face).
 
-        Call it after `track`; then call `log`, `save` and `should_stop` from that framework's own extension point, and leave
-        the loop when `should_stop()` says so.
+        Call it after `track`; then call `log(step=...)`, `save(step=...)` and `should_stop` from that framework's own extension
+        point, and leave the loop when `should_stop()` says so.
+
+        Args:
+            total_steps: steps in all, if known; it decides whether the run is finished.
 
         Raises:
             UsageError: a loop began already in this attempt.
         """
-        self._begin(total_steps, own_loop=False)
-        self._restore_generators()
+        if total_steps is not None:
+            self.total_steps = total_steps
+        self._begin(own_loop=False)
+        self._parts.restore_generators()
 
     def log(self, *, step: int | None = None, **metrics: Any) -> None:
         """Add a line to the journal.
 
         Args:
-            step: the step it belongs to, for loops that outlast does not run; the running step by default.
+            step: the step it belongs to, in a loop that outlast does not run; elsewhere it is known.
             **metrics: name=number; tensors and arrays of one element are read.
 
         Raises:
-            UsageError: a metric is no number.
+            UsageError: a metric is no number; the loop has not begun; or a step is given that is not the running one.
         """
-        if step is not None:
-            self.step = step
+        if not self._begun:
+            raise UsageError("log() was called before the loop began: log inside the loop, or after it.")
+        self._set_step(step)
         record = self._journal.append(self.step, metrics, self.epoch)
         self._metrics.update({name: record[name] for name in metrics})
         self._last_metrics |= self._metrics
         self._shown.send("logged", record)
+        if not self._own_loop:
+            self._show_progress(time.perf_counter())
 
     def save(self, *, step: int | None = None) -> None:
         """Save at the end of the running step; at once in a loop that outlast does not run.
 
         Args:
-            step: steps done, for loops that outlast does not run.
+            step: steps done, in a loop that outlast does not run.
 
         Raises:
-            SaveFailed: outside a step, the checkpoint could not be written.
+            SaveFailed: in such a loop, the checkpoint could not be written.
+            UsageError: the loop has not begun; or such a loop does not say that it came further.
         """
         if self._in_step:
             self._asked = True
             return
-        if step is not None:
-            self.step = step
         if not self._begun:
             raise UsageError(
                 "save() was called before the loop began: call run.begin() first, or save inside run.steps()."
+            )
+        self._set_step(step)
+        if step is None and not self._own_loop and self.step == max(self._saved_step, 0):
+            raise UsageError(
+                f"save() was called and the step is still {self.step}: say how far the loop is, with run.save(step=...)."
             )
         self._save("asked", must=True)
 
     @contextlib.contextmanager
     def artifact(self, name: str) -> Iterator[Path]:
-        """A path to write a named output to; it appears under its name when the block ends without an error.
+        """A path to write a named output to, a file or a folder; it gets its name when the block ends without an error.
 
         Args:
             name: a file name, such as "confusion.png"; folders in it are made.
@@ -355,12 +371,15 @@ class Run:
             )
         files.make_folder(target.parent)
         temporary = target.with_name(f"{files.TEMPORARY}{target.name}")
+        files.remove_any(temporary)
         try:
             yield temporary
+            if target.is_dir():
+                files.remove_folder(target)
+            files.sync_file(temporary)
             files.move(temporary, target)
         finally:
-            if not temporary.is_dir():
-                files.remove_file(temporary)
+            files.remove_any(temporary)
 
     def tell(self, sentence: str) -> None:
         """Say something to whoever watches: on the screen and in the attempt's record."""
@@ -368,8 +387,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
-        return self.total_steps is not None and self.step >= (self._total if self._begun else self.total_steps)
+        """Whether all steps are done, or the run was ended early for good."""
+        return self._begun and (self._ended_early or (self.total_steps is not None and self.step >= self.total_steps))
 
     def __enter__(self) -> Self:
         return self
@@ -377,16 +396,19 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        if os.getpid() != self._process:
+            return False  # a forked child that leaves the block; the run is its parent's
+        quiet = _notebook()
         if error is None:
             error = self._complete()
             unrecorded = self._close(error)
             if unrecorded and not isinstance(error, OutlastError):
                 raise unrecorded
-            if error is not None and not (isinstance(error, SessionEnded) and _interactive()):
+            if error is not None and not (isinstance(error, SessionEnded) and quiet):
                 raise error
             return False
         self._close(error)
-        return isinstance(error, SessionEnded) and _interactive()
+        return isinstance(error, SessionEnded) and quiet
 
     def close(self) -> None:
         """End the attempt as the end of a with-block does."""
@@ -394,7 +416,7 @@ class Run:
 
     # opening ---------------------------------------------------------------------------------------------------
 
-    def _open(self, config: Resolved[Any] | None) -> Opened | None:
+    def _open(self, taken: str | None) -> None:
         folder = self._files
         for place in (folder.path, folder.artifacts):
             files.sweep_temporaries(place)
@@ -402,93 +424,72 @@ class Run:
         if folder.run.exists():
             files.check_format(files.read_json(folder.run), folder.run)
         else:
-            files.write_json(
-                folder.run,
-                {"format": files.FORMAT, "id": self.id, "recipe": self._about["recipe"], "grade": self._about["grade"]},
-            )
+            about = {key: self._about[key] for key in ("recipe", "grade")}
+            files.write_json(folder.run, {"format": files.FORMAT, "id": self.id, **about})
         self._attempt = Attempt.begin(folder, outlast.__version__, self.session.environment.record())
-        self._store.sweep()
-        opened, damaged = self._store.open_newest()
-        self.step = opened.checkpoint.step if opened else 0
-        complaint = self._journal.rewind(opened.state["journal"] if opened else None, self.step)
-        if config:
-            files.write_json(folder.config, config.record())
-            self._attempt.record["changes"] = [str(change) for change in config.changes]
-            self._shown.sinks += [CsvView(path, folder.journal) for path in _csv_paths(config.config, self.id)]
+        try:
+            self._store.sweep()
+            opened, damaged = self._store.open_newest()
+        except OutlastError as error:
+            self._attempt.end("failed", 0, None, f"{type(error).__name__}: {error}")
+            raise
+        self._parts = Parts(opened)
+        self._mark: Mapping[str, Any] | None = None
+        self._software_before: Mapping[str, Any] | None = None
+        if opened:
+            self.step = self._saved_step = self.resumed_from = opened.checkpoint.step
+            self._loop = list(opened.state["loop"])
+            self._mark = opened.state["journal"]
+            self._software_before = opened.checkpoint.manifest["software"]
+        self._ended_early = False
+        for sentence in [taken] if taken else []:
+            self._tell("warning", sentence)
         for sentence in notes:
             self._tell("info", sentence)
-        for error in damaged:
+        for damage in damaged:
             self._tell(
-                "warning", f"{error} It is set aside in {folder.set_aside}, and step {self.step} is used instead."
+                "warning", f"{damage} It is set aside in {folder.set_aside}, and step {self.step} is used instead."
             )
+
+    def _begin(self, *, own_loop: bool) -> None:
+        """Everything is known and nothing of the run was touched yet: check it, then begin to write."""
+        if self._begun:
+            raise UsageError("steps(), batches() or begin() was called already in this attempt; a run has one loop.")
+        self._parts.check_complete()
+        arrays, _, _ = self._parts.pack()
+        size = sum(array.nbytes for part in arrays.values() for array in part.values())
+        self.session.observe_state(size, self._stored_bytes())
+        self.session.check_budget()
+        self._begun, self._own_loop = True, own_loop
+        self._ended_early = self._attempt.ended_early(self.step, self.total_steps)
+        complaint = self._journal.rewind(self._mark, self.step)
+        self._software = state.software()
+        if self._software_before is not None:
+            self._judge(self._software_before, self._software)
+        self._write_config()
+        self._attempt.record |= {"software": self._software, "trained": True}
+        self._attempt.write()
         if complaint:
             self._tell("warning", complaint)
-        for change in config.changes if config else ():
-            self._tell(*change.sentence)
-        end = _last_end(folder, self._attempt.number)
-        if opened:
-            if end.get("reason") == "finished" and end["step"] == self.step:
-                self._finished_total = end["total_steps"]
-            self._saved_step = self.resumed_from = self.step
-            self._loop = list(opened.state["loop"])
-        return opened
-
-    def _claim(self, name: str) -> None:
-        if self._begun:
-            raise UsageError(f"{name!r} was tracked after the loop began; call track() and restore() before it.")
-        if name in self._claimed or name == RNG:
-            raise UsageError(f"The name {name!r} is taken; give each part of the state a name of its own.")
-        self._claimed.add(name)
-
-    def _stored(self, name: str, kind: str) -> tuple[Any, Mapping[str, Any]]:
-        assert self._opened  # noqa: S101 - callers ask first
-        entry = self._opened.state["parts"].get(name)
-        if entry is None or entry["kind"] != kind:
-            held = ", ".join(sorted(self._opened.state["parts"])) or "nothing"
-            raise ResumeRefused(
-                f"{name!r} is not in the checkpoint at step {self._opened.checkpoint.step}, which holds {held}. A run tracks the same "
-                "parts in every attempt: leave it out, or begin a new run with --experiment_name."
-            )
-        return entry["state"], self._opened.parts.get(name, {})
-
-    def _begin(self, total_steps: int | None, *, own_loop: bool = True) -> None:
-        if self._begun:
-            raise UsageError("steps() or batches() ran already in this attempt; a run has one loop.")
-        if total_steps is not None:
-            self.total_steps = total_steps
-        if self.total_steps is None and own_loop:
-            raise UsageError("How many steps? Give total_steps to open_run() or to steps().")
-        self._total = self.total_steps or 0
-        if self._finished_total is not None and self._finished_total == self.total_steps:
-            self._total = self.step  # the script ended the run early and called that finished
-        if not self._claimed:
-            raise StateError(
-                "Nothing is tracked, so nothing could be continued: call run.track(model=model, optimizer=optimizer, ...) or "
-                "state = run.restore(state) before the loop."
-            )
-        self._begun = True
-        software = state.software()
-        if self._opened:
-            unclaimed = sorted(self._opened.state["parts"].keys() - self._claimed)
-            if unclaimed:
-                raise ResumeRefused(
-                    f"The checkpoint holds {', '.join(unclaimed)}, which this program does not track; going on would drop it. Track it, "
-                    "or begin a new run with --experiment_name."
-                )
-            self._judge(self._opened.checkpoint.manifest["software"], software)
-        self._software = software
-        self._attempt.record["software"] = software
-        self._attempt.write()
-        self.session.observe_state(self._pack().nbytes, self._stored_bytes())
         self.session.listen()
         self._shown.send("started", self.id, self._attempt.number, self.step, self.total_steps)
-        self._step_clock = self._save_clock = now()
+        self._step_clock = self._save_clock = time.perf_counter()
+
+    def _write_config(self) -> None:
+        if self._config is None:
+            return
+        files.write_json(self._files.config, self._config.record())
+        self._attempt.record["changes"] = [str(change) for change in self._config.changes]
+        for change in self._config.changes:
+            self._tell(*change.sentence)
+        self._shown.sinks += [CsvView(path, self._files.journal) for path in _csv_paths(self._config.config, self.id)]
 
     def _judge(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Say, and record, whether the continuation can be the same to the last bit."""
+        keys = sorted(before.keys() | after.keys())
         different = [
             f"{key} {before.get(key, 'none')} -> {after.get(key, 'none')}"
-            for key in before.keys() | after.keys()
+            for key in keys
             if before.get(key) != after.get(key)
         ]
         gpu = str(after.get("torch device", "cpu")) != "cpu" or not str(after.get("jax device", "cpu")).startswith(
@@ -496,21 +497,15 @@ class Run:
         )
         if gpu and not self._about["deterministic"]:
             different.append("a GPU without --deterministic")
-        exact = not different and self._about["grade"] == "exact"
+        if different:
+            self._tell("info", f"continues, though not to the last bit: {'; '.join(different)}")
+        if self._config:
+            different += [str(change) for change in self._config.changes if change.rule == "warns"]
         self._attempt.record["resume"] = {
             "step": self.step,
-            "grade": "exact" if exact else "not to the last bit",
-            "differences": sorted(different),
+            "grade": "not to the last bit" if different else self._about["grade"],
+            "differences": different,
         }
-        if different:
-            self._tell("info", f"continues, though not to the last bit: {'; '.join(sorted(different))}")
-
-    def _restore_generators(self) -> None:
-        if self._opened:
-            from outlast.state import rng
-
-            rng.restore(state.unpack_value(RNG, self._opened.state[RNG], self._opened.parts[RNG]))
-        self._opened = None  # its bytes are no longer needed
 
     # the loop --------------------------------------------------------------------------------------------------
 
@@ -521,27 +516,33 @@ class Run:
         self._in_step = True
 
     def _finish_step(self, *, epoch_ended: int | None = None) -> None:
+        missing = self._parts.not_offered(self.step)
+        if missing:
+            raise UsageError(
+                f"Step {self.step} ended without run.offer({missing[0]}): offer the state in every step; it is copied only when a "
+                "save is due."
+            )
         self._in_step = False
-        clock = now()
+        clock = time.perf_counter()
         took, self._step_clock = clock - self._step_clock, clock
-        if self._warm:  # the first step of an attempt compiles and warms up; it says nothing of the next
+        if self._done_here:  # the first step of an attempt compiles and warms up; it says nothing of the next
             self.session.observe_step(took)
             self._seconds_per_step = 0.95 * self._seconds_per_step + 0.05 * took if self._seconds_per_step else took
-        self._warm = True
-        if self.step < self._total:  # the last step is saved as "final"
+        self._done_here += 1
+        if self.step != self.total_steps:  # the last step is saved as "final"
             self._save_if_due(clock, epoch_ended)
         if epoch_ended is not None:
             self._shown.send("epoch_ended", epoch_ended)
-        if clock - self._tick >= _TICK or self.step == self._total:
-            self._tick = clock
-            self._shown.send("progressed", self._progress(clock))
+        self._show_progress(clock)
 
     def _save_if_due(self, clock: float, epoch_ended: int | None) -> None:
-        reason = self._save_policy.due(step=self.step, seconds=clock - self._save_clock, epoch_ended=epoch_ended)
+        since = clock - self._save_clock
+        reason = self._save_policy.due(step=self.step, seconds=since, epoch_ended=epoch_ended)
         if self._asked:
             reason = "asked"
         elif not reason and self._save_policy.on_best and self._is_best():
-            reason = "best"
+            # A loss that falls at every step is no reason to save at every step.
+            reason = "best" if epoch_ended is not None or since > 10 * self._save_seconds else None
         if reason and not self.should_stop():  # else the save of the session's end is next
             self._asked = False
             self._save(reason)
@@ -553,11 +554,12 @@ class Run:
         return self._keep.is_new_best(value, [checkpoint.kept for checkpoint in self._store.committed()])
 
     def _leave_if_over(self) -> None:
-        if self.should_stop():
+        """End the session between two steps. Time alone never ends it before one step is done: a run must get further."""
+        if self.should_stop() and (self._done_here or self.session.reason != "budget"):
             self._save(self.session.reason or "budget", must=True)
             raise SessionEnded(self.session.reason or "budget")
 
-    def _next_batch(self, iterator: Iterator[Any], per_epoch: int, accumulate: int) -> Any:
+    def _next_batch(self, iterator: Iterator[Any], per_epoch: int) -> Any:
         try:
             batch = next(iterator)
         except StopIteration:
@@ -567,7 +569,6 @@ class Run:
             ) from None
         self._loop[1] += 1
         self.epoch_end = self._loop[1] == per_epoch
-        self.update_due = self.epoch_end or self._loop[1] % accumulate == 0
         return batch
 
     def _after_batch(self, iterator: Iterator[Any], per_epoch: int) -> None:
@@ -581,9 +582,12 @@ class Run:
         self._finish_step(epoch_ended=self._loop[0])
         self._loop = [self._loop[0] - 1, per_epoch]
 
-    def _progress(self, clock: float) -> Progress:
+    def _show_progress(self, clock: float) -> None:
+        if clock - self._tick < _TICK and self.step != self.total_steps:
+            return
+        self._tick = clock
         interval = self._save_policy.seconds
-        return Progress(
+        facts = Progress(
             step=self.step,
             total=self.total_steps,
             epoch=self.epoch,
@@ -592,6 +596,17 @@ class Run:
             seconds_left=self.session.seconds_left,
             next_save=None if interval is None else max(0.0, interval - (clock - self._save_clock)),
         )
+        self._shown.send("progressed", facts)
+
+    def _set_step(self, step: int | None) -> None:
+        if step is None or step == self.step:
+            return
+        if self._own_loop:
+            raise UsageError(
+                f"Step {step} was given while step {self.step} runs; steps() and batches() count by themselves."
+            )
+        self._metrics = {}
+        self.step = step
 
     # saving ----------------------------------------------------------------------------------------------------
 
@@ -599,58 +614,48 @@ class Run:
         """Commit unless this step is committed already. A failed save is told; only one that must succeed raises."""
         if self._saved_step == self.step:
             return
-        begun = now()
+        begun = time.perf_counter()
         try:
             self._commit(reason)
         except SaveFailed as error:
             if must:
                 raise
-            self._tell("warning", str(error))
+            self._tell("warning", f"{error} Training goes on and tries again.")
             interval = self._save_policy.seconds
-            self._save_clock = now() - (interval - min(_RETRY, interval) if interval is not None else 0.0)
+            self._save_clock = time.perf_counter() - (interval - min(_RETRY, interval) if interval is not None else 0.0)
             return
-        self._saved_step, self._save_clock = self.step, now()
-        # The save is no part of the step that follows it.
-        self._step_clock += self._save_clock - begun
+        self._saved_step, self._save_clock = self.step, time.perf_counter()
+        self._save_seconds = self._save_clock - begun
+        self._step_clock += self._save_seconds  # the save is no part of the step that follows it
 
     def _commit(self, reason: str) -> None:
-        begun = now()
+        begun = time.perf_counter()
         try:
             self._journal.flush()
         except OSError as error:
             raise SaveFailed(
                 f"The journal could not be written before the checkpoint at step {self.step}: {error.strerror} ({self._journal.path}). "
-                "Earlier checkpoints are intact and no line is lost while training runs. Free disk space."
+                "Earlier checkpoints are intact. Free disk space or check the folder's permissions."
             ) from error
-        snapshot = self._pack(reason)
-        checkpoint = self._store.commit(snapshot)
-        took = now() - begun
-        self.session.observe_state(snapshot.nbytes, self._stored_bytes(), took)
-        self._shown.send("saved", self.step, reason, took, checkpoint.nbytes)
-
-    def _pack(self, reason: str = "") -> Snapshot:
-        from outlast.state import rng
-
-        packed: dict[str, tuple[str, state.Packed]] = {}
-        for name, thing in self._tracked.items():
-            packed[name] = ("object", state.pack_object(name, thing))
-        for name, tree in self._trees.items():
-            packed[name] = ("tree", state.pack_tree(name, tree))
-        generators, generator_arrays = state.pack_value(RNG, rng.capture())
-        return Snapshot(
+        arrays, nodes, generators = self._parts.pack()
+        snapshot = Snapshot(
             step=self.step,
             reason=reason,
-            parts={name: arrays for name, (_, (_, arrays)) in packed.items()} | {RNG: generator_arrays},
+            parts=arrays,
             state={
                 "step": self.step,
                 "loop": list(self._loop),
                 "journal": self._journal.mark,
-                "parts": {name: {"kind": kind, "state": node} for name, (kind, (node, _)) in packed.items()},
+                "parts": nodes,
                 RNG: generators,
             },
             metrics={name: value for name, value in self._metrics.items() if isinstance(value, int | float)},
             software=self._software,
         )
+        checkpoint = self._store.commit(snapshot)
+        took = time.perf_counter() - begun
+        self.session.observe_state(snapshot.nbytes, self._stored_bytes(), took)
+        self._shown.send("saved", self.step, reason, took, checkpoint.nbytes)
 
     def _stored_bytes(self) -> int:
         return sum(checkpoint.nbytes for checkpoint in self._store.committed())
@@ -658,35 +663,32 @@ class Run:
     # closing ---------------------------------------------------------------------------------------------------
 
     def _complete(self) -> SessionEnded | OutlastError | None:
-        """What the end of the with-block without an error means: finished, or a stop that a foreign loop obeyed."""
+        """What the end of the with-block without an error means: finished, stopped, or nothing at all."""
+        if not self._begun:
+            return None
+        if self._in_step and (not self.update_due or self._parts.not_offered(self.step)):
+            self.step -= 1  # left in the middle of a step that changed nothing yet
+        self._in_step = False
+        stopped = self.session.reason if not self.finished else None
         try:
-            if self.session.reason and not self.finished:
-                self._in_step = False
-                return SessionEnded(self.session.reason)
-            if self._begun:  # a break out of the loop ends the run early, at a step that is done
-                self._in_step = False
-                self._save("final", must=True)
+            self._save(stopped or "final", must=True)
         except SaveFailed as error:
             return error
-        return None
+        return SessionEnded(stopped) if stopped else None
 
     def _close(self, error: BaseException | None) -> SaveFailed | None:
         """Write down how the attempt ended and let go of everything; returns what could not be written."""
         if self._ended:
             return None
-        unrecorded = None
-        self._ended = True
+        self._ended, unrecorded = True, None
         reason = _end_reason(error)
-        words = (
-            None
-            if reason in ("finished", "budget", "preempted") or error is None
-            else f"{type(error).__name__}: {error}"
-        )
-        steps: list[Callable[[], None]] = [
-            self._journal.flush,
-            lambda: self._attempt.end(reason, self.step, self.total_steps, words),
-        ]
-        for action in steps:
+        if error is None and not self._begun:
+            reason = self._attempt.reason_before or "cancelled"  # opened to look at: nothing has changed
+        words = f"{type(error).__name__}: {error}" if reason == "failed" else None
+        actions: list[Callable[[], None]] = [lambda: self._attempt.end(reason, self.step, self.total_steps, words)]
+        if self._begun:
+            actions.insert(0, self._journal.flush)
+        for action in actions:
             try:
                 action()
             except OSError as failure:
@@ -701,17 +703,13 @@ class Run:
         self._lock.release()
         return unrecorded
 
+    def _check_early(self, words: str) -> None:
+        if self._begun:
+            raise UsageError(f"{words} after the loop began; call track() and restore() before it.")
+
     def _tell(self, level: str, sentence: str) -> None:
         self._attempt.tell(sentence)
         self._shown.send("told", level, sentence)
-
-
-def _last_end(folder: RunFolder, number: int) -> Mapping[str, Any]:
-    """How the attempt before this one ended; empty for the first."""
-    if number == 1 or not folder.attempt(number - 1).exists():
-        return {}
-    end: Mapping[str, Any] = files.read_json(folder.attempt(number - 1)).get("end", {})
-    return end
 
 
 def _end_reason(error: BaseException | None) -> str:
@@ -719,12 +717,15 @@ def _end_reason(error: BaseException | None) -> str:
         return "finished"
     if isinstance(error, SessionEnded):
         return error.reason
-    return "cancelled" if isinstance(error, KeyboardInterrupt) else "failed"
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and not error.code):
+        return "cancelled"
+    return "failed"
 
 
-def _interactive() -> bool:
-    """Whether this is a notebook or a prompt, where ending the process is nobody's wish."""
-    return hasattr(sys, "ps1") or "ipykernel" in sys.modules
+def _notebook() -> bool:
+    """Whether a notebook or a prompt runs this, where ending the process is nobody's wish."""
+    shell = sys.modules.get("IPython")
+    return hasattr(sys, "ps1") or (shell is not None and shell.get_ipython() is not None)
 
 
 def _csv_paths(config: Any, run_id: str) -> Iterable[Path]:

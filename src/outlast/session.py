@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from outlast import workers
 from outlast.environment import Environment
 from outlast.errors import UsageError
 
@@ -48,7 +49,8 @@ class Session:
     Args:
         environment: states the limit, the platform's reserve, and its notice of an end.
         budget: seconds this session may take; None: no more limit than the environment's.
-        reserve: seconds to keep back, instead of what is reckoned from the size of the state.
+        reserve: seconds to keep back for the last save, instead of what is reckoned from the size of the state. What a
+            platform needs after training (Kaggle stores the outputs) is kept back all the same.
         on_stop: called once, in any thread, with the reason and a sentence, when a stop is first asked for.
 
     Attributes:
@@ -77,15 +79,12 @@ class Session:
         self._longest_step = 0.0
         self._previous: dict[int, Any] = {}
         self._process = os.getpid()
+        self._interrupts = 0
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
         self._stop_at = float("inf")
         self._reckon()
-        if budget is not None and budget <= self.reserve:
-            raise UsageError(
-                f"The budget of {budget:g} s leaves no time to train: {self.reserve:.1f} s of it are kept back for the last save. "
-                "Give a longer --budget or a shorter --reserve."
-            )
+        self.check_budget()
 
     @property
     def reserve(self) -> float:
@@ -97,8 +96,6 @@ class Session:
     @property
     def limit_reserve(self) -> float:
         """Seconds kept back at the end of the environment's limit: its own reserve, and never less than ours."""
-        if self._fixed_reserve is not None:
-            return self._fixed_reserve
         return max(self.reserve, self.environment.reserve(self._stored_bytes + self._state_bytes))
 
     @property
@@ -131,6 +128,14 @@ class Session:
             self._save_seconds = max(self._save_seconds, save_seconds)
         self._reckon()
 
+    def check_budget(self) -> None:
+        """Refuse a budget that is all reserve, as far as the size of the state is known; raises UsageError."""
+        if self.budget is not None and self.budget <= self.reserve:
+            raise UsageError(
+                f"The budget of {self.budget:g} s leaves no time to train: {self.reserve:.1f} s of it are kept back for the last save. "
+                "Give a longer --budget or a shorter --reserve."
+            )
+
     def listen(self) -> None:
         """Take SIGTERM, SIGHUP and SIGINT as requests to stop, and wait for the platform's notice.
 
@@ -142,8 +147,8 @@ class Session:
                 number = getattr(signal, name, None)
                 if number is None or signal.getsignal(number) == self._handle:
                     continue
-                if name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
-                    continue  # started under nohup: the user said that the terminal may go
+                if signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # nohup, or a background job: whoever started this said that the signal is not for it
                 self._previous.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._handle)
         if self.environment.notice and self._listener is None:
@@ -161,13 +166,14 @@ class Session:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if os.getpid() != self._process:  # a forked data loader's worker: its parent decides, unless it is told to end
+        if os.getpid() != self._process:  # a forked data loader's worker: its parent decides
+            workers.shield()
             if number != signal.SIGINT:
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
+                workers.end_later()
             return
         if number == signal.SIGINT:
-            if self.reason == "cancelled":
+            self._interrupts += 1
+            if self._interrupts > 1:
                 raise KeyboardInterrupt
             self.request_stop("cancelled", "interrupted by the user; once more stops without saving")
         else:

@@ -18,7 +18,9 @@ from outlast.state.array import Array
 
 
 def snapshot(step: int, **metrics: float) -> Snapshot:
-    return Snapshot(step, "steps", {"model": {"w": Array("U8", (3,), bytes([step % 256] * 3))}, "none": {}}, {"step": step}, metrics)
+    return Snapshot(
+        step, "steps", {"model": {"w": Array("U8", (3,), bytes([step % 256] * 3))}, "none": {}}, {"step": step}, metrics
+    )
 
 
 @pytest.fixture
@@ -36,7 +38,9 @@ def test_what_is_committed_is_opened(store: Store) -> None:
     assert bytes(opened.parts["model"]["w"].data) == b"\7\7\7"
     assert opened.checkpoint.metrics == {"accuracy": 0.5}
     assert opened.checkpoint.reason == "steps"
-    assert opened.checkpoint.nbytes == sum(p.stat().st_size for p in opened.checkpoint.path.iterdir() if p.name != "MANIFEST.json")
+    assert opened.checkpoint.nbytes == sum(
+        p.stat().st_size for p in opened.checkpoint.path.iterdir() if p.name != "MANIFEST.json"
+    )
 
 
 def test_an_empty_store_is_a_fresh_start(store: Store) -> None:
@@ -78,7 +82,9 @@ def test_every_damaged_one_is_named_when_none_verifies(store: Store) -> None:
     for step in (1, 2):
         store.commit(snapshot(step))
         (store.folder.checkpoint(step) / "model.safetensors").write_bytes(b"")
-    with pytest.raises(NoGoodCheckpoint, match=r"None of the 2 checkpoints.*(?s:.*)step-00000002.*(?s:.*)step-00000001"):
+    with pytest.raises(
+        NoGoodCheckpoint, match=r"None of the 2 checkpoints.*(?s:.*)step-00000002.*(?s:.*)step-00000001"
+    ):
         store.open_newest()
     assert [checkpoint.step for checkpoint in store.committed()] == [1, 2]
 
@@ -118,15 +124,30 @@ def test_a_planted_pickle_is_refused_and_not_executed(store: Store, tmp_path: Pa
 def test_no_load_path_can_unpickle() -> None:
     source = Path(files.__file__).parent
     texts = {path: path.read_text() for path in source.rglob("*.py")}
-    assert not [path for path, text in texts.items() if "import pickle" in text or "torch.load(" in text or "allow_pickle" in text]
+    assert not [
+        path
+        for path, text in texts.items()
+        if "import pickle" in text or "torch.load(" in text or "allow_pickle" in text
+    ]
 
 
 steps = st.lists(st.integers(1, 60), unique=True, min_size=1, max_size=20)
 
 
-@given(steps, st.integers(1, 4), st.integers(0, 3), st.one_of(st.none(), st.integers(1, 20)), st.sampled_from(["max", "min"]), st.data())
-def test_retention_keeps_what_it_promises(found: list[int], last: int, best: int, every: int | None, mode, data) -> None:
-    values = data.draw(st.lists(st.floats(allow_nan=True, allow_infinity=False, width=16), min_size=len(found), max_size=len(found)))
+@given(
+    steps,
+    st.integers(1, 4),
+    st.integers(0, 3),
+    st.one_of(st.none(), st.integers(1, 20)),
+    st.sampled_from(["max", "min"]),
+    st.data(),
+)
+def test_retention_keeps_what_it_promises(
+    found: list[int], last: int, best: int, every: int | None, mode, data
+) -> None:
+    values = data.draw(
+        st.lists(st.floats(allow_nan=True, allow_infinity=False, width=16), min_size=len(found), max_size=len(found))
+    )
     kept = [Kept(step, {"m": value}) for step, value in zip(found, values, strict=True)]
     policy = Retention(last=last, best=best, metric="m", mode=mode, every=every)
     removed = set(policy.removable(kept))

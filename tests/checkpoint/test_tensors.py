@@ -36,7 +36,9 @@ def test_we_read_the_librarys() -> None:
     node, _ = encoded(TENSORS)
     arrays = tensors.decode(safetensors.torch.save(TENSORS, {"by": "them"}), Path("x.safetensors"))
     back = unpack_value("model", node, arrays)
-    assert all(torch.equal(back[n].reshape(-1).view(torch.uint8), t.reshape(-1).view(torch.uint8)) for n, t in TENSORS.items())
+    assert all(
+        torch.equal(back[n].reshape(-1).view(torch.uint8), t.reshape(-1).view(torch.uint8)) for n, t in TENSORS.items()
+    )
 
 
 def test_arrays_are_aligned() -> None:

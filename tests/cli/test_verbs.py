@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -10,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import REPOSITORY
+
+from outlast.environment import Environment, Limits
 
 SMALL = ["--data.samples", "256", "--model.width", "4", "--epochs", "2", "--log_every", "1"]
 
@@ -21,7 +23,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run `digits` and one that its budget cut off, `cut`."""
     folder = tmp_path_factory.mktemp("trained")
     for words in (["--save_every", "2 steps", "--log_csv", "logs/train.csv", "--log_dir", "csv"],):
-        done = subprocess.run([sys.executable, "-m", "outlast.cli", "train", "digits", *SMALL, *words], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "outlast.cli", "train", "digits", *SMALL, *words],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -175,7 +182,9 @@ def test_dry_run_trains_and_writes_nothing(outlast_cli, tmp_path: Path) -> None:
 
 
 def test_debug_is_smaller_and_louder(outlast_cli, tmp_path: Path) -> None:
-    done = outlast_cli("train", "digits", "--debug", "--epochs", "1", "--batch_size", "8", "--model.width", "2", cwd=tmp_path)
+    done = outlast_cli(
+        "train", "digits", "--debug", "--epochs", "1", "--batch_size", "8", "--model.width", "2", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "runs/digits/journal.jsonl").read_text().splitlines()
     assert sum('"loss"' in line for line in lines) == 256 // 8
@@ -199,9 +208,16 @@ def test_a_budget_ends_with_75_and_says_how_to_go_on(outlast_cli, tmp_path: Path
     assert status["step"] > 0
 
 
-@pytest.mark.parametrize(("number", "code", "status"), [(signal.SIGTERM, 75, "interrupted"), (signal.SIGINT, 130, "cancelled")])
+@pytest.mark.parametrize(
+    ("number", "code", "status"), [(signal.SIGTERM, 75, "interrupted"), (signal.SIGINT, 130, "cancelled")]
+)
 def test_signals_save_and_exit(tmp_path: Path, outlast_cli, number: int, code: int, status: str) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "outlast.cli", "train", "digits", "--epochs", "4000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "outlast.cli", "train", "digits", "--epochs", "4000"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stderr is not None
     while "step" not in (line := process.stderr.readline()) or "begins" in line:
         assert process.poll() is None
@@ -216,9 +232,70 @@ def test_signals_save_and_exit(tmp_path: Path, outlast_cli, number: int, code: i
     assert found["attempts"][-1]["end"]["step"] == found["step"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_whole_group_saves_with_workers_too(tmp_path: Path, outlast_cli, number: int) -> None:
+    """`timeout`, a closed terminal, systemd and Slurm signal the data loader's workers as well."""
+    command = [
+        sys.executable,
+        "-m",
+        "outlast.cli",
+        "train",
+        "digits",
+        "--epochs",
+        "4000",
+        "--num_workers",
+        "2",
+        "--log_every",
+        "1",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    while "step" not in (line := process.stderr.readline()) or "begins" in line:
+        assert process.poll() is None
+    os.killpg(process.pid, number)
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 75, rest
+    found = json.loads(outlast_cli("status", "digits", "--json", cwd=tmp_path).stdout)
+    assert found["attempts"][-1]["end"] == {
+        **found["attempts"][-1]["end"],
+        "reason": "preempted",
+        "step": found["step"],
+    }
+
+
+def test_a_run_attached_read_only_is_found_by_its_name(tmp_path: Path, outlast_cli, trained: Path) -> None:
+    """The next Kaggle session: the last one's output is an input now."""
+    from outlast.recipe import Request, find, locate, prepare
+
+    attached = tmp_path / "input/notebooks/me/first"
+    shutil.copytree(trained / "runs", attached / "runs")
+    assert locate("digits", tmp_path / "working", [tmp_path / "input"]) == attached / "runs/digits"
+    environment = Environment("kaggle", Limits(None, 2**34, 2), inputs=(tmp_path / "input",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("outlast.recipe.detect", lambda name: environment)
+        for resume in (
+            "digits",
+            str(attached / "runs/digits"),
+            str(attached / "runs/digits/checkpoints/step-00000008"),
+        ):
+            prepared = prepare(
+                find("digits"),
+                Request(resume=resume, flags={"checkpoint_dir": str(tmp_path / "working"), "epochs": "3"}),
+            )
+            assert (prepared.resolved.config.checkpoint_dir, prepared.run_id, prepared.fork_of) == (
+                tmp_path / "working",
+                "digits",
+                None,
+            )
+            assert prepared.resolved.config.data.samples == 256
+
+
 def test_config_prints_origins(outlast_cli, tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text("training:\n  batch_size: 64\n  seed: 0\n")
-    done = outlast_cli("config", "digits", "--train_config", "t.yaml", "--lr", "0.5", "--no_mixed_precision", cwd=tmp_path)
+    done = outlast_cli(
+        "config", "digits", "--train_config", "t.yaml", "--lr", "0.5", "--no_mixed_precision", cwd=tmp_path
+    )
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
     assert rows["batch_size"] == ["64", "train", "t.yaml:2"]
     assert rows["seed"] == ["0", "train", "t.yaml:3"]
@@ -228,9 +305,29 @@ def test_config_prints_origins(outlast_cli, tmp_path: Path) -> None:
 
 
 def test_doctor(outlast_cli, tmp_path: Path) -> None:
-    done = outlast_cli("doctor", "digits", "--num_workers", "64", "--budget", "2h", cwd=tmp_path, env={"WANDB_API_KEY": "planted-secret"})
+    done = outlast_cli(
+        "doctor",
+        "digits",
+        "--num_workers",
+        "64",
+        "--budget",
+        "2h",
+        cwd=tmp_path,
+        env={"WANDB_API_KEY": "planted-secret"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("environment", "cores, memory", "WANDB_API_KEY", "train for 1h59m", "free in runs", "scikit-learn's handwritten digits", "num_workers 64 ->", "limit: local", "what a resume gives", "Nothing stands in the way."):
+    for words in (
+        "environment",
+        "cores, memory",
+        "WANDB_API_KEY",
+        "train for 1h59m",
+        "free in runs",
+        "scikit-learn's handwritten digits",
+        "num_workers 64 ->",
+        "limit: local",
+        "what a resume gives",
+        "Nothing stands in the way.",
+    ):
         assert words in done.stdout, words
     assert "planted-secret" not in done.stdout
     assert not (tmp_path / "runs").exists()
@@ -270,7 +367,12 @@ def test_recipes(outlast_cli, tmp_path: Path) -> None:
 
 
 def test_a_second_attempt_is_refused_while_one_runs(tmp_path: Path, outlast_cli) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "outlast.cli", "train", "digits", "--epochs", "4000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "outlast.cli", "train", "digits", "--epochs", "4000"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stderr is not None
     process.stderr.readline()
     done = outlast_cli("train", "digits", "--epochs", "4000", cwd=tmp_path)
@@ -313,6 +415,8 @@ def test_the_originals_commands_are_understood(words: list[str]) -> None:
 
 
 def test_the_originals_script_defaults_to_skeleton() -> None:
-    done = subprocess.run([sys.executable, "scripts/train.py", "--dry_run"], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "scripts/train.py", "--dry_run"], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert "The recipe 'skeleton' is planned" in done.stderr

@@ -39,8 +39,12 @@ def write(path: Path, text: str) -> Path:
 def seed_files(tmp_path: Path) -> dict[str, Path]:
     """The example of seeds/000 section 13, as it stands there."""
     return {
-        "environment_file": write(tmp_path / "configs/environment/kaggle.yaml", "training_overrides:\n  batch_size: 32\n"),
-        "train_file": write(tmp_path / "configs/train/baseline.yaml", "training:\n  batch_size: 64  # This overrides kaggle.yaml\n"),
+        "environment_file": write(
+            tmp_path / "configs/environment/kaggle.yaml", "training_overrides:\n  batch_size: 32\n"
+        ),
+        "train_file": write(
+            tmp_path / "configs/train/baseline.yaml", "training:\n  batch_size: 64  # This overrides kaggle.yaml\n"
+        ),
     }
 
 
@@ -64,9 +68,21 @@ def test_zero_and_false_are_values(tmp_path: Path) -> None:
     train = write(tmp_path / "t.yaml", "seed: 0\nmixed_precision: false\nlearning_rate: 0\n")
     environment = write(tmp_path / "e.yaml", "hardware: {mixed_precision: true, seed: 9, num_workers: 2}\n")
     found = resolve(Example, environment_file=environment, train_file=train, flags={"num_workers": "0"})
-    assert (found.config.seed, found.config.mixed_precision, found.config.learning_rate, found.config.num_workers) == (0, False, 0, 0)
-    assert [found.origins[key].layer for key in ("seed", "mixed_precision", "learning_rate", "num_workers")] == ["train", "train", "train", "flag"]
-    assert resolve(Example, environment_file=environment, flags={"mixed_precision": False}).config.mixed_precision is False
+    assert (found.config.seed, found.config.mixed_precision, found.config.learning_rate, found.config.num_workers) == (
+        0,
+        False,
+        0,
+        0,
+    )
+    assert [found.origins[key].layer for key in ("seed", "mixed_precision", "learning_rate", "num_workers")] == [
+        "train",
+        "train",
+        "train",
+        "flag",
+    ]
+    assert (
+        resolve(Example, environment_file=environment, flags={"mixed_precision": False}).config.mixed_precision is False
+    )
 
 
 def test_sections_and_names_of_the_originals(tmp_path: Path) -> None:
@@ -98,24 +114,44 @@ def test_sections_and_names_of_the_originals(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "sentence"),
     [
-        ("train", "epochs: 3\nbatchsize: 3\n", r"f\.yaml:2 has an unknown key 'batchsize'\. Did you mean 'batch_size'\?$"),
+        (
+            "train",
+            "epochs: 3\nbatchsize: 3\n",
+            r"f\.yaml:2 has an unknown key 'batchsize'\. Did you mean 'batch_size'\?$",
+        ),
         ("train", "training:\n  epochs: ten\n", r"f\.yaml:2: epochs is 'ten'; expected a whole number\.$"),
         ("train", "epochs: 2.5\n", r"f\.yaml:1: epochs is '2\.5'; expected a whole number\.$"),
         ("train", "epochs: yes\n", r"f\.yaml:1: epochs is 'true'; expected a number, not true or false\.$"),
         ("train", "mixed_precision: maybe\n", r"expected true or false\.$"),
         ("train", "batch_size: 0\n", r"batch_size is '0'; expected at least 1\.$"),
         ("train", "batch_size: null\n", r"batch_size is 'none'; expected a whole number\.$"),
-        ("train", "seed: 1\nepochs: 2\nseed: 3\n", r"f\.yaml:3 gives 'seed' a second time; it stands in line 1 already\.$"),
+        (
+            "train",
+            "seed: 1\nepochs: 2\nseed: 3\n",
+            r"f\.yaml:3 gives 'seed' a second time; it stands in line 1 already\.$",
+        ),
         ("train", "seed: [1\n", r"f\.yaml:\d is not valid YAML"),
         ("train", "- 1\n", r"f\.yaml:1 holds a sequence; expected keys"),
         ("train", "save_every: 10\n", r"save_every"),
-        ("train", "save_every: sometimes\n", r'save_every is \'sometimes\'; expected an interval with units, such as "500 steps"'),
-        ("train", "budget: 3 weeks\n", r"budget is '3 weeks'; expected a duration with units, such as 11h30m, 45m or 90s\.$"),
+        (
+            "train",
+            "save_every: sometimes\n",
+            r'save_every is \'sometimes\'; expected an interval with units, such as "500 steps"',
+        ),
+        (
+            "train",
+            "budget: 3 weeks\n",
+            r"budget is '3 weeks'; expected a duration with units, such as 11h30m, 45m or 90s\.$",
+        ),
         ("train", "experiment_name: a/b\n", r"experiment_name is 'a/b'; expected .*cannot name a run"),
         ("model", "kind: c\n", r"f\.yaml:1: model\.kind is 'c'; expected one of 'a' or 'b'\.$"),
         ("model", "wdith: 3\n", r"unknown key 'wdith'\. Did you mean 'width'\?"),
         ("data", "training: {batch_size: 3}\n", r"unknown key 'training\.batch_size'"),
-        ("environment", "environment:\n  constraints:\n    ram_gb: 13\n", r"f\.yaml:2 states 'constraints'\. Limits are measured.*outlast doctor"),
+        (
+            "environment",
+            "environment:\n  constraints:\n    ram_gb: 13\n",
+            r"f\.yaml:2 states 'constraints'\. Limits are measured.*outlast doctor",
+        ),
     ],
 )
 def test_sentences(tmp_path: Path, kind: str, text: str, sentence: str) -> None:
@@ -126,7 +162,10 @@ def test_sentences(tmp_path: Path, kind: str, text: str, sentence: str) -> None:
 
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     write(tmp_path / "last_tiny.yaml", "")
-    with pytest.raises(ConfigError, match=r"last_tinny\.yaml does not exist\. .* holds last_tiny\.yaml\. Did you mean 'last_tiny\.yaml'\?"):
+    with pytest.raises(
+        ConfigError,
+        match=r"last_tinny\.yaml does not exist\. .* holds last_tiny\.yaml\. Did you mean 'last_tiny\.yaml'\?",
+    ):
         resolve(Example, model_file=tmp_path / "last_tinny.yaml")
 
 
@@ -152,6 +191,21 @@ def test_limits_clamp_what_declares_it() -> None:
     assert resolve(Example, flags={"num_workers": "3"}, limits={"cores": 4}).requested == {}
 
 
+def test_what_may_not_be_reduced_is_refused() -> None:
+    class Strict(Section):
+        threads: int = setting(1, "threads", limit="cores", clampable=False)
+        loaders: int = setting(1, "loaders", limit="cores")
+
+    class Nested(Config):
+        io: Strict = setting(Strict(), "input")
+
+    with pytest.raises(
+        ConfigError, match=r"io\.threads is 9 \(flag --io\.threads\), and kaggle has 4 cores: give at most 4\."
+    ):
+        resolve(Nested, flags={"io.threads": "9"}, limits={"cores": 4}, limits_of="kaggle")
+    assert resolve(Nested, flags={"io.loaders": "9"}, limits={"cores": 4}).config.io.loaders == 4
+
+
 def test_the_values_of_the_run_stand_between_environment_and_flags(tmp_path: Path) -> None:
     stored = resolve(Example, flags={"batch_size": "8", "model.width": "4"}).record()
     environment = write(tmp_path / "e.yaml", "training_overrides: {batch_size: 32, epochs: 3}\n")
@@ -166,13 +220,17 @@ def test_the_values_of_the_run_stand_between_environment_and_flags(tmp_path: Pat
 
 def test_fixed_values_are_refused(tmp_path: Path) -> None:
     stored = resolve(Example).record()
-    with pytest.raises(ResumeRefused, match=r"begun with model\.width 8, and flag --model\.width now asks for 9.*--experiment_name"):
+    with pytest.raises(
+        ResumeRefused, match=r"begun with model\.width 8, and flag --model\.width now asks for 9.*--experiment_name"
+    ):
         resolve(Example, stored=stored, flags={"model.width": "9"})
     resolve(Example, stored=stored, flags={"model.width": "8"})
 
 
 def test_machine_values_are_not_carried_over() -> None:
-    stored = resolve(Example, flags={"device": "cuda:1", "num_workers": "2", "budget": "1h", "checkpoint_dir": "/elsewhere"}).record()
+    stored = resolve(
+        Example, flags={"device": "cuda:1", "num_workers": "2", "budget": "1h", "checkpoint_dir": "/elsewhere"}
+    ).record()
     found = resolve(Example, stored=stored).config
     assert (found.device, found.num_workers, found.budget, str(found.checkpoint_dir)) == ("auto", 0, None, "runs")
 
@@ -189,7 +247,19 @@ def test_a_config_is_frozen() -> None:
         resolve(Example).config.epochs = 3
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("11h30m", 41400), ("90s", 90), ("1.5 h", 5400), ("2d", 172800), ("45min", 2700), (7, 7), (None, None), ("none", None)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("11h30m", 41400),
+        ("90s", 90),
+        ("1.5 h", 5400),
+        ("2d", 172800),
+        ("45min", 2700),
+        (7, 7),
+        (None, None),
+        ("none", None),
+    ],
+)
 def test_durations(text, seconds) -> None:
     assert parse_seconds(text) == seconds
 

@@ -15,7 +15,21 @@ from outlast.checkpoint import Store
 from outlast.files import RunFolder
 from tests.durability.digits import final
 
-TRAIN = [sys.executable, "-m", "outlast.cli", "train", "digits", "--epochs", "30", "--model.width", "8", "--save_every", "7 steps", "--num_workers", "1"]
+TRAIN = [
+    sys.executable,
+    "-m",
+    "outlast.cli",
+    "train",
+    "digits",
+    "--epochs",
+    "30",
+    "--model.width",
+    "8",
+    "--save_every",
+    "7 steps",
+    "--num_workers",
+    "1",
+]
 
 
 def killed(folder: Path, delay: float) -> int:
@@ -30,7 +44,12 @@ def killed(folder: Path, delay: float) -> int:
 
 
 def kills(tmp_path: Path, count: int) -> None:
-    assert subprocess.run([*TRAIN, "--checkpoint-dir", str(tmp_path / "twin")], capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [*TRAIN, "--checkpoint-dir", str(tmp_path / "twin")], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
     chance = random.Random(12)
     place = RunFolder(tmp_path / "cut/digits")
     for number in range(count):
@@ -40,7 +59,9 @@ def kills(tmp_path: Path, count: int) -> None:
         opened, damaged = Store(place).open_newest()
         assert not damaged, number
         assert opened is None or opened.checkpoint.step > 0
-    done = subprocess.run([*TRAIN, "--checkpoint-dir", str(tmp_path / "cut")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*TRAIN, "--checkpoint-dir", str(tmp_path / "cut")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert final(tmp_path / "cut") == final(tmp_path / "twin")
 

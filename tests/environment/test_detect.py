@@ -141,10 +141,19 @@ def test_preemption_is_noticed(metadata: Metadata) -> None:
 
 def test_kaggle(tmp_path: Path) -> None:
     (tmp_path / "kaggle/working").mkdir(parents=True)
-    environ = {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "KAGGLE_DOCKER_IMAGE": "sha256:12", "KAGGLE_USER_SECRETS_TOKEN": "s3cret", "WANDB_API_KEY": "s3cret"}
+    environ = {
+        "KAGGLE_KERNEL_RUN_TYPE": "Batch",
+        "KAGGLE_DOCKER_IMAGE": "sha256:12",
+        "KAGGLE_USER_SECRETS_TOKEN": "s3cret",
+        "WANDB_API_KEY": "s3cret",
+    }
     assert kaggle.here(tmp_path, environ)
     ticks = os.sysconf("SC_CLK_TCK")
-    plant(tmp_path, proc__uptime="9000.5 1.0", proc__1__stat=f"1 (jupyter (x) y) S {' '.join(['0'] * 18)} {5400 * ticks} 0 0")
+    plant(
+        tmp_path,
+        proc__uptime="9000.5 1.0",
+        proc__1__stat=f"1 (jupyter (x) y) S {' '.join(['0'] * 18)} {5400 * ticks} 0 0",
+    )
     found = kaggle.describe(tmp_path, environ)
     assert found.limits.seconds == pytest.approx(12 * 3600 - 3600.5, abs=1)
     assert found.limits.disk == 20 * 10**9
@@ -152,7 +161,9 @@ def test_kaggle(tmp_path: Path) -> None:
     assert found.secrets == ("WANDB_API_KEY", "Kaggle secrets (UserSecretsClient)")
     assert found.inputs == (tmp_path / "kaggle/input",)
     assert "s3cret" not in repr(found)
-    assert kaggle.describe(tmp_path, {**environ, "TPU_ACCELERATOR_TYPE": "v5e-8"}).limits.seconds == pytest.approx(9 * 3600 - 3600.5, abs=1)
+    assert kaggle.describe(tmp_path, {**environ, "TPU_ACCELERATOR_TYPE": "v5e-8"}).limits.seconds == pytest.approx(
+        9 * 3600 - 3600.5, abs=1
+    )
     assert not kaggle.here(tmp_path, {}), "a folder alone may be a coincidence"
     assert not kaggle.here(tmp_path / "elsewhere", environ)
 
@@ -169,7 +180,9 @@ def test_kaggles_reserve() -> None:
 def test_memory_of_both_cgroup_versions(tmp_path: Path) -> None:
     assert base.ram(tmp_path) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     plant(tmp_path / "2", proc__self__cgroup="0::/a/b\n", sys__fs__cgroup__a__memory_max="")
-    plant(tmp_path / "2", **{"sys__fs__cgroup__a__memory.max": "1000000\n", "sys__fs__cgroup__a__b__memory.max": "max\n"})
+    plant(
+        tmp_path / "2", **{"sys__fs__cgroup__a__memory.max": "1000000\n", "sys__fs__cgroup__a__b__memory.max": "max\n"}
+    )
     assert base.ram(tmp_path / "2") == 1_000_000
     plant(tmp_path / "1", sys__fs__cgroup__memory__memory_limit_in_bytes="")
     plant(tmp_path / "1", **{"sys__fs__cgroup__memory__memory.limit_in_bytes": "2000000"})
@@ -181,15 +194,23 @@ def test_cores_of_both_cgroup_versions_and_affinity(tmp_path: Path, monkeypatch)
     assert base.cores(tmp_path) == 8
     assert base.cores(plant(tmp_path / "2", **{"sys__fs__cgroup__cpu.max": "350000 100000"})) == 3
     assert base.cores(plant(tmp_path / "max", **{"sys__fs__cgroup__cpu.max": "max 100000"})) == 8
-    one = plant(tmp_path / "1", **{"sys__fs__cgroup__cpu__cpu.cfs_quota_us": "50000", "sys__fs__cgroup__cpu__cpu.cfs_period_us": "100000"})
+    one = plant(
+        tmp_path / "1",
+        **{"sys__fs__cgroup__cpu__cpu.cfs_quota_us": "50000", "sys__fs__cgroup__cpu__cpu.cfs_period_us": "100000"},
+    )
     assert base.cores(one) == 1
-    free = plant(tmp_path / "-1", **{"sys__fs__cgroup__cpu__cpu.cfs_quota_us": "-1", "sys__fs__cgroup__cpu__cpu.cfs_period_us": "100000"})
+    free = plant(
+        tmp_path / "-1",
+        **{"sys__fs__cgroup__cpu__cpu.cfs_quota_us": "-1", "sys__fs__cgroup__cpu__cpu.cfs_period_us": "100000"},
+    )
     assert base.cores(free) == 8
 
 
 def test_gpus() -> None:
     assert base.parse_gpu("Tesla T4, 15360, 7.5") == base.Gpu("Tesla T4", 15360 * 2**20, bf16=False)
-    assert base.parse_gpu("NVIDIA A100-SXM4-40GB, 40960, 8.0") == base.Gpu("NVIDIA A100-SXM4-40GB", 40960 * 2**20, bf16=True)
+    assert base.parse_gpu("NVIDIA A100-SXM4-40GB, 40960, 8.0") == base.Gpu(
+        "NVIDIA A100-SXM4-40GB", 40960 * 2**20, bf16=True
+    )
     assert base.parse_gpu("No devices were found") is None
 
 

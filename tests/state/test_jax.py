@@ -10,13 +10,15 @@ import numpy as np
 import optax
 import pytest
 
-from outlast.errors import StateError
+from outlast.errors import ResumeRefused, StateError
 from outlast.state import pack_tree, unpack_tree
 
 
 def again(tree, template=None):
     node, arrays = pack_tree("state", tree)
-    return unpack_tree("state", tree if template is None else template, json.loads(json.dumps(node, allow_nan=False)), arrays)
+    return unpack_tree(
+        "state", tree if template is None else template, json.loads(json.dumps(node, allow_nan=False)), arrays
+    )
 
 
 def test_dtypes_and_shapes() -> None:
@@ -54,7 +56,9 @@ def test_optax_states_keep_their_structure() -> None:
     _, state = optimizer.update(params, state, params)
     back = again((params, state), template=(params, optimizer.init(params)))
     assert jax.tree.structure(back) == jax.tree.structure((params, state))
-    assert all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(back), jax.tree.leaves((params, state)), strict=True))
+    assert all(
+        bool((a == b).all()) for a, b in zip(jax.tree.leaves(back), jax.tree.leaves((params, state)), strict=True)
+    )
 
 
 def test_python_leaves() -> None:
@@ -81,3 +85,38 @@ def test_a_donating_loop_saves_what_it_returned(tmp_path, here) -> None:
             run.offer(state)
     with outlast.open_run("r", total_steps=5, root=tmp_path, progress="none", environment=here) as run:
         assert run.restore(jnp.ones(3)).tolist() == [32.0, 32.0, 32.0]
+
+
+def test_weak_arrays_stay_weak() -> None:
+    weak = jnp.full((3,), 2.0)
+    assert weak.weak_type
+    assert again({"x": weak})["x"].weak_type
+
+
+def test_numbers_that_a_jitted_step_turns_into_arrays_can_be_resumed(tmp_path, here) -> None:
+    import outlast
+
+    update = jax.jit(lambda s: {"w": s["w"] + 1, "n": s["n"] + 1, "x": s["x"] * 2.0, "b": s["b"]})
+
+    def initial():
+        return {"w": np.zeros(2), "n": 0, "x": 1.0, "b": True}
+
+    for total in (3, 5):
+        with outlast.open_run("r", total_steps=total, root=tmp_path, progress="none", environment=here) as run:
+            state = run.restore(initial())
+            for _ in run.steps():
+                state = update(state)
+                run.offer(state)
+    assert (int(state["n"]), float(state["x"]), state["w"].tolist()) == (5, 32.0, [5.0, 5.0])
+
+
+def test_two_leaves_under_one_path_are_refused() -> None:
+    with pytest.raises(StateError, match="two leaves under the path 'a/b'"):
+        pack_tree("state", {"a/b": jnp.ones(1), "a": {"b": jnp.zeros(1)}})
+
+
+def test_x64_state_is_not_truncated_in_silence() -> None:
+    node, arrays = pack_tree("state", {"x": np.ones(2)})
+    node["x"]["as"] = "jax"
+    with pytest.raises(ResumeRefused, match="JAX_ENABLE_X64=1"):
+        unpack_tree("state", {"x": jnp.ones(2)}, node, arrays)

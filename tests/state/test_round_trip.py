@@ -22,7 +22,9 @@ def through_disk(value):
     """Apart, into a safetensors file and JSON text, and together again."""
     node, arrays = pack_value("part", value)
     data = b"".join(bytes(piece) for piece in tensors.encode(arrays))
-    return unpack_value("part", json.loads(json.dumps(node, allow_nan=False)), tensors.decode(data, Path("part.safetensors")))
+    return unpack_value(
+        "part", json.loads(json.dumps(node, allow_nan=False)), tensors.decode(data, Path("part.safetensors"))
+    )
 
 
 TORCH_DTYPES = [
@@ -47,7 +49,13 @@ def test_torch(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
 
 def test_torch_views_conjugates_and_gradients() -> None:
     base = torch.arange(12.0).reshape(3, 4)
-    for tensor in (base.t(), base[:, 1::2], base.expand(2, 3, 4), torch.nn.Parameter(base), base.to(memory_format=torch.contiguous_format)):
+    for tensor in (
+        base.t(),
+        base[:, 1::2],
+        base.expand(2, 3, 4),
+        torch.nn.Parameter(base),
+        base.to(memory_format=torch.contiguous_format),
+    ):
         assert torch.equal(through_disk(tensor), tensor)
     z = torch.complex(base, base + 1)
     assert torch.equal(through_disk(z.conj()), z.conj().resolve_conj())
@@ -60,6 +68,16 @@ def test_tied_tensors_are_stored_once_and_come_back_tied() -> None:
     back = unpack_value("model", node, arrays)
     assert back["a"] is back["b"]
     assert torch.equal(back["d"], weight.t())
+
+
+def test_views_that_only_look_tied_are_kept_apart() -> None:
+    z = torch.tensor([1 + 2j, 3 - 1j])
+    back = through_disk({"a": z, "b": z.conj(), "c": z.imag, "d": z.conj().imag})
+    assert torch.equal(back["b"], z.conj().resolve_conj())
+    assert torch.equal(back["d"], -z.imag)
+    words = np.array([1, 2], dtype="<u4")
+    assert through_disk({"a": words, "b": words.view(">u4")})["b"].tolist() == [2**24, 2**25]
+    assert through_disk(torch.arange(6.0).view(3, 2)[:1, 1]).tolist() == [1.0]
 
 
 def test_tied_weights_of_a_module(tmp_path: Path) -> None:
@@ -109,11 +127,21 @@ def test_bfloat16_from_ml_dtypes() -> None:
 
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary() | st.complex_numbers(allow_nan=False),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text(max_size=5) | st.integers() | st.tuples(st.integers(), st.text(max_size=2)), inner, max_size=4)
-    | st.frozensets(st.integers(), max_size=4).map(set),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.complex_numbers(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(
+            st.text(max_size=5) | st.integers() | st.tuples(st.integers(), st.text(max_size=2)), inner, max_size=4
+        )
+        | st.frozensets(st.integers(), max_size=4).map(set)
+    ),
     max_leaves=12,
 )
 
@@ -194,7 +222,10 @@ def test_trees_without_jax_rules() -> None:
     [
         ({"a": np.zeros(3)}, r"state\[b\] is in the checkpoint and not"),
         ({"a": np.zeros(3), "b": np.zeros(1), "c": np.zeros(1)}, r"state\[c\] is in this program's state"),
-        ({"a": np.zeros(4), "b": np.zeros(1)}, r"state\[a\] is an array \(3,\) of float64 in the checkpoint and an array \(4,\)"),
+        (
+            {"a": np.zeros(4), "b": np.zeros(1)},
+            r"state\[a\] is an array \(3,\) of float64 in the checkpoint and an array \(4,\)",
+        ),
         ({"a": np.zeros(3, np.float32), "b": np.zeros(1)}, r"float64 in the checkpoint and an array \(3,\) of float32"),
     ],
 )
@@ -211,6 +242,8 @@ def test_another_architecture_is_refused_before_anything_is_loaded() -> None:
     with pytest.raises(ResumeRefused, match=r"model\[1\.(weight|bias)\] has shape"):
         load_object("model", model, *stored)
     assert torch.equal(model[0].weight, before)
+    with pytest.raises(ResumeRefused, match=r"of torch\.float32 in the checkpoint and \(3, 2\) of torch\.float16"):
+        load_object("model", torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)).half(), *stored)
     with pytest.raises(ResumeRefused, match="this model does not"):
         load_object("model", torch.nn.Sequential(torch.nn.Linear(2, 3)), *stored)
 
@@ -247,7 +280,9 @@ def test_optimizers_and_schedulers_continue_exactly(make) -> None:
 
             loss = optimizer.step(closure)
             if scheduler:
-                scheduler.step(*([loss.detach()] if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) else []))
+                scheduler.step(
+                    *([loss.detach()] if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) else [])
+                )
 
     twin = build()
     steps(*twin, 0, 8)

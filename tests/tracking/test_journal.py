@@ -23,7 +23,14 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def test_lines_are_numbers_of_any_framework(journal: Journal) -> None:
-    values = {"a": 1, "b": 0.1, "c": np.float32(2), "d": torch.tensor(3.0, requires_grad=True), "e": np.int64(4), "f": True}
+    values = {
+        "a": 1,
+        "b": 0.1,
+        "c": np.float32(2),
+        "d": torch.tensor(3.0, requires_grad=True),
+        "e": np.int64(4),
+        "f": True,
+    }
     journal.append(1, values, epoch=2)
     journal.flush()
     assert read(journal.path) == [{"step": 1, "epoch": 2, "a": 1, "b": 0.1, "c": 2.0, "d": 3.0, "e": 4.0, "f": 1.0}]
@@ -37,7 +44,15 @@ def test_what_is_no_finite_number_survives(journal: Journal) -> None:
     assert math.isnan(read(journal.path)[0]["nan"])
 
 
-@pytest.mark.parametrize(("metrics", "words"), [({"step": 1}, "cannot be named 'step'"), ({"x": "text"}, "'x' is 'text'; expected a number"), ({"x": np.zeros(2)}, "expected a number"), ({"x": torch.zeros(3)}, "expected a number")])
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        ({"step": 1}, "cannot be named 'step'"),
+        ({"x": "text"}, "'x' is 'text'; expected a number"),
+        ({"x": np.zeros(2)}, "expected a number"),
+        ({"x": torch.zeros(3)}, "expected a number"),
+    ],
+)
 def test_what_is_no_number_is_refused(journal: Journal, metrics, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         journal.append(1, metrics)
@@ -126,11 +141,16 @@ def test_a_failing_sink_is_told_once_and_left_out() -> None:
     assert told == [("warning", "Broken failed (RuntimeError: down) and is left out from now on; the journal has all.")]
 
 
-PROGRESS = Progress(step=250, total=1000, epoch=3, rate=12.5, metrics={"loss": 0.12345}, seconds_left=41400, next_save=120)
+PROGRESS = Progress(
+    step=250, total=1000, epoch=3, rate=12.5, metrics={"loss": 0.12345}, seconds_left=41400, next_save=120
+)
 
 
 def test_the_progress_line() -> None:
-    assert describe(PROGRESS) == "step 250/1000 (epoch 3) · 12.5 steps/s · loss 0.1235 · 1m00s to go · session 11h30m · save in 2m00s"
+    assert (
+        describe(PROGRESS)
+        == "step 250/1000 (epoch 3) · 12.5 steps/s · loss 0.1235 · 1m00s to go · session 11h30m · save in 2m00s"
+    )
     assert describe(Progress(1, None, None, 0.0, {"x": "NaN"}, None, None)) == "step 1 · x NaN"
     assert "4.0 s/step" in describe(Progress(1, None, None, 0.25, {}, None, None))
 
@@ -170,7 +190,7 @@ def test_json_lines() -> None:
     stream = io.StringIO()
     events(JsonLines(stream))
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["event"] for line in lines] == ["started", "logged", "saved", "told", "ended"]
+    assert [line["event"] for line in lines] == ["started", "logged", "progressed", "saved", "told", "ended"]
     assert lines[1] == {"event": "logged", "step": 11, "loss": 0.5}
 
 

@@ -104,10 +104,12 @@ class Store:
     Args:
         folder: the run folder.
         retention: what to keep after each commit.
+        allowance: bytes that the run folders beside this one and itself may take in all; None when only the disk limits them.
     """
 
-    def __init__(self, folder: RunFolder, retention: Retention | None = None) -> None:
+    def __init__(self, folder: RunFolder, retention: Retention | None = None, allowance: int | None = None) -> None:
         self.folder = folder
+        self.allowance = allowance
         self.retention = retention or Retention()
 
     # writing ---------------------------------------------------------------------------------------------------
@@ -135,8 +137,7 @@ class Store:
             self._discard(target)
             raise SaveFailed(
                 f"The checkpoint at step {snapshot.step} ({snapshot.nbytes / 2**20:.1f} MiB) could not be written: "
-                f"{error.strerror or error} ({target}). Earlier checkpoints are intact. Free disk space or check the folder's "
-                "permissions; training tries again at the next save."
+                f"{error.strerror or error} ({target}). Earlier checkpoints are intact. Free disk space or check the folder's permissions."
             ) from error
         checkpoint = Checkpoint(target, manifest)
         self.forget()
@@ -225,6 +226,14 @@ class Store:
     def _check_space(self, snapshot: Snapshot) -> None:
         place = self.folder.path
         free, needed = shutil.disk_usage(place).free, snapshot.nbytes + SPARE
+        if self.allowance is not None:
+            taken = sum(path.stat().st_size for path in place.parent.rglob("*") if path.is_file())
+            if taken + needed > self.allowance:
+                raise SaveFailed(
+                    f"The checkpoint at step {snapshot.step} needs {needed / 2**20:.0f} MiB, and of the {self.allowance / 2**20:.0f} MiB that "
+                    f"this platform keeps, {place.parent} has taken {taken / 2**20:.0f}. Nothing was written and earlier checkpoints are "
+                    "intact. Keep fewer with --keep_last, or delete other runs."
+                )
         if free < needed:
             raise SaveFailed(
                 f"The checkpoint at step {snapshot.step} needs {needed / 2**20:.0f} MiB and {place} has {free / 2**20:.0f} MiB "

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from outlast import files
+from outlast import recipe as recipes
 from outlast.cli import train
 from outlast.config.yamlfile import nearest
+from outlast.environment import detect
 from outlast.errors import UnknownName, UsageError
 
 
@@ -30,9 +32,9 @@ def recipe_of(name: str, rest: list[str]) -> str:
         flag, _, value = word.partition("=")
         if flag.replace("_", "-") == "--checkpoint-dir":
             root = Path(value or (rest[index + 1] if index + 1 < len(rest) else "runs"))
-    folder = next(
-        (path for path in (Path(name), Path(name).parent.parent, root / name) if (path / "run.json").is_file()), None
-    )
+    path = Path(name)
+    checkpoint_of = path.resolve().parents[1] if files.step_of(path) is not None else None
+    folder = recipes.locate(str(checkpoint_of or name), root, detect().inputs)
     if folder is None:
         there = sorted(path.parent.name for path in root.glob("*/run.json"))
         raise UnknownName(

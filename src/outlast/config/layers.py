@@ -137,7 +137,7 @@ def resolve(
 
     Args:
         model: the recipe's config class.
-        limits: what fields that declare `clamp` are reduced to, by the name they declare.
+        limits: what fields that declare a `limit` may not be over, by the name they declare.
         limits_of: whose limits these are, for origins.
         flags: dotted key -> text (or a boolean) as given on the command line; keys that were not given are absent.
         environment_file: preferences of this environment, or None.
@@ -274,20 +274,27 @@ def _sentence(error: Any, given: Mapping[str, Given]) -> str:
 def _clamp(
     config: C, limits: Mapping[str, float | None], limits_of: str, known: Mapping[str, Leaf], origins: dict[str, Origin]
 ) -> tuple[C, dict[str, Any]]:
-    """Reduce what declares that it may be reduced; origins are changed in place."""
-    reduced, requested = {}, {}
+    """Reduce what declares that it may be reduced, and refuse the rest that is over a limit; origins are changed in place."""
+    requested: dict[str, Any] = {}
+    values = flatten(config)
     for leaf in known.values():
-        limit_name = leaf.extra["clamp"]
-        if not limit_name:
+        name, value = leaf.extra["limit"], values[leaf.key]
+        limit = limits.get(name) if name else None
+        if value is None or limit is None or value <= limit:
             continue
-        limit, value = limits.get(limit_name), getattr(config, leaf.key, None)
-        if value is not None and limit is not None and value > limit:
-            requested[leaf.key] = value
-            reduced[leaf.key] = limit
-            origins[leaf.key] = Origin(
-                f"limit: {limits_of}", f"({limit} {limit_name}; {origins[leaf.key]} asked for {value})"
+        if not leaf.extra["clampable"]:
+            raise ConfigError(
+                f"{leaf.key} is {show(value)} ({origins[leaf.key]}), and {limits_of} has {limit} {name}: give at most {limit}."
             )
-    return (config.model_copy(update=reduced) if reduced else config), requested
+        requested[leaf.key] = value
+        config = _with_value(config, leaf.key.split("."), limit)
+        origins[leaf.key] = Origin(f"limit: {limits_of}", f"({limit} {name}; {origins[leaf.key]} asked for {value})")
+    return config, requested
+
+
+def _with_value(section: Any, path: list[str], value: Any) -> Any:
+    inner = value if len(path) == 1 else _with_value(getattr(section, path[0]), path[1:], value)
+    return section.model_copy(update={path[0]: inner})
 
 
 def _changes(

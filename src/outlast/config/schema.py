@@ -33,7 +33,8 @@ def setting(
     on_resume: OnResume | None = None,
     flags: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
-    clamp: str | None = None,
+    limit: str | None = None,
+    clampable: bool = True,
     **limits: Any,
 ) -> Any:
     """Declare a field of a config.
@@ -44,10 +45,17 @@ def setting(
         on_resume: see OnResume; by default what the section says, and "warns" where none says anything.
         flags: other spellings on the command line ("-b", "--lr").
         aliases: other names in YAML files.
-        clamp: the attribute of `Limits` that a larger value is reduced to; without it a value over a limit is refused.
+        limit: the attribute of `Limits` that this value may not be over.
+        clampable: a value over the limit is reduced to it; otherwise it is refused.
         **limits: ge, gt, le, lt as pydantic has them.
     """
-    extra: Any = {"on_resume": on_resume, "flags": list(flags), "aliases": list(aliases), "clamp": clamp}
+    extra: Any = {
+        "on_resume": on_resume,
+        "flags": list(flags),
+        "aliases": list(aliases),
+        "limit": limit,
+        "clampable": clampable,
+    }
     return Field(default, description=help, json_schema_extra=extra, validate_default=True, **limits)
 
 
@@ -90,7 +98,7 @@ class Config(Section):
     batch_size: int = setting(64, "samples per optimizer step", flags=("-b",), ge=1)
     learning_rate: float = setting(1e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
     seed: int = setting(42, "decides initial weights, data order and augmentation", on_resume="fixed", ge=0, lt=2**63)
-    num_workers: int = setting(0, "processes that load data", on_resume="session", clamp="cores", ge=0)
+    num_workers: int = setting(0, "processes that load data", on_resume="session", limit="cores", ge=0)
     device: str = setting("auto", "cpu, cuda, cuda:0, ..., or auto", on_resume="session")
     mixed_precision: bool = setting(
         default=False, help="train in bfloat16, or float16 with loss scaling where that is all there is"
@@ -150,7 +158,9 @@ class Leaf:
     def extra(self) -> dict[str, Any]:
         """What `setting` recorded; defaults for a field that was declared without it."""
         given = self.info.json_schema_extra
-        return {"flags": [], "aliases": [], "clamp": None} | (dict(given) if isinstance(given, dict) else {})
+        return {"flags": [], "aliases": [], "limit": None, "clampable": True} | (
+            dict(given) if isinstance(given, dict) else {}
+        )
 
     @property
     def default(self) -> Any:

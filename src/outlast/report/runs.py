@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from outlast import files, lock
+from outlast.attempt import read_record
 from outlast.checkpoint import Checkpoint, Store
-from outlast.errors import CorruptCheckpoint, UnknownName
+from outlast.errors import OutlastError, UnknownName
 from outlast.files import RunFolder
 from outlast.tracking import read
 
@@ -85,25 +86,20 @@ def list_runs(root: Path) -> list[RunInfo]:
     for path in sorted(root.glob("*/run.json")):
         try:
             found.append(read_run(path.parent))
-        except (CorruptCheckpoint, OSError):
+        except (OutlastError, OSError):
             continue
     return found
 
 
 def _attempts(place: RunFolder) -> list[Mapping[str, Any]]:
-    records: list[Mapping[str, Any]] = []
-    for number in place.attempt_numbers():
-        try:
-            records.append(files.read_json(place.attempt(number)))
-        except (CorruptCheckpoint, OSError):
-            records.append({"number": number, "end": {"reason": "lost"}})
-    return records
+    return [read_record(place, number) for number in place.attempt_numbers()]
 
 
 def _status(place: RunFolder, attempts: tuple[Mapping[str, Any], ...]) -> str:
     if not attempts:
         return "pending"
-    end = attempts[-1].get("end")
-    if end is None:
+    if "end" not in attempts[-1]:
         return "running" if lock.holder(place.lock) else "interrupted"
+    # An attempt that was refused before it trained says nothing of the run.
+    end = next((attempt["end"] for attempt in reversed(attempts) if attempt.get("trained")), attempts[-1]["end"])
     return _STATUS.get(end["reason"], "interrupted")

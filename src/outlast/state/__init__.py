@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ Packed = tuple[Any, dict[str, Array]]
 
 __all__ = [
     "Packed",
+    "check_same_leaves",
     "check_trackable",
     "load_object",
     "pack_object",
@@ -82,6 +84,9 @@ def load_object(part: str, thing: Any, node: Any, arrays: Mapping[str, Array]) -
 def pack_tree(part: str, tree: Any) -> Packed:
     """Take a pytree apart, leaf by leaf under its path."""
     leaves, _ = _flatten(tree)
+    twice = next((path for path, count in Counter(path for path, _ in leaves).items() if count > 1), None)
+    if twice is not None:
+        raise StateError(f"{part} has two leaves under the path {twice!r}: a key holds a '/'. Rename it.")
     encoder = Encoder(part)
     return {path: encoder.encode(leaf, (path,) if path else ()) for path, leaf in leaves}, encoder.arrays
 
@@ -107,10 +112,20 @@ def unpack_tree(part: str, template: Any, node: Mapping[str, Any], arrays: Mappi
     for path, leaf in leaves:
         value = decoder.decode(node[path])
         mine, theirs = _form(leaf), _form(value)
-        if mine != theirs:
+        if mine != theirs and not _becomes(leaf, value):
             raise ResumeRefused(f"{part}[{path}] is {theirs} in the checkpoint and {mine} in this program. {advice}")
         restored.append(_place_like(value, leaf))
     return rebuild(restored)
+
+
+def check_same_leaves(part: str, before: Any, after: Any) -> None:
+    """Refuse a pytree whose leaves are others than those it began with; raises StateError naming one."""
+    old, new = ({path for path, _ in _flatten(tree)[0]} for tree in (before, after))
+    if old != new:
+        raise StateError(
+            f"{part} was offered with other leaves than it was restored with: {min(old ^ new)!r} is only in the "
+            f"{'restored' if min(old ^ new) in old else 'offered'} one. Its structure must stay the same, or it could not be resumed."
+        )
 
 
 def software() -> dict[str, Any]:
@@ -127,6 +142,15 @@ def software() -> dict[str, Any]:
 
         facts |= jax.software()
     return facts
+
+
+def _becomes(initial: Any, later: Any) -> bool:
+    """Whether a jitted step turns such an initial leaf into such an array: numbers into 0-d arrays, float64 into float32."""
+    if "jax" not in sys.modules:
+        return False
+    from outlast.state import jax
+
+    return jax.becomes(initial, later)
 
 
 def _form(value: Any) -> str:

@@ -8,9 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from outlast.errors import ResumeRefused
 from outlast.state import numpy as numpy_state
 from outlast.state.adapters import CannotStore, Found
 from outlast.state.array import Array
+
+try:
+    # Weak types decide what arrays are promoted to, and no public function makes one out of an array.
+    from jax._src.lax.lax import _convert_element_type as _make_weak
+except ImportError:
+    _make_weak = None
 
 
 def is_array(value: Any) -> bool:
@@ -34,6 +41,10 @@ def to_array(value: Any) -> Found:
         value = jax.random.key_data(value)
     elif value.weak_type:
         node["weak"] = True
+        if value.ndim and _make_weak is None:
+            raise CannotStore(
+                "it is weakly typed, which this JAX cannot restore; give it a dtype, as in jnp.full(shape, x, dtype)"
+            )
     found = numpy_state.to_array(np.array(jax.device_get(value)))
     extra = {name: item for name, item in found.node.items() if name not in ("as", "scalar")}
     return Found(found.array, {**node, **extra})
@@ -43,18 +54,35 @@ def from_array(array: Array, node: Mapping[str, Any]) -> Any:
     """Rebuild an array on JAX's default device."""
     plain = {"as": "numpy"} | ({"dtype": node["dtype"]} if "dtype" in node else {})
     value = numpy_state.from_array(array, plain)
+    if jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
+        raise ResumeRefused(
+            f"The checkpoint holds JAX arrays of {value.dtype} and this program runs without them: set JAX_ENABLE_X64=1 as it was when "
+            "the run began."
+        )
     if "key" in node:
         return jax.random.wrap_key_data(jax.numpy.asarray(value), impl=node["key"])
     if node.get("weak") and value.ndim == 0:
         return jax.numpy.asarray(
             value.item()
         )  # a Python number keeps its weak type, and so the promotion of what it meets
-    return jax.numpy.asarray(value)
+    restored = jax.numpy.asarray(value)
+    return _make_weak(restored, weak_type=True) if node.get("weak") and _make_weak else restored
 
 
 def place_like(value: Any, template: Any) -> Any:
     """Put a restored array where the template array lies."""
     return jax.device_put(value, template.sharding) if is_array(template) else value
+
+
+def becomes(initial: Any, later: Any) -> bool:
+    """Whether jit makes an array like `later` of a leaf like `initial`: a number becomes 0-d, NumPy's float64 float32."""
+    if not is_array(later):
+        return False
+    if isinstance(initial, bool | int | float | complex):
+        return later.ndim == 0
+    if not isinstance(initial, np.ndarray | np.generic):
+        return False
+    return initial.shape == later.shape and jax.dtypes.canonicalize_dtype(initial.dtype) == later.dtype
 
 
 def flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]:

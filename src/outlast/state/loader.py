@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader as TorchLoader
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
 
+from outlast import workers
 from outlast.errors import StateError
 from outlast.state.sampler import BatchSampler
 
@@ -31,7 +33,7 @@ class DataLoader:
         shuffle: another order every epoch.
         seed: decides order and augmentation.
         drop_last: leave out a last batch that is not full.
-        **options: passed to torch.utils.data.DataLoader: num_workers, collate_fn, pin_memory, persistent_workers, ...
+        **options: as of torch.utils.data.DataLoader: num_workers, collate_fn, pin_memory, persistent_workers, ...
 
     Raises:
         StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
@@ -56,7 +58,9 @@ class DataLoader:
         self.sampler = BatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last)
         # A generator of its own: torch draws the workers' base seed from it instead of from the training loop's generator.
         self._loader = TorchLoader(
-            _Seeded(dataset, seed),
+            _Seeded(dataset, seed, options.pop("collate_fn", None) or default_collate),
+            collate_fn=_as_it_is,
+            worker_init_fn=functools.partial(_begin_worker, options.pop("worker_init_fn", None)),
             batch_sampler=_Tickets(self.sampler),
             generator=torch.Generator().manual_seed(seed),
             **options,
@@ -98,6 +102,16 @@ class DataLoader:
         self._batches = None
 
 
+def _as_it_is(batch: Any) -> Any:
+    return batch  # collated already, under the ticket's generators
+
+
+def _begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
+    workers.shield()
+    if then:
+        then(worker)
+
+
 class _Tickets:
     """Runs ahead of the sampler's position by as much as the workers prefetch."""
 
@@ -114,12 +128,12 @@ class _Tickets:
 
 
 class _Seeded(Dataset[Any]):
-    """Fetches a ticket's samples under generators that depend on the ticket alone."""
+    """Fetches and collates a ticket's samples under generators that depend on the ticket alone."""
 
-    def __init__(self, dataset: Any, seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
+    def __init__(self, dataset: Any, seed: int, collate: Callable[[list[Any]], Any]) -> None:
+        self.dataset, self.seed, self.collate = dataset, seed, collate
 
-    def __getitems__(self, ticket: _Ticket) -> list[Any]:
+    def __getitems__(self, ticket: _Ticket) -> Any:
         epoch, batch, indices = ticket
         outside = None if get_worker_info() else (random.getstate(), np.random.get_state(), torch.get_rng_state())
         words = np.random.SeedSequence((self.seed % 2**63, epoch, batch)).generate_state(4, np.uint32)
@@ -128,8 +142,8 @@ class _Seeded(Dataset[Any]):
         torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
         try:
             if hasattr(self.dataset, "__getitems__"):
-                return list(self.dataset.__getitems__(indices))
-            return [self.dataset[index] for index in indices]
+                return self.collate(list(self.dataset.__getitems__(indices)))
+            return self.collate([self.dataset[index] for index in indices])
         finally:
             if outside:
                 random.setstate(outside[0])

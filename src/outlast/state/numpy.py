@@ -44,7 +44,7 @@ def to_array(value: Any) -> Found:
     else:
         raise CannotStore(f"a NumPy array of dtype {array.dtype} would need pickle")
     data = array.reshape(-1).view(np.uint8).data if array.size else b""
-    identity = None if "scalar" in node else (value.ctypes.data, name, value.shape, value.strides)
+    identity = None if "scalar" in node else (value.ctypes.data, value.dtype.str, value.shape, value.strides)
     return Found(Array(code, tuple(shape), data), node, identity if array.size else None)
 
 

@@ -41,8 +41,12 @@ def to_array(tensor: Any) -> Found:
         node["dtype"] = str(plain.dtype).removeprefix("torch.")
     if not plain.numel():
         return Found(Array(code, shape, b""), node)
-    data = plain.reshape(-1).view(torch.uint8).numpy().data
-    identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+    flat = plain.reshape(-1)
+    if flat.stride() != (1,):  # one element of a wider tensor counts as contiguous and keeps its stride
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    data = flat.view(torch.uint8).numpy().data
+    lazy = (tensor.is_conj(), tensor.is_neg())
+    identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride(), lazy)
     return Found(Array(code, shape, data), node, identity)
 
 
@@ -76,14 +80,15 @@ def check_module(part: str, module: Any, stored: Mapping[str, Any]) -> None:
     own = module.state_dict()
     advice = "The architecture changed since this run began: begin a new run with --experiment_name, or go back to the old model."
     for name in own.keys() | stored.keys():
-        mine, theirs = own.get(name), stored.get(name)
-        if mine is None:
+        if name not in own:
             raise ResumeRefused(f"The checkpoint's {part} has {name!r} and this model does not. {advice}")
-        if theirs is None:
+        if name not in stored:
             raise ResumeRefused(f"This model's {part} has {name!r} and the checkpoint does not. {advice}")
-        if is_tensor(mine) and is_tensor(theirs) and mine.shape != theirs.shape:
+        mine, theirs = own[name], stored[name]
+        if is_tensor(mine) and is_tensor(theirs) and (mine.shape, mine.dtype) != (theirs.shape, theirs.dtype):
             raise ResumeRefused(
-                f"{part}[{name}] has shape {tuple(theirs.shape)} in the checkpoint and {tuple(mine.shape)} in this model. {advice}"
+                f"{part}[{name}] has shape {tuple(theirs.shape)} of {theirs.dtype} in the checkpoint and {tuple(mine.shape)} of "
+                f"{mine.dtype} in this model. {advice}"
             )
 
 

@@ -134,6 +134,18 @@ class JsonLines(Sink):
     def logged(self, record: Mapping[str, Any]) -> None:
         self._send("logged", **record)
 
+    def progressed(self, progress: Progress) -> None:
+        self._send(
+            "progressed",
+            step=progress.step,
+            total=progress.total,
+            epoch=progress.epoch,
+            steps_per_second=round(progress.rate, 3),
+            seconds_to_go=progress.eta,
+            session_seconds_left=progress.seconds_left,
+            seconds_to_next_save=progress.next_save,
+        )
+
     def saved(self, step: int, reason: str, seconds: float, size: int) -> None:
         self._send("saved", step=step, reason=reason, seconds=round(seconds, 4), bytes=size)
 

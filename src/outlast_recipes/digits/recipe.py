@@ -99,13 +99,16 @@ def train(run: Run, config: Config) -> None:
     model = build(config.model).to(device)
     average = torch.optim.swa_utils.AveragedModel(model, avg_fn=ema(config.ema), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    half = torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
+    half = (
+        torch.float16
+        if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+        else torch.bfloat16
+    )
     scaler = torch.amp.GradScaler(device.type, enabled=config.mixed_precision and half == torch.float16)
     batch_size = max(1, config.batch_size // config.accumulate)
     loader = outlast.DataLoader(
         data["train"], batch_size, seed=config.seed, drop_last=True, num_workers=config.num_workers
     )
-    total = config.epochs * math.ceil(len(loader) / config.accumulate)
     run.track(model=model, ema=average, optimizer=optimizer, scaler=scaler, data=loader)
 
     for x, y in run.batches(loader, epochs=config.epochs, accumulate=config.accumulate):
@@ -116,7 +119,7 @@ def train(run: Run, config: Config) -> None:
         scaler.scale(loss / config.accumulate).backward()
         if run.update_due:
             for group in optimizer.param_groups:
-                group["lr"] = rate(run.step, total, config)
+                group["lr"], group["weight_decay"] = rate(run.step, run.total_steps or 1, config), config.weight_decay
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()

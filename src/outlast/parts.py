@@ -1,0 +1,122 @@
+"""The parts of a run's state: what is tracked, what is offered, and the way of both into a checkpoint and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from outlast import state
+from outlast.checkpoint import Opened
+from outlast.errors import ResumeRefused, StateError, UsageError
+from outlast.state import rng
+from outlast.state.array import Array
+
+RNG = "rng"
+
+Packed = tuple[dict[str, dict[str, Array]], dict[str, Any], Any]
+"""Part name -> array name -> array; part name -> kind and JSON; JSON of the generators."""
+
+
+class Parts:
+    """Everything that goes into a checkpoint besides the clock.
+
+    Args:
+        opened: the checkpoint that the attempt continues, or None for a fresh start.
+    """
+
+    def __init__(self, opened: Opened | None) -> None:
+        self._opened = opened
+        self._tracked: dict[str, Any] = {}
+        self._trees: dict[str, Any] = {}
+        self._offered: dict[str, int] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names in use, in the order in which they came."""
+        return [*self._tracked, *self._trees]
+
+    def tracks(self, thing: Any) -> bool:
+        """Whether this very object is tracked under some name."""
+        return any(tracked is thing for tracked in self._tracked.values())
+
+    def track(self, name: str, thing: Any) -> None:
+        """Take an object in, and load its stored state; see `Run.track`."""
+        self._check_name(name)
+        state.check_trackable(name, thing)
+        if self._opened:
+            node, arrays = self._stored(name, "object")
+            state.load_object(name, thing, node, arrays)
+        state.pack_object(name, thing)  # what cannot be saved is refused before the first step
+        self._tracked[name] = thing
+
+    def restore(self, name: str, initial: Any) -> Any:
+        """Take a pytree in, and return the stored one in its form; see `Run.restore`."""
+        self._check_name(name)
+        state.pack_tree(name, initial)
+        if self._opened:
+            node, arrays = self._stored(name, "tree")
+            initial = state.unpack_tree(name, initial, node, arrays)
+        self._trees[name] = initial
+        return initial
+
+    def offer(self, name: str, tree: Any, step: int) -> None:
+        """Replace a pytree by what a step made of it; see `Run.offer`."""
+        if name not in self._trees:
+            raise UsageError(
+                f"offer() was given {name!r} before restore(): call `state = run.restore(state)` before the loop."
+            )
+        if name not in self._offered:
+            state.check_same_leaves(name, self._trees[name], tree)
+        self._trees[name] = tree
+        self._offered[name] = step
+
+    def not_offered(self, step: int) -> list[str]:
+        """Names of the pytrees that this step has not offered: saving them would save an older state."""
+        return [name for name in self._trees if self._offered.get(name) != step]
+
+    def check_complete(self) -> None:
+        """Refuse to begin with nothing, or without something that the checkpoint holds."""
+        if not self.names:
+            raise StateError(
+                "Nothing is tracked, so nothing could be continued: call run.track(model=model, optimizer=optimizer, ...) or "
+                "state = run.restore(state) before the loop."
+            )
+        missing = sorted(self._opened.state["parts"].keys() - set(self.names)) if self._opened else []
+        if missing:
+            raise ResumeRefused(
+                f"The checkpoint holds {', '.join(missing)}, which this program does not track; going on would drop it. Track it, "
+                "or begin a new run with --experiment_name."
+            )
+
+    def restore_generators(self) -> None:
+        """Set the random generators to the checkpoint's; the checkpoint's bytes are let go."""
+        if self._opened:
+            rng.restore(state.unpack_value(RNG, self._opened.state[RNG], self._opened.parts[RNG]))
+        self._opened = None
+
+    def pack(self) -> Packed:
+        """Take all parts and the generators apart."""
+        packed: dict[str, tuple[str, state.Packed]] = {}
+        for name, thing in self._tracked.items():
+            packed[name] = ("object", state.pack_object(name, thing))
+        for name, tree in self._trees.items():
+            packed[name] = ("tree", state.pack_tree(name, tree))
+        generators, generator_arrays = state.pack_value(RNG, rng.capture())
+        arrays = {name: arrays for name, (_, (_, arrays)) in packed.items()} | {RNG: generator_arrays}
+        nodes = {name: {"kind": kind, "state": node} for name, (kind, (node, _)) in packed.items()}
+        return arrays, nodes, generators
+
+    def _check_name(self, name: str) -> None:
+        if name == RNG or name in self._tracked or name in self._trees:
+            raise UsageError(f"The name {name!r} is taken; give each part of the state a name of its own.")
+
+    def _stored(self, name: str, kind: str) -> tuple[Any, Mapping[str, Array]]:
+        assert self._opened  # noqa: S101 - callers ask first
+        stored = self._opened.state["parts"]
+        if name not in stored or stored[name]["kind"] != kind:
+            raise ResumeRefused(
+                f"{name!r} is not in the checkpoint at step {self._opened.checkpoint.step}, which holds "
+                f"{', '.join(sorted(stored)) or 'nothing'}. A run tracks the same parts in every attempt: leave it out, or begin a new "
+                "run with --experiment_name."
+            )
+        return stored[name]["state"], self._opened.parts.get(name, {})
