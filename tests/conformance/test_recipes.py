@@ -1,0 +1,107 @@
+"""What every installed recipe must do: check its data, train a little, stop and go on exactly, refuse bad input, export."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+import pytest
+from tests.durability.digits import final, train
+
+from outlast.checkpoint.export import export
+from outlast.config import leaves, resolve
+from outlast.errors import ConfigError
+from outlast.files import RunFolder
+from outlast.recipe import find, names
+
+TINY = {"digits": {}}
+"""Flags that make each recipe small; tests.durability.digits has those of the starter."""
+
+
+def test_every_recipe_is_conformed() -> None:
+    assert names() == sorted(TINY)
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_smoke_resume_export(name: str, tmp_path: Path) -> None:
+    assert train(tmp_path / "twin") == "finished"
+    assert train(tmp_path / "cut", stop_after=5) == "preempted"
+    assert train(tmp_path / "cut") == "finished"
+    assert find(name).grade != "exact" or final(tmp_path / "cut") == final(tmp_path / "twin")
+    newest = max(RunFolder(tmp_path / "cut" / name).checkpoints.iterdir())
+    assert export(newest, "model", tmp_path / "model.safetensors") > 0
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_it_describes_itself(name: str) -> None:
+    recipe = find(name)
+    assert recipe.check is not None
+    assert recipe.check(recipe.Config())
+    assert recipe.summary[0].islower()
+    for leaf in leaves(recipe.Config):
+        assert leaf.info.description, f"{leaf.key} has no help"
+    package = recipe.train.__module__.rpartition(".")[0]
+    assert "Resume grade" in (importlib.resources.files(package) / "README.md").read_text()
+    with pytest.raises(ConfigError):
+        resolve(recipe.Config, flags={"epochs": "-1"})
+
+
+def options() -> list[tuple[str, str]]:
+    """Every training option of the starter with another value than its default."""
+    return [
+        ("epochs", "2"), ("batch_size", "32"), ("learning_rate", "0.01"), ("seed", "7"), ("mixed_precision", "True"), ("warmup", "0.5"),
+        ("weight_decay", "0.5"), ("ema", "0.5"), ("accumulate", "2"), ("data.augment", "False"), ("data.samples", "128"),
+        ("model.width", "6"), ("model.dropout", "0"), ("model.activation", "gelu"),
+    ]  # fmt: skip
+
+
+def test_every_training_option_changes_the_result(tmp_path: Path) -> None:
+    train(tmp_path / "default")
+    usual = final(tmp_path / "default")
+    for key, value in options():
+        root = tmp_path / key
+        train(root, **{key: {"True": True, "False": False}.get(value, value)})
+        changed = final(root)
+        part = "ema.safetensors" if key == "ema" else "model.safetensors"
+        assert changed[part] != usual[part], key
+
+
+def test_every_option_is_tested_somewhere() -> None:
+    """A dead option is a defect: each field of the starter is changed by a test named here."""
+    elsewhere = {
+        "data_root": "it is for recipes with data on disk", "checkpoint_dir": "tests/cli", "log_dir": "tests/cli", "log_csv": "tests/cli",
+        "results_dir": "tests/test_run.py (artifacts)", "experiment_name": "tests/cli", "num_workers": "tests/durability, tests/config",
+        "device": "below", "deterministic": "below", "debug": "tests/cli", "save_every": "tests/test_run.py", "keep_last": "below",
+        "keep_best": "below", "keep_every": "below", "log_every": "below", "budget": "tests/cli", "reserve": "tests/test_session.py",
+    }  # fmt: skip
+    assert {leaf.key for leaf in leaves(find("digits").Config)} == {key for key, _ in options()} | set(elsewhere)
+
+
+def steps(root: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in (root / "digits/checkpoints").iterdir())
+
+
+def test_retention_options(tmp_path: Path) -> None:
+    train(tmp_path / "a", save_every="1 steps", keep_last=2)
+    assert steps(tmp_path / "a") == [11, 12]
+    train(tmp_path / "b", save_every="1 steps", keep_last=1, keep_every=5)
+    assert steps(tmp_path / "b") == [5, 10, 12]
+    train(tmp_path / "c", save_every="1 epoch", keep_last=1, keep_best=2)
+    assert len(steps(tmp_path / "c")) >= 2
+
+
+def test_log_every(tmp_path: Path) -> None:
+    train(tmp_path, log_every=4)
+    assert (tmp_path / "digits/journal.jsonl").read_text().count('"loss"') == 3
+
+
+def test_device_and_deterministic(tmp_path: Path) -> None:
+    import torch
+
+    with pytest.raises((RuntimeError, AssertionError)):
+        train(tmp_path / "cuda", device="cuda:7")
+    try:
+        train(tmp_path / "d", device="cpu", deterministic=True)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
