@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import typing
 from pathlib import Path
 from typing import Any, NoReturn
 
 from outlast.config import Config, Leaf, leaves, show
+from outlast.config.units import parse_seconds
 from outlast.config.yamlfile import nearest
 from outlast.environment import NAMES
 from outlast.errors import UsageError
@@ -106,7 +108,13 @@ def _add(group: Any, leaf: Leaf) -> None:
             *names, dest=leaf.key, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
         )
         return
-    kind = next((word for kind, word in ((int, "N"), (float, "X"), (Path, "PATH")) if kind in leaf.kinds), "TEXT")
+    choices = typing.get_args(leaf.info.annotation) if typing.get_origin(leaf.info.annotation) is typing.Literal else ()
+    if choices:
+        kind = f"{{{','.join(map(str, choices))}}}"
+    elif any(getattr(item, "func", None) is parse_seconds for item in leaf.info.metadata):
+        kind = "TIME"
+    else:
+        kind = next((word for kind, word in ((int, "N"), (float, "X"), (Path, "PATH")) if kind in leaf.kinds), "TEXT")
     group.add_argument(*names, dest=leaf.key, metavar=kind, default=argparse.SUPPRESS, help=text)
 
 
