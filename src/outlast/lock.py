@@ -175,7 +175,8 @@ def _lives(owner: dict[str, Any], *, kernel_free: bool) -> bool:
     if owner.get("host") == socket.gethostname():
         if kernel_free or owner.get("boot") != _boot():
             return False  # the kernel let its lock go, or the machine was started anew since
-        return _process_lives(int(owner["pid"]))
+        if os.name != "nt":  # on Windows the question itself, os.kill, would end the process
+            return _process_lives(int(owner["pid"]))
     return time.time() - float(owner.get("beat", 0.0)) < STALE
 
 

@@ -4,30 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
-from outlast.state.array import Array
-
-
-class CannotStore(Exception):
-    """A framework's array that has no bytes to store: meta, sparse, object dtype. Turned into a StateError with its name."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """An array out of a framework.
-
-    Attributes:
-        array: its bytes.
-        node: what the JSON must say to rebuild it: at least {"as": framework}.
-        identity: equal for two values that are the same memory (tied weights); None where sharing has no meaning.
-    """
-
-    array: Array
-    node: dict[str, Any]
-    identity: Any = None
+from outlast.state.array import Array, Found
 
 
 def to_array(value: Any) -> Found | None:

@@ -10,8 +10,7 @@ import numpy as np
 
 from outlast.errors import ResumeRefused
 from outlast.state import numpy as numpy_state
-from outlast.state.adapters import CannotStore, Found
-from outlast.state.array import Array
+from outlast.state.array import Array, CannotStore, Found
 
 try:
     # Weak types decide what arrays are promoted to, and no public function makes one out of an array.

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from outlast.state.adapters import CannotStore, Found
-from outlast.state.array import Array
+from outlast.state.array import Array, CannotStore, Found
 
 CODES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "float16": "F16", "bfloat16": "BF16",

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from outlast.errors import ResumeRefused
-from outlast.state.adapters import CannotStore, Found
-from outlast.state.array import Array
+from outlast.state.array import Array, CannotStore, Found
 
 CODES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.uint16: "U16", torch.int16: "I16", torch.float16: "F16",

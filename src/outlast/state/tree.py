@@ -14,7 +14,7 @@ from typing import Any
 
 from outlast.errors import CorruptCheckpoint, StateError
 from outlast.state import adapters
-from outlast.state.array import Array
+from outlast.state.array import Array, CannotStore
 
 Json = Any
 
@@ -71,7 +71,7 @@ class Encoder:
         name = "/".join(path) or self.part
         try:
             found = adapters.to_array(value)
-        except adapters.CannotStore as error:
+        except CannotStore as error:
             raise StateError(f"{self._place(path)} cannot be saved: {error}.") from error
         if found is None:
             small = adapters.to_json(value)
