@@ -140,21 +140,30 @@ def test_saves_by_steps_by_time_and_when_asked(opened, tmp_path: Path) -> None:
         for step in run.steps():
             if step == 2:
                 run.save()
-                assert run._saved_step == -1, "not in the middle of a step"
+                assert run._saver.saved_step == -1, "not in the middle of a step"
             if step == 6:
                 time.sleep(0.25)
     reasons = {c.step: c.reason for c in run._store.committed()}
     assert reasons == {2: "asked", 4: "steps", 6: "time", 8: "steps", 9: "final"}
 
 
-def test_a_new_best_is_saved_and_kept(opened) -> None:
+def test_a_new_best_is_saved_and_kept(opened, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.saver._BEST_SHARE", 0.0)
     values = [0.1, 0.5, 0.4, 0.9, 0.2, 0.3, 0.1, 0.1]
     with opened(total_steps=8, save="never", keep=outlast.Retention(last=1, best=2, metric="val")) as run:
         run.track(counter=Counter())
         for step in run.steps():
-            time.sleep(0.1)  # ten times as long as a save takes
             run.log(val=values[step - 1])
     assert [(c.step, c.reason) for c in run._store.committed()] == [(2, "best"), (4, "best"), (8, "final")]
+
+
+def test_a_loss_that_falls_at_every_step_is_not_saved_at_every_step(opened, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.saver._BEST_SHARE", 1e9)
+    with opened(total_steps=20, save="never", keep=outlast.Retention(last=99, best=1, metric="loss", mode="min")) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            run.log(loss=-step)
+    assert len(run._store.committed()) == 2, "the first one, whose cost nobody knew, and the last"
 
 
 def test_batches_epochs_accumulation_and_validation(opened, tmp_path: Path) -> None:

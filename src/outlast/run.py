@@ -21,19 +21,19 @@ from typing import Any, Self
 import outlast
 from outlast import files, places, state
 from outlast.attempt import Attempt
-from outlast.checkpoint import Retention, SavePolicy, Snapshot, Store
+from outlast.checkpoint import Retention, SavePolicy, Store
 from outlast.config import Resolved
 from outlast.config.units import parse_interval, parse_seconds
 from outlast.environment import Environment, detect
 from outlast.errors import DataError, OutlastError, SaveFailed, SessionEnded, UsageError
 from outlast.files import RunFolder
 from outlast.lock import Lock
-from outlast.parts import RNG, Parts
+from outlast.parts import Parts
+from outlast.saver import Saver
 from outlast.session import Session
 from outlast.tracking import CsvView, Fanout, Journal, Progress, Sink
 from outlast.tracking import progress as screens
 
-_RETRY = 60.0  # seconds until a failed save is tried again
 _TICK = 0.2  # seconds between two progress events
 
 
@@ -148,16 +148,16 @@ class Run:
         self.update_due = True
         self.resumed_from: int | None = None
         self._files, self._shown, self._about, self._results, self._config = folder, shown, about, results, config
-        self._save_policy, self._keep = save, keep
+        self._epochs_only = bool(save.epochs) and not (save.steps or save.seconds)
         self._store = Store(folder, keep, session.environment.limits.disk)
         self._journal = Journal(folder.journal)
+        self._saver = Saver(self._store, save, session, self._journal, shown, self._tell)
         self._loop = [0, 0]  # epochs done, batches of the running epoch done
         self._metrics: dict[str, Any] = {}  # of the running step, for retention
         self._last_metrics: dict[str, Any] = {}  # of any step, for the screen
-        self._begun = self._asked = self._ended = self._in_step = self._own_loop = False
-        self._saved_step, self._done_here = -1, 0
-        self._seconds_per_step, self._save_seconds, self._tick = 0.0, 0.0, 0.0
-        self._step_clock = self._save_clock = time.perf_counter()
+        self._begun = self._ended = self._in_step = self._own_loop = False
+        self._done_here, self._seconds_per_step, self._tick = 0, 0.0, 0.0
+        self._step_clock = time.perf_counter()
         self._process = os.getpid()
         files.make_folder(folder.path)
         self._lock = Lock(folder.lock)
@@ -225,7 +225,7 @@ class Run:
             self.total_steps = total_steps
         if self.total_steps is None:
             raise UsageError("How many steps? Give total_steps to open_run() or to steps().")
-        if self._save_policy.epochs and not (self._save_policy.steps or self._save_policy.seconds):
+        if self._epochs_only:
             raise UsageError(
                 "steps() has no epochs to save by, so nothing would be saved: add steps or time, such as save='10m'."
             )
@@ -343,14 +343,14 @@ class Run:
             UsageError: the loop has not begun; or such a loop does not say that it came further.
         """
         if self._in_step:
-            self._asked = True
+            self._saver.asked = True
             return
         if not self._begun:
             raise UsageError(
                 "save() was called before the loop began: call run.begin() first, or save inside run.steps()."
             )
         self._set_step(step)
-        if step is None and not self._own_loop and self.step == max(self._saved_step, 0):
+        if step is None and not self._own_loop and self.step == max(self._saver.saved_step, 0):
             raise UsageError(
                 f"save() was called and the step is still {self.step}: say how far the loop is, with run.save(step=...)."
             )
@@ -437,7 +437,7 @@ class Run:
         self._mark: Mapping[str, Any] | None = None
         self._software_before: Mapping[str, Any] | None = None
         if opened:
-            self.step = self._saved_step = self.resumed_from = opened.checkpoint.step
+            self.step = self._saver.saved_step = self.resumed_from = opened.checkpoint.step
             self._loop = list(opened.state["loop"])
             self._mark = opened.state["journal"]
             self._software_before = opened.checkpoint.manifest["software"]
@@ -456,24 +456,21 @@ class Run:
         if self._begun:
             raise UsageError("steps(), batches() or begin() was called already in this attempt; a run has one loop.")
         self._parts.check_complete()
-        arrays, _, _ = self._parts.pack()
-        size = sum(array.nbytes for part in arrays.values() for array in part.values())
-        self.session.observe_state(size, self._stored_bytes())
-        self.session.check_budget()
+        software = state.software()
+        self._saver.begin(self._parts, software)
         self._begun, self._own_loop = True, own_loop
         self._ended_early = self._attempt.ended_early(self.step, self.total_steps)
         complaint = self._journal.rewind(self._mark, self.step)
-        self._software = state.software()
         if self._software_before is not None:
-            self._judge(self._software_before, self._software)
+            self._judge(self._software_before, software)
         self._write_config()
-        self._attempt.record |= {"software": self._software, "trained": True}
+        self._attempt.record |= {"software": software, "trained": True}
         self._attempt.write()
         if complaint:
             self._tell("warning", complaint)
         self.session.listen()
         self._shown.send("started", self.id, self._attempt.number, self.step, self.total_steps)
-        self._step_clock = self._save_clock = time.perf_counter()
+        self._step_clock = time.perf_counter()
 
     def _write_config(self) -> None:
         if self._config is None:
@@ -530,28 +527,12 @@ class Run:
             self._seconds_per_step = 0.95 * self._seconds_per_step + 0.05 * took if self._seconds_per_step else took
         self._done_here += 1
         if self.step != self.total_steps:  # the last step is saved as "final"
-            self._save_if_due(clock, epoch_ended)
+            reason = self._saver.due(self.step, epoch_ended, self._metrics)
+            if reason and not self.should_stop():  # else the save of the session's end is next
+                self._save(reason)
         if epoch_ended is not None:
             self._shown.send("epoch_ended", epoch_ended)
         self._show_progress(clock)
-
-    def _save_if_due(self, clock: float, epoch_ended: int | None) -> None:
-        since = clock - self._save_clock
-        reason = self._save_policy.due(step=self.step, seconds=since, epoch_ended=epoch_ended)
-        if self._asked:
-            reason = "asked"
-        elif not reason and self._save_policy.on_best and self._is_best():
-            # A loss that falls at every step is no reason to save at every step.
-            reason = "best" if epoch_ended is not None or since > 10 * self._save_seconds else None
-        if reason and not self.should_stop():  # else the save of the session's end is next
-            self._asked = False
-            self._save(reason)
-
-    def _is_best(self) -> bool:
-        value = self._metrics.get(self._keep.metric or "")
-        if not self._keep.best or not isinstance(value, int | float):
-            return False
-        return self._keep.is_new_best(value, [checkpoint.kept for checkpoint in self._store.committed()])
 
     def _leave_if_over(self) -> None:
         """End the session between two steps. Time alone never ends it before one step is done: a run must get further."""
@@ -586,7 +567,6 @@ class Run:
         if clock - self._tick < _TICK and self.step != self.total_steps:
             return
         self._tick = clock
-        interval = self._save_policy.seconds
         facts = Progress(
             step=self.step,
             total=self.total_steps,
@@ -594,7 +574,7 @@ class Run:
             rate=1 / self._seconds_per_step if self._seconds_per_step else 0.0,
             metrics=self._last_metrics,
             seconds_left=self.session.seconds_left,
-            next_save=None if interval is None else max(0.0, interval - (clock - self._save_clock)),
+            next_save=self._saver.next_save,
         )
         self._shown.send("progressed", facts)
 
@@ -608,57 +588,9 @@ class Run:
         self._metrics = {}
         self.step = step
 
-    # saving ----------------------------------------------------------------------------------------------------
-
     def _save(self, reason: str, *, must: bool = False) -> None:
-        """Commit unless this step is committed already. A failed save is told; only one that must succeed raises."""
-        if self._saved_step == self.step:
-            return
-        begun = time.perf_counter()
-        try:
-            self._commit(reason)
-        except SaveFailed as error:
-            if must:
-                raise
-            self._tell("warning", f"{error} Training goes on and tries again.")
-            interval = self._save_policy.seconds
-            self._save_clock = time.perf_counter() - (interval - min(_RETRY, interval) if interval is not None else 0.0)
-            return
-        self._saved_step, self._save_clock = self.step, time.perf_counter()
-        self._save_seconds = self._save_clock - begun
-        self._step_clock += self._save_seconds  # the save is no part of the step that follows it
-
-    def _commit(self, reason: str) -> None:
-        begun = time.perf_counter()
-        try:
-            self._journal.flush()
-        except OSError as error:
-            raise SaveFailed(
-                f"The journal could not be written before the checkpoint at step {self.step}: {error.strerror} ({self._journal.path}). "
-                "Earlier checkpoints are intact. Free disk space or check the folder's permissions."
-            ) from error
-        arrays, nodes, generators = self._parts.pack()
-        snapshot = Snapshot(
-            step=self.step,
-            reason=reason,
-            parts=arrays,
-            state={
-                "step": self.step,
-                "loop": list(self._loop),
-                "journal": self._journal.mark,
-                "parts": nodes,
-                RNG: generators,
-            },
-            metrics={name: value for name, value in self._metrics.items() if isinstance(value, int | float)},
-            software=self._software,
-        )
-        checkpoint = self._store.commit(snapshot)
-        took = time.perf_counter() - begun
-        self.session.observe_state(snapshot.nbytes, self._stored_bytes(), took)
-        self._shown.send("saved", self.step, reason, took, checkpoint.nbytes)
-
-    def _stored_bytes(self) -> int:
-        return sum(checkpoint.nbytes for checkpoint in self._store.committed())
+        # The save is no part of the step that follows it.
+        self._step_clock += self._saver.save(self.step, self._loop, reason, self._metrics, must=must)
 
     # closing ---------------------------------------------------------------------------------------------------
 
