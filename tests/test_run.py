@@ -159,7 +159,9 @@ def test_a_new_best_is_saved_and_kept(opened, monkeypatch) -> None:
 
 def test_a_loss_that_falls_at_every_step_is_not_saved_at_every_step(opened, monkeypatch) -> None:
     monkeypatch.setattr("outlast.saver._BEST_SHARE", 1e9)
-    with opened(total_steps=20, save="never", keep=outlast.Retention(last=99, best=1, metric="loss", mode="min")) as run:
+    with opened(
+        total_steps=20, save="never", keep=outlast.Retention(last=99, best=1, metric="loss", mode="min")
+    ) as run:
         run.track(counter=Counter())
         for step in run.steps():
             run.log(loss=-step)
