@@ -42,7 +42,7 @@ def owner(tmp_path: Path):
 def test_a_second_process_is_refused(tmp_path: Path, owner) -> None:
     with pytest.raises(
         RunBusy,
-        match=rf"being written by attempt 7 \(process {owner.pid} on {socket.gethostname()}\).*--experiment_name",
+        match=rf"being written by attempt 7 \(process {owner.pid} on {socket.gethostname()}\).*--experiment-name",
     ):
         Lock(tmp_path / "lock").take("attempt 8")
     assert (holder(tmp_path / "lock") or {})["pid"] == owner.pid

@@ -127,6 +127,9 @@ def test_an_error_is_recorded_and_costs_only_what_was_not_saved(opened, tmp_path
                 1 / 0  # noqa: B018
     end = attempts(tmp_path)[0]["end"]
     assert (end["reason"], end["error"]) == ("failed", "ZeroDivisionError: division by zero")
+    assert attempts(tmp_path)[0]["told"] == [
+        "step 4 is safe and what came after it will be done again by the next attempt."
+    ]
     with opened(total_steps=6) as run:
         assert run.resumed_from == 4
         count_to(run, counter := Counter())
@@ -234,7 +237,7 @@ def test_misuse_is_a_sentence(opened) -> None:
         with pytest.raises(UsageError, match="a run has one loop"):
             next(run.steps(3))
     for wrong in ({"save": "10"}, {"budget": "soon"}):
-        with pytest.raises(UsageError, match="expected"):
+        with pytest.raises(UsageError, match=f"open_run was given {next(iter(wrong))}=.*expected"):
             opened(name="b", **wrong)
     with pytest.raises(UsageError, match="cannot name a run"):
         opened(name="../b")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from outlast.config import setting as setting
     from outlast.environment import Environment as Environment
     from outlast.environment import detect as detect
+    from outlast.errors import ConfigError as ConfigError
     from outlast.errors import DataError as DataError
     from outlast.errors import OutlastError as OutlastError
     from outlast.errors import SessionEnded as SessionEnded
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "BatchSampler": "outlast.state.sampler",
     "Config": "outlast.config",
+    "ConfigError": "outlast.errors",
     "DataError": "outlast.errors",
     "DataLoader": "outlast.state.loader",
     "Environment": "outlast.environment",

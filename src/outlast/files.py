@@ -31,7 +31,7 @@ TEMPORARY = ".tmp-"
 CHUNK = 16 * 2**20
 """Bytes written and hashed at a time; small enough that a signal is noticed, large enough that calls are free."""
 
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STEP = re.compile(r"step-(\d{8,})")
 
 Buffer = bytes | bytearray | memoryview
@@ -76,7 +76,7 @@ class RunFolder:
 
 def check_run_id(run_id: str) -> str:
     """Return run_id if it can name a folder everywhere; raises UsageError otherwise."""
-    if not _RUN_ID.fullmatch(run_id):
+    if not RUN_ID.fullmatch(run_id):
         raise UsageError(
             f"{run_id!r} cannot name a run: use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit."
         )

@@ -70,7 +70,7 @@ class Lock:
                 raise RunBusy(  # noqa: TRY301 - the descriptor is closed in one place
                     f"{self.path.parent} is being written by {owner.get('attempt', 'another attempt')} (process {owner.get('pid', '?')} on "
                     f"{owner.get('host', 'this machine')}). One run has one writer: wait for it, stop it, or choose another "
-                    "--experiment_name."
+                    "name (--experiment-name)."
                 )
         except BaseException:
             os.close(descriptor)

@@ -85,7 +85,7 @@ class Parts:
         if missing:
             raise ResumeRefused(
                 f"The checkpoint holds {', '.join(missing)}, which this program does not track; going on would drop it. Track it, "
-                "or begin a new run with --experiment_name."
+                "or begin a new run under another name (--experiment-name)."
             )
 
     def restore_generators(self) -> None:
@@ -117,6 +117,6 @@ class Parts:
             raise ResumeRefused(
                 f"{name!r} is not in the checkpoint at step {self._opened.checkpoint.step}, which holds "
                 f"{', '.join(sorted(stored)) or 'nothing'}. A run tracks the same parts in every attempt: leave it out, or begin a new "
-                "run with --experiment_name."
+                "run under another name (--experiment-name)."
             )
         return stored[name]["state"], self._opened.parts.get(name, {})

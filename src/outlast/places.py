@@ -70,7 +70,7 @@ def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
         if files.read_json(target.run).get("parent") != parent:
             raise UsageError(
                 f"{target.path} is another run already, not one that began from step {checkpoint.step} of {source.path.name}. Choose another "
-                "--experiment_name, or leave --resume out to continue it."
+                "--experiment-name, or leave --resume out to continue it."
             )
         return
     open_checkpoint(checkpoint.path)

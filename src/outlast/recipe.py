@@ -39,7 +39,9 @@ class Recipe:
         grade: what a resume gives: "exact", "statistical" or "restart-epoch".
         metric: the logged metric that best checkpoints are chosen by; of a validation split, never of the test split.
         mode: "max" when a larger metric is better.
-        check: returns a line about the data that this config needs, or raises DataError; used by doctor and --dry-run.
+        check: returns a line about the data that this config needs, or raises DataError or ConfigError (a device that is not
+            there); used by doctor and --dry-run.
+        part: the tracked part that `outlast export` writes: the network that the metric was measured on.
         source: what `find` was asked for, so that a run can find its recipe again.
     """
 
@@ -51,6 +53,7 @@ class Recipe:
     metric: str | None = None
     mode: Literal["max", "min"] = "max"
     check: Callable[[Any], str] | None = None
+    part: str = "model"
     source: str = ""
 
 
@@ -86,6 +89,7 @@ class Prepared:
         resolved: values and origins.
         run_id: the run's name.
         fork_of: the checkpoint that a new run is to begin from, or None.
+        given: the flags as they were typed.
     """
 
     recipe: Recipe
@@ -94,6 +98,7 @@ class Prepared:
     resolved: Resolved[Any]
     run_id: str
     fork_of: Checkpoint | None = None
+    given: Mapping[str, str | bool] = field(default_factory=dict)
 
     @property
     def folder(self) -> RunFolder:
@@ -131,7 +136,7 @@ def find(name: str) -> Recipe:
             f"The recipe {name!r} is planned and not part of this version, which has {', '.join(names())}: give --recipe or its name."
         )
     raise UnknownName(
-        f"There is no recipe {name!r}; there are {', '.join(names())}.{nearest(name, names())} A path to a recipe.py works too."
+        f"There is no recipe {name!r}; the recipes are: {', '.join(names())}.{nearest(name, names())} A path to a recipe.py works too."
     )
 
 
@@ -168,7 +173,7 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
     final = resolved(stored)
     if root != first.config.checkpoint_dir:
         final = replace(final, config=final.config.model_copy(update={"checkpoint_dir": root}))
-    return Prepared(recipe, environment, environment_file, final, run_id, fork_of)
+    return Prepared(recipe, environment, environment_file, final, run_id, fork_of, request.flags)
 
 
 def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] = ()) -> Run:
@@ -229,7 +234,7 @@ def _which_run(
     if folder is not None:
         if name not in (None, folder.name):
             raise UsageError(
-                f"--resume {resume} continues the run {folder.name!r} and --experiment_name says {name!r}. To begin a new run "
+                f"--resume {resume} continues the run {folder.name!r} and --experiment-name says {name!r}. To begin a new run "
                 "from an old one's state, give one of its checkpoint folders to --resume."
             )
         return _home(folder, root, inputs), folder.name, None
@@ -246,7 +251,7 @@ def _which_run(
 def _home(folder: Path, root: Path, inputs: Sequence[Path]) -> Path:
     """Where a run that lies in this folder is to go on: there, or in `root` when a platform attached the folder read-only."""
     attached = any(folder.is_relative_to(place.resolve()) for place in inputs)
-    return root if attached else folder.parent
+    return root if attached or folder.parent == root.resolve() else folder.parent
 
 
 def _at_checkpoint(

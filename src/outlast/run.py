@@ -63,7 +63,7 @@ def open_run(
         root: the folder that holds run folders.
         save: when to save besides the end of a session: "10m", "500 steps", "1 epoch", "10m, 1 epoch", "never".
         keep: which checkpoints to keep; the newest three by default.
-        budget: time that this session may take: "11h30m", or seconds. The environment's own limit holds besides.
+        budget: time that this session may take: "11h30m", or a number of seconds. The environment's own limit holds besides.
         reserve: time of it to keep back for the last save; reckoned from the size of the state when not given.
         config: resolved values, for config.json and the checks on resume.
         recipe: name of the recipe, for the records.
@@ -80,13 +80,8 @@ def open_run(
         UsageError: a name, an interval or a budget that cannot be.
     """
     files.check_run_id(name)
-    try:
-        every = parse_interval(save)
-        seconds, kept_back = parse_seconds(budget), parse_seconds(reserve)
-    except ValueError as error:
-        raise UsageError(
-            f"open_run({name!r}): {error}; it was given save={save!r}, budget={budget!r}, reserve={reserve!r}."
-        ) from error
+    every = _quantity(parse_interval, "save", save)
+    seconds, kept_back = _quantity(parse_seconds, "budget", budget), _quantity(parse_seconds, "reserve", reserve)
     if deterministic and "torch" in sys.modules:
         from outlast.state import torch
 
@@ -107,6 +102,13 @@ def open_run(
         total_steps=total_steps,
         results=results,
     )
+
+
+def _quantity(parse: Callable[[Any], Any], name: str, value: Any) -> Any:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise UsageError(f"open_run was given {name}={value!r}; {error}.") from error
 
 
 class Run:
@@ -464,10 +466,15 @@ class Run:
         if self._software_before is not None:
             self._judge(self._software_before, software)
         self._write_config()
-        self._attempt.record |= {"software": software, "trained": True}
+        self._attempt.record |= {"software": software, "trained": True, "total_steps": self.total_steps}
         self._attempt.write()
         if complaint:
             self._tell("warning", complaint)
+        if self.total_steps is not None and self.step > self.total_steps:
+            self._tell(
+                "warning",
+                f"{self.step} steps are done and only {self.total_steps} are asked for: there is nothing left to train.",
+            )
         self.session.listen()
         self._shown.send("started", self.id, self._attempt.number, self.step, self.total_steps)
         self._step_clock = time.perf_counter()
@@ -616,6 +623,13 @@ class Run:
         reason = _end_reason(error)
         if error is None and not self._begun:
             reason = self._attempt.reason_before or "cancelled"  # opened to look at: nothing has changed
+        if reason == "failed" and self._begun and self._saver.saved_step < self.step:
+            safe = (
+                f"step {self._saver.saved_step} is safe and"
+                if self._saver.saved_step > 0
+                else "nothing had been saved, so"
+            )
+            self._tell("warning", f"{safe} what came after it will be done again by the next attempt.")
         words = f"{type(error).__name__}: {error}" if reason == "failed" else None
         actions: list[Callable[[], None]] = [lambda: self._attempt.end(reason, self.step, self.total_steps, words)]
         if self._begun:

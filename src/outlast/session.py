@@ -175,7 +175,7 @@ class Session:
             self._interrupts += 1
             if self._interrupts > 1:
                 raise KeyboardInterrupt
-            self.request_stop("cancelled", "interrupted by the user; once more stops without saving")
+            self.request_stop("cancelled", "interrupted (Ctrl-C again stops without saving)")
         else:
             self.request_stop(_SIGNALS[name], f"{name} received")
 

@@ -57,7 +57,7 @@ def test_priority_of_the_original(seed_files: dict[str, Path]) -> None:
     both = resolve(Example, **seed_files)
     assert (both.config.batch_size, both.origins["batch_size"].layer) == (64, "train")
     all_ = resolve(Example, **seed_files, flags={"batch_size": "16"})
-    assert (all_.config.batch_size, str(all_.origins["batch_size"])) == (16, "flag --batch_size")
+    assert (all_.config.batch_size, str(all_.origins["batch_size"])) == (16, "flag --batch-size")
 
 
 def test_origins_name_file_and_line(seed_files: dict[str, Path]) -> None:
@@ -143,7 +143,7 @@ def test_sections_and_names_of_the_originals(tmp_path: Path) -> None:
             "budget: 3 weeks\n",
             r"budget is '3 weeks'; expected a duration with units, such as 11h30m, 45m or 90s\.$",
         ),
-        ("train", "experiment_name: a/b\n", r"experiment_name is 'a/b'; expected .*cannot name a run"),
+        ("train", "experiment_name: a/b\n", r"experiment_name is 'a/b'; expected up to 100 letters"),
         ("model", "kind: c\n", r"f\.yaml:1: model\.kind is 'c'; expected one of 'a' or 'b'\.$"),
         ("model", "wdith: 3\n", r"unknown key 'wdith'\. Did you mean 'width'\?"),
         ("data", "training: {batch_size: 3}\n", r"unknown key 'training\.batch_size'"),
@@ -211,17 +211,19 @@ def test_the_values_of_the_run_stand_between_environment_and_flags(tmp_path: Pat
     environment = write(tmp_path / "e.yaml", "training_overrides: {batch_size: 32, epochs: 3}\n")
     found = resolve(Example, environment_file=environment, stored=stored)
     assert (found.config.batch_size, found.config.epochs, found.config.model.width) == (8, 10, 4)
-    assert str(found.origins["batch_size"]) == "run (was: flag --batch_size)"
+    assert str(found.origins["batch_size"]) == "run (was: flag --batch-size)"
     assert found.changes == ()
+    again = resolve(Example, stored=found.record())
+    assert str(again.origins["batch_size"]) == "run (was: flag --batch-size)", "however often it is resumed"
     changed = resolve(Example, stored=stored, flags={"batch_size": "9", "epochs": "11"})
     assert [change.sentence[0] for change in changed.changes] == ["info", "warning"]
-    assert str(changed.changes[1]) == "batch_size 8 -> 9 (flag --batch_size)"
+    assert str(changed.changes[1]) == "batch_size 8 -> 9 (flag --batch-size)"
 
 
 def test_fixed_values_are_refused(tmp_path: Path) -> None:
     stored = resolve(Example).record()
     with pytest.raises(
-        ResumeRefused, match=r"begun with model\.width 8, and flag --model\.width now asks for 9.*--experiment_name"
+        ResumeRefused, match=r"begun with model\.width 8, and flag --model\.width now asks for 9.*--experiment-name"
     ):
         resolve(Example, stored=stored, flags={"model.width": "9"})
     resolve(Example, stored=stored, flags={"model.width": "8"})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.durability.digits import final, train
 
+import outlast
 from outlast.checkpoint.export import export
 from outlast.config import leaves, resolve
 from outlast.errors import ConfigError
@@ -98,7 +99,7 @@ def test_log_every(tmp_path: Path) -> None:
 def test_device_and_deterministic(tmp_path: Path) -> None:
     import torch
 
-    with pytest.raises((RuntimeError, AssertionError)):
+    with pytest.raises(outlast.ConfigError, match="--device is 'cuda:7'"):
         train(tmp_path / "cuda", device="cuda:7")
     try:
         train(tmp_path / "d", device="cpu", deterministic=True)

@@ -204,7 +204,7 @@ class Store:
                 f"None of the {len(damaged)} checkpoints in {self.folder.checkpoints} verifies, so training does not start: "
                 "going on would mean beginning again in silence.\n"
                 + "\n".join(f"  {error}" for error in damaged)
-                + "\nBring back an intact copy, or begin a new run under another name with --experiment_name."
+                + "\nBring back an intact copy, or begin a new run under another name (--experiment-name)."
             )
         return None, []
 
@@ -232,12 +232,12 @@ class Store:
                 raise SaveFailed(
                     f"The checkpoint at step {snapshot.step} needs {needed / 2**20:.0f} MiB, and of the {self.allowance / 2**20:.0f} MiB that "
                     f"this platform keeps, {place.parent} has taken {taken / 2**20:.0f}. Nothing was written and earlier checkpoints are "
-                    "intact. Keep fewer with --keep_last, or delete other runs."
+                    "intact. Keep fewer with --keep-last, or delete other runs."
                 )
         if free < needed:
             raise SaveFailed(
                 f"The checkpoint at step {snapshot.step} needs {needed / 2**20:.0f} MiB and {place} has {free / 2**20:.0f} MiB "
-                "free. Nothing was written and earlier checkpoints are intact. Free space, or keep fewer with --keep_last."
+                "free. Nothing was written and earlier checkpoints are intact. Free space, or keep fewer with --keep-last."
             )
 
     def _write_data(self, snapshot: Snapshot, target: Path) -> dict[str, Written]:

@@ -13,7 +13,7 @@ def run(argv: list[str]) -> int:
     """Print the resolved values with origins; --json prints what config.json would hold."""
     found, request, values = flags.read("outlast config", "Print every value and where it came from.", argv)
     if found is None:
-        raise UsageError(f"outlast config needs a recipe: there are {', '.join(recipes.names())}.")
+        raise UsageError(f"outlast config needs a recipe: the recipes are: {', '.join(recipes.names())}.")
     prepared = recipes.prepare(found, request)
     if values.json:
         print(json.dumps(prepared.resolved.record(), indent=1))

@@ -40,4 +40,8 @@ def copy(name: str, target: Path) -> Path:
     package = source.name
     renamed = renamed.replace(f"outlast_recipes.{package}.", ".")  # siblings are imported from the copy
     script.write_text(renamed, encoding="utf-8")
+    readme = target / "README.md"
+    if readme.exists():
+        words = readme.read_text(encoding="utf-8").replace(f"outlast train {found.name}", f"outlast train {target}")
+        readme.write_text(words.replace(f"# {found.name}\n", f"# {target.name}\n", 1), encoding="utf-8")
     return target

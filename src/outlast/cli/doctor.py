@@ -15,7 +15,8 @@ from outlast.config import show as show_value
 from outlast.config.units import format_bytes, format_seconds
 from outlast.environment import Environment, detect
 from outlast.environment.base import disk_free
-from outlast.errors import EXIT_FAILED, EXIT_FINISHED, DataError, UsageError
+from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, UsageError
+from outlast.report import read_run
 from outlast.session import Session
 
 _PACKAGES = ("torch", "jax", "numpy", "ultralytics", "kaggle", "wandb", "dvc")
@@ -24,7 +25,7 @@ _DISK_NEEDED = 2 * 10**9
 _GUARANTEE = """what a resume gives
   exact            same versions, same kind of device, same number of threads; on a GPU also --deterministic
   not the last bit another version, another GPU, a GPU instead of a CPU: it continues, and the attempt says what differed
-  refused          another architecture, other data or another seed: begin a new run with --experiment_name"""
+  refused          another architecture, other data or another seed: begin a new run under another name (--experiment-name)"""
 
 Row = tuple[str, str, str]
 """Mark ("ok", "!", "-"), what, and what was found."""
@@ -42,6 +43,7 @@ def run(argv: list[str]) -> int:
     else:
         rows += _recipe(found, request)
     table = show.table("", "", "")
+    table.show_header = False
     for mark, what, value in rows:
         style = {"ok": "green", "!": "red", "-": "bright_black"}[mark]
         table.add_row(f"[{style}]{mark}[/]", what, value)
@@ -104,7 +106,7 @@ def _session(environment: Environment, budget: float | None, reserve: float | No
     left = session.seconds_left
     kept = session.limit_reserve if limits.seconds is not None else session.reserve
     words = (
-        "no end: save as often as you can bear to lose"
+        "no end: it trains until the run is finished"
         if left is None
         else f"train for {format_seconds(left)}, {format_seconds(kept)} kept back (grows with the state)"
     )
@@ -118,17 +120,26 @@ def _recipe(found: recipes.Recipe, request: recipes.Request) -> Iterator[Row]:
     prepared = recipes.prepare(found, request)
     resolved: Any = prepared.resolved
     config = resolved.config
+    if (prepared.folder.path / "run.json").is_file():
+        info = read_run(prepared.folder.path)
+        yield (
+            "ok",
+            "run",
+            f"{info.status} at step {info.step} of {info.total_steps or '?'}; it is continued, with the values it had",
+        )
+    if detected := prepared.environment.facts.get("detected"):
+        yield "-", "environment", f"this machine is {detected}; it is treated as {prepared.environment.name}"
     yield "ok", "recipe", f"{found.name}, resume grade {found.grade}; run {prepared.folder.path}"
     yield from _session(prepared.environment, config.budget, config.reserve, config.checkpoint_dir)
     if found.check:
         try:
             yield "ok", "data", found.check(config)
-        except DataError as error:
+        except OutlastError as error:
             yield "!", "data", str(error)
     for key, value in resolved.requested.items():
         yield "-", "would change", f"{key} {value} -> {resolved.values[key]} ({resolved.origins[key]})"
     for key, origin in resolved.origins.items():
         if origin.layer == "environment":
-            yield "-", "would set", f"{key} {show_value(resolved.values[key])} ({origin})"
+            yield "-", "from the file", f"{key} {show_value(resolved.values[key])} ({origin})"
     for change in resolved.changes:
         yield "-", "differs from run", str(change)

@@ -23,17 +23,24 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "--step", default="latest", help='a step, "latest", or "best" by the recipe\'s metric (default: latest)'
     )
-    parser.add_argument("--part", default="model", help="what to write: a tracked name (default: model)")
+    parser.add_argument("--part", help="what to write: a tracked name (default: the part that the recipe measures)")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default: RUN-PART-step-STEP.safetensors here"
     )
     values = parser.parse(argv)
     folder = read_run(folder_of(values.run, values.checkpoint_dir)).folder
     step = _step(RunFolder(folder), values.step)
-    target = values.output or Path(f"{folder.resolve().name}-{values.part}-step-{step}.safetensors")
-    count = export(RunFolder(folder).checkpoint(step), values.part, target)
-    print(f"{target}: {count} tensors, {format_bytes(target.stat().st_size)}, from step {step}")
+    part = values.part or _part(RunFolder(folder))
+    target = values.output or Path(f"{folder.resolve().name}-{part}-step-{step}.safetensors")
+    count = export(RunFolder(folder).checkpoint(step), part, target)
+    print(f"{target}: the {count} tensors of {part!r} at step {step}, {format_bytes(target.stat().st_size)}")
+    print(f"Load them with: model.load_state_dict(safetensors.torch.load_file({str(target)!r}))")
     return EXIT_FINISHED
+
+
+def _part(place: RunFolder) -> str:
+    recipe = read_run(place.path).about["recipe"]
+    return find(recipe).part if recipe else "model"
 
 
 def _step(place: RunFolder, wanted: str) -> int:

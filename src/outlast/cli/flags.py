@@ -85,7 +85,9 @@ def read(
         recipe, argv = argv[0], argv[1:]
     found = find(recipe) if recipe else None
     parser = training_parser(
-        f"{prog} {recipe or 'RECIPE'}", found.summary if found else description, found.Config if found else Config
+        f"{prog} {recipe or 'RECIPE'}",
+        found.summary if found else f"{description} `{prog} RECIPE --help` lists the recipe's own values and defaults.",
+        found.Config if found else Config,
     )
     values = parser.parse(argv)
     given = vars(values).copy()

@@ -17,7 +17,7 @@ def run(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
         if argv and argv[0] in ("-h", "--help"):
             print(
-                "usage: outlast resume RUN [flags of the run's recipe]\n\nContinue a run by its name, with the values it had. Flags given here win."
+                "usage: outlast resume RUN [flags of the run's recipe]\n\nContinue a run by its name, with the values it had. Flags given here win.\n`outlast train RECIPE --help` lists them; --checkpoint-dir says where the runs are, when not in ./runs."
             )
             return 0
         raise UsageError("outlast resume needs a run's name or folder; `outlast runs` lists those there are.")

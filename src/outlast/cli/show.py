@@ -44,16 +44,23 @@ def heading(prepared: Prepared) -> None:
     print(
         f"recipe {prepared.recipe.name} · environment {environment.name} · {environment.limits.cores} cores · {format_bytes(environment.limits.ram)} RAM"
     )
-    given = [
-        f"{key} {show(prepared.resolved.values[key])}"
-        for key, origin in prepared.resolved.origins.items()
-        if origin.layer == "flag"
-    ]
+    given = [f"{key} {show(value)}" for key, value in prepared.given.items()]
+    warnings(prepared)
     print(
         f"run {prepared.folder.path} · epochs {config.epochs} · batch size {config.batch_size} · seed {config.seed}{' · given: ' + ', '.join(given) if given else ''}"
     )
     for key, value in prepared.resolved.requested.items():
         print(f"{key} {value} is reduced to {prepared.resolved.values[key]}: {prepared.resolved.origins[key]}")
+
+
+def warnings(prepared: Prepared) -> None:
+    """What a user should know before it matters."""
+    environment = prepared.environment
+    if detected := environment.facts.get("detected"):
+        print(
+            f"warning: this machine is {detected}; it is treated as {environment.name}, with the paths and preferences of "
+            f"{prepared.environment_file}"
+        )
 
 
 def prepared(prepared: Prepared) -> None:

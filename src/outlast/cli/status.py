@@ -9,7 +9,8 @@ from typing import Any
 from outlast.cli import show
 from outlast.cli.flags import Parser
 from outlast.config.units import format_bytes
-from outlast.errors import EXIT_FINISHED
+from outlast.config.yamlfile import nearest
+from outlast.errors import EXIT_FINISHED, UnknownName
 from outlast.report import RunInfo, read_run
 
 
@@ -30,8 +31,15 @@ def run(argv: list[str]) -> int:
 
 def folder_of(name: str, root: str | None) -> Path:
     """A run's folder, by path or by name."""
-    path = Path(name)
-    return path if (path / "run.json").is_file() else show.root_of(root) / name
+    path, place = Path(name), show.root_of(root)
+    if (path / "run.json").is_file():
+        return path
+    if not (place / name / "run.json").is_file():
+        there = sorted(found.parent.name for found in place.glob("*/run.json"))
+        raise UnknownName(
+            f"There is no run {name!r}: {place} holds {', '.join(there) or 'no runs yet'}.{nearest(name, there)}"
+        )
+    return place / name
 
 
 def as_json(info: RunInfo) -> dict[str, Any]:

@@ -11,10 +11,13 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: str | None = No
     """Train, or with --dry-run say what would be trained."""
     found, request, values = flags.read(prog, "Train a recipe, or continue its run.", argv, recipe)
     if found is None:
-        raise UsageError(f"{prog} needs a recipe, such as `{prog} digits`: there are {', '.join(recipes.names())}.")
+        raise UsageError(
+            f"{prog} needs a recipe, such as `{prog} digits`: the recipes are: {', '.join(recipes.names())}."
+        )
     prepared = recipes.prepare(found, request)
     if values.dry_run:
         show.prepared(prepared)
+        show.warnings(prepared)
         print(f"data: {found.check(prepared.resolved.config)}" if found.check else "data: this recipe has no check")
         print("Dry run: everything above is valid; nothing was trained or written.")
         return EXIT_FINISHED
@@ -29,11 +32,16 @@ def train(prepared: recipes.Prepared, *, progress: str) -> int:
         run = recipes.start(prepared, progress=progress)
     except SessionEnded as ended:
         if progress != "json":
-            print(f"Go on with: outlast resume {prepared.run_id}{_root(prepared)}")
+            print(f"Go on with: outlast resume {prepared.run_id}{_root(prepared)}{_budget(prepared)}")
         return int(ended.code or 0)
     if progress != "json":
         print(f"Look at it with: outlast status {run.id}{_root(prepared)}")
     return EXIT_FINISHED
+
+
+def _budget(prepared: recipes.Prepared) -> str:
+    """A budget belongs to a session, so the next one has to be given it again."""
+    return f" --budget {prepared.given['budget']}" if "budget" in prepared.given else ""
 
 
 def _root(prepared: recipes.Prepared) -> str:

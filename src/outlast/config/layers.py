@@ -212,17 +212,24 @@ def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -
     if stored is None:
         return {}
     return {
-        key: Given(value, Origin("run", f"(was: {stored['origins'].get(key, 'default')})"))
+        key: Given(value, Origin("run", f"(was: {_first_origin(stored['origins'].get(key, 'default'))})"))
         for key, value in stored["values"].items()
         if key in known and known[key].on_resume != "session"
     }
+
+
+def _first_origin(words: str) -> str:
+    """Where a value came from when the run first had it, however often the run was resumed since."""
+    while words.startswith("run (was: "):
+        words = words.removeprefix("run (was: ").removesuffix(")")
+    return words
 
 
 def _flag_layer(flags: Mapping[str, str | bool], known: Mapping[str, Leaf]) -> Layer:
     unknown = next((key for key in flags if key not in known), None)
     if unknown:
         raise ConfigError(f"This recipe has no value {unknown!r}.{yamlfile.nearest(unknown, known)}")
-    return {key: Given(value, Origin("flag", f"--{key}")) for key, value in flags.items()}
+    return {key: Given(value, Origin("flag", f"--{key.replace('_', '-')}")) for key, value in flags.items()}
 
 
 def _typed(model: type[C], given: Mapping[str, Given]) -> C:
@@ -315,6 +322,6 @@ def _changes(
     if fixed:
         raise ResumeRefused(
             f"This run was begun with {fixed[0].key} {show(before[fixed[0].key])}, and {fixed[0].origin} now asks for "
-            f"{show(fixed[0].after)}; a run keeps it for ever. Leave it out to continue, or begin another run with --experiment_name."
+            f"{show(fixed[0].after)}; a run keeps it for ever. Leave it out to continue, or begin another run under another name (--experiment-name)."
         )
     return changes

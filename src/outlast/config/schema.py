@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic.fields import FieldInfo
 
 from outlast.config.units import Interval, parse_interval, parse_seconds
+from outlast.files import RUN_ID
 
 OnResume = Literal["fixed", "warns", "free", "session"]
 """What a resume may do with a field.
@@ -132,13 +133,9 @@ class Config(Section):
     @field_validator("experiment_name")
     @classmethod
     def _nameable(cls, value: str | None) -> str | None:
-        from outlast.errors import UsageError
-        from outlast.files import check_run_id
-
-        try:
-            return value if value is None else check_run_id(value)
-        except UsageError as error:
-            raise ValueError(str(error)) from error
+        if value is not None and not RUN_ID.fullmatch(value):
+            raise ValueError("expected up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit")
+        return value
 
     @property
     def save_interval(self) -> Interval:

@@ -57,7 +57,8 @@ def _compose(path: Path) -> yaml.MappingNode | None:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         others = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        there = f" {path.parent} holds {', '.join(others)}." if others else ""
+        folder = "This folder" if path.parent == Path() else str(path.parent)
+        there = f" {folder} holds {', '.join(others)}." if others else ""
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise ConfigError(f"{path} {reason}.{there}{nearest(path.name, others)}") from error
     try:

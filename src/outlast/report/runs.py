@@ -57,7 +57,7 @@ class RunInfo:
     @property
     def total_steps(self) -> int | None:
         """Steps in all, as the last attempt that knew them said."""
-        known = [attempt["end"].get("total_steps") for attempt in self.attempts if "end" in attempt]
+        known = [attempt.get("total_steps") or attempt.get("end", {}).get("total_steps") for attempt in self.attempts]
         return next((total for total in reversed(known) if total is not None), None)
 
 

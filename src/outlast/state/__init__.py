@@ -98,7 +98,7 @@ def unpack_tree(part: str, template: Any, node: Mapping[str, Any], arrays: Mappi
         ResumeRefused: leaves are missing, new, or of another shape or dtype than the template's.
     """
     leaves, rebuild = _flatten(template)
-    advice = "The state changed its form since this run began: begin a new run with --experiment_name, or go back to the old form."
+    advice = "The state changed its form since this run began: begin a new run under another name (--experiment-name), or go back to the old form."
     names = {path for path, _ in leaves}
     for path in sorted(names ^ node.keys()):
         where = (

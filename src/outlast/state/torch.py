@@ -77,7 +77,7 @@ def check_module(part: str, module: Any, stored: Mapping[str, Any]) -> None:
     if not isinstance(module, torch.nn.Module):
         return
     own = module.state_dict()
-    advice = "The architecture changed since this run began: begin a new run with --experiment_name, or go back to the old model."
+    advice = "The architecture changed since this run began: begin a new run under another name (--experiment-name), or go back to the old model."
     for name in own.keys() | stored.keys():
         if name not in own:
             raise ResumeRefused(f"The checkpoint's {part} has {name!r} and this model does not. {advice}")

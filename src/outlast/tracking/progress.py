@@ -42,6 +42,11 @@ class PlainLines(Sink):
         self._next = 0.0
 
     def started(self, run_id: str, attempt: int, step: int, total: int | None) -> None:
+        if total is not None and 0 < total <= step:
+            self._line(
+                f"outlast: run {run_id}, attempt {attempt}: all {total} steps are done; ask for more to train on"
+            )
+            return
         where = (
             f"continues after step {step}{f' of {total}' if total else ''}"
             if step

@@ -6,6 +6,7 @@ Hardware and time: 2 CPU cores, about 20 s. Expected: 99 % on the test split. Re
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, Literal
 
@@ -33,9 +34,7 @@ class Model(Section):
 
 
 class Config(outlast.Config):
-    epochs: int = setting(
-        40, "passes over the training data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=0
-    )
+    epochs: int = setting(40, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=0)
     learning_rate: float = setting(3e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
     warmup: float = setting(0.1, "share of the steps in which the learning rate rises", ge=0, le=1)
     weight_decay: float = setting(1e-2, "AdamW's weight decay", ge=0)
@@ -51,8 +50,7 @@ def splits(config: Config) -> dict[str, TensorDataset]:
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     x, y = torch.from_numpy(images).float().view(-1, 1, 8, 8)[order] / 16, torch.from_numpy(labels)[order]
     cut = {name: TensorDataset(x[a:b], y[a:b]) for name, (a, b) in SPLITS.items()}
-    count = config.data.samples or (256 if config.debug else len(cut["train"]))
-    cut["train"] = TensorDataset(*cut["train"][:count])
+    cut["train"] = TensorDataset(*cut["train"][: config.data.samples or (256 if config.debug else None)])
     return cut
 
 
@@ -63,52 +61,54 @@ def build(config: Model) -> nn.Module:
         return [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), act()]
 
     layers = [*block(1, width), *block(width, 2 * width), nn.MaxPool2d(2), *block(2 * width, 2 * width)]
-    return nn.Sequential(
-        *layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(8 * width, 10)
-    )
+    head = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(8 * width, 10)]
+    return nn.Sequential(*layers, *head)
 
 
 def rate(step: int, total: int, config: Config) -> float:
     """Linear warm-up, then cosine to zero. A function of the step and the config, so a resume with another --lr uses it."""
     warm = max(1, round(total * config.warmup))
-    if step <= warm:
-        return config.learning_rate * step / warm
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+    after = (step - warm) / max(1, total - warm)
+    return config.learning_rate * (step / warm if step <= warm else 0.5 + 0.5 * math.cos(math.pi * after))
 
 
-def ema(decay: float) -> Any:
-    """An average that forgets faster while it is young, so that a short run is not averaged with its random start."""
-    return lambda old, new, n: old + (new - old) * (1 - min(decay, (1 + int(n)) / (10 + int(n))))
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Forgets faster while it is young, so that a short run is not averaged with its random start."""
+    share = 1 - min(decay, step / (step + 9))
+    for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        old.copy_(torch.lerp(old, new, share) if old.is_floating_point() else new)
+
+
+def device_of(config: Config) -> torch.device:
+    names = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+    first = names[1 % len(names)]
+    name = first if config.device == "auto" or (config.device, first) == ("cuda", "cuda:0") else config.device
+    if name not in names:
+        raise outlast.ConfigError(
+            f"--device is {name!r}; torch can use {', '.join(names)} here. Give one of these or auto."
+        )
+    return torch.device(name)
 
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: TensorDataset, device: torch.device) -> float:
-    was_training = model.training
-    model.eval()
     x, y = data.tensors
-    right = (model(x.to(device)).argmax(1) == y.to(device)).float().mean().item()
-    model.train(was_training)
-    return right
+    return (model(x.to(device)).argmax(1) == y.to(device)).float().mean().item()
 
 
 def train(run: Run, config: Config) -> None:
     outlast.seed_everything(config.seed)
-    name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    device = device_of(config)
     data = splits(config)
     model = build(config.model).to(device)
-    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=ema(config.ema), use_buffers=True)
+    average = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    half = (
-        torch.float16
-        if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
-        else torch.bfloat16
-    )
+    narrow = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    half = torch.float16 if narrow else torch.bfloat16
     scaler = torch.amp.GradScaler(device.type, enabled=config.mixed_precision and half == torch.float16)
-    batch_size = max(1, config.batch_size // config.accumulate)
-    loader = outlast.DataLoader(
-        data["train"], batch_size, seed=config.seed, drop_last=True, num_workers=config.num_workers
-    )
+    size = max(1, config.batch_size // config.accumulate)
+    loader = outlast.DataLoader(data["train"], size, seed=config.seed, drop_last=True, num_workers=config.num_workers)
     run.track(model=model, ema=average, optimizer=optimizer, scaler=scaler, data=loader)
 
     for x, y in run.batches(loader, epochs=config.epochs, accumulate=config.accumulate):
@@ -123,7 +123,7 @@ def train(run: Run, config: Config) -> None:
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            average.update_parameters(model)
+            update_average(average, model, config.ema, run.step)
             if run.step % (1 if config.debug else config.log_every) == 0:
                 run.log(loss=loss, lr=optimizer.param_groups[0]["lr"])
         if run.epoch_end:
@@ -133,6 +133,7 @@ def train(run: Run, config: Config) -> None:
 
 
 def check(config: Any) -> str:
+    device_of(config)
     sizes = {name: len(split) for name, split in splits(config).items()}
     return f"scikit-learn's handwritten digits: {', '.join(f'{size} {name}' for name, size in sizes.items())}"
 
@@ -143,5 +144,6 @@ recipe = outlast.Recipe(
     Config=Config,
     train=train,
     metric="val_accuracy",
+    part="ema",
     check=check,
 )
