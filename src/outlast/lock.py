@@ -28,7 +28,7 @@ BEAT = 10.0
 STALE = 60.0
 """Seconds after which a silent owner on another machine counts as dead."""
 
-_PATIENCE = 5  # tenths of a second
+_PATIENCE = 500  # tries against those who merely ask, about five seconds
 _SIZE = 512  # the record is padded to this length and overwritten in place, so it never grows on a full disk
 
 
@@ -60,10 +60,12 @@ class Lock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             kernel = _kernel_lock(descriptor)
-            for _ in range(_PATIENCE):  # whoever merely asks holds the lock for an instant
-                if kernel is not False:
+            for _ in range(_PATIENCE):
+                # Whoever merely asks who holds it shares the lock for an instant; an owner shares it with nobody.
+                if kernel is not False or not _kernel_lock(descriptor, shared=True):
                     break
-                time.sleep(0.1)
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                time.sleep(0.002 + os.getpid() % 16 / 1000)
                 kernel = _kernel_lock(descriptor)
             owner = _read(descriptor)
             if kernel is False or _lives(owner, kernel_free=kernel is True):

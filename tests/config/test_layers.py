@@ -187,7 +187,7 @@ def test_limits_clamp_what_declares_it() -> None:
     found = resolve(Example, flags={"num_workers": "8"}, limits={"cores": 4}, limits_of="kaggle")
     assert found.config.num_workers == 4
     assert found.requested == {"num_workers": 8}
-    assert str(found.origins["num_workers"]) == "limit: kaggle (4 cores; flag --num_workers asked for 8)"
+    assert str(found.origins["num_workers"]) == "limit: kaggle (4 cores; flag --num-workers asked for 8)"
     assert resolve(Example, flags={"num_workers": "3"}, limits={"cores": 4}).requested == {}
 
 

@@ -54,8 +54,14 @@ class Counter:
             if self.torn and on_torn:
                 on_torn()
             if self.power:
+                promised = self.committed()[:-1]  # the newest may be in the middle of its commit
                 self.cut_power()
+                if promised and promised[-1] not in self.committed():
+                    Path(self.root).parent.joinpath("lost.txt").write_text(f"{promised[-1]} was committed and is gone")
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def committed(self) -> list[str]:
+        return sorted(path.parent.name for path in Path(self.root).glob("r/checkpoints/step-*/MANIFEST.json"))
 
     def cut_power(self) -> None:
         for folder, path, before in reversed(self.pending):
@@ -294,6 +300,11 @@ def main() -> None:
         status = attempt(trainer, root, options.store, Counter(root, point, power=options.power, torn=options.torn))
         if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
             failures.append([point, names[point - 1], f"was not killed: {status} {(folder / 'error.txt').read_text()}"])
+            continue
+        lost = folder / "lost.txt"
+        if lost.exists():
+            failures.append([point, names[point - 1], lost.read_text()])
+            lost.unlink()
             continue
         status = attempt(trainer, root, options.store, None)
         if status != 0:

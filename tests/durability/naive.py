@@ -10,7 +10,8 @@ from outlast.checkpoint import Checkpoint, Opened, tensors
 
 
 class NaiveStore:
-    def __init__(self, folder, retention=None) -> None:
+    def __init__(self, folder, retention=None, allowance=None) -> None:
+        self.retention = retention
         self.place = folder.checkpoints / "last"
 
     def commit(self, snapshot):

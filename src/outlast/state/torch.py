@@ -78,7 +78,7 @@ def check_module(part: str, module: Any, stored: Mapping[str, Any]) -> None:
         return
     own = module.state_dict()
     advice = "The architecture changed since this run began: begin a new run under another name (--experiment-name), or go back to the old model."
-    for name in own.keys() | stored.keys():
+    for name in [*own, *(name for name in stored if name not in own)]:
         if name not in own:
             raise ResumeRefused(f"The checkpoint's {part} has {name!r} and this model does not. {advice}")
         if name not in stored:
