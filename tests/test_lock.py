@@ -77,7 +77,7 @@ def test_a_forked_child_does_not_keep_it(tmp_path: Path) -> None:
         os._exit(0)
     mine.release()
     other = Lock(tmp_path / "lock")
-    other.take("attempt 2")
+    assert other.take("attempt 2") is None, "given back, not taken over"
     other.release()
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -136,7 +136,8 @@ def test_without_kernel_locks_the_process_id_decides(tmp_path: Path, monkeypatch
 def test_a_damaged_lock_file_locks_nobody_out(tmp_path: Path, text: str) -> None:
     (tmp_path / "lock").write_text(text)
     mine = Lock(tmp_path / "lock")
-    mine.take("attempt 1")
+    assert mine.take("attempt 1") is None
+    assert (holder(tmp_path / "lock") or {})["attempt"] == "attempt 1"
     mine.release()
 
 
@@ -166,7 +167,7 @@ def test_asking_does_not_keep_anybody_out(tmp_path: Path) -> None:
     try:
         for _ in range(50):
             mine = Lock(path)
-            mine.take("attempt 1")
+            assert mine.take("attempt 1") is None
             mine.release()
     finally:
         stop.set()
