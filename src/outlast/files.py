@@ -11,12 +11,17 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xxhash
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from outlast.errors import CorruptCheckpoint, OutlastError, UsageError
 
@@ -29,7 +34,12 @@ TENSORS = ".safetensors"
 TEMPORARY = ".tmp-"
 
 CHUNK = 16 * 2**20
-"""Bytes written and hashed at a time; small enough that a signal is noticed, large enough that calls are free."""
+"""Bytes written at a time and hashed together: part of the format. Large enough that calls are free."""
+
+PAGE = 4096
+"""What memory, offset and length must be multiples of to be written past the page cache (O_DIRECT)."""
+
+_DIRECT = getattr(os, "O_DIRECT", 0)
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STEP = re.compile(r"step-(\d{8,})")
@@ -39,10 +49,24 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True)
 class Written:
-    """Size in bytes and xxh3-128 digest (hex) of a file as it was meant to be."""
+    """A file as it was meant to be: its size in bytes, and the xxh3-128 (hex) of every CHUNK of it."""
 
     size: int
-    xxh3_128: str
+    xxh3_128: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """One hash for the whole, to call a file by."""
+        return digest("".join(self.xxh3_128).encode())
+
+    def as_json(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {"size": self.size, "xxh3_128": list(self.xxh3_128)}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Written:
+        """What a manifest says of it, read again."""
+        return cls(int(entry["size"]), tuple(entry["xxh3_128"]))
 
 
 class RunFolder:
@@ -118,7 +142,7 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def write_file(path: Path, pieces: Iterable[Buffer], *, durable_name: bool = True) -> Written:
+def write_file(path: Path, pieces: Iterable[Buffer], *, durable_name: bool = True, direct: bool = False) -> Written:
     """Write a file so that it exists under its name whole or not at all.
 
     Temporary name in the same folder, write, length check, fsync, rename, fsync of the folder.
@@ -127,23 +151,27 @@ def write_file(path: Path, pieces: Iterable[Buffer], *, durable_name: bool = Tru
         path: the final name; an older file there is replaced.
         pieces: the contents, in order.
         durable_name: fsync the folder too; a caller that writes several files does it once itself.
+        direct: write past the page cache where the file system can and pieces lie on page boundaries.
 
     Returns:
-        Size and hash of what was to be written (hashed from memory, so a disk that lies is found on reading).
+        Size and hashes of what was to be written (hashed from memory, so a disk that lies is found on reading).
 
     Raises:
         OSError: the file could not be written; nothing is left under `path` or under the temporary name.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}")
-    hasher, size = xxhash.xxh3_128(), 0
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    hashes, hasher, size = [], xxhash.xxh3_128(), 0
+    descriptor = _open_to_write(temporary, direct=direct)
     try:
         try:
             for piece in pieces:
-                for chunk in _chunks(piece):
+                for chunk in _chunks(piece, size):
                     hasher.update(chunk)
                     _write_all(descriptor, chunk)
                     size += len(chunk)
+                    if size % CHUNK == 0:
+                        hashes.append(hasher.hexdigest())
+                        hasher.reset()
             found = os.fstat(descriptor).st_size
             if found != size:
                 raise OSError(errno.EIO, f"wrote {size} bytes and the file system kept {found}", str(path))
@@ -157,7 +185,56 @@ def write_file(path: Path, pieces: Iterable[Buffer], *, durable_name: bool = Tru
         raise
     if durable_name:
         sync_folder(path.parent)
-    return Written(size, hasher.hexdigest())
+    if size % CHUNK:
+        hashes.append(hasher.hexdigest())
+    return Written(size, tuple(hashes))
+
+
+def hash_pieces(pieces: Iterable[Buffer]) -> Written:
+    """What `write_file` would return for these contents."""
+    hashes, hasher, size = [], xxhash.xxh3_128(), 0
+    for piece in pieces:
+        for chunk in _chunks(piece, size):
+            hasher.update(chunk)
+            size += len(chunk)
+            if size % CHUNK == 0:
+                hashes.append(hasher.hexdigest())
+                hasher.reset()
+    return Written(size, (*hashes, hasher.hexdigest()) if size % CHUNK else tuple(hashes))
+
+
+def read_verified(path: Path, expected: Written, allocate: Callable[[int], memoryview]) -> memoryview:
+    """Read a file into memory and check every chunk while it is still warm.
+
+    Read and not mapped: a bad sector is an error here then, and not a SIGBUS in the middle of training.
+
+    Args:
+        path: the file.
+        expected: what its manifest says.
+        allocate: gives writable memory for so many bytes.
+
+    Raises:
+        CorruptCheckpoint: it cannot be read, or has another length or another hash.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != expected.size:
+                raise CorruptCheckpoint(f"{path} has {size} bytes; the manifest says {expected.size}.")
+            memory = allocate(size)
+            for index, chunk in enumerate(_chunks(memory)):
+                _read_all(descriptor, chunk, path)
+                if index >= len(expected.xxh3_128) or digest(chunk) != expected.xxh3_128[index]:
+                    raise CorruptCheckpoint(
+                        f"{path} was changed after it was written: the hash of its bytes from {index * CHUNK} on is not the one in "
+                        "the manifest."
+                    )
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror}.") from error
+    return memory
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, durable_name: bool = True) -> Written:
@@ -246,12 +323,61 @@ def sweep_temporaries(folder: Path) -> None:
             remove_any(path)
 
 
-def _chunks(piece: Buffer) -> Iterator[memoryview]:
+def _chunks(piece: Buffer, offset: int = 0) -> Iterator[memoryview]:
+    """A buffer in pieces that end where the file's chunks end."""
     view = memoryview(piece).cast("B") if not isinstance(piece, bytes) else memoryview(piece)
-    for start in range(0, len(view), CHUNK):
-        yield view[start : start + CHUNK]
+    start = 0
+    while start < len(view):
+        end = min(len(view), start + CHUNK - (offset + start) % CHUNK)
+        yield view[start:end]
+        start = end
+
+
+def _open_to_write(path: Path, *, direct: bool) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    if direct and _DIRECT and fcntl:
+        try:
+            return os.open(path, flags | _DIRECT, 0o644)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # tmpfs and some others cannot
+                raise
+    return os.open(path, flags, 0o644)
 
 
 def _write_all(descriptor: int, chunk: memoryview) -> None:
     while chunk:
-        chunk = chunk[os.write(descriptor, chunk) :]
+        if _DIRECT and len(chunk) % PAGE and _is_direct(descriptor):
+            whole = len(chunk) - len(chunk) % PAGE
+            if whole:
+                _write_all(descriptor, chunk[:whole])
+                chunk = chunk[whole:]
+            _end_direct(descriptor)
+        try:
+            chunk = chunk[os.write(descriptor, chunk) :]
+        except OSError as error:
+            if error.errno != errno.EINVAL or not _is_direct(descriptor):
+                raise
+            _end_direct(descriptor)  # memory or offset are not on the boundaries that this file system wants
+
+
+def _is_direct(descriptor: int) -> bool:
+    return fcntl is not None and bool(_DIRECT and fcntl.fcntl(descriptor, fcntl.F_GETFL) & _DIRECT)
+
+
+def _end_direct(descriptor: int) -> None:
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~_DIRECT)
+
+
+def _read_all(descriptor: int, chunk: memoryview, path: Path) -> None:
+    while chunk:
+        count = os.readv(descriptor, [chunk]) if hasattr(os, "readv") else _read_copied(descriptor, chunk)
+        if not count:
+            raise CorruptCheckpoint(f"{path} ended early while it was read.")
+        chunk = chunk[count:]
+
+
+def _read_copied(descriptor: int, chunk: memoryview) -> int:
+    """For Windows, which cannot read into memory that is there."""
+    data = os.read(descriptor, len(chunk))
+    chunk[: len(data)] = data
+    return len(data)

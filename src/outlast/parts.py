@@ -8,7 +8,7 @@ from typing import Any
 from outlast import state
 from outlast.checkpoint import Opened
 from outlast.errors import ResumeRefused, StateError, UsageError
-from outlast.state import rng
+from outlast.state import adapters, rng
 from outlast.state.array import Array
 
 RNG = "rng"
@@ -72,7 +72,7 @@ class Parts:
 
     def not_offered(self, step: int) -> list[str]:
         """Names of the pytrees that this step has not offered: saving them would save an older state."""
-        return [name for name in self._trees if self._offered.get(name) != step]
+        return [name for name in self._trees if self._offered.get(name) != step] if self._trees else []
 
     def check_complete(self) -> None:
         """Refuse to begin with nothing, or without something that the checkpoint holds."""
@@ -105,6 +105,10 @@ class Parts:
         arrays = {name: arrays for name, (_, (_, arrays)) in packed.items()} | {RNG: generator_arrays}
         nodes = {name: {"kind": kind, "state": node} for name, (kind, (node, _)) in packed.items()}
         return arrays, nodes, generators
+
+    def guarded(self) -> set[Any]:
+        """Memory that changes only when a tracked optimizer makes its step."""
+        return adapters.optimizer_places(self._tracked.values())
 
     def _check_name(self, name: str) -> None:
         if name == RNG or name in self._tracked or name in self._trees:

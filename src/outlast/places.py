@@ -114,8 +114,13 @@ def _copy_checkpoint(checkpoint: Checkpoint, target: RunFolder) -> None:
     files.make_folder(target.checkpoints)
     files.remove_folder(place)
     files.make_folder(place)
-    for name in checkpoint.manifest["files"]:
-        _copy(checkpoint.path / name, place / name)
+    for sources in checkpoint.paths.values():
+        for source in sources:
+            copy = target.checkpoints / source.relative_to(checkpoint.path.parent)
+            if copy.parent != place:
+                files.make_folder(copy.parent)
+            if not copy.exists() and source.exists():
+                _copy(source, copy)
     _copy(checkpoint.path / MANIFEST, place / MANIFEST)
 
 

@@ -42,7 +42,7 @@ def open_run(
     *,
     total_steps: int | None = None,
     root: str | Path = "runs",
-    save: str = "5m",
+    save: str = "auto",
     keep: Retention | None = None,
     budget: str | float | None = None,
     reserve: str | float | None = None,
@@ -54,6 +54,7 @@ def open_run(
     sinks: Sequence[Sink] = (),
     deterministic: bool = False,
     results: Path | None = None,
+    background: bool = True,
 ) -> Run:
     """Open a run, new or begun earlier, for one attempt. Use it as a context manager.
 
@@ -61,7 +62,8 @@ def open_run(
         name: the run's id and the name of its folder; the same name continues the same run.
         total_steps: steps in all; or give it to `steps`, or let `batches` count it.
         root: the folder that holds run folders.
-        save: when to save besides the end of a session: "10m", "500 steps", "1 epoch", "10m, 1 epoch", "never".
+        save: when to save besides the end of a session: "auto", "10m", "500 steps", "1 epoch", "10m, 1 epoch", "never". "auto" is by
+            time, reckoned from what a save costs and how often such machines fail: between 15 s and 15 minutes.
         keep: which checkpoints to keep; the newest three by default.
         budget: time that this session may take: "11h30m", or a number of seconds. The environment's own limit holds besides.
         reserve: time of it to keep back for the last save; reckoned from the size of the state when not given.
@@ -73,6 +75,8 @@ def open_run(
         sinks: further receivers of events.
         deterministic: ask torch for kernels that give the same bits every time.
         results: folder for artifacts instead of the run folder's own.
+        background: copy the state into memory kept for that, as large as itself, and write it while training goes on. What
+            only a torch optimizer changes in its step is copied while the next forward and backward run.
 
     Raises:
         RunBusy: another live attempt writes this run.
@@ -95,7 +99,8 @@ def open_run(
         RunFolder(Path(root) / name),
         session,
         shown,
-        save=SavePolicy(steps=every.steps, seconds=every.seconds, epochs=every.epochs),
+        save=SavePolicy(steps=every.steps, seconds=every.seconds, epochs=every.epochs, auto=every.auto),
+        background=background,
         keep=keep or Retention(),
         about={"recipe": recipe, "grade": grade, "deterministic": deterministic},
         config=config,
@@ -138,6 +143,7 @@ class Run:
         config: Resolved[Any] | None,
         total_steps: int | None,
         results: Path | None,
+        background: bool,
     ) -> None:
         self.id = folder.path.name
         self.folder = folder.path
@@ -150,15 +156,16 @@ class Run:
         self.update_due = True
         self.resumed_from: int | None = None
         self._files, self._shown, self._about, self._results, self._config = folder, shown, about, results, config
-        self._epochs_only = bool(save.epochs) and not (save.steps or save.seconds)
+        self._epochs_only = bool(save.epochs) and not (save.steps or save.seconds or save.auto)
         self._store = Store(folder, keep, session.environment.limits.disk)
         self._journal = Journal(folder.journal)
-        self._saver = Saver(self._store, save, session, self._journal, shown, self._tell)
+        self._saver = Saver(self._store, save, session, self._journal, shown, self._tell, background=background)
         self._loop = [0, 0]  # epochs done, batches of the running epoch done
         self._metrics: dict[str, Any] = {}  # of the running step, for retention
         self._last_metrics: dict[str, Any] = {}  # of any step, for the screen
         self._begun = self._ended = self._in_step = self._own_loop = False
         self._done_here, self._seconds_per_step, self._tick = 0, 0.0, 0.0
+        self._log_heard = False
         self._step_clock = time.perf_counter()
         self._process = os.getpid()
         files.make_folder(folder.path)
@@ -327,12 +334,15 @@ class Run:
         if not self._begun:
             raise UsageError("log() was called before the loop began: log inside the loop, or after it.")
         self._set_step(step)
-        record = self._journal.append(self.step, metrics, self.epoch)
-        self._metrics.update({name: record[name] for name in metrics})
-        self._last_metrics |= self._metrics
-        self._shown.send("logged", record)
-        if not self._own_loop:
-            self._show_progress(time.perf_counter())
+        numbers = self._journal.append(self.step, metrics, self.epoch)
+        self._metrics |= numbers
+        self._last_metrics |= numbers
+        if self._log_heard:
+            place = {"step": self.step} | ({} if self.epoch is None else {"epoch": self.epoch})
+            self._shown.send("logged", place | numbers)
+        if not self._own_loop and (clock := time.perf_counter()) - self._tick >= _TICK:
+            self._saver.check(clock)
+            self._show_progress(clock)
 
     def save(self, *, step: int | None = None) -> None:
         """Save at the end of the running step; at once in a loop that outlast does not run.
@@ -475,6 +485,7 @@ class Run:
                 "warning",
                 f"{self.step} steps are done and only {self.total_steps} are asked for: there is nothing left to train.",
             )
+        self._log_heard = self._shown.listens("logged")
         self.session.listen()
         self._shown.send("started", self.id, self._attempt.number, self.step, self.total_steps)
         self._step_clock = time.perf_counter()
@@ -528,18 +539,20 @@ class Run:
             )
         self._in_step = False
         clock = time.perf_counter()
+        self._saver.check(clock)
         took, self._step_clock = clock - self._step_clock, clock
         if self._done_here:  # the first step of an attempt compiles and warms up; it says nothing of the next
             self.session.observe_step(took)
             self._seconds_per_step = 0.95 * self._seconds_per_step + 0.05 * took if self._seconds_per_step else took
         self._done_here += 1
         if self.step != self.total_steps:  # the last step is saved as "final"
-            reason = self._saver.due(self.step, epoch_ended, self._metrics)
+            reason = self._saver.due(self.step, epoch_ended, self._metrics, clock)
             if reason and not self.should_stop():  # else the save of the session's end is next
                 self._save(reason)
         if epoch_ended is not None:
             self._shown.send("epoch_ended", epoch_ended)
-        self._show_progress(clock)
+        if clock - self._tick >= _TICK or self.step == self.total_steps:
+            self._show_progress(clock)
 
     def _leave_if_over(self) -> None:
         """End the session between two steps. Time alone never ends it before one step is done: a run must get further."""
@@ -571,8 +584,6 @@ class Run:
         self._loop = [self._loop[0] - 1, per_epoch]
 
     def _show_progress(self, clock: float) -> None:
-        if clock - self._tick < _TICK and self.step != self.total_steps:
-            return
         self._tick = clock
         facts = Progress(
             step=self.step,
@@ -620,6 +631,7 @@ class Run:
         if self._ended:
             return None
         self._ended, unrecorded = True, None
+        self._saver.close(abandon=isinstance(error, KeyboardInterrupt))
         reason = _end_reason(error)
         if error is None and not self._begun:
             reason = self._attempt.reason_before or "cancelled"  # opened to look at: nothing has changed
@@ -633,6 +645,7 @@ class Run:
         words = f"{type(error).__name__}: {error}" if reason == "failed" else None
         actions: list[Callable[[], None]] = [lambda: self._attempt.end(reason, self.step, self.total_steps, words)]
         if self._begun:
+            self._journal.seal()
             actions.insert(0, self._journal.flush)
         for action in actions:
             try:

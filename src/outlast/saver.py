@@ -1,19 +1,35 @@
-"""Decides when the state is saved, has it committed, and remembers what is safe. Asked between two steps only."""
+"""Decides when the state is saved, has it copied and committed, and remembers what is safe. Asked between two steps only.
+
+A save is *staged* in the training thread (what changes outside the optimizer's step is copied there and then), *held for* by the
+optimizer if it comes before the rest is copied, and *settled* at the end of a later step, when the writer is done: only then
+does anybody hear of it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from outlast.checkpoint import SavePolicy, Snapshot, Store
+from outlast.checkpoint.memory import available
+from outlast.checkpoint.policy import Kept
+from outlast.checkpoint.staging import Staging, TornCopy
+from outlast.checkpoint.writer import Flight, Writer
+from outlast.config.units import format_bytes
 from outlast.errors import SaveFailed
 from outlast.parts import RNG, Parts
 from outlast.session import Session
+from outlast.state import adapters
 from outlast.tracking import Fanout, Journal
 
 _RETRY = 60.0  # seconds until a failed save is tried again
 _BEST_SHARE = 10.0  # a new best in the middle of an epoch is saved when the last save is this many times its cost ago
+_FLUSH = 10.0  # seconds between two writes of the journal
+_LONG = 1.0  # seconds of waiting for the writer that are worth a sentence
 
 
 class Saver:
@@ -26,10 +42,12 @@ class Saver:
         journal: flushed before every commit.
         shown: told of saves.
         tell: says a sentence to the user and records it.
+        background: copy and write while training goes on. Without it, or when memory has no room for a copy, training waits.
 
     Attributes:
         saved_step: the step of the newest commit, -1 when there is none.
         asked: whether the script asked for a save at the end of this step.
+        held: seconds that training has waited for saves in this attempt.
     """
 
     def __init__(
@@ -40,14 +58,27 @@ class Saver:
         journal: Journal,
         shown: Fanout,
         tell: Callable[[str, str], None],
+        *,
+        background: bool = True,
     ) -> None:
         self.saved_step = -1
         self.asked = False
+        self.held = 0.0
         self._store, self._policy, self._session, self._journal = store, policy, session, journal
         self._shown, self._tell = shown, tell
+        self._background = background
         self._parts = Parts(None)
         self._software: Mapping[str, Any] = {}
-        self._clock, self._cost = time.perf_counter(), 0.0
+        self._staging = Staging()
+        self._writer = Writer(store, self._flush_journal)
+        self._flight: Flight | None = None
+        self._flushing: Future[None] | None = None
+        self._kept: list[Kept] = []
+        self._unhook: Callable[[], None] = lambda: None
+        self._clock = self._flushed = time.perf_counter()
+        self._cost = 0.0  # of the last save, to training: seconds held, and the part of a core that the writer took
+        self._interval: float | None = None
+        self._told_waiting = False
 
     def begin(self, parts: Parts, software: Mapping[str, Any]) -> None:
         """Learn what there is to save, tell the session its size, and start the clock."""
@@ -56,80 +87,197 @@ class Saver:
         size = sum(array.nbytes for part in arrays.values() for array in part.values())
         self._session.observe_state(size, self._stored_bytes())
         self._session.check_budget()
-        self._clock = time.perf_counter()
+        self._kept = [checkpoint.kept for checkpoint in self._store.committed()]
+        if self._background:
+            self._unhook = adapters.before_updates(self._hold)
+            if self._has_room(size):
+                self._writer.soon(lambda: self._staging.prepare(size))
+        self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
+        self._clock = self._flushed = time.perf_counter()
 
     @property
     def next_save(self) -> float | None:
         """Seconds until the next save by time; None when saves are not by time."""
-        interval = self._policy.seconds
-        return None if interval is None else max(0.0, interval - (time.perf_counter() - self._clock))
+        return None if self._interval is None else max(0.0, self._interval - (time.perf_counter() - self._clock))
 
-    def due(self, step: int, epoch_ended: int | None, metrics: Mapping[str, Any]) -> str | None:
-        """The reason to save after this step, or None."""
-        since = time.perf_counter() - self._clock
+    def due(self, step: int, epoch_ended: int | None, metrics: Mapping[str, Any], clock: float) -> str | None:
+        """The reason to save after this step, or None.
+
+        Args:
+            step: steps done.
+            epoch_ended: the number of the epoch that this step ended (1-based), or None.
+            metrics: what the step logged.
+            clock: time.perf_counter() at its end.
+        """
         if self.asked:
             return "asked"
-        reason = self._policy.due(step=step, seconds=since, epoch_ended=epoch_ended)
-        if not reason and self._policy.on_best and (epoch_ended is not None or since > _BEST_SHARE * self._cost):
-            reason = "best" if self._is_best(metrics) else None
+        since = clock - self._clock
+        reason = self._policy.due(step, epoch_ended)
+        if not reason and self._interval is not None and since >= self._interval and self._flight is None:
+            reason = "time"
+        if not reason and self._policy.on_best and metrics:
+            cheap = self._flight is None and since > _BEST_SHARE * self._cost
+            reason = "best" if (epoch_ended is not None or cheap) and self._is_best(metrics) else None
         return reason
 
     def save(
         self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any], *, must: bool = False
     ) -> float:
-        """Commit unless this step is committed already.
+        """Begin to commit, unless this step is committed or on its way already.
+
+        Args:
+            step: steps done.
+            loop: epochs done, batches of the running epoch done.
+            reason: why.
+            metrics: what the step logged.
+            must: return only when it is on the disk.
 
         Returns:
-            Seconds that it took.
+            Seconds that training was held.
 
         Raises:
             SaveFailed: it was one that must succeed; any other failure is told and tried again later.
         """
-        if self.saved_step == step:
-            return 0.0
         begun = time.perf_counter()
+        if self._flight and (must or self._flight.snapshot.step != step):
+            if reason == "preempted" and self._flight.snapshot.step != step:
+                self._flight.hurry()  # the platform gives seconds
+            self._wait_for_writer()
+        if step not in (self.saved_step, self._flight.snapshot.step if self._flight else -1):
+            self.asked = False
+            self._clock = begun
+            snapshot, guarded = self._snapshot(step, loop, reason, metrics), self._parts.guarded()
+            staged = self._stage(snapshot, guarded)
+            self._flight = flight = self._writer.submit(staged, begun, here=not self._background)
+            flight.held = time.perf_counter() - begun
+            if must or not self._background:
+                self._settle(must=must)
+                flight.held = time.perf_counter() - begun
+            self.held += flight.held
+        return time.perf_counter() - begun
+
+    def check(self, clock: float) -> None:
+        """After every step: hear how the save under way went, and flush the journal now and then."""
+        if self._flight and self._flight.done:
+            self._settle()
+        if clock - self._flushed > _FLUSH:
+            self._flushed = clock
+            if self._flushing is None or self._flushing.done():
+                self._journal.seal()
+                self._flushing = self._writer.soon(self._flush_quietly)
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Wait for the save under way, or give it up; then let go of thread, buffer and hook."""
+        if self._flight:
+            if abandon:
+                self._flight.abandon()
+            self._settle()
+        self._unhook()
+        self._writer.close()
+        self._staging.close()
+
+    def _snapshot(self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any]) -> Snapshot:
+        arrays, nodes, generators = self._parts.pack()
+        mark = self._journal.seal()
+        return Snapshot(
+            step=step,
+            reason=reason,
+            parts=arrays,
+            state={"step": step, "loop": list(loop), "journal": mark, "parts": nodes, RNG: generators},
+            metrics={name: value for name, value in metrics.items() if isinstance(value, int | float)},
+            software=self._software,
+        )
+
+    def _stage(self, snapshot: Snapshot, guarded: set[Any]) -> Any:
+        if not self._background:
+            return snapshot
+        if not self._has_room(snapshot.nbytes):
+            self._tell(
+                "warning",
+                f"The state takes {format_bytes(snapshot.nbytes)} and memory has no room for a copy of it, so training waits while it is "
+                "saved.",
+            )
+            self._background = False
+            self._staging.close()
+            return snapshot
+        return self._staging.stage(snapshot, guarded)
+
+    def _has_room(self, nbytes: int) -> bool:
+        free = available()
+        return free is None or self._staging.nbytes >= nbytes or nbytes < 0.9 * (free + self._staging.nbytes)
+
+    def _hold(self) -> None:
+        """Before anything changes: wait until it is copied."""
+        flight = self._flight
+        if flight and not flight.copied:
+            begun = time.perf_counter()
+            flight.hold()
+            waited = time.perf_counter() - begun
+            flight.held += waited
+            self.held += waited
+
+    def _wait_for_writer(self) -> None:
+        begun = time.perf_counter()
+        self._settle()
+        waited = time.perf_counter() - begun
+        if waited > _LONG and not self._told_waiting:
+            self._told_waiting = True
+            self._tell(
+                "info",
+                f"Training waited {waited:.1f} s because a save came while the one before it was still being written; save less often "
+                "with --save-every.",
+            )
+
+    def _settle(self, *, must: bool = False) -> None:
+        """Wait for the save under way and take its outcome in; raises its failure only if it must succeed."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return
         try:
-            self._commit(step, loop, reason, metrics)
+            checkpoint = flight.future.result()
         except SaveFailed as error:
             if must:
                 raise
-            self._tell("warning", f"{error} Training goes on and tries again.")
-            interval = self._policy.seconds
-            self._clock = time.perf_counter() - (interval - min(_RETRY, interval) if interval is not None else 0.0)
-            return time.perf_counter() - begun
-        self.saved_step, self._clock, self.asked = step, time.perf_counter(), False
-        self._cost = self._clock - begun
-        return self._cost
+            self._failed(error)
+            return
+        self.saved_step = flight.snapshot.step
+        self._session.observe_state(flight.nbytes, self._stored_bytes(), flight.seconds)
+        self._kept = [kept.kept for kept in self._store.committed()]
+        cores = self._session.environment.limits.cores
+        self._cost = flight.held + (flight.seconds / cores if self._background else 0.0)
+        self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
+        self._shown.send("saved", self.saved_step, flight.snapshot.reason, flight.seconds, checkpoint.nbytes)
 
-    def _commit(self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any]) -> None:
-        begun = time.perf_counter()
+    def _failed(self, error: SaveFailed) -> None:
+        if isinstance(error, TornCopy):
+            self._tell("warning", str(error))
+            self._staging.lazy = False
+            self.asked = True
+            return
+        self._tell("warning", f"{error} Training goes on and tries again.")
+        if self._interval is not None:
+            self._clock = time.perf_counter() - (self._interval - min(_RETRY, self._interval))
+
+    def _flush_journal(self) -> None:
         try:
             self._journal.flush()
         except OSError as error:
             raise SaveFailed(
-                f"The journal could not be written before the checkpoint at step {step}: {error.strerror} ({self._journal.path}). "
+                f"The journal could not be written before a checkpoint: {error.strerror} ({self._journal.path}). "
                 "Earlier checkpoints are intact. Free disk space or check the folder's permissions."
             ) from error
-        arrays, nodes, generators = self._parts.pack()
-        snapshot = Snapshot(
-            step=step,
-            reason=reason,
-            parts=arrays,
-            state={"step": step, "loop": list(loop), "journal": self._journal.mark, "parts": nodes, RNG: generators},
-            metrics={name: value for name, value in metrics.items() if isinstance(value, int | float)},
-            software=self._software,
-        )
-        checkpoint = self._store.commit(snapshot)
-        took = time.perf_counter() - begun
-        self._session.observe_state(snapshot.nbytes, self._stored_bytes(), took)
-        self._shown.send("saved", step, reason, took, checkpoint.nbytes)
+
+    def _flush_quietly(self) -> None:
+        with contextlib.suppress(OSError):  # its lines stay; the next save tries again and says why it failed
+            self._journal.flush()
 
     def _is_best(self, metrics: Mapping[str, Any]) -> bool:
         keep = self._store.retention
         value = metrics.get(keep.metric or "")
-        if not keep.best or not isinstance(value, int | float):
+        if not keep.best or not isinstance(value, int | float) or math.isnan(value):
             return False
-        return keep.is_new_best(value, [checkpoint.kept for checkpoint in self._store.committed()])
+        coming = [Kept(self._flight.snapshot.step, dict(self._flight.snapshot.metrics))] if self._flight else []
+        return keep.is_new_best(value, [*self._kept, *coming])
 
     def _stored_bytes(self) -> int:
         return sum(checkpoint.nbytes for checkpoint in self._store.committed())

@@ -112,7 +112,7 @@ def test_a_planted_pickle_is_refused_and_not_executed(store: Store, tmp_path: Pa
     other = store.commit(forged).path
     (other / "model.safetensors").write_bytes(data)
     manifest = dict(files.read_json(other / "MANIFEST.json"))
-    manifest["files"]["model.safetensors"] = {"size": len(data), "xxh3_128": files.digest(data)}
+    manifest["files"]["model.safetensors"] = files.hash_pieces([data]).as_json()
     from outlast.checkpoint.store import _manifest_digest
 
     files.write_json(other / "MANIFEST.json", {**manifest, "digest": _manifest_digest(manifest)})
@@ -169,10 +169,14 @@ def test_retention_says_what_is_wrong_with_it() -> None:
 
 def test_save_policy() -> None:
     policy = SavePolicy(steps=10, seconds=60, epochs=2)
-    assert policy.due(step=3, seconds=1, epoch_ended=None) is None
-    assert policy.due(step=20, seconds=1, epoch_ended=None) == "steps"
-    assert policy.due(step=3, seconds=61, epoch_ended=1) == "time"
-    assert policy.due(step=3, seconds=1, epoch_ended=2) == "epoch"
-    assert SavePolicy(seconds=None).due(step=10, seconds=1e9, epoch_ended=4) is None
+    assert policy.due(3, None) is None
+    assert policy.due(20, None) == "steps"
+    assert policy.due(3, 2) == "epoch"
+    assert SavePolicy().due(10, 4) is None
+    assert policy.interval(1.0, 1e5) == 60
+    assert SavePolicy().interval(1.0, 1e5) is None
+    auto = SavePolicy(auto=True)
+    assert auto.interval(0.5, 86400.0) == pytest.approx(293.9, abs=0.1)
+    assert (auto.interval(0.0, 86400.0), auto.interval(1e3, 86400.0)) == (15.0, 900.0)
     assert Retention(best=1, metric="m", mode="min").is_new_best(1.0, [Kept(1, {"m": 2.0}), Kept(2, {})])
     assert not Retention(best=1, metric="m").is_new_best(math.nan, [])

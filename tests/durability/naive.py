@@ -14,11 +14,12 @@ class NaiveStore:
         self.retention = retention
         self.place = folder.checkpoints / "last"
 
-    def commit(self, snapshot):
+    def commit(self, state):
+        snapshot = state.snapshot
         self._mkdir(self.place.parent)
         self._mkdir(self.place)
-        for part, arrays in snapshot.parts.items():
-            self._write(self.place / f"{part}.safetensors", b"".join(bytes(piece) for piece in tensors.encode(arrays)))
+        for file in state.files():
+            self._write(self.place / f"{file.part}.safetensors", b"".join(bytes(piece) for piece in file.pieces()))
         self._write(self.place / "state.json", json.dumps(snapshot.state).encode())
         return self._checkpoint(snapshot.step)
 

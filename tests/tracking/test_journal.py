@@ -32,12 +32,14 @@ def test_lines_are_numbers_of_any_framework(journal: Journal) -> None:
         "f": True,
     }
     journal.append(1, values, epoch=2)
+    journal.seal()
     journal.flush()
     assert read(journal.path) == [{"step": 1, "epoch": 2, "a": 1, "b": 0.1, "c": 2.0, "d": 3.0, "e": 4.0, "f": 1.0}]
 
 
 def test_what_is_no_finite_number_survives(journal: Journal) -> None:
     journal.append(1, {"nan": math.nan, "inf": -math.inf})
+    journal.seal()
     journal.flush()
     line = json.loads(journal.path.read_text(), parse_constant=lambda word: pytest.fail(word))
     assert line == {"step": 1, "nan": "NaN", "inf": "-Infinity"}
@@ -60,9 +62,11 @@ def test_what_is_no_number_is_refused(journal: Journal, metrics, words: str) -> 
 
 def test_it_is_cut_back_to_a_mark(journal: Journal) -> None:
     journal.append(1, {"x": 1})
+    journal.seal()
     journal.flush()
-    mark, before = journal.mark, journal.path.read_bytes()
+    mark, before = journal.seal(), journal.path.read_bytes()
     journal.append(2, {"x": 2})
+    journal.seal()
     journal.flush()
     with journal.path.open("ab") as file:
         file.write(b'{"step": 3, "x')  # a torn last line
@@ -70,6 +74,7 @@ def test_it_is_cut_back_to_a_mark(journal: Journal) -> None:
     assert again.rewind(mark, 1) is None
     assert again.path.read_bytes() == before
     again.append(2, {"x": 5})
+    again.seal()
     again.flush()
     assert [record["x"] for record in read(again.path)] == [1, 5]
     assert again.rewind(None, 0) is None
@@ -79,8 +84,9 @@ def test_it_is_cut_back_to_a_mark(journal: Journal) -> None:
 def test_a_damaged_one_keeps_what_can_be_read(journal: Journal) -> None:
     for step in (1, 2, 3, 4):
         journal.append(step, {"x": step})
+    journal.seal()
     journal.flush()
-    mark = journal.mark
+    mark = journal.seal()
     lines = journal.path.read_text().splitlines(keepends=True)
     journal.path.write_text(lines[0] + "garbage\n" + lines[2] + lines[3])
     again = Journal(journal.path)
@@ -90,6 +96,7 @@ def test_a_damaged_one_keeps_what_can_be_read(journal: Journal) -> None:
 
 def test_a_failed_flush_loses_no_line(journal: Journal, monkeypatch) -> None:
     journal.append(1, {"x": 1})
+    journal.seal()
     journal.flush()
     journal.append(2, {"x": 2})
     real = os.write
@@ -99,10 +106,12 @@ def test_a_failed_flush_loses_no_line(journal: Journal, monkeypatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", half)
+    journal.seal()
     with pytest.raises(OSError, match="No space"):
         journal.flush()
     monkeypatch.undo()
     journal.append(3, {"x": 3})
+    journal.seal()
     journal.flush()
     assert [record["x"] for record in read(journal.path)] == [1, 2, 3]
 
@@ -110,7 +119,8 @@ def test_a_failed_flush_loses_no_line(journal: Journal, monkeypatch) -> None:
 def test_csv_grows_columns_and_survives_a_resume(tmp_path: Path, journal: Journal) -> None:
     view = CsvView(tmp_path / "logs/train.csv", journal.path)
     for step, metrics in ((1, {"loss": 1.5}), (2, {"loss": 1.0, "val": 0.5})):
-        view.logged(journal.append(step, metrics, epoch=1))
+        view.logged({"step": step, "epoch": 1} | journal.append(step, metrics, epoch=1))
+    journal.seal()
     journal.flush()
     view.epoch_ended(1)
     assert (tmp_path / "logs/train.csv").read_text() == "step,epoch,loss,val\n1,1,1.5,\n2,1,1.0,0.5\n"

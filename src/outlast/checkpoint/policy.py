@@ -10,6 +10,10 @@ from typing import Literal
 Mode = Literal["max", "min"]
 
 
+SHORTEST, LONGEST = 15.0, 900.0
+"""Seconds between which a reckoned interval is kept: below, files only wear the disk; above, a kill costs more than it should."""
+
+
 @dataclass(frozen=True)
 class SavePolicy:
     """When to commit besides the end of the run and the end of a session, which always do.
@@ -19,28 +23,41 @@ class SavePolicy:
         seconds: when the last save is at least this long ago (None: not by time).
         epochs: at the end of every so many epochs (None: not by epochs).
         on_best: when the step logged a new best value of the retention policy's metric.
+        auto: by time, at an interval that is reckoned from what a save costs and how often the machine fails.
     """
 
     steps: int | None = None
-    seconds: float | None = 300.0
+    seconds: float | None = None
     epochs: int | None = None
     on_best: bool = True
+    auto: bool = False
 
-    def due(self, *, step: int, seconds: float, epoch_ended: int | None) -> str | None:
-        """The reason to save now, or None.
+    def due(self, step: int, epoch_ended: int | None) -> str | None:
+        """The reason to save now, apart from time, or None.
 
         Args:
             step: steps done.
-            seconds: since the last save or failed attempt at one.
             epoch_ended: the number of the epoch that this step ended (1-based), or None.
         """
-        if self.epochs and epoch_ended is not None and epoch_ended % self.epochs == 0:
+        if epoch_ended is not None and self.epochs and epoch_ended % self.epochs == 0:
             return "epoch"
         if self.steps and step % self.steps == 0:
             return "steps"
-        if self.seconds is not None and seconds >= self.seconds:
-            return "time"
         return None
+
+    def interval(self, cost: float, failure_seconds: float) -> float | None:
+        """Seconds between two saves by time; None when saves are not by time.
+
+        Young's first-order optimum, sqrt(2 x cost x mean time between failures), kept between SHORTEST and LONGEST
+        (J. W. Young, "A first order approximation to the optimum checkpoint interval", CACM 17(9), 1974; refined by Daly, 2006).
+
+        Args:
+            cost: seconds of training that one save costs.
+            failure_seconds: mean time between two ends that nobody announced.
+        """
+        if not self.auto:
+            return self.seconds
+        return min(LONGEST, max(SHORTEST, math.sqrt(2.0 * cost * failure_seconds)))
 
 
 @dataclass(frozen=True)

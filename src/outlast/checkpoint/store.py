@@ -3,57 +3,37 @@
 It knows files and hashes. It does not know what a step means, nor any framework. A checkpoint is a folder:
 
     step-00001200/model.safetensors  optimizer.safetensors  rng.safetensors  state.json  MANIFEST.json
+    shared/HASH.safetensors  HASH.copy.safetensors
 
-Data first, then the manifest, then retention. Without a manifest the folder does not count.
-The background writer has its seam here: `commit` takes a finished `Snapshot` and needs nothing else of the run.
+Data first, then the manifest, then retention. Without a manifest the folder does not count. Arrays that training does not
+change lie in `shared`, twice, and the manifests of several checkpoints refer to them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from outlast import files
-from outlast.checkpoint import tensors
+from outlast.checkpoint import memory, tensors
 from outlast.checkpoint.policy import Kept, Retention
+from outlast.checkpoint.snapshot import Committable, Snapshot
 from outlast.errors import CheckpointError, CorruptCheckpoint, NoGoodCheckpoint, SaveFailed
 from outlast.files import MANIFEST, STATE, TENSORS, RunFolder, Written
 from outlast.state.array import Array
 
+SHARED = "shared"
+_COPY = ".copy"
+
 SPARE = 16 * 2**20
 """Bytes that must stay free beside a checkpoint: journal, attempt record, lock."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A state at a step, ready to be written.
-
-    Attributes:
-        step: steps done.
-        reason: why it is saved: "steps", "time", "epoch", "best", "asked", "final" or an end reason.
-        parts: part name -> array name -> array; one safetensors file each.
-        state: everything that is not an array, as JSON.
-        metrics: values logged at this step, for retention.
-        software: versions and device that produced it, for the resume grade.
-    """
-
-    step: int
-    reason: str
-    parts: Mapping[str, Mapping[str, Array]]
-    state: Mapping[str, Any]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    software: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of array data."""
-        return sum(array.nbytes for arrays in self.parts.values() for array in arrays.values())
 
 
 @dataclass(frozen=True)
@@ -82,6 +62,11 @@ class Checkpoint:
     def nbytes(self) -> int:
         """Size of its files in bytes."""
         return sum(int(entry["size"]) for entry in self.manifest["files"].values())
+
+    @property
+    def paths(self) -> dict[str, list[Path]]:
+        """The places of each of its files: one, or two for a shared one."""
+        return {name: _places(self.path, name, entry) for name, entry in self.manifest["files"].items()}
 
     @property
     def kept(self) -> Kept:
@@ -114,45 +99,91 @@ class Store:
 
     # writing ---------------------------------------------------------------------------------------------------
 
-    def commit(self, snapshot: Snapshot) -> Checkpoint:
+    def commit(self, state: Committable) -> Checkpoint:
         """Write a checkpoint, durably and all or nothing, then apply retention.
 
         Raises:
             SaveFailed: it did not reach the disk. Nothing of it is visible and no earlier checkpoint was touched.
         """
+        snapshot = state.snapshot
         target = self.folder.checkpoint(snapshot.step)
         begun = time.monotonic()
         try:
-            self._check_space(snapshot)
+            self._check_space(snapshot.step, state.nbytes)
             files.make_folder(self.folder.checkpoints)
             if self.exists(snapshot.step):
                 return read_manifest(target)
             files.remove_folder(target)  # what a killed attempt may have left; it has no manifest
             files.make_folder(target)
-            written = self._write_data(snapshot, target)
+            written = dict(self._write_data(state, target))
             files.sync_folder(target)
             manifest = _manifest(snapshot, written, time.monotonic() - begun)
             files.write_json(target / MANIFEST, manifest)
         except OSError as error:
             self._discard(target)
             raise SaveFailed(
-                f"The checkpoint at step {snapshot.step} ({snapshot.nbytes / 2**20:.1f} MiB) could not be written: "
+                f"The checkpoint at step {snapshot.step} ({state.nbytes / 2**20:.1f} MiB) could not be written: "
                 f"{error.strerror or error} ({target}). Earlier checkpoints are intact. Free disk space or check the folder's permissions."
             ) from error
+        except SaveFailed:
+            self._discard(target)
+            raise
         checkpoint = Checkpoint(target, manifest)
-        self.forget()
+        self.forget(room=state.nbytes)
         return checkpoint
 
-    def forget(self) -> list[int]:
-        """Delete what the retention policy no longer wants; returns the steps deleted. A failure to delete is no harm."""
+    def forget(self, room: int = 0) -> list[int]:
+        """Delete what the retention policy no longer wants; returns the steps deleted. A failure to delete is no harm.
+
+        Args:
+            room: bytes that the next checkpoint will take. Where the platform's allowance has no place for it, older ones go
+                that the policy would keep; the newest stays, and the best as long as it can.
+        """
+        committed = self.committed()
+        removable = self.retention.removable([checkpoint.kept for checkpoint in committed])
+        if self.allowance is not None and room:
+            removable += self._over_allowance([c for c in committed if c.step not in removable], removable, room)
         removed = []
-        for step in self.retention.removable([checkpoint.kept for checkpoint in self.committed()]):
+        for step in removable:
             try:
                 files.remove_folder(self.folder.checkpoint(step))
             except OSError:
                 continue  # what is left lies there until the next commit tries again
             removed.append(step)
+        if removed:
+            self._forget_shared()
         return removed
+
+    def _over_allowance(self, kept: list[Checkpoint], removable: Sequence[int], room: int) -> list[int]:
+        assert self.allowance is not None  # noqa: S101 - asked by the caller
+        gone = sum(_folder_bytes(self.folder.checkpoint(step)) for step in removable)
+        excess = _folder_bytes(self.folder.path.parent) - gone + room + SPARE - self.allowance
+        best = self.retention.best_step([checkpoint.kept for checkpoint in kept])
+        order = sorted(kept[:-1], key=lambda checkpoint: (checkpoint.step == best, checkpoint.step))
+        dropped = []
+        for checkpoint in order:
+            if excess <= 0:
+                break
+            excess -= _folder_bytes(checkpoint.path)
+            dropped.append(checkpoint.step)
+        return dropped
+
+    def _forget_shared(self) -> None:
+        """Delete shared files that no manifest refers to. One that cannot be read may refer to any of them."""
+        place = self.folder.checkpoints / SHARED
+        if not place.is_dir():
+            return
+        used = set()
+        for path in self._folders():
+            if (path / MANIFEST).exists():
+                try:
+                    entries = read_manifest(path).manifest["files"].values()
+                except CheckpointError:
+                    return
+                used |= {entry["shared"] for entry in entries if "shared" in entry}
+        for path in sorted(place.iterdir()):
+            if path.name.split(".")[0] not in used:
+                files.remove_file(path)
 
     def sweep(self) -> None:
         """Delete what killed writers left: temporary files, and checkpoint folders without a manifest."""
@@ -162,6 +193,8 @@ class Store:
                 files.remove_folder(path)
             else:
                 files.sweep_temporaries(path)
+        files.sweep_temporaries(self.folder.checkpoints / SHARED)
+        self._forget_shared()
 
     # reading ---------------------------------------------------------------------------------------------------
 
@@ -223,31 +256,47 @@ class Store:
             number += 1
         files.move(path, target)
 
-    def _check_space(self, snapshot: Snapshot) -> None:
+    def _check_space(self, step: int, nbytes: int) -> None:
         place = self.folder.path
-        free, needed = shutil.disk_usage(place).free, snapshot.nbytes + SPARE
+        free, needed = shutil.disk_usage(place).free, nbytes + SPARE
         if self.allowance is not None:
-            taken = sum(path.stat().st_size for path in place.parent.rglob("*") if path.is_file())
+            taken = _folder_bytes(place.parent)
             if taken + needed > self.allowance:
                 raise SaveFailed(
-                    f"The checkpoint at step {snapshot.step} needs {needed / 2**20:.0f} MiB, and of the {self.allowance / 2**20:.0f} MiB that "
+                    f"The checkpoint at step {step} needs {needed / 2**20:.0f} MiB, and of the {self.allowance / 2**20:.0f} MiB that "
                     f"this platform keeps, {place.parent} has taken {taken / 2**20:.0f}. Nothing was written and earlier checkpoints are "
                     "intact. Keep fewer with --keep-last, or delete other runs."
                 )
         if free < needed:
             raise SaveFailed(
-                f"The checkpoint at step {snapshot.step} needs {needed / 2**20:.0f} MiB and {place} has {free / 2**20:.0f} MiB "
+                f"The checkpoint at step {step} needs {needed / 2**20:.0f} MiB and {place} has {free / 2**20:.0f} MiB "
                 "free. Nothing was written and earlier checkpoints are intact. Free space, or keep fewer with --keep-last."
             )
 
-    def _write_data(self, snapshot: Snapshot, target: Path) -> dict[str, Written]:
-        written = {}
-        for part, arrays in snapshot.parts.items():
-            if arrays:
-                name = part + TENSORS
-                written[name] = files.write_file(target / name, tensors.encode(arrays), durable_name=False)
-        written[STATE] = files.write_json(target / STATE, snapshot.state, durable_name=False)
-        return written
+    def _write_data(self, state: Committable, target: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        for file in state.files():
+            name = file.part + TENSORS
+            if file.shared:
+                yield f"{file.part}.{SHARED}{TENSORS}", self._write_shared(file.pieces, file.part)
+            else:
+                written = files.write_file(target / name, file.pieces(), durable_name=False, direct=file.direct)
+                yield name, written.as_json()
+        yield STATE, files.write_json(target / STATE, state.snapshot.state, durable_name=False).as_json()
+
+    def _write_shared(self, pieces: Callable[[], Iterator[files.Buffer]], part: str) -> dict[str, Any]:
+        """Write a file under the name of its contents, and a second copy; nothing when they are there already.
+
+        Two, because a single damaged file would otherwise take every checkpoint with it.
+        """
+        expected = files.hash_pieces(pieces())
+        place = self.folder.checkpoints / SHARED
+        files.make_folder(place)
+        entry = {**expected.as_json(), "part": part, "shared": expected.name}
+        for path in _places(self.folder.checkpoints / "step", "", entry):
+            if not (path.exists() and path.stat().st_size == expected.size):
+                files.write_file(path, pieces(), durable_name=False, direct=True)
+        files.sync_folder(place)
+        return entry
 
     def _discard(self, target: Path) -> None:
         try:
@@ -275,22 +324,29 @@ def read_manifest(path: Path) -> Checkpoint:
     return Checkpoint(path, manifest)
 
 
-def open_checkpoint(path: Path) -> Opened:
+def open_checkpoint(path: Path, parts: Collection[str] | None = None) -> Opened:
     """Read a checkpoint and verify every byte of it against the manifest.
+
+    Args:
+        path: its folder.
+        parts: read the arrays of these parts only, and verify only them and the structure.
 
     Raises:
         CorruptCheckpoint: names the file that is missing, of another length or of another hash.
     """
     checkpoint = read_manifest(path)
-    parts: dict[str, dict[str, Array]] = {}
+    found: dict[str, dict[str, Array]] = {}
     state: dict[str, Any] = {}
     for name, entry in checkpoint.manifest["files"].items():
-        data = _verified(path / name, Written(entry["size"], entry["xxh3_128"]))
+        part = entry.get("part", name.removesuffix(TENSORS))
+        if name != STATE and parts is not None and part not in parts:
+            continue
+        place, data = _read(checkpoint.paths[name], Written.from_json(entry))
         if name == STATE:
-            state = json.loads(data)
+            state = json.loads(bytes(data))
         else:
-            parts[name.removesuffix(TENSORS)] = tensors.decode(data, path / name)
-    return Opened(checkpoint, state, parts)
+            found.setdefault(part, {}).update(tensors.decode(data, place))
+    return Opened(checkpoint, state, found)
 
 
 def verify(path: Path) -> Checkpoint:
@@ -298,27 +354,44 @@ def verify(path: Path) -> Checkpoint:
     return open_checkpoint(path).checkpoint
 
 
-def _verified(path: Path, expected: Written) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size != expected.size:
-            raise CorruptCheckpoint(f"{path} has {size} bytes; the manifest says {expected.size}.")
-        data = path.read_bytes()  # not mapped: a bad sector must be an error here, not a SIGBUS later
-        if files.digest(data) != expected.xxh3_128:
-            raise CorruptCheckpoint(
-                f"{path} was changed after it was written: its hash is not the one in the manifest."
-            )
-    except OSError as error:
-        raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror}.") from error
-    return data
+def _read(places: Sequence[Path], expected: Written) -> tuple[Path, memoryview]:
+    """Read a file from the first of its places that verifies; a damaged copy beside a good one is mended."""
+    for number, place in enumerate(places):
+        try:
+            data = files.read_verified(place, expected, memory.allocate)
+        except CorruptCheckpoint:
+            if place == places[-1]:
+                raise
+            continue
+        for bad in places[:number]:
+            with contextlib.suppress(OSError):  # an input that is read-only
+                files.write_file(bad, [data])
+        return place, data
+    raise AssertionError  # there is always one place
 
 
-def _manifest(snapshot: Snapshot, written: Mapping[str, Written], seconds: float) -> dict[str, Any]:
+def _places(folder: Path, name: str, entry: Mapping[str, Any]) -> list[Path]:
+    if "shared" not in entry:
+        return [folder / name]
+    shared = folder.parent / SHARED
+    return [shared / f"{entry['shared']}{ending}{TENSORS}" for ending in ("", _COPY)]
+
+
+def _folder_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another run's file that has just been renamed
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _manifest(snapshot: Snapshot, written: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     manifest: dict[str, Any] = {
         "format": files.FORMAT,
         "step": snapshot.step,
         "reason": snapshot.reason,
-        "files": {name: {"size": file.size, "xxh3_128": file.xxh3_128} for name, file in written.items()},
+        "files": dict(written),
+        "chunk": files.CHUNK,
         "metrics": {name: value for name, value in snapshot.metrics.items() if math.isfinite(value)},
         "software": dict(snapshot.software),
         "written": {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seconds": round(seconds, 4)},

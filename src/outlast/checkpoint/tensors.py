@@ -23,32 +23,51 @@ ITEM_BITS = {
 }  # fmt: skip
 """Bits per element of each dtype code that this file knows."""
 
-_ALIGNMENT = 8
+_ALIGNMENT = 64  # where the data begins; arrays of a multiple of it come first, so that they all lie on such addresses
 _HEADER_LIMIT = 100_000_000  # the format's own limit, bytes
 
 
-def encode(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> Iterator[Buffer]:
-    """Yield the pieces of a safetensors file, header first, in a layout that depends on the arrays alone.
+class Layout:
+    """Where everything of a safetensors file lies; it depends on the names, dtypes and shapes alone.
 
-    Larger items first, as the format's own library does, so that every array starts at a multiple of its item size.
+    Args:
+        arrays: name -> array.
+        metadata: texts for the header.
+
+    Attributes:
+        header: the bytes before the data.
+        offsets: name -> where in the file its bytes begin, in file order.
+        size: of the file, in bytes.
     """
-    order = sorted(arrays, key=lambda name: (-ITEM_BITS[arrays[name].dtype], name))
-    header: dict[str, Any] = {}
-    if metadata:
-        header["__metadata__"] = dict(metadata)
-    offset = 0
-    for name in order:
-        array = arrays[name]
-        header[name] = {
-            "dtype": array.dtype,
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + array.nbytes],
-        }
-        offset += array.nbytes
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    yield len(text).to_bytes(8, "little") + text
-    for name in order:
+
+    def __init__(self, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
+        # Larger items first, as the format's own library does, so that every array starts at a multiple of its item size.
+        order = sorted(
+            arrays, key=lambda name: (arrays[name].nbytes % _ALIGNMENT > 0, -ITEM_BITS[arrays[name].dtype], name)
+        )
+        entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+        offsets, offset = {}, 0
+        for name in order:
+            array = arrays[name]
+            offsets[name] = offset
+            entries[name] = {
+                "dtype": array.dtype,
+                "shape": list(array.shape),
+                "data_offsets": [offset, offset + array.nbytes],
+            }
+            offset += array.nbytes
+        text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+        text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+        self.header = len(text).to_bytes(8, "little") + text
+        self.offsets = {name: len(self.header) + start for name, start in offsets.items()}
+        self.size = len(self.header) + offset
+
+
+def encode(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> Iterator[Buffer]:
+    """Yield the pieces of a safetensors file, header first."""
+    layout = Layout(arrays, metadata)
+    yield layout.header
+    for name in layout.offsets:
         if arrays[name].nbytes:
             yield arrays[name].data
 

@@ -108,7 +108,7 @@ class Config(Section):
     debug: bool = setting(default=False, help="a small part of the data and a log line for every step")
 
     save_every: str = setting(
-        "5m", 'how often to save, such as "10m", "500 steps", "1 epoch", "10m, 1 epoch"', on_resume="free"
+        "auto", 'how often to save: auto, or such as "10m", "500 steps", "1 epoch", "10m, 1 epoch"', on_resume="free"
     )
     keep_last: int = setting(3, "newest checkpoints to keep", on_resume="free", ge=1)
     keep_best: int = setting(

@@ -50,22 +50,33 @@ class Interval:
     steps: int | None = None
     epochs: int | None = None
     seconds: float | None = None
+    auto: bool = False
 
 
 def parse_interval(text: str) -> Interval:
-    """Read "500 steps", "2 epochs", "30m", several joined by commas, or "never". Raises ValueError."""
+    """Read "500 steps", "2 epochs", "30m", "auto", several joined by commas, or "never". Raises ValueError."""
     if text.strip().lower() == "never":
         return Interval()
     found: dict[str, Any] = {}
     for piece in text.lower().split(","):
         count = _COUNT.fullmatch(piece.strip())
+        if piece.strip() == "auto" and not found.keys() & {"auto", "seconds"}:
+            found["auto"] = True
+            continue
         try:
             name, value = (f"{count[2]}s", int(count[1])) if count else ("seconds", parse_seconds(piece))
         except ValueError:
             name, value = "", None
-        if not name or name in found or value is None or value <= 0 or piece.strip().replace(".", "").isdigit():
+        if (
+            not name
+            or name in found
+            or (name == "seconds" and "auto" in found)
+            or value is None
+            or value <= 0
+            or piece.strip().replace(".", "").isdigit()
+        ):
             raise ValueError(
-                'expected an interval with units, such as "500 steps", "2 epochs", "10m", or "10m, 1 epoch"'
+                'expected an interval with units, such as "auto", "500 steps", "2 epochs", "10m", or "10m, 1 epoch"'
             )
         found[name] = value
     return Interval(**found)

@@ -65,6 +65,8 @@ class Environment:
         inputs: folders under which checkpoints of earlier sessions may be attached, read-only.
         reserve: seconds of the session's limit to leave unused, given the bytes that will lie in the run folder.
         notice: waits for the platform's own warning of an end; None where there is none.
+        failure_seconds: mean time between two ends that nobody announces, believed and not measured; it decides, with the cost
+            of a save, how often to save.
         probe_host: a host whose reachability answers "is there internet?".
     """
 
@@ -75,6 +77,7 @@ class Environment:
     inputs: tuple[Path, ...] = ()
     reserve: Callable[[int], float] = lambda _: 0.0
     notice: Notice | None = None
+    failure_seconds: float = 3 * 86400.0
     probe_host: str = "example.com"
 
     def named(self, name: str) -> Environment:

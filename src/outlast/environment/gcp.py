@@ -53,6 +53,7 @@ def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
             "zone": (ask("instance/zone", environ=environ) or "unknown").rpartition("/")[2],
             "spot": "yes" if spot else "no",
         },
+        failure_seconds=6 * 3600.0 if spot else 30 * 86400.0,
         secrets=(*present_secrets(environ), "Google Cloud service account (metadata server)"),
         notice=wait_for_preemption,
         probe_host="storage.googleapis.com",

@@ -39,6 +39,7 @@ def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
         },
         secrets=tuple(secrets),
         inputs=(root / "kaggle/input",),
+        failure_seconds=86400.0,
         reserve=reserve,
         probe_host="www.kaggle.com",
     )

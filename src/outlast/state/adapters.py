@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
@@ -68,3 +68,30 @@ def from_json(key: str, text: Any, part: str) -> Any:
 
         return torch.from_json(key, text)
     raise CorruptCheckpoint(f"The stored part {part!r} uses the form {key!r}, which this outlast does not know.")
+
+
+def optimizer_places(things: Iterable[Any]) -> set[Any]:
+    """Memory (`Live.place`) that only changes in the step of an optimizer among these objects."""
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        return torch.optimizer_places(things)
+    return set()
+
+
+def before_updates(call: Callable[[], None]) -> Callable[[], None]:
+    """Have a function called before every optimizer's step; returns what ends that."""
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        return torch.before_updates(call)
+    return lambda: None
+
+
+def pin(memory: memoryview) -> Callable[[], None] | None:
+    """Lock memory for copies by a GPU; returns what undoes it, None where there is nothing to lock it for."""
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        return torch.pin(memory)
+    return None

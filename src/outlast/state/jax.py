@@ -10,7 +10,7 @@ import numpy as np
 
 from outlast.errors import ResumeRefused
 from outlast.state import numpy as numpy_state
-from outlast.state.array import Array, CannotStore, Found
+from outlast.state.array import Array, CannotStore, Found, Live
 
 try:
     # Weak types decide what arrays are promoted to, and no public function makes one out of an array.
@@ -24,8 +24,19 @@ def is_array(value: Any) -> bool:
     return isinstance(value, jax.Array)
 
 
+class _LiveArray(Live):
+    """A jax.Array never changes, but the next jitted step may take its buffer over (donation): it is copied at once."""
+
+    def __init__(self, value: jax.Array) -> None:
+        self._value = value
+
+    def fetch_ahead(self) -> None:
+        if not self._value.is_deleted():
+            self._value.copy_to_host_async()
+
+
 def to_array(value: Any) -> Found:
-    """Copy an array to the host, at once: the next jitted step may take its buffer over (donation).
+    """Take an array apart; its bytes are fetched from the device when they are asked for.
 
     Raises:
         CannotStore: the array was donated already, or lives on devices of other processes.
@@ -44,9 +55,15 @@ def to_array(value: Any) -> Found:
             raise CannotStore(
                 "it is weakly typed, which this JAX cannot restore; give it a dtype, as in jnp.full(shape, x, dtype)"
             )
-    found = numpy_state.to_array(np.array(jax.device_get(value)))
-    extra = {name: item for name, item in found.node.items() if name not in ("as", "scalar")}
-    return Found(found.array, {**node, **extra})
+    code, shape, dtype = numpy_state.form(value.dtype, value.shape)
+    if dtype:
+        node["dtype"] = dtype
+    size = int(value.size) * value.dtype.itemsize
+    if not size:
+        return Found(Array(code, shape, b""), node)
+    return Found(
+        Array(code, shape, lambda: numpy_state.to_array(np.asarray(value)).array.data, size, _LiveArray(value)), node
+    )
 
 
 def from_array(array: Array, node: Mapping[str, Any]) -> Any:
@@ -59,12 +76,12 @@ def from_array(array: Array, node: Mapping[str, Any]) -> Any:
             "the run began."
         )
     if "key" in node:
-        return jax.random.wrap_key_data(jax.numpy.asarray(value), impl=node["key"])
+        return jax.random.wrap_key_data(jax.numpy.array(value), impl=node["key"])
     if node.get("weak") and value.ndim == 0:
         return jax.numpy.asarray(
             value.item()
         )  # a Python number keeps its weak type, and so the promotion of what it meets
-    restored = jax.numpy.asarray(value)
+    restored = jax.numpy.array(value)  # a copy: the memory that was read is not JAX's to donate
     return _make_weak(restored, weak_type=True) if node.get("weak") and _make_weak else restored
 
 

@@ -17,6 +17,8 @@ CODES = {
 }  # fmt: skip
 """NumPy (and ml_dtypes) dtype name -> safetensors code. Others are stored as bytes with their name beside them."""
 
+_ALIGNMENT = 64
+
 _RAW_KINDS = "fcmM"  # longer floats and complex, datetimes: plain bytes under a stable name
 
 
@@ -34,24 +36,31 @@ def to_array(value: Any) -> Found:
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     array = np.ascontiguousarray(array).reshape(array.shape)
-    name = array.dtype.name
-    if name in CODES:
-        code, shape = CODES[name], array.shape
-    elif _is_plain(array.dtype):
-        code, shape = "U8", (*array.shape, array.dtype.itemsize)
-        node["dtype"] = name if array.dtype.kind not in "mM" else array.dtype.str
-    else:
-        raise CannotStore(f"a NumPy array of dtype {array.dtype} would need pickle")
+    code, shape, dtype = form(array.dtype, array.shape)
+    if dtype:
+        node["dtype"] = dtype
     data = array.reshape(-1).view(np.uint8).data if array.size else b""
     identity = None if "scalar" in node else (value.ctypes.data, value.dtype.str, value.shape, value.strides)
-    return Found(Array(code, tuple(shape), data), node, identity if array.size else None)
+    return Found(Array(code, shape, data), node, identity if array.size else None)
+
+
+def form(dtype: Any, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], str | None]:
+    """The safetensors code and shape of an array, and the dtype to note beside it when the format has no code for it."""
+    if dtype.name in CODES:
+        return CODES[dtype.name], tuple(shape), None
+    if _is_plain(dtype):
+        return "U8", (*shape, dtype.itemsize), dtype.name if dtype.kind not in "mM" else dtype.str
+    raise CannotStore(f"a NumPy array of dtype {dtype} would need pickle")
 
 
 def from_array(array: Array, node: Mapping[str, Any]) -> Any:
     """Rebuild a NumPy array or scalar."""
     name = node.get("dtype") or next(name for name, code in CODES.items() if code == array.dtype)
     shape = array.shape[:-1] if "dtype" in node else array.shape
-    value = np.frombuffer(bytearray(array.data), dtype=dtype_named(name)).reshape(shape)
+    value = np.frombuffer(array.data, dtype=np.uint8)
+    if value.ctypes.data % _ALIGNMENT or not value.flags.writeable:
+        value = value.copy()
+    value = value.view(dtype_named(name)).reshape(shape)
     return value[()] if node.get("scalar") else value
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from outlast.errors import ResumeRefused
-from outlast.state.array import Array, CannotStore, Found
+from outlast.state.array import Array, CannotStore, Found, Live
 
 CODES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.uint16: "U16", torch.int16: "I16", torch.float16: "F16",
@@ -19,6 +22,8 @@ CODES = {
 }  # fmt: skip
 """torch dtype -> safetensors code. Others (complex128, float8_*fnuz, ...) are stored as bytes with their name beside them."""
 
+_ALIGNMENT = 64
+
 DTYPES = {code: dtype for dtype, code in CODES.items()}
 
 
@@ -27,35 +32,113 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
 
 
+class _LiveTensor(Live):
+    """A tensor of the program. torch counts in-place changes in `_version`; views and detached tensors share the count."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self.place = tensor.data_ptr()
+        self._version = None if tensor.is_inference() else tensor._version  # noqa: SLF001 - as torch.compile and autograd users do; there is no other count
+        self.stamp = None if self._version is None else (self.place, self._version)
+        self.on_device = tensor.is_cuda
+        self._ready: Any = None
+
+    def unchanged(self) -> bool:
+        return self._version == self._tensor._version  # noqa: SLF001
+
+    def fetch_ahead(self) -> None:
+        if self.on_device:
+            self._ready = torch.cuda.current_stream(self._tensor.device).record_event()
+
+    def copy_into(self, target: Any) -> None:
+        """Copy on a stream of its own, so that the kernels of the next step run meanwhile."""
+        stream = _side_stream(self._tensor.device)
+        with torch.cuda.stream(stream):
+            stream.wait_event(self._ready)
+            torch.from_numpy(target).copy_(_bytes(_plain(self._tensor)), non_blocking=True)
+        stream.synchronize()
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> Any:
+    return torch.cuda.Stream(device)
+
+
 def to_array(tensor: Any) -> Found:
-    """Take a tensor apart; on the CPU without a copy. Raises CannotStore for sparse, quantised and meta tensors."""
+    """Take a tensor apart, without a copy where its memory allows it. Raises CannotStore for sparse, quantised and meta tensors."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         raise CannotStore(f"a torch tensor of layout {tensor.layout} on {tensor.device} has no plain bytes")
     node: dict[str, Any] = {"as": "torch"}
-    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    if plain.dtype in CODES:
-        code, shape = CODES[plain.dtype], tuple(plain.shape)
-    else:
-        code, shape = "U8", (*plain.shape, plain.element_size())
-        node["dtype"] = str(plain.dtype).removeprefix("torch.")
-    if not plain.numel():
+    tensor = tensor.detach()
+    code, shape = CODES.get(tensor.dtype), tuple(tensor.shape)
+    if code is None:
+        code, shape = "U8", (*shape, tensor.element_size())
+        node["dtype"] = str(tensor.dtype).removeprefix("torch.")
+    if not tensor.numel():
         return Found(Array(code, shape, b""), node)
+    live, size = _LiveTensor(tensor), tensor.numel() * tensor.element_size()
+    identity = (tensor.device, live.place, tensor.dtype, shape, tensor.stride(), tensor.is_conj(), tensor.is_neg())
+    return Found(Array(code, shape, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live), node, identity)
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.resolve_conj().resolve_neg().contiguous()
+
+
+def _bytes(plain: torch.Tensor) -> torch.Tensor:
     flat = plain.reshape(-1)
     if flat.stride() != (1,):  # one element of a wider tensor counts as contiguous and keeps its stride
         flat = flat.clone(memory_format=torch.contiguous_format)
-    data = flat.view(torch.uint8).numpy().data
-    lazy = (tensor.is_conj(), tensor.is_neg())
-    identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride(), lazy)
-    return Found(Array(code, shape, data), node, identity)
+    return flat.view(torch.uint8)
 
 
 def from_array(array: Array, node: Mapping[str, Any]) -> Any:
-    """Rebuild a tensor on the CPU, in memory of its own."""
+    """Rebuild a tensor on the CPU: in the memory that was read, if it lies there as torch's own would, else in its own."""
     dtype = getattr(torch, node["dtype"]) if "dtype" in node else DTYPES[array.dtype]
     shape = array.shape[:-1] if "dtype" in node else array.shape
     if not array.nbytes:
         return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(bytearray(array.data), dtype=torch.uint8).view(dtype).reshape(shape)
+    data = array.data
+    if memoryview(data).readonly:
+        data = bytearray(data)
+    tensor = torch.frombuffer(data, dtype=torch.uint8)
+    if tensor.data_ptr() % _ALIGNMENT:  # kernels may take another way there, and so may the last bit
+        tensor = tensor.clone()
+    return tensor.view(dtype).reshape(shape)
+
+
+def optimizer_places(things: Iterable[Any]) -> set[int]:
+    """Memory that changes in the step of these optimizers: their parameters and their own state."""
+    places = set()
+    for optimizer in things:
+        if isinstance(optimizer, torch.optim.Optimizer):
+            places |= {parameter.data_ptr() for group in optimizer.param_groups for parameter in group["params"]}
+            states = (value for state in optimizer.state.values() for value in state.values())
+            places |= {value.data_ptr() for value in states if is_tensor(value)}
+    return places
+
+
+def before_updates(call: Callable[[], None]) -> Callable[[], None]:
+    """Have a function called before every step of every optimizer; returns what ends that."""
+
+    def hook(*_: Any) -> None:
+        call()
+
+    if "torch._dynamo" in sys.modules:  # a compiled step must not trace into it
+        hook = torch.compiler.disable(hook)
+    handle = register_optimizer_step_pre_hook(hook)
+    return handle.remove
+
+
+def pin(memory: memoryview) -> Callable[[], None] | None:
+    """Lock memory so that a GPU copies into it by itself; returns what undoes that, None when no GPU is in use."""
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return None
+    address = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
+    runtime = torch.cuda.cudart()
+    if int(runtime.cudaHostRegister(address, len(memory), 0)):
+        return None  # slower then, and as right
+    return lambda: runtime.cudaHostUnregister(address)
 
 
 def to_json(value: Any) -> dict[str, Any] | None:

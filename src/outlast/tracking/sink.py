@@ -79,6 +79,10 @@ class Fanout(Sink):
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self.sinks = list(sinks)
 
+    def listens(self, event: str) -> bool:
+        """Whether any sink does something at an event."""
+        return any(getattr(type(sink), event) is not getattr(Sink, event) for sink in self.sinks)
+
     def send(self, event: str, *facts: Any) -> None:
         """Call one method of every sink; one that raises an error is told to the others and left out."""
         for sink in list(self.sinks):

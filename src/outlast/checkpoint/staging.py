@@ -1,0 +1,230 @@
+"""The one host buffer: a checkpoint's files as they will lie on the disk, copied while training goes on.
+
+Three kinds of arrays. What an optimizer changes in its step, and nobody else, is copied *later*, in the writer's thread, and
+the optimizer waits for it if it is faster. What the framework counted no change in since the save before is *stable*: it is
+copied later, too, and goes into a file that several checkpoints share. Everything else is copied at once.
+
+A later copy is believed only when the framework counted no change meanwhile and a sample of it is what it was. Otherwise
+nothing of it is committed.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from outlast import files
+from outlast.checkpoint import memory, tensors
+from outlast.checkpoint.snapshot import File, Snapshot
+from outlast.errors import SaveFailed
+from outlast.state import adapters
+from outlast.state.array import Array
+
+_LATER = 2**16
+"""Arrays smaller than this are copied at once: waiting for them costs more than copying them."""
+_SHARED = 2**20
+"""Stable arrays of one part smaller than this in all are not worth a file of their own."""
+_SAMPLES = 64
+
+
+class TornCopy(SaveFailed):
+    """Something changed an array between two optimizer steps while it was copied; nothing was written."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One array to be copied later."""
+
+    name: str
+    array: Array
+    target: Any
+    sample: Any
+
+
+class Staging:
+    """Gives out the buffer, one save at a time.
+
+    Attributes:
+        lazy: whether anything may be copied later.
+    """
+
+    def __init__(self) -> None:
+        self.lazy = True
+        self._memory = memoryview(b"")
+        self._stamps: dict[tuple[str, str], Any] = {}
+        self._growing = threading.Lock()
+        self._unpin: Callable[[], None] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the buffer."""
+        return len(self._memory)
+
+    def prepare(self, nbytes: int) -> None:
+        """Have memory for a state of this size ready and touched, so that the first save does not wait for it."""
+        with self._growing:
+            self._reserve(nbytes + 64 * files.PAGE)
+
+    def stage(self, snapshot: Snapshot, guarded: Collection[Any]) -> Staged:
+        """Copy what must be copied now, and note what may be copied later.
+
+        Args:
+            snapshot: arrays that are still the program's.
+            guarded: places (`Live.place`) that only change inside an optimizer's step, before which `Staged.hold` is called.
+        """
+        groups = [
+            group
+            for part, arrays in snapshot.parts.items()
+            if arrays
+            for group in self._split(part, arrays)
+            if group[2]
+        ]
+        layouts = [(part, shared, arrays, tensors.Layout(arrays)) for part, shared, arrays in groups]
+        with self._growing:
+            self._reserve(sum(_whole_pages(layout.size) for *_, layout in layouts))
+        for array in (array for arrays in snapshot.parts.values() for array in arrays.values()):
+            if array.live:
+                array.live.fetch_ahead()
+        images, tasks, start = [], [], 0
+        for part, shared, arrays, layout in layouts:
+            image = self._memory[start : start + layout.size]
+            start += _whole_pages(layout.size)
+            image[: len(layout.header)] = layout.header
+            block = np.frombuffer(image, np.uint8)
+            for name, offset in layout.offsets.items():
+                array = arrays[name]
+                if not array.nbytes:
+                    continue
+                target = block[offset : offset + array.nbytes]
+                if self._may_wait(part, name, array, guarded):
+                    there = array.live and array.live.on_device
+                    sample = None if there else _sample(np.frombuffer(array.data, np.uint8))
+                    tasks.append(_Task(f"{part}[{name}]", array, target, sample))
+                else:
+                    _copy(array, target)
+            images.append(File(part, layout.size, functools.partial(iter, (image,)), shared, direct=True))
+        self._stamps = {
+            (part, name): array.live.stamp
+            for part, arrays in snapshot.parts.items()
+            for name, array in arrays.items()
+            if array.live and array.nbytes >= _LATER
+        }
+        return Staged(snapshot, images, tasks)
+
+    def _split(self, part: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, bool, Mapping[str, Array]]]:
+        stable = {name: array for name, array in arrays.items() if self._is_stable(part, name, array)}
+        if sum(array.nbytes for array in stable.values()) < _SHARED:
+            stable = {}
+        yield part, False, {name: array for name, array in arrays.items() if name not in stable}
+        yield part, True, stable
+
+    def _is_stable(self, part: str, name: str, array: Array) -> bool:
+        stamp = array.live.stamp if array.live and array.nbytes >= _LATER else None
+        return stamp is not None and self._stamps.get((part, name)) == stamp
+
+    def _may_wait(self, part: str, name: str, array: Array, guarded: Collection[Any]) -> bool:
+        live = array.live
+        if not self.lazy or live is None or live.stamp is None or array.nbytes < _LATER:
+            return False
+        return live.place in guarded or self._is_stable(part, name, array)
+
+    def _reserve(self, nbytes: int) -> None:
+        if len(self._memory) < nbytes:
+            self.close()  # the old one goes first: there is one buffer
+            self._memory = memory.allocate(nbytes, own=True)
+            np.frombuffer(self._memory, np.uint8)[:: files.PAGE] = 0  # touched now, and not while a save waits for it
+            self._unpin = adapters.pin(self._memory)
+
+    def close(self) -> None:
+        """Give the buffer back."""
+        if self._unpin:
+            self._unpin()
+        self._unpin, self._memory = None, memoryview(b"")
+
+
+class Staged:
+    """A snapshot whose arrays lie in the buffer, or soon will. Has the form that `Store.commit` takes.
+
+    Attributes:
+        snapshot: what is saved.
+        nbytes: bytes of array data.
+    """
+
+    def __init__(self, snapshot: Snapshot, images: list[File], tasks: list[_Task]) -> None:
+        self.snapshot = replace(snapshot, parts={})  # the program's memory is not kept longer than it is copied
+        self.nbytes = snapshot.nbytes
+        self._images = images
+        self._tasks = collections.deque(tasks)
+        self._left = len(tasks)
+        self._lock = threading.Lock()
+        self._copied = threading.Event()
+        self._torn: str | None = None
+        if not tasks:
+            self._copied.set()
+
+    @property
+    def copied(self) -> bool:
+        """Whether the program may change everything again."""
+        return self._copied.is_set()
+
+    def hold(self) -> None:
+        """Return when everything is copied; helps with it. To be called before anything changes."""
+        if not self._copied.is_set():
+            self._work()
+            self._copied.wait()
+
+    def files(self) -> Iterator[File]:
+        """Copy what is left, then give the files; raises TornCopy when a copy cannot be believed."""
+        self.hold()
+        if self._torn:
+            raise TornCopy(
+                f"{self._torn} was changed outside the optimizer's step while it was copied, so the save at step "
+                f"{self.snapshot.step} was dropped; from now on training waits for the copy."
+            )
+        yield from self._images
+
+    def _work(self) -> None:
+        while True:
+            try:
+                task = self._tasks.popleft()
+            except IndexError:
+                return
+            try:
+                _copy(task.array, task.target)
+                live = task.array.live
+                intact = live is not None and live.unchanged() and _same(_sample(task.target), task.sample)
+            except BaseException:  # noqa: BLE001 - whatever it was, this copy is not to be believed, and training may not hang
+                intact = False
+            if not intact:
+                self._torn = self._torn or task.name
+            with self._lock:
+                self._left -= 1
+                if not self._left:
+                    self._copied.set()
+
+
+def _whole_pages(nbytes: int) -> int:
+    return -(-nbytes // files.PAGE) * files.PAGE
+
+
+def _copy(array: Array, target: Any) -> None:
+    if array.live and array.live.on_device:
+        array.live.copy_into(target)
+    else:
+        np.copyto(target, np.frombuffer(array.data, np.uint8))  # lets go of the GIL
+
+
+def _sample(data: Any) -> Any:
+    """Some words of an array, spread over all of it."""
+    words = data[: len(data) // 8 * 8].view(np.uint64)
+    return words[:: max(1, len(words) // _SAMPLES)].copy()
+
+
+def _same(found: Any, expected: Any) -> bool:
+    return expected is None or bool((found == expected).all())
