@@ -153,7 +153,9 @@ def test_saves_by_steps_by_time_and_when_asked(opened, tmp_path: Path) -> None:
 def test_a_new_best_is_saved_and_kept(opened, monkeypatch) -> None:
     monkeypatch.setattr("outlast.saver._BEST_SHARE", 0.0)
     values = [0.1, 0.5, 0.4, 0.9, 0.2, 0.3, 0.1, 0.1]
-    with opened(total_steps=8, save="never", background=False, keep=outlast.Retention(last=1, best=2, metric="val")) as run:
+    with opened(
+        total_steps=8, save="never", background=False, keep=outlast.Retention(last=1, best=2, metric="val")
+    ) as run:
         run.track(counter=Counter())
         for step in run.steps():
             run.log(val=values[step - 1])

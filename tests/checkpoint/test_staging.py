@@ -1,0 +1,297 @@
+"""The copy that training does not wait for: whatever changes meanwhile, the bytes are those of the step."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+import outlast
+from outlast import files
+from outlast.checkpoint import Retention, Snapshot, Store, open_checkpoint
+from outlast.checkpoint import staging as module
+from outlast.checkpoint.staging import Staging, TornCopy
+from outlast.errors import SaveFailed
+from outlast.files import RunFolder
+from outlast.parts import Parts
+
+
+class Slow:
+    """Makes every copy in another thread than the main one wait until it is let go."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.gate = threading.Event()
+        real = module._copy
+
+        def copy(array, target) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                self.gate.wait(20)
+            real(array, target)
+
+        monkeypatch.setattr(module, "_copy", copy)
+
+
+def network() -> tuple[nn.Module, torch.optim.Optimizer, nn.Module]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(256, 256), nn.BatchNorm1d(256), nn.Linear(256, 128))
+    ema = nn.Linear(256, 256)
+    optimizer = torch.optim.AdamW(model.parameters())
+    train(model, optimizer)
+    return model, optimizer, ema
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    model(torch.randn(32, 256)).square().mean().backward()
+    optimizer.step()
+
+
+def packed(**things) -> tuple[Snapshot, set]:
+    parts = Parts(None)
+    for name, thing in things.items():
+        parts.track(name, thing)
+    arrays, nodes, _ = parts.pack()
+    return Snapshot(1, "steps", arrays, {"parts": nodes}), parts.guarded()
+
+
+def contents(staged) -> dict[str, bytes]:
+    return {f"{file.part}{file.shared}": b"".join(bytes(piece) for piece in file.pieces()) for file in staged.files()}
+
+
+def test_what_changes_during_the_copy_is_saved_as_it_was() -> None:
+    """BatchNorm's buffers, an EMA and the generators change in forward; parameters and Adam's moments in the step."""
+    model, optimizer, ema = network()
+    snapshot, guarded = packed(model=model, optimizer=optimizer, ema=ema)
+    expected = {file.part: b"".join(bytes(piece) for piece in file.pieces()) for file in snapshot.files()}
+    staged = Staging().stage(snapshot, guarded)
+    assert not staged.copied, "the optimizer's part waits"
+    with torch.no_grad():
+        model(torch.randn(32, 256))  # running mean and variance
+        for parameter in ema.parameters():
+            parameter.mul_(0.5)
+        torch.rand(3)
+    staged.hold()
+    train(model, optimizer)
+    assert contents(staged) == {f"{part}False": data for part, data in expected.items()}
+
+
+def test_the_optimizer_waits_for_the_copy_and_forward_does_not(tmp_path: Path, here, monkeypatch) -> None:
+    slow = Slow(monkeypatch)
+    model, optimizer, _ = network()
+    with outlast.open_run("r", total_steps=3, root=tmp_path, save="1 steps", progress="none", environment=here) as run:
+        run.track(model=model, optimizer=optimizer)
+        states = {}
+        for step in run.steps():
+            if step == 2:
+                assert not run._saver._flight.copied
+                assert run._saver.saved_step == -1
+                threading.Timer(0.3, slow.gate.set).start()
+            before = run._saver.held
+            train(model, optimizer)
+            states[step] = {name: value.clone() for name, value in model.state_dict().items()}
+            if step == 2:
+                assert run._saver.held - before > 0.0, "the step had to wait, or help"
+    for checkpoint in run._store.committed():
+        held = open_checkpoint(checkpoint.path).parts["model"]
+        for name, value in states[checkpoint.step].items():
+            assert bytes(held[name].data) == value.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+@pytest.mark.parametrize("how", ["counted", "uncounted"])
+def test_a_torn_copy_is_never_committed_and_the_next_one_is_whole(tmp_path: Path, here, monkeypatch, how: str) -> None:
+    slow = Slow(monkeypatch)
+    model, optimizer, _ = network()
+    told = []
+
+    class Listener(outlast.Sink):
+        def told(self, level, sentence) -> None:
+            told.append(sentence)
+
+    with outlast.open_run(
+        "r", total_steps=3, root=tmp_path, save="never", progress="none", environment=here, sinks=[Listener()]
+    ) as run:
+        run.track(model=model, optimizer=optimizer)
+        for step in run.steps():
+            if step == 1:
+                run.save()
+            if step == 2:
+                weight = model[0].weight.data if how == "uncounted" else model[0].weight.detach()
+                weight.mul_(3.0)  # no optimizer did this
+                slow.gate.set()
+                run._saver._wait_for_writer()
+    assert any("weight] was changed outside the optimizer's step" in sentence for sentence in told)
+    assert [checkpoint.step for checkpoint in run._store.committed()] == [2, 3]
+    stored = bytes(open_checkpoint(run._store.committed()[0].path).parts["model"]["0.weight"].data)
+    assert stored == model[0].weight.detach().numpy().tobytes()
+
+
+def test_a_failed_write_is_heard_of_at_the_next_step_and_at_the_end(tmp_path: Path, here, monkeypatch) -> None:
+    told: list[tuple[int, str]] = []
+
+    class Listener(outlast.Sink):
+        def told(self, level, sentence) -> None:
+            told.append((run.step, sentence))
+
+    real, full = files.write_file, threading.Event()
+
+    def write(path, *words, **more):
+        if full.is_set() and path.suffix == ".safetensors":
+            raise OSError(28, "No space left on device", str(path))
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(files, "write_file", write)
+    model, optimizer, _ = network()
+    run = outlast.open_run(
+        "r", total_steps=6, root=tmp_path, save="never", progress="none", environment=here, sinks=[Listener()]
+    )
+    with pytest.raises(SaveFailed, match="No space"), run:
+        run.track(model=model, optimizer=optimizer)
+        for step in run.steps():
+            if step in (1, 3):
+                run.save()
+            if step == 3:
+                full.set()
+            time.sleep(0.2)
+    assert told[0][0] == 4
+    assert "step 3" in told[0][1]
+    assert "Training goes on" in told[0][1]
+    assert [checkpoint.step for checkpoint in run._store.committed()] == [1]
+
+
+def test_a_preemption_gives_up_a_save_that_is_not_half_written(tmp_path: Path, here, monkeypatch) -> None:
+    slow = Slow(monkeypatch)
+    model, optimizer, _ = network()
+    run = outlast.open_run("r", total_steps=9, root=tmp_path, save="never", progress="none", environment=here)
+    with pytest.raises(outlast.SessionEnded), run:
+        run.track(model=model, optimizer=optimizer)
+        for step in run.steps():
+            if step == 1:
+                run.save()
+            if step == 2:
+                run.session.request_stop("preempted", "test")
+                threading.Timer(0.2, slow.gate.set).start()
+    assert [(c.step, c.reason) for c in run._store.committed()] == [(2, "preempted")]
+
+
+def test_without_room_for_a_copy_training_waits_and_is_told(tmp_path: Path, here, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.saver.available", lambda: 1000)
+    model, optimizer, _ = network()
+    with outlast.open_run("r", total_steps=1, root=tmp_path, progress="none", environment=here) as run:
+        run.track(model=model, optimizer=optimizer)
+        for _ in run.steps():
+            train(model, optimizer)
+    assert "has no room for a copy" in run._attempt.record["told"][0]
+    assert [checkpoint.step for checkpoint in run._store.committed()] == [1]
+    assert run._saver._staging.nbytes == 0
+
+
+def test_the_buffer_is_used_again_and_let_go() -> None:
+    model, optimizer, _ = network()
+    staging = Staging()
+    addresses = set()
+    for _ in range(3):
+        staged = staging.stage(*packed(model=model, optimizer=optimizer))
+        contents(staged)
+        addresses.add(np.frombuffer(staging._memory, np.uint8).ctypes.data)
+    assert len(addresses) == 1
+    assert staging.nbytes < 1.05 * staged.nbytes + 64 * files.PAGE
+    staging.close()
+    assert staging.nbytes == 0
+
+
+# what does not change is stored once -----------------------------------------------------------------------------
+
+
+def frozen_run(root: Path, here, steps: int, *, keep: int = 2) -> tuple[outlast.Run, nn.Module]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(512, 1024), nn.Linear(1024, 8))
+    model[0].requires_grad_(requires_grad=False)
+    optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1)
+    with outlast.open_run(
+        "r", total_steps=steps, root=root, save="1 steps", keep=Retention(last=keep), progress="none", environment=here
+    ) as run:
+        run.track(model=model, optimizer=optimizer)
+        for _ in run.steps():
+            optimizer.zero_grad()
+            model(torch.randn(4, 512)).square().mean().backward()
+            optimizer.step()
+    return run, model
+
+
+def test_a_frozen_backbone_is_stored_once_and_any_reader_opens_it(tmp_path: Path, here) -> None:
+    run, model = frozen_run(tmp_path, here, 5)
+    shared = run.folder / "checkpoints/shared"
+    assert len(list(shared.iterdir())) == 2, "one file, twice"
+    newest = run._store.committed()[-1]
+    assert (newest.path / "model.safetensors").stat().st_size < 200_000
+    with safe_open(next(iter(shared.iterdir())), "pt") as file:
+        assert torch.equal(file.get_tensor("0.weight"), model[0].weight)
+    run, again = frozen_run(tmp_path, here, 6)
+    assert run.resumed_from == 5
+    assert torch.equal(again[0].weight, model[0].weight)
+
+
+def test_one_damaged_copy_of_a_shared_file_is_mended_from_the_other(tmp_path: Path, here) -> None:
+    run, _ = frozen_run(tmp_path, here, 4)
+    first = max((run.folder / "checkpoints/shared").iterdir())
+    good = first.read_bytes()
+    first.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    newest = run._store.committed()[-1].path
+    open_checkpoint(newest)
+    assert first.read_bytes() == good
+
+
+def test_retention_keeps_shared_files_as_long_as_they_are_referred_to(tmp_path: Path) -> None:
+    files.make_folder(tmp_path / "run")
+    store = Store(RunFolder(tmp_path / "run"), Retention(last=1))
+    staging = Staging()
+    layer = nn.Linear(600, 600)
+
+    def commit(step: int) -> None:
+        snapshot, guarded = packed(layer=layer)
+        from dataclasses import replace
+
+        store.commit(staging.stage(replace(snapshot, step=step), guarded))
+
+    shared = tmp_path / "run/checkpoints/shared"
+    commit(1)
+    assert not shared.exists()
+    commit(2)
+    kept = sorted(path.name for path in shared.iterdir())
+    commit(3)
+    assert sorted(path.name for path in shared.iterdir()) == kept
+    with torch.no_grad():
+        layer.weight.add_(1.0)
+    commit(4)
+    assert list(shared.iterdir()) == []
+    assert torch.equal(
+        torch.frombuffer(open_checkpoint(store.committed()[0].path).parts["layer"]["weight"].data, dtype=torch.float32),
+        layer.weight.detach().reshape(-1),
+    )
+
+
+def test_a_part_is_read_without_the_rest(tmp_path: Path, monkeypatch) -> None:
+    files.make_folder(tmp_path / "run")
+    store = Store(RunFolder(tmp_path / "run"))
+    model, optimizer, _ = network()
+    path = store.commit(packed(model=model, optimizer=optimizer)[0]).path
+    os.truncate(path / "optimizer.safetensors", 10)
+    opened = open_checkpoint(path, parts=["model"])
+    assert set(opened.parts) == {"model"}
+    assert opened.parts["model"]["0.weight"].nbytes == 256 * 256 * 4
+
+
+def test_a_torn_copy_is_an_error_of_its_own() -> None:
+    model, optimizer, _ = network()
+    staged = Staging().stage(*packed(model=model, optimizer=optimizer))
+    with torch.no_grad():
+        model[0].weight.add_(1.0)
+    with pytest.raises(TornCopy, match=r"model\[0.weight\]"):
+        contents(staged)
