@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export MPLBACKEND := Agg
 
-.PHONY: help demo test test-all check bench clean
+.PHONY: help demo test test-all check bench bench-checkpoint bench-faults clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,5 +36,20 @@ check: $(READY)  ## lint, types, arrows between rooms, spelling
 bench: $(READY)  ## what outlast adds to a step, a save and a start, against bare PyTorch
 	$(BIN)/python benchmarks/overhead.py
 
+bench-checkpoint: .venv-bench/.ready  ## what a checkpoint costs, ours and every peer's that installs, against the limits of the machine
+	.venv-bench/bin/python -m benchmarks.checkpoint
+
+bench-faults: .venv-bench/.ready  ## flipped bits, truncated files, full disks and kill -9, ours and the peers'
+	.venv-bench/bin/python -m benchmarks.checkpoint.faults
+
+.venv-bench/.ready: benchmarks/checkpoint/requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,jax]' safetensors
+	@while read -r peer; do case $$peer in ''|\#*) continue;; esac; \
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$peer" || echo "$$peer does not install here"; \
+	done < benchmarks/checkpoint/requirements.txt
+	@.venv-bench/bin/python -m pip uninstall --quiet --yes torchvision # it comes for CUDA and breaks whoever imports it under CPU torch
+	@touch $@
+
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) demo-runs
+	rm -rf $(VENV) .venv-bench demo-runs

@@ -30,10 +30,10 @@ class Slow:
         self.gate = threading.Event()
         real = module._copy
 
-        def copy(array, target) -> None:
+        def copy(*words) -> None:
             if threading.current_thread() is not threading.main_thread():
                 self.gate.wait(20)
-            real(array, target)
+            real(*words)
 
         monkeypatch.setattr(module, "_copy", copy)
 
@@ -139,14 +139,14 @@ def test_a_failed_write_is_heard_of_at_the_next_step_and_at_the_end(tmp_path: Pa
         def told(self, level, sentence) -> None:
             told.append((run.step, sentence))
 
-    real, full = files.write_file, threading.Event()
+    real, full = files.write_files, threading.Event()
 
-    def write(path, *words, **more):
-        if full.is_set() and path.suffix == ".safetensors":
-            raise OSError(28, "No space left on device", str(path))
-        return real(path, *words, **more)
+    def write(folder, contents):
+        if full.is_set() and folder.name.startswith("step-"):
+            raise OSError(28, "No space left on device", str(folder))
+        return real(folder, contents)
 
-    monkeypatch.setattr(files, "write_file", write)
+    monkeypatch.setattr(files, "write_files", write)
     model, optimizer, _ = network()
     run = outlast.open_run(
         "r", total_steps=6, root=tmp_path, save="never", progress="none", environment=here, sinks=[Listener()]
@@ -245,6 +245,8 @@ def test_one_damaged_copy_of_a_shared_file_is_mended_from_the_other(tmp_path: Pa
     first.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     newest = run._store.committed()[-1].path
     open_checkpoint(newest)
+    assert first.read_bytes() != good, "reading changes nothing unless it is to"
+    open_checkpoint(newest, mend=True)
     assert first.read_bytes() == good
 
 

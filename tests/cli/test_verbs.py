@@ -66,6 +66,28 @@ def test_csv_views(trained: Path) -> None:
     assert len(text.splitlines()) == 1 + len((trained / "runs/digits/journal.jsonl").read_text().splitlines())
 
 
+def test_checkpoints_are_listed_with_the_state_of_their_hashes(folder: Path, outlast_cli) -> None:
+    listed = outlast_cli("checkpoints", "digits", cwd=folder)
+    assert listed.returncode == 0
+    assert listed.stdout.splitlines()[0].split()[:3] == ["step", "why", "size"]
+    assert listed.stdout.count("verified") == 3
+    rows = [json.loads(line) for line in outlast_cli("checkpoints", "digits", "--json", cwd=folder).stdout.splitlines()]
+    assert rows[-1]["reason"] == "final"
+    assert rows[-1]["bytes"] > 10_000
+    place = max((folder / "runs/digits/checkpoints").glob("step-*")) / "rng.safetensors"
+    good = place.read_bytes()
+    try:
+        place.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        bad = outlast_cli("checkpoints", "digits", cwd=folder)
+        assert bad.returncode == 1
+        assert "DAMAGED" in bad.stdout
+        quick = outlast_cli("checkpoints", "digits", "--quick", cwd=folder)
+        assert quick.returncode == 0
+        assert "not hashed" in quick.stdout
+    finally:
+        place.write_bytes(good)
+
+
 def test_verify_finds_damage_and_changes_nothing(folder: Path, outlast_cli) -> None:
     good = outlast_cli("verify", "digits", cwd=folder)
     assert good.returncode == 0

@@ -136,7 +136,7 @@ def test_sections_and_names_of_the_originals(tmp_path: Path) -> None:
         (
             "train",
             "save_every: sometimes\n",
-            r'save_every is \'sometimes\'; expected an interval with units, such as "500 steps"',
+            r'save_every is \'sometimes\'; expected an interval with units, such as "auto", "500 steps"',
         ),
         (
             "train",

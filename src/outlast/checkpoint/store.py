@@ -16,7 +16,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ class Store:
                 return read_manifest(target)
             files.remove_folder(target)  # what a killed attempt may have left; it has no manifest
             files.make_folder(target)
-            written = dict(self._write_data(state, target))
+            written = self._write_data(state, target)
             files.sync_folder(target)
             manifest = _manifest(snapshot, written, time.monotonic() - begun)
             files.write_json(target / MANIFEST, manifest)
@@ -225,7 +225,7 @@ class Store:
         damaged: list[CorruptCheckpoint] = []
         for index, path in enumerate(candidates):
             try:
-                opened = open_checkpoint(path)
+                opened = open_checkpoint(path, mend=True)
             except CorruptCheckpoint as error:
                 damaged.append(error)
                 continue
@@ -273,15 +273,17 @@ class Store:
                 "free. Nothing was written and earlier checkpoints are intact. Free space, or keep fewer with --keep-last."
             )
 
-    def _write_data(self, state: Committable, target: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _write_data(self, state: Committable, target: Path) -> dict[str, dict[str, Any]]:
+        """Write all files but the manifest; returns what the manifest says of them."""
+        entries: dict[str, dict[str, Any]] = {}
+        own: list[tuple[str, Iterable[files.Buffer], bool]] = []
         for file in state.files():
-            name = file.part + TENSORS
             if file.shared:
-                yield f"{file.part}.{SHARED}{TENSORS}", self._write_shared(file.pieces, file.part)
+                entries[f"{file.part}.{SHARED}{TENSORS}"] = self._write_shared(file.pieces, file.part)
             else:
-                written = files.write_file(target / name, file.pieces(), durable_name=False, direct=file.direct)
-                yield name, written.as_json()
-        yield STATE, files.write_json(target / STATE, state.snapshot.state, durable_name=False).as_json()
+                own.append((file.part + TENSORS, file.pieces(), file.direct))
+        own.append((STATE, [files.as_json(state.snapshot.state)], False))
+        return entries | {name: written.as_json() for name, written in files.write_files(target, own).items()}
 
     def _write_shared(self, pieces: Callable[[], Iterator[files.Buffer]], part: str) -> dict[str, Any]:
         """Write a file under the name of its contents, and a second copy; nothing when they are there already.
@@ -324,12 +326,13 @@ def read_manifest(path: Path) -> Checkpoint:
     return Checkpoint(path, manifest)
 
 
-def open_checkpoint(path: Path, parts: Collection[str] | None = None) -> Opened:
+def open_checkpoint(path: Path, parts: Collection[str] | None = None, *, mend: bool = False) -> Opened:
     """Read a checkpoint and verify every byte of it against the manifest.
 
     Args:
         path: its folder.
         parts: read the arrays of these parts only, and verify only them and the structure.
+        mend: write a damaged copy of a shared file anew from the good one.
 
     Raises:
         CorruptCheckpoint: names the file that is missing, of another length or of another hash.
@@ -341,7 +344,7 @@ def open_checkpoint(path: Path, parts: Collection[str] | None = None) -> Opened:
         part = entry.get("part", name.removesuffix(TENSORS))
         if name != STATE and parts is not None and part not in parts:
             continue
-        place, data = _read(checkpoint.paths[name], Written.from_json(entry))
+        place, data = _read(checkpoint.paths[name], Written.from_json(entry), mend=mend)
         if name == STATE:
             state = json.loads(bytes(data))
         else:
@@ -354,8 +357,8 @@ def verify(path: Path) -> Checkpoint:
     return open_checkpoint(path).checkpoint
 
 
-def _read(places: Sequence[Path], expected: Written) -> tuple[Path, memoryview]:
-    """Read a file from the first of its places that verifies; a damaged copy beside a good one is mended."""
+def _read(places: Sequence[Path], expected: Written, *, mend: bool) -> tuple[Path, memoryview]:
+    """Read a file from the first of its places that verifies."""
     for number, place in enumerate(places):
         try:
             data = files.read_verified(place, expected, memory.allocate)
@@ -363,7 +366,7 @@ def _read(places: Sequence[Path], expected: Written) -> tuple[Path, memoryview]:
             if place == places[-1]:
                 raise
             continue
-        for bad in places[:number]:
+        for bad in places[:number] if mend else ():
             with contextlib.suppress(OSError):  # an input that is read-only
                 files.write_file(bad, [data])
         return place, data

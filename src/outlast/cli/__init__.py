@@ -9,6 +9,7 @@ VERBS = {
     "resume": "continue a run by its name, with the values it had",
     "runs": "list runs with status and steps",
     "status": "one run: attempts, checkpoints, last metrics",
+    "checkpoints": "list a run's checkpoints: why, size, time, state of the hashes",
     "verify": "hash a run's checkpoints again",
     "export": "write the model of a checkpoint as safetensors",
     "config": "print every value and where it came from",

@@ -45,11 +45,14 @@ class Live:
     Attributes:
         place: names the memory; the places that only an optimizer changes are known by it.
         stamp: equal for the same memory with the same contents, as far as the framework counts changes; None when it does not.
+        address: where in this process's memory the bytes lie, in order and plain; None when they have to be asked for.
         on_device: whether the host has to ask a device for the bytes.
     """
 
+    __slots__ = ()
     place: Any = None
     stamp: Any = None
+    address: int | None = None
     on_device = False
 
     def unchanged(self) -> bool:

@@ -35,13 +35,16 @@ def is_tensor(value: Any) -> bool:
 class _LiveTensor(Live):
     """A tensor of the program. torch counts in-place changes in `_version`; views and detached tensors share the count."""
 
-    def __init__(self, tensor: torch.Tensor) -> None:
+    __slots__ = ("_ready", "_tensor", "_version", "address", "on_device", "place", "stamp")
+
+    def __init__(self, tensor: torch.Tensor, *, plain: bool) -> None:
         self._tensor = tensor
-        self.place = tensor.data_ptr()
-        self._version = None if tensor.is_inference() else tensor._version  # noqa: SLF001 - as torch.compile and autograd users do; there is no other count
-        self.stamp = None if self._version is None else (self.place, self._version)
-        self.on_device = tensor.is_cuda
         self._ready: Any = None
+        self.place = tensor.data_ptr()
+        self.on_device = tensor.is_cuda
+        self.address = self.place if plain and not self.on_device else None
+        self._version = None if tensor.is_inference() else tensor._version  # noqa: SLF001 - there is no other count
+        self.stamp = None if self._version is None else (self.place, self._version)
 
     def unchanged(self) -> bool:
         return self._version == self._tensor._version  # noqa: SLF001
@@ -69,16 +72,19 @@ def to_array(tensor: Any) -> Found:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         raise CannotStore(f"a torch tensor of layout {tensor.layout} on {tensor.device} has no plain bytes")
     node: dict[str, Any] = {"as": "torch"}
-    tensor = tensor.detach()
-    code, shape = CODES.get(tensor.dtype), tuple(tensor.shape)
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    dtype, shape, size = tensor.dtype, tuple(tensor.shape), tensor.nbytes
+    code, form = CODES.get(dtype), shape
     if code is None:
-        code, shape = "U8", (*shape, tensor.element_size())
-        node["dtype"] = str(tensor.dtype).removeprefix("torch.")
-    if not tensor.numel():
-        return Found(Array(code, shape, b""), node)
-    live, size = _LiveTensor(tensor), tensor.numel() * tensor.element_size()
-    identity = (tensor.device, live.place, tensor.dtype, shape, tensor.stride(), tensor.is_conj(), tensor.is_neg())
-    return Found(Array(code, shape, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live), node, identity)
+        code, form = "U8", (*shape, tensor.element_size())
+        node["dtype"] = str(dtype).removeprefix("torch.")
+    if not size:
+        return Found(Array(code, form, b""), node)
+    lazy = (tensor.is_conj(), tensor.is_neg())
+    live = _LiveTensor(tensor, plain=tensor.is_contiguous() and not any(lazy))
+    identity = (live.place, tensor.get_device(), dtype, shape, tensor.stride(), lazy)
+    return Found(Array(code, form, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live), node, identity)
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""make bench-checkpoint: what a checkpoint costs, ours and the peers', against the limits of the machine."""

@@ -1,0 +1,175 @@
+"""One way to save, one size, one process: `python -m benchmarks.checkpoint.one NAME BYTES FOLDER` prints a JSON object."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.checkpoint.peers import PEERS, sync, timed
+
+import outlast
+from outlast.checkpoint import Retention, Store
+from outlast.environment import Environment, Limits
+from outlast.files import RunFolder
+from outlast.parts import Parts
+from outlast.tracking import Sink
+
+LAYERS = 12
+
+
+def network(nbytes: int) -> tuple[Any, Any]:
+    """A model whose parameters and Adam moments take about so many bytes."""
+    width = int((nbytes / 12 / LAYERS) ** 0.5) // 16 * 16
+    blocks = [
+        layer
+        for _ in range(LAYERS)
+        for layer in (torch.nn.Linear(width, width), torch.nn.LayerNorm(width), torch.nn.ReLU())
+    ]
+    model = torch.nn.Sequential(*blocks)
+    return model, torch.optim.AdamW(model.parameters())
+
+
+def train(model: Any, optimizer: Any) -> float:
+    loss = model(torch.ones(64, model[0].in_features)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def memory(field: str) -> int:
+    return next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(field)
+    )
+
+
+def reset_peak() -> int:
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory("VmRSS")
+
+
+def limits(nbytes: int, folder: Path) -> dict[str, float]:
+    """What the machine can do with as many bytes: copy in memory, write and fsync, read from the page cache."""
+    source, target = np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)
+    copied = min(timed(lambda: np.copyto(target, source)) for _ in range(3))
+    path = folder / "raw"
+
+    def write() -> None:
+        path.write_bytes(memoryview(source))
+        sync(path)
+
+    written = timed(write)
+    read = timed(path.read_bytes)
+    path.unlink()
+    return {"memcpy": copied, "write": written, "read": read}
+
+
+def ours(model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[str, float]:
+    here = Environment("local", Limits(None, 2**40, 2))
+    found: dict[str, float] = {"saved": 0}
+    base = reset_peak()  # before the buffer is there
+
+    class Listener(Sink):
+        def saved(self, step: int, reason: str, seconds: float, size: int) -> None:  # noqa: ARG002
+            found["saved"] = step
+            found["durable"] = seconds
+
+    with outlast.open_run(
+        "r",
+        total_steps=10**6,
+        root=folder,
+        save="never",
+        keep=Retention(last=1),
+        progress="none",
+        environment=here,
+        sinks=[Listener()],
+    ) as run:
+        run.track(model=model, optimizer=optimizer)
+        begun = held = 0.0
+        for step in run.steps():
+            train(model, optimizer)
+            if step == 1:
+                run.save()
+            elif step > 3 and found["saved"] == 1:
+                found["saved"], found["asked"], held = 0, step, run._saver.held
+                begun = time.perf_counter()
+                run.save()
+            elif found["saved"] > 1:
+                steps = step - found["asked"]
+                found["stall"] = run._saver.held - held
+                found["slowdown"] = time.perf_counter() - begun - steps * step_seconds
+                found["extra bytes"] = memory("VmHWM") - base
+                break
+    place = max((folder / "r/checkpoints").glob("step-*"))
+    for path in place.iterdir():
+        path.read_bytes()  # into the page cache, as for the others
+
+    def load() -> None:
+        opened, _ = Store(RunFolder(folder / "r")).open_newest()
+        parts = Parts(opened)
+        parts.track("model", model)
+        parts.track("optimizer", optimizer)
+
+    return {key: found[key] for key in ("durable", "stall", "slowdown", "extra bytes")} | {"load": timed(load)}
+
+
+def theirs(name: str, model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[str, float]:
+    peer = PEERS[name](model, optimizer, folder)
+    base = 0
+    for number in (1, 2):
+        place = folder / f"save{number}"
+        if hasattr(peer, "prepare"):
+            peer.prepare()
+        base = base or reset_peak()
+        begun = time.perf_counter()
+        peer.save(place)
+        stall = time.perf_counter() - begun
+        slowdown = stall
+        if peer.background:
+            train(model, optimizer)
+            train(model, optimizer)
+            slowdown = time.perf_counter() - begun - 2 * step_seconds
+            peer.finish()
+        sync(place)
+        durable = time.perf_counter() - begun
+        extra = memory("VmHWM") - base
+        if number == 1:
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+    return {
+        "stall": stall,
+        "slowdown": slowdown,
+        "durable": durable,
+        "extra bytes": extra,
+        "load": timed(lambda: peer.load(place)),
+    }
+
+
+def main() -> None:
+    name, nbytes, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    torch.manual_seed(0)
+    model, optimizer = network(nbytes)
+    for _ in range(2):
+        train(model, optimizer)
+    step_seconds = float(np.median([timed(lambda: train(model, optimizer)) for _ in range(5)]))
+    size = 3 * sum(parameter.nbytes for parameter in model.parameters())
+    found = limits(size, folder)
+    with contextlib.redirect_stdout(sys.stderr):
+        found |= (
+            ours(model, optimizer, folder, step_seconds)
+            if name == "outlast"
+            else theirs(name, model, optimizer, folder, step_seconds)
+        )
+    print(json.dumps({"name": name, "bytes": size, "step": step_seconds, **found}))
+
+
+if __name__ == "__main__":
+    main()
