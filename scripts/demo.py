@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from outlast.cli.status import attempts_table
-from outlast.files import MANIFEST, RunFolder, digest
+from outlast.files import MANIFEST, RunFolder, Written, digest
 from outlast.report import RunInfo, read_run
 
 ROOT = Path("demo-runs")
@@ -68,7 +68,13 @@ def compare(one: RunInfo, two: RunInfo) -> list[tuple[str, str, str, bool]]:
     """Name, hash of the run, hash of the twin, same? For every file of the final checkpoints, and the journals."""
     a, b = (info.checkpoints[-1].manifest["files"] for info in (one, two))
     rows = [
-        (name, a[name]["xxh3_128"], b.get(name, {}).get("xxh3_128", "absent"), a[name] == b.get(name)) for name in a
+        (
+            name,
+            Written.from_json(a[name]).name,
+            Written.from_json(b[name]).name if name in b else "absent",
+            a[name] == b.get(name),
+        )
+        for name in a
     ]
     journals = [digest(RunFolder(info.folder).journal.read_bytes()) for info in (one, two)]
     return [*rows, ("journal.jsonl", *journals, journals[0] == journals[1])]

@@ -447,3 +447,18 @@ def test_the_originals_script_defaults_to_skeleton() -> None:
     )
     assert done.returncode == 2
     assert "The recipe 'skeleton' is planned" in done.stderr
+
+
+def test_the_demo_compares_every_file_of_two_runs(folder: Path) -> None:
+    import importlib.util
+
+    from outlast.report import read_run
+    from tests.conftest import REPOSITORY
+
+    spec = importlib.util.spec_from_file_location("demo", REPOSITORY / "scripts/demo.py")
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    run = read_run(folder / "runs/digits")
+    rows = demo.compare(run, run)
+    assert {row[0] for row in rows} >= {"model.safetensors", "state.json", "journal.jsonl"}
+    assert all(len(one) == len(two) == 32 and same is True for _, one, two, same in rows)
