@@ -452,8 +452,9 @@ def test_the_originals_script_defaults_to_skeleton() -> None:
 def test_the_demo_compares_every_file_of_two_runs(folder: Path) -> None:
     import importlib.util
 
-    from outlast.report import read_run
     from tests.conftest import REPOSITORY
+
+    from outlast.report import read_run
 
     spec = importlib.util.spec_from_file_location("demo", REPOSITORY / "scripts/demo.py")
     demo = importlib.util.module_from_spec(spec)
