@@ -164,41 +164,37 @@ class Subject:
         return max((path for path in paths if newest in (None, path.parent)), key=lambda path: path.stat().st_size)
 
 
-def flips(name: str, folder: Path, rng: random.Random, count: int = 12) -> collections.Counter[str]:
+def damaged(name: str, folder: Path, count: int, harm: Callable[[Path], None]) -> collections.Counter[str]:
+    """What a load makes of a finished save whose largest file was harmed."""
     found: collections.Counter[str] = collections.Counter()
     for trial in range(count):
-        subject = fresh(name, folder / f"flip{trial}")
-        subject.write(1)
-        if name == "outlast":
-            subject.write(2)
-        path = subject.largest()
-        data = bytearray(path.read_bytes())
-        data[rng.randrange(len(data) // 4, len(data) * 3 // 4)] ^= 1 << rng.randrange(8)
-        path.write_bytes(data)
+        subject = fresh(name, folder / f"{harm.__name__}{trial}")
+        for step in (1, 2) if name == "outlast" else (1,):
+            subject.write(step)
+        harm(subject.largest())
         found[subject.read()] += 1
     return found
 
 
-def truncations(name: str, folder: Path, rng: random.Random, count: int = 4) -> collections.Counter[str]:
-    found: collections.Counter[str] = collections.Counter()
-    for trial in range(count):
-        subject = fresh(name, folder / f"cut{trial}")
-        subject.write(1)
-        if name == "outlast":
-            subject.write(2)
-        path = subject.largest()
-        os.truncate(path, rng.randrange(path.stat().st_size))
-        found[subject.read()] += 1
-    return found
+def flip(path: Path) -> None:
+    """Turn one bit somewhere in the middle half."""
+    data = bytearray(path.read_bytes())
+    data[random.randrange(len(data) // 4, len(data) * 3 // 4)] ^= 1 << random.randrange(8)
+    path.write_bytes(data)
 
 
-def full_disks(name: str, folder: Path, rng: random.Random, count: int = 4) -> collections.Counter[str]:
+def cut(path: Path) -> None:
+    """Cut it off anywhere."""
+    os.truncate(path, random.randrange(path.stat().st_size))
+
+
+def full_disks(name: str, folder: Path, count: int) -> collections.Counter[str]:
     """A second save that the system refuses half-way (RLIMIT_FSIZE stands for the full disk)."""
     found: collections.Counter[str] = collections.Counter()
     for trial in range(count):
         subject = fresh(name, folder / f"full{trial}")
         subject.write(1)
-        limit = rng.randrange(2**16, 2**21)
+        limit = random.randrange(2**16, 2**21)
 
         def full(subject: Subject = subject, limit: int = limit) -> int:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -210,7 +206,7 @@ def full_disks(name: str, folder: Path, rng: random.Random, count: int = 4) -> c
     return found
 
 
-def kills(name: str, folder: Path, rng: random.Random, count: int) -> collections.Counter[str]:
+def kills(name: str, folder: Path, count: int) -> collections.Counter[str]:
     found: collections.Counter[str] = collections.Counter()
     for trial in range(count):
         subject = fresh(name, folder / f"kill{trial}")
@@ -221,7 +217,7 @@ def kills(name: str, folder: Path, rng: random.Random, count: int) -> collection
         started = time.monotonic()
         while not any(subject.folder.rglob("*")) and time.monotonic() - started < 30:
             time.sleep(0.002)
-        time.sleep(rng.uniform(0.05, 0.6))
+        time.sleep(random.uniform(0.05, 0.6))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         found[subject.read()] += 1
@@ -255,15 +251,15 @@ def main() -> None:
     names = [name for name in names if name == "outlast" or PEERS[name].installed()]
     results: dict[str, dict[str, dict[str, int]]] = {}
     for name in names:
-        rng = random.Random(0)
+        random.seed(0)
         with tempfile.TemporaryDirectory() as text:
             folder = Path(text)
             trials = options.kills if name == "outlast" else max(15, options.kills // 10)
             results[name] = {
-                "bit flipped": flips(name, folder, rng),
-                "truncated": truncations(name, folder, rng),
-                "disk full": full_disks(name, folder, rng),
-                "kill -9": kills(name, folder, rng, trials),
+                "bit flipped": damaged(name, folder, 12, flip),
+                "truncated": damaged(name, folder, 4, cut),
+                "disk full": full_disks(name, folder, 4),
+                "kill -9": kills(name, folder, trials),
             }
         print(name, json.dumps(results[name]), file=sys.stderr)
     table = Table("way", *next(iter(results.values())), box=None, header_style="bold", pad_edge=False)

@@ -199,27 +199,20 @@ def write_files(folder: Path, contents: Iterable[tuple[str, Iterable[Buffer], bo
 
 
 def _write_pieces(descriptor: int, pieces: Iterable[Buffer], path: Path) -> Written:
-    hashes, hasher, size = [], xxhash.xxh3_128(), 0
-    for piece in pieces:
-        for chunk in _chunks(piece, size):
-            hasher.update(chunk)
-            _write_all(descriptor, chunk)
-            size += len(chunk)
-            if size % CHUNK == 0:
-                hashes.append(hasher.hexdigest())
-                hasher.reset()
+    written = hash_pieces(pieces, lambda chunk: _write_all(descriptor, chunk))
     found = os.fstat(descriptor).st_size
-    if found != size:
-        raise OSError(errno.EIO, f"wrote {size} bytes and the file system kept {found}", str(path))
-    return Written(size, (*hashes, hasher.hexdigest()) if size % CHUNK else tuple(hashes))
+    if found != written.size:
+        raise OSError(errno.EIO, f"wrote {written.size} bytes and the file system kept {found}", str(path))
+    return written
 
 
-def hash_pieces(pieces: Iterable[Buffer]) -> Written:
-    """What `write_file` would return for these contents."""
+def hash_pieces(pieces: Iterable[Buffer], take: Callable[[memoryview], None] = lambda _: None) -> Written:
+    """Size and hashes of a file with these contents; every chunk is handed over after it is hashed."""
     hashes, hasher, size = [], xxhash.xxh3_128(), 0
     for piece in pieces:
         for chunk in _chunks(piece, size):
             hasher.update(chunk)
+            take(chunk)
             size += len(chunk)
             if size % CHUNK == 0:
                 hashes.append(hasher.hexdigest())

@@ -17,8 +17,9 @@ from typing import Any
 from outlast.checkpoint import SavePolicy, Snapshot, Store
 from outlast.checkpoint.memory import available
 from outlast.checkpoint.policy import Kept
+from outlast.checkpoint.snapshot import Committable
 from outlast.checkpoint.staging import Staging, TornCopy
-from outlast.checkpoint.writer import Flight, Writer
+from outlast.checkpoint.writer import Abandoned, Flight, Writer
 from outlast.config.units import format_bytes
 from outlast.errors import SaveFailed
 from outlast.parts import RNG, Parts
@@ -188,19 +189,20 @@ class Saver:
             software=self._software,
         )
 
-    def _stage(self, snapshot: Snapshot, guarded: set[Any]) -> Any:
+    def _stage(self, snapshot: Snapshot, guarded: set[Any]) -> Committable:
         if not self._background:
             return snapshot
-        if not self._has_room(snapshot.nbytes):
-            self._tell(
-                "warning",
-                f"The state takes {format_bytes(snapshot.nbytes)} and memory has no room for a copy of it, so training waits while it is "
-                "saved.",
-            )
-            self._background = False
-            self._staging.close()
-            return snapshot
-        return self._staging.stage(snapshot, guarded)
+        if self._has_room(snapshot.nbytes):
+            with contextlib.suppress(OSError, MemoryError):  # the system refuses the memory after all
+                return self._staging.stage(snapshot, guarded)
+        self._tell(
+            "warning",
+            f"The state takes {format_bytes(snapshot.nbytes)} and memory has no room for a copy of it, so training waits while it is "
+            "saved.",
+        )
+        self._background = False
+        self._staging.close()
+        return snapshot
 
     def _has_room(self, nbytes: int) -> bool:
         free = available()
@@ -253,6 +255,9 @@ class Saver:
             self._tell("warning", str(error))
             self._staging.lazy = False
             self.asked = True
+            return
+        if isinstance(error, Abandoned):
+            self._tell("info", str(error))
             return
         self._tell("warning", f"{error} Training goes on and tries again.")
         if self._interval is not None:

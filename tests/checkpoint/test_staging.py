@@ -297,3 +297,58 @@ def test_a_torn_copy_is_an_error_of_its_own() -> None:
         model[0].weight.add_(1.0)
     with pytest.raises(TornCopy, match=r"model\[0.weight\]"):
         contents(staged)
+
+
+def test_an_unforeseen_error_in_the_writer_costs_one_save_and_not_the_training(
+    tmp_path: Path, here, monkeypatch
+) -> None:
+    real, once = Store.commit, iter([True])
+
+    def commit(self, state):
+        if next(once, False):
+            raise ZeroDivisionError("unforeseen")
+        return real(self, state)
+
+    monkeypatch.setattr(Store, "commit", commit)
+    model, optimizer, _ = network()
+    with outlast.open_run("r", total_steps=3, root=tmp_path, save="never", progress="none", environment=here) as run:
+        run.track(model=model, optimizer=optimizer)
+        for step in run.steps():
+            if step == 1:
+                run.save()
+            time.sleep(0.1)
+    assert "ZeroDivisionError: unforeseen" in run._attempt.record["told"][0]
+    assert [checkpoint.step for checkpoint in run._store.committed()] == [3]
+
+
+def test_when_the_system_refuses_the_memory_training_waits(tmp_path: Path, here, monkeypatch) -> None:
+    def refuse(nbytes, **more):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(module.memory, "allocate", refuse)
+    model, optimizer, _ = network()
+    with outlast.open_run("r", total_steps=1, root=tmp_path, progress="none", environment=here) as run:
+        run.track(model=model, optimizer=optimizer)
+        for _ in run.steps():
+            train(model, optimizer)
+    assert "has no room for a copy" in run._attempt.record["told"][0]
+    assert [checkpoint.step for checkpoint in run._store.committed()] == [1]
+
+
+def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from outlast.checkpoint.store import SPARE
+
+    files.make_folder(tmp_path / "runs/run")
+    retention = Retention(last=9, best=1, metric="accuracy")
+    store = Store(RunFolder(tmp_path / "runs/run"), retention, SPARE + 2_300_000)
+    layer = nn.Linear(350, 350)  # half a megabyte
+    for step in range(1, 8):
+        with torch.no_grad():
+            layer.weight.add_(1.0)
+        snapshot, _ = packed(layer=layer)
+        store.commit(replace(snapshot, step=step, metrics={"accuracy": 1.0 if step == 2 else 0.1}))
+        kept = [checkpoint.step for checkpoint in store.committed()]
+        assert kept[-1] == step
+    assert kept == [2, 6, 7]

@@ -61,6 +61,11 @@ class Snapshot:
         """Bytes of array data."""
         return sum(array.nbytes for arrays in self.parts.values() for array in arrays.values())
 
+    copied = True
+
+    def hold(self) -> None:
+        """Return at once: whoever commits a snapshot from the program's memory stops the program meanwhile."""
+
     def files(self) -> Iterator[File]:
         """The files, whose contents are read from the arrays as they are written."""
         for part, arrays in self.parts.items():
@@ -79,6 +84,13 @@ class Committable(Protocol):
     @property
     def nbytes(self) -> int:
         """Bytes of array data."""
+
+    @property
+    def copied(self) -> bool:
+        """Whether the program may change its state."""
+
+    def hold(self) -> None:
+        """Return when the program may change its state again."""
 
     def files(self) -> Iterator[File]:
         """Its files, in the order in which they are to be written."""

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from outlast.checkpoint.snapshot import Committable, File, Snapshot
-from outlast.checkpoint.staging import Staged
 from outlast.checkpoint.store import Checkpoint, Store
 from outlast.errors import SaveFailed
 from outlast.files import CHUNK, Buffer
 
 
 class Abandoned(SaveFailed):
-    """A save was given up half-way because a newer one is more urgent; nothing of it is visible."""
+    """A save was given up half-way because something else is more urgent; nothing of it is visible."""
 
 
 class Flight:
@@ -45,12 +44,11 @@ class Flight:
     @property
     def copied(self) -> bool:
         """Whether the program may change its state."""
-        return not isinstance(self._staged, Staged) or self._staged.copied
+        return self._staged.copied
 
     def hold(self) -> None:
         """Return when the program may change its state again."""
-        if isinstance(self._staged, Staged):
-            self._staged.hold()
+        self._staged.hold()
 
     def hurry(self) -> None:
         """A newer state is to be saved at once: finish if half of this one is written, else give it up."""
@@ -70,7 +68,9 @@ class Flight:
             view = memoryview(piece)
             for start in range(0, len(view), CHUNK):
                 if self._abandoned:
-                    raise Abandoned(f"The save at step {self.snapshot.step} was given up for a newer one.")
+                    raise Abandoned(
+                        f"The save at step {self.snapshot.step} was given up half-way; nothing of it is visible."
+                    )
                 yield view[start : start + CHUNK]
                 self._written += len(view[start : start + CHUNK])
 
@@ -109,7 +109,15 @@ class Writer:
 
     def _commit(self, flight: Flight) -> Checkpoint:
         flight.hold()  # first of all: training may be waiting
-        self._before()
-        checkpoint = self._store.commit(flight)
+        try:
+            self._before()
+            checkpoint = self._store.commit(flight)
+        except SaveFailed:
+            raise
+        except Exception as error:  # whatever it is, it must reach the user as what it costs: this save
+            raise SaveFailed(
+                f"The checkpoint at step {flight.snapshot.step} could not be written ({type(error).__name__}: {error}). Earlier "
+                "checkpoints are intact."
+            ) from error
         flight.seconds = time.perf_counter() - flight.begun
         return checkpoint
