@@ -250,6 +250,8 @@ def main() -> None:
     ]
     names = [name for name in names if name == "outlast" or PEERS[name].installed()]
     results: dict[str, dict[str, dict[str, int]]] = {}
+    torch.set_num_threads(1)
+    network()  # what torch imports on first use is imported here, once, and not in every fork
     for name in names:
         random.seed(0)
         with tempfile.TemporaryDirectory() as text:
