@@ -158,6 +158,10 @@ class Subject:
 
         return OUTCOMES.get(in_fork(action), "crashed")
 
+    def has_begun(self) -> bool:
+        """Whether there is something to lose: a peer's first file, or our first commit."""
+        return any(self.place.glob("checkpoints/*/MANIFEST.json")) if self.kind is Ours else self.place.exists()
+
     def largest(self) -> Path:
         paths = [path for path in self.place.rglob("*") if path.is_file()] if self.place.is_dir() else [self.place]
         newest = max((path.parent for path in paths), key=lambda parent: parent.name) if self.kind is Ours else None
@@ -215,7 +219,7 @@ def kills(name: str, folder: Path, count: int) -> collections.Counter[str]:
             code = in_fork_quietly(subject.write_for_ever())
             os._exit(code)
         started = time.monotonic()
-        while not any(subject.folder.rglob("*")) and time.monotonic() - started < 30:
+        while not subject.has_begun() and time.monotonic() - started < 30:
             time.sleep(0.002)
         time.sleep(random.uniform(0.05, 0.6))
         os.kill(child, signal.SIGKILL)
