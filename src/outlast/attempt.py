@@ -39,12 +39,14 @@ class Attempt:
         number: counts from 1.
         record: what the file holds.
         earlier: the records of the attempts before it.
+        kept: whether it is written; not on ranks other than the first, whose work the first one's record stands for.
     """
 
     folder: RunFolder
     number: int
     record: dict[str, Any] = field(default_factory=dict)
     earlier: list[dict[str, Any]] = field(default_factory=list)
+    kept: bool = True
 
     @classmethod
     def begin(cls, folder: RunFolder, version: str, environment: Mapping[str, Any]) -> Attempt:
@@ -79,7 +81,8 @@ class Attempt:
 
     def write(self) -> None:
         """Put the record on disk as it is now."""
-        files.write_json(self.folder.attempt(self.number), self.record)
+        if self.kept:
+            files.write_json(self.folder.attempt(self.number), self.record)
 
     @property
     def reason_before(self) -> str | None:

@@ -8,6 +8,7 @@
     ├── ResumeRefused               exit 1   the checkpoint and this program do not fit together
     ├── StateError                  exit 1   something tracked cannot be saved without pickle
     ├── DataError                   exit 1   data missing or malformed
+    ├── RankFailed                  exit 1   another process of this attempt failed, or is gone
     └── CheckpointError             exit 1
         ├── CorruptCheckpoint       exit 1   one checkpoint fails its hashes
         ├── NoGoodCheckpoint        exit 1   there are checkpoints and none verifies
@@ -62,6 +63,10 @@ class StateError(OutlastError):
 
 class DataError(OutlastError):
     """Training data is missing or malformed."""
+
+
+class RankFailed(OutlastError):
+    """Several processes train together, and another one of them failed or is gone."""
 
 
 class CheckpointError(OutlastError):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+import xxhash
 
 from outlast import state
 from outlast.checkpoint import Opened
 from outlast.errors import ResumeRefused, StateError, UsageError
-from outlast.state import adapters, rng
+from outlast.ranks import Ranks
+from outlast.state import adapters, replicas, rng
 from outlast.state.array import Array
 
 RNG = "rng"
@@ -22,10 +26,12 @@ class Parts:
 
     Args:
         opened: the checkpoint that the attempt continues, or None for a fresh start.
+        ranks: who holds parts of the same state.
     """
 
-    def __init__(self, opened: Opened | None) -> None:
+    def __init__(self, opened: Opened | None, ranks: Ranks | None = None) -> None:
         self._opened = opened
+        self._ranks = ranks or Ranks()
         self._tracked: dict[str, Any] = {}
         self._trees: dict[str, Any] = {}
         self._offered: dict[str, int] = {}
@@ -89,9 +95,18 @@ class Parts:
             )
 
     def restore_generators(self) -> None:
-        """Set the random generators to the checkpoint's; the checkpoint's bytes are let go."""
+        """Set the random generators to the checkpoint's; the checkpoint's bytes are let go.
+
+        A rank that was not there when it was written gets generators that follow from those of another one and its number.
+        """
         if self._opened:
-            rng.restore(state.unpack_value(RNG, self._opened.state[RNG], self._opened.parts[RNG]))
+            arrays = self._opened.parts[RNG]
+            rng.restore(state.unpack_value(RNG, self._opened.state[RNG], arrays))
+            if self._opened.borrowed:
+                hasher = xxhash.xxh3_64(str(self._ranks.rank).encode())
+                for name in sorted(arrays):
+                    hasher.update(arrays[name].data)
+                rng.seed_everything(hasher.intdigest() >> 1)
         self._opened = None
 
     def pack(self) -> Packed:
@@ -104,6 +119,19 @@ class Parts:
         generators, generator_arrays = state.pack_value(RNG, rng.capture())
         arrays = {name: arrays for name, (_, (_, arrays)) in packed.items()} | {RNG: generator_arrays}
         nodes = {name: {"kind": kind, "state": node} for name, (kind, (node, _)) in packed.items()}
+        return arrays, nodes, generators
+
+    def pack_own(self) -> Packed:
+        """Like `pack`; on all ranks but the first only what rank 0 does not hold as well. All ranks call it at the same step."""
+        arrays, nodes, generators = self.pack()
+        if not self._ranks.several:
+            return arrays, nodes, generators
+        trained = {name for name, thing in self._tracked.items() if state.is_trained(thing)}
+        own = replicas.fingerprints(arrays, nodes, trained)
+        mains = json.loads(self._ranks.from_main(json.dumps(own).encode()))
+        if not self._ranks.main:
+            kept, nodes = replicas.without_copies(arrays, nodes, own, mains, self.guarded())
+            return kept, nodes, generators
         return arrays, nodes, generators
 
     def guarded(self) -> set[Any]:

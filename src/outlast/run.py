@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import outlast
-from outlast import files, places, state
+from outlast import files, places, ranks, state
+from outlast.agreement import Agreement
 from outlast.attempt import Attempt
 from outlast.checkpoint import Retention, SavePolicy, Store
 from outlast.config import Resolved
@@ -31,7 +33,7 @@ from outlast.lock import Lock
 from outlast.parts import Parts
 from outlast.saver import Saver
 from outlast.session import Session
-from outlast.tracking import CsvView, Fanout, Journal, Progress, Sink
+from outlast.tracking import CsvView, Fanout, Journal, Progress, Sink, Unwritten
 from outlast.tracking import progress as screens
 
 _TICK = 0.2  # seconds between two progress events
@@ -58,6 +60,9 @@ def open_run(
 ) -> Run:
     """Open a run, new or begun earlier, for one attempt. Use it as a context manager.
 
+    Under torchrun every rank calls it, after torch.distributed.init_process_group(), and does the same calls in the same order.
+    Rank 0 holds the run folder, speaks, and keeps the journal; a checkpoint is one for all ranks.
+
     Args:
         name: the run's id and the name of its folder; the same name continues the same run.
         total_steps: steps in all; or give it to `steps`, or let `batches` count it.
@@ -81,7 +86,8 @@ def open_run(
     Raises:
         RunBusy: another live attempt writes this run.
         NoGoodCheckpoint: the run has checkpoints and none verifies.
-        UsageError: a name, an interval or a budget that cannot be.
+        UsageError: a name, an interval or a budget that cannot be; ranks that have not met.
+        RankFailed: another rank could not open it.
     """
     files.check_run_id(name)
     every = _quantity(parse_interval, "save", save)
@@ -91,7 +97,8 @@ def open_run(
 
         torch.use_deterministic_kernels()
     environment = environment or detect()
-    shown = Fanout([screens.choose(progress), *sinks])
+    training, writing = ranks.connect(2)
+    shown = Fanout([screens.choose(progress), *sinks] if training.main else [screens.OtherRank(training.rank)])
     session = Session(
         environment, budget=seconds, reserve=kept_back, on_stop=lambda *facts: shown.send("stopping", *facts)
     )
@@ -106,6 +113,8 @@ def open_run(
         config=config,
         total_steps=total_steps,
         results=results,
+        training=training,
+        writing=writing,
     )
 
 
@@ -128,7 +137,8 @@ class Run:
         update_due: whether the optimizer is to step after the running batch (gradient accumulation).
         total_steps: steps in all, None until known.
         resumed_from: the step of the checkpoint that this attempt continues, None for a fresh start.
-        should_stop: call it to ask whether the session must end; costs well under a microsecond.
+        should_stop: call it to ask whether the session must end; costs well under a microsecond. With several ranks they answer
+            alike, and in a loop that outlast does not run all of them must ask.
     """
 
     def __init__(
@@ -144,6 +154,8 @@ class Run:
         total_steps: int | None,
         results: Path | None,
         background: bool,
+        training: ranks.Ranks,
+        writing: ranks.Ranks,
     ) -> None:
         self.id = folder.path.name
         self.folder = folder.path
@@ -157,9 +169,15 @@ class Run:
         self.resumed_from: int | None = None
         self._files, self._shown, self._about, self._results, self._config = folder, shown, about, results, config
         self._epochs_only = bool(save.epochs) and not (save.steps or save.seconds or save.auto)
-        self._store = Store(folder, keep, session.environment.limits.disk)
-        self._journal = Journal(folder.journal)
-        self._saver = Saver(self._store, save, session, self._journal, shown, self._tell, background=background)
+        self._ranks = training  # spoken to by the training thread; the writer's has a channel of its own
+        self._agreement = Agreement(training, session) if training.several else None
+        if self._agreement:
+            self.should_stop = self._agreement.should_stop
+        self._store = Store(folder, keep, session.environment.limits.disk, writing)
+        self._journal = (Journal if training.main else Unwritten)(folder.journal)
+        self._saver = Saver(
+            self._store, save, session, self._journal, shown, self._tell, background=background, sharing=training.main
+        )
         self._loop = [0, 0]  # epochs done, batches of the running epoch done
         self._metrics: dict[str, Any] = {}  # of the running step, for retention
         self._last_metrics: dict[str, Any] = {}  # of any step, for the screen
@@ -168,11 +186,10 @@ class Run:
         self._log_heard = False
         self._step_clock = time.perf_counter()
         self._process = os.getpid()
-        files.make_folder(folder.path)
         self._lock = Lock(folder.lock)
-        taken = self._lock.take(f"an attempt begun {time.strftime('%H:%M:%S')}")
         try:
-            self._open(taken)
+            told = training.together(self._open_folder)
+            self._open_newest(told)
         except BaseException:
             self._lock.release()
             raise
@@ -375,6 +392,10 @@ class Run:
         Args:
             name: a file name, such as "confusion.png"; folders in it are made.
         """
+        if not self._ranks.main:
+            with tempfile.TemporaryDirectory() as folder:  # written and dropped: rank 0 keeps its own
+                yield Path(folder) / Path(name).name
+            return
         base = self._results / self.id if self._results else self._files.artifacts
         target = base / name
         if not target.resolve().is_relative_to(base.resolve()):
@@ -428,8 +449,14 @@ class Run:
 
     # opening ---------------------------------------------------------------------------------------------------
 
-    def _open(self, taken: str | None) -> None:
+    def _open_folder(self) -> list[tuple[str, str]]:
+        """Make the folder this attempt's own; returns what the user should hear."""
         folder = self._files
+        if not self._ranks.main:
+            self._attempt = Attempt(folder, 0, {"told": []}, kept=False)
+            return []
+        files.make_folder(folder.path)
+        taken = self._lock.take(f"an attempt begun {time.strftime('%H:%M:%S')}")
         for place in (folder.path, folder.artifacts):
             files.sweep_temporaries(place)
         notes = places.bring_home(folder, self.session.environment.inputs)
@@ -439,13 +466,16 @@ class Run:
             about = {key: self._about[key] for key in ("recipe", "grade")}
             files.write_json(folder.run, {"format": files.FORMAT, "id": self.id, **about})
         self._attempt = Attempt.begin(folder, outlast.__version__, self.session.environment.record())
+        self._store.sweep()
+        return [*([("warning", taken)] if taken else []), *(("info", note) for note in notes)]
+
+    def _open_newest(self, told: list[tuple[str, str]]) -> None:
         try:
-            self._store.sweep()
             opened, damaged = self._store.open_newest()
         except OutlastError as error:
             self._attempt.end("failed", 0, None, f"{type(error).__name__}: {error}")
             raise
-        self._parts = Parts(opened)
+        self._parts = Parts(opened, self._ranks)
         self._mark: Mapping[str, Any] | None = None
         self._software_before: Mapping[str, Any] | None = None
         if opened:
@@ -454,13 +484,12 @@ class Run:
             self._mark = opened.state["journal"]
             self._software_before = opened.checkpoint.manifest["software"]
         self._ended_early = False
-        for sentence in [taken] if taken else []:
-            self._tell("warning", sentence)
-        for sentence in notes:
-            self._tell("info", sentence)
-        for damage in damaged:
+        for level, sentence in told:
+            self._tell(level, sentence)
+        for damage in damaged if self._ranks.main else ():
             self._tell(
-                "warning", f"{damage} It is set aside in {folder.set_aside}, and step {self.step} is used instead."
+                "warning",
+                f"{damage} It is set aside in {self._files.set_aside}, and step {self.step} is used instead.",
             )
 
     def _begin(self, *, own_loop: bool) -> None:
@@ -468,10 +497,11 @@ class Run:
         if self._begun:
             raise UsageError("steps(), batches() or begin() was called already in this attempt; a run has one loop.")
         self._parts.check_complete()
-        software = state.software()
-        self._saver.begin(self._parts, software)
+        software = state.software() | {"ranks": self._ranks.count}
+        self._ranks.together(lambda: self._saver.begin(self._parts, software))
         self._begun, self._own_loop = True, own_loop
-        self._ended_early = self._attempt.ended_early(self.step, self.total_steps)
+        ended_early = self._attempt.ended_early(self.step, self.total_steps)
+        self._ended_early = bool(self._ranks.exchange(ended_early)[0][0])
         complaint = self._journal.rewind(self._mark, self.step)
         if self._software_before is not None:
             self._judge(self._software_before, software)
@@ -487,11 +517,15 @@ class Run:
             )
         self._log_heard = self._shown.listens("logged")
         self.session.listen()
+        if self._agreement:
+            self._agreement.after(self.step, None, at_once=True)
+            if not own_loop:
+                self.should_stop = self._agreement.should_stop_now
         self._shown.send("started", self.id, self._attempt.number, self.step, self.total_steps)
         self._step_clock = time.perf_counter()
 
     def _write_config(self) -> None:
-        if self._config is None:
+        if self._config is None or not self._ranks.main:
             return
         files.write_json(self._files.config, self._config.record())
         self._attempt.record["changes"] = [str(change) for change in self._config.changes]
@@ -547,6 +581,10 @@ class Run:
         self._done_here += 1
         if self.step != self.total_steps:  # the last step is saved as "final"
             reason = self._saver.due(self.step, epoch_ended, self._metrics, clock)
+            if self._agreement:
+                known = reason in ("epoch", "steps")  # by all ranks, without asking
+                agreed = self._agreement.after(self.step, None if known else reason)
+                reason = reason if known else agreed
             if reason and not self.should_stop():  # else the save of the session's end is next
                 self._save(reason)
         if epoch_ended is not None:
@@ -609,6 +647,8 @@ class Run:
     def _save(self, reason: str, *, must: bool = False) -> None:
         # The save is no part of the step that follows it.
         self._step_clock += self._saver.save(self.step, self._loop, reason, self._metrics, must=must)
+        if self._agreement:
+            self._agreement.settled()
 
     # closing ---------------------------------------------------------------------------------------------------
 

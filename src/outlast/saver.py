@@ -24,7 +24,7 @@ from outlast.config.units import format_bytes
 from outlast.errors import SaveFailed
 from outlast.parts import RNG, Parts
 from outlast.session import Session
-from outlast.state import adapters
+from outlast.state import adapters, replicas
 from outlast.tracking import Fanout, Journal
 
 _RETRY = 60.0  # seconds until a failed save is tried again
@@ -44,6 +44,7 @@ class Saver:
         shown: told of saves.
         tell: says a sentence to the user and records it.
         background: copy and write while training goes on. Without it, or when memory has no room for a copy, training waits.
+        sharing: whether arrays that training does not change get files of their own.
 
     Attributes:
         saved_step: the step of the newest commit, -1 when there is none.
@@ -61,6 +62,7 @@ class Saver:
         tell: Callable[[str, str], None],
         *,
         background: bool = True,
+        sharing: bool = True,
     ) -> None:
         self.saved_step = -1
         self.asked = False
@@ -70,7 +72,7 @@ class Saver:
         self._background = background
         self._parts = Parts(None)
         self._software: Mapping[str, Any] = {}
-        self._staging = Staging()
+        self._staging = Staging(sharing=sharing)
         self._writer = Writer(store, self._flush_journal)
         self._flight: Flight | None = None
         self._flushing: Future[None] | None = None
@@ -178,13 +180,14 @@ class Saver:
         self._staging.close()
 
     def _snapshot(self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any]) -> Snapshot:
-        arrays, nodes, generators = self._parts.pack()
-        mark = self._journal.seal()
+        arrays, nodes, generators = self._parts.pack_own()
+        state = {"step": step, "loop": list(loop), "journal": self._journal.seal(), "parts": nodes, RNG: generators}
+        shards = replicas.shards(arrays)
         return Snapshot(
             step=step,
             reason=reason,
             parts=arrays,
-            state={"step": step, "loop": list(loop), "journal": mark, "parts": nodes, RNG: generators},
+            state=state | ({"shards": shards} if shards else {}),
             metrics={name: value for name, value in metrics.items() if isinstance(value, int | float)},
             software=self._software,
         )

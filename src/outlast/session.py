@@ -115,6 +115,11 @@ class Session:
             if self._on_stop:
                 self._on_stop(reason, explanation)
 
+    def agree(self, reason: str, explanation: str) -> None:
+        """Take over the reason that all ranks of an attempt have agreed on."""
+        self.request_stop(reason, explanation)
+        self.reason = reason
+
     def observe_step(self, seconds: float) -> None:
         """Learn how long steps take: none may be begun that would run over the end."""
         if seconds > self._longest_step:

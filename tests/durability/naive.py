@@ -10,11 +10,12 @@ from outlast.checkpoint import Checkpoint, Opened, tensors
 
 
 class NaiveStore:
-    def __init__(self, folder, retention=None, allowance=None) -> None:
+    def __init__(self, folder, retention=None, allowance=None, ranks=None) -> None:
         self.retention = retention
         self.place = folder.checkpoints / "last"
 
-    def commit(self, state):
+    def commit(self, state, before=lambda: None):
+        before()
         snapshot = state.snapshot
         self._mkdir(self.place.parent)
         self._mkdir(self.place)

@@ -52,12 +52,16 @@ class _Task:
 class Staging:
     """Gives out the buffer, one save at a time.
 
+    Args:
+        sharing: whether stable arrays go into files of their own.
+
     Attributes:
         lazy: whether anything may be copied later.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sharing: bool = True) -> None:
         self.lazy = True
+        self._sharing = sharing
         self._memory = memoryview(b"")
         self._stamps: dict[tuple[str, str], Any] = {}
         self._growing = threading.Lock()
@@ -120,7 +124,7 @@ class Staging:
 
     def _split(self, part: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, bool, Mapping[str, Array]]]:
         stable = {name: array for name, array in arrays.items() if self._is_stable(part, name, array)}
-        if sum(array.nbytes for array in stable.values()) < _SHARED:
+        if not self._sharing or sum(array.nbytes for array in stable.values()) < _SHARED:
             stable = {}
         yield part, False, {name: array for name, array in arrays.items() if name not in stable}
         yield part, True, stable

@@ -5,6 +5,9 @@ It knows files and hashes. It does not know what a step means, nor any framework
     step-00001200/model.safetensors  optimizer.safetensors  rng.safetensors  state.json  MANIFEST.json
     shared/HASH.safetensors  HASH.copy.safetensors
 
+With several ranks, each writes what rank 0 does not hold beside it (model.rank-0001.safetensors, state.rank-0001.json), and
+rank 0 writes the one manifest when all of them are done.
+
 Data first, then the manifest, then retention. Without a manifest the folder does not count. Arrays that training does not
 change lie in `shared`, twice, and the manifests of several checkpoints refer to them.
 """
@@ -12,6 +15,7 @@ change lie in `shared`, twice, and the manifests of several checkpoints refer to
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import shutil
@@ -25,9 +29,10 @@ from outlast import files
 from outlast.checkpoint import memory, tensors
 from outlast.checkpoint.policy import Kept, Retention
 from outlast.checkpoint.snapshot import Committable, Snapshot
-from outlast.errors import CheckpointError, CorruptCheckpoint, NoGoodCheckpoint, SaveFailed
+from outlast.errors import CheckpointError, CorruptCheckpoint, NoGoodCheckpoint, RankFailed, SaveFailed
 from outlast.files import MANIFEST, STATE, TENSORS, RunFolder, Written
-from outlast.state.array import Array
+from outlast.ranks import Ranks
+from outlast.state.array import Array, Block, Blocks
 
 SHARED = "shared"
 _COPY = ".copy"
@@ -76,11 +81,19 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint whose files have been read and found to be what the manifest says."""
+    """A checkpoint whose files have been read and found to be what the manifest says.
+
+    Attributes:
+        checkpoint: which.
+        state: the structure, as it was on this rank.
+        parts: part name -> array name -> array, as they were on this rank; blocks that others wrote are read when they are asked for.
+        borrowed: whether this rank was not there when it was written, and is given the state of another one.
+    """
 
     checkpoint: Checkpoint
     state: dict[str, Any]
     parts: dict[str, dict[str, Array]]
+    borrowed: bool = False
 
 
 class Store:
@@ -90,47 +103,88 @@ class Store:
         folder: the run folder.
         retention: what to keep after each commit.
         allowance: bytes that the run folders beside this one and itself may take in all; None when only the disk limits them.
+        ranks: who writes a checkpoint together; `commit` and `open_newest` are called by all of them.
     """
 
-    def __init__(self, folder: RunFolder, retention: Retention | None = None, allowance: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        retention: Retention | None = None,
+        allowance: int | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.folder = folder
+        self._ranks = ranks or Ranks()
         self.allowance = allowance
         self.retention = retention or Retention()
 
     # writing ---------------------------------------------------------------------------------------------------
 
-    def commit(self, state: Committable) -> Checkpoint:
+    def commit(self, state: Committable, before: Callable[[], None] = lambda: None) -> Checkpoint:
         """Write a checkpoint, durably and all or nothing, then apply retention.
+
+        Args:
+            state: what to write; of several ranks, each gives its own.
+            before: makes durable what the checkpoint refers to: the journal.
 
         Raises:
             SaveFailed: it did not reach the disk. Nothing of it is visible and no earlier checkpoint was touched.
         """
-        snapshot = state.snapshot
-        target = self.folder.checkpoint(snapshot.step)
-        begun = time.monotonic()
+        step, ranks = state.snapshot.step, self._ranks
+        target = self.folder.checkpoint(step)
         try:
-            self._check_space(snapshot.step, state.nbytes)
-            files.make_folder(self.folder.checkpoints)
-            if self.exists(snapshot.step):
+            begun = time.monotonic()
+            nbytes = sum(size for (size,) in ranks.exchange(state.nbytes))
+            here = ranks.together(lambda: self._begin(step, nbytes, target, before))
+            if ranks.exchange(here)[0] == (True,):
                 return read_manifest(target)
-            files.remove_folder(target)  # what a killed attempt may have left; it has no manifest
-            files.make_folder(target)
-            written = self._write_data(state, target)
-            files.sync_folder(target)
-            manifest = _manifest(snapshot, written, time.monotonic() - begun)
-            files.write_json(target / MANIFEST, manifest)
+            entries = ranks.together(lambda: self._write_data(state, target))
+            manifest = self._seal(state.snapshot, target, entries, begun)
         except OSError as error:
             self._discard(target)
             raise SaveFailed(
-                f"The checkpoint at step {snapshot.step} ({state.nbytes / 2**20:.1f} MiB) could not be written: "
+                f"The checkpoint at step {step} ({state.nbytes / 2**20:.1f} MiB) could not be written: "
                 f"{error.strerror or error} ({target}). Earlier checkpoints are intact. Free disk space or check the folder's permissions."
+            ) from error
+        except RankFailed as error:
+            self._discard(target)
+            raise SaveFailed(
+                f"The checkpoint at step {step} was not written, because another rank failed. Earlier checkpoints are intact. {error}"
             ) from error
         except SaveFailed:
             self._discard(target)
             raise
         checkpoint = Checkpoint(target, manifest)
-        self.forget(room=state.nbytes)
+        if ranks.main:
+            self.forget(room=nbytes)
         return checkpoint
+
+    def _begin(self, step: int, nbytes: int, target: Path, before: Callable[[], None]) -> bool:
+        """Make the folder ready for all ranks; returns whether the checkpoint is there already."""
+        before()
+        if not self._ranks.main:
+            return False
+        self._check_space(step, nbytes)
+        files.make_folder(self.folder.checkpoints)
+        if self.exists(step):
+            return True
+        files.remove_folder(target)  # what a killed attempt may have left; it has no manifest
+        files.make_folder(target)
+        return False
+
+    def _seal(self, snapshot: Snapshot, target: Path, entries: Mapping[str, Any], begun: float) -> Mapping[str, Any]:
+        """Write the manifest when the files of all ranks are durable; returns it on every rank."""
+        written: dict[str, Any] = {}
+        for each in self._ranks.gather(json.dumps(entries).encode()):
+            written |= json.loads(each)
+        manifest = _manifest(snapshot, written, time.monotonic() - begun, self._ranks.count)
+        try:
+            self._ranks.together(lambda: self._ranks.main and files.write_json(target / MANIFEST, manifest))
+        except RankFailed:
+            if not self._ranks.main:
+                raise
+            # It is written, whoever has not lived to hear of it.
+        return manifest
 
     def forget(self, room: int = 0) -> list[int]:
         """Delete what the retention policy no longer wants; returns the steps deleted. A failure to delete is no harm.
@@ -215,22 +269,29 @@ class Store:
     def open_newest(self) -> tuple[Opened | None, list[CorruptCheckpoint]]:
         """Open the newest checkpoint that verifies and set aside the damaged ones above it.
 
+        Of several ranks, each reads what it needs, and a checkpoint is good when it is on all of them.
+
         Returns:
             The checkpoint, or None when there is none at all; and what was wrong with each that was set aside.
 
         Raises:
             NoGoodCheckpoint: there are checkpoints and none verifies; nothing was moved.
         """
-        candidates = [path for path in reversed(self._folders()) if (path / MANIFEST).exists()]
+        names = [path.name for path in reversed(self._folders()) if (path / MANIFEST).exists()]
+        names = json.loads(self._ranks.from_main(json.dumps(names).encode()))
         damaged: list[CorruptCheckpoint] = []
-        for index, path in enumerate(candidates):
+        for index, name in enumerate(names):
+            complaint, opened = "", None
             try:
-                opened = open_checkpoint(path, mend=True)
+                opened = open_checkpoint(self.folder.checkpoints / name, mend=self._ranks.main, ranks=self._ranks)
             except CorruptCheckpoint as error:
-                damaged.append(error)
+                complaint = str(error)
+            complaints = [each.decode() for each in self._ranks.gather(complaint.encode()) if each]
+            if complaints:
+                damaged.append(CorruptCheckpoint(complaints[0]))
                 continue
-            for bad in candidates[:index]:
-                self._set_aside(bad)
+            for bad in names[:index] if self._ranks.main else ():
+                self._set_aside(self.folder.checkpoints / bad)
             return opened, damaged
         if damaged:
             raise NoGoodCheckpoint(
@@ -274,16 +335,24 @@ class Store:
             )
 
     def _write_data(self, state: Committable, target: Path) -> dict[str, dict[str, Any]]:
-        """Write all files but the manifest; returns what the manifest says of them."""
+        """Write all files of this rank but the manifest, durably; returns what the manifest says of them."""
         entries: dict[str, dict[str, Any]] = {}
         own: list[tuple[str, Iterable[files.Buffer], bool]] = []
+        mark = "" if self._ranks.main else f".rank-{self._ranks.rank:04d}"
         for file in state.files():
             if file.shared:
                 entries[f"{file.part}.{SHARED}{TENSORS}"] = self._write_shared(file.pieces, file.part)
             else:
-                own.append((file.part + TENSORS, file.pieces(), file.direct))
-        own.append((STATE, [files.as_json(state.snapshot.state)], False))
-        return entries | {name: written.as_json() for name, written in files.write_files(target, own).items()}
+                name = f"{file.part}{mark}{TENSORS}"
+                own.append((name, file.pieces(), file.direct))
+                entries[name] = {"part": file.part, "rank": self._ranks.rank} if mark else {}
+        name = f"{Path(STATE).stem}{mark}{Path(STATE).suffix}"
+        own.append((name, [files.as_json(state.snapshot.state)], False))
+        entries[name] = {"rank": self._ranks.rank} if mark else {}
+        for name, written in files.write_files(target, own).items():
+            entries[name] |= written.as_json()
+        files.sync_folder(target)
+        return entries
 
     def _write_shared(self, pieces: Callable[[], Iterator[files.Buffer]], part: str) -> dict[str, Any]:
         """Write a file under the name of its contents, and a second copy; nothing when they are there already.
@@ -301,6 +370,8 @@ class Store:
         return entry
 
     def _discard(self, target: Path) -> None:
+        if not self._ranks.main:
+            return
         try:
             files.remove_folder(target)
         except OSError:
@@ -326,30 +397,76 @@ def read_manifest(path: Path) -> Checkpoint:
     return Checkpoint(path, manifest)
 
 
-def open_checkpoint(path: Path, parts: Collection[str] | None = None, *, mend: bool = False) -> Opened:
+def open_checkpoint(
+    path: Path, parts: Collection[str] | None = None, *, mend: bool = False, ranks: Ranks | None = None
+) -> Opened:
     """Read a checkpoint and verify every byte of it against the manifest.
 
     Args:
         path: its folder.
         parts: read the arrays of these parts only, and verify only them and the structure.
         mend: write a damaged copy of a shared file anew from the good one.
+        ranks: as one of so many ranks. When that many wrote it, the arrays of other ranks are not read. None: read all, and return
+            what rank 0 had.
 
     Raises:
         CorruptCheckpoint: names the file that is missing, of another length or of another hash.
     """
     checkpoint = read_manifest(path)
-    found: dict[str, dict[str, Array]] = {}
-    state: dict[str, Any] = {}
+    count = int(checkpoint.manifest.get("ranks", 1))
+    rank = ranks.rank % count if ranks else 0
+    read_now = {0, rank} if ranks and ranks.count == count else set(range(count))
+
+    @functools.cache
+    def arrays_of(owner: int, part: str) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for name, entry in checkpoint.manifest["files"].items():
+            if name.endswith(TENSORS) and (_part(name, entry), entry.get("rank", 0)) == (part, owner):
+                place, data = _read(checkpoint.paths[name], Written.from_json(entry), mend=mend)
+                found |= tensors.decode(data, place)
+        return found
+
+    states: dict[int, dict[str, Any]] = {}
+    held: dict[int, dict[str, dict[str, Array]]] = {0: {}, rank: {}}
     for name, entry in checkpoint.manifest["files"].items():
-        part = entry.get("part", name.removesuffix(TENSORS))
-        if name != STATE and parts is not None and part not in parts:
-            continue
-        place, data = _read(checkpoint.paths[name], Written.from_json(entry), mend=mend)
-        if name == STATE:
-            state = json.loads(bytes(data))
-        else:
-            found.setdefault(part, {}).update(tensors.decode(data, place))
-    return Opened(checkpoint, state, found)
+        owner, part = entry.get("rank", 0), _part(name, entry)
+        if not name.endswith(TENSORS):
+            states[owner] = json.loads(bytes(_read(checkpoint.paths[name], Written.from_json(entry), mend=mend)[1]))
+        elif owner in read_now and (parts is None or part in parts):
+            held.setdefault(owner, {})[part] = arrays_of(owner, part)
+    found = {part: held[0].get(part, {}) | held[rank].get(part, {}) for part in held[0] | held[rank]}
+    for part, blocks in _blocks(states, arrays_of).items():
+        if part in found:
+            found[part] |= blocks
+    state = states[0]
+    if rank:
+        state |= {"rng": states[rank]["rng"], "parts": state["parts"] | states[rank]["parts"]}
+    return Opened(checkpoint, state, found, borrowed=bool(ranks and ranks.rank >= count))
+
+
+def _part(name: str, entry: Mapping[str, Any]) -> str:
+    return str(entry.get("part", name.removesuffix(TENSORS)))
+
+
+def _blocks(
+    states: Mapping[int, Mapping[str, Any]], arrays_of: Callable[[int, str], Mapping[str, Array]]
+) -> dict[str, dict[str, Array]]:
+    """The arrays that ranks hold together, from what each says of its block."""
+    forms: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
+    for owner, state in states.items():
+        for part, table in state.get("shards", {}).items():
+            for name, form in table.items():
+                forms.setdefault((part, name), []).append((owner, form))
+    found: dict[str, dict[str, Array]] = {}
+    for (part, name), each in forms.items():
+
+        def block(owner: int, form: Mapping[str, Any], part: str = part, name: str = name) -> Block:
+            return Block(tuple(form["at"]), tuple(form["shape"]), lambda: arrays_of(owner, part)[name])
+
+        shape, dtype = tuple(each[0][1]["of"]), each[0][1]["dtype"]
+        nbytes = math.prod(shape) * tensors.ITEM_BITS[dtype] // 8
+        found.setdefault(part, {})[name] = Blocks(dtype, shape, [block(*one) for one in each], nbytes)
+    return found
 
 
 def verify(path: Path) -> Checkpoint:
@@ -388,11 +505,12 @@ def _folder_bytes(folder: Path) -> int:
     return total
 
 
-def _manifest(snapshot: Snapshot, written: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+def _manifest(snapshot: Snapshot, written: Mapping[str, Any], seconds: float, ranks: int) -> dict[str, Any]:
     manifest: dict[str, Any] = {
         "format": files.FORMAT,
         "step": snapshot.step,
         "reason": snapshot.reason,
+        "ranks": ranks,
         "files": dict(written),
         "chunk": files.CHUNK,
         "metrics": {name: value for name, value in snapshot.metrics.items() if math.isfinite(value)},

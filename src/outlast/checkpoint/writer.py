@@ -110,8 +110,7 @@ class Writer:
     def _commit(self, flight: Flight) -> Checkpoint:
         flight.hold()  # first of all: training may be waiting
         try:
-            self._before()
-            checkpoint = self._store.commit(flight)
+            checkpoint = self._store.commit(flight, self._before)
         except SaveFailed:
             raise
         except Exception as error:  # whatever it is, it must reach the user as what it costs: this save

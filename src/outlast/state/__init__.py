@@ -23,6 +23,7 @@ __all__ = [
     "Packed",
     "check_same_leaves",
     "check_trackable",
+    "is_trained",
     "load_object",
     "pack_object",
     "pack_tree",
@@ -58,7 +59,7 @@ def check_trackable(part: str, thing: Any) -> None:
 
 def pack_object(part: str, thing: Any) -> Packed:
     """Take the state_dict of an object apart."""
-    return pack_value(part, thing.state_dict())
+    return pack_value(part, _bare(thing).state_dict())
 
 
 def load_object(part: str, thing: Any, node: Any, arrays: Mapping[str, Array]) -> None:
@@ -67,10 +68,13 @@ def load_object(part: str, thing: Any, node: Any, arrays: Mapping[str, Array]) -
     Raises:
         ResumeRefused: the object does not take it: another architecture, another optimizer. A torch module is untouched then.
     """
-    state = unpack_value(part, node, arrays)
+    thing, sharded = _bare(thing), {}
     if "torch" in sys.modules:
         from outlast.state import torch
 
+        sharded = torch.sharded_in(thing)
+    state = Decoder(part, arrays, sharded).decode(node)
+    if "torch" in sys.modules:
         torch.check_module(part, thing, state)
     try:
         thing.load_state_dict(state)
@@ -142,6 +146,23 @@ def software() -> dict[str, Any]:
 
         facts |= jax.software()
     return facts
+
+
+def is_trained(thing: Any) -> bool:
+    """Whether ranks that train together hold the same of an object: a model or an optimizer of torch."""
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        return torch.is_trained(thing)
+    return False
+
+
+def _bare(thing: Any) -> Any:
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        return torch.without_wrapper(thing)
+    return thing
 
 
 def _becomes(initial: Any, later: Any) -> bool:

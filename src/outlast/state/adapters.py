@@ -34,13 +34,13 @@ def to_array(value: Any) -> Found | None:
     return None
 
 
-def from_array(array: Array, node: Mapping[str, Any]) -> Any:
-    """Rebuild what `to_array` took apart, on the CPU. The result owns its memory."""
+def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
+    """Rebuild what `to_array` took apart, on the CPU. The result owns its memory. `like`: see torch.from_array."""
     framework = node.get("as")
     if framework == "torch":
         from outlast.state import torch
 
-        return torch.from_array(array, node)
+        return torch.from_array(array, node, like)
     if framework == "jax":
         from outlast.state import jax
 

@@ -27,16 +27,22 @@ class DataLoader:
     NumPy and torch are seeded from (seed, epoch, batch), so random augmentation is the same with 0 workers or 8, before or
     after a resume; the training loop's own generators are not touched.
 
+    With several ranks (torchrun), a batch is what all of them train on in one step, and each gets its share: the position is one for
+    all, so a run may continue on another number of ranks in the middle of an epoch. A share may be one sample larger than
+    another; of a last batch with fewer samples than ranks, some are given twice.
+
     Args:
         dataset: anything with `__getitem__` and `__len__` (or `__getitems__`).
-        batch_size: samples per batch.
+        batch_size: samples per batch, of all ranks together.
         shuffle: another order every epoch.
         seed: decides order and augmentation.
         drop_last: leave out a last batch that is not full.
+        split: give each rank its share; False: every rank gets whole batches, for an evaluation that only one makes.
         **options: as of torch.utils.data.DataLoader: num_workers, collate_fn, pin_memory, persistent_workers, ...
 
     Raises:
         StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
+        ValueError: as of `BatchSampler`; or a batch has fewer samples than there are ranks.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class DataLoader:
         shuffle: bool = True,
         seed: int = 0,
         drop_last: bool = False,
+        split: bool = True,
         **options: Any,
     ) -> None:
         if isinstance(dataset, IterableDataset):
@@ -56,12 +63,15 @@ class DataLoader:
             )
         self.dataset = dataset
         self.sampler = BatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last)
+        rank, ranks = _rank() if split else (0, 1)
+        if batch_size < ranks:
+            raise ValueError(f"A batch of {batch_size} cannot be shared by {ranks} ranks; batch_size counts the samples of all of them.")
         # A generator of its own: torch draws the workers' base seed from it instead of from the training loop's generator.
         self._loader = TorchLoader(
-            _Seeded(dataset, seed, options.pop("collate_fn", None) or default_collate),
+            _Seeded(dataset, (seed % 2**63, rank) if rank else (seed % 2**63,), options.pop("collate_fn", None) or default_collate),
             collate_fn=_as_it_is,
             worker_init_fn=functools.partial(_begin_worker, options.pop("worker_init_fn", None)),
-            batch_sampler=_Tickets(self.sampler),
+            batch_sampler=_Tickets(self.sampler, rank, ranks),
             generator=torch.Generator().manual_seed(seed),
             **options,
         )
@@ -115,8 +125,8 @@ def _begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
 class _Tickets:
     """Runs ahead of the sampler's position by as much as the workers prefetch."""
 
-    def __init__(self, sampler: BatchSampler) -> None:
-        self.sampler = sampler
+    def __init__(self, sampler: BatchSampler, rank: int, ranks: int) -> None:
+        self.sampler, self.rank, self.ranks = sampler, rank, ranks
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -124,19 +134,29 @@ class _Tickets:
     def __iter__(self) -> Iterator[_Ticket]:
         epoch, first = self.sampler.epoch, self.sampler.batch
         for batch in range(first, len(self.sampler)):
-            yield epoch, batch, self.sampler.at(epoch, batch).tolist()
+            indices = self.sampler.at(epoch, batch)
+            if len(indices) < self.ranks:
+                indices = np.resize(indices, self.ranks)
+            yield epoch, batch, np.array_split(indices, self.ranks)[self.rank].tolist()
+
+
+def _rank() -> tuple[int, int]:
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 class _Seeded(Dataset[Any]):
     """Fetches and collates a ticket's samples under generators that depend on the ticket alone."""
 
-    def __init__(self, dataset: Any, seed: int, collate: Callable[[list[Any]], Any]) -> None:
+    def __init__(self, dataset: Any, seed: tuple[int, ...], collate: Callable[[list[Any]], Any]) -> None:
         self.dataset, self.seed, self.collate = dataset, seed, collate
 
     def __getitems__(self, ticket: _Ticket) -> Any:
         epoch, batch, indices = ticket
         outside = None if get_worker_info() else (random.getstate(), np.random.get_state(), torch.get_rng_state())
-        words = np.random.SeedSequence((self.seed % 2**63, epoch, batch)).generate_state(4, np.uint32)
+        words = np.random.SeedSequence((self.seed[0], epoch, batch, *self.seed[1:])).generate_state(4, np.uint32)
         random.seed(int(words[0]))
         np.random.seed(words[1])
         torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))

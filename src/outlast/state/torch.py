@@ -12,7 +12,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from outlast.errors import ResumeRefused
-from outlast.state.array import Array, CannotStore, Found, Live
+from outlast.state.array import Array, CannotStore, Found, Live, Shard
 
 CODES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.uint16: "U16", torch.int16: "I16", torch.float16: "F16",
@@ -35,19 +35,23 @@ def is_tensor(value: Any) -> bool:
 class _LiveTensor(Live):
     """A tensor of the program. torch counts in-place changes in `_version`; views and detached tensors share the count."""
 
-    __slots__ = ("_ready", "_tensor", "_version", "address", "on_device", "place", "stamp")
+    __slots__ = ("_counted", "_ready", "_tensor", "_version", "address", "on_device", "place", "stamp")
 
-    def __init__(self, tensor: torch.Tensor, *, plain: bool) -> None:
-        self._tensor = tensor
+    def __init__(self, tensor: torch.Tensor, counted: torch.Tensor, *, plain: bool) -> None:
+        self._tensor, self._counted = tensor, counted
         self._ready: Any = None
         self.place = tensor.data_ptr()
         self.on_device = tensor.is_cuda
         self.address = self.place if plain and not self.on_device else None
-        self._version = None if tensor.is_inference() else tensor._version  # noqa: SLF001 - there is no other count
+        self._version = None if counted.is_inference() else counted._version  # noqa: SLF001 - there is no other count
         self.stamp = None if self._version is None else (self.place, self._version)
 
     def unchanged(self) -> bool:
-        return self._version == self._tensor._version  # noqa: SLF001
+        return self._version == self._counted._version  # noqa: SLF001
+
+    def sample(self, count: int) -> bytes:
+        flat = _plain(self._tensor).reshape(-1)
+        return bytes(_bytes(flat[:: max(1, len(flat) // count)].contiguous()).cpu().numpy())
 
     def fetch_ahead(self) -> None:
         if self.on_device:
@@ -72,19 +76,33 @@ def to_array(tensor: Any) -> Found:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         raise CannotStore(f"a torch tensor of layout {tensor.layout} on {tensor.device} has no plain bytes")
     node: dict[str, Any] = {"as": "torch"}
-    if tensor.requires_grad:
-        tensor = tensor.detach()
+    whole = tensor = tensor.detach() if tensor.requires_grad else tensor
+    shard = None
+    if is_sharded(whole):
+        # The interface by which torch.distributed.checkpoint's planner asks a tensor what this rank holds of it.
+        (chunk,) = whole.__create_chunk_list__()
+        tensor = whole.to_local()
+        if not all(placement.is_replicate() for placement in whole.placements):
+            shard = Shard(tuple(whole.shape), tuple(chunk.offsets))
     dtype, shape, size = tensor.dtype, tuple(tensor.shape), tensor.nbytes
     code, form = CODES.get(dtype), shape
     if code is None:
         code, form = "U8", (*shape, tensor.element_size())
         node["dtype"] = str(dtype).removeprefix("torch.")
+        shard = Shard((*shard.shape, tensor.element_size()), (*shard.at, 0)) if shard else None
     if not size:
-        return Found(Array(code, form, b""), node)
+        return Found(Array(code, form, b"", shard=shard), node)
     lazy = (tensor.is_conj(), tensor.is_neg())
-    live = _LiveTensor(tensor, plain=tensor.is_contiguous() and not any(lazy))
+    live = _LiveTensor(tensor, whole, plain=tensor.is_contiguous() and not any(lazy))
     identity = (live.place, tensor.get_device(), dtype, shape, tensor.stride(), lazy)
-    return Found(Array(code, form, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live), node, identity)
+    data = Array(code, form, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live, shard)
+    return Found(data, node, identity)
+
+
+def is_sharded(value: Any) -> bool:
+    """Whether several ranks hold this tensor together: a DTensor, as FSDP2 makes them."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -98,8 +116,26 @@ def _bytes(plain: torch.Tensor) -> torch.Tensor:
     return flat.view(torch.uint8)
 
 
-def from_array(array: Array, node: Mapping[str, Any]) -> Any:
-    """Rebuild a tensor on the CPU: in the memory that was read, if it lies there as torch's own would, else in its own."""
+def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
+    """Rebuild a tensor on the CPU: in the memory that was read, if it lies there as torch's own would, else in its own.
+
+    Args:
+        array: its bytes.
+        node: what `to_array` said of it.
+        like: a DTensor; the result is one of the same placement then, and only this rank's block of the array is read.
+    """
+    if like is not None and tuple(array.shape[: like.ndim]) == tuple(like.shape):
+        (chunk,) = like.__create_chunk_list__()
+        rest = array.shape[like.ndim :]
+        local = from_array(array.region((*chunk.offsets, *(0 for _ in rest)), (*chunk.sizes, *rest)), node)
+        return type(like).from_local(
+            local.to(like.device),
+            like.device_mesh,
+            like.placements,
+            run_check=False,
+            shape=like.shape,
+            stride=like.stride(),
+        )
     dtype = getattr(torch, node["dtype"]) if "dtype" in node else DTYPES[array.dtype]
     shape = array.shape[:-1] if "dtype" in node else array.shape
     if not array.nbytes:
@@ -118,10 +154,37 @@ def optimizer_places(things: Iterable[Any]) -> set[int]:
     places = set()
     for optimizer in things:
         if isinstance(optimizer, torch.optim.Optimizer):
-            places |= {parameter.data_ptr() for group in optimizer.param_groups for parameter in group["params"]}
+            places |= {_place(parameter) for group in optimizer.param_groups for parameter in group["params"]}
             states = (value for state in optimizer.state.values() for value in state.values())
-            places |= {value.data_ptr() for value in states if is_tensor(value)}
+            places |= {_place(value) for value in states if is_tensor(value)}
     return places
+
+
+def _place(tensor: torch.Tensor) -> int:
+    local: torch.Tensor = tensor.detach().to_local() if is_sharded(tensor) else tensor
+    return local.data_ptr()
+
+
+def without_wrapper(thing: Any) -> Any:
+    """The model inside a DistributedDataParallel, whose state has the same names with one rank or many; else the thing."""
+    return thing.module if isinstance(thing, torch.nn.parallel.DistributedDataParallel) else thing
+
+
+def is_trained(thing: Any) -> bool:
+    """Whether ranks that train together hold the same of it: a model or an optimizer."""
+    return isinstance(thing, torch.nn.Module | torch.optim.Optimizer)
+
+
+def sharded_in(thing: Any) -> dict[str, Any]:
+    """The DTensors of a model by name; of an optimizer the parameters, by the prefix that their moments' names have."""
+    if isinstance(thing, torch.nn.Module):
+        found = dict(thing.state_dict())
+    elif isinstance(thing, torch.optim.Optimizer):
+        parameters = [parameter for group in thing.param_groups for parameter in group["params"]]
+        found = {f"state/{index}": parameter.detach() for index, parameter in enumerate(parameters)}
+    else:
+        found = {}
+    return {name: tensor for name, tensor in found.items() if is_sharded(tensor)}
 
 
 def before_updates(call: Callable[[], None]) -> Callable[[], None]:

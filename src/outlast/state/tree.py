@@ -102,11 +102,13 @@ class Decoder:
     Args:
         part: its name, for messages.
         arrays: the arrays that `Encoder` produced.
+        sharded: what lies on several ranks in the program, by array name or by its first two words.
     """
 
-    def __init__(self, part: str, arrays: Mapping[str, Array]) -> None:
+    def __init__(self, part: str, arrays: Mapping[str, Array], sharded: Mapping[str, Any] | None = None) -> None:
         self.part = part
         self.arrays = arrays
+        self._sharded = sharded or {}
         self._made: dict[str, Any] = {}
         self._special: dict[str, Callable[[Any], Any]] = {
             "$float": float,
@@ -145,5 +147,6 @@ class Decoder:
         if name not in self.arrays:
             raise CorruptCheckpoint(f"The stored part {self.part!r} refers to an array {name!r} that it does not hold.")
         if name not in self._made:
-            self._made[name] = adapters.from_array(self.arrays[name], node)
+            like = self._sharded.get(name, self._sharded.get("/".join(name.split("/")[:2])))
+            self._made[name] = adapters.from_array(self.arrays[name], node, like)
         return self._made[name]

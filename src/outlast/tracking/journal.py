@@ -138,6 +138,18 @@ class Journal:
         return complaint
 
 
+class Unwritten(Journal):
+    """The journal of all ranks but the first: what is logged is checked, and rank 0 writes its own."""
+
+    def append(self, step: int, metrics: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:  # noqa: D102
+        numbers = super().append(step, metrics, epoch)
+        self._waiting.clear()
+        return numbers
+
+    def rewind(self, mark: Mapping[str, Any] | None, step: int) -> str | None:  # noqa: D102, ARG002
+        return None
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """The journal's lines as dicts with floats for numbers; a torn last line is left out."""
     try:

@@ -29,6 +29,22 @@ def choose(style: str = "auto", stream: TextIO | None = None) -> Sink:
     return {"rich": RichLine, "plain": PlainLines, "json": JsonLines}[style](stream) if style != "none" else Sink()
 
 
+class OtherRank(Sink):
+    """All that ranks other than the first say: warnings, with their number.
+
+    Args:
+        rank: the number.
+        stream: where they go.
+    """
+
+    def __init__(self, rank: int, stream: TextIO | None = None) -> None:
+        self.rank, self.stream = rank, stream or sys.stderr
+
+    def told(self, level: str, sentence: str) -> None:
+        if level == "warning":
+            print(f"outlast: rank {self.rank}: {sentence}", file=self.stream, flush=True)
+
+
 class PlainLines(Sink):
     """Whole lines, the first steps soon and later ones rarely: made for logs such as Kaggle's.
 

@@ -1,0 +1,86 @@
+"""What several ranks decide at the same step: whether to stop, and whether to save.
+
+Each has its own clock and hears its own signals. So they ask each other, about twice a second and never in between: a question
+costs a collective, which waits for the slowest.
+"""
+
+from __future__ import annotations
+
+import time
+
+from outlast.errors import UsageError
+from outlast.ranks import Ranks
+from outlast.session import Session
+
+_PAUSE = 0.5  # seconds between two questions; what a signal may wait for, besides the running step
+_RARELY = 10_000  # steps, at most
+
+_STOPS = ("", "budget", "preempted", "cancelled")  # the last that any rank has counts for all
+_WISHES = ("", "time", "best", "asked")
+
+
+class Agreement:
+    """Asked by all ranks after the same steps.
+
+    Args:
+        ranks: all of them.
+        session: this rank's; takes over the reason for which another has to stop.
+    """
+
+    def __init__(self, ranks: Ranks, session: Session) -> None:
+        self._ranks, self._session = ranks, session
+        self._every, self._passed = 1, 0
+        self._wish = 0
+        self._asked = time.perf_counter()
+        self._stop = 0
+
+    def should_stop(self) -> bool:
+        """Whether all ranks have agreed to stop. Changes between two steps only."""
+        return self._stop > 0
+
+    def should_stop_now(self) -> bool:
+        """For loops that outlast does not run: the same, asked anew every so many calls, which all ranks have to make."""
+        self.after(0, None)
+        return self.should_stop()
+
+    def after(self, step: int, wish: str | None, *, at_once: bool = False) -> str | None:
+        """Ask, if it is time to.
+
+        Args:
+            step: steps done, or any number that is to be the same everywhere.
+            wish: why this rank would save now; kept until it is asked.
+            at_once: ask now.
+
+        Returns:
+            Why all ranks save now, or None.
+
+        Raises:
+            UsageError: the ranks are not at the same step.
+            RankFailed: one is gone.
+        """
+        self._wish = max(self._wish, _WISHES.index(wish or ""))
+        self._passed += 1
+        if self._passed < self._every and not at_once:
+            return None
+        clock = time.perf_counter()
+        pace = int(1e6 * (clock - self._asked) / self._passed)
+        if not self._stop:
+            self._session.should_stop()
+        found = self._ranks.exchange(step, _STOPS.index(self._session.reason or ""), self._wish, pace)
+        steps, stops, wishes, paces = zip(*found, strict=True)
+        if len(set(steps)) > 1:
+            raise UsageError(
+                f"The ranks are not at the same step: {', '.join(f'rank {rank} at {at}' for rank, at in enumerate(steps))}. Every rank has to "
+                "run the same number of steps: give them shares of the same batches (outlast.DataLoader does), and let all of them break "
+                "or none."
+            )
+        self._stop, self._wish = max(self._stop, *stops), 0
+        if self._stop:
+            self._session.agree(_STOPS[self._stop], f"rank {stops.index(max(stops))} has to stop")
+        self._every = min(_RARELY, max(1, int(1e6 * _PAUSE / max(1, *paces))))
+        self._asked, self._passed = time.perf_counter(), 0
+        return _WISHES[max(wishes)] or None
+
+    def settled(self) -> None:
+        """A save was begun: what this rank wished for is done."""
+        self._wish = 0

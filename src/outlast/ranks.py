@@ -1,0 +1,127 @@
+"""The processes of one attempt: torchrun starts several *ranks*, which train one model together and save one checkpoint a step.
+
+They speak over gloo groups of outlast's own, so that nothing here meets the collectives of training, and in numbers and bytes
+only: torch's collectives for Python objects would unpickle what another process sent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from outlast.errors import OutlastError, RankFailed, UsageError
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """One channel between all ranks, for one thread of each. Alone by default: then nothing here costs anything.
+
+    Every method but the properties has to be called by all ranks, in the same order.
+
+    Attributes:
+        rank: this process, from 0.
+        count: how many there are.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1, group: Any = None) -> None:
+        self.rank, self.count, self._group = rank, count, group
+
+    @property
+    def main(self) -> bool:
+        """Whether this is rank 0, which holds the run folder: lock, records, journal, manifest."""
+        return self.rank == 0
+
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        return self.count > 1
+
+    def exchange(self, *numbers: int) -> list[tuple[int, ...]]:
+        """Give every rank some numbers of all, in the order of the ranks.
+
+        Raises:
+            RankFailed: another rank is gone.
+        """
+        if not self.several:
+            return [numbers]
+        import torch
+
+        mine = torch.tensor(numbers, dtype=torch.int64)
+        found = [torch.empty_like(mine) for _ in range(self.count)]
+        self._call(torch.distributed.all_gather, found, mine)
+        return [tuple(each.tolist()) for each in found]
+
+    def gather(self, data: bytes) -> list[bytes]:
+        """Give every rank the bytes of all, in the order of the ranks; raises RankFailed as `exchange` does."""
+        if not self.several:
+            return [data]
+        import torch
+
+        sizes = [size for (size,) in self.exchange(len(data))]
+        if not any(sizes):
+            return [b""] * self.count
+        mine = torch.frombuffer(bytearray(data.ljust(max(sizes))), dtype=torch.uint8)
+        found = [torch.empty_like(mine) for _ in range(self.count)]
+        self._call(torch.distributed.all_gather, found, mine)
+        return [each.numpy().tobytes()[:size] for each, size in zip(found, sizes, strict=True)]
+
+    def from_main(self, data: bytes) -> bytes:
+        """The bytes of rank 0, whatever the others give."""
+        return self.gather(data if self.main else b"")[0]
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Do something on every rank: it succeeds everywhere, or raises everywhere.
+
+        Raises:
+            RankFailed: it failed on another rank, or one is gone. What fails here is raised as it is.
+        """
+        if not self.several:
+            return work()
+        failure: Exception | None = None
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others have to hear of it
+            failure = error
+        complaints = self.gather(_words(failure).encode() if failure else b"")
+        if failure:
+            raise failure
+        for rank, words in enumerate(complaints):
+            if words:
+                raise RankFailed(f"Rank {rank}: {words.decode()}")
+        return result
+
+    def _call(self, collective: Callable[..., Any], *tensors: Any) -> None:
+        try:
+            collective(*tensors, group=self._group)
+        except RuntimeError as error:
+            raise RankFailed(
+                f"Rank {self.rank} of {self.count} waited for the others, and one is gone or did not answer: look for the first error "
+                "among the ranks. What was committed is intact; start all of them again."
+            ) from error
+
+
+def connect(channels: int) -> list[Ranks]:
+    """So many channels between the ranks that torch.distributed knows of, or channels of one that is alone.
+
+    Raises:
+        UsageError: a launcher started several processes and they have not met yet.
+    """
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        distributed = torch.distributed
+        rank, count = distributed.get_rank(), distributed.get_world_size()
+        if count > 1:
+            return [Ranks(rank, count, distributed.new_group(backend="gloo")) for _ in range(channels)]
+    elif int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ:
+        raise UsageError(
+            f"A launcher started {os.environ['WORLD_SIZE']} processes for this run and they have not met: call "
+            "torch.distributed.init_process_group() before open_run(), in every process, or start a single one."
+        )
+    return [Ranks() for _ in range(channels)]
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, OutlastError) else f"{type(error).__name__}: {error}"
