@@ -13,7 +13,6 @@ from outlast.ranks import Ranks
 from outlast.session import Session
 
 _PAUSE = 0.5  # seconds between two questions; what a signal may wait for, besides the running step
-_RARELY = 10_000  # steps, at most
 
 _STOPS = ("", "budget", "preempted", "cancelled")  # the last that any rank has counts for all
 _WISHES = ("", "time", "best", "asked")
@@ -66,7 +65,7 @@ class Agreement:
         pace = int(1e6 * (clock - self._asked) / self._passed)
         if not self._stop:
             self._session.should_stop()
-        found = self._ranks.exchange(step, _STOPS.index(self._session.reason or ""), self._wish, pace)
+        found = self._ranks.exchange("after a step", step, _STOPS.index(self._session.reason or ""), self._wish, pace)
         steps, stops, wishes, paces = zip(*found, strict=True)
         if len(set(steps)) > 1:
             raise UsageError(
@@ -77,7 +76,8 @@ class Agreement:
         self._stop, self._wish = max(self._stop, *stops), 0
         if self._stop:
             self._session.agree(_STOPS[self._stop], f"rank {stops.index(max(stops))} has to stop")
-        self._every = min(_RARELY, max(1, int(1e6 * _PAUSE / max(1, *paces))))
+        # Twice as many at most, because the first steps may be the fast ones.
+        self._every = min(2 * self._every, max(1, int(1e6 * _PAUSE / max(1, *paces))))
         self._asked, self._passed = time.perf_counter(), 0
         return _WISHES[max(wishes)] or None
 

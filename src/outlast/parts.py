@@ -128,7 +128,7 @@ class Parts:
             return arrays, nodes, generators
         trained = {name for name, thing in self._tracked.items() if state.is_trained(thing)}
         own = replicas.fingerprints(arrays, nodes, trained)
-        mains = json.loads(self._ranks.from_main(json.dumps(own).encode()))
+        mains = json.loads(self._ranks.from_main("saving", json.dumps(own).encode()))
         if not self._ranks.main:
             kept, nodes = replicas.without_copies(arrays, nodes, own, mains, self.guarded())
             return kept, nodes, generators

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from outlast.errors import OutlastError, RankFailed, UsageError
 
 T = TypeVar("T")
+
+_NUMBERS = 8
 
 
 class Ranks:
@@ -39,28 +42,41 @@ class Ranks:
         """Whether there are others."""
         return self.count > 1
 
-    def exchange(self, *numbers: int) -> list[tuple[int, ...]]:
+    def exchange(self, moment: str, *numbers: int) -> list[tuple[int, ...]]:
         """Give every rank some numbers of all, in the order of the ranks.
 
+        Args:
+            moment: in words where the program is; it has to be the same on all ranks.
+            *numbers: at most seven.
+
         Raises:
-            RankFailed: another rank is gone.
+            RankFailed: another rank is gone, or somewhere else.
         """
         if not self.several:
             return [numbers]
         import torch
 
-        mine = torch.tensor(numbers, dtype=torch.int64)
+        # Always of one size: gloo ends the process when two sizes meet.
+        mine = torch.zeros(_NUMBERS, dtype=torch.int64)
+        mine[0] = zlib.crc32(moment.encode())
+        mine[1 : len(numbers) + 1] = torch.tensor(numbers)
         found = [torch.empty_like(mine) for _ in range(self.count)]
         self._call(torch.distributed.all_gather, found, mine)
-        return [tuple(each.tolist()) for each in found]
+        for rank, each in enumerate(found):
+            if each[0] != mine[0]:
+                raise RankFailed(
+                    f"Rank {self.rank} is {moment} and rank {rank} is somewhere else in the program. All ranks have to make the same calls in "
+                    "the same order and run the same number of steps: let all of them break out of the loop, or none."
+                )
+        return [tuple(each[1 : len(numbers) + 1].tolist()) for each in found]
 
-    def gather(self, data: bytes) -> list[bytes]:
+    def gather(self, moment: str, data: bytes) -> list[bytes]:
         """Give every rank the bytes of all, in the order of the ranks; raises RankFailed as `exchange` does."""
         if not self.several:
             return [data]
         import torch
 
-        sizes = [size for (size,) in self.exchange(len(data))]
+        sizes = [size for (size,) in self.exchange(moment, len(data))]
         if not any(sizes):
             return [b""] * self.count
         mine = torch.frombuffer(bytearray(data.ljust(max(sizes))), dtype=torch.uint8)
@@ -68,11 +84,11 @@ class Ranks:
         self._call(torch.distributed.all_gather, found, mine)
         return [each.numpy().tobytes()[:size] for each, size in zip(found, sizes, strict=True)]
 
-    def from_main(self, data: bytes) -> bytes:
+    def from_main(self, moment: str, data: bytes) -> bytes:
         """The bytes of rank 0, whatever the others give."""
-        return self.gather(data if self.main else b"")[0]
+        return self.gather(moment, data if self.main else b"")[0]
 
-    def together(self, work: Callable[[], T]) -> T:
+    def together(self, moment: str, work: Callable[[], T]) -> T:
         """Do something on every rank: it succeeds everywhere, or raises everywhere.
 
         Raises:
@@ -85,7 +101,7 @@ class Ranks:
             result = work()
         except Exception as error:  # noqa: BLE001 - whatever it is, the others have to hear of it
             failure = error
-        complaints = self.gather(_words(failure).encode() if failure else b"")
+        complaints = self.gather(moment, _words(failure).encode() if failure else b"")
         if failure:
             raise failure
         for rank, words in enumerate(complaints):

@@ -188,7 +188,7 @@ class Run:
         self._process = os.getpid()
         self._lock = Lock(folder.lock)
         try:
-            told = training.together(self._open_folder)
+            told = training.together("opening the run", self._open_folder)
             self._open_newest(told)
         except BaseException:
             self._lock.release()
@@ -498,10 +498,10 @@ class Run:
             raise UsageError("steps(), batches() or begin() was called already in this attempt; a run has one loop.")
         self._parts.check_complete()
         software = state.software() | {"ranks": self._ranks.count}
-        self._ranks.together(lambda: self._saver.begin(self._parts, software))
+        self._ranks.together("beginning the loop", lambda: self._saver.begin(self._parts, software))
         self._begun, self._own_loop = True, own_loop
         ended_early = self._attempt.ended_early(self.step, self.total_steps)
-        self._ended_early = bool(self._ranks.exchange(ended_early)[0][0])
+        self._ended_early = bool(self._ranks.exchange("beginning the loop", ended_early)[0][0])
         complaint = self._journal.rewind(self._mark, self.step)
         if self._software_before is not None:
             self._judge(self._software_before, software)

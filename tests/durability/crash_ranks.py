@@ -1,9 +1,8 @@
 """The crash points of `crash`, for several ranks: one of them is killed before each of its file operations in turn.
 
-    python -m tests.durability.crash_ranks ddp FOLDER [--ranks 2] [--rank 1] [--then 2] [--stride N] [--offset N]
+    python -m tests.durability.crash_ranks ddp FOLDER [--ranks 2] [--rank 1] [--power] [--torn] [--stride N] [--offset N]
 
-The others have to end by themselves; then all begin again, and what the finished run holds is compared with a twin's. `--then`
-continues on another number of ranks, and compares what does not depend on it.
+The others have to end by themselves; then all begin again, and what the finished run holds is compared with a twin's.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from tests.durability.crash import Counter
@@ -31,7 +31,7 @@ def network():
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
 
 
-def train_ddp(root: Path, steps: int = 0) -> None:
+def train_ddp(root: Path) -> None:
     """BatchNorm whose averages differ between ranks, dropout whose generators do, a step that is shared."""
     import torch
     from torch import nn
@@ -49,6 +49,14 @@ def train_fsdp(root: Path) -> None:
         fully_shard(layer)
     fully_shard(model)
     train(root, model, 0)
+
+
+def train_plain(root: Path) -> None:
+    """A model whose training does not depend on the number of ranks, but for the last bits."""
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+
+    train(root, DistributedDataParallel(network()), torch.distributed.get_rank())
 
 
 class Notes:
@@ -94,12 +102,15 @@ def train(root: Path, model, rank: int) -> None:
             total = loss.detach().clone()
             torch.distributed.all_reduce(total)
             run.log(loss=total / torch.distributed.get_world_size())
+            if EVERY_STEP:
+                EVERY_STEP[0](run, model)
 
 
-TRAINERS = {"ddp": train_ddp, "fsdp": train_fsdp}
+EVERY_STEP: list = []
+TRAINERS = {"ddp": train_ddp, "fsdp": train_fsdp, "plain": train_plain}
 
 
-def attempt(trainer, root: Path, ranks: int, killed: int = -1, counter: Counter | None = None, stop_at: int = 0) -> list[int]:
+def attempt(trainer, root: Path, ranks: int, killed: int = -1, counter: Counter | None = None) -> list[int]:
     """Train on so many ranks, one fork each; returns their wait statuses."""
     meeting = root.parent / f"meeting-{time.monotonic_ns()}"
     children = []
@@ -123,7 +134,10 @@ def attempt(trainer, root: Path, ranks: int, killed: int = -1, counter: Counter 
                 (root.parent / "operations.json").write_text(json.dumps(counter.names))
                 (root.parent / "modules.json").write_text(json.dumps(sorted(sys.modules)))
             code = 0
-        except BaseException as error:  # noqa: BLE001
+        except SystemExit as end:
+            code = end.code
+        except BaseException as error:
+            traceback.print_exc()
             (root.parent / f"error-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
         os._exit(code)
     statuses = [os.waitpid(child, 0)[1] for child in children]
@@ -131,7 +145,7 @@ def attempt(trainer, root: Path, ranks: int, killed: int = -1, counter: Counter 
     return statuses
 
 
-def final_state(root: Path, *, only_common: bool = False) -> dict[str, str] | None:
+def final_state(root: Path) -> dict[str, str] | None:
     """Hashes of what a finished run leaves, of all ranks."""
     import xxhash
 
@@ -139,8 +153,6 @@ def final_state(root: Path, *, only_common: bool = False) -> dict[str, str] | No
     if newest is None:
         return None
     paths = [path for path in sorted(newest.parent.iterdir()) if path != newest] + [root / "r" / "journal.jsonl"]
-    if only_common:
-        return {"step": newest.parent.name, "lines": str(len(paths[-1].read_text().splitlines()))}
     return {path.name: xxhash.xxh3_128_hexdigest(path.read_bytes()) for path in paths}
 
 
@@ -150,7 +162,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--rank", type=int, default=0, help="the one that is killed")
-    parser.add_argument("--then", type=int, help="ranks of the attempt after the kill")
     parser.add_argument("--power", action="store_true")
     parser.add_argument("--torn", action="store_true")
     parser.add_argument("--stride", type=int, default=1)
@@ -161,13 +172,12 @@ def main() -> None:
     import torch  # noqa: F401 - once, and not in every fork
 
     trainer, folder, ranks, rank = TRAINERS[options.trainer], options.folder.resolve(), options.ranks, options.rank
-    then = options.then or ranks
     folder.mkdir(parents=True, exist_ok=True)
     twin = folder / "twin"
     twin.mkdir()
     statuses = attempt(trainer, twin, ranks, rank, Counter(twin, 0, power=False, torn=False))
     assert not any(statuses), [path.read_text() for path in folder.glob("error-*.txt")]
-    expected, names = final_state(twin, only_common=then != ranks), json.loads((folder / "operations.json").read_text())
+    expected, names = final_state(twin), json.loads((folder / "operations.json").read_text())
     for name in json.loads((folder / "modules.json").read_text()):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
@@ -187,11 +197,15 @@ def main() -> None:
         elif (lost := folder / "lost.txt").exists():
             failures.append([*place, lost.read_text()])
             lost.unlink()
-        elif any(statuses := attempt(trainer, root, then)):
+        elif any(statuses := attempt(trainer, root, ranks)):
             failures.append([*place, statuses, [path.read_text()[:300] for path in folder.glob("error-*.txt")]])
-        elif (found := final_state(root, only_common=then != ranks)) != expected:
+        elif (found := final_state(root)) != expected:
             failures.append([*place, [name for name in expected if (found or {}).get(name) != expected[name]]])
-    print(json.dumps({"operations": len(names), "points": len(points), "slowest": round(slowest, 1), "failures": failures}))
+    print(
+        json.dumps(
+            {"operations": len(names), "points": len(points), "slowest": round(slowest, 1), "failures": failures}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -176,6 +176,45 @@ def test_examples_run_stop_and_continue(name: str, tmp_path: Path) -> None:
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_the_torchrun_example_survives_the_death_of_a_rank(tmp_path: Path) -> None:
+    text = (REPOSITORY / "examples/torchrun_ddp.py").read_text()
+    twin, cut = tmp_path / "twin", tmp_path / "cut"
+    for folder in (twin, cut):
+        folder.mkdir()
+        (folder / "train.py").write_text(
+            text.replace('open_run("torchrun_ddp")', 'open_run("torchrun_ddp", save="20 steps")')
+        )
+    command = [
+        str(Path(sys.executable).with_name("torchrun")),
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "0",
+        "--standalone",
+        "train.py",
+    ]
+    quiet = {"capture_output": True, "text": True, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    done = subprocess.run(command, cwd=twin, **quiet)
+    assert done.returncode == 0, done.stderr
+    deadly = (
+        (cut / "train.py")
+        .read_text()
+        .replace(
+            "        run.log(loss=loss)",
+            "        run.log(loss=loss)\n        if run.step == 50 and rank == 1: os.kill(os.getpid(), 9)",
+        )
+    )
+    (cut / "deadly.py").write_text("import os\n" + deadly)
+    done = subprocess.run([*command[:-1], "deadly.py"], cwd=cut, **quiet)
+    assert done.returncode == 1
+    assert "saved step 40" in done.stderr
+    done = subprocess.run(command, cwd=cut, **quiet)
+    assert done.returncode == 0, done.stderr
+    assert "continues after step 40 of 580" in done.stderr
+    one, two = (folder / "runs/torchrun_ddp/journal.jsonl" for folder in (twin, cut))
+    assert one.read_bytes() == two.read_bytes()
+
+
 def test_the_starter_is_short() -> None:
     lines = (REPOSITORY / "src/outlast_recipes/digits/recipe.py").read_text().splitlines()
     assert len(lines) < 150

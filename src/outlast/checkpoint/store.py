@@ -134,11 +134,11 @@ class Store:
         target = self.folder.checkpoint(step)
         try:
             begun = time.monotonic()
-            nbytes = sum(size for (size,) in ranks.exchange(state.nbytes))
-            here = ranks.together(lambda: self._begin(step, nbytes, target, before))
-            if ranks.exchange(here)[0] == (True,):
+            nbytes = sum(size for (size,) in ranks.exchange("saving", state.nbytes))
+            here = ranks.together("saving", lambda: self._begin(step, nbytes, target, before))
+            if ranks.exchange("saving", here)[0] == (True,):
                 return read_manifest(target)
-            entries = ranks.together(lambda: self._write_data(state, target))
+            entries = ranks.together("saving", lambda: self._write_data(state, target))
             manifest = self._seal(state.snapshot, target, entries, begun)
         except OSError as error:
             self._discard(target)
@@ -175,11 +175,11 @@ class Store:
     def _seal(self, snapshot: Snapshot, target: Path, entries: Mapping[str, Any], begun: float) -> Mapping[str, Any]:
         """Write the manifest when the files of all ranks are durable; returns it on every rank."""
         written: dict[str, Any] = {}
-        for each in self._ranks.gather(json.dumps(entries).encode()):
+        for each in self._ranks.gather("saving", json.dumps(entries).encode()):
             written |= json.loads(each)
         manifest = _manifest(snapshot, written, time.monotonic() - begun, self._ranks.count)
         try:
-            self._ranks.together(lambda: self._ranks.main and files.write_json(target / MANIFEST, manifest))
+            self._ranks.together("saving", lambda: self._ranks.main and files.write_json(target / MANIFEST, manifest))
         except RankFailed:
             if not self._ranks.main:
                 raise
@@ -278,7 +278,7 @@ class Store:
             NoGoodCheckpoint: there are checkpoints and none verifies; nothing was moved.
         """
         names = [path.name for path in reversed(self._folders()) if (path / MANIFEST).exists()]
-        names = json.loads(self._ranks.from_main(json.dumps(names).encode()))
+        names = json.loads(self._ranks.from_main("opening the run", json.dumps(names).encode()))
         damaged: list[CorruptCheckpoint] = []
         for index, name in enumerate(names):
             complaint, opened = "", None
@@ -286,7 +286,7 @@ class Store:
                 opened = open_checkpoint(self.folder.checkpoints / name, mend=self._ranks.main, ranks=self._ranks)
             except CorruptCheckpoint as error:
                 complaint = str(error)
-            complaints = [each.decode() for each in self._ranks.gather(complaint.encode()) if each]
+            complaints = [each.decode() for each in self._ranks.gather("opening the run", complaint.encode()) if each]
             if complaints:
                 damaged.append(CorruptCheckpoint(complaints[0]))
                 continue

@@ -28,8 +28,8 @@ class DataLoader:
     after a resume; the training loop's own generators are not touched.
 
     With several ranks (torchrun), a batch is what all of them train on in one step, and each gets its share: the position is one for
-    all, so a run may continue on another number of ranks in the middle of an epoch. A share may be one sample larger than
-    another; of a last batch with fewer samples than ranks, some are given twice.
+    all, so a run may continue on another number of ranks in the middle of an epoch. In the last batch of an epoch a share may be
+    one sample larger than another; when it has fewer samples than there are ranks, some are given twice.
 
     Args:
         dataset: anything with `__getitem__` and `__len__` (or `__getitems__`).
@@ -42,7 +42,7 @@ class DataLoader:
 
     Raises:
         StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
-        ValueError: as of `BatchSampler`; or a batch has fewer samples than there are ranks.
+        ValueError: as of `BatchSampler`; or the ranks cannot share a batch equally.
     """
 
     def __init__(
@@ -64,11 +64,18 @@ class DataLoader:
         self.dataset = dataset
         self.sampler = BatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last)
         rank, ranks = _rank() if split else (0, 1)
-        if batch_size < ranks:
-            raise ValueError(f"A batch of {batch_size} cannot be shared by {ranks} ranks; batch_size counts the samples of all of them.")
+        if batch_size % ranks:
+            raise ValueError(
+                f"A batch of {batch_size} samples cannot be shared equally by {ranks} ranks, and training averages over ranks. Choose a "
+                f"multiple of {ranks}; batch_size counts the samples of all ranks together."
+            )
         # A generator of its own: torch draws the workers' base seed from it instead of from the training loop's generator.
         self._loader = TorchLoader(
-            _Seeded(dataset, (seed % 2**63, rank) if rank else (seed % 2**63,), options.pop("collate_fn", None) or default_collate),
+            _Seeded(
+                dataset,
+                (seed % 2**63, rank) if rank else (seed % 2**63,),
+                options.pop("collate_fn", None) or default_collate,
+            ),
             collate_fn=_as_it_is,
             worker_init_fn=functools.partial(_begin_worker, options.pop("worker_init_fn", None)),
             batch_sampler=_Tickets(self.sampler, rank, ranks),

@@ -1,0 +1,289 @@
+"""Several ranks: killed anywhere, stopped by one, damaged, continued on another number of them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+importlib.import_module("torch.distributed.fsdp")  # here once, and not in every fork
+
+import outlast  # noqa: E402
+from outlast import agreement, errors, ranks  # noqa: E402
+from outlast.checkpoint import open_checkpoint, verify  # noqa: E402
+from outlast.checkpoint.export import export  # noqa: E402
+from outlast.tracking import read  # noqa: E402
+from tests.conftest import REPOSITORY  # noqa: E402
+from tests.durability import crash_ranks  # noqa: E402
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks after torch is imported")
+
+
+def crash(folder: Path, *options: str) -> dict:
+    command = [sys.executable, "-m", "tests.durability.crash_ranks", *options[:1], str(folder / "work"), *options[1:]]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=3000)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("trainer", "count", "rank", "stride"),
+    [("ddp", 2, 0, 12), ("ddp", 2, 1, 6), ("fsdp", 2, 0, 40), ("fsdp", 4, 3, 13)],
+)
+def test_killed_at_some_points(tmp_path: Path, trainer: str, count: int, rank: int, stride: int) -> None:
+    result = crash(
+        tmp_path, trainer, "--ranks", str(count), "--rank", str(rank), "--stride", str(stride), "--offset", "2"
+    )
+    assert result["operations"] >= (150 if rank == 0 else 50)
+    assert result["points"] >= 4
+    assert result["failures"] == []
+    assert result["slowest"] < 30, "the others do not notice that a rank is gone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [("--torn",), ("--power", "--torn")], ids=["kill", "power"])
+@pytest.mark.parametrize(("trainer", "count"), [("ddp", 2), ("fsdp", 2), ("ddp", 4), ("fsdp", 4)])
+def test_every_rank_killed_at_every_point(tmp_path: Path, trainer: str, count: int, options: tuple[str, ...]) -> None:
+    for rank in range(count):
+        stride = "1" if count == 2 else "5"
+        result = crash(
+            tmp_path / str(rank), trainer, "--ranks", str(count), "--rank", str(rank), "--stride", stride, *options
+        )
+        assert result["failures"] == []
+
+
+@pytest.fixture(autouse=True)
+def _asked_after_every_step(monkeypatch) -> None:
+    monkeypatch.setattr(agreement, "_PAUSE", 0.0)  # these steps take a millisecond
+
+
+def run_on(root: Path, count: int, trainer: str = "plain", every_step=None) -> list[int]:
+    """Exit codes of the ranks; a signal counts as minus its number."""
+    crash_ranks.EVERY_STEP[:] = [every_step] if every_step else []
+    root.mkdir(parents=True, exist_ok=True)
+    return [
+        os.waitstatus_to_exitcode(status) for status in crash_ranks.attempt(crash_ranks.TRAINERS[trainer], root, count)
+    ]
+
+
+def one_is_told_to_stop(run, model) -> None:
+    if run.step == 7 and torch.distributed.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def losses(root: Path) -> list[float]:
+    return [line["loss"] for line in read(root / "r/journal.jsonl")]
+
+
+def newest(root: Path) -> Path:
+    return max((root / "r/checkpoints").glob("step-*"))
+
+
+def told(root: Path) -> str:
+    return json.loads(max((root / "r/attempts").glob("*.json")).read_text())["told"].__str__()
+
+
+@pytest.mark.parametrize("trainer", ["plain", "fsdp"])
+def test_one_rank_is_told_to_stop_and_all_save_and_stop(tmp_path: Path, trainer: str) -> None:
+    assert run_on(tmp_path / "twin/runs", 2, trainer) == [0, 0]
+    root = tmp_path / "stopped/runs"
+    assert run_on(root, 2, trainer, one_is_told_to_stop) == [75, 75]
+    step = open_checkpoint(newest(root)).checkpoint.step
+    assert 7 <= step < 12
+    record = json.loads((root / "r/attempts/0001.json").read_text())
+    assert record["end"]["reason"] == "preempted"
+    assert run_on(root, 2, trainer) == [0, 0]
+    assert crash_ranks.final_state(root) == crash_ranks.final_state(tmp_path / "twin/runs")
+
+
+@pytest.mark.parametrize(
+    ("trainer", "before", "after"), [("plain", 2, 4), ("fsdp", 2, 4), ("fsdp", 4, 2), ("fsdp", 2, 1)]
+)
+def test_another_number_of_ranks_continues_the_same_training(
+    tmp_path: Path, trainer: str, before: int, after: int
+) -> None:
+    assert run_on(tmp_path / "twin/runs", 2, trainer) == [0, 0]
+    root = tmp_path / "other/runs"
+    assert run_on(root, before, trainer, one_is_told_to_stop) == [75] * before
+    assert run_on(root, after, trainer) == [0] * after
+    np.testing.assert_allclose(losses(root), losses(tmp_path / "twin/runs"), rtol=1e-4)
+    assert f"not to the last bit: ranks {before} -> {after}" in told(root)
+    one, other = (verify(newest(each)) for each in (root, tmp_path / "twin/runs"))
+    assert one.step == other.step
+    generators = [open_checkpoint(newest(root), ranks=ranks.Ranks(rank, after)).parts["rng"] for rank in range(after)]
+    if trainer == "plain":  # which seeds every rank for itself
+        assert len({bytes(each["torch"].data) for each in generators}) == after
+
+
+def test_a_sharded_run_continues_alone_and_exports_whole_tensors(tmp_path: Path) -> None:
+    def save_whole(run, model) -> None:
+        one_is_told_to_stop(run, model)
+        whole = {name: tensor.full_tensor() for name, tensor in model.state_dict().items()}
+        if torch.distributed.get_rank() == 0:
+            np.savez(tmp_path / f"whole-{run.step}.npz", **{name: tensor.numpy() for name, tensor in whole.items()})
+
+    root = tmp_path / "runs"
+    assert run_on(root, 2, "fsdp", save_whole) == [75, 75]
+    step = verify(newest(root)).step
+    whole = dict(np.load(tmp_path / f"whole-{step}.npz"))
+    export(newest(root), "model", tmp_path / "model.safetensors")
+    from safetensors.numpy import load_file
+
+    exported = load_file(tmp_path / "model.safetensors")
+    assert exported.keys() == whole.keys()
+    model = crash_ranks.network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    with outlast.open_run("r", root=root, progress="none") as run:
+        run.track(model=model, optimizer=optimizer, notes=crash_ranks.Notes(0))
+        for name, array in whole.items():
+            assert np.array_equal(array, exported[name])
+            assert np.array_equal(array, model.state_dict()[name].numpy())
+        shapes = {tuple(state["exp_avg"].shape) for state in optimizer.state.values()}
+        assert shapes == {tuple(parameter.shape) for parameter in model.parameters()}
+
+
+@pytest.mark.parametrize("damaged", ["rng.rank-0001.safetensors", "state.rank-0001.json", "model.safetensors"])
+def test_what_is_damaged_for_one_rank_is_damaged_for_all(tmp_path: Path, damaged: str) -> None:
+    assert run_on(tmp_path / "twin/runs", 2) == [0, 0]
+    root = tmp_path / "other/runs"
+    assert run_on(root, 2, every_step=one_is_told_to_stop) == [75, 75]
+    place = newest(root) / damaged
+    data = bytearray(place.read_bytes())
+    data[len(data) // 2] ^= 1
+    place.write_bytes(data)
+    with pytest.raises(errors.CorruptCheckpoint, match=damaged):
+        verify(newest(root))
+    assert run_on(root, 2) == [0, 0]
+    assert crash_ranks.final_state(root) == crash_ranks.final_state(tmp_path / "twin/runs")
+    assert [path.name[:-2] for path in (root / "r/set-aside").iterdir()] == [place.parent.name]
+    assert damaged in told(root)
+
+
+def test_what_every_rank_holds_alike_is_stored_once(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    assert run_on(root, 2) == [0, 0]
+    names = {path.name for path in newest(root).iterdir()}
+    assert "model.safetensors" in names
+    assert "optimizer.safetensors" in names
+    assert not {"model.rank-0001.safetensors", "optimizer.rank-0001.safetensors"} & names
+    state = json.loads((newest(root) / "state.rank-0001.json").read_text())
+    assert state["parts"].keys() == {"notes"}
+    assert state["parts"]["notes"]["state"]["rank"] == 1
+
+
+def test_ranks_that_do_not_train_together_are_all_kept(tmp_path: Path) -> None:
+    def train(root: Path) -> None:
+        rank = torch.distributed.get_rank()
+        torch.manual_seed(rank)
+        model = torch.nn.Sequential(torch.nn.Embedding(5000, 8), torch.nn.Linear(8, 1))
+        with torch.no_grad():
+            model[0].weight.zero_()  # large, and the same wherever one looks
+            model[0].weight[1234] = rank + 1
+        with outlast.open_run("r", total_steps=2, root=root, progress="none") as run:
+            run.track(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+            for _ in run.steps():
+                pass
+
+    root = tmp_path / "runs"
+    root.mkdir()
+    assert crash_ranks.attempt(train, root, 2) == [0, 0]
+    for rank in range(2):
+        opened = open_checkpoint(newest(root), ranks=ranks.Ranks(rank, 2))
+        weight = np.frombuffer(opened.parts["model"]["0.weight"].data, np.float32).reshape(5000, 8)
+        assert (weight[1234] == rank + 1).all()
+
+
+def test_a_run_that_rank_0_cannot_open_is_refused_on_all(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    with outlast.open_run("r", total_steps=1, root=root, progress="none"):
+        assert run_on(root, 2) == [1, 1]
+    texts = [(tmp_path / f"error-{rank}.txt").read_text() for rank in range(2)]
+    assert texts[0].startswith("RunBusy: ")
+    assert texts[1] == f"RankFailed: Rank 0: {texts[0].removeprefix('RunBusy: ')}"
+
+
+def test_ranks_at_different_steps_are_told_so(tmp_path: Path) -> None:
+    def train(root: Path) -> None:
+        rank = torch.distributed.get_rank()
+        with outlast.open_run("r", total_steps=100, root=root, progress="none") as run:
+            run.track(model=torch.nn.Linear(2, 2))
+            for step in run.steps():
+                if rank == 1 and step == 3:
+                    break
+
+    root = tmp_path / "runs"
+    root.mkdir()
+    assert all(crash_ranks.attempt(train, root, 2))
+    texts = [(tmp_path / f"error-{rank}.txt").read_text() for rank in range(2)]
+    assert texts[0].startswith("RankFailed: Rank 0 is after a step and rank 1 is somewhere else in the program.")
+    assert texts[1].startswith("RankFailed: Rank 1 is saving and rank 0 is somewhere else")
+
+
+def test_a_failed_write_on_one_rank_costs_all_one_save(tmp_path: Path) -> None:
+    def train(root: Path) -> None:
+        rank = torch.distributed.get_rank()
+        if rank == 1:
+            from outlast import files
+
+            real, times = files.write_files, iter([True])
+
+            def write_files(folder, contents):
+                if next(times, False):
+                    raise OSError(28, "No space left on device")
+                return real(folder, contents)
+
+            files.write_files = write_files
+        torch.manual_seed(rank)
+        with outlast.open_run("r", total_steps=4, root=root, save="2 steps", background=False, progress="none") as run:
+            run.track(model=torch.nn.Linear(2, 2))
+            for _ in run.steps():
+                pass
+
+    root = tmp_path / "runs"
+    root.mkdir()
+    assert crash_ranks.attempt(train, root, 2) == [0, 0]
+    assert [path.name for path in sorted((root / "r/checkpoints").glob("step-*"))] == ["step-00000004"]
+    assert "another rank failed" in told(root)
+    assert "No space left on device" in told(root)
+
+
+def test_processes_that_have_not_met_are_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(errors.UsageError, match=r"init_process_group\(\) before open_run"):
+        outlast.open_run("r", root=tmp_path)
+
+
+def test_shares_of_a_batch(monkeypatch) -> None:
+    from outlast.state import loader
+
+    data = list(range(22))
+
+    def batches(count: int, **options) -> list[list[list[int]]]:
+        found = []
+        for rank in range(count):
+            monkeypatch.setattr(loader, "_rank", lambda rank=rank: (rank, count))
+            found.append([batch.tolist() for batch in outlast.DataLoader(data, 10, seed=1, **options)])
+        return found
+
+    (whole,) = batches(1)
+    assert [len(batch) for batch in whole] == [10, 10, 2]
+    for count in (2, 5, 10):
+        shares = batches(count)
+        for index, batch in enumerate(whole):
+            together = [sample for rank in range(count) for sample in shares[rank][index]]
+            assert together[: len(batch)] == batch
+            assert all(shares[rank][index] for rank in range(count))
+    whole_of_all = [whole] * 3
+    assert batches(3, split=False) == whole_of_all
+    monkeypatch.setattr(loader, "_rank", lambda: (0, 3))
+    with pytest.raises(ValueError, match="cannot be shared equally by 3 ranks"):
+        outlast.DataLoader(data, 10)
