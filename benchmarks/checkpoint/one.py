@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.checkpoint.network import network, train
 from benchmarks.checkpoint.peers import PEERS, sync, timed
 
 import outlast
@@ -20,28 +21,6 @@ from outlast.environment import Environment, Limits
 from outlast.files import RunFolder
 from outlast.parts import Parts
 from outlast.tracking import Sink
-
-LAYERS = 12
-
-
-def network(nbytes: int) -> tuple[Any, Any]:
-    """A model whose parameters and Adam moments take about so many bytes."""
-    width = int((nbytes / 12 / LAYERS) ** 0.5) // 16 * 16
-    blocks = [
-        layer
-        for _ in range(LAYERS)
-        for layer in (torch.nn.Linear(width, width), torch.nn.LayerNorm(width), torch.nn.ReLU())
-    ]
-    model = torch.nn.Sequential(*blocks)
-    return model, torch.optim.AdamW(model.parameters())
-
-
-def train(model: Any, optimizer: Any) -> float:
-    loss = model(torch.ones(64, model[0].in_features)).square().mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
 
 
 def memory(field: str) -> int:
@@ -130,17 +109,18 @@ def theirs(name: str, model: Any, optimizer: Any, folder: Path, step_seconds: fl
         if hasattr(peer, "prepare"):
             peer.prepare()
         base = base or reset_peak()
+        peer.waited = 0.0
         begun = time.perf_counter()
-        peer.save(place)
-        stall = time.perf_counter() - begun
-        slowdown = stall
+        other = peer.save(place) or 0.0
+        stall = slowdown = time.perf_counter() - begun - other
         if peer.background:
             train(model, optimizer)
             train(model, optimizer)
             slowdown = time.perf_counter() - begun - 2 * step_seconds
+            stall += peer.waited
             peer.finish()
         sync(place)
-        durable = time.perf_counter() - begun
+        durable = time.perf_counter() - begun - other
         extra = memory("VmHWM") - base
         if number == 1:
             shutil.rmtree(place) if place.is_dir() else place.unlink()

@@ -14,6 +14,8 @@ from typing import Any
 class Peer:
     """One way to save. `save` returns when training may go on, `finish` when all is handed to the system.
 
+    `save` may return seconds that it spent on other things than saving; `waited` counts seconds for which the optimizer was held.
+
     Args:
         model, optimizer: what is saved.
         folder: where to.
@@ -24,6 +26,7 @@ class Peer:
 
     def __init__(self, model: Any, optimizer: Any, folder: Path) -> None:
         self.model, self.optimizer, self.folder = model, optimizer, folder
+        self.waited = 0.0
         self.set_up()
 
     def set_up(self) -> None: ...
@@ -31,7 +34,7 @@ class Peer:
     def state(self) -> dict[str, Any]:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def save(self, place: Path) -> None:
+    def save(self, place: Path) -> float | None:
         raise NotImplementedError
 
     def finish(self) -> None: ...
@@ -143,6 +146,162 @@ class Fabric(Peer):
         self.fabric.load(place, {"model": self.model, "optimizer": self.optimizer})
 
 
+class LightningTrainer(Peer):
+    """Trainer.save_checkpoint, and fit(ckpt_path=...) for what it loads."""
+
+    module = "lightning"
+
+    def set_up(self) -> None:
+        import lightning
+        import torch
+
+        peer = self
+
+        class Module(lightning.LightningModule):
+            def __init__(self) -> None:
+                super().__init__()
+                self.network = peer.model
+
+            def training_step(self, batch: Any, _: int) -> Any:
+                return self.network(batch).square().mean()
+
+            def configure_optimizers(self) -> Any:
+                return peer.optimizer
+
+        self.module_of, self.lightning = Module(), lightning
+        self.data = torch.utils.data.DataLoader(torch.ones(8, self.model[0].in_features), batch_size=8)
+        self.trainer = self.new_trainer()
+        self.trainer.fit(self.module_of, self.data)
+
+    def new_trainer(self, epochs: int = 1) -> Any:
+        return self.lightning.Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_epochs=epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            plugins=self.plugins(),
+        )
+
+    def plugins(self) -> list[Any]:
+        return []
+
+    def save(self, place: Path) -> None:
+        self.trainer.save_checkpoint(place)
+
+    def load(self, place: Path) -> None:
+        # One epoch is done already, so this sets up, restores and ends.
+        self.new_trainer().fit(self.module_of, self.data, ckpt_path=str(place))
+
+
+class LightningTrainerAsync(LightningTrainer):
+    """The same with Lightning's AsyncCheckpointIO."""
+
+    background = True
+
+    def plugins(self) -> list[Any]:
+        from lightning.pytorch.plugins.io import AsyncCheckpointIO
+
+        return [AsyncCheckpointIO()]
+
+    def finish(self) -> None:
+        self.trainer.strategy.checkpoint_io.teardown()  # what waits for its thread
+        self.trainer = self.new_trainer()
+        self.trainer.fit(self.module_of, self.data)
+
+
+class HuggingFaceTrainer(Peer):
+    """A step of transformers' Trainer that saves; only the time between its callbacks before and after the save counts."""
+
+    module = "transformers"
+
+    def set_up(self) -> None:
+        import torch
+        import transformers
+
+        class Wrapped(torch.nn.Module):
+            def __init__(self, network: Any) -> None:
+                super().__init__()
+                self.network = network
+
+            def forward(self, x: Any) -> Any:
+                return {"loss": self.network(x).square().mean()}
+
+        class Watch(transformers.TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+                watch.began = time.perf_counter()
+
+            def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+                watch.took = time.perf_counter() - watch.began
+
+        self.transformers, self.wrapped, self.watch = transformers, Wrapped(self.model), Watch()
+        watch = self.watch
+
+    def train(self, place: Path, steps: int, resume: str | None = None) -> None:
+        import torch
+
+        arguments = self.transformers.TrainingArguments(
+            output_dir=str(place),
+            max_steps=steps,
+            save_strategy="steps",
+            save_steps=1,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+            logging_strategy="no",
+            per_device_train_batch_size=8,
+        )
+        scheduler = torch.optim.lr_scheduler.ConstantLR(self.optimizer)
+        rows = [{"x": torch.ones(self.model[0].in_features)} for _ in range(8)]
+        trainer = self.transformers.Trainer(
+            self.wrapped, arguments, train_dataset=rows, optimizers=(self.optimizer, scheduler), callbacks=[self.watch]
+        )
+        trainer.train(resume_from_checkpoint=resume)
+
+    def save(self, place: Path) -> float:
+        begun = time.perf_counter()
+        self.train(place, 1)
+        return time.perf_counter() - begun - self.watch.took
+
+    def load(self, place: Path) -> None:
+        self.train(place, 1, str(place / "checkpoint-1"))  # all steps are done: it loads and ends
+
+
+class TorchExperimental(Peer):
+    """torch.distributed.checkpoint._experimental: staged in a thread, written by a process; the optimizer waits for the staging."""
+
+    module = "torch.distributed.checkpoint._experimental.builder"
+    background = True
+
+    def set_up(self) -> None:
+        from torch.distributed.checkpoint._experimental.builder import make_async_checkpointer
+        from torch.distributed.checkpoint._experimental.config import CheckpointerConfig
+        from torch.distributed.checkpoint._experimental.staging import CheckpointStagerConfig
+
+        # Its defaults want a GPU; without one these two have to be off.
+        staging = CheckpointStagerConfig(use_pinned_memory=False, use_non_blocking_copy=False)
+        self.checkpointer = make_async_checkpointer(CheckpointerConfig(staging_config=staging))
+        self.staged, self.written = None, None
+        self.optimizer.register_step_pre_hook(self.hold)
+
+    def hold(self, *_: Any) -> None:
+        if self.staged:
+            begun = time.perf_counter()
+            self.staged.result()
+            self.waited, self.staged = self.waited + time.perf_counter() - begun, None
+
+    def save(self, place: Path) -> None:
+        self.staged, self.written = self.checkpointer.save(str(place), self.state())
+
+    def finish(self) -> None:
+        self.written.result()
+
+    def load(self, place: Path) -> None:
+        self.take(self.checkpointer.load(str(place)))
+
+
 class Accelerate(Peer):
     module = "accelerate"
 
@@ -208,7 +367,11 @@ PEERS: dict[str, type[Peer]] = {
     "safetensors": SafeTensors,
     "torch DCP": Distributed,
     "torch DCP async": DistributedAsync,
+    "torch experimental async": TorchExperimental,
     "Lightning Fabric": Fabric,
+    "Lightning Trainer": LightningTrainer,
+    "Lightning Trainer async": LightningTrainerAsync,
+    "HF Trainer": HuggingFaceTrainer,
     "Accelerate": Accelerate,
     "torchsnapshot": TorchSnapshot,
     "Orbax (JAX)": Orbax,

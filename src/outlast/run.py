@@ -17,14 +17,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import outlast
 from outlast import files, places, ranks, state
 from outlast.agreement import Agreement
 from outlast.attempt import Attempt
 from outlast.checkpoint import Retention, SavePolicy, Store
-from outlast.config import Resolved
 from outlast.config.units import parse_interval, parse_seconds
 from outlast.environment import Environment, detect
 from outlast.errors import DataError, OutlastError, SaveFailed, SessionEnded, UsageError
@@ -35,6 +34,9 @@ from outlast.saver import Saver
 from outlast.session import Session
 from outlast.tracking import CsvView, Fanout, Journal, Progress, Sink, Unwritten
 from outlast.tracking import progress as screens
+
+if TYPE_CHECKING:
+    from outlast.config import Resolved
 
 _TICK = 0.2  # seconds between two progress events
 

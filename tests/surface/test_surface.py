@@ -215,6 +215,12 @@ def test_the_torchrun_example_survives_the_death_of_a_rank(tmp_path: Path) -> No
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_a_script_without_a_config_does_not_load_what_reads_configs() -> None:
+    code = "import sys, outlast; outlast.open_run; print({'pydantic', 'yaml', 'rich', 'torch', 'jax'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_the_starter_is_short() -> None:
     lines = (REPOSITORY / "src/outlast_recipes/digits/recipe.py").read_text().splitlines()
     assert len(lines) < 150

@@ -1,19 +1,35 @@
-"""Configuration: layers over defaults, typed, frozen, and every value knows where it came from."""
+"""Configuration: layers over defaults, typed, frozen, and every value knows where it came from.
 
-from outlast.config.layers import Change, Origin, Resolved, find_file, flatten, resolve, show
-from outlast.config.schema import Config, Leaf, Section, leaves, setting
+A script without a config needs none of this but `units`, so the rest, and pydantic with it, is loaded when it is first used.
+"""
 
-__all__ = [
-    "Change",
-    "Config",
-    "Leaf",
-    "Origin",
-    "Resolved",
-    "Section",
-    "find_file",
-    "flatten",
-    "leaves",
-    "resolve",
-    "setting",
-    "show",
-]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outlast.config.layers import Change as Change
+    from outlast.config.layers import Origin as Origin
+    from outlast.config.layers import Resolved as Resolved
+    from outlast.config.layers import find_file as find_file
+    from outlast.config.layers import flatten as flatten
+    from outlast.config.layers import resolve as resolve
+    from outlast.config.layers import show as show
+    from outlast.config.schema import Config as Config
+    from outlast.config.schema import Leaf as Leaf
+    from outlast.config.schema import Section as Section
+    from outlast.config.schema import leaves as leaves
+    from outlast.config.schema import setting as setting
+
+_SCHEMA = ("Config", "Leaf", "Section", "leaves", "setting")
+_LAYERS = ("Change", "Origin", "Resolved", "find_file", "flatten", "resolve", "show")
+
+__all__ = [*_SCHEMA, *_LAYERS]  # noqa: PLE0604 - the names are texts
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'outlast.config' has no attribute {name!r}")
+    home = "schema" if name in _SCHEMA else "layers"
+    return getattr(importlib.import_module(f"outlast.config.{home}"), name)
