@@ -638,6 +638,16 @@ def test_a_platforms_allowance_is_kept(opened, here) -> None:
             run.offer(state)
 
 
+def test_what_the_platforms_allowance_costs_is_told(opened, tmp_path: Path, here) -> None:
+    small = replace(here, limits=replace(here.limits, disk=22 * 2**20))
+    with opened(total_steps=4, environment=small, save="1 steps", keep=outlast.Retention(last=3)) as run:
+        state = run.restore({"x": np.zeros(2**18)})
+        for _ in run.steps():
+            run.offer(state)
+    told = attempts(tmp_path)[0]["told"]
+    assert "keeps 23.1 MB in all, so the checkpoint at step 1 was deleted although --keep-last" in told[0]
+
+
 def test_a_local_damaged_checkpoint_does_not_hide_a_good_one_elsewhere(opened, tmp_path: Path, here) -> None:
     for root, stop in ((tmp_path / "input", 4), (tmp_path / "w", 5)):
         with pytest.raises(SessionEnded), opened(root=root, total_steps=6) as run:

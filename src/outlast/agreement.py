@@ -1,7 +1,7 @@
 """What several ranks decide at the same step: whether to stop, and whether to save.
 
-Each has its own clock and hears its own signals. So they ask each other, about twice a second and never in between: a question
-costs a collective, which waits for the slowest.
+Each has its own clock and hears its own signals. So they ask each other, about twice a second or after ten steps, and never in
+between: a question costs a collective, which waits for the slowest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from outlast.ranks import Ranks
 from outlast.session import Session
 
 _PAUSE = 0.5  # seconds between two questions; what a signal may wait for, besides the running step
+_STEPS = 10  # at most between two questions, because steps may become slower than they were
 
 _STOPS = ("", "budget", "preempted", "cancelled")  # the last that any rank has counts for all
 _WISHES = ("", "time", "best", "asked")
@@ -29,7 +30,6 @@ class Agreement:
     def __init__(self, ranks: Ranks, session: Session) -> None:
         self._ranks, self._session = ranks, session
         self._every, self._passed = 1, 0
-        self._wish = 0
         self._asked = time.perf_counter()
         self._stop = 0
 
@@ -47,7 +47,7 @@ class Agreement:
 
         Args:
             step: steps done, or any number that is to be the same everywhere.
-            wish: why this rank would save now; kept until it is asked.
+            wish: why this rank would save now.
             at_once: ask now.
 
         Returns:
@@ -57,7 +57,6 @@ class Agreement:
             UsageError: the ranks are not at the same step.
             RankFailed: one is gone.
         """
-        self._wish = max(self._wish, _WISHES.index(wish or ""))
         self._passed += 1
         if self._passed < self._every and not at_once:
             return None
@@ -65,7 +64,9 @@ class Agreement:
         pace = int(1e6 * (clock - self._asked) / self._passed)
         if not self._stop:
             self._session.should_stop()
-        found = self._ranks.exchange("after a step", step, _STOPS.index(self._session.reason or ""), self._wish, pace)
+        found = self._ranks.exchange(
+            "after a step", step, _STOPS.index(self._session.reason or ""), _WISHES.index(wish or ""), pace
+        )
         steps, stops, wishes, paces = zip(*found, strict=True)
         if len(set(steps)) > 1:
             raise UsageError(
@@ -73,14 +74,9 @@ class Agreement:
                 "run the same number of steps: give them shares of the same batches (outlast.DataLoader does), and let all of them break "
                 "or none."
             )
-        self._stop, self._wish = max(self._stop, *stops), 0
+        self._stop = max(self._stop, *stops)
         if self._stop:
             self._session.agree(_STOPS[self._stop], f"rank {stops.index(max(stops))} has to stop")
-        # Twice as many at most, because the first steps may be the fast ones.
-        self._every = min(2 * self._every, max(1, int(1e6 * _PAUSE / max(1, *paces))))
+        self._every = min(_STEPS, max(1, int(1e6 * _PAUSE / max(1, *paces))))
         self._asked, self._passed = time.perf_counter(), 0
         return _WISHES[max(wishes)] or None
-
-    def settled(self) -> None:
-        """A save was begun: what this rank wished for is done."""
-        self._wish = 0

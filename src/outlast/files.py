@@ -77,6 +77,7 @@ class RunFolder:
         self.run = path / "run.json"
         self.config = path / "config.json"
         self.lock = path / "lock"
+        self.ranks = path / "ranks"
         self.journal = path / "journal.jsonl"
         self.attempts = path / "attempts"
         self.checkpoints = path / "checkpoints"

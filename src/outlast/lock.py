@@ -121,7 +121,61 @@ class Lock:
         os.write(self._descriptor, text.ljust(_SIZE - 1)[: _SIZE - 1] + b"\n")
 
 
-_HELD: set[Lock] = set()
+class Presence:
+    """That a rank lives, whoever of the others is gone: it holds a second file together with the others.
+
+    Only rank 0 holds the run's lock. When it dies alone, another rank may still be about to write; the next attempt waits for it.
+
+    Args:
+        path: the file; made by `show`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def show(self) -> None:
+        """Hold the file until this process ends or `hide` is called."""
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        _HELD.add(self)
+        _kernel_lock(self._descriptor, shared=True)
+
+    def hide(self) -> None:
+        """Let go of the file."""
+        if self._descriptor >= 0:
+            if fcntl is not None:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self._close()
+
+    def wait_for_others(self, seconds: float) -> None:
+        """Return when no rank of an earlier attempt lives.
+
+        Raises:
+            RunBusy: one still lives after so many seconds.
+        """
+        if not self.path.exists():
+            return
+        descriptor = os.open(self.path, os.O_RDWR)
+        try:
+            end = time.monotonic() + seconds
+            while _kernel_lock(descriptor) is False:
+                if time.monotonic() > end:
+                    raise RunBusy(
+                        f"A rank of an earlier attempt at {self.path.parent} still lives, though its rank 0 is gone. Stop it, or wait until it "
+                        "notices, and start again."
+                    )
+                time.sleep(0.05)
+        finally:
+            os.close(descriptor)
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+        _HELD.discard(self)
+
+
+_HELD: set[Lock | Presence] = set()
 
 
 def _let_go_in_child() -> None:

@@ -35,6 +35,7 @@ class Parts:
         self._tracked: dict[str, Any] = {}
         self._trees: dict[str, Any] = {}
         self._offered: dict[str, int] = {}
+        self._known: replicas.Known = {}
 
     @property
     def names(self) -> list[str]:
@@ -121,16 +122,20 @@ class Parts:
         nodes = {name: {"kind": kind, "state": node} for name, (kind, (node, _)) in packed.items()}
         return arrays, nodes, generators
 
-    def pack_own(self) -> Packed:
-        """Like `pack`; on all ranks but the first only what rank 0 does not hold as well. All ranks call it at the same step."""
+    def pack_own(self, step: int) -> Packed:
+        """Like `pack`; on all ranks but the first only what rank 0 does not hold as well. All ranks call it at the same step.
+
+        Raises:
+            RankFailed: a rank is gone, or at another step.
+        """
         arrays, nodes, generators = self.pack()
         if not self._ranks.several:
             return arrays, nodes, generators
-        trained = {name for name, thing in self._tracked.items() if state.is_trained(thing)}
-        own = replicas.fingerprints(arrays, nodes, trained)
-        mains = json.loads(self._ranks.from_main("saving", json.dumps(own).encode()))
+        guarded = self.guarded()
+        own = replicas.fingerprints(arrays, nodes, guarded, self._known)
+        mains = json.loads(self._ranks.from_main(f"saving step {step}", json.dumps(own).encode()))
         if not self._ranks.main:
-            kept, nodes = replicas.without_copies(arrays, nodes, own, mains, self.guarded())
+            kept, nodes = replicas.without_copies(arrays, nodes, own, mains, guarded)
             return kept, nodes, generators
         return arrays, nodes, generators
 

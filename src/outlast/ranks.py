@@ -6,6 +6,7 @@ only: torch's collectives for Python objects would unpickle what another process
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
 import zlib
@@ -17,6 +18,8 @@ from outlast.errors import OutlastError, RankFailed, UsageError
 T = TypeVar("T")
 
 _NUMBERS = 8
+_PATIENCE = dt.timedelta(days=1)
+"""How long a rank waits for another that lives: rank 0 may evaluate, or a disk be slow. One that has died is noticed at once."""
 
 
 class Ranks:
@@ -27,15 +30,22 @@ class Ranks:
     Attributes:
         rank: this process, from 0.
         count: how many there are.
+        broken: whether another rank is gone, or at another place of the program; nothing can be said any more.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, group: Any = None) -> None:
         self.rank, self.count, self._group = rank, count, group
+        self.broken = False
 
     @property
     def main(self) -> bool:
         """Whether this is rank 0, which holds the run folder: lock, records, journal, manifest."""
         return self.rank == 0
+
+    @property
+    def here(self) -> int:
+        """How many of them run on this machine, as far as torchrun says."""
+        return min(self.count, int(os.environ.get("LOCAL_WORLD_SIZE") or self.count))
 
     @property
     def several(self) -> bool:
@@ -57,13 +67,14 @@ class Ranks:
         import torch
 
         # Always of one size: gloo ends the process when two sizes meet.
-        mine = torch.zeros(_NUMBERS, dtype=torch.int64)
+        mine = torch.zeros(_NUMBERS, dtype=torch.int64, device="cpu")
         mine[0] = zlib.crc32(moment.encode())
-        mine[1 : len(numbers) + 1] = torch.tensor(numbers)
+        mine[1 : len(numbers) + 1] = torch.tensor(numbers, device="cpu")
         found = [torch.empty_like(mine) for _ in range(self.count)]
         self._call(torch.distributed.all_gather, found, mine)
         for rank, each in enumerate(found):
             if each[0] != mine[0]:
+                self.broken = True
                 raise RankFailed(
                     f"Rank {self.rank} is {moment} and rank {rank} is somewhere else in the program. All ranks have to make the same calls in "
                     "the same order and run the same number of steps: let all of them break out of the loop, or none."
@@ -101,9 +112,11 @@ class Ranks:
             result = work()
         except Exception as error:  # noqa: BLE001 - whatever it is, the others have to hear of it
             failure = error
-        complaints = self.gather(moment, _words(failure).encode() if failure else b"")
-        if failure:
-            raise failure
+        try:
+            complaints = self.gather(moment, _words(failure).encode() if failure else b"")
+        finally:
+            if failure:
+                raise failure
         for rank, words in enumerate(complaints):
             if words:
                 raise RankFailed(f"Rank {rank}: {words.decode()}")
@@ -113,6 +126,7 @@ class Ranks:
         try:
             collective(*tensors, group=self._group)
         except RuntimeError as error:
+            self.broken = True
             raise RankFailed(
                 f"Rank {self.rank} of {self.count} waited for the others, and one is gone or did not answer: look for the first error "
                 "among the ranks. What was committed is intact; start all of them again."
@@ -123,20 +137,31 @@ def connect(channels: int) -> list[Ranks]:
     """So many channels between the ranks that torch.distributed knows of, or channels of one that is alone.
 
     Raises:
+        UsageError: as of `position`.
+    """
+    rank, count = position()
+    if count == 1:
+        return [Ranks() for _ in range(channels)]
+    import torch
+
+    return [Ranks(rank, count, torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)) for _ in range(channels)]
+
+
+def position() -> tuple[int, int]:
+    """This process's rank and the number of ranks: 0 and 1 where torch.distributed was not begun.
+
+    Raises:
         UsageError: a launcher started several processes and they have not met yet.
     """
     torch = sys.modules.get("torch")
     if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
-        distributed = torch.distributed
-        rank, count = distributed.get_rank(), distributed.get_world_size()
-        if count > 1:
-            return [Ranks(rank, count, distributed.new_group(backend="gloo")) for _ in range(channels)]
-    elif int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ:
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ:
         raise UsageError(
             f"A launcher started {os.environ['WORLD_SIZE']} processes for this run and they have not met: call "
-            "torch.distributed.init_process_group() before open_run(), in every process, or start a single one."
+            "torch.distributed.init_process_group() in every process, before outlast.DataLoader() and open_run(), or start a single one."
         )
-    return [Ranks() for _ in range(channels)]
+    return 0, 1
 
 
 def _words(error: Exception) -> str:

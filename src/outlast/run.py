@@ -28,7 +28,7 @@ from outlast.config.units import parse_interval, parse_seconds
 from outlast.environment import Environment, detect
 from outlast.errors import DataError, OutlastError, SaveFailed, SessionEnded, UsageError
 from outlast.files import RunFolder
-from outlast.lock import Lock
+from outlast.lock import Lock, Presence
 from outlast.parts import Parts
 from outlast.saver import Saver
 from outlast.session import Session
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from outlast.config import Resolved
 
 _TICK = 0.2  # seconds between two progress events
+_ORPHANS = 40.0  # seconds that ranks whose rank 0 is gone may take to end; torchrun kills them after 30
 
 
 def open_run(
@@ -178,7 +179,7 @@ class Run:
         self._store = Store(folder, keep, session.environment.limits.disk, writing)
         self._journal = (Journal if training.main else Unwritten)(folder.journal)
         self._saver = Saver(
-            self._store, save, session, self._journal, shown, self._tell, background=background, sharing=training.main
+            self._store, save, session, self._journal, shown, self._tell, background=background, ranks=training
         )
         self._loop = [0, 0]  # epochs done, batches of the running epoch done
         self._metrics: dict[str, Any] = {}  # of the running step, for retention
@@ -189,10 +190,14 @@ class Run:
         self._step_clock = time.perf_counter()
         self._process = os.getpid()
         self._lock = Lock(folder.lock)
+        self._presence = Presence(folder.ranks)
         try:
             told = training.together("opening the run", self._open_folder)
+            if training.several:
+                self._presence.show()
             self._open_newest(told)
         except BaseException:
+            self._presence.hide()
             self._lock.release()
             raise
 
@@ -459,6 +464,7 @@ class Run:
             return []
         files.make_folder(folder.path)
         taken = self._lock.take(f"an attempt begun {time.strftime('%H:%M:%S')}")
+        self._presence.wait_for_others(_ORPHANS)
         for place in (folder.path, folder.artifacts):
             files.sweep_temporaries(place)
         notes = places.bring_home(folder, self.session.environment.inputs)
@@ -537,6 +543,7 @@ class Run:
 
     def _judge(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Say, and record, whether the continuation can be the same to the last bit."""
+        before = {"ranks": 1, **before}
         keys = sorted(before.keys() | after.keys())
         different = [
             f"{key} {before.get(key, 'none')} -> {after.get(key, 'none')}"
@@ -585,7 +592,8 @@ class Run:
             reason = self._saver.due(self.step, epoch_ended, self._metrics, clock)
             if self._agreement:
                 known = reason in ("epoch", "steps")  # by all ranks, without asking
-                agreed = self._agreement.after(self.step, None if known else reason)
+                at_once = epoch_ended is not None  # when a best is known that all may want to save
+                agreed = self._agreement.after(self.step, None if known else reason, at_once=at_once)
                 reason = reason if known else agreed
             if reason and not self.should_stop():  # else the save of the session's end is next
                 self._save(reason)
@@ -649,8 +657,6 @@ class Run:
     def _save(self, reason: str, *, must: bool = False) -> None:
         # The save is no part of the step that follows it.
         self._step_clock += self._saver.save(self.step, self._loop, reason, self._metrics, must=must)
-        if self._agreement:
-            self._agreement.settled()
 
     # closing ---------------------------------------------------------------------------------------------------
 
@@ -661,10 +667,14 @@ class Run:
         if self._in_step and (not self.update_due or self._parts.not_offered(self.step)):
             self.step -= 1  # left in the middle of a step that changed nothing yet
         self._in_step = False
-        stopped = self.session.reason if not self.finished else None
         try:
+            if self._agreement and not self.finished:
+                self._agreement.after(
+                    self.step, None, at_once=True
+                )  # one rank may have heard of an end that the others have not
+            stopped = self.session.reason if not self.finished else None
             self._save(stopped or "final", must=True)
-        except SaveFailed as error:
+        except OutlastError as error:
             return error
         return SessionEnded(stopped) if stopped else None
 
@@ -701,6 +711,7 @@ class Run:
         self._shown.send("ended", reason, self.step, self.total_steps)
         self._shown.send("closed")
         self.session.close()
+        self._presence.hide()
         self._lock.release()
         return unrecorded
 

@@ -21,8 +21,9 @@ from outlast.checkpoint.snapshot import Committable
 from outlast.checkpoint.staging import Staging, TornCopy
 from outlast.checkpoint.writer import Abandoned, Flight, Writer
 from outlast.config.units import format_bytes
-from outlast.errors import SaveFailed
+from outlast.errors import RankFailed, SaveFailed
 from outlast.parts import RNG, Parts
+from outlast.ranks import Ranks
 from outlast.session import Session
 from outlast.state import adapters, replicas
 from outlast.tracking import Fanout, Journal
@@ -44,7 +45,7 @@ class Saver:
         shown: told of saves.
         tell: says a sentence to the user and records it.
         background: copy and write while training goes on. Without it, or when memory has no room for a copy, training waits.
-        sharing: whether arrays that training does not change get files of their own.
+        ranks: who saves together.
 
     Attributes:
         saved_step: the step of the newest commit, -1 when there is none.
@@ -62,7 +63,7 @@ class Saver:
         tell: Callable[[str, str], None],
         *,
         background: bool = True,
-        sharing: bool = True,
+        ranks: Ranks | None = None,
     ) -> None:
         self.saved_step = -1
         self.asked = False
@@ -72,7 +73,9 @@ class Saver:
         self._background = background
         self._parts = Parts(None)
         self._software: Mapping[str, Any] = {}
-        self._staging = Staging(sharing=sharing)
+        self._ranks = ranks or Ranks()
+        self._staging = Staging(sharing=self._ranks.main)  # a shared file has one writer
+        self._neighbours = 1  # ranks on this machine that need memory for a copy as well
         self._writer = Writer(store, self._flush_journal)
         self._flight: Flight | None = None
         self._flushing: Future[None] | None = None
@@ -87,13 +90,17 @@ class Saver:
         """Learn what there is to save, tell the session its size, and start the clock."""
         self._parts, self._software = parts, software
         arrays, _, _ = parts.pack()
-        size = sum(array.nbytes for part in arrays.values() for array in part.values())
+        each = [array for part in arrays.values() for array in part.values()]
+        blocks = sum(array.nbytes for array in each if array.shard)
+        # Other ranks keep their blocks, and little besides; a buffer that is too small grows with the first save.
+        size = sum(array.nbytes for array in each) if self._ranks.main else blocks
+        self._neighbours = self._ranks.here if blocks else 1
         self._session.observe_state(size, self._stored_bytes())
         self._session.check_budget()
         self._kept = [checkpoint.kept for checkpoint in self._store.committed()]
         if self._background:
             self._unhook = adapters.before_updates(self._hold)
-            if self._has_room(size):
+            if size and self._has_room(size):
                 self._writer.soon(lambda: self._staging.prepare(size))
         self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
         self._clock = self._flushed = time.perf_counter()
@@ -112,10 +119,10 @@ class Saver:
             metrics: what the step logged.
             clock: time.perf_counter() at its end.
         """
-        if self.asked:
-            return "asked"
         since = clock - self._clock
-        reason = self._policy.due(step, epoch_ended)
+        reason = self._policy.due(step, epoch_ended)  # first: ranks know it without asking each other
+        if not reason and self.asked:
+            return "asked"
         if not reason and self._interval is not None and since >= self._interval and self._flight is None:
             reason = "time"
         if not reason and self._policy.on_best and metrics:
@@ -160,9 +167,17 @@ class Saver:
         return time.perf_counter() - begun
 
     def check(self, clock: float) -> None:
-        """After every step: hear how the save under way went, and flush the journal now and then."""
+        """After every step: hear how the save under way went, and flush the journal now and then.
+
+        Raises:
+            RankFailed: another rank is gone, so no save will succeed.
+        """
         if self._flight and self._flight.done:
             self._settle()
+            if self._store.cut_off:
+                raise RankFailed(
+                    f"Another rank is gone, so nothing can be saved any more; step {max(self.saved_step, 0)} is safe. Start all ranks again."
+                )
         if clock - self._flushed > _FLUSH:
             self._flushed = clock
             if self._flushing is None or self._flushing.done():
@@ -180,7 +195,7 @@ class Saver:
         self._staging.close()
 
     def _snapshot(self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any]) -> Snapshot:
-        arrays, nodes, generators = self._parts.pack_own()
+        arrays, nodes, generators = self._parts.pack_own(step)
         state = {"step": step, "loop": list(loop), "journal": self._journal.seal(), "parts": nodes, RNG: generators}
         shards = replicas.shards(arrays)
         return Snapshot(
@@ -209,7 +224,9 @@ class Saver:
 
     def _has_room(self, nbytes: int) -> bool:
         free = available()
-        return free is None or self._staging.nbytes >= nbytes or nbytes < 0.9 * (free + self._staging.nbytes)
+        if free is None or self._staging.nbytes >= nbytes:
+            return True
+        return nbytes < 0.9 * (free / self._neighbours + self._staging.nbytes)
 
     def _hold(self) -> None:
         """Before anything changes: wait until it is copied."""
@@ -252,6 +269,14 @@ class Saver:
         self._cost = flight.held + (flight.seconds / cores if self._background else 0.0)
         self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
         self._shown.send("saved", self.saved_step, flight.snapshot.reason, flight.seconds, checkpoint.nbytes)
+        if self._store.dropped:
+            steps = ", ".join(str(step) for step in sorted(self._store.dropped))
+            self._store.dropped.clear()
+            self._tell(
+                "warning",
+                f"This platform keeps {format_bytes(self._store.allowance or 0)} in all, so the checkpoint at step {steps} was deleted although "
+                "--keep-last and --keep-best would have kept it. Keep fewer, or a smaller state.",
+            )
 
     def _failed(self, error: SaveFailed) -> None:
         if isinstance(error, TornCopy):
@@ -262,7 +287,7 @@ class Saver:
         if isinstance(error, Abandoned):
             self._tell("info", str(error))
             return
-        self._tell("warning", f"{error} Training goes on and tries again.")
+        self._tell("warning", f"{error}" if self._store.cut_off else f"{error} Training goes on and tries again.")
         if self._interval is not None:
             self._clock = time.perf_counter() - (self._interval - min(_RETRY, self._interval))
 

@@ -352,3 +352,4 @@ def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_
         kept = [checkpoint.step for checkpoint in store.committed()]
         assert kept[-1] == step
     assert kept == [2, 6, 7]
+    assert store.dropped == [1, 3, 4, 5]

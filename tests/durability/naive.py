@@ -10,8 +10,10 @@ from outlast.checkpoint import Checkpoint, Opened, tensors
 
 
 class NaiveStore:
+    cut_off = False
+
     def __init__(self, folder, retention=None, allowance=None, ranks=None) -> None:
-        self.retention = retention
+        self.retention, self.dropped = retention, []
         self.place = folder.checkpoints / "last"
 
     def commit(self, state, before=lambda: None):

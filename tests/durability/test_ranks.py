@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,11 @@ torch = pytest.importorskip("torch")
 importlib.import_module("torch.distributed.fsdp")  # here once, and not in every fork
 
 import outlast  # noqa: E402
-from outlast import agreement, errors, ranks  # noqa: E402
-from outlast.checkpoint import open_checkpoint, verify  # noqa: E402
+from outlast import agreement, errors, files, ranks  # noqa: E402
+from outlast.checkpoint import Store, open_checkpoint, verify  # noqa: E402
 from outlast.checkpoint.export import export  # noqa: E402
+from outlast.files import RunFolder  # noqa: E402
+from outlast.lock import Presence  # noqa: E402
 from outlast.tracking import read  # noqa: E402
 from tests.conftest import REPOSITORY  # noqa: E402
 from tests.durability import crash_ranks  # noqa: E402
@@ -224,7 +228,9 @@ def test_ranks_at_different_steps_are_told_so(tmp_path: Path) -> None:
     assert all(crash_ranks.attempt(train, root, 2))
     texts = [(tmp_path / f"error-{rank}.txt").read_text() for rank in range(2)]
     assert texts[0].startswith("RankFailed: Rank 0 is after a step and rank 1 is somewhere else in the program.")
-    assert texts[1].startswith("RankFailed: Rank 1 is saving and rank 0 is somewhere else")
+    assert texts[1].startswith("RankFailed: Rank 1 is saving step 3 and rank 0 is somewhere else")
+    record = json.loads((root / "r/attempts/0001.json").read_text())
+    assert record["end"]["reason"] == "failed"
 
 
 def test_a_failed_write_on_one_rank_costs_all_one_save(tmp_path: Path) -> None:
@@ -255,22 +261,197 @@ def test_a_failed_write_on_one_rank_costs_all_one_save(tmp_path: Path) -> None:
     assert "No space left on device" in told(root)
 
 
+def fork(tmp_path: Path, train, count: int = 2) -> list[int]:
+    root = tmp_path / "runs"
+    root.mkdir(exist_ok=True)
+    return [os.waitstatus_to_exitcode(status) for status in crash_ranks.attempt(train, root, count)]
+
+
+def steps(tmp_path: Path) -> list[int]:
+    return [checkpoint.step for checkpoint in Store(RunFolder(tmp_path / "runs/r")).committed()]
+
+
+def test_one_rank_may_ask_for_a_save_while_the_policy_does(tmp_path: Path) -> None:
+    def train(root: Path) -> None:
+        rank = torch.distributed.get_rank()
+        with outlast.open_run("r", total_steps=60, root=root, save="20 steps", progress="none") as run:
+            run.track(model=torch.nn.Linear(2, 2))
+            for step in run.steps():
+                if rank == 1 and step in (20, 33):
+                    run.save()
+
+    assert fork(tmp_path, train) == [0, 0]
+    assert steps(tmp_path) == [33, 40, 60]
+
+
+def test_the_best_of_the_epochs_is_kept(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(agreement, "_PAUSE", 100.0)
+
+    def train(root: Path) -> None:
+        keep = outlast.Retention(last=1, best=1, metric="val", mode="max")
+        loader = outlast.DataLoader(list(range(24)), 8)
+        with outlast.open_run("r", root=root, save="10m", keep=keep, progress="none") as run:
+            run.track(model=torch.nn.Linear(2, 2))
+            for _ in run.batches(loader, epochs=4):
+                if run.epoch_end:
+                    run.log(val=-abs(run.epoch - 2))
+
+    assert fork(tmp_path, train) == [0, 0]
+    assert steps(tmp_path) == [6, 12]
+
+
+def test_a_large_buffer_of_a_ranks_own_is_kept(tmp_path: Path) -> None:
+    def train(root: Path) -> None:
+        rank = torch.distributed.get_rank()
+        model = torch.nn.Linear(2, 2)
+        model.register_buffer("seen", torch.zeros(2**20, dtype=torch.uint8))
+        with outlast.open_run("r", total_steps=2, root=root, progress="none") as run:
+            run.track(model=model, optimizer=torch.optim.SGD(model.parameters()))
+            for _ in run.steps():
+                model.seen[12345 + rank] = 1
+
+    assert fork(tmp_path, train) == [0, 0]
+    for rank in range(2):
+        seen = open_checkpoint(newest(tmp_path / "runs"), ranks=ranks.Ranks(rank, 2)).parts["model"]["seen"].data
+        assert [index for index, value in enumerate(bytes(seen)) if value] == [12345 + rank]
+
+
+def test_sharded_averages_and_trees_are_restored_in_shards(tmp_path: Path) -> None:
+    class Average:
+        def __init__(self, model) -> None:
+            self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+        def update(self, model) -> None:
+            for name, tensor in model.state_dict().items():
+                self.weights[name].lerp_(tensor, 0.5)
+
+        def state_dict(self):
+            return self.weights
+
+        def load_state_dict(self, state) -> None:
+            for name, tensor in state.items():
+                self.weights[name].copy_(tensor)
+
+    def train(root: Path, total: int) -> None:
+        from torch.distributed.fsdp import fully_shard
+
+        model = crash_ranks.network()
+        fully_shard(model)
+        optimizer = torch.optim.AdamW(model.parameters())
+        average = Average(model)
+        with outlast.open_run("r", total_steps=total, root=root, progress="none") as run:
+            run.track(model=model, optimizer=optimizer, average=average)
+            tree = run.restore({"copy": model.state_dict()["0.weight"].clone()})
+            for _ in run.steps():
+                model(torch.ones(3, 6)).sum().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                average.update(model)
+                tree = {"copy": tree["copy"] + model.state_dict()["0.weight"]}
+                run.offer(tree)
+            run.log(
+                total=sum(tensor.full_tensor().sum() for tensor in average.weights.values())
+                + tree["copy"].full_tensor().sum()
+            )
+
+    for folder, totals in (("twin", (4,)), ("cut", (2, 4))):
+        (tmp_path / folder).mkdir()
+        for total in totals:
+            assert fork(tmp_path / folder, lambda root, total=total: train(root, total)) == [0, 0]
+    ends = [read(tmp_path / folder / "runs/r/journal.jsonl")[-1]["total"] for folder in ("twin", "cut")]
+    assert ends[0] == ends[1]
+
+
+def test_the_next_attempt_waits_for_ranks_whose_rank_0_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "ranks"
+    Presence(path).wait_for_others(0.0)
+    orphan = Presence(path)
+    orphan.show()
+    with pytest.raises(errors.RunBusy, match="rank of an earlier attempt"):
+        Presence(path).wait_for_others(0.1)
+    orphan.hide()
+    Presence(path).wait_for_others(0.0)
+
+
+def test_training_ends_when_the_writers_channel_is_broken(tmp_path: Path) -> None:
+    def train(root: Path) -> None:
+        real = Store._write_data
+
+        def slow(self, state, target):
+            if torch.distributed.get_rank() == 1 and state.snapshot.step == 4:
+                time.sleep(3)
+            return real(self, state, target)
+
+        Store._write_data = slow
+        ranks._PATIENCE = dt.timedelta(seconds=1)
+        torch.manual_seed(torch.distributed.get_rank())
+        with outlast.open_run("r", total_steps=10**6, root=root, save="2 steps", progress="none") as run:
+            run.track(model=torch.nn.Linear(2, 2))
+            for _ in run.steps():
+                time.sleep(0.05)
+
+    assert fork(tmp_path, train) == [1, 1]
+    texts = " ".join((tmp_path / f"error-{rank}.txt").read_text() for rank in range(2))
+    assert "Another rank is gone, so nothing can be saved any more; step 2 is safe." in texts
+    assert steps(tmp_path) == [2]
+
+
+def test_a_manifest_that_cannot_be_written_is_no_checkpoint_whoever_is_gone(tmp_path: Path) -> None:
+    def train(root: Path) -> None:
+        real = Store._seal
+
+        def seal(self, moment, snapshot, target, entries, begun):
+            if snapshot.step == 3 and torch.distributed.get_rank() == 1:
+                self._ranks.gather(moment, b"{}")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(self, moment, snapshot, target, entries, begun)
+
+        def write_json(path: Path, value, **more):
+            if path.parent.name == "step-00000003":
+                raise OSError(28, "No space left on device")
+            return write(path, value, **more)
+
+        Store._seal, write, files.write_json = seal, files.write_json, write_json
+        with outlast.open_run("r", total_steps=3, root=root, save="2 steps", progress="none") as run:
+            run.track(model=torch.nn.Linear(2, 2))
+            for _ in run.steps():
+                pass
+
+    assert fork(tmp_path, train) == [1, -signal.SIGKILL]
+    assert steps(tmp_path) == [2]
+    assert json.loads((tmp_path / "runs/r/attempts/0001.json").read_text())["end"]["reason"] == "failed"
+
+
+def test_an_end_that_one_rank_has_heard_of_counts_for_all_at_a_break(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(agreement, "_PAUSE", 100.0)
+
+    def train(root: Path) -> None:
+        with outlast.open_run("r", total_steps=100, root=root, progress="none") as run:
+            run.track(model=torch.nn.Linear(2, 2))
+            for step in run.steps():
+                if step == 5:
+                    if torch.distributed.get_rank() == 1:
+                        os.kill(os.getpid(), signal.SIGTERM)
+                    break
+
+    assert fork(tmp_path, train) == [75, 75]
+    assert json.loads((tmp_path / "runs/r/attempts/0001.json").read_text())["end"]["reason"] == "preempted"
+
+
 def test_processes_that_have_not_met_are_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(errors.UsageError, match=r"init_process_group\(\) before open_run"):
+    with pytest.raises(errors.UsageError, match=r"init_process_group\(\) in every process"):
         outlast.open_run("r", root=tmp_path)
 
 
 def test_shares_of_a_batch(monkeypatch) -> None:
-    from outlast.state import loader
-
     data = list(range(22))
 
     def batches(count: int, **options) -> list[list[list[int]]]:
         found = []
         for rank in range(count):
-            monkeypatch.setattr(loader, "_rank", lambda rank=rank: (rank, count))
+            monkeypatch.setattr(ranks, "position", lambda rank=rank: (rank, count))
             found.append([batch.tolist() for batch in outlast.DataLoader(data, 10, seed=1, **options)])
         return found
 
@@ -284,6 +465,6 @@ def test_shares_of_a_batch(monkeypatch) -> None:
             assert all(shares[rank][index] for rank in range(count))
     whole_of_all = [whole] * 3
     assert batches(3, split=False) == whole_of_all
-    monkeypatch.setattr(loader, "_rank", lambda: (0, 3))
+    monkeypatch.setattr(ranks, "position", lambda: (0, 3))
     with pytest.raises(ValueError, match="cannot be shared equally by 3 ranks"):
         outlast.DataLoader(data, 10)

@@ -104,6 +104,10 @@ class Store:
         retention: what to keep after each commit.
         allowance: bytes that the run folders beside this one and itself may take in all; None when only the disk limits them.
         ranks: who writes a checkpoint together; `commit` and `open_newest` are called by all of them.
+
+    Attributes:
+        dropped: steps of the checkpoints that the retention policy wanted and the allowance had no room for, since somebody
+            emptied this list.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Store:
         ranks: Ranks | None = None,
     ) -> None:
         self.folder = folder
+        self.dropped: list[int] = []
         self._ranks = ranks or Ranks()
         self.allowance = allowance
         self.retention = retention or Retention()
@@ -132,31 +137,33 @@ class Store:
         """
         step, ranks = state.snapshot.step, self._ranks
         target = self.folder.checkpoint(step)
+        moment, existed = f"saving step {step}", ranks.main and self.exists(step)
         try:
             begun = time.monotonic()
-            nbytes = sum(size for (size,) in ranks.exchange("saving", state.nbytes))
-            here = ranks.together("saving", lambda: self._begin(step, nbytes, target, before))
-            if ranks.exchange("saving", here)[0] == (True,):
+            nbytes = sum(size for (size,) in ranks.exchange(moment, state.nbytes))
+            here = ranks.together(moment, lambda: self._begin(step, nbytes, target, before))
+            if ranks.exchange(moment, here)[0] == (True,):
                 return read_manifest(target)
-            entries = ranks.together("saving", lambda: self._write_data(state, target))
-            manifest = self._seal(state.snapshot, target, entries, begun)
+            entries = ranks.together(moment, lambda: self._write_data(state, target))
+            manifest = self._seal(moment, state.snapshot, target, entries, begun)
         except OSError as error:
-            self._discard(target)
+            self._discard(target, existed=existed)
             raise SaveFailed(
                 f"The checkpoint at step {step} ({state.nbytes / 2**20:.1f} MiB) could not be written: "
                 f"{error.strerror or error} ({target}). Earlier checkpoints are intact. Free disk space or check the folder's permissions."
             ) from error
         except RankFailed as error:
-            self._discard(target)
+            self._discard(target, existed=existed)
             raise SaveFailed(
                 f"The checkpoint at step {step} was not written, because another rank failed. Earlier checkpoints are intact. {error}"
             ) from error
         except SaveFailed:
-            self._discard(target)
+            self._discard(target, existed=existed)
             raise
         checkpoint = Checkpoint(target, manifest)
         if ranks.main:
-            self.forget(room=nbytes)
+            with contextlib.suppress(OSError):  # it is committed; deleting is tried again with the next one
+                self.forget(room=nbytes)
         return checkpoint
 
     def _begin(self, step: int, nbytes: int, target: Path, before: Callable[[], None]) -> bool:
@@ -172,18 +179,27 @@ class Store:
         files.make_folder(target)
         return False
 
-    def _seal(self, snapshot: Snapshot, target: Path, entries: Mapping[str, Any], begun: float) -> Mapping[str, Any]:
+    def _seal(
+        self, moment: str, snapshot: Snapshot, target: Path, entries: Mapping[str, Any], begun: float
+    ) -> Mapping[str, Any]:
         """Write the manifest when the files of all ranks are durable; returns it on every rank."""
         written: dict[str, Any] = {}
-        for each in self._ranks.gather("saving", json.dumps(entries).encode()):
+        for each in self._ranks.gather(moment, json.dumps(entries).encode()):
             written |= json.loads(each)
         manifest = _manifest(snapshot, written, time.monotonic() - begun, self._ranks.count)
+        sealed = []
+
+        def write() -> None:
+            if self._ranks.main:
+                files.write_json(target / MANIFEST, manifest)
+                sealed.append(True)
+
         try:
-            self._ranks.together("saving", lambda: self._ranks.main and files.write_json(target / MANIFEST, manifest))
+            self._ranks.together(moment, write)
         except RankFailed:
-            if not self._ranks.main:
+            if not sealed:
                 raise
-            # It is written, whoever has not lived to hear of it.
+            # It is committed, whoever has not lived to hear of it.
         return manifest
 
     def forget(self, room: int = 0) -> list[int]:
@@ -195,15 +211,17 @@ class Store:
         """
         committed = self.committed()
         removable = self.retention.removable([checkpoint.kept for checkpoint in committed])
+        dropped = []
         if self.allowance is not None and room:
-            removable += self._over_allowance([c for c in committed if c.step not in removable], removable, room)
+            dropped = self._over_allowance([c for c in committed if c.step not in removable], removable, room)
         removed = []
-        for step in removable:
+        for step in [*removable, *dropped]:
             try:
                 files.remove_folder(self.folder.checkpoint(step))
             except OSError:
                 continue  # what is left lies there until the next commit tries again
             removed.append(step)
+        self.dropped += [step for step in dropped if step in removed]
         if removed:
             self._forget_shared()
         return removed
@@ -369,8 +387,13 @@ class Store:
         files.sync_folder(place)
         return entry
 
-    def _discard(self, target: Path) -> None:
-        if not self._ranks.main:
+    @property
+    def cut_off(self) -> bool:
+        """Whether another rank is gone, so that no commit will succeed any more."""
+        return self._ranks.broken
+
+    def _discard(self, target: Path, *, existed: bool) -> None:
+        if existed or not self._ranks.main:
             return
         try:
             files.remove_folder(target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from outlast.errors import ResumeRefused, StateError
@@ -23,7 +23,6 @@ __all__ = [
     "Packed",
     "check_same_leaves",
     "check_trackable",
-    "is_trained",
     "load_object",
     "pack_object",
     "pack_tree",
@@ -72,7 +71,8 @@ def load_object(part: str, thing: Any, node: Any, arrays: Mapping[str, Array]) -
     if "torch" in sys.modules:
         from outlast.state import torch
 
-        sharded = torch.sharded_in(thing)
+        if torch.knows_shards():
+            sharded = torch.moments_like(thing) or _sharded(part, thing.state_dict())
     state = Decoder(part, arrays, sharded).decode(node)
     if "torch" in sys.modules:
         torch.check_module(part, thing, state)
@@ -111,7 +111,7 @@ def unpack_tree(part: str, template: Any, node: Mapping[str, Any], arrays: Mappi
             else "the checkpoint and not in this program's state"
         )
         raise ResumeRefused(f"{part}[{path}] is in {where}. {advice}")
-    decoder = Decoder(part, arrays)
+    decoder = Decoder(part, arrays, dict(_sharded_leaves(part, leaves)))
     restored = []
     for path, leaf in leaves:
         value = decoder.decode(node[path])
@@ -148,13 +148,20 @@ def software() -> dict[str, Any]:
     return facts
 
 
-def is_trained(thing: Any) -> bool:
-    """Whether ranks that train together hold the same of an object: a model or an optimizer of torch."""
+def _sharded(part: str, value: Any) -> dict[str, Any]:
+    """The tensors in a value that lie on several ranks, by the names of their arrays."""
+    encoder = Encoder(part)
+    encoder.encode(value)
+    return encoder.sharded
+
+
+def _sharded_leaves(part: str, leaves: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     if "torch" in sys.modules:
         from outlast.state import torch
 
-        return torch.is_trained(thing)
-    return False
+        for path, leaf in leaves:
+            if torch.is_sharded(leaf):
+                yield path or part, leaf
 
 
 def _bare(thing: Any) -> Any:

@@ -171,8 +171,10 @@ class Found:
         array: its bytes.
         node: what the JSON must say to rebuild it: at least {"as": framework}.
         identity: equal for two values that are the same memory (tied weights); None where sharing has no meaning.
+        sharded: the framework's own array, when it lies on several ranks.
     """
 
     array: Array
     node: dict[str, Any]
     identity: Any = None
+    sharded: Any = None

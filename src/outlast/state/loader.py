@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader as TorchLoader
 from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
 
-from outlast import workers
+from outlast import ranks, workers
 from outlast.errors import StateError
 from outlast.state.sampler import BatchSampler
 
@@ -42,6 +42,7 @@ class DataLoader:
 
     Raises:
         StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
+        UsageError: torchrun's processes have not met yet.
         ValueError: as of `BatchSampler`; or the ranks cannot share a batch equally.
     """
 
@@ -63,11 +64,11 @@ class DataLoader:
             )
         self.dataset = dataset
         self.sampler = BatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last)
-        rank, ranks = _rank() if split else (0, 1)
-        if batch_size % ranks:
+        rank, count = ranks.position() if split else (0, 1)
+        if batch_size % count:
             raise ValueError(
-                f"A batch of {batch_size} samples cannot be shared equally by {ranks} ranks, and training averages over ranks. Choose a "
-                f"multiple of {ranks}; batch_size counts the samples of all ranks together."
+                f"A batch of {batch_size} samples cannot be shared equally by {count} ranks, and training averages over ranks. Choose a "
+                f"multiple of {count}; batch_size counts the samples of all ranks together."
             )
         # A generator of its own: torch draws the workers' base seed from it instead of from the training loop's generator.
         self._loader = TorchLoader(
@@ -78,7 +79,7 @@ class DataLoader:
             ),
             collate_fn=_as_it_is,
             worker_init_fn=functools.partial(_begin_worker, options.pop("worker_init_fn", None)),
-            batch_sampler=_Tickets(self.sampler, rank, ranks),
+            batch_sampler=_Tickets(self.sampler, rank, count),
             generator=torch.Generator().manual_seed(seed),
             **options,
         )
@@ -145,13 +146,6 @@ class _Tickets:
             if len(indices) < self.ranks:
                 indices = np.resize(indices, self.ranks)
             yield epoch, batch, np.array_split(indices, self.ranks)[self.rank].tolist()
-
-
-def _rank() -> tuple[int, int]:
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
 
 
 class _Seeded(Dataset[Any]):

@@ -11,24 +11,27 @@ import xxhash
 from outlast.state.array import Array
 
 _SAMPLED = 2**16
-"""Arrays from this size on, of what is trained together, are compared by a sample: hashing all would cost what writing does."""
+"""What an optimizer changes is compared by a sample from this size on: hashing all of it would cost what writing it does."""
 _SAMPLES = 64
 
 Arrays = Mapping[str, Mapping[str, Array]]
 Prints = dict[str, dict[str, str]]
 """Part -> array name -> a hash of its form and contents; under "" a hash of the part's JSON."""
+Known = dict[tuple[str, str], tuple[Any, str]]
+"""Part and array name -> the framework's count of changes, and the hash of the array at that count."""
 
 
-def fingerprints(arrays: Arrays, nodes: Mapping[str, Any], trained: Collection[str]) -> Prints:
+def fingerprints(arrays: Arrays, nodes: Mapping[str, Any], guarded: Collection[Any], known: Known) -> Prints:
     """What two ranks compare.
 
     Args:
         arrays: part -> name -> array.
         nodes: part -> its JSON.
-        trained: parts that ranks are to hold alike; the large arrays of the others are compared whole.
+        guarded: memory that an optimizer changes, and nobody else.
+        known: from an earlier call, to spare what has not changed since; it is brought up to date.
     """
     prints: Prints = {
-        part: {name: _fingerprint(array, sampled=part in trained) for name, array in found.items()}
+        part: {name: _fingerprint(array, guarded, known, (part, name)) for name, array in found.items()}
         for part, found in arrays.items()
     }
     for part, node in nodes.items():
@@ -46,19 +49,18 @@ def without_copies(
         nodes: this rank's.
         own: its fingerprints.
         mains: those of rank 0.
-        guarded: memory that an optimizer changes. When ranks differ there they do not train together, whatever a sample says,
-            and the whole part is kept. When only a BatchNorm's averages differ, those are.
+        guarded: memory that an optimizer changes. When ranks differ there they do not train together, whatever a sample says of the
+            rest, and the whole part is kept. When only a BatchNorm's averages differ, those are.
     """
     kept = {}
     for part, found in arrays.items():
         theirs = mains.get(part, {})
         different = {name for name in found if found[name].shard or own[part][name] != theirs.get(name)}
         untrained = any(
-            array.shard is None and (array.nbytes >= _SAMPLED or (array.live and array.live.place in guarded))
+            array.shard is None and array.live is not None and array.live.place in guarded
             for array in (found[name] for name in different)
         )
-        names = found.keys() if untrained else different
-        kept[part] = {name: found[name] for name in found if name in names}
+        kept[part] = {name: found[name] for name in found if untrained or name in different}
     return kept, {part: node for part, node in nodes.items() if own[part][""] != mains.get(part, {}).get("")}
 
 
@@ -73,13 +75,20 @@ def shards(arrays: Arrays) -> dict[str, Any]:
     return table
 
 
-def _fingerprint(array: Array, *, sampled: bool) -> str:
+def _fingerprint(array: Array, guarded: Collection[Any], known: Known, key: tuple[str, str]) -> str:
     form = f"{array.dtype} {array.shape} {array.shard}".encode()
-    if sampled and array.live and array.nbytes >= _SAMPLED:
-        return _hash(form + array.live.sample(_SAMPLES))
-    hasher = xxhash.xxh3_64(form)
-    hasher.update(array.data)
-    return str(hasher.hexdigest())
+    live = array.live
+    if array.shard:
+        return _hash(form)  # nobody else's anyway
+    if live and live.place in guarded and array.nbytes >= _SAMPLED:
+        return _hash(form + live.sample(_SAMPLES))
+    stamp = live.stamp if live else None
+    before, found = known.get(key, (None, ""))
+    if stamp is None or before != stamp:
+        hasher = xxhash.xxh3_64(form)
+        hasher.update(array.data)
+        known[key] = (stamp, found := str(hasher.hexdigest()))
+    return found
 
 
 def _hash(data: bytes) -> str:

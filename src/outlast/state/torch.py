@@ -43,11 +43,16 @@ class _LiveTensor(Live):
         self.place = tensor.data_ptr()
         self.on_device = tensor.is_cuda
         self.address = self.place if plain and not self.on_device else None
-        self._version = None if counted.is_inference() else counted._version  # noqa: SLF001 - there is no other count
-        self.stamp = None if self._version is None else (self.place, self._version)
+        self._version = self._versions()
+        self.stamp = None if self._version is None else (self.place, *self._version)
 
     def unchanged(self) -> bool:
-        return self._version == self._counted._version  # noqa: SLF001
+        return self._version == self._versions()
+
+    def _versions(self) -> tuple[int, ...] | None:
+        """The counts of the tensor and, for a DTensor, of this rank's part in it."""
+        both = (self._counted, self._tensor)
+        return None if any(tensor.is_inference() for tensor in both) else tuple(tensor._version for tensor in both)  # noqa: SLF001
 
     def sample(self, count: int) -> bytes:
         flat = _plain(self._tensor).reshape(-1)
@@ -77,8 +82,9 @@ def to_array(tensor: Any) -> Found:
         raise CannotStore(f"a torch tensor of layout {tensor.layout} on {tensor.device} has no plain bytes")
     node: dict[str, Any] = {"as": "torch"}
     whole = tensor = tensor.detach() if tensor.requires_grad else tensor
-    shard = None
+    shard = sharded = None
     if is_sharded(whole):
+        sharded = whole
         # The interface by which torch.distributed.checkpoint's planner asks a tensor what this rank holds of it.
         (chunk,) = whole.__create_chunk_list__()
         tensor = whole.to_local()
@@ -91,12 +97,12 @@ def to_array(tensor: Any) -> Found:
         node["dtype"] = str(dtype).removeprefix("torch.")
         shard = Shard((*shard.shape, tensor.element_size()), (*shard.at, 0)) if shard else None
     if not size:
-        return Found(Array(code, form, b"", shard=shard), node)
+        return Found(Array(code, form, b"", shard=shard), node, sharded=sharded)
     lazy = (tensor.is_conj(), tensor.is_neg())
     live = _LiveTensor(tensor, whole, plain=tensor.is_contiguous() and not any(lazy))
     identity = (live.place, tensor.get_device(), dtype, shape, tensor.stride(), lazy)
     data = Array(code, form, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live, shard)
-    return Found(data, node, identity)
+    return Found(data, node, identity, sharded)
 
 
 def is_sharded(value: Any) -> bool:
@@ -170,21 +176,17 @@ def without_wrapper(thing: Any) -> Any:
     return thing.module if isinstance(thing, torch.nn.parallel.DistributedDataParallel) else thing
 
 
-def is_trained(thing: Any) -> bool:
-    """Whether ranks that train together hold the same of it: a model or an optimizer."""
-    return isinstance(thing, torch.nn.Module | torch.optim.Optimizer)
+def knows_shards() -> bool:
+    """Whether the program has loaded what makes tensors that lie on several ranks."""
+    return "torch.distributed.tensor" in sys.modules
 
 
-def sharded_in(thing: Any) -> dict[str, Any]:
-    """The DTensors of a model by name; of an optimizer the parameters, by the prefix that their moments' names have."""
-    if isinstance(thing, torch.nn.Module):
-        found = dict(thing.state_dict())
-    elif isinstance(thing, torch.optim.Optimizer):
-        parameters = [parameter for group in thing.param_groups for parameter in group["params"]]
-        found = {f"state/{index}": parameter.detach() for index, parameter in enumerate(parameters)}
-    else:
-        found = {}
-    return {name: tensor for name, tensor in found.items() if is_sharded(tensor)}
+def moments_like(thing: Any) -> dict[str, Any]:
+    """The DTensors that an optimizer's moments will be like, which it makes only in its first step: name's first words -> parameter."""
+    if not isinstance(thing, torch.optim.Optimizer):
+        return {}
+    parameters = [parameter for group in thing.param_groups for parameter in group["params"]]
+    return {f"state/{index}": each.detach() for index, each in enumerate(parameters) if is_sharded(each)}
 
 
 def before_updates(call: Callable[[], None]) -> Callable[[], None]:

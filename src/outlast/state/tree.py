@@ -27,11 +27,13 @@ class Encoder:
 
     Attributes:
         arrays: array name -> array, filled by `encode`.
+        sharded: array name -> tensor, of those that lie on several ranks.
     """
 
     def __init__(self, part: str) -> None:
         self.part = part
         self.arrays: dict[str, Array] = {}
+        self.sharded: dict[str, Any] = {}
         self._seen: dict[Any, str] = {}
 
     def encode(self, value: Any, path: tuple[str, ...] = ()) -> Json:  # noqa: PLR0911 - one return a kind of value
@@ -88,6 +90,8 @@ class Encoder:
             while name in self.arrays:
                 name += "'"
             self.arrays[name] = found.array
+            if found.sharded is not None:
+                self.sharded[name] = found.sharded
             if found.identity is not None:
                 self._seen[found.identity] = name
         return {"$array": name, **found.node}
