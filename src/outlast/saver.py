@@ -147,12 +147,14 @@ class Saver:
 
         Raises:
             SaveFailed: it was one that must succeed; any other failure is told and tried again later.
+            RankFailed: another rank is gone, so no save will succeed.
         """
         begun = time.perf_counter()
         if self._flight and (must or self._flight.snapshot.step != step):
             if reason == "preempted" and self._flight.snapshot.step != step:
                 self._flight.hurry()  # the platform gives seconds
             self._wait_for_writer()
+            self._end_if_cut_off()
         if step not in (self.saved_step, self._flight.snapshot.step if self._flight else -1):
             self.asked = False
             self._clock = begun
@@ -174,10 +176,7 @@ class Saver:
         """
         if self._flight and self._flight.done:
             self._settle()
-            if self._store.cut_off:
-                raise RankFailed(
-                    f"Another rank is gone, so nothing can be saved any more; step {max(self.saved_step, 0)} is safe. Start all ranks again."
-                )
+            self._end_if_cut_off()
         if clock - self._flushed > _FLUSH:
             self._flushed = clock
             if self._flushing is None or self._flushing.done():
@@ -227,6 +226,12 @@ class Saver:
         if free is None or self._staging.nbytes >= nbytes:
             return True
         return nbytes < 0.9 * (free / self._neighbours + self._staging.nbytes)
+
+    def _end_if_cut_off(self) -> None:
+        if self._store.cut_off:
+            raise RankFailed(
+                f"Another rank is gone, so nothing can be saved any more; step {max(self.saved_step, 0)} is safe. Start all ranks again."
+            )
 
     def _hold(self) -> None:
         """Before anything changes: wait until it is copied."""
