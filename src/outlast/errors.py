@@ -9,6 +9,9 @@
     ├── StateError                  exit 1   something tracked cannot be saved without pickle
     ├── DataError                   exit 1   data missing or malformed
     ├── RankFailed                  exit 1   another process of this attempt failed, or is gone
+    ├── LaunchError                 exit 1   an attempt on another machine could not be started, followed or fetched
+    │   ├── KaggleRefused           exit 1   Kaggle has refused something, in its words
+    │   └── NobodyKnows             exit 1   an answer was lost: what was asked may have happened
     └── CheckpointError             exit 1
         ├── CorruptCheckpoint       exit 1   one checkpoint fails its hashes
         ├── NoGoodCheckpoint        exit 1   there are checkpoints and none verifies
@@ -67,6 +70,26 @@ class DataError(OutlastError):
 
 class RankFailed(OutlastError):
     """Several processes train together, and another one of them failed or is gone."""
+
+
+class LaunchError(OutlastError):
+    """An attempt on another machine could not be started, followed or fetched."""
+
+
+class KaggleRefused(LaunchError):
+    """Kaggle has refused something.
+
+    Attributes:
+        status: the HTTP status, 200 for a refusal that came as an answer.
+    """
+
+    def __init__(self, words: str, status: int = 200) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+class NobodyKnows(LaunchError):
+    """The answer to something that must not be done twice was lost."""
 
 
 class CheckpointError(OutlastError):

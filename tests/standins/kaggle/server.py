@@ -260,6 +260,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
@@ -269,13 +270,18 @@ class Handler(BaseHTTPRequestHandler):
             for entry in session.log[sent:]:
                 if fault and fault.kind == "cut" and sent >= 2:
                     return
-                self.wfile.write(b"data: " + json.dumps(entry).encode() + b"\n\n")
+                self._event(json.dumps(entry))
                 sent += 1
             if over:
-                self.wfile.write(b"data: END_OF_LOG\n\n")
+                self._event("END_OF_LOG")
+                self.wfile.write(b"0\r\n\r\n")
                 return
-            self.wfile.flush()
             session.over.wait(0.05)
+
+    def _event(self, text: str) -> None:
+        data = f"data: {text}\n\n".encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
 
     # plumbing ------------------------------------------------------------------------------------------------------
 

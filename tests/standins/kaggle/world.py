@@ -247,7 +247,7 @@ class World:
             for session in self.sessions()
             if session.begun and not session.ended and SHAPES[session.shape] == "gpu"
         )
-        used = {"timeUsed": f"{self.gpu_used + running}s", "totalTimeAllowed": f"{self.knobs.gpu_seconds}s"}
+        used = {"timeUsed": f"{self.gpu_used + running:.3f}s", "totalTimeAllowed": f"{self.knobs.gpu_seconds:.3f}s"}
         tpu = {"timeUsed": "0s", "totalTimeAllowed": "72000s"}
         return {"quotaRefreshTime": "2026-11-28T00:00:00Z", "gpuQuota": used, "tpuQuota": tpu}
 

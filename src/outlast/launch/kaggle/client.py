@@ -1,0 +1,403 @@
+"""The dozen calls to Kaggle that launching needs, with errors that say what the server said.
+
+Through kagglesdk, the official client's own wire library. What it does not do is added here: the server's reason out of a
+refusal, waiting out 429 and 503, HTML pages and broken connections, versions in status and outputs, and one sentence for each thing
+that can go wrong.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from outlast.errors import KaggleRefused, LaunchError, NobodyKnows, UsageError
+from outlast.launch.kaggle.credentials import HOW, Credential
+
+T = TypeVar("T")
+
+SHAPES = {"t4x2": "NvidiaTeslaT4", "tpu": "TpuV5E8", "cpu": ""}
+"""Names of accelerators -> Kaggle's machine shapes."""
+
+_WAIT = (429, 500, 502, 503, 504)
+_LONGEST = 60.0  # seconds between two tries
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Accelerator time of this week, in seconds: used and in all; and when it is given anew (UTC)."""
+
+    gpu_used: float
+    gpu_total: float
+    tpu_used: float
+    tpu_total: float
+    refresh: dt.datetime | None
+
+    @property
+    def gpu_left(self) -> float:
+        """Seconds of GPU sessions left."""
+        return max(0.0, self.gpu_total - self.gpu_used)
+
+
+@dataclass(frozen=True)
+class Push:
+    """One kernel to be run.
+
+    Attributes:
+        slug: its name; a fresh one for every attempt, at least 5 letters, digits and dashes.
+        text: its code.
+        accelerator: "t4x2", "tpu" or "cpu".
+        internet: whether it may reach the outside.
+        seconds: after which Kaggle is to stop it, as a backstop.
+        kernels: "owner/slug" whose outputs are mounted.
+        datasets: "owner/slug" that are mounted.
+    """
+
+    slug: str
+    text: str
+    accelerator: str = "cpu"
+    internet: bool = True
+    seconds: int | None = None
+    kernels: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A kernel that Kaggle has taken."""
+
+    ref: str
+    version: int
+    url: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """What Kaggle says of a session.
+
+    Attributes:
+        state: "queued", "running", "saving" (after a cancel), "complete", "error" or "stopped".
+        message: Kaggle's sentence on a failure.
+    """
+
+    state: str
+    message: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether the session has ended and its files, if any, are there."""
+        return self.state in ("complete", "error", "stopped")
+
+
+_STATES = {
+    "QUEUED": "queued",
+    "NEW_SCRIPT": "queued",
+    "RUNNING": "running",
+    "CANCEL_REQUESTED": "saving",
+    "COMPLETE": "complete",
+    "ERROR": "error",
+    "CANCEL_ACKNOWLEDGED": "stopped",
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a session left; its address lives for a short time."""
+
+    name: str
+    url: str = field(repr=False)
+
+
+class Kaggle:
+    """One account.
+
+    Args:
+        credential: a login.
+        patience: seconds for which calls that may be repeated wait out refusals for the moment, outages and broken lines.
+        sleep: waits; for tests.
+    """
+
+    def __init__(
+        self, credential: Credential, *, patience: float = 600.0, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        try:
+            from kagglesdk.kaggle_client import KaggleClient
+            from kagglesdk.kaggle_creds import KaggleCredentials
+        except ModuleNotFoundError as error:
+            raise UsageError("Launching on Kaggle needs its client: pip install 'outlast[kaggle]'.") from error
+        self.credential, self._patience, self._sleep = credential, patience, sleep
+        if credential.kind == "key":
+            self._sdk = KaggleClient(username=credential.user, password=credential.secret)
+        elif credential.kind == "token":
+            self._sdk = KaggleClient(api_token=credential.secret)
+        else:
+            stored = KaggleCredentials.load(KaggleClient())
+            self._sdk = KaggleClient(api_token=stored.get_access_token())
+        self._kernels = self._sdk.kernels.kernels_api_client
+        self._user = credential.user
+
+    @property
+    def user(self) -> str:
+        """The account's name; asked for once when the login does not say it.
+
+        Raises:
+            KaggleRefused: the login is not valid.
+        """
+        if not self._user:
+            from kagglesdk.security.types.oauth_service import IntrospectTokenRequest
+
+            request = IntrospectTokenRequest()
+            request.token = self.credential.secret
+            answer = self._repeated("the login", lambda: self._sdk.security.oauth_client.introspect_token(request))
+            self._user = str(answer.username)
+        return self._user
+
+    def quota(self) -> Quota:
+        """Accelerator time left. Any login may ask, so this is also the proof that one works.
+
+        Raises:
+            KaggleRefused: the login is not valid.
+        """
+        answer = self._repeated("the quota", self._kernels.get_accelerator_quota_statistics)
+
+        def seconds(quota: Any, name: str) -> float:
+            return float(getattr(quota, name).total_seconds()) if quota else 0.0
+
+        return Quota(
+            seconds(answer.gpu_quota, "time_used"),
+            seconds(answer.gpu_quota, "total_time_allowed"),
+            seconds(answer.tpu_quota, "time_used"),
+            seconds(answer.tpu_quota, "total_time_allowed"),
+            answer.quota_refresh_time,
+        )
+
+    def push(self, push: Push) -> Pushed:
+        """Have a private kernel run. Never repeated by itself: a second push is a second session.
+
+        Raises:
+            KaggleRefused: Kaggle has refused it; nothing runs.
+            NobodyKnows: the answer was lost; ask `status` of this slug before pushing again.
+            LaunchError: it runs without a source that it needs; it was cancelled by deleting it.
+        """
+        from kagglesdk.kernels.types.kernels_api_service import ApiSaveKernelRequest
+
+        request = ApiSaveKernelRequest()
+        request.slug, request.new_title, request.text = f"{self.user}/{push.slug}", push.slug, push.text
+        request.language, request.kernel_type, request.is_private = "python", "script", True
+        request.enable_internet = push.internet
+        request.enable_gpu, request.enable_tpu = push.accelerator == "t4x2", push.accelerator == "tpu"
+        if SHAPES[push.accelerator]:
+            request.machine_shape = SHAPES[push.accelerator]
+        request.kernel_data_sources, request.dataset_data_sources = list(push.kernels), list(push.datasets)
+        if push.seconds:
+            request.session_timeout_seconds = push.seconds
+        what = f"the push of {self.user}/{push.slug}"
+        try:
+            answer = self._call(what, lambda: self._kernels.save_kernel(request))
+        except _ForTheMoment as error:
+            if error.certain:
+                raise KaggleRefused(
+                    f"Kaggle has refused {what} for the moment: {error}. Nothing runs; try again."
+                ) from error
+            raise NobodyKnows(
+                f"Whether {what} has arrived is not known: {error}. Ask for its status before pushing again."
+            ) from error
+        if answer.error:
+            raise KaggleRefused(f"Kaggle has refused {what}: {answer.error} Nothing runs.")
+        missing = [*(answer.invalid_kernel_sources or []), *(answer.invalid_dataset_sources or [])]
+        if missing:
+            self.delete(push.slug)
+            raise LaunchError(
+                f"Kaggle has taken {what} and does not find {', '.join(missing)}, so it would run without. It was deleted; check the names, and "
+                "that datasets are ready."
+            )
+        return Pushed(f"{self.user}/{push.slug}", int(answer.version_number), str(answer.url))
+
+    def status(self, slug: str) -> Status | None:
+        """What a kernel of this account does; None when there is none, or none that was run.
+
+        Raises:
+            KaggleRefused: the login is not valid.
+        """
+        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
+
+        request = ApiGetKernelSessionStatusRequest()
+        request.user_name, request.kernel_slug = self.user, slug
+        try:
+            answer = self._repeated(f"the status of {slug}", lambda: self._kernels.get_kernel_session_status(request))
+        except KaggleRefused as error:
+            if error.status not in (403, 404):
+                raise
+            self.quota()  # a wrong key gets the same answer as a missing kernel: this one tells them apart
+            return None
+        return Status(_STATES[answer.status.name], answer.failure_message or "")
+
+    def outputs(self, slug: str) -> Iterator[Output]:
+        """The files that a session left, page by page; none while it runs."""
+        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
+
+        token = ""
+        while True:
+            request = ApiListKernelSessionOutputRequest()
+            request.user_name, request.kernel_slug, request.page_size = self.user, slug, 200
+            if token:
+                request.page_token = token
+            what = f"the files of {slug}"
+            answer = self._repeated(what, lambda request=request: self._kernels.list_kernel_session_output(request))  # type: ignore[misc]
+            yield from (Output(each.file_name, each.url) for each in answer.files or [])
+            token = answer.next_page_token or ""
+            if not token:
+                return
+
+    def log(self, slug: str) -> Iterator[str]:
+        """Lines that a session prints: from its first to its last while it lives, afterwards the stored ones, each once.
+
+        Every connection tells them from the beginning, and may end early; so they are counted, and it is asked again until
+        the session is over.
+        """
+        told = 0
+        while True:
+            over = (status := self.status(slug)) is None or status.over
+            for number, line in enumerate(self._lines(slug)):
+                if number >= told:
+                    yield line
+                    told += 1
+            if over:
+                return
+            self._sleep(1.0)
+
+    def cancel(self, session: int) -> None:
+        """Stop a session, by the id that its kernel printed; its files are saved, which takes about two minutes a gigabyte.
+
+        Raises:
+            KaggleRefused: it is not a session of this account, or this kind of login may not.
+        """
+        from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest
+
+        request = ApiCancelKernelSessionRequest()
+        request.kernel_session_id = session
+        try:
+            answer = self._repeated(
+                f"the end of session {session}", lambda: self._kernels.cancel_kernel_session(request)
+            )
+        except KaggleRefused as error:
+            if error.status == 403 and self.credential.kind == "key":
+                raise KaggleRefused(
+                    f"{error} A legacy key may not do that everywhere: `kaggle auth login` and try again.", 403
+                ) from error
+            raise
+        if answer.error_message:
+            raise KaggleRefused(f"Kaggle has not stopped session {session}: {answer.error_message}")
+
+    def delete(self, slug: str) -> None:
+        """Delete a kernel with all its versions and files; a session that runs ends at once and nothing of it is kept."""
+        from kagglesdk.kernels.types.kernels_api_service import ApiDeleteKernelRequest
+
+        request = ApiDeleteKernelRequest()
+        request.user_name, request.kernel_slug = self.user, slug
+        self._repeated(f"the deletion of {slug}", lambda: self._kernels.delete_kernel(request))
+
+    # how a call goes -----------------------------------------------------------------------------------------------
+
+    def _lines(self, slug: str) -> Iterator[str]:
+        http = self._sdk.http_client()
+        http._init_session()  # noqa: SLF001 - the official client does the same; the SDK has no streaming call
+        base = http._get_request_url("", "").rstrip("/")  # noqa: SLF001
+        import requests
+
+        try:
+            with http._session.get(  # noqa: SLF001
+                f"{base}/kernels/logs/stream/{self.user}/{slug}",
+                stream=True,
+                timeout=90,
+                headers={"Accept": "text/event-stream, */*"},
+            ) as answer:
+                if answer.status_code != 200:
+                    return
+                if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    for entry in json.loads(answer.text or "[]"):
+                        yield from str(entry["data"]).splitlines()
+                    return
+                for raw in answer.iter_lines(chunk_size=1, decode_unicode=True):  # larger ones would wait to be full
+                    text = raw.removeprefix("data:").strip() if raw and raw.startswith("data:") else ""
+                    if text == "END_OF_LOG":
+                        return
+                    if text:
+                        yield from str(json.loads(text)["data"]).splitlines()
+        except (requests.RequestException, ValueError):
+            return  # it ended early; whoever asks counts lines and asks again
+
+    def _repeated(self, what: str, call: Callable[[], T]) -> T:
+        """Make a call that does no harm when it is made twice, until it is answered."""
+        end, pause = time.monotonic() + self._patience, 1.0
+        while True:
+            try:
+                return self._call(what, call)
+            except _ForTheMoment as error:
+                wait = error.retry_after or pause * random.uniform(0.7, 1.3)  # noqa: S311 - so that not all come back at once
+                if time.monotonic() + wait > end:
+                    raise LaunchError(
+                        f"Kaggle has not told {what} for {self._patience:.0f} s: {error}. Nothing was changed; try again later."
+                    ) from error
+                self._sleep(wait)
+                pause = min(2 * pause, _LONGEST)
+
+    def _call(self, what: str, call: Callable[[], T]) -> T:
+        import requests
+
+        try:
+            return call()
+        except requests.HTTPError as error:
+            answer = error.response
+            if answer is None:
+                raise _ForTheMoment(str(error)) from error
+            status, reason = answer.status_code, _reason(answer)
+            if status in _WAIT:
+                after = answer.headers.get("Retry-After", "")
+                raise _ForTheMoment(
+                    f"{status} {reason}",
+                    float(after) if after.replace(".", "", 1).isdigit() else None,
+                    certain=status == 429,
+                ) from error
+            if status == 401:
+                raise KaggleRefused(
+                    f"Kaggle does not know the login from {self.credential.source}. {HOW}", status
+                ) from error
+            raise KaggleRefused(f"Kaggle has refused {what}: {status} {reason}.", status) from error
+        except requests.ConnectionError as error:
+            raise _ForTheMoment(
+                f"the connection broke ({type(error).__name__})", certain=_never_connected(error)
+            ) from error
+        except requests.RequestException as error:
+            raise _ForTheMoment(f"the connection broke ({type(error).__name__})") from error
+        except ValueError as error:  # a page of HTML with status 200: a throttle, or a wall to log in
+            raise _ForTheMoment("it sent a page instead of an answer") from error
+
+
+class _ForTheMoment(Exception):
+    """May go well later. `certain`: whether the request surely did nothing."""
+
+    def __init__(self, words: str, retry_after: float | None = None, *, certain: bool = False) -> None:
+        super().__init__(words)
+        self.retry_after, self.certain = retry_after, certain
+
+
+def _never_connected(error: Exception) -> bool:
+    from urllib3.exceptions import NewConnectionError
+
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(reason, NewConnectionError)
+
+
+def _reason(answer: Any) -> str:
+    """The server's sentence out of either form of its refusals."""
+    try:
+        found = answer.json()
+        found = found.get("error", found)
+        return str(found["message"]).rstrip(".") if isinstance(found, dict) else str(found)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return str(answer.reason)

@@ -1,0 +1,228 @@
+"""Our calls against the stand-in: what is told when something goes wrong, what is repeated, and what never is."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
+
+from tests.standins.kaggle import Fault, Standin
+
+from outlast.errors import KaggleRefused, LaunchError, NobodyKnows, UsageError
+from outlast.launch.kaggle import Credential, Kaggle, find_credential
+from outlast.launch.kaggle.client import Push
+
+
+@pytest.fixture
+def standin(tmp_path: Path, monkeypatch):
+    with Standin(tmp_path / "kaggle") as running:
+        running.world.add_user("ada", "key-of-ada", "KGAT_token_of_ada")
+        for name, value in running.client_environment(tmp_path / "home").items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / "home").mkdir()
+        yield running
+    assert running.strays == []
+
+
+@pytest.fixture
+def waited() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def kaggle(standin: Standin, waited: list[float]) -> Kaggle:
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        time.sleep(min(seconds, 0.05))
+
+    return Kaggle(Credential("key", "kaggle.json", "ada", "key-of-ada"), sleep=sleep)
+
+
+def over(kaggle: Kaggle, slug: str) -> str:
+    while not (status := kaggle.status(slug)).over:
+        time.sleep(0.02)
+    return status.state
+
+
+def test_a_kernel_from_push_to_deletion(kaggle: Kaggle, standin: Standin) -> None:
+    assert kaggle.status("first-run") is None
+    pushed = kaggle.push(Push("first-run", "print('hello')\nopen('a.txt', 'w').write('x')", "t4x2", seconds=99))
+    assert (pushed.ref, pushed.version) == ("ada/first-run", 1)
+    sent = standin.world.kernels["ada", "first-run"].versions[0].metadata
+    assert sent["machineShape"] == "NvidiaTeslaT4"
+    assert sent["sessionTimeoutSeconds"] == 99
+    assert sent.get("isPrivate", False) is True
+    assert list(kaggle.log("first-run")) == ["hello"]
+    assert over(kaggle, "first-run") == "complete"
+    assert [output.name for output in kaggle.outputs("first-run")] == ["a.txt"]
+    kaggle.delete("first-run")
+    assert kaggle.status("first-run") is None
+
+
+def test_a_token_says_whose_it_is(standin: Standin) -> None:
+    kaggle = Kaggle(Credential("token", "access_token", secret="KGAT_token_of_ada"))
+    assert kaggle.user == "ada"
+    assert kaggle.quota().gpu_left == 30 * 3600
+
+
+def test_a_wrong_key_is_not_taken_for_a_missing_kernel(standin: Standin) -> None:
+    kaggle = Kaggle(Credential("key", "the test", "ada", "wrong"))
+    with pytest.raises(KaggleRefused, match=r"does not know the login from the test. Log in with `kaggle auth login`"):
+        kaggle.status("first-run")
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_the_reason_of_a_refusal_is_told(kaggle: Kaggle, standin: Standin, flat: bool) -> None:
+    standin.world.knobs.flat_errors, standin.world.knobs.source_limit = flat, 10
+    with pytest.raises(
+        KaggleRefused, match="refused the push of ada/first-run: 400 The kernel source must not exceed 1 mega"
+    ):
+        kaggle.push(Push("first-run", "#" * 99))
+
+
+def test_a_refusal_inside_an_answer_is_one(kaggle: Kaggle, standin: Standin) -> None:
+    standin.world.knobs.cpu_sessions = 0
+    with pytest.raises(KaggleRefused, match="Maximum batch CPU session count of 0 reached. Nothing runs."):
+        kaggle.push(Push("first-run", "pass"))
+
+
+def test_a_kernel_that_would_run_without_its_source_is_deleted(kaggle: Kaggle, standin: Standin) -> None:
+    with pytest.raises(LaunchError, match="does not find ada/nowhere, so it would run without. It was deleted"):
+        kaggle.push(Push("first-run", "pass", kernels=["ada/nowhere"]))
+    assert standin.world.kernels == {}
+
+
+@pytest.mark.parametrize("kind", ["503", "429", "drop", "html"])
+def test_questions_are_asked_again(kaggle: Kaggle, standin: Standin, waited: list[float], kind: str) -> None:
+    standin.faults.append(Fault("GetAcceleratorQuotaStatistics", kind, times=3))
+    assert kaggle.quota().gpu_total == 30 * 3600
+    assert len(waited) == 3
+    assert 0.7 <= waited[0] <= 1.3
+    assert 2.8 <= waited[2] <= 5.2
+
+
+def test_kaggles_own_wish_of_how_long_to_wait_is_followed(
+    kaggle: Kaggle, standin: Standin, waited: list[float]
+) -> None:
+    standin.faults.append(Fault("GetAcceleratorQuotaStatistics", "429", retry_after=17.0))
+    kaggle.quota()
+    assert waited == [17.0]
+
+
+def test_patience_ends(kaggle: Kaggle, standin: Standin) -> None:
+    kaggle._patience = 0.5
+    standin.faults.append(Fault("GetAcceleratorQuotaStatistics", "503", times=99))
+    with pytest.raises(LaunchError, match=r"has not told the quota for 0 s: 503 try again later. Nothing was changed"):
+        kaggle.quota()
+
+
+@pytest.mark.parametrize("kind", ["503", "drop after", "html"])
+def test_a_push_is_never_repeated(kaggle: Kaggle, standin: Standin, kind: str) -> None:
+    standin.faults.append(Fault("SaveKernel", kind))
+    with pytest.raises(NobodyKnows, match="Whether the push of ada/first-run has arrived is not known"):
+        kaggle.push(Push("first-run", "pass"))
+    assert sum(method == "SaveKernel" for method, _ in standin.requests) == 1
+    assert (kaggle.status("first-run") is not None) == (kind == "drop after")
+
+
+def test_a_push_that_was_throttled_has_surely_not_arrived(kaggle: Kaggle, standin: Standin) -> None:
+    standin.faults.append(Fault("SaveKernel", "429"))
+    with pytest.raises(KaggleRefused, match="for the moment: 429 try again later. Nothing runs; try again."):
+        kaggle.push(Push("first-run", "pass"))
+
+
+def test_without_a_connection_a_push_has_surely_not_arrived(kaggle: Kaggle, monkeypatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises((KaggleRefused, NobodyKnows)):
+        kaggle.push(Push("first-run", "pass"))
+
+
+def test_a_log_that_breaks_off_and_replays_is_told_once(kaggle: Kaggle, standin: Standin) -> None:
+    code = "import time\nfor i in range(8):\n    print(i, flush=True)\n    time.sleep(0.1)\n"
+    kaggle.push(Push("first-run", code))
+    standin.faults += [Fault("logs", "cut", times=2), Fault("logs", "503")]
+    assert list(kaggle.log("first-run")) == [str(i) for i in range(8)]
+    assert list(kaggle.log("first-run")) == [str(i) for i in range(8)], "the stored one"
+
+
+def test_cancel_by_the_id_that_the_kernel_prints(kaggle: Kaggle, standin: Standin) -> None:
+    code = "import os, time\nprint(os.environ['KAGGLE_CONTAINER_NAME'].rsplit('-', 2)[1], flush=True)\nopen('a.txt', 'w').write('x')\nprint('written', flush=True)\ntime.sleep(60)"
+    kaggle.push(Push("first-run", code))
+    log = kaggle.log("first-run")
+    session = int(next(log))
+    next(log)
+    kaggle.cancel(session)
+    assert over(kaggle, "first-run") == "stopped"
+    assert [output.name for output in kaggle.outputs("first-run")] == ["a.txt"]
+    with pytest.raises(
+        KaggleRefused, match=r"'kernelSessions.cancel' was denied. A legacy key may not do that everywhere"
+    ):
+        kaggle.cancel(123)
+
+
+def test_states_with_kaggles_own_sentence(kaggle: Kaggle, standin: Standin) -> None:
+    standin.world.knobs.session = 0.5
+    kaggle.push(Push("too-long", "import time; time.sleep(60)"))
+    kaggle.push(Push("crashing", "raise SystemExit(3)"))
+    assert over(kaggle, "too-long") == "stopped"
+    assert "exceeded the max allowed execution duration" in kaggle.status("too-long").message
+    assert over(kaggle, "crashing") == "error"
+
+
+def test_47_files_in_pages(kaggle: Kaggle, standin: Standin) -> None:
+    standin.world.knobs.page = 20
+    kaggle.push(Push("first-run", "for i in range(47): open(f'{i:02}', 'w').write('x')"))
+    over(kaggle, "first-run")
+    assert [output.name for output in kaggle.outputs("first-run")] == [f"{i:02}" for i in range(47)]
+
+
+def test_secrets_are_in_no_repr_and_no_error(standin: Standin) -> None:
+    credential = Credential("key", "kaggle.json", "ada", "hidden-key")
+    assert "hidden-key" not in repr(credential)
+    with pytest.raises(KaggleRefused) as caught:
+        Kaggle(credential).quota()
+    assert "hidden-key" not in str(caught.value)
+
+
+def test_logins_are_found_in_the_clients_order(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no Kaggle login on this machine. Log in with"):
+        find_credential({}, tmp_path)
+    place = tmp_path / ".kaggle"
+    place.mkdir()
+
+    def found(**variables: str) -> tuple[str, str, str]:
+        credential = find_credential(variables, tmp_path)
+        return credential.kind, credential.user, credential.secret
+
+    (place / "credentials.json").write_text(json.dumps({"refresh_token": "r", "username": "olga"}))
+    assert found() == ("oauth", "olga", "")
+    config = tmp_path / ".config/kaggle"
+    config.mkdir(parents=True)
+    (config / "kaggle.json").write_text(json.dumps({"username": "xdg", "key": "x"}))
+    assert found() == ("key", "xdg", "x")
+    (place / "kaggle.json").write_text(json.dumps({"username": "file", "key": "f"}))
+    assert found() == ("key", "file", "f")
+    assert found(KAGGLE_USERNAME="env", KAGGLE_KEY="e") == ("key", "env", "e")
+    (place / "access_token").write_text("KGAT_file\n")
+    assert found(KAGGLE_USERNAME="env", KAGGLE_KEY="e") == ("token", "", "KGAT_file")
+    (tmp_path / "elsewhere").write_text("KGAT_path")
+    assert found(KAGGLE_API_TOKEN=str(tmp_path / "elsewhere")) == ("token", "", "KGAT_path")
+    assert found(KAGGLE_API_TOKEN="KGAT_value") == ("token", "", "KGAT_value")
+    inside = {
+        "KAGGLE_KERNEL_RUN_TYPE": "Batch",
+        "KAGGLE_DATA_PROXY_URL": "x",
+        "KAGGLE_API_V1_TOKEN": str(tmp_path / "v1"),
+    }
+    (tmp_path / "v1").write_text("KGAT_session")
+    assert found(KAGGLE_API_TOKEN="KGAT_value", **inside) == ("token", "", "KGAT_session")
+
+
+def test_a_malformed_kaggle_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle/kaggle.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"kaggle.json is not what Kaggle gives out"):
+        find_credential({}, tmp_path)
