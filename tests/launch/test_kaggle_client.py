@@ -180,6 +180,22 @@ def test_47_files_in_pages(kaggle: Kaggle, standin: Standin) -> None:
     assert [output.name for output in kaggle.outputs("first-run")] == [f"{i:02}" for i in range(47)]
 
 
+def test_the_verb_quota(standin: Standin, outlast_cli, tmp_path: Path, monkeypatch) -> None:
+    place = tmp_path / "home/.kaggle"
+    place.mkdir()
+    standin.world.gpu_used = 1.5 * 3600
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    done = outlast_cli("quota")
+    assert done.returncode == 2
+    assert "error: There is no Kaggle login on this machine." in done.stderr
+    (place / "kaggle.json").write_text(json.dumps({"username": "ada", "key": "key-of-ada"}))
+    done = outlast_cli("quota")
+    assert done.stdout.splitlines()[1].split() == ["GPU", "28.5", "h", "1.5", "h", "30.0", "h"]
+    assert "given anew Saturday 28 November, 00:00 UTC · login from" in done.stdout
+    assert json.loads(outlast_cli("quota", "--json").stdout)["gpu"] == {"used": 5400.0, "total": 108000.0}
+
+
 def test_secrets_are_in_no_repr_and_no_error(standin: Standin) -> None:
     credential = Credential("key", "kaggle.json", "ada", "hidden-key")
     assert "hidden-key" not in repr(credential)

@@ -14,6 +14,7 @@ VERBS = {
     "export": "write the model of a checkpoint as safetensors",
     "config": "print every value and where it came from",
     "doctor": "check machine, limits, data and disk before a session is spent",
+    "quota": "what is left of this week's hours on Kaggle",
     "recipes": "list recipes",
     "copy": "copy a recipe to make it your own",
 }
