@@ -85,6 +85,7 @@ class Saver:
         self._cost = 0.0  # of the last save, to training: seconds held, and the part of a core that the writer took
         self._interval: float | None = None
         self._told_waiting = False
+        self._to_prepare = 0  # bytes of memory that the first save will want
 
     def begin(self, parts: Parts, software: Mapping[str, Any]) -> None:
         """Learn what there is to save, tell the session its size, and start the clock."""
@@ -100,8 +101,8 @@ class Saver:
         self._kept = [checkpoint.kept for checkpoint in self._store.committed()]
         if self._background:
             self._unhook = adapters.before_updates(self._hold)
-            if size and self._has_room(size):
-                self._writer.soon(lambda: self._staging.prepare(size))
+            if self._has_room(size):
+                self._to_prepare = size
         self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
         self._clock = self._flushed = time.perf_counter()
 
@@ -177,6 +178,9 @@ class Saver:
         if self._flight and self._flight.done:
             self._settle()
             self._end_if_cut_off()
+        if self._to_prepare:  # after the first step, which is waited for the most and wants all cores
+            size, self._to_prepare = self._to_prepare, 0
+            self._writer.soon(lambda: self._staging.prepare(size))
         if clock - self._flushed > _FLUSH:
             self._flushed = clock
             if self._flushing is None or self._flushing.done():
