@@ -80,6 +80,7 @@ class RunFolder:
         self.ranks = path / "ranks"
         self.journal = path / "journal.jsonl"
         self.attempts = path / "attempts"
+        self.launches = path / "launches"
         self.checkpoints = path / "checkpoints"
         self.set_aside = path / "set-aside"
         self.artifacts = path / "artifacts"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,8 +45,10 @@ class Parser(argparse.ArgumentParser):
         return values
 
 
-def training_parser(prog: str, description: str, config: type[Config]) -> Parser:
-    """The parser of train, config and doctor for one recipe."""
+def training_parser(
+    prog: str, description: str, config: type[Config], more: Mapping[str, Mapping[str, Any]] | None = None
+) -> Parser:
+    """The parser of train, config, doctor and launch for one recipe; `more`: flags of the verb's own, by name."""
     parser = Parser(prog, description)
     where = parser.add_argument_group("where and from what")
     where.add_argument(
@@ -65,6 +68,8 @@ def training_parser(prog: str, description: str, config: type[Config]) -> Parser
     )
     where.add_argument("--dry-run", action="store_true", help="check everything, print the values, train nothing")
     where.add_argument("--json", action="store_true", help="progress as one JSON object a line, on stderr")
+    for name, options in (more or {}).items():
+        where.add_argument(f"--{name}", **options)
     groups = {"": parser.add_argument_group("values")}
     for leaf in leaves(config):
         section = leaf.key.rpartition(".")[0]
@@ -74,7 +79,11 @@ def training_parser(prog: str, description: str, config: type[Config]) -> Parser
 
 
 def read(
-    prog: str, description: str, argv: list[str], recipe: str | None = None
+    prog: str,
+    description: str,
+    argv: list[str],
+    recipe: str | None = None,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Recipe | None, Request, argparse.Namespace]:
     """Parse `RECIPE [flags]`, or just flags when the recipe is known.
 
@@ -88,14 +97,16 @@ def read(
         f"{prog} {recipe or 'RECIPE'}",
         found.summary if found else f"{description} `{prog} RECIPE --help` lists the recipe's own values and defaults.",
         found.Config if found else Config,
+        more,
     )
     values = parser.parse(argv)
+    own = {"dry_run", "json", *(name.replace("-", "_") for name in more or {})}
     given = vars(values).copy()
     files = {name: given.pop(name) for name in _FILES}
     request = Request(
         environment=given.pop("environment"),
         resume=given.pop("resume"),
-        flags={key: value for key, value in given.items() if key not in ("dry_run", "json")},
+        flags={key: value for key, value in given.items() if key not in own},
         **files,
     )
     return found, request, values

@@ -18,10 +18,15 @@ KEPT = 20 * 10**9
 """Bytes of /kaggle/working that a session keeps."""
 
 
+def _place(root: Path, environ: Mapping[str, str]) -> Path:
+    """Where kaggle/working and kaggle/input lie: at the root, or where a stand-in that cannot write there says."""
+    return Path(environ.get("OUTLAST_KAGGLE_ROOT") or root) / "kaggle"
+
+
 def here(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
     """Whether this is a Kaggle session: its working folder and one of its variables; either alone may be a coincidence."""
     marks = ("KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_URL_BASE", "KAGGLE_CONTAINER_NAME", "KAGGLE_DATA_PROXY_URL")
-    return (root / "kaggle/working").is_dir() and any(environ.get(name) for name in marks)
+    return (_place(root, environ) / "working").is_dir() and any(environ.get(name) for name in marks)
 
 
 def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> Environment:
@@ -38,7 +43,7 @@ def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
             "image": environ.get("KAGGLE_DOCKER_IMAGE", "unknown"),
         },
         secrets=tuple(secrets),
-        inputs=(root / "kaggle/input",),
+        inputs=(_place(root, environ) / "input",),
         failure_seconds=86400.0,
         reserve=reserve,
         probe_host="www.kaggle.com",

@@ -157,7 +157,7 @@ def test_a_dataset_is_made_becomes_ready_and_is_mounted_in_both_layouts(client: 
     assert "403" in early.stdout + early.stderr
     standin.world.datasets["ada", "my-weights"].versions[0].ready_at = 0.0
     assert client("datasets", "status", "ada/my-weights").stdout.strip() == "ready"
-    code = "import os\nroot = os.environ['OUTLAST_KAGGLE_INPUT']\nprint(os.path.getsize(root + '/datasets/ada/my-weights/weights.bin') + os.path.getsize(root + '/my-weights/weights.bin'))"
+    code = "import os\nroot = os.environ['OUTLAST_KAGGLE_ROOT'] + '/kaggle/input'\nprint(os.path.getsize(root + '/datasets/ada/my-weights/weights.bin') + os.path.getsize(root + '/my-weights/weights.bin'))"
     client.push(code, dataset_sources=["ada/my-weights"])
     client.wait()
     session = standin.world.kernels["ada", "first-run"].versions[-1].session
@@ -171,7 +171,7 @@ def test_outputs_of_one_kernel_are_the_input_of_the_next(client: Client, standin
     client.push("open('state.txt', 'w').write('7')")
     client.wait()
     client.push(
-        "import os; print(open(os.environ['OUTLAST_KAGGLE_INPUT'] + '/notebooks/ada/first-run/state.txt').read())",
+        "import os; print(open(os.environ['OUTLAST_KAGGLE_ROOT'] + '/kaggle/input/notebooks/ada/first-run/state.txt').read())",
         "second-run",
         kernel_sources=["ada/first-run"],
     )

@@ -279,7 +279,7 @@ class World:
             session.over.set()
 
     def _mount(self, session: Session, version: Version) -> Path:
-        working, inputs = session.folder / "working", session.folder / "input"
+        working, inputs = session.folder / "kaggle/working", session.folder / "kaggle/input"
         working.mkdir(parents=True)
         inputs.mkdir()
         for ref in version.metadata.get("datasetDataSources", []):
@@ -330,11 +330,14 @@ class World:
             "KAGGLE_USER_SECRETS_TOKEN": "session-secret-token",
             "KAGGLE_DATA_PROXY_URL": self.url(),
             "KAGGLE_DATA_PROXY_TOKEN": "session-proxy-token",
-            "OUTLAST_KAGGLE_WORKING": str(working),
-            "OUTLAST_KAGGLE_INPUT": str(session.folder / "input"),
+            "OUTLAST_KAGGLE_ROOT": str(session.folder),
         }
         if SHAPES[session.shape] == "gpu" and self.knobs.gpu_is_there:
-            environment["STANDIN_GPUS"] = "2"
+            tool = home / "bin/nvidia-smi"
+            tool.parent.mkdir()
+            tool.write_text("#!/bin/sh\necho 'GPU 0: Tesla T4 (UUID: GPU-0)'\necho 'GPU 1: Tesla T4 (UUID: GPU-1)'\n")
+            tool.chmod(0o755)
+            environment["PATH"] = f"{tool.parent}:{environment['PATH']}"
         process = subprocess.Popen(
             [sys.executable, str(script)],
             cwd=working,

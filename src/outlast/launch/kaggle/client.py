@@ -253,20 +253,24 @@ class Kaggle:
             if not token:
                 return
 
-    def log(self, slug: str) -> Iterator[str]:
+    def log(self, slug: str, *, until_over: bool = True) -> Iterator[str]:
         """Lines that a session prints: from its first to its last while it lives, afterwards the stored ones, each once.
 
         Every connection tells them from the beginning, and may end early; so they are counted, and it is asked again until
         the session is over.
+
+        Args:
+            slug: the kernel.
+            until_over: False: only what was printed so far; a living session is listened to for two quiet seconds.
         """
         told = 0
         while True:
             over = (status := self.status(slug)) is None or status.over
-            for number, line in enumerate(self._lines(slug)):
+            for number, line in enumerate(self._lines(slug, 90.0 if until_over else 2.0)):
                 if number >= told:
                     yield line
                     told += 1
-            if over:
+            if over or not until_over:
                 return
             self._sleep(1.0)
 
@@ -303,7 +307,7 @@ class Kaggle:
 
     # how a call goes -----------------------------------------------------------------------------------------------
 
-    def _lines(self, slug: str) -> Iterator[str]:
+    def _lines(self, slug: str, silence: float) -> Iterator[str]:
         http = self._sdk.http_client()
         http._init_session()  # noqa: SLF001 - the official client does the same; the SDK has no streaming call
         base = http._get_request_url("", "").rstrip("/")  # noqa: SLF001
@@ -313,7 +317,7 @@ class Kaggle:
             with http._session.get(  # noqa: SLF001
                 f"{base}/kernels/logs/stream/{self.user}/{slug}",
                 stream=True,
-                timeout=90,
+                timeout=silence,
                 headers={"Accept": "text/event-stream, */*"},
             ) as answer:
                 if answer.status_code != 200:

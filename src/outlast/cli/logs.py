@@ -1,0 +1,26 @@
+"""outlast logs RUN [-f]."""
+
+from __future__ import annotations
+
+from outlast.cli import launched
+from outlast.errors import EXIT_FINISHED
+
+
+def run(argv: list[str]) -> int:
+    """Print what a launched attempt has printed so far; with -f until it ends."""
+    parser = launched.parser("logs", "Print what the newest launched attempt of a run prints.")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until it ends; Ctrl-C only stops looking")
+    values = parser.parse(argv)
+    record = launched.newest(values)
+    from outlast.launch.kaggle import Kaggle, find_credential
+    from outlast.launch.kaggle.launch import follow, state_of
+
+    kaggle = Kaggle(find_credential())
+    try:
+        for line in follow(kaggle, record, until_over=values.follow):
+            print(line, flush=True)
+    except KeyboardInterrupt:
+        print(f"{record.record['slug']} goes on; this has only stopped looking.")
+        return EXIT_FINISHED
+    print(f"{record.record['slug']}: {state_of(kaggle, record)}")
+    return EXIT_FINISHED

@@ -1,0 +1,364 @@
+"""Launch, logs, fetch and cancel by command line against the stand-in, which really runs what is pushed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
+
+from tests.standins.kaggle import Fault, Standin
+
+from outlast.checkpoint import verify
+
+RECIPE = """
+import time
+
+import numpy as np
+import outlast
+from helper import STEP
+
+
+def train(run, config):
+    outlast.seed_everything(config.seed)
+    state = run.restore({"x": np.zeros(50_000), "sum": np.zeros(())})
+    for step in run.steps(9):
+        noise = np.random.standard_normal(50_000)
+        state = {"x": state["x"] + STEP * noise, "sum": state["sum"] + noise[0]}
+        run.offer(state, sum=state["sum"], rate=config.learning_rate)
+        time.sleep(config.pause)
+        if config.stop_every and step % config.stop_every == 0 and step < 9:
+            run.session.request_stop("budget", "the test's session is short")
+    with run.artifact("result.txt") as path:
+        path.write_text(f"{state['sum']:.6f}")
+
+
+class Config(outlast.Config):
+    pause: float = outlast.setting(0.0, "seconds that a step sleeps")
+    stop_every: int = outlast.setting(3, "steps after which a session ends; 0: never", on_resume="free")
+
+
+recipe = outlast.Recipe(name="walk", summary="a random walk", Config=Config, train=train)
+"""
+
+
+@pytest.fixture
+def standin(tmp_path: Path, monkeypatch):
+    with Standin(tmp_path / "kaggle") as running:
+        running.world.add_user("ada", "key-of-ada")
+        for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in running.client_environment(tmp_path / "home").items():
+            monkeypatch.setenv(name, value)
+        place = tmp_path / "home/.kaggle"
+        place.mkdir(parents=True)
+        (place / "kaggle.json").write_text(json.dumps({"username": "ada", "key": "key-of-ada"}))
+        (place / "kaggle.json").chmod(0o600)
+        yield running
+    assert running.strays == []
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, outlast_cli):
+    """The command line in a folder with the recipe."""
+    folder = tmp_path / "laptop"
+    (folder / "walk").mkdir(parents=True)
+    (folder / "walk/recipe.py").write_text(
+        "import sys, pathlib\nsys.path.insert(0, str(pathlib.Path(__file__).parent))\n" + RECIPE
+    )
+    (folder / "walk/helper.py").write_text("STEP = 0.5\n")
+
+    def call(*words: str):
+        return outlast_cli(*words, cwd=folder)
+
+    call.folder = folder
+    return call
+
+
+def over(standin: Standin, slug: str) -> None:
+    session = standin.world.kernels["ada", slug].versions[-1].session
+    assert session
+    assert session.over.wait(60)
+
+
+def test_three_sessions_there_end_as_one_here(laptop, standin: Standin) -> None:
+    one = laptop(
+        "train", "walk", "--stop-every", "0", "--lr", "0.3", "--experiment-name", "walk", "--checkpoint-dir", "twin"
+    )
+    assert one.returncode == 0, one.stderr
+    for number, after in ((1, ""), (2, ", continuing outlast-walk-001"), (3, ", continuing outlast-walk-002")):
+        done = laptop(
+            "launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--lr", "0.3", "--experiment-name", "walk"
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"pushed ada/outlast-walk-00{number}{after}" in done.stdout
+        log = laptop("logs", "walk", "-f", "--checkpoint-dir", "runs")
+        assert log.stdout.splitlines()[-1] == f"outlast-walk-00{number}: {'stopped' if number < 3 else 'succeeded'}", (
+            log
+        )
+        assert "::outlast" not in log.stdout
+    fetched = laptop("fetch", "walk")
+    assert fetched.returncode == 0, fetched.stderr
+    assert "step 9 comes from" in fetched.stdout
+    twin, ours = (laptop.folder / root / "walk" for root in ("twin", "runs"))
+    assert (twin / "journal.jsonl").read_bytes() == (ours / "journal.jsonl").read_bytes()
+    newest = [max(root.glob("checkpoints/step-*")) for root in (twin, ours)]
+    for name in ("state.safetensors", "rng.safetensors", "state.json"):
+        assert (newest[0] / name).read_bytes() == (newest[1] / name).read_bytes()
+    assert (ours / "artifacts/result.txt").read_text() == (twin / "artifacts/result.txt").read_text()
+    record = json.loads((ours / "launches/0003.json").read_text())
+    assert record["state"] == "fetched"
+    assert record["exit"] == "0"
+    assert record["session"].isdigit()
+    assert [json.loads(path.read_text())["end"]["reason"] for path in sorted(ours.glob("attempts/*.json"))] == [
+        "budget",
+        "budget",
+        "finished",
+    ]
+    assert laptop("status", "walk").stdout.count("finished") >= 1
+    assert not list((laptop.folder / "runs").glob(".fetched-*"))
+
+
+def launch(laptop, *flags: str) -> None:
+    done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", *flags)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_damaged_and_an_unfinished_download_are_fetched_again(laptop, standin: Standin) -> None:
+    launch(laptop)
+    over(standin, "outlast-walk-001")
+    standin.faults += [
+        Fault("download", kind, skip=skip) for skip, kind in ((1, "corrupt"), (2, "cut"), (3, "503"), (9, "corrupt"))
+    ]
+    done = laptop("fetch", "walk")
+    assert done.returncode == 0, done.stderr
+    session = standin.world.kernels["ada", "outlast-walk-001"].versions[0].session
+    for name in ("journal.jsonl", "attempts/0001.json", "run.json"):
+        left = session.files[f"runs/walk/{name}"].read_bytes()
+        assert (laptop.folder / "runs/walk" / name).read_bytes() == left, name
+    assert [verify(path).step for path in (laptop.folder / "runs/walk/checkpoints").glob("step-*")] == [3]
+
+
+def test_what_never_comes_right_leaves_the_run_as_it_was(laptop, standin: Standin) -> None:
+    launch(laptop)
+    over(standin, "outlast-walk-001")
+    standin.faults.append(Fault("download", "cut", times=1000))
+    done = laptop("fetch", "walk")
+    assert done.returncode == 1
+    assert "some did not come whole in 3 tries. What came is kept; fetch again." in done.stderr
+    assert not (laptop.folder / "runs/walk/checkpoints").exists()
+    standin.faults.clear()
+    assert laptop("fetch", "walk").returncode == 0
+
+
+def test_cancel_saves_and_the_next_session_goes_on_from_there(laptop, standin: Standin) -> None:
+    launch(laptop, "--pause", "4", "--save-every", "1 steps", "--stop-every", "0")
+    session = standin.world.kernels["ada", "outlast-walk-001"].versions[-1].session
+    deadline = time.monotonic() + 60
+    while (
+        not list(session.folder.glob("kaggle/working/runs/walk/checkpoints/*/MANIFEST.json"))
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    busy = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk")
+    assert busy.returncode == 2
+    assert "outlast-walk-001 is running still, and a run has one writer" in busy.stderr
+    done = laptop("cancel", "walk")
+    assert "Stopping outlast-walk-001. Its files are saved first" in done.stdout, done
+    over(standin, "outlast-walk-001")
+    assert laptop("cancel", "walk").stdout == "outlast-walk-001 is not running (cancelled); there is nothing to stop.\n"
+    launch(laptop, "--stop-every", "0", "--pause", "0")
+    over(standin, "outlast-walk-002")
+    done = laptop("fetch", "walk")
+    assert "step 9 comes from" in done.stdout, done
+    assert "lost" in {
+        json.loads(path.read_text())["end"]["reason"] for path in laptop.folder.glob("runs/walk/attempts/*.json")
+    }
+
+
+def test_a_session_without_its_gpu_ends_at_once(laptop, standin: Standin) -> None:
+    standin.world.knobs.gpu_is_there = False
+    assert laptop("launch", "walk", "--on", "kaggle", "--experiment-name", "walk").returncode == 0
+    log = laptop("logs", "walk", "-f")
+    assert "A GPU was asked for and this session has none" in log.stdout
+    assert log.stdout.splitlines()[-1] == "outlast-walk-001: failed(3)"
+    standin.world.knobs.gpu_is_there = True
+    assert laptop("launch", "walk", "--on", "kaggle", "--experiment-name", "walk").returncode == 0
+    assert laptop("logs", "walk", "-f").stdout.splitlines()[-1] == "outlast-walk-002: stopped"
+    record = json.loads((laptop.folder / "runs/walk/launches/0002.json").read_text())
+    assert record["device"] == "GPU 0: Tesla T4; GPU 1: Tesla T4"
+
+
+def test_a_lost_answer_leaves_a_record_and_no_second_session(laptop, standin: Standin) -> None:
+    standin.faults.append(Fault("SaveKernel", "drop after"))
+    done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk")
+    assert done.returncode == 1
+    assert "is not known" in done.stderr
+    assert json.loads((laptop.folder / "runs/walk/launches/0001.json").read_text())["state"] == "pushing"
+    assert laptop("logs", "walk", "-f").stdout.splitlines()[-1] == "outlast-walk-001: stopped"
+    launch(laptop)
+    assert standin.world.kernels["ada", "outlast-walk-002"].versions[0].metadata["kernelDataSources"] == [
+        "ada/outlast-walk-001"
+    ]
+
+
+def test_a_refused_push_says_why_and_the_next_is_a_fresh_one(laptop, standin: Standin) -> None:
+    standin.world.knobs.cpu_sessions = 0
+    done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk")
+    assert done.returncode == 1
+    assert "Maximum batch CPU session count of 0 reached." in done.stderr
+    standin.world.knobs.cpu_sessions = 5
+    launch(laptop)
+    assert list(standin.world.kernels) == [("ada", "outlast-walk-002")]
+
+
+def test_a_dry_run_sends_nothing(laptop, standin: Standin) -> None:
+    done = laptop("launch", "walk", "--on", "kaggle", "--experiment-name", "walk", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"runs/walk-launch.py is what would be pushed: \d+ files, .* kB, bundle \w{12}\. It would train walk for 11h",
+        done.stdout,
+    )
+    assert standin.requests == []
+    assert (
+        "request.json" not in (laptop.folder / "runs/walk-launch.py").read_text().partition("DATA =")[2].splitlines()[0]
+    )
+
+
+def test_no_secret_travels(laptop, standin: Standin, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "planted-secret-1")
+    launch(laptop)
+    over(standin, "outlast-walk-001")
+    laptop("fetch", "walk")
+    metadata = standin.world.kernels["ada", "outlast-walk-001"].versions[0].metadata
+    import base64
+    import io
+    import zipfile
+
+    data = base64.b64decode(re.search(r'^DATA = "(.*)"', metadata["text"], re.MULTILINE)[1])
+    packed = zipfile.ZipFile(io.BytesIO(data))
+    texts = [metadata["text"].encode(), *(packed.read(name) for name in packed.namelist())]
+    texts += [path.read_bytes() for path in laptop.folder.rglob("*") if path.is_file()]
+    assert not any(secret in text for text in texts for secret in (b"planted-secret-1", b"key-of-ada"))
+
+
+def test_checkpoints_that_kaggle_has_not_are_not_passed_over(laptop, standin: Standin) -> None:
+    laptop("train", "walk", "--experiment-name", "walk")
+    done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk")
+    assert done.returncode == 2
+    assert "has checkpoints that Kaggle has not, and sending them there is not built yet" in done.stderr
+
+
+def test_words_for_what_cannot_be(laptop, standin: Standin) -> None:
+    assert "was never launched elsewhere" in laptop("logs", "walk").stderr
+    assert "needs a recipe and a place, such as" in laptop("launch", "walk").stderr
+
+
+def relay(laptop, *flags: str):
+    return laptop(
+        "relay",
+        "walk",
+        "--on",
+        "kaggle",
+        "--accelerator",
+        "cpu",
+        "--experiment-name",
+        "walk",
+        "--ask-every",
+        "0.1",
+        *flags,
+    )
+
+
+@pytest.fixture
+def twin(laptop) -> bytes:
+    done = laptop("train", "walk", "--stop-every", "0", "--experiment-name", "walk", "--checkpoint-dir", "twin")
+    assert done.returncode == 0, done.stderr
+    return (laptop.folder / "twin/walk/journal.jsonl").read_bytes()
+
+
+def test_a_relay_goes_on_until_the_run_is_finished(laptop, standin: Standin, twin: bytes) -> None:
+    faults = [
+        ("GetKernelSessionStatus", "503"),
+        ("GetKernelSessionStatus", "html"),
+        ("ListKernelSessionOutput", "drop"),
+        ("download", "corrupt"),
+    ]
+    standin.faults += [Fault(method, kind) for method, kind in faults]
+    done = relay(laptop)
+    assert done.returncode == 0, done.stderr
+    assert "session 1: stopped, step 0 -> 3 of 9: about 2 more" in done.stdout
+    assert "session 3: succeeded, step 6 -> 9" in done.stdout
+    assert done.stdout.splitlines()[-1] == "walk is finished at step 9"
+    assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
+    assert relay(laptop).stdout == "walk is finished at step 9\n"
+    assert len(standin.world.kernels) == 3
+
+
+def test_a_killed_relay_goes_on_and_pushes_nothing_twice(laptop, standin: Standin, twin: bytes) -> None:
+    words = [
+        "relay",
+        "walk",
+        "--on",
+        "kaggle",
+        "--accelerator",
+        "cpu",
+        "--experiment-name",
+        "walk",
+        "--ask-every",
+        "0.1",
+    ]
+    deadline = time.monotonic() + 200
+    for seconds in itertools.cycle((3.2, 3.6, 4.1, 4.9, 6.5)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "outlast.cli", *words],
+            cwd=laptop.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        else:
+            break
+        assert time.monotonic() < deadline
+    assert process.returncode == 0
+    assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
+    assert len(standin.world.kernels) == 3
+    assert all(len(kernel.versions) == 1 for kernel in standin.world.kernels.values())
+
+
+def test_a_relay_stops_on_what_another_session_would_only_repeat(laptop, standin: Standin) -> None:
+    done = relay(laptop, "--pause", "-1")
+    assert done.returncode == 1
+    assert "Session 1 ended as failed(1), which another session would only repeat" in done.stderr
+    assert len(standin.world.kernels) == 1
+
+
+def test_a_relay_stops_when_two_sessions_came_no_further(laptop, standin: Standin) -> None:
+    standin.world.knobs.session = 2.5  # killed before its first save, and nothing is kept
+    done = relay(laptop, "--stop-every", "0", "--pause", "60")
+    assert done.returncode == 1
+    assert "The last two sessions of walk came no further than step 0" in done.stderr
+    assert len(standin.world.kernels) == 2
+
+
+def test_a_relay_makes_as_many_sessions_as_it_may(laptop, standin: Standin) -> None:
+    done = relay(laptop, "--max-sessions", "1")
+    assert done.returncode == 1
+    assert "walk is at step 3 after 1 sessions and not finished. Run the same command to go on." in done.stderr
+    standin.world.gpu_used = 30 * 3600 - 60
+    done = laptop("relay", "walk", "--on", "kaggle", "--experiment-name", "walk")
+    assert (
+        "1 minutes of GPU are left this week, too few for a session. They are given anew Saturday 28 November"
+        in done.stderr
+    )
