@@ -38,7 +38,7 @@ def train_ddp(root: Path) -> None:
     from torch.nn.parallel import DistributedDataParallel
 
     bare = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.3), network())
-    train(root, DistributedDataParallel(bare), torch.distributed.get_rank())
+    train(root, DistributedDataParallel(bare), torch.distributed.get_rank(), samples=48)  # BatchNorm wants two a rank
 
 
 def train_fsdp(root: Path) -> None:
@@ -72,14 +72,14 @@ class Notes:
         self.rank, self.steps = state["rank"], state["steps"]
 
 
-def train(root: Path, model, rank: int) -> None:
+def train(root: Path, model, rank: int, samples: int = 44) -> None:
     import torch
 
     import outlast
     from outlast.environment import Environment, Limits
 
     outlast.seed_everything(100 + rank)
-    features = torch.arange(44 * 6, dtype=torch.float32).reshape(44, 6).sin()
+    features = torch.arange(samples * 6, dtype=torch.float32).reshape(samples, 6).sin()
     dataset = torch.utils.data.TensorDataset(features, features.sum(1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     loader = outlast.DataLoader(dataset, 8, seed=3)
