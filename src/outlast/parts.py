@@ -139,6 +139,11 @@ class Parts:
             return kept, nodes, generators
         return arrays, nodes, generators
 
+    @property
+    def sums_in_another_order(self) -> bool:
+        """Whether the first step of an attempt adds gradients otherwise than later ones: DDP with three ranks or more."""
+        return self._ranks.count > 2 and any(adapters.regroups(thing) for thing in self._tracked.values())
+
     def guarded(self) -> set[Any]:
         """Memory that changes only when a tracked optimizer makes its step."""
         return adapters.optimizer_places(self._tracked.values())

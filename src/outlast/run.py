@@ -555,6 +555,8 @@ class Run:
         )
         if gpu and not self._about["deterministic"]:
             different.append("a GPU without --deterministic")
+        if self._parts.sums_in_another_order:
+            different.append("DistributedDataParallel over three ranks or more without find_unused_parameters=True")
         if different:
             self._tell("info", f"continues, though not to the last bit: {'; '.join(different)}")
         if self._config:

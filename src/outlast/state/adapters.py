@@ -79,6 +79,15 @@ def optimizer_places(things: Iterable[Any]) -> set[Any]:
     return set()
 
 
+def regroups(thing: Any) -> bool:
+    """See torch.regroups."""
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        return torch.regroups(thing)
+    return False
+
+
 def before_updates(call: Callable[[], None]) -> Callable[[], None]:
     """Have a function called before every optimizer's step; returns what ends that."""
     if "torch" in sys.modules:

@@ -176,6 +176,11 @@ def without_wrapper(thing: Any) -> Any:
     return thing.module if isinstance(thing, torch.nn.parallel.DistributedDataParallel) else thing
 
 
+def regroups(thing: Any) -> bool:
+    """Whether DistributedDataParallel regroups gradients after the first step of a process, and so adds them in another order."""
+    return isinstance(thing, torch.nn.parallel.DistributedDataParallel) and not thing.find_unused_parameters
+
+
 def knows_shards() -> bool:
     """Whether the program has loaded what makes tensors that lie on several ranks."""
     return "torch.distributed.tensor" in sys.modules
