@@ -16,8 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.checkpoint import goodput, loop, start
-from benchmarks.checkpoint.network import SIZES
+from benchmarks.checkpoint import SIZES, goodput, loop, start
 from benchmarks.checkpoint.peers import PEERS
 from rich.console import Console
 from rich.table import Table

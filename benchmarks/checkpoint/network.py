@@ -7,8 +7,6 @@ from typing import Any
 import torch
 
 LAYERS = 12
-SIZES = {"small": 41_000_000, "large": 990_000_000}
-"""Bytes of parameters and Adam moments."""
 
 
 def network(nbytes: int, layers: int = LAYERS) -> tuple[Any, Any]:

@@ -16,10 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.checkpoint import SIZES
 from rich.console import Console
 from rich.table import Table
-
-SIZES = {"small": 41_000_000, "large": 990_000_000}
 
 
 def bare(folder: Path, nbytes: int) -> None:
