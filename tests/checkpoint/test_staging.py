@@ -180,8 +180,7 @@ def test_a_preemption_gives_up_a_save_that_is_not_half_written(tmp_path: Path, h
     assert [(c.step, c.reason) for c in run._store.committed()] == [(2, "preempted")]
 
 
-def test_without_room_for_a_copy_training_waits_and_is_told(tmp_path: Path, here, monkeypatch) -> None:
-    monkeypatch.setattr("outlast.saver.available", lambda: 1000)
+def saved_while_training_waits(tmp_path: Path, here) -> outlast.Run:
     model, optimizer, _ = network()
     with outlast.open_run("r", total_steps=1, root=tmp_path, progress="none", environment=here) as run:
         run.track(model=model, optimizer=optimizer)
@@ -189,6 +188,12 @@ def test_without_room_for_a_copy_training_waits_and_is_told(tmp_path: Path, here
             train(model, optimizer)
     assert "has no room for a copy" in run._attempt.record["told"][0]
     assert [checkpoint.step for checkpoint in run._store.committed()] == [1]
+    return run
+
+
+def test_without_room_for_a_copy_training_waits_and_is_told(tmp_path: Path, here, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.saver.available", lambda: 1000)
+    run = saved_while_training_waits(tmp_path, here)
     assert run._saver._staging.nbytes == 0
 
 
@@ -326,13 +331,7 @@ def test_when_the_system_refuses_the_memory_training_waits(tmp_path: Path, here,
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(module.memory, "allocate", refuse)
-    model, optimizer, _ = network()
-    with outlast.open_run("r", total_steps=1, root=tmp_path, progress="none", environment=here) as run:
-        run.track(model=model, optimizer=optimizer)
-        for _ in run.steps():
-            train(model, optimizer)
-    assert "has no room for a copy" in run._attempt.record["told"][0]
-    assert [checkpoint.step for checkpoint in run._store.committed()] == [1]
+    saved_while_training_waits(tmp_path, here)
 
 
 def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
