@@ -11,7 +11,7 @@
     ├── RankFailed                  exit 1   another process of this attempt failed, or is gone
     ├── LaunchError                 exit 1   an attempt on another machine could not be started, followed or fetched
     │   ├── KaggleRefused           exit 1   Kaggle has refused something, in its words
-    │   └── NobodyKnows             exit 1   an answer was lost: what was asked may have happened
+    │   └── AnswerLost              exit 1   an answer was lost: what was asked may have happened
     └── CheckpointError             exit 1
         ├── CorruptCheckpoint       exit 1   one checkpoint fails its hashes
         ├── NoGoodCheckpoint        exit 1   there are checkpoints and none verifies
@@ -88,7 +88,7 @@ class KaggleRefused(LaunchError):
         self.status = status
 
 
-class NobodyKnows(LaunchError):
+class AnswerLost(LaunchError):
     """The answer to something that must not be done twice was lost."""
 
 

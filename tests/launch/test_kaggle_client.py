@@ -12,7 +12,7 @@ pytest.importorskip("kagglesdk", reason="the official Kaggle client is not insta
 
 from tests.standins.kaggle import Fault, Standin
 
-from outlast.errors import KaggleRefused, LaunchError, NobodyKnows, UsageError
+from outlast.errors import AnswerLost, KaggleRefused, LaunchError, UsageError
 from outlast.launch.kaggle import Credential, Kaggle, find_credential
 from outlast.launch.kaggle.client import Push
 
@@ -123,7 +123,7 @@ def test_patience_ends(kaggle: Kaggle, standin: Standin) -> None:
 @pytest.mark.parametrize("kind", ["503", "drop after", "html"])
 def test_a_push_is_never_repeated(kaggle: Kaggle, standin: Standin, kind: str) -> None:
     standin.faults.append(Fault("SaveKernel", kind))
-    with pytest.raises(NobodyKnows, match="Whether the push of ada/first-run has arrived is not known"):
+    with pytest.raises(AnswerLost, match="Whether the push of ada/first-run has arrived is not known"):
         kaggle.push(Push("first-run", "pass"))
     assert sum(method == "SaveKernel" for method, _ in standin.requests) == 1
     assert (kaggle.status("first-run") is not None) == (kind == "drop after")
@@ -137,7 +137,7 @@ def test_a_push_that_was_throttled_has_surely_not_arrived(kaggle: Kaggle, standi
 
 def test_without_a_connection_a_push_has_surely_not_arrived(kaggle: Kaggle, monkeypatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with pytest.raises((KaggleRefused, NobodyKnows)):
+    with pytest.raises((KaggleRefused, AnswerLost)):
         kaggle.push(Push("first-run", "pass"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -146,6 +147,20 @@ def test_a_damaged_and_an_unfinished_download_are_fetched_again(laptop, standin:
     assert [verify(path).step for path in (laptop.folder / "runs/walk/checkpoints").glob("step-*")] == [3]
 
 
+def test_names_that_lead_elsewhere_are_not_followed(laptop, standin: Standin) -> None:
+    launch(laptop)
+    over(standin, "outlast-walk-001")
+    victim = laptop.folder / "victim.txt"
+    victim.write_text("mine")
+    session = standin.world.kernels["ada", "outlast-walk-001"].versions[0].session
+    session.files["runs/walk/../../../victim.txt"] = session.files["runs/walk/run.json"]
+    listed = {"../../victim.txt": "0" * 64}
+    whole = {"files": listed, "sha256": hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()}
+    session.files["outlast-files.json"].write_text(json.dumps(whole))
+    assert laptop("fetch", "walk").returncode == 0
+    assert victim.read_text() == "mine"
+
+
 def test_what_never_comes_right_leaves_the_run_as_it_was(laptop, standin: Standin) -> None:
     launch(laptop)
     over(standin, "outlast-walk-001")
@@ -234,6 +249,8 @@ def test_a_dry_run_sends_nothing(laptop, standin: Standin) -> None:
 
 def test_no_secret_travels(laptop, standin: Standin, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "planted-secret-1")
+    (laptop.folder / "walk/secrets.json").write_text('{"WANDB_API_KEY": "planted-secret-1"}')
+    (laptop.folder / "walk/key.pem").write_text("planted-secret-1")
     launch(laptop)
     over(standin, "outlast-walk-001")
     laptop("fetch", "walk")
@@ -245,7 +262,8 @@ def test_no_secret_travels(laptop, standin: Standin, monkeypatch) -> None:
     data = base64.b64decode(re.search(r'^DATA = "(.*)"', metadata["text"], re.MULTILINE)[1])
     packed = zipfile.ZipFile(io.BytesIO(data))
     texts = [metadata["text"].encode(), *(packed.read(name) for name in packed.namelist())]
-    texts += [path.read_bytes() for path in laptop.folder.rglob("*") if path.is_file()]
+    planted = ("secrets.json", "key.pem")
+    texts += [path.read_bytes() for path in laptop.folder.rglob("*") if path.is_file() and path.name not in planted]
     assert not any(secret in text for text in texts for secret in (b"planted-secret-1", b"key-of-ada"))
 
 
@@ -261,20 +279,11 @@ def test_words_for_what_cannot_be(laptop, standin: Standin) -> None:
     assert "needs a recipe and a place, such as" in laptop("launch", "walk").stderr
 
 
+RELAY = ["relay", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", "--ask-every", "0.1"]
+
+
 def relay(laptop, *flags: str):
-    return laptop(
-        "relay",
-        "walk",
-        "--on",
-        "kaggle",
-        "--accelerator",
-        "cpu",
-        "--experiment-name",
-        "walk",
-        "--ask-every",
-        "0.1",
-        *flags,
-    )
+    return laptop(*RELAY, *flags)
 
 
 @pytest.fixture
@@ -303,23 +312,11 @@ def test_a_relay_goes_on_until_the_run_is_finished(laptop, standin: Standin, twi
 
 
 def test_a_killed_relay_goes_on_and_pushes_nothing_twice(laptop, standin: Standin, twin: bytes) -> None:
-    words = [
-        "relay",
-        "walk",
-        "--on",
-        "kaggle",
-        "--accelerator",
-        "cpu",
-        "--experiment-name",
-        "walk",
-        "--ask-every",
-        "0.1",
-    ]
     deadline = time.monotonic() + 200
     for attempt in itertools.count():
         seconds = 3.0 * 1.15**attempt  # long enough at last, however slow the machine is
         process = subprocess.Popen(
-            [sys.executable, "-m", "outlast.cli", *words],
+            [sys.executable, "-m", "outlast.cli", *RELAY],
             cwd=laptop.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -11,13 +11,11 @@ def run(argv: list[str]) -> int:
     values = launched.parser("cancel", "Stop the newest launched attempt of a run; Kaggle saves its files.").parse(argv)
     record = launched.newest(values)
     from outlast.launch.kaggle import Kaggle, find_credential
-    from outlast.launch.kaggle.launch import follow, state_of
+    from outlast.launch.kaggle.launch import listen
 
     kaggle = Kaggle(find_credential())
     slug = record.record["slug"]
-    for _ in follow(kaggle, record, until_over=False):
-        pass  # for the id that the session prints
-    state = state_of(kaggle, record)
+    state = listen(kaggle, record)
     if state not in ("queued", "running"):
         print(f"{slug} is not running ({state}); there is nothing to stop.")
         return EXIT_FINISHED

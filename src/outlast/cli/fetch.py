@@ -17,12 +17,10 @@ def run(argv: list[str]) -> int:
     from rich.progress import Progress
 
     from outlast.launch.kaggle import Kaggle, find_credential
-    from outlast.launch.kaggle.launch import fetch, follow, state_of
+    from outlast.launch.kaggle.launch import fetch, listen
 
     kaggle = Kaggle(find_credential())
-    for _ in follow(kaggle, record, until_over=False):
-        pass  # for what the session says of itself
-    print(f"{record.record['slug']}: {state_of(kaggle, record)}")
+    print(f"{record.record['slug']}: {listen(kaggle, record)}")
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("files", total=None)
         told = fetch(kaggle, record, progress=lambda done, total: bar.update(task, completed=done, total=total))

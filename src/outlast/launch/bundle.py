@@ -18,6 +18,10 @@ from outlast.recipe import Prepared
 LARGEST = 20 * 2**20
 """Bytes of a user's recipe folder; more is data, and data does not travel with code."""
 
+_CODE = (".py", ".yaml", ".yml", ".toml", ".json", ".txt", ".md")
+_SECRET = ("secrets.json", "kaggle.json", "credentials.json")
+"""Of a user's folder, what travels, and what never does."""
+
 _SENT = ("flag", "train", "data", "model", "run")
 """Layers whose values are sent: what the other machine would not find by itself."""
 _STAYS = ("checkpoint_dir", "experiment_name", "budget", "reserve", "log_csv", "log_dir", "output_dir")
@@ -88,7 +92,9 @@ def _own(folder: Path) -> Iterator[tuple[str, bytes]]:
     total = 0
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if any(part.startswith(".") or part in ("__pycache__", "runs") for part in inside.parts) or not path.is_file():
+        if any(part.startswith(".") or part in ("__pycache__", "runs") for part in inside.parts):
+            continue
+        if not path.is_file() or path.suffix not in _CODE or path.name in _SECRET:
             continue
         total += path.stat().st_size
         if total > LARGEST:

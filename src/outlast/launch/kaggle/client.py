@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from outlast.errors import KaggleRefused, LaunchError, NobodyKnows, UsageError
+from outlast.errors import AnswerLost, KaggleRefused, LaunchError, UsageError
 from outlast.launch.kaggle.credentials import HOW, Credential
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class Kaggle:
 
         Raises:
             KaggleRefused: Kaggle has refused it; nothing runs.
-            NobodyKnows: the answer was lost; ask `status` of this slug before pushing again.
+            AnswerLost: the answer was lost; ask `status` of this slug before pushing again.
             LaunchError: it runs without a source that it needs; it was cancelled by deleting it.
         """
         from kagglesdk.kernels.types.kernels_api_service import ApiSaveKernelRequest
@@ -203,7 +203,7 @@ class Kaggle:
                 raise KaggleRefused(
                     f"Kaggle has refused {what} for the moment: {error}. Nothing runs; try again."
                 ) from error
-            raise NobodyKnows(
+            raise AnswerLost(
                 f"Whether {what} has arrived is not known: {error}. Ask for its status before pushing again."
             ) from error
         if answer.error:

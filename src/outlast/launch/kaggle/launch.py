@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import re
@@ -81,7 +80,7 @@ def launch(
     seconds = seconds or session_seconds(accelerator)
     text, packed = script(prepared, accelerator, seconds)
     before = _previous(kaggle, folder)
-    number = (all_launches(folder)[-1].number if all_launches(folder) else 0) + 1
+    number = max((each.number for each in all_launches(folder)), default=0) + 1
     slug = _slug(prepared.run_id, number)
     while kaggle.status(slug) is not None:  # of a run of this name that was launched from elsewhere
         number += 1
@@ -124,6 +123,13 @@ def follow(kaggle: Kaggle, record: LaunchRecord, *, until_over: bool = True) -> 
             record.learn(**{mark[1]: mark[2]})
 
 
+def listen(kaggle: Kaggle, record: LaunchRecord) -> str:
+    """Put on record what the session has said of itself so far; returns its state, as `state_of` does."""
+    for _ in follow(kaggle, record, until_over=False):
+        pass
+    return state_of(kaggle, record)
+
+
 def state_of(kaggle: Kaggle, record: LaunchRecord) -> str:
     """In one word or two: queued, running, saving, succeeded, stopped, failed(code), timed-out, out-of-memory, cancelled, lost."""
     status = kaggle.status(record.record["slug"])
@@ -157,7 +163,11 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
     prefix = f"runs/{folder.path.name}/"
     for attempt in range(_TRIES):
         listed = {output.name: output for output in kaggle.outputs(slug)}
-        outputs = [output for name, output in listed.items() if name.startswith(prefix) and not name.endswith(_LOCKS)]
+        outputs = [
+            output
+            for name, output in listed.items()
+            if name.startswith(prefix) and ".." not in name.split("/") and not name.endswith(_LOCKS)
+        ]
         if _LIST in listed and not (there / _LIST).exists():
             outputs.insert(0, listed[_LIST])
         wanted = [output for output in outputs if not (there / output.name).exists()]
@@ -180,7 +190,8 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
             f"{slug} has left nothing of the run {folder.path.name}: it runs still, or it ended before its first save."
         )
     told = places.bring_home(folder, [there])
-    _bring_artifacts(there / prefix / "artifacts", folder.artifacts)
+    if (there / prefix / "artifacts").is_dir():
+        shutil.copytree(there / prefix / "artifacts", folder.artifacts, dirs_exist_ok=True)
     shutil.rmtree(there)
     record.learn(state="fetched")
     return told
@@ -249,7 +260,8 @@ def _damaged(there: Path, folder: RunFolder) -> list[Path]:
         listed = _listed(there / _LIST)
     except (CorruptCheckpoint, KeyError, TypeError):
         return [there / _LIST]
-    bad = [there / name for name, expected in listed.items() if not _is(there / name, expected)]
+    here = {path.relative_to(there).as_posix(): path for path in there.rglob("*") if path.is_file()}
+    bad = [here[name] for name, expected in listed.items() if name in here and not _is(here[name], expected)]
     if not listed:
         bad += [path for path in (folder.run, folder.config, *folder.attempts.glob("*.json")) if not _is_json(path)]
     for manifest in folder.checkpoints.glob(f"step-*/{MANIFEST}"):
@@ -273,9 +285,7 @@ def _listed(path: Path) -> dict[str, str]:
 
 
 def _is(path: Path, expected: str) -> bool:
-    """Whether a file has this sha256; one that is not there yet is no fault."""
-    if not path.exists():
-        return True
+    """Whether a file has this sha256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == expected
 
@@ -288,9 +298,3 @@ def _is_json(path: Path) -> bool:
     except CorruptCheckpoint:
         return False
     return True
-
-
-def _bring_artifacts(source: Path, target: Path) -> None:
-    if source.is_dir():
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copytree(source, target, dirs_exist_ok=True)

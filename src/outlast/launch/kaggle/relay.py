@@ -15,7 +15,7 @@ from outlast.checkpoint import Store
 from outlast.errors import LaunchError
 from outlast.files import RunFolder
 from outlast.launch.kaggle.client import Kaggle
-from outlast.launch.kaggle.launch import NothingLeft, fetch, follow, launch, state_of
+from outlast.launch.kaggle.launch import NothingLeft, fetch, launch, listen
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.recipe import Prepared
 from outlast.report import read_run
@@ -89,8 +89,7 @@ def relay(
             told = fetch(kaggle, record) if state != "lost" else []
         except NothingLeft:
             told = [f"session {record.number} has left nothing"]
-        record.learn(state="fetched")
-        record.learn(step=_step(folder))
+        record.learn(state="fetched", step=_step(folder))
         for sentence in told:
             tell(sentence)
         if state.startswith("failed"):
@@ -126,9 +125,7 @@ def _wait(kaggle: Kaggle, record: LaunchRecord, pace: Pace, tell: Callable[[str]
             said = status.state
             tell(f"session {record.number} is {said}")
         pace.pause()
-    for _ in follow(kaggle, record, until_over=False):
-        pass  # for the exit code that it printed
-    return state_of(kaggle, record)
+    return listen(kaggle, record)
 
 
 def _refuse_without_progress(folder: RunFolder) -> None:
