@@ -35,7 +35,6 @@ class Parts:
         self._tracked: dict[str, Any] = {}
         self._trees: dict[str, Any] = {}
         self._offered: dict[str, int] = {}
-        self._known: replicas.Known = {}
 
     @property
     def names(self) -> list[str]:
@@ -132,7 +131,7 @@ class Parts:
         if not self._ranks.several:
             return arrays, nodes, generators
         guarded = self.guarded()
-        own = replicas.fingerprints(arrays, nodes, guarded, self._known)
+        own = replicas.fingerprints(arrays, nodes, guarded)
         mains = json.loads(self._ranks.from_main(f"saving step {step}", json.dumps(own).encode()))
         if not self._ranks.main:
             kept, nodes = replicas.without_copies(arrays, nodes, own, mains, guarded)

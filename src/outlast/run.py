@@ -670,10 +670,8 @@ class Run:
             self.step -= 1  # left in the middle of a step that changed nothing yet
         self._in_step = False
         try:
-            if self._agreement and not self.finished:
-                self._agreement.after(
-                    self.step, None, at_once=True
-                )  # one rank may have heard of an end that the others have not
+            if self._agreement and not self.finished:  # one rank may have heard of an end that the others have not
+                self._agreement.after(self.step, None, at_once=True)
             stopped = self.session.reason if not self.finished else None
             self._save(stopped or "final", must=True)
         except OutlastError as error:

@@ -316,6 +316,23 @@ def test_a_large_buffer_of_a_ranks_own_is_kept(tmp_path: Path) -> None:
         assert [index for index, value in enumerate(bytes(seen)) if value] == [12345 + rank]
 
 
+def test_a_change_that_torch_does_not_count_is_not_lost(tmp_path: Path) -> None:
+    def train(root: Path) -> None:
+        rank = torch.distributed.get_rank()
+        model = torch.nn.Linear(2, 2)
+        model.register_buffer("seen", torch.zeros(100))
+        with outlast.open_run("r", total_steps=4, root=root, save="2 steps", progress="none") as run:
+            run.track(model=model)
+            for step in run.steps():
+                if step == 4:
+                    model.seen.data[5] = rank + 1
+
+    assert fork(tmp_path, train) == [0, 0]
+    for rank in range(2):
+        seen = open_checkpoint(newest(tmp_path / "runs"), ranks=ranks.Ranks(rank, 2)).parts["model"]["seen"].data
+        assert np.frombuffer(seen, np.float32)[5] == rank + 1
+
+
 def test_sharded_averages_and_trees_are_restored_in_shards(tmp_path: Path) -> None:
     class Average:
         def __init__(self, model) -> None:

@@ -17,22 +17,18 @@ _SAMPLES = 64
 Arrays = Mapping[str, Mapping[str, Array]]
 Prints = dict[str, dict[str, str]]
 """Part -> array name -> a hash of its form and contents; under "" a hash of the part's JSON."""
-Known = dict[tuple[str, str], tuple[Any, str]]
-"""Part and array name -> the framework's count of changes, and the hash of the array at that count."""
 
 
-def fingerprints(arrays: Arrays, nodes: Mapping[str, Any], guarded: Collection[Any], known: Known) -> Prints:
+def fingerprints(arrays: Arrays, nodes: Mapping[str, Any], guarded: Collection[Any]) -> Prints:
     """What two ranks compare.
 
     Args:
         arrays: part -> name -> array.
         nodes: part -> its JSON.
         guarded: memory that an optimizer changes, and nobody else.
-        known: from an earlier call, to spare what has not changed since; it is brought up to date.
     """
     prints: Prints = {
-        part: {name: _fingerprint(array, guarded, known, (part, name)) for name, array in found.items()}
-        for part, found in arrays.items()
+        part: {name: _fingerprint(array, guarded) for name, array in found.items()} for part, found in arrays.items()
     }
     for part, node in nodes.items():
         prints.setdefault(part, {})[""] = _hash(json.dumps(node, sort_keys=True).encode())
@@ -75,20 +71,16 @@ def shards(arrays: Arrays) -> dict[str, Any]:
     return table
 
 
-def _fingerprint(array: Array, guarded: Collection[Any], known: Known, key: tuple[str, str]) -> str:
+def _fingerprint(array: Array, guarded: Collection[Any]) -> str:
     form = f"{array.dtype} {array.shape} {array.shard}".encode()
     live = array.live
     if array.shard:
         return _hash(form)  # nobody else's anyway
     if live and live.place in guarded and array.nbytes >= _SAMPLED:
         return _hash(form + live.sample(_SAMPLES))
-    stamp = live.stamp if live else None
-    before, found = known.get(key, (None, ""))
-    if stamp is None or before != stamp:
-        hasher = xxhash.xxh3_64(form)
-        hasher.update(array.data)
-        known[key] = (stamp, found := str(hasher.hexdigest()))
-    return found
+    hasher = xxhash.xxh3_64(form)
+    hasher.update(array.data)
+    return str(hasher.hexdigest())
 
 
 def _hash(data: bytes) -> str:
