@@ -42,6 +42,7 @@ class Recipe:
         check: returns a line about the data that this config needs, or raises DataError or ConfigError (a device that is not
             there); used by doctor and --dry-run.
         part: the tracked part that `outlast export` writes: the network that the metric was measured on.
+        ranks: whether `train` may be called by several ranks of torchrun, so that a launch uses all GPUs of a session.
         source: what `find` was asked for, so that a run can find its recipe again.
     """
 
@@ -54,6 +55,7 @@ class Recipe:
     mode: Literal["max", "min"] = "max"
     check: Callable[[Any], str] | None = None
     part: str = "model"
+    ranks: bool = False
     source: str = ""
 
 

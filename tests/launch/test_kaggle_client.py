@@ -10,11 +10,10 @@ import pytest
 
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
-from tests.standins.kaggle import Fault, Standin
-
 from outlast.errors import AnswerLost, KaggleRefused, LaunchError, UsageError
 from outlast.launch.kaggle import Credential, Kaggle, find_credential
 from outlast.launch.kaggle.client import Push
+from tests.standins.kaggle import Fault, Standin
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_a_kernel_from_push_to_deletion(kaggle: Kaggle, standin: Standin) -> Non
     assert sent["machineShape"] == "NvidiaTeslaT4"
     assert sent["sessionTimeoutSeconds"] == 99
     assert sent.get("isPrivate", False) is True
-    assert list(kaggle.log("first-run")) == ["hello"]
+    assert [line.text for line in kaggle.log("first-run", pause=0.05)] == ["hello"]
     assert over(kaggle, "first-run") == "complete"
     assert [output.name for output in kaggle.outputs("first-run")] == ["a.txt"]
     kaggle.delete("first-run")
@@ -116,7 +115,9 @@ def test_kaggles_own_wish_of_how_long_to_wait_is_followed(
 def test_patience_ends(kaggle: Kaggle, standin: Standin) -> None:
     kaggle._patience = 0.5
     standin.faults.append(Fault("GetAcceleratorQuotaStatistics", "503", times=99))
-    with pytest.raises(LaunchError, match=r"has not told the quota for 0 s: 503 try again later. Nothing was changed"):
+    with pytest.raises(
+        LaunchError, match=r"has not answered on the quota for 0 s: 503 try again later. Nothing was changed"
+    ):
         kaggle.quota()
 
 
@@ -145,15 +146,15 @@ def test_a_log_that_breaks_off_and_replays_is_told_once(kaggle: Kaggle, standin:
     code = "import time\nfor i in range(8):\n    print(i, flush=True)\n    time.sleep(0.1)\n"
     kaggle.push(Push("first-run", code))
     standin.faults += [Fault("logs", "cut", times=2), Fault("logs", "503")]
-    assert list(kaggle.log("first-run")) == [str(i) for i in range(8)]
-    assert list(kaggle.log("first-run")) == [str(i) for i in range(8)], "the stored one"
+    assert [line.text for line in kaggle.log("first-run", pause=0.05)] == [str(i) for i in range(8)]
+    assert [line.text for line in kaggle.log("first-run", pause=0.05)] == [str(i) for i in range(8)], "the stored one"
 
 
 def test_cancel_by_the_id_that_the_kernel_prints(kaggle: Kaggle, standin: Standin) -> None:
     code = "import os, time\nprint(os.environ['KAGGLE_CONTAINER_NAME'].rsplit('-', 2)[1], flush=True)\nopen('a.txt', 'w').write('x')\nprint('written', flush=True)\ntime.sleep(60)"
     kaggle.push(Push("first-run", code))
     log = kaggle.log("first-run")
-    session = int(next(log))
+    session = int(next(log).text)
     next(log)
     kaggle.cancel(session)
     assert over(kaggle, "first-run") == "stopped"

@@ -3,90 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import re
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
-from tests.standins.kaggle import Fault, Standin
-
 from outlast.checkpoint import verify
-
-RECIPE = """
-import time
-
-import numpy as np
-import outlast
-from helper import STEP
-
-
-def train(run, config):
-    outlast.seed_everything(config.seed)
-    state = run.restore({"x": np.zeros(50_000), "sum": np.zeros(())})
-    for step in run.steps(9):
-        noise = np.random.standard_normal(50_000)
-        state = {"x": state["x"] + STEP * noise, "sum": state["sum"] + noise[0]}
-        run.offer(state, sum=state["sum"], rate=config.learning_rate)
-        time.sleep(config.pause)
-        if config.stop_every and step % config.stop_every == 0 and step < 9:
-            run.session.request_stop("budget", "the test's session is short")
-    with run.artifact("result.txt") as path:
-        path.write_text(f"{state['sum']:.6f}")
-
-
-class Config(outlast.Config):
-    pause: float = outlast.setting(0.0, "seconds that a step sleeps")
-    stop_every: int = outlast.setting(3, "steps after which a session ends; 0: never", on_resume="free")
-
-
-recipe = outlast.Recipe(name="walk", summary="a random walk", Config=Config, train=train)
-"""
-
-
-@pytest.fixture
-def standin(tmp_path: Path, monkeypatch):
-    with Standin(tmp_path / "kaggle") as running:
-        running.world.add_user("ada", "key-of-ada")
-        for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in running.client_environment(tmp_path / "home").items():
-            monkeypatch.setenv(name, value)
-        place = tmp_path / "home/.kaggle"
-        place.mkdir(parents=True)
-        (place / "kaggle.json").write_text(json.dumps({"username": "ada", "key": "key-of-ada"}))
-        (place / "kaggle.json").chmod(0o600)
-        yield running
-    assert running.strays == []
-
-
-@pytest.fixture
-def laptop(tmp_path: Path, outlast_cli):
-    """The command line in a folder with the recipe."""
-    folder = tmp_path / "laptop"
-    (folder / "walk").mkdir(parents=True)
-    (folder / "walk/recipe.py").write_text(
-        "import sys, pathlib\nsys.path.insert(0, str(pathlib.Path(__file__).parent))\n" + RECIPE
-    )
-    (folder / "walk/helper.py").write_text("STEP = 0.5\n")
-
-    def call(*words: str):
-        return outlast_cli(*words, cwd=folder)
-
-    call.folder = folder
-    return call
-
-
-def over(standin: Standin, slug: str) -> None:
-    session = standin.world.kernels["ada", slug].versions[-1].session
-    assert session
-    assert session.over.wait(60)
+from tests.launch.helpers import launch, over
+from tests.standins.kaggle import Fault, Standin
 
 
 def test_three_sessions_there_end_as_one_here(laptop, standin: Standin) -> None:
@@ -127,11 +54,6 @@ def test_three_sessions_there_end_as_one_here(laptop, standin: Standin) -> None:
     assert not list((laptop.folder / "runs").glob(".fetched-*"))
 
 
-def launch(laptop, *flags: str) -> None:
-    done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", *flags)
-    assert done.returncode == 0, done.stderr
-
-
 def test_a_damaged_and_an_unfinished_download_are_fetched_again(laptop, standin: Standin) -> None:
     launch(laptop)
     over(standin, "outlast-walk-001")
@@ -167,7 +89,7 @@ def test_what_never_comes_right_leaves_the_run_as_it_was(laptop, standin: Standi
     standin.faults.append(Fault("download", "cut", times=1000))
     done = laptop("fetch", "walk")
     assert done.returncode == 1
-    assert "some did not come whole in 3 tries. What came is kept; fetch again." in done.stderr
+    assert "did not come whole, also not when asked for again. What came is kept; fetch again." in done.stderr
     assert not (laptop.folder / "runs/walk/checkpoints").exists()
     standin.faults.clear()
     assert laptop("fetch", "walk").returncode == 0
@@ -202,7 +124,7 @@ def test_a_session_without_its_gpu_ends_at_once(laptop, standin: Standin) -> Non
     standin.world.knobs.gpu_is_there = False
     assert laptop("launch", "walk", "--on", "kaggle", "--experiment-name", "walk").returncode == 0
     log = laptop("logs", "walk", "-f")
-    assert "A GPU was asked for and this session has none" in log.stdout
+    assert "t4x2 was asked for and this session has none" in log.stdout
     assert log.stdout.splitlines()[-1] == "outlast-walk-001: failed(3)"
     standin.world.knobs.gpu_is_there = True
     assert laptop("launch", "walk", "--on", "kaggle", "--experiment-name", "walk").returncode == 0
@@ -267,96 +189,28 @@ def test_no_secret_travels(laptop, standin: Standin, monkeypatch) -> None:
     assert not any(secret in text for text in texts for secret in (b"planted-secret-1", b"key-of-ada"))
 
 
-def test_checkpoints_that_kaggle_has_not_are_not_passed_over(laptop, standin: Standin) -> None:
-    laptop("train", "walk", "--experiment-name", "walk")
+def test_checkpoints_made_here_are_sent_and_continued_there(laptop, standin: Standin) -> None:
+    standin.world.knobs.dataset_ready = 1.0
+    assert laptop("train", "walk", "--experiment-name", "walk").returncode == 75  # at step 3
     done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk")
-    assert done.returncode == 2
-    assert "has checkpoints that Kaggle has not, and sending them there is not built yet" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "sending step 3 as the private dataset outlast-walk-step-3-" in done.stdout
+    ((owner, name),) = standin.world.datasets
+    assert standin.world.datasets[owner, name].private
+    log = laptop("logs", "walk", "-f")
+    assert "continues after step 3 of 9" in log.stdout, log
+    assert log.stdout.splitlines()[-1] == "outlast-walk-001: stopped"
+    assert "step 6 comes from" in laptop("fetch").stdout
+    # What is there and as new as here is mounted, not sent again; what went on here is.
+    assert laptop("train", "walk", "--experiment-name", "walk").returncode == 0
+    launch(laptop)
+    assert len(standin.world.datasets) == 2
+    metadata = standin.world.kernels["ada", "outlast-walk-002"].versions[0].metadata
+    assert metadata["kernelDataSources"] == ["ada/outlast-walk-001"]
+    assert "step-9" in metadata["datasetDataSources"][0]
 
 
 def test_words_for_what_cannot_be(laptop, standin: Standin) -> None:
     assert "was never launched elsewhere" in laptop("logs", "walk").stderr
     assert "needs a recipe and a place, such as" in laptop("launch", "walk").stderr
-
-
-RELAY = ["relay", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", "--ask-every", "0.1"]
-
-
-def relay(laptop, *flags: str):
-    return laptop(*RELAY, *flags)
-
-
-@pytest.fixture
-def twin(laptop) -> bytes:
-    done = laptop("train", "walk", "--stop-every", "0", "--experiment-name", "walk", "--checkpoint-dir", "twin")
-    assert done.returncode == 0, done.stderr
-    return (laptop.folder / "twin/walk/journal.jsonl").read_bytes()
-
-
-def test_a_relay_goes_on_until_the_run_is_finished(laptop, standin: Standin, twin: bytes) -> None:
-    faults = [
-        ("GetKernelSessionStatus", "503"),
-        ("GetKernelSessionStatus", "html"),
-        ("ListKernelSessionOutput", "drop"),
-        ("download", "corrupt"),
-    ]
-    standin.faults += [Fault(method, kind) for method, kind in faults]
-    done = relay(laptop)
-    assert done.returncode == 0, done.stderr
-    assert "session 1: stopped, step 0 -> 3 of 9: about 2 more" in done.stdout
-    assert "session 3: succeeded, step 6 -> 9" in done.stdout
-    assert done.stdout.splitlines()[-1] == "walk is finished at step 9"
-    assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
-    assert relay(laptop).stdout == "walk is finished at step 9\n"
-    assert len(standin.world.kernels) == 3
-
-
-def test_a_killed_relay_goes_on_and_pushes_nothing_twice(laptop, standin: Standin, twin: bytes) -> None:
-    deadline = time.monotonic() + 200
-    for attempt in itertools.count():
-        seconds = 3.0 * 1.15**attempt  # long enough at last, however slow the machine is
-        process = subprocess.Popen(
-            [sys.executable, "-m", "outlast.cli", *RELAY],
-            cwd=laptop.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-        else:
-            break
-        assert time.monotonic() < deadline
-    assert process.returncode == 0
-    assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
-    assert len(standin.world.kernels) == 3
-    assert all(len(kernel.versions) == 1 for kernel in standin.world.kernels.values())
-
-
-def test_a_relay_stops_on_what_another_session_would_only_repeat(laptop, standin: Standin) -> None:
-    done = relay(laptop, "--pause", "-1")
-    assert done.returncode == 1
-    assert "Session 1 ended as failed(1), which another session would only repeat" in done.stderr
-    assert len(standin.world.kernels) == 1
-
-
-def test_a_relay_stops_when_two_sessions_came_no_further(laptop, standin: Standin) -> None:
-    standin.world.knobs.session = 2.5  # killed before its first save, and nothing is kept
-    done = relay(laptop, "--stop-every", "0", "--pause", "60")
-    assert done.returncode == 1
-    assert "The last two sessions of walk came no further than step 0" in done.stderr
-    assert len(standin.world.kernels) == 2
-
-
-def test_a_relay_makes_as_many_sessions_as_it_may(laptop, standin: Standin) -> None:
-    done = relay(laptop, "--max-sessions", "1")
-    assert done.returncode == 1
-    assert "walk is at step 3 after 1 sessions and not finished. Run the same command to go on." in done.stderr
-    standin.world.gpu_used = 30 * 3600 - 60
-    done = laptop("relay", "walk", "--on", "kaggle", "--experiment-name", "walk")
-    assert (
-        "1 minutes of GPU are left this week, too few for a session. They are given anew Saturday 28 November"
-        in done.stderr
-    )
+    assert "No run in runs was launched elsewhere yet." in laptop("fetch").stderr

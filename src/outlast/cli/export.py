@@ -29,8 +29,8 @@ def run(argv: list[str]) -> int:
     )
     values = parser.parse(argv)
     folder = read_run(folder_of(values.run, values.checkpoint_dir)).folder
-    step = _step(RunFolder(folder), values.step)
-    part = values.part or _part(RunFolder(folder))
+    step = step_of(RunFolder(folder), values.step)
+    part = values.part or part_of(RunFolder(folder))
     target = values.output or Path(f"{folder.resolve().name}-{part}-step-{step}.safetensors")
     count = export(RunFolder(folder).checkpoint(step), part, target)
     print(f"{target}: the {count} tensors of {part!r} at step {step}, {format_bytes(target.stat().st_size)}")
@@ -38,12 +38,14 @@ def run(argv: list[str]) -> int:
     return EXIT_FINISHED
 
 
-def _part(place: RunFolder) -> str:
+def part_of(place: RunFolder) -> str:
+    """The part of a run that its recipe measures; "model" for a script's."""
     recipe = read_run(place.path).about["recipe"]
     return find(recipe).part if recipe else "model"
 
 
-def _step(place: RunFolder, wanted: str) -> int:
+def step_of(place: RunFolder, wanted: str) -> int:
+    """The step that a user means by a number, "latest" or "best"."""
     checkpoints = Store(place).committed()
     if not checkpoints:
         raise UnknownName(f"{place.path} has no checkpoints yet.")

@@ -1,8 +1,10 @@
-"""outlast fetch RUN."""
+"""outlast fetch [RUN]."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
@@ -10,21 +12,23 @@ from outlast.errors import EXIT_FINISHED
 
 def run(argv: list[str]) -> int:
     """Bring home what the newest launched attempt of a run has left."""
-    values = launched.parser("fetch", "Bring home what the newest launched attempt of a run has left, verified.").parse(
-        argv
-    )
+    parser = launched.parser("fetch", "Bring home what the newest launched attempt of a run has left, verified.")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="put a copy of the run folder there, too")
+    values = parser.parse(argv)
     record = launched.newest(values)
     from rich.progress import Progress
 
-    from outlast.launch.kaggle import Kaggle, find_credential
-    from outlast.launch.kaggle.launch import fetch, listen
+    from outlast.launch.kaggle import Kaggle, fetch, find_credential, listen
 
-    kaggle = Kaggle(find_credential())
+    kaggle, folder = Kaggle(find_credential()), record.folder.path
     print(f"{record.record['slug']}: {listen(kaggle, record)}")
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("files", total=None)
         told = fetch(kaggle, record, progress=lambda done, total: bar.update(task, completed=done, total=total))
     for sentence in told or ["Nothing newer than what is here."]:
         print(sentence)
-    print(f"Look at it with: outlast status {values.run}")
+    if values.output_dir:
+        shutil.copytree(folder, values.output_dir / folder.name, dirs_exist_ok=True)
+        print(f"copied to {values.output_dir / folder.name}")
+    print(f"Look at it with: outlast status {folder.name}")
     return EXIT_FINISHED

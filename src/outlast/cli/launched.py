@@ -1,7 +1,8 @@
-"""What logs, fetch and cancel share: the newest launch of a run, and the account it runs under."""
+"""What the verbs about launched runs share: which run and launch are meant."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from outlast.cli import show
@@ -14,17 +15,28 @@ from outlast.launch.records import LaunchRecord, all_launches
 def parser(verb: str, description: str) -> Parser:
     """A parser for a verb about a launched run."""
     made = Parser(f"outlast {verb}", description)
-    made.add_argument("run", help="the run's name")
+    made.add_argument("run", nargs="?", help="the run's name (default: the one that was launched last)")
     made.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     return made
 
 
 def newest(values: Any) -> LaunchRecord:
-    """The newest launch of the run that was named."""
-    folder = RunFolder(show.root_of(values.checkpoint_dir) / values.run)
-    found = all_launches(folder)
+    """The newest launch of the run that was named, or of all runs."""
+    root = show.root_of(values.checkpoint_dir)
+    folder = RunFolder(root / values.run) if values.run else last(root)
+    found = all_launches(folder) if folder else []
     if not found:
-        raise UnknownName(
-            f"The run {values.run!r} in {folder.path.parent} was never launched elsewhere. `outlast launch RECIPE --on kaggle` does that."
+        which = (
+            f"The run {values.run!r} in {root} was never launched elsewhere."
+            if values.run
+            else f"No run in {root} was launched elsewhere yet."
         )
+        raise UnknownName(f"{which} `outlast launch RECIPE --on kaggle` does that.")
     return found[-1]
+
+
+def last(root: Path) -> RunFolder | None:
+    """The run that was launched last, or None."""
+    records = [each for path in root.glob("*/launches") for each in all_launches(RunFolder(path.parent))]
+    newest = max(records, key=lambda each: each.record["time"], default=None)
+    return newest.folder if newest else None

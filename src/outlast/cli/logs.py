@@ -1,4 +1,4 @@
-"""outlast logs RUN [-f]."""
+"""outlast logs [RUN] [-f]."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("-f", "--follow", action="store_true", help="go on until it ends; Ctrl-C only stops looking")
     values = parser.parse(argv)
     record = launched.newest(values)
-    from outlast.launch.kaggle import Kaggle, find_credential
-    from outlast.launch.kaggle.launch import follow, state_of
+    from outlast.launch.kaggle import Kaggle, find_credential, follow, state_of
 
     kaggle = Kaggle(find_credential())
     try:

@@ -6,45 +6,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from outlast import recipe as recipes
-from outlast.cli import flags
-from outlast.cli.launch import MORE
+from outlast.cli.launch import MORE, read, terms_of
 from outlast.errors import EXIT_FINISHED, UsageError
 
-_MORE: Mapping[str, Mapping[str, Any]] = {
+_OWN: Mapping[str, Mapping[str, Any]] = {
     **MORE,
-    "max-sessions": {
-        "type": int,
-        "metavar": "N",
-        "help": "launch so many at most, then stop (default: as many as it takes)",
-    },
-    "ask-every": {
-        "type": float,
-        "default": 45.0,
-        "metavar": "SECONDS",
-        "help": "how often to ask how it goes (default: 45)",
-    },
-}
+    "max-sessions": {"type": int, "metavar": "N", "help": "launch so many at most, then stop (default: as many as it takes)"},
+    "max-gpu-hours": {"type": float, "metavar": "H", "help": "stop when the run has had so many GPU hours (default: no bound)"},
+    "keep": {"type": int, "metavar": "N", "help": "keep so many fetched sessions on Kaggle, and delete older ones (default: all)"},
+    "wait": {"action": "store_true", "help": "wait for next week's hours, and for a place, instead of stopping"},
+    "ask-every": {"type": float, "default": 45.0, "metavar": "SECONDS", "help": "how often to ask how it goes (default: 45)"},
+}  # fmt: skip
 
 
 def run(argv: list[str]) -> int:
     """Launch sessions one after the other until the run is finished."""
-    found, request, values = flags.read(
-        "outlast relay", "Train on another machine until the run is finished.", argv, more=_MORE
-    )
-    if found is None or values.on is None:
-        raise UsageError("outlast relay needs a recipe and a place, such as `outlast relay digits --on kaggle`.")
+    found, request, values, settings = read("outlast relay", argv, _OWN)
     if values.dry_run:
         raise UsageError("A relay has no dry run; `outlast launch` has: it writes what the first session would be.")
-    from outlast.launch.kaggle import Kaggle, find_credential
-    from outlast.launch.kaggle.relay import Pace, relay
+    from outlast.launch.kaggle import Bounds, Kaggle, Pace, check_user, find_credential, relay
 
+    kaggle = Kaggle(find_credential())
+    check_user(kaggle, settings.user)
     relay(
-        Kaggle(find_credential()),
+        kaggle,
         lambda: recipes.prepare(found, request),
-        accelerator=values.accelerator,
-        internet=not values.no_internet,
-        seconds=recipes.prepare(found, request).resolved.config.budget,
-        max_sessions=values.max_sessions,
+        terms_of(values, settings, recipes.prepare(found, request)),
+        bounds=Bounds(values.max_sessions, values.max_gpu_hours, values.keep, wait=values.wait),
         tell=lambda sentence: print(sentence, flush=True),
         pace=Pace(values.ask_every),
     )

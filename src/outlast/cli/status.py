@@ -1,32 +1,122 @@
-"""outlast status RUN."""
+"""outlast status [RUN] [--watch]."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
-from outlast.cli import show
+from outlast.cli import launched, show
 from outlast.cli.flags import Parser
-from outlast.config.units import format_bytes
+from outlast.config.units import format_bytes, format_seconds
 from outlast.config.yamlfile import nearest
-from outlast.errors import EXIT_FINISHED, UnknownName
+from outlast.errors import EXIT_FINISHED, OutlastError, UnknownName, UsageError
+from outlast.files import RunFolder
+from outlast.launch.records import all_launches
 from outlast.report import RunInfo, read_run
 
 
 def run(argv: list[str]) -> int:
     """One run, whole."""
-    parser = Parser("outlast status", "One run: attempts, checkpoints, last metrics.")
-    parser.add_argument("run", help="a run's name or folder")
+    parser = Parser("outlast status", "One run: attempts, launches, checkpoints, last metrics.")
+    parser.add_argument("run", nargs="?", help="a run's name or folder (default: the one that was launched last)")
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument(
+        "--watch", action="store_true", help="go on until the launched session ends; Ctrl-C only stops looking"
+    )
+    parser.add_argument(
+        "--interval", type=float, default=60.0, metavar="SECONDS", help="between two looks (default: 60)"
+    )
     values = parser.parse(argv)
-    info = read_run(folder_of(values.run, values.checkpoint_dir))
+    root = show.root_of(values.checkpoint_dir)
+    named = values.run or ((found := launched.last(root)) and found.path.name)
+    if not named:
+        raise UsageError(
+            f"outlast status needs a run, as none in {root} was launched elsewhere; `outlast runs` lists those there are."
+        )
+    place = launched_or_trained(named, values.checkpoint_dir)
+    if values.watch:
+        _watch(RunFolder(place), values.interval)
+    if not (place / "run.json").is_file():
+        _print_launches(RunFolder(place))
+        return EXIT_FINISHED
+    info = read_run(place)
     if values.json:
         print(json.dumps(as_json(info), indent=1))
     else:
         _print(info)
     return EXIT_FINISHED
+
+
+def launched_or_trained(name: str, root: str | None) -> Path:
+    """A run's folder, also of one that has only been launched elsewhere so far."""
+    place = show.root_of(root) / name
+    return place if all_launches(RunFolder(place)) else folder_of(name, root)
+
+
+def _watch(folder: RunFolder, interval: float) -> None:
+    """Print how the newest launch stands, whenever that changes, until it is over."""
+    records = all_launches(folder)
+    if not records:
+        raise UsageError(f"{folder.path.name} was never launched elsewhere, so there is nothing to watch.")
+    from outlast.launch.kaggle import Kaggle, find_credential, follow, state_of
+
+    kaggle, said = Kaggle(find_credential()), ""
+    try:
+        while True:
+            lines = [line for line in follow(kaggle, records[-1], until_over=False) if line.strip()]
+            state = state_of(kaggle, records[-1])
+            words = f"{records[-1].record['slug']} is {state}" + (f": {lines[-1].strip()}" if lines else "")
+            if words != said:
+                said = words
+                print(f"{time.strftime('%H:%M:%S')} {words}", flush=True)
+            if state not in ("queued", "running", "saving"):
+                return
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        print(f"{records[-1].record['slug']} goes on; this has only stopped looking.")
+
+
+def _print_launches(folder: RunFolder) -> None:
+    """Launches elsewhere, and what to do next; of one that is not at home, how it stands there."""
+    records = all_launches(folder)
+    if not records:
+        return
+    state, newest = records[-1].record["state"], records[-1]
+    if state in ("pushing", "pushed"):
+        from outlast.launch.kaggle import Kaggle, find_credential, listen
+
+        try:
+            state = listen(Kaggle(find_credential(), patience=20.0), newest)
+        except OutlastError as error:
+            state = f"{state} (not known: {error})"
+    rows = show.table("launch", "on", "as", "with", "took", "state", "to step", right=("launch", "took", "to step"))
+    for each in records:
+        record = each.record
+        words = state if each is newest else record["state"]
+        took = format_seconds(record["seconds"]) if "seconds" in record else ""
+        rows.add_row(
+            str(each.number),
+            record["on"],
+            record["slug"],
+            record["accelerator"],
+            took,
+            words,
+            str(record.get("step", "")),
+        )
+    show.console().print(rows)
+    name = folder.path.name
+    following = {
+        "queued": f"outlast logs {name} -f",
+        "running": f"outlast logs {name} -f",
+        "fetched": "",
+        "deleted": "",
+        "refused": "",
+    }
+    if after := following.get(state, f"outlast fetch {name}"):
+        print(f"Next: {after}")
 
 
 def folder_of(name: str, root: str | None) -> Path:
@@ -52,6 +142,7 @@ def as_json(info: RunInfo) -> dict[str, Any]:
         "total_steps": info.total_steps,
         "metrics": info.metrics,
         "attempts": info.attempts,
+        "launches": [each.record for each in all_launches(RunFolder(info.folder))],
         "checkpoints": [
             {"step": c.step, "reason": c.reason, "bytes": c.nbytes, "metrics": c.metrics} for c in info.checkpoints
         ],
@@ -91,6 +182,9 @@ def _print(info: RunInfo) -> None:
     print()
     console.print(attempts_table(info))
     print()
+    if (info.folder / "launches").is_dir():
+        _print_launches(RunFolder(info.folder))
+        print()
     rows = show.table("checkpoint", "why", "size", "metrics", right=("size",))
     for checkpoint in info.checkpoints:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in checkpoint.metrics.items())

@@ -47,21 +47,32 @@ class Bundle:
 
 
 def request_of(prepared: Prepared, *, budget: float) -> dict[str, Any]:
-    """What the other machine is to train: recipe, run, budget in seconds, and the values that were given here."""
+    """What the other machine is to train: recipe, run, budget in seconds, the values that were given here, and whether on several ranks."""
     resolved = prepared.resolved
     given = {
         key: value
         for key, value in resolved.values.items()
         if resolved.origins[key].layer in _SENT and key not in _STAYS and value is not None
     }
-    return {"recipe": prepared.recipe.source, "run": prepared.run_id, "budget": budget, "values": given}
+    return {
+        "recipe": prepared.recipe.source,
+        "run": prepared.run_id,
+        "budget": budget,
+        "values": given,
+        "ranks": prepared.recipe.ranks,
+    }
 
 
-def make(prepared: Prepared, request: Mapping[str, Any]) -> Bundle:
+def make(prepared: Prepared, request: Mapping[str, Any], *, wheels: Path | None = None) -> Bundle:
     """Pack outlast, the recipes that come with it, the user's own recipe, and the request.
 
+    Args:
+        prepared: what is to be trained.
+        request: as of `request_of`.
+        wheels: a folder of wheels for a machine that cannot install from the outside.
+
     Raises:
-        UsageError: the user's recipe folder is too large to be code.
+        UsageError: the user's recipe folder is too large to be code, or there are no wheels.
     """
     package = Path(outlast.__file__).parent
     contents = dict(_python(package, "outlast"))
@@ -74,6 +85,8 @@ def make(prepared: Prepared, request: Mapping[str, Any]) -> Bundle:
         folder = source if source.is_dir() else source.parent
         contents |= dict(_own(folder))
         asked["recipe"] = "recipe" if source.is_dir() else f"recipe/{source.name}"
+    if wheels is not None:
+        contents |= _wheels(wheels)
     contents["request.json"] = json.dumps(asked, indent=1, sort_keys=True).encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -86,6 +99,16 @@ def _python(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in (".py", ".typed", ".yaml", ".json") and "__pycache__" not in path.parts:
             yield f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes()
+
+
+def _wheels(folder: Path) -> dict[str, bytes]:
+    found = {f"wheels/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.whl"))}
+    if not found:
+        raise UsageError(
+            f"{folder} holds no wheels. Make them with: pip download --only-binary :all: --python-version 3.12 -d {folder} "
+            "numpy pydantic PyYAML rich xxhash"
+        )
+    return found
 
 
 def _own(folder: Path) -> Iterator[tuple[str, bytes]]:

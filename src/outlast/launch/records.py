@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ class LaunchRecord:
     Attributes:
         folder: the run folder.
         number: counts from 1.
-        record: what the file holds: `on`, `slug`, `accelerator`, `state` ("pushing", "pushed", "refused", "fetched"), and what is learnt
-            of it later: `session`, `exit`, `end`.
+        record: what the file holds: `on`, `slug`, `accelerator`, `datasets`, `state` ("preparing", "pushing", "pushed", "refused",
+            "abandoned", "lost", "fetched", "deleted"), and what is learnt of it later: `session`, `seconds`, `exit`, `step`, `end`.
     """
 
     folder: RunFolder
@@ -30,7 +31,7 @@ class LaunchRecord:
         """Write down what is about to be started."""
         files.make_folder(folder.launches)
         launch = cls(
-            folder, number, {"format": files.FORMAT, "number": number, "time": utc(), "state": "pushing", **facts}
+            folder, number, {"format": files.FORMAT, "number": number, "time": utc(), "state": "preparing", **facts}
         )
         launch.write()
         return launch
@@ -51,3 +52,9 @@ def all_launches(folder: RunFolder) -> list[LaunchRecord]:
         return []
     paths = sorted(path for path in folder.launches.iterdir() if path.suffix == ".json" and path.stem.isdigit())
     return [LaunchRecord(folder, int(path.stem), files.read_json(path)) for path in paths]
+
+
+def mark_in(line: str, word: str) -> str:
+    """What a session says of itself in a line such as "::outlast session 12345"; empty when this line does not."""
+    match = re.fullmatch(rf"::outlast {word} (.*)", line.strip())
+    return match[1] if match else ""

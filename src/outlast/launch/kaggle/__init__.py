@@ -1,6 +1,39 @@
-"""Kaggle: credentials, the calls that launching needs, and what they can answer."""
+"""Kaggle: what `outlast launch`, `relay` and their neighbours do, as functions; each takes a `Kaggle(find_credential())`."""
 
-from outlast.launch.kaggle.client import Kaggle, Output, Pushed, Quota, Status
+from outlast.launch.kaggle.client import Kaggle, Output, Push, Pushed, Quota, Status
 from outlast.launch.kaggle.credentials import Credential, find_credential
+from outlast.launch.kaggle.down import down
+from outlast.launch.kaggle.fetch import fetch
+from outlast.launch.kaggle.launch import Terms, launch, script
+from outlast.launch.kaggle.probe import probe
+from outlast.launch.kaggle.relay import Bounds, Pace, relay
+from outlast.launch.kaggle.secrets import push_secrets
+from outlast.launch.kaggle.setup import check_user, setup
+from outlast.launch.kaggle.watch import cancel, follow, listen, state_of
 
-__all__ = ["Credential", "Kaggle", "Output", "Pushed", "Quota", "Status", "find_credential"]
+__all__ = [
+    "Bounds",
+    "Credential",
+    "Kaggle",
+    "Output",
+    "Pace",
+    "Push",
+    "Pushed",
+    "Quota",
+    "Status",
+    "Terms",
+    "cancel",
+    "check_user",
+    "down",
+    "fetch",
+    "find_credential",
+    "follow",
+    "launch",
+    "listen",
+    "probe",
+    "push_secrets",
+    "relay",
+    "script",
+    "setup",
+    "state_of",
+]

@@ -112,8 +112,19 @@ class Output:
     url: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Line:
+    """What a session has printed, and after how many seconds of it."""
+
+    seconds: float
+    text: str
+
+
 class Kaggle:
     """One account.
+
+    Attributes:
+        sdk: the official client's own wire library, logged in.
 
     Args:
         credential: a login.
@@ -129,15 +140,15 @@ class Kaggle:
             from kagglesdk.kaggle_creds import KaggleCredentials
         except ModuleNotFoundError as error:
             raise UsageError("Launching on Kaggle needs its client: pip install 'outlast[kaggle]'.") from error
-        self.credential, self._patience, self._sleep = credential, patience, sleep
+        self.credential, self._patience, self.sleep = credential, patience, sleep
         if credential.kind == "key":
-            self._sdk = KaggleClient(username=credential.user, password=credential.secret)
+            self.sdk = KaggleClient(username=credential.user, password=credential.secret)
         elif credential.kind == "token":
-            self._sdk = KaggleClient(api_token=credential.secret)
+            self.sdk = KaggleClient(api_token=credential.secret)
         else:
             stored = KaggleCredentials.load(KaggleClient())
-            self._sdk = KaggleClient(api_token=stored.get_access_token())
-        self._kernels = self._sdk.kernels.kernels_api_client
+            self.sdk = KaggleClient(api_token=stored.get_access_token())
+        self._kernels = self.sdk.kernels.kernels_api_client
         self._user = credential.user
 
     @property
@@ -152,7 +163,7 @@ class Kaggle:
 
             request = IntrospectTokenRequest()
             request.token = self.credential.secret
-            answer = self._repeated("the login", lambda: self._sdk.security.oauth_client.introspect_token(request))
+            answer = self.repeated("the login", lambda: self.sdk.security.oauth_client.introspect_token(request))
             self._user = str(answer.username)
         return self._user
 
@@ -162,7 +173,7 @@ class Kaggle:
         Raises:
             KaggleRefused: the login is not valid.
         """
-        answer = self._repeated("the quota", self._kernels.get_accelerator_quota_statistics)
+        answer = self.repeated("the quota", self._kernels.get_accelerator_quota_statistics)
 
         def seconds(quota: Any, name: str) -> float:
             return float(getattr(quota, name).total_seconds()) if quota else 0.0
@@ -228,7 +239,7 @@ class Kaggle:
         request = ApiGetKernelSessionStatusRequest()
         request.user_name, request.kernel_slug = self.user, slug
         try:
-            answer = self._repeated(f"the status of {slug}", lambda: self._kernels.get_kernel_session_status(request))
+            answer = self.repeated(f"the status of {slug}", lambda: self._kernels.get_kernel_session_status(request))
         except KaggleRefused as error:
             if error.status not in (403, 404):
                 raise
@@ -238,22 +249,26 @@ class Kaggle:
 
     def outputs(self, slug: str) -> Iterator[Output]:
         """The files that a session left, page by page; none while it runs."""
-        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
-
         token = ""
         while True:
-            request = ApiListKernelSessionOutputRequest()
-            request.user_name, request.kernel_slug, request.page_size = self.user, slug, 200
-            if token:
-                request.page_token = token
-            what = f"the files of {slug}"
-            answer = self._repeated(what, lambda request=request: self._kernels.list_kernel_session_output(request))  # type: ignore[misc]
+            answer = self._page(slug, 200, token)
             yield from (Output(each.file_name, each.url) for each in answer.files or [])
             token = answer.next_page_token or ""
             if not token:
                 return
 
-    def log(self, slug: str, *, until_over: bool = True) -> Iterator[str]:
+    def page(self, slug: str, size: int) -> int:
+        """How many files come on one page when so many are asked for."""
+        return len(self._page(slug, size, "").files or [])
+
+    def log(
+        self,
+        slug: str,
+        *,
+        until_over: bool = True,
+        pause: float = 5.0,
+        seen: Callable[[Status | None], None] = lambda _: None,
+    ) -> Iterator[Line]:
         """Lines that a session prints: from its first to its last while it lives, afterwards the stored ones, each once.
 
         Every connection tells them from the beginning, and may end early; so they are counted, and it is asked again until
@@ -262,17 +277,20 @@ class Kaggle:
         Args:
             slug: the kernel.
             until_over: False: only what was printed so far; a living session is listened to for two quiet seconds.
+            pause: seconds between two connections.
+            seen: hears what Kaggle says of the session whenever it is asked.
         """
         told = 0
         while True:
-            over = (status := self.status(slug)) is None or status.over
+            seen(status := self.status(slug))
+            over = status is None or status.over
             for number, line in enumerate(self._lines(slug, 90.0 if until_over else 2.0)):
                 if number >= told:
                     yield line
                     told += 1
             if over or not until_over:
                 return
-            self._sleep(1.0)
+            self.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - so that not all come back at once
 
     def cancel(self, session: int) -> None:
         """Stop a session, by the id that its kernel printed; its files are saved, which takes about two minutes a gigabyte.
@@ -285,7 +303,7 @@ class Kaggle:
         request = ApiCancelKernelSessionRequest()
         request.kernel_session_id = session
         try:
-            answer = self._repeated(
+            answer = self.repeated(
                 f"the end of session {session}", lambda: self._kernels.cancel_kernel_session(request)
             )
         except KaggleRefused as error:
@@ -303,12 +321,21 @@ class Kaggle:
 
         request = ApiDeleteKernelRequest()
         request.user_name, request.kernel_slug = self.user, slug
-        self._repeated(f"the deletion of {slug}", lambda: self._kernels.delete_kernel(request))
+        self.repeated(f"the deletion of {slug}", lambda: self._kernels.delete_kernel(request))
 
     # how a call goes -----------------------------------------------------------------------------------------------
 
-    def _lines(self, slug: str, silence: float) -> Iterator[str]:
-        http = self._sdk.http_client()
+    def _page(self, slug: str, size: int, token: str) -> Any:
+        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
+
+        request = ApiListKernelSessionOutputRequest()
+        request.user_name, request.kernel_slug, request.page_size = self.user, slug, size
+        if token:
+            request.page_token = token
+        return self.repeated(f"the files of {slug}", lambda: self._kernels.list_kernel_session_output(request))
+
+    def _lines(self, slug: str, silence: float) -> Iterator[Line]:
+        http = self.sdk.http_client()
         http._init_session()  # noqa: SLF001 - the official client does the same; the SDK has no streaming call
         base = http._get_request_url("", "").rstrip("/")  # noqa: SLF001
         import requests
@@ -324,19 +351,24 @@ class Kaggle:
                     return
                 if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
                     for entry in json.loads(answer.text or "[]"):
-                        yield from str(entry["data"]).splitlines()
+                        yield from _texts(entry)
                     return
                 for raw in answer.iter_lines(chunk_size=1, decode_unicode=True):  # larger ones would wait to be full
                     text = raw.removeprefix("data:").strip() if raw and raw.startswith("data:") else ""
                     if text == "END_OF_LOG":
                         return
                     if text:
-                        yield from str(json.loads(text)["data"]).splitlines()
+                        yield from _texts(json.loads(text))
         except (requests.RequestException, ValueError):
             return  # it ended early; whoever asks counts lines and asks again
 
-    def _repeated(self, what: str, call: Callable[[], T]) -> T:
-        """Make a call that does no harm when it is made twice, until it is answered."""
+    def repeated(self, what: str, call: Callable[[], T]) -> T:
+        """Make a call that does no harm when it is made twice, until it is answered.
+
+        Raises:
+            KaggleRefused: Kaggle will not do it.
+            LaunchError: it was not answered for as long as this account's patience.
+        """
         end, pause = time.monotonic() + self._patience, 1.0
         while True:
             try:
@@ -345,9 +377,9 @@ class Kaggle:
                 wait = error.retry_after or pause * random.uniform(0.7, 1.3)  # noqa: S311 - so that not all come back at once
                 if time.monotonic() + wait > end:
                     raise LaunchError(
-                        f"Kaggle has not told {what} for {self._patience:.0f} s: {error}. Nothing was changed; try again later."
+                        f"Kaggle has not answered on {what} for {self._patience:.0f} s: {error}. Nothing was changed; try again later."
                     ) from error
-                self._sleep(wait)
+                self.sleep(wait)
                 pause = min(2 * pause, _LONGEST)
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
@@ -388,6 +420,10 @@ class _ForTheMoment(Exception):
     def __init__(self, words: str, retry_after: float | None = None, *, certain: bool = False) -> None:
         super().__init__(words)
         self.retry_after, self.certain = retry_after, certain
+
+
+def _texts(entry: Any) -> Iterator[Line]:
+    return (Line(float(entry.get("time") or 0), text) for text in str(entry["data"]).splitlines())
 
 
 def _never_connected(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""Start an attempt on Kaggle, follow it, and bring home what it left."""
+"""Start an attempt on Kaggle: what is pushed, what it continues from, and the record that comes before it."""
 
 from __future__ import annotations
 
@@ -6,104 +6,145 @@ import base64
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from outlast import files, places
-from outlast.checkpoint import Store, verify
+from outlast import files
+from outlast.checkpoint import Checkpoint, Retention, Store, verify
 from outlast.environment.kaggle import HOURS, HOURS_TPU, reserve
-from outlast.errors import CorruptCheckpoint, KaggleRefused, LaunchError, UsageError
+from outlast.errors import CorruptCheckpoint, KaggleRefused, UsageError
 from outlast.files import MANIFEST, RunFolder
 from outlast.launch import bundle
-from outlast.launch.kaggle.client import Kaggle, Output, Push
+from outlast.launch.kaggle import datasets
+from outlast.launch.kaggle.client import Kaggle, Push
+from outlast.launch.kaggle.secrets import DATASET
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.recipe import Prepared
 
 INLINE = 900_000
-"""Bytes of code that one push may have; Kaggle refuses about a megabyte."""
-_MARK = re.compile(r"::outlast (session|image|device|exit) (.*)")
+"""Bytes of code that one push may have; Kaggle refuses about a megabyte. Larger bundles go into a dataset."""
 _BACKSTOP = 5 * 60  # seconds before the platform's own end at which the push asks Kaggle to stop it
-_TRIES = 3
-_LIST = "outlast-files.json"
-_LOCKS = ("/lock", "/ranks")
-_PARALLEL = 4
 
 
-class NothingLeft(LaunchError):
-    """A session has left no file of the run."""
+@dataclass(frozen=True)
+class Terms:
+    """What a session is to have.
+
+    Attributes:
+        accelerator: "t4x2", "tpu" or "cpu".
+        internet: whether the kernel may reach the outside.
+        seconds: budget of the training; as long as the platform allows when None.
+        secrets: whether the dataset of `push_secrets` is attached.
+        wheels: a folder of wheels to install from, for a session without internet.
+    """
+
+    accelerator: str = "t4x2"
+    internet: bool = True
+    seconds: float | None = None
+    secrets: bool = False
+    wheels: Path | None = None
+
+    @property
+    def budget(self) -> float:
+        """Seconds that the session may train: by default the platform's limit without what it needs to store outputs."""
+        hours = HOURS_TPU if self.accelerator == "tpu" else HOURS
+        return self.seconds or hours * 3600.0 - reserve(0) - _BACKSTOP
 
 
-def script(prepared: Prepared, accelerator: str, seconds: float) -> tuple[str, bundle.Bundle]:
-    """The one file that is pushed: the runner with the bundle inside.
+@dataclass(frozen=True)
+class Script:
+    """What would be pushed.
+
+    Attributes:
+        text: the one file: the runner, with the bundle inside where that is small enough.
+        bundle: what travels.
+        dataset: the dataset that carries the bundle instead; empty when it travels in the text.
+    """
+
+    text: str
+    bundle: bundle.Bundle
+    dataset: str = ""
+
+    @property
+    def file(self) -> str:
+        """The bundle's name in its dataset: not one that Kaggle would unpack."""
+        return f"bundle-{self.bundle.hash[:16]}.bin"
+
+
+def script(prepared: Prepared, terms: Terms) -> Script:
+    """The one file that is pushed, for this recipe and these values.
 
     Raises:
-        UsageError: it is larger than a push may be.
+        UsageError: the recipe's folder is too large to be code, or the wheels are none.
     """
-    packed = bundle.make(prepared, bundle.request_of(prepared, budget=seconds))
-    about = {"accelerator": accelerator, "sha256": hashlib.sha256(packed.data).hexdigest()}
+    packed = bundle.make(prepared, bundle.request_of(prepared, budget=terms.budget), wheels=terms.wheels)
+    about = {"accelerator": terms.accelerator, "sha256": hashlib.sha256(packed.data).hexdigest()}
     runner = (Path(__file__).parent / "runner.py").read_text()
+    inline = base64.b64encode(packed.data).decode()
+    if len(runner) + len(inline) + 1000 > INLINE:
+        made = Script("", packed, f"outlast-code-{packed.hash[:16]}")
+        inline, about = "", about | {"file": made.file}
+    else:
+        made = Script("", packed)
     text = runner.replace('ABOUT = "{}"', f"ABOUT = {json.dumps(json.dumps(about))}", 1)
-    text = text.replace('DATA = ""', f'DATA = "{base64.b64encode(packed.data).decode()}"', 1)
-    if len(text) > INLINE:
-        raise UsageError(
-            f"The code of {prepared.recipe.source} takes {len(text) // 1000} kB packed, and a push may have {INLINE // 1000} kB. Leave out of its "
-            "folder what is not code."
-        )
-    return text, packed
-
-
-def session_seconds(accelerator: str) -> float:
-    """Seconds that a session may train: the platform's limit without what it needs to store outputs."""
-    hours = HOURS_TPU if accelerator == "tpu" else HOURS
-    return hours * 3600.0 - reserve(0) - _BACKSTOP
+    return Script(text.replace('DATA = ""', f'DATA = "{inline}"', 1), packed, made.dataset)
 
 
 def launch(
-    kaggle: Kaggle, prepared: Prepared, *, accelerator: str, internet: bool = True, seconds: float | None = None
+    kaggle: Kaggle, prepared: Prepared, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
 ) -> LaunchRecord:
     """Push one attempt. It is on record before it is pushed, so a lost answer cannot lose it.
+
+    It continues from the outputs of the run's last session there, or from a dataset made of this folder's newest checkpoint when
+    that is further.
 
     Args:
         kaggle: the account.
         prepared: what is to be trained.
-        accelerator: "t4x2", "tpu" or "cpu".
-        internet: whether the kernel may reach the outside.
-        seconds: budget of the session; as long as the platform allows when not given.
+        terms: what the session is to have.
+        tell: hears what takes long.
 
     Raises:
-        UsageError: the run has checkpoints here that Kaggle has not.
+        UsageError: an attempt of this run is alive there.
         KaggleRefused, LaunchError: as of `Kaggle.push`.
     """
     folder = prepared.folder
-    seconds = seconds or session_seconds(accelerator)
-    text, packed = script(prepared, accelerator, seconds)
-    before = _previous(kaggle, folder)
+    made = script(prepared, terms)
+    before, newer = _continues(kaggle, folder, prepared)
     number = max((each.number for each in all_launches(folder)), default=0) + 1
-    slug = _slug(prepared.run_id, number)
-    while kaggle.status(slug) is not None:  # of a run of this name that was launched from elsewhere
+    while kaggle.status(slug := _slug(prepared.run_id, number)) is not None:  # of this name, launched from elsewhere
         number += 1
-        slug = _slug(prepared.run_id, number)
+    carried = [name for name in (made.dataset, newer and _dataset_of(prepared.run_id, newer)) if name]
     record = LaunchRecord.begin(
         folder,
         number,
         on="kaggle",
         slug=slug,
-        accelerator=accelerator,
-        bundle=packed.hash,
-        budget=seconds,
+        accelerator=terms.accelerator,
+        bundle=made.bundle.hash,
+        budget=terms.budget,
         after=before,
+        datasets=carried,
     )
     try:
+        if made.dataset:
+            tell(f"sending the code as the private dataset {made.dataset}")
+            datasets.create(kaggle, made.dataset, {made.file: made.bundle.data})
+        if newer:
+            tell(f"sending step {newer[-1].step} as the private dataset {carried[-1]}")
+            datasets.create(kaggle, carried[-1], _contents(folder, newer))
+        record.learn(state="pushing")
+        attached = [*carried, *([DATASET] if terms.secrets else [])]
         pushed = kaggle.push(
             Push(
                 slug,
-                text,
-                accelerator,
-                internet=internet,
-                seconds=int(seconds + reserve(0)),
+                made.text,
+                terms.accelerator,
+                internet=terms.internet,
+                seconds=int(terms.budget + reserve(0)),
                 kernels=[f"{kaggle.user}/{before}"] if before else [],
+                datasets=[f"{kaggle.user}/{name}" for name in attached],
             )
         )
     except KaggleRefused as error:
@@ -113,188 +154,69 @@ def launch(
     return record
 
 
-def follow(kaggle: Kaggle, record: LaunchRecord, *, until_over: bool = True) -> Iterator[str]:
-    """The lines that the session prints, from the first; what it says of itself goes on record instead."""
-    for line in kaggle.log(record.record["slug"], until_over=until_over):
-        mark = _MARK.fullmatch(line.strip())
-        if mark is None:
-            yield line
-        elif mark[2] != record.record.get(mark[1]):
-            record.learn(**{mark[1]: mark[2]})
-
-
-def listen(kaggle: Kaggle, record: LaunchRecord) -> str:
-    """Put on record what the session has said of itself so far; returns its state, as `state_of` does."""
-    for _ in follow(kaggle, record, until_over=False):
-        pass
-    return state_of(kaggle, record)
-
-
-def state_of(kaggle: Kaggle, record: LaunchRecord) -> str:
-    """In one word or two: queued, running, saving, succeeded, stopped, failed(code), timed-out, out-of-memory, cancelled, lost."""
-    status = kaggle.status(record.record["slug"])
-    if status is None:
-        return "lost" if record.record["state"] != "refused" else "refused"
-    if not status.over:
-        return status.state
-    if "exceeded the max" in status.message:
-        return "timed-out"
-    if "memory" in status.message:
-        return "out-of-memory"
-    if status.state == "stopped":
-        return "cancelled"
-    code = record.record.get("exit", "0" if status.state == "complete" else "1")
-    return {"0": "succeeded", "75": "stopped"}.get(code, f"failed({code})")
-
-
-def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int], None] = lambda *_: None) -> list[str]:
-    """Bring home what a session left: every file whole, every checkpoint verified, and only then into the run folder.
-
-    What was fetched stays beside the run folder until all of it is right, so that a second call goes on where this one ended.
-
-    Returns:
-        Sentences for the user.
-
-    Raises:
-        LaunchError: a file does not come whole, or nothing of the run is there.
-    """
-    slug, folder = record.record["slug"], record.folder
-    there = folder.path.parent / f".fetched-{slug}"
-    prefix = f"runs/{folder.path.name}/"
-    for attempt in range(_TRIES):
-        listed = {output.name: output for output in kaggle.outputs(slug)}
-        outputs = [
-            output
-            for name, output in listed.items()
-            if name.startswith(prefix) and ".." not in name.split("/") and not name.endswith(_LOCKS)
-        ]
-        if _LIST in listed and not (there / _LIST).exists():
-            outputs.insert(0, listed[_LIST])
-        wanted = [output for output in outputs if not (there / output.name).exists()]
-        done = len(outputs) - len(wanted)
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            for missing in pool.map(lambda output: _download(output, there), wanted):
-                done += not missing
-                progress(done, len(outputs))
-        damaged = _damaged(there, RunFolder(there / prefix.rstrip("/")))
-        for path in damaged:
-            path.unlink(missing_ok=True)
-        if not damaged and all((there / output.name).exists() for output in outputs):
-            break
-        if attempt == _TRIES - 1:
-            raise LaunchError(
-                f"Of the {len(outputs)} files that {slug} left, some did not come whole in {_TRIES} tries. What came is kept; fetch again."
-            )
-    if not any(output.name.startswith(prefix) for output in outputs):
-        raise NothingLeft(
-            f"{slug} has left nothing of the run {folder.path.name}: it runs still, or it ended before its first save."
-        )
-    told = places.bring_home(folder, [there])
-    if (there / prefix / "artifacts").is_dir():
-        shutil.copytree(there / prefix / "artifacts", folder.artifacts, dirs_exist_ok=True)
-    shutil.rmtree(there)
-    record.learn(state="fetched")
-    return told
-
-
-def _previous(kaggle: Kaggle, folder: RunFolder) -> str:
-    """The slug whose outputs the next session continues from: the newest launch that left something; empty for a first one."""
+def _continues(kaggle: Kaggle, folder: RunFolder, prepared: Prepared) -> tuple[str, list[Checkpoint]]:
+    """The slug whose outputs the next session continues from (empty: none), and what this folder has that is newer than they are."""
+    slug, there = "", -1
     for record in reversed(all_launches(folder)):
-        slug = record.record["slug"]
-        status = kaggle.status(slug)
+        status = kaggle.status(record.record["slug"])
         if status is None:
             continue
         if not status.over:
             raise UsageError(
-                f"{slug} is {status.state} still, and a run has one writer: follow it with `outlast logs {folder.path.name}`, or end it with "
-                f"`outlast cancel {folder.path.name}`."
+                f"{record.record['slug']} is {status.state} still, and a run has one writer: follow it with `outlast logs {folder.path.name}`, or end "
+                f"it with `outlast cancel {folder.path.name}`."
             )
-        if next(_of_run(kaggle, slug, folder), None):
-            return str(slug)
-    if Store(folder).committed():
-        raise UsageError(
-            f"{folder.path} has checkpoints that Kaggle has not, and sending them there is not built yet. Continue it here, or begin a run "
-            "under another name (--experiment-name)."
-        )
-    return ""
+        if steps := steps_left(kaggle, record.record["slug"], folder):
+            slug, there = record.record["slug"], max(steps)
+            break
+    here = _good(folder, prepared)
+    return slug, here if here and here[-1].step > there else []
 
 
-def _of_run(kaggle: Kaggle, slug: str, folder: RunFolder) -> Iterator[Output]:
-    return (output for output in kaggle.outputs(slug) if output.name.startswith(f"runs/{folder.path.name}/"))
+def steps_left(kaggle: Kaggle, slug: str, folder: RunFolder) -> list[int]:
+    """The steps whose checkpoints a session has left whole."""
+    mark = re.compile(rf"runs/{re.escape(folder.path.name)}/checkpoints/step-(\d+)/{re.escape(MANIFEST)}")
+    found = (mark.fullmatch(output.name) for output in kaggle.outputs(slug))
+    return [int(match[1]) for match in found if match]
+
+
+def _good(folder: RunFolder, prepared: Prepared) -> list[Checkpoint]:
+    """Of this folder's checkpoints the best one and the newest, if they verify, ascending."""
+    found = Store(folder).committed()
+    recipe = prepared.recipe
+    keep = Retention(best=1, metric=recipe.metric, mode=recipe.mode) if recipe.metric else Retention()
+    best = keep.best_step([checkpoint.kept for checkpoint in found])
+    chosen: list[Checkpoint] = []
+    for checkpoint in reversed(found):
+        if chosen and checkpoint.step != best:
+            continue
+        try:
+            verify(checkpoint.path)
+        except CorruptCheckpoint:
+            continue
+        chosen.insert(0, checkpoint)
+    return chosen
+
+
+def _contents(folder: RunFolder, checkpoints: list[Checkpoint]) -> dict[str, datasets.Content]:
+    """The run with these checkpoints only, laid out as in a session's outputs."""
+    paths = [folder.run, folder.config, folder.journal, *folder.attempts.glob("*.json")]
+    for checkpoint in checkpoints:
+        paths += [path for places in checkpoint.paths.values() for path in places]
+        paths.append(checkpoint.path / MANIFEST)
+    inside = {path.relative_to(folder.path).as_posix(): path for path in paths if path.exists()}
+    return {f"runs/{folder.path.name}/{name}": path for name, path in inside.items()}
+
+
+def _dataset_of(run_id: str, checkpoints: list[Checkpoint]) -> str:
+    """A name that says what is in it, so that it is sent once."""
+    manifests = b"".join((checkpoint.path / MANIFEST).read_bytes() for checkpoint in checkpoints)
+    return f"outlast-{_short(run_id, 20)}-step-{checkpoints[-1].step}-{files.digest(manifests)[:8]}"
 
 
 def _slug(run_id: str, number: int) -> str:
-    name = "-".join(re.findall(r"[a-z0-9]+", run_id.lower()))[:40]
-    return f"outlast-{name}-{number:03d}"
+    return f"outlast-{_short(run_id, 36)}-{number:03d}"  # at most 50 letters
 
 
-def _download(output: Output, there: Path) -> bool:
-    """Fetch one file under a temporary name; returns whether it is still missing."""
-    import requests
-
-    target = there / output.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{files.TEMPORARY}{target.name}")
-    try:
-        with requests.get(output.url, stream=True, timeout=60) as answer, temporary.open("wb") as file:
-            answer.raise_for_status()
-            for piece in answer.iter_content(2**20):
-                file.write(piece)
-            expected = answer.headers.get("Content-Length")
-            if expected and file.tell() != int(expected):
-                return True
-        temporary.replace(target)
-    except (requests.RequestException, OSError):
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
-    return False
-
-
-def _damaged(there: Path, folder: RunFolder) -> list[Path]:
-    """Files that are not what the session's list says; and files of checkpoints that are not what their manifests say.
-
-    A session that was killed has left no list; then what is no checkpoint is believed if it can be read.
-    """
-    try:
-        listed = _listed(there / _LIST)
-    except (CorruptCheckpoint, KeyError, TypeError):
-        return [there / _LIST]
-    here = {path.relative_to(there).as_posix(): path for path in there.rglob("*") if path.is_file()}
-    bad = [here[name] for name, expected in listed.items() if name in here and not _is(here[name], expected)]
-    if not listed:
-        bad += [path for path in (folder.run, folder.config, *folder.attempts.glob("*.json")) if not _is_json(path)]
-    for manifest in folder.checkpoints.glob(f"step-*/{MANIFEST}"):
-        try:
-            verify(manifest.parent)
-        except CorruptCheckpoint as error:
-            named = [path for path in manifest.parent.iterdir() if str(path) in str(error)]
-            bad += named or list(manifest.parent.iterdir())
-    return bad
-
-
-def _listed(path: Path) -> dict[str, str]:
-    """Name -> sha256 of all that a session left, in its own words; empty when it left no list."""
-    if not path.exists():
-        return {}
-    whole = files.read_json(path)
-    listed: dict[str, str] = whole["files"]
-    if hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest() != whole["sha256"]:
-        raise CorruptCheckpoint(f"{path} was changed on the way.")
-    return listed
-
-
-def _is(path: Path, expected: str) -> bool:
-    """Whether a file has this sha256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == expected
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        files.read_json(path)
-    except FileNotFoundError:
-        return True
-    except CorruptCheckpoint:
-        return False
-    return True
+def _short(run_id: str, length: int) -> str:
+    return "-".join(re.findall(r"[a-z0-9]+", run_id.lower()))[:length].strip("-")

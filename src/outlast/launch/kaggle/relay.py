@@ -6,27 +6,34 @@ a launch that is on record is waited for and brought home before another one is 
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outlast.checkpoint import Store
-from outlast.errors import LaunchError
+from outlast.config.units import format_seconds
+from outlast.errors import KaggleRefused, LaunchError
 from outlast.files import RunFolder
-from outlast.launch.kaggle.client import Kaggle
-from outlast.launch.kaggle.launch import NothingLeft, fetch, launch, listen
+from outlast.launch.kaggle.client import Kaggle, Quota, Status
+from outlast.launch.kaggle.down import delete
+from outlast.launch.kaggle.fetch import NothingLeft, fetch
+from outlast.launch.kaggle.launch import Terms, launch
+from outlast.launch.kaggle.watch import follow, state_of
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.recipe import Prepared
 from outlast.report import read_run
 
 _UNCERTAIN = 60.0  # seconds for which a push without an answer may still turn up
 _LEAST = 900.0  # GPU seconds below which a session is not worth its start
+_FULL = "session count"  # in Kaggle's words when other sessions of the account take all places
+_WEEK = 7 * 86400.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How often to ask, in seconds: while a session runs; and what waits (time.sleep, or a test)."""
+    """How often to ask, in seconds, while a session runs; and what waits (time.sleep, or a test)."""
 
     ask: float = 45.0
     sleep: Callable[[float], None] = time.sleep
@@ -36,14 +43,29 @@ class Pace:
         self.sleep(self.ask * random.uniform(0.7, 1.3))  # noqa: S311
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """Where a relay stops although the run is not finished.
+
+    Attributes:
+        sessions: launches by this call, at most.
+        gpu_hours: GPU time of all sessions of the run, in hours; the last one gets what is left.
+        keep: fetched sessions that stay on Kaggle; older ones are deleted there. None: all.
+        wait: whether to wait for next week's hours when this week's are used up, and for a place when other sessions take all.
+    """
+
+    sessions: int | None = None
+    gpu_hours: float | None = None
+    keep: int | None = None
+    wait: bool = False
+
+
 def relay(
     kaggle: Kaggle,
     prepare: Callable[[], Prepared],
+    terms: Terms,
     *,
-    accelerator: str,
-    internet: bool = True,
-    seconds: float | None = None,
-    max_sessions: int | None = None,
+    bounds: Bounds | None = None,
     tell: Callable[[str], None],
     pace: Pace | None = None,
 ) -> None:
@@ -52,10 +74,8 @@ def relay(
     Args:
         kaggle: the account.
         prepare: what to train, looked at anew before every session.
-        accelerator: "t4x2", "tpu" or "cpu".
-        internet: whether kernels may reach the outside.
-        seconds: budget of a session; as long as the platform allows when not given.
-        max_sessions: launches by this call, at most.
+        terms: what every session is to have.
+        bounds: where to stop although the run is not finished.
         tell: says a sentence to the user.
         pace: how often to ask.
 
@@ -64,21 +84,21 @@ def relay(
             allowed were not enough.
         KaggleRefused: as of `Kaggle.push`.
     """
-    pace = pace or Pace()
+    pace, bounds = pace or Pace(), bounds or Bounds()
     folder, launched = prepare().folder, 0
     while True:
         record = _unfetched(kaggle, folder, pace)
         if record is None:
             if _finished(folder):
-                tell(f"{folder.path.name} is finished at step {_step(folder)}")
+                tell(f"{folder.path.name} is finished at step {_step(folder)}{_spent(folder)}")
                 return
             _refuse_without_progress(folder)
-            if launched == max_sessions:
+            if launched == bounds.sessions:
                 raise LaunchError(
                     f"{folder.path.name} is at step {_step(folder)} after {launched} sessions and not finished. Run the same command to go on."
                 )
-            _refuse_without_hours(kaggle, accelerator)
-            record = launch(kaggle, prepare(), accelerator=accelerator, internet=internet, seconds=seconds)
+            _hours(kaggle, terms, bounds, tell, pace)
+            record = _launch(kaggle, prepare(), _within(folder, terms, bounds), bounds, tell, pace)
             launched += 1
             tell(f"session {record.number} is pushed: {record.record['url']}")
         else:
@@ -97,15 +117,20 @@ def relay(
                 f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast logs {folder.path.name}`. What it had "
                 f"saved is here, at step {_step(folder)}."
             )
-        tell(f"session {record.number}: {state}, step {before} -> {_step(folder)}{_forecast(folder)}")
+        tell(f"session {record.number}: {state}, step {before} -> {_step(folder)}{_forecast(kaggle, folder)}")
+        if bounds.keep is not None:
+            _forget(kaggle, folder, bounds.keep)
 
 
 def _unfetched(kaggle: Kaggle, folder: RunFolder, pace: Pace) -> LaunchRecord | None:
     """The launch that is still to be brought home; a push that nobody answered is looked for first."""
     records = all_launches(folder)
-    if not records or records[-1].record["state"] not in ("pushing", "pushed"):
+    if not records or records[-1].record["state"] not in ("preparing", "pushing", "pushed"):
         return None
     record = records[-1]
+    if record.record["state"] == "preparing":
+        record.learn(state="abandoned")  # it ended before it was pushed
+        return None
     if record.record["state"] == "pushing":
         end = time.monotonic() + _UNCERTAIN
         while kaggle.status(record.record["slug"]) is None:
@@ -113,19 +138,42 @@ def _unfetched(kaggle: Kaggle, folder: RunFolder, pace: Pace) -> LaunchRecord | 
                 record.learn(state="lost")
                 return None
             pace.pause()
-        record.learn(state="pushed")
+        record.learn(state="pushed", url=f"https://www.kaggle.com/code/{kaggle.user}/{record.record['slug']}")
     return record
 
 
+def _launch(
+    kaggle: Kaggle, prepared: Prepared, terms: Terms, bounds: Bounds, tell: Callable[[str], None], pace: Pace
+) -> LaunchRecord:
+    """Launch; when all places are taken and waiting was asked for, until one is free."""
+    told = False
+    while True:
+        try:
+            return launch(kaggle, prepared, terms, tell=tell)
+        except KaggleRefused as error:
+            if not bounds.wait or _FULL not in str(error):
+                raise
+            if not told:
+                tell(f"{error} Waiting for a place.")
+                told = True
+            pace.pause()
+
+
 def _wait(kaggle: Kaggle, record: LaunchRecord, pace: Pace, tell: Callable[[str], None]) -> str:
-    """Wait for the end of a session; returns how it ended."""
-    said = ""
-    while (status := kaggle.status(record.record["slug"])) is not None and not status.over:
-        if status.state != said:
+    """Follow a session to its end, telling one of its lines now and then; returns how it ended."""
+    said, quiet = "", 0.0
+
+    def seen(status: Status | None) -> None:
+        nonlocal said
+        if status and not status.over and status.state != said:
             said = status.state
             tell(f"session {record.number} is {said}")
-        pace.pause()
-    return listen(kaggle, record)
+
+    for line in follow(kaggle, record, pause=pace.ask, seen=seen):
+        if line.strip() and time.monotonic() >= quiet:
+            tell(f"  {line.strip()}")
+            quiet = time.monotonic() + pace.ask
+    return state_of(kaggle, record)
 
 
 def _refuse_without_progress(folder: RunFolder) -> None:
@@ -138,13 +186,46 @@ def _refuse_without_progress(folder: RunFolder) -> None:
         )
 
 
-def _refuse_without_hours(kaggle: Kaggle, accelerator: str) -> None:
-    quota = kaggle.quota()
-    if accelerator == "t4x2" and quota.gpu_left < _LEAST:
+def _hours(kaggle: Kaggle, terms: Terms, bounds: Bounds, tell: Callable[[str], None], pace: Pace) -> None:
+    """Refuse, or wait, while this week's hours are used up."""
+    told = False
+    while terms.accelerator == "t4x2" and (quota := kaggle.quota()).gpu_left < _LEAST:
         when = f" They are given anew {quota.refresh:%A %d %B, %H:%M} UTC." if quota.refresh else ""
+        left = f"{quota.gpu_left / 60:.0f} minutes of GPU are left this week, too few for a session.{when}"
+        if not bounds.wait:
+            raise LaunchError(f"{left} Run the same command then, or let it wait with --wait.")
+        if not told:
+            tell(f"{left} Waiting.")
+            told = True
+        pace.sleep(max(pace.ask, min(3600.0, _until(quota))))
+
+
+def _until(quota: Quota) -> float:
+    """Seconds until the hours are given anew; 0 when Kaggle does not say."""
+    if quota.refresh is None:
+        return 0.0
+    refresh = quota.refresh if quota.refresh.tzinfo else quota.refresh.replace(tzinfo=dt.UTC)
+    return (refresh - dt.datetime.now(dt.UTC)).total_seconds()
+
+
+def _within(folder: RunFolder, terms: Terms, bounds: Bounds) -> Terms:
+    """The terms of the next session, cut to the GPU hours that are left of those allowed."""
+    if bounds.gpu_hours is None or terms.accelerator != "t4x2":
+        return terms
+    left = bounds.gpu_hours * 3600.0 - _gpu_seconds(folder)
+    if left < _LEAST:
         raise LaunchError(
-            f"{quota.gpu_left / 60:.0f} minutes of GPU are left this week, too few for a session.{when} Run the same command then."
+            f"{folder.path.name} has had {_gpu_seconds(folder) / 3600:.1f} GPU hours, and {bounds.gpu_hours:g} are allowed; it is at step {_step(folder)}. "
+            "Allow more with --max-gpu-hours."
         )
+    return replace(terms, seconds=min(terms.budget, left))
+
+
+def _forget(kaggle: Kaggle, folder: RunFolder, keep: int) -> None:
+    """Delete sessions whose files are here, but for the newest ones: the next session continues from the last."""
+    fetched = [each for each in all_launches(folder) if each.record["state"] == "fetched"]
+    for record in fetched[: -max(1, keep)]:
+        delete(kaggle, record)
 
 
 def _finished(folder: RunFolder) -> bool:
@@ -156,12 +237,33 @@ def _step(folder: RunFolder) -> int:
     return committed[-1].step if committed else 0
 
 
-def _forecast(folder: RunFolder) -> str:
-    """How many sessions more, by what the ones so far have done."""
-    if not folder.run.exists():
-        return ""
-    total, step = read_run(folder.path).total_steps, _step(folder)
-    sessions = len([launch for launch in all_launches(folder) if "step" in launch.record])
+def _gpu_seconds(folder: RunFolder) -> float:
+    return sum(
+        float(each.record.get("seconds", 0.0)) for each in all_launches(folder) if each.record["accelerator"] == "t4x2"
+    )
+
+
+def _spent(folder: RunFolder) -> str:
+    spent = _gpu_seconds(folder)
+    return f", after {spent / 3600:.1f} GPU hours" if spent else ""
+
+
+def _forecast(kaggle: Kaggle, folder: RunFolder) -> str:
+    """What is still to come, by what the sessions so far have done."""
+    total, step = read_run(folder.path).total_steps if folder.run.exists() else None, _step(folder)
+    done = [each for each in all_launches(folder) if "step" in each.record]
     if not total or not step or step >= total:
         return ""
-    return f" of {total}: about {-(-(total - step) * sessions // step)} more"
+    sessions = -(-(total - step) * len(done) // step)
+    spent = sum(float(each.record.get("seconds", 0.0)) for each in done)
+    more = spent * (total - step) / step
+    text = f" of {total}: about {sessions} more, {format_seconds(more)} of training"
+    if done[-1].record["accelerator"] != "t4x2":
+        return text
+    quota = kaggle.quota()
+    days = more / 86400.0
+    if quota.gpu_total and more > quota.gpu_left:
+        days = (_until(quota) + _WEEK * ((more - quota.gpu_left) // quota.gpu_total)) / 86400.0
+    return (
+        f"{text}; {quota.gpu_left / 3600:.1f} GPU hours are left this week, so about {max(1, round(days + 0.5))} days"
+    )

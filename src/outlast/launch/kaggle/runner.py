@@ -5,6 +5,7 @@ It prints lines that begin with "::outlast" for whoever follows the log: session
 
 import base64
 import hashlib
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -13,13 +14,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 
-ABOUT = "{}"  # filled in: accelerator, sha256 of the bundle, name and file of a dataset when it does not travel inline
+ABOUT = "{}"  # filled in: accelerator, sha256 of the bundle, and its file's name when it does not travel inline
 DATA = ""  # filled in: the bundle in base64, empty when it comes as a dataset
 
 NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "rich", "xxhash": "xxhash"}
+KEPT = ("torch", "torchvision", "torchaudio", "jax", "jaxlib", "numpy")  # made for the image's driver: never replaced
+SECRETS = ("WANDB_API_KEY", "GITHUB_TOKEN", "GDRIVE_USER_CREDENTIALS", "HF_TOKEN")
 MISSING_DEVICE, BROKEN_BUNDLE, NOT_INSTALLED = 3, 4, 5
 
 
@@ -50,13 +55,74 @@ def bundle(about: dict[str, str], root: Path) -> bytes | None:
     return next((data for data in found if hashlib.sha256(data).hexdigest() == about["sha256"]), None)
 
 
-def install(names: list[str], inputs: Path) -> bool:
-    """Install what is missing, from attached wheels if there are any; nothing that is there is touched."""
-    wheels = sorted({str(path.parent) for path in inputs.glob("**/*.whl")})
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *names]
-    for folder in wheels:
-        command += ["--find-links", folder]
-    return subprocess.run(command, check=False).returncode == 0
+def install(code: Path) -> bool:
+    """Install what is missing, from the wheels that came along where there are any; what the image has of KEPT stays."""
+    missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
+    wanted = code / "recipe/requirements.txt"
+    asked = [*missing, *(["-r", str(wanted)] if wanted.exists() else [])]
+    if not asked:
+        return True
+    constraints = code / "constraints.txt"
+    here = {dist.metadata["Name"].lower(): dist.version for dist in importlib.metadata.distributions()}
+    constraints.write_text("".join(f"{name}=={here[name]}\n" for name in KEPT if name in here))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
+    wheels = ["--no-index", "--find-links", str(code / "wheels")] if (code / "wheels").is_dir() else []
+    done = subprocess.run([*command, *wheels, *asked], check=False)
+    if done.returncode:
+        print(
+            "What the recipe needs cannot be installed here: switch the internet on, or send wheels (--wheels FOLDER)."
+        )
+    return done.returncode == 0
+
+
+def secrets(root: Path) -> dict[str, str]:
+    """Keys for the training, by name: those attached in the browser, then those of an attached secrets.json."""
+    found = {}
+    for name in SECRETS if os.environ.get("KAGGLE_USER_SECRETS_TOKEN") else ():
+        try:
+            if value := attached(name):
+                found[name] = value
+        except (OSError, ValueError, KeyError):
+            break  # no answer for one is no answer for the others
+    places = [*(root / "input").glob("datasets/*/*/secrets.json"), *(root / "input").glob("*/secrets.json")]
+    for place in places:
+        try:
+            held = json.loads(place.read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(held, dict) and set(held) <= set(SECRETS):
+            texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in held.items()}
+            found = texts | found
+    if found:
+        print("keys for the training:", ", ".join(sorted(found)), flush=True)
+    return found
+
+
+def attached(label: str) -> str:
+    """What UserSecretsClient().get_secret(label) returns, without the image's module; empty when none is attached."""
+    request = urllib.request.Request(  # noqa: S310 - the address is Kaggle's own, from its variable
+        os.environ["KAGGLE_URL_BASE"] + "/requests/GetUserSecretByLabelRequest",
+        json.dumps({"Label": label}).encode(),
+        {
+            "Content-Type": "application/json",
+            "X-Kaggle-Authorization": "Bearer " + os.environ["KAGGLE_USER_SECRETS_TOKEN"],
+        },
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        told = json.load(answer)
+    return str(told["result"]["secret"]) if told.get("wasSuccessful") else ""
+
+
+def train(code: Path, root: Path, cards: int, keys: dict[str, str]) -> int:
+    """Run the training, on all cards by torchrun where the recipe takes several ranks; returns its exit code."""
+    asked, ended = code / "request.json", code / "exit"
+    environment = {**os.environ, **keys, "PYTHONPATH": os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m"]
+    if json.loads(asked.read_text())["ranks"] and cards > 1:
+        command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"]
+    command += ["outlast.launch.inside", str(asked), str(root / "working"), str(ended)]
+    done = subprocess.run(command, env=environment, cwd=code, check=False)
+    return int(ended.read_text()) if ended.exists() else done.returncode or 1
 
 
 def list_files(working: Path) -> None:
@@ -77,9 +143,13 @@ def main() -> int:
     cards = gpus()
     tell("session", session())
     tell("image", os.environ.get("KAGGLE_DOCKER_IMAGE", "unknown"))
-    tell("device", "; ".join(cards) or ("TPU" if os.environ.get("TPU_ACCELERATOR_TYPE") else "CPU"))
-    if about["accelerator"] == "t4x2" and not cards:
-        print("A GPU was asked for and this session has none; it ends at once, so that no hours are spent.")
+    tpu = os.environ.get("TPU_ACCELERATOR_TYPE") or os.environ.get("ISTPUVM")
+    tell("device", "; ".join(cards) or ("TPU" if tpu else "CPU"))
+    wanted = {"t4x2": cards, "tpu": tpu}.get(about["accelerator"], True)
+    if not wanted:
+        print(
+            f"{about['accelerator']} was asked for and this session has none; it ends at once, so that no hours are spent."
+        )
         return MISSING_DEVICE
     data = bundle(about, root)
     if data is None:
@@ -88,17 +158,12 @@ def main() -> int:
     code = Path(tempfile.mkdtemp(prefix="outlast-"))  # outside of what the session keeps
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         archive.extractall(code)
-    missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
-    if missing and not install(missing, root / "input"):
-        print(
-            f"{', '.join(missing)} cannot be installed here: switch the internet on, or attach a dataset with the wheels."
-        )
+    if not install(code):
         return NOT_INSTALLED
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "outlast.launch.inside", str(code / "request.json"), str(root / "working")]
-    code_of_training = subprocess.run(command, env=environment, cwd=code, check=False).returncode
-    list_files(root / "working")
-    return code_of_training
+    try:
+        return train(code, root, len(cards), secrets(root))
+    finally:
+        list_files(root / "working")
 
 
 if __name__ == "__main__":

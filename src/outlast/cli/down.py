@@ -1,0 +1,23 @@
+"""outlast down [RUN]."""
+
+from __future__ import annotations
+
+from outlast.cli import launched
+from outlast.errors import EXIT_FINISHED
+
+
+def run(argv: list[str]) -> int:
+    """Delete what a run has left on Kaggle."""
+    parser = launched.parser(
+        "down", "Delete a finished run's sessions and datasets on Kaggle; what they left must be here."
+    )
+    parser.add_argument(
+        "--unfinished", action="store_true", help="also of a run that is not finished, which then continues from here"
+    )
+    values = parser.parse(argv)
+    record = launched.newest(values)
+    from outlast.launch.kaggle import Kaggle, down, find_credential
+
+    gone = down(Kaggle(find_credential()), record.folder, unfinished=values.unfinished)
+    print(f"deleted on Kaggle: {', '.join(gone) or 'nothing was left'}")
+    return EXIT_FINISHED

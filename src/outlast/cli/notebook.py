@@ -1,0 +1,32 @@
+"""outlast notebook RECIPE [flags]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from outlast import recipe as recipes
+from outlast.cli import flags
+from outlast.config.units import format_bytes
+from outlast.errors import EXIT_FINISHED, UsageError
+
+
+def run(argv: list[str]) -> int:
+    """Write a notebook that trains a recipe."""
+    more = {"output": {"type": Path, "metavar": "FILE", "help": "default: RUN.ipynb here"}}
+    found, request, values = flags.read(
+        "outlast notebook", "Write a notebook that trains a recipe, for the browser.", argv, more=more
+    )
+    if found is None:
+        raise UsageError(
+            f"outlast notebook needs a recipe, such as `outlast notebook digits`: {', '.join(recipes.names())}."
+        )
+    from outlast.launch.notebook import write_notebook
+
+    prepared = recipes.prepare(found, request)
+    target = values.output or Path(f"{prepared.run_id}.ipynb")
+    write_notebook(prepared, target)
+    print(
+        f"{target}: setup, doctor, train, curves, samples and archive of {prepared.run_id}, {format_bytes(target.stat().st_size)}"
+    )
+    print("Upload it on kaggle.com (Create → Notebook → File → Import), choose an accelerator, and run all cells.")
+    return EXIT_FINISHED

@@ -1,0 +1,222 @@
+"""Private datasets: how code that is too large for a push, checkpoints made elsewhere, and secrets get into a session.
+
+Wire: kagglesdk 0.1.37 (blobs, datasets); uploads are Google's resumable ones, which go on where they broke.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from outlast.errors import KaggleRefused, LaunchError
+from outlast.launch.kaggle.client import Kaggle
+
+READY_WITHIN = 1800.0
+"""Seconds for which a dataset may be unpacked and checked by Kaggle."""
+
+Content = Path | bytes
+Progress = Callable[[int, int], None]
+
+
+def state(kaggle: Kaggle, slug: str) -> str | None:
+    """READY, FAILED or a word for on-the-way, in Kaggle's spelling; None when there is no such dataset of this account."""
+    from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetStatusRequest
+
+    request = ApiGetDatasetStatusRequest()
+    request.owner_slug, request.dataset_slug = kaggle.user, slug
+    api = kaggle.sdk.datasets.dataset_api_client
+    try:
+        answer = kaggle.repeated(f"the state of the dataset {slug}", lambda: api.get_dataset_status(request))
+    except KaggleRefused as error:
+        if error.status not in (403, 404):
+            raise
+        kaggle.quota()  # a wrong key gets the same answer as a missing dataset
+        return None
+    return str(answer.status.name)
+
+
+def create(kaggle: Kaggle, slug: str, contents: Mapping[str, Content], *, progress: Progress = lambda *_: None) -> None:
+    """Make a private dataset and wait until it can be mounted; one of this name that is there is left as it is.
+
+    Args:
+        kaggle: the account.
+        slug: 6 to 50 letters, digits and dashes; of contents that never change, so name it by them.
+        contents: path in the dataset -> bytes, or a file.
+        progress: hears how many bytes of how many are there.
+
+    Raises:
+        KaggleRefused: Kaggle does not take it.
+        LaunchError: it was not ready in time, or Kaggle could not unpack it.
+    """
+    if state(kaggle, slug) is None:
+        from kagglesdk.datasets.types.dataset_api_service import ApiCreateDatasetRequest
+
+        request = ApiCreateDatasetRequest()
+        request.owner_slug, request.slug, request.title = kaggle.user, slug, slug
+        request.license_name, request.is_private = "unknown", True
+        _fill(kaggle, request, contents, progress)
+        api = kaggle.sdk.datasets.dataset_api_client
+
+        def make() -> None:
+            answer = api.create_dataset(request)
+            if answer.error and "already in use" not in answer.error:  # that one is ours: its answer was lost
+                raise KaggleRefused(f"Kaggle has refused the dataset {slug}: {answer.error}")
+
+        kaggle.repeated(f"the dataset {slug}", make)
+    wait(kaggle, slug)
+
+
+def replace(kaggle: Kaggle, slug: str, contents: Mapping[str, Content]) -> None:
+    """Make a private dataset, or a version of it after which the earlier ones are deleted; wait until it can be mounted.
+
+    Raises:
+        KaggleRefused, LaunchError: as of `create`.
+    """
+    if state(kaggle, slug) is None:
+        create(kaggle, slug, contents)
+        return
+    from kagglesdk.datasets.types.dataset_api_service import (
+        ApiCreateDatasetVersionRequest,
+        ApiCreateDatasetVersionRequestBody,
+    )
+
+    wait(kaggle, slug)  # a version that comes before the last one is ready is refused
+    request = ApiCreateDatasetVersionRequest()
+    request.owner_slug, request.dataset_slug = kaggle.user, slug
+    request.body = ApiCreateDatasetVersionRequestBody()
+    request.body.version_notes, request.body.delete_old_versions = "by outlast", True
+    _fill(kaggle, request.body, contents, lambda *_: None)
+    api = kaggle.sdk.datasets.dataset_api_client
+    answer = kaggle.repeated(f"a version of the dataset {slug}", lambda: api.create_dataset_version(request))
+    if answer.error:
+        raise KaggleRefused(f"Kaggle has refused a version of the dataset {slug}: {answer.error}")
+    wait(kaggle, slug)
+
+
+def wait(kaggle: Kaggle, slug: str) -> None:
+    """Wait until a dataset can be mounted: a kernel pushed before would run without it.
+
+    Raises:
+        LaunchError: it was not ready in time, or Kaggle could not unpack it.
+    """
+    end, pause = time.monotonic() + READY_WITHIN, 0.5
+    while (found := state(kaggle, slug)) != "READY":  # None for some seconds after it was made
+        if found in ("FAILED", "DELETED"):
+            raise LaunchError(
+                f"Kaggle has made nothing of the dataset {slug} ({found}). Delete it there and try again."
+            )
+        if time.monotonic() > end:
+            raise LaunchError(
+                f"The dataset {slug} is not ready after {READY_WITHIN / 60:.0f} minutes ({found}). Nothing was launched; try again later."
+            )
+        kaggle.sleep(pause)
+        pause = min(1.5 * pause, 15.0)
+
+
+def delete(kaggle: Kaggle, slug: str) -> None:
+    """Delete a dataset with all its versions; one that is not there is no error."""
+    from kagglesdk.datasets.types.dataset_api_service import ApiDeleteDatasetRequest
+
+    if state(kaggle, slug) is None:
+        return
+    request = ApiDeleteDatasetRequest()
+    request.owner_slug, request.dataset_slug = kaggle.user, slug
+    api = kaggle.sdk.datasets.dataset_api_client
+    kaggle.repeated(f"the deletion of the dataset {slug}", lambda: api.delete_dataset(request))
+
+
+@dataclass
+class _Folder:
+    files: list[str] = field(default_factory=list)
+    folders: dict[str, _Folder] = field(default_factory=dict)
+
+
+def _fill(kaggle: Kaggle, request: Any, contents: Mapping[str, Content], progress: Progress) -> None:
+    """Upload the contents and put them, by their tokens, into a request."""
+    total, done, top = sum(map(_size, contents.values())), 0, _Folder()
+    for name, content in contents.items():
+        place = PurePosixPath(name)
+        folder = top
+        for part in place.parts[:-1]:
+            folder = folder.folders.setdefault(part, _Folder())
+        folder.files.append(_upload(kaggle, place.name, content))
+        done += _size(content)
+        progress(done, total)
+    request.files, request.directories = _tokens(top), _directories(top)
+
+
+def _tokens(folder: _Folder) -> list[Any]:
+    from kagglesdk.datasets.types.dataset_api_service import ApiDatasetNewFile
+
+    made = []
+    for token in folder.files:
+        file = ApiDatasetNewFile()
+        file.token = token
+        made.append(file)
+    return made
+
+
+def _directories(folder: _Folder) -> list[Any]:
+    from kagglesdk.datasets.types.dataset_api_service import ApiUploadDirectoryInfo
+
+    made = []
+    for name, inner in folder.folders.items():
+        directory = ApiUploadDirectoryInfo()
+        directory.name, directory.files, directory.directories = name, _tokens(inner), _directories(inner)
+        made.append(directory)
+    return made
+
+
+def _size(content: Content) -> int:
+    return content.stat().st_size if isinstance(content, Path) else len(content)
+
+
+def _upload(kaggle: Kaggle, name: str, content: Content) -> str:
+    from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
+
+    size = _size(content)
+    request = ApiStartBlobUploadRequest()
+    request.type, request.name, request.content_length = ApiBlobType.DATASET, name, size
+    request.last_modified_epoch_seconds = int(time.time())
+    api = kaggle.sdk.blobs.blob_api_client
+    begun = kaggle.repeated(f"the upload of {name}", lambda: api.start_blob_upload(request))
+    first = True
+
+    def send() -> None:
+        nonlocal first
+        start, first = (0 if first else _arrived(begun.create_url, size)), False
+        if start is not None:
+            _put(begun.create_url, content, start, size)
+
+    kaggle.repeated(f"the upload of {name}", send)
+    return str(begun.token)
+
+
+def _put(url: str, content: Content, start: int, size: int) -> None:
+    """Send what has not arrived yet."""
+    import requests
+
+    headers = {"Content-Range": f"bytes {start}-{size - 1}/{size}"} if start else {}
+    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
+        file.seek(start)
+        # An empty body must say so: requests sends a stream of no bytes chunked, which such uploads do not take.
+        answer = requests.put(url, data=file if size > start else b"", headers=headers, timeout=120)
+    answer.raise_for_status()
+    if answer.status_code == 308:  # "resume incomplete": not all of it has arrived
+        raise requests.ConnectionError("the upload ended early")
+
+
+def _arrived(url: str, size: int) -> int | None:
+    """How many bytes are there, None for all of them."""
+    import requests
+
+    answer = requests.put(url, headers={"Content-Range": f"bytes */{size}"}, data=b"", timeout=60)
+    if answer.status_code in (200, 201):
+        return None
+    if answer.status_code != 308:
+        answer.raise_for_status()
+    return int(answer.headers["Range"].rpartition("-")[2]) + 1 if "Range" in answer.headers else 0

@@ -1,0 +1,75 @@
+"""Take away what a run has left on Kaggle: its sessions with their outputs, and the datasets that were made for them."""
+
+from __future__ import annotations
+
+from outlast import files
+from outlast.errors import UsageError
+from outlast.files import RunFolder
+from outlast.launch.kaggle import datasets
+from outlast.launch.kaggle.client import Kaggle
+from outlast.launch.records import LaunchRecord, all_launches
+from outlast.report import read_run
+
+_GONE = ("deleted", "refused", "abandoned", "lost")
+
+
+def down(kaggle: Kaggle, folder: RunFolder, *, unfinished: bool = False) -> list[str]:
+    """Delete a run's sessions and datasets there. Only what its own records name, and only when what they left is here.
+
+    Args:
+        kaggle: the account.
+        folder: the run folder.
+        unfinished: also of a run that is not finished, which then continues from what is here.
+
+    Returns:
+        The names that were deleted.
+
+    Raises:
+        UsageError: a session is alive, or was not fetched, or the run is not finished.
+    """
+    name = folder.path.name
+    records = [each for each in all_launches(folder) if each.record["state"] not in _GONE]
+    for each in records:
+        status = kaggle.status(each.record["slug"])
+        if status is not None and not status.over:
+            raise UsageError(
+                f"{each.record['slug']} is {status.state} still: end it with `outlast cancel {name}` first."
+            )
+    if records and records[-1].record["state"] != "fetched":
+        raise UsageError(
+            f"What {records[-1].record['slug']} has left is not here, and would be destroyed: `outlast fetch {name}` first."
+        )
+    if not unfinished and (not folder.run.exists() or read_run(folder.path).status != "finished"):
+        raise UsageError(
+            f"{name} is not finished. With --unfinished it is taken down all the same, and continues from what is here."
+        )
+    gone = []
+    for each in all_launches(folder):
+        if each.record["state"] != "deleted":
+            gone += delete(kaggle, each)
+    return gone
+
+
+def delete(kaggle: Kaggle, record: LaunchRecord) -> list[str]:
+    """Delete one session with its outputs, and its datasets unless another launch on record here uses them."""
+    gone, slug = [], str(record.record["slug"])
+    if kaggle.status(slug) is not None:
+        kaggle.delete(slug)
+        gone.append(slug)
+    others = _used_elsewhere(record)
+    for name in record.record.get("datasets", []):
+        if name not in others and datasets.state(kaggle, name) is not None:
+            datasets.delete(kaggle, name)
+            gone.append(name)
+    record.learn(state="deleted")
+    return gone
+
+
+def _used_elsewhere(record: LaunchRecord) -> set[str]:
+    """Datasets that launches of all runs in this folder name, other than deleted ones and this one."""
+    found: set[str] = set()
+    for path in record.folder.path.parent.glob("*/launches/*.json"):
+        other = files.read_json(path)
+        if other.get("state") != "deleted" and other.get("slug") != record.record["slug"]:
+            found |= set(other.get("datasets", []))
+    return found

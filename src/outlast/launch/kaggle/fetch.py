@@ -1,0 +1,152 @@
+"""Bring home what a session has left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from outlast import files, places
+from outlast.checkpoint import Store, verify
+from outlast.errors import CorruptCheckpoint, LaunchError
+from outlast.files import MANIFEST, RunFolder
+from outlast.launch.kaggle.client import Kaggle, Output
+from outlast.launch.records import LaunchRecord
+
+_TRIES = 3
+_LIST = "outlast-files.json"
+_LOCKS = ("/lock", "/ranks")
+_PARALLEL = 4
+
+
+class NothingLeft(LaunchError):
+    """A session has left no file of the run."""
+
+
+def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int], None] = lambda *_: None) -> list[str]:
+    """Bring home what a session left: every file whole, every checkpoint verified, and only then into the run folder.
+
+    What was fetched stays beside the run folder until all of it is right, so that a second call goes on where this one ended.
+
+    Returns:
+        Sentences for the user.
+
+    Raises:
+        LaunchError: a file does not come whole, or nothing of the run is there.
+    """
+    slug, folder = record.record["slug"], record.folder
+    there = folder.path.parent / f".fetched-{slug}"
+    prefix = f"runs/{folder.path.name}/"
+    fruitless, whole = 0, -1
+    while True:  # addresses live for a short time only: what came too late is listed anew, as long as anything comes
+        listed = {output.name: output for output in kaggle.outputs(slug)}
+        outputs = [
+            output
+            for name, output in listed.items()
+            if name.startswith(prefix) and ".." not in name.split("/") and not name.endswith(_LOCKS)
+        ]
+        if _LIST in listed and not (there / _LIST).exists():
+            outputs.insert(0, listed[_LIST])
+        wanted = [output for output in outputs if not (there / output.name).exists()]
+        done = len(outputs) - len(wanted)
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            for missing in pool.map(lambda output: _download(output, there), wanted):
+                done += not missing
+                progress(done, len(outputs))
+        damaged = _damaged(there, RunFolder(there / prefix.rstrip("/")))
+        for path in damaged:
+            path.unlink(missing_ok=True)
+        now = sum((there / output.name).exists() for output in outputs)
+        if not damaged and now == len(outputs):
+            break
+        fruitless, whole = (0 if now > whole else fruitless + 1), max(now, whole)
+        if fruitless == _TRIES:
+            raise LaunchError(
+                f"Of the {len(outputs)} files that {slug} left, {len(outputs) - now} did not come whole, also not when asked for again. What came is kept; fetch again."
+            )
+    if not any(output.name.startswith(prefix) for output in outputs):
+        raise NothingLeft(
+            f"{slug} has left nothing of the run {folder.path.name}: it runs still, or it ended before its first save."
+        )
+    told = places.bring_home(folder, [there])
+    if (there / prefix / "artifacts").is_dir():
+        shutil.copytree(there / prefix / "artifacts", folder.artifacts, dirs_exist_ok=True)
+    shutil.rmtree(there)
+    steps = [checkpoint.step for checkpoint in Store(folder).committed()]
+    record.learn(state="fetched", step=max(steps, default=0))
+    return told
+
+
+def _download(output: Output, there: Path) -> bool:
+    """Fetch one file under a temporary name; returns whether it is still missing."""
+    import requests
+
+    target = there / output.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{files.TEMPORARY}{target.name}")
+    try:
+        with requests.get(output.url, stream=True, timeout=60) as answer, temporary.open("wb") as file:
+            answer.raise_for_status()
+            for piece in answer.iter_content(2**20):
+                file.write(piece)
+            expected = answer.headers.get("Content-Length")
+            if expected and file.tell() != int(expected):
+                return True
+        temporary.replace(target)
+    except (requests.RequestException, OSError):
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+    return False
+
+
+def _damaged(there: Path, folder: RunFolder) -> list[Path]:
+    """Files that are not what the session's list says; and files of checkpoints that are not what their manifests say.
+
+    A session that was killed has left no list; then what is no checkpoint is believed if it can be read.
+    """
+    try:
+        listed = _listed(there / _LIST)
+    except (CorruptCheckpoint, KeyError, TypeError):
+        return [there / _LIST]
+    here = {path.relative_to(there).as_posix(): path for path in there.rglob("*") if path.is_file()}
+    bad = [here[name] for name, expected in listed.items() if name in here and not _is(here[name], expected)]
+    if not listed:
+        bad += [path for path in (folder.run, folder.config, *folder.attempts.glob("*.json")) if not _is_json(path)]
+    for manifest in folder.checkpoints.glob(f"step-*/{MANIFEST}"):
+        try:
+            verify(manifest.parent)
+        except CorruptCheckpoint as error:
+            named = [path for path in manifest.parent.iterdir() if str(path) in str(error)]
+            bad += named or list(manifest.parent.iterdir())
+    return bad
+
+
+def _listed(path: Path) -> dict[str, str]:
+    """Name -> sha256 of all that a session left, in its own words; empty when it left no list."""
+    if not path.exists():
+        return {}
+    whole = files.read_json(path)
+    listed: dict[str, str] = whole["files"]
+    if hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest() != whole["sha256"]:
+        raise CorruptCheckpoint(f"{path} was changed on the way.")
+    return listed
+
+
+def _is(path: Path, expected: str) -> bool:
+    """Whether a file has this sha256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == expected
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        files.read_json(path)
+    except FileNotFoundError:
+        return True
+    except CorruptCheckpoint:
+        return False
+    return True

@@ -1,0 +1,57 @@
+"""Keys that a session needs: a private dataset with one file, `secrets.json`, attached only when asked for.
+
+A push has no field for secrets, and those attached in the browser are dropped by a push from outside. In the kernel runner.py reads
+them: UserSecretsClient's first, then this file, by its exact name and fields.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from outlast.errors import UsageError
+from outlast.launch.kaggle import datasets
+from outlast.launch.kaggle.client import Kaggle
+from outlast.launch.kaggle.runner import SECRETS
+
+DATASET = "outlast-secrets"
+FILE = "secrets.json"
+
+
+def push_secrets(kaggle: Kaggle, path: Path) -> list[str]:
+    """Put the keys of a file into the account's private dataset; what it held before is deleted.
+
+    Args:
+        kaggle: the account.
+        path: a JSON object with some of WANDB_API_KEY, GITHUB_TOKEN, GDRIVE_USER_CREDENTIALS and HF_TOKEN, and nothing else.
+
+    Returns:
+        The names that were sent.
+
+    Raises:
+        UsageError: the file is not that.
+        KaggleRefused, LaunchError: as of `datasets.replace`.
+    """
+    found = read_secrets(path)
+    datasets.replace(kaggle, DATASET, {FILE: json.dumps(found).encode()})
+    return sorted(found)
+
+
+def read_secrets(path: Path) -> dict[str, object]:
+    """The object in a file of secrets; raises UsageError, which never quotes it."""
+    try:
+        found: dict[str, object] = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError:
+        raise UsageError(f"{path} is not JSON; expected an object with {', '.join(SECRETS)}.") from None
+    unknown = sorted(set(found) - set(SECRETS)) if isinstance(found, dict) else ["no object"]
+    if unknown or not found:
+        raise UsageError(
+            f"{path} holds {', '.join(unknown) or 'nothing'}; expected an object with some of {', '.join(SECRETS)} and nothing else, so that no key "
+            "is sent by mistake."
+        )
+    empty = [name for name, value in found.items() if not value]
+    if empty:
+        raise UsageError(f"{path}: {', '.join(empty)} has no value. Fill it in, or leave it out.")
+    return found

@@ -1,0 +1,106 @@
+"""A notebook for people who prefer the browser: everything that a session needs is in its first cell."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from outlast import files
+from outlast.config import show
+from outlast.launch import bundle
+from outlast.recipe import Prepared
+
+_SETUP = """# Setup: unpacks outlast and the recipe that came with this notebook; installs only what is missing.
+import base64, importlib.util, io, subprocess, sys, tempfile, zipfile
+from pathlib import Path
+
+NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "rich", "xxhash": "xxhash", "matplotlib": "matplotlib"}
+missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
+code = Path(tempfile.mkdtemp(prefix="outlast-"))
+with zipfile.ZipFile(io.BytesIO(base64.b64decode(BUNDLE))) as packed:
+    packed.extractall(code)
+sys.path.insert(0, str(code))
+from outlast.cli import main as outlast
+RECIPE = str(code / SOURCE) if SOURCE.startswith("recipe") else SOURCE
+RUN = Path("runs") / NAME
+print("outlast is ready:", NAME)"""
+
+_CURVES = """# Curves: every metric that was logged
+from IPython.display import Image, display
+from outlast.report import draw_curves
+
+display(Image(filename=draw_curves(RUN, RUN / "artifacts/training_curves.png")))"""
+
+_SAMPLES = """# Samples: what the recipe has left beside its weights
+for path in sorted((RUN / "artifacts").glob("**/*")):
+    if path.suffix in (".png", ".jpg") and path.name != "training_curves.png":
+        print(path.name)
+        display(Image(filename=str(path)))
+    elif path.suffix in (".txt", ".json", ".md"):
+        print(path.name, path.read_text()[:2000], sep="\\n")"""
+
+
+def notebook(prepared: Prepared) -> dict[str, Any]:
+    """The notebook of a recipe, as nbformat 4.5 has it. The values that were given stand in a cell as flags and can be changed there.
+
+    Raises:
+        UsageError: the recipe's folder is too large to be code.
+    """
+    request = bundle.request_of(prepared, budget=0)
+    packed = bundle.make(prepared, request)
+    flags = [f"--experiment-name={prepared.run_id}", "--checkpoint-dir=runs", *map(_flag, request["values"].items())]
+    source = prepared.recipe.source
+    path = Path(source)
+    inside = ("recipe" if path.is_dir() else f"recipe/{path.name}") if path.suffix == ".py" or path.is_dir() else source
+    head = f"BUNDLE = {base64.b64encode(packed.data).decode()!r}\nSOURCE, NAME = {inside!r}, {prepared.run_id!r}\n"
+    train = (
+        f"# Train: run this cell again to go on; in a new session attach this notebook's last output as an input.\n"
+        f"FLAGS = {json.dumps(flags)}\n"
+        'code = outlast(["train", RECIPE, *FLAGS])\n'
+        'print({0: "finished", 75: "stopped cleanly with work left: run me again"}.get(code, f"ended with {code}"))'
+    )
+    words = (
+        f"# {prepared.recipe.name}\n\n{prepared.recipe.summary}\n\nMade by `outlast notebook`. Run all cells. The training stops by itself before the "
+        "session does, and goes on where it was: in the same session by running the train cell again, in a new one when this notebook's last output is "
+        "attached to it (Add Input → Your Work)."
+    )
+    cells = [
+        _cell("markdown", words, "words"),
+        _cell("code", head + _SETUP, "setup", hidden=True),
+        _cell("code", '# Doctor: machine, limits, data, disk\noutlast(["doctor", RECIPE])', "doctor"),
+        _cell("code", train, "train"),
+        _cell("code", _CURVES, "curves"),
+        _cell("code", _SAMPLES, "samples"),
+        _cell("code", '# Archive: all of it as one zip to download\noutlast(["archive", NAME])', "archive"),
+    ]
+    about = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return {"cells": cells, "metadata": about, "nbformat": 4, "nbformat_minor": 5}
+
+
+def write_notebook(prepared: Prepared, target: Path) -> None:
+    """Write it; the file appears whole or not at all."""
+    files.make_folder(target.parent)
+    files.write_file(target, [json.dumps(notebook(prepared), indent=1).encode()])
+
+
+def _flag(pair: tuple[str, Any]) -> str:
+    key, value = pair[0].replace("_", "-"), pair[1]
+    if isinstance(value, bool):
+        return f"--{key}" if value else f"--no-{key}"
+    return f"--{key}={show(value)}"
+
+
+def _cell(kind: str, source: str, name: str, *, hidden: bool = False) -> dict[str, Any]:
+    made: dict[str, Any] = {"cell_type": kind, "id": name, "metadata": {}, "source": source.splitlines(keepends=True)}
+    if hidden:
+        made["metadata"] = {"jupyter": {"source_hidden": True}, "_kg_hide-input": True}
+    if kind == "code":
+        made |= {"execution_count": None, "outputs": []}
+    return made

@@ -1,0 +1,84 @@
+"""The metrics of a run as one picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from outlast import files
+from outlast.errors import UsageError
+from outlast.files import RunFolder
+from outlast.tracking import read
+
+_WIDTH, _HEIGHT, _COLUMNS = 5.2, 3.0, 3  # inches of one picture; pictures in a row
+
+
+def series(folder: RunFolder) -> dict[str, tuple[list[int], list[float]]]:
+    """Metric -> its steps and values, in the order of their first appearance; what is not a finite number is left out."""
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    for record in read(folder.journal):
+        for name, value in record.items():
+            if name not in ("step", "epoch") and isinstance(value, int | float) and math.isfinite(value):
+                steps, values = found.setdefault(name, ([], []))
+                steps.append(int(record["step"]))
+                values.append(float(value))
+    return found
+
+
+def draw_curves(folder: Path, target: Path) -> Path:
+    """Draw every metric of a run over its steps; sessions' ends are marked.
+
+    Args:
+        folder: the run folder.
+        target: a .png, .svg or .pdf file; replaced when it exists.
+
+    Raises:
+        UsageError: matplotlib is not installed, or nothing was logged yet.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise UsageError("Drawing curves needs matplotlib: pip install 'outlast[plots]'.") from error
+    place = RunFolder(folder)
+    drawn = series(place)
+    if not drawn:
+        raise UsageError(f"{folder} has logged nothing yet, so there are no curves to draw.")
+    ends = _ends(place)
+    columns = min(_COLUMNS, len(drawn))
+    rows = -(-len(drawn) // columns)
+    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis, (name, (steps, values)) in zip(axes, drawn.items(), strict=False):
+        for end in ends:
+            axis.axvline(end, color="0.8", linewidth=1, zorder=0)
+        axis.plot(steps, values, color="#2a6f97", linewidth=1.3, marker="o" if len(steps) < 3 else "", markersize=4)
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_xlabel("step", fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        if _spread(values):
+            axis.set_yscale("log")
+    for axis in axes[len(drawn) :]:
+        axis.set_visible(False)
+    figure.suptitle(
+        f"{folder.resolve().name}{' · grey: a session ended' if ends else ''}", fontsize=11, x=0.01, ha="left"
+    )
+    files.make_folder(target.parent)
+    figure.savefig(target, dpi=120)
+    return target
+
+
+def _ends(place: RunFolder) -> list[int]:
+    """Steps at which a session continued another one."""
+    attempts: Sequence[Mapping[str, dict[str, int]]] = [
+        files.read_json(place.attempt(n)) for n in place.attempt_numbers()
+    ]
+    return sorted({attempt["resume"]["step"] for attempt in attempts if attempt.get("resume")})
+
+
+def _spread(values: Sequence[float]) -> bool:
+    """Whether values fall over more than two decades, as losses do."""
+    return min(values) > 0 and max(values) / min(values) > 100

@@ -1,0 +1,16 @@
+"""What the tests of launching share."""
+
+from __future__ import annotations
+
+from tests.standins.kaggle import Standin
+
+
+def over(standin: Standin, slug: str) -> None:
+    session = standin.world.kernels["ada", slug].versions[-1].session
+    assert session
+    assert session.over.wait(60)
+
+
+def launch(laptop, *flags: str) -> None:
+    done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", *flags)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,126 @@
+"""Setting up, watching, taking down, probing, and the scripts of the original's guide."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
+
+from tests.conftest import REPOSITORY
+from tests.launch.helpers import launch, over
+from tests.standins.kaggle import Standin
+
+
+def test_setup_proves_the_login_and_writes_where_to_launch(laptop, standin: Standin) -> None:
+    done = laptop("kaggle", "setup", "--username", "ada", "--recipe", "walk")
+    assert done.returncode == 0, done.stderr
+    assert "kaggle.json: ada, 30.0 GPU hours left this week" in done.stdout
+    written = (laptop.folder / "outlast-launch.yaml").read_text()
+    assert "user: ada" in written
+    assert "key-of-ada" not in written
+    assert laptop("launch", "--accelerator", "cpu").returncode == 0, "no recipe, no --on"
+    assert "The login from" in laptop("kaggle", "setup", "--username", "bob").stderr
+    standin.world.accounts["ada"] = "another-key"
+    assert "Kaggle does not know the login from" in laptop("kaggle", "setup").stderr
+    (laptop.folder / "outlast-launch.yaml").write_text("accelerator: p100")
+    assert "outlast-launch.yaml: accelerator is 'p100'" in laptop("launch", "walk").stderr
+    assert "outlast kaggle takes setup, secrets or probe" in laptop("kaggle", "login").stderr
+
+
+def test_somebody_elses_login_launches_nothing(laptop, standin: Standin) -> None:
+    (laptop.folder / "outlast-launch.yaml").write_text("where: kaggle\nuser: bob\n")
+    for verb in ("launch", "relay"):
+        done = laptop(verb, "walk")
+        assert done.returncode == 2
+        assert "is ada's; expected bob's" in done.stderr
+    assert standin.world.kernels == {}
+
+
+def test_status_tells_launches_and_watches(laptop, standin: Standin) -> None:
+    launch(laptop)
+    done = laptop("status", "--watch", "--interval", "0.2")
+    assert done.returncode == 0, done.stderr
+    assert "outlast-walk-001 is stopped" in done.stdout
+    assert "Next: outlast fetch walk" in done.stdout
+    laptop("fetch")
+    done = laptop("status")
+    assert "run walk" in done.stdout
+    assert "outlast-walk-001" in done.stdout
+    assert json.loads(laptop("status", "walk", "--json").stdout)["launches"][0]["step"] == 3
+    laptop("train", "walk", "--experiment-name", "alone")
+    assert "was never launched elsewhere" in laptop("status", "alone", "--watch").stderr
+
+
+def test_down_deletes_only_what_is_at_home(laptop, standin: Standin) -> None:
+    launch(laptop)
+    over(standin, "outlast-walk-001")
+    assert "would be destroyed: `outlast fetch walk` first." in laptop("down").stderr
+    laptop("fetch")
+    assert "walk is not finished. With --unfinished" in laptop("down").stderr
+    assert laptop("down", "--unfinished").stdout == "deleted on Kaggle: outlast-walk-001\n"
+    assert standin.world.kernels == {}
+    launch(laptop)  # goes on from what is here
+    over(standin, "outlast-walk-002")
+    assert len(standin.world.datasets) == 1
+    laptop("fetch")
+    assert "outlast-walk-002, outlast-walk-step-3-" in laptop("down", "--unfinished").stdout
+    assert standin.world.datasets == {}
+    launch(laptop)
+    assert "is" in laptop("down").stderr
+    over(standin, "outlast-walk-003")
+    laptop("fetch")
+    assert "step 9" not in laptop("status").stderr
+    assert laptop("down").stdout.startswith("deleted on Kaggle: outlast-walk-003")
+    assert laptop("status").stdout.count("deleted") == 3
+
+
+def test_the_probe_asks_what_nobody_knows_and_leaves_nothing(laptop, standin: Standin) -> None:
+    done = laptop("kaggle", "probe", "--seconds", "4", "--ask-every", "0.2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {each["question"]: each["answer"] for each in json.loads(done.stdout)}
+    at_limit = "files of a session at its hard limit"
+    assert found[at_limit].startswith(
+        "0 of 250 kept; it ended as stopped: Your notebook was stopped because it exceeded"
+    )
+    assert found["a signal before the hard limit"] == "no signal came"
+    assert found["cancel with this login (key)"] == "works"
+    assert found["files of a cancelled session"] == "1 kept"
+    assert "input/notebooks/ada/outlast-probe-" in found["whether those files mount in the next session"]
+    assert standin.world.kernels == {}
+    assert standin.world.datasets == {}
+    standin.world.knobs.keep_at_limit = True
+    done = laptop("kaggle", "probe", "--seconds", "4", "--ask-every", "0.2")
+    assert "files on one page of outputs" in done.stdout
+    assert "Not asked, as it needs GPU time" in done.stdout
+
+
+def script(laptop, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHON": sys.executable, "COLUMNS": "120"}
+    command = [str(REPOSITORY / "scripts" / name), *words]
+    return subprocess.run(command, cwd=laptop.folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_the_five_scripts_of_the_originals_guide(laptop, standin: Standin) -> None:
+    done = script(laptop, "kaggle_setup.sh", "--username", "ada", "--recipe", "walk")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "pushed ada/outlast-walk-001"
+        in script(laptop, "kaggle_push.sh", "--new", "--accelerator", "cpu", "--pause", "6").stdout
+    )
+    done = script(laptop, "kaggle_run.sh", "--accelerator", "cpu")
+    assert "pushing has started it" in done.stdout, standin.world.kernels["ada", "outlast-walk-001"].versions[0].session
+    assert "outlast-walk-001 is stopped" in script(laptop, "kaggle_status.sh", "--watch", "--interval", "1").stdout
+    assert "was launched 1 times already" in script(laptop, "kaggle_push.sh", "--new").stderr
+    done = script(laptop, "kaggle_run.sh", "--push-first", "--accelerator", "cpu", "--pause", "0")
+    assert "pushed ada/outlast-walk-002, continuing outlast-walk-001" in done.stdout, done
+    over(standin, "outlast-walk-002")
+    done = script(laptop, "kaggle_download.sh")
+    assert "copied to kaggle_output/walk" in done.stdout, done
+    assert (laptop.folder / "kaggle_output/walk/journal.jsonl").exists()
+    assert script(laptop, "kaggle_download.sh", "--output-dir", "my_results").returncode == 0
+    assert (laptop.folder / "my_results/walk/run.json").exists()

@@ -1,0 +1,63 @@
+"""The notebook is run as a browser would run it; the archive holds what the original's did."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from safetensors.numpy import load
+
+WANTED = ["config.json", "training_history.json", "model_final.safetensors", "training_curves.png"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_notebook_trains_stops_goes_on_draws_and_packs(outlast_cli, tmp_path: Path) -> None:
+    done = outlast_cli(
+        "notebook", "digits", "--epochs", "3", "--data.samples", "128", "--batch-size", "32", "--num-workers", "0"
+    )
+    assert done.returncode == 0, done.stderr
+    place = tmp_path / "digits.ipynb"
+    book = nbformat.read(place, as_version=4)
+    nbformat.validate(book)
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    train = next(cell for cell in book.cells if cell.id == "train")
+    short = nbformat.v4.new_code_cell(train.source.replace("FLAGS = [", 'FLAGS = ["--budget=0.01s", '))
+    book.cells.insert(book.cells.index(train), short)
+    NotebookClient(book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(place)}}).execute()
+    outputs = {cell.id: cell.get("outputs", []) for cell in book.cells}
+    texts = {name: "".join(output.get("text", "") for output in found) for name, found in outputs.items()}
+    assert not [output for found in outputs.values() for output in found if output.output_type == "error"]
+    assert "outlast is ready: digits" in texts["setup"]
+    assert "stopped cleanly with work left: run me again" in texts[short.id]
+    assert texts["train"].endswith("finished\n")
+    assert any("image/png" in output.get("data", {}) for output in outputs["curves"])
+    assert "digits_outputs.zip: config.json" in texts["archive"]
+    packed = zipfile.ZipFile(place / "digits_outputs.zip")
+    assert sorted(set(packed.namelist())) == sorted(WANTED)
+
+
+def test_an_archive_of_a_run(outlast_cli, tmp_path: Path) -> None:
+    flags = ["--epochs", "2", "--data.samples", "64", "--batch-size", "32", "--num-workers", "0"]
+    assert outlast_cli("train", "digits", *flags).returncode == 0
+    (tmp_path / "runs/digits/artifacts").mkdir(exist_ok=True)
+    (tmp_path / "runs/digits/artifacts/sample_0.png").write_bytes(b"a picture")
+    done = outlast_cli("archive", "digits")
+    assert done.returncode == 0, done.stderr
+    packed = zipfile.ZipFile(tmp_path / "digits_outputs.zip")
+    assert packed.namelist() == [*WANTED, "sample_0.png"]
+    history = json.loads(packed.read("training_history.json"))
+    assert history[-1].keys() >= {"step", "test_accuracy"}
+    assert json.loads(packed.read("config.json"))
+    assert packed.read("training_curves.png").startswith(b"\x89PNG")
+    outlast_cli("export", "digits", "-o", "model.safetensors")
+    ours, exported = load(packed.read("model_final.safetensors")), load((tmp_path / "model.safetensors").read_bytes())
+    assert ours.keys() == exported.keys()
+    assert all((ours[name] == exported[name]).all() for name in ours)
+    assert outlast_cli("archive", "digits", "--step", "best", "-o", "best.zip").returncode == 0
+    assert "has no checkpoint at step" in outlast_cli("archive", "digits", "--step", "999999").stderr
+    assert "There is no run 'nothing'" in outlast_cli("archive", "nothing").stderr
