@@ -15,7 +15,7 @@ from outlast.checkpoint import Checkpoint, Retention, Store, read_manifest
 from outlast.config import Config, Resolved, find_file, resolve
 from outlast.config.yamlfile import nearest
 from outlast.environment import Environment, detect
-from outlast.errors import CorruptCheckpoint, UnknownName, UsageError
+from outlast.errors import CorruptCheckpoint, SessionEnded, UnknownName, UsageError
 from outlast.files import RunFolder
 from outlast.run import Run, open_run
 from outlast.tracking import Sink
@@ -211,6 +211,10 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
         results=config.results_dir,
     ) as run:
         recipe.train(run, config)
+    if not run.finished and run.session.reason:
+        raise SessionEnded(
+            run.session.reason
+        )  # in a notebook the block above ends quietly; whoever asked for this still hears of it
     return run
 
 

@@ -66,8 +66,8 @@ def laptop(tmp_path: Path, outlast_cli):
     )
     (folder / "walk/helper.py").write_text("STEP = 0.5\n")
 
-    def call(*words: str):
-        return outlast_cli(*words, cwd=folder)
+    def call(*words: str, timeout: float = 120):
+        return outlast_cli(*words, cwd=folder, timeout=timeout)
 
     call.folder = folder
     return call

@@ -214,3 +214,36 @@ def test_words_for_what_cannot_be(laptop, standin: Standin) -> None:
     assert "was never launched elsewhere" in laptop("logs", "walk").stderr
     assert "needs a recipe and a place, such as" in laptop("launch", "walk").stderr
     assert "No run in runs was launched elsewhere yet." in laptop("fetch").stderr
+
+
+LEAVES = """
+import outlast
+
+def train(run, config):
+    state = run.restore({"x": 0})
+    for step in run.steps(2):
+        run.offer(state, value=step)
+    for number in range(40):
+        with run.artifact(f"sample_{number:02d}.bin") as path:
+            path.write_bytes(bytes([number]) * 5000)
+
+recipe = outlast.Recipe(name="walk", summary="leaves many files", Config=outlast.Config, train=train)
+"""
+
+
+def test_many_files_over_three_pages_with_one_corrupted_and_addresses_that_end(laptop, standin: Standin) -> None:
+    (laptop.folder / "walk/recipe.py").write_text(LEAVES)
+    standin.world.knobs.page = 20
+    launch(laptop)
+    over(standin, "outlast-walk-001")
+    left = standin.world.kernels["ada", "outlast-walk-001"].versions[0].session.files
+    assert len(left) >= 47
+    standin.faults += [Fault("download", "corrupt", skip=30), Fault("download", "403", skip=10, times=25)]
+    done = laptop("fetch", "walk")
+    assert done.returncode == 0, done.stderr
+    pages = [method for method, _ in standin.requests].count("ListKernelSessionOutput")
+    assert pages >= 6, "three pages, and all of them again for new addresses"
+    artifacts = laptop.folder / "runs/walk/artifacts"
+    assert [path.read_bytes()[:1] for path in sorted(artifacts.iterdir())] == [bytes([number]) for number in range(40)]
+    for path in artifacts.iterdir():
+        assert path.read_bytes() == left[f"runs/walk/artifacts/{path.name}"].read_bytes()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
+import json
+import os
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
-from tests.standins.kaggle import Fault, Standin
+from tests.conftest import REPOSITORY
+from tests.launch.soak import soak
+from tests.standins.kaggle import Fault, Standin, world
 
 RELAY = ["relay", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", "--ask-every", "0.1"]
 
@@ -33,10 +40,13 @@ def test_a_relay_goes_on_until_the_run_is_finished(laptop, standin: Standin, twi
         ("GetKernelSessionStatus", "html"),
         ("ListKernelSessionOutput", "drop"),
         ("download", "corrupt"),
+        ("SaveKernel", "drop after"),
     ]
     standin.faults += [Fault(method, kind) for method, kind in faults]
     done = relay(laptop)
     assert done.returncode == 0, done.stderr
+    assert "is not known: the connection broke" in done.stdout
+    assert "Looking for it.\nsession 1 (outlast-walk-001) is on record and not at home yet\n" in done.stdout
     assert "session 1: stopped, step 0 -> 3 of 9: about 2 more" in done.stdout
     assert "session 3: succeeded, step 6 -> 9" in done.stdout
     assert done.stdout.splitlines()[-1] == "walk is finished at step 9"
@@ -94,3 +104,135 @@ def test_a_relay_makes_as_many_sessions_as_it_may(laptop, standin: Standin) -> N
         "1 minutes of GPU are left this week, too few for a session. They are given anew Saturday 28 November"
         in done.stderr
     )
+
+
+@pytest.mark.parametrize("number", [1, 3, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_relay_killed_at_a_write_of_its_records_pushes_nothing_twice(
+    number: int, laptop, standin: Standin, twin: bytes, tmp_path: Path
+) -> None:
+    """0: at every one of the first 14 writes, before and after, one death after the other."""
+    deaths = (
+        [(number, False), (number, True)] if number else [(n, after) for n in range(2, 15) for after in (False, True)]
+    )
+    asked = tmp_path / "asked.json"
+    for at, after in [*deaths, (1000, False)]:
+        flags = {"experiment_name": "walk", "stop_every": "3"}
+        asked.write_text(json.dumps({"recipe": "walk", "flags": flags, "die": at, "after": after}))
+        command = [sys.executable, "-m", "tests.launch.relaying", str(asked)]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(command, cwd=laptop.folder, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode in (0, -9), done.stderr
+    assert done.returncode == 0, done
+    assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
+    assert all(len(kernel.versions) == 1 for kernel in standin.world.kernels.values())
+    assert len([session for session in standin.world.sessions() if session.log]) == 3
+
+
+def test_three_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(laptop, standin: Standin) -> None:
+    """The self-stop comes before the limit, at which everything is lost; the end is that of one long run."""
+    flags = ["--epochs", "24", "--num-workers", "0"]
+    assert laptop("train", "digits", *flags, "--checkpoint-dir", "twin").returncode == 0
+    standin.world.knobs.session = 60.0
+    standin.world.knobs.keep_at_limit = False
+    done = laptop(
+        "relay",
+        "digits",
+        "--on",
+        "kaggle",
+        "--accelerator",
+        "cpu",
+        "--budget",
+        "7s",
+        "--ask-every",
+        "0.2",
+        *flags,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(standin.world.kernels) >= 3, done.stdout
+    ours, twin = (laptop.folder / root / "digits" for root in ("runs", "twin"))
+    assert (ours / "journal.jsonl").read_bytes() == (twin / "journal.jsonl").read_bytes()
+    newest = [max(root.glob("checkpoints/step-*")) for root in (twin, ours)]
+    names = sorted(path.name for path in newest[0].iterdir() if path.suffix == ".safetensors")
+    assert names
+    for name in [*names, "state.json"]:
+        assert (newest[0] / name).read_bytes() == (newest[1] / name).read_bytes(), name
+
+
+def test_what_comes_in_the_way_of_a_push(laptop, standin: Standin, twin: bytes) -> None:
+    """A throttle, and places that others take."""
+    standin.faults.append(Fault("SaveKernel", "429", retry_after=0.1))
+    standin.world.knobs.cpu_sessions = 0
+    freed = threading.Timer(6.0, lambda: setattr(standin.world.knobs, "cpu_sessions", 5))
+    freed.start()
+    done = relay(laptop, "--wait")
+    freed.join()
+    assert done.returncode == 0, done.stderr
+    assert "for the moment" in done.stdout
+    assert "All places are taken. Waiting." in done.stdout
+    assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
+
+
+def test_gpu_hours_bound_sessions_and_old_ones_are_deleted(laptop, standin: Standin, twin: bytes) -> None:
+    words = ["relay", "walk", "--on", "kaggle", "--experiment-name", "walk", "--ask-every", "0.1"]
+    refused = laptop(*words, "--max-gpu-hours", "0.1")
+    assert "has had 0.0 GPU hours, and 0.1 are allowed; it is at step 0." in refused.stderr
+    done = laptop(*words, "--keep", "1", "--max-gpu-hours", "2")
+    assert done.returncode == 0, done.stderr
+    assert "about 2 more" in done.stdout
+    assert "GPU hours are left this week, so about 1 days" in done.stdout
+    assert list(standin.world.kernels) == [("ada", "outlast-walk-003")]
+    assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
+    states = [json.loads(path.read_text()) for path in sorted(laptop.folder.glob("runs/walk/launches/*.json"))]
+    assert [state["state"] for state in states] == ["deleted", "deleted", "fetched"]
+    assert all(state["seconds"] > 0 for state in states)
+    assert standin.world.pushed == 3
+
+
+def test_a_relay_waits_for_the_hours_of_next_week(laptop, standin: Standin, twin: bytes) -> None:
+    standin.world.gpu_used = 30 * 3600.0 - 60
+    anew = threading.Timer(4.0, lambda: setattr(standin.world, "gpu_used", 0.0))
+    anew.start()
+    refresh = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=4)
+    standin.world.refresh = refresh.strftime("%Y-%m-%dT%H:%M:%SZ")
+    done = laptop("relay", "walk", "--on", "kaggle", "--experiment-name", "walk", "--ask-every", "0.2", "--wait")
+    anew.join()
+    assert done.returncode == 0, done.stderr
+    assert "1 minutes of GPU are left this week, too few for a session." in done.stdout
+    assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
+
+
+def test_out_of_memory_and_cancelled_end_a_relay(laptop, standin: Standin) -> None:
+    standin.world.knobs.memory_marker = "outlast-files.json"  # every session leaves it, so every one dies of memory
+    done = relay(laptop)
+    assert done.returncode == 1
+    assert "Session 1 ended as out-of-memory, which another session would only repeat" in done.stderr
+    standin.world.knobs.memory_marker = "nothing"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "outlast.cli", *RELAY, "--pause", "30"],
+        cwd=laptop.folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any(session.status == "RUNNING" for session in standin.world.sessions()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for session in standin.world.sessions():
+        session.cancelled.set()
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Session 2 was cancelled, at step 3 by what is here. Run the same command to go on." in words
+
+
+def test_a_shape_that_kaggle_has_retired_is_refused_in_its_words(laptop, standin: Standin, monkeypatch) -> None:
+    monkeypatch.delitem(world.SHAPES, "TpuV5E8")
+    done = laptop("relay", "walk", "--on", "kaggle", "--accelerator", "tpu", "--ask-every", "0.1")
+    assert done.returncode == 1
+    assert "The machine shape TpuV5E8 is not available to you. Nothing runs." in done.stderr
+    assert "invalid choice: 'p100'" in laptop("launch", "walk", "--on", "kaggle", "--accelerator", "p100").stderr
+
+
+@pytest.mark.slow
+def test_a_soak(tmp_path: Path) -> None:
+    soak(tmp_path, sessions=8, seed=1)

@@ -18,6 +18,8 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "ask-every": {"type": float, "default": 45.0, "metavar": "SECONDS", "help": "how often to ask how it goes (default: 45)"},
 }  # fmt: skip
 
+_PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and nothing is lost by waiting
+
 
 def run(argv: list[str]) -> int:
     """Launch sessions one after the other until the run is finished."""
@@ -26,7 +28,7 @@ def run(argv: list[str]) -> int:
         raise UsageError("A relay has no dry run; `outlast launch` has: it writes what the first session would be.")
     from outlast.launch.kaggle import Bounds, Kaggle, Pace, check_user, find_credential, relay
 
-    kaggle = Kaggle(find_credential())
+    kaggle = Kaggle(find_credential(), patience=_PATIENCE)
     check_user(kaggle, settings.user)
     relay(
         kaggle,

@@ -145,6 +145,8 @@ class World:
         self.datasets: dict[tuple[str, str], Dataset] = {}
         self.blobs: dict[str, dict[str, Any]] = {}
         self.gpu_used = 0.0
+        self.pushed = 0
+        self.refresh = "2026-11-28T00:00:00Z"
         self.commands: set[str] = set()  # argument lists of the processes that sessions were seen to run
         self.ids = iter(range(41_000_001, 2**31))
 
@@ -187,6 +189,7 @@ class World:
             kernel = self.kernels.setdefault((user, filed), Kernel(next(self.ids), user, filed, title))
             version = Version(len(kernel.versions) + 1, dict(request))
             kernel.versions.append(version)
+            self.pushed += 1
             if request.get("kernelExecutionType") != "QUICK_SAVE":
                 asked = float(request.get("sessionTimeoutSeconds") or self.knobs.session)
                 number = next(self.ids)
@@ -250,7 +253,7 @@ class World:
         )
         used = {"timeUsed": f"{self.gpu_used + running:.3f}s", "totalTimeAllowed": f"{self.knobs.gpu_seconds:.3f}s"}
         tpu = {"timeUsed": "0s", "totalTimeAllowed": "72000s"}
-        return {"quotaRefreshTime": "2026-11-28T00:00:00Z", "gpuQuota": used, "tpuQuota": tpu}
+        return {"quotaRefreshTime": self.refresh, "gpuQuota": used, "tpuQuota": tpu}
 
     # a session's life ----------------------------------------------------------------------------------------------
 

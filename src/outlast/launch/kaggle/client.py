@@ -23,7 +23,10 @@ T = TypeVar("T")
 SHAPES = {"t4x2": "NvidiaTeslaT4", "tpu": "TpuV5E8", "cpu": ""}
 """Names of accelerators -> Kaggle's machine shapes."""
 
-_WAIT = (429, 500, 502, 503, 504)
+MOMENT = 429
+"""Status of a `KaggleRefused` that another try may not meet: too many requests, or no connection at all."""
+
+_WAIT = (MOMENT, 500, 502, 503, 504)
 _LONGEST = 60.0  # seconds between two tries
 
 
@@ -212,7 +215,7 @@ class Kaggle:
         except _ForTheMoment as error:
             if error.certain:
                 raise KaggleRefused(
-                    f"Kaggle has refused {what} for the moment: {error}. Nothing runs; try again."
+                    f"Kaggle has refused {what} for the moment: {error}. Nothing runs; try again.", MOMENT
                 ) from error
             raise AnswerLost(
                 f"Whether {what} has arrived is not known: {error}. Ask for its status before pushing again."
@@ -397,7 +400,7 @@ class Kaggle:
                 raise _ForTheMoment(
                     f"{status} {reason}",
                     float(after) if after.replace(".", "", 1).isdigit() else None,
-                    certain=status == 429,
+                    certain=status == MOMENT,
                 ) from error
             if status == 401:
                 raise KaggleRefused(

@@ -7,6 +7,7 @@ a launch that is on record is waited for and brought home before another one is 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -14,9 +15,9 @@ from dataclasses import dataclass, replace
 
 from outlast.checkpoint import Store
 from outlast.config.units import format_seconds
-from outlast.errors import KaggleRefused, LaunchError
+from outlast.errors import AnswerLost, KaggleRefused, LaunchError
 from outlast.files import RunFolder
-from outlast.launch.kaggle.client import Kaggle, Quota, Status
+from outlast.launch.kaggle.client import MOMENT, Kaggle, Quota, Status
 from outlast.launch.kaggle.down import delete
 from outlast.launch.kaggle.fetch import NothingLeft, fetch
 from outlast.launch.kaggle.launch import Terms, launch
@@ -25,17 +26,24 @@ from outlast.launch.records import LaunchRecord, all_launches
 from outlast.recipe import Prepared
 from outlast.report import read_run
 
-_UNCERTAIN = 60.0  # seconds for which a push without an answer may still turn up
 _LEAST = 900.0  # GPU seconds below which a session is not worth its start
 _FULL = "session count"  # in Kaggle's words when other sessions of the account take all places
+_TRIES = 20
 _WEEK = 7 * 86400.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How often to ask, in seconds, while a session runs; and what waits (time.sleep, or a test)."""
+    """How the time passes.
+
+    Attributes:
+        ask: seconds between two questions while a session runs.
+        uncertain: seconds for which a push without an answer may still turn up.
+        sleep: waits; for tests.
+    """
 
     ask: float = 45.0
+    uncertain: float = 60.0
     sleep: Callable[[float], None] = time.sleep
 
     def pause(self) -> None:
@@ -98,26 +106,16 @@ def relay(
                     f"{folder.path.name} is at step {_step(folder)} after {launched} sessions and not finished. Run the same command to go on."
                 )
             _hours(kaggle, terms, bounds, tell, pace)
-            record = _launch(kaggle, prepare(), _within(folder, terms, bounds), bounds, tell, pace)
             launched += 1
+            try:
+                record = _launch(kaggle, prepare(), _within(folder, terms, bounds), bounds, tell, pace)
+            except AnswerLost as error:
+                tell(f"{error} Looking for it.")
+                continue
             tell(f"session {record.number} is pushed: {record.record['url']}")
         else:
             tell(f"session {record.number} ({record.record['slug']}) is on record and not at home yet")
-        state = _wait(kaggle, record, pace, tell)
-        before = _step(folder)
-        try:
-            told = fetch(kaggle, record) if state != "lost" else []
-        except NothingLeft:
-            told = [f"session {record.number} has left nothing"]
-        record.learn(state="fetched", step=_step(folder))
-        for sentence in told:
-            tell(sentence)
-        if state.startswith("failed"):
-            raise LaunchError(
-                f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast logs {folder.path.name}`. What it had "
-                f"saved is here, at step {_step(folder)}."
-            )
-        tell(f"session {record.number}: {state}, step {before} -> {_step(folder)}{_forecast(kaggle, folder)}")
+        _finish(kaggle, record, tell, pace)
         if bounds.keep is not None:
             _forget(kaggle, folder, bounds.keep)
 
@@ -132,7 +130,7 @@ def _unfetched(kaggle: Kaggle, folder: RunFolder, pace: Pace) -> LaunchRecord | 
         record.learn(state="abandoned")  # it ended before it was pushed
         return None
     if record.record["state"] == "pushing":
-        end = time.monotonic() + _UNCERTAIN
+        end = time.monotonic() + pace.uncertain
         while kaggle.status(record.record["slug"]) is None:
             if time.monotonic() > end:
                 record.learn(state="lost")
@@ -145,18 +143,44 @@ def _unfetched(kaggle: Kaggle, folder: RunFolder, pace: Pace) -> LaunchRecord | 
 def _launch(
     kaggle: Kaggle, prepared: Prepared, terms: Terms, bounds: Bounds, tell: Callable[[str], None], pace: Pace
 ) -> LaunchRecord:
-    """Launch; when all places are taken and waiting was asked for, until one is free."""
-    told = False
-    while True:
+    """Launch; again later when Kaggle has refused it for the moment, or all places are taken and waiting was asked for."""
+    told = ""
+    for tries in itertools.count():
         try:
             return launch(kaggle, prepared, terms, tell=tell)
         except KaggleRefused as error:
-            if not bounds.wait or _FULL not in str(error):
+            full = bounds.wait and _FULL in str(error)
+            if not full and (error.status != MOMENT or tries >= _TRIES):
                 raise
-            if not told:
-                tell(f"{error} Waiting for a place.")
-                told = True
-            pace.pause()
+            if (words := f"{'All places are taken.' if full else error} Waiting.") != told:
+                told = words
+                tell(words)
+            pace.sleep(6 * pace.ask)
+    raise AssertionError("itertools.count() does not end")
+
+
+def _finish(kaggle: Kaggle, record: LaunchRecord, tell: Callable[[str], None], pace: Pace) -> None:
+    """Wait for a session's end and bring home what it left; refuse to go on after an end that would come again."""
+    folder = record.folder
+    state = _wait(kaggle, record, pace, tell)
+    before = _step(folder)
+    try:
+        told = fetch(kaggle, record) if state != "lost" else []
+    except NothingLeft:
+        told = [f"session {record.number} has left nothing"]
+    record.learn(state="fetched", step=_step(folder))
+    for sentence in told:
+        tell(sentence)
+    if state == "cancelled":
+        raise LaunchError(
+            f"Session {record.number} was cancelled, at step {_step(folder)} by what is here. Run the same command to go on."
+        )
+    if state.startswith("failed") or state == "out-of-memory":
+        raise LaunchError(
+            f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast logs {folder.path.name}`. What it had "
+            f"saved is here, at step {_step(folder)}."
+        )
+    tell(f"session {record.number}: {state}, step {before} -> {_step(folder)}{_forecast(kaggle, folder)}")
 
 
 def _wait(kaggle: Kaggle, record: LaunchRecord, pace: Pace, tell: Callable[[str], None]) -> str:
