@@ -35,11 +35,17 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
         Sentences for the user.
 
     Raises:
-        LaunchError: a file does not come whole, or nothing of the run is there.
+        LaunchError: the session has not ended, or a file does not come whole.
+        NothingLeft: it has left nothing of the run.
     """
     slug, folder = record.record["slug"], record.folder
     there = folder.path.parent / f".fetched-{slug}"
     prefix = f"runs/{folder.path.name}/"
+    status = kaggle.status(slug)
+    if status is not None and not status.over:
+        raise LaunchError(
+            f"{slug} is {status.state} still, and Kaggle gives files only when a session has ended. Look at it with `outlast logs {folder.path.name} -f`."
+        )
     fruitless, whole = 0, -1
     while True:  # addresses live for a short time only: what came too late is listed anew, as long as anything comes
         listed = {output.name: output for output in kaggle.outputs(slug)}
@@ -69,7 +75,7 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
             )
     if not any(output.name.startswith(prefix) for output in outputs):
         raise NothingLeft(
-            f"{slug} has left nothing of the run {folder.path.name}: it runs still, or it ended before its first save."
+            f"{slug} has left nothing of the run {folder.path.name}: it ended before its first save, or it is gone."
         )
     told = places.bring_home(folder, [there])
     if (there / prefix / "artifacts").is_dir():
