@@ -38,7 +38,7 @@ def stored_config(folder: RunFolder, inputs: Iterable[Path]) -> dict[str, Any] |
 
 
 def bring_home(folder: RunFolder, inputs: Iterable[Path]) -> list[str]:
-    """Copy the run into its folder when an input holds a newer checkpoint of it that verifies.
+    """Copy the run into its folder when an input holds a newer checkpoint of it that verifies; else only what its attempts say.
 
     Returns:
         Sentences for the user: what was taken from where, and what was found damaged.
@@ -53,6 +53,11 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path]) -> list[str]:
     if step > own:
         _copy_run(source, folder)
         told.append(f"step {step} comes from {source.path}")
+    elif step == own and _began_last(source) > _began_last(folder):
+        # It saved nothing, and may yet have finished (its last step was saved before) or failed: that is news.
+        _merge_attempts(source, folder)
+        _copy(source.run, folder.run)
+        _copy_beside(source, folder)
     return told
 
 
@@ -78,6 +83,11 @@ def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
     files.write_json(target.run, {**files.read_json(source.run), "id": target.path.name, "parent": parent})
     _copy_beside(source, target)
     _copy_checkpoint(checkpoint, target)
+
+
+def _began_last(place: RunFolder) -> str:
+    """When the last attempt of a run began, as its record says; empty when it has none."""
+    return max((str(read_record(place, number).get("started", "")) for number in place.attempt_numbers()), default="")
 
 
 def _newest_good(place: RunFolder, told: list[str]) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 import re
+import subprocess
+import sys
 import time
+import zipfile
 
 import pytest
 
@@ -111,7 +116,27 @@ def test_cancel_saves_and_the_next_session_goes_on_from_there(laptop, standin: S
     assert "Stopping outlast-walk-001. Its files are saved first" in done.stdout, done
     over(standin, "outlast-walk-001")
     assert laptop("cancel", "walk").stdout == "outlast-walk-001 is not running (cancelled); there is nothing to stop.\n"
-    launch(laptop, "--stop-every", "0", "--pause", "0")
+    done = laptop(
+        "launch",
+        "walk",
+        "--on",
+        "kaggle",
+        "--accelerator",
+        "cpu",
+        "--experiment-name",
+        "walk",
+        "--stop-every",
+        "0",
+        "--pause",
+        "0",
+    )
+    assert (
+        "bringing outlast-walk-001 home first: what such a session left may not be there for the next one"
+        in done.stdout
+    )
+    assert "as the private dataset outlast-walk-step-" in done.stdout, done
+    metadata = standin.world.kernels["ada", "outlast-walk-002"].versions[0].metadata
+    assert "kernelDataSources" not in metadata
     over(standin, "outlast-walk-002")
     done = laptop("fetch", "walk")
     assert "step 9 comes from" in done.stdout, done
@@ -153,7 +178,7 @@ def test_a_refused_push_says_why_and_the_next_is_a_fresh_one(laptop, standin: St
     assert "Maximum batch CPU session count of 0 reached." in done.stderr
     standin.world.knobs.cpu_sessions = 5
     launch(laptop)
-    assert list(standin.world.kernels) == [("ada", "outlast-walk-002")]
+    assert list(standin.world.kernels) == [("ada", "outlast-walk-001")], "a refused push has used up no name"
 
 
 def test_a_dry_run_sends_nothing(laptop, standin: Standin) -> None:
@@ -177,10 +202,6 @@ def test_no_secret_travels(laptop, standin: Standin, monkeypatch) -> None:
     over(standin, "outlast-walk-001")
     laptop("fetch", "walk")
     metadata = standin.world.kernels["ada", "outlast-walk-001"].versions[0].metadata
-    import base64
-    import io
-    import zipfile
-
     data = base64.b64decode(re.search(r'^DATA = "(.*)"', metadata["text"], re.MULTILINE)[1])
     packed = zipfile.ZipFile(io.BytesIO(data))
     texts = [metadata["text"].encode(), *(packed.read(name) for name in packed.namelist())]
@@ -247,3 +268,127 @@ def test_many_files_over_three_pages_with_one_corrupted_and_addresses_that_end(l
     assert [path.read_bytes()[:1] for path in sorted(artifacts.iterdir())] == [bytes([number]) for number in range(40)]
     for path in artifacts.iterdir():
         assert path.read_bytes() == left[f"runs/walk/artifacts/{path.name}"].read_bytes()
+
+
+def test_a_launched_run_goes_on_by_its_name_with_its_values(laptop, standin: Standin) -> None:
+    done = laptop(
+        "launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "slow-walk", "--lr", "0.7"
+    )
+    assert done.returncode == 0, done.stderr
+    over(standin, "outlast-slow-walk-001")
+    done = laptop("relay", "slow-walk", "--accelerator", "cpu", "--ask-every", "0.1")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (laptop.folder / "runs/slow-walk/journal.jsonl").read_text().splitlines()]
+    assert [line["rate"] for line in lines] == [0.7] * 9
+    assert len(standin.world.kernels) == 3
+
+
+def test_a_session_that_does_not_find_its_checkpoint_leaves_at_once_and_the_next_is_sent_it(
+    laptop, standin: Standin
+) -> None:
+    launch(laptop)
+    over(standin, "outlast-walk-001")
+    standin.world.knobs.layouts = ()  # nothing is mounted anywhere
+    done = laptop(
+        "relay",
+        "walk",
+        "--on",
+        "kaggle",
+        "--accelerator",
+        "cpu",
+        "--experiment-name",
+        "walk",
+        "--ask-every",
+        "0.1",
+        "--max-sessions",
+        "1",
+    )
+    assert "session 2 did not find what it was to continue; the next one is sent it as a dataset" in done.stdout, done
+    standin.world.knobs.layouts = ("old",)
+    done = laptop(
+        "relay", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", "--ask-every", "0.1"
+    )
+    assert done.returncode == 0, done
+    assert "sending step 3 as the private dataset" in done.stdout
+    assert len(standin.world.kernels) == 4
+
+
+def test_a_finish_that_saved_nothing_new_comes_home(laptop, standin: Standin) -> None:
+    text = (laptop.folder / "walk/recipe.py").read_text()
+    broken = text.replace(
+        '    with run.artifact("result.txt")',
+        '    raise ValueError("the evaluation is broken")\n    with run.artifact("result.txt")',
+    )
+    (laptop.folder / "walk/recipe.py").write_text(broken)
+    launch(laptop, "--stop-every", "0")
+    assert laptop("logs", "walk", "-f").stdout.splitlines()[-1] == "outlast-walk-001: failed(1)"
+    laptop("fetch")
+    assert "the evaluation is broken" in laptop("status").stdout
+    (laptop.folder / "walk/recipe.py").write_text(text)
+    done = laptop(
+        "relay", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", "--ask-every", "0.1"
+    )
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines()[-1] == "walk is finished at step 9"
+    assert (laptop.folder / "runs/walk/artifacts/result.txt").exists()
+
+
+def test_two_at_once_are_refused(laptop, standin: Standin) -> None:
+    launch(laptop, "--pause", "60", "--stop-every", "0")
+    words = [
+        "relay",
+        "walk",
+        "--on",
+        "kaggle",
+        "--accelerator",
+        "cpu",
+        "--experiment-name",
+        "walk",
+        "--ask-every",
+        "0.2",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "outlast.cli", *words], cwd=laptop.folder, stdout=subprocess.PIPE, text=True
+    )
+    assert "on record and not at home yet" in process.stdout.readline()
+    done = laptop(*words)
+    process.kill()
+    process.wait()
+    assert done.returncode == 1
+    assert "is being written by a relay" in done.stderr
+
+
+def test_a_fork_is_begun_there_from_its_checkpoint(laptop, standin: Standin) -> None:
+    assert laptop("train", "walk", "--experiment-name", "old").returncode == 75
+    done = laptop(
+        "launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--resume", "runs/old/checkpoints/step-00000003",
+        "--experiment-name", "young", "--stop-every", "0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "sending step 3 as the private dataset outlast-young-step-3-" in done.stdout
+    assert "continues after step 3 of 9" in laptop("logs", "-f").stdout
+    laptop("fetch")
+    assert json.loads((laptop.folder / "runs/young/run.json").read_text())["parent"] == {"run": "old", "step": 3}
+
+
+def test_a_recipe_is_found_at_home_again_after_a_fetch(laptop, standin: Standin) -> None:
+    launch(laptop)
+    over(standin, "outlast-walk-001")
+    laptop("fetch")
+    assert json.loads((laptop.folder / "runs/walk/run.json").read_text())["recipe"] == "walk"
+    assert laptop("resume", "walk", "--stop-every", "0").returncode == 0
+
+
+def test_what_looks_like_a_key_stays_and_is_said(laptop, standin: Standin) -> None:
+    folder = laptop.folder / "walk"
+    (folder / "venv/lib").mkdir(parents=True)
+    (folder / "venv/pyvenv.cfg").write_text("")
+    (folder / "venv/lib/big.py").write_text("x = 1")
+    for name in ("access_token.txt", "client_secrets.json", "tokenizer.json", "tokens.py"):
+        (folder / name).write_text("1")
+    done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--dry-run")
+    text = (laptop.folder / "runs/walk-launch.py").read_text()
+    packed = zipfile.ZipFile(io.BytesIO(base64.b64decode(re.search(r'^DATA = "(.*)"', text, re.MULTILINE)[1])))
+    own = sorted(name.removeprefix("recipe/") for name in packed.namelist() if name.startswith("recipe/"))
+    assert own == ["helper.py", "recipe.py", "tokenizer.json", "tokens.py"]
+    assert "left out, as their names say that they are keys: access_token.txt, client_secrets.json" in done.stdout

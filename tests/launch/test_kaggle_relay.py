@@ -175,12 +175,12 @@ def test_what_comes_in_the_way_of_a_push(laptop, standin: Standin, twin: bytes) 
 
 def test_gpu_hours_bound_sessions_and_old_ones_are_deleted(laptop, standin: Standin, twin: bytes) -> None:
     words = ["relay", "walk", "--on", "kaggle", "--experiment-name", "walk", "--ask-every", "0.1"]
-    refused = laptop(*words, "--max-gpu-hours", "0.1")
-    assert "has had 0.0 GPU hours, and 0.1 are allowed; it is at step 0." in refused.stderr
+    refused = laptop(*words, "--max-gpu-hours", "0.5")
+    assert "has had 0.0 GPU hours, and 0.5 are allowed; it is at step 0." in refused.stderr
     done = laptop(*words, "--keep", "1", "--max-gpu-hours", "2")
     assert done.returncode == 0, done.stderr
     assert "about 2 more" in done.stdout
-    assert "GPU hours are left this week, so about 1 days" in done.stdout
+    assert "GPU hours are left this week, so about 1 day" in done.stdout
     assert list(standin.world.kernels) == [("ada", "outlast-walk-003")]
     assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
     states = [json.loads(path.read_text()) for path in sorted(laptop.folder.glob("runs/walk/launches/*.json"))]
@@ -223,6 +223,10 @@ def test_out_of_memory_and_cancelled_end_a_relay(laptop, standin: Standin) -> No
     _, words = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Session 2 was cancelled, at step 3 by what is here. Run the same command to go on." in words
+    done = relay(laptop)
+    assert done.returncode == 0, done.stderr
+    twin_of_one = relay(laptop, "--seed", "42")
+    assert twin_of_one.stdout == "walk is finished at step 9\n"
 
 
 def test_a_shape_that_kaggle_has_retired_is_refused_in_its_words(laptop, standin: Standin, monkeypatch) -> None:

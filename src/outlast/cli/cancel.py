@@ -10,9 +10,9 @@ def run(argv: list[str]) -> int:
     """Stop the newest launched attempt of a run."""
     values = launched.parser("cancel", "Stop the newest launched attempt of a run; Kaggle saves its files.").parse(argv)
     record = launched.newest(values)
-    from outlast.launch.kaggle import Kaggle, cancel, find_credential, listen
+    from outlast.launch.kaggle import cancel, listen
 
-    kaggle, slug = Kaggle(find_credential()), record.record["slug"]
+    kaggle, slug = launched.account(record), record.record["slug"]
     state = listen(kaggle, record)
     if state not in ("queued", "running"):
         print(f"{slug} is not running ({state}); there is nothing to stop.")

@@ -16,8 +16,8 @@ def run(argv: list[str]) -> int:
     )
     values = parser.parse(argv)
     record = launched.newest(values)
-    from outlast.launch.kaggle import Kaggle, down, find_credential
+    from outlast.launch.kaggle import down
 
-    gone = down(Kaggle(find_credential()), record.folder, unfinished=values.unfinished)
+    gone = down(launched.account(record), record.folder, unfinished=values.unfinished)
     print(f"deleted on Kaggle: {', '.join(gone) or 'nothing was left'}")
     return EXIT_FINISHED

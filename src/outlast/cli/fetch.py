@@ -18,9 +18,9 @@ def run(argv: list[str]) -> int:
     record = launched.newest(values)
     from rich.progress import Progress
 
-    from outlast.launch.kaggle import Kaggle, fetch, find_credential, listen
+    from outlast.launch.kaggle import fetch, listen
 
-    kaggle, folder = Kaggle(find_credential()), record.folder.path
+    kaggle, folder = launched.account(record), record.folder.path
     print(f"{record.record['slug']}: {listen(kaggle, record)}")
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("files", total=None)

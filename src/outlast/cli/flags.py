@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +16,19 @@ from outlast.environment import NAMES
 from outlast.errors import UsageError
 from outlast.recipe import Recipe, Request, find
 
+_SWITCHES = {
+    "dry-run": "check everything, print the values, train nothing",
+    "json": "progress as one JSON object a line, on stderr",
+}
 _FILES = ("data_config", "model_config", "train_config")
+
+
+def positive(text: str) -> float:
+    """A number above zero, for argparse."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"is {text}; expected more than 0")
+    return value
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,9 +58,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def training_parser(
-    prog: str, description: str, config: type[Config], more: Mapping[str, Mapping[str, Any]] | None = None
+    prog: str,
+    description: str,
+    config: type[Config],
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+    leave_out: Sequence[str] = (),
 ) -> Parser:
-    """The parser of train, config, doctor and launch for one recipe; `more`: flags of the verb's own, by name."""
+    """The parser of train, config, doctor and launch for one recipe; `more`: flags of the verb's own, by name; and those it has not."""
     parser = Parser(prog, description)
     where = parser.add_argument_group("where and from what")
     where.add_argument(
@@ -66,8 +82,9 @@ def training_parser(
         metavar="RUN",
         help="a run's name or folder to continue, or a checkpoint folder to begin a new run from",
     )
-    where.add_argument("--dry-run", action="store_true", help="check everything, print the values, train nothing")
-    where.add_argument("--json", action="store_true", help="progress as one JSON object a line, on stderr")
+    for name, words in _SWITCHES.items():
+        if name not in leave_out:
+            where.add_argument(f"--{name}", action="store_true", help=words)
     for name, options in (more or {}).items():
         where.add_argument(f"--{name}", **options)
     groups = {"": parser.add_argument_group("values")}
@@ -84,6 +101,7 @@ def read(
     argv: list[str],
     recipe: str | None = None,
     more: Mapping[str, Mapping[str, Any]] | None = None,
+    leave_out: Sequence[str] = (),
 ) -> tuple[Recipe | None, Request, argparse.Namespace]:
     """Parse `RECIPE [flags]`, or just flags when the recipe is known.
 
@@ -98,6 +116,7 @@ def read(
         found.summary if found else f"{description} `{prog} RECIPE --help` lists the recipe's own values and defaults.",
         found.Config if found else Config,
         more,
+        leave_out,
     )
     values = parser.parse(argv)
     own = {"dry_run", "json", *(name.replace("-", "_") for name in more or {})}

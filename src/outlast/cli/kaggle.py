@@ -10,11 +10,11 @@ from pathlib import Path
 
 from outlast import recipe as recipes
 from outlast.cli import show
-from outlast.cli.flags import Parser
+from outlast.cli.flags import Parser, positive
 from outlast.errors import EXIT_FINISHED, UsageError
 
 _WORDS = """usage: outlast kaggle setup [--username NAME] [--recipe RECIPE]
-       outlast kaggle secrets push FILE
+       outlast kaggle secrets push FILE | delete
        outlast kaggle probe [--seconds N]
 
 setup    find the login of the official client, prove it, and write outlast-launch.yaml; no key is stored anywhere new
@@ -54,8 +54,16 @@ def _setup(argv: list[str]) -> int:
 
 
 def _secrets(argv: list[str]) -> int:
+    if argv == ["delete"]:
+        from outlast.launch.kaggle import Kaggle, delete_secrets, find_credential
+
+        gone = delete_secrets(Kaggle(find_credential()))
+        print("The dataset with the keys is deleted." if gone else "There was no dataset with keys.")
+        return EXIT_FINISHED
     if not argv or argv[0] != "push":
-        raise UsageError("outlast kaggle secrets takes push FILE, such as `outlast kaggle secrets push secrets.json`.")
+        raise UsageError(
+            "outlast kaggle secrets takes push FILE, such as `outlast kaggle secrets push secrets.json`, or delete."
+        )
     parser = Parser("outlast kaggle secrets push", "Put the keys of a secrets.json into a private dataset of yours.")
     parser.add_argument(
         "file", type=Path, help="a JSON object with WANDB_API_KEY, GITHUB_TOKEN, GDRIVE_USER_CREDENTIALS or HF_TOKEN"
@@ -88,7 +96,7 @@ def _probe(argv: list[str]) -> int:
         help="length of the session that is run into its limit (default: 120)",
     )
     parser.add_argument(
-        "--ask-every", type=float, default=10.0, metavar="SECONDS", help="how often to look (default: 10)"
+        "--ask-every", type=positive, default=10.0, metavar="SECONDS", help="how often to look (default: 10)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON array, to be shared")
     values = parser.parse(argv)

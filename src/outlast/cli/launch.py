@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outlast import recipe as recipes
 from outlast.cli import flags
 from outlast.config.units import format_bytes, format_seconds
 from outlast.errors import EXIT_FINISHED, UsageError
-from outlast.launch.records import all_launches
+from outlast.files import RunFolder
+from outlast.launch import bundle
+from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from outlast.launch.kaggle import Terms
 
 MORE: Mapping[str, Mapping[str, Any]] = {
     "on": {"choices": ("kaggle",), "help": "where to train (default: as `outlast kaggle setup` has written)"},
@@ -28,6 +33,11 @@ MORE: Mapping[str, Mapping[str, Any]] = {
         "default": None,
         "help": "attach the keys of `outlast kaggle secrets push` (default: not)",
     },
+    "dataset": {
+        "action": "append",
+        "metavar": "OWNER/SLUG",
+        "help": "attach a dataset of yours below /kaggle/input; may be given several times",
+    },
     "wheels": {"type": Path, "metavar": "FOLDER", "help": "install from these wheels, for a session without internet"},
 }
 """Flags that launch and relay share."""
@@ -41,11 +51,11 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
 
 def run(argv: list[str]) -> int:
     """Push one attempt, or with --dry-run write what would be pushed."""
-    found, request, values, settings = read("outlast launch", argv, _OWN)
+    found, request, values, settings = read("outlast launch", argv, _OWN, leave_out=("json",))
     prepared = recipes.prepare(found, request)
     from outlast.launch.kaggle import Kaggle, check_user, find_credential, launch, listen, script
 
-    terms, name = terms_of(values, settings, prepared), prepared.run_id
+    terms, name = terms_of(values, prepared), prepared.run_id
     before = all_launches(prepared.folder)
     if values.new and before:
         raise UsageError(
@@ -56,6 +66,8 @@ def run(argv: list[str]) -> int:
         place = prepared.folder.path.parent / f"{name}-launch.py"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(made.text)
+        if made.bundle.left_out:
+            print(f"left out, as their names say that they are keys: {', '.join(made.bundle.left_out)}")
         beside = (
             f", and the private dataset {made.dataset} with {format_bytes(len(made.bundle.data))}"
             if made.dataset
@@ -71,13 +83,14 @@ def run(argv: list[str]) -> int:
     if values.if_idle and before and (state := listen(kaggle, before[-1])) in ("queued", "running", "saving"):
         print(f"{before[-1].record['slug']} is {state}; pushing has started it. Follow it with: outlast logs {name} -f")
         return EXIT_FINISHED
-    quota = kaggle.quota()
-    if terms.accelerator == "t4x2" and quota.gpu_left < terms.budget:
+    left = kaggle.quota().left(terms.accelerator)
+    if (cut := terms.within(kaggle.quota())) != terms:
         print(
-            f"warning: {quota.gpu_left / 3600:.1f} GPU hours are left this week and the session may take {terms.budget / 3600:.1f}; Kaggle stops it when "
-            "they are used up, and what is not saved by then may be lost.",
+            f"warning: {left / 3600:.1f} hours are left this week, so this session trains for {format_seconds(cut.budget)} at most; Kaggle stops it when "
+            "they are used up.",
             file=sys.stderr,
         )
+        terms = cut
     record = launch(kaggle, prepared, terms, tell=lambda words: print(words, flush=True))
     after = f", continuing {record.record['after']}" if record.record["after"] else ""
     print(f"pushed {kaggle.user}/{record.record['slug']}{after}\n{record.record['url']}")
@@ -86,14 +99,35 @@ def run(argv: list[str]) -> int:
 
 
 def read(
-    prog: str, argv: list[str], more: Mapping[str, Mapping[str, Any]]
+    prog: str, argv: list[str], more: Mapping[str, Mapping[str, Any]], leave_out: Sequence[str] = ()
 ) -> tuple[recipes.Recipe, recipes.Request, argparse.Namespace, Settings]:
-    """Parse `RECIPE [flags]`; what was not typed comes from outlast-launch.yaml."""
+    """Parse `RECIPE [flags]` or `RUN [flags]`; what was not typed is as in the run's last launch, else as in outlast-launch.yaml."""
     settings = read_settings()
+    terms: Mapping[str, Any] = {}
     named = argv and not argv[0].startswith("-")
     recipe = settings.recipe if not named and not {"-h", "--help"} & set(argv) else None
-    found, request, values = flags.read(prog, "Train on another machine.", argv, recipe, more=more)
+    if named and (before := _launched(argv[0])):
+        asked, terms = before.record["asked"], before.record["terms"]
+        if terms["seconds"]:
+            argv = [argv[0], f"--budget={terms['seconds']:g}s", *argv[1:]]
+        recipe = asked["recipe"]
+        argv = [
+            *bundle.flags_of(asked["values"]),
+            f"--experiment-name={argv[0]}",
+            f"--on={before.record['on']}",
+            *argv[1:],
+        ]
+    found, request, values = flags.read(prog, "Train on another machine.", argv, recipe, more=more, leave_out=leave_out)
     values.on = values.on or settings.where
+    for name, usual in (
+        ("accelerator", settings.accelerator),
+        ("internet", settings.internet),
+        ("secrets", settings.secrets),
+    ):
+        if getattr(values, name) is None:
+            setattr(values, name, terms.get(name, usual))
+    values.wheels = values.wheels or (Path(terms["wheels"]) if terms.get("wheels") else None)
+    values.dataset = values.dataset or terms.get("datasets") or []
     if found is None or values.on is None:
         raise UsageError(
             f"{prog} needs a recipe and a place, such as `{prog} digits --on kaggle`; `outlast kaggle setup --recipe digits` writes both down."
@@ -101,14 +135,23 @@ def read(
     return found, request, values, settings
 
 
-def terms_of(values: argparse.Namespace, settings: Settings, prepared: recipes.Prepared) -> Any:
-    """What a session is to have: flags, else settings, else defaults."""
+def _launched(name: str) -> LaunchRecord | None:
+    """The last launch of a run in ./runs of this name, unless there is a recipe of this name."""
+    if name in recipes.names() or Path(name).exists():
+        return None
+    found = all_launches(RunFolder(Path("runs") / name))
+    return found[-1] if found else None
+
+
+def terms_of(values: argparse.Namespace, prepared: recipes.Prepared) -> Terms:
+    """What a session is to have."""
     from outlast.launch.kaggle import Terms
 
     return Terms(
-        values.accelerator or settings.accelerator,
-        internet=settings.internet if values.internet is None else values.internet,
+        values.accelerator,
+        internet=values.internet,
         seconds=prepared.resolved.config.budget,
-        secrets=settings.secrets if values.secrets is None else values.secrets,
+        secrets=values.secrets,
         wheels=values.wheels,
+        datasets=tuple(values.dataset),
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outlast.cli import show
 from outlast.cli.flags import Parser
 from outlast.errors import UnknownName
 from outlast.files import RunFolder
 from outlast.launch.records import LaunchRecord, all_launches
+
+if TYPE_CHECKING:
+    from outlast.launch.kaggle import Kaggle
 
 
 def parser(verb: str, description: str) -> Parser:
@@ -33,6 +36,15 @@ def newest(values: Any) -> LaunchRecord:
         )
         raise UnknownName(f"{which} `outlast launch RECIPE --on kaggle` does that.")
     return found[-1]
+
+
+def account(record: LaunchRecord, patience: float = 600.0) -> Kaggle:
+    """The account that a launch is of; another one's login is refused."""
+    from outlast.launch.kaggle import Kaggle, check_user, find_credential
+
+    kaggle = Kaggle(find_credential(), patience=patience)
+    check_user(kaggle, record.record.get("user"))
+    return kaggle
 
 
 def last(root: Path) -> RunFolder | None:

@@ -12,9 +12,9 @@ def run(argv: list[str]) -> int:
     parser.add_argument("-f", "--follow", action="store_true", help="go on until it ends; Ctrl-C only stops looking")
     values = parser.parse(argv)
     record = launched.newest(values)
-    from outlast.launch.kaggle import Kaggle, find_credential, follow, state_of
+    from outlast.launch.kaggle import follow, state_of
 
-    kaggle = Kaggle(find_credential())
+    kaggle = launched.account(record)
     try:
         for line in follow(kaggle, record, until_over=values.follow):
             print(line, flush=True)

@@ -14,7 +14,11 @@ def run(argv: list[str]) -> int:
     """Write a notebook that trains a recipe."""
     more = {"output": {"type": Path, "metavar": "FILE", "help": "default: RUN.ipynb here"}}
     found, request, values = flags.read(
-        "outlast notebook", "Write a notebook that trains a recipe, for the browser.", argv, more=more
+        "outlast notebook",
+        "Write a notebook that trains a recipe, for the browser.",
+        argv,
+        more=more,
+        leave_out=("dry-run", "json"),
     )
     if found is None:
         raise UsageError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.cli import launched, show
-from outlast.cli.flags import Parser
+from outlast.cli.flags import Parser, positive
 from outlast.config.units import format_bytes, format_seconds
 from outlast.config.yamlfile import nearest
 from outlast.errors import EXIT_FINISHED, OutlastError, UnknownName, UsageError
@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
         "--watch", action="store_true", help="go on until the launched session ends; Ctrl-C only stops looking"
     )
     parser.add_argument(
-        "--interval", type=float, default=60.0, metavar="SECONDS", help="between two looks (default: 60)"
+        "--interval", type=positive, default=60.0, metavar="SECONDS", help="between two looks (default: 60)"
     )
     values = parser.parse(argv)
     root = show.root_of(values.checkpoint_dir)
@@ -40,7 +40,14 @@ def run(argv: list[str]) -> int:
     if values.watch:
         _watch(RunFolder(place), values.interval)
     if not (place / "run.json").is_file():
-        _print_launches(RunFolder(place))
+        if values.json:
+            print(
+                json.dumps(
+                    {"run": place.name, "launches": [each.record for each in all_launches(RunFolder(place))]}, indent=1
+                )
+            )
+        else:
+            _print_launches(RunFolder(place))
         return EXIT_FINISHED
     info = read_run(place)
     if values.json:
@@ -61,9 +68,9 @@ def _watch(folder: RunFolder, interval: float) -> None:
     records = all_launches(folder)
     if not records:
         raise UsageError(f"{folder.path.name} was never launched elsewhere, so there is nothing to watch.")
-    from outlast.launch.kaggle import Kaggle, find_credential, follow, state_of
+    from outlast.launch.kaggle import follow, state_of
 
-    kaggle, said = Kaggle(find_credential()), ""
+    kaggle, said = launched.account(records[-1]), ""
     try:
         while True:
             lines = [line for line in follow(kaggle, records[-1], until_over=False) if line.strip()]
@@ -86,10 +93,10 @@ def _print_launches(folder: RunFolder) -> None:
         return
     state, newest = records[-1].record["state"], records[-1]
     if state in ("pushing", "pushed"):
-        from outlast.launch.kaggle import Kaggle, find_credential, listen
+        from outlast.launch.kaggle import listen
 
         try:
-            state = listen(Kaggle(find_credential(), patience=20.0), newest)
+            state = listen(launched.account(newest, patience=20.0), newest)
         except OutlastError as error:
             state = f"{state} (not known: {error})"
     rows = show.table("launch", "on", "as", "with", "took", "state", "to step", right=("launch", "took", "to step"))
@@ -108,13 +115,8 @@ def _print_launches(folder: RunFolder) -> None:
         )
     show.console().print(rows)
     name = folder.path.name
-    following = {
-        "queued": f"outlast logs {name} -f",
-        "running": f"outlast logs {name} -f",
-        "fetched": "",
-        "deleted": "",
-        "refused": "",
-    }
+    nothing = ("fetched", "deleted", "refused", "lost", "abandoned", "preparing")
+    following = {"queued": f"outlast logs {name} -f", "running": f"outlast logs {name} -f"} | dict.fromkeys(nothing, "")
     if after := following.get(state, f"outlast fetch {name}"):
         print(f"Next: {after}")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
+import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,19 +15,21 @@ from typing import Any
 
 import outlast
 from outlast import files
+from outlast.config import find_file, show
 from outlast.errors import UsageError
-from outlast.recipe import Prepared
+from outlast.recipe import Prepared, names
 
 LARGEST = 20 * 2**20
 """Bytes of a user's recipe folder; more is data, and data does not travel with code."""
 
 _CODE = (".py", ".yaml", ".yml", ".toml", ".json", ".txt", ".md")
-_SECRET = ("secrets.json", "kaggle.json", "credentials.json")
-"""Of a user's folder, what travels, and what never does."""
+_ELSEWHERE = ("__pycache__", "runs", "node_modules", "kaggle_output")
+_SECRET = re.compile(r"(^|[_.-])(secrets?|tokens?|credentials?|passwords?|kaggle)([_.-]|$)", re.IGNORECASE)
+"""Of a user's folder, what travels, what is something else, and what never does: names of files, other than code, that logins have."""
 
 _SENT = ("flag", "train", "data", "model", "run")
 """Layers whose values are sent: what the other machine would not find by itself."""
-_STAYS = ("checkpoint_dir", "experiment_name", "budget", "reserve", "log_csv", "log_dir", "output_dir")
+_STAYS = ("checkpoint_dir", "experiment_name", "budget", "reserve", "log_csv", "log_dir", "results_dir")
 """Values that belong to this machine, or that the launch sets itself."""
 
 
@@ -35,10 +40,12 @@ class Bundle:
     Attributes:
         data: the zip; the same for the same contents.
         files: the names in it.
+        left_out: files of the user's folder that look like logins and stay here.
     """
 
     data: bytes
     files: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -46,13 +53,18 @@ class Bundle:
         return files.digest(self.data)
 
 
-def request_of(prepared: Prepared, *, budget: float) -> dict[str, Any]:
-    """What the other machine is to train: recipe, run, budget in seconds, the values that were given here, and whether on several ranks."""
+def request_of(prepared: Prepared, *, budget: float, step: int = 0) -> dict[str, Any]:
+    """What the other machine is to train: recipe, run, budget in seconds, the values that were given here, and whether on several ranks.
+
+    `step`: that of the checkpoint which is sent or attached; finding less than that over there is an error.
+    """
     resolved = prepared.resolved
     given = {
-        key: value
+        key: resolved.requested.get(key, value)  # what this machine's limits took away the other one may have
         for key, value in resolved.values.items()
-        if resolved.origins[key].layer in _SENT and key not in _STAYS and value is not None
+        if (resolved.origins[key].layer in _SENT or key in resolved.requested)
+        and key not in _STAYS
+        and value is not None
     }
     return {
         "recipe": prepared.recipe.source,
@@ -60,7 +72,20 @@ def request_of(prepared: Prepared, *, budget: float) -> dict[str, Any]:
         "budget": budget,
         "values": given,
         "ranks": prepared.recipe.ranks,
+        "step": step,
     }
+
+
+def flags_of(values: Mapping[str, Any]) -> list[str]:
+    """A request's values as the flags that give them."""
+
+    def flag(key: str, value: Any) -> str:
+        name = key.replace("_", "-")
+        if isinstance(value, bool):
+            return f"--{name}" if value else f"--no-{name}"
+        return f"--{name}={show(value)}"
+
+    return [flag(key, value) for key, value in values.items()]
 
 
 def make(prepared: Prepared, request: Mapping[str, Any], *, wheels: Path | None = None) -> Bundle:
@@ -72,19 +97,25 @@ def make(prepared: Prepared, request: Mapping[str, Any], *, wheels: Path | None 
         wheels: a folder of wheels for a machine that cannot install from the outside.
 
     Raises:
-        UsageError: the user's recipe folder is too large to be code, or there are no wheels.
+        UsageError: the user's recipe folder is too large to be code, there are no wheels, or the recipe is of an installed package.
     """
     package = Path(outlast.__file__).parent
     contents = dict(_python(package, "outlast"))
     recipes = package.parent / "outlast_recipes"
     if recipes.is_dir():
         contents |= dict(_python(recipes, "outlast_recipes"))
-    asked = dict(request)
-    source = Path(prepared.recipe.source)
-    if source.suffix == ".py" or source.is_dir():
-        folder = source if source.is_dir() else source.parent
-        contents |= dict(_own(folder))
-        asked["recipe"] = "recipe" if source.is_dir() else f"recipe/{source.name}"
+    contents |= _installed()
+    if preferences := find_file("environment/kaggle.yaml"):
+        contents["configs/environment/kaggle.yaml"] = preferences.read_bytes()
+    asked = {**request, "source": prepared.recipe.source}
+    left_out: tuple[str, ...] = ()
+    if inside := own_recipe(prepared.recipe.source):
+        own, left_out = _own(Path(prepared.recipe.source))
+        contents, asked["recipe"] = contents | own, inside
+    elif not prepared.recipe.train.__module__.startswith("outlast_recipes."):
+        raise UsageError(
+            f"The recipe {prepared.recipe.source!r} is of an installed package, and only outlast's own and folders travel. Give the path of its recipe.py."
+        )
     if wheels is not None:
         contents |= _wheels(wheels)
     contents["request.json"] = json.dumps(asked, indent=1, sort_keys=True).encode()
@@ -92,13 +123,33 @@ def make(prepared: Prepared, request: Mapping[str, Any], *, wheels: Path | None 
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in sorted(contents):
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), contents[name], zipfile.ZIP_DEFLATED, 9)
-    return Bundle(packed.getvalue(), tuple(sorted(contents)))
+    return Bundle(packed.getvalue(), tuple(sorted(contents)), left_out)
+
+
+def own_recipe(source: str) -> str:
+    """Where a user's own recipe lies in the bundle; empty for one that comes with a name, which a folder of that name does not hide."""
+    path = Path(source)
+    if source in names() or not (path.suffix == ".py" or path.is_dir()):
+        return ""
+    return "recipe" if path.is_dir() else f"recipe/{path.name}"
+
+
+def _installed() -> dict[str, bytes]:
+    """What makes the unpacked bundle an installed package: recipes are found by their entry points."""
+    about = importlib.metadata.distribution("outlast")
+    folder = f"outlast-{about.version}.dist-info"
+    points = about.read_text("entry_points.txt") or ""
+    metadata = f"Metadata-Version: 2.1\nName: outlast\nVersion: {about.version}\n"
+    return {f"{folder}/METADATA": metadata.encode(), f"{folder}/entry_points.txt": points.encode()}
 
 
 def _python(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
+    """A package's code and small data; the configs that a wheel has inside it and a checkout has not travel by themselves."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in (".py", ".typed", ".yaml", ".json") and "__pycache__" not in path.parts:
-            yield f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes()
+        inside = path.relative_to(folder)
+        code = path.suffix in (".py", ".typed", ".yaml", ".json", ".txt") and "__pycache__" not in path.parts
+        if path.is_file() and code and inside.parts[0] != "configs":
+            yield f"{name}/{inside.as_posix()}", path.read_bytes()
 
 
 def _wheels(folder: Path) -> dict[str, bytes]:
@@ -111,17 +162,29 @@ def _wheels(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def _own(folder: Path) -> Iterator[tuple[str, bytes]]:
-    total = 0
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if any(part.startswith(".") or part in ("__pycache__", "runs") for part in inside.parts):
-            continue
-        if not path.is_file() or path.suffix not in _CODE or path.name in _SECRET:
-            continue
-        total += path.stat().st_size
-        if total > LARGEST:
+def _own(source: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """The code of a user's recipe, and the names of what looks like a login and stays."""
+    folder = source if source.is_dir() else source.parent
+    found: dict[str, bytes] = {}
+    left_out = []
+    for place, folders, names_here in os.walk(folder):
+        here = Path(place)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and name not in _ELSEWHERE and not (here / name / "pyvenv.cfg").exists()
+        )
+        for name in sorted(names_here):
+            path = here / name
+            if name.startswith(".") or path.suffix not in _CODE:
+                continue
+            if path.suffix != ".py" and _SECRET.search(path.name):
+                left_out.append(path.relative_to(folder).as_posix())
+                continue
+            found[f"recipe/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
+        if sum(map(len, found.values())) > LARGEST:
             raise UsageError(
-                f"{folder} holds more than {LARGEST // 2**20} MiB, which is more than code. Keep data elsewhere, and attach it as a dataset."
+                f"{folder} holds more than {LARGEST // 2**20} MiB of {', '.join(_CODE)}, which is more than code. Give the recipe a folder of its own, and "
+                "attach data as a dataset (--dataset OWNER/SLUG)."
             )
-        yield f"recipe/{inside.as_posix()}", path.read_bytes()
+    return found, tuple(left_out)

@@ -9,25 +9,42 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from outlast import places
 from outlast import recipe as recipes
+from outlast.checkpoint import Store
 from outlast.config import show
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, SessionEnded
+
+MISSING_CHECKPOINT = 6
+"""Exit code of a session in which the checkpoint that it was to continue is not there."""
 
 
 def main(request: Path, working: Path) -> int:
     """Train; returns the exit code of `outlast train`."""
     asked = json.loads(request.read_text())
+    runs = working / "runs"
     flags = {key: value if isinstance(value, bool) else show(value) for key, value in asked["values"].items()}
     flags |= {
-        "checkpoint_dir": str(working / "runs"),
+        "checkpoint_dir": str(runs),
+        "results_dir": "none",
+        "log_dir": "none",
         "experiment_name": asked["run"],
         "budget": f"{asked['budget']:g}s",
     }
     try:
-        found = recipes.find(asked["recipe"])
-        run = recipes.start(recipes.prepare(found, recipes.Request(flags=flags)), progress="plain")
+        found = replace(recipes.find(asked["recipe"]), source=asked["source"])
+        prepared = recipes.prepare(found, recipes.Request(flags=flags))
+        if (here := _newest(prepared)) < asked["step"]:
+            print(
+                f"Step {asked['step']} of {asked['run']} was to be continued, and there is only step {here} here; it ends at once.",
+                flush=True,
+            )
+            return MISSING_CHECKPOINT
+        _meet()
+        run = recipes.start(prepared, progress="plain")
     except SessionEnded as ended:
         return int(ended.code or 0)
     except OutlastError as error:
@@ -36,6 +53,25 @@ def main(request: Path, working: Path) -> int:
     if _first():
         print(f"run {run.id} is finished", flush=True)
     return EXIT_FINISHED
+
+
+def _newest(prepared: recipes.Prepared) -> int:
+    """The newest step of the run that lies here, or in what is attached."""
+    places_of_it = [prepared.folder, *places.others(prepared.run_id, prepared.environment.inputs)]
+    return max((checkpoint.step for place in places_of_it for checkpoint in Store(place).committed()), default=0)
+
+
+def _meet() -> None:
+    """Under torchrun: let the ranks find each other, unless the recipe has done so when it was imported."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return
+    import torch
+
+    if torch.distributed.is_initialized():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
 def _first() -> bool:

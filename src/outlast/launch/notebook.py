@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast import files
-from outlast.config import show
+from outlast.errors import UsageError
 from outlast.launch import bundle
 from outlast.recipe import Prepared
 
@@ -20,10 +20,11 @@ NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "r
 missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
 if missing:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
-code = Path(tempfile.mkdtemp(prefix="outlast-"))
+code = Path(tempfile.gettempdir()) / f"outlast-{NAME}"  # the same in every session, as a run remembers where its recipe was
 with zipfile.ZipFile(io.BytesIO(base64.b64decode(BUNDLE))) as packed:
     packed.extractall(code)
 sys.path.insert(0, str(code))
+importlib.invalidate_caches()
 from outlast.cli import main as outlast
 RECIPE = str(code / SOURCE) if SOURCE.startswith("recipe") else SOURCE
 RUN = Path("runs") / NAME
@@ -48,14 +49,16 @@ def notebook(prepared: Prepared) -> dict[str, Any]:
     """The notebook of a recipe, as nbformat 4.5 has it. The values that were given stand in a cell as flags and can be changed there.
 
     Raises:
-        UsageError: the recipe's folder is too large to be code.
+        UsageError: the recipe's folder is too large to be code, or a checkpoint is to be begun from.
     """
+    if prepared.fork_of:
+        raise UsageError(
+            "A notebook cannot carry a checkpoint: attach the folder of the old run as an input and give --resume in the train cell."
+        )
     request = bundle.request_of(prepared, budget=0)
     packed = bundle.make(prepared, request)
-    flags = [f"--experiment-name={prepared.run_id}", "--checkpoint-dir=runs", *map(_flag, request["values"].items())]
-    source = prepared.recipe.source
-    path = Path(source)
-    inside = ("recipe" if path.is_dir() else f"recipe/{path.name}") if path.suffix == ".py" or path.is_dir() else source
+    flags = [f"--experiment-name={prepared.run_id}", "--checkpoint-dir=runs", *bundle.flags_of(request["values"])]
+    inside = bundle.own_recipe(prepared.recipe.source) or prepared.recipe.source
     head = f"BUNDLE = {base64.b64encode(packed.data).decode()!r}\nSOURCE, NAME = {inside!r}, {prepared.run_id!r}\n"
     train = (
         f"# Train: run this cell again to go on; in a new session attach this notebook's last output as an input.\n"
@@ -88,13 +91,6 @@ def write_notebook(prepared: Prepared, target: Path) -> None:
     """Write it; the file appears whole or not at all."""
     files.make_folder(target.parent)
     files.write_file(target, [json.dumps(notebook(prepared), indent=1).encode()])
-
-
-def _flag(pair: tuple[str, Any]) -> str:
-    key, value = pair[0].replace("_", "-"), pair[1]
-    if isinstance(value, bool):
-        return f"--{key}" if value else f"--no-{key}"
-    return f"--{key}={show(value)}"
 
 
 def _cell(kind: str, source: str, name: str, *, hidden: bool = False) -> dict[str, Any]:

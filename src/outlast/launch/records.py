@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from outlast import files
 from outlast.attempt import utc
 from outlast.files import RunFolder
+from outlast.lock import Lock
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -19,7 +29,7 @@ class LaunchRecord:
         folder: the run folder.
         number: counts from 1.
         record: what the file holds: `on`, `slug`, `accelerator`, `datasets`, `state` ("preparing", "pushing", "pushed", "refused",
-            "abandoned", "lost", "fetched", "deleted"), and what is learnt of it later: `session`, `seconds`, `exit`, `step`, `end`.
+            "abandoned", "lost", "fetched", "deleted"), and what is learnt of it later: `url`, `session`, `seconds`, `exit`, `step`, `end`.
     """
 
     folder: RunFolder
@@ -36,14 +46,49 @@ class LaunchRecord:
         launch.write()
         return launch
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder.launches / f"{self.number:04d}.json"
+
     def learn(self, **facts: Any) -> None:
-        """Add what is known now, and write it."""
-        self.record |= facts
-        self.write()
+        """Add what is known now to what the file says: another process may have learnt something else meanwhile."""
+        with _alone(self.folder.launches):
+            known = files.read_json(self.path) if self.path.exists() else {}
+            self.record = self.record | known | facts
+            self.write()
 
     def write(self) -> None:
         """Put the record on disk."""
-        files.write_json(self.folder.launches / f"{self.number:04d}.json", self.record)
+        files.write_json(self.path, self.record)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Between processes of this machine, one at a time."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def launching(folder: RunFolder, who: str) -> Iterator[None]:
+    """Be the only one who launches this run, such as "a relay".
+
+    Raises:
+        RunBusy: another process does.
+    """
+    files.make_folder(folder.launches)
+    lock = Lock(folder.launches / "lock")
+    lock.take(who)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def all_launches(folder: RunFolder) -> list[LaunchRecord]:

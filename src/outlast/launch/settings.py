@@ -66,9 +66,13 @@ def read_settings(folder: Path = Path()) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole"
+        if first["type"] == "extra_forbidden":  # its value is not shown: somebody may have put a key there
+            raise ConfigError(
+                f"{place}: there is no setting {key!r}; expected {', '.join(_Fields.model_fields)}. Mend it, or run `outlast kaggle setup` again."
+            ) from None
         raise ConfigError(
             f"{place}: {key} is {first['input']!r}: {first['msg']}. Mend it, or run `outlast kaggle setup` again."
-        ) from error
+        ) from None
 
 
 def write_settings(settings: Settings, folder: Path = Path()) -> Path:

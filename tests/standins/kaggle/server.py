@@ -181,6 +181,7 @@ class Handler(BaseHTTPRequestHandler):
             "CreateDataset": lambda: world.create_dataset(user, request),
             "CreateDatasetVersion": lambda: world.create_version(user, request),
             "GetDatasetStatus": lambda: world.dataset_status(user, request),
+            "GetDataset": lambda: world.dataset_about(user, request),
             "DeleteDataset": lambda: world.delete_dataset(user, request),
             "IntrospectToken": lambda: self._introspect(request),
             "StartBlobUpload": lambda: self._start_upload(request),

@@ -270,3 +270,50 @@ def test_it_listens_on_the_loopback_only_and_forwards_nothing(tmp_path: Path) ->
         with pytest.raises(urllib.error.HTTPError, match="599"):
             opener.open("http://example.com/")
         assert standin.strays == ["http://example.com/"]
+
+
+HUB = """
+import sys, kagglehub
+kagglehub.dataset_upload("ada/from-the-hub", sys.argv[1], version_notes="by a test")
+"""
+
+
+def test_kagglehub_uploads_a_folder_and_a_second_version(client: Client, standin: Standin) -> None:
+    folder = client.home / "data"
+    (folder / "deep/er").mkdir(parents=True)
+    (folder / "a.txt").write_text("1")
+    (folder / "deep/er/b.bin").write_bytes(bytes(range(256)) * 1000)
+
+    def upload() -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": os.environ["PATH"], **standin.client_environment(client.home)}
+        command = [sys.executable, "-c", HUB, str(folder)]
+        return subprocess.run(command, env=environment, cwd=client.home, capture_output=True, text=True, timeout=60)
+
+    done = upload()
+    assert done.returncode == 0, done.stderr
+    dataset = standin.world.datasets["ada", "from-the-hub"]
+    assert dataset.private
+    assert {name: len(data) for name, data in dataset.versions[0].files.items()} == {
+        "a.txt": 1,
+        "deep/er/b.bin": 256_000,
+    }
+    standin.world.knobs.dataset_ready = 1000.0
+    (folder / "a.txt").write_text("2")
+    assert upload().returncode == 0
+    assert dataset.versions[-1].files["a.txt"] == b"2"
+    early = upload()
+    assert early.returncode != 0, "a version before the last one is ready"
+    assert "403" in early.stderr
+
+
+def test_kagglehub_inside_a_session_has_the_sessions_own_token(client: Client, standin: Standin) -> None:
+    code = """
+import os, kagglehub
+os.makedirs("out"); open("out/result.txt", "w").write("42")
+kagglehub.dataset_upload("ada/from-inside", "out")
+"""
+    assert "successfully pushed" in client.push(code, enable_internet=True).stdout
+    session = standin.world.kernels["ada", "first-run"].versions[-1].session
+    assert client.wait() == "COMPLETE", session.log
+    assert standin.world.datasets["ada", "from-inside"].versions[0].files == {"result.txt": b"42"}
+    assert "token-of-session" not in json.dumps(session.log)

@@ -8,9 +8,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
+import sysconfig
 import threading
 import time
+import venv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ class Knobs:
         layouts: of mounts: "new" (/input/datasets/OWNER/SLUG), "old" (/input/SLUG).
         gpu_is_there: whether a session that asked for a GPU finds one.
         flat_errors: {"code", "message"} instead of {"error": {...}}.
+        session_token: whether a session finds a token of its account, as kagglehub uses it there. Whether that one may write datasets on the real
+            service is not known.
         memory_marker: a session that writes a file of this name dies as out of memory.
     """
 
@@ -61,6 +64,7 @@ class Knobs:
     layouts: tuple[str, ...] = ("new",)
     gpu_is_there: bool = True
     flat_errors: bool = False
+    session_token: bool = True
     memory_marker: str = "out-of-memory"
 
 
@@ -335,7 +339,16 @@ class World:
             "KAGGLE_DATA_PROXY_URL": self.url(),
             "KAGGLE_DATA_PROXY_TOKEN": "session-proxy-token",
             "OUTLAST_KAGGLE_ROOT": str(session.folder),
+            # Whatever the session's code asks of Kaggle is asked here, and can go nowhere else.
+            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+            "http_proxy": self.url(),
+            "NO_PROXY": "127.0.0.1",
         }
+        if self.knobs.session_token:
+            place = home / "api-v1-token"
+            place.write_text(token := f"token-of-session-{session.id}")
+            self.tokens[token] = kernel.owner
+            environment["KAGGLE_API_V1_TOKEN"] = str(place)
         if SHAPES[session.shape] == "gpu" and self.knobs.gpu_is_there:
             tool = home / "bin/nvidia-smi"
             tool.parent.mkdir()
@@ -343,7 +356,7 @@ class World:
             tool.chmod(0o755)
             environment["PATH"] = f"{tool.parent}:{environment['PATH']}"
         process = subprocess.Popen(
-            [sys.executable, str(script)],
+            [str(self.interpreter()), str(script)],
             cwd=working,
             env=environment,
             stdout=subprocess.PIPE,
@@ -375,6 +388,22 @@ class World:
         for reader in readers:
             reader.join(timeout=5)
         return process.returncode, stopped
+
+    def interpreter(self) -> Path:
+        """A Python with all that this one has but outlast, as an image of Kaggle would be: what is pushed has to bring it."""
+        with self.lock:
+            folder = self.folder / "image"
+            python = folder / "bin/python"
+            if not python.exists():
+                venv.create(folder, symlinks=True)
+                packages = folder / "packages"
+                packages.mkdir()
+                for place in Path(sysconfig.get_paths()["purelib"]).iterdir():
+                    if "outlast" not in place.name and place.suffix != ".pth":
+                        (packages / place.name).symlink_to(place)
+                site = next(folder.glob("lib/python*/site-packages"))
+                (site / "packages.pth").write_text(f"{packages}\n")
+            return python
 
     def _look_at(self, group: int) -> None:
         """Note the argument lists of a session's processes, as anybody on such a machine could."""
@@ -433,6 +462,10 @@ class World:
 
     def dataset_files(self, user: str, request: dict[str, Any]) -> dict[str, bytes]:
         return self._own_dataset(user, request).versions[-1].files
+
+    def dataset_about(self, user: str, request: dict[str, Any]) -> dict[str, Any]:
+        dataset = self._own_dataset(user, request)
+        return {"ref": f"{dataset.owner}/{dataset.slug}", "currentVersionNumber": dataset.versions[-1].number}
 
     def delete_dataset(self, user: str, request: dict[str, Any]) -> None:
         dataset = self._own_dataset(user, request)

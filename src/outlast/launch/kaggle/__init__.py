@@ -7,7 +7,7 @@ from outlast.launch.kaggle.fetch import fetch
 from outlast.launch.kaggle.launch import Terms, launch, script
 from outlast.launch.kaggle.probe import probe
 from outlast.launch.kaggle.relay import Bounds, Pace, relay
-from outlast.launch.kaggle.secrets import push_secrets
+from outlast.launch.kaggle.secrets import delete_secrets, push_secrets
 from outlast.launch.kaggle.setup import check_user, setup
 from outlast.launch.kaggle.watch import cancel, follow, listen, state_of
 
@@ -24,6 +24,7 @@ __all__ = [
     "Terms",
     "cancel",
     "check_user",
+    "delete_secrets",
     "down",
     "fetch",
     "find_credential",

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
+import queue
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +47,10 @@ class Quota:
     def gpu_left(self) -> float:
         """Seconds of GPU sessions left."""
         return max(0.0, self.gpu_total - self.gpu_used)
+
+    def left(self, accelerator: str) -> float:
+        """Seconds left for sessions with this accelerator; without end for "cpu"."""
+        return {"t4x2": self.gpu_left, "tpu": max(0.0, self.tpu_total - self.tpu_used)}.get(accelerator, math.inf)
 
 
 @dataclass(frozen=True)
@@ -126,9 +133,6 @@ class Line:
 class Kaggle:
     """One account.
 
-    Attributes:
-        sdk: the official client's own wire library, logged in.
-
     Args:
         credential: a login.
         patience: seconds for which calls that may be repeated wait out refusals for the moment, outages and broken lines.
@@ -139,20 +143,24 @@ class Kaggle:
         self, credential: Credential, *, patience: float = 600.0, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         try:
-            from kagglesdk.kaggle_client import KaggleClient
-            from kagglesdk.kaggle_creds import KaggleCredentials
+            import kagglesdk.kaggle_client  # noqa: F401 - said here, not at the first call
         except ModuleNotFoundError as error:
             raise UsageError("Launching on Kaggle needs its client: pip install 'outlast[kaggle]'.") from error
         self.credential, self._patience, self.sleep = credential, patience, sleep
-        if credential.kind == "key":
-            self.sdk = KaggleClient(username=credential.user, password=credential.secret)
-        elif credential.kind == "token":
-            self.sdk = KaggleClient(api_token=credential.secret)
-        else:
-            stored = KaggleCredentials.load(KaggleClient())
-            self.sdk = KaggleClient(api_token=stored.get_access_token())
-        self._kernels = self.sdk.kernels.kernels_api_client
+        self._sdk: Any = None
+        self._renew = False
         self._user = credential.user
+
+    @property
+    def sdk(self) -> Any:
+        """The official client's own wire library, logged in. Asked for anew inside every call: a login may have to be renewed."""
+        if self._sdk is None:
+            self._sdk = _logged_in(self.credential, renew=self._renew)
+        return self._sdk
+
+    @property
+    def _kernels(self) -> Any:
+        return self.sdk.kernels.kernels_api_client
 
     @property
     def user(self) -> str:
@@ -176,7 +184,7 @@ class Kaggle:
         Raises:
             KaggleRefused: the login is not valid.
         """
-        answer = self.repeated("the quota", self._kernels.get_accelerator_quota_statistics)
+        answer = self.repeated("the quota", lambda: self._kernels.get_accelerator_quota_statistics())  # noqa: PLW0108 - asked for anew
 
         def seconds(quota: Any, name: str) -> float:
             return float(getattr(quota, name).total_seconds()) if quota else 0.0
@@ -279,7 +287,8 @@ class Kaggle:
 
         Args:
             slug: the kernel.
-            until_over: False: only what was printed so far; a living session is listened to for two quiet seconds.
+            until_over: False: only what was printed so far; a living session is listened to until it is quiet for two seconds, and for
+                twenty at most.
             pause: seconds between two connections.
             seen: hears what Kaggle says of the session whenever it is asked.
         """
@@ -287,7 +296,11 @@ class Kaggle:
         while True:
             seen(status := self.status(slug))
             over = status is None or status.over
-            for number, line in enumerate(self._lines(slug, 90.0 if until_over else 2.0)):
+            if status is not None and status.state == "queued":
+                lines: Iterator[Line] = iter(())
+            else:
+                lines = self._lines(slug) if over or until_over else _so_far(self._lines(slug))
+            for number, line in enumerate(lines):
                 if number >= told:
                     yield line
                     told += 1
@@ -337,31 +350,22 @@ class Kaggle:
             request.page_token = token
         return self.repeated(f"the files of {slug}", lambda: self._kernels.list_kernel_session_output(request))
 
-    def _lines(self, slug: str, silence: float) -> Iterator[Line]:
-        http = self.sdk.http_client()
-        http._init_session()  # noqa: SLF001 - the official client does the same; the SDK has no streaming call
-        base = http._get_request_url("", "").rstrip("/")  # noqa: SLF001
+    def _lines(self, slug: str) -> Iterator[Line]:
+        """One connection to the log, from its first line to wherever the connection ends."""
         import requests
 
         try:
+            http = self.sdk.http_client()
+            http._init_session()  # noqa: SLF001 - the official client does the same; the SDK has no streaming call
+            base = http._get_request_url("", "").rstrip("/")  # noqa: SLF001
             with http._session.get(  # noqa: SLF001
                 f"{base}/kernels/logs/stream/{self.user}/{slug}",
                 stream=True,
-                timeout=silence,
+                timeout=(30.0, 90.0),
                 headers={"Accept": "text/event-stream, */*"},
             ) as answer:
-                if answer.status_code != 200:
-                    return
-                if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
-                    for entry in json.loads(answer.text or "[]"):
-                        yield from _texts(entry)
-                    return
-                for raw in answer.iter_lines(chunk_size=1, decode_unicode=True):  # larger ones would wait to be full
-                    text = raw.removeprefix("data:").strip() if raw and raw.startswith("data:") else ""
-                    if text == "END_OF_LOG":
-                        return
-                    if text:
-                        yield from _texts(json.loads(text))
+                if answer.status_code == 200:
+                    yield from _joined(_entries(answer))
         except (requests.RequestException, ValueError):
             return  # it ended early; whoever asks counts lines and asks again
 
@@ -385,7 +389,7 @@ class Kaggle:
                 self.sleep(wait)
                 pause = min(2 * pause, _LONGEST)
 
-    def _call(self, what: str, call: Callable[[], T]) -> T:
+    def _call(self, what: str, call: Callable[[], T], *, renewed: bool = False) -> T:
         import requests
 
         try:
@@ -402,6 +406,9 @@ class Kaggle:
                     float(after) if after.replace(".", "", 1).isdigit() else None,
                     certain=status == MOMENT,
                 ) from error
+            if status == 401 and self.credential.kind == "oauth" and self._sdk is not None and not renewed:
+                self._sdk, self._renew = None, True  # an access token lives for twelve hours, a relay for days
+                return self._call(what, call, renewed=True)
             if status == 401:
                 raise KaggleRefused(
                     f"Kaggle does not know the login from {self.credential.source}. {HOW}", status
@@ -425,8 +432,71 @@ class _ForTheMoment(Exception):
         self.retry_after, self.certain = retry_after, certain
 
 
-def _texts(entry: Any) -> Iterator[Line]:
-    return (Line(float(entry.get("time") or 0), text) for text in str(entry["data"]).splitlines())
+def _logged_in(credential: Credential, *, renew: bool) -> Any:
+    from kagglesdk.kaggle_client import KaggleClient
+    from kagglesdk.kaggle_creds import KaggleCredentials
+
+    if credential.kind == "key":
+        return KaggleClient(username=credential.user, password=credential.secret)
+    if credential.kind == "token":
+        return KaggleClient(api_token=credential.secret)
+    stored = KaggleCredentials.load(KaggleClient())
+    if stored is None:
+        raise UsageError(f"The login that {credential.source} held is gone. {HOW}")
+    if renew:
+        stored.refresh_access_token()  # the SDK's own check takes a token for good until half an hour past its end
+    return KaggleClient(api_token=stored.get_access_token())
+
+
+def _entries(answer: Any) -> Iterator[dict[str, Any]]:
+    """What a log consists of: the stored one as one array, a living one event by event."""
+    if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
+        yield from json.loads(answer.content or b"[]")
+        return
+    for raw in answer.iter_lines(
+        chunk_size=1
+    ):  # larger ones would wait to be full; as bytes, which requests would decode as Latin-1
+        data = raw.removeprefix(b"data:").strip() if raw.startswith(b"data:") else b""
+        if data == b"END_OF_LOG":
+            return
+        if data:
+            yield json.loads(data)
+
+
+def _joined(entries: Iterator[dict[str, Any]]) -> Iterator[Line]:
+    """Whole lines out of pieces: a process may write a line in several."""
+    begun: dict[str, str] = {}
+    seconds = 0.0
+    for entry in entries:
+        name, seconds = str(entry.get("stream_name", "")), float(entry.get("time") or 0)
+        *whole, rest = (begun.pop(name, "") + str(entry["data"])).split("\n")
+        begun[name] = rest
+        yield from (Line(seconds, text.rstrip("\r")) for text in whole)
+    yield from (Line(seconds, text) for text in begun.values() if text)
+
+
+def _so_far(lines: Iterator[Line]) -> Iterator[Line]:
+    """What has been said until now, of somebody who may go on for hours."""
+    heard: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
+
+    def listen() -> None:
+        try:
+            for line in lines:
+                heard.put(line)
+        finally:
+            heard.put(None)
+
+    threading.Thread(target=listen, name="outlast-log", daemon=True).start()
+    end, patience = time.monotonic() + 20.0, 10.0
+    while (left := min(patience, end - time.monotonic())) > 0:
+        try:
+            line = heard.get(timeout=left)
+        except queue.Empty:
+            return
+        if line is None:
+            return
+        yield line
+        patience = 2.0  # the first line may take its time
 
 
 def _never_connected(error: Exception) -> bool:

@@ -61,8 +61,9 @@ def _token(variables: Mapping[str, str], home: Path) -> Credential | None:
             return Credential("token", "KAGGLE_API_V1_TOKEN", secret=text)
     given = variables.get("KAGGLE_API_TOKEN", "")
     if given:
-        text = _text(Path(given)) if len(given) < 1000 and Path(given).is_file() else given
-        return Credential("token", "KAGGLE_API_TOKEN", secret=text)
+        return Credential(
+            "token", "KAGGLE_API_TOKEN", secret=_text(Path(given)) or given
+        )  # a value, or the path of one
     for name in ("access_token", "access_token.txt"):
         place_of = home / ".kaggle" / name
         if text := _text(place_of):

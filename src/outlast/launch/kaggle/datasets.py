@@ -28,15 +28,28 @@ def state(kaggle: Kaggle, slug: str) -> str | None:
 
     request = ApiGetDatasetStatusRequest()
     request.owner_slug, request.dataset_slug = kaggle.user, slug
-    api = kaggle.sdk.datasets.dataset_api_client
     try:
-        answer = kaggle.repeated(f"the state of the dataset {slug}", lambda: api.get_dataset_status(request))
+        answer = kaggle.repeated(f"the state of the dataset {slug}", lambda: _api(kaggle).get_dataset_status(request))
     except KaggleRefused as error:
         if error.status not in (403, 404):
             raise
         kaggle.quota()  # a wrong key gets the same answer as a missing dataset
         return None
     return str(answer.status.name)
+
+
+def _api(kaggle: Kaggle) -> Any:
+    return kaggle.sdk.datasets.dataset_api_client
+
+
+def version(kaggle: Kaggle, slug: str) -> int:
+    """The number of a dataset's current version."""
+    from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
+
+    request = ApiGetDatasetRequest()
+    request.owner_slug, request.dataset_slug = kaggle.user, slug
+    answer = kaggle.repeated(f"the version of the dataset {slug}", lambda: _api(kaggle).get_dataset(request))
+    return int(answer.current_version_number)
 
 
 def create(kaggle: Kaggle, slug: str, contents: Mapping[str, Content], *, progress: Progress = lambda *_: None) -> None:
@@ -59,10 +72,9 @@ def create(kaggle: Kaggle, slug: str, contents: Mapping[str, Content], *, progre
         request.owner_slug, request.slug, request.title = kaggle.user, slug, slug
         request.license_name, request.is_private = "unknown", True
         _fill(kaggle, request, contents, progress)
-        api = kaggle.sdk.datasets.dataset_api_client
 
         def make() -> None:
-            answer = api.create_dataset(request)
+            answer = _api(kaggle).create_dataset(request)
             if answer.error and "already in use" not in answer.error:  # that one is ours: its answer was lost
                 raise KaggleRefused(f"Kaggle has refused the dataset {slug}: {answer.error}")
 
@@ -85,26 +97,27 @@ def replace(kaggle: Kaggle, slug: str, contents: Mapping[str, Content]) -> None:
     )
 
     wait(kaggle, slug)  # a version that comes before the last one is ready is refused
+    before = version(kaggle, slug)
     request = ApiCreateDatasetVersionRequest()
     request.owner_slug, request.dataset_slug = kaggle.user, slug
     request.body = ApiCreateDatasetVersionRequestBody()
     request.body.version_notes, request.body.delete_old_versions = "by outlast", True
     _fill(kaggle, request.body, contents, lambda *_: None)
-    api = kaggle.sdk.datasets.dataset_api_client
-    answer = kaggle.repeated(f"a version of the dataset {slug}", lambda: api.create_dataset_version(request))
+    answer = kaggle.repeated(f"a version of the dataset {slug}", lambda: _api(kaggle).create_dataset_version(request))
     if answer.error:
         raise KaggleRefused(f"Kaggle has refused a version of the dataset {slug}: {answer.error}")
-    wait(kaggle, slug)
+    wait(kaggle, slug, after=before)
 
 
-def wait(kaggle: Kaggle, slug: str) -> None:
-    """Wait until a dataset can be mounted: a kernel pushed before would run without it.
+def wait(kaggle: Kaggle, slug: str, *, after: int = 0) -> None:
+    """Wait until a dataset, of a version later than `after`, can be mounted: a kernel pushed before would run without it.
 
     Raises:
         LaunchError: it was not ready in time, or Kaggle could not unpack it.
     """
     end, pause = time.monotonic() + READY_WITHIN, 0.5
-    while (found := state(kaggle, slug)) != "READY":  # None for some seconds after it was made
+    while (found := state(kaggle, slug)) != "READY" or (after and version(kaggle, slug) <= after):
+        # None for some seconds after it was made; READY of the version before for some after a new one was
         if found in ("FAILED", "DELETED"):
             raise LaunchError(
                 f"Kaggle has made nothing of the dataset {slug} ({found}). Delete it there and try again."
@@ -125,8 +138,7 @@ def delete(kaggle: Kaggle, slug: str) -> None:
         return
     request = ApiDeleteDatasetRequest()
     request.owner_slug, request.dataset_slug = kaggle.user, slug
-    api = kaggle.sdk.datasets.dataset_api_client
-    kaggle.repeated(f"the deletion of the dataset {slug}", lambda: api.delete_dataset(request))
+    kaggle.repeated(f"the deletion of the dataset {slug}", lambda: _api(kaggle).delete_dataset(request))
 
 
 @dataclass
@@ -182,8 +194,9 @@ def _upload(kaggle: Kaggle, name: str, content: Content) -> str:
     request = ApiStartBlobUploadRequest()
     request.type, request.name, request.content_length = ApiBlobType.DATASET, name, size
     request.last_modified_epoch_seconds = int(time.time())
-    api = kaggle.sdk.blobs.blob_api_client
-    begun = kaggle.repeated(f"the upload of {name}", lambda: api.start_blob_upload(request))
+    begun = kaggle.repeated(
+        f"the upload of {name}", lambda: kaggle.sdk.blobs.blob_api_client.start_blob_upload(request)
+    )
     first = True
 
     def send() -> None:

@@ -7,6 +7,7 @@ from outlast.errors import UsageError
 from outlast.files import RunFolder
 from outlast.launch.kaggle import datasets
 from outlast.launch.kaggle.client import Kaggle
+from outlast.launch.kaggle.setup import check_user
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.report import read_run
 
@@ -27,17 +28,20 @@ def down(kaggle: Kaggle, folder: RunFolder, *, unfinished: bool = False) -> list
     Raises:
         UsageError: a session is alive, or was not fetched, or the run is not finished.
     """
-    name = folder.path.name
-    records = [each for each in all_launches(folder) if each.record["state"] not in _GONE]
-    for each in records:
-        status = kaggle.status(each.record["slug"])
-        if status is not None and not status.over:
+    name, here = folder.path.name, True
+    for each in all_launches(folder):
+        check_user(kaggle, each.record.get("user"))
+        status = kaggle.status(each.record["slug"]) if each.record["state"] != "deleted" else None
+        if status is None:
+            continue
+        if not status.over:
             raise UsageError(
                 f"{each.record['slug']} is {status.state} still: end it with `outlast cancel {name}` first."
             )
-    if records and records[-1].record["state"] != "fetched":
+        here = each.record["state"] == "fetched"  # a later session has what the ones before it had
+    if not here:
         raise UsageError(
-            f"What {records[-1].record['slug']} has left is not here, and would be destroyed: `outlast fetch {name}` first."
+            f"What the last session of {name} has left is not here, and would be destroyed: `outlast fetch {name}` first."
         )
     if not unfinished and (not folder.run.exists() or read_run(folder.path).status != "finished"):
         raise UsageError(
@@ -70,6 +74,6 @@ def _used_elsewhere(record: LaunchRecord) -> set[str]:
     found: set[str] = set()
     for path in record.folder.path.parent.glob("*/launches/*.json"):
         other = files.read_json(path)
-        if other.get("state") != "deleted" and other.get("slug") != record.record["slug"]:
+        if other.get("state") not in _GONE and other.get("slug") != record.record["slug"]:
             found |= set(other.get("datasets", []))
     return found

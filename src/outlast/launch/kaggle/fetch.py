@@ -15,6 +15,7 @@ from outlast.errors import CorruptCheckpoint, LaunchError
 from outlast.files import MANIFEST, RunFolder
 from outlast.launch.kaggle.client import Kaggle, Output
 from outlast.launch.records import LaunchRecord
+from outlast.lock import Lock
 
 _TRIES = 3
 _LIST = "outlast-files.json"
@@ -36,54 +37,89 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
 
     Raises:
         LaunchError: the session has not ended, or a file does not come whole.
-        NothingLeft: it has left nothing of the run.
+        NothingLeft: it has left nothing of the run, which is on record then.
+        RunBusy: the run is being trained here.
     """
     slug, folder = record.record["slug"], record.folder
-    there = folder.path.parent / f".fetched-{slug}"
-    prefix = f"runs/{folder.path.name}/"
     status = kaggle.status(slug)
     if status is not None and not status.over:
         raise LaunchError(
             f"{slug} is {status.state} still, and Kaggle gives files only when a session has ended. Look at it with `outlast logs {folder.path.name} -f`."
         )
+    there = folder.path.parent / f".fetched-{slug}"
+    if status is None or not _all_of(kaggle, slug, there, f"runs/{folder.path.name}/", progress):
+        shutil.rmtree(there, ignore_errors=True)
+        if record.record["state"] not in ("refused", "abandoned", "deleted"):
+            record.learn(state="fetched" if status else "lost", step=_step(folder))
+        why = "it ended before it wrote anything" if status else "it is not on Kaggle (any more)"
+        raise NothingLeft(f"{slug} has left nothing of the run {folder.path.name}: {why}.")
+    lock = Lock(folder.lock)
+    files.make_folder(folder.path)
+    lock.take("a fetch")  # the run may be trained here meanwhile, and has one writer
+    try:
+        told = places.bring_home(folder, [there])
+        artifacts = there / f"runs/{folder.path.name}/artifacts"
+        if artifacts.is_dir():
+            shutil.copytree(artifacts, folder.artifacts, dirs_exist_ok=True)
+    finally:
+        lock.release()
+    shutil.rmtree(there)
+    record.learn(state="fetched", step=_step(folder))
+    return told
+
+
+def _all_of(kaggle: Kaggle, slug: str, there: Path, prefix: str, progress: Callable[[int, int], None]) -> int:
+    """Download all files of a run and check them; returns how many there are.
+
+    Addresses live for a short time only, so what came too late, damaged or not at all is listed anew, as long as anything comes.
+    """
     fruitless, whole = 0, -1
-    while True:  # addresses live for a short time only: what came too late is listed anew, as long as anything comes
+    while True:
         listed = {output.name: output for output in kaggle.outputs(slug)}
         outputs = [
             output
             for name, output in listed.items()
             if name.startswith(prefix) and ".." not in name.split("/") and not name.endswith(_LOCKS)
         ]
-        if _LIST in listed and not (there / _LIST).exists():
+        if _LIST in listed:
             outputs.insert(0, listed[_LIST])
-        wanted = [output for output in outputs if not (there / output.name).exists()]
-        done = len(outputs) - len(wanted)
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            for missing in pool.map(lambda output: _download(output, there), wanted):
-                done += not missing
-                progress(done, len(outputs))
+        _download_all(
+            [output for output in outputs if not (there / output.name).exists()], there, len(outputs), progress
+        )
         damaged = _damaged(there, RunFolder(there / prefix.rstrip("/")))
         for path in damaged:
             path.unlink(missing_ok=True)
-        now = sum((there / output.name).exists() for output in outputs)
-        if not damaged and now == len(outputs):
-            break
+        wanted = {output.name for output in outputs} | _promised(there, prefix)
+        now = sum((there / name).exists() for name in wanted)
+        if now == len(wanted) and not damaged:
+            return len(wanted - {_LIST})
         fruitless, whole = (0 if now > whole else fruitless + 1), max(now, whole)
         if fruitless == _TRIES:
             raise LaunchError(
-                f"Of the {len(outputs)} files that {slug} left, {len(outputs) - now} did not come whole, also not when asked for again. What came is kept; fetch again."
+                f"Of the {len(wanted)} files that {slug} left, {len(wanted) - now} did not come whole, also not when asked for again. What came is kept; "
+                "fetch again."
             )
-    if not any(output.name.startswith(prefix) for output in outputs):
-        raise NothingLeft(
-            f"{slug} has left nothing of the run {folder.path.name}: it ended before its first save, or it is gone."
-        )
-    told = places.bring_home(folder, [there])
-    if (there / prefix / "artifacts").is_dir():
-        shutil.copytree(there / prefix / "artifacts", folder.artifacts, dirs_exist_ok=True)
-    shutil.rmtree(there)
-    steps = [checkpoint.step for checkpoint in Store(folder).committed()]
-    record.learn(state="fetched", step=max(steps, default=0))
-    return told
+
+
+def _download_all(outputs: list[Output], there: Path, total: int, progress: Callable[[int, int], None]) -> None:
+    done = total - len(outputs)
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        for missing in pool.map(lambda output: _download(output, there), outputs):
+            done += not missing
+            progress(done, total)
+
+
+def _promised(there: Path, prefix: str) -> set[str]:
+    """Names in the session's own list, whatever Kaggle lists."""
+    try:
+        names = set(_listed(there / _LIST))
+    except (CorruptCheckpoint, KeyError, TypeError):
+        return set()
+    return {name for name in names if name.startswith(prefix) and ".." not in name.split("/")}
+
+
+def _step(folder: RunFolder) -> int:
+    return max((checkpoint.step for checkpoint in Store(folder).committed()), default=0)
 
 
 def _download(output: Output, there: Path) -> bool:
@@ -94,7 +130,10 @@ def _download(output: Output, there: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{files.TEMPORARY}{target.name}")
     try:
-        with requests.get(output.url, stream=True, timeout=60) as answer, temporary.open("wb") as file:
+        with (
+            requests.get(output.url, stream=True, timeout=60, headers={"Accept-Encoding": "identity"}) as answer,
+            temporary.open("wb") as file,
+        ):
             answer.raise_for_status()
             for piece in answer.iter_content(2**20):
                 file.write(piece)

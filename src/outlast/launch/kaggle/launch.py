@@ -6,25 +6,30 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from outlast import files
+from outlast import files, places
 from outlast.checkpoint import Checkpoint, Retention, Store, verify
-from outlast.environment.kaggle import HOURS, HOURS_TPU, reserve
-from outlast.errors import CorruptCheckpoint, KaggleRefused, UsageError
+from outlast.environment.kaggle import HOURS, HOURS_TPU, KEPT, reserve
+from outlast.errors import AnswerLost, CorruptCheckpoint, LaunchError, RunBusy, UsageError
 from outlast.files import MANIFEST, RunFolder
 from outlast.launch import bundle
+from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.kaggle import datasets
-from outlast.launch.kaggle.client import Kaggle, Push
+from outlast.launch.kaggle.client import Kaggle, Push, Quota
+from outlast.launch.kaggle.fetch import fetch
 from outlast.launch.kaggle.secrets import DATASET
-from outlast.launch.records import LaunchRecord, all_launches
+from outlast.launch.kaggle.setup import check_user
+from outlast.launch.records import LaunchRecord, all_launches, launching
+from outlast.lock import holder
 from outlast.recipe import Prepared
 
 INLINE = 900_000
 """Bytes of code that one push may have; Kaggle refuses about a megabyte. Larger bundles go into a dataset."""
-_BACKSTOP = 5 * 60  # seconds before the platform's own end at which the push asks Kaggle to stop it
+_MARGIN = 5 * 60  # seconds before the platform's own end that are left alone besides what storing the outputs takes
+_SETUP = 15 * 60  # seconds that a session may take until it trains
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Terms:
         seconds: budget of the training; as long as the platform allows when None.
         secrets: whether the dataset of `push_secrets` is attached.
         wheels: a folder of wheels to install from, for a session without internet.
+        datasets: further "owner/slug" to attach.
     """
 
     accelerator: str = "t4x2"
@@ -44,12 +50,27 @@ class Terms:
     seconds: float | None = None
     secrets: bool = False
     wheels: Path | None = None
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def limit(self) -> float:
+        """Seconds after which the platform ends a session."""
+        return 3600.0 * (HOURS_TPU if self.accelerator == "tpu" else HOURS)
 
     @property
     def budget(self) -> float:
         """Seconds that the session may train: by default the platform's limit without what it needs to store outputs."""
-        hours = HOURS_TPU if self.accelerator == "tpu" else HOURS
-        return self.seconds or hours * 3600.0 - reserve(0) - _BACKSTOP
+        return self.seconds or self.limit - reserve(0) - _MARGIN
+
+    @property
+    def backstop(self) -> int:
+        """Seconds after which Kaggle is asked to end the session: late enough for outputs as large as it keeps."""
+        return int(min(self.limit, self.budget + reserve(KEPT) + _SETUP))
+
+    def within(self, quota: Quota) -> Terms:
+        """The same for what is left of this week's hours, when that is less: at their end a session is stopped like at its limit."""
+        left = quota.left(self.accelerator) - reserve(0) - _MARGIN
+        return replace(self, seconds=max(left, 60.0)) if left < self.budget else self
 
 
 @dataclass(frozen=True)
@@ -72,13 +93,13 @@ class Script:
         return f"bundle-{self.bundle.hash[:16]}.bin"
 
 
-def script(prepared: Prepared, terms: Terms) -> Script:
-    """The one file that is pushed, for this recipe and these values.
+def script(prepared: Prepared, terms: Terms, *, step: int = 0) -> Script:
+    """The one file that is pushed, for this recipe and these values, continuing from this step.
 
     Raises:
         UsageError: the recipe's folder is too large to be code, or the wheels are none.
     """
-    packed = bundle.make(prepared, bundle.request_of(prepared, budget=terms.budget), wheels=terms.wheels)
+    packed = bundle.make(prepared, bundle.request_of(prepared, budget=terms.budget, step=step), wheels=terms.wheels)
     about = {"accelerator": terms.accelerator, "sha256": hashlib.sha256(packed.data).hexdigest()}
     runner = (Path(__file__).parent / "runner.py").read_text()
     inline = base64.b64encode(packed.data).decode()
@@ -96,8 +117,8 @@ def launch(
 ) -> LaunchRecord:
     """Push one attempt. It is on record before it is pushed, so a lost answer cannot lose it.
 
-    It continues from the outputs of the run's last session there, or from a dataset made of this folder's newest checkpoint when
-    that is further.
+    It continues from the outputs of the run's last session there when that one completed, else from a dataset made of this folder's
+    newest checkpoint; from that too when it is further.
 
     Args:
         kaggle: the account.
@@ -106,58 +127,107 @@ def launch(
         tell: hears what takes long.
 
     Raises:
-        UsageError: an attempt of this run is alive there.
+        RunBusy: another process launches this run, or trains it here.
+        UsageError: an attempt of this run is alive there, under another account, or the keys that are to be attached were never sent.
         KaggleRefused, LaunchError: as of `Kaggle.push`.
     """
+    with launching(prepared.folder, "a launch"):
+        return launch_next(kaggle, prepared, terms, tell=tell)
+
+
+def launch_next(
+    kaggle: Kaggle, prepared: Prepared, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
+) -> LaunchRecord:
+    """As `launch`, for whoever is the only one already."""
     folder = prepared.folder
-    made = script(prepared, terms)
-    before, newer = _continues(kaggle, folder, prepared)
-    number = max((each.number for each in all_launches(folder)), default=0) + 1
-    while kaggle.status(slug := _slug(prepared.run_id, number)) is not None:  # of this name, launched from elsewhere
-        number += 1
-    carried = [name for name in (made.dataset, newer and _dataset_of(prepared.run_id, newer)) if name]
-    record = LaunchRecord.begin(
-        folder,
-        number,
-        on="kaggle",
-        slug=slug,
-        accelerator=terms.accelerator,
-        bundle=made.bundle.hash,
-        budget=terms.budget,
-        after=before,
-        datasets=carried,
-    )
+    if owner := holder(folder.lock):
+        raise RunBusy(
+            f"{folder.path} is being trained here by {owner.get('attempt', 'an attempt')}; a run has one writer. Stop it first."
+        )
+    if prepared.fork_of:
+        places.fork(RunFolder(prepared.fork_of.path.parents[1]), prepared.fork_of, folder)
+    if terms.secrets and datasets.state(kaggle, DATASET) != "READY":
+        raise UsageError(
+            f"There is no dataset {kaggle.user}/{DATASET} that is ready: `outlast kaggle secrets push secrets.json` makes it."
+        )
+    source = _continues(kaggle, prepared, tell)
+    made = script(prepared, terms, step=source.step)
+    if made.bundle.left_out:
+        tell(f"left out, as their names say that they are keys: {', '.join(made.bundle.left_out)}")
+    carried = [
+        name for name in (made.dataset, source.checkpoints and _dataset_of(prepared.run_id, source.checkpoints)) if name
+    ]
+    record = _begin(kaggle, prepared, terms, made, source.slug, carried)
     try:
         if made.dataset:
             tell(f"sending the code as the private dataset {made.dataset}")
             datasets.create(kaggle, made.dataset, {made.file: made.bundle.data})
-        if newer:
-            tell(f"sending step {newer[-1].step} as the private dataset {carried[-1]}")
-            datasets.create(kaggle, carried[-1], _contents(folder, newer))
+        if source.checkpoints:
+            tell(f"sending step {source.checkpoints[-1].step} as the private dataset {carried[-1]}")
+            datasets.create(kaggle, carried[-1], _contents(folder, source.checkpoints))
         record.learn(state="pushing")
-        attached = [*carried, *([DATASET] if terms.secrets else [])]
+        attached = [f"{kaggle.user}/{name}" for name in [*carried, *([DATASET] if terms.secrets else [])]]
         pushed = kaggle.push(
             Push(
-                slug,
+                record.record["slug"],
                 made.text,
                 terms.accelerator,
                 internet=terms.internet,
-                seconds=int(terms.budget + reserve(0)),
-                kernels=[f"{kaggle.user}/{before}"] if before else [],
-                datasets=[f"{kaggle.user}/{name}" for name in attached],
+                seconds=terms.backstop,
+                kernels=[f"{kaggle.user}/{source.slug}"] if source.slug else [],
+                datasets=[*attached, *terms.datasets],
             )
         )
-    except KaggleRefused as error:
+    except AnswerLost:
+        raise
+    except LaunchError as error:
         record.learn(state="refused", end={"reason": "refused", "words": str(error)})
         raise
     record.learn(state="pushed", url=pushed.url)
     return record
 
 
-def _continues(kaggle: Kaggle, folder: RunFolder, prepared: Prepared) -> tuple[str, list[Checkpoint]]:
-    """The slug whose outputs the next session continues from (empty: none), and what this folder has that is newer than they are."""
-    slug, there = "", -1
-    for record in reversed(all_launches(folder)):
+def _begin(
+    kaggle: Kaggle, prepared: Prepared, terms: Terms, made: Script, after: str, carried: list[str]
+) -> LaunchRecord:
+    """Put on record what is about to be pushed, under a name that nothing has; a refused push has used up none."""
+    known = all_launches(prepared.folder)
+    number = max((each.number for each in known if each.record["state"] != "refused"), default=0) + 1
+    while kaggle.status(slug := _slug(prepared.run_id, number)) is not None:  # of this name, launched from elsewhere
+        number += 1
+    return LaunchRecord.begin(
+        prepared.folder,
+        number,
+        on="kaggle",
+        user=kaggle.user,
+        slug=slug,
+        bundle=made.bundle.hash,
+        budget=terms.budget,
+        after=after,
+        datasets=carried,
+        asked=bundle.request_of(prepared, budget=terms.budget),
+        accelerator=terms.accelerator,
+        terms=asdict(terms)
+        | {"seconds": prepared.resolved.config.budget, "wheels": str(terms.wheels) if terms.wheels else None},
+    )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a session continues from: outputs that are mounted, and checkpoints from here that are sent."""
+
+    slug: str = ""
+    checkpoints: Sequence[Checkpoint] = ()
+    step: int = 0
+
+
+def _continues(kaggle: Kaggle, prepared: Prepared, tell: Callable[[str], None]) -> _Source:
+    """What the next session continues from. That outputs mount is known of sessions that completed, so of others they are sent."""
+    folder = prepared.folder
+    records = [each for each in all_launches(folder) if each.record["state"] not in ("refused", "abandoned", "deleted")]
+    slug, there, mounts = "", 0, True
+    for record in reversed(records):
+        check_user(kaggle, record.record.get("user"))
         status = kaggle.status(record.record["slug"])
         if status is None:
             continue
@@ -166,11 +236,19 @@ def _continues(kaggle: Kaggle, folder: RunFolder, prepared: Prepared) -> tuple[s
                 f"{record.record['slug']} is {status.state} still, and a run has one writer: follow it with `outlast logs {folder.path.name}`, or end "
                 f"it with `outlast cancel {folder.path.name}`."
             )
+        mounts = mounts and record.record.get("exit") != str(MISSING_CHECKPOINT)
         if steps := steps_left(kaggle, record.record["slug"], folder):
             slug, there = record.record["slug"], max(steps)
+            mounts = mounts and status.state == "complete"
+            if not mounts and record.record["state"] != "fetched":
+                tell(f"bringing {slug} home first: what such a session left may not be there for the next one")
+                fetch(kaggle, record)
             break
     here = _good(folder, prepared)
-    return slug, here if here and here[-1].step > there else []
+    step = here[-1].step if here else 0
+    if mounts and slug:
+        return _Source(slug, here if step > there else (), max(step, there))
+    return _Source("", here, step)
 
 
 def steps_left(kaggle: Kaggle, slug: str, folder: RunFolder) -> list[int]:
@@ -198,7 +276,7 @@ def _good(folder: RunFolder, prepared: Prepared) -> list[Checkpoint]:
     return chosen
 
 
-def _contents(folder: RunFolder, checkpoints: list[Checkpoint]) -> dict[str, datasets.Content]:
+def _contents(folder: RunFolder, checkpoints: Sequence[Checkpoint]) -> dict[str, datasets.Content]:
     """The run with these checkpoints only, laid out as in a session's outputs."""
     paths = [folder.run, folder.config, folder.journal, *folder.attempts.glob("*.json")]
     for checkpoint in checkpoints:
@@ -208,10 +286,10 @@ def _contents(folder: RunFolder, checkpoints: list[Checkpoint]) -> dict[str, dat
     return {f"runs/{folder.path.name}/{name}": path for name, path in inside.items()}
 
 
-def _dataset_of(run_id: str, checkpoints: list[Checkpoint]) -> str:
+def _dataset_of(run_id: str, checkpoints: Sequence[Checkpoint]) -> str:
     """A name that says what is in it, so that it is sent once."""
     manifests = b"".join((checkpoint.path / MANIFEST).read_bytes() for checkpoint in checkpoints)
-    return f"outlast-{_short(run_id, 20)}-step-{checkpoints[-1].step}-{files.digest(manifests)[:8]}"
+    return f"outlast-{_short(run_id, 16)}-step-{checkpoints[-1].step}-{files.digest(manifests)[:8]}"
 
 
 def _slug(run_id: str, number: int) -> str:

@@ -92,7 +92,7 @@ def _ask(
     kaggle.push(Push(limit, _LIMIT.format(files=_FILES), seconds=seconds, internet=False))
     early = len(list(kaggle.log(limit, until_over=False)))
     was = kaggle.status(limit)
-    kaggle.push(Push(cancel, _CANCEL, internet=False))
+    kaggle.push(Push(cancel, _CANCEL, seconds=max(600, seconds), internet=False))
     tell(f"two CPU sessions run; the first is to be stopped after {seconds} s")
     refused = _cancel(kaggle, cancel, pause)
     tell("the second is cancelled" if not refused else f"the second cannot be cancelled: {refused}")

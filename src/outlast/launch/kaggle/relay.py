@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable
@@ -17,16 +18,19 @@ from outlast.checkpoint import Store
 from outlast.config.units import format_seconds
 from outlast.errors import AnswerLost, KaggleRefused, LaunchError
 from outlast.files import RunFolder
+from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.kaggle.client import MOMENT, Kaggle, Quota, Status
 from outlast.launch.kaggle.down import delete
 from outlast.launch.kaggle.fetch import NothingLeft, fetch
-from outlast.launch.kaggle.launch import Terms, launch
+from outlast.launch.kaggle.launch import Terms, launch_next
+from outlast.launch.kaggle.setup import check_user
 from outlast.launch.kaggle.watch import follow, state_of
-from outlast.launch.records import LaunchRecord, all_launches
+from outlast.launch.records import LaunchRecord, all_launches, launching
 from outlast.recipe import Prepared
 from outlast.report import read_run
 
-_LEAST = 900.0  # GPU seconds below which a session is not worth its start
+LEAST = 2400.0
+"""Seconds of accelerator below which a session is not worth its start: twenty minutes are for starting and for storing outputs."""
 _FULL = "session count"  # in Kaggle's words when other sessions of the account take all places
 _TRIES = 20
 _WEEK = 7 * 86400.0
@@ -88,16 +92,30 @@ def relay(
         pace: how often to ask.
 
     Raises:
+        RunBusy: another process launches this run.
         LaunchError: a session failed by itself, two sessions in a row came no further, no hours are left, or as many sessions as
             allowed were not enough.
         KaggleRefused: as of `Kaggle.push`.
     """
-    pace, bounds = pace or Pace(), bounds or Bounds()
+    with launching(prepare().folder, "a relay"):
+        _relay(kaggle, prepare, terms, bounds or Bounds(), tell, pace or Pace())
+
+
+def _relay(
+    kaggle: Kaggle,
+    prepare: Callable[[], Prepared],
+    terms: Terms,
+    bounds: Bounds,
+    tell: Callable[[str], None],
+    pace: Pace,
+) -> None:
     folder, launched = prepare().folder, 0
+    for known in all_launches(folder):
+        check_user(kaggle, known.record.get("user"))
     while True:
         record = _unfetched(kaggle, folder, pace)
         if record is None:
-            if _finished(folder):
+            if _finished(folder) and not prepare().resolved.changes:
                 tell(f"{folder.path.name} is finished at step {_step(folder)}{_spent(folder)}")
                 return
             _refuse_without_progress(folder)
@@ -105,10 +123,10 @@ def relay(
                 raise LaunchError(
                     f"{folder.path.name} is at step {_step(folder)} after {launched} sessions and not finished. Run the same command to go on."
                 )
-            _hours(kaggle, terms, bounds, tell, pace)
+            quota = _hours(kaggle, terms, bounds, tell, pace)
             launched += 1
             try:
-                record = _launch(kaggle, prepare(), _within(folder, terms, bounds), bounds, tell, pace)
+                record = _launch(kaggle, prepare(), _within(folder, terms, bounds).within(quota), bounds, tell, pace)
             except AnswerLost as error:
                 tell(f"{error} Looking for it.")
                 continue
@@ -147,7 +165,7 @@ def _launch(
     told = ""
     for tries in itertools.count():
         try:
-            return launch(kaggle, prepared, terms, tell=tell)
+            return launch_next(kaggle, prepared, terms, tell=tell)
         except KaggleRefused as error:
             full = bounds.wait and _FULL in str(error)
             if not full and (error.status != MOMENT or tries >= _TRIES):
@@ -165,16 +183,18 @@ def _finish(kaggle: Kaggle, record: LaunchRecord, tell: Callable[[str], None], p
     state = _wait(kaggle, record, pace, tell)
     before = _step(folder)
     try:
-        told = fetch(kaggle, record) if state != "lost" else []
-    except NothingLeft:
-        told = [f"session {record.number} has left nothing"]
-    record.learn(state="fetched", step=_step(folder))
+        told = fetch(kaggle, record)
+    except NothingLeft as error:
+        told = [str(error)]
     for sentence in told:
         tell(sentence)
     if state == "cancelled":
         raise LaunchError(
             f"Session {record.number} was cancelled, at step {_step(folder)} by what is here. Run the same command to go on."
         )
+    if state == f"failed({MISSING_CHECKPOINT})":
+        tell(f"session {record.number} did not find what it was to continue; the next one is sent it as a dataset")
+        return
     if state.startswith("failed") or state == "out-of-memory":
         raise LaunchError(
             f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast logs {folder.path.name}`. What it had "
@@ -210,18 +230,20 @@ def _refuse_without_progress(folder: RunFolder) -> None:
         )
 
 
-def _hours(kaggle: Kaggle, terms: Terms, bounds: Bounds, tell: Callable[[str], None], pace: Pace) -> None:
-    """Refuse, or wait, while this week's hours are used up."""
+def _hours(kaggle: Kaggle, terms: Terms, bounds: Bounds, tell: Callable[[str], None], pace: Pace) -> Quota:
+    """Refuse, or wait, while this week's hours are used up; returns what is left of them."""
     told = False
-    while terms.accelerator == "t4x2" and (quota := kaggle.quota()).gpu_left < _LEAST:
+    while (quota := kaggle.quota()).left(terms.accelerator) < LEAST:
         when = f" They are given anew {quota.refresh:%A %d %B, %H:%M} UTC." if quota.refresh else ""
-        left = f"{quota.gpu_left / 60:.0f} minutes of GPU are left this week, too few for a session.{when}"
+        kind = {"t4x2": "GPU"}.get(terms.accelerator, terms.accelerator.upper())
+        left = f"{quota.left(terms.accelerator) / 60:.0f} minutes of {kind} are left this week, too few for a session.{when}"
         if not bounds.wait:
             raise LaunchError(f"{left} Run the same command then, or let it wait with --wait.")
         if not told:
             tell(f"{left} Waiting.")
             told = True
         pace.sleep(max(pace.ask, min(3600.0, _until(quota))))
+    return quota
 
 
 def _until(quota: Quota) -> float:
@@ -237,12 +259,12 @@ def _within(folder: RunFolder, terms: Terms, bounds: Bounds) -> Terms:
     if bounds.gpu_hours is None or terms.accelerator != "t4x2":
         return terms
     left = bounds.gpu_hours * 3600.0 - _gpu_seconds(folder)
-    if left < _LEAST:
+    if left < LEAST:
         raise LaunchError(
             f"{folder.path.name} has had {_gpu_seconds(folder) / 3600:.1f} GPU hours, and {bounds.gpu_hours:g} are allowed; it is at step {_step(folder)}. "
             "Allow more with --max-gpu-hours."
         )
-    return replace(terms, seconds=min(terms.budget, left))
+    return replace(terms, seconds=min(terms.budget, left - LEAST / 2))
 
 
 def _forget(kaggle: Kaggle, folder: RunFolder, keep: int) -> None:
@@ -287,7 +309,7 @@ def _forecast(kaggle: Kaggle, folder: RunFolder) -> str:
     quota = kaggle.quota()
     days = more / 86400.0
     if quota.gpu_total and more > quota.gpu_left:
-        days = (_until(quota) + _WEEK * ((more - quota.gpu_left) // quota.gpu_total)) / 86400.0
-    return (
-        f"{text}; {quota.gpu_left / 3600:.1f} GPU hours are left this week, so about {max(1, round(days + 0.5))} days"
-    )
+        weeks = (more - quota.gpu_left) // quota.gpu_total
+        days = ((_until(quota) or _WEEK) + _WEEK * weeks) / 86400.0
+    count = max(1, math.ceil(days))
+    return f"{text}; {quota.gpu_left / 3600:.1f} GPU hours are left this week, so about {count} day{'s' if count > 1 else ''}"

@@ -29,7 +29,10 @@ MISSING_DEVICE, BROKEN_BUNDLE, NOT_INSTALLED = 3, 4, 5
 
 
 def tell(*words: object) -> None:
-    print("::outlast", *words, flush=True)
+    sys.stdout.write(
+        " ".join(map(str, ("::outlast", *words))) + "\n"
+    )  # in one piece: whoever follows looks for whole lines
+    sys.stdout.flush()
 
 
 def session() -> str:
@@ -63,7 +66,7 @@ def install(code: Path) -> bool:
     if not asked:
         return True
     constraints = code / "constraints.txt"
-    here = {dist.metadata["Name"].lower(): dist.version for dist in importlib.metadata.distributions()}
+    here = {str(dist.metadata["Name"]).lower(): dist.version for dist in importlib.metadata.distributions()}
     constraints.write_text("".join(f"{name}=={here[name]}\n" for name in KEPT if name in here))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
     wheels = ["--no-index", "--find-links", str(code / "wheels")] if (code / "wheels").is_dir() else []
@@ -116,7 +119,8 @@ def attached(label: str) -> str:
 def train(code: Path, root: Path, cards: int, keys: dict[str, str]) -> int:
     """Run the training, on all cards by torchrun where the recipe takes several ranks; returns its exit code."""
     asked, ended = code / "request.json", code / "exit"
-    environment = {**os.environ, **keys, "PYTHONPATH": os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])}
+    path = os.pathsep.join(filter(None, (str(code), os.environ.get("PYTHONPATH", ""))))
+    environment = {**os.environ, **keys, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m"]
     if json.loads(asked.read_text())["ranks"] and cards > 1:
         command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"]
@@ -145,7 +149,7 @@ def main() -> int:
     tell("image", os.environ.get("KAGGLE_DOCKER_IMAGE", "unknown"))
     tpu = os.environ.get("TPU_ACCELERATOR_TYPE") or os.environ.get("ISTPUVM")
     tell("device", "; ".join(cards) or ("TPU" if tpu else "CPU"))
-    wanted = {"t4x2": cards, "tpu": tpu}.get(about["accelerator"], True)
+    wanted = {"t4x2": len(cards) >= 2, "tpu": bool(tpu)}.get(about["accelerator"], True)
     if not wanted:
         print(
             f"{about['accelerator']} was asked for and this session has none; it ends at once, so that no hours are spent."

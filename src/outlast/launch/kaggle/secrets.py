@@ -37,6 +37,13 @@ def push_secrets(kaggle: Kaggle, path: Path) -> list[str]:
     return sorted(found)
 
 
+def delete_secrets(kaggle: Kaggle) -> bool:
+    """Delete that dataset with all its versions; returns whether there was one."""
+    there = datasets.state(kaggle, DATASET) is not None
+    datasets.delete(kaggle, DATASET)
+    return there
+
+
 def read_secrets(path: Path) -> dict[str, object]:
     """The object in a file of secrets; raises UsageError, which never quotes it."""
     try:

@@ -1,0 +1,1 @@
+"""Actions from skeletons: LAST on NTU RGB+D, NW-UCLA and UTKinect."""

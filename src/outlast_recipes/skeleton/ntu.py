@@ -1,0 +1,184 @@
+"""NTU RGB+D and NTU RGB+D 120: `.skeleton` text, file names, the published splits.
+
+Format (rose1.ntu.edu.sg): frames; per frame the number of bodies; per body a line of ten fields that begins with its id, the number of
+joints, and per joint a line of twelve: x y z, depth x y, colour x y, orientation w x y z, tracking state.
+Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2019.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import outlast
+from outlast_recipes.skeleton.clips import Body, Clip, assembled, denoised, tracks
+from outlast_recipes.skeleton.layouts import KINECT_2
+
+JOINTS = KINECT_2.joints
+_BODY, _JOINT = 10, 12  # fields of a line
+
+TRAIN_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
+TRAIN_120 = TRAIN_60 | frozenset((
+    45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103,
+))  # fmt: skip
+"""Subjects of the training halves of cross-subject, NTU-60 (20 of 40) and NTU-120 (53 of 106)."""
+TRAIN_CAMERAS = frozenset((2, 3))
+"""Cameras of the training part of cross-view; camera 1 is the test."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """What a file's name says: S = set-up, C = camera, P = performer, R = replication, A = action, each from 1."""
+
+    setup: int
+    camera: int
+    subject: int
+    repeat: int
+    action: int
+
+
+def parse_name(path: Path) -> Name:
+    """Read SsssCcccPpppRrrrAaaa.
+
+    Raises:
+        outlast.DataError: the file is not named so.
+    """
+    match = re.fullmatch(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", path.name.removesuffix(".skeleton"))
+    if match is None:
+        raise outlast.DataError(
+            f"{path} is not named as NTU RGB+D names its files; expected SsssCcccPpppRrrrAaaa.skeleton, such as S001C002P003R002A013.skeleton."
+        )
+    return Name(*map(int, match.groups()))
+
+
+@functools.cache
+def missing() -> frozenset[str]:
+    """The 535 published names whose skeletons are missing or incomplete; the 302 of NTU-60 are among them.
+
+    Source: NTU_RGBD120_samples_with_missing_skeletons.txt of the data set's own repository, shahroudy/NTURGB-D.
+    """
+    text = importlib.resources.files("outlast_recipes.skeleton").joinpath("missing.txt").read_text()
+    return frozenset(line for line in text.split() if line)
+
+
+def read_bodies(path: Path) -> list[Body]:
+    """The bodies of a `.skeleton` file in the order in which they appear; empty when nobody was seen.
+
+    Raises:
+        outlast.DataError: the file is not what the format says; names the line.
+    """
+    try:
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise outlast.DataError(f"{path} cannot be read as a .skeleton file: {error}.") from error
+    words = text.split()
+    try:
+        return _bodies(words)
+    except (ValueError, IndexError):
+        raise outlast.DataError(_what_is_wrong(path, text)) from None
+
+
+def _bodies(words: list[str]) -> list[Body]:
+    """From all words of a file; ValueError or IndexError when they are not what the format says."""
+    seen: dict[str, list[tuple[int, int]]] = {}  # id -> frame, and where its joints begin
+    place, total = 1, int(words[0])
+    for frame in range(total):
+        count, place = int(words[place]), place + 1
+        for _ in range(count):
+            joints = int(words[place + _BODY])
+            if joints != JOINTS:
+                raise ValueError(joints)
+            seen.setdefault(words[place], []).append((frame, place + _BODY + 1))
+            place += _BODY + 1 + JOINTS * _JOINT
+    if place != len(words):
+        raise ValueError(place)
+    found = []
+    for where in seen.values():
+        lines = np.array([words[start : start + JOINTS * _JOINT] for _, start in where], dtype=np.float32)
+        positions = lines.reshape(-1, JOINTS, _JOINT)[:, :, :3]
+        if not np.isfinite(positions).all():
+            raise ValueError("not finite")
+        found.append(Body(np.array([frame for frame, _ in where], np.int32), np.ascontiguousarray(positions)))
+    return found
+
+
+def _what_is_wrong(path: Path, text: str) -> str:
+    """The first line that is not what the format says, in a sentence."""
+    lines = _Lines(text)
+    try:
+        for _ in range(int(lines.take(1, "the number of frames", int)[0])):
+            for _ in range(int(lines.take(1, "the number of bodies", int)[0])):
+                lines.take(_BODY, "a body's line")
+                lines.take(1, "the number of joints", _count)
+                for _ in range(JOINTS):
+                    lines.take(_JOINT, "a joint's line")
+        wrong = lines.rest()
+    except _Wrong as error:
+        wrong = str(error)
+    return f"{path}:{lines.number} holds {wrong}. Get the file again; it is left out until then."
+
+
+def _count(word: str) -> int:
+    if int(word) != JOINTS:
+        raise ValueError(word)
+    return JOINTS
+
+
+class _Wrong(Exception):
+    """What stands in a line."""
+
+
+class _Lines:
+    """A text, line by line; `number` is that of the last one taken."""
+
+    def __init__(self, text: str) -> None:
+        self._lines, self.number = text.splitlines(), 0
+
+    def take(self, fields: int, what: str, kind: Callable[[str], float] = float) -> list[str]:
+        """The words of the next line; raises _Wrong when they are not so many finite numbers."""
+        words = self._lines[self.number].split() if self.number < len(self._lines) else []
+        self.number += 1
+        if len(words) != fields:
+            raise _Wrong(f"{len(words)} fields where {what} has {fields}")
+        for word in words:
+            try:
+                finite = np.isfinite(kind(word))
+            except ValueError:
+                finite = np.False_
+            if not finite:
+                raise _Wrong(f"{word[:30]!r} where {what} has {JOINTS if kind is _count else 'a number'}")
+        return words
+
+    def rest(self) -> str:
+        """What follows the last frame, in words."""
+        for line in self._lines[self.number :]:
+            self.number += 1
+            if line.strip():
+                return f"more text after the last frame: {line[:40]!r}"
+        return "numbers that are too large"
+
+
+def read_clip(path: Path) -> Clip:
+    """A `.skeleton` file as a clip: denoised, at most two bodies, centred.
+
+    Raises:
+        outlast.DataError: the name or the text is not what it should be, or nobody is in it.
+    """
+    name = parse_name(path)
+    if name.action < 1:
+        raise outlast.DataError(f"{path} says action {name.action}; actions are counted from 1.")
+    bodies = read_bodies(path)
+    if not bodies:
+        raise outlast.DataError(f"{path} holds no body in any frame; there is nothing to learn from it.")
+    chosen = tracks(denoised(bodies))
+    joints, mask = assembled(chosen, spine=KINECT_2.spine)
+    facts = {"bodies": len(bodies)}
+    return Clip(
+        path.name.removesuffix(".skeleton"), name.action - 1, name.subject, name.camera, joints, mask, name.setup, facts
+    )

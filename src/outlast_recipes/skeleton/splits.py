@@ -1,0 +1,72 @@
+"""Who is trained on, chosen by, and reported on. Validation subjects are taken out of training, so nobody is in two parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import outlast
+from outlast_recipes.skeleton import ntu
+from outlast_recipes.skeleton.store import Entry
+
+Parts = Mapping[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A published split: which clips are for training; all others are the test."""
+
+    words: str
+    trains: Callable[[Entry], bool]
+
+
+PROTOCOLS = {
+    "xsub": Protocol("cross-subject: the published training subjects", lambda clip: clip.subject in ntu.TRAIN_120),
+    "xview": Protocol("cross-view: cameras 2 and 3", lambda clip: clip.camera in ntu.TRAIN_CAMERAS),
+    "xset": Protocol("cross-set-up: set-ups with even numbers", lambda clip: clip.setup % 2 == 0),
+    "cameras": Protocol("NW-UCLA: cameras 1 and 2", lambda clip: clip.camera in (1, 2)),
+}
+
+
+def split(
+    entries: list[Entry], protocol: str, *, train_subjects: Collection[int] = (), validate: Collection[int] | int = 0
+) -> Parts:
+    """Cut clips into train, val and test.
+
+    Args:
+        entries: all clips.
+        protocol: xsub, xview, xset, cameras, or subjects.
+        train_subjects: who is trained on, with "subjects".
+        validate: the subjects to choose by, out of those of the training part; or how many of them, the last in order.
+
+    Returns:
+        Numbers of clips under "train", "val" and "test".
+
+    Raises:
+        outlast.ConfigError: no such protocol, nobody to train on, or nobody left.
+    """
+    if protocol == "subjects":
+        if not train_subjects:
+            raise outlast.ConfigError("--split subjects needs --train-subjects, such as --train-subjects 1,3,5,7,9.")
+        trains = Protocol("the subjects that were given", lambda clip: clip.subject in train_subjects).trains
+    elif protocol in PROTOCOLS:
+        trains = PROTOCOLS[protocol].trains
+    else:
+        raise outlast.ConfigError(f"--split is {protocol!r}; expected {', '.join(PROTOCOLS)} or subjects.")
+    training = [number for number, clip in enumerate(entries) if trains(clip)]
+    subjects = sorted({entries[number].subject for number in training})
+    chosen = set(subjects[len(subjects) - validate :] if isinstance(validate, int) else validate)
+    if isinstance(validate, int) and validate == 0:
+        chosen = set()
+    strangers = chosen - set(subjects)
+    if strangers or len(chosen) >= len(subjects):
+        raise outlast.ConfigError(
+            f"Validation by subjects {sorted(chosen)} leaves nobody to train on, or names somebody who is not trained on; the training part has "
+            f"{', '.join(map(str, subjects)) or 'nobody'}."
+        )
+    inside = set(training)
+    return {
+        "train": [number for number in training if entries[number].subject not in chosen],
+        "val": [number for number in training if entries[number].subject in chosen],
+        "test": [number for number in range(len(entries)) if number not in inside],
+    }

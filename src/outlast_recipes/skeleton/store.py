@@ -1,0 +1,233 @@
+"""Clips as one memory-mapped store: what text takes seconds to parse is read in microseconds, in any order, by any number of workers.
+
+    STORE/index.json      format, layout, classes, and for each clip its name, label, subject, camera, set-up, place, length and hash; what was refused
+    STORE/joints.npy      (N, V, 3) float32: the positions of all bodies that were seen, clip after clip, frame after frame
+    STORE/mask.npy        (F, M) bool: which bodies were seen in which frame of which clip
+
+Only what was seen is stored, without loss: absent second bodies, which most clips have, take no space. Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import outlast
+from outlast_recipes.skeleton.clips import BODIES, Clip, Floats
+
+FORMAT = 1
+SHARD = 200  # files that one worker reads before it writes them down, so that a cut-off preparation goes on there
+
+Reader = Callable[[Path], Clip | list[Clip]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A clip without its positions. `rows`, `frames`: where it begins in joints.npy and in mask.npy."""
+
+    name: str
+    label: int
+    subject: int
+    camera: int
+    setup: int
+    bodies: int
+    length: int
+    rows: int
+    frames: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that is left out, and why."""
+
+    name: str
+    why: str
+
+
+class Store:
+    """A prepared data set; cheap to open and to hand to workers.
+
+    Args:
+        folder: of the store.
+
+    Attributes:
+        entries: the clips, by name.
+        refused: what was left out.
+        layout: name of the joints' layout.
+
+    Raises:
+        outlast.DataError: it is not a whole store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            index = json.loads((folder / "index.json").read_bytes())
+            self._joints: Floats = np.load(folder / "joints.npy", mmap_mode="r", allow_pickle=False)
+            self._mask: NDArray[np.bool_] = np.load(folder / "mask.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise outlast.DataError(
+                f"{folder} is not a prepared store of skeletons ({error}). Make one with: outlast data prepare skeleton"
+            ) from error
+        if index.get("format") != FORMAT:
+            raise outlast.DataError(
+                f"{folder} has format {index.get('format')}; this version reads {FORMAT}. Prepare it anew."
+            )
+        self.layout: str = index["layout"]
+        self.hash: str = index["hash"]
+        self.entries = [Entry(**each) for each in index["clips"]]
+        self.refused = [Refused(**each) for each in index["refused"]]
+        if len(self._mask) != sum(entry.length for entry in self.entries):
+            raise outlast.DataError(f"{folder} is not whole: its parts do not fit together. Prepare it anew.")
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, number: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """Positions (T, M, V, 3) in metres, and mask (T, M), of one clip."""
+        entry = self.entries[number]
+        mask = np.array(self._mask[entry.frames : entry.frames + entry.length])
+        joints = np.zeros((*mask.shape, *self._joints.shape[1:]), np.float32)
+        joints[mask] = self._joints[entry.rows : entry.rows + int(mask.sum())]
+        return joints, mask
+
+
+def prepare(
+    files: Sequence[Path],
+    read: Reader,
+    folder: Path,
+    *,
+    layout: str,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Store:
+    """Read files into a store. What a cut-off call has read is not read again; the store appears whole or not at all.
+
+    Args:
+        files: of one data set.
+        read: turns a file into a clip or several; raises outlast.DataError on what it refuses.
+        folder: of the store.
+        layout: name of the joints' layout.
+        workers: processes; as many as there are cores by default.
+        progress: hears how many files of how many are read.
+
+    Raises:
+        outlast.DataError: no file could be read.
+    """
+    ordered = sorted(files, key=lambda path: path.name)
+    shards = [ordered[start : start + SHARD] for start in range(0, len(ordered), SHARD)]
+    places = [folder / "shards" / f"{_identity(shard, layout)}.npz" for shard in shards]
+    (folder / "shards").mkdir(parents=True, exist_ok=True)
+    done = 0
+    with ProcessPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        for count in pool.map(_read_shard, shards, places, [read] * len(shards)):
+            done += count
+            progress(done, len(ordered))
+    _join(places, folder, layout)
+    shutil.rmtree(folder / "shards")
+    return Store(folder)
+
+
+def _identity(shard: Sequence[Path], layout: str) -> str:
+    """Of what a shard is made from: names, sizes and times of its files."""
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in shard]
+    return hashlib.blake2b(json.dumps([FORMAT, layout, facts]).encode(), digest_size=12).hexdigest()
+
+
+def _read_shard(shard: Sequence[Path], place: Path, read: Reader) -> int:
+    if not place.exists():
+        clips: list[Clip] = []
+        refused: list[dict[str, str]] = []
+        for path in shard:
+            try:
+                found = read(path)
+            except outlast.DataError as error:
+                refused.append({"name": path.name, "why": str(error)})
+                continue
+            clips += found if isinstance(found, list) else [found]
+        _write_shard(place, clips, refused)
+    return len(shard)
+
+
+def _write_shard(place: Path, clips: Sequence[Clip], refused: list[dict[str, str]]) -> None:
+    about = [
+        {
+            "name": clip.name,
+            "label": clip.label,
+            "subject": clip.subject,
+            "camera": clip.camera,
+            "setup": clip.setup,
+            "bodies": int(clip.mask.any(axis=0).sum()),
+            "length": len(clip.mask),
+            "hash": clip.hash,
+        }
+        for clip in clips
+    ]
+    text = np.frombuffer(json.dumps({"clips": about, "refused": refused}).encode(), np.uint8)
+    masks = [clip.mask for clip in clips] or [np.zeros((0, BODIES), bool)]
+    joints = [clip.joints[clip.mask] for clip in clips] or [np.zeros((0, 0, 3), np.float32)]
+    temporary = place.with_suffix(".tmp.npz")
+    np.savez(temporary, about=text, mask=np.concatenate(masks), joints=np.concatenate(joints))
+    temporary.replace(place)
+
+
+def _join(places: Sequence[Path], folder: Path, layout: str) -> None:
+    """Put the shards together, the index last: it makes the store exist."""
+    (folder / "index.json").unlink(missing_ok=True)
+    clips: list[dict[str, Any]] = []
+    refused: list[dict[str, str]] = []
+    shapes = []
+    for place in places:
+        with np.load(place, allow_pickle=False) as shard:
+            about = json.loads(shard["about"].tobytes())
+            shapes.append((shard["joints"].shape, len(shard["mask"])))
+        clips += about["clips"]
+        refused += about["refused"]
+    if not clips:
+        first = f" The first: {refused[0]['why']}" if refused else ""
+        raise outlast.DataError(f"None of the {len(refused)} files could be read.{first}")
+    joints = next(shape[1] for shape, _ in shapes if shape[1])
+    rows, frames = sum(shape[0] for shape, _ in shapes), sum(count for _, count in shapes)
+    all_joints = np.lib.format.open_memmap(folder / "joints.npy", "w+", np.float32, (rows, joints, 3))
+    all_masks = np.lib.format.open_memmap(folder / "mask.npy", "w+", np.bool_, (frames, BODIES))
+    row = frame = 0
+    entries: list[Entry] = []
+    for place in places:
+        with np.load(place, allow_pickle=False) as shard:
+            mask, positions = shard["mask"], shard["joints"]
+            about = json.loads(shard["about"].tobytes())["clips"]
+        if not about:
+            continue
+        all_joints[row : row + len(positions)], all_masks[frame : frame + len(mask)] = positions, mask
+        seen = 0
+        for each in about:
+            entries.append(Entry(**each, rows=row, frames=frame + seen))
+            row += int(mask[seen : seen + each["length"]].sum())
+            seen += each["length"]
+        frame += seen
+    all_joints.flush()
+    all_masks.flush()
+    clip_facts = [asdict(entry) for entry in entries]
+    whole = hashlib.blake2b(json.dumps([clip_facts, layout]).encode(), digest_size=16).hexdigest()
+    index = {"format": FORMAT, "layout": layout, "hash": whole, "clips": clip_facts, "refused": refused}
+    temporary = folder / "index.json.tmp"
+    temporary.write_text(json.dumps(index))
+    temporary.replace(folder / "index.json")
+
+
+def stands_twice(entries: Sequence[Entry], parts: dict[str, list[int]]) -> list[tuple[str, str]]:
+    """Pairs of names of equal positions, one in the training or validation part and one in the test."""
+    before = {entries[number].hash: entries[number].name for part in ("train", "val") for number in parts[part]}
+    found = ((before.get(entries[number].hash), entries[number].name) for number in parts["test"])
+    return [(first, second) for first, second in found if first is not None]
