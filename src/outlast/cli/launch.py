@@ -110,7 +110,7 @@ def read(
         asked, terms = before.record["asked"], before.record["terms"]
         if terms["seconds"]:
             argv = [argv[0], f"--budget={terms['seconds']:g}s", *argv[1:]]
-        recipe = asked["recipe"]
+        recipe = asked["source"]
         argv = [
             *bundle.flags_of(asked["values"]),
             f"--experiment-name={argv[0]}",

@@ -1,10 +1,9 @@
-"""What travels to another machine: outlast itself, the recipe, and what was asked for, as one zip that is named by its contents."""
+"""What travels to another machine: outlast itself and the recipe, as one zip that is named by its contents; and beside it what was asked for."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import io
-import json
 import os
 import re
 import zipfile
@@ -35,7 +34,7 @@ _STAYS = ("checkpoint_dir", "experiment_name", "budget", "reserve", "log_csv", "
 
 @dataclass(frozen=True)
 class Bundle:
-    """Code and request.
+    """Code.
 
     Attributes:
         data: the zip; the same for the same contents.
@@ -67,7 +66,8 @@ def request_of(prepared: Prepared, *, budget: float, step: int = 0) -> dict[str,
         and value is not None
     }
     return {
-        "recipe": prepared.recipe.source,
+        "recipe": own_recipe(prepared.recipe.source) or prepared.recipe.source,
+        "source": prepared.recipe.source,
         "run": prepared.run_id,
         "budget": budget,
         "values": given,
@@ -88,12 +88,11 @@ def flags_of(values: Mapping[str, Any]) -> list[str]:
     return [flag(key, value) for key, value in values.items()]
 
 
-def make(prepared: Prepared, request: Mapping[str, Any], *, wheels: Path | None = None) -> Bundle:
-    """Pack outlast, the recipes that come with it, the user's own recipe, and the request.
+def make(prepared: Prepared, *, wheels: Path | None = None) -> Bundle:
+    """Pack outlast, the recipes that come with it, and the user's own recipe: the same for every session, whatever is asked of it.
 
     Args:
         prepared: what is to be trained.
-        request: as of `request_of`.
         wheels: a folder of wheels for a machine that cannot install from the outside.
 
     Raises:
@@ -107,18 +106,16 @@ def make(prepared: Prepared, request: Mapping[str, Any], *, wheels: Path | None 
     contents |= _installed()
     if preferences := find_file("environment/kaggle.yaml"):
         contents["configs/environment/kaggle.yaml"] = preferences.read_bytes()
-    asked = {**request, "source": prepared.recipe.source}
     left_out: tuple[str, ...] = ()
-    if inside := own_recipe(prepared.recipe.source):
+    if own_recipe(prepared.recipe.source):
         own, left_out = _own(Path(prepared.recipe.source))
-        contents, asked["recipe"] = contents | own, inside
+        contents |= own
     elif not prepared.recipe.train.__module__.startswith("outlast_recipes."):
         raise UsageError(
             f"The recipe {prepared.recipe.source!r} is of an installed package, and only outlast's own and folders travel. Give the path of its recipe.py."
         )
     if wheels is not None:
         contents |= _wheels(wheels)
-    contents["request.json"] = json.dumps(asked, indent=1, sort_keys=True).encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in sorted(contents):

@@ -56,10 +56,9 @@ def notebook(prepared: Prepared) -> dict[str, Any]:
             "A notebook cannot carry a checkpoint: attach the folder of the old run as an input and give --resume in the train cell."
         )
     request = bundle.request_of(prepared, budget=0)
-    packed = bundle.make(prepared, request)
+    packed = bundle.make(prepared)
     flags = [f"--experiment-name={prepared.run_id}", "--checkpoint-dir=runs", *bundle.flags_of(request["values"])]
-    inside = bundle.own_recipe(prepared.recipe.source) or prepared.recipe.source
-    head = f"BUNDLE = {base64.b64encode(packed.data).decode()!r}\nSOURCE, NAME = {inside!r}, {prepared.run_id!r}\n"
+    head = f"BUNDLE = {base64.b64encode(packed.data).decode()!r}\nSOURCE, NAME = {request['recipe']!r}, {prepared.run_id!r}\n"
     train = (
         f"# Train: run this cell again to go on; in a new session attach this notebook's last output as an input.\n"
         f"FLAGS = {json.dumps(flags)}\n"

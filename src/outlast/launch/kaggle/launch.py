@@ -99,8 +99,12 @@ def script(prepared: Prepared, terms: Terms, *, step: int = 0) -> Script:
     Raises:
         UsageError: the recipe's folder is too large to be code, or the wheels are none.
     """
-    packed = bundle.make(prepared, bundle.request_of(prepared, budget=terms.budget, step=step), wheels=terms.wheels)
-    about = {"accelerator": terms.accelerator, "sha256": hashlib.sha256(packed.data).hexdigest()}
+    packed = bundle.make(prepared, wheels=terms.wheels)
+    about = {
+        "accelerator": terms.accelerator,
+        "sha256": hashlib.sha256(packed.data).hexdigest(),
+        "request": bundle.request_of(prepared, budget=terms.budget, step=step),
+    }
     runner = (Path(__file__).parent / "runner.py").read_text()
     inline = base64.b64encode(packed.data).decode()
     if len(runner) + len(inline) + 1000 > INLINE:

@@ -19,7 +19,7 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-ABOUT = "{}"  # filled in: accelerator, sha256 of the bundle, and its file's name when it does not travel inline
+ABOUT = "{}"  # filled in: accelerator, sha256 of the bundle, the request, and the bundle's file when it does not travel inline
 DATA = ""  # filled in: the bundle in base64, empty when it comes as a dataset
 
 NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "rich", "xxhash": "xxhash"}
@@ -116,13 +116,14 @@ def attached(label: str) -> str:
     return str(told["result"]["secret"]) if told.get("wasSuccessful") else ""
 
 
-def train(code: Path, root: Path, cards: int, keys: dict[str, str]) -> int:
+def train(request: dict[str, object], code: Path, root: Path, cards: int, keys: dict[str, str]) -> int:
     """Run the training, on all cards by torchrun where the recipe takes several ranks; returns its exit code."""
     asked, ended = code / "request.json", code / "exit"
+    asked.write_text(json.dumps(request))
     path = os.pathsep.join(filter(None, (str(code), os.environ.get("PYTHONPATH", ""))))
     environment = {**os.environ, **keys, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m"]
-    if json.loads(asked.read_text())["ranks"] and cards > 1:
+    if request["ranks"] and cards > 1:
         command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"]
     command += ["outlast.launch.inside", str(asked), str(root / "working"), str(ended)]
     done = subprocess.run(command, env=environment, cwd=code, check=False)
@@ -165,7 +166,7 @@ def main() -> int:
     if not install(code):
         return NOT_INSTALLED
     try:
-        return train(code, root, len(cards), secrets(root))
+        return train(about["request"], code, root, len(cards), secrets(root))
     finally:
         list_files(root / "working")
 
