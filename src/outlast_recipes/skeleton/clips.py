@@ -70,7 +70,7 @@ def denoised(bodies: Sequence[Body]) -> list[Body]:
     """Without flickers and furniture; never fewer than one body when there was one."""
     if len(bodies) < 2:
         return list(bodies)
-    kept = [body for body in bodies if len(body.frames) > SHORTEST] or [max(bodies, key=lambda body: len(body.frames))]
+    kept = [body for body in bodies if len(body.frames) > SHORTEST] or list(bodies)
     upright = [body for body in kept if not _is_wide(body)]
     return upright or [max(kept, key=lambda body: len(body.frames))]
 

@@ -74,9 +74,9 @@ def read_bodies(path: Path) -> list[Body]:
         outlast.DataError: the file is not what the format says; names the line.
     """
     try:
-        text = path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise outlast.DataError(f"{path} cannot be read as a .skeleton file: {error}.") from error
+        text = path.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise outlast.DataError(f"{path} cannot be read: {error.strerror}.") from error
     words = text.split()
     try:
         return _bodies(words)
@@ -94,6 +94,8 @@ def _bodies(words: list[str]) -> list[Body]:
             joints = int(words[place + _BODY])
             if joints != JOINTS:
                 raise ValueError(joints)
+            for word in words[place : place + _BODY]:
+                float(word)
             seen.setdefault(words[place], []).append((frame, place + _BODY + 1))
             place += _BODY + 1 + JOINTS * _JOINT
     if place != len(words):

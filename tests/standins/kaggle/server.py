@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +42,16 @@ class Fault:
     retry_after: float | None = None
 
 
+class Server(ThreadingHTTPServer):
+    """Silent about clients that went away, which is half of what the tests do."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 class Standin:
     """The server; a context manager.
 
@@ -61,8 +72,7 @@ class Standin:
         self.requests: list[tuple[str, str]] = []
         self.strays: list[str] = []
         self._signed: dict[str, tuple[bytes | Path, float]] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"standin": self}))
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"standin": self}))
 
     @property
     def url(self) -> str:

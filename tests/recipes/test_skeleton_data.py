@@ -1,0 +1,268 @@
+"""Skeletons from text: the real files where they are at hand, written ones always."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.conftest import REPOSITORY
+
+import outlast
+from outlast_recipes.skeleton import ntu, nw_ucla, utkinect
+from outlast_recipes.skeleton.clips import Body, denoised, tracks
+from outlast_recipes.skeleton.layouts import KINECT_1, KINECT_2
+from outlast_recipes.skeleton.splits import split
+from outlast_recipes.skeleton.store import Entry, Store, prepare, stands_twice
+
+DATA = REPOSITORY.parent / "shared/data"
+real = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not beside this checkout")
+
+
+def text_of(frames: list[list[tuple[str, np.ndarray]]]) -> str:
+    """A `.skeleton` file: per frame (id, joints (25, 3)) of every body."""
+    lines = [str(len(frames))]
+    for bodies in frames:
+        lines.append(str(len(bodies)))
+        for name, joints in bodies:
+            lines += [f"{name} 0 1 1 1 1 0 0.1 0.2 2", "25"]
+            lines += [" ".join(f"{value:.6f}" for value in joint) + " 0 0 0 0 0 0 0 0 2" for joint in joints]
+    return "\n".join(lines) + "\n"
+
+
+def person(frames: int, seed: int, *, moving: float = 0.3, wide: bool = False) -> np.ndarray:
+    """(T, 25, 3): somebody upright, or a table."""
+    chance = np.random.default_rng(seed)
+    pose = chance.normal(size=(25, 3)) * ((1.0, 0.2, 0.2) if wide else (0.2, 1.0, 0.2)) + (0, 0, 3)
+    return pose + moving * np.cumsum(chance.normal(size=(frames, 1, 3)), axis=0)
+
+
+def written(folder: Path, name: str, frames: list[list[tuple[str, np.ndarray]]]) -> Path:
+    path = folder / f"{name}.skeleton"
+    path.write_text(text_of(frames))
+    return path
+
+
+def test_two_people_lost_and_found_beside_a_table(tmp_path: Path) -> None:
+    one, two, table = person(40, 1, moving=0.5), person(40, 2), person(40, 3, moving=0.0, wide=True)
+    frames = []
+    for t in range(40):
+        bodies = [("72057594037931101", one[t])] if 2 <= t < 20 else [("72057594037931199", one[t])] if t >= 22 else []
+        if 5 <= t < 30:
+            bodies.append(("72057594037931102", two[t]))
+        frames.append([*bodies, ("7", table[t])] if t >= 2 else [])
+    clip = ntu.read_clip(written(tmp_path, "S001C002P003R002A013", frames))
+    assert (clip.label, clip.subject, clip.camera, clip.setup, clip.facts) == (12, 3, 2, 1, {"bodies": 4})
+    assert clip.joints.shape == (38, 2, 25, 3), "from the first frame with anybody to the last"
+    assert clip.mask[:, 0].tolist() == [not 18 <= t < 20 for t in range(38)], "found again under another number"
+    assert clip.mask[:, 1].tolist() == [3 <= t < 28 for t in range(38)]
+    np.testing.assert_allclose(clip.joints[:18, 0], one[2:20] - one[2, KINECT_2.spine], atol=1e-5)
+    np.testing.assert_allclose(clip.joints[3:28, 1], two[5:30] - one[2, KINECT_2.spine], atol=1e-5)
+    assert (clip.joints[~clip.mask] == 0).all()
+
+
+def test_flickers_and_furniture_go_and_somebody_stays() -> None:
+    def body(length: int, *, wide: bool = False) -> Body:
+        return Body(np.arange(length, dtype=np.int32), person(length, length, wide=wide).astype(np.float32))
+
+    assert [len(each.frames) for each in denoised([body(50), body(5), body(40, wide=True)])] == [50]
+    assert [len(each.frames) for each in denoised([body(5), body(9)])] == [5, 9], "a short clip, not flickers"
+    assert [len(each.frames) for each in denoised([body(50, wide=True), body(60, wide=True)])] == [60]
+    assert len(tracks([body(50), body(51), body(52)])) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.replace("\n25\n", "\n20\n", 1), r":4 holds '20' where the number of joints has 25"),
+        (
+            lambda text: text.replace("0.1 0.2 2", "0.1 0.2 2#state", 1),
+            r":3 holds '2#state' where a body's line has a number",
+        ),
+        (lambda text: text[: len(text) // 2], r"fields where a joint's line has 12|where a joint's line has a number"),
+        (lambda text: text + "1\n", r"holds more text after the last frame: '1'"),
+        (lambda text: "", r":1 holds 0 fields where the number of frames has 1"),
+        (lambda text: text.replace(text.split()[13], "nan", 1), r":5 holds 'nan' where a joint's line has a number"),
+    ],
+)
+def test_malformed_text_is_refused_with_its_line(tmp_path: Path, change, words: str) -> None:
+    path = written(tmp_path, "S001C001P001R001A001", [[("1", pose)] for pose in person(3, 0)])
+    path.write_text(change(path.read_text()))
+    with pytest.raises(outlast.DataError, match=words):
+        ntu.read_bodies(path)
+
+
+def test_names_and_empty_recordings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(outlast.DataError, match="is not named as NTU RGB"):
+        ntu.read_clip(written(tmp_path, "clip7", [[]]))
+    with pytest.raises(outlast.DataError, match="holds no body in any frame"):
+        ntu.read_clip(written(tmp_path, "S001C001P001R001A001", [[], []]))
+    with pytest.raises(outlast.DataError, match="actions are counted from 1"):
+        ntu.read_clip(written(tmp_path, "S001C001P001R001A000", [[("1", pose)] for pose in person(3, 0)]))
+
+
+def test_the_published_lists() -> None:
+    assert len(ntu.missing()) == 535
+    assert sum(int(name[1:4]) <= 17 for name in ntu.missing()) == 302
+    assert (len(ntu.TRAIN_60), len(ntu.TRAIN_120)) == (20, 53)
+    for layout in (KINECT_1, KINECT_2):
+        assert [layout.mirror[layout.mirror[joint]] for joint in range(layout.joints)] == list(range(layout.joints))
+        for joint, parent in enumerate(layout.parents):
+            assert layout.parents[layout.mirror[joint]] == layout.mirror[parent], "sides are alike"
+        for joint in range(layout.joints):
+            for _ in range(layout.joints):
+                joint = layout.parents[joint]  # noqa: PLW2901
+            assert layout.parents[joint] == joint, "all parents lead to the root"
+
+
+def entry(**facts: int) -> Entry:
+    values = {
+        "label": 0,
+        "subject": 1,
+        "camera": 1,
+        "setup": 1,
+        "bodies": 1,
+        "length": 1,
+        "rows": 0,
+        "frames": 0,
+    } | facts
+    return Entry(name=str(facts), hash=str(facts.get("label", 0)), **values)
+
+
+def test_nobody_is_in_two_parts_of_a_split() -> None:
+    entries = [
+        entry(subject=subject, camera=camera, setup=subject, label=subject)
+        for subject in range(1, 11)
+        for camera in (1, 2, 3)
+    ]
+    for protocol, trained in (("xsub", 6), ("xview", 20 / 3), ("xset", 5), ("cameras", 20 / 3)):
+        parts = split(entries, protocol, validate=2)
+        assert sorted(itertools.chain(*parts.values())) == list(range(30))
+        assert len(parts["train"]) + len(parts["val"]) == round(3 * trained), protocol
+        people = {part: {entries[number].subject for number in numbers} for part, numbers in parts.items()}
+        assert not people["train"] & people["val"]
+        assert len(people["val"]) == 2
+    parts = split(entries, "subjects", train_subjects=[1, 3, 5, 7, 9], validate=[9])
+    assert {entries[number].subject for number in parts["test"]} == {2, 4, 6, 8, 10}
+    assert {entries[number].subject for number in parts["val"]} == {9}
+    for wrong, words in (
+        (("subjects", (), 0), "needs --train-subjects"),
+        (("xyz", (), 0), "expected xsub"),
+        (("xset", (), (1,)), "names somebody who is not trained on"),
+    ):
+        with pytest.raises(outlast.ConfigError, match=words):
+            split(entries, wrong[0], train_subjects=wrong[1], validate=wrong[2])
+
+
+def test_a_store_gives_what_the_text_says_and_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("outlast_recipes.skeleton.store.SHARD", 4)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(1, 11):
+        poses = person(5 + number, number)
+        frames = [[("1", pose), ("2", pose + 1)] if number % 3 == 0 else [("1", pose)] for pose in poses]
+        written(folder, f"S001C001P{number:03d}R001A{number:03d}", frames)
+    (folder / "S001C001P011R001A011.skeleton").write_text("not this")
+    files = sorted(folder.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        prepare(files, ntu.read_clip, tmp_path / "store", layout="kinect-2", workers=1, progress=_stop)
+    kept = list((tmp_path / "store/shards").glob("*.npz"))
+    assert kept
+    with pytest.raises(outlast.DataError, match="is not a prepared store"):
+        Store(tmp_path / "store")
+    times = {path.name: path.stat().st_mtime_ns for path in kept}
+    store = prepare(
+        files,
+        ntu.read_clip,
+        tmp_path / "store",
+        layout="kinect-2",
+        workers=2,
+        progress=lambda *_: _same(tmp_path, times),
+    )
+    assert (len(store), [each.name for each in store.refused]) == (10, ["S001C001P011R001A011.skeleton"])
+    assert "S001C001P011R001A011.skeleton:1" in store.refused[0].why
+    for number in np.random.default_rng(0).permutation(10):
+        clip = ntu.read_clip(files[number])
+        joints, mask = store[number]
+        np.testing.assert_array_equal(joints, clip.joints)
+        np.testing.assert_array_equal(mask, clip.mask)
+        found = store.entries[number]
+        assert (found.name, found.label, found.subject, found.hash, found.bodies) == (
+            clip.name,
+            clip.label,
+            clip.subject,
+            clip.hash,
+            2 if (number + 1) % 3 == 0 else 1,
+        )
+    assert not any(path.suffix == ".pkl" for path in (tmp_path / "store").iterdir())
+    again = prepare(files, ntu.read_clip, tmp_path / "other", layout="kinect-2", workers=2)
+    assert again.hash == store.hash
+
+
+def _stop(done: int, total: int) -> None:
+    raise KeyboardInterrupt
+
+
+def _same(tmp_path: Path, times: dict[str, int]) -> None:
+    for name, when in times.items():
+        assert (tmp_path / "store/shards" / name).stat().st_mtime_ns == when, "what was read is not read again"
+
+
+def test_copies_under_other_names_are_found(tmp_path: Path) -> None:
+    entries = [entry(subject=1, label=1), entry(subject=2, label=1), entry(subject=2, label=2)]
+    copy = dataclasses.replace(entries[1], hash=entries[0].hash)
+    assert stands_twice([entries[0], copy, entries[2]], {"train": [0], "val": [], "test": [1, 2]}) == [
+        (entries[0].name, copy.name)
+    ]
+
+
+@real
+def test_real_ntu_files() -> None:
+    folder = DATA / "ntu_samples"
+    clip = ntu.read_clip(folder / "raw/S001C001P001R001A001.skeleton")
+    assert clip.joints.shape == (103, 2, 25, 3)
+    assert clip.mask.sum(0).tolist() == [103, 0]
+    assert np.abs(clip.joints[0, 0, KINECT_2.spine]).max() == 0
+    assert ntu.read_clip(folder / "raw/S001C001P001R001A024.skeleton").mask[:, 1].sum() == 0, "a spurious second body"
+    assert ntu.read_clip(folder / "raw/S001C001P001R001A050.skeleton").mask.any(0).all(), "two people"
+    with pytest.raises(
+        outlast.DataError, match=r"A000.skeleton:3 holds \d+ fields where a body's line has 10|A000.skeleton:3 holds '"
+    ):
+        ntu.read_bodies(folder / "malformed/S001C001P001R001A000.skeleton")
+
+
+@real
+def test_real_nw_ucla_and_its_copies(tmp_path: Path) -> None:
+    with tarfile.open(DATA / "nw_ucla/nw_ucla_all_sqe.tar.xz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    store = prepare(
+        list((tmp_path / "all_sqe").glob("*.json")), nw_ucla.read_clip, tmp_path / "store", layout="kinect-1"
+    )
+    assert (len(store), store.refused) == (1484, [])
+    assert {found.label for found in store.entries} == set(range(10))
+    parts = split(store.entries, "cameras", validate=2)
+    assert len(parts["train"]) + len(parts["val"]) == 1020
+    assert len(parts["test"]) == 464
+    assert len(stands_twice(store.entries, parts)) == 95
+    assert store[5][0].shape[1:] == (2, 20, 3)
+
+
+@real
+def test_real_utkinect_in_both_forms(tmp_path: Path) -> None:
+    for name in ("original", "ntu_format"):
+        with tarfile.open(DATA / f"utkinect/utkinect_{name}.tar.xz") as packed:
+            packed.extractall(tmp_path / name, filter="data")
+    joints = tmp_path / "original/joints"
+    clips = [
+        clip
+        for path in sorted(joints.glob("joints_*.txt"))
+        for clip in utkinect.read_clips(path, joints / "actionLabel.txt")
+    ]
+    assert 198 <= len(clips) <= 199, "s10_e02 carry is NaN"
+    assert clips[0].joints.shape[1:] == (2, 20, 3)
+    encoded = [ntu.read_clip(path) for path in sorted((tmp_path / "ntu_format").rglob("*.skeleton"))]
+    assert len(encoded) == 199
+    assert {clip.label for clip in encoded} == set(range(10))
