@@ -1,0 +1,113 @@
+"""LAST: size, gradients, symmetry, and that every part does something."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from outlast_recipes.skeleton.layouts import KINECT_1, KINECT_2, Layout
+from outlast_recipes.skeleton.model import SIZES, Last, TemporalShift, anatomy, macs, parameters, streams
+
+
+def clips(
+    count: int = 2, frames: int = 64, layout: Layout = KINECT_2, bodies: int = 2
+) -> tuple[torch.Tensor, torch.Tensor]:
+    chance = torch.Generator().manual_seed(0)
+    mask = torch.ones(count, frames, 2, dtype=torch.bool)
+    mask[:, :, bodies:] = False
+    joints = torch.randn(count, frames, 2, layout.joints, 3, generator=chance) * mask[..., None, None]
+    return joints, mask
+
+
+def built(name: str = "tiny", layout: Layout = KINECT_2, **options) -> Last:
+    torch.manual_seed(0)
+    return Last(SIZES[name], 120, layout, **options)
+
+
+LIMITS = {"tiny": (0.30e6, 0.4e9), "base": (1.5e6, 1.6e9), "large": (4.5e6, 4.5e9)}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_sizes_are_within_their_class(name: str) -> None:
+    model = built(name)
+    most, work = LIMITS[name]
+    assert 0.5 * most < parameters(model) <= most
+    assert 0.3 * work < macs(model, clips(1)) <= work
+
+
+def test_every_parameter_has_a_gradient_at_the_first_step() -> None:
+    model = built(drop_path=0.0, dropout=0.0)
+    loss = torch.nn.functional.cross_entropy(model(*clips(4)), torch.arange(4))
+    loss.backward()
+    dead = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().sum() > 0
+    ]
+    assert dead == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "joint"}, {"kind": "bone"}, {"kind": "velocity"}, {"shift": "off"}, {"shift": "tsm"}, {"shift": "scales"}, {"routing": "static"},
+        {"routing": "off"}, {"attention": False}, {"bodies": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_switch_changes_the_output(options: dict[str, object]) -> None:
+    whole, without = built(), built(**options)
+    shared = {
+        name: value
+        for name, value in whole.state_dict().items()
+        if without.state_dict().get(name, torch.empty(0)).shape == value.shape
+    }
+    without.load_state_dict(shared, strict=False)
+    for module in whole.modules():
+        if isinstance(module, TemporalShift):
+            module.theta.data += 0.1  # trained away from where it began
+    joints, mask = clips()
+    assert not torch.allclose(whole.eval()(joints, mask), without.eval()(joints, mask), atol=1e-4)
+
+
+def test_the_order_of_bodies_and_an_absent_one_do_not_matter() -> None:
+    model = built().eval()
+    joints, mask = clips()
+    swapped = model(joints.flip(2), mask.flip(2))
+    torch.testing.assert_close(model(joints, mask), swapped, atol=1e-5, rtol=1e-4)
+    alone, there = clips(bodies=1)
+    noise = alone.clone()
+    noise[:, :, 1] = 7.0
+    torch.testing.assert_close(model(alone, there), model(noise, there), atol=1e-5, rtol=1e-4)
+    nobody = torch.zeros_like(mask)
+    assert model(joints, nobody).isfinite().all()
+
+
+def test_shifts_read_between_frames_and_repeat_the_ends() -> None:
+    shift = TemporalShift(4, "adaptive")
+    shift.theta.data = torch.atanh(torch.tensor([0.0, 1.0, -1.5, 3.0]) / 4)
+    ramp = torch.arange(8.0).view(1, 1, 8, 1).expand(1, 4, 8, 2)
+    moved = shift(ramp)[0, :, :, 0]
+    expected = torch.stack([(torch.arange(8.0) + by).clamp(0, 7) for by in (0.0, 1.0, -1.5, 3.0)])
+    torch.testing.assert_close(moved, expected, atol=1e-4, rtol=0)
+
+
+def test_velocities_and_bones_know_what_is_masked() -> None:
+    joints, mask = clips(1, frames=4)
+    mask[0, 2, 0] = False
+    joints = joints * mask[..., None, None]
+    found = streams(joints, mask, KINECT_2)
+    assert found.shape == (1, 2, 9, 4, 25)
+    assert (found[0, 0, 6:, 1:3] == 0).all(), "no speed into or out of a frame in which nobody was seen"
+    assert (found[0, 0, 3:6, :, 20] == 0).all(), "the root has no bone"
+    torch.testing.assert_close(found[0, 1, 6:, 0], (joints[0, 1, 1] - joints[0, 0, 1]).T)
+
+
+def test_another_sensor_and_half_precision() -> None:
+    assert anatomy(KINECT_1).sum(-1).allclose(torch.ones(4, 20))
+    model = built("nano", KINECT_1, frames=32).eval()
+    joints, mask = clips(1, 32, KINECT_1)
+    still = torch.zeros_like(joints)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(joints, mask).isfinite().all()
+        assert model(still, mask).isfinite().all(), "a clip that stands still"
