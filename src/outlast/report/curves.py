@@ -55,7 +55,7 @@ def draw_curves(folder: Path, target: Path) -> Path:
         for end in ends:
             axis.axvline(end, color="0.8", linewidth=1, zorder=0)
         axis.plot(steps, values, color="#2a6f97", linewidth=1.3, marker="o" if len(steps) < 3 else "", markersize=4)
-        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_title(f"{name} {values[-1]:.4g}", loc="left", fontsize=10)
         axis.set_xlabel("step", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
