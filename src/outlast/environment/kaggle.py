@@ -18,9 +18,14 @@ KEPT = 20 * 10**9
 """Bytes of /kaggle/working that a session keeps."""
 
 
+def _root(root: Path, environ: Mapping[str, str]) -> Path:
+    """The root of the session's files: of the machine, or where a stand-in that cannot write there says."""
+    return Path(environ.get("OUTLAST_KAGGLE_ROOT") or root)
+
+
 def _place(root: Path, environ: Mapping[str, str]) -> Path:
-    """Where kaggle/working and kaggle/input lie: at the root, or where a stand-in that cannot write there says."""
-    return Path(environ.get("OUTLAST_KAGGLE_ROOT") or root) / "kaggle"
+    """Where kaggle/working and kaggle/input lie."""
+    return _root(root, environ) / "kaggle"
 
 
 def here(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
@@ -37,7 +42,7 @@ def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
         secrets.append("Kaggle secrets (UserSecretsClient)")
     return Environment(
         name="kaggle",
-        limits=machine_limits(root, seconds=hours * 3600 - session_age(root), disk=KEPT),
+        limits=machine_limits(root, seconds=hours * 3600 - session_age(_root(root, environ)), disk=KEPT),
         facts={
             "kernel": environ.get("KAGGLE_KERNEL_RUN_TYPE", "unknown"),
             "image": environ.get("KAGGLE_DOCKER_IMAGE", "unknown"),
