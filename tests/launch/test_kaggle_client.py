@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
 from outlast.errors import AnswerLost, KaggleRefused, LaunchError, UsageError
+from outlast.files import RunFolder
 from outlast.launch.kaggle import Credential, Kaggle, find_credential
 from outlast.launch.kaggle.client import Push
+from outlast.launch.records import LaunchRecord, all_launches
 from tests.standins.kaggle import Fault, Standin
 
 
@@ -243,3 +246,56 @@ def test_a_malformed_kaggle_json_is_named(tmp_path: Path) -> None:
     (tmp_path / ".kaggle/kaggle.json").write_text("[]")
     with pytest.raises(UsageError, match=r"kaggle.json is not what Kaggle gives out"):
         find_credential({}, tmp_path)
+
+
+def test_a_login_that_ends_is_renewed(standin: Standin, tmp_path: Path) -> None:
+    """An access token of `kaggle auth login` lives for twelve hours, a relay for days."""
+    standin.world.refresh_tokens["refresh-of-ada"] = "ada"
+    place = tmp_path / "home/.kaggle/credentials.json"
+    place.parent.mkdir()
+    later = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=12)).isoformat()
+    held = {
+        "refresh_token": "refresh-of-ada",
+        "access_token": "ended",
+        "access_token_expiration": later,
+        "username": "ada",
+    }
+    place.write_text(json.dumps(held))
+    kaggle = Kaggle(find_credential(), patience=5.0)
+    assert kaggle.quota().gpu_left == 30 * 3600.0
+    standin.world.tokens.clear()
+    assert kaggle.quota().gpu_left == 30 * 3600.0, "renewed again"
+    standin.world.tokens.clear()
+    standin.world.refresh_tokens.clear()
+    with pytest.raises(KaggleRefused, match="does not know the login from"):
+        kaggle.quota()
+
+
+def test_what_a_talkative_session_has_said_so_far_comes_soon(kaggle: Kaggle, standin: Standin) -> None:
+    kaggle.push(Push("first-run", "import time\nwhile True: print('again', flush=True); time.sleep(0.2)"))
+    while kaggle.status("first-run").state == "queued":
+        time.sleep(0.02)
+    begun = time.monotonic()
+    lines = list(kaggle.log("first-run", until_over=False))
+    assert {line.text for line in lines} == {"again"}
+    assert time.monotonic() - begun < 30
+
+
+def test_lines_that_come_in_pieces_are_joined_and_letters_stay(kaggle: Kaggle, standin: Standin) -> None:
+    kaggle.push(Push("first-run", "pass"))
+    assert over(kaggle, "first-run") == "complete"
+    session = standin.world.kernels["ada", "first-run"].versions[0].session
+    pieces = [("stdout", "::outlast ses"), ("stderr", "Ångström\n"), ("stdout", "sion 41\nend"), ("stdout", "ing")]
+    session.log[:] = [{"stream_name": name, "time": n, "data": text} for n, (name, text) in enumerate(pieces)]
+    assert [line.text for line in kaggle.log("first-run")] == ["Ångström", "::outlast session 41", "ending"]
+
+
+def test_processes_that_learn_something_of_one_launch_do_not_undo_each_other(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "walk")
+    ours = LaunchRecord.begin(folder, 1, slug="outlast-walk-001")
+    (theirs,) = all_launches(folder)
+    theirs.learn(state="fetched", step=3)
+    ours.learn(seconds=12.5)
+    (record,) = all_launches(folder)
+    assert (record.record["state"], record.record["step"], record.record["seconds"]) == ("fetched", 3, 12.5)
+    assert ours.record["state"] == "fetched"

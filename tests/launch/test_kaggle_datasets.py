@@ -163,12 +163,22 @@ def test_wheels_and_requirements(laptop, standin: Standin) -> None:
             f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         wheel.writestr(f"{about}/RECORD", "")
+        wheel.writestr("outlast_test_tiny.py", "ANSWER = 42\n")
     (laptop.folder / "walk/requirements.txt").write_text("outlast-test-missing\n")
     launch(laptop, "--wheels", "wheels", "--no-internet")
     log = laptop("logs", "-f").stdout
     assert "What the recipe needs cannot be installed here: switch the internet on, or send wheels" in log
     assert log.splitlines()[-1] == "outlast-walk-001: failed(5)"
     assert standin.world.kernels["ada", "outlast-walk-001"].versions[0].metadata.get("enableInternet", False) is False
+    (laptop.folder / "walk/requirements.txt").write_text("outlast-test-tiny\n")
+    recipe = laptop.folder / "walk/recipe.py"
+    recipe.write_text(
+        recipe.read_text().replace(
+            "    outlast.seed_everything", "    import outlast_test_tiny\n    outlast.seed_everything"
+        )
+    )
+    launch(laptop, "--wheels", "wheels", "--no-internet")
+    assert laptop("logs", "-f").stdout.splitlines()[-1] == "outlast-walk-002: stopped", "installed from the wheel alone"
 
 
 RANKS = """

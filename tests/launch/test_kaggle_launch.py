@@ -392,3 +392,46 @@ def test_what_looks_like_a_key_stays_and_is_said(laptop, standin: Standin) -> No
     own = sorted(name.removeprefix("recipe/") for name in packed.namelist() if name.startswith("recipe/"))
     assert own == ["helper.py", "recipe.py", "tokenizer.json", "tokens.py"]
     assert "left out, as their names say that they are keys: access_token.txt, client_secrets.json" in done.stdout
+
+
+def test_a_file_that_kaggle_does_not_list_is_missed(laptop, standin: Standin) -> None:
+    """The session's own list says what it left; what is deleted there after a fetch is gone."""
+    launch(laptop)
+    over(standin, "outlast-walk-001")
+    files = standin.world.kernels["ada", "outlast-walk-001"].versions[0].session.files
+    name = next(name for name in files if name.endswith("MANIFEST.json"))
+    manifest = files.pop(name)
+    done = laptop("fetch")
+    assert done.returncode == 1
+    assert "1 did not come whole, also not when asked for again" in done.stderr
+    assert "would be destroyed" in laptop("down", "--unfinished").stderr
+    files[name] = manifest
+    assert laptop("fetch").returncode == 0
+
+
+def test_another_accounts_login_is_refused_for_what_was_launched(laptop, standin: Standin) -> None:
+    launch(laptop)
+    over(standin, "outlast-walk-001")
+    standin.world.add_user("bob", "key-of-bob")
+    (laptop.folder.parent / "home/.kaggle/kaggle.json").write_text(json.dumps({"username": "bob", "key": "key-of-bob"}))
+    for words in (
+        ("fetch",),
+        ("down", "--unfinished"),
+        ("relay", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk"),
+    ):
+        done = laptop(*words)
+        assert done.returncode == 2, words
+        assert "is bob's; expected ada's" in done.stderr
+    assert list(standin.world.kernels) == [("ada", "outlast-walk-001")]
+
+
+def test_a_session_is_as_long_as_this_weeks_hours_allow(laptop, standin: Standin) -> None:
+    standin.world.gpu_used = 28 * 3600.0
+    done = laptop("launch", "walk", "--on", "kaggle", "--experiment-name", "walk", "--budget", "5h")
+    assert "warning: 2.0 hours are left this week, so this session trains for 1h40m at most" in done.stderr
+    record = json.loads((laptop.folder / "runs/walk/launches/0001.json").read_text())
+    assert record["budget"] == 100 * 60
+    assert record["terms"]["seconds"] == 5 * 3600, "the next one is asked for as this one was"
+    over(standin, "outlast-walk-001")
+    sent = standin.world.kernels["ada", "outlast-walk-001"].versions[0].metadata
+    assert sent["sessionTimeoutSeconds"] == 100 * 60 + (3 + 2 * 20) * 60 + 15 * 60, "time to store 20 GB and to start"

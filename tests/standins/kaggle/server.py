@@ -19,7 +19,11 @@ from urllib.parse import parse_qs, urlsplit
 from tests.standins.kaggle.world import Knobs, Refused, World
 
 HOSTS = ("localhost", "127.0.0.1", "api.kaggle.com", "")
-ANONYMOUS = ("IntrospectToken", "GetUserSecretByLabelRequest")  # the latter has a header of its own
+ANONYMOUS = (
+    "IntrospectToken",
+    "GetUserSecretByLabelRequest",
+    "GenerateAccessToken",
+)  # what they show is in their bodies
 
 
 @dataclass
@@ -194,6 +198,7 @@ class Handler(BaseHTTPRequestHandler):
             "GetDataset": lambda: world.dataset_about(user, request),
             "DeleteDataset": lambda: world.delete_dataset(user, request),
             "IntrospectToken": lambda: self._introspect(request),
+            "GenerateAccessToken": lambda: self._renewed(request),
             "StartBlobUpload": lambda: self._start_upload(request),
             "ListKernelSessionOutput": lambda: self._outputs(user, request),
             "GetKernelSessionStatus": lambda: self._status(user, request),
@@ -221,6 +226,14 @@ class Handler(BaseHTTPRequestHandler):
         if not user:
             raise Refused(401, "Unauthenticated")
         return {"active": True, "username": user, "userId": 1}
+
+    def _renewed(self, request: dict[str, Any]) -> dict[str, Any]:
+        user = self.standin.world.refresh_tokens.get(request.get("refreshToken", ""))
+        if not user:
+            raise Refused(401, "Unauthenticated")
+        token = secrets.token_urlsafe(8)
+        self.standin.world.tokens[token] = user
+        return {"token": token, "expiresIn": 43200, "userName": user}
 
     def _start_upload(self, request: dict[str, Any]) -> dict[str, Any]:
         token = self.standin.world.start_blob(request)

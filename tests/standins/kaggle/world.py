@@ -144,6 +144,7 @@ class World:
         self.lock = threading.RLock()
         self.accounts: dict[str, str] = {}  # user -> legacy key
         self.tokens: dict[str, str] = {}  # token -> user
+        self.refresh_tokens: dict[str, str] = {}  # of `kaggle auth login` -> user
         self.secrets: dict[str, str] = {}  # attached in the browser: label -> value
         self.kernels: dict[tuple[str, str], Kernel] = {}
         self.datasets: dict[tuple[str, str], Dataset] = {}
