@@ -7,7 +7,6 @@ Hardware and time: 2 CPU cores, about 20 s. Expected: 99 % on the test split. Re
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any, Literal
 
 import torch
@@ -18,6 +17,7 @@ from torch.utils.data import TensorDataset
 
 import outlast
 from outlast import Run, Section, setting
+from outlast_recipes.training import half_precision, update_average, warmup_cosine
 
 SPLITS = {"train": (0, 1197), "val": (1197, 1497), "test": (1497, 1797)}
 
@@ -65,21 +65,6 @@ def build(config: Model) -> nn.Module:
     return nn.Sequential(*layers, *head)
 
 
-def rate(step: int, total: int, config: Config) -> float:
-    """Linear warm-up, then cosine to zero. A function of the step and the config, so a resume with another --lr uses it."""
-    warm = max(1, round(total * config.warmup))
-    after = (step - warm) / max(1, total - warm)
-    return config.learning_rate * (step / warm if step <= warm else 0.5 + 0.5 * math.cos(math.pi * after))
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Forgets faster while it is young, so that a short run is not averaged with its random start."""
-    share = 1 - min(decay, step / (step + 9))
-    for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        old.copy_(torch.lerp(old, new, share) if old.is_floating_point() else new)
-
-
 def device_of(config: Config) -> torch.device:
     names = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
     first = names[1 % len(names)]
@@ -104,9 +89,7 @@ def train(run: Run, config: Config) -> None:
     model = build(config.model).to(device)
     average = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    narrow = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
-    half = torch.float16 if narrow else torch.bfloat16
-    scaler = torch.amp.GradScaler(device.type, enabled=config.mixed_precision and half == torch.float16)
+    half, scaler = half_precision(device, wanted=config.mixed_precision)
     size = max(1, config.batch_size // config.accumulate)
     loader = outlast.DataLoader(data["train"], size, seed=config.seed, drop_last=True, num_workers=config.num_workers)
     run.track(model=model, ema=average, optimizer=optimizer, scaler=scaler, data=loader)
@@ -118,8 +101,9 @@ def train(run: Run, config: Config) -> None:
             loss = F.cross_entropy(model(x.to(device)), y.to(device), label_smoothing=0.05)
         scaler.scale(loss / config.accumulate).backward()
         if run.update_due:
+            share = warmup_cosine(run.step, run.total_steps or 1, config.warmup)
             for group in optimizer.param_groups:
-                group["lr"], group["weight_decay"] = rate(run.step, run.total_steps or 1, config), config.weight_decay
+                group["lr"], group["weight_decay"] = config.learning_rate * share, config.weight_decay
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()

@@ -6,7 +6,6 @@ Chosen by validation subjects, who are taken out of the training part; the test 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
 from outlast_recipes.skeleton.model import SIZES, Last, Routing, Shift, Streams
 from outlast_recipes.skeleton.splits import split
 from outlast_recipes.skeleton.store import Store
+from outlast_recipes.training import half_precision, update_average, warmup_cosine
 
 
 class Data(Section):
@@ -136,21 +136,6 @@ def optimizer_of(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
-def rate(step: int, total: int, config: Config) -> float:
-    """Linear warm-up, then cosine to zero: a function of the step and the config, so that a resume with another --lr uses it."""
-    warm = max(1, round(total * config.warmup))
-    after = (step - warm) / max(1, total - warm)
-    return config.learning_rate * (step / warm if step <= warm else 0.5 + 0.5 * math.cos(math.pi * after))
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Forgets faster while it is young, so that a short run is not averaged with its random start."""
-    share = 1 - min(decay, step / (step + 9))
-    for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        old.copy_(torch.lerp(old, new, share) if old.is_floating_point() else new)
-
-
 @torch.no_grad()
 def accuracy(model: nn.Module, clips: Clips, frames: int, device: torch.device, batch: int = 256) -> float:
     """Share of clips whose class is the likeliest, on centred views."""
@@ -183,9 +168,7 @@ def train(run: Run, config: Config) -> None:
     average = copy.deepcopy(network).eval()
     optimizer = optimizer_of(config, network)
     model: nn.Module = DistributedDataParallel(network) if torch.distributed.is_initialized() else network
-    narrow = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
-    half = torch.float16 if narrow else torch.bfloat16
-    scaler = torch.amp.GradScaler(device.type, enabled=config.mixed_precision and half == torch.float16)
+    half, scaler = half_precision(device, wanted=config.mixed_precision)
     loader = outlast.DataLoader(
         parts["train"],
         config.batch_size,
@@ -208,7 +191,7 @@ def train(run: Run, config: Config) -> None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = rate(run.step, run.total_steps or 1, config)
+            group["lr"] = config.learning_rate * warmup_cosine(run.step, run.total_steps or 1, config.warmup)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
