@@ -8,11 +8,8 @@ that can go wrong.
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
-import queue
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +17,7 @@ from typing import Any, TypeVar
 
 from outlast.errors import AnswerLost, KaggleRefused, LaunchError, UsageError
 from outlast.launch.kaggle.credentials import HOW, Credential
+from outlast.launch.kaggle.log import Line, entries, joined, so_far
 
 T = TypeVar("T")
 
@@ -120,14 +118,6 @@ class Output:
 
     name: str
     url: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Line:
-    """What a session has printed, and after how many seconds of it."""
-
-    seconds: float
-    text: str
 
 
 class Kaggle:
@@ -299,7 +289,7 @@ class Kaggle:
             if status is not None and status.state == "queued":
                 lines: Iterator[Line] = iter(())
             else:
-                lines = self._lines(slug) if over or until_over else _so_far(self._lines(slug))
+                lines = self._lines(slug) if over or until_over else so_far(self._lines(slug))
             for number, line in enumerate(lines):
                 if number >= told:
                     yield line
@@ -365,7 +355,7 @@ class Kaggle:
                 headers={"Accept": "text/event-stream, */*"},
             ) as answer:
                 if answer.status_code == 200:
-                    yield from _joined(_entries(answer))
+                    yield from joined(entries(answer))
         except (requests.RequestException, ValueError):
             return  # it ended early; whoever asks counts lines and asks again
 
@@ -446,57 +436,6 @@ def _logged_in(credential: Credential, *, renew: bool) -> Any:
     if renew:
         stored.refresh_access_token()  # the SDK's own check takes a token for good until half an hour past its end
     return KaggleClient(api_token=stored.get_access_token())
-
-
-def _entries(answer: Any) -> Iterator[dict[str, Any]]:
-    """What a log consists of: the stored one as one array, a living one event by event."""
-    if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
-        yield from json.loads(answer.content or b"[]")
-        return
-    for raw in answer.iter_lines(
-        chunk_size=1
-    ):  # larger ones would wait to be full; as bytes, which requests would decode as Latin-1
-        data = raw.removeprefix(b"data:").strip() if raw.startswith(b"data:") else b""
-        if data == b"END_OF_LOG":
-            return
-        if data:
-            yield json.loads(data)
-
-
-def _joined(entries: Iterator[dict[str, Any]]) -> Iterator[Line]:
-    """Whole lines out of pieces: a process may write a line in several."""
-    begun: dict[str, str] = {}
-    seconds = 0.0
-    for entry in entries:
-        name, seconds = str(entry.get("stream_name", "")), float(entry.get("time") or 0)
-        *whole, rest = (begun.pop(name, "") + str(entry["data"])).split("\n")
-        begun[name] = rest
-        yield from (Line(seconds, text.rstrip("\r")) for text in whole)
-    yield from (Line(seconds, text) for text in begun.values() if text)
-
-
-def _so_far(lines: Iterator[Line]) -> Iterator[Line]:
-    """What has been said until now, of somebody who may go on for hours."""
-    heard: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
-
-    def listen() -> None:
-        try:
-            for line in lines:
-                heard.put(line)
-        finally:
-            heard.put(None)
-
-    threading.Thread(target=listen, name="outlast-log", daemon=True).start()
-    end, patience = time.monotonic() + 20.0, 10.0
-    while (left := min(patience, end - time.monotonic())) > 0:
-        try:
-            line = heard.get(timeout=left)
-        except queue.Empty:
-            return
-        if line is None:
-            return
-        yield line
-        patience = 2.0  # the first line may take its time
 
 
 def _never_connected(error: Exception) -> bool:

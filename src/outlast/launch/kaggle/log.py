@@ -1,0 +1,70 @@
+"""A session's log: the stored one, and the living one, whose every connection tells it from the beginning."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a session has printed, and after how many seconds of it."""
+
+    seconds: float
+    text: str
+
+
+def entries(answer: Any) -> Iterator[dict[str, Any]]:
+    """What a log consists of: the stored one as one array, a living one event by event."""
+    if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
+        yield from json.loads(answer.content or b"[]")
+        return
+    for raw in answer.iter_lines(
+        chunk_size=1
+    ):  # larger ones would wait to be full; as bytes, which requests would decode as Latin-1
+        data = raw.removeprefix(b"data:").strip() if raw.startswith(b"data:") else b""
+        if data == b"END_OF_LOG":
+            return
+        if data:
+            yield json.loads(data)
+
+
+def joined(events: Iterator[dict[str, Any]]) -> Iterator[Line]:
+    """Whole lines out of pieces: a process may write a line in several."""
+    begun: dict[str, str] = {}
+    seconds = 0.0
+    for entry in events:
+        name, seconds = str(entry.get("stream_name", "")), float(entry.get("time") or 0)
+        *whole, rest = (begun.pop(name, "") + str(entry["data"])).split("\n")
+        begun[name] = rest
+        yield from (Line(seconds, text.rstrip("\r")) for text in whole)
+    yield from (Line(seconds, text) for text in begun.values() if text)
+
+
+def so_far(lines: Iterator[Line]) -> Iterator[Line]:
+    """What has been said until now, of somebody who may go on for hours."""
+    heard: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
+
+    def listen() -> None:
+        try:
+            for line in lines:
+                heard.put(line)
+        finally:
+            heard.put(None)
+
+    threading.Thread(target=listen, name="outlast-log", daemon=True).start()
+    end, patience = time.monotonic() + 20.0, 10.0
+    while (left := min(patience, end - time.monotonic())) > 0:
+        try:
+            line = heard.get(timeout=left)
+        except queue.Empty:
+            return
+        if line is None:
+            return
+        yield line
+        patience = 2.0  # the first line may take its time
