@@ -280,6 +280,10 @@ class Store:
                 continue
         return found
 
+    def newest_step(self) -> int:
+        """Step of the newest committed checkpoint, 0 when there is none."""
+        return max((checkpoint.step for checkpoint in self.committed()), default=0)
+
     def exists(self, step: int) -> bool:
         """Whether a checkpoint with a manifest stands at this step."""
         return (self.folder.checkpoint(step) / MANIFEST).exists()

@@ -58,7 +58,7 @@ def main(request: Path, working: Path) -> int:
 def _newest(prepared: recipes.Prepared) -> int:
     """The newest step of the run that lies here, or in what is attached."""
     places_of_it = [prepared.folder, *places.others(prepared.run_id, prepared.environment.inputs)]
-    return max((checkpoint.step for place in places_of_it for checkpoint in Store(place).committed()), default=0)
+    return max(Store(place).newest_step() for place in places_of_it)
 
 
 def _meet() -> None:

@@ -50,7 +50,7 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
     if status is None or not _all_of(kaggle, slug, there, f"runs/{folder.path.name}/", progress):
         shutil.rmtree(there, ignore_errors=True)
         if record.record["state"] not in ("refused", "abandoned", "deleted"):
-            record.learn(state="fetched" if status else "lost", step=_step(folder))
+            record.learn(state="fetched" if status else "lost", step=Store(folder).newest_step())
         why = "it ended before it wrote anything" if status else "it is not on Kaggle (any more)"
         raise NothingLeft(f"{slug} has left nothing of the run {folder.path.name}: {why}.")
     lock = Lock(folder.lock)
@@ -64,7 +64,7 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
     finally:
         lock.release()
     shutil.rmtree(there)
-    record.learn(state="fetched", step=_step(folder))
+    record.learn(state="fetched", step=Store(folder).newest_step())
     return told
 
 
@@ -116,10 +116,6 @@ def _promised(there: Path, prefix: str) -> set[str]:
     except (CorruptCheckpoint, KeyError, TypeError):
         return set()
     return {name for name in names if name.startswith(prefix) and ".." not in name.split("/")}
-
-
-def _step(folder: RunFolder) -> int:
-    return max((checkpoint.step for checkpoint in Store(folder).committed()), default=0)
 
 
 def _download(output: Output, there: Path) -> bool:

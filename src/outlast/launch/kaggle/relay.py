@@ -116,12 +116,12 @@ def _relay(
         record = _unfetched(kaggle, folder, pace)
         if record is None:
             if _finished(folder) and not prepare().resolved.changes:
-                tell(f"{folder.path.name} is finished at step {_step(folder)}{_spent(folder)}")
+                tell(f"{folder.path.name} is finished at step {Store(folder).newest_step()}{_spent(folder)}")
                 return
             _refuse_without_progress(folder)
             if launched == bounds.sessions:
                 raise LaunchError(
-                    f"{folder.path.name} is at step {_step(folder)} after {launched} sessions and not finished. Run the same command to go on."
+                    f"{folder.path.name} is at step {Store(folder).newest_step()} after {launched} sessions and not finished. Run the same command to go on."
                 )
             quota = _hours(kaggle, terms, bounds, tell, pace)
             launched += 1
@@ -181,7 +181,7 @@ def _finish(kaggle: Kaggle, record: LaunchRecord, tell: Callable[[str], None], p
     """Wait for a session's end and bring home what it left; refuse to go on after an end that would come again."""
     folder = record.folder
     state = _wait(kaggle, record, pace, tell)
-    before = _step(folder)
+    before = Store(folder).newest_step()
     try:
         told = fetch(kaggle, record)
     except NothingLeft as error:
@@ -190,7 +190,7 @@ def _finish(kaggle: Kaggle, record: LaunchRecord, tell: Callable[[str], None], p
         tell(sentence)
     if state == "cancelled":
         raise LaunchError(
-            f"Session {record.number} was cancelled, at step {_step(folder)} by what is here. Run the same command to go on."
+            f"Session {record.number} was cancelled, at step {Store(folder).newest_step()} by what is here. Run the same command to go on."
         )
     if state == f"failed({MISSING_CHECKPOINT})":
         tell(f"session {record.number} did not find what it was to continue; the next one is sent it as a dataset")
@@ -198,9 +198,9 @@ def _finish(kaggle: Kaggle, record: LaunchRecord, tell: Callable[[str], None], p
     if state.startswith("failed") or state == "out-of-memory":
         raise LaunchError(
             f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast logs {folder.path.name}`. What it had "
-            f"saved is here, at step {_step(folder)}."
+            f"saved is here, at step {Store(folder).newest_step()}."
         )
-    tell(f"session {record.number}: {state}, step {before} -> {_step(folder)}{_forecast(kaggle, folder)}")
+    tell(f"session {record.number}: {state}, step {before} -> {Store(folder).newest_step()}{_forecast(kaggle, folder)}")
 
 
 def _wait(kaggle: Kaggle, record: LaunchRecord, pace: Pace, tell: Callable[[str], None]) -> str:
@@ -261,7 +261,7 @@ def _within(folder: RunFolder, terms: Terms, bounds: Bounds) -> Terms:
     left = bounds.gpu_hours * 3600.0 - _gpu_seconds(folder)
     if left < LEAST:
         raise LaunchError(
-            f"{folder.path.name} has had {_gpu_seconds(folder) / 3600:.1f} GPU hours, and {bounds.gpu_hours:g} are allowed; it is at step {_step(folder)}. "
+            f"{folder.path.name} has had {_gpu_seconds(folder) / 3600:.1f} GPU hours, and {bounds.gpu_hours:g} are allowed; it is at step {Store(folder).newest_step()}. "
             "Allow more with --max-gpu-hours."
         )
     return replace(terms, seconds=min(terms.budget, left - LEAST / 2))
@@ -278,11 +278,6 @@ def _finished(folder: RunFolder) -> bool:
     return folder.run.exists() and read_run(folder.path).status == "finished"
 
 
-def _step(folder: RunFolder) -> int:
-    committed = Store(folder).committed()
-    return committed[-1].step if committed else 0
-
-
 def _gpu_seconds(folder: RunFolder) -> float:
     return sum(
         float(each.record.get("seconds", 0.0)) for each in all_launches(folder) if each.record["accelerator"] == "t4x2"
@@ -296,7 +291,7 @@ def _spent(folder: RunFolder) -> str:
 
 def _forecast(kaggle: Kaggle, folder: RunFolder) -> str:
     """What is still to come, by what the sessions so far have done."""
-    total, step = read_run(folder.path).total_steps if folder.run.exists() else None, _step(folder)
+    total, step = read_run(folder.path).total_steps if folder.run.exists() else None, Store(folder).newest_step()
     done = [each for each in all_launches(folder) if "step" in each.record]
     if not total or not step or step >= total:
         return ""
