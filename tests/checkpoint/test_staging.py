@@ -331,7 +331,7 @@ def test_when_the_system_refuses_the_memory_training_waits(tmp_path: Path, here,
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(module.memory, "allocate", refuse)
-    saved_while_training_waits(tmp_path, here)
+    assert saved_while_training_waits(tmp_path, here).step == 1
 
 
 def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_and_the_best(tmp_path: Path) -> None:

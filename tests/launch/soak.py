@@ -67,8 +67,8 @@ def faults(chance: random.Random) -> list[Fault]:
     return made
 
 
-def soak(folder: Path, sessions: int, seed: int, *, tell=print) -> None:
-    """Run it; raises AssertionError when anything was lost or done twice."""
+def soak(folder: Path, sessions: int, seed: int, *, tell=print) -> int:
+    """Run it; returns how many sessions it took. Raises AssertionError when anything was lost or done twice."""
     chance = random.Random(seed)
     steps = sessions * STEPS
     laptop = folder / "laptop"
@@ -123,6 +123,7 @@ def soak(folder: Path, sessions: int, seed: int, *, tell=print) -> None:
             f"{sessions} sessions of {STEPS} steps, {pushed} pushed, {starts} starts of the relay, {kills} of them killed and "
             f"{errors} given up, among {seen} faults: identical to the twin"
         )
+        return pushed
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
 from outlast.checkpoint import verify
-from tests.launch.helpers import launch, over
+from tests.launch.helpers import RELAY, launch, over, relay
 from tests.standins.kaggle import Fault, Standin
 
 
@@ -289,25 +289,10 @@ def test_a_session_that_does_not_find_its_checkpoint_leaves_at_once_and_the_next
     launch(laptop)
     over(standin, "outlast-walk-001")
     standin.world.knobs.layouts = ()  # nothing is mounted anywhere
-    done = laptop(
-        "relay",
-        "walk",
-        "--on",
-        "kaggle",
-        "--accelerator",
-        "cpu",
-        "--experiment-name",
-        "walk",
-        "--ask-every",
-        "0.1",
-        "--max-sessions",
-        "1",
-    )
+    done = relay(laptop, "--max-sessions", "1")
     assert "session 2 did not find what it was to continue; the next one is sent it as a dataset" in done.stdout, done
     standin.world.knobs.layouts = ("old",)
-    done = laptop(
-        "relay", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", "--ask-every", "0.1"
-    )
+    done = relay(laptop)
     assert done.returncode == 0, done
     assert "sending step 3 as the private dataset" in done.stdout
     assert len(standin.world.kernels) == 4
@@ -325,9 +310,7 @@ def test_a_finish_that_saved_nothing_new_comes_home(laptop, standin: Standin) ->
     laptop("fetch")
     assert "the evaluation is broken" in laptop("status").stdout
     (laptop.folder / "walk/recipe.py").write_text(text)
-    done = laptop(
-        "relay", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", "--ask-every", "0.1"
-    )
+    done = relay(laptop)
     assert done.returncode == 0, done
     assert done.stdout.splitlines()[-1] == "walk is finished at step 9"
     assert (laptop.folder / "runs/walk/artifacts/result.txt").exists()
@@ -335,23 +318,11 @@ def test_a_finish_that_saved_nothing_new_comes_home(laptop, standin: Standin) ->
 
 def test_two_at_once_are_refused(laptop, standin: Standin) -> None:
     launch(laptop, "--pause", "60", "--stop-every", "0")
-    words = [
-        "relay",
-        "walk",
-        "--on",
-        "kaggle",
-        "--accelerator",
-        "cpu",
-        "--experiment-name",
-        "walk",
-        "--ask-every",
-        "0.2",
-    ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "outlast.cli", *words], cwd=laptop.folder, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "outlast.cli", *RELAY], cwd=laptop.folder, stdout=subprocess.PIPE, text=True
     )
     assert "on record and not at home yet" in process.stdout.readline()
-    done = laptop(*words)
+    done = relay(laptop)
     process.kill()
     process.wait()
     assert done.returncode == 1
@@ -417,7 +388,7 @@ def test_another_accounts_login_is_refused_for_what_was_launched(laptop, standin
     for words in (
         ("fetch",),
         ("down", "--unfinished"),
-        ("relay", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk"),
+        RELAY,
     ):
         done = laptop(*words)
         assert done.returncode == 2, words

@@ -17,14 +17,9 @@ import pytest
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
 from tests.conftest import REPOSITORY
+from tests.launch.helpers import RELAY, relay
 from tests.launch.soak import soak
 from tests.standins.kaggle import Fault, Standin, world
-
-RELAY = ["relay", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk", "--ask-every", "0.1"]
-
-
-def relay(laptop, *flags: str):
-    return laptop(*RELAY, *flags)
 
 
 @pytest.fixture
@@ -239,4 +234,4 @@ def test_a_shape_that_kaggle_has_retired_is_refused_in_its_words(laptop, standin
 
 @pytest.mark.slow
 def test_a_soak(tmp_path: Path) -> None:
-    soak(tmp_path, sessions=8, seed=1)
+    assert soak(tmp_path, sessions=8, seed=1) >= 8
