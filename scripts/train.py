@@ -1,5 +1,6 @@
 """python scripts/train.py [--recipe NAME] [flags]: the door that the original's documents name, to the same code as `outlast train`.
 
+python scripts/train.py --data_path STORE --model_config configs/model/last_tiny.yaml
 python scripts/train.py --recipe digits
 python scripts/train.py --recipe digits --env kaggle --batch_size 16 --epochs 5 --num_workers 2 --debug
 """
@@ -19,8 +20,6 @@ def main(argv: list[str]) -> int:
             recipe = word.partition("=")[2]
         else:
             rest.append(word)
-    if recipe == "skeleton" and {"-h", "--help"} & set(rest):
-        return _run("train", ["--help"])
     return _run("train", [recipe, *rest])
 
 

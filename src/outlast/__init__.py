@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from outlast.errors import DataError as DataError
     from outlast.errors import OutlastError as OutlastError
     from outlast.errors import SessionEnded as SessionEnded
+    from outlast.recipe import Command as Command
     from outlast.recipe import Recipe as Recipe
     from outlast.run import Run as Run
     from outlast.run import open_run as open_run
+    from outlast.saved import Saved as Saved
+    from outlast.saved import open_saved as open_saved
     from outlast.state.loader import DataLoader as DataLoader
     from outlast.state.rng import seed_everything as seed_everything
     from outlast.state.sampler import BatchSampler as BatchSampler
@@ -37,6 +40,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BatchSampler": "outlast.state.sampler",
+    "Command": "outlast.recipe",
     "Config": "outlast.config",
     "ConfigError": "outlast.errors",
     "DataError": "outlast.errors",
@@ -46,11 +50,13 @@ _HOMES = {
     "Recipe": "outlast.recipe",
     "Retention": "outlast.checkpoint",
     "Run": "outlast.run",
+    "Saved": "outlast.saved",
     "Section": "outlast.config",
     "SessionEnded": "outlast.errors",
     "Sink": "outlast.tracking",
     "detect": "outlast.environment",
     "open_run": "outlast.run",
+    "open_saved": "outlast.saved",
     "seed_everything": "outlast.state.rng",
     "setting": "outlast.config",
 }

@@ -147,6 +147,24 @@ def connect(channels: int) -> list[Ranks]:
     return [Ranks(rank, count, torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)) for _ in range(channels)]
 
 
+def meet() -> None:
+    """Under torchrun: let the ranks find each other, unless the program has done so; each takes the GPU of its number."""
+    if int(os.environ.get("WORLD_SIZE") or 1) < 2 or "RANK" not in os.environ:
+        return
+    import torch
+
+    if torch.distributed.is_initialized():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK") or 0))
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def first() -> bool:
+    """Whether this is the rank that speaks to the user, as far as the launcher says."""
+    return (os.environ.get("RANK") or "0") == "0"
+
+
 def position() -> tuple[int, int]:
     """This process's rank and the number of ranks: 0 and 1 where torch.distributed was not begun.
 

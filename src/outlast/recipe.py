@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from outlast import files, places
+from outlast import files, places, ranks
 from outlast.checkpoint import Checkpoint, Retention, Store, read_manifest
 from outlast.config import Config, Resolved, find_file, resolve
 from outlast.config.yamlfile import nearest
@@ -21,10 +22,30 @@ from outlast.run import Run, open_run
 from outlast.tracking import Sink
 
 GROUP = "outlast.recipes"
-PLANNED = ("skeleton", "sign", "dungeon", "emergence", "yolo")
+PLANNED = ("sign", "dungeon", "emergence", "yolo")
 """Recipes that the documents name and that a later version brings; each leaves this list when it lands."""
 
 Grade = Literal["exact", "statistical", "restart-epoch"]
+
+Tell = Callable[[int, int], None]
+"""Hears how many things of how many are done."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a recipe can do besides training: `outlast NAME RECIPE ...`. It prints nothing itself.
+
+    Attributes:
+        name: a verb that no other part of outlast has, such as "predict", or "data prepare".
+        summary: one line.
+        arguments: declares what it takes on an argparse parser.
+        run: does it; yields the lines that the user is to read, and tells how far it is.
+    """
+
+    name: str
+    summary: str
+    arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace, Tell], Iterable[str]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,9 @@ class Recipe:
             there); used by doctor and --dry-run.
         part: the tracked part that `outlast export` writes: the network that the metric was measured on.
         ranks: whether `train` may be called by several ranks of torchrun, so that a launch uses all GPUs of a session.
+        commands: what else it can do.
+        exports: other forms than safetensors that `outlast export --format NAME` writes: each is given the opened run, the part and
+            the file to write, and yields lines for the user.
         source: what `find` was asked for, so that a run can find its recipe again.
     """
 
@@ -56,6 +80,8 @@ class Recipe:
     check: Callable[[Any], str] | None = None
     part: str = "model"
     ranks: bool = False
+    commands: tuple[Command, ...] = ()
+    exports: Mapping[str, Callable[[Any, str, Path], Iterable[str]]] = field(default_factory=dict)
     source: str = ""
 
 
@@ -185,6 +211,8 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
         SessionEnded: the session is over and the run is not.
     """
     config, recipe = prepared.resolved.config, prepared.recipe
+    if recipe.ranks:
+        ranks.meet()
     if prepared.fork_of:
         places.fork(RunFolder(prepared.fork_of.path.parents[1]), prepared.fork_of, prepared.folder)
     keep = Retention(

@@ -185,9 +185,14 @@ def test_what_cannot_be_is_one_sentence(folder: Path, outlast_cli, words: list[s
 
 def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
     for words, sentence in (
-        (["trian", "digits"], "There is no verb 'trian'. Did you mean 'train'?"),
-        (["train", "digit"], "There is no recipe 'digit'; the recipes are: digits. Did you mean 'digits'?"),
-        (["train", "skeleton"], "The recipe 'skeleton' is planned and not part of this version, which has digits"),
+        (
+            ["trian", "digits"],
+            "There is no verb 'trian' for it: the recipe 'digits' offers nothing besides training. Did you mean 'train'?",
+        ),
+        (["trian"], "There is no verb 'trian'. Did you mean 'train'?"),
+        (["train", "digit"], "There is no recipe 'digit'; the recipes are: digits, skeleton. Did you mean 'digits'?"),
+        (["train", "sign"], "The recipe 'sign' is planned and not part of this version, which has digits, skeleton"),
+        (["train", "skeleton"], "skeleton needs --data-root"),
         (["train"], "outlast train needs a recipe"),
         (["status", "x"], "There is no run 'x': runs holds no runs yet."),
         (["resume", "x"], "There is no run 'x': runs holds no runs yet"),
@@ -389,8 +394,9 @@ def test_a_file_without_a_recipe(outlast_cli, tmp_path: Path) -> None:
 
 def test_recipes(outlast_cli, tmp_path: Path) -> None:
     done = outlast_cli("recipes", cwd=tmp_path)
-    assert "digits  exact" in done.stdout
-    assert "Planned, not in this version: skeleton, sign, dungeon, emergence, yolo." in done.stdout
+    assert "digits    exact" in done.stdout
+    assert "  outlast predict skeleton: the five likeliest actions of one file" in done.stdout
+    assert "Planned, not in this version: sign, dungeon, emergence, yolo." in done.stdout
 
 
 def test_a_second_attempt_is_refused_while_one_runs(tmp_path: Path, outlast_cli) -> None:
@@ -446,7 +452,7 @@ def test_the_originals_script_defaults_to_skeleton() -> None:
         [sys.executable, "scripts/train.py", "--dry_run"], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert "The recipe 'skeleton' is planned" in done.stderr
+    assert "skeleton needs --data-root" in done.stderr
 
 
 def test_the_demo_compares_every_file_of_two_runs(folder: Path) -> None:

@@ -6,7 +6,8 @@ import importlib.resources
 from pathlib import Path
 
 import pytest
-from tests.durability.digits import final, train
+from tests.durability.digits import SMALL, final, train
+from tests.recipes import skeletons
 
 import outlast
 from outlast.checkpoint.export import export
@@ -15,8 +16,15 @@ from outlast.errors import ConfigError
 from outlast.files import RunFolder
 from outlast.recipe import find, names
 
-TINY = {"digits": {}}
-"""Flags that make each recipe small; tests.durability.digits has those of the starter."""
+TINY = {"digits": SMALL, "skeleton": skeletons.TINY}
+"""Flags that make each recipe small: 12 steps of a few seconds."""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """The same, with data where a recipe needs some."""
+    store = skeletons.store(tmp_path_factory.mktemp("data") / "store").folder
+    return {**TINY, "skeleton": {**TINY["skeleton"], "data_root": str(store)}}
 
 
 def test_every_recipe_is_conformed() -> None:
@@ -24,20 +32,22 @@ def test_every_recipe_is_conformed() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TINY))
-def test_smoke_resume_export(name: str, tmp_path: Path) -> None:
-    assert train(tmp_path / "twin") == "finished"
-    assert train(tmp_path / "cut", stop_after=5) == "preempted"
-    assert train(tmp_path / "cut") == "finished"
-    assert find(name).grade != "exact" or final(tmp_path / "cut") == final(tmp_path / "twin")
+def test_smoke_resume_export(name: str, tmp_path: Path, tiny: dict[str, dict[str, str]]) -> None:
+    asked = {"recipe": name, "small": tiny[name]}
+    assert train(tmp_path / "twin", **asked) == "finished"
+    assert train(tmp_path / "cut", stop_after=5, **asked) == "preempted"
+    assert train(tmp_path / "cut", **asked) == "finished"
+    assert find(name).grade != "exact" or final(tmp_path / "cut", name) == final(tmp_path / "twin", name)
     newest = max(RunFolder(tmp_path / "cut" / name).checkpoints.iterdir())
-    assert export(newest, "model", tmp_path / "model.safetensors") > 0
+    assert export(newest, find(name).part, tmp_path / "model.safetensors") > 0
+    assert outlast.open_saved(name, root=tmp_path / "cut").part().keys()
 
 
 @pytest.mark.parametrize("name", sorted(TINY))
-def test_it_describes_itself(name: str) -> None:
+def test_it_describes_itself(name: str, tiny: dict[str, dict[str, str]]) -> None:
     recipe = find(name)
     assert recipe.check is not None
-    assert recipe.check(recipe.Config())
+    assert recipe.check(resolve(recipe.Config, flags=tiny[name]).config)
     assert recipe.summary[0].islower()
     for leaf in leaves(recipe.Config):
         assert leaf.info.description, f"{leaf.key} has no help"

@@ -1,7 +1,8 @@
-"""The digits recipe in miniature, in this process, stoppable after any step."""
+"""Recipes in miniature, in this process, stoppable after any step; the starter by default."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,19 @@ class StopAfter(Sink):
             self.run.session.request_stop(self.reason, "a test asks")
 
 
-def train(root: Path, *, stop_after: int | None = None, **flags: Any) -> str:
+def train(
+    root: Path, *, recipe: str = "digits", small: Mapping[str, str] = SMALL, stop_after: int | None = None, **flags: Any
+) -> str:
     """Train until finished or stopped; returns "finished" or the reason of the stop."""
     import outlast.recipe as recipes
 
-    given = (
-        SMALL | {name.replace("__", "."): str(value) for name, value in flags.items()} | {"checkpoint_dir": str(root)}
-    )
+    given = {
+        **small,
+        **{name.replace("__", "."): str(value) for name, value in flags.items()},
+        "checkpoint_dir": str(root),
+    }
     given = {name: {"True": True, "False": False}.get(value, value) for name, value in given.items()}
-    prepared = prepare(find("digits"), Request(flags=given))
+    prepared = prepare(find(recipe), Request(flags=given))
     stopper = StopAfter(stop_after or -1)
     original = recipes.open_run
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import REPOSITORY
 
 import outlast
 from outlast_recipes.skeleton import ntu, nw_ucla, utkinect
@@ -17,6 +16,7 @@ from outlast_recipes.skeleton.clips import Body, denoised, tracks
 from outlast_recipes.skeleton.layouts import KINECT_1, KINECT_2
 from outlast_recipes.skeleton.splits import split
 from outlast_recipes.skeleton.store import Entry, Store, prepare, stands_twice
+from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY.parent / "shared/data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not beside this checkout")

@@ -1,82 +1,65 @@
-"""Training on a prepared store: interrupted equals uninterrupted, and what can be learnt is learnt."""
+"""Training on a prepared store: interrupted equals uninterrupted, what can be learnt is learnt, a teacher teaches, and ranks are one."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.durability.digits import StopAfter, final
+import torch
 
 import outlast
-import outlast.recipe as recipes
+from outlast.cli import main
+from outlast_recipes.skeleton import distill
 from outlast_recipes.skeleton import recipe as skeleton
-from outlast_recipes.skeleton.clips import Body, Clip, assembled
-from outlast_recipes.skeleton.layouts import KINECT_1
-from outlast_recipes.skeleton.store import prepare
-
-TINY = {
-    "model.size": "nano", "epochs": "3", "batch_size": "8", "data.frames": "16", "data.split": "cameras", "data.validate_subjects": "1",
-    "log_every": "1", "save_every": "never", "keep_best": "0", "ema": "0.9",
-}  # fmt: skip
-
-
-def waving(path: Path) -> Clip:
-    """A made-up clip: class 0 raises the left hand over time, class 1 lowers it; subjects and cameras differ in size and place."""
-    number = int(path.stem)
-    chance = np.random.default_rng(number)
-    label, subject, camera = number % 2, 1 + number // 2 % 4, 1 + number // 8 % 3
-    length = 12 + number % 9
-    joints = np.tile(np.random.default_rng(0).normal(size=(1, 20, 3)), (length, 1, 1)) * (1 + 0.1 * subject) + camera
-    rise = np.linspace(0, 1.5, length) * (1 if label == 0 else -1)
-    joints[:, 4:8, 1] += rise[:, None]
-    joints += 0.02 * chance.normal(size=joints.shape)
-    positions, mask = assembled(
-        [Body(np.arange(length, dtype=np.int32), joints.astype(np.float32))], spine=KINECT_1.spine
-    )
-    return Clip(path.stem, label, subject, camera, positions, mask)
+from outlast_recipes.skeleton.augment import Strength
+from outlast_recipes.skeleton.store import Store
+from tests.durability.digits import final
+from tests.durability.digits import train as any_train
+from tests.recipes import skeletons
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clips")
-    files = [folder / f"{number:03d}" for number in range(72)]
-    for path in files:
-        path.touch()
-    prepare(files, waving, folder / "store", layout="kinect-1", workers=1)
-    return folder / "store"
+    return skeletons.store(tmp_path_factory.mktemp("clips") / "store").folder
 
 
 def train(root: Path, store: Path, *, stop_after: int | None = None, **flags: str) -> str:
-    given = (
-        TINY
-        | {name.replace("__", "."): value for name, value in flags.items()}
-        | {"checkpoint_dir": str(root), "data_root": str(store)}
+    small = skeletons.TINY | {"data_root": str(store)}
+    return any_train(root, recipe="skeleton", small=small, stop_after=stop_after, **flags)
+
+
+def journal(root: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (root / "skeleton/journal.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def taught(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained teacher's folder of runs, its logits beside it."""
+    root = tmp_path_factory.mktemp("teacher")
+    assert train(root, store, epochs="6", experiment_name="teacher") == "finished"
+    words = ["teacher-logits", "skeleton", "teacher", "--checkpoint-dir", str(root), "--data-root", str(store)]
+    assert main([*words, "--views", "2", "-o", str(root / "logits.safetensors")]) == 0
+    return root
+
+
+CASES = {
+    "adamw": {},
+    "sgd-bf16": {"mixed_precision": "True", "optimizer": "sgd"},
+    "workers": {"num_workers": "2"},
+    "distilled": {"mode": "distill", "distill__loss": "dkd", "mixed_precision": "True"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_interrupted_equals_uninterrupted(tmp_path: Path, store: Path, taught: Path, case: str) -> None:
+    flags = CASES[case] | (
+        {"distill__teacher_logits": str(taught / "logits.safetensors")} if case == "distilled" else {}
     )
-    given = {name: {"True": True, "False": False}.get(value, value) for name, value in given.items()}
-    prepared = recipes.prepare(skeleton.recipe, recipes.Request(flags=given))
-    stopper, original = StopAfter(stop_after or -1), recipes.open_run
-
-    def opened(*words, **more):
-        stopper.run = original(*words, **more)
-        return stopper.run
-
-    recipes.open_run = opened
-    try:
-        recipes.start(prepared, progress="none", sinks=[stopper])
-    except outlast.SessionEnded as ended:
-        return ended.reason
-    finally:
-        recipes.open_run = original
-    return "finished"
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [{}, {"mixed_precision": "True", "optimizer": "sgd"}, {"num_workers": "2"}],
-    ids=["adamw", "sgd-bf16", "workers"],
-)
-def test_interrupted_equals_uninterrupted(tmp_path: Path, store: Path, flags: dict[str, str]) -> None:
     assert train(tmp_path / "twin", store, **flags) == "finished"
     assert train(tmp_path / "cut", store, stop_after=2, **flags) == "preempted"
     assert train(tmp_path / "cut", store, stop_after=6, **flags) == "preempted"
@@ -84,17 +67,213 @@ def test_interrupted_equals_uninterrupted(tmp_path: Path, store: Path, flags: di
     assert final(tmp_path / "cut", "skeleton") == final(tmp_path / "twin", "skeleton")
 
 
-def test_the_order_of_time_is_learnt(tmp_path: Path, store: Path) -> None:
-    assert train(tmp_path, store, epochs="12", views__mirror="0", views__swap="0") == "finished"
-    lines = (tmp_path / "skeleton/journal.jsonl").read_text().splitlines()
-    reached = float(lines[-1].partition('"test_accuracy": ')[2].rstrip("}").split(",")[0])
-    assert reached >= 0.9, "two classes that differ by the direction of time alone"
+def test_the_order_of_time_is_learnt_and_both_choices_are_told(tmp_path: Path, store: Path) -> None:
+    assert train(tmp_path, store, epochs="20", augment__mirror="0") == "finished"
+    last = journal(tmp_path)[-1]
+    assert last["test_accuracy"] >= 0.9, "classes that differ by the direction of time alone"
+    assert 1 <= last["best_epoch"] <= 20
+    assert last["best_test_accuracy"] >= 0.8
+    chosen = max(line["val_accuracy"] for line in journal(tmp_path) if "val_accuracy" in line)
+    saved = outlast.open_saved("skeleton", root=tmp_path)
+    assert saved.part("choice") == {"epoch": last["best_epoch"], "accuracy": chosen}
+    assert saved.part("labels") == {"layout": "kinect-2", "classes": ["raise", "lower", "both"]}
 
 
 def test_what_it_says_of_its_data(store: Path) -> None:
-    config = skeleton.Config(data_root=store, data={"split": "cameras", "validate_subjects": 1})
-    assert skeleton.check(config) == "72 clips of 2 classes (kinect-1): 36 train, 12 val, 24 test; 0 files were refused"
+    config = skeleton.Config(data_root=store, data={"split": "xview", "validate_subjects": 1})
+    assert skeleton.check(config) == "72 clips of 3 classes (kinect-2): 36 train, 12 val, 24 test; 0 files were refused"
     with pytest.raises(outlast.ConfigError, match="needs --data-root"):
         skeleton.check(skeleton.Config())
     with pytest.raises(outlast.DataError, match="is not a prepared store"):
         skeleton.check(skeleton.Config(data_root=store.parent))
+    with pytest.raises(outlast.ConfigError, match="--device is 'cuda:7'"):
+        skeleton.check(skeleton.Config(data_root=store, device="cuda:7"))
+    with pytest.raises(outlast.ConfigError, match="there are no teacher logits"):
+        skeleton.check(
+            skeleton.Config(data_root=store, mode="distill", data={"split": "xview", "validate_subjects": 1})
+        )
+
+
+OPTIONS = {
+    "batch_size": "12", "learning_rate": "0.01", "seed": "7", "mixed_precision": "True", "optimizer": "sgd", "weight_decay": "0.5",
+    "warmup": "0.5", "label_smoothing": "0", "ema": "0.5", "data.split": "cameras", "data.validate_subjects": "2", "data.frames": "24",
+    "model.size": "tiny", "model.streams": "joint", "model.shift": "off", "model.routing": "static", "model.attention": "False",
+    "model.bodies": "1", "model.dropout": "0.5", "model.drop_path": "0.5", "augment.crop": "0.9", "augment.turn": "0", "augment.scale": "0",
+    "augment.shear": "0", "augment.mirror": "0", "augment.swap": "0", "augment.bones": "0", "augment.drop_axis": "1", "augment.drop_joints": "1",
+    "augment.drop_time": "1", "epochs": "2", "debug": "True",
+}  # fmt: skip
+
+
+def test_every_option_changes_the_result(tmp_path: Path, store: Path) -> None:
+    """A dead option is a defect; those of a teacher and the split by subjects have tests of their own."""
+    from outlast.config import leaves
+
+    common = {leaf.key for leaf in leaves(outlast.Config)}
+    own = {leaf.key for leaf in leaves(skeleton.Config)} - common - {"mode", "data.train_subjects"}
+    assert {key for key in own if not key.startswith("distill.")} <= set(OPTIONS)
+    train(tmp_path / "usual", store, epochs="1")
+    for key, value in OPTIONS.items():
+        flags = {"epochs": "1", key: value}
+        if key == "ema":  # which forgets faster while it is young
+            flags["epochs"] = "3"
+            train(tmp_path / "usual-ema", store)
+        if key == "debug":  # four batches of eight are all there is
+            flags["batch_size"] = "4"
+            train(tmp_path / "usual4", store, epochs="1", batch_size="4")
+        train(tmp_path / key, store, **flags)
+        changed = final(tmp_path / key, "skeleton")
+        against = {"debug": "usual4", "ema": "usual-ema"}.get(key, "usual")
+        against = final(tmp_path / against, "skeleton")
+        part = "ema.safetensors" if key == "ema" else "model.safetensors"
+        assert changed[part] != against[part], key
+
+
+# a teacher ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", distill.TEMPERATURES)
+def test_a_loss_is_zero_for_equals_and_falls_towards_the_teacher(loss: distill.Loss) -> None:
+    chance = torch.Generator().manual_seed(0)
+    teacher = 3 * torch.randn(16, 10, generator=chance)
+    labels = teacher.argmax(1)
+    assert abs(float(distill.distance(teacher, teacher, labels, loss))) < 1e-5
+    student = torch.randn(16, 10, generator=chance).requires_grad_()
+    optimizer = torch.optim.Adam([student], 0.1)
+    values = []
+    for _ in range(100):
+        optimizer.zero_grad()
+        value = distill.distance(student, teacher, labels, loss)
+        value.backward()
+        optimizer.step()
+        values.append(float(value.detach()))
+    assert values[-1] < 0.1 * values[0]
+    assert (student.argmax(1) == labels).float().mean() >= 0.9
+    assert distill.distance(student, teacher, labels, loss, 7.0) != distill.distance(student, teacher, labels, loss)
+
+
+def test_standardised_logits_do_not_mind_size_and_kl_does() -> None:
+    chance = torch.Generator().manual_seed(0)
+    teacher, labels = torch.randn(8, 5, generator=chance), torch.zeros(8, dtype=torch.long)
+    assert float(distill.distance(3 * teacher + 1, teacher, labels, "standardised")) < 1e-6
+    assert float(distill.distance(3 * teacher + 1, teacher, labels, "kl")) > 0.1
+
+
+def test_a_teacher_changes_what_is_learnt_in_each_way(tmp_path: Path, store: Path, taught: Path) -> None:
+    logits = {"distill__teacher_logits": str(taught / "logits.safetensors")}
+    ways = {
+        "usual": logits, "none": {**logits, "mode": "baseline"}, "kl": {**logits, "distill__loss": "kl"},
+        "dkd": {**logits, "distill__loss": "dkd"}, "dist": {**logits, "distill__loss": "dist"}, "warmer": {**logits, "distill__temperature": "5"},
+        "heavier": {**logits, "distill__weight": "3"}, "later": {**logits, "distill__last_weight": "0"},
+    }  # fmt: skip
+    hashes = {}
+    for name, flags in ways.items():
+        assert train(tmp_path / name, store, epochs="1", **flags) == "finished"
+        hashes[name] = final(tmp_path / name, "skeleton")["model.safetensors"]
+    assert len(set(hashes.values())) == len(ways)
+    assert "distance" in journal(tmp_path / "usual")[0]
+    assert "distance" not in journal(tmp_path / "none")[0]
+
+
+def test_a_students_views_are_those_that_the_teacher_saw(store: Path, taught: Path) -> None:
+    teacher = distill.TeacherLogits(taught / "logits.safetensors")
+    assert (teacher.views, teacher.about.classes, len(teacher.about.names)) == (2, 3, 36)
+    flags = {**skeletons.TINY, "data.validate_subjects": 1}
+    config = skeleton.Config(
+        data_root=store,
+        batch_size=8,
+        data={"split": "xview", "frames": 16, "validate_subjects": 1},
+        model={"size": "nano"},
+    )
+    assert flags["data.split"] == config.data.split
+    opened, parts, _ = skeleton.opened(config)
+    network, _ = skeleton.restored(outlast.open_saved("teacher", root=taught))
+    views = skeleton.views_of(config, parts, teacher)
+    for batch in parts["train"].batches(5):
+        for view in range(2):
+            with torch.no_grad():
+                seen = network(*views(batch, view, torch.device("cpu")))
+            torch.testing.assert_close(seen, teacher.of(opened, batch, view), atol=5e-3, rtol=5e-3)
+
+
+def about(store: Store, **other: object) -> distill.About:
+    names = [entry.name for entry in store.entries]
+    facts = {
+        "data": store.hash,
+        "names": names,
+        "classes": 3,
+        "split": "s",
+        "seed": 0,
+        "frames": 16,
+        "strength": Strength(),
+        "teacher": "t",
+    }
+    return distill.About(**(facts | other))
+
+
+def test_logits_that_do_not_fit_are_refused(tmp_path: Path, store: Path) -> None:
+    opened = Store(store)
+    names = [entry.name for entry in opened.entries]
+    right = np.zeros((len(names), 2, 3), np.float16)
+    path = tmp_path / "attached/logits.safetensors"
+    distill.write(path, right, about(opened))
+    distill.TeacherLogits(path.parent).check(opened, names, 3, 16)  # a folder, as Kaggle attaches it
+    for other, words in (
+        ({"data": "0" * 32}, "belongs to the data with hash 000000000000"),
+        ({"names": ["someone", *names[1:]]}, "1 of the 72 that are trained on are not there, made-up-000 among them"),
+        ({"classes": 2}, "is of 2 classes and views of 16 frames"),
+        ({"frames": 64}, "is of 3 classes and views of 64 frames"),
+    ):
+        distill.write(path, right, about(opened, **other))
+        with pytest.raises(outlast.DataError, match=words):
+            distill.TeacherLogits(path).check(opened, names, 3, 16)
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(outlast.DataError, match="is damaged"):
+        distill.TeacherLogits(path)
+    path.write_bytes(b"not this")
+    with pytest.raises(outlast.DataError, match="is not a file of teacher logits"):
+        distill.TeacherLogits(path)
+    (path.parent / "other.safetensors").touch()
+    with pytest.raises(outlast.DataError, match="holds 2 safetensors files"):
+        distill.TeacherLogits(path.parent)
+
+
+# ranks --------------------------------------------------------------------------------------------------------------
+
+
+def test_two_ranks_have_the_losses_of_one(tmp_path: Path, store: Path) -> None:
+    """Views depend on the clip alone and norms count all ranks' samples, so nothing but rounding differs."""
+    small = skeletons.TINY | {
+        "data_root": str(store),
+        "model.dropout": "0",
+        "model.drop_path": "0",
+        "epochs": "2",
+        "save_every": "1 epoch",
+    }
+    words = [word for key, value in small.items() for word in (f"--{key.replace('_', '-')}", value)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, front in (
+        ("one", []),
+        ("two", ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29571", "-m"]),
+    ):
+        script = [
+            sys.executable,
+            "-m",
+            *front,
+            "outlast.cli",
+            "train",
+            "skeleton",
+            *words,
+            "--checkpoint-dir",
+            str(tmp_path / name),
+        ]
+        done = subprocess.run(script, capture_output=True, text=True, env=environment, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = journal(tmp_path / "one"), journal(tmp_path / "two")
+    assert len(one) == len(two)
+    for ours, theirs in zip(one, two, strict=True):
+        assert abs(ours.get("loss", 0) - theirs.get("loss", 0)) < 1e-6
+        assert abs(ours.get("val_accuracy", 0) - theirs.get("val_accuracy", 0)) < 1e-6
+    assert sum("loss" in line for line in one) == 8
+    assert abs(one[-1]["test_accuracy"] - two[-1]["test_accuracy"]) < 1e-6

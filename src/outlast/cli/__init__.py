@@ -11,7 +11,7 @@ VERBS = {
     "status": "one run: attempts, checkpoints, last metrics",
     "checkpoints": "list a run's checkpoints: why, size, time, state of the hashes",
     "verify": "hash a run's checkpoints again",
-    "export": "write the model of a checkpoint as safetensors",
+    "export": "write the model of a checkpoint as safetensors, or in a form of its recipe",
     "config": "print every value and where it came from",
     "doctor": "check machine, limits, data and disk before a session is spent",
     "kaggle": "set up launching on Kaggle: setup, secrets, probe",
@@ -24,7 +24,8 @@ VERBS = {
     "quota": "what is left of this week's hours on Kaggle",
     "archive": "write a run's results as one zip: config, history, curves, final model, artifacts",
     "notebook": "write a notebook that trains a recipe, for the browser",
-    "recipes": "list recipes",
+    "data": "make a recipe's data ready, or check them: prepare, check",
+    "recipes": "list recipes, and what else they offer: outlast VERB RECIPE",
     "copy": "copy a recipe to make it your own",
 }
 
@@ -67,6 +68,12 @@ def _run(verb: str, argv: list[str]) -> int:
         if verb not in VERBS:
             from outlast.config.yamlfile import nearest
 
+            if argv and not argv[0].startswith("-"):
+                from outlast.cli import offered
+                from outlast.recipe import names
+
+                if argv[0] in names() or "/" in argv[0]:
+                    return offered.run(verb, argv)
             raise UsageError(f"There is no verb {verb!r}.{nearest(verb, VERBS)} `outlast --help` lists them.")
         module = importlib.import_module(f"outlast.cli.{verb}")
         code: int = module.run(argv)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.cli.export import part_of, step_of
 from outlast.cli.flags import Parser
 from outlast.cli.status import folder_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
 from outlast.files import RunFolder
+from outlast.saved import part_of, step_of
 
 
 def run(argv: list[str]) -> int:

@@ -37,9 +37,10 @@ def copy(name: str, target: Path) -> Path:
     script = target / "recipe.py"
     text = script.read_text(encoding="utf-8")
     renamed = re.sub(rf'name="{re.escape(found.name)}"', f'name="{target.name}"', text)
-    package = source.name
-    renamed = renamed.replace(f"outlast_recipes.{package}.", ".")  # siblings are imported from the copy
     script.write_text(renamed, encoding="utf-8")
+    for module in target.glob("*.py"):  # siblings are imported from the copy
+        words = module.read_text(encoding="utf-8").replace(f"from outlast_recipes.{source.name}.", "from .")
+        module.write_text(words.replace(f"from outlast_recipes.{source.name} ", "from . "), encoding="utf-8")
     readme = target / "README.md"
     if readme.exists():
         words = readme.read_text(encoding="utf-8").replace(f"outlast train {found.name}", f"outlast train {target}")

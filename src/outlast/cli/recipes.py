@@ -12,6 +12,7 @@ def run(argv: list[str]) -> int:
     """List installed recipes with what they promise of a resume."""
     Parser("outlast recipes", "List recipes.").parse(argv)
     rows = show.table("recipe", "resume", "")
+    offers = []
     for name in recipe.names():
         try:
             found = recipe.find(name)
@@ -19,7 +20,9 @@ def run(argv: list[str]) -> int:
             rows.add_row(name, "-", str(error))
             continue
         rows.add_row(found.name, found.grade, found.summary)
+        offers += [f"  outlast {command.name} {name}: {command.summary}" for command in found.commands]
     show.console().print(rows)
+    print("\n".join(["\nBesides training:", *offers]) if offers else "")
     print("\nTrain one with `outlast train NAME`; make one your own with `outlast copy NAME FOLDER`.")
     print(f"Planned, not in this version: {', '.join(recipe.PLANNED)}.")
     return EXIT_FINISHED

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from outlast import saved
 from outlast.cli import launched, show
 from outlast.cli.flags import Parser, positive
 from outlast.config.units import format_bytes, format_seconds
-from outlast.config.yamlfile import nearest
-from outlast.errors import EXIT_FINISHED, OutlastError, UnknownName, UsageError
+from outlast.errors import EXIT_FINISHED, OutlastError, UsageError
 from outlast.files import RunFolder
 from outlast.launch.records import all_launches
 from outlast.report import RunInfo, read_run
@@ -123,15 +123,7 @@ def _print_launches(folder: RunFolder) -> None:
 
 def folder_of(name: str, root: str | None) -> Path:
     """A run's folder, by path or by name."""
-    path, place = Path(name), show.root_of(root)
-    if (path / "run.json").is_file():
-        return path
-    if not (place / name / "run.json").is_file():
-        there = sorted(found.parent.name for found in place.glob("*/run.json"))
-        raise UnknownName(
-            f"There is no run {name!r}: {place} holds {', '.join(there) or 'no runs yet'}.{nearest(name, there)}"
-        )
-    return place / name
+    return saved.folder_of(name, show.root_of(root))
 
 
 def as_json(info: RunInfo) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from outlast import ranks
 from outlast import recipe as recipes
 from outlast.cli import flags, show
 from outlast.errors import EXIT_FINISHED, SessionEnded, UsageError
@@ -26,15 +27,16 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: str | None = No
 
 def train(prepared: recipes.Prepared, *, progress: str) -> int:
     """Train what was prepared; exit code 75 and words on how to go on when the session ended first."""
-    if progress != "json":
+    speaks = progress != "json" and ranks.first()
+    if speaks:
         show.heading(prepared)
     try:
         run = recipes.start(prepared, progress=progress)
     except SessionEnded as ended:
-        if progress != "json":
+        if speaks:
             print(f"Go on with: outlast resume {prepared.run_id}{_root(prepared)}{_budget(prepared)}")
         return int(ended.code or 0)
-    if progress != "json":
+    if speaks:
         print(f"Look at it with: outlast status {run.id}{_root(prepared)}")
     return EXIT_FINISHED
 

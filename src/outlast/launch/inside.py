@@ -7,12 +7,11 @@ have started this, knows no other code than its own.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from outlast import places
+from outlast import places, ranks
 from outlast import recipe as recipes
 from outlast.checkpoint import Store
 from outlast.config import show
@@ -43,14 +42,13 @@ def main(request: Path, working: Path) -> int:
                 flush=True,
             )
             return MISSING_CHECKPOINT
-        _meet()
         run = recipes.start(prepared, progress="plain")
     except SessionEnded as ended:
         return int(ended.code or 0)
     except OutlastError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
-    if _first():
+    if ranks.first():
         print(f"run {run.id} is finished", flush=True)
     return EXIT_FINISHED
 
@@ -61,26 +59,9 @@ def _newest(prepared: recipes.Prepared) -> int:
     return max(Store(place).newest_step() for place in places_of_it)
 
 
-def _meet() -> None:
-    """Under torchrun: let the ranks find each other, unless the recipe has done so when it was imported."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return
-    import torch
-
-    if torch.distributed.is_initialized():
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-
-
-def _first() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
 if __name__ == "__main__":
     code = main(Path(sys.argv[1]), Path(sys.argv[2]))
-    if _first():
+    if ranks.first():
         Path(sys.argv[3]).write_text(str(code))
     # Under torchrun a rank that ends with 75 is a failure, for which the others are killed.
     sys.exit(EXIT_FINISHED if code == EXIT_RUN_AGAIN else code)

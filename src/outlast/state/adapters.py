@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
 from outlast.state.array import Array, Found
+
+
+@functools.cache
+def _ours(framework: str) -> Any:
+    """Our module for a framework; asked for at every array, where an import statement would take longer than the rest."""
+    return importlib.import_module(f"outlast.state.{framework}")
 
 
 def to_array(value: Any) -> Found | None:
@@ -17,10 +25,10 @@ def to_array(value: Any) -> Found | None:
         CannotStore: it is an array that cannot be stored.
     """
     if "torch" in sys.modules:
-        from outlast.state import torch
-
+        torch = _ours("torch")
         if torch.is_tensor(value):
-            return torch.to_array(value)
+            found: Found = torch.to_array(value)
+            return found
     if "jax" in sys.modules:
         from outlast.state import jax
 

@@ -44,15 +44,17 @@ class _LiveTensor(Live):
         self.on_device = tensor.is_cuda
         self.address = self.place if plain and not self.on_device else None
         self._version = self._versions()
-        self.stamp = None if self._version is None else (self.place, *self._version)
+        self.stamp = None if self._version is None else (self.place, self._version)
 
     def unchanged(self) -> bool:
         return self._version == self._versions()
 
-    def _versions(self) -> tuple[int, ...] | None:
-        """The counts of the tensor and, for a DTensor, of this rank's part in it."""
-        both = (self._counted, self._tensor)
-        return None if any(tensor.is_inference() for tensor in both) else tuple(tensor._version for tensor in both)  # noqa: SLF001
+    def _versions(self) -> Any:
+        """The count of the tensor, for a DTensor also that of this rank's part in it; None where torch does not count."""
+        tensor, counted = self._tensor, self._counted
+        if tensor.is_inference() or counted.is_inference():
+            return None
+        return tensor._version if counted is tensor else (counted._version, tensor._version)  # noqa: SLF001
 
     def sample(self, count: int) -> bytes:
         flat = _plain(self._tensor).reshape(-1)
@@ -83,7 +85,9 @@ def to_array(tensor: Any) -> Found:
     node: dict[str, Any] = {"as": "torch"}
     whole = tensor = tensor.detach() if tensor.requires_grad else tensor
     shard = sharded = None
-    if is_sharded(whole):
+    if type(tensor) is not torch.Tensor and is_sharded(
+        whole
+    ):  # this function is most of what a small save holds training for
         sharded = whole
         # The interface by which torch.distributed.checkpoint's planner asks a tensor what this rank holds of it.
         (chunk,) = whole.__create_chunk_list__()

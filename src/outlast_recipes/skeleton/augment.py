@@ -1,19 +1,26 @@
 """From clips of any length to batches of one length, with the changes that a class does not mind. In batches, on the model's device.
 
-All chance comes from torch's own generators in the training process, which a checkpoint holds: so a resumed epoch sees the same views, whatever
-the number of workers. The list is that of SkateFormer (Do and Kim, ECCV 2024) and CTR-GCN (Chen et al., ICCV 2021), with a mirror that negates x.
+A view is a function of (seed, round, clip): all its chance is one row of numbers from a counter-based generator. So the same view comes again on
+any device, among any other clips, with any number of workers or ranks, after any resume, and in a student's training for a teacher's logits.
+
+The list is that of SkateFormer (Do and Kim, ECCV 2024) and CTR-GCN (Chen et al., ICCV 2021), with a mirror that negates x.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from outlast_recipes.skeleton.layouts import Layout
+
+SHARE = 0.2  # of the joints, or of the frames, that are dropped together
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class Strength:
         scale: share by which each axis may grow or shrink.
         shear: of each axis by each other.
         mirror: chance of left and right being exchanged.
-        swap: chance of the two bodies being exchanged.
+        swap: chance of two bodies being exchanged, where there are two.
+        bones: chance of the bones becoming as long as those of another clip of the class.
         drop_axis, drop_joints, drop_time: chance of an axis, a fifth of the joints, or a fifth of the frames being zero.
     """
 
@@ -36,21 +44,80 @@ class Strength:
     shear: float = 0.1
     mirror: float = 0.5
     swap: float = 0.5
+    bones: float = 0.2
     drop_axis: float = 0.0
     drop_joints: float = 0.1
     drop_time: float = 0.1
 
 
-def collate(clips: Sequence[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Clips (joints (T, M, V, 3), mask (T, M), label) of any lengths as one batch, padded with nothing seen; and the lengths."""
-    joints, masks, labels = zip(*clips, strict=True)
-    lengths = torch.tensor([len(mask) for mask in masks])
-    return (
+class Batch(NamedTuple):
+    """Clips padded to one length with nothing seen.
+
+    Attributes:
+        joints: (N, T, M, V, 3) metres.
+        mask: (N, T, M).
+        lengths: (N,) frames of each clip.
+        labels: (N,).
+        numbers: (N,) of the clips in their store.
+    """
+
+    joints: Tensor
+    mask: Tensor
+    lengths: Tensor
+    labels: Tensor
+    numbers: Tensor
+
+
+def collate(clips: Sequence[tuple[Tensor, Tensor, int, int]]) -> Batch:
+    """Clips (joints (T, M, V, 3), mask (T, M), label, number) of any lengths as one batch."""
+    joints, masks, labels, numbers = zip(*clips, strict=True)
+    return Batch(
         pad_sequence(list(joints), batch_first=True),
         pad_sequence(list(masks), batch_first=True),
-        lengths,
+        torch.tensor([len(mask) for mask in masks]),
         torch.tensor(labels),
+        torch.tensor(numbers),
     )
+
+
+class Chance:
+    """Rows of numbers in 0..1, one a clip, taken from the left.
+
+    Args:
+        rows: (N, width).
+    """
+
+    WIDTH = 32  # of what every view takes; the joints' own numbers follow
+
+    def __init__(self, rows: Tensor) -> None:
+        self._rows, self._taken = rows, 0
+
+    @classmethod
+    def of(cls, names: Iterable[str], *, seed: int, turn: int, joints: int) -> Chance:
+        """The numbers of these clips' views in one round.
+
+        Args:
+            names: of the clips.
+            seed: of the training, or of a teacher's views.
+            turn: the epoch, or the number of the view.
+            joints: V.
+        """
+        rows = [_row(f"{seed}/{turn}/{name}", cls.WIDTH + joints) for name in names]
+        return cls(torch.from_numpy(np.stack(rows)))
+
+    def take(self, count: int = 1) -> Tensor:
+        """The next numbers of every row: (N, count)."""
+        self._taken += count
+        return self._rows[:, self._taken - count : self._taken]
+
+    def to(self, device: torch.device) -> Chance:
+        """The same rows, none taken, on a device."""
+        return Chance(self._rows.to(device))
+
+
+def _row(key: str, width: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=16).digest(), "little")
+    return np.random.Generator(np.random.Philox(key=number)).random(width, np.float32)
 
 
 def resample(joints: Tensor, mask: Tensor, begin: Tensor, length: Tensor, frames: int) -> tuple[Tensor, Tensor]:
@@ -78,30 +145,52 @@ def resample(joints: Tensor, mask: Tensor, begin: Tensor, length: Tensor, frames
     return torch.lerp(joints[row, low], joints[row, high], weight) * seen[..., None, None], seen
 
 
-def centre(joints: Tensor, mask: Tensor, lengths: Tensor, frames: int, share: float = 0.95) -> tuple[Tensor, Tensor]:
+def centre(batch: Batch, frames: int, device: torch.device, share: float = 0.95) -> tuple[Tensor, Tensor]:
     """The view that is evaluated: the middle of every clip."""
-    length = (lengths * share).clamp(min=1.0).to(joints.device)
-    return resample(joints, mask, (lengths.to(joints.device) - length) / 2, length, frames)
+    lengths = batch.lengths.to(device)
+    length = (lengths * share).clamp(min=1.0)
+    return resample(batch.joints.to(device), batch.mask.to(device), (lengths - length) / 2, length, frames)
 
 
 def augmented(
-    joints: Tensor, mask: Tensor, lengths: Tensor, frames: int, layout: Layout, strength: Strength
+    joints: Tensor,
+    mask: Tensor,
+    lengths: Tensor,
+    frames: int,
+    layout: Layout,
+    strength: Strength,
+    chance: Chance,
+    ratios: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A view of every clip, each changed by chance of its own; bodies keep their place to each other."""
-    lengths = lengths.to(joints.device)
-    shares = 1 - (1 - strength.crop) * torch.rand(len(joints), device=joints.device)
-    length = (lengths * shares).clamp(min=1.0)
-    begin = (lengths - length) * torch.rand(len(joints), device=joints.device)
+    """A view of every clip, each changed by chance of its own; bodies keep their place to each other.
+
+    Args:
+        joints: (N, T, M, V, 3) metres.
+        mask: (N, T, M).
+        lengths: (N,) frames.
+        frames: of the view.
+        layout: of the joints.
+        strength: how far.
+        chance: a row for each clip, on the same device.
+        ratios: (N, M, V) by which each bone would grow to be another clip's; None leaves bones alone.
+
+    Returns:
+        (N, frames, M, V, 3) and (N, frames, M).
+    """
+    length = (lengths * (1 - (1 - strength.crop) * chance.take()[:, 0])).clamp(min=1.0)
+    begin = (lengths - length) * chance.take()[:, 0]
     joints, mask = resample(joints, mask, begin, length, frames)
-    joints = torch.einsum("ntmvi,nij->ntmvj", joints, _linear(len(joints), strength, joints))
-    if strength.mirror:
-        there = _chance(strength.mirror, joints)
-        joints = torch.where(there, mirrored(joints, layout), joints)
-    if strength.swap:
-        there = _chance(strength.swap, joints)
-        joints = torch.where(there, joints.flip(2), joints)
-        mask = torch.where(there[..., 0, 0], mask.flip(2), mask)
-    return _dropped(joints, strength), mask
+    there = _happens(chance, strength.bones)
+    if ratios is not None and strength.bones:
+        joints = torch.where(there, regrown(joints, ratios, layout), joints)
+    joints = torch.einsum("ntmvi,nij->ntmvj", joints, _linear(chance, strength))
+    there = _happens(chance, strength.mirror)
+    joints = torch.where(there, mirrored(joints, layout), joints)
+    both = mask.any(1).all(1).view(-1, 1, 1, 1, 1)  # a lone body stays first, where a network of one body looks
+    there = _happens(chance, strength.swap) & both
+    joints = torch.where(there, joints.flip(2), joints)
+    mask = torch.where(there[..., 0, 0], mask.flip(2), mask)
+    return _dropped(joints, strength, chance) * mask[..., None, None], mask
 
 
 def mirrored(joints: Tensor, layout: Layout) -> Tensor:
@@ -109,37 +198,58 @@ def mirrored(joints: Tensor, layout: Layout) -> Tensor:
     return joints[..., list(layout.mirror), :] * joints.new_tensor([-1.0, 1.0, 1.0])
 
 
-def _linear(count: int, strength: Strength, like: Tensor) -> Tensor:
+def regrown(joints: Tensor, ratios: Tensor, layout: Layout) -> Tensor:
+    """Every bone longer or shorter by a ratio, its direction kept; the root stays where it is.
+
+    Args:
+        joints: (N, T, M, V, 3).
+        ratios: (N, M, V), of the bone that ends in each joint.
+        layout: of the joints.
+    """
+    bones = joints - joints[..., list(layout.parents), :]
+    grown = bones * (ratios - 1.0)[:, None, :, :, None]
+    return joints + torch.einsum("vw,ntmwc->ntmvc", _paths(layout).to(joints), grown)
+
+
+def _paths(layout: Layout) -> Tensor:
+    """(V, V): 1 where the second joint's bone lies on the way from the root to the first."""
+    paths = torch.eye(layout.joints)
+    for joint in range(layout.joints):
+        place = joint
+        while layout.parents[place] != place:
+            place = layout.parents[place]
+            paths[joint, place] = 1.0
+    return paths
+
+
+def _linear(chance: Chance, strength: Strength) -> Tensor:
     """(N, 3, 3): a turn, a scale and a shear for each clip."""
-    around = strength.turn * (2 * torch.rand(count, 3, device=like.device, dtype=like.dtype) - 1)
+    around = strength.turn * (2 * chance.take(3) - 1)
     cos, sin, zero, one = around.cos(), around.sin(), torch.zeros_like(around[:, 0]), torch.ones_like(around[:, 0])
     turns = [
         [one, zero, zero, zero, cos[:, 0], -sin[:, 0], zero, sin[:, 0], cos[:, 0]],
         [cos[:, 1], zero, sin[:, 1], zero, one, zero, -sin[:, 1], zero, cos[:, 1]],
         [cos[:, 2], -sin[:, 2], zero, sin[:, 2], cos[:, 2], zero, zero, zero, one],
     ]
-    x, y, z = (torch.stack(turn, -1).view(count, 3, 3) for turn in turns)
-    scale = 1 + strength.scale * (2 * torch.rand(count, 1, 3, device=like.device, dtype=like.dtype) - 1)
-    shear = strength.shear * (2 * torch.rand(count, 3, 3, device=like.device, dtype=like.dtype) - 1)
-    eye = torch.eye(3, device=like.device, dtype=like.dtype)
+    x, y, z = (torch.stack(turn, -1).view(-1, 3, 3) for turn in turns)
+    scale = 1 + strength.scale * (2 * chance.take(3)[:, None] - 1)
+    shear = strength.shear * (2 * chance.take(9).view(-1, 3, 3) - 1)
+    eye = torch.eye(3, device=shear.device)
     return (x @ y @ z @ (eye + shear * (1 - eye))) * scale
 
 
-def _dropped(joints: Tensor, strength: Strength) -> Tensor:
+def _dropped(joints: Tensor, strength: Strength, chance: Chance) -> Tensor:
     count, frames, _, places, _ = joints.shape
-    if strength.drop_axis:
-        axis = torch.nn.functional.one_hot(torch.randint(3, (count,), device=joints.device), 3).view(count, 1, 1, 1, 3)
-        joints = torch.where(_chance(strength.drop_axis, joints) & axis.bool(), 0.0, joints)
-    if strength.drop_joints:
-        gone = torch.rand(count, 1, 1, places, 1, device=joints.device) < 0.2
-        joints = torch.where(_chance(strength.drop_joints, joints) & gone, 0.0, joints)
-    if strength.drop_time:
-        begin = (torch.rand(count, 1, device=joints.device) * 0.8 * frames).long()
-        at = torch.arange(frames, device=joints.device)
-        gone = ((at >= begin) & (at < begin + frames // 5)).view(count, frames, 1, 1, 1)
-        joints = torch.where(_chance(strength.drop_time, joints) & gone, 0.0, joints)
-    return joints
+    there, which = _happens(chance, strength.drop_axis), (3 * chance.take()).long().clamp(max=2)
+    axis = torch.nn.functional.one_hot(which[:, 0], 3).view(count, 1, 1, 1, 3)
+    joints = torch.where(there & axis.bool(), 0.0, joints)
+    there, begin = _happens(chance, strength.drop_time), ((1 - SHARE) * frames * chance.take()).long()
+    at = torch.arange(frames, device=joints.device)
+    gone = ((at >= begin) & (at < begin + round(SHARE * frames))).view(count, frames, 1, 1, 1)
+    joints = torch.where(there & gone, 0.0, joints)
+    there, gone = _happens(chance, strength.drop_joints), chance.take(places).view(count, 1, 1, places, 1) < SHARE
+    return torch.where(there & gone, 0.0, joints)
 
 
-def _chance(share: float, joints: Tensor) -> Tensor:
-    return torch.rand(len(joints), 1, 1, 1, 1, device=joints.device) < share
+def _happens(chance: Chance, share: float) -> Tensor:
+    return chance.take().view(-1, 1, 1, 1, 1) < share

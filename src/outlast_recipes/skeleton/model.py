@@ -317,7 +317,10 @@ class Last(nn.Module):
 
     def forward(self, joints: Tensor, mask: Tensor) -> Tensor:
         """Positions (N, T, M, V, 3) and mask (N, T, M) -> logits (N, classes)."""
-        features, there = self.features(joints, mask)
+        return self.classified(*self.features(joints, mask))
+
+    def classified(self, features: Tensor, there: Tensor) -> Tensor:
+        """What `features` gives -> logits (N, classes)."""
         pooled = features.mean((3, 4))
         share = there.to(pooled.dtype).unsqueeze(-1)
         mean = (pooled * share).sum(1) / share.sum(1).clamp(min=1.0)
@@ -332,12 +335,20 @@ class Last(nn.Module):
         x = streams(joints, mask, self.layout, self.kind)
         count, bodies, channels, frames, places = x.shape
         x = x.reshape(count * bodies, channels, frames, places)
-        flat = x.permute(0, 1, 3, 2).reshape(count * bodies, channels * places, frames)
-        x = self.before(flat).view(count * bodies, channels, places, frames).transpose(2, 3)
+        there = mask.any(1)
+        chosen = None if torch.compiler.is_compiling() else there.flatten().nonzero()[:, 0]
+        if chosen is not None and 0 < len(chosen) < len(x):
+            x = x[chosen]  # most second bodies are absent: they cost nothing, and norms do not count them
+        else:
+            chosen = None  # an exported graph computes all bodies and masks the absent ones at the end
+        flat = x.permute(0, 1, 3, 2).flatten(1, 2)
+        x = self.before(flat).unflatten(1, (channels, places)).transpose(2, 3)
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        return x.view(count, bodies, *x.shape[1:]), mask.any(1)
+        if chosen is not None:
+            x = x.new_zeros(count * bodies, *x.shape[1:]).index_copy(0, chosen, x)
+        return x.view(count, bodies, *x.shape[1:]), there
 
 
 def parameters(model: nn.Module) -> int:

@@ -166,13 +166,17 @@ class _Lines:
         return "numbers that are too large"
 
 
-def read_clip(path: Path) -> Clip:
+def read_clip(path: Path, *, named: bool = True) -> Clip:
     """A `.skeleton` file as a clip: denoised, at most two bodies, centred.
+
+    Args:
+        path: of the file.
+        named: whether its name must say what it shows; if not, it is read as if of class 0.
 
     Raises:
         outlast.DataError: the name or the text is not what it should be, or nobody is in it.
     """
-    name = parse_name(path)
+    name = parse_name(path) if named else Name(0, 0, 0, 0, 1)
     if name.action < 1:
         raise outlast.DataError(f"{path} says action {name.action}; actions are counted from 1.")
     bodies = read_bodies(path)

@@ -1,28 +1,41 @@
-"""LAST on a prepared store of skeletons. Not registered yet: train it by its path while the rest is being built.
+"""Actions from skeletons with LAST.
 
-Chosen by validation subjects, who are taken out of the training part; the test is read once, at the end.
+Chosen by validation subjects, who are taken out of the training part; the test is read once, at the end, with the averaged weights of the last step
+and with those that were best on validation.
+Data: any folder of NTU-named .skeleton files, NW-UCLA or UTKinect, made into a store by `outlast data prepare skeleton`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 
 import outlast
 from outlast import Run, Section, setting
-from outlast_recipes.skeleton.augment import Strength, augmented, centre, collate
+from outlast_recipes.skeleton import commands
+from outlast_recipes.skeleton.augment import Strength, collate
+from outlast_recipes.skeleton.distill import Loss, TeacherLogits, distance
+from outlast_recipes.skeleton.evaluation import accuracies
 from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
 from outlast_recipes.skeleton.model import SIZES, Last, Routing, Shift, Streams
 from outlast_recipes.skeleton.splits import split
 from outlast_recipes.skeleton.store import Store
-from outlast_recipes.training import half_precision, update_average, warmup_cosine
+from outlast_recipes.skeleton.views import Part, Views
+from outlast_recipes.training import (
+    across_ranks,
+    device_of,
+    half_precision,
+    mean_of_ranks,
+    update_average,
+    warmup_cosine,
+)
 
 
 class Data(Section):
@@ -35,7 +48,9 @@ class Data(Section):
 
 
 class Model(Section):
-    size: Literal["nano", "tiny", "small", "base", "large"] = setting("base", "channels and depth")
+    size: Literal["nano", "tiny", "small", "base", "large"] = setting(
+        "base", "channels and depth", aliases=("model.variant",)
+    )
     streams: Streams = setting("fused", "what it sees: joints, bones and velocities at once, or one of them")
     shift: Shift = setting("adaptive", "shifts in time: learned, at fixed scales, as in TSM, or none")
     routing: Routing = setting("adaptive", "mixing of joints: learned and by sample, learned, or none")
@@ -47,23 +62,40 @@ class Model(Section):
     )
 
 
-class Views(Section):
+class Augment(Section):
     crop: float = setting(0.5, "the shortest share of a clip that a view shows", gt=0, le=1)
     turn: float = setting(0.3, "radians about each axis", ge=0)
     scale: float = setting(0.2, "share by which each axis grows or shrinks", ge=0, lt=1)
     shear: float = setting(0.1, "of each axis by each other", ge=0)
     mirror: float = setting(0.5, "chance of left and right being exchanged", ge=0, le=1)
     swap: float = setting(0.5, "chance of the two bodies being exchanged", ge=0, le=1)
+    bones: float = setting(0.2, "chance of bones as long as those of another clip of the class", ge=0, le=1)
     drop_axis: float = setting(0.0, "chance of an axis being zero", ge=0, le=1)
     drop_joints: float = setting(0.1, "chance of a fifth of the joints being zero", ge=0, le=1)
     drop_time: float = setting(0.1, "chance of a fifth of the frames being zero", ge=0, le=1)
 
 
+class Distill(Section):
+    teacher_logits: Path | None = setting(
+        None, "file that `outlast teacher-logits` wrote", on_resume="session", flags=("--teacher-logits",), aliases=("kaggle_datasets.teacher_logits",)
+    )  # fmt: skip
+    loss: Loss = setting("standardised", "how logits are compared: kl, standardised, dkd or dist")
+    temperature: float | None = setting(None, "divides logits before the softmax; that of the paper by default", gt=0)
+    weight: float = setting(1.0, "of this loss beside cross-entropy, at the start", ge=0)
+    last_weight: float = setting(0.5, "the same at the end", ge=0)
+
+
 class Config(outlast.Config):
+    data_root: Path | None = setting(
+        None, "folder of a prepared store", on_resume="session", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
+    )  # fmt: skip
     epochs: int = setting(200, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=0)
     batch_size: int = setting(128, "clips per optimizer step", flags=("-b",), ge=2)
     learning_rate: float = setting(
         2e-3, "peak learning rate; 0.1 is usual for sgd", flags=("--lr",), aliases=("lr",), ge=0
+    )
+    mode: Literal["auto", "baseline", "distill"] = setting(
+        "auto", "with a teacher (distill) or without (baseline); auto: with one when its logits are given"
     )
     optimizer: Literal["adamw", "sgd"] = setting("adamw", "AdamW, or SGD with Nesterov's momentum")
     weight_decay: float = setting(0.05, "weight decay; none on norms, biases and shifts", ge=0)
@@ -72,27 +104,16 @@ class Config(outlast.Config):
     ema: float = setting(0.9995, "decay of the averaged weights that are evaluated", ge=0, lt=1)
     data: Data = setting(Data(), "data", on_resume="fixed")
     model: Model = setting(Model(), "model", on_resume="fixed")
-    views: Views = setting(Views(), "views")
+    augment: Augment = setting(Augment(), "views")
+    distill: Distill = setting(Distill(), "teacher")
 
 
-class Clips:
-    """Some clips of a store, as tensors."""
-
-    def __init__(self, store: Store, numbers: list[int]) -> None:
-        self.store, self.numbers = store, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, int]:
-        joints, mask = self.store[self.numbers[number]]
-        return torch.from_numpy(joints), torch.from_numpy(mask), self.store.entries[self.numbers[number]].label
-
-
-def opened(config: Config) -> tuple[Store, dict[str, Clips], int]:
+def opened(config: Config) -> tuple[Store, dict[str, Part], int]:
     """The store, its parts, and the number of classes."""
     if config.data_root is None:
-        raise outlast.ConfigError("skeleton needs --data-root: the folder of a prepared store.")
+        raise outlast.ConfigError(
+            "skeleton needs --data-root: the folder of a prepared store. Make one with: outlast data prepare skeleton FOLDER --to STORE"
+        )
     store = Store(Path(config.data_root))
     parts = split(
         store.entries,
@@ -101,12 +122,42 @@ def opened(config: Config) -> tuple[Store, dict[str, Clips], int]:
         validate=config.data.validate_subjects,
     )
     if config.debug:
-        parts = {name: numbers[: 4 * config.batch_size] for name, numbers in parts.items()}
-    classes = 1 + max(entry.label for entry in store.entries)
-    return store, {name: Clips(store, numbers) for name, numbers in parts.items()}, classes
+        parts = {name: spread(numbers, 4 * config.batch_size) for name, numbers in parts.items()}
+    return store, {name: Part(store, numbers) for name, numbers in parts.items()}, len(store.classes)
 
 
-def build(config: Config, classes: int, layout: Layout) -> Last:
+def spread(numbers: Sequence[int], count: int) -> list[int]:
+    """At most so many of them, at equal distances."""
+    return [numbers[at * len(numbers) // count] for at in range(count)] if len(numbers) > count else list(numbers)
+
+
+def teacher_of(config: Config, store: Store, parts: Mapping[str, Part], classes: int) -> TeacherLogits | None:
+    """The teacher's logits, held against the data; None when this is no distillation."""
+    path = config.distill.teacher_logits
+    if config.mode == "baseline" or (config.mode == "auto" and path is None):
+        return None
+    if path is None:
+        raise outlast.ConfigError(
+            "mode is distill, and there are no teacher logits: give --teacher-logits FILE, made by `outlast teacher-logits skeleton RUN`, "
+            "or --mode baseline."
+        )
+    teacher = TeacherLogits(path)
+    teacher.check(store, [store.entries[number].name for number in parts["train"].numbers], classes, config.data.frames)
+    return teacher
+
+
+def views_of(config: Config, parts: Mapping[str, Part], teacher: TeacherLogits | None) -> Views:
+    """The views of this training; a teacher's own where there is one."""
+    if teacher is None:
+        strength = Strength(**config.augment.model_dump())
+        return Views(parts["train"], config.data.frames, strength, config.seed)
+    store = parts["train"].store
+    rows = {entry.name: number for number, entry in enumerate(store.entries)}
+    lenders = Part(store, [rows[name] for name in teacher.about.names])
+    return Views(lenders, teacher.about.frames, teacher.about.strength, teacher.about.seed)
+
+
+def build(config: Config, classes: int, layout: Layout) -> nn.Module:
     model = config.model
     return Last(
         SIZES[model.size],
@@ -136,38 +187,47 @@ def optimizer_of(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
-@torch.no_grad()
-def accuracy(model: nn.Module, clips: Clips, frames: int, device: torch.device, batch: int = 256) -> float:
-    """Share of clips whose class is the likeliest, on centred views."""
-    right = 0
-    for joints, mask, lengths, labels in _batches(clips, batch):
-        views, seen = centre(joints.to(device), mask.to(device), lengths, frames)
-        right += int((model(views, seen).argmax(1).cpu() == labels).sum())
-    return right / max(1, len(clips))
+class Choice:
+    """The epoch whose averaged weights were best on validation so far, and how good they were."""
+
+    def __init__(self) -> None:
+        self.epoch, self.accuracy = 0, -1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self).copy()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
 
 
-def _batches(clips: Clips, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    for start in range(0, len(clips), size):
-        yield collate([clips[number] for number in range(start, min(start + size, len(clips)))])
+class Labels:
+    """What the network's inputs and outputs mean, kept with it so that it can be used without its data."""
+
+    def __init__(self, layout: str, classes: Sequence[str]) -> None:
+        self.layout, self.classes = layout, list(classes)
+
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self).copy()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state != vars(self):
+            raise ValueError(f"the run was begun on {state['layout']} with the classes {', '.join(state['classes'])}")
 
 
-def device_of(config: Config) -> torch.device:
-    if config.device != "auto":
-        return torch.device(config.device)
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())
+Build = Callable[[Config, int, Layout], nn.Module]
 
 
-def train(run: Run, config: Config) -> None:
+def train(run: Run, config: Config, build: Build = build) -> None:
     outlast.seed_everything(config.seed)
-    device = device_of(config)
+    device = device_of(config.device)
     store, parts, classes = opened(config)
-    layout = LAYOUTS[store.layout]
-    network = build(config, classes, layout).to(device)
+    teacher = teacher_of(config, store, parts, classes)
+    views = views_of(config, parts, teacher)
+    network = build(config, classes, LAYOUTS[store.layout]).to(device)
+    model = across_ranks(network, device)
     average = copy.deepcopy(network).eval()
+    best, choice = copy.deepcopy(average), Choice()
     optimizer = optimizer_of(config, network)
-    model: nn.Module = DistributedDataParallel(network) if torch.distributed.is_initialized() else network
     half, scaler = half_precision(device, wanted=config.mixed_precision)
     loader = outlast.DataLoader(
         parts["train"],
@@ -177,16 +237,31 @@ def train(run: Run, config: Config) -> None:
         num_workers=config.num_workers,
         collate_fn=collate,
     )
-    strength = Strength(**config.views.model_dump())
-    run.track(model=model, ema=average, optimizer=optimizer, scaler=scaler, data=loader)
+    run.track(
+        model=model,
+        ema=average,
+        best=best,
+        choice=choice,
+        labels=Labels(store.layout, store.classes),
+        optimizer=optimizer,
+        scaler=scaler,
+        data=loader,
+    )
 
-    for joints, mask, lengths, labels in run.batches(loader, epochs=config.epochs):
+    for batch in run.batches(loader, epochs=config.epochs):
         model.train()
-        views, seen = augmented(joints.to(device), mask.to(device), lengths, config.data.frames, layout, strength)
+        turn = (run.epoch or 1) if teacher is None else ((run.epoch or 1) - 1) % teacher.views
+        joints, seen = views(batch, turn, device)
+        labels = batch.labels.to(device)
+        progress = run.step / (run.total_steps or 1)
         with torch.autocast(device.type, half, enabled=config.mixed_precision):
-            loss = F.cross_entropy(
-                model(views, seen).float(), labels.to(device), label_smoothing=config.label_smoothing
-            )
+            logits = model(joints, seen).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        logged = {"loss": loss}
+        if teacher is not None:
+            goal = teacher.of(store, batch, turn).to(device)
+            logged["distance"] = distance(logits, goal, labels, config.distill.loss, config.distill.temperature)
+            loss = loss + weight_at(config.distill, progress) * logged["distance"]
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -197,17 +272,45 @@ def train(run: Run, config: Config) -> None:
         optimizer.zero_grad()
         update_average(average, network, config.ema, run.step)
         if run.step % (1 if config.debug else config.log_every) == 0:
-            run.log(loss=loss, lr=optimizer.param_groups[0]["lr"])
+            run.log(
+                **{name: mean_of_ranks(value) for name, value in logged.items()}, lr=optimizer.param_groups[0]["lr"]
+            )
         if run.epoch_end and len(parts["val"]):
-            run.log(val_accuracy=accuracy(average, parts["val"], config.data.frames, device))
+            right, _ = accuracies(average, parts["val"], config.data.frames, device)
+            run.log(val_accuracy=right)
+            if right >= choice.accuracy:  # of equal ones the later, which has learnt more
+                choice.epoch, choice.accuracy = run.epoch or 0, right
+                best.load_state_dict(average.state_dict())
 
-    run.log(test_accuracy=accuracy(average, parts["test"], config.data.frames, device))  # read once, by a finished run
+    # Read once, by a finished run: nothing was chosen by it.
+    one, five = accuracies(average, parts["test"], config.data.frames, device)
+    reached: dict[str, Any] = {"test_accuracy": one, "test_top5": five}
+    if choice.epoch:
+        one, five = accuracies(best, parts["test"], config.data.frames, device)
+        reached |= {"best_epoch": choice.epoch, "best_test_accuracy": one, "best_test_top5": five}
+    run.log(**reached)
+
+
+def weight_at(distill: Distill, progress: float) -> float:
+    """Of the teacher beside the labels: from the first weight to the last along a cosine."""
+    return distill.last_weight + (distill.weight - distill.last_weight) * (0.5 + 0.5 * math.cos(math.pi * progress))
 
 
 def check(config: Any) -> str:
+    device_of(config.device)
     store, parts, classes = opened(config)
+    teacher = teacher_of(config, store, parts, classes)
     sizes = ", ".join(f"{len(clips)} {name}" for name, clips in parts.items())
-    return f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were refused"
+    taught = f"; taught by {teacher.about.teacher}, {teacher.views} views a clip" if teacher else ""
+    return f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were refused{taught}"
+
+
+def restored(opened_run: outlast.Saved, part: str | None = None) -> tuple[nn.Module, Labels]:
+    """The network of a checkpoint, ready to be used, and what its numbers mean."""
+    labels = Labels(**opened_run.part("labels"))
+    network = build(opened_run.config, len(labels.classes), LAYOUTS[labels.layout])
+    network.load_state_dict(opened_run.part(part))
+    return network.eval(), labels
 
 
 recipe = outlast.Recipe(
@@ -219,4 +322,6 @@ recipe = outlast.Recipe(
     part="ema",
     check=check,
     ranks=True,
+    commands=commands.ALL,
+    exports=commands.EXPORTS,
 )

@@ -3,6 +3,7 @@
     STORE/index.json      format, layout, classes, and for each clip its name, label, subject, camera, set-up, place, length and hash; what was refused
     STORE/joints.npy      (N, V, 3) float32: the positions of all bodies that were seen, clip after clip, frame after frame
     STORE/mask.npy        (F, M) bool: which bodies were seen in which frame of which clip
+    STORE/bones.npy       (clips, M, V) float32: mean length of the bone that ends in each joint; 0 where there is none
 
 Only what was seen is stored, without loss: absent second bodies, which most clips have, take no space. Nothing in it is pickled.
 """
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 import outlast
 from outlast_recipes.skeleton.clips import BODIES, Clip, Floats
+from outlast_recipes.skeleton.layouts import LAYOUTS
 
 FORMAT = 1
 SHARD = 200  # files that one worker reads before it writes them down, so that a cut-off preparation goes on there
@@ -65,6 +67,9 @@ class Store:
         entries: the clips, by name.
         refused: what was left out.
         layout: name of the joints' layout.
+        classes: names of the classes.
+        bones: (clips, M, V) mean lengths in metres of the bones that end in each joint; 0 where there is none.
+        hash: of all positions, labels and the layout; equal for equal data, whoever prepared it.
 
     Raises:
         outlast.DataError: it is not a whole store.
@@ -76,6 +81,7 @@ class Store:
             index = json.loads((folder / "index.json").read_bytes())
             self._joints: Floats = np.load(folder / "joints.npy", mmap_mode="r", allow_pickle=False)
             self._mask: NDArray[np.bool_] = np.load(folder / "mask.npy", mmap_mode="r", allow_pickle=False)
+            self.bones: Floats = np.load(folder / "bones.npy", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise outlast.DataError(
                 f"{folder} is not a prepared store of skeletons ({error}). Make one with: outlast data prepare skeleton"
@@ -86,9 +92,11 @@ class Store:
             )
         self.layout: str = index["layout"]
         self.hash: str = index["hash"]
+        self.classes: list[str] = index["classes"]
         self.entries = [Entry(**each) for each in index["clips"]]
         self.refused = [Refused(**each) for each in index["refused"]]
-        if len(self._mask) != sum(entry.length for entry in self.entries):
+        whole = len(self.bones) == len(self.entries) and len(self._mask) == sum(entry.length for entry in self.entries)
+        if not whole:
             raise outlast.DataError(f"{folder} is not whole: its parts do not fit together. Prepare it anew.")
 
     def __len__(self) -> int:
@@ -109,6 +117,7 @@ def prepare(
     folder: Path,
     *,
     layout: str,
+    classes: Sequence[str] = (),
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Store:
@@ -119,6 +128,7 @@ def prepare(
         read: turns a file into a clip or several; raises outlast.DataError on what it refuses.
         folder: of the store.
         layout: name of the joints' layout.
+        classes: names of the classes, from the first; A001, A002 and so on when there are none.
         workers: processes; as many as there are cores by default.
         progress: hears how many files of how many are read.
 
@@ -131,10 +141,10 @@ def prepare(
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     done = 0
     with ProcessPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-        for count in pool.map(_read_shard, shards, places, [read] * len(shards)):
+        for count in pool.map(_read_shard, shards, places, [read] * len(shards), [layout] * len(shards)):
             done += count
             progress(done, len(ordered))
-    _join(places, folder, layout)
+    _join(places, folder, layout, classes)
     shutil.rmtree(folder / "shards")
     return Store(folder)
 
@@ -145,7 +155,17 @@ def _identity(shard: Sequence[Path], layout: str) -> str:
     return hashlib.blake2b(json.dumps([FORMAT, layout, facts]).encode(), digest_size=12).hexdigest()
 
 
-def _read_shard(shard: Sequence[Path], place: Path, read: Reader) -> int:
+def write(clips: Sequence[Clip], folder: Path, *, layout: str, classes: Sequence[str] = ()) -> Store:
+    """A store of clips that are in memory already; see `prepare` for files."""
+    (folder / "shards").mkdir(parents=True, exist_ok=True)
+    place = folder / "shards" / "all.npz"
+    _write_shard(place, clips, [], layout)
+    _join([place], folder, layout, classes)
+    shutil.rmtree(folder / "shards")
+    return Store(folder)
+
+
+def _read_shard(shard: Sequence[Path], place: Path, read: Reader, layout: str) -> int:
     if not place.exists():
         clips: list[Clip] = []
         refused: list[dict[str, str]] = []
@@ -156,11 +176,18 @@ def _read_shard(shard: Sequence[Path], place: Path, read: Reader) -> int:
                 refused.append({"name": path.name, "why": str(error)})
                 continue
             clips += found if isinstance(found, list) else [found]
-        _write_shard(place, clips, refused)
+        _write_shard(place, clips, refused, layout)
     return len(shard)
 
 
-def _write_shard(place: Path, clips: Sequence[Clip], refused: list[dict[str, str]]) -> None:
+def bone_lengths(clip: Clip, parents: Sequence[int]) -> Floats:
+    """(M, V) metres: mean over the frames in which a body was seen, 0 for bodies that never were."""
+    lengths = np.linalg.norm(clip.joints - clip.joints[:, :, list(parents)], axis=-1)
+    seen = np.maximum(clip.mask.sum(axis=0), 1)[:, None]
+    return np.float32((lengths * clip.mask[..., None]).sum(axis=0) / seen)
+
+
+def _write_shard(place: Path, clips: Sequence[Clip], refused: list[dict[str, str]], layout: str) -> None:
     about = [
         {
             "name": clip.name,
@@ -177,12 +204,14 @@ def _write_shard(place: Path, clips: Sequence[Clip], refused: list[dict[str, str
     text = np.frombuffer(json.dumps({"clips": about, "refused": refused}).encode(), np.uint8)
     masks = [clip.mask for clip in clips] or [np.zeros((0, BODIES), bool)]
     joints = [clip.joints[clip.mask] for clip in clips] or [np.zeros((0, 0, 3), np.float32)]
+    parents = LAYOUTS[layout].parents
+    bones = np.array([bone_lengths(clip, parents) for clip in clips], np.float32).reshape(-1, BODIES, len(parents))
     temporary = place.with_suffix(".tmp.npz")
-    np.savez(temporary, about=text, mask=np.concatenate(masks), joints=np.concatenate(joints))
+    np.savez(temporary, about=text, mask=np.concatenate(masks), joints=np.concatenate(joints), bones=bones)
     temporary.replace(place)
 
 
-def _join(places: Sequence[Path], folder: Path, layout: str) -> None:
+def _join(places: Sequence[Path], folder: Path, layout: str, classes: Sequence[str]) -> None:
     """Put the shards together, the index last: it makes the store exist."""
     (folder / "index.json").unlink(missing_ok=True)
     clips: list[dict[str, Any]] = []
@@ -197,15 +226,21 @@ def _join(places: Sequence[Path], folder: Path, layout: str) -> None:
     if not clips:
         first = f" The first: {refused[0]['why']}" if refused else ""
         raise outlast.DataError(f"None of the {len(refused)} files could be read.{first}")
+    count = 1 + max(clip["label"] for clip in clips)
+    names = list(classes) or [f"A{number + 1:03d}" for number in range(count)]
+    if len(names) < count:
+        raise outlast.DataError(f"{len(names)} names of classes were given, and there are clips of class {count}.")
     joints = next(shape[1] for shape, _ in shapes if shape[1])
     rows, frames = sum(shape[0] for shape, _ in shapes), sum(count for _, count in shapes)
     all_joints = np.lib.format.open_memmap(folder / "joints.npy", "w+", np.float32, (rows, joints, 3))
     all_masks = np.lib.format.open_memmap(folder / "mask.npy", "w+", np.bool_, (frames, BODIES))
     row = frame = 0
     entries: list[Entry] = []
+    bones: list[Floats] = []
     for place in places:
         with np.load(place, allow_pickle=False) as shard:
             mask, positions = shard["mask"], shard["joints"]
+            bones.append(shard["bones"])
             about = json.loads(shard["about"].tobytes())["clips"]
         if not about:
             continue
@@ -218,15 +253,23 @@ def _join(places: Sequence[Path], folder: Path, layout: str) -> None:
         frame += seen
     all_joints.flush()
     all_masks.flush()
+    np.save(folder / "bones.npy", np.concatenate(bones), allow_pickle=False)
     clip_facts = [asdict(entry) for entry in entries]
     whole = hashlib.blake2b(json.dumps([clip_facts, layout]).encode(), digest_size=16).hexdigest()
-    index = {"format": FORMAT, "layout": layout, "hash": whole, "clips": clip_facts, "refused": refused}
+    index = {
+        "format": FORMAT,
+        "layout": layout,
+        "hash": whole,
+        "classes": names,
+        "clips": clip_facts,
+        "refused": refused,
+    }
     temporary = folder / "index.json.tmp"
     temporary.write_text(json.dumps(index))
     temporary.replace(folder / "index.json")
 
 
-def stands_twice(entries: Sequence[Entry], parts: dict[str, list[int]]) -> list[tuple[str, str]]:
+def stands_twice(entries: Sequence[Entry], parts: Mapping[str, list[int]]) -> list[tuple[str, str]]:
     """Pairs of names of equal positions, one in the training or validation part and one in the test."""
     before = {entries[number].hash: entries[number].name for part in ("train", "val") for number in parts[part]}
     found = ((before.get(entries[number].hash), entries[number].name) for number in parts["test"])

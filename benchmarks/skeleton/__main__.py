@@ -1,0 +1,341 @@
+"""LAST against ST-GCN, a network of CTR-GCN's class and the original's, under one recipe: what they reach and what they cost.
+
+    python -m benchmarks.skeleton nw-ucla   [--networks NAME ...] [--seeds N] [--epochs N] [--work FOLDER]
+    python -m benchmarks.skeleton utkinect
+    python -m benchmarks.skeleton synthetic
+    python -m benchmarks.skeleton speed
+
+Every network and seed is an outlast run below --work, so the whole is started again after any end and goes on. Nothing is chosen by the test: what is
+reported is the last step's averaged weights. Data are read from ../shared/data. Writes benchmarks/results/skeleton-*.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import json
+import statistics
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.skeleton import synthetic
+from benchmarks.skeleton.networks import NETWORKS
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import outlast
+from outlast.recipe import Request, start
+from outlast.recipe import prepare as prepared
+from outlast_recipes.skeleton import recipe as skeleton
+from outlast_recipes.skeleton.commands import found_in
+from outlast_recipes.skeleton.evaluation import example, hits, latency, logits_of
+from outlast_recipes.skeleton.layouts import KINECT_2, LAYOUTS, Layout
+from outlast_recipes.skeleton.model import SIZES, Last, macs, parameters
+from outlast_recipes.skeleton.store import prepare, stands_twice
+
+DATA = Path(__file__).resolve().parents[3] / "shared/data"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+LASTS: dict[str, dict[str, str]] = {
+    "last": {},
+    "last, joint": {"model.streams": "joint"},
+    "last, bone": {"model.streams": "bone"},
+    "last, velocity": {"model.streams": "velocity"},
+    "last, no shift": {"model.shift": "off"},
+    "last, tsm": {"model.shift": "tsm"},
+    "last, fixed scales": {"model.shift": "scales"},
+    "last, static joints": {"model.routing": "static"},
+    "last, no joints": {"model.routing": "off"},
+    "last, no attention": {"model.attention": "false"},
+    "last, one body": {"model.bodies": "1"},
+}
+BASELINES = {
+    "st_gcn": ("st_gcn", "fused"),
+    "st_gcn, joint": ("st_gcn", "joint"),
+    "ctr_gcn": ("ctr_gcn", "fused"),
+    "ctr_gcn, joint": ("ctr_gcn", "joint"),
+    "last_seed": ("last_seed", "fused"),
+    "last_seed, joint": ("last_seed", "joint"),
+}
+NAMES = [*LASTS, *BASELINES]
+
+
+def builder(name: str) -> Callable[..., nn.Module]:
+    """What makes this network from a config, as the recipe's own `build` does."""
+    if name in LASTS:
+        return skeleton.build
+    maker, kind = BASELINES[name]
+
+    def build(config: Any, classes: int, layout: Layout) -> nn.Module:
+        return NETWORKS[maker](classes, layout, kind, dropout=config.model.dropout)
+
+    return build
+
+
+def nw_ucla(work: Path) -> Path:
+    return _store(work, "nw_ucla", "nw_ucla_all_sqe.tar.xz")
+
+
+def utkinect(work: Path) -> Path:
+    return _store(work, "utkinect", "utkinect_ntu_format.tar.xz")
+
+
+def _store(work: Path, name: str, archive: str) -> Path:
+    target = work / f"{name}.store"
+    if not (target / "index.json").exists():
+        with tarfile.open(DATA / name / archive) as packed:
+            packed.extractall(work / name, filter="data")
+        files, read, layout, classes = found_in(work / name, "auto")
+        prepare(files, read, target, layout=layout, classes=classes)
+    return target
+
+
+def generated(work: Path) -> Path:
+    target = work / "synthetic.store"
+    if not (target / "index.json").exists():
+        synthetic.store(target)
+    return target
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A data set, how it is split, and what it is trained with; chosen by held-out training subjects, see docs/log.md."""
+
+    data: Callable[[Path], Path]
+    flags: dict[str, str]
+    folds: tuple[dict[str, str], ...] = ({},)
+
+
+TASKS = {
+    "nw-ucla": Task(
+        nw_ucla,
+        {"data.split": "cameras", "data.frames": "52", "batch_size": "32", "epochs": "80", "model.bodies": "1"},
+    ),
+    "utkinect": Task(
+        utkinect,
+        {"data.split": "subjects", "data.frames": "32", "batch_size": "16", "epochs": "80", "model.bodies": "1"},
+        ({"data.train_subjects": "1,2,3,4,5"}, {"data.train_subjects": "6,7,8,9,10"}),
+    ),
+    "synthetic": Task(
+        generated,
+        {"data.split": "subjects", "data.train_subjects": "1,2,3,4,5,6", "data.frames": "64", "batch_size": "32", "epochs": "15"},
+    ),
+}  # fmt: skip
+
+
+def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], work: Path) -> dict[str, Any]:
+    """Train one network, or go on with it, and say what it reached on the test."""
+    store = task.data(work)
+    run_id = f"{store.stem}-{name.replace(', ', '-').replace(' ', '-')}-{fold}-{seed}"
+    result = work / "results" / f"{run_id}.json"
+    if result.exists():
+        return json.loads(result.read_text())
+    given = {
+        "data.validate_subjects": "0",
+        "ema": "0.99",
+        "mixed_precision": True,
+        "keep_best": "0",
+        "keep_last": "1",
+        **task.flags,
+        **task.folds[fold],
+        **LASTS.get(name, {}),
+        **flags,
+    }
+    own = {"seed": str(seed), "experiment_name": run_id, "checkpoint_dir": str(work / "runs"), "data_root": str(store)}
+    recipe = dataclasses.replace(
+        skeleton.recipe, train=functools.partial(skeleton.train, build=builder(name)), source="skeleton"
+    )
+    ready = prepared(recipe, Request(flags={**given, **own}))
+    begin = time.process_time()
+    start(ready)
+    seconds = time.process_time() - begin
+    config = ready.resolved.config
+    found, parts, classes = skeleton.opened(config)
+    network = builder(name)(config, classes, LAYOUTS[found.layout])
+    saved = outlast.open_saved(run_id, root=work / "runs")
+    network.load_state_dict(saved.part("ema"))
+    logits, labels = logits_of(network.eval(), parts["test"], config.data.frames, torch.device("cpu"))
+    copies = {copy for _, copy in stands_twice(found.entries, {key: part.numbers for key, part in parts.items()})}
+    clean = torch.tensor([found.entries[number].name not in copies for number in parts["test"].numbers])
+    right = (logits.argmax(1) == labels).float()
+    facts = {
+        "network": name,
+        "seed": seed,
+        "fold": fold,
+        "clips": len(labels),
+        "clean": int(clean.sum()),
+        "top1": float(right.mean()),
+        "top1 clean": float(right[clean].mean()),
+        "top5": hits(logits, labels, 5) / len(labels),
+        "parameters": parameters(network),
+        "CPU seconds": seconds,
+        "flags": {key: str(value) for key, value in given.items()},
+        "logits": [[round(value, 3) for value in row] for row in logits.tolist()],
+        "labels": labels.tolist(),
+    }
+    result.parent.mkdir(parents=True, exist_ok=True)
+    result.write_text(json.dumps(facts))
+    return facts
+
+
+def accuracy_table(what: str, rows: list[dict[str, Any]]) -> None:
+    table = Table("network", "seeds", "parameters", "top-1", "without copies", "one run's s of CPU", title=what)
+    families: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(row["network"] for row in rows):
+        own = [row for row in rows if row["network"] == name]
+        columns = []
+        for column in ("top1", "top1 clean"):
+            by_seed = [
+                statistics.fmean(row[column] for row in own if row["seed"] == seed)
+                for seed in sorted({row["seed"] for row in own})
+            ]
+            spread = f" ± {statistics.stdev(by_seed):.2%}" if len(by_seed) > 1 else ""
+            columns.append(f"{statistics.fmean(by_seed):.2%}{spread}")
+        seeds = str(len({row["seed"] for row in own}))
+        table.add_row(
+            name,
+            seeds,
+            f"{own[0]['parameters']:,}",
+            *columns,
+            f"{statistics.fmean(row['CPU seconds'] for row in own):.0f}",
+        )
+        if what == "synthetic":
+            families[name] = by_family(own)
+    Console(width=120).print(table)
+    if families:
+        table = Table("network", *synthetic.FAMILIES, title="synthetic, by what tells classes apart")
+        for name, shares in families.items():
+            table.add_row(name, *(f"{shares[family]:.1%}" for family in synthetic.FAMILIES))
+        Console(width=120).print(table)
+
+
+def by_family(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Share of right answers among the clips of each family."""
+    found: dict[str, list[bool]] = {family: [] for family in synthetic.FAMILIES}
+    for row in rows:
+        for logits, label in zip(row["logits"], row["labels"], strict=True):
+            best = max(range(len(logits)), key=logits.__getitem__)
+            found[synthetic.FAMILIES[label // 15]].append(best == label)
+    return {family: statistics.fmean(right) for family, right in found.items()}
+
+
+# speed --------------------------------------------------------------------------------------------------------------
+
+
+def speeds() -> None:
+    """Clips a second of inference and training, MACs and memory, of 25 joints, two bodies and 120 classes, on this machine's cores."""
+    torch.manual_seed(0)
+    makers: dict[str, Callable[[int], nn.Module]] = {
+        f"last {size}": lambda frames, size=size: Last(SIZES[size], 120, KINECT_2, frames=frames)
+        for size in ("tiny", "base", "large")
+    }
+    makers |= {name: lambda _, make=make: make(120, KINECT_2, "fused") for name, make in NETWORKS.items()}
+    rows = []
+    for name, make in makers.items():
+        network = make(64)
+        row: dict[str, Any] = {
+            "network": name,
+            "parameters": parameters(network),
+            "GMAC": macs(network, example(KINECT_2, 64)) / 1e9,
+        }
+        network.eval()
+        for batch in (1, 64):
+            row[f"clips/s, batch {batch}"] = batch / latency(
+                network, KINECT_2, 64, batch, rounds=7 if batch == 1 else 3
+            )
+        row["training clips/s, batch 64"] = 64 / _step_seconds(network, 64, 64)
+        row["activations, MB a clip"] = _activation_bytes(network, 64) / 1e6
+        rows.append(row)
+    show("speed: 64 frames, 25 joints, two bodies", rows)
+    growth = []
+    for name, make in makers.items():
+        if name not in ("last base", "ctr_gcn", "st_gcn"):
+            continue
+        row = {"network": name}
+        for frames, batch in ((32, 16), (64, 16), (128, 16), (64, 4), (64, 64)):
+            network = make(frames).eval()
+            row[f"ms a clip, T={frames}, N={batch}"] = 1e3 * latency(network, KINECT_2, frames, batch, rounds=3) / batch
+        growth.append(row)
+    show("cost as frames and batch grow (inference)", growth)
+    write("speed", {"speed": rows, "growth": growth, "threads": torch.get_num_threads()})
+
+
+def _step_seconds(network: nn.Module, batch: int, frames: int) -> float:
+    network.train()
+    joints, mask = example(KINECT_2, frames, batch)
+    labels = torch.arange(batch) % 120
+    optimizer = torch.optim.AdamW(network.parameters())
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        nn.functional.cross_entropy(network(joints, mask), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def _activation_bytes(network: nn.Module, frames: int) -> int:
+    """What one training clip keeps for its gradients."""
+    network.train()
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        network(*example(KINECT_2, frames, 4))
+    own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    return sum(size for place, size in kept.items() if place not in own) // 4
+
+
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(
+            *(
+                value if isinstance(value, str) else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+                for value in row.values()
+            )
+        )
+    Console(width=140).print(table)
+
+
+def write(name: str, facts: Any) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"skeleton-{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=(*TASKS, "speed"))
+    parser.add_argument("--networks", nargs="+", choices=NAMES, default=["last", "st_gcn", "ctr_gcn", "last_seed"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--work", type=Path, default=Path("bench-runs"))
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="other values of the recipe, for all networks"
+    )
+    values = parser.parse_args()
+    if values.what == "speed":
+        speeds()
+        return
+    values.work.mkdir(exist_ok=True)
+    task, flags = TASKS[values.what], dict(word.split("=", 1) for word in values.set)
+    rows = []
+    for seed, name, fold in itertools.product(range(values.seeds), values.networks, range(len(task.folds))):
+        rows.append(trained(task, name, seed, fold, flags, values.work))
+        accuracy_table(values.what, rows)
+    short = [{key: value for key, value in row.items() if key not in ("logits", "labels")} for row in rows]
+    write(values.what, short)
+
+
+if __name__ == "__main__":
+    main()

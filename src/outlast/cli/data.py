@@ -1,0 +1,22 @@
+"""outlast data prepare|check RECIPE."""
+
+from __future__ import annotations
+
+from outlast.cli import offered
+from outlast.cli.flags import Parser
+
+VERBS = ("prepare", "check")
+
+
+def run(argv: list[str]) -> int:
+    """Make a recipe's data ready, or look whether they are."""
+    if len(argv) > 1 and argv[0] in VERBS and not argv[1].startswith("-"):
+        return offered.run(f"data {argv[0]}", argv[1:])
+    parser = Parser(
+        "outlast data",
+        "Make a recipe's data ready, or check them. `outlast data prepare RECIPE --help` says what it takes.",
+    )
+    parser.add_argument("what", choices=VERBS, help="make a store of files, or count and verify one")
+    parser.add_argument("recipe", help="a recipe's name, such as skeleton; its own arguments follow")
+    parser.parse(argv)
+    return 0  # only reached by --help, which argparse ends itself

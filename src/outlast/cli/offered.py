@@ -1,0 +1,67 @@
+"""outlast VERB RECIPE: what a recipe offers besides training."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from outlast.cli import VERBS
+from outlast.cli.flags import Parser
+from outlast.config.yamlfile import nearest
+from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.recipe import Tell, find
+
+
+def run(verb: str, argv: list[str]) -> int:
+    """Do what a recipe offers under this verb and print what it says."""
+    found = find(argv[0])
+    command = next((command for command in found.commands if command.name == verb), None)
+    if command is None:
+        offers = [command.name for command in found.commands]
+        there = f"offers {', '.join(offers)}" if offers else "offers nothing besides training"
+        raise UsageError(
+            f"There is no verb {verb!r} for it: the recipe {found.name!r} {there}.{nearest(verb, [*VERBS, *offers])} `outlast --help` "
+            "lists the verbs."
+        )
+    parser = Parser(f"outlast {verb} {argv[0]}", command.summary)
+    command.arguments(parser)
+    for line in command.run(parser.parse(argv[1:]), bar()):
+        print(line)
+    return EXIT_FINISHED
+
+
+def bar() -> Tell:
+    """What draws how far something is: a bar on a terminal, else a line now and then."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return _drawn()
+    begin = heard = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        nonlocal heard
+        now = time.monotonic()
+        if now - heard >= 5 and done < total:
+            heard = now
+            print(
+                f"{done} of {total}, {(now - begin) / done * (total - done):.0f} s to go", file=sys.stderr, flush=True
+            )
+
+    return line
+
+
+def _drawn() -> Tell:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    drawn = Progress(
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    )
+    task = drawn.add_task("", total=None)
+
+    def move(done: int, total: int) -> None:
+        drawn.start()
+        drawn.update(task, completed=done, total=total)
+        if done >= total:
+            drawn.stop()
+
+    return move

@@ -1,0 +1,289 @@
+"""What `outlast` offers for skeletons besides training, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import outlast
+from outlast.cli import main
+from outlast_recipes.skeleton import ntu
+from outlast_recipes.skeleton.evaluation import class_table, confusion, hits
+from outlast_recipes.skeleton.store import Store
+from tests.conftest import REPOSITORY
+from tests.durability.digits import train
+from tests.recipes import skeletons
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """NTU-named files in two folders, one of them on the list of missing skeletons, one malformed."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "more").mkdir()
+    for number in range(72):
+        clip = skeletons.clip(number)
+        name = f"S001C{clip.camera:03d}P{clip.subject:03d}R{number:03d}A{clip.label + 1:03d}.skeleton"
+        (folder / ("more" if number % 2 else ".") / name).write_text(skeletons.skeleton_text(clip))
+    text = skeletons.skeleton_text(skeletons.clip(0))
+    (folder / f"{min(ntu.missing())}.skeleton").write_text(text)
+    (folder / "S001C001P001R999A001.skeleton").write_text(text.replace("\n25\n", "\n20\n", 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("store") / "made-up"
+    assert main(["data", "prepare", "skeleton", str(folder), "--to", str(target), "--workers", "2"]) == 0
+    return target
+
+
+@pytest.fixture(scope="module")
+def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    small = skeletons.TINY | {"data_root": str(store), "experiment_name": "waves", "epochs": "4"}
+    assert train(root, recipe="skeleton", small=small) == "finished"
+    return root
+
+
+def test_prepare_says_what_it_read(folder: Path, tmp_path: Path, capsys) -> None:
+    assert main(["data", "prepare", "skeleton", str(folder), "--to", str(tmp_path / "store")]) == 0
+    said = capsys.readouterr().out
+    assert "1 of NTU's list of missing skeletons are left out" in said
+    assert "72 clips of 3 classes (kinect-2)" in said
+    assert "MB/s" in said
+    assert "the 114,480 clips of NTU RGB+D 120 take" in said
+    assert "1 files were refused; the first:" in said
+    assert "S001C001P001R999A001.skeleton:4 holds '20' where the number of joints has 25" in said
+    names = tmp_path / "names.txt"
+    names.write_text("raise\nlower\nboth\n")
+    words = ["data", "prepare", "skeleton", str(folder), "--to", str(tmp_path / "other")]
+    assert main([*words, "--class-names", str(names)]) == 0
+    assert Store(tmp_path / "other").classes == ["raise", "lower", "both"]
+    assert main([*words, "--keep-missing"]) == 0
+    assert "73 clips" in capsys.readouterr().out
+    assert main([*words, "--keep-missing", "--class-names", str(names)]) == 1
+    assert "3 names of classes were given, and there are clips of class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "holds no files that are known"),
+        ({"S001C001P001R001A001.skeleton": "", "a01_s01_e00_v01.json": ""}, "holds ntu and nw-ucla files: choose one"),
+        ({"S001C001P001R001A001.skeleton": ""}, "None of the 1 files could be read. The first: "),
+    ],
+)
+def test_prepare_refuses_what_is_no_data_set(tmp_path: Path, files: dict[str, str], words: str, capsys) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert main(["data", "prepare", "skeleton", str(tmp_path), "--to", str(tmp_path / "store")]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_check_counts_and_verifies(store: Path, tmp_path: Path, capsys) -> None:
+    words = ["data", "check", "skeleton", str(store), "--split", "xview", "--validate-subjects", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert [line.split() for line in said.splitlines() if line.startswith(("clips", "subjects", "  A001"))] == [
+        ["clips", "36", "12", "24"],
+        ["subjects", "3", "1", "4"],
+        ["A001", "12", "4", "8"],
+    ]
+    assert "No clip of the test is a copy of one that is trained on." in said
+    assert "The positions of all 72 clips are those that were read." in said
+    assert main(["data", "check", "skeleton", str(store), "--split", "subjects", "--train-subjects", "1,3", "--validate-subjects", "1"]) == 0  # fmt: skip
+    assert main(["data", "check", "skeleton", str(store), "--split", "subjects"]) == 2
+    assert "needs --train-subjects" in capsys.readouterr().err
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for path in store.iterdir():
+        (damaged / path.name).write_bytes(path.read_bytes())
+    joints = np.load(damaged / "joints.npy", mmap_mode="r+")
+    joints[7, 3, 1] += 1
+    joints.flush()
+    assert main([*words[:3], str(damaged), *words[4:]]) == 1
+    assert "is damaged: the positions of 1 clips are not those that were read" in capsys.readouterr().err
+    assert main([*words[:3], str(damaged), *words[4:], "--quick"]) == 0
+
+
+def test_random_reads_are_twenty_times_faster_than_text(folder: Path, store: Path) -> None:
+    """Not a benchmark: half of what is promised, so that a busy machine does not matter; benchmarks/skeleton has the figure."""
+    opened, files = Store(store), {path.stem: path for path in folder.rglob("*.skeleton")}
+    order = np.random.default_rng(0).permutation(len(opened))
+
+    def seconds(read) -> float:
+        begin = time.perf_counter()
+        for number in order:
+            read(number)
+        return time.perf_counter() - begin
+
+    text = min(seconds(lambda number: ntu.read_clip(files[opened.entries[number].name])) for _ in range(2))
+    mapped = min(seconds(lambda number: opened[number]) for _ in range(2))
+    assert text > 10 * mapped
+
+
+def test_evaluate_reports_and_draws(runs: Path, store: Path, tmp_path: Path, capsys) -> None:
+    words = ["evaluate", "skeleton", "waves", "--checkpoint-dir", str(runs), "--data-root", str(store)]
+    assert main([*words, "-o", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    last = json.loads((runs / "waves/journal.jsonl").read_text().splitlines()[-1])
+    assert report["top1"] == pytest.approx(last["test_accuracy"])
+    assert f"top-1 {report['top1']:.2%}" in said
+    assert sum(map(sum, report["confusion"])) == report["clips"] == 24
+    assert report["macs"] > 1e6
+    assert report["seconds_for_one_clip"] > 0
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert main([*words, "--part", "best", "--on", "val"]) == 0
+    assert list((runs / "waves/artifacts").glob("evaluation-*-best/confusion.png"))
+
+
+def test_the_tables_of_an_evaluation() -> None:
+    logits = torch.tensor([[3.0, 1, 0], [0, 2, 1], [0, 3, 1], [0, 1, 2.0]])
+    labels = torch.tensor([0, 1, 2, 2])
+    counts = confusion(logits, labels)
+    assert counts.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+    assert (hits(logits, labels, 1), hits(logits, labels, 2), hits(logits, labels, 5)) == (3, 4, 4)
+    rows = class_table(counts, ["a", "b", "c"])
+    assert [(row["recall"], row["precision"], row["taken for"]) for row in rows] == [
+        (1.0, 1.0, ""),
+        (1.0, 0.5, ""),
+        (0.5, 1.0, "b (1)"),
+    ]
+
+
+def test_predict_names_and_draws(runs: Path, folder: Path, tmp_path: Path, capsys) -> None:
+    path = next(folder.glob("*A001.skeleton"))
+    anonymous = tmp_path / "recording.skeleton"
+    anonymous.write_bytes(path.read_bytes())
+    assert (
+        main(["predict", "skeleton", "waves", str(anonymous), "--checkpoint-dir", str(runs), "-o", str(tmp_path)]) == 0
+    )
+    said = capsys.readouterr().out
+    assert said.count("%  A00") == 3, "three classes are all there are"
+    assert (tmp_path / "recording-waves.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "recording-waves.gif").read_bytes().startswith(b"GIF8")
+    anonymous.write_text("not this")
+    assert main(["predict", "skeleton", "waves", str(anonymous), "--checkpoint-dir", str(runs)]) == 1
+    assert "recording.skeleton:1 holds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+def test_export_computes_the_same(runs: Path, store: Path, tmp_path: Path, form: str, capsys) -> None:
+    target = tmp_path / f"model.{form}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert main(["export", str(runs / "waves"), "--format", form, "-o", str(target)]) == 0
+    assert "differs from the network by at most" in capsys.readouterr().out
+    from outlast_recipes.skeleton.recipe import restored
+
+    network, _ = restored(outlast.open_saved(runs / "waves"))
+    opened = Store(store)
+    joints, mask = (torch.zeros(5, 16, 2, 25, 3), torch.zeros(5, 16, 2, dtype=torch.bool))
+    for row in range(5):
+        found, seen = opened[row]
+        length = min(16, len(seen))
+        joints[row, :length], mask[row, :length] = torch.from_numpy(found[:length]), torch.from_numpy(seen[:length])
+    with torch.no_grad():
+        expected = network(joints, mask)
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"joints": joints.numpy(), "mask": mask.numpy()})
+        found = torch.from_numpy(found)
+    else:
+        found = torch.export.load(target).module()(joints, mask)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_asked_of_the_wrong_run_or_recipe_is_refused(runs: Path, capsys) -> None:
+    assert main(["export", str(runs / "waves"), "--format", "tflite"]) == 2
+    assert "are exported as: safetensors, onnx, torch-export" in capsys.readouterr().err
+    assert main(["predict", "digits", "waves", "x"]) == 2
+    assert "the recipe 'digits' offers nothing besides training" in capsys.readouterr().err
+    assert main(["dream", "skeleton", "waves"]) == 2
+    assert (
+        "There is no verb 'dream' for it: the recipe 'skeleton' offers data prepare, data check, evaluate"
+        in capsys.readouterr().err
+    )
+    assert main(["evaluate", "skeleton", "nobody", "--checkpoint-dir", str(runs)]) == 2
+    assert "There is no run 'nobody'" in capsys.readouterr().err
+
+
+# the document that the recipe answers --------------------------------------------------------------------------------
+
+SEED = [
+    "--env kaggle --batch_size 16 --epochs 5",
+    "--data_path {store} --checkpoint_dir ./checkpoints",
+    "--env gcp --data_config configs/data/ntu120_xset.yaml --model_config configs/model/last_large.yaml --batch_size 32 --lr 0.0005 --epochs 120 --device cpu",
+    "--env kaggle --batch_size 16 --epochs 5 --num_workers 2 --debug",
+    "--env kaggle --data_config configs/data/ntu120_xsub.yaml --model_config configs/model/last_tiny.yaml --epochs 20 --batch_size 24",
+    "--debug --epochs 2 --batch_size 8",
+    "--lr 0.001 --experiment_name lr_001",
+    "--env kaggle --batch_size 16 --num_workers 2",
+    "--env local --device cpu --batch_size 4 --epochs 1",
+    "--data_config configs/data/ntu120_xsub.yaml --model_config configs/model/last_base.yaml --train_config configs/train/baseline.yaml",
+]
+
+
+@pytest.mark.parametrize("words", SEED)
+def test_the_commands_of_the_document(words: str, store: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    given = words.format(store=store).split()
+    data = [] if "--data_path" in words else ["--data_root", str(store)]
+    split = ["--split", "xview", "--data.validate_subjects", "1"]  # two people are no training part of cross-subject
+    assert main(["train", "skeleton", *given, *data, *split, "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    assert "72 clips of 3 classes" in said
+    assert "nothing was trained or written" in said
+
+
+def test_its_scripts_and_an_input_for_distillation(
+    store: Path, runs: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """`teacher_logits` below kaggle_datasets in an environment file is what is distilled from."""
+    import runpy
+
+    logits = tmp_path / "ntu120-teacher-logits/logits.safetensors"
+    words = [
+        "teacher-logits",
+        "skeleton",
+        "waves",
+        "--checkpoint-dir",
+        str(runs),
+        "--data-root",
+        str(store),
+        "--views",
+        "1",
+    ]
+    assert main([*words, "-o", str(logits)]) == 0
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs/environment").mkdir(parents=True)
+    (tmp_path / "configs/environment/local.yaml").write_text(
+        f"paths:\n  data_root: nowhere\n  kaggle_datasets:\n    ntu120_skeletons: {store}\n    teacher_logits: {logits.parent}\n"
+        "    somebody_elses: /kaggle/input/other\n"
+    )
+    script = runpy.run_path(str(REPOSITORY / "scripts/train.py"))["main"]
+    tiny = [f"--{key}={value}" for key, value in skeletons.TINY.items()]
+    distill = ["--train_config", str(REPOSITORY / "configs/train/distill.yaml"), "--experiment-name", "student"]
+    capsys.readouterr()
+    assert script([*tiny, *distill, "--epochs", "1"]) == 0
+    assert '"distance"' in (tmp_path / "runs/student/journal.jsonl").read_text()
+    baseline = ["--train_config", str(REPOSITORY / "configs/train/baseline.yaml"), "--experiment-name", "alone"]
+    assert script([*tiny, *baseline, "--epochs", "1"]) == 0
+    assert '"distance"' not in (tmp_path / "runs/alone/journal.jsonl").read_text()
+    capsys.readouterr()
+    assert (
+        script(
+            [*tiny, *distill, "--distill.teacher-logits", str(tmp_path / "none.safetensors"), "--experiment-name", "x"]
+        )
+        == 1
+    )
+    assert "is not a file of teacher logits" in capsys.readouterr().err
