@@ -91,10 +91,10 @@ class _Refined(nn.Module):
         self.here, self.there = nn.Conv2d(channels, narrow, 1), nn.Conv2d(channels, narrow, 1)
         self.values, self.refine = nn.Conv2d(channels, out, 1), nn.Conv2d(narrow, out, 1)
 
-    def forward(self, x: Tensor, shared: Tensor, strength: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What each channel adds to the shared graph (N, C, V, V), and what is sent along it (N, C, T, V)."""
         apart = self.here(x).mean(2).unsqueeze(-1) - self.there(x).mean(2).unsqueeze(-2)
-        graphs = strength * self.refine(apart.tanh()) + shared
-        return torch.einsum("ncuv,nctv->nctu", graphs, self.values(x))
+        return self.refine(apart.tanh()), self.values(x)
 
 
 class _ManyScales(nn.Module):
@@ -133,7 +133,10 @@ class _CtrBlock(nn.Module):
         self.down = None if first else _down(channels, out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed = sum(part(x, shared, self.strength) for part, shared in zip(self.refined, self.graph, strict=True))
+        mixed: Tensor | int = 0
+        for part, shared in zip(self.refined, self.graph, strict=True):
+            own, values = part(x)
+            mixed = mixed + torch.einsum("ncuv,nctv->nctu", self.strength * own + shared, values)
         y = torch.relu(self.norm(mixed) + self.inner(x))
         return torch.relu(self.time(y) + (0 if self.down is None else self.down(x)))
 

@@ -192,7 +192,7 @@ def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
         (["trian"], "There is no verb 'trian'. Did you mean 'train'?"),
         (["train", "digit"], "There is no recipe 'digit'; the recipes are: digits, skeleton. Did you mean 'digits'?"),
         (["train", "sign"], "The recipe 'sign' is planned and not part of this version, which has digits, skeleton"),
-        (["train", "skeleton"], "skeleton needs --data-root"),
+        (["train", "skeleton", "--dry-run"], "skeleton needs --data-root"),
         (["train"], "outlast train needs a recipe"),
         (["status", "x"], "There is no run 'x': runs holds no runs yet."),
         (["resume", "x"], "There is no run 'x': runs holds no runs yet"),

@@ -111,3 +111,49 @@ def test_another_sensor_and_half_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert model(joints, mask).isfinite().all()
         assert model(still, mask).isfinite().all(), "a clip that stands still"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "count"),
+    [("st_gcn", "joint", 3_114_252), ("ctr_gcn", "joint", 1_461_942), ("last_seed", "joint", 689_100), ("last_seed", "fused", None)],
+)  # fmt: skip
+def test_baselines_have_the_published_sizes_and_learn(name: str, kind: str, count: int | None) -> None:
+    """ST-GCN's own code has 3.1 M, CTR-GCN's 1.46 M, and the model of seeds/000 exactly 689,100."""
+    from benchmarks.skeleton.networks import NETWORKS
+
+    torch.manual_seed(0)
+    model = NETWORKS[name](120, KINECT_2, kind)
+    assert count is None or parameters(model) == count
+    joints, mask = clips(3)
+    mask[0, :, 1] = False
+    joints = joints * mask[..., None, None]
+    torch.nn.functional.cross_entropy(model(joints, mask), torch.arange(3)).backward()
+    dead = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.abs().sum() > 0]
+    assert dead == []
+    alone = model.eval()(joints[:1], mask[:1])
+    torch.testing.assert_close(model(joints, mask)[:1], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_absent_bodies_are_left_out_and_change_nothing() -> None:
+    model = built().eval()
+    joints, mask = clips(3)
+    mask[1, :, 1] = False
+    joints = joints * mask[..., None, None]
+    seen = []
+    model.stem.register_forward_hook(lambda _module, given, _out: seen.append(len(given[0])))
+    together = model(joints, mask)
+    assert seen == [5], "three clips, one of them of one body"
+    for row in range(3):
+        torch.testing.assert_close(model(joints[[row]], mask[[row]])[0], together[row], atol=1e-4, rtol=1e-4)
+
+
+def test_the_synthetic_clips_are_what_they_say(tmp_path) -> None:
+    from benchmarks.skeleton import synthetic
+
+    store = synthetic.store(tmp_path / "store", clips=3)
+    assert (len(store), len(store.classes)) == (180, 60)
+    assert all(entry.name.startswith("synthetic-") for entry in store.entries)
+    two = [entry.bodies == 2 for entry in store.entries]
+    assert all(two[135:]), "the last family is of two people"
+    assert 0.2 < sum(two[:135]) / 135 < 0.8, "strangers in about half of the others"
+    assert synthetic.store(tmp_path / "again", clips=3).hash == store.hash

@@ -240,7 +240,8 @@ def _evaluate(values: Namespace, _tell: Tell) -> Iterable[str]:
     numbers = {name: each.numbers for name, each in parts.items()}
     copies = {pair[1] for pair in stands_twice(store.entries, numbers)} if values.on == "test" else set()
     clean = torch.tensor([store.entries[number].name not in copies for number in part.numbers])
-    inputs = evaluation.example(layout, frames, device=device)
+    bodies = saved.config.model.bodies
+    inputs = evaluation.example(layout, frames, device=device, bodies=bodies)
     counts = evaluation.confusion(logits, truth)
     rows = evaluation.class_table(counts, labels.classes)
     report: dict[str, Any] = {
@@ -256,7 +257,7 @@ def _evaluate(values: Namespace, _tell: Tell) -> Iterable[str]:
         "top1_without_copies": evaluation.hits(logits[clean], truth[clean], 1) / max(1, int(clean.sum())),
         "parameters": parameters(network),
         "macs": macs(network, inputs),
-        "seconds_for_one_clip": evaluation.latency(network, layout, frames),
+        "seconds_for_one_clip": evaluation.latency(network, layout, frames, bodies=bodies),
         "device": str(device),
         "classes": rows,
         "confusion": counts.tolist(),
@@ -270,7 +271,7 @@ def _evaluate(values: Namespace, _tell: Tell) -> Iterable[str]:
     yield f"  top-1 {report['top1']:.2%}   top-5 {report['top5']:.2%}"
     if copies:
         yield f"  top-1 {report['top1_without_copies']:.2%} on the {int(clean.sum())} that are no copies of clips that were trained on"
-    yield f"  {report['parameters']:,} parameters, {report['macs'] / 1e9:.3f} GMAC for two bodies of {frames} frames, {1e3 * report['seconds_for_one_clip']:.1f} ms a clip on {device}"
+    yield f"  {report['parameters']:,} parameters, {report['macs'] / 1e9:.3f} GMAC for {bodies} {'body' if bodies == 1 else 'bodies'} of {frames} frames, {1e3 * report['seconds_for_one_clip']:.1f} ms a clip on {device}"
     yield ""
     yield f"{'class':32}{'clips':>7}{'recall':>9}{'precision':>11}  most often taken for"
     for row in rows:

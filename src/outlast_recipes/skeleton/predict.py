@@ -77,7 +77,15 @@ def draw(found: Looked, layout: Layout, path: Path, title: str) -> None:
     axes = figure.add_subplot(grid[1, :])
     parts = found.weight.max(axis=1)
     order = np.argsort(-parts.mean(axis=0))[:10]
-    picture = axes.imshow(parts[:, order].T, aspect="auto", cmap="Reds", vmin=0, vmax=1, interpolation="nearest")
+    picture = axes.imshow(
+        parts[:, order].T,
+        aspect="auto",
+        cmap="Reds",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+        extent=(0.5, len(parts) + 0.5, len(order) - 0.5, -0.5),
+    )
     axes.set(xlabel="frame of the view", title="the ten joints that decided most")
     axes.set_yticks(range(len(order)), [layout.names[joint] for joint in order], fontsize=8)
     figure.colorbar(picture, label="part in the decision", pad=0.01)
