@@ -4,6 +4,7 @@
     python -m benchmarks.skeleton utkinect
     python -m benchmarks.skeleton synthetic
     python -m benchmarks.skeleton speed
+    python -m benchmarks.skeleton data
 
 Every network and seed is an outlast run below --work, so the whole is started again after any end and goes on. Nothing is chosen by the test: what is
 reported is the last step's averaged weights. Data are read from ../shared/data. Writes benchmarks/results/skeleton-*.json.
@@ -16,6 +17,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import random
 import statistics
 import tarfile
 import time
@@ -257,16 +259,76 @@ def speeds() -> None:
         rows.append(row)
     show("speed: 64 frames, 25 joints, two bodies", rows)
     growth = []
-    for name, make in makers.items():
-        if name not in ("last base", "ctr_gcn", "st_gcn"):
-            continue
+    sized: dict[str, Callable[[Layout, int], nn.Module]] = {
+        "last base": lambda layout, frames: Last(SIZES["base"], 120, layout, frames=frames),
+        "st_gcn": lambda layout, _: NETWORKS["st_gcn"](120, layout, "fused"),
+        "ctr_gcn": lambda layout, _: NETWORKS["ctr_gcn"](120, layout, "fused"),
+    }
+    for name, make in sized.items():
         row = {"network": name}
-        for frames, batch in ((32, 16), (64, 16), (128, 16), (64, 4), (64, 64)):
-            network = make(frames).eval()
-            row[f"ms a clip, T={frames}, N={batch}"] = 1e3 * latency(network, KINECT_2, frames, batch, rounds=3) / batch
+        for layout, frames, batch in (
+            (KINECT_2, 32, 16), (KINECT_2, 64, 16), (KINECT_2, 128, 16), (KINECT_2, 64, 4), (KINECT_2, 64, 64), (twice(KINECT_2), 64, 16),
+        ):  # fmt: skip
+            network = make(layout, frames).eval()
+            what = f"ms a clip, T={frames}, V={layout.joints}, N={batch}"
+            row[what] = 1e3 * latency(network, layout, frames, batch, rounds=3) / batch
         growth.append(row)
-    show("cost as frames and batch grow (inference)", growth)
+    show("cost as frames, joints and batch grow (inference)", growth)
     write("speed", {"speed": rows, "growth": growth, "threads": torch.get_num_threads()})
+
+
+def twice(layout: Layout) -> Layout:
+    """A made-up layout of twice as many joints: another skeleton that hangs on the first one's root."""
+    count = layout.joints
+    root = next(joint for joint, parent in enumerate(layout.parents) if joint == parent)
+    second = tuple(root if joint == parent else parent + count for joint, parent in enumerate(layout.parents))
+    mirror = (*layout.mirror, *(joint + count for joint in layout.mirror))
+    return Layout("twice", (*layout.parents, *second), mirror, layout.spine, layout.names * 2)
+
+
+# data ---------------------------------------------------------------------------------------------------------------
+
+
+def data(work: Path) -> None:
+    """Reading 64 real NTU clips as text against the store, in random order; and preparing them."""
+    with tarfile.open(DATA / "ntu_samples/ntu60_samples_64.tar.xz") as packed:
+        packed.extractall(work / "ntu", filter="data")
+    files, read, layout, _ = found_in(work / "ntu", "ntu")
+    nbytes = sum(path.stat().st_size for path in files)
+    begin = time.perf_counter()
+    store = prepare(files * 8, read, work / "ntu.store", layout=layout)
+    prepared_in = time.perf_counter() - begin
+    numbers = {entry.name: number for number, entry in enumerate(store.entries)}
+    places = {path.stem: path for path in files}
+    ratios, text_rate, store_rate = [], [], []
+    for seed in range(7):
+        order = random.Random(seed).sample(sorted(places), len(places))
+        begin = time.perf_counter()
+        for name in order:
+            read(places[name])
+        text = time.perf_counter() - begin
+        begin = time.perf_counter()
+        for name in order:
+            store[numbers[name]]
+        mapped = time.perf_counter() - begin
+        ratios.append(text / mapped)
+        text_rate.append(len(order) / text)
+        store_rate.append(len(order) / mapped)
+    facts = {
+        "clips": len(files),
+        "text, clips/s on one core": statistics.median(text_rate),
+        "store, clips/s on one core": statistics.median(store_rate),
+        "store against text": statistics.median(ratios),
+        "prepare, MB/s on two cores": 8 * nbytes / 1e6 / prepared_in,
+        "NTU-120, hours to prepare on two cores": 114_480 / (8 * len(files) / prepared_in) / 3600,
+        "NTU-120, GB of store": 114_480
+        * sum(path.stat().st_size for path in (work / "ntu.store").iterdir())
+        / len(store)
+        / 1e9,
+        "NTU-120, s of reading an epoch on one core": 114_480 / statistics.median(store_rate),
+    }
+    show("data: 64 real NTU RGB+D clips", [{"what": key, "value": value} for key, value in facts.items()])
+    write("data", facts)
 
 
 def _step_seconds(network: nn.Module, batch: int, frames: int) -> float:
@@ -318,7 +380,7 @@ def write(name: str, facts: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=(*TASKS, "speed"))
+    parser.add_argument("what", choices=(*TASKS, "speed", "data"))
     parser.add_argument("--networks", nargs="+", choices=NAMES, default=["last", "st_gcn", "ctr_gcn", "last_seed"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path("bench-runs"))
@@ -330,6 +392,9 @@ def main() -> None:
         speeds()
         return
     values.work.mkdir(exist_ok=True)
+    if values.what == "data":
+        data(values.work)
+        return
     task, flags = TASKS[values.what], dict(word.split("=", 1) for word in values.set)
     rows = []
     for seed, name, fold in itertools.product(range(values.seeds), values.networks, range(len(task.folds))):

@@ -22,9 +22,9 @@ from outlast import Run, Section, setting
 from outlast_recipes.skeleton import commands
 from outlast_recipes.skeleton.augment import Strength, collate
 from outlast_recipes.skeleton.distill import Loss, TeacherLogits, distance
-from outlast_recipes.skeleton.evaluation import accuracies
+from outlast_recipes.skeleton.evaluation import accuracies, example
 from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
-from outlast_recipes.skeleton.model import SIZES, Last, Routing, Shift, Streams
+from outlast_recipes.skeleton.model import SIZES, Last, Routing, Shift, Streams, macs, parameters
 from outlast_recipes.skeleton.splits import split
 from outlast_recipes.skeleton.store import Store
 from outlast_recipes.skeleton.views import Part, Views
@@ -302,7 +302,13 @@ def check(config: Any) -> str:
     teacher = teacher_of(config, store, parts, classes)
     sizes = ", ".join(f"{len(clips)} {name}" for name, clips in parts.items())
     taught = f"; taught by {teacher.about.teacher}, {teacher.views} views a clip" if teacher else ""
-    return f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were refused{taught}"
+    layout = LAYOUTS[store.layout]
+    network = build(config, classes, layout)
+    work = macs(network, example(layout, config.data.frames, bodies=config.model.bodies))
+    return (
+        f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were refused{taught}; "
+        f"LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC a clip"
+    )
 
 
 def restored(opened_run: outlast.Saved, part: str | None = None) -> tuple[nn.Module, Labels]:
