@@ -65,6 +65,10 @@ def test_prepare_says_what_it_read(folder: Path, tmp_path: Path, capsys) -> None
     words = ["data", "prepare", "skeleton", str(folder), "--to", str(tmp_path / "other")]
     assert main([*words, "--class-names", str(names)]) == 0
     assert Store(tmp_path / "other").classes == ["raise", "lower", "both"]
+    assert main([*words, "--class-names", "ntu"]) == 0
+    assert (len(Store(tmp_path / "other").classes), Store(tmp_path / "other").classes[42]) == (60, "A043 falling down")
+    assert len(ntu.actions()) == 120
+    capsys.readouterr()
     assert main([*words, "--keep-missing"]) == 0
     assert "73 clips" in capsys.readouterr().out
     assert main([*words, "--keep-missing", "--class-names", str(names)]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from outlast.cli import main
 from outlast_recipes.skeleton import distill
 from outlast_recipes.skeleton import recipe as skeleton
 from outlast_recipes.skeleton.augment import Strength
-from outlast_recipes.skeleton.store import Store
+from outlast_recipes.skeleton.store import Store, find_store
 from tests.durability.digits import final
 from tests.durability.digits import train as any_train
 from tests.recipes import skeletons
@@ -86,14 +87,34 @@ def test_what_it_says_of_its_data(store: Path) -> None:
     )
     with pytest.raises(outlast.ConfigError, match="needs --data-root"):
         skeleton.check(skeleton.Config())
-    with pytest.raises(outlast.DataError, match="is not a prepared store"):
-        skeleton.check(skeleton.Config(data_root=store.parent))
+    above = skeleton.Config(data_root=store.parent, data={"split": "xview", "validate_subjects": 1})
+    assert skeleton.check(above) == skeleton.check(config), (
+        "the only store in a folder is found, as below /kaggle/input"
+    )
+    subjects = {"split": "subjects", "train_subjects": (1, 2, 3), "validate_subjects": 1}
+    assert ": 36 train, 18 val, 18 test;" in skeleton.check(skeleton.Config(data_root=store, data=subjects))
     with pytest.raises(outlast.ConfigError, match="--device is 'cuda:7'"):
         skeleton.check(skeleton.Config(data_root=store, device="cuda:7"))
     with pytest.raises(outlast.ConfigError, match="there are no teacher logits"):
         skeleton.check(
             skeleton.Config(data_root=store, mode="distill", data={"split": "xview", "validate_subjects": 1})
         )
+
+
+def test_folders_that_are_no_store(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(outlast.DataError, match="is not a prepared store of skeletons"):
+        find_store(tmp_path)
+    raw = tmp_path / "raw/S001C001P001R001A001.skeleton"
+    raw.parent.mkdir()
+    raw.touch()
+    with pytest.raises(
+        outlast.DataError, match=r"holds files such as raw/S001.* Make one with: outlast data prepare skeleton"
+    ):
+        find_store(tmp_path)
+    for name in ("a", "b"):
+        shutil.copytree(store, tmp_path / name)
+    with pytest.raises(outlast.DataError, match="holds 2 prepared stores"):
+        find_store(tmp_path)
 
 
 OPTIONS = {

@@ -44,7 +44,11 @@ def _prepare_arguments(parser: ArgumentParser) -> None:
         default="auto",
         help="of the files (default: told by their names)",
     )
-    parser.add_argument("--class-names", type=Path, metavar="FILE", help="a line for each class, from the first")
+    parser.add_argument(
+        "--class-names",
+        metavar="FILE",
+        help='a line for each class, from the first; or "ntu" for the published names (default: A001, A002, ...)',
+    )
     parser.add_argument("--keep-missing", action="store_true", help="read the 535 clips of NTU's list too")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
 
@@ -52,7 +56,7 @@ def _prepare_arguments(parser: ArgumentParser) -> None:
 def _prepare(values: Namespace, tell: Tell) -> Iterable[str]:
     files, read, layout, classes = found_in(values.folder, values.format)
     if values.class_names:
-        classes = _lines(values.class_names)
+        classes = _ntu_names(files) if values.class_names == "ntu" else _lines(Path(values.class_names))
     left_out = [] if values.keep_missing else [path for path in files if path.name.partition(".")[0] in ntu.missing()]
     if left_out:
         gone = set(left_out)
@@ -105,6 +109,12 @@ def found_in(folder: Path, form: str) -> tuple[list[Path], Reader, str, Sequence
 
 def _utkinect(path: Path) -> list[Clip]:
     return utkinect.read_clips(path, path.with_name("actionLabel.txt"))
+
+
+def _ntu_names(files: Sequence[Path]) -> list[str]:
+    """Published names, 60 when no file shows a later action and else 120."""
+    last = max((ntu.parse_name(path).action for path in files if path.suffix == ".skeleton"), default=0)
+    return ntu.actions()[: 60 if last <= 60 else 120]
 
 
 def _lines(path: Path) -> list[str]:

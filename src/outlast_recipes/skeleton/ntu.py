@@ -67,6 +67,11 @@ def missing() -> frozenset[str]:
     return frozenset(line for line in text.split() if line)
 
 
+def actions() -> list[str]:
+    """The 120 actions of NTU RGB+D 120 by their published names; those of NTU RGB+D are the first 60."""
+    return importlib.resources.files("outlast_recipes.skeleton").joinpath("actions.txt").read_text().splitlines()
+
+
 def read_bodies(path: Path) -> list[Body]:
     """The bodies of a `.skeleton` file in the order in which they appear; empty when nobody was seen.
 

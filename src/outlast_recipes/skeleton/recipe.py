@@ -26,7 +26,7 @@ from outlast_recipes.skeleton.evaluation import accuracies, example
 from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
 from outlast_recipes.skeleton.model import SIZES, Last, Routing, Shift, Streams, macs, parameters
 from outlast_recipes.skeleton.splits import split
-from outlast_recipes.skeleton.store import Store
+from outlast_recipes.skeleton.store import Store, find_store
 from outlast_recipes.skeleton.views import Part, Views
 from outlast_recipes.training import (
     across_ranks,
@@ -87,7 +87,7 @@ class Distill(Section):
 
 class Config(outlast.Config):
     data_root: Path | None = setting(
-        None, "folder of a prepared store", on_resume="session", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
+        None, "folder of a prepared store, or one that holds it", on_resume="session", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
     )  # fmt: skip
     epochs: int = setting(200, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=0)
     batch_size: int = setting(128, "clips per optimizer step", flags=("-b",), ge=2)
@@ -114,7 +114,7 @@ def opened(config: Config) -> tuple[Store, dict[str, Part], int]:
         raise outlast.ConfigError(
             "skeleton needs --data-root: the folder of a prepared store. Make one with: outlast data prepare skeleton FOLDER --to STORE"
         )
-    store = Store(Path(config.data_root))
+    store = Store(find_store(config.data_root))
     parts = split(
         store.entries,
         config.data.split,

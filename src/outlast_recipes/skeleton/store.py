@@ -11,6 +11,7 @@ Only what was seen is stored, without loss: absent second bodies, which most cli
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -109,6 +110,38 @@ class Store:
         joints = np.zeros((*mask.shape, *self._joints.shape[1:]), np.float32)
         joints[mask] = self._joints[entry.rows : entry.rows + int(mask.sum())]
         return joints, mask
+
+
+def find_store(root: Path) -> Path:
+    """The store in a folder: the folder itself, or the only one a few levels below it, as Kaggle attaches data sets below /kaggle/input.
+
+    Raises:
+        outlast.DataError: there is none, or several.
+    """
+    if (root / "index.json").is_file():
+        return root
+    levels = ("/".join(["*"] * depth) for depth in range(1, 5))
+    found = [
+        path.parent
+        for level in levels
+        for path in root.glob(f"{level}/index.json")
+        if (path.parent / "joints.npy").is_file()
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise outlast.DataError(
+            f"{root} holds {len(found)} prepared stores: {', '.join(map(str, sorted(found)))}. Give one of them."
+        )
+    raw = next(itertools.chain(*(root.glob(f"{level}*.skeleton") for level in ("", "*/", "*/*/"))), None)
+    what = (
+        f"holds files such as {raw.relative_to(root)}, which are no store yet"
+        if raw
+        else "is not a prepared store of skeletons"
+    )
+    raise outlast.DataError(
+        f"{root} {what}. Make one with: outlast data prepare skeleton {root if raw else 'FOLDER'} --to STORE"
+    )
 
 
 def prepare(
