@@ -118,7 +118,7 @@ class Task:
 TASKS = {
     "nw-ucla": Task(
         nw_ucla,
-        {"data.split": "cameras", "data.frames": "52", "batch_size": "32", "epochs": "80", "model.bodies": "1"},
+        {"data.split": "cameras", "data.frames": "52", "batch_size": "32", "epochs": "80", "model.bodies": "1", "augment.yaw": "1"},
     ),
     "utkinect": Task(
         utkinect,

@@ -21,7 +21,7 @@ from outlast_recipes.skeleton.augment import (
 from outlast_recipes.skeleton.layouts import KINECT_2
 
 NOTHING = Strength(
-    crop=1.0, turn=0, scale=0, shear=0, mirror=0, swap=0, bones=0, drop_axis=0, drop_joints=0, drop_time=0
+    crop=1.0, turn=0, yaw=0, scale=0, shear=0, mirror=0, swap=0, bones=0, drop_axis=0, drop_joints=0, drop_time=0
 )
 CPU = torch.device("cpu")
 
@@ -90,6 +90,15 @@ def test_turns_keep_lengths_and_bodies_keep_their_place() -> None:
     assert seen.equal(viewed(clips, NOTHING)[1])
 
 
+def test_a_yaw_leaves_heights_alone() -> None:
+    clips = batch()
+    view, _ = viewed(clips, dataclasses.replace(NOTHING, yaw=1.0))
+    plain, _ = viewed(clips, NOTHING)
+    torch.testing.assert_close(view[..., 1], plain[..., 1])
+    torch.testing.assert_close(view.norm(dim=-1), plain.norm(dim=-1))
+    assert not torch.allclose(view[..., 0], plain[..., 0], atol=0.1)
+
+
 def test_bones_grow_and_keep_their_directions() -> None:
     joints = torch.randn(2, 4, 2, 25, 3)
     ratios = torch.rand(2, 2, 25) + 0.5
@@ -104,7 +113,7 @@ def test_bones_grow_and_keep_their_directions() -> None:
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Strength)])
 def test_every_change_changes_something_and_comes_again_from_its_seed(name: str) -> None:
     clips = batch()
-    strength = dataclasses.replace(NOTHING, **{name: 0.5 if name in ("crop", "turn", "scale", "shear") else 1.0})
+    strength = dataclasses.replace(NOTHING, **{name: 0.5 if name in ("crop", "turn", "yaw", "scale", "shear") else 1.0})
     views = [viewed(clips, strength, seed)[0] for seed in (1, 1, 2)]
     assert views[0].equal(views[1])
     plain = viewed(clips, NOTHING)[0]

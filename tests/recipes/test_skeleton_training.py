@@ -121,7 +121,7 @@ OPTIONS = {
     "batch_size": "12", "learning_rate": "0.01", "seed": "7", "mixed_precision": "True", "optimizer": "sgd", "weight_decay": "0.5",
     "warmup": "0.5", "label_smoothing": "0", "ema": "0.5", "data.split": "cameras", "data.validate_subjects": "2", "data.frames": "24",
     "model.size": "tiny", "model.streams": "joint", "model.shift": "off", "model.routing": "static", "model.attention": "False",
-    "model.bodies": "1", "model.dropout": "0.5", "model.drop_path": "0.5", "augment.crop": "0.9", "augment.turn": "0", "augment.scale": "0",
+    "model.bodies": "1", "model.dropout": "0.5", "model.drop_path": "0.5", "augment.crop": "0.9", "augment.turn": "0", "augment.yaw": "1", "augment.scale": "0",
     "augment.shear": "0", "augment.mirror": "0", "augment.swap": "0", "augment.bones": "0", "augment.drop_axis": "1", "augment.drop_joints": "1",
     "augment.drop_time": "1", "epochs": "2", "debug": "True",
 }  # fmt: skip

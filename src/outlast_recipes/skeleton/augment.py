@@ -30,6 +30,7 @@ class Strength:
     Attributes:
         crop: the shortest share of a clip's frames that is looked at.
         turn: radians about each axis.
+        yaw: radians more about the vertical, as if the camera stood elsewhere.
         scale: share by which each axis may grow or shrink.
         shear: of each axis by each other.
         mirror: chance of left and right being exchanged.
@@ -40,6 +41,7 @@ class Strength:
 
     crop: float = 0.5
     turn: float = 0.3
+    yaw: float = 0.0
     scale: float = 0.2
     shear: float = 0.1
     mirror: float = 0.5
@@ -225,6 +227,8 @@ def _paths(layout: Layout) -> Tensor:
 def _linear(chance: Chance, strength: Strength) -> Tensor:
     """(N, 3, 3): a turn, a scale and a shear for each clip."""
     around = strength.turn * (2 * chance.take(3) - 1)
+    upright = around.new_tensor([0.0, 1.0, 0.0])
+    around = around + strength.yaw * (2 * chance.take() - 1) * upright
     cos, sin, zero, one = around.cos(), around.sin(), torch.zeros_like(around[:, 0]), torch.ones_like(around[:, 0])
     turns = [
         [one, zero, zero, zero, cos[:, 0], -sin[:, 0], zero, sin[:, 0], cos[:, 0]],

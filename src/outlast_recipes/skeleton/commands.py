@@ -221,10 +221,7 @@ def _run_arguments(parser: ArgumentParser, *, data: bool = True) -> None:
 
 def _opened(values: Namespace) -> outlast.Saved:
     flags = {"data_root": values.data_root} if getattr(values, "data_root", None) else {}
-    found = outlast.open_saved(values.run, root=values.checkpoint_dir, step=values.step, flags=flags)
-    if found.recipe.name != "skeleton":
-        raise outlast.OutlastError(f"{found.folder} is a run of {found.recipe.name}, not of skeleton.")
-    return found
+    return outlast.open_saved(values.run, root=values.checkpoint_dir, step=values.step, flags=flags)
 
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:

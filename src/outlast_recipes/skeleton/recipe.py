@@ -65,6 +65,7 @@ class Model(Section):
 class Augment(Section):
     crop: float = setting(0.5, "the shortest share of a clip that a view shows", gt=0, le=1)
     turn: float = setting(0.3, "radians about each axis", ge=0)
+    yaw: float = setting(0.0, "radians more about the vertical, where cameras stand elsewhere in the test", ge=0)
     scale: float = setting(0.2, "share by which each axis grows or shrinks", ge=0, lt=1)
     shear: float = setting(0.1, "of each axis by each other", ge=0)
     mirror: float = setting(0.5, "chance of left and right being exchanged", ge=0, le=1)
