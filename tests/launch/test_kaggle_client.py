@@ -169,12 +169,12 @@ def test_cancel_by_the_id_that_the_kernel_prints(kaggle: Kaggle, standin: Standi
 
 
 def test_states_with_kaggles_own_sentence(kaggle: Kaggle, standin: Standin) -> None:
+    kaggle.push(Push("crashing", "raise SystemExit(3)"))
+    assert over(kaggle, "crashing") == "error"
     standin.world.knobs.session = 0.5
     kaggle.push(Push("too-long", "import time; time.sleep(60)"))
-    kaggle.push(Push("crashing", "raise SystemExit(3)"))
     assert over(kaggle, "too-long") == "stopped"
     assert "exceeded the max allowed execution duration" in kaggle.status("too-long").message
-    assert over(kaggle, "crashing") == "error"
 
 
 def test_47_files_in_pages(kaggle: Kaggle, standin: Standin) -> None:
