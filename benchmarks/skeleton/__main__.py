@@ -1,6 +1,6 @@
 """LAST against ST-GCN, a network of CTR-GCN's class and the original's, under one recipe: what they reach and what they cost.
 
-    python -m benchmarks.skeleton nw-ucla   [--networks NAME ...] [--seeds N] [--epochs N] [--work FOLDER]
+    python -m benchmarks.skeleton nw-ucla   [--networks NAME ...] [--seeds N] [--set epochs=N ...] [--work FOLDER]
     python -m benchmarks.skeleton utkinect
     python -m benchmarks.skeleton synthetic
     python -m benchmarks.skeleton speed
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import hashlib
 import itertools
 import json
 import random
@@ -40,7 +41,7 @@ from outlast_recipes.skeleton.commands import found_in
 from outlast_recipes.skeleton.evaluation import example, hits, latency, logits_of
 from outlast_recipes.skeleton.layouts import KINECT_2, LAYOUTS, Layout
 from outlast_recipes.skeleton.model import SIZES, Last, macs, parameters
-from outlast_recipes.skeleton.store import prepare, stands_twice
+from outlast_recipes.skeleton.store import Store, prepare, stands_twice
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data"
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -137,10 +138,6 @@ TASKS = {
 def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], work: Path) -> dict[str, Any]:
     """Train one network, or go on with it, and say what it reached on the test."""
     store = task.data(work)
-    run_id = f"{store.stem}-{name.replace(', ', '-').replace(' ', '-')}-{fold}-{seed}"
-    result = work / "results" / f"{run_id}.json"
-    if result.exists():
-        return json.loads(result.read_text())
     given = {
         "data.validate_subjects": "0",
         "ema": "0.99",
@@ -152,6 +149,13 @@ def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], 
         **LASTS.get(name, {}),
         **flags,
     }
+    identity = hashlib.blake2b(
+        json.dumps([given, Store(store).hash], sort_keys=True).encode(), digest_size=4
+    ).hexdigest()
+    run_id = f"{store.stem}-{name.replace(', ', '-').replace(' ', '-')}-{fold}-{seed}-{identity}"
+    result = work / "results" / f"{run_id}.json"
+    if result.exists():
+        return json.loads(result.read_text())
     own = {"seed": str(seed), "experiment_name": run_id, "checkpoint_dir": str(work / "runs"), "data_root": str(store)}
     recipe = dataclasses.replace(
         skeleton.recipe, train=functools.partial(skeleton.train, build=builder(name)), source="skeleton"
@@ -159,7 +163,10 @@ def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], 
     ready = prepared(recipe, Request(flags={**given, **own}))
     begin = time.process_time()
     start(ready)
-    seconds = time.process_time() - begin
+    attempts = len(list((work / "runs" / run_id / "attempts").iterdir()))
+    seconds = (
+        time.process_time() - begin if attempts == 1 else float("nan")
+    )  # a part of it was spent in another process
     config = ready.resolved.config
     found, parts, classes = skeleton.opened(config)
     network = builder(name)(config, classes, LAYOUTS[found.layout])
@@ -401,7 +408,11 @@ def main() -> None:
         rows.append(trained(task, name, seed, fold, flags, values.work))
         accuracy_table(values.what, rows)
     short = [{key: value for key, value in row.items() if key not in ("logits", "labels")} for row in rows]
-    write(values.what, short)
+    path = RESULTS / f"skeleton-{values.what}.json"
+    older = json.loads(path.read_text()) if path.exists() else []
+    keys = ("network", "seed", "fold", "flags")
+    again = [[row[key] for key in keys] for row in short]
+    write(values.what, [row for row in older if [row[key] for key in keys] not in again] + short)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Four families of fifteen classes. What tells the classes of a family apart is on
     bodies     two people: one moves first and the other answers, or they move together; which of them is stored first is chance
 
 Nuisance: bone lengths of each subject, the camera's direction, start, speed, noise, and in half of the clips of one person a second body that does
-something else far away for a while. Split by subject and by camera, so no body and no direction of the test was trained on.
+something else far away for a while. Split by subject, so no body of the test was trained on (`--set data.split=cameras` splits by direction instead).
 """
 
 from __future__ import annotations

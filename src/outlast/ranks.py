@@ -155,9 +155,10 @@ def meet() -> None:
 
     if torch.distributed.is_initialized():
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK") or 0))
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    gpus, own = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK") or 0)
+    if own < gpus:
+        torch.cuda.set_device(own)
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
 
 
 def first() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import sys
@@ -214,7 +215,10 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
     if recipe.ranks:
         ranks.meet()
     if prepared.fork_of:
-        places.fork(RunFolder(prepared.fork_of.path.parents[1]), prepared.fork_of, prepared.folder)
+        source = prepared.fork_of
+        (channel,) = ranks.connect(1)
+        copied = functools.partial(places.fork, RunFolder(source.path.parents[1]), source, prepared.folder)
+        channel.together("beginning from an old state", copied if channel.main else _nothing)
     keep = Retention(
         last=config.keep_last,
         best=config.keep_best if recipe.metric else 0,
@@ -244,6 +248,10 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
             run.session.reason
         )  # in a notebook the block above ends quietly; whoever asked for this still hears of it
     return run
+
+
+def _nothing() -> None:
+    """What other ranks do while rank 0 copies."""
 
 
 def locate(resume: str, root: Path, inputs: Iterable[Path] = ()) -> Path | None:

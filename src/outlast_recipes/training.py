@@ -76,6 +76,7 @@ class _NormOfAllRanks(_BatchNorm):
             )
         from torch.distributed.nn.functional import all_reduce
 
+        narrow, x = x.dtype, x.float()  # statistics in half precision would be no statistics
         dims = [0, *range(2, x.dim())]
         form = [1, -1, *[1] * (x.dim() - 2)]
         count = all_reduce(x.new_tensor(float(x.numel() // x.shape[1])))
@@ -87,7 +88,7 @@ class _NormOfAllRanks(_BatchNorm):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         normal = centred * (variance + self.eps).rsqrt().view(form)
-        return normal * self.weight.view(form) + self.bias.view(form)
+        return (normal * self.weight.view(form) + self.bias.view(form)).to(narrow)
 
 
 def _together(module: nn.Module) -> nn.Module:

@@ -90,6 +90,16 @@ def test_turns_keep_lengths_and_bodies_keep_their_place() -> None:
     assert seen.equal(viewed(clips, NOTHING)[1])
 
 
+def test_dropped_frames_are_not_seen_and_nobody_jumps() -> None:
+    from outlast_recipes.skeleton.model import streams
+
+    clips = batch()
+    still = clips._replace(joints=torch.ones_like(clips.joints))
+    view, seen = viewed(still, dataclasses.replace(NOTHING, drop_time=1.0))
+    assert (seen[:, :, 0].sum(1) == 13).all(), "a fifth of 16 frames is gone"
+    assert (streams(view, seen, KINECT_2, "velocity") == 0).all()
+
+
 def test_a_yaw_leaves_heights_alone() -> None:
     clips = batch()
     view, _ = viewed(clips, dataclasses.replace(NOTHING, yaw=1.0))

@@ -101,7 +101,9 @@ def test_check_counts_and_verifies(store: Path, tmp_path: Path, capsys) -> None:
     ]
     assert "No clip of the test is a copy of one that is trained on." in said
     assert "The positions of all 72 clips are those that were read." in said
-    assert main(["data", "check", "skeleton", str(store), "--split", "subjects", "--train-subjects", "1,3", "--validate-subjects", "1"]) == 0  # fmt: skip
+    assert main(["data", "check", "skeleton", str(store), "--split", "subjects", "--train-subjects", "1,3"]) == 0
+    assert main(["data", "check", "skeleton", str(store), "--split", "subjects", "--train-subjects", "1-3"]) == 2
+    assert "--train-subjects is '1-3'; expected numbers" in capsys.readouterr().err
     assert main(["data", "check", "skeleton", str(store), "--split", "subjects"]) == 2
     assert "needs --train-subjects" in capsys.readouterr().err
     damaged = tmp_path / "damaged"
@@ -243,6 +245,7 @@ def test_the_commands_of_the_document(words: str, store: Path, monkeypatch, caps
     given = words.format(store=store).split()
     data = [] if "--data_path" in words else ["--data_root", str(store)]
     split = ["--split", "xview", "--data.validate_subjects", "1"]  # two people are no training part of cross-subject
+    split += [] if "batch_size" in words else ["--batch_size", "32"]  # and 36 clips no batch of 128
     assert main(["train", "skeleton", *given, *data, *split, "--dry_run"]) == 0
     said = capsys.readouterr().out
     assert "72 clips of 3 classes" in said

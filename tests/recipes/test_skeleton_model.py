@@ -33,6 +33,11 @@ def test_sizes_are_within_their_class(name: str) -> None:
     most, work = LIMITS[name]
     assert 0.5 * most < parameters(model) <= most
     assert 0.3 * work < macs(model, clips(1)) <= work
+    assert (parameters(model), round(macs(model, clips(1)) / 1e6)) == {
+        "tiny": (231_022, 141),
+        "base": (1_044_110, 968),
+        "large": (3_819_502, 3321),
+    }[name]
 
 
 def test_every_parameter_has_a_gradient_at_the_first_step() -> None:
@@ -47,6 +52,18 @@ def test_every_parameter_has_a_gradient_at_the_first_step() -> None:
     assert dead == []
 
 
+def like(whole: Last, other: Last, leave: str = "nothing") -> Last:
+    """The other network with the first one's weights, wherever it has the same."""
+    own = other.state_dict()
+    shared = {
+        name: value
+        for name, value in whole.state_dict().items()
+        if own.get(name, torch.empty(0)).shape == value.shape and not name.endswith(leave)
+    }
+    other.load_state_dict(shared, strict=False)
+    return other.eval()
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -56,18 +73,14 @@ def test_every_parameter_has_a_gradient_at_the_first_step() -> None:
     ids=str,
 )  # fmt: skip
 def test_every_switch_changes_the_output(options: dict[str, object]) -> None:
-    whole, without = built(), built(**options)
-    shared = {
-        name: value
-        for name, value in whole.state_dict().items()
-        if without.state_dict().get(name, torch.empty(0)).shape == value.shape
-    }
-    without.load_state_dict(shared, strict=False)
+    whole = built()
     for module in whole.modules():
         if isinstance(module, TemporalShift):
             module.theta.data += 0.1  # trained away from where it began
     joints, mask = clips()
-    assert not torch.allclose(whole.eval()(joints, mask), without.eval()(joints, mask), atol=1e-4)
+    torch.testing.assert_close(like(whole, built())(joints, mask), whole.eval()(joints, mask))
+    without = like(whole, built(**options), leave="shift.theta" if "shift" in options else "nothing")
+    assert not torch.allclose(whole.eval()(joints, mask), without(joints, mask), atol=1e-4)
 
 
 def test_the_order_of_bodies_and_an_absent_one_do_not_matter() -> None:

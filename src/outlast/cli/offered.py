@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 
 from outlast.cli import VERBS
 from outlast.cli.flags import Parser
@@ -26,15 +28,20 @@ def run(verb: str, argv: list[str]) -> int:
         )
     parser = Parser(f"outlast {verb} {argv[0]}", command.summary)
     command.arguments(parser)
-    for line in command.run(parser.parse(argv[1:]), bar()):
-        print(line)
+    values = parser.parse(argv[1:])
+    with bar() as tell:
+        for line in command.run(values, tell):
+            print(line, flush=True)
     return EXIT_FINISHED
 
 
-def bar() -> Tell:
+@contextlib.contextmanager
+def bar() -> Iterator[Tell]:
     """What draws how far something is: a bar on a terminal, else a line now and then."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return _drawn()
+        with _drawn() as drawn:
+            yield drawn
+        return
     begin = heard = time.monotonic()
 
     def line(done: int, total: int) -> None:
@@ -46,10 +53,11 @@ def bar() -> Tell:
                 f"{done} of {total}, {(now - begin) / done * (total - done):.0f} s to go", file=sys.stderr, flush=True
             )
 
-    return line
+    yield line
 
 
-def _drawn() -> Tell:
+@contextlib.contextmanager
+def _drawn() -> Iterator[Tell]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -64,4 +72,7 @@ def _drawn() -> Tell:
         if done >= total:
             drawn.stop()
 
-    return move
+    try:
+        yield move
+    finally:
+        drawn.stop()  # also when the command fails or is interrupted: the cursor comes back

@@ -91,8 +91,8 @@ class Chance:
 
     WIDTH = 32  # of what every view takes; the joints' own numbers follow
 
-    def __init__(self, rows: Tensor) -> None:
-        self._rows, self._taken = rows, 0
+    def __init__(self, rows: Tensor, taken: int = 0) -> None:
+        self._rows, self._taken = rows, taken
 
     @classmethod
     def of(cls, names: Iterable[str], *, seed: int, turn: int, joints: int) -> Chance:
@@ -113,8 +113,8 @@ class Chance:
         return self._rows[:, self._taken - count : self._taken]
 
     def to(self, device: torch.device) -> Chance:
-        """The same rows, none taken, on a device."""
-        return Chance(self._rows.to(device))
+        """The same rows on a device; what was taken stays taken."""
+        return Chance(self._rows.to(device), self._taken)
 
 
 def _row(key: str, width: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -192,7 +192,8 @@ def augmented(
     there = _happens(chance, strength.swap) & both
     joints = torch.where(there, joints.flip(2), joints)
     mask = torch.where(there[..., 0, 0], mask.flip(2), mask)
-    return _dropped(joints, strength, chance) * mask[..., None, None], mask
+    joints, mask = _dropped(joints, mask, strength, chance)
+    return joints * mask[..., None, None], mask
 
 
 def mirrored(joints: Tensor, layout: Layout) -> Tensor:
@@ -242,17 +243,18 @@ def _linear(chance: Chance, strength: Strength) -> Tensor:
     return (x @ y @ z @ (eye + shear * (1 - eye))) * scale
 
 
-def _dropped(joints: Tensor, strength: Strength, chance: Chance) -> Tensor:
+def _dropped(joints: Tensor, mask: Tensor, strength: Strength, chance: Chance) -> tuple[Tensor, Tensor]:
+    """Dropped frames count as not seen, so that nobody jumps to the origin and back."""
     count, frames, _, places, _ = joints.shape
     there, which = _happens(chance, strength.drop_axis), (3 * chance.take()).long().clamp(max=2)
     axis = torch.nn.functional.one_hot(which[:, 0], 3).view(count, 1, 1, 1, 3)
     joints = torch.where(there & axis.bool(), 0.0, joints)
     there, begin = _happens(chance, strength.drop_time), ((1 - SHARE) * frames * chance.take()).long()
     at = torch.arange(frames, device=joints.device)
-    gone = ((at >= begin) & (at < begin + round(SHARE * frames))).view(count, frames, 1, 1, 1)
-    joints = torch.where(there & gone, 0.0, joints)
+    gone = ((at >= begin) & (at < begin + round(SHARE * frames))).view(count, frames, 1)
+    mask = mask & ~(there[..., 0, 0] & gone)
     there, gone = _happens(chance, strength.drop_joints), chance.take(places).view(count, 1, 1, places, 1) < SHARE
-    return torch.where(there & gone, 0.0, joints)
+    return torch.where(there & gone, 0.0, joints), mask
 
 
 def _happens(chance: Chance, share: float) -> Tensor:

@@ -22,7 +22,7 @@ from outlast_recipes.skeleton.clips import Clip
 from outlast_recipes.skeleton.layouts import KINECT_1, KINECT_2, LAYOUTS
 from outlast_recipes.skeleton.model import macs, parameters
 from outlast_recipes.skeleton.splits import split
-from outlast_recipes.skeleton.store import Reader, Store, prepare, stands_twice
+from outlast_recipes.skeleton.store import SHARD, Reader, Store, prepare, stands_twice
 from outlast_recipes.skeleton.views import Part, Views
 from outlast_recipes.training import device_of
 
@@ -64,6 +64,7 @@ def _prepare(values: Namespace, tell: Tell) -> Iterable[str]:
         yield f"{len(left_out)} of NTU's list of missing skeletons are left out (--keep-missing reads them)."
     nbytes = sum(path.stat().st_size for path in files)
     begin = time.perf_counter()
+    resumed = (values.to / "shards").is_dir()
     workers = values.workers or outlast.detect("auto").limits.cores or 1
     store = prepare(files, read, values.to, layout=layout, classes=classes, workers=workers, progress=tell)
     seconds = time.perf_counter() - begin
@@ -72,9 +73,10 @@ def _prepare(values: Namespace, tell: Tell) -> Iterable[str]:
     yield f"Read with {workers} processes in {seconds:.1f} s: {nbytes / 1e6 / seconds:.1f} MB/s, {len(files) / seconds:.0f} files/s"
     yield from _refused(store)
     if layout == KINECT_2.name:
-        hours = NTU_120 / (len(files) / seconds) * workers / SESSION / 3600
+        busy = min(workers, -(-len(files) // SHARD))
+        hours = NTU_120 / (len(files) / seconds) * busy / SESSION / 3600
         yield (
-            f"At this rate the {NTU_120:,} clips of NTU RGB+D 120 take {hours:.2f} h on {SESSION} cores and {NTU_120 * size / len(store) / 1e9:.1f} GB."
+            f"At this rate{' (what an earlier call had read counts as read)' if resumed else ''} the {NTU_120:,} clips of NTU RGB+D 120 take {hours:.2f} h on {SESSION} cores and {NTU_120 * size / len(store) / 1e9:.1f} GB."
         )
     yield f"Look at it with: outlast data check skeleton {values.to} --split {_usual_split(store)}"
 
@@ -113,8 +115,12 @@ def _utkinect(path: Path) -> list[Clip]:
 
 def _ntu_names(files: Sequence[Path]) -> list[str]:
     """Published names, 60 when no file shows a later action and else 120."""
-    last = max((ntu.parse_name(path).action for path in files if path.suffix == ".skeleton"), default=0)
-    return ntu.actions()[: 60 if last <= 60 else 120]
+    names = [path.name.removesuffix(".skeleton") for path in files if path.suffix == ".skeleton"]
+    if not names:
+        raise outlast.ConfigError(
+            "--class-names ntu is for .skeleton files of NTU RGB+D; these files are of another data set."
+        )
+    return ntu.actions()[: 120 if any(name[-3:] > "060" for name in names if name[-3:].isdigit()) else 60]
 
 
 def _lines(path: Path) -> list[str]:
@@ -144,13 +150,20 @@ def _check_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--train-subjects", metavar="N,N,...", default="", help="who is trained on, with --split subjects"
     )
-    parser.add_argument("--validate-subjects", type=int, default=5, metavar="N", help="training subjects to choose by")
+    parser.add_argument(
+        "--validate-subjects", type=int, metavar="N", help="training subjects to choose by (default: a tenth of them)"
+    )
     parser.add_argument("--quick", action="store_true", help="do not read all positions and compare their hashes")
 
 
 def _check(values: Namespace, tell: Tell) -> Iterable[str]:
     store = Store(values.store)
-    people = [int(word) for word in values.train_subjects.split(",") if word.strip()]
+    words = [word.strip() for word in values.train_subjects.split(",") if word.strip()]
+    if not all(word.isdigit() for word in words):
+        raise outlast.ConfigError(
+            f"--train-subjects is {values.train_subjects!r}; expected numbers, such as 1,3,5,7,9."
+        )
+    people = [int(word) for word in words]
     chosen = values.split or _usual_split(store).partition(" ")[0]
     if chosen == "subjects" and not people and values.split is None:
         people = [1, 2, 3, 4, 5]
@@ -182,6 +195,9 @@ def _check(values: Namespace, tell: Tell) -> Iterable[str]:
         )
     else:
         yield "No clip of the test is a copy of one that is trained on."
+    chosen_by = stands_twice(store.entries, parts, ("train",), "val")
+    if chosen_by:
+        yield f"warning: {len(chosen_by)} clips to choose by are copies of clips that are trained on, such as {chosen_by[0][1]} of {chosen_by[0][0]}"
     if not values.quick:
         yield from _hashes(store, tell)
 
@@ -224,6 +240,15 @@ def _opened(values: Namespace) -> outlast.Saved:
     return outlast.open_saved(values.run, root=values.checkpoint_dir, step=values.step, flags=flags)
 
 
+def _same(labels: Any, store: Store, saved: outlast.Saved) -> None:
+    """Refuse data of other joints or classes than those that a run was trained on; a different store of the same is allowed."""
+    if (labels.layout, labels.classes) != (store.layout, store.classes):
+        raise outlast.DataError(
+            f"{saved.run_id} was trained on {labels.layout} with {len(labels.classes)} classes ({labels.classes[0]}, ...), and {store.folder} has "
+            f"{store.layout} with {len(store.classes)} ({store.classes[0]}, ...)."
+        )
+
+
 def _evaluate_arguments(parser: ArgumentParser) -> None:
     _run_arguments(parser)
     parser.add_argument(
@@ -241,8 +266,13 @@ def _evaluate(values: Namespace, _tell: Tell) -> Iterable[str]:
     network, labels = restored(saved, values.part)
     network.to(device)
     layout, frames = LAYOUTS[labels.layout], saved.config.data.frames
-    store, parts, _ = opened(saved.config)
+    store, parts, _ = opened(saved.config, whole=True)
     part = parts[values.on]
+    if not len(part):
+        raise outlast.DataError(
+            f"The split {saved.config.data.split} of {saved.run_id} has no clips for {values.on}; choose another part with --on."
+        )
+    _same(labels, store, saved)
     logits, truth = evaluation.logits_of(network, part, frames, device)
     numbers = {name: each.numbers for name, each in parts.items()}
     copies = {pair[1] for pair in stands_twice(store.entries, numbers)} if values.on == "test" else set()
@@ -278,6 +308,8 @@ def _evaluate(values: Namespace, _tell: Tell) -> Iterable[str]:
     yield f"  top-1 {report['top1']:.2%}   top-5 {report['top5']:.2%}"
     if copies:
         yield f"  top-1 {report['top1_without_copies']:.2%} on the {int(clean.sum())} that are no copies of clips that were trained on"
+    if store.hash != labels.data:
+        yield f"  (on other data than it was trained on: {store.hash[:12]} and not {labels.data[:12]})"
     yield f"  {report['parameters']:,} parameters, {report['macs'] / 1e9:.3f} GMAC for {bodies} {'body' if bodies == 1 else 'bodies'} of {frames} frames, {1e3 * report['seconds_for_one_clip']:.1f} ms a clip on {device}"
     yield ""
     yield f"{'class':32}{'clips':>7}{'recall':>9}{'precision':>11}  most often taken for"
@@ -302,9 +334,10 @@ def _teach(values: Namespace, tell: Tell) -> Iterable[str]:
     if values.views < 1:
         raise outlast.ConfigError(f"--views is {values.views}; expected at least 1.")
     saved, device = _opened(values), device_of(values.device)
-    network, _ = restored(saved, values.part)
+    network, labels = restored(saved, values.part)
     network.to(device)
-    store, parts, classes = opened(saved.config)
+    store, parts, classes = opened(saved.config, whole=True)
+    _same(labels, store, saved)
     part: Part = parts["train"]
     strength, frames = Strength(**saved.config.augment.model_dump()), saved.config.data.frames
     views = Views(part, frames, strength, values.seed)
@@ -331,7 +364,12 @@ def _teach(values: Namespace, tell: Tell) -> Iterable[str]:
     distill.write(target, logits, about)
     yield f"{target}: {values.views} views of {len(part)} clips, {classes} classes, {target.stat().st_size / 1e6:.1f} MB"
     yield f"The teacher is right on {right / len(part) / values.views:.1%} of them."
-    yield f"Train a student with: outlast train skeleton --mode distill --teacher-logits {target} --data-root {saved.config.data_root}"
+    data = saved.config.data
+    split_words = f"--split {data.split}"
+    split_words += f" --train-subjects {','.join(map(str, data.train_subjects))}" if data.train_subjects else ""
+    split_words += "" if data.validate_subjects is None else f" --data.validate-subjects {data.validate_subjects}"
+    split_words += "" if frames == 64 else f" --data.frames {frames}"
+    yield f"Train a student with: outlast train skeleton --mode distill --teacher-logits {target} --data-root {saved.config.data_root} {split_words}"
 
 
 def _predict_arguments(parser: ArgumentParser) -> None:

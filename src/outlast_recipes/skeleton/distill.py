@@ -82,6 +82,7 @@ class TeacherLogits:
     Attributes:
         about: what they belong to.
         views: K.
+        hash: of the logits and all that they belong to.
 
     Raises:
         outlast.DataError: there is no such file, or it is damaged.
@@ -106,6 +107,7 @@ class TeacherLogits:
                 f"{self.path} is damaged: its logits are not those that were written. Make it anew."
             )
         self.views = self._logits.shape[1]
+        self.hash = hashlib.blake2b(json.dumps([written, facts], sort_keys=True).encode(), digest_size=16).hexdigest()
         self._rows = {name: row for row, name in enumerate(self.about.names)}
 
     def check(self, store: Store, names: Sequence[str], classes: int, frames: int) -> None:
@@ -113,7 +115,7 @@ class TeacherLogits:
 
         Args:
             store: what the student is trained on.
-            names: of the clips of its training part.
+            names: of the clips of its training part, all of them.
             classes: of the student.
             frames: of its views.
 
@@ -126,12 +128,13 @@ class TeacherLogits:
                 f"{self.path} belongs to the data with hash {about.data[:12]}, and {store.folder} has {store.hash[:12]}. Give the "
                 "logits of this store, or make them: outlast teacher-logits skeleton RUN"
             )
-        strangers = [name for name in names if name not in self._rows]
+        strangers = sorted(self._rows.keys() ^ set(names))
         if strangers or len(about.names) != len(self._logits):
-            first = f", {strangers[0]} among them" if strangers else ""
+            first = f", such as {strangers[0]}" if strangers else ""
             raise outlast.DataError(
-                f"{self.path} has logits of {len(about.names)} clips ({about.split}), and {len(strangers)} of the {len(names)} that "
-                f"are trained on are not there{first}. Make them for this split: outlast teacher-logits skeleton RUN"
+                f"{self.path} belongs to {len(about.names)} clips ({about.split}), and {len(names)} are trained on here; {len(strangers)} are in one of "
+                f"them only{first}. A teacher must have seen what its student is trained on and nothing else: neither those that it is "
+                "chosen by nor those of its test. Train both on the same split."
             )
         if (about.classes, about.frames) != (classes, frames):
             raise outlast.DataError(

@@ -43,7 +43,9 @@ class Data(Section):
     train_subjects: tuple[int, ...] = setting(
         (), "who is trained on, with --split subjects", flags=("--train-subjects",)
     )
-    validate_subjects: int = setting(5, "training subjects that are kept back to choose by", ge=0)
+    validate_subjects: int | None = setting(
+        None, "training subjects that are kept back to choose by; a tenth of them when not given", ge=0
+    )
     frames: int = setting(64, "frames of a view, a multiple of 4", ge=8)
 
 
@@ -109,8 +111,12 @@ class Config(outlast.Config):
     distill: Distill = setting(Distill(), "teacher")
 
 
-def opened(config: Config) -> tuple[Store, dict[str, Part], int]:
-    """The store, its parts, and the number of classes."""
+def opened(config: Config, *, whole: bool = False) -> tuple[Store, dict[str, Part], int]:
+    """The store, its parts, and the number of classes; `whole`: even when --debug asks for a small part of them.
+
+    Raises:
+        outlast.ConfigError: a batch is larger than the training part; see `find_store` and `split` for the rest.
+    """
     if config.data_root is None:
         raise outlast.ConfigError(
             "skeleton needs --data-root: the folder of a prepared store. Make one with: outlast data prepare skeleton FOLDER --to STORE"
@@ -122,8 +128,12 @@ def opened(config: Config) -> tuple[Store, dict[str, Part], int]:
         train_subjects=config.data.train_subjects,
         validate=config.data.validate_subjects,
     )
-    if config.debug:
+    if config.debug and not whole:
         parts = {name: spread(numbers, 4 * config.batch_size) for name, numbers in parts.items()}
+    if len(parts["train"]) < config.batch_size:
+        raise outlast.ConfigError(
+            f"--batch-size is {config.batch_size}, and there are {len(parts['train'])} clips to train on: give at most so many."
+        )
     return store, {name: Part(store, numbers) for name, numbers in parts.items()}, len(store.classes)
 
 
@@ -132,7 +142,7 @@ def spread(numbers: Sequence[int], count: int) -> list[int]:
     return [numbers[at * len(numbers) // count] for at in range(count)] if len(numbers) > count else list(numbers)
 
 
-def teacher_of(config: Config, store: Store, parts: Mapping[str, Part], classes: int) -> TeacherLogits | None:
+def teacher_of(config: Config) -> TeacherLogits | None:
     """The teacher's logits, held against the data; None when this is no distillation."""
     path = config.distill.teacher_logits
     if config.mode == "baseline" or (config.mode == "auto" and path is None):
@@ -143,6 +153,7 @@ def teacher_of(config: Config, store: Store, parts: Mapping[str, Part], classes:
             "or --mode baseline."
         )
     teacher = TeacherLogits(path)
+    store, parts, classes = opened(config, whole=True)
     teacher.check(store, [store.entries[number].name for number in parts["train"].numbers], classes, config.data.frames)
     return teacher
 
@@ -202,17 +213,32 @@ class Choice:
 
 
 class Labels:
-    """What the network's inputs and outputs mean, kept with it so that it can be used without its data."""
+    """What a run was begun on: kept with the network, so that it can be used without its data, and never exchanged.
 
-    def __init__(self, layout: str, classes: Sequence[str]) -> None:
-        self.layout, self.classes = layout, list(classes)
+    Attributes:
+        layout: of the joints.
+        classes: names.
+        data: hash of the store.
+        teacher: hash of a teacher's logits, or empty.
+    """
+
+    def __init__(self, layout: str, classes: Sequence[str], data: str, teacher: str) -> None:
+        self.layout, self.classes, self.data, self.teacher = layout, list(classes), data, teacher
 
     def state_dict(self) -> dict[str, Any]:
         return vars(self).copy()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if state != vars(self):
-            raise ValueError(f"the run was begun on {state['layout']} with the classes {', '.join(state['classes'])}")
+        for key, words in (
+            ("layout", "joints"),
+            ("classes", "classes"),
+            ("data", "data (their hash)"),
+            ("teacher", "teacher logits (their hash)"),
+        ):
+            if state[key] != getattr(self, key):
+                raise ValueError(
+                    f"the run was begun with the {words} {state[key] or 'none'}, and now there are {getattr(self, key) or 'none'}"
+                )
 
 
 Build = Callable[[Config, int, Layout], nn.Module]
@@ -222,7 +248,7 @@ def train(run: Run, config: Config, build: Build = build) -> None:
     outlast.seed_everything(config.seed)
     device = device_of(config.device)
     store, parts, classes = opened(config)
-    teacher = teacher_of(config, store, parts, classes)
+    teacher = teacher_of(config)
     views = views_of(config, parts, teacher)
     network = build(config, classes, LAYOUTS[store.layout]).to(device)
     model = across_ranks(network, device)
@@ -243,7 +269,7 @@ def train(run: Run, config: Config, build: Build = build) -> None:
         ema=average,
         best=best,
         choice=choice,
-        labels=Labels(store.layout, store.classes),
+        labels=Labels(store.layout, store.classes, store.hash, teacher.hash if teacher else ""),
         optimizer=optimizer,
         scaler=scaler,
         data=loader,
@@ -283,6 +309,9 @@ def train(run: Run, config: Config, build: Build = build) -> None:
                 choice.epoch, choice.accuracy = run.epoch or 0, right
                 best.load_state_dict(average.state_dict())
 
+    if not len(parts["test"]):
+        run.tell(f"--split {config.data.split} leaves no clip for the test, so nothing is reported on it.")
+        return
     # Read once, by a finished run: nothing was chosen by it.
     one, five = accuracies(average, parts["test"], config.data.frames, device)
     reached: dict[str, Any] = {"test_accuracy": one, "test_top5": five}
@@ -300,7 +329,7 @@ def weight_at(distill: Distill, progress: float) -> float:
 def check(config: Any) -> str:
     device_of(config.device)
     store, parts, classes = opened(config)
-    teacher = teacher_of(config, store, parts, classes)
+    teacher = teacher_of(config)
     sizes = ", ".join(f"{len(clips)} {name}" for name, clips in parts.items())
     taught = f"; taught by {teacher.about.teacher}, {teacher.views} views a clip" if teacher else ""
     layout = LAYOUTS[store.layout]
@@ -313,7 +342,16 @@ def check(config: Any) -> str:
 
 
 def restored(opened_run: outlast.Saved, part: str | None = None) -> tuple[nn.Module, Labels]:
-    """The network of a checkpoint, ready to be used, and what its numbers mean."""
+    """The network of a checkpoint, ready to be used, and what its numbers mean.
+
+    Raises:
+        outlast.OutlastError: the weights that were best on validation are asked for before there was a validation.
+    """
+    if part == "best" and not opened_run.part("choice")["epoch"]:
+        raise outlast.OutlastError(
+            f"{opened_run.run_id} has no weights that were best on validation at step {opened_run.step}: no epoch had ended, or nobody was "
+            "kept back to choose by (--data.validate-subjects)."
+        )
     labels = Labels(**opened_run.part("labels"))
     network = build(opened_run.config, len(labels.classes), LAYOUTS[labels.layout])
     network.load_state_dict(opened_run.part(part))

@@ -1,4 +1,4 @@
-"""Who is trained on, chosen by, and reported on. Validation subjects are taken out of training, so nobody is in two parts."""
+"""Who is trained on, chosen by, and reported on. Validation subjects are taken out of training, so nobody is in both of these parts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ PROTOCOLS = {
 
 
 def split(
-    entries: list[Entry], protocol: str, *, train_subjects: Collection[int] = (), validate: Collection[int] | int = 0
+    entries: list[Entry],
+    protocol: str,
+    *,
+    train_subjects: Collection[int] = (),
+    validate: Collection[int] | int | None = 0,
 ) -> Parts:
     """Cut clips into train, val and test.
 
@@ -37,7 +41,7 @@ def split(
         entries: all clips.
         protocol: xsub, xview, xset, cameras, or subjects.
         train_subjects: who is trained on, with "subjects".
-        validate: the subjects to choose by, out of those of the training part; or how many of them, the last in order.
+        validate: the subjects to choose by, out of those of the training part; or how many of them, the last in order; None: a tenth.
 
     Returns:
         Numbers of clips under "train", "val" and "test".
@@ -55,14 +59,22 @@ def split(
         raise outlast.ConfigError(f"--split is {protocol!r}; expected {', '.join(PROTOCOLS)} or subjects.")
     training = [number for number, clip in enumerate(entries) if trains(clip)]
     subjects = sorted({entries[number].subject for number in training})
-    chosen = set(subjects[len(subjects) - validate :] if isinstance(validate, int) else validate)
-    if isinstance(validate, int) and validate == 0:
-        chosen = set()
-    strangers = chosen - set(subjects)
-    if strangers or len(chosen) >= len(subjects):
+    if not subjects:
         raise outlast.ConfigError(
-            f"Validation by subjects {sorted(chosen)} leaves nobody to train on, or names somebody who is not trained on; the training part has "
-            f"{', '.join(map(str, subjects)) or 'nobody'}."
+            f"--split {protocol} leaves nobody to train on: none of the {len(entries)} clips is of its training part."
+        )
+    if validate is None:
+        validate = min(len(subjects) - 1, max(1, round(len(subjects) / 10)))
+    count = validate if isinstance(validate, int) else len(validate)
+    if count >= len(subjects):
+        raise outlast.ConfigError(
+            f"--data.validate-subjects is {count}, and the training part has {len(subjects)} subjects ({', '.join(map(str, subjects))}): "
+            f"give at most {len(subjects) - 1}."
+        )
+    chosen = set(subjects[len(subjects) - validate :] if isinstance(validate, int) else validate)
+    if chosen - set(subjects):
+        raise outlast.ConfigError(
+            f"Validation by subjects {sorted(chosen)} names somebody who is not trained on; the training part has {', '.join(map(str, subjects))}."
         )
     inside = set(training)
     return {

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -245,8 +246,7 @@ def _write_shard(place: Path, clips: Sequence[Clip], refused: list[dict[str, str
 
 
 def _join(places: Sequence[Path], folder: Path, layout: str, classes: Sequence[str]) -> None:
-    """Put the shards together, the index last: it makes the store exist."""
-    (folder / "index.json").unlink(missing_ok=True)
+    """Put the shards together, under temporary names until all is well; an older store there is replaced, the index last."""
     clips: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
     shapes = []
@@ -263,10 +263,15 @@ def _join(places: Sequence[Path], folder: Path, layout: str, classes: Sequence[s
     names = list(classes) or [f"A{number + 1:03d}" for number in range(count)]
     if len(names) < count:
         raise outlast.DataError(f"{len(names)} names of classes were given, and there are clips of class {count}.")
+    twice = [name for name, times in Counter(clip["name"] for clip in clips).items() if times > 1]
+    if twice:
+        raise outlast.DataError(
+            f"{len(twice)} names of clips are there twice, such as {twice[0]}: is the same archive unpacked in two folders? Keep one of them."
+        )
     joints = next(shape[1] for shape, _ in shapes if shape[1])
     rows, frames = sum(shape[0] for shape, _ in shapes), sum(count for _, count in shapes)
-    all_joints = np.lib.format.open_memmap(folder / "joints.npy", "w+", np.float32, (rows, joints, 3))
-    all_masks = np.lib.format.open_memmap(folder / "mask.npy", "w+", np.bool_, (frames, BODIES))
+    all_joints = np.lib.format.open_memmap(folder / ".joints.npy", "w+", np.float32, (rows, joints, 3))
+    all_masks = np.lib.format.open_memmap(folder / ".mask.npy", "w+", np.bool_, (frames, BODIES))
     row = frame = 0
     entries: list[Entry] = []
     bones: list[Floats] = []
@@ -286,7 +291,7 @@ def _join(places: Sequence[Path], folder: Path, layout: str, classes: Sequence[s
         frame += seen
     all_joints.flush()
     all_masks.flush()
-    np.save(folder / "bones.npy", np.concatenate(bones), allow_pickle=False)
+    np.save(folder / ".bones.npy", np.concatenate(bones), allow_pickle=False)
     clip_facts = [asdict(entry) for entry in entries]
     whole = hashlib.blake2b(json.dumps([clip_facts, layout]).encode(), digest_size=16).hexdigest()
     index = {
@@ -297,13 +302,19 @@ def _join(places: Sequence[Path], folder: Path, layout: str, classes: Sequence[s
         "clips": clip_facts,
         "refused": refused,
     }
-    temporary = folder / "index.json.tmp"
-    temporary.write_text(json.dumps(index))
-    temporary.replace(folder / "index.json")
+    (folder / ".index.json").write_text(json.dumps(index))
+    (folder / "index.json").unlink(missing_ok=True)
+    for name in ("joints.npy", "mask.npy", "bones.npy", "index.json"):
+        (folder / f".{name}").replace(folder / name)
 
 
-def stands_twice(entries: Sequence[Entry], parts: Mapping[str, list[int]]) -> list[tuple[str, str]]:
-    """Pairs of names of equal positions, one in the training or validation part and one in the test."""
-    before = {entries[number].hash: entries[number].name for part in ("train", "val") for number in parts[part]}
-    found = ((before.get(entries[number].hash), entries[number].name) for number in parts["test"])
+def stands_twice(
+    entries: Sequence[Entry],
+    parts: Mapping[str, list[int]],
+    before: Sequence[str] = ("train", "val"),
+    after: str = "test",
+) -> list[tuple[str, str]]:
+    """Pairs of names of equal positions, one in one of the parts `before` and one in the part `after`."""
+    known = {entries[number].hash: entries[number].name for part in before for number in parts[part]}
+    found = ((known.get(entries[number].hash), entries[number].name) for number in parts[after])
     return [(first, second) for first, second in found if first is not None]

@@ -34,7 +34,12 @@ def read_clips(path: Path, labels: Path) -> list[Clip]:
         raise outlast.DataError(f"{path} has {rows.shape[1]} columns; expected a frame number and 60 finite numbers.")
     subject, repeat = map(int, match.groups())
     clips = []
-    for label, first, last in ranges(labels)[f"s{subject:02d}_e{repeat:02d}"]:
+    known = ranges(labels)
+    if path.stem.removeprefix("joints_") not in known:
+        raise outlast.DataError(
+            f"{labels} says nothing of {path.name}; expected a line {path.stem.removeprefix('joints_')}."
+        )
+    for label, first, last in known[path.stem.removeprefix("joints_")]:
         inside = rows[(rows[:, 0] >= first) & (rows[:, 0] <= last), 1:]
         if len(inside):
             joints = inside.reshape(-1, KINECT_1.joints, 3).astype(np.float32)
@@ -52,12 +57,23 @@ def ranges(path: Path) -> dict[str, list[tuple[int, int, int]]]:
     """
     found: dict[str, list[tuple[int, int, int]]] = {}
     where = ""
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise outlast.DataError(
+            f"{path} cannot be read ({error}); UTKinect's list of actions lies beside its joints_*.txt."
+        ) from error
+    for number, line in enumerate(lines, start=1):
         words = line.replace(":", " ").split()
         if len(words) == 1 and re.fullmatch(r"s\d\d_e\d\d", words[0]):
             where = words[0]
             found[where] = []
-        elif len(words) == 3 and words[0] in CLASSES and where:
+        elif (
+            len(words) == 3
+            and words[0] in CLASSES
+            and where
+            and all(word == "NaN" or word.isdigit() for word in words[1:])
+        ):
             if "NaN" not in words:
                 found[where].append((CLASSES.index(words[0]), int(words[1]), int(words[2])))
         elif words:
