@@ -279,3 +279,14 @@ def test_intervals() -> None:
 def test_words_for_quantities() -> None:
     assert [format_seconds(s) for s in (3, 245, 41400)] == ["3s", "4m05s", "11h30m"]
     assert [format_bytes(b) for b in (5, 1500, 2e9, 3e12)] == ["5 B", "1.5 kB", "2.0 GB", "3.0 TB"]
+
+
+def test_lists_travel_as_flags() -> None:
+    """What a launch sends to another machine is typed again there."""
+    from outlast.launch.bundle import flags_of
+    from outlast_recipes.skeleton.recipe import Config as Skeleton
+
+    (flag,) = flags_of({"data.train_subjects": [1, 3, 5]})
+    assert flag == "--data.train-subjects=1,3,5"
+    config = resolve(Skeleton, flags={"data.train_subjects": flag.partition("=")[2]}).config
+    assert config.data.train_subjects == (1, 3, 5)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from outlast.config.layers import Change as Change
     from outlast.config.layers import Origin as Origin
     from outlast.config.layers import Resolved as Resolved
+    from outlast.config.layers import as_flag as as_flag
     from outlast.config.layers import find_file as find_file
     from outlast.config.layers import flatten as flatten
     from outlast.config.layers import resolve as resolve
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from outlast.config.schema import setting as setting
 
 _SCHEMA = ("Config", "Leaf", "Section", "leaves", "setting")
-_LAYERS = ("Change", "Origin", "Resolved", "find_file", "flatten", "resolve", "show")
+_LAYERS = ("Change", "Origin", "Resolved", "as_flag", "find_file", "flatten", "resolve", "show")
 
 __all__ = [*_SCHEMA, *_LAYERS]  # noqa: PLE0604 - the names are texts
 

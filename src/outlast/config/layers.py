@@ -186,6 +186,11 @@ def show(value: Any) -> str:
     )
 
 
+def as_flag(value: Any) -> str:
+    """A value as the command line takes it: like `show`, but lists with commas alone."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else show(value)
+
+
 def _file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]) -> Layer:
     if path is None:
         return {}

@@ -14,7 +14,7 @@ from typing import Any
 
 import outlast
 from outlast import files
-from outlast.config import find_file, show
+from outlast.config import as_flag, find_file
 from outlast.errors import UsageError
 from outlast.recipe import Prepared, names
 
@@ -83,7 +83,7 @@ def flags_of(values: Mapping[str, Any]) -> list[str]:
         name = key.replace("_", "-")
         if isinstance(value, bool):
             return f"--{name}" if value else f"--no-{name}"
-        return f"--{name}={show(value)}"
+        return f"--{name}={as_flag(value)}"
 
     return [flag(key, value) for key, value in values.items()]
 

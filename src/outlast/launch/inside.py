@@ -14,7 +14,7 @@ from pathlib import Path
 from outlast import places, ranks
 from outlast import recipe as recipes
 from outlast.checkpoint import Store
-from outlast.config import show
+from outlast.config import as_flag
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, SessionEnded
 
 MISSING_CHECKPOINT = 6
@@ -25,7 +25,7 @@ def main(request: Path, working: Path) -> int:
     """Train; returns the exit code of `outlast train`."""
     asked = json.loads(request.read_text())
     runs = working / "runs"
-    flags = {key: value if isinstance(value, bool) else show(value) for key, value in asked["values"].items()}
+    flags = {key: value if isinstance(value, bool) else as_flag(value) for key, value in asked["values"].items()}
     flags |= {
         "checkpoint_dir": str(runs),
         "results_dir": "none",
