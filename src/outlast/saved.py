@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast import state
-from outlast.checkpoint import Opened, Retention, Store
-from outlast.checkpoint.store import open_checkpoint
+from outlast.checkpoint import Opened, Retention, Store, open_checkpoint
 from outlast.config import Config, find_file, resolve
 from outlast.config.yamlfile import nearest
 from outlast.environment import detect

@@ -113,7 +113,7 @@ def test_a_planted_pickle_is_refused_and_not_executed(store: Store, tmp_path: Pa
     (other / "model.safetensors").write_bytes(data)
     manifest = dict(files.read_json(other / "MANIFEST.json"))
     manifest["files"]["model.safetensors"] = files.hash_pieces([data]).as_json()
-    from outlast.checkpoint.store import _manifest_digest
+    from outlast.checkpoint.committed import _manifest_digest
 
     files.write_json(other / "MANIFEST.json", {**manifest, "digest": _manifest_digest(manifest)})
     with pytest.raises(CorruptCheckpoint, match="safetensors header"):

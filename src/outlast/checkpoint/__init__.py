@@ -1,8 +1,9 @@
 """Checkpoints: commit, verify, newest good one, retention. Knows files and hashes, no framework and no meaning of a step."""
 
+from outlast.checkpoint.committed import Checkpoint, Opened, open_checkpoint, read_manifest, verify
 from outlast.checkpoint.policy import Kept, Retention, SavePolicy
 from outlast.checkpoint.snapshot import Snapshot
-from outlast.checkpoint.store import Checkpoint, Opened, Store, open_checkpoint, read_manifest, verify
+from outlast.checkpoint.store import Store
 
 __all__ = [
     "Checkpoint",

@@ -8,7 +8,7 @@ from typing import Any
 
 from outlast import files
 from outlast.checkpoint import tensors
-from outlast.checkpoint.store import open_checkpoint
+from outlast.checkpoint.committed import open_checkpoint
 from outlast.errors import UnknownName, UsageError
 from outlast.state.array import Array
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from outlast.checkpoint.committed import Checkpoint
 from outlast.checkpoint.snapshot import Committable, File, Snapshot
-from outlast.checkpoint.store import Checkpoint, Store
+from outlast.checkpoint.store import Store
 from outlast.errors import SaveFailed
 from outlast.files import CHUNK, Buffer
 

@@ -1,0 +1,229 @@
+"""One committed checkpoint as it lies in its folder: the manifest that makes it exist, and reading it while every byte is verified.
+
+    step-00001200/model.safetensors  optimizer.safetensors  rng.safetensors  state.json  MANIFEST.json
+    shared/HASH.safetensors  HASH.copy.safetensors
+
+With several ranks, each has written what rank 0 does not hold beside it (model.rank-0001.safetensors, state.rank-0001.json). Arrays that
+training does not change lie in `shared`, twice, and the manifests of several checkpoints refer to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outlast import files
+from outlast.checkpoint import memory, tensors
+from outlast.checkpoint.policy import Kept
+from outlast.checkpoint.snapshot import Snapshot
+from outlast.errors import CorruptCheckpoint
+from outlast.files import MANIFEST, TENSORS, Written
+from outlast.ranks import Ranks
+from outlast.state.array import Array, Block, Blocks
+
+SHARED = "shared"
+_COPY = ".copy"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A committed checkpoint: its folder and what its manifest says."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return int(self.manifest["step"])
+
+    @property
+    def reason(self) -> str:
+        """Why it was saved."""
+        return str(self.manifest["reason"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Values logged at its step."""
+        return {name: float(value) for name, value in self.manifest["metrics"].items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its files in bytes."""
+        return sum(int(entry["size"]) for entry in self.manifest["files"].values())
+
+    @property
+    def paths(self) -> dict[str, list[Path]]:
+        """The places of each of its files: one, or two for a shared one."""
+        return {name: places_of(self.path, name, entry) for name, entry in self.manifest["files"].items()}
+
+    @property
+    def kept(self) -> Kept:
+        """What retention may know about it."""
+        return Kept(self.step, self.metrics)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint whose files have been read and found to be what the manifest says.
+
+    Attributes:
+        checkpoint: which.
+        state: the structure, as it was on this rank.
+        parts: part name -> array name -> array, as they were on this rank; blocks that others wrote are read when they are asked for.
+        borrowed: whether this rank was not there when it was written, and is given the state of another one.
+    """
+
+    checkpoint: Checkpoint
+    state: dict[str, Any]
+    parts: dict[str, dict[str, Array]]
+    borrowed: bool = False
+
+
+def read_manifest(path: Path) -> Checkpoint:
+    """Read and check the manifest of a checkpoint folder; the data files are not read.
+
+    Raises:
+        CorruptCheckpoint: there is no manifest, or it was damaged.
+    """
+    place = path / MANIFEST
+    try:
+        manifest = files.read_json(place)
+    except OSError as error:
+        raise CorruptCheckpoint(
+            f"{place} cannot be read ({error.strerror}); without it there is no checkpoint."
+        ) from error
+    files.check_format(manifest, place)
+    if manifest.get("digest") != _manifest_digest(manifest):
+        raise CorruptCheckpoint(f"{place} was changed after it was written: its own digest does not match.")
+    return Checkpoint(path, manifest)
+
+
+def open_checkpoint(
+    path: Path, parts: Collection[str] | None = None, *, mend: bool = False, ranks: Ranks | None = None
+) -> Opened:
+    """Read a checkpoint and verify every byte of it against the manifest.
+
+    Args:
+        path: its folder.
+        parts: read the arrays of these parts only, and verify only them and the structure.
+        mend: write a damaged copy of a shared file anew from the good one.
+        ranks: as one of so many ranks. When that many wrote it, the arrays of other ranks are not read. None: read all, and return
+            what rank 0 had.
+
+    Raises:
+        CorruptCheckpoint: names the file that is missing, of another length or of another hash.
+    """
+    checkpoint = read_manifest(path)
+    count = int(checkpoint.manifest.get("ranks", 1))
+    rank = ranks.rank % count if ranks else 0
+    read_now = {0, rank} if ranks and ranks.count == count else set(range(count))
+
+    @functools.cache
+    def arrays_of(owner: int, part: str) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for name, entry in checkpoint.manifest["files"].items():
+            if name.endswith(TENSORS) and (_part(name, entry), entry.get("rank", 0)) == (part, owner):
+                place, data = _read(checkpoint.paths[name], Written.from_json(entry), mend=mend)
+                found |= tensors.decode(data, place)
+        return found
+
+    states: dict[int, dict[str, Any]] = {}
+    held: dict[int, dict[str, dict[str, Array]]] = {0: {}, rank: {}}
+    for name, entry in checkpoint.manifest["files"].items():
+        owner, part = entry.get("rank", 0), _part(name, entry)
+        if not name.endswith(TENSORS):
+            states[owner] = json.loads(bytes(_read(checkpoint.paths[name], Written.from_json(entry), mend=mend)[1]))
+        elif owner in read_now and (parts is None or part in parts):
+            held.setdefault(owner, {})[part] = arrays_of(owner, part)
+    found = {part: held[0].get(part, {}) | held[rank].get(part, {}) for part in held[0] | held[rank]}
+    for part, blocks in _blocks(states, arrays_of).items():
+        if part in found:
+            found[part] |= blocks
+    state = states[0]
+    if rank:
+        state |= {"rng": states[rank]["rng"], "parts": state["parts"] | states[rank]["parts"]}
+    return Opened(checkpoint, state, found, borrowed=bool(ranks and ranks.rank >= count))
+
+
+def _part(name: str, entry: Mapping[str, Any]) -> str:
+    return str(entry.get("part", name.removesuffix(TENSORS)))
+
+
+def _blocks(
+    states: Mapping[int, Mapping[str, Any]], arrays_of: Callable[[int, str], Mapping[str, Array]]
+) -> dict[str, dict[str, Array]]:
+    """The arrays that ranks hold together, from what each says of its block."""
+    forms: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
+    for owner, state in states.items():
+        for part, table in state.get("shards", {}).items():
+            for name, form in table.items():
+                forms.setdefault((part, name), []).append((owner, form))
+    found: dict[str, dict[str, Array]] = {}
+    for (part, name), each in forms.items():
+
+        def block(owner: int, form: Mapping[str, Any], part: str = part, name: str = name) -> Block:
+            return Block(tuple(form["at"]), tuple(form["shape"]), lambda: arrays_of(owner, part)[name])
+
+        shape, dtype = tuple(each[0][1]["of"]), each[0][1]["dtype"]
+        nbytes = math.prod(shape) * tensors.ITEM_BITS[dtype] // 8
+        found.setdefault(part, {})[name] = Blocks(dtype, shape, [block(*one) for one in each], nbytes)
+    return found
+
+
+def verify(path: Path) -> Checkpoint:
+    """Re-read and re-hash every file of a checkpoint; raises CorruptCheckpoint as `open_checkpoint` does."""
+    return open_checkpoint(path).checkpoint
+
+
+def _read(places: Sequence[Path], expected: Written, *, mend: bool) -> tuple[Path, memoryview]:
+    """Read a file from the first of its places that verifies."""
+    for number, place in enumerate(places):
+        try:
+            data = files.read_verified(place, expected, memory.allocate)
+        except CorruptCheckpoint:
+            if place == places[-1]:
+                raise
+            continue
+        for bad in places[:number] if mend else ():
+            with contextlib.suppress(OSError):  # an input that is read-only
+                files.write_file(bad, [data])
+        return place, data
+    raise AssertionError  # there is always one place
+
+
+def places_of(folder: Path, name: str, entry: Mapping[str, Any]) -> list[Path]:
+    """Where a file of a checkpoint lies: one place, or two for a shared one."""
+    if "shared" not in entry:
+        return [folder / name]
+    shared = folder.parent / SHARED
+    return [shared / f"{entry['shared']}{ending}{TENSORS}" for ending in ("", _COPY)]
+
+
+def make_manifest(snapshot: Snapshot, written: Mapping[str, Any], seconds: float, ranks: int) -> dict[str, Any]:
+    """What MANIFEST.json says of a checkpoint whose files these are: of so many ranks, written in so many seconds."""
+    manifest: dict[str, Any] = {
+        "format": files.FORMAT,
+        "step": snapshot.step,
+        "reason": snapshot.reason,
+        "ranks": ranks,
+        "files": dict(written),
+        "chunk": files.CHUNK,
+        "metrics": {name: value for name, value in snapshot.metrics.items() if math.isfinite(value)},
+        "software": dict(snapshot.software),
+        "written": {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seconds": round(seconds, 4)},
+    }
+    manifest["digest"] = _manifest_digest(manifest)
+    return manifest
+
+
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != "digest"}
+    return files.digest(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
