@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import importlib.util
 import sys
@@ -217,8 +216,11 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
     if prepared.fork_of:
         source = prepared.fork_of
         (channel,) = ranks.connect(1)
-        copied = functools.partial(places.fork, RunFolder(source.path.parents[1]), source, prepared.folder)
-        channel.together("beginning from an old state", copied if channel.main else _nothing)
+        origin = RunFolder(source.path.parents[1])
+        channel.together(
+            "beginning from an old state",
+            lambda: places.fork(origin, source, prepared.folder) if channel.main else None,
+        )
     keep = Retention(
         last=config.keep_last,
         best=config.keep_best if recipe.metric else 0,
@@ -248,10 +250,6 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
             run.session.reason
         )  # in a notebook the block above ends quietly; whoever asked for this still hears of it
     return run
-
-
-def _nothing() -> None:
-    """What other ranks do while rank 0 copies."""
 
 
 def locate(resume: str, root: Path, inputs: Iterable[Path] = ()) -> Path | None:

@@ -204,8 +204,8 @@ def _file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf
         if role == "environment" and entry.key in ("name", "type", "platform"):
             continue  # labels for the reader; the machine is detected
         key = names.get(entry.key)
-        if key is None and entry.key.startswith("kaggle_datasets."):
-            continue  # one file names the data sets of all recipes; each takes its own
+        if key is None and entry.key.startswith(yamlfile.ATTACHED):
+            continue  # another recipe's
         if key is None:
             visible = [name.removeprefix(f"{role}.") for name in names]
             shown = entry.key.removeprefix(f"{role}.")

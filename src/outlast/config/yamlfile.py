@@ -23,6 +23,10 @@ _HEADINGS: Mapping[Role, tuple[str, ...]] = {
 """Headings that only group keys. Below `data` and `model` keys belong to that section, except under `dataloader`."""
 
 
+ATTACHED = "kaggle_datasets."
+"""Below this, one environment file names the attached data of all recipes; each takes those that it knows."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One value of a file and where it stands."""

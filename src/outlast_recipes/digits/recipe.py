@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 import outlast
 from outlast import Run, Section, setting
-from outlast_recipes.training import half_precision, update_average, warmup_cosine
+from outlast_recipes.training import device_of, half_precision, update_average, warmup_cosine
 
 SPLITS = {"train": (0, 1197), "val": (1197, 1497), "test": (1497, 1797)}
 
@@ -65,17 +65,6 @@ def build(config: Model) -> nn.Module:
     return nn.Sequential(*layers, *head)
 
 
-def device_of(config: Config) -> torch.device:
-    names = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
-    first = names[1 % len(names)]
-    name = first if config.device == "auto" or (config.device, first) == ("cuda", "cuda:0") else config.device
-    if name not in names:
-        raise outlast.ConfigError(
-            f"--device is {name!r}; torch can use {', '.join(names)} here. Give one of these or auto."
-        )
-    return torch.device(name)
-
-
 @torch.no_grad()
 def accuracy(model: nn.Module, data: TensorDataset, device: torch.device) -> float:
     x, y = data.tensors
@@ -84,7 +73,7 @@ def accuracy(model: nn.Module, data: TensorDataset, device: torch.device) -> flo
 
 def train(run: Run, config: Config) -> None:
     outlast.seed_everything(config.seed)
-    device = device_of(config)
+    device = device_of(config.device)
     data = splits(config)
     model = build(config.model).to(device)
     average = copy.deepcopy(model).eval()
@@ -117,7 +106,7 @@ def train(run: Run, config: Config) -> None:
 
 
 def check(config: Any) -> str:
-    device_of(config)
+    device_of(config.device)
     sizes = {name: len(split) for name, split in splits(config).items()}
     return f"scikit-learn's handwritten digits: {', '.join(f'{size} {name}' for name, size in sizes.items())}"
 
