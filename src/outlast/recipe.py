@@ -65,7 +65,7 @@ class Recipe:
         part: the tracked part that `outlast export` writes: the network that the metric was measured on.
         ranks: whether `train` may be called by several ranks of torchrun, so that a launch uses all GPUs of a session.
         commands: what else it can do.
-        exports: other forms than safetensors that `outlast export --format NAME` writes: each is given the opened run, the part and
+        exports: other forms than safetensors that `outlast export --format NAME` writes, by the ending of their files: each is given the opened run, the part and
             the file to write, and yields lines for the user.
         source: what `find` was asked for, so that a run can find its recipe again.
     """

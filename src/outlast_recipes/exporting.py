@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -46,8 +47,13 @@ def to_onnx(
             f"Writing ONNX needs {error.name}, which is not installed: pip install 'outlast[export]'"
         ) from error
     free = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
+    log = logging.getLogger("torch.onnx")
+    level = log.level
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own parts about each other
+        warnings.simplefilter(
+            "ignore"
+        )  # of the exporter's own parts about each other, and of torchvision, which nobody needs here
+        log.setLevel(logging.ERROR)
         torch.onnx.export(
             network,
             tuple(inputs),
@@ -59,6 +65,7 @@ def to_onnx(
             external_data=False,
             verbose=False,
         )
+    log.setLevel(level)
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
 
     def computed(given: Sequence[Tensor]) -> Tensor:

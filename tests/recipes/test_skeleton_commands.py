@@ -180,7 +180,7 @@ def test_predict_names_and_draws(runs: Path, folder: Path, tmp_path: Path, capsy
     assert "recording.skeleton:1 holds" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
 def test_export_computes_the_same(runs: Path, store: Path, tmp_path: Path, form: str, capsys) -> None:
     target = tmp_path / f"model.{form}"
     with warnings.catch_warnings():
@@ -211,7 +211,7 @@ def test_export_computes_the_same(runs: Path, store: Path, tmp_path: Path, form:
 
 def test_what_is_asked_of_the_wrong_run_or_recipe_is_refused(runs: Path, capsys) -> None:
     assert main(["export", str(runs / "waves"), "--format", "tflite"]) == 2
-    assert "are exported as: safetensors, onnx, torch-export" in capsys.readouterr().err
+    assert "are exported as: safetensors, onnx, pt2" in capsys.readouterr().err
     assert main(["predict", "digits", "waves", "x"]) == 2
     assert "the recipe 'digits' offers nothing besides training" in capsys.readouterr().err
     assert main(["dream", "skeleton", "waves"]) == 2

@@ -438,4 +438,4 @@ ALL = (
     outlast.Command("predict", "the five likeliest actions of one file, and a picture of the joints that decided", _predict_arguments, _predict),
 )  # fmt: skip
 
-EXPORTS = {"onnx": _onnx, "torch-export": _torch_export}
+EXPORTS = {"onnx": _onnx, "pt2": _torch_export}
