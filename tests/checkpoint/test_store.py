@@ -58,6 +58,14 @@ def test_retention_follows_each_commit(store: Store) -> None:
     assert [checkpoint.step for checkpoint in store.committed()] == [4, 5]
 
 
+def test_it_is_durable_before_older_ones_are_deleted(store: Store) -> None:
+    store = Store(store.folder, Retention(last=1))
+    there: list[list[int]] = []
+    for step in (1, 2, 2):
+        store.commit(snapshot(step), durable=lambda: there.append([each.step for each in store.committed()]))
+    assert there == [[1], [1, 2], [2]]
+
+
 def test_steps_are_compared_as_numbers(store: Store) -> None:
     store.commit(snapshot(99_999_999))
     store.commit(snapshot(100_000_000))

@@ -63,12 +63,18 @@ class Store:
 
     # writing ---------------------------------------------------------------------------------------------------
 
-    def commit(self, state: Committable, before: Callable[[], None] = lambda: None) -> Checkpoint:
+    def commit(
+        self,
+        state: Committable,
+        before: Callable[[], None] = lambda: None,
+        durable: Callable[[], None] = lambda: None,
+    ) -> Checkpoint:
         """Write a checkpoint, durably and all or nothing, then apply retention.
 
         Args:
             state: what to write; of several ranks, each gives its own.
             before: makes durable what the checkpoint refers to: the journal.
+            durable: called when nothing can take the checkpoint away any more; older ones are deleted after it.
 
         Raises:
             SaveFailed: it did not reach the disk. Nothing of it is visible and no earlier checkpoint was touched.
@@ -81,6 +87,7 @@ class Store:
             nbytes = sum(size for (size,) in ranks.exchange(moment, state.nbytes))
             here = ranks.together(moment, lambda: self._begin(step, nbytes, target, before))
             if ranks.exchange(moment, here)[0] == (True,):
+                durable()
                 return read_manifest(target)
             entries = ranks.together(moment, lambda: self._write_data(state, target))
             manifest = self._seal(moment, state.snapshot, target, entries, begun)
@@ -99,6 +106,7 @@ class Store:
             self._discard(target, existed=existed)
             raise
         checkpoint = Checkpoint(target, manifest)
+        durable()
         if ranks.main:
             with contextlib.suppress(OSError):  # it is committed; deleting is tried again with the next one
                 self.forget(room=nbytes)

@@ -55,6 +55,10 @@ class Flight:
         """A newer state is to be saved at once: finish if half of this one is written, else give it up."""
         self._abandoned = self._written * 2 < self.nbytes
 
+    def durable(self) -> None:
+        """Note that it is: what follows is the deletion of older ones."""
+        self.seconds = time.perf_counter() - self.begun
+
     def abandon(self) -> None:
         """Give it up."""
         self._abandoned = True
@@ -111,7 +115,7 @@ class Writer:
     def _commit(self, flight: Flight) -> Checkpoint:
         flight.hold()  # first of all: training may be waiting
         try:
-            checkpoint = self._store.commit(flight, self._before)
+            return self._store.commit(flight, self._before, flight.durable)
         except SaveFailed:
             raise
         except Exception as error:  # whatever it is, it must reach the user as what it costs: this save
@@ -119,5 +123,3 @@ class Writer:
                 f"The checkpoint at step {flight.snapshot.step} could not be written ({type(error).__name__}: {error}). Earlier "
                 "checkpoints are intact."
             ) from error
-        flight.seconds = time.perf_counter() - flight.begun
-        return checkpoint

@@ -52,9 +52,10 @@ class _LiveTensor(Live):
     def _versions(self) -> Any:
         """The count of the tensor, for a DTensor also that of this rank's part in it; None where torch does not count."""
         tensor, counted = self._tensor, self._counted
-        if tensor.is_inference() or counted.is_inference():
+        try:
+            return tensor._version if counted is tensor else (counted._version, tensor._version)  # noqa: SLF001
+        except RuntimeError:  # inference tensors; asked this way because it is asked for every tensor of every save
             return None
-        return tensor._version if counted is tensor else (counted._version, tensor._version)  # noqa: SLF001
 
     def sample(self, count: int) -> bytes:
         flat = _plain(self._tensor).reshape(-1)
