@@ -309,10 +309,10 @@ def test_an_unforeseen_error_in_the_writer_costs_one_save_and_not_the_training(
 ) -> None:
     real, once = Store.commit, iter([True])
 
-    def commit(self, state, before):
+    def commit(self, state, *callbacks):
         if next(once, False):
             raise ZeroDivisionError("unforeseen")
-        return real(self, state, before)
+        return real(self, state, *callbacks)
 
     monkeypatch.setattr(Store, "commit", commit)
     model, optimizer, _ = network()

@@ -16,7 +16,7 @@ class NaiveStore:
         self.retention, self.dropped = retention, []
         self.place = folder.checkpoints / "last"
 
-    def commit(self, state, before=lambda: None):
+    def commit(self, state, before=lambda: None, durable=lambda: None):
         before()
         snapshot = state.snapshot
         self._mkdir(self.place.parent)
