@@ -52,6 +52,21 @@ class Saved:
             )
         return state.unpack_value(name, parts[name]["state"], self._opened.parts.get(name, {}))
 
+    def restore(self, initial: Any, name: str = "state") -> Any:
+        """The pytree that a run offered, in the form of one of the same structure, as `Run.restore` gives it.
+
+        Raises:
+            UnknownName: the checkpoint has no such pytree.
+            ResumeRefused: it has another form.
+        """
+        parts = self._opened.state["parts"]
+        if name not in parts or parts[name]["kind"] != "tree":
+            trees = sorted(part for part, stored in parts.items() if stored["kind"] == "tree")
+            raise UnknownName(
+                f"The checkpoint at step {self.step} of {self.folder} has no pytree {name!r}; it holds {', '.join(trees) or 'none'}."
+            )
+        return state.unpack_tree(name, initial, parts[name]["state"], self._opened.parts.get(name, {}))
+
 
 def open_saved(
     run: str | Path,

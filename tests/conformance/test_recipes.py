@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.durability.digits import SMALL, final, train
-from tests.recipes import skeletons
+from tests.recipes import colonies, skeletons
 
 import outlast
 from outlast.checkpoint.export import export
@@ -16,7 +16,7 @@ from outlast.errors import ConfigError
 from outlast.files import RunFolder
 from outlast.recipe import find, names
 
-TINY = {"digits": SMALL, "skeleton": skeletons.TINY}
+TINY = {"digits": SMALL, "emergence": colonies.TINY, "skeleton": skeletons.TINY}
 """Flags that make each recipe small: 12 steps of a few seconds."""
 
 

@@ -20,6 +20,7 @@ _SWITCHES = {
     "dry-run": "check everything, print the values, train nothing",
     "json": "progress as one JSON object a line, on stderr",
 }
+_RESUME = ("--resume-from", "--train.resume-from")  # spellings of the documents that outlast answers
 _FILES = ("data_config", "model_config", "train_config")
 
 
@@ -79,6 +80,7 @@ def training_parser(
         where.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="YAML", help=f"{words} values from a file")
     where.add_argument(
         "--resume",
+        *_RESUME[: 2 if any(leaf.key.startswith("train.") for leaf in leaves(config)) else 1],
         metavar="RUN",
         help="a run's name or folder to continue, or a checkpoint folder to begin a new run from",
     )

@@ -1,0 +1,1 @@
+"""A population that forages, reproduces, evolves and learns, in JAX."""

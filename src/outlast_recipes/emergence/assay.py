@@ -1,0 +1,202 @@
+"""Measuring a population outside of its life: the common garden, the scripted forager, and what is taken from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from outlast_recipes.emergence import learn, observe, policy
+from outlast_recipes.emergence.config import Config
+from outlast_recipes.emergence.learn import Colony
+from outlast_recipes.emergence.world import MOVES, World, founders
+
+GARDEN, TICKS = 16, 200
+DENSITY = 0.02  # food in a cell of a garden: so little that who walks at random eats little
+
+Lens = Callable[[World], World]
+
+
+def garden_of(config: Config) -> Config:
+    """The same world without births, deaths and want: little food, and what is eaten grows again at once, so intake shows who forages well.
+
+    At carrying capacity intake is what the food gives, whoever eats it; it cannot show that anybody got better.
+    """
+    env = config.env
+    count = min(GARDEN, env.slots) // env.populations * env.populations
+    env = env.model_copy(
+        update={
+            "num_food": max(env.food_kinds, round(DENSITY * env.grid_size**2)), "slots": count, "founders": count // env.populations, "regrow": 1.0, "energy_per_step": 0.0, "move_cost": 0.0,
+            "reproduce_threshold": 1e9, "max_age": 0, "max_steps": 0, "min_agents": 0, "max_energy": 1e9,
+        }
+    )  # fmt: skip
+    train = config.train.model_copy(update={"num_steps": TICKS, "niche_pressure": 0.0, "diversity_bonus": 0.0})
+    return config.model_copy(update={"env": env, "train": train})
+
+
+@partial(jax.jit, static_argnames="config")
+def common_garden(colony: Colony, key: Array, config: Config) -> Array:
+    """Meals per agent-step of each world f32[W], of agents with genomes of the living, in the garden (`config` is the run's).
+
+    Worlds without anybody alive give NaN.
+    """
+    garden = garden_of(config)
+    per = garden.env.slots // config.env.populations
+    pick, new, play = jax.random.split(key, 3)
+
+    def plant(world: World, one: Array, two: Array) -> World:
+        living = world.alive.reshape(config.env.populations, -1)
+        draw = jax.random.uniform(one, (config.env.populations, per))
+        below = living.cumsum(1)
+        at = jax.vmap(lambda counts, u: jnp.searchsorted(counts, u * counts[-1], side="right"))(below, draw)
+        at = jnp.minimum(at, living.shape[1] - 1) + jnp.arange(config.env.populations)[:, None] * living.shape[1]
+        return founders(two, world.genes[at.ravel()], world.trait[at.ravel()], garden)
+
+    count = config.train.num_envs
+    worlds = jax.vmap(plant)(colony.worlds, jax.random.split(pick, count), jax.random.split(new, count))
+    *_, meals = _play(worlds, learn.acts(colony.shared, garden), play, garden)
+    return jnp.where(colony.worlds.alive.any(1), meals / (TICKS * garden.env.slots), jnp.nan)
+
+
+def _play(
+    worlds: World, act: learn.Act, key: Array, config: Config, lens: Lens = lambda worlds: worlds
+) -> tuple[World, Array, Array]:
+    """The worlds after a chunk without mutation; meals f32[W] and agent-steps f32[W] of it."""
+
+    def look(after: World, path: learn.Path) -> tuple[Array, Array]:
+        return after.meals.sum((1, 2)), path.alive.sum(1)
+
+    before = worlds.meals.sum((1, 2))
+    worlds, (_, agents), _, _, _ = learn.rollout(worlds, act, key, jnp.float32(0), config, look=look, lens=lens)
+    return worlds, agents.sum(0).astype(jnp.float32), (worlds.meals.sum((1, 2)) - before).astype(jnp.float32)
+
+
+@partial(jax.jit, static_argnames=("config", "lens", "scripted"))
+def live_on(
+    colony: Colony, key: Array, config: Config, lens: Lens = lambda worlds: worlds, *, scripted: bool = False
+) -> tuple[Colony, dict[str, Array]]:
+    """A chunk of life without learning: meals, agent-steps and births in it.
+
+    Args:
+        colony: who lives.
+        key: all chance.
+        config: all values.
+        lens: what agents see is what this makes of the worlds.
+        scripted: everybody does as `greedy` does.
+    """
+    act = greedy(config) if scripted else learn.acts(colony.shared, config)
+    worlds, _, _, _, sums = learn.rollout(
+        colony.worlds, act, key, jnp.float32(1), config, look=lambda *_: jnp.int32(0), lens=lens
+    )
+    worlds, _, _ = learn.refill(worlds, colony.archive, jax.random.fold_in(key, 1), config)
+    return colony._replace(worlds=worlds), sums
+
+
+def greedy(config: Config) -> learn.Act:
+    """The scripted forager: goes to the nearest food that it sees, ties by lot, and wanders where it sees none."""
+    side, sight = 2 * config.env.sight + 1, config.env.sight
+    rows, columns = np.mgrid[-sight : sight + 1, -sight : sight + 1].reshape(2, -1)
+    far = np.abs([rows, columns]).max(0)
+    # Towards a cell: along the longer way; within reach of eating (1), stay.
+    way = np.where(np.abs(rows) >= np.abs(columns), np.where(rows < 0, 1, 2), np.where(columns < 0, 3, 4))
+    way = np.where(far <= 1, 0, way)
+    kinds = config.env.food_kinds
+    count = len(policy.heads(config))
+
+    def act(obs: Array, _: Array, u: Array, __: Array) -> tuple[Array, Array, Array]:
+        square = obs[..., : side * side * observe.layers(config)].reshape(*obs.shape[:-1], side * side, -1)
+        food = square[..., :kinds].sum(-1) > 0
+        lot = (u[..., :1] * 7919 + jnp.arange(side * side) * 0.618) % 1
+        nearest = jnp.argmin(jnp.where(food, jnp.asarray(far) + 0.5 * lot, jnp.inf), -1)
+        wander = (u[..., 0] * len(MOVES)).astype(jnp.int32)
+        move = jnp.where(food.any(-1), jnp.asarray(way)[nearest], jnp.minimum(wander, len(MOVES) - 1))
+        others = [jnp.zeros_like(move)] * (count - 1)
+        if config.env.reproduction == "choice":
+            others[-1] = jnp.ones_like(move)
+        chosen = jnp.stack([move, *others], -1)
+        return chosen, jnp.zeros(move.shape), jnp.zeros(move.shape)
+
+    return act
+
+
+# what is taken from a population ----------------------------------------------------------------------------------
+
+
+def unchanged(worlds: World) -> World:
+    """Nothing is taken."""
+    return worlds
+
+
+def without_field(worlds: World) -> World:
+    """The field is not seen."""
+    return dataclasses.replace(worlds, field=jnp.zeros_like(worlds.field))
+
+
+def field_of_another(worlds: World) -> World:
+    """The field of another world is seen: as much of it, and as smooth, and it tells nothing of this one."""
+    return dataclasses.replace(worlds, field=jnp.roll(worlds.field, 1, 0))
+
+
+def mean_field(worlds: World) -> World:
+    """Every cell shows the mean of the world's field."""
+    mean = worlds.field.mean((1, 2), keepdims=True)
+    return dataclasses.replace(worlds, field=jnp.broadcast_to(mean, worlds.field.shape))
+
+
+def shuffled_field(worlds: World) -> World:
+    """The field of cells far away is seen: moved by half the world in both directions."""
+    half = worlds.field.shape[1] // 2
+    return dataclasses.replace(worlds, field=jnp.roll(worlds.field, (half, half), (1, 2)))
+
+
+def no_food_seen(config: Config) -> Config:
+    """Nobody sees food."""
+    return config.model_copy(update={"env": config.env.model_copy(update={"hide": (*config.env.hide, "food")})})
+
+
+def with_genes(colony: Colony, change: str, key: Array, config: Config) -> Colony:
+    """A population with other genomes: "own", "mean" of its world and population, "permuted" among the living, or "none" (all zero)."""
+    genes, alive = colony.worlds.genes, colony.worlds.alive
+    count, size = config.env.populations, genes.shape[-1]
+    worlds, slots = alive.shape
+    grouped = genes.reshape(worlds, count, slots // count, size)
+    living = alive.reshape(worlds, count, slots // count, 1)
+    if change == "mean":
+        mean = (grouped * living).sum(2, keepdims=True) / jnp.maximum(living.sum(2, keepdims=True), 1)
+        genes = jnp.broadcast_to(mean, grouped.shape).reshape(genes.shape)
+    elif change == "permuted":
+        chance = jnp.where(living[..., 0], jax.random.uniform(key, living.shape[:-1]), 2.0)
+        # The living in their order get the genomes of the living in another one.
+        to = jnp.argsort(jnp.where(living[..., 0], 0, 1), axis=2, stable=True)
+        of = jnp.argsort(chance, axis=2)
+        source = jnp.take_along_axis(of, jnp.argsort(to, axis=2), 2)
+        genes = jnp.take_along_axis(grouped, source[..., None], 2).reshape(genes.shape)
+    elif change == "none":
+        genes = jnp.zeros_like(genes)
+    return colony._replace(worlds=dataclasses.replace(colony.worlds, genes=genes))
+
+
+def choices(colony: Colony, config: Config, agents: int, probes: int) -> NDArray[np.float64]:
+    """How likely agents are to make each move at the same observations: f64[agents, probes, moves]; the first of the living."""
+    obs = jax.vmap(partial(observe.observe, config=config))(colony.worlds)
+    alive = np.asarray(colony.worlds.alive)
+    who = np.argwhere(alive)
+    rng = np.random.default_rng(0)
+    shown = rng.permutation(who)[:probes]
+    chosen = rng.permutation(who)[:agents]
+    seen = np.asarray(obs)[shown[:, 0], shown[:, 1]]
+    genes = np.asarray(colony.worlds.genes)[chosen[:, 0], chosen[:, 1]]
+    per = config.env.slots // config.env.populations
+    found: list[Any] = []
+    for (_, slot), own in zip(chosen, genes, strict=True):
+        shared = {name: layer[slot // per] for name, layer in colony.shared.items()}
+        logits, _ = policy.forward(shared, jnp.broadcast_to(own, (len(seen), len(own))), jnp.asarray(seen), config)
+        found.append(np.exp(np.asarray(policy.split(logits, config)[0], float)))
+    return np.array(found)

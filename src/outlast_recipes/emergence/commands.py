@@ -1,0 +1,263 @@
+"""What `outlast` offers for emergence besides training: measure, ablate, render."""
+
+from __future__ import annotations
+
+import csv
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import outlast
+from outlast_recipes.emergence import assay, learn, metrics, pictures
+from outlast_recipes.emergence.config import Config
+from outlast_recipes.emergence.learn import Colony
+from outlast_recipes.emergence.trackers import FINDINGS, Book
+from outlast_recipes.emergence.world import GRAVE
+
+Tell = Callable[[int, int], None]
+
+
+def opened(run: str, values: Namespace) -> tuple[outlast.Saved, Colony, Book]:
+    """A run's population and its book. `run`: a name, a run folder, or a checkpoint in one."""
+    path, step = Path(run), values.step
+    if path.name.startswith("step-") and path.parent.name == "checkpoints":
+        run, step = str(path.parents[1]), path.name.removeprefix("step-").lstrip("0") or "0"
+    saved = outlast.open_saved(run, root=values.checkpoint_dir, step=step)
+    if not isinstance(saved.config, Config):
+        raise outlast.OutlastError(f"{run} is a run of {saved.recipe.name!r}, and this is for runs of 'emergence'.")
+    colony: Colony = saved.restore(learn.begin(saved.config))
+    book = Book(saved.config)
+    book.load_state_dict(saved.part("book"))
+    return saved, colony, book
+
+
+def _run_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--step", default="latest", help="checkpoint to use (default: latest)")
+    parser.add_argument(
+        "--checkpoint-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of what is left to chance here")
+
+
+def finding(value: float, null: float, p: float, count: float) -> str:
+    """The words of a finding that was stored as numbers."""
+    return str(metrics.Finding(value, null, p, int(count)))
+
+
+# measure ------------------------------------------------------------------------------------------------------------
+
+
+def _measure_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", help="a run's name or folder, or a checkpoint's folder")
+    _run_arguments(parser)
+    parser.add_argument("--gardens", type=int, default=5, metavar="N", help="repetitions (default: 5)")
+    parser.add_argument("--lives", type=Path, metavar="FILE", help="also write every life that ended as CSV")
+
+
+def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
+    saved, colony, book = opened(values.run, values)
+    config = saved.config
+    yield f"{saved.run_id} at step {saved.step}: {saved.step * config.slot_steps:,} slot-steps, {sum(map(len, book.lives)):,} lives ended"
+    for name, curve in book.curves.items():
+        if name in ("population", "intake", "births", "generation", "lineages", "energy"):
+            yield f"  {name:12} {curve[-1]:.4g}"
+    meals, scripted = [], []
+    for number in range(values.gardens):
+        key = jax.random.key(1000 * values.seed + number)
+        meals.append(float(np.nanmean(np.asarray(assay.common_garden(colony, key, config)))))
+        scripted.append(garden_of_greedy(key, config))
+        tell(number + 1, values.gardens)
+    yield f"common garden, meals in an agent-step: {metrics.over_seeds(meals)}; scripted forager {metrics.over_seeds(scripted)}"
+    alive = np.asarray(colony.worlds.alive)
+    if alive.sum() > 1:
+        yield f"behavioural diversity: {metrics.behavioural_diversity(assay.choices(colony, config, 24, 64)):.4f} of 1"
+    if book.looks:
+        yield f"at the last look (chunk {book.looks[-1]}), with what chance gives:"
+        for name in FINDINGS:
+            yield f"  {name:14} {finding(*book.findings[name][-1])}"
+        yield f"  {'species':14} {'yes' if book.species[-1] else 'no'}"
+    rng = np.random.default_rng(values.seed)
+    for name in ("population", "intake", "generation"):
+        at, event = metrics.change_point(np.array(book.curves[name]), rng)
+        yield f"change of course of {name}: " + (f"at chunk {at}, {event}" if event.detected else str(event))
+    if values.lives:
+        with values.lives.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("world", *GRAVE))
+            writer.writerows(book.all_lives.tolist())
+        yield f"{values.lives}: {len(book.all_lives):,} lives"
+    yield f"Next: outlast ablate emergence --checkpoint {values.run}, or outlast render emergence {values.run}"
+
+
+def garden_of_greedy(key: Any, config: Config) -> float:
+    """Meals per agent-step of the scripted forager in the same garden."""
+    garden = assay.garden_of(config)
+    fresh = learn.begin(garden)
+    _, sums = assay.live_on(fresh, key, garden, scripted=True)
+    return float(sums["meals"] / sums["agents"])
+
+
+# ablate -------------------------------------------------------------------------------------------------------------
+
+CONDITIONS: tuple[tuple[str, str], ...] = (
+    ("as it is", ""),
+    ("field not seen", "field"),
+    ("field of another world", "field"),
+    ("field from far away", "field"),
+    ("mean of the field", "field"),
+    ("genomes: none", "genes"),
+    ("genomes: mean of the world", "genes"),
+    ("genomes: exchanged among the living", "genes"),
+    ("food not seen", "food"),
+    ("scripted forager", "policy"),
+)
+
+
+def _ablate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="RUN", help="a run's name or folder, or a checkpoint's folder"
+    )
+    _run_arguments(parser)
+    parser.add_argument(
+        "--chunks", type=int, default=4, metavar="N", help="chunks that each condition lives on (default: 4)"
+    )
+    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="paired repetitions (default: 10)")
+    parser.add_argument(
+        "--to", type=Path, metavar="DIR", help="folder for ablation.md and ablation.svg (default: in the run)"
+    )
+
+
+def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
+    saved, colony, _ = opened(values.checkpoint, values)
+    config = saved.config
+    skipped = {"genes"} if config.evolution.genome == "none" else set()
+    skipped |= {each for each in ("food", "field") if each in config.env.hide}
+    conditions = [name for name, what in CONDITIONS if what not in skipped]
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in conditions}
+    for repeat in range(values.repeats):
+        key = jax.random.key(10_000 * values.seed + repeat)
+        for number, name in enumerate(conditions):
+            found[name].append(under(name, colony, key, config, values.chunks))
+            tell(repeat * len(conditions) + number + 1, values.repeats * len(conditions))
+    folder = values.to or saved.folder / "artifacts" / f"ablation-{saved.step:08d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = list(_table(found))
+    about = (
+        f"{values.repeats} paired repetitions of {values.chunks} chunks ({values.chunks * config.train.num_steps} ticks, "
+        f"{config.train.num_envs} worlds), without learning; mean of the middle half [95 % interval]; d is Cohen's of the paired differences."
+    )
+    words = [
+        f"# {saved.run_id} at step {saved.step}: what is taken, and what is left",
+        "",
+        about,
+        "",
+        *rows,
+        "",
+        f"Command: outlast ablate emergence --checkpoint {values.checkpoint} --chunks {values.chunks} --repeats {values.repeats} --seed {values.seed}",
+    ]
+    (folder / "ablation.md").write_text("\n".join(words) + "\n", encoding="utf-8")
+    _bars(found, folder / "ablation.svg")
+    yield from rows
+    yield f"Written: {folder / 'ablation.md'} and {folder / 'ablation.svg'}"
+
+
+def under(condition: str, colony: Colony, key: Any, config: Config, chunks: int) -> tuple[float, float]:
+    """Meals per agent-step and agents per world while a population lives on under a condition."""
+    lenses = {
+        "field not seen": assay.without_field, "field of another world": assay.field_of_another,
+        "field from far away": assay.shuffled_field, "mean of the field": assay.mean_field,
+    }  # fmt: skip
+    genes = {
+        "genomes: none": "none", "genomes: mean of the world": "mean", "genomes: exchanged among the living": "permuted",
+    }  # fmt: skip
+    if condition in genes:
+        colony = assay.with_genes(colony, genes[condition], key, config)
+    if condition == "food not seen":
+        config = assay.no_food_seen(config)
+    meals = agents = 0.0
+    for number in range(chunks):
+        colony, sums = assay.live_on(
+            colony, jax.random.fold_in(key, number), config, lenses.get(condition, assay.unchanged),
+            scripted=condition == "scripted forager",
+        )  # fmt: skip
+        meals, agents = meals + float(sums["meals"]), agents + float(sums["agents"])
+    ticks = chunks * config.train.num_steps * config.train.num_envs
+    return meals / max(agents, 1.0), agents / ticks
+
+
+def _table(found: dict[str, list[tuple[float, float]]]) -> Iterable[str]:
+    yield "| condition | meals in an agent-step | change | d | agents of a world |"
+    yield "|---|---|---|---|---|"
+    usual = [meals for meals, _ in found["as it is"]]
+    for name, pairs in found.items():
+        meals, agents = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        change = 100 * (sum(meals) / max(sum(usual), 1e-9) - 1)
+        paired = f"{change:+.1f} % | {metrics.effect_size(meals, usual):+.2f}" if name != "as it is" else " | "
+        yield f"| {name} | {metrics.over_seeds(meals)} | {paired} | {metrics.over_seeds(agents)} |"
+
+
+def _bars(found: dict[str, list[tuple[float, float]]], path: Path) -> None:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.42 * len(found) + 1), layout="constrained")
+    FigureCanvasSVG(figure)
+    axis = figure.subplots()
+    for height, (name, pairs) in enumerate(found.items()):
+        each = metrics.over_seeds([meals for meals, _ in pairs])
+        axis.barh(height, each.value, color=pictures.FAINT if name == "as it is" else "#7d9cc9")
+        axis.plot([each.low, each.high], [height, height], color=pictures.INK, linewidth=1.5)
+    axis.set_yticks(range(len(found)), list(found), fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("meals in an agent-step, with 95 % interval", fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="svg")
+
+
+# render -------------------------------------------------------------------------------------------------------------
+
+
+def _render_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", help="a run's name or folder, or a checkpoint's folder")
+    _run_arguments(parser)
+    parser.add_argument("--ticks", type=int, default=150, metavar="N", help="length (default: 150)")
+    parser.add_argument("--world", type=int, metavar="N", help="which world (default: the one with the most agents)")
+    parser.add_argument("--cell", type=int, default=18, metavar="PIXELS", help="size of a cell (default: 18)")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="DIR",
+        help="folder for world.gif, curves.png and phylogeny.png (default: in the run)",
+    )
+
+
+def _render(values: Namespace, tell: Tell) -> Iterable[str]:
+    saved, colony, book = opened(values.run, values)
+    config = saved.config
+    worlds = config.train.num_envs
+    world = values.world if values.world is not None else int(np.asarray(colony.worlds.alive).sum(1).argmax())
+    if not 0 <= world < worlds:
+        raise outlast.OutlastError(f"--world is {world}, and the run has worlds 0 to {worlds - 1}.")
+    folder = values.to or saved.folder / "artifacts" / f"film-{saved.step:08d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = pictures.record(colony, config, world, values.ticks + 1, values.seed)
+    pictures.film(frames, config, folder / "world.gif", cell=values.cell, tell=tell)
+    pictures.curves(book, folder / "curves.png")
+    pictures.phylogeny(book, colony.worlds, folder / "phylogeny.png")
+    yield f"{folder / 'world.gif'}: world {world} for {values.ticks} ticks after step {saved.step}, {(folder / 'world.gif').stat().st_size / 1e6:.1f} MB"
+    yield f"{folder / 'curves.png'} and {folder / 'phylogeny.png'}"
+
+
+ALL = (
+    outlast.Command(
+        "measure", "what a population does, each value beside what chance gives", _measure_arguments, _measure
+    ),
+    outlast.Command(
+        "ablate", "take parts away from a trained population and see what is left", _ablate_arguments, _ablate
+    ),
+    outlast.Command("render", "draw a film of a world, the family tree and the curves", _render_arguments, _render),
+)

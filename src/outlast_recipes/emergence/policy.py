@@ -1,0 +1,161 @@
+"""The policy: layers that a population shares, and what each agent has of its own.
+
+logits = f(x; shared, genome). PPO changes the shared layers and never a genome; a genome changes at birth and never otherwise.
+Two hidden layers of tanh, an action head and a value head. Heads: a move; with signals, which channel to mark; with
+`reproduction: choice`, whether to give birth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from outlast_recipes.emergence import observe
+from outlast_recipes.emergence.config import Config
+from outlast_recipes.emergence.world import MOVES, Action
+
+Shared = Mapping[str, Array]
+
+
+def heads(config: Config) -> tuple[int, ...]:
+    """Choices of each head."""
+    signals = (1 + config.field.signals,) if config.field.signals else ()
+    return (len(MOVES), *signals, *((2,) if config.env.reproduction == "choice" else ()))
+
+
+def init(key: Array, config: Config) -> dict[str, Array]:
+    """Orthogonal layers (gain sqrt 2; action head 0.01, value head 1) of each population P; arrays begin with P."""
+    wide, hidden, choices = observe.size(config), config.model.hidden, sum(heads(config))
+    shapes = {
+        "first": (wide, hidden, math.sqrt(2)),
+        "second": (hidden, hidden, math.sqrt(2)),
+        "action": (hidden, choices, 0.01),
+        "value": (hidden, 1, 1.0),
+    }
+    found = {}
+    for name, (inputs, outputs, gain) in shapes.items():
+        key, own = jax.random.split(key)
+        make = jax.nn.initializers.orthogonal(gain)
+        keys = jax.random.split(own, config.env.populations)
+        found[name] = jnp.stack([make(each, (inputs, outputs), jnp.float32) for each in keys])
+        found[f"{name}_bias"] = jnp.zeros((config.env.populations, outputs))
+    return found
+
+
+def genome(config: Config) -> dict[str, tuple[int, ...]]:
+    """The arrays of a genome and their shapes."""
+    wide, hidden, choices = observe.size(config), config.model.hidden, sum(heads(config))
+    head: dict[str, tuple[int, ...]] = {"action": (hidden, choices), "action_bias": (choices,)}
+    rank = config.evolution.rank
+    kinds: dict[str, dict[str, tuple[int, ...]]] = {
+        "none": {},
+        "film": {"gain": (hidden,), "shift": (hidden,)},
+        "head": head,
+        "lowrank": {
+            "first_in": (wide, rank), "first_out": (rank, hidden), "second_in": (hidden, rank), "second_out": (rank, hidden), **head,
+        },
+        "full": {
+            "first": (wide, hidden), "first_bias": (hidden,), "second": (hidden, hidden), "second_bias": (hidden,), **head,
+        },
+    }  # fmt: skip
+    return kinds[config.evolution.genome]
+
+
+def genome_size(config: Config) -> int:
+    """G."""
+    return sum(math.prod(shape) for shape in genome(config).values())
+
+
+def unpack(genes: Array, config: Config) -> dict[str, Array]:
+    """The arrays of genomes f32[..., G]."""
+    found, at = {}, 0
+    for name, shape in genome(config).items():
+        count = math.prod(shape)
+        found[name] = genes[..., at : at + count].reshape(*genes.shape[:-1], *shape)
+        at += count
+    return found
+
+
+def forward(shared: Shared, genes: Array, x: Array, config: Config) -> tuple[Array, Array]:
+    """Logits f32[S, A] and values f32[S] of observations f32[S, D], each with its genome f32[S, G]; layers of one population."""
+    if config.mixed_precision:
+        shared, genes, x = jax.tree.map(lambda each: each.astype(jnp.bfloat16), (dict(shared), genes, x))
+    own = unpack(genes, config)
+
+    def layer(x: Array, name: str) -> Array:
+        y = x @ shared[name] + shared[f"{name}_bias"]
+        if name in own:
+            y = y + jnp.einsum("si,sio->so", x, own[name])
+        if f"{name}_bias" in own:
+            y = y + own[f"{name}_bias"]
+        if f"{name}_in" in own:
+            y = y + jnp.einsum("sr,sro->so", jnp.einsum("si,sir->sr", x, own[f"{name}_in"]), own[f"{name}_out"])
+        return y
+
+    first = jnp.tanh(layer(x, "first"))
+    second = jnp.tanh(layer(first, "second"))
+    value = (second @ shared["value"] + shared["value_bias"])[..., 0]
+    if "gain" in own:  # after the value, which a genome does not change
+        second = second * (1 + own["gain"]) + own["shift"]
+    return layer(second, "action").astype(jnp.float32), value.astype(jnp.float32)
+
+
+def of_populations(shared: Shared, genes: Array, x: Array, config: Config) -> tuple[Array, Array]:
+    """`forward` for slots f32[W, N, ...]; each population by its own layers. Logits f32[W, N, A], values f32[W, N]."""
+    worlds, slots = x.shape[:2]
+    count = config.env.populations
+
+    def grouped(each: Array) -> Array:  # [P, W * N / P, ...]
+        parts = each.reshape(worlds, count, slots // count, each.shape[-1])
+        return parts.swapaxes(0, 1).reshape(count, worlds * slots // count, each.shape[-1])
+
+    if count == 1:
+        only = {name: layer[0] for name, layer in shared.items()}
+        count = worlds * slots
+        logits, values = forward(only, genes.reshape(count, -1 if genes.size else 0), x.reshape(count, -1), config)
+        return logits.reshape(worlds, slots, -1), values.reshape(worlds, slots)
+    logits, values = jax.vmap(lambda layers, g, o: forward(layers, g, o, config))(shared, grouped(genes), grouped(x))
+    logits = logits.reshape(count, worlds, slots // count, -1).swapaxes(0, 1).reshape(worlds, slots, -1)
+    return logits, values.reshape(count, worlds, -1).swapaxes(0, 1).reshape(worlds, slots)
+
+
+def split(logits: Array, config: Config) -> list[Array]:
+    """The log-probabilities of each head."""
+    ends = [sum(heads(config)[: at + 1]) for at in range(len(heads(config)) - 1)]
+    return [jax.nn.log_softmax(part) for part in jnp.split(logits, ends, -1)]
+
+
+def sample(logits: Array, u: Array, config: Config) -> tuple[Array, Array]:
+    """Choices i32[..., heads] by one uniform number each f32[..., heads], and the log-probability of all of them together."""
+    chosen, total = [], jnp.zeros(logits.shape[:-1])
+    for number, logs in enumerate(split(logits, config)):
+        below = jnp.exp(logs).cumsum(-1)[..., :-1]
+        choice = (u[..., number, None] > below).sum(-1)
+        chosen.append(choice)
+        total += _of(logs, choice)
+    return jnp.stack(chosen, -1), total
+
+
+def _of(logs: Array, choice: Array) -> Array:
+    return (logs * jax.nn.one_hot(choice, logs.shape[-1])).sum(-1)
+
+
+def judge(logits: Array, chosen: Array, config: Config) -> tuple[Array, Array]:
+    """The log-probability of choices i32[..., heads], and the entropy of all heads together."""
+    logs = split(logits, config)
+    total = sum((_of(log, chosen[..., at]) for at, log in enumerate(logs)), jnp.zeros(logits.shape[:-1]))
+    entropy = sum((-(jnp.exp(log) * log).sum(-1) for log in logs), jnp.zeros(logits.shape[:-1]))
+    return total, entropy
+
+
+def as_action(chosen: Array, config: Config) -> Action:
+    """What choices i32[..., heads] mean."""
+    parts = iter(jnp.moveaxis(chosen, -1, 0))
+    move = next(parts)
+    signal = next(parts) if config.field.signals else jnp.zeros_like(move)
+    wants = next(parts) == 1 if config.env.reproduction == "choice" else jnp.ones_like(move, bool)
+    return Action(move, signal, wants)

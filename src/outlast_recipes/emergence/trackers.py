@@ -1,0 +1,352 @@
+"""What is remembered of a run besides its state: curves, lives, and what was found. It is part of every checkpoint.
+
+Reckoned on the host from what each chunk gives, with chances that are a function of seed and chunk; so a resumed run finds the same.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outlast_recipes.emergence import metrics
+from outlast_recipes.emergence.config import Config
+from outlast_recipes.emergence.learn import WATCHED, Colony
+from outlast_recipes.emergence.metrics import NOTHING, Finding
+from outlast_recipes.emergence.world import GRAVE, World
+
+WINDOW = 512  # ticks that imitation is looked for in
+PAIRS = 24
+SHADOWS = 50  # neutral populations beside the real ones
+STREAK = 3  # looks in a row in which groups of diets must be found and inherited to be called species
+FINDINGS = ("specialists", "labour", "diets", "heredity", "imitation", "field_food", "signals_food")
+UID, PARENT, ROOT, GENERATION, BIRTH, DEATH, CAUSE, OFFSPRING, MOVED, MEALS_A, MEALS_B, POPULATION = range(len(GRAVE))
+
+
+class Shadow:
+    """Traits in populations with the same births and deaths, whose parents are drawn by lot: what drift alone does.
+
+    Bedau and Packard's neutral shadow. Column s of a world is one shadow; who is born in the run is born in each.
+    """
+
+    def __init__(self) -> None:
+        self.traits: dict[tuple[int, int], NDArray[np.float32]] = {}  # (world, uid) -> f32[SHADOWS]
+
+    def follow(
+        self, living: Mapping[str, NDArray[Any]], dead: NDArray[np.int64], std: float, rng: np.random.Generator
+    ) -> None:
+        """Repeat the births and deaths of a chunk.
+
+        Args:
+            living: of the worlds after it, arrays [W, N].
+            dead: lives that ended in it, rows of (world, *GRAVE).
+            std: of the mutation of traits in it.
+            rng: all chance.
+        """
+        traits, events = self.traits, []
+        born = [
+            (int(world), int(uid), int(parent), int(birth), int(population), float(trait))
+            for world, uid, parent, birth, population, trait in _rows(living)
+        ]
+        for row in dead.tolist():
+            world, uid = row[0], row[1 + UID]
+            events.append((row[1 + DEATH], 0, world, uid, row[1 + POPULATION], 0, 0.5))
+            if (world, uid) not in traits:
+                born.append((world, uid, row[1 + PARENT], row[1 + BIRTH], row[1 + POPULATION], 0.5))
+        for world, uid, parent, birth, population, trait in born:
+            if (world, uid) not in traits:
+                events.append((birth, 1, world, uid, population, parent, trait))
+        there: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        groups = {(row[0], row[1]): row[4] for row in born} | {
+            (row[0], row[1 + UID]): row[1 + POPULATION] for row in dead.tolist()
+        }
+        for who in traits:
+            there.setdefault((who[0], groups[who]), []).append(who)
+        for _, birth, world, uid, population, parent, trait in sorted(events):
+            among = there.setdefault((world, population), [])
+            if not birth:
+                if (world, uid) in traits:
+                    among.remove((world, uid))
+                    del traits[world, uid]
+                continue
+            if parent < 0 or not among:
+                own: NDArray[np.float32] = np.full(SHADOWS, trait, np.float32)
+            else:
+                chosen = np.stack([traits[who] for who in among])[
+                    rng.integers(0, len(among), SHADOWS), np.arange(SHADOWS)
+                ]
+                own = np.clip(chosen + std * rng.standard_normal(SHADOWS, np.float32), 0, 1)
+            traits[world, uid] = own
+            among.append((world, uid))
+
+    def now(self) -> NDArray[np.float64]:
+        """Traits of the living, f64[SHADOWS, n]."""
+        return np.stack(list(self.traits.values()), 1).astype(float) if self.traits else np.zeros((SHADOWS, 0))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Arrays of who, and of their traits."""
+        who = np.array(list(self.traits), np.int64).reshape(-1, 2)
+        return {"who": who, "traits": np.array(list(self.traits.values()), np.float32).reshape(-1, SHADOWS)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Back from `state_dict`."""
+        names = [(int(world), int(uid)) for world, uid in state["who"]]
+        self.traits = dict(zip(names, np.array(state["traits"]), strict=True))
+
+
+def _rows(living: Mapping[str, NDArray[Any]]) -> Any:
+    world, slot = np.nonzero(living["alive"])
+    names = ("uid", "parent", "birth", "population", "trait")
+    return zip(world, *(living[name][world, slot] for name in names), strict=True)
+
+
+class Book:
+    """The memory of a run.
+
+    Attributes:
+        curves: name -> a value for each chunk.
+        lives: every life that ended, i64 rows of (world, *GRAVE).
+        looks: the chunk of each look; findings: name -> rows of value, null, p, n.
+        species: whether each look was the third in a row in which diets fell into groups that children inherit.
+        shadow: the neutral populations; kept where there are two kinds of food.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.curves: dict[str, list[float]] = {}
+        self.lives: list[NDArray[np.int64]] = []
+        self.looks: list[int] = []
+        self.findings: dict[str, list[list[float]]] = {name: [] for name in FINDINGS}
+        self.species: list[bool] = []
+        self.shadow = Shadow()
+        self._moves: deque[NDArray[np.int8]] = deque(maxlen=-(-WINDOW // config.train.num_steps))
+
+    # filled by training ------------------------------------------------------------------------------------------
+
+    def begin(self, colony: Colony) -> None:
+        """Take in the founders."""
+        if self.config.env.food_kinds == 2:
+            self.shadow.follow(
+                self._living(colony.worlds), np.zeros((0, 1 + len(GRAVE)), np.int64), 0.0, np.random.default_rng(0)
+            )
+
+    def record(
+        self, colony: Colony, rows: NDArray[np.int32], counts: NDArray[np.int32], told: Mapping[str, Any],
+        moves: NDArray[np.int8], mutation: float,
+    ) -> dict[str, float]:  # fmt: skip
+        """Take in a chunk; returns what is to be logged of it.
+
+        Args:
+            colony: after it.
+            rows: lives that ended, i32[W, L, len(GRAVE)].
+            counts: how many rows of each world are filled, i32[W].
+            told: sums over the chunk.
+            moves: i8[T, WATCHED, N].
+            mutation: its factor in this chunk.
+        """
+        chunk = int(colony.chunk)
+        living = self._living(colony.worlds)
+        dead = np.concatenate(
+            [np.column_stack([np.full(count, world), rows[world, :count]]) for world, count in enumerate(counts)]
+        ).astype(np.int64)
+        self.lives.append(dead)
+        self._moves.append(np.asarray(moves))
+        if self.config.env.food_kinds == 2:
+            std = self.config.evolution.trait_std * mutation
+            self.shadow.follow(living, dead, std, np.random.default_rng((self.config.seed, chunk, 1)))
+        logged = self._curves(told, living)
+        for name, value in logged.items():
+            self.curves.setdefault(name, []).append(value)
+        if chunk % self.config.track.every == 0:
+            logged |= self._look(colony, living, chunk)
+        return logged
+
+    def _living(self, worlds: World) -> dict[str, NDArray[Any]]:
+        names = ("alive", "uid", "parent", "root", "birth", "trait", "generation", "meals", "pos", "energy")
+        found = {name: np.asarray(getattr(worlds, name)) for name in names}
+        env = self.config.env
+        group: NDArray[np.int64] = np.repeat(np.arange(env.populations), env.slots // env.populations)
+        return found | {"population": np.broadcast_to(group, found["alive"].shape)}
+
+    def _curves(self, told: Mapping[str, Any], living: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+        value = {name: float(each) for name, each in told.items()}
+        config = self.config
+        ticks = config.train.num_envs * config.train.num_steps
+        agents = max(value["agents"], 1.0)
+        alive = living["alive"]
+        found = {
+            "population": value["agents"] / ticks,
+            "worlds_alive": float(alive.any(1).mean()),
+            "intake": value["meals"] / agents,  # meals in an agent-step
+            "births": 1000 * value["births"] / agents,  # in 1,000 agent-steps
+            "births_waiting": value["waiting"],
+            "starved": 1000 * value["starved"] / agents,
+            "aged": 1000 * value["aged"] / agents,
+            "immigrants": value["immigrants"],
+            "begun_anew": value["begun"],
+            "energy": float(living["energy"][alive].mean()) if alive.any() else 0.0,
+            "generation": float(living["generation"][alive].mean()) if alive.any() else 0.0,
+            "lineages": float(
+                np.mean([_lineages(root[there]) for root, there in zip(living["root"], alive, strict=True)])
+            ),
+            "niche_bits": value["bits"] / max(value["meals"], 1.0),
+            "marks": value["marks"] / agents,
+        }
+        if config.env.food_kinds == 2:
+            found["extremeness"] = (
+                float(metrics.extremeness(living["trait"][alive].astype(float))) if alive.any() else 0.0
+            )
+        return found | {
+            name: value[name] for name in ("loss", "policy_loss", "value_loss", "entropy", "kl", "clipped", "explained")
+        }
+
+    # looks -------------------------------------------------------------------------------------------------------
+
+    def _look(self, colony: Colony, living: Mapping[str, NDArray[Any]], chunk: int) -> dict[str, float]:
+        rng, config = np.random.default_rng((self.config.seed, chunk, 2)), self.config
+        surrogates = config.track.surrogates
+        found = dict.fromkeys(FINDINGS, NOTHING)
+        found["imitation"] = self._imitation(living, rng)
+        field, food = np.asarray(colony.worlds.field), np.asarray(colony.worlds.food_on)
+        place = np.asarray(colony.worlds.food_pos)
+        present = np.zeros(field.shape[:3], bool)
+        for world, (there, at) in enumerate(zip(food, place, strict=True)):
+            present[world, at[there, 0], at[there, 1]] = True
+        found["field_food"] = metrics.field_tells(field[..., 1], present, surrogates, rng)
+        if config.field.signals:
+            found["signals_food"] = metrics.field_tells(field[..., 2:].sum(-1), present, surrogates, rng)
+        if config.env.food_kinds == 2:
+            found |= self._specialists(living, rng)
+        self.looks.append(chunk)
+        for name, finding in found.items():
+            self.findings[name].append([finding.value, finding.null, finding.p, finding.n])
+        latest = [self._both(at) for at in range(-min(STREAK, len(self.looks)), 0)]
+        self.species.append(len(latest) == STREAK and all(latest))
+        logged: dict[str, float] = {}
+        for name, finding in found.items():
+            if finding.n:
+                logged |= {name: finding.value, f"{name}_p": finding.p}
+        alive = living["alive"]
+        genes = np.asarray(colony.worlds.genes)[alive]
+        if genes.shape[1] and len(genes):
+            logged["divergence"] = metrics.divergence(
+                genes.astype(float), living["generation"][alive], config.evolution.mutation_std
+            )
+        return {name: value for name, value in logged.items() if np.isfinite(value)}
+
+    def _both(self, at: int) -> bool:
+        return all(self.findings[name][at][2] <= metrics.LEVEL for name in ("diets", "heredity"))
+
+    def _imitation(self, living: Mapping[str, NDArray[Any]], rng: np.random.Generator) -> Finding:
+        moves = np.concatenate(list(self._moves))[-WINDOW:]
+        if len(moves) < WINDOW:
+            return NOTHING
+        columns: list[NDArray[np.int8]] = []
+        pairs: list[tuple[int, int]] = []
+        for world in range(min(WATCHED, moves.shape[1])):
+            there = np.flatnonzero((moves[:, world] >= 0).all(0) & living["alive"][world])
+            # A slot that changed hands without a tick in between holds two lives.
+            there = there[self._lived_through(living, world, there)]
+            rng.shuffle(there)
+            first = len(columns)
+            columns += [moves[:, world, slot] for slot in there[:8]]
+            count = len(columns) - first
+            pairs += [(first + a, first + b) for a in range(count) for b in range(count) if a != b]
+        if not pairs:
+            return NOTHING
+        chosen = rng.permutation(len(pairs))[:PAIRS]
+        table = np.stack(columns, 1).astype(np.int64)
+        return metrics.imitation(table, [pairs[at] for at in chosen], self.config.track.surrogates, rng)
+
+    def _lived_through(
+        self, living: Mapping[str, NDArray[Any]], world: int, slots: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        ticks = len(self.curves["population"]) * self.config.train.num_steps
+        return np.asarray(living["birth"][world, slots] <= ticks - WINDOW)
+
+    def _specialists(self, living: Mapping[str, NDArray[Any]], rng: np.random.Generator) -> dict[str, Finding]:
+        surrogates, alive = self.config.track.surrogates, living["alive"]
+        traits = (
+            np.stack([living["trait"][world, slot] for world, slot in zip(*np.nonzero(alive), strict=True)])
+            if alive.any()
+            else np.zeros(0)
+        )
+        recent = np.concatenate(self.lives[-self.config.track.every :])
+        meals = np.concatenate([recent[:, [1 + MEALS_A, 1 + MEALS_B]], living["meals"][alive]]).astype(np.int64)
+        found = {
+            "specialists": metrics.specialists(traits.astype(float), self.shadow.now()),
+            "labour": metrics.division_of_labour(meals, surrogates, rng),
+        }
+        diet = {
+            (int(row[0]), int(row[1])): _diet(row[1 + MEALS_A], row[1 + MEALS_B])
+            for row in np.concatenate(self.lives)[-20_000:]
+        }
+        worlds, slots = np.nonzero(alive)
+        for world, slot in zip(worlds.tolist(), slots.tolist(), strict=True):
+            diet[world, int(living["uid"][world, slot])] = _diet(*living["meals"][world, slot])
+        # One of each world: agents of one world are alike by descent, which makes groups of its own.
+        one = [diet[world, int(rng.choice(living["uid"][world][alive[world]]))] for world in np.unique(worlds).tolist()]
+        points = np.array([share for share in one if np.isfinite(share)])[:, None]
+        labels, found["diets"] = metrics.clusters(points, surrogates, rng, most=2)
+        if found["diets"].detected:
+            border = (points[labels == 0].mean() + points[labels == 1].mean()) / 2
+            pairs = [
+                (
+                    diet[world, int(living["uid"][world, slot])],
+                    diet.get((world, int(living["parent"][world, slot])), np.nan),
+                )
+                for world, slot in zip(worlds.tolist(), slots.tolist(), strict=True)
+            ]
+            known = np.array([pair for pair in pairs if np.isfinite(pair).all()]).reshape(-1, 2) > border
+            found["heredity"] = metrics.heredity(
+                known[:, 0].astype(np.int64), known[:, 1].astype(np.int64), surrogates, rng
+            )
+        return found
+
+    # kept --------------------------------------------------------------------------------------------------------
+
+    @property
+    def all_lives(self) -> NDArray[np.int64]:
+        """Rows of (world, *GRAVE) of every life that ended."""
+        return np.concatenate(self.lives) if self.lives else np.zeros((0, 1 + len(GRAVE)), np.int64)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Arrays: curves, lives, findings, shadow, and the moves of the last ticks."""
+        return {
+            "curves": {name: np.array(values) for name, values in self.curves.items()},
+            "lives": self.all_lives,
+            "ends": np.array([len(each) for each in self.lives], np.int64),
+            "looks": np.array(self.looks, np.int64),
+            "findings": {name: np.array(rows).reshape(-1, 4) for name, rows in self.findings.items()},
+            "species": np.array(self.species, bool),
+            "shadow": self.shadow.state_dict(),
+            "moves": np.stack(self._moves) if self._moves else np.zeros((0, 0, 0, 0), np.int8),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Back from `state_dict`."""
+        self.curves = {name: [float(value) for value in values] for name, values in state["curves"].items()}
+        ends = np.cumsum(state["ends"])
+        self.lives = [np.array(each) for each in np.split(np.array(state["lives"]), ends[:-1])] if len(ends) else []
+        self.looks = [int(chunk) for chunk in state["looks"]]
+        self.findings = {name: [[float(v) for v in row] for row in rows] for name, rows in state["findings"].items()}
+        self.species = [bool(value) for value in state["species"]]
+        self.shadow.load_state_dict(state["shadow"])
+        self._moves.clear()
+        self._moves.extend(np.array(each) for each in state["moves"])
+
+
+def _lineages(roots: NDArray[np.int32]) -> float:
+    """Effective number of founders that the living descend from: exp of the entropy of their shares."""
+    if not len(roots):
+        return 0.0
+    share = np.unique(roots, return_counts=True)[1] / len(roots)
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def _diet(a: int, b: int) -> float:
+    """Share of the first kind in what was eaten; NaN where too little was."""
+    return float(a) / float(a + b) if a + b >= 4 else float("nan")
