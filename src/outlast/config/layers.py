@@ -200,7 +200,8 @@ def _file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf
         alias: leaf.key for leaf in known.values() for alias in leaf.extra["aliases"]
     }
     layer: dict[str, Given] = {}
-    for entry in yamlfile.read(path, role):
+    sections = {key.partition(".")[0] for key in known if "." in key}
+    for entry in yamlfile.read(path, role, sections):
         if role == "environment" and entry.key in ("name", "type", "platform"):
             continue  # labels for the reader; the machine is detected
         key = names.get(entry.key)

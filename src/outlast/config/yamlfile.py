@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,8 +42,13 @@ def nearest(word: str, known: Any) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def read(path: Path, role: Role) -> list[Entry]:
+def read(path: Path, role: Role, sections: Collection[str] = ()) -> list[Entry]:
     """The values of a YAML file under dotted keys, headings resolved.
+
+    Args:
+        path: the file.
+        role: what it is given as.
+        sections: names that the recipe uses itself, and that are no headings then.
 
     Raises:
         ConfigError: no such file, not YAML, a key twice, or measured limits where only preferences belong.
@@ -52,7 +57,8 @@ def read(path: Path, role: Role) -> list[Entry]:
     if node is None:
         return []
     entries: list[Entry] = []
-    _walk(node, role, path, entries, "" if role in ("environment", "train") else f"{role}.")
+    headings = [heading for heading in _HEADINGS[role] if role != "train" or heading not in sections]
+    _walk(node, role, path, entries, "" if role in ("environment", "train") else f"{role}.", headings)
     return entries
 
 
@@ -79,7 +85,7 @@ def _compose(path: Path) -> yaml.MappingNode | None:
 
 
 def _walk(
-    node: yaml.MappingNode, role: Role, path: Path, entries: list[Entry], prefix: str, *, grouping: bool = True
+    node: yaml.MappingNode, role: Role, path: Path, entries: list[Entry], prefix: str, headings: Collection[str]
 ) -> None:
     seen: dict[str, int] = {}
     for key_node, value_node in node.value:
@@ -93,9 +99,10 @@ def _walk(
                 "them): remove the section, and use `budget:` to end sessions earlier."
             )
         if isinstance(value_node, yaml.MappingNode):
-            heading = grouping and key in _HEADINGS[role]
+            heading = key in headings
             inner = prefix if heading else f"{prefix}{key}."
-            _walk(value_node, role, path, entries, "" if heading and key == "dataloader" else inner, grouping=heading)
+            below = "" if heading and key == "dataloader" else inner
+            _walk(value_node, role, path, entries, below, headings if heading else ())
         else:
             loader = yaml.SafeLoader("")
             entries.append(Entry(prefix + key, loader.construct_object(value_node, deep=True), line))

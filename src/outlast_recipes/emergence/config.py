@@ -20,9 +20,9 @@ class Env(Section):
     grid_size: int = setting(20, "cells along each side", ge=4)
     torus: bool = setting(default=False, help="leave at one border and come in at the opposite one")
     slots: int = setting(
-        32, "agents that a world can hold", flags=("--evolution.max-agents",), aliases=("max_agents",), ge=2
+        32, "agents that a world can hold", flags=("--evolution.max-agents",), aliases=("evolution.max_agents",), ge=2
     )
-    founders: int = setting(8, "agents that a world begins with", aliases=("num_agents",), ge=1)
+    founders: int = setting(8, "agents that a world begins with", aliases=("env.num_agents",), ge=1)
     populations: int = setting(
         1, "populations with a policy of their own, which share food and field and never interbreed", ge=1
     )
@@ -55,7 +55,7 @@ class Env(Section):
     min_agents: int = setting(
         2, "a population of fewer gets immigrants, up to the number of founders, after a chunk", ge=0
     )
-    sight: int = setting(2, "cells that an agent sees in each direction", aliases=("obs_radius",), ge=1)
+    sight: int = setting(2, "cells that an agent sees in each direction", aliases=("env.obs_radius",), ge=1)
     hide: tuple[Hidden, ...] = setting((), "what nobody sees: food, agents, field")
 
     @model_validator(mode="after")

@@ -121,9 +121,11 @@ def clusters(
     from sklearn.metrics import silhouette_score
 
     one: NDArray[np.int64] = np.zeros(len(points), np.int64)
+    if len(points) < 4 * most:
+        return one, NOTHING
     spread = points.std(0)
     points = points[:, spread > 1e-9] / spread[spread > 1e-9]
-    if len(points) < 4 * most or not points.shape[1]:
+    if not points.shape[1]:
         return one, NOTHING
 
     def best(cloud: Floats) -> tuple[float, NDArray[np.int64]]:
