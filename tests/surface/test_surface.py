@@ -201,10 +201,18 @@ def test_the_torchrun_example_survives_the_death_of_a_rank(tmp_path: Path) -> No
         .read_text()
         .replace(
             "        run.log(loss=loss)",
-            "        run.log(loss=loss)\n        if run.step == 50 and rank == 1: os.kill(os.getpid(), 9)",
+            "        run.log(loss=loss)\n        if run.step == 50 and rank == 1:\n            die()",
         )
     )
-    (cut / "deadly.py").write_text("import os\n" + deadly)
+    # Steps are faster than a loaded machine saves; what is tested is what comes after the save.
+    die = """
+import os, pathlib, time
+def die():
+    while not pathlib.Path("runs/torchrun_ddp/checkpoints/step-00000040/MANIFEST.json").exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), 9)
+"""
+    (cut / "deadly.py").write_text(die + deadly)
     done = subprocess.run([*command[:-1], "deadly.py"], cwd=cut, **quiet)
     assert done.returncode == 1
     assert "saved step 40" in done.stderr
