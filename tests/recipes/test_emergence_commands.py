@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outlast.cli import main
 
+from outlast.cli import main
 from outlast_recipes.emergence import pictures
 from outlast_recipes.emergence.trackers import Book
 from tests.conftest import REPOSITORY

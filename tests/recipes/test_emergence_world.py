@@ -280,15 +280,17 @@ def test_observations_against_a_loop() -> None:
             for column in range(-2, 3):
                 at = pos[slot] + [row, column]
                 if not ((at >= 0) & (at < 8)).all():
-                    expected += [0] * observe.layers(values)
+                    expected += [0, 0, 0, 0, 1, 0, 0, 0]
                     continue
-                foods = [float(any((food[n] == at).all() for n in range(6) if n % 2 == kind)) for kind in range(2)]
+                foods = [
+                    observe.PIECE * any((food[n] == at).all() for n in range(6) if n % 2 == kind) for kind in range(2)
+                ]
                 crowd = [
                     min(1, sum(alive[n] and (pos[n] == at).all() and n // 4 == p for n in range(8)) / 3)
                     for p in range(2)
                 ]
-                expected += [*foods, *crowd, 1.0, *state.field[at[0], at[1]].tolist()]
-        expected += [float(state.energy[slot]) / 200, min(7 / 20, 1), float(state.trait[slot]), 1, 0, 0, 0, 0]
+                expected += [*foods, *crowd, 0.0, *state.field[at[0], at[1]].tolist()]
+        expected += [float(state.energy[slot]) / 200, min(7 / 40, 1), float(state.trait[slot]), 1, 0, 0, 0, 0]
         assert np.allclose(seen[slot], expected, atol=1e-6), slot
     for name, layers in (("food", slice(0, 2)), ("agents", slice(2, 4)), ("field", slice(5, 8))):
         hidden = np.asarray(observe.observe(state, config(

@@ -10,10 +10,14 @@ from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.world import MOVES, World, population_of
 
 CROWD = 3.0  # agents in a cell that count as one
+PIECE = 4.0  # what a piece of food counts: there are few in sight, and a network that has not learnt yet would hardly notice them
 
 
 def layers(config: Config) -> int:
-    """Numbers for each cell that is seen: food by kind, agents by population, whether it is inside, field by channel."""
+    """Numbers for each cell that is seen: food by kind, agents by population, whether it is outside, field by channel.
+
+    Outside and not inside: what is nearly always 1 drowns, in a network that has not learnt yet, what matters.
+    """
     return config.env.food_kinds + config.env.populations + 1 + config.field.channels
 
 
@@ -24,27 +28,30 @@ def size(config: Config) -> int:
 
 
 def maps(world: World, config: Config) -> Array:
-    """The world as layers, f32[H, H, L]; what is hidden is zero."""
+    """The world as layers, f32[H, H, L], with a border as wide as sight around it; what is hidden is zero."""
     env = config.env
     side = env.grid_size
     kind = jnp.arange(env.num_food) % env.food_kinds
     row, column = world.food_pos.T
-    food = jnp.zeros((side, side, env.food_kinds)).at[row, column, kind].max(world.food_on.astype(jnp.float32))
+    food = jnp.zeros((side, side, env.food_kinds)).at[row, column, kind].max(PIECE * world.food_on)
     row, column = world.pos.T
     here = world.alive / CROWD
     agents = jnp.zeros((side, side, env.populations)).at[row, column, population_of(config)].add(here)
     shown = {"food": food, "agents": jnp.minimum(agents, 1.0), "field": world.field / config.field.cap}
     shown |= {name: jnp.zeros_like(shown[name]) for name in env.hide}
-    inside = jnp.ones((side, side, 1))
-    return jnp.concatenate([shown["food"], shown["agents"], inside, shown["field"]], -1)
+    parts = [shown["food"], shown["agents"], jnp.zeros((side, side, 1)), shown["field"]]
+    pads = ((env.sight, env.sight), (env.sight, env.sight), (0, 0))
+    if env.torus:
+        return jnp.pad(jnp.concatenate(parts, -1), pads, mode="wrap")
+    wide = [jnp.pad(part, pads, constant_values=float(at == 2)) for at, part in enumerate(parts)]
+    return jnp.concatenate(wide, -1)
 
 
 def observe(world: World, config: Config) -> Array:
     """Observations of all slots, f32[N, D]; zero for the dead. The square is first, row by row, layers last."""
     env = config.env
-    side, sight = 2 * env.sight + 1, env.sight
-    pads = ((sight, sight), (sight, sight), (0, 0))
-    wide = jnp.pad(maps(world, config), pads, mode="wrap" if env.torus else "constant")
+    side = 2 * env.sight + 1
+    wide = maps(world, config)
     count = wide.shape[-1]
 
     def around(pos: Array) -> Array:

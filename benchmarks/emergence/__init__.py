@@ -1,0 +1,1 @@
+"""What emergence costs, learns, evolves and finds."""
