@@ -295,7 +295,7 @@ def test_every_option_changes_what_happens() -> None:
     others = {
         "env.grid_size": 10, "env.torus": True, "env.slots": 10, "env.founders": 3, "env.populations": 2, "env.num_food": 5,
         "env.food_kinds": 2, "env.regrow": 0.5, "env.starting_energy": 90, "env.max_energy": 150, "env.food_energy": 30,
-        "env.energy_per_step": 2, "env.move_cost": 0.5, "env.reproduction": "choice", "env.reproduce_threshold": 150,
+        "env.energy_per_step": 2, "env.move_cost": 0.5, "env.reproduction": "choice", "env.reproduce_threshold": 199.5,
         "env.reproduce_cost": 60, "env.births_by": "random", "env.births_per_tick": 1, "env.max_age": 10, "env.max_steps": 16,
         "env.sight": 2, "env.hide": "field", "field.signals": 1, "field.presence": 0.2, "field.meals": 0.1, "field.spread": 0.5,
         "field.decay": 0.5, "field.cap": 0.02, "evolution.enabled": False, "evolution.genome": "film", "evolution.mutation_std": 0.5,
