@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from safetensors import safe_open
 from torch import nn
@@ -63,6 +64,16 @@ def packed(**things) -> tuple[Snapshot, set]:
 
 def contents(staged) -> dict[str, bytes]:
     return {f"{file.part}{file.shared}": b"".join(bytes(piece) for piece in file.pieces()) for file in staged.files()}
+
+
+def test_a_part_that_changes_its_form_is_laid_out_anew() -> None:
+    staging = Staging()
+    for size in (10, 10, 20, 10):
+        layer = nn.Linear(size, 3)
+        staged = staging.stage(*packed(layer=layer))
+        found = safetensors.torch.load(contents(staged)["layerFalse"])
+        assert torch.equal(found["weight"], layer.weight)
+        assert torch.equal(found["bias"], layer.bias)
 
 
 def test_what_changes_during_the_copy_is_saved_as_it_was() -> None:

@@ -64,6 +64,7 @@ class Staging:
         self._sharing = sharing
         self._memory = memoryview(b"")
         self._stamps: dict[tuple[str, str], Any] = {}
+        self._layouts: dict[tuple[str, bool], tuple[Any, tensors.Layout]] = {}
         self._growing = threading.Lock()
         self._unpin: Callable[[], None] | None = None
 
@@ -91,7 +92,7 @@ class Staging:
             for group in self._split(part, arrays)
             if group[2]
         ]
-        layouts = [(part, shared, arrays, tensors.Layout(arrays)) for part, shared, arrays in groups]
+        layouts = [(part, shared, arrays, self._layout(part, arrays, shared=shared)) for part, shared, arrays in groups]
         with self._growing:
             self._reserve(sum(_whole_pages(layout.size) for *_, layout in layouts))
         for array in (array for arrays in snapshot.parts.values() for array in arrays.values()):
@@ -121,6 +122,15 @@ class Staging:
             if array.live and array.nbytes >= _LATER
         }
         return Staged(snapshot, images, tasks)
+
+    def _layout(self, part: str, arrays: Mapping[str, Array], *, shared: bool) -> tensors.Layout:
+        """The layout of a file, which from save to save is nearly always the same; making it takes longer than all small copies."""
+        form = [(name, array.dtype, array.shape) for name, array in arrays.items()]
+        known, layout = self._layouts.get((part, shared), (None, None))
+        if layout is None or known != form:
+            layout = tensors.Layout(arrays)
+            self._layouts[part, shared] = form, layout
+        return layout
 
     def _split(self, part: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, bool, Mapping[str, Array]]]:
         stable = {name: array for name, array in arrays.items() if self._is_stable(part, name, array)}
