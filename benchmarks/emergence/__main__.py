@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from outlast.config import resolve
-from outlast_recipes.emergence import assay, learn, metrics, observe, recipe, world
+from outlast_recipes.emergence import assay, learn, metrics, observe, world
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.trackers import Book
 
@@ -164,7 +164,7 @@ def lived(
     config: Config, look: Callable[[learn.Colony, int, dict[str, Any]], None], book: Book | None = None
 ) -> learn.Colony:
     """A run without its folder; `look` sees the state before the first chunk and after each."""
-    colony = jax.jit(learn.begin, static_argnames="config")(config)
+    colony = learn.begin(config)
     step = jax.jit(partial(learn.chunk, config=config.model_copy(update={"seed": 0})))
     if book:
         book.begin(colony)
@@ -455,7 +455,7 @@ def main() -> None:
         tasks.add_parser(name).add_argument("--seeds", type=int, default=5)
     tasks.add_parser("calibration").add_argument("--series", type=int, default=400)
     given = parser.parse_args()
-    recipe.keep_compilations()
+    learn.keep_compilations()
     if given.task == "speed":
         found = speed(given.rounds, growth=given.growth)
         (RESULTS / "emergence-speed.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -35,7 +35,7 @@ def chunk(values: Config) -> Any:
 @cache
 def begin(values: Config) -> learn.Colony:
     """The first state."""
-    return jax.jit(learn.begin, static_argnames="config")(values)
+    return learn.begin(values)
 
 
 def run(values: Config, chunks: int = 4) -> tuple[learn.Colony, list[dict[str, float]]]:

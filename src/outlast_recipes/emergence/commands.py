@@ -29,6 +29,7 @@ def opened(run: str, values: Namespace) -> tuple[outlast.Saved, Colony, Book]:
     saved = outlast.open_saved(run, root=values.checkpoint_dir, step=step)
     if not isinstance(saved.config, Config):
         raise outlast.OutlastError(f"{run} is a run of {saved.recipe.name!r}, and this is for runs of 'emergence'.")
+    learn.keep_compilations()
     colony: Colony = saved.restore(learn.begin(saved.config))
     book = Book(saved.config)
     book.load_state_dict(saved.part("book"))

@@ -8,8 +8,10 @@ living are packed to the front of a pass, and it ends after them.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path as File
 from typing import Any, NamedTuple
 
 import jax
@@ -99,6 +101,14 @@ def adam(config: Config) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.train.max_grad_norm), optax.scale_by_adam(eps=EPSILON))
 
 
+def keep_compilations() -> None:
+    """Keep what is compiled on the disk, for the next session on this machine."""
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(File.home() / ".cache" / "outlast" / "jax")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@partial(jax.jit, static_argnames="config")
 def begin(config: Config) -> Colony:
     """The first state of a run: a function of the values alone."""
     key, where, layers = jax.random.split(jax.random.key(config.seed), 3)

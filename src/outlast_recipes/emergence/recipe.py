@@ -6,9 +6,7 @@ threads.
 
 from __future__ import annotations
 
-import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -61,13 +59,6 @@ def placement(colony: Colony, devices: list[Any]) -> Colony:
     return spread._replace(worlds=jax.tree.map(lambda _: shared, colony.worlds))
 
 
-def keep_compilations() -> None:
-    """Keep what is compiled on the disk, for the next session on this machine."""
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path.home() / ".cache" / "outlast" / "jax")
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-
-
 def compiled(config: Config, spread: Colony) -> Any:
     """The chunk, compiled once."""
     # The state comes out where it went in; else the second chunk would be compiled anew.
@@ -79,8 +70,8 @@ def train(run: Run, config: Config) -> None:
     warn(run, config)
     book = Book(config)
     run.track(book=book)
-    keep_compilations()
-    fresh = jax.jit(learn.begin, static_argnames="config")(config)
+    learn.keep_compilations()
+    fresh = learn.begin(config)
     spread = placement(fresh, devices)
     colony: Colony = run.restore(jax.device_put(fresh, spread))
     if not book.curves:
