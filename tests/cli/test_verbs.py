@@ -190,8 +190,14 @@ def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
             "There is no verb 'trian' for it: the recipe 'digits' offers nothing besides training. Did you mean 'train'?",
         ),
         (["trian"], "There is no verb 'trian'. Did you mean 'train'?"),
-        (["train", "digit"], "There is no recipe 'digit'; the recipes are: digits, skeleton. Did you mean 'digits'?"),
-        (["train", "sign"], "The recipe 'sign' is planned and not part of this version, which has digits, emergence, skeleton"),
+        (
+            ["train", "digit"],
+            "There is no recipe 'digit'; the recipes are: digits, emergence, skeleton. Did you mean 'digits'?",
+        ),
+        (
+            ["train", "sign"],
+            "The recipe 'sign' is planned and not part of this version, which has digits, emergence, skeleton",
+        ),
         (["train", "skeleton", "--dry-run"], "skeleton needs --data-root"),
         (["train"], "outlast train needs a recipe"),
         (["status", "x"], "There is no run 'x': runs holds no runs yet."),
@@ -394,7 +400,7 @@ def test_a_file_without_a_recipe(outlast_cli, tmp_path: Path) -> None:
 
 def test_recipes(outlast_cli, tmp_path: Path) -> None:
     done = outlast_cli("recipes", cwd=tmp_path)
-    assert "digits    exact" in done.stdout
+    assert "digits     exact" in done.stdout
     assert "  outlast predict skeleton: the five likeliest actions of one file" in done.stdout
     assert "Planned, not in this version: sign, dungeon, yolo." in done.stdout
 
