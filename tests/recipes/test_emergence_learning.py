@@ -184,6 +184,14 @@ def test_modes() -> None:
     assert [float(phase.mutation) for phase in phases] == [0, 0, 5, 0, 0, 5]
 
 
+def test_without_genomes_a_population_still_lives_and_learns() -> None:
+    values = config(evolution__genome="none")
+    last, told = run(values, 2)
+    assert last.worlds.genes.shape == (2, 8, 0)
+    assert not same(begin(values).shared, last.shared)
+    assert told[-1]["agents"] > 0
+
+
 def test_learning_changes_no_genome() -> None:
     values = config(evolution__mutation_std=1.0)
     colony, _ = run(values, 2)

@@ -389,8 +389,9 @@ def remember(archive: Archive, worlds: World, config: Config) -> Archive:
     count = config.env.populations
 
     def by_population(each: Array) -> Array:  # [W, N, ...] -> [P, W * N / P, ...]
-        parts = each.reshape(each.shape[0], count, -1, *each.shape[2:])
-        return jnp.moveaxis(parts, 1, 0).reshape(count, -1, *each.shape[2:])
+        worlds, slots, *rest = each.shape
+        parts = each.reshape(worlds, count, slots // count, *rest)
+        return jnp.moveaxis(parts, 1, 0).reshape(count, worlds * slots // count, *rest)
 
     age = jnp.where(worlds.alive, worlds.t[:, None] - worlds.birth, -1).astype(jnp.float32)
 
