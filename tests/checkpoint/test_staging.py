@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import resource
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +19,7 @@ from torch import nn
 
 import outlast
 from outlast import files
-from outlast.checkpoint import Retention, Snapshot, Store, open_checkpoint
+from outlast.checkpoint import Retention, Snapshot, Store, memory, open_checkpoint
 from outlast.checkpoint import staging as module
 from outlast.checkpoint.staging import Staging, TornCopy
 from outlast.errors import SaveFailed
@@ -363,3 +366,42 @@ def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_
         assert kept[-1] == step
     assert kept == [2, 6, 7]
     assert store.dropped == [1, 3, 4, 5]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forked data workers")
+def test_a_forked_worker_may_collect_the_buffer_and_goes_on_living() -> None:
+    size = 2**23
+    held = [memory.allocate(size, own=True)]
+    held[0][:4] = b"mine"
+    child = os.fork()
+    if not child:
+        code = 1
+        try:  # where the parent's buffer lies, the system must not have put anything of the child's
+            later = [mmap.mmap(-1, size // 2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(3)]
+            seen = bytes(held[0][:4])
+            held.clear()
+            for block in later:
+                block[:] = b"x" * (size // 2)
+            code = 0 if seen == bytes(4) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert held[0][:4] == b"mine"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forked data workers")
+def test_a_save_while_forked_workers_live_copies_no_pages_for_them() -> None:
+    size = 2**25
+    block, contents = memory.allocate(size, own=True), bytes(size)
+    block[:] = contents
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block[:] = contents
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < size // files.PAGE // 4
+    os.close(write)
+    os.waitpid(child, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import os
 import shutil
@@ -129,6 +130,7 @@ def attempt(trainer, root: Path, ranks: int, killed: int = -1, counter: Counter 
 
             torch.set_num_threads(1)
             sys.stderr = open(root.parent / f"stderr-{rank}.txt", "w")  # noqa: SIM115
+            faulthandler.enable(sys.stderr)
             torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
             if rank == killed and counter:
                 counter.install()

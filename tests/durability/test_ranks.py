@@ -73,9 +73,15 @@ def run_on(root: Path, count: int, trainer: str = "plain", every_step=None) -> l
     """Exit codes of the ranks; a signal counts as minus its number."""
     crash_ranks.EVERY_STEP[:] = [every_step] if every_step else []
     root.mkdir(parents=True, exist_ok=True)
-    return [
-        os.waitstatus_to_exitcode(status) for status in crash_ranks.attempt(crash_ranks.TRAINERS[trainer], root, count)
-    ]
+    return exit_codes(root, crash_ranks.attempt(crash_ranks.TRAINERS[trainer], root, count))
+
+
+def exit_codes(root: Path, statuses: list[int]) -> list[int]:
+    codes = [os.waitstatus_to_exitcode(status) for status in statuses]
+    for rank, code in enumerate(codes):
+        if code == -signal.SIGSEGV:
+            print((root.parent / f"stderr-{rank}.txt").read_text())
+    return codes
 
 
 def one_is_told_to_stop(run, model) -> None:
@@ -264,7 +270,7 @@ def test_a_failed_write_on_one_rank_costs_all_one_save(tmp_path: Path) -> None:
 def fork(tmp_path: Path, train, count: int = 2) -> list[int]:
     root = tmp_path / "runs"
     root.mkdir(exist_ok=True)
-    return [os.waitstatus_to_exitcode(status) for status in crash_ranks.attempt(train, root, count)]
+    return exit_codes(root, crash_ranks.attempt(train, root, count))
 
 
 def steps(tmp_path: Path) -> list[int]:
