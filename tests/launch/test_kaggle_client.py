@@ -153,6 +153,13 @@ def test_a_log_that_breaks_off_and_replays_is_told_once(kaggle: Kaggle, standin:
     assert [line.text for line in kaggle.log("first-run", pause=0.05)] == [str(i) for i in range(8)], "the stored one"
 
 
+def test_the_stored_log_is_asked_for_until_it_is_told(kaggle: Kaggle, standin: Standin) -> None:
+    kaggle.push(Push("first-run", "print('written')"))
+    over(kaggle, "first-run")
+    standin.faults += [Fault("logs", "503", times=2), Fault("logs", "429")]
+    assert [line.text for line in kaggle.log("first-run")] == ["written"]
+
+
 def test_cancel_by_the_id_that_the_kernel_prints(kaggle: Kaggle, standin: Standin) -> None:
     code = "import os, time\nprint(os.environ['KAGGLE_CONTAINER_NAME'].rsplit('-', 2)[1], flush=True)\nopen('a.txt', 'w').write('x')\nprint('written', flush=True)\ntime.sleep(60)"
     kaggle.push(Push("first-run", code))

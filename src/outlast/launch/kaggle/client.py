@@ -7,11 +7,12 @@ that can go wrong.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -286,10 +287,11 @@ class Kaggle:
         while True:
             seen(status := self.status(slug))
             over = status is None or status.over
-            if status is not None and status.state == "queued":
-                lines: Iterator[Line] = iter(())
-            else:
-                lines = self._lines(slug) if over or until_over else so_far(self._lines(slug))
+            lines: Iterable[Line] = ()
+            if over:
+                lines = self._stored(slug)
+            elif status and status.state != "queued":
+                lines = self._lines(slug) if until_over else so_far(self._lines(slug))
             for number, line in enumerate(lines):
                 if number >= told:
                     yield line
@@ -344,20 +346,30 @@ class Kaggle:
         """One connection to the log, from its first line to wherever the connection ends."""
         import requests
 
+        with contextlib.suppress(requests.RequestException, ValueError):  # whoever asks counts lines and asks again
+            yield from self._connection(slug)
+
+    def _stored(self, slug: str) -> list[Line]:
+        """The log of a session that is over; none when Kaggle keeps none."""
         try:
-            http = self.sdk.http_client()
-            http._init_session()  # noqa: SLF001 - the official client does the same; the SDK has no streaming call
-            base = http._get_request_url("", "").rstrip("/")  # noqa: SLF001
-            with http._session.get(  # noqa: SLF001
-                f"{base}/kernels/logs/stream/{self.user}/{slug}",
-                stream=True,
-                timeout=(30.0, 90.0),
-                headers={"Accept": "text/event-stream, */*"},
-            ) as answer:
-                if answer.status_code == 200:
-                    yield from joined(entries(answer))
-        except (requests.RequestException, ValueError):
-            return  # it ended early; whoever asks counts lines and asks again
+            return self.repeated(f"the log of {slug}", lambda: list(self._connection(slug)))
+        except KaggleRefused as refusal:
+            if refusal.status == 404:
+                return []
+            raise
+
+    def _connection(self, slug: str) -> Iterator[Line]:
+        http = self.sdk.http_client()
+        http._init_session()  # noqa: SLF001 - the official client does the same; the SDK has no streaming call
+        base = http._get_request_url("", "").rstrip("/")  # noqa: SLF001
+        with http._session.get(  # noqa: SLF001
+            f"{base}/kernels/logs/stream/{self.user}/{slug}",
+            stream=True,
+            timeout=(30.0, 90.0),
+            headers={"Accept": "text/event-stream, */*"},
+        ) as answer:
+            answer.raise_for_status()
+            yield from joined(entries(answer))
 
     def repeated(self, what: str, call: Callable[[], T]) -> T:
         """Make a call that does no harm when it is made twice, until it is answered.
