@@ -685,3 +685,13 @@ def test_a_fork_does_not_meet_another_run(opened, tmp_path: Path) -> None:
     checkpoint = run._store.committed()[0]
     with pytest.raises(UsageError, match=r"is another run already, not one that began from step 1 of b"):
         places.fork(RunFolder(tmp_path / "b"), checkpoint, RunFolder(tmp_path / "a"))
+
+
+def test_no_library_draws_from_the_generators_when_it_is_imported_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    code = (
+        "import random, outlast; first = random.getstate();"
+        "run = outlast.open_run('r', root='runs', progress='none'); before = random.getstate();"
+        "import rich.style, sklearn.metrics; print(first == before == random.getstate())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "True\n", done.stderr

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sys
 import tempfile
 import time
@@ -81,7 +82,7 @@ def open_run(
         environment: where this runs; detected when not given.
         progress: "auto", "rich", "plain", "json" or "none".
         sinks: further receivers of events.
-        deterministic: ask torch for kernels that give the same bits every time.
+        deterministic: ask torch and JAX for kernels that give the same bits every time; JAX hears it before its first computation only.
         results: folder for artifacts instead of the run folder's own.
         background: copy the state into memory kept for that, as large as itself, and write it while training goes on. What
             only a torch optimizer changes in its step is copied while the next forward and backward run.
@@ -92,13 +93,12 @@ def open_run(
         UsageError: a name, an interval or a budget that cannot be; ranks that have not met.
         RankFailed: another rank could not open it.
     """
+    _import_what_draws()
     files.check_run_id(name)
     every = _quantity(parse_interval, "save", save)
     seconds, kept_back = _quantity(parse_seconds, "budget", budget), _quantity(parse_seconds, "reserve", reserve)
-    if deterministic and "torch" in sys.modules:
-        from outlast.state import torch
-
-        torch.use_deterministic_kernels()
+    if deterministic:
+        state.use_deterministic_kernels()
     environment = environment or detect()
     training, writing = ranks.connect(2)
     shown = Fanout([screens.choose(progress), *sinks] if training.main else [screens.OtherRank(training.rank)])
@@ -119,6 +119,14 @@ def open_run(
         training=training,
         writing=writing,
     )
+
+
+def _import_what_draws() -> None:
+    # rich takes a number from Python's generator when it is first imported, which any library may do in the middle of a run: so now, and the number is put back.
+    before = random.getstate()
+    import rich.style  # noqa: F401
+
+    random.setstate(before)
 
 
 def _quantity(parse: Callable[[Any], Any], name: str, value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast import state
+from outlast import files, state
 from outlast.checkpoint import Opened, Retention, Store, open_checkpoint
 from outlast.config import Config, find_file, resolve
 from outlast.config.yamlfile import nearest
@@ -78,7 +78,7 @@ def open_saved(
     """Open a checkpoint of a run for evaluating, exporting or drawing.
 
     Args:
-        run: a run's name or folder.
+        run: a run's name or folder, or the folder of one of its checkpoints, which is the step then.
         root: folder that holds the run folders.
         step: a step, "latest", or "best" by the recipe's metric.
         flags: dotted key -> text, for values of this machine such as data_root.
@@ -88,6 +88,9 @@ def open_saved(
         UsageError: it is the run of a script, which has no recipe.
         CorruptCheckpoint: the checkpoint does not verify.
     """
+    path = Path(run)
+    if (own := files.step_of(path)) is not None and path.is_dir():
+        run, step = path.parents[1], str(own)
     folder = folder_of(run, root)
     place = RunFolder(folder)
     source = read_run(folder).about["recipe"]

@@ -226,8 +226,7 @@ class Saver:
         return snapshot
 
     def _has_room(self, nbytes: int) -> bool:
-        free = available()
-        if free is None or self._staging.nbytes >= nbytes:
+        if self._staging.nbytes >= nbytes or (free := available()) is None:
             return True
         return nbytes < 0.9 * (free / self._neighbours + self._staging.nbytes)
 

@@ -475,3 +475,15 @@ def test_the_demo_compares_every_file_of_two_runs(folder: Path) -> None:
     rows = demo.compare(run, run)
     assert {row[0] for row in rows} >= {"model.safetensors", "state.json", "journal.jsonl"}
     assert all(len(one) == len(two) == 32 and same is True for _, one, two, same in rows)
+
+
+def test_a_value_whose_flag_is_taken_is_refused_with_its_name() -> None:
+    from outlast.cli.flags import training_parser
+    from outlast.config import Config, setting
+    from outlast.errors import ConfigError
+
+    class Mine(Config):
+        resume: str = setting("", "something else")
+
+    with pytest.raises(ConfigError, match=r"value 'resume' has the flags --resume, and --resume means something else"):
+        training_parser("outlast train mine", "", Mine)

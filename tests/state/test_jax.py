@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 
+from outlast import state
 from outlast.errors import ResumeRefused, StateError
 from outlast.state import pack_tree, unpack_tree
 
@@ -120,3 +125,33 @@ def test_x64_state_is_not_truncated_in_silence() -> None:
     node["x"]["as"] = "jax"
     with pytest.raises(ResumeRefused, match="JAX_ENABLE_X64=1"):
         unpack_tree("state", {"x": jnp.ones(2)}, node, arrays)
+
+
+def test_threads_decide_the_last_bits_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NPROC", raising=False)
+    assert state.software()["jax threads"] == str(len(os.sched_getaffinity(0)))
+    monkeypatch.setenv("NPROC", "3")  # XLA asks this first
+    assert state.software()["jax threads"] == "3"
+
+
+def test_deterministic_kernels_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from outlast.state import jax as adapter
+
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    for _ in range(2):
+        adapter.use_deterministic_kernels()
+        assert os.environ["XLA_FLAGS"] == "--xla_backend_optimization_level=0 --xla_gpu_deterministic_ops=true"
+    code = "import jax; print(jax.devices()[0].platform)"  # JAX knows the flag, or it would end here
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_open_run_asks_for_them_only_when_told(given: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # a test before this one may have trained in this process
+    code = (
+        f"import os, jax, outlast; outlast.open_run('r', progress='none', deterministic={given});"
+        "print('deterministic_ops' in os.environ.get('XLA_FLAGS', ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"{given}\n", done.stderr

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from outlast.checkpoint import tensors
 from outlast.errors import CorruptCheckpoint, ResumeRefused, StateError
 from outlast.state import check_trackable, load_object, pack_object, pack_tree, pack_value, unpack_tree, unpack_value
+from outlast.state import torch as torch_state
 
 
 def through_disk(value):
@@ -59,6 +60,15 @@ def test_torch_views_conjugates_and_gradients() -> None:
         assert torch.equal(through_disk(tensor), tensor)
     z = torch.complex(base, base + 1)
     assert torch.equal(through_disk(z.conj()), z.conj().resolve_conj())
+
+
+def test_inference_tensors_which_torch_does_not_count_changes_of() -> None:
+    with torch.inference_mode():
+        value = torch.arange(5.0)
+    found = torch_state.to_array(value).array
+    assert found.live is not None
+    assert found.live.stamp is None  # so it is copied at once, and never believed to be what it was
+    assert torch.equal(through_disk({"x": value})["x"], value)
 
 
 def test_tied_tensors_are_stored_once_and_come_back_tied() -> None:

@@ -13,14 +13,13 @@ from outlast.config import Config, Leaf, leaves, show
 from outlast.config.units import parse_seconds
 from outlast.config.yamlfile import nearest
 from outlast.environment import NAMES
-from outlast.errors import UsageError
+from outlast.errors import ConfigError, UsageError
 from outlast.recipe import Recipe, Request, find
 
 _SWITCHES = {
     "dry-run": "check everything, print the values, train nothing",
     "json": "progress as one JSON object a line, on stderr",
 }
-_RESUME = ("--resume-from", "--train.resume-from")  # spellings of the documents that outlast answers
 _FILES = ("data_config", "model_config", "train_config")
 
 
@@ -80,7 +79,8 @@ def training_parser(
         where.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="YAML", help=f"{words} values from a file")
     where.add_argument(
         "--resume",
-        *_RESUME[: 2 if any(leaf.key.startswith("train.") for leaf in leaves(config)) else 1],
+        "--resume-from",
+        *(["--train.resume-from"] if any(leaf.key.startswith("train.") for leaf in leaves(config)) else []),
         metavar="RUN",
         help="a run's name or folder to continue, or a checkpoint folder to begin a new run from",
     )
@@ -137,11 +137,6 @@ def _add(group: Any, leaf: Leaf) -> None:
     names = [f"--{leaf.key.replace('_', '-')}", *leaf.extra["flags"]]
     names.sort(key=lambda name: not name.startswith("--"))
     text = f"{leaf.info.description or leaf.key} (default: {show(leaf.default)})".replace("%", "%%")
-    if bool in leaf.kinds:
-        group.add_argument(
-            *names, dest=leaf.key, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
-        )
-        return
     choices = typing.get_args(leaf.info.annotation) if typing.get_origin(leaf.info.annotation) is typing.Literal else ()
     if choices:
         kind = f"{{{','.join(map(str, choices))}}}"
@@ -149,7 +144,14 @@ def _add(group: Any, leaf: Leaf) -> None:
         kind = "TIME"
     else:
         kind = next((word for kind, word in ((int, "N"), (float, "X"), (Path, "PATH")) if kind in leaf.kinds), "TEXT")
-    group.add_argument(*names, dest=leaf.key, metavar=kind, default=argparse.SUPPRESS, help=text)
+    form = {"action": argparse.BooleanOptionalAction} if bool in leaf.kinds else {"metavar": kind}
+    try:
+        group.add_argument(*names, dest=leaf.key, default=argparse.SUPPRESS, help=text, **form)
+    except argparse.ArgumentError as error:
+        raise ConfigError(
+            f"The recipe's value {leaf.key!r} has the flags {', '.join(names)}, and {error.message.rpartition(' ')[2]} means something else already. "
+            "Give the value another name."
+        ) from error
 
 
 def _dashed(word: str) -> str:

@@ -132,6 +132,18 @@ def check_same_leaves(part: str, before: Any, after: Any) -> None:
         )
 
 
+def use_deterministic_kernels() -> None:
+    """Ask the frameworks that are loaded for kernels that give the same bits every time."""
+    if "torch" in sys.modules:
+        from outlast.state import torch
+
+        torch.use_deterministic_kernels()
+    if "jax" in sys.modules:
+        from outlast.state import jax
+
+        jax.use_deterministic_kernels()
+
+
 def software() -> dict[str, Any]:
     """Versions and devices that decide the last bits of a result, of the frameworks that are loaded."""
     facts: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}

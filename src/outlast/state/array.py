@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from outlast.errors import CorruptCheckpoint
 
@@ -148,7 +148,7 @@ class Live:
         return True
 
     def sample(self, count: int) -> bytes:
-        """About so many elements, spread over all of it."""
+        """About so many elements, spread over all of it; only called of a `place` that an optimizer changes."""
         raise NotImplementedError
 
     def fetch_ahead(self) -> None:
@@ -163,8 +163,7 @@ class CannotStore(Exception):
     """A framework's array that has no bytes to store: meta, sparse, object dtype. Turned into a StateError with its name."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """An array out of a framework.
 
     Attributes:

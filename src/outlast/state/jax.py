@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -109,6 +110,17 @@ def flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any
 
 
 def software() -> dict[str, Any]:
-    """What decides JAX's last bits: version and device. Asking starts the backend, so only a running program is asked."""
+    """What decides JAX's last bits: version, device, threads. Asking starts the backend, so only a running program is asked."""
     device = jax.devices()[0]
-    return {"jax": jax.__version__, "jax device": f"{device.platform} {device.device_kind} x{jax.device_count()}"}
+    facts = {"jax": jax.__version__, "jax device": f"{device.platform} {device.device_kind} x{jax.device_count()}"}
+    if device.platform == "cpu":  # XLA makes a pool of so many when its client begins
+        own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        facts["jax threads"] = os.environ.get("NPROC") or str(own)
+    return facts
+
+
+def use_deterministic_kernels() -> None:
+    """Ask XLA for GPU kernels that give the same bits every time. It reads this when JAX computes for the first time, and not later."""
+    flag, given = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "")
+    if flag not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {flag}".strip()

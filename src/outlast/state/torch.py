@@ -37,14 +37,13 @@ class _LiveTensor(Live):
 
     __slots__ = ("_counted", "_ready", "_tensor", "_version", "address", "on_device", "place", "stamp")
 
-    def __init__(self, tensor: torch.Tensor, counted: torch.Tensor, *, plain: bool) -> None:
-        self._tensor, self._counted = tensor, counted
+    def __init__(self, tensor: torch.Tensor, counted: torch.Tensor, place: int, *, on_host: bool) -> None:
+        self._tensor, self._counted, self.place = tensor, counted, place
         self._ready: Any = None
-        self.place = tensor.data_ptr()
-        self.on_device = tensor.is_cuda
-        self.address = self.place if plain and not self.on_device else None
-        self._version = self._versions()
-        self.stamp = None if self._version is None else (self.place, self._version)
+        self.on_device = False if on_host else tensor.is_cuda
+        self.address = place if on_host else None
+        self._version = version = self._versions()
+        self.stamp = None if version is None else (place, version)
 
     def unchanged(self) -> bool:
         return self._version == self._versions()
@@ -81,33 +80,41 @@ def _side_stream(device: torch.device) -> Any:
 
 def to_array(tensor: Any) -> Found:
     """Take a tensor apart, without a copy where its memory allows it. Raises CannotStore for sparse, quantised and meta tensors."""
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        raise CannotStore(f"a torch tensor of layout {tensor.layout} on {tensor.device} has no plain bytes")
+    # Most of what a small save holds training for is spent here: torch is asked only what matters for this tensor.
+    if tensor.layout is not torch.strided:
+        raise _no_bytes(tensor)
     node: dict[str, Any] = {"as": "torch"}
     whole = tensor = tensor.detach() if tensor.requires_grad else tensor
     shard = sharded = None
-    if type(tensor) is not torch.Tensor and is_sharded(
-        whole
-    ):  # this function is most of what a small save holds training for
+    if type(tensor) is not torch.Tensor and is_sharded(whole):
         sharded = whole
         # The interface by which torch.distributed.checkpoint's planner asks a tensor what this rank holds of it.
         (chunk,) = whole.__create_chunk_list__()
         tensor = whole.to_local()
         if not all(placement.is_replicate() for placement in whole.placements):
             shard = Shard(tuple(whole.shape), tuple(chunk.offsets))
-    dtype, shape, size = tensor.dtype, tuple(tensor.shape), tensor.nbytes
+    dtype, shape, size, device = tensor.dtype, tuple(tensor.shape), tensor.nbytes, tensor.get_device()
     code, form = CODES.get(dtype), shape
     if code is None:
+        if tensor.is_quantized:
+            raise _no_bytes(tensor)
         code, form = "U8", (*shape, tensor.element_size())
         node["dtype"] = str(dtype).removeprefix("torch.")
         shard = Shard((*shard.shape, tensor.element_size()), (*shard.at, 0)) if shard else None
+    place = tensor.data_ptr()
+    if not place and tensor.is_meta:
+        raise _no_bytes(tensor)
     if not size:
         return Found(Array(code, form, b"", shard=shard), node, sharded=sharded)
-    lazy = (tensor.is_conj(), tensor.is_neg())
-    live = _LiveTensor(tensor, whole, plain=tensor.is_contiguous() and not any(lazy))
-    identity = (live.place, tensor.get_device(), dtype, shape, tensor.stride(), lazy)
+    lazy = (dtype.is_complex and tensor.is_conj(), tensor.is_neg())
+    on_host = device < 0 and lazy == (False, False) and tensor.is_contiguous()
+    live = _LiveTensor(tensor, whole, place, on_host=on_host)
     data = Array(code, form, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live, shard)
-    return Found(data, node, identity, sharded)
+    return Found(data, node, (place, device, dtype, shape, tensor.stride(), lazy), sharded)
+
+
+def _no_bytes(tensor: torch.Tensor) -> CannotStore:
+    return CannotStore(f"a torch tensor of layout {tensor.layout} on {tensor.device} has no plain bytes")
 
 
 def is_sharded(value: Any) -> bool:
