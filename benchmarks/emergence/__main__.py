@@ -1,20 +1,29 @@
 """What emergence costs, whether it learns, whether evolution does anything, and how often its metrics are wrong.
 
+    python -m benchmarks.emergence all                           # everything below, one after the other: an hour or two (reckoned)
     python -m benchmarks.emergence speed        [--rounds N] [--growth]
+    python -m benchmarks.emergence whole        [--devices N]    # `outlast train emergence` as it is: 10 million slot-steps, start and saves included
     python -m benchmarks.emergence learning     [--seeds N]      # PPO against the scripted forager, in emergence_lean
-    python -m benchmarks.emergence evolution    [--seeds N]      # evolution alone against no selection and against no mutation, in emergence_soft
-    python -m benchmarks.emergence specialists  [--seeds N]      # emergence_two_resource above and below a = 1, and without selection
+    python -m benchmarks.emergence evolution    [--seeds N]      # evolution alone against no selection and without mutation, in emergence_soft
+    python -m benchmarks.emergence specialists  [--seeds N]      # emergence_two_resource above and below a = 1, and where the trait does nothing
+    python -m benchmarks.emergence pressures    [--seeds N]      # what diversity_bonus and niche_pressure move, in emergence_two_resource
     python -m benchmarks.emergence calibration  [--series N]     # false positives on noise, detections of what was planted
 
-Run `speed` on an idle machine. Everything is a function of seeds but the times. Writes benchmarks/results/emergence-TASK.json; a task that takes long goes on
+Run `speed` and `whole` on an idle machine. Everything is a function of seeds but the times. Writes benchmarks/results/emergence-TASK.json; a task that takes long goes on
 after the seeds that it has.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -25,18 +34,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from benchmarks.emergence import peers
+from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 from rich.table import Table
 
 from outlast.config import resolve
 from outlast_recipes.emergence import assay, learn, metrics, observe, world
 from outlast_recipes.emergence.config import Config
+from outlast_recipes.emergence.devices import keep_compilations
 from outlast_recipes.emergence.trackers import Book
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
 REFERENCE = {"field.signals": "1"}
-"""32 worlds of 20 x 20 with 32 slots, 2 cells of sight (158 numbers seen), 64 hidden units, 128 ticks, 4 passes of 8 minibatches."""
+"""32 worlds of 20 x 20 with 32 slots, 2 cells of sight (159 numbers seen), 64 hidden units, 128 ticks, 4 passes of 8 minibatches."""
 
 
 def values(preset: str | None = None, **given: Any) -> Config:
@@ -131,9 +142,58 @@ def speed(rounds: int, *, growth: bool) -> dict[str, Any]:
         found[name] = {"agent-steps, wall": agents * steps / wall, "agent-steps, cpu": agents * steps / cpu}
         table.add_row(name, f"{agents * steps / wall:,.0f}", f"{agents * steps / cpu:,.0f}", "", "")
     Console().print(table)
+    found["compile seconds"] = dict(zip(("cold", "cached"), compiling(head), strict=True))
+    print(
+        "seconds to compile a chunk of PPO with head genomes: {cold:.1f}, from the cache {cached:.1f}".format_map(
+            found["compile seconds"]
+        )
+    )
     if growth:
         found["growth"] = grown(rounds)
     return found
+
+
+def compiling(config: Config) -> list[float]:
+    """Seconds from Python to a program: with nothing known of it, and with the cache that a session before left on the disk."""
+    colony, seconds = learn.begin(config), []
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()
+        for _ in range(2):
+            jax.clear_caches()
+            start = time.perf_counter()
+            jax.jit(partial(learn.chunk, config=config)).lower(colony, learn.phase_of(0, config)).compile()
+            seconds.append(time.perf_counter() - start)
+        compilation_cache.reset_cache()
+        keep_compilations()
+    return seconds
+
+
+def whole_run(devices: int) -> dict[str, Any]:
+    """The command that a user types, as a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "outlast.cli",
+            "train",
+            "emergence",
+            "--checkpoint-dir",
+            folder,
+            "--experiment-name",
+            "whole",
+        ]
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(command, check=True, env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)})
+        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        checkpoints = sorted(Path(folder, "whole/checkpoints").glob("step-*"))
+        size = sum(file.stat().st_size for file in checkpoints[-1].iterdir())
+        run = sum(file.stat().st_size for file in Path(folder, "whole").rglob("*") if file.is_file())
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(
+        f"{devices} device(s): 10 million slot-steps in {wall:.0f} s of wall, {cpu:.0f} s of CPU; the last checkpoint {size / 1e6:.1f} MB, the run folder {run / 1e6:.1f} MB"
+    )
+    return {"devices": devices, "wall": wall, "cpu": cpu, "checkpoint bytes": size, "run bytes": run}
 
 
 def grown(rounds: int) -> list[dict[str, Any]]:
@@ -194,35 +254,57 @@ def kept(task: str, name: str, seed: int, make: Callable[[], Any]) -> Any:
 
 
 def learning(seeds: int) -> None:
-    """Meals per agent-step of PPO in `lean`, chunk by chunk, against the scripted forager in the same economy."""
+    """PPO in `lean` against the scripted forager: meals in an agent-step of life, how many live of the same food, and meals in the common garden.
+
+    In a life of its own any population that keeps itself alive eats what living costs, 0.05 here; so reaching that says that food is found, and no more. How many
+    live of it, and the garden, say how well.
+    """
 
     def one(seed: int) -> dict[str, Any]:
-        config, intake = values("lean", seed=seed, train__total_steps=3_000_000), []
-        lived(config, lambda _, number, told: intake.append(float(told["meals"] / told["agents"])) if number else None)
-        colony, meals, agents = learn.begin(config), 0.0, 0.0
-        for number in range(20):
-            colony, sums = assay.live_on(colony, jax.random.key(1000 + number), config, scripted=True)
-            if number >= 8:
-                meals, agents = meals + float(sums["meals"]), agents + float(sums["agents"])
-        scripted = meals / agents
-        smooth = np.convolve(intake, np.ones(3) / 3, "valid")  # three chunks, so that one lucky one does not count
-        reached = next((at + 3 for at, value in enumerate(smooth) if value >= scripted), None)
-        steps = reached * config.slot_steps if reached else None
-        return {"intake": intake, "scripted": scripted, "reached after slot-steps": steps}
+        config = values("lean", seed=seed, train__total_steps=3_000_000)
+        intake, living, gardens = [], [], []
 
-    table = Table("seed", "scripted", "PPO at the end", "reached after")
+        def look(colony: learn.Colony, number: int, told: dict[str, Any]) -> None:
+            if number:
+                intake.append(float(told["meals"] / told["agents"]))
+                living.append(float(told["agents"]) / config.train.num_envs / config.train.num_steps)
+            gardens.append(garden(colony, config))
+
+        lived(config, look)
+        colony, sums = learn.begin(config), []
+        for number in range(20):
+            colony, each = assay.live_on(colony, jax.random.key(1000 + number), config, scripted=True)
+            if number >= 8:
+                sums.append((float(each["meals"]), float(each["agents"])))
+        meals, agents = map(sum, zip(*sums, strict=True))
+        shown = config.model_copy(update={"seed": 0})
+        greedy = np.mean([np.asarray(assay.garden_of_greedy(jax.random.key(at), shown)).mean() for at in range(4)])
+        return {
+            "slot-steps of a chunk": config.slot_steps,
+            "PPO": {"intake": intake, "living": living, "garden": gardens[1:]},
+            "begins with": gardens[0],
+            "scripted": {
+                "intake": meals / agents,
+                "living": agents / len(sums) / config.train.num_envs / config.train.num_steps,
+                "garden": float(greedy),
+            },
+        }
+
     each = [kept("learning", "lean", seed, partial(one, seed)) for seed in range(seeds)]
+    table = Table("seed", "", "scripted", "PPO", "reached after")
+    reached: dict[str, list[float]] = {}
     for seed, row in enumerate(each):
-        after = row["reached after slot-steps"]
-        table.add_row(
-            str(seed),
-            f"{row['scripted']:.4f}",
-            f"{np.mean(row['intake'][-3:]):.4f}",
-            f"{after / 1e6:.2f} M" if after else "never",
-        )
+        for what, goal in row["scripted"].items():
+            # Three chunks, so that one lucky one does not count.
+            smooth = np.convolve(row["PPO"][what], np.ones(3) / 3, "valid")
+            first = next((at + 3 for at, value in enumerate(smooth) if value >= goal), np.inf)
+            after = first * row["slot-steps of a chunk"]
+            reached.setdefault(what, []).append(after)
+            shown = f"{after / 1e6:.2f} M" if after < np.inf else "never"
+            table.add_row(str(seed), what, f"{goal:.4g}", f"{smooth[-1]:.4g}", shown)
     Console().print(table)
-    after = sorted(row["reached after slot-steps"] or np.inf for row in each)
-    print(f"median: {statistics.median(after) / 1e6:.2f} million slot-steps (goal: 2)")
+    for what, after in reached.items():
+        print(f"{what}: median {statistics.median(after) / 1e6:.2f} million slot-steps (goal: 2)")
 
 
 def garden(colony: learn.Colony, config: Config) -> float:
@@ -238,7 +320,7 @@ def garden(colony: learn.Colony, config: Config) -> float:
 CONTROLS = {
     "evolution": {},
     "no selection (genomes drawn by lot)": {"evolution__inherit": "random"},
-    "no mutation": {"evolution__enabled": False},
+    "no mutation: the genomes of the founders alone": {"evolution__enabled": False},
 }
 
 
@@ -256,7 +338,9 @@ def evolution(seeds: int) -> None:
         alive = np.asarray(colony.worlds.alive)
         genes, generation = np.asarray(colony.worlds.genes, float)[alive], np.asarray(colony.worlds.generation)[alive]
         diversity = metrics.behavioural_diversity(assay.choices(colony, config, 24, 64))
-        apart = metrics.divergence(genes, generation, config.evolution.mutation_std)
+        apart = metrics.divergence(
+            genes, generation, learn.mutates(config) * config.evolution.mutation_std, config.evolution.founders_std
+        )
         spread = float(np.sqrt(genes.var(0).sum()))
         return {
             "fitness": fitness,
@@ -281,10 +365,10 @@ def evolution(seeds: int) -> None:
 
 
 def specialists(seeds: int) -> None:
-    """Whether traits go to the ends (a = 2), stay away from them (a = 0.5), or drift (no selection), and what the trackers say."""
+    """Whether traits go to the ends (a = 2), stay away from them (a = 0.5), or drift (a = 0: a neutral run, whose p-values are even), and what the trackers say."""
     cases: dict[str, dict[str, Any]] = {
         "a = 2": {"env__tradeoff": 2.0}, "a = 0.5": {"env__tradeoff": 0.5},
-        "a = 2, no selection": {"env__tradeoff": 2.0, "evolution__inherit": "random"},
+        "a = 0, where the trait does nothing": {"env__tradeoff": 0.0},
     }  # fmt: skip
 
     def one(seed: int, given: dict[str, Any]) -> dict[str, Any]:
@@ -311,6 +395,47 @@ def specialists(seeds: int) -> None:
             case, str(seeds), str(metrics.over_seeds([row["extremeness"][-1] for row in rows])), *shares, species
         )
     Console().print(table)
+
+
+def pressures(seeds: int) -> None:
+    """What `diversity_bonus` and `niche_pressure` move in two_resource, with PPO: bits that a meal tells of who ate it, and how alike neighbours eat."""
+    cases: dict[str, dict[str, Any]] = {
+        "neither": {}, "diversity_bonus 1": {"train__diversity_bonus": 1.0}, "niche_pressure 1": {"train__niche_pressure": 1.0},
+    }  # fmt: skip
+
+    def one(seed: int, given: dict[str, Any]) -> dict[str, Any]:
+        config = values("two_resource", seed=seed, train__mode="gradient", train__total_steps=2_000_000, **given)
+        bits, overlaps, crowds, living = [], [], [], []
+
+        def look(colony: learn.Colony, number: int, told: dict[str, Any]) -> None:
+            if number > config.chunks // 2:
+                pressed = jax.vmap(partial(world.pressure, config=config))
+                equal = dataclasses.replace(
+                    colony.worlds, niche=jnp.full_like(colony.worlds.niche, 1 / world.niches(config))
+                )
+                alive = np.asarray(colony.worlds.alive)
+                like, near = (np.asarray(pressed(each))[alive].sum() for each in (colony.worlds, equal))
+                bits.append(float(told["bits"] / told["meals"]))
+                overlaps.append(float(like / near))
+                crowds.append(float(near / alive.sum()))
+                living.append(float(alive.sum(1).mean()))
+
+        lived(config, look)
+        return {name: np.mean(each) for name, each in zip(columns, (bits, overlaps, crowds, living), strict=True)}
+
+    columns = ("bits", "overlap", "near", "living")
+    table = Table("", "bits a meal", "overlap with a neighbour", "neighbours", "living")
+    found: dict[str, dict[str, list[float]]] = {}
+    for case, given in cases.items():
+        rows = [kept("pressures", case, seed, partial(one, seed, given)) for seed in range(seeds)]
+        found[case] = {name: [row[name] for row in rows] for name in columns}
+        table.add_row(case, *(str(metrics.over_seeds(column)) for column in found[case].values()))
+    Console().print(table)
+    for case, name in (("diversity_bonus 1", "bits"), ("niche_pressure 1", "overlap"), ("niche_pressure 1", "near")):
+        moved = [
+            100 * (after / before - 1) for after, before in zip(found[case][name], found["neither"][name], strict=True)
+        ]
+        print(f"{case} moves {name} by {metrics.over_seeds(moved)} %, {seeds} paired seeds")
 
 
 # calibration --------------------------------------------------------------------------------------------------------
@@ -382,12 +507,14 @@ def suites() -> Iterable[tuple[str, str, bool, Callable[[np.random.Generator], m
         "heredity",
         "strangers",
         False,
-        lambda rng: metrics.heredity(rng.integers(0, 2, 60), rng.integers(0, 2, 60), 99, rng),
+        lambda rng: metrics.heredity(rng.integers(0, 2, 60), rng.integers(0, 2, 60), np.arange(60) % 4, 99, rng),
     )
 
     def children(rng: np.random.Generator) -> metrics.Finding:
         parents = rng.integers(0, 2, 60)
-        return metrics.heredity(np.where(rng.random(60) < 0.8, parents, 1 - parents), parents, 99, rng)
+        return metrics.heredity(
+            np.where(rng.random(60) < 0.8, parents, 1 - parents), parents, np.arange(60) % 4, 99, rng
+        )
 
     yield "heredity", "80 % as the parent", True, children
     for kind in ("noise", "AR(1), 0.9", "random walk"):
@@ -451,18 +578,34 @@ def main() -> None:
     one = tasks.add_parser("speed")
     one.add_argument("--rounds", type=int, default=5)
     one.add_argument("--growth", action="store_true")
-    for name in ("learning", "evolution", "specialists"):
+    tasks.add_parser("whole").add_argument("--devices", type=int, default=1)
+    for name in ("learning", "evolution", "specialists", "pressures"):
         tasks.add_parser(name).add_argument("--seeds", type=int, default=5)
     tasks.add_parser("calibration").add_argument("--series", type=int, default=400)
+    tasks.add_parser("all")
     given = parser.parse_args()
-    learn.keep_compilations()
+    keep_compilations()
+    if given.task == "all":
+        for words in (["speed", "--growth"], *([each] for each in tasks.choices if each not in ("all", "speed"))):
+            do(parser.parse_args(words))
+    else:
+        do(given)
+
+
+def do(given: argparse.Namespace) -> None:
+    """One task."""
     if given.task == "speed":
         found = speed(given.rounds, growth=given.growth)
         (RESULTS / "emergence-speed.json").write_text(json.dumps(found, indent=1) + "\n")
+    elif given.task == "whole":
+        place = RESULTS / "emergence-whole.json"
+        known = json.loads(place.read_text()) if place.is_file() else []
+        place.write_text(json.dumps([*known, whole_run(given.devices)], indent=1) + "\n")
     elif given.task == "calibration":
         calibration(given.series)
     else:
-        {"learning": learning, "evolution": evolution, "specialists": specialists}[given.task](given.seeds)
+        asked = {"learning": learning, "evolution": evolution, "specialists": specialists, "pressures": pressures}
+        asked[given.task](given.seeds)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,13 @@ def begin(values: Config) -> learn.Colony:
     return learn.begin(values)
 
 
+def forget() -> None:
+    """Let go of all that was compiled: a process may hold only so many pieces of compiled code."""
+    chunk.cache_clear()
+    begin.cache_clear()
+    jax.clear_caches()
+
+
 def run(values: Config, chunks: int = 4) -> tuple[learn.Colony, list[dict[str, float]]]:
     """The state after some chunks, and what was told of each."""
     colony, told = begin(values), []

@@ -220,7 +220,7 @@ def test_the_field_is_written_spreads_fades_and_is_capped() -> None:
     state = place(bare(values), pos=np.full((8, 2), 4))
     after, _ = go(values, state, signal=[1, 2] + [0] * 6)
     assert after.field.shape == (8, 8, 4)
-    assert np.allclose(after.field.sum((0, 1)), [0.1, 0, 0.5, 0.5])
+    assert np.allclose(after.field.sum((0, 1)), [0.1, 0, 0.1, 0.1])
     again, _ = go(values, place(after, alive=np.zeros(8, bool)))
     assert np.allclose(again.field.sum((0, 1)), after.field.sum((0, 1)), atol=1e-5)  # spreading keeps the sum
     assert 0 < float(again.field[4, 5, 0]) < float(after.field[4, 4, 0])
@@ -266,16 +266,17 @@ def test_observations_against_a_loop() -> None:
     values = config(env__food_kinds=2, env__populations=2, env__sight=2, field__signals=1, env__founders=3)
     state, rng = new(values, 3), np.random.default_rng(0)
     state = place(
-        state, field=rng.random((8, 8, 3)).astype(np.float32), t=jnp.int32(7), trait=rng.random(8).astype(np.float32)
-    )
+        state, field=rng.random((8, 8, 3)).astype(np.float32), t=jnp.int32(7), trait=rng.random(8).astype(np.float32),
+        niche=rng.dirichlet(np.ones(8), 8).astype(np.float32),
+    )  # fmt: skip
     seen = np.asarray(observe.observe(state, values))
     assert seen.shape == (8, observe.size(values))
-    pos, alive, food = np.asarray(state.pos), np.asarray(state.alive), np.asarray(state.food_pos)
+    pos, alive, food, niche = (np.asarray(each) for each in (state.pos, state.alive, state.food_pos, state.niche))
     for slot in range(8):
         if not alive[slot]:
             assert not seen[slot].any()
             continue
-        expected = []
+        expected: list[float] = []
         for row in range(-2, 3):
             for column in range(-2, 3):
                 at = pos[slot] + [row, column]
@@ -290,8 +291,18 @@ def test_observations_against_a_loop() -> None:
                     for p in range(2)
                 ]
                 expected += [*foods, *crowd, 0.0, *state.field[at[0], at[1]].tolist()]
-        expected += [float(state.energy[slot]) / 200, min(7 / 40, 1), float(state.trait[slot]), 1, 0, 0, 0, 0]
+        quarter = 2 * int(pos[slot, 0] >= 4) + int(pos[slot, 1] >= 4)
+        group = [n for n in range(8) if alive[n] and n // 4 == slot // 4]
+        here = [
+            np.log2((niche[slot, 4 * kind + quarter] + 1e-3) / (niche[group, 4 * kind + quarter].mean() + 1e-3))
+            / observe.BITS
+            for kind in range(2)
+        ]
+        expected += [float(state.energy[slot]) / 200, min(7 / 40, 1), float(state.trait[slot]), *here, 1, 0, 0, 0, 0]
         assert np.allclose(seen[slot], expected, atol=1e-6), slot
+    # Without the bonus nobody needs to know.
+    given_ = {"env__food_kinds": 2, "env__populations": 2, "env__sight": 2, "field__signals": 1, "env__founders": 3}
+    assert observe.size(config(train__diversity_bonus=0.0, **given_)) == observe.size(values) - 2
     for name, layers in (("food", slice(0, 2)), ("agents", slice(2, 4)), ("field", slice(5, 8))):
         hidden = np.asarray(observe.observe(state, config(
             env__food_kinds=2, env__populations=2, env__sight=2, field__signals=1, env__founders=3, env__hide=name)))  # fmt: skip
@@ -306,7 +317,9 @@ def test_values_that_cannot_be() -> None:
     for words, given_ in (
         ("multiple of populations", {"env__populations": 3}),
         ("give at most so many", {"env__founders": 9}),
-        ("a birth would kill", {"env__reproduce_cost": 500}),
+        ("a birth could kill", {"env__reproduce_cost": 120}),
+        ("nobody could ever give birth", {"env__reproduce_threshold": 201}),
+        ("have to be at most max_energy", {"env__max_energy": 150}),
     ):
         with pytest.raises(ConfigError, match=words):
             config(**given_)

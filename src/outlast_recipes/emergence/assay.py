@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from outlast_recipes.emergence import learn, observe, policy
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.learn import Colony
-from outlast_recipes.emergence.world import MOVES, World, founders
+from outlast_recipes.emergence.observe import AGE
+from outlast_recipes.emergence.world import MOVES, World, founders, population_of, use_of
 
 GARDEN, TICKS = 16, 200
 DENSITY = 0.02  # food in a cell of a garden: so little that who walks at random eats little
@@ -27,7 +28,7 @@ Lens = Callable[[World], World]
 def garden_of(config: Config) -> Config:
     """The same world without births, deaths and want: little food, and what is eaten grows again at once, so intake shows who forages well.
 
-    At carrying capacity intake is what the food gives, whoever eats it; it cannot show that anybody got better.
+    In a life of its own a population that neither grows nor shrinks eats what living costs, however well it forages; that shows nothing.
     """
     env = config.env
     count = min(GARDEN, env.slots) // env.populations * env.populations
@@ -37,13 +38,32 @@ def garden_of(config: Config) -> Config:
             "reproduce_threshold": 1e9, "max_age": 0, "max_steps": 0, "min_agents": 0, "max_energy": 1e9,
         }
     )  # fmt: skip
-    train = config.train.model_copy(update={"num_steps": TICKS, "niche_pressure": 0.0, "diversity_bonus": 0.0})
+    train = config.train.model_copy(update={"num_steps": TICKS, "niche_pressure": 0.0})
     return config.model_copy(update={"env": env, "train": train})
+
+
+def _felt(config: Config, garden: Config) -> Lens:
+    """What agents feel of themselves in the garden, where nobody starves or is too old: the energy of a founder, and the age that they have."""
+    env = config.env
+
+    def lens(world: World) -> World:
+        age = (world.t[:, None] - world.birth) * (AGE / (env.max_age or AGE))
+        energy = jnp.full_like(world.energy, env.starting_energy / env.max_energy * garden.env.max_energy)
+        return dataclasses.replace(world, energy=energy, birth=world.t[:, None] - age.astype(jnp.int32))
+
+    return lens
+
+
+def _harvest(worlds: World, act: learn.Act, key: Array, config: Config, garden: Config) -> Array:
+    """What is eaten in an agent-step, in pieces at what they are worth to who eats them: f32[W]."""
+    after, *_ = learn.rollout(worlds, act, key, jnp.float32(0), garden, look=lambda *_: (), lens=_felt(config, garden))
+    eaten = after.meals[..., : config.env.food_kinds]  # of whole lives, and nobody is born or dies
+    return (eaten * use_of(after.trait, config)).sum((1, 2)) / (TICKS * garden.env.slots)
 
 
 @partial(jax.jit, static_argnames="config")
 def common_garden(colony: Colony, key: Array, config: Config) -> Array:
-    """Meals per agent-step of each world f32[W], of agents with genomes of the living, in the garden (`config` is the run's).
+    """Pieces eaten in an agent-step of each world f32[W], by agents with genomes of the living, in the garden (`config` is the run's).
 
     Worlds without anybody alive give NaN.
     """
@@ -61,21 +81,8 @@ def common_garden(colony: Colony, key: Array, config: Config) -> Array:
 
     count = config.train.num_envs
     worlds = jax.vmap(plant)(colony.worlds, jax.random.split(pick, count), jax.random.split(new, count))
-    *_, meals = _play(worlds, learn.acts(colony.shared, garden), play, garden)
-    return jnp.where(colony.worlds.alive.any(1), meals / (TICKS * garden.env.slots), jnp.nan)
-
-
-def _play(
-    worlds: World, act: learn.Act, key: Array, config: Config, lens: Lens = lambda worlds: worlds
-) -> tuple[World, Array, Array]:
-    """The worlds after a chunk without mutation; meals f32[W] and agent-steps f32[W] of it."""
-
-    def look(after: World, path: learn.Path) -> tuple[Array, Array]:
-        return after.meals.sum((1, 2)), path.alive.sum(1)
-
-    before = worlds.meals.sum((1, 2))
-    worlds, (_, agents), _, _, _ = learn.rollout(worlds, act, key, jnp.float32(0), config, look=look, lens=lens)
-    return worlds, agents.sum(0).astype(jnp.float32), (worlds.meals.sum((1, 2)) - before).astype(jnp.float32)
+    harvest = _harvest(worlds, learn.acts(colony.shared, garden), play, config, garden)
+    return jnp.where(colony.worlds.alive.any(1), harvest, jnp.nan)
 
 
 @partial(jax.jit, static_argnames=("config", "lens", "scripted"))
@@ -93,10 +100,17 @@ def live_on(
     """
     act = greedy(config) if scripted else learn.acts(colony.shared, config)
     worlds, _, _, _, sums = learn.rollout(
-        colony.worlds, act, key, jnp.float32(1), config, look=lambda *_: jnp.int32(0), lens=lens
+        colony.worlds, act, key, jnp.float32(learn.mutates(config)), config, look=lambda *_: (), lens=lens
     )
     worlds, _, _ = learn.refill(worlds, colony.archive, jax.random.fold_in(key, 1), config)
     return colony._replace(worlds=worlds), sums
+
+
+@partial(jax.jit, static_argnames="config")
+def garden_of_greedy(key: Array, config: Config) -> Array:
+    """The same of the scripted forager in the same garden, with a trait in the middle: f32[W]."""
+    garden = garden_of(config)
+    return _harvest(learn.begin(garden).worlds, greedy(garden), key, config, garden)
 
 
 def greedy(config: Config) -> learn.Act:
@@ -110,7 +124,7 @@ def greedy(config: Config) -> learn.Act:
     kinds = config.env.food_kinds
     count = len(policy.heads(config))
 
-    def act(obs: Array, _: Array, u: Array, __: Array) -> tuple[Array, Array, Array]:
+    def act(obs: Array, _: Array, u: Array) -> tuple[Array, Array, Array]:
         square = obs[..., : side * side * observe.layers(config)].reshape(*obs.shape[:-1], side * side, -1)
         food = square[..., :kinds].sum(-1) > 0
         lot = (u[..., :1] * 7919 + jnp.arange(side * side) * 0.618) % 1
@@ -162,7 +176,10 @@ def no_food_seen(config: Config) -> Config:
 
 
 def with_genes(colony: Colony, change: str, key: Array, config: Config) -> Colony:
-    """A population with other genomes: "own", "mean" of its world and population, "permuted" among the living, or "none" (all zero)."""
+    """A population with other genomes: "mean" of its world and population, "permuted" among the living, or "none" (all zero).
+
+    Immigrants are changed, too, or the archive would bring back what was taken; "permuted" leaves it, as it is of nobody here.
+    """
     genes, alive = colony.worlds.genes, colony.worlds.alive
     count, size = config.env.populations, genes.shape[-1]
     worlds, slots = alive.shape
@@ -180,11 +197,17 @@ def with_genes(colony: Colony, change: str, key: Array, config: Config) -> Colon
         genes = jnp.take_along_axis(grouped, source[..., None], 2).reshape(genes.shape)
     elif change == "none":
         genes = jnp.zeros_like(genes)
-    return colony._replace(worlds=dataclasses.replace(colony.worlds, genes=genes))
+    archive = colony.archive
+    if change == "none":
+        archive = archive._replace(genes=jnp.zeros_like(archive.genes))
+    elif change == "mean":
+        everybody = (grouped * living).sum((0, 2)) / jnp.maximum(living.sum((0, 2)), 1)
+        archive = archive._replace(genes=jnp.broadcast_to(everybody[:, None], archive.genes.shape))
+    return colony._replace(worlds=dataclasses.replace(colony.worlds, genes=genes), archive=archive)
 
 
 def choices(colony: Colony, config: Config, agents: int, probes: int) -> NDArray[np.float64]:
-    """How likely agents are to make each move at the same observations: f64[agents, probes, moves]; the first of the living."""
+    """How likely agents are to make each move at the same observations: f64[agents, probes, moves]; agents and observations are drawn from the living."""
     obs = jax.vmap(partial(observe.observe, config=config))(colony.worlds)
     alive = np.asarray(colony.worlds.alive)
     who = np.argwhere(alive)
@@ -193,10 +216,10 @@ def choices(colony: Colony, config: Config, agents: int, probes: int) -> NDArray
     chosen = rng.permutation(who)[:agents]
     seen = np.asarray(obs)[shown[:, 0], shown[:, 1]]
     genes = np.asarray(colony.worlds.genes)[chosen[:, 0], chosen[:, 1]]
-    per = config.env.slots // config.env.populations
+    population = np.asarray(population_of(config))
     found: list[Any] = []
     for (_, slot), own in zip(chosen, genes, strict=True):
-        shared = {name: layer[slot // per] for name, layer in colony.shared.items()}
+        shared = {name: layer[population[slot]] for name, layer in colony.shared.items()}
         logits, _ = policy.forward(shared, jnp.broadcast_to(own, (len(seen), len(own))), jnp.asarray(seen), config)
         found.append(np.exp(np.asarray(policy.split(logits, config)[0], float)))
     return np.array(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 import outlast
 from outlast_recipes.emergence import assay, learn, metrics, pictures
 from outlast_recipes.emergence.config import Config
+from outlast_recipes.emergence.devices import keep_compilations
 from outlast_recipes.emergence.learn import Colony
-from outlast_recipes.emergence.trackers import FINDINGS, Book
+from outlast_recipes.emergence.trackers import Book
 from outlast_recipes.emergence.world import GRAVE
 
 Tell = Callable[[int, int], None]
@@ -23,17 +24,21 @@ Tell = Callable[[int, int], None]
 
 def opened(run: str, values: Namespace) -> tuple[outlast.Saved, Colony, Book]:
     """A run's population and its book. `run`: a name, a run folder, or a checkpoint in one."""
-    path, step = Path(run), values.step
-    if path.name.startswith("step-") and path.parent.name == "checkpoints":
-        run, step = str(path.parents[1]), path.name.removeprefix("step-").lstrip("0") or "0"
-    saved = outlast.open_saved(run, root=values.checkpoint_dir, step=step)
+    saved = outlast.open_saved(run, root=values.checkpoint_dir, step=values.step)
     if not isinstance(saved.config, Config):
         raise outlast.OutlastError(f"{run} is a run of {saved.recipe.name!r}, and this is for runs of 'emergence'.")
-    learn.keep_compilations()
+    keep_compilations()
     colony: Colony = saved.restore(learn.begin(saved.config))
     book = Book(saved.config)
     book.load_state_dict(saved.part("book"))
     return saved, colony, book
+
+
+def count(text: str) -> int:
+    """A number of things, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"is {text}; expected a whole number of at least 1")
+    return int(text)
 
 
 def _run_arguments(parser: ArgumentParser) -> None:
@@ -44,18 +49,13 @@ def _run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of what is left to chance here")
 
 
-def finding(value: float, null: float, p: float, count: float) -> str:
-    """The words of a finding that was stored as numbers."""
-    return str(metrics.Finding(value, null, p, int(count)))
-
-
 # measure ------------------------------------------------------------------------------------------------------------
 
 
 def _measure_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", help="a run's name or folder, or a checkpoint's folder")
     _run_arguments(parser)
-    parser.add_argument("--gardens", type=int, default=5, metavar="N", help="repetitions (default: 5)")
+    parser.add_argument("--gardens", type=count, default=5, metavar="N", help="repetitions (default: 5)")
     parser.add_argument("--lives", type=Path, metavar="FILE", help="also write every life that ended as CSV")
 
 
@@ -70,7 +70,7 @@ def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
     for number in range(values.gardens):
         key = jax.random.key(1000 * values.seed + number)
         meals.append(float(np.nanmean(np.asarray(assay.common_garden(colony, key, config)))))
-        scripted.append(garden_of_greedy(key, config))
+        scripted.append(float(np.mean(np.asarray(assay.garden_of_greedy(key, config)))))
         tell(number + 1, values.gardens)
     yield f"common garden, meals in an agent-step: {metrics.over_seeds(meals)}; scripted forager {metrics.over_seeds(scripted)}"
     alive = np.asarray(colony.worlds.alive)
@@ -78,8 +78,8 @@ def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
         yield f"behavioural diversity: {metrics.behavioural_diversity(assay.choices(colony, config, 24, 64)):.4f} of 1"
     if book.looks:
         yield f"at the last look (chunk {book.looks[-1]}), with what chance gives:"
-        for name in FINDINGS:
-            yield f"  {name:14} {finding(*book.findings[name][-1])}"
+        for name, finding in book.latest().items():
+            yield f"  {name:14} {finding}"
         yield f"  {'species':14} {'yes' if book.species[-1] else 'no'}"
     rng = np.random.default_rng(values.seed)
     for name in ("population", "intake", "generation"):
@@ -94,20 +94,13 @@ def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
     yield f"Next: outlast ablate emergence --checkpoint {values.run}, or outlast render emergence {values.run}"
 
 
-def garden_of_greedy(key: Any, config: Config) -> float:
-    """Meals per agent-step of the scripted forager in the same garden."""
-    garden = assay.garden_of(config)
-    fresh = learn.begin(garden)
-    _, sums = assay.live_on(fresh, key, garden, scripted=True)
-    return float(sums["meals"] / sums["agents"])
-
-
 # ablate -------------------------------------------------------------------------------------------------------------
 
+ANOTHER = "field of another world"
 CONDITIONS: tuple[tuple[str, str], ...] = (
     ("as it is", ""),
     ("field not seen", "field"),
-    ("field of another world", "field"),
+    (ANOTHER, "field"),
     ("field from far away", "field"),
     ("mean of the field", "field"),
     ("genomes: none", "genes"),
@@ -124,9 +117,9 @@ def _ablate_arguments(parser: ArgumentParser) -> None:
     )
     _run_arguments(parser)
     parser.add_argument(
-        "--chunks", type=int, default=4, metavar="N", help="chunks that each condition lives on (default: 4)"
+        "--chunks", type=count, default=4, metavar="N", help="chunks that each condition lives on (default: 4)"
     )
-    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="paired repetitions (default: 10)")
+    parser.add_argument("--repeats", type=count, default=10, metavar="N", help="paired repetitions (default: 10)")
     parser.add_argument(
         "--to", type=Path, metavar="DIR", help="folder for ablation.md and ablation.svg (default: in the run)"
     )
@@ -138,6 +131,8 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
     skipped = {"genes"} if config.evolution.genome == "none" else set()
     skipped |= {each for each in ("food", "field") if each in config.env.hide}
     conditions = [name for name, what in CONDITIONS if what not in skipped]
+    if config.train.num_envs == 1 and ANOTHER in conditions:  # there is none
+        conditions.remove(ANOTHER)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in conditions}
     for repeat in range(values.repeats):
         key = jax.random.key(10_000 * values.seed + repeat)
@@ -169,7 +164,7 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
 def under(condition: str, colony: Colony, key: Any, config: Config, chunks: int) -> tuple[float, float]:
     """Meals per agent-step and agents per world while a population lives on under a condition."""
     lenses = {
-        "field not seen": assay.without_field, "field of another world": assay.field_of_another,
+        "field not seen": assay.without_field, ANOTHER: assay.field_of_another,
         "field from far away": assay.shuffled_field, "mean of the field": assay.mean_field,
     }  # fmt: skip
     genes = {
@@ -225,9 +220,9 @@ def _bars(found: dict[str, list[tuple[float, float]]], path: Path) -> None:
 def _render_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", help="a run's name or folder, or a checkpoint's folder")
     _run_arguments(parser)
-    parser.add_argument("--ticks", type=int, default=150, metavar="N", help="length (default: 150)")
+    parser.add_argument("--ticks", type=count, default=150, metavar="N", help="length (default: 150)")
     parser.add_argument("--world", type=int, metavar="N", help="which world (default: the one with the most agents)")
-    parser.add_argument("--cell", type=int, default=18, metavar="PIXELS", help="size of a cell (default: 18)")
+    parser.add_argument("--cell", type=count, default=18, metavar="PIXELS", help="size of a cell (default: 18)")
     parser.add_argument(
         "--to",
         type=Path,

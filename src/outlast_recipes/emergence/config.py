@@ -31,8 +31,8 @@ class Env(Section):
         1, "kinds of food: 2 makes agents trade the use of one against the other (trade-off)", ge=1, le=2
     )
     tradeoff: float = setting(
-        2.0, "exponent a of the trade-off: energies are t^a and (1-t)^a; above 1 specialists do better", gt=0
-    )
+        2.0, "exponent a of the trade-off: energies are t^a and (1-t)^a; above 1 specialists do better; 0: the trait does nothing", ge=0,
+    )  # fmt: skip
     regrow: float = setting(0.1, "chance in a tick that an eaten piece grows again, elsewhere", ge=0, le=1)
     starting_energy: float = setting(200.0, "of founders", flags=("--evolution.starting-energy",), gt=0)
     max_energy: float = setting(200.0, "nobody holds more; the rest is wasted", flags=("--evolution.max-energy",), gt=0)
@@ -66,9 +66,18 @@ class Env(Section):
             raise ValueError(
                 f"founders is {self.founders} and a population has {self.slots // self.populations} slots; give at most so many"
             )
-        if self.reproduce_cost > self.reproduce_threshold:
+        if self.reproduce_cost >= self.reproduce_threshold:
             raise ValueError(
-                f"reproduce_cost ({self.reproduce_cost:g}) is over reproduce_threshold ({self.reproduce_threshold:g}): a birth would kill"
+                f"reproduce_cost ({self.reproduce_cost:g}) is not below reproduce_threshold ({self.reproduce_threshold:g}): a birth could kill"
+            )
+        if self.reproduce_threshold > self.max_energy:
+            raise ValueError(
+                f"reproduce_threshold ({self.reproduce_threshold:g}) is over max_energy ({self.max_energy:g}): nobody could ever give birth"
+            )
+        if max(self.starting_energy, self.reproduce_cost) > self.max_energy:
+            raise ValueError(
+                f"starting_energy ({self.starting_energy:g}) and reproduce_cost ({self.reproduce_cost:g}), which a child gets, have to be at most "
+                f"max_energy ({self.max_energy:g})"
             )
         return self
 
@@ -79,7 +88,7 @@ class Field(Section):
     signals: int = setting(0, "channels that agents choose to mark", ge=0, le=8)
     presence: float = setting(0.05, "that every agent leaves in channel 1 each tick", ge=0)
     meals: float = setting(0.5, "that a meal leaves in channel 2", ge=0)
-    mark: float = setting(0.5, "that a signal leaves in its channel", ge=0)
+    mark: float = setting(0.1, "that a signal leaves in its channel", ge=0)
     spread: float = setting(0.1, "share of a cell that a tick exchanges with its neighbours", ge=0, le=1)
     decay: float = setting(0.05, "share that fades in a tick", ge=0, le=1)
     cap: float = setting(1.0, "most that a cell holds", gt=0)
@@ -98,6 +107,9 @@ class Evolution(Section):
         "head", "what each agent has of its own: none, gains of features (film), the action head, low-rank layers, all"
     )
     rank: int = setting(4, "of the low-rank layers", ge=1)
+    founders_std: float = setting(
+        0.0, "of the weights of founders' genomes; 0: founders are alike, and all that differs has mutated", ge=0
+    )
     mutation_std: float = setting(0.03, "of the weights of a child's genome", ge=0)
     trait_std: float = setting(0.05, "of a child's trait", ge=0)
     inherit: Literal["parent", "random"] = setting(
@@ -133,8 +145,8 @@ class Train(Section):
     birth_reward: float = setting(0.0, "for a birth; a meal gives 1")
     death_penalty: float = setting(0.0, "for one's death")
     diversity_bonus: float = setting(
-        0.1, "for eating where and what others of the world do not: bits that a meal tells of who ate", ge=0
-    )
+        0.1, "for each bit that a meal tells of who ate, by its kind and place: for what one eats oneself and others do not", on_resume="fixed", ge=0,
+    )  # fmt: skip
     niche_pressure: float = setting(
         0.05, "share by which each near agent that eats the same things raises the cost of living", ge=0
     )

@@ -146,19 +146,30 @@ def clusters(
     return (labels.astype(np.int64) if finding.detected else one), finding
 
 
-def heredity(own: NDArray[np.int64], parents: NDArray[np.int64], surrogates: int, rng: np.random.Generator) -> Finding:
-    """How often a child is in its parent's group; by chance: with the groups of the children exchanged at random.
+def heredity(
+    own: NDArray[np.int64],
+    parents: NDArray[np.int64],
+    worlds: NDArray[np.int64],
+    surrogates: int,
+    rng: np.random.Generator,
+) -> Finding:
+    """How often a child is in its parent's group; by chance: with the groups of the children of each world exchanged at random.
+
+    Within worlds, because parent and child eat what their world has.
 
     Args:
         own: group of each child, i64[n].
         parents: group of its parent, i64[n].
+        worlds: where it lives, i64[n].
         surrogates: exchanges.
         rng: for them.
     """
     if len(own) < 8 or len(set(own)) < 2:
         return NOTHING
-    null = np.array([np.mean(rng.permutation(own) == parents) for _ in range(surrogates)])
-    return against(float(np.mean(own == parents)), null, len(own))
+    order = np.argsort(worlds, kind="stable")
+    own, parents, worlds = own[order], parents[order], worlds[order]
+    null = [np.mean(own[np.lexsort((rng.random(len(own)), worlds))] == parents) for _ in range(surrogates)]
+    return against(float(np.mean(own == parents)), np.array(null), len(own))
 
 
 def behavioural_diversity(chances: Floats) -> float:
@@ -182,12 +193,15 @@ def _entropy(chances: Floats) -> Floats:
     return -(chances * np.log2(np.maximum(chances, 1e-12))).sum(-1)
 
 
-def divergence(genes: Floats, generation: Floats, sigma: float) -> float:
-    """Mean distance between genomes f64[n, G] over what mutation alone gives, sigma * sqrt(2 * generations * G); NaN without mutation.
+def divergence(genes: Floats, generation: Floats, sigma: float, founders: float = 0.0) -> float:
+    """Mean distance between genomes f64[n, G] over what mutation and unlike founders alone give; NaN where neither gives any.
+
+    That is sqrt(2 G (founders^2 + generations sigma^2)), for standard deviations of a founder's weights and of a mutation.
 
     Near or below 1: drift, or shared descent. It is a ratio to look at, and no test.
     """
-    expected = sigma * math.sqrt(2 * max(float(np.mean(generation)), 0.0) * genes.shape[1])
+    variance = founders**2 + max(float(np.mean(generation)), 0.0) * sigma**2
+    expected = math.sqrt(2 * variance * genes.shape[1])
     if len(genes) < 2 or not expected:
         return math.nan
     centred = genes - genes.mean(0)

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from outlast_recipes.emergence.config import Config
-from outlast_recipes.emergence.world import MOVES, World, population_of
+from outlast_recipes.emergence.world import MOVES, World, population_of, quarter_of, told_by
 
 CROWD = 3.0  # agents in a cell that count as one
+AGE = 1000  # ticks that count as one where nobody dies of age
+BITS = 4.0  # that count as one
 PIECE = 4.0  # what a piece of food counts: there are few in sight, and a network that has not learnt yet would hardly notice them
 
 
@@ -24,7 +26,11 @@ def layers(config: Config) -> int:
 def size(config: Config) -> int:
     """D: numbers of an observation."""
     side = 2 * config.env.sight + 1
-    return side * side * layers(config) + 3 + len(MOVES)
+    return side * side * layers(config) + 3 + _told_of(config) + len(MOVES)
+
+
+def _told_of(config: Config) -> int:
+    return config.env.food_kinds if config.train.diversity_bonus else 0
 
 
 def maps(world: World, config: Config) -> Array:
@@ -48,7 +54,10 @@ def maps(world: World, config: Config) -> Array:
 
 
 def observe(world: World, config: Config) -> Array:
-    """Observations of all slots, f32[N, D]; zero for the dead. The square is first, row by row, layers last."""
+    """Observations of all slots, f32[N, D]; zero for the dead. The square is first, row by row, layers last.
+
+    Where meals are rewarded for telling who ate, agents feel what a meal of each kind would tell here: else nobody could learn to look for that.
+    """
     env = config.env
     side = 2 * env.sight + 1
     wide = maps(world, config)
@@ -58,7 +67,10 @@ def observe(world: World, config: Config) -> Array:
         return jax.lax.dynamic_slice(wide, (pos[0], pos[1], jnp.int32(0)), (side, side, count)).reshape(-1)
 
     square = jax.vmap(around)(world.pos)
-    age = (world.t - world.birth) / (env.max_age or 1000)
+    age = (world.t - world.birth) / (env.max_age or AGE)
     own = jnp.stack([world.energy / env.max_energy, jnp.minimum(age, 1.0), world.trait], -1)
+    if _told_of(config):
+        here = 4 * jnp.arange(env.food_kinds) + quarter_of(world.pos, config)[:, None]
+        own = jnp.concatenate([own, jnp.take_along_axis(told_by(world, config), here, 1) / BITS], -1)
     seen = jnp.concatenate([square, own, jax.nn.one_hot(world.move, len(MOVES))], -1)
     return seen * world.alive[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ INK, PAPER, FAINT = "#22262b", "#ffffff", "#c9ced6"
 NIGHT = np.array([13, 17, 23], float)
 GLOW = np.array([[70, 95, 160], [200, 120, 50], [60, 160, 120], [150, 80, 170]], float)  # of field channels
 FOOD = ((126, 200, 96), (96, 176, 224))  # of kinds
-SCALE = 4  # pixels are drawn so many times larger and then made smaller, for smooth edges
+SCALE = 2  # pixels are drawn so many times larger and then made smaller, for smooth edges
 
 
 def _figure(wide: float, high: float) -> Any:
@@ -37,17 +38,17 @@ def curves(book: Book, path: Path) -> None:
     """Population, energy, births and deaths, intake, lineages, learning, and what was found: one PNG."""
     curve = {name: np.array(values) for name, values in book.curves.items()}
     panels = [
-        ("agents of a world", ("population",), None),
-        ("energy of an agent", ("energy",), None),
-        ("births and deaths in 1,000 agent-steps", ("births", "starved", "aged"), None),
-        ("meals in an agent-step", ("intake",), None),
-        ("founders that the living descend from; generation", ("lineages", "generation"), None),
-        ("PPO: explained variance, entropy", ("explained", "entropy"), None),
+        ("agents of a world", ("population",)),
+        ("energy of an agent", ("energy",)),
+        ("births and deaths in 1,000 agent-steps", ("births", "starved", "aged")),
+        ("meals in an agent-step", ("intake",)),
+        ("founders that the living descend from; generation", ("lineages", "generation")),
+        ("PPO: explained variance, entropy", ("explained", "entropy")),
     ]
-    figure = _figure(11, 9)
-    axes = figure.subplots(4, 2)
+    figure = _figure(11, 11)
+    axes = figure.subplots(5, 2)
     steps = np.arange(1, len(curve["population"]) + 1) * book.config.slot_steps / 1e6
-    for axis, (title, names, _) in zip(axes.flat, panels, strict=False):
+    for axis, (title, names) in zip(axes.flat, panels, strict=False):
         for name in names:
             axis.plot(steps, curve[name], label=name, linewidth=1.5)
         axis.set_title(title, loc="left", fontsize=9, color=INK)
@@ -59,6 +60,27 @@ def curves(book: Book, path: Path) -> None:
         axis.plot(steps, curve[name], label=name.replace("_", " "), linewidth=1.5)
     axis.set_title("immigrants, births that waited, worlds begun anew", loc="left", fontsize=9, color=INK)
     axis.legend(fontsize=7, frameon=False)
+    at = np.array(book.looks) * book.config.slot_steps / 1e6
+    axis = axes[4, 0]
+    axis.plot(at, book.divergence, linewidth=1.5)
+    axis.set_title("genomes apart, over what mutation alone gives", loc="left", fontsize=9, color=INK)
+    axis = axes[4, 1]
+    if "extremeness" in curve:
+        axis.plot(steps, curve["extremeness"], linewidth=1.5, label="traits at the ends (0 to 1)")
+        axis.step(at, np.array(book.species, float), where="mid", linewidth=1.5, label="species (1: yes)")
+        axis.set_ylim(-0.05, 1.05)
+        axis.legend(fontsize=7, frameon=False)
+    else:
+        axis.text(
+            0.5,
+            0.5,
+            "one kind of food: no diets to tell species by",
+            transform=axis.transAxes,
+            ha="center",
+            fontsize=8,
+            color=INK,
+        )
+    axis.set_title("specialists and species", loc="left", fontsize=9, color=INK)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=7, colors=INK)
@@ -67,7 +89,7 @@ def curves(book: Book, path: Path) -> None:
 
 
 def _found(axis: Any, book: Book) -> None:
-    """How each finding stands against chance: value over null, filled where it was detected."""
+    """A row for each kind of finding, a mark for each look, filled where something was detected."""
     axis.set_title("found (filled) or not found (hollow) at each look", loc="left", fontsize=9, color=INK)
     at = np.array(book.looks) * book.config.slot_steps / 1e6
     shown = [(name, np.array(rows)) for name, rows in book.findings.items() if rows and np.array(rows)[:, 3].any()]
@@ -176,20 +198,25 @@ class Frames(NamedTuple):
 
 
 def record(colony: Colony, config: Config, world: int, ticks: int, seed: int) -> Frames:
-    """Let a population live on for so many ticks without learning, and keep what one of its worlds looked like."""
-    train = config.train.model_copy(update={"num_steps": ticks, "num_envs": 1})
+    """Let a population live on for so many ticks without learning, and keep what one of its worlds looked like; chunk by chunk, as in training."""
+    train = config.train.model_copy(update={"num_steps": min(ticks, config.train.num_steps), "num_envs": 1})
     short = config.model_copy(update={"train": train})
     one = jax.tree.map(lambda each: each[world : world + 1], colony.worlds)
 
     @jax.jit
-    def play(worlds: World, shared: Any) -> Any:
-        def look(after: World, _: learn.Path) -> tuple[Any, ...]:
+    def play(worlds: World, shared: Any, key: Any) -> Any:
+        def look(after: World, _: learn.Trajectory) -> tuple[Any, ...]:
             return tuple(getattr(after, name)[0] for name in Frames._fields)
 
         act = learn.acts(shared, short)
-        return learn.rollout(worlds, act, jax.random.key(seed), jnp.float32(1), short, look=look)[1]
+        worlds, kept, *_ = learn.rollout(worlds, act, key, jnp.float32(learn.mutates(config)), short, look=look)
+        return learn.refill(worlds, colony.archive, jax.random.fold_in(key, 1), short)[0], kept
 
-    return Frames(*(np.asarray(each) for each in play(one, colony.shared)))
+    chunks = []
+    for number in range(-(-ticks // train.num_steps)):
+        one, kept = play(one, colony.shared, jax.random.fold_in(jax.random.key(seed), number))
+        chunks.append([np.asarray(each) for each in kept])
+    return Frames(*(np.concatenate(each)[:ticks] for each in zip(*chunks, strict=True)))
 
 
 def film(
@@ -210,18 +237,22 @@ def film(
     """
     from PIL import Image
 
-    pictures: list[Any] = []
-    for t in range(len(frames.alive) - 1):
-        pictures += [_picture(frames, config, t, part / between, cell) for part in range(between)]
-        if tell:
-            tell(t + 1, len(frames.alive) - 1)
-    if path.suffix == ".gif":
-        palette = _palette(frames, pictures)
-        pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    first, *others = pictures
-    first.save(
-        path, save_all=True, append_images=others, duration=round(1000 / speed / between), loop=0, optimize=False
-    )
+    ticks = len(frames.alive) - 1
+    some = [_picture(frames, config, int(t), 0.0, cell) for t in np.linspace(0, ticks - 1, 4)]
+    palette = _palette(frames, some) if path.suffix == ".gif" else None
+
+    def pictures() -> Iterator[Any]:  # drawn as they are written: a long film need not be held
+        for t in range(ticks):
+            for part in range(between):
+                picture = _picture(frames, config, t, part / between, cell)
+                yield picture.quantize(palette=palette, dither=Image.Dither.NONE) if palette else picture
+            if tell:
+                tell(t + 1, ticks)
+
+    drawn = pictures()
+    next(drawn).save(
+        path, save_all=True, append_images=drawn, duration=round(1000 / speed / between), loop=0, optimize=False,
+    )  # fmt: skip
 
 
 def _color(root: int, share: float) -> tuple[int, ...]:
@@ -242,9 +273,7 @@ def _palette(frames: Frames, pictures: list[Any]) -> Any:
     band = np.repeat(np.repeat(swatches[None], 8, 0), 8, 1)  # each as a square of 8 x 8 pixels
     rows = [band[:, at : at + side] for at in range(0, band.shape[1], side)]
     rows = [np.pad(row, ((0, 0), (0, side - row.shape[1]), (0, 0)), mode="edge") for row in rows]
-    some = [
-        np.asarray(pictures[at].resize((side, side // 4))) for at in np.linspace(0, len(pictures) - 1, 4).astype(int)
-    ]
+    some = [np.asarray(picture.resize((side, side // 4))) for picture in pictures]
     return Image.fromarray(np.concatenate([*rows, *some])).quantize(256)
 
 
@@ -257,9 +286,9 @@ def _picture(frames: Frames, config: Config, t: int, part: float, cell: int) -> 
     glow = GLOW[np.arange(light.shape[-1]) % len(GLOW)]
     ground = np.clip(NIGHT + 0.6 * (light @ glow), 0, 255).astype(np.uint8)
     side = size * cell
-    picture = Image.fromarray(ground).resize((side * SCALE // 2, side * SCALE // 2), Image.Resampling.BICUBIC)
+    picture = Image.fromarray(ground).resize((side * SCALE, side * SCALE), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
-    unit = cell * SCALE / 2
+    unit = cell * SCALE
 
     def disc(
         row: float, column: float, radius: float, color: tuple[int, ...], outline: tuple[int, ...] | None = None

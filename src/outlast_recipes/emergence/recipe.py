@@ -6,71 +6,31 @@ threads.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import outlast
 from outlast import Run
 from outlast_recipes.emergence import commands, learn, observe, pictures, policy
 from outlast_recipes.emergence.config import Config
+from outlast_recipes.emergence.devices import compiled, devices_of, keep_compilations, placement
 from outlast_recipes.emergence.learn import Colony
-from outlast_recipes.emergence.trackers import FINDINGS, Book
+from outlast_recipes.emergence.trackers import Book
 from outlast_recipes.emergence.world import niches
 
+CROWDED = 5  # times the mean that agents are found in a cell where food is
 PATIENCE = 3  # chunks without anybody to learn from, after which going on is of no use
-
-
-def devices_of(config: Config) -> list[Any]:
-    """The devices that share the worlds.
-
-    Raises:
-        outlast.ConfigError: there is no such device, or the worlds cannot be shared equally.
-    """
-    kind, _, number = config.device.partition(":")
-    kind = {"cuda": "gpu", "auto": ""}.get(kind, kind)
-    try:
-        found = jax.devices(kind) if kind else jax.devices()
-    except RuntimeError:
-        found = []
-    if number:
-        found = found[int(number) : int(number) + 1] if number.isdigit() else []
-    if not found:
-        there = ", ".join(str(device) for device in jax.devices())
-        raise outlast.ConfigError(
-            f"--device is {config.device!r}, and JAX has {there}: give cpu, cuda, cuda:0 or auto."
-        )
-    if config.train.num_envs % len(found):
-        raise outlast.ConfigError(
-            f"--train.num-envs is {config.train.num_envs}, which {len(found)} devices cannot share equally: give a multiple of {len(found)}, or "
-            "one device, such as --device cuda:0."
-        )
-    return found
-
-
-def placement(colony: Colony, devices: list[Any]) -> Colony:
-    """Where each array of the state lies: each device has as many worlds, and all else is on all of them."""
-    mesh = Mesh(np.array(devices), ("worlds",))
-    shared, everywhere = NamedSharding(mesh, PartitionSpec("worlds")), NamedSharding(mesh, PartitionSpec())
-    spread = jax.tree.map(lambda _: everywhere, colony)
-    return spread._replace(worlds=jax.tree.map(lambda _: shared, colony.worlds))
-
-
-def compiled(config: Config, spread: Colony) -> Any:
-    """The chunk, compiled once."""
-    # The state comes out where it went in; else the second chunk would be compiled anew.
-    return jax.jit(partial(learn.chunk, config=config), donate_argnums=0, out_shardings=(spread, None, None, None))
 
 
 def train(run: Run, config: Config) -> None:
     devices = devices_of(config)
+    outlast.seed_everything(config.seed)  # nothing here draws from them, but their state is a part of each checkpoint
     warn(run, config)
     book = Book(config)
     run.track(book=book)
-    learn.keep_compilations()
+    keep_compilations()
     fresh = learn.begin(config)
     spread = placement(fresh, devices)
     colony: Colony = run.restore(jax.device_put(fresh, spread))
@@ -90,7 +50,7 @@ def train(run: Run, config: Config) -> None:
         if int(colony.deserted) >= PATIENCE:
             raise outlast.OutlastError(
                 f"Nobody lived in any of the {config.train.num_envs} worlds for {PATIENCE} chunks, so there is nothing to learn from: feed them "
-                "more (--env.num-food, --env.food-energy, --env.regrow) or let immigrants in (--env.min-agents)."
+                "more (--env.num-food, --env.food-energy, --env.regrow) or let immigrants in (--env.min-agents), in a new run (--experiment-name)."
             )
     with run.artifact("curves.png") as path:
         pictures.curves(book, path)
@@ -102,14 +62,8 @@ def train(run: Run, config: Config) -> None:
 
 def summary(book: Book) -> list[str]:
     """What was found, at the last look."""
-    if not book.looks:
-        return []
-    found = []
-    for name in FINDINGS:
-        value, null, p, count = book.findings[name][-1]
-        if count:
-            found.append(f"{NAMES[name]}: {commands.finding(value, null, p, count)}")
-    if book.config.env.food_kinds == 2:
+    found = [f"{NAMES[name]}: {finding}" for name, finding in book.latest().items() if finding.n]
+    if book.looks and book.config.env.food_kinds == 2:
         found.append(
             f"species: {'yes' if book.species[-1] else 'no'} (groups of diets that children inherit, in three looks in a row)"
         )
@@ -139,23 +93,32 @@ def warn(run: Run, config: Config) -> None:
 def economy(config: Config) -> tuple[float, list[str]]:
     """How many agents the food of a world feeds, about; and what is odd about that.
 
-    Every place that is empty grows a piece with a chance of `regrow`; hardly a third of the energy is found in time.
+    As many as live on it if every place were eaten empty all the time: the most that the food can feed.
     """
     env, field = config.env, config.field
     cost = env.energy_per_step + env.move_cost
-    feeds = env.num_food * env.regrow * env.food_energy / cost if cost else float("inf")
+    # Of two kinds, those who make the most of all food get this share of a piece.
+    use = 1.0 if env.food_kinds == 1 else max(0.5, 0.5**env.tradeoff)
+    feeds = env.num_food * env.regrow * env.food_energy * use / cost if cost else float("inf")
     odd = []
-    if feeds > 0.8 * env.slots:
+    chosen = env.max_age and env.births_by == "energy"  # slots become free, and who has gathered most gets them
+    if feeds > 0.8 * env.slots and not chosen:
         odd.append(
             f"the food of a world feeds about {min(feeds, 9999):.0f} agents and it has {env.slots} slots: it fills up, births wait for deaths, and little is "
             "selected. configs/train/emergence_lean.yaml is an economy in which food decides."
         )
-    steady = field.presence * env.slots / env.grid_size**2 * 5 / field.decay if field.decay else float("inf")
-    if steady > field.cap:
-        odd.append(
-            f"the field fills up: at --field.presence {field.presence:g} and --field.decay {field.decay:g} a cell comes to about {steady:.1f}, over its cap of "
-            f"{field.cap:g}, and then it tells nothing."
-        )
+    cells = env.grid_size**2 / CROWDED
+    agents, meals = env.slots / cells, env.num_food * env.regrow / cells  # of a cell in a tick, where there are many
+    written = {"presence": field.presence * agents, "meals": field.meals * meals}
+    if field.signals:
+        written["mark"] = field.mark * agents / (1 + field.signals)  # untrained, each is marked as often as none
+    for name, each in written.items():
+        steady = each / field.decay if field.decay else (float("inf") if each else 0.0)
+        if steady > field.cap:
+            odd.append(
+                f"the field fills up: at --field.{name} {getattr(field, name):g} and --field.decay {field.decay:g} a cell comes to about {steady:.1f}, over "
+                f"its cap of {field.cap:g}, and then it tells nothing."
+            )
     return feeds, odd
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outlast_recipes.emergence import metrics
+from outlast_recipes.emergence import learn, metrics
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.learn import WATCHED, Colony
 from outlast_recipes.emergence.metrics import NOTHING, Finding
-from outlast_recipes.emergence.world import GRAVE, World
+from outlast_recipes.emergence.world import GRAVE, World, population_of
 
 WINDOW = 512  # ticks that imitation is looked for in
 PAIRS = 24
@@ -36,7 +36,7 @@ class Shadow:
         self.traits: dict[tuple[int, int], NDArray[np.float32]] = {}  # (world, uid) -> f32[SHADOWS]
 
     def follow(
-        self, living: Mapping[str, NDArray[Any]], dead: NDArray[np.int64], std: float, rng: np.random.Generator
+        self, living: Mapping[str, NDArray[Any]], dead: NDArray[np.int32], std: float, rng: np.random.Generator
     ) -> None:
         """Repeat the births and deaths of a chunk.
 
@@ -108,19 +108,21 @@ class Book:
 
     Attributes:
         curves: name -> a value for each chunk.
-        lives: every life that ended, i64 rows of (world, *GRAVE).
+        lives: every life that ended, i32 rows of (world, *GRAVE).
         looks: the chunk of each look; findings: name -> rows of value, null, p, n.
         species: whether each look was the third in a row in which diets fell into groups that children inherit.
+        divergence: of genomes at each look, over what mutation alone gives; NaN where that is not known.
         shadow: the neutral populations; kept where there are two kinds of food.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.curves: dict[str, list[float]] = {}
-        self.lives: list[NDArray[np.int64]] = []
+        self.lives: list[NDArray[np.int32]] = []
         self.looks: list[int] = []
         self.findings: dict[str, list[list[float]]] = {name: [] for name in FINDINGS}
         self.species: list[bool] = []
+        self.divergence: list[float] = []
         self.shadow = Shadow()
         self._moves: deque[NDArray[np.int8]] = deque(maxlen=-(-WINDOW // config.train.num_steps))
 
@@ -130,7 +132,7 @@ class Book:
         """Take in the founders."""
         if self.config.env.food_kinds == 2:
             self.shadow.follow(
-                self._living(colony.worlds), np.zeros((0, 1 + len(GRAVE)), np.int64), 0.0, np.random.default_rng(0)
+                self._living(colony.worlds), np.zeros((0, 1 + len(GRAVE)), np.int32), 0.0, np.random.default_rng(0)
             )
 
     def record(
@@ -151,7 +153,7 @@ class Book:
         living = self._living(colony.worlds)
         dead = np.concatenate(
             [np.column_stack([np.full(count, world), rows[world, :count]]) for world, count in enumerate(counts)]
-        ).astype(np.int64)
+        ).astype(np.int32)
         self.lives.append(dead)
         self._moves.append(np.asarray(moves))
         if self.config.env.food_kinds == 2:
@@ -165,10 +167,9 @@ class Book:
         return logged
 
     def _living(self, worlds: World) -> dict[str, NDArray[Any]]:
-        names = ("alive", "uid", "parent", "root", "birth", "trait", "generation", "meals", "pos", "energy")
+        names = ("alive", "uid", "parent", "root", "birth", "trait", "generation", "meals", "energy")
         found = {name: np.asarray(getattr(worlds, name)) for name in names}
-        env = self.config.env
-        group: NDArray[np.int64] = np.repeat(np.arange(env.populations), env.slots // env.populations)
+        group = np.asarray(population_of(self.config))
         return found | {"population": np.broadcast_to(group, found["alive"].shape)}
 
     def _curves(self, told: Mapping[str, Any], living: Mapping[str, NDArray[Any]]) -> dict[str, float]:
@@ -231,10 +232,17 @@ class Book:
                 logged |= {name: finding.value, f"{name}_p": finding.p}
         alive = living["alive"]
         genes = np.asarray(colony.worlds.genes)[alive]
-        if genes.shape[1] and len(genes):
-            logged["divergence"] = metrics.divergence(
-                genes.astype(float), living["generation"][alive], config.evolution.mutation_std
+        apart = float("nan")
+        if genes.shape[1] and len(genes) and config.train.mode != "freeze-evolve":  # there mutation changes in turns
+            evolution, mutates = config.evolution, learn.mutates(config)
+            apart = metrics.divergence(
+                genes.astype(float),
+                living["generation"][alive],
+                mutates * evolution.mutation_std,
+                evolution.founders_std,
             )
+        self.divergence.append(apart)
+        logged["divergence"] = apart
         return {name: value for name, value in logged.items() if np.isfinite(value)}
 
     def _both(self, at: int) -> bool:
@@ -269,20 +277,14 @@ class Book:
 
     def _specialists(self, living: Mapping[str, NDArray[Any]], rng: np.random.Generator) -> dict[str, Finding]:
         surrogates, alive = self.config.track.surrogates, living["alive"]
-        traits = (
-            np.stack([living["trait"][world, slot] for world, slot in zip(*np.nonzero(alive), strict=True)])
-            if alive.any()
-            else np.zeros(0)
-        )
         recent = np.concatenate(self.lives[-self.config.track.every :])
         meals = np.concatenate([recent[:, [1 + MEALS_A, 1 + MEALS_B]], living["meals"][alive]]).astype(np.int64)
         found = {
-            "specialists": metrics.specialists(traits.astype(float), self.shadow.now()),
+            "specialists": metrics.specialists(living["trait"][alive].astype(float), self.shadow.now()),
             "labour": metrics.division_of_labour(meals, surrogates, rng),
         }
         diet = {
-            (int(row[0]), int(row[1])): _diet(row[1 + MEALS_A], row[1 + MEALS_B])
-            for row in np.concatenate(self.lives)[-20_000:]
+            (int(row[0]), int(row[1])): _diet(row[1 + MEALS_A], row[1 + MEALS_B]) for row in self.all_lives[-20_000:]
         }
         worlds, slots = np.nonzero(alive)
         for world, slot in zip(worlds.tolist(), slots.tolist(), strict=True):
@@ -297,21 +299,28 @@ class Book:
                 (
                     diet[world, int(living["uid"][world, slot])],
                     diet.get((world, int(living["parent"][world, slot])), np.nan),
+                    world,
                 )
                 for world, slot in zip(worlds.tolist(), slots.tolist(), strict=True)
             ]
-            known = np.array([pair for pair in pairs if np.isfinite(pair).all()]).reshape(-1, 2) > border
+            known = np.array([pair for pair in pairs if np.isfinite(pair).all()]).reshape(-1, 3)
+            groups = (known[:, :2] > border).astype(np.int64)
             found["heredity"] = metrics.heredity(
-                known[:, 0].astype(np.int64), known[:, 1].astype(np.int64), surrogates, rng
+                groups[:, 0], groups[:, 1], known[:, 2].astype(np.int64), surrogates, rng
             )
         return found
 
     # kept --------------------------------------------------------------------------------------------------------
 
+    def latest(self) -> dict[str, Finding]:
+        """What the last look found, by name; nothing before the first."""
+        last = {name: rows[-1] for name, rows in self.findings.items() if rows}
+        return {name: Finding(value, null, p, int(count)) for name, (value, null, p, count) in last.items()}
+
     @property
-    def all_lives(self) -> NDArray[np.int64]:
+    def all_lives(self) -> NDArray[np.int32]:
         """Rows of (world, *GRAVE) of every life that ended."""
-        return np.concatenate(self.lives) if self.lives else np.zeros((0, 1 + len(GRAVE)), np.int64)
+        return np.concatenate(self.lives) if self.lives else np.zeros((0, 1 + len(GRAVE)), np.int32)
 
     def state_dict(self) -> dict[str, Any]:
         """Arrays: curves, lives, findings, shadow, and the moves of the last ticks."""
@@ -322,6 +331,7 @@ class Book:
             "looks": np.array(self.looks, np.int64),
             "findings": {name: np.array(rows).reshape(-1, 4) for name, rows in self.findings.items()},
             "species": np.array(self.species, bool),
+            "divergence": np.array(self.divergence),
             "shadow": self.shadow.state_dict(),
             "moves": np.stack(self._moves) if self._moves else np.zeros((0, 0, 0, 0), np.int8),
         }
@@ -334,6 +344,7 @@ class Book:
         self.looks = [int(chunk) for chunk in state["looks"]]
         self.findings = {name: [[float(v) for v in row] for row in rows] for name, rows in state["findings"].items()}
         self.species = [bool(value) for value in state["species"]]
+        self.divergence = [float(value) for value in state["divergence"]]
         self.shadow.load_state_dict(state["shadow"])
         self._moves.clear()
         self._moves.extend(np.array(each) for each in state["moves"])

@@ -35,13 +35,7 @@ GRAVE = (
 """What is kept of a life that ended."""
 
 
-def _pytree(kind: type) -> type:
-    """Make a frozen dataclass of arrays a pytree."""
-    names = [field.name for field in dataclasses.fields(kind)]
-    return jax.tree_util.register_dataclass(kind, data_fields=names, meta_fields=[])
-
-
-@_pytree
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class World:
     """Everything of a world.
@@ -91,6 +85,12 @@ class World:
     t: Array
     next_uid: Array
     since: Array
+
+
+AGENT = (
+    "pos", "energy", "alive", "uid", "parent", "root", "generation", "birth", "trait", "genes", "niche", "move", "offspring", "moved", "meals",
+)  # fmt: skip
+"""What of a world belongs to its slots; the rest is the world's own."""
 
 
 class Action(NamedTuple):
@@ -249,18 +249,16 @@ def _eat(world: World, lot: Array, config: Config) -> tuple[World, Array, Array,
     eaten = near.any(1)
     # What each agent eats, by niche: [F, N] x [F, M].
     kind = jnp.arange(env.num_food) % env.food_kinds
-    middle = env.grid_size // 2
-    quarter = 2 * (world.food_pos[:, 0] >= middle) + (world.food_pos[:, 1] >= middle)
-    niche = jax.nn.one_hot(4 * kind + quarter, niches(config))
+    niche = jax.nn.one_hot(4 * kind + quarter_of(world.food_pos, config), niches(config))
     plates = ((jnp.arange(env.slots) == eater[:, None]) & eaten[:, None]).astype(jnp.float32)
     served = plates.T @ niche  # [N, M]
     by_kind = served.reshape(env.slots, env.food_kinds, 4).sum(-1)
-    worth = (by_kind * _use(world.trait, config)).sum(-1)
+    worth = (by_kind * use_of(world.trait, config)).sum(-1)
     energy = world.energy + env.food_energy * worth
     kept = jnp.minimum(energy, env.max_energy)
     wasted, gained = (energy - kept).sum(), (kept - world.energy).sum()
     total = by_kind.sum(-1)
-    bits = (served * _told(world, config)).sum(-1)
+    bits = (served * told_by(world, config)).sum(-1)
     share = 1 - (1 - HABIT) ** total
     habit = world.niche + share[:, None] * (served / jnp.maximum(total, 1)[:, None] - world.niche)
     meals = world.meals.at[:, : env.food_kinds].add(by_kind.astype(jnp.int32))
@@ -268,15 +266,21 @@ def _eat(world: World, lot: Array, config: Config) -> tuple[World, Array, Array,
     return world, by_kind, worth, bits, gained, wasted
 
 
-def _use(trait: Array, config: Config) -> Array:
+def use_of(trait: Array, config: Config) -> Array:
     """Share of a piece's energy that an agent gets, by kind: f32[N, Q]."""
     if config.env.food_kinds == 1:
         return jnp.ones((*trait.shape, 1))
     return jnp.stack([trait, 1 - trait], -1) ** config.env.tradeoff
 
 
-def _told(world: World, config: Config) -> Array:
-    """Bits that a meal in each niche tells of who ate it, among its population: f32[N, M].
+def quarter_of(pos: Array, config: Config) -> Array:
+    """The quarter of the world, 0 to 3, that cells i32[A, 2] are in: i32[A]."""
+    middle = config.env.grid_size // 2
+    return 2 * (pos[:, 0] >= middle) + (pos[:, 1] >= middle)
+
+
+def told_by(world: World, config: Config) -> Array:
+    """Bits that a meal in each niche tells of who ate it, among its population: f32[N, M]; negative where others eat more than oneself.
 
     The count-based form of a discriminator of individuals (DIAYN, Eysenbach et al. 2019): log p(niche | individual) / p(niche).
     """
@@ -331,7 +335,7 @@ def pressure(world: World, config: Config) -> Array:
 
 def _live(world: World, action: Action, config: Config) -> tuple[World, Array]:
     env, weight = config.env, config.train.niche_pressure
-    cost = env.energy_per_step + env.move_cost * (action.move > 0)
+    cost = env.energy_per_step + env.move_cost * (action.move > 0)  # also against a border
     if weight:
         cost = cost * (1 + weight * pressure(world, config))
     cost = jnp.where(world.alive, cost, 0.0)
@@ -373,8 +377,8 @@ def _give_birth(
         able &= action.wants
     rank = world.energy + ties if env.births_by == "energy" else ties
     old, done, waiting = world, [], jnp.int32(0)
-    for number, group in enumerate(jnp.arange(env.populations).repeat(env.births_per_tick)):
-        mine = population == group
+    for number in range(env.populations * env.births_per_tick):
+        mine = population == number // env.births_per_tick
         parent = jnp.argmax(jnp.where(able & mine, rank, -jnp.inf))
         slot = jnp.argmax(~world.alive & mine)
         possible = able[parent] & mine[parent] & ~world.alive[slot] & mine[slot]
@@ -406,7 +410,6 @@ def _give_birth(
             generation=put(world.generation, world.generation[parent] + 1),
             birth=put(world.birth, world.t),
             trait=put(world.trait, jnp.clip(old.trait[donor] + drift, 0, 1)),
-            genes=put(world.genes, genes),
             niche=put(world.niche, 1 / world.niche.shape[1]),
             move=put(world.move, 0),
             offspring=put(world.offspring.at[paid].add(1, mode="drop"), 0),
@@ -418,4 +421,6 @@ def _give_birth(
         born = born + happens
         done.append((happens, at, parent, genes))
     happen, at, parents, genomes = (jnp.stack(each) for each in zip(*done, strict=True))
+    # All at once: what is read and written in turns is copied in every tick, and genomes are the largest there is.
+    world = dataclasses.replace(world, genes=old.genes.at[at].set(genomes, mode="drop"))
     return world, Births(happen, at, parents, genomes), waiting
