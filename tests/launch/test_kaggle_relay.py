@@ -125,7 +125,7 @@ def test_a_relay_killed_at_a_write_of_its_records_pushes_nothing_twice(
 
 def test_three_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(laptop, standin: Standin) -> None:
     """The self-stop comes before the limit, at which everything is lost; the end is that of one long run."""
-    flags = ["--epochs", "15", "--num-workers", "0"]
+    flags = ["--epochs", "30", "--num-workers", "0"]
     assert laptop("train", "digits", *flags, "--checkpoint-dir", "twin").returncode == 0
     standin.world.knobs.session = 60.0
     standin.world.knobs.keep_at_limit = False
