@@ -69,6 +69,25 @@ def test_interrupted_equals_uninterrupted(tmp_path: Path, store: Path, taught: P
     assert final(tmp_path / "cut", "skeleton") == final(tmp_path / "twin", "skeleton")
 
 
+def test_float16_resumes_with_the_scale_that_it_had_found(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a T4 does, on a CPU: gradients overflow at first, those steps are left out and the scale falls."""
+
+    def narrow(device: torch.device, *, wanted: bool) -> tuple[torch.dtype, torch.amp.GradScaler]:
+        return torch.float16, torch.amp.GradScaler("cpu", init_scale=2.0**24, growth_interval=2, enabled=wanted)
+
+    monkeypatch.setattr(skeleton, "half_precision", narrow)
+    flags = {"mixed_precision": "True"}
+    assert train(tmp_path / "twin", store, **flags) == "finished"
+    assert train(tmp_path / "cut", store, stop_after=3, **flags) == "preempted"
+    cut = outlast.open_saved("skeleton", root=tmp_path / "cut").part("scaler")
+    assert 0 < cut["scale"] < 2.0**24
+    assert train(tmp_path / "cut", store, **flags) == "finished"
+    assert final(tmp_path / "cut", "skeleton") == final(tmp_path / "twin", "skeleton")
+    assert outlast.open_saved("skeleton", root=tmp_path / "twin").part("scaler")["scale"] < 2.0**24
+
+
 def test_the_order_of_time_is_learnt_and_both_choices_are_told(tmp_path: Path, store: Path) -> None:
     assert train(tmp_path, store, epochs="20", augment__mirror="0") == "finished"
     last = journal(tmp_path)[-1]
