@@ -18,8 +18,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -49,8 +49,7 @@ def outlast(*words: str) -> list[str]:
     return [sys.executable, "-m", "outlast.cli", *words]
 
 
-@dataclass(frozen=True)
-class Pace:
+class Pace(NamedTuple):
     """Seconds from a process's start to its first save, and for each step after that."""
 
     start: float
