@@ -123,14 +123,14 @@ def test_a_relay_killed_at_a_write_of_its_records_pushes_nothing_twice(
     assert len([session for session in standin.world.sessions() if session.log]) == 3
 
 
-def test_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(laptop, standin: Standin) -> None:
+def test_three_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(laptop, standin: Standin) -> None:
     """The self-stop comes before the limit, at which everything is lost; the end is that of one long run."""
-    flags = ["--epochs", "60", "--num-workers", "0"]
+    flags = ["--epochs", "100", "--num-workers", "0"]
     begun = time.time()
     assert laptop("train", "digits", *flags, "--checkpoint-dir", "twin").returncode == 0
     twin = laptop.folder / "twin/digits"
     start = (twin / "run.json").stat().st_mtime - begun
-    budget = start + 2.5 + 1.0  # a part of the training on any machine; a second is kept back to save
+    budget = start + 2.0 + 1.0  # a small part of the training on any machine; a second is kept back to save
     standin.world.knobs.session = 60.0
     standin.world.knobs.keep_at_limit = False
     done = laptop(
@@ -148,7 +148,7 @@ def test_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(laptop, st
         timeout=400,
     )
     assert done.returncode == 0, done.stderr
-    assert len(standin.world.kernels) >= 2, done.stdout
+    assert len(standin.world.kernels) >= 3, done.stdout
     ours = laptop.folder / "runs/digits"
     assert (ours / "journal.jsonl").read_bytes() == (twin / "journal.jsonl").read_bytes()
     newest = [max(root.glob("checkpoints/step-*")) for root in (twin, ours)]

@@ -115,6 +115,17 @@ def test_help_imports_less_than_twice_what_argparse_does() -> None:
     assert modules("from outlast.cli import main; main(['--help'])") < 2 * modules("import argparse")
 
 
+def test_help_is_as_quick_as_importing_argparse() -> None:
+    """The issue's bound is 1.5 times; asserted with room for a busy machine, of which the quickest of interleaved rounds says least."""
+    commands = ([str(Path(sys.executable).with_name("outlast")), "--help"], [sys.executable, "-c", "import argparse"])
+    times: list[list[float]] = [[], []]
+    for number in range(18):
+        begun = time.perf_counter()
+        subprocess.run(commands[number % 2], check=True, capture_output=True)
+        times[number % 2].append(time.perf_counter() - begun)
+    assert min(times[0]) < 2.5 * min(times[1])
+
+
 def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
 
