@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.skeleton import synthetic
+from benchmarks.skeleton import speed, synthetic
 from benchmarks.skeleton.networks import NETWORKS
 from rich.console import Console
 from rich.table import Table
@@ -38,9 +38,9 @@ from outlast.recipe import Request, start
 from outlast.recipe import prepare as prepared
 from outlast_recipes.skeleton import recipe as skeleton
 from outlast_recipes.skeleton.commands import found_in
-from outlast_recipes.skeleton.evaluation import example, hits, latency, logits_of
-from outlast_recipes.skeleton.layouts import KINECT_2, LAYOUTS, Layout
-from outlast_recipes.skeleton.model import SIZES, Last, macs, parameters
+from outlast_recipes.skeleton.evaluation import hits, logits_of
+from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
+from outlast_recipes.skeleton.model import parameters
 from outlast_recipes.skeleton.store import Store, prepare, stands_twice
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data"
@@ -240,57 +240,19 @@ def by_family(rows: list[dict[str, Any]]) -> dict[str, float]:
 # speed --------------------------------------------------------------------------------------------------------------
 
 
-def speeds() -> None:
-    """Clips a second of inference and training, MACs and memory, of 25 joints, two bodies and 120 classes, on this machine's cores."""
-    torch.manual_seed(0)
-    makers: dict[str, Callable[[int], nn.Module]] = {
-        f"last {size}": lambda frames, size=size: Last(SIZES[size], 120, KINECT_2, frames=frames)
-        for size in ("tiny", "base", "large")
-    }
-    makers |= {name: lambda _, make=make: make(120, KINECT_2, "fused") for name, make in NETWORKS.items()}
-    rows = []
-    for name, make in makers.items():
-        network = make(64)
-        row: dict[str, Any] = {
-            "network": name,
-            "parameters": parameters(network),
-            "GMAC": macs(network, example(KINECT_2, 64)) / 1e9,
-        }
-        network.eval()
-        for batch in (1, 64):
-            row[f"clips/s, batch {batch}"] = batch / latency(
-                network, KINECT_2, 64, batch, rounds=7 if batch == 1 else 3
-            )
-        row["training clips/s, batch 64"] = 64 / _step_seconds(network, 64, 64)
-        row["activations, MB a clip"] = _activation_bytes(network, 64) / 1e6
-        rows.append(row)
-    show("speed: 64 frames, 25 joints, two bodies", rows)
-    growth = []
-    sized: dict[str, Callable[[Layout, int], nn.Module]] = {
-        "last base": lambda layout, frames: Last(SIZES["base"], 120, layout, frames=frames),
-        "st_gcn": lambda layout, _: NETWORKS["st_gcn"](120, layout, "fused"),
-        "ctr_gcn": lambda layout, _: NETWORKS["ctr_gcn"](120, layout, "fused"),
-    }
-    for name, make in sized.items():
-        row = {"network": name}
-        for layout, frames, batch in (
-            (KINECT_2, 32, 16), (KINECT_2, 64, 16), (KINECT_2, 128, 16), (KINECT_2, 64, 4), (KINECT_2, 64, 64), (twice(KINECT_2), 64, 16),
-        ):  # fmt: skip
-            network = make(layout, frames).eval()
-            what = f"ms a clip, T={frames}, V={layout.joints}, N={batch}"
-            row[what] = 1e3 * latency(network, layout, frames, batch, rounds=3) / batch
-        growth.append(row)
-    show("cost as frames, joints and batch grow (inference)", growth)
-    write("speed", {"speed": rows, "growth": growth, "threads": torch.get_num_threads()})
-
-
-def twice(layout: Layout) -> Layout:
-    """A made-up layout of twice as many joints: another skeleton that hangs on the first one's root."""
-    count = layout.joints
-    root = next(joint for joint, parent in enumerate(layout.parents) if joint == parent)
-    second = tuple(root if joint == parent else parent + count for joint, parent in enumerate(layout.parents))
-    mirror = (*layout.mirror, *(joint + count for joint in layout.mirror))
-    return Layout("twice", (*layout.parents, *second), mirror, layout.spine, layout.names * 2)
+def costs() -> None:
+    """Show each row as it comes, then the whole table."""
+    facts: dict[str, Any] = {"threads": torch.get_num_threads()}
+    for name, title, rows in (
+        ("compared", "speed: 64 frames, 25 joints, two bodies", speed.compared()),
+        ("growth", "ms a clip of inference as frames, joints and batch grow", speed.growing()),
+    ):
+        facts[name] = []
+        for row in rows:
+            facts[name].append(row)
+            show(title, [row])
+        show(title, facts[name])
+        write("speed", facts)
 
 
 # data ---------------------------------------------------------------------------------------------------------------
@@ -338,36 +300,6 @@ def data(work: Path) -> None:
     write("data", facts)
 
 
-def _step_seconds(network: nn.Module, batch: int, frames: int) -> float:
-    network.train()
-    joints, mask = example(KINECT_2, frames, batch)
-    labels = torch.arange(batch) % 120
-    optimizer = torch.optim.AdamW(network.parameters())
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        nn.functional.cross_entropy(network(joints, mask), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
-
-
-def _activation_bytes(network: nn.Module, frames: int) -> int:
-    """What one training clip keeps for its gradients."""
-    network.train()
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        network(*example(KINECT_2, frames, 4))
-    own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    return sum(size for place, size in kept.items() if place not in own) // 4
-
-
 def show(title: str, rows: list[dict[str, Any]]) -> None:
     table = Table(*rows[0], title=title)
     for row in rows:
@@ -396,7 +328,7 @@ def main() -> None:
     )
     values = parser.parse_args()
     if values.what == "speed":
-        speeds()
+        costs()
         return
     values.work.mkdir(exist_ok=True)
     if values.what == "data":

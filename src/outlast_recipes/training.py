@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 
 import torch
@@ -28,6 +29,21 @@ def device_of(name: str) -> torch.device:
             f"--device is {name!r}; torch can use {', '.join(names)} here. Give one of these or auto."
         )
     return torch.device(chosen)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory it frees, for a training on the CPU; does nothing where the C library is not glibc.
+
+    glibc gives every freed block of more than 32 MB back to the system, and the kernel has to clear its pages anew for the next: with batches of 64 clips
+    that was half of the time of a step (docs/log.md). Sizes and speed change, values do not. mallopt(3).
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def several_ranks() -> bool:

@@ -32,6 +32,7 @@ from outlast_recipes.training import (
     across_ranks,
     device_of,
     half_precision,
+    keep_freed_memory,
     mean_of_ranks,
     update_average,
     warmup_cosine,
@@ -247,6 +248,8 @@ Build = Callable[[Config, int, Layout], nn.Module]
 def train(run: Run, config: Config, build: Build = build) -> None:
     outlast.seed_everything(config.seed)
     device = device_of(config.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     store, parts, classes = opened(config)
     teacher = teacher_of(config)
     views = views_of(config, parts, teacher)
@@ -309,14 +312,19 @@ def train(run: Run, config: Config, build: Build = build) -> None:
                 choice.epoch, choice.accuracy = run.epoch or 0, right
                 best.load_state_dict(average.state_dict())
 
-    if not len(parts["test"]):
+    if len(parts["test"]):
+        log_test(run, parts["test"], config, average, best, choice)
+    else:
         run.tell(f"--split {config.data.split} leaves no clip for the test, so nothing is reported on it.")
-        return
-    # Read once, by a finished run: nothing was chosen by it.
-    one, five = accuracies(average, parts["test"], config.data.frames, device)
+
+
+def log_test(run: Run, test: Part, config: Config, average: nn.Module, best: nn.Module, choice: Choice) -> None:
+    """What the last averaged weights and the chosen ones reach on the test: read once, by a finished run, and nothing is chosen by it."""
+    device = device_of(config.device)
+    one, five = accuracies(average, test, config.data.frames, device)
     reached: dict[str, Any] = {"test_accuracy": one, "test_top5": five}
     if choice.epoch:
-        one, five = accuracies(best, parts["test"], config.data.frames, device)
+        one, five = accuracies(best, test, config.data.frames, device)
         reached |= {"best_epoch": choice.epoch, "best_test_accuracy": one, "best_test_top5": five}
     run.log(**reached)
 

@@ -1,0 +1,113 @@
+"""What LAST and the baselines cost: clips a second, memory, MACs, and how cost grows with frames, joints and batch.
+
+Every figure is taken in a process of its own, so that peak memory is that figure's and not an earlier one's. A row is shown as soon as it stands.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.skeleton.networks import NETWORKS
+from torch import nn
+
+from outlast_recipes.skeleton.evaluation import example
+from outlast_recipes.skeleton.layouts import KINECT_2, Layout
+from outlast_recipes.skeleton.model import SIZES, Last, macs, parameters
+from outlast_recipes.training import keep_freed_memory
+
+CLASSES, FRAMES = 120, 64
+COMPARED = ("last tiny", "last base", "last large", *NETWORKS)
+GROWING = ("last base", "st_gcn", "ctr_gcn", "last_seed")
+GROWTH = ((32, 1, 16), (64, 1, 16), (128, 1, 16), (64, 2, 16), (64, 1, 1), (64, 1, 4), (64, 1, 64))
+"""Frames, skeletons of 25 joints that hang on one root, and clips in a batch."""
+
+
+def network(name: str, layout: Layout, frames: int) -> nn.Module:
+    torch.manual_seed(0)
+    if name in NETWORKS:
+        return NETWORKS[name](CLASSES, layout, "fused")
+    return Last(SIZES[name.removeprefix("last ")], CLASSES, layout, frames=frames)
+
+
+def compared() -> Iterator[dict[str, Any]]:
+    """Rows of training and inference at 64 frames, 25 joints and two bodies, at batch 1 and 64."""
+    for name in COMPARED:
+        made = network(name, KINECT_2, FRAMES)
+        row: dict[str, Any] = {
+            "network": name,
+            "parameters": parameters(made),
+            "GMAC": macs(made, example(KINECT_2, FRAMES)) / 1e9,
+        }
+        for training in (False, True):
+            for batch in (1, 64):
+                what = f"{'train' if training else 'infer'} {batch}"
+                seconds, megabytes = _alone(name, FRAMES, 1, batch, training=training)
+                row[f"{what}, clips/s"] = batch / seconds
+                row[f"{what}, MB"] = megabytes
+        yield row
+
+
+def growing() -> Iterator[dict[str, Any]]:
+    """Rows of milliseconds a clip of inference as frames, joints and batch grow."""
+    for name in GROWING:
+        row: dict[str, Any] = {"network": name}
+        for frames, skeletons, batch in GROWTH:
+            seconds, _ = _alone(name, frames, skeletons, batch, training=False)
+            row[f"T {frames} V {25 * skeletons} N {batch}"] = 1e3 * seconds / batch
+        yield row
+
+
+def _alone(*what: Any, **more: Any) -> tuple[float, float]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measured, *what, **more).result()
+
+
+def measured(name: str, frames: int, skeletons: int, batch: int, *, training: bool) -> tuple[float, float]:
+    """The median seconds of a pass (or of a whole step of training), and by how many MB the process grew over what it held before it."""
+    keep_freed_memory()  # as a training on the CPU does
+    layout = KINECT_2 if skeletons == 1 else repeated(KINECT_2, skeletons)
+    made = network(name, layout, frames).train(training)
+    joints, mask = example(layout, frames, batch)
+    labels = torch.arange(batch) % CLASSES
+    optimizer = torch.optim.AdamW(made.parameters())
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten: importing has its own
+    before = _kilobytes("VmRSS")
+    times: list[float] = []
+    # The first two do not count: memory is found in them. Two at the least, then as many as ten seconds hold.
+    while len(times) < 4 or (sum(times) < 10 and len(times) < 30):
+        begin = time.perf_counter()
+        if training:
+            nn.functional.cross_entropy(made(joints, mask), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        else:
+            with torch.no_grad():
+                made(joints, mask)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[2:]), (_kilobytes("VmHWM") - before) * 1024 / 1e6
+
+
+def _kilobytes(field: str) -> int:
+    """Of this process: VmRSS, what it holds in memory now, or VmHWM, the most it held."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def repeated(layout: Layout, times: int) -> Layout:
+    """A made-up layout of so many times as many joints: more skeletons that hang on the first one's root."""
+    count = layout.joints
+    root = next(joint for joint, parent in enumerate(layout.parents) if joint == parent)
+    parents, mirror = list(layout.parents), list(layout.mirror)
+    for skeleton in range(1, times):
+        parents += [
+            root if joint == parent else parent + skeleton * count for joint, parent in enumerate(layout.parents)
+        ]
+        mirror += [joint + skeleton * count for joint in layout.mirror]
+    return Layout("repeated", tuple(parents), tuple(mirror), layout.spine, layout.names * times)

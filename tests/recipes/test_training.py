@@ -1,0 +1,35 @@
+"""What recipes in torch share."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys
+import torch
+from outlast_recipes.training import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+torch.set_num_threads(1)
+for _ in range(10):
+    torch.ones(16_000_000)  # 64 MB; the first ones have to come from the system
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(16_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
+def test_memory_that_tensors_leave_is_used_again_and_not_asked_of_the_kernel_anew() -> None:
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("keep", "leave")
+    }
+    assert faults["leave"] >= 300  # 10 x 64 MB in the largest pages that the kernel gives, 2 MB
+    assert faults["keep"] < faults["leave"] / 10
