@@ -237,6 +237,20 @@ def test_machine_values_are_not_carried_over() -> None:
     assert (found.device, found.num_workers, found.budget, str(found.checkpoint_dir)) == ("auto", 0, None, "runs")
 
 
+def test_where_data_lie_is_kept_as_long_as_they_lie_there_and_nothing_else_is_said(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    stored = resolve(Example, flags={"data_root": str(here)}).record()
+    found = resolve(Example, stored=stored)
+    assert (found.config.data_root, str(found.origins["data_root"])) == (here, "run (was there before)")
+    environment = write(tmp_path / "e.yaml", f"paths: {{data_root: {there}}}\n")
+    assert resolve(Example, stored=stored, environment_file=environment).config.data_root == there
+    assert resolve(Example, stored=stored, flags={"data_root": str(there)}).config.data_root == there
+    assert resolve(Example, stored=stored, flags={"data_root": str(there)}).changes == ()
+    here.rmdir()
+    assert resolve(Example, stored=stored).config.data_root is None, "another machine, where the data lie elsewhere"
+
+
 def test_the_record_is_json_and_its_fingerprint_depends_on_values_only() -> None:
     one, two = resolve(Example).record(), resolve(Example, flags={"seed": "42"}).record()
     assert one["fingerprint"] == two["fingerprint"]

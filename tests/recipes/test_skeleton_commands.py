@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +21,7 @@ import outlast
 from outlast.cli import main
 from outlast_recipes.skeleton import ntu
 from outlast_recipes.skeleton.evaluation import class_table, confusion, hits
-from outlast_recipes.skeleton.store import Store
+from outlast_recipes.skeleton.store import Store, _read_shard, _shards
 from tests.conftest import REPOSITORY
 from tests.durability.digits import train
 from tests.recipes import skeletons
@@ -58,13 +64,16 @@ def test_prepare_says_what_it_read(folder: Path, tmp_path: Path, capsys) -> None
     assert "72 clips of 3 classes (kinect-2)" in said
     assert "MB/s" in said
     assert "the 114,480 clips of NTU RGB+D 120 take" in said
-    assert "1 files were refused; the first:" in said
+    assert "1 files were refused:" in said
     assert "S001C001P001R999A001.skeleton:4 holds '20' where the number of joints has 25" in said
     names = tmp_path / "names.txt"
     names.write_text("raise\nlower\nboth\n")
     words = ["data", "prepare", "skeleton", str(folder), "--to", str(tmp_path / "other")]
     assert main([*words, "--class-names", str(names)]) == 0
     assert Store(tmp_path / "other").classes == ["raise", "lower", "both"]
+    assert main([*words, "--class-names", "ntu"]) == 1
+    assert "is a prepared store already; it stays as it is" in capsys.readouterr().err
+    words.append("--replace")
     assert main([*words, "--class-names", "ntu"]) == 0
     assert (len(Store(tmp_path / "other").classes), Store(tmp_path / "other").classes[42]) == (60, "A043 falling down")
     assert len(ntu.actions()) == 120
@@ -90,6 +99,81 @@ def test_prepare_refuses_what_is_no_data_set(tmp_path: Path, files: dict[str, st
     assert words in capsys.readouterr().err
 
 
+def test_prepare_leaves_alone_what_no_store_made(folder: Path, tmp_path: Path, capsys) -> None:
+    own, taken = tmp_path / "own", tmp_path / "file"
+    own.mkdir()
+    (own / "joints.npy").write_text("precious")
+    taken.write_text("precious")
+    for target, words in (
+        (own, "holds joints.npy, which no store made; it stays as it is"),
+        (taken, "is a file; a store is a folder"),
+        (taken / "below", "cannot be made (Not a directory)"),
+    ):
+        assert main(["data", "prepare", "skeleton", str(folder), "--to", str(target), "--replace"]) == 1
+        assert words in capsys.readouterr().err
+    assert (own / "joints.npy").read_text() == taken.read_text() == "precious"
+    assert main(["data", "prepare", "skeleton", str(folder), "--to", str(tmp_path / "s"), "--workers", "0"]) == 2
+    assert "--workers is 0; expected at least 1" in capsys.readouterr().err
+
+
+def test_refused_files_are_named_and_those_of_an_earlier_call_are_not_counted(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("outlast_recipes.skeleton.store.SHARD", 4)
+    files = tmp_path / "files"
+    files.mkdir()
+    for number in range(6):
+        clip = skeletons.clip(number)
+        text = skeletons.skeleton_text(clip)
+        (files / f"S001C001P{clip.subject:03d}R{number:03d}A001.skeleton").write_text(
+            text if number < 4 else "not this"
+        )
+    (files / "S009C001P001R001A001.skeleton").symlink_to(tmp_path / "nowhere")
+    store = tmp_path / "store"
+    places = _shards(sorted(files.iterdir()), store, "kinect-2")
+    (store / "shards").mkdir(parents=True)
+    place, shard = next(iter(places.items()))
+    _read_shard(shard, place, ntu.read_clip, "kinect-2")
+    assert main(["data", "prepare", "skeleton", str(files), "--to", str(store)]) == 0
+    said = capsys.readouterr().out
+    assert "4 files had been read by an earlier call." in said
+    assert "Read 3 files with 1 process in" in said
+    assert "3 files were refused:" in said
+    assert "R004A001.skeleton:1 holds 2 fields" in said
+    assert "R005A001.skeleton:1 holds 2 fields" in said
+    assert "S009C001P001R001A001.skeleton cannot be read: No such file or directory." in said
+
+
+def test_workers_end_when_what_began_them_is_killed(folder: Path, tmp_path: Path) -> None:
+    script = f"""
+import os, time
+from pathlib import Path
+from outlast_recipes.skeleton.store import prepare
+
+def read(path):
+    Path({str(tmp_path)!r}, f"worker-{{os.getpid()}}").touch()
+    time.sleep(600)
+
+prepare(sorted(Path({str(folder)!r}).glob("*.skeleton")), read, Path({str(tmp_path)!r}, "store"), layout="kinect-2", workers=1)
+"""
+    began = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        (worker,) = until(lambda: [int(path.name[7:]) for path in tmp_path.glob("worker-*")])
+    finally:
+        began.kill()
+        began.wait()
+    until(lambda: not Path(f"/proc/{worker}").exists() or "State:\tZ" in Path(f"/proc/{worker}/status").read_text())
+
+
+def until(found: Callable[[], Any], seconds: float = 60) -> Any:
+    """What is found, once there is something."""
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return value
+
+
 def test_check_counts_and_verifies(store: Path, tmp_path: Path, capsys) -> None:
     words = ["data", "check", "skeleton", str(store), "--split", "xview", "--validate-subjects", "1"]
     assert main(words) == 0
@@ -104,8 +188,15 @@ def test_check_counts_and_verifies(store: Path, tmp_path: Path, capsys) -> None:
     assert main(["data", "check", "skeleton", str(store), "--split", "subjects", "--train-subjects", "1,3"]) == 0
     assert main(["data", "check", "skeleton", str(store), "--split", "subjects", "--train-subjects", "1-3"]) == 2
     assert "--train-subjects is '1-3'; expected numbers" in capsys.readouterr().err
+    assert main(["data", "check", "skeleton", str(store), "--train-subjects", "1,3"]) == 2
+    assert "--train-subjects is given, and --split is xsub" in capsys.readouterr().err
     assert main(["data", "check", "skeleton", str(store), "--split", "subjects"]) == 2
     assert "needs --train-subjects" in capsys.readouterr().err
+    cut = tmp_path / "cut"
+    shutil.copytree(store, cut)
+    os.truncate(cut / "joints.npy", 100)
+    assert main([*words[:3], str(cut), *words[4:]]) == 1
+    assert "is a damaged store of skeletons" in capsys.readouterr().err
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for path in store.iterdir():
@@ -148,6 +239,12 @@ def test_evaluate_reports_and_draws(runs: Path, store: Path, tmp_path: Path, cap
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert main([*words, "--part", "best", "--on", "val"]) == 0
     assert list((runs / "waves/artifacts").glob("evaluation-*-best/confusion.png"))
+
+
+def test_resume_needs_no_word_of_the_data_that_lie_where_they_lay(runs: Path, tmp_path: Path, capfd) -> None:
+    shutil.copytree(runs, tmp_path / "runs")
+    assert main(["resume", "waves", "--checkpoint-dir", str(tmp_path / "runs"), "--epochs", "5"]) == 0
+    assert "attempt 2 continues after step" in capfd.readouterr().err
 
 
 def test_the_tables_of_an_evaluation() -> None:

@@ -74,6 +74,13 @@ def test_flickers_and_furniture_go_and_somebody_stays() -> None:
     assert len(tracks([body(50), body(51), body(52)])) == 2
 
 
+def _one_word_later(text: str, line: int) -> str:
+    """The words of a text are the same, and those of one line begin the next."""
+    lines = text.splitlines()
+    first, last = lines[line].rsplit(" ", 1)
+    return "\n".join([*lines[:line], first, f"{last} {lines[line + 1]}", *lines[line + 2 :]])
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -86,6 +93,12 @@ def test_flickers_and_furniture_go_and_somebody_stays() -> None:
         (lambda text: text + "1\n", r"holds more text after the last frame: '1'"),
         (lambda text: "", r":1 holds 0 fields where the number of frames has 1"),
         (lambda text: text.replace(text.split()[13], "nan", 1), r":5 holds 'nan' where a joint's line has a number"),
+        (lambda text: text.replace("\n1 0 1 1", "\nnan 0 1 1", 1), r":3 holds 'nan' where a body's line has a number"),
+        (lambda text: text.replace("3\n", "-3\n", 1), r":1 holds '-3' where the number of frames has a whole number"),
+        (lambda text: text.replace("\n1\n", "\n-1\n", 1), r":2 holds '-1' where the number of bodies has a whole"),
+        (lambda text: text.replace("\n1\n", "\n9999999999\n", 1), r":30 holds 1 fields where a body's line has 10"),
+        (lambda text: _one_word_later(text, 10), r":11 holds 11 fields where a joint's line has 12"),
+        (lambda text: text.replace("\n25\n", "\n\n25\n", 1), r":4 holds 0 fields where the number of joints has 1"),
     ],
 )
 def test_malformed_text_is_refused_with_its_line(tmp_path: Path, change, words: str) -> None:
@@ -151,6 +164,7 @@ def test_nobody_is_in_two_parts_of_a_split() -> None:
     for wrong, words in (
         (("subjects", (), 0), "needs --train-subjects"),
         (("xyz", (), 0), "expected xsub"),
+        (("xsub", (1, 2), 0), "--split is xsub, which says itself who is trained on"),
         (("xset", (), (1,)), "names somebody who is not trained on"),
     ):
         with pytest.raises(outlast.ConfigError, match=words):

@@ -152,6 +152,7 @@ def resolve(
     """
     known = {leaf.key: leaf for leaf in leaves(model)}
     layers: list[Layer] = [
+        _places_layer(stored, known),
         _file_layer(environment_file, "environment", known),
         _stored_layer(stored, known),
         _file_layer(data_file, "data", known),
@@ -222,7 +223,17 @@ def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -
     return {
         key: Given(value, Origin("run", f"(was: {_first_origin(stored['origins'].get(key, 'default'))})"))
         for key, value in stored["values"].items()
-        if key in known and known[key].on_resume != "session"
+        if key in known and known[key].on_resume not in ("place", "session")
+    }
+
+
+def _places_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -> Layer:
+    """Where a run's data lay, if they still do: under everything that is said of this machine."""
+    values: Mapping[str, Any] = stored["values"] if stored else {}
+    return {
+        key: Given(value, Origin("run", "(was there before)"))
+        for key, value in values.items()
+        if key in known and known[key].on_resume == "place" and value and Path(value).exists()
     }
 
 
@@ -277,6 +288,8 @@ def _sentence(error: Any, given: Mapping[str, Given]) -> str:
         expected = f"at {'least' if 'ge' in context else 'most'} {context.get('ge', context.get('le'))}"
     elif error["type"] in ("greater_than", "less_than"):
         expected = f"{'more' if 'gt' in context else 'less'} than {context.get('gt', context.get('lt'))}"
+    elif error["type"] == "multiple_of":
+        expected = f"a multiple of {context['multiple_of']}"
     else:
         message = str(context.get("error", error["msg"]))
         expected = message.removeprefix("expected ")
@@ -324,7 +337,7 @@ def _changes(
     changes = tuple(
         Change(key, before[key], value, origins[key], known[key].on_resume)
         for key, value in values.items()
-        if key in before and before[key] != value and known[key].on_resume != "session"
+        if key in before and before[key] != value and known[key].on_resume not in ("place", "session")
     )
     fixed = [change for change in changes if change.rule == "fixed"]
     if fixed:

@@ -15,13 +15,14 @@ from pydantic.fields import FieldInfo
 from outlast.config.units import Interval, parse_interval, parse_seconds
 from outlast.files import RUN_ID
 
-OnResume = Literal["fixed", "warns", "free", "session"]
+OnResume = Literal["fixed", "warns", "free", "place", "session"]
 """What a resume may do with a field.
 
 fixed: never another value in the same run (architecture, data, seed).
 warns: another value is taken, and said to make this another training (learning rate).
 free: another value is taken and mentioned (epochs, save interval).
-session: belongs to the machine of this attempt and is not carried over at all (device, budget, paths).
+place: where something to read lies; that of the environment or of this session, and else the run's own while it is still there (data, a teacher).
+session: belongs to the machine of this attempt and is not carried over at all (device, budget, folders to write to).
 """
 
 Seconds = Annotated[float | None, BeforeValidator(parse_seconds)]
@@ -81,7 +82,7 @@ class Section(BaseModel):
 class Config(Section):
     """Fields that every recipe has."""
 
-    data_root: Path | None = setting(None, "where the data lies", on_resume="session", flags=("--data-path",))
+    data_root: Path | None = setting(None, "where the data lies", on_resume="place", flags=("--data-path",))
     checkpoint_dir: Path = setting(
         Path("runs"), "folder that holds the run folders", on_resume="session", aliases=("checkpoint_root",)
     )

@@ -22,13 +22,14 @@ from outlast_recipes.skeleton.clips import Clip
 from outlast_recipes.skeleton.layouts import KINECT_1, KINECT_2, LAYOUTS
 from outlast_recipes.skeleton.model import macs, parameters
 from outlast_recipes.skeleton.splits import split
-from outlast_recipes.skeleton.store import SHARD, Reader, Store, prepare, stands_twice
+from outlast_recipes.skeleton.store import SHARD, Reader, Store, prepare, stands_twice, unread
 from outlast_recipes.skeleton.views import Part, Views
 from outlast_recipes.training import device_of
 
 Tell = Callable[[int, int], None]
 
 NTU_120 = 114_480  # clips
+SHOWN = 20  # refused files that are named
 SESSION = 2  # cores of the smallest session that a forecast is made for
 
 
@@ -51,6 +52,7 @@ def _prepare_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--keep-missing", action="store_true", help="read the 535 clips of NTU's list too")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--replace", action="store_true", help="make a store anew that is there already")
 
 
 def _prepare(values: Namespace, tell: Tell) -> Iterable[str]:
@@ -62,21 +64,28 @@ def _prepare(values: Namespace, tell: Tell) -> Iterable[str]:
         gone = set(left_out)
         files = [path for path in files if path not in gone]
         yield f"{len(left_out)} of NTU's list of missing skeletons are left out (--keep-missing reads them)."
-    nbytes = sum(path.stat().st_size for path in files)
+    if values.workers is not None and values.workers < 1:
+        raise outlast.ConfigError(f"--workers is {values.workers}; expected at least 1.")
+    now = unread(files, values.to, layout)
+    nbytes = sum(path.stat().st_size for path in now if path.exists())
     begin = time.perf_counter()
-    resumed = (values.to / "shards").is_dir()
     workers = values.workers or outlast.detect("auto").limits.cores or 1
-    store = prepare(files, read, values.to, layout=layout, classes=classes, workers=workers, progress=tell)
+    store = prepare(
+        files, read, values.to, layout=layout, classes=classes, workers=workers, replace=values.replace, progress=tell
+    )
     seconds = time.perf_counter() - begin
     size = sum(path.stat().st_size for path in values.to.iterdir())
-    yield f"{values.to}: {len(store)} clips of {len(store.classes)} classes ({layout}), {size / 1e6:.1f} MB from {nbytes / 1e6:.1f} MB of text"
-    yield f"Read with {workers} processes in {seconds:.1f} s: {nbytes / 1e6 / seconds:.1f} MB/s, {len(files) / seconds:.0f} files/s"
+    yield f"{values.to}: {len(store)} clips of {len(store.classes)} classes ({layout}), {size / 1e6:.1f} MB"
+    if len(now) < len(files):
+        yield f"{len(files) - len(now)} files had been read by an earlier call."
+    busy = min(workers, -(-len(now) // SHARD))
+    if now:
+        yield f"Read {len(now)} files with {busy} {'process' if busy == 1 else 'processes'} in {seconds:.1f} s: {nbytes / 1e6 / seconds:.1f} MB/s of text, {len(now) / seconds:.0f} files/s"
     yield from _refused(store)
-    if layout == KINECT_2.name:
-        busy = min(workers, -(-len(files) // SHARD))
-        hours = NTU_120 / (len(files) / seconds) * busy / SESSION / 3600
+    if layout == KINECT_2.name and now:
+        hours = NTU_120 / (len(now) / seconds) * busy / SESSION / 3600
         yield (
-            f"At this rate{' (what an earlier call had read counts as read)' if resumed else ''} the {NTU_120:,} clips of NTU RGB+D 120 take {hours:.2f} h on {SESSION} cores and {NTU_120 * size / len(store) / 1e9:.1f} GB."
+            f"At this rate the {NTU_120:,} clips of NTU RGB+D 120 take {hours:.2f} h on {SESSION} cores and {NTU_120 * size / len(store) / 1e9:.1f} GB."
         )
     yield f"Look at it with: outlast data check skeleton {values.to} --split {_usual_split(store)}"
 
@@ -132,7 +141,10 @@ def _lines(path: Path) -> list[str]:
 
 def _refused(store: Store) -> Iterable[str]:
     if store.refused:
-        yield f"{len(store.refused)} files were refused; the first: {store.refused[0].why}"
+        yield f"{len(store.refused)} files were refused:"
+    yield from (f"  {each.why}" for each in store.refused[:SHOWN])
+    if len(store.refused) > SHOWN:
+        yield f"  and {len(store.refused) - SHOWN} more: all stand in {store.folder / 'index.json'} below refused"
 
 
 def _usual_split(store: Store) -> str:
@@ -300,7 +312,7 @@ def _evaluate(values: Namespace, _tell: Tell) -> Iterable[str]:
         "confusion": counts.tolist(),
     }
     folder = values.output or saved.folder / "artifacts" / f"evaluation-{saved.step}-{values.part}"
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     title = f"{saved.run_id}, step {saved.step} ({values.part}) on {values.on}: {report['top1']:.1%}"
     evaluation.draw_confusion(counts, labels.classes, folder / "confusion.png", title)
@@ -398,7 +410,7 @@ def _predict(values: Namespace, _tell: Tell) -> Iterable[str]:
     for share, label in zip(*(each.tolist() for each in found.shares.topk(min(5, len(labels.classes)))), strict=True):
         yield f"  {share:6.1%}  {labels.classes[label]}"
     best = labels.classes[int(found.shares.argmax())]
-    values.output.mkdir(parents=True, exist_ok=True)
+    _make(values.output)
     still, moving = (values.output / f"{values.file.stem}-{saved.run_id}.{form}" for form in ("png", "gif"))
     title = f"{values.file.stem}: {best} ({float(found.shares.max()):.0%})"
     predict.draw(found, layout, still, title)
@@ -406,6 +418,15 @@ def _predict(values: Namespace, _tell: Tell) -> Iterable[str]:
     if not values.no_gif:
         predict.animate(found, layout, moving, title)
         yield f"Wrote {moving}"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise outlast.DataError(
+            f"{folder} cannot be made a folder ({error.strerror}); give another to --output."
+        ) from error
 
 
 # export -------------------------------------------------------------------------------------------------------------

@@ -97,8 +97,9 @@ class TeacherLogits:
             written, form = facts.pop("hash"), facts.pop("format")
             self.about = About(**{**facts, "strength": Strength(**facts["strength"])})
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            why = f"it has no {error}" if isinstance(error, KeyError) else error
             raise outlast.DataError(
-                f"{self.path} is not a file of teacher logits ({error}). Make one with: outlast teacher-logits skeleton RUN"
+                f"{self.path} is not a file of teacher logits ({why}). Make one with: outlast teacher-logits skeleton RUN"
             ) from error
         if form != FORMAT:
             raise outlast.DataError(f"{self.path} has format {form}; this version reads {FORMAT}. Make it anew.")

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import outlast
 from outlast_recipes.skeleton.clips import Body, Clip, assembled, denoised, tracks
@@ -22,6 +24,7 @@ from outlast_recipes.skeleton.layouts import KINECT_2
 
 JOINTS = KINECT_2.joints
 _BODY, _JOINT = 10, 12  # fields of a line
+_BODY_LINES = (_BODY, 1, *(_JOINT,) * JOINTS)
 
 TRAIN_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
 TRAIN_120 = TRAIN_60 | frozenset((
@@ -82,28 +85,39 @@ def read_bodies(path: Path) -> list[Body]:
         text = path.read_text(encoding="ascii", errors="replace")
     except OSError as error:
         raise outlast.DataError(f"{path} cannot be read: {error.strerror}.") from error
-    words = text.split()
     try:
-        return _bodies(words)
+        return _bodies(text.split(), _fields(text))
     except (ValueError, IndexError):
         raise outlast.DataError(_what_is_wrong(path, text)) from None
 
 
-def _bodies(words: list[str]) -> list[Body]:
-    """From all words of a file; ValueError or IndexError when they are not what the format says."""
+def _fields(text: str) -> NDArray[np.int64]:
+    """Words of each line, without the empty lines at the end."""
+    letters = np.frombuffer(text.encode("ascii", errors="replace"), np.uint8)
+    begins = letters > ord(" ")
+    begins[1:] &= ~begins[:-1].copy()
+    counts = np.bincount(np.cumsum(letters == ord("\n"))[begins])
+    return np.asarray(counts, np.int64)
+
+
+def _bodies(words: list[str], fields: NDArray[np.int64]) -> list[Body]:
+    """From all words of a file; ValueError or IndexError when they, or how many stand in a line, are not what the format says."""
     seen: dict[str, list[tuple[int, int]]] = {}  # id -> frame, and where its joints begin
     place, total = 1, int(words[0])
+    expected = [1]
     for frame in range(total):
         count, place = int(words[place]), place + 1
+        expected.append(1)
         for _ in range(count):
+            expected += _BODY_LINES
             joints = int(words[place + _BODY])
             if joints != JOINTS:
                 raise ValueError(joints)
-            for word in words[place : place + _BODY]:
-                float(word)
+            if not all(math.isfinite(float(word)) for word in words[place : place + _BODY]):
+                raise ValueError("not finite")
             seen.setdefault(words[place], []).append((frame, place + _BODY + 1))
             place += _BODY + 1 + JOINTS * _JOINT
-    if place != len(words):
+    if place != len(words) or not np.array_equal(fields, expected):
         raise ValueError(place)
     found = []
     for where in seen.values():
@@ -119,8 +133,8 @@ def _what_is_wrong(path: Path, text: str) -> str:
     """The first line that is not what the format says, in a sentence."""
     lines = _Lines(text)
     try:
-        for _ in range(int(lines.take(1, "the number of frames", int)[0])):
-            for _ in range(int(lines.take(1, "the number of bodies", int)[0])):
+        for _ in range(int(lines.take(1, "the number of frames", _natural)[0])):
+            for _ in range(int(lines.take(1, "the number of bodies", _natural)[0])):
                 lines.take(_BODY, "a body's line")
                 lines.take(1, "the number of joints", _count)
                 for _ in range(JOINTS):
@@ -131,10 +145,19 @@ def _what_is_wrong(path: Path, text: str) -> str:
     return f"{path}:{lines.number} holds {wrong}. Get the file again; it is left out until then."
 
 
+def _natural(word: str) -> int:
+    if int(word) < 0:
+        raise ValueError(word)
+    return int(word)
+
+
 def _count(word: str) -> int:
     if int(word) != JOINTS:
         raise ValueError(word)
     return JOINTS
+
+
+_WANTED: dict[Callable[[str], float], str] = {_natural: "a whole number from 0", _count: str(JOINTS)}
 
 
 class _Wrong(Exception):
@@ -159,7 +182,7 @@ class _Lines:
             except ValueError:
                 finite = np.False_
             if not finite:
-                raise _Wrong(f"{word[:30]!r} where {what} has {JOINTS if kind is _count else 'a number'}")
+                raise _Wrong(f"{word[:30]!r} where {what} has {_WANTED.get(kind, 'a number')}")
         return words
 
     def rest(self) -> str:

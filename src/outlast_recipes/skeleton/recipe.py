@@ -47,7 +47,7 @@ class Data(Section):
     validate_subjects: int | None = setting(
         None, "training subjects that are kept back to choose by; a tenth of them when not given", ge=0
     )
-    frames: int = setting(64, "frames of a view, a multiple of 4", ge=8)
+    frames: int = setting(64, "frames of a view, a multiple of 4", ge=8, multiple_of=4)
 
 
 class Model(Section):
@@ -81,7 +81,7 @@ class Augment(Section):
 
 class Distill(Section):
     teacher_logits: Path | None = setting(
-        None, "file that `outlast teacher-logits` wrote", on_resume="session", flags=("--teacher-logits",), aliases=("kaggle_datasets.teacher_logits",)
+        None, "file that `outlast teacher-logits` wrote", on_resume="place", flags=("--teacher-logits",), aliases=("kaggle_datasets.teacher_logits",)
     )  # fmt: skip
     loss: Loss = setting("standardised", "how logits are compared: kl, standardised, dkd or dist")
     temperature: float | None = setting(None, "divides logits before the softmax; that of the paper by default", gt=0)
@@ -91,7 +91,7 @@ class Distill(Section):
 
 class Config(outlast.Config):
     data_root: Path | None = setting(
-        None, "folder of a prepared store, or one that holds it", on_resume="session", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
+        None, "folder of a prepared store, or one that holds it", on_resume="place", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
     )  # fmt: skip
     epochs: int = setting(200, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=0)
     batch_size: int = setting(128, "clips per optimizer step", flags=("-b",), ge=2)

@@ -47,12 +47,16 @@ def split(
         Numbers of clips under "train", "val" and "test".
 
     Raises:
-        outlast.ConfigError: no such protocol, nobody to train on, or nobody left.
+        outlast.ConfigError: no such protocol, subjects for one that has its own, nobody to train on, or nobody left.
     """
     if protocol == "subjects":
         if not train_subjects:
             raise outlast.ConfigError("--split subjects needs --train-subjects, such as --train-subjects 1,3,5,7,9.")
         trains = Protocol("the subjects that were given", lambda clip: clip.subject in train_subjects).trains
+    elif protocol in PROTOCOLS and train_subjects:
+        raise outlast.ConfigError(
+            f"--train-subjects is given, and --split is {protocol}, which says itself who is trained on: add --split subjects, or leave them out."
+        )
     elif protocol in PROTOCOLS:
         trains = PROTOCOLS[protocol].trains
     else:

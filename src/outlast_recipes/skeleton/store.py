@@ -13,12 +13,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,8 @@ from outlast_recipes.skeleton.layouts import LAYOUTS
 
 FORMAT = 1
 SHARD = 200  # files that one worker reads before it writes them down, so that a cut-off preparation goes on there
+
+OWN = frozenset(("index.json", "joints.npy", "mask.npy", "bones.npy", "shards"))
 
 Reader = Callable[[Path], Clip | list[Clip]]
 
@@ -86,7 +91,9 @@ class Store:
             self.bones: Floats = np.load(folder / "bones.npy", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise outlast.DataError(
-                f"{folder} is not a prepared store of skeletons ({error}). Make one with: outlast data prepare skeleton"
+                f"{folder} is a damaged store of skeletons ({error}). Prepare it anew, with --replace."
+                if (folder / "index.json").exists()
+                else f"{folder} is not a prepared store of skeletons ({error}). Make one with: outlast data prepare skeleton"
             ) from error
         if index.get("format") != FORMAT:
             raise outlast.DataError(
@@ -153,6 +160,7 @@ def prepare(
     layout: str,
     classes: Sequence[str] = (),
     workers: int | None = None,
+    replace: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Store:
     """Read files into a store. What a cut-off call has read is not read again; the store appears whole or not at all.
@@ -164,28 +172,73 @@ def prepare(
         layout: name of the joints' layout.
         classes: names of the classes, from the first; A001, A002 and so on when there are none.
         workers: processes; as many as there are cores by default.
+        replace: an older store in the folder.
         progress: hears how many files of how many are read.
 
     Raises:
-        outlast.DataError: no file could be read.
+        outlast.DataError: no file could be read, the folder holds something else or an older store, or cannot be written.
     """
-    ordered = sorted(files, key=lambda path: path.name)
-    shards = [ordered[start : start + SHARD] for start in range(0, len(ordered), SHARD)]
-    places = [folder / "shards" / f"{_identity(shard, layout)}.npz" for shard in shards]
-    (folder / "shards").mkdir(parents=True, exist_ok=True)
+    _refuse_to_overwrite(folder, replace=replace)
+    shards = _shards(files, folder, layout)
+    ordered, places = list(shards.values()), list(shards)
+    total = sum(map(len, ordered))
+    try:
+        (folder / "shards").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise outlast.DataError(f"{folder} cannot be made ({error.strerror}); give another place to --to.") from error
     done = 0
-    with ProcessPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-        for count in pool.map(_read_shard, shards, places, [read] * len(shards), [layout] * len(shards)):
+    with ProcessPoolExecutor(workers or len(os.sched_getaffinity(0)), initializer=_end_with_parent) as pool:
+        for count in pool.map(_read_shard, ordered, places, [read] * len(shards), [layout] * len(shards)):
             done += count
-            progress(done, len(ordered))
+            progress(done, total)
     _join(places, folder, layout, classes)
     shutil.rmtree(folder / "shards")
     return Store(folder)
 
 
+def unread(files: Sequence[Path], folder: Path, layout: str) -> list[Path]:
+    """The files that `prepare` would still read: all but those that a cut-off call has read."""
+    return [path for place, shard in _shards(files, folder, layout).items() if not place.exists() for path in shard]
+
+
+def _refuse_to_overwrite(folder: Path, *, replace: bool) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise outlast.DataError(f"{folder} is a file; a store is a folder: give another name to --to.")
+    others = sorted({path.name for path in folder.iterdir()} - OWN - {f".{name}" for name in OWN})
+    if (folder / "joints.npy").exists() and not any((folder / name).exists() for name in ("index.json", "shards")):
+        others.append("joints.npy")  # somebody's own
+    if others:
+        raise outlast.DataError(
+            f"{folder} holds {others[0]}, which no store made; it stays as it is. Give a new folder to --to."
+        )
+    if (folder / "index.json").exists() and not replace:
+        raise outlast.DataError(
+            f"{folder} is a prepared store already; it stays as it is. Give a new folder to --to, or --replace to make this one anew."
+        )
+
+
+def _shards(files: Sequence[Path], folder: Path, layout: str) -> dict[Path, list[Path]]:
+    """Where what is read is kept until all is read, and of which files."""
+    ordered = sorted(files, key=lambda path: path.name)
+    shards = [ordered[start : start + SHARD] for start in range(0, len(ordered), SHARD)]
+    return {folder / "shards" / f"{_identity(shard, layout)}.npz": shard for shard in shards}
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the process that began it is gone, were it killed; nobody else would tell a worker that waits for work."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+
+
 def _identity(shard: Sequence[Path], layout: str) -> str:
-    """Of what a shard is made from: names, sizes and times of its files."""
-    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in shard]
+    """Of what a shard is made from: names, sizes and times of its files; a link to nowhere has none, and is refused when it is read."""
+    facts = [
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else (path.name, 0, 0)
+        for path in shard
+    ]
     return hashlib.blake2b(json.dumps([FORMAT, layout, facts]).encode(), digest_size=12).hexdigest()
 
 
