@@ -143,10 +143,16 @@ def test_folders_that_are_no_store(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_keeps_its_data_and_its_teacher(tmp_path: Path, store: Path, taught: Path) -> None:
-    logits = str(taught / "logits.safetensors")
-    assert train(tmp_path, store, stop_after=2, distill__teacher_logits=logits) == "preempted"
-    with pytest.raises(outlast.OutlastError, match="begun with the teacher logits .* and now there are none"):
-        train(tmp_path, store)
+    logits = Path(shutil.copy(taught / "logits.safetensors", tmp_path))
+    assert train(tmp_path, store, stop_after=2, distill__teacher_logits=str(logits)) == "preempted"
+    assert train(tmp_path, store, stop_after=4) == "preempted"
+    later = [line for line in journal(tmp_path) if line["step"] > 2 and "loss" in line]
+    assert later, "the second attempt went on"
+    assert all("distance" in line for line in later), "not named again, the teacher is where it was"
+    for flags in ({"distill__teacher_logits": "none"}, {}):
+        with pytest.raises(outlast.OutlastError, match="begun with the teacher logits .* and now there are none"):
+            train(tmp_path, store, **flags)
+        logits.unlink(missing_ok=True)
     other = skeletons.write(
         [skeletons.clip(number + 1) for number in range(72)],
         tmp_path / "other",
