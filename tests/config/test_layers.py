@@ -229,6 +229,18 @@ def test_fixed_values_are_refused(tmp_path: Path) -> None:
     resolve(Example, stored=stored, flags={"model.width": "8"})
 
 
+def test_all_unknown_keys_of_a_file_are_named_at_once(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "e.yaml",
+        "kaggle:\n  internet: true\nhardware:\n  num_workers: 2\n  pin_memory: true\n  numworkers: 3\n",
+    )
+    with pytest.raises(ConfigError) as caught:
+        resolve(Example, environment_file=path)
+    assert str(caught.value) == (
+        f"{path}:2 has an unknown key 'kaggle.internet'. So are pin_memory (line 5), numworkers (line 6): remove them all."
+    )
+
+
 def test_machine_values_are_not_carried_over() -> None:
     stored = resolve(
         Example, flags={"device": "cuda:1", "num_workers": "2", "budget": "1h", "checkpoint_dir": "/elsewhere"}

@@ -201,6 +201,7 @@ def _file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf
         alias: leaf.key for leaf in known.values() for alias in leaf.extra["aliases"]
     }
     layer: dict[str, Given] = {}
+    unknown: list[yamlfile.Entry] = []
     sections = {key.partition(".")[0] for key in known if "." in key}
     for entry in yamlfile.read(path, role, sections):
         if role == "environment" and entry.key in ("name", "type", "platform"):
@@ -209,11 +210,16 @@ def _file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf
         if key is None and entry.key.startswith(yamlfile.ATTACHED):
             continue  # another recipe's
         if key is None:
-            visible = [name.removeprefix(f"{role}.") for name in names]
-            shown = entry.key.removeprefix(f"{role}.")
-            raise ConfigError(f"{path}:{entry.line} has an unknown key {shown!r}.{yamlfile.nearest(shown, visible)}")
+            unknown.append(entry)
+            continue
         value = os.path.expandvars(entry.value) if isinstance(entry.value, str) else entry.value
         layer[key] = Given(value, Origin(role, f"{path}:{entry.line}"))
+    if unknown:
+        visible = [name.removeprefix(f"{role}.") for name in names]
+        first, *more = (entry.key.removeprefix(f"{role}.") for entry in unknown)
+        words = f"{path}:{unknown[0].line} has an unknown key {first!r}.{yamlfile.nearest(first, visible)}"
+        others = ", ".join(f"{key} (line {entry.line})" for key, entry in zip(more, unknown[1:], strict=True))
+        raise ConfigError(f"{words} So are {others}: remove them all." if others else words)
     return layer
 
 
