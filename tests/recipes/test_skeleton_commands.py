@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -158,20 +157,27 @@ prepare(sorted(Path({str(folder)!r}).glob("*.skeleton")), read, Path({str(tmp_pa
 """
     began = subprocess.Popen([sys.executable, "-c", script])
     try:
-        (worker,) = until(lambda: [int(path.name[7:]) for path in tmp_path.glob("worker-*")])
+        assert until(lambda: any(tmp_path.glob("worker-*"))), "a worker reads"
+        (worker,) = (int(path.name.removeprefix("worker-")) for path in tmp_path.glob("worker-*"))
     finally:
         began.kill()
         began.wait()
-    until(lambda: not Path(f"/proc/{worker}").exists() or "State:\tZ" in Path(f"/proc/{worker}/status").read_text())
+    assert until(lambda: not runs_still(worker)), "the worker is gone, with nobody to tell it"
 
 
-def until(found: Callable[[], Any], seconds: float = 60) -> Any:
-    """What is found, once there is something."""
+def runs_still(process: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether it comes true within so many seconds."""
     end = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < end
+    while not true() and time.monotonic() < end:
         time.sleep(0.05)
-    return value
+    return true()
 
 
 def test_check_counts_and_verifies(store: Path, tmp_path: Path, capsys) -> None:

@@ -35,6 +35,7 @@ from outlast_recipes.skeleton.layouts import LAYOUTS
 FORMAT = 1
 SHARD = 200  # files that one worker reads before it writes them down, so that a cut-off preparation goes on there
 
+# What a store's folder holds; under these names with a dot before them while it is being made.
 OWN = frozenset(("index.json", "joints.npy", "mask.npy", "bones.npy", "shards"))
 
 Reader = Callable[[Path], Clip | list[Clip]]
