@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import outlast
 from outlast.environment import Environment, Limits
 
 # Two test processes with two threads each would wait for each other on two cores.
@@ -42,6 +43,16 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def here() -> Environment:
     """A machine without an end, so that detection costs nothing."""
     return Environment("local", Limits(seconds=None, ram=2**34, cores=2))
+
+
+@pytest.fixture
+def opened(tmp_path: Path, here):
+    """open_run for a run named r below tmp_path, silent, on a machine without an end."""
+
+    def open_(name: str = "r", **options):
+        return outlast.open_run(name, **{"root": tmp_path, "progress": "none", "environment": here, **options})
+
+    return open_
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ import timeit
 import pytest
 
 from outlast import session as sessions
-from outlast import workers
+from outlast import signals, workers
 from outlast.environment import Environment, Limits, kaggle
 from outlast.errors import UsageError
 from outlast.session import Session
@@ -134,10 +135,14 @@ def test_a_second_interrupt_is_at_once() -> None:
 def test_in_another_thread_no_handler_is_set() -> None:
     session = Session(environment())
     before = signal.getsignal(signal.SIGTERM)
-    thread = threading.Thread(target=session.listen)
+    told = []
+    thread = threading.Thread(target=lambda: told.extend(session.listen()))
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGTERM) is before
+    assert len(told) == 1
+    assert "outside the main thread" in told[0]
+    assert "SIGTERM and SIGINT will end the process without a save" in told[0]
     session.close()
 
 
@@ -204,3 +209,136 @@ def test_a_platforms_notice_stops() -> None:
     assert session.reason == "preempted"
     assert session.explanation == "the machine is taken back"
     session.close()
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_the_warnings_of_batch_systems_stop_like_sigterm(name: str) -> None:
+    number = getattr(signal, name)
+    session = Session(environment())
+    assert session.listen() == []
+    try:
+        os.kill(os.getpid(), number)
+        assert session.should_stop()
+        assert (session.reason, session.explanation, session.signal) == ("preempted", f"{name} received", name)
+    finally:
+        session.close()
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_a_programs_own_handler_of_a_warning_is_kept_and_told_once(monkeypatch) -> None:
+    monkeypatch.setattr(signals, "_told", set())
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append("program"))
+    session = Session(environment())
+    try:
+        (told,) = session.listen()
+        assert session.listen() == []
+        assert told.startswith("SIGUSR1 is handled by this program (tests.test_session.test_a_programs_own")
+        assert "run.session.request_stop('preempted', 'SIGUSR1 received')" in told
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert heard == ["program"]
+        assert not session.should_stop()
+    finally:
+        session.close()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_faulthandlers_signal_is_left_to_it(monkeypatch, tmp_path) -> None:
+    """It installs its handler below Python, whose getsignal() says SIG_DFL."""
+    monkeypatch.setattr(signals, "_told", set())
+    session = Session(environment())
+    with (tmp_path / "dump").open("w") as dump:
+        faulthandler.register(signal.SIGUSR2, file=dump)
+        try:
+            (told,) = session.listen()
+            assert told.startswith("SIGUSR2 is handled by this program (below Python, such as faulthandler)")
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert not session.should_stop()
+        finally:
+            session.close()
+            faulthandler.unregister(signal.SIGUSR2)
+    assert "test_faulthandlers_signal" in (tmp_path / "dump").read_text()
+
+
+def test_a_programs_own_handler_of_sigterm_is_told_and_comes_back(monkeypatch) -> None:
+    monkeypatch.setattr(signals, "_told", set())
+
+    def own(*_: object) -> None:
+        raise AssertionError
+
+    before = signal.signal(signal.SIGTERM, own)
+    session = Session(environment())
+    try:
+        (told,) = session.listen()
+        assert told.startswith("SIGTERM is handled by this program")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert session.signal == "SIGTERM"
+        session.close()
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        session.close()
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_two_sessions_both_hear_and_may_end_in_any_order() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    first, second = Session(environment()), Session(environment())
+    first.listen()
+    second.listen()
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (first.signal, second.signal) == ("SIGTERM", "SIGTERM")
+        first.close()
+        assert signal.getsignal(signal.SIGTERM) is not before, "the second one still trains"
+    finally:
+        first.close()
+        second.close()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_session_that_ends_in_another_thread_leaves_no_deaf_process() -> None:
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        session = Session(environment())
+        session.listen()
+        thread = threading.Thread(target=session.close)
+        thread.start()
+        thread.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+def test_a_step_in_which_the_process_was_stopped_teaches_nothing(clock: Clock) -> None:
+    session = Session(environment(), budget=100_000)
+    session.listen()
+    try:
+        assert session.observe_step(2)
+        os.kill(os.getpid(), signal.SIGCONT)  # what a shell's fg, or a scheduler's resume, sends
+        assert not session.observe_step(3600)
+        assert session.seconds_left == 100_000 - 1 - 2
+        assert session.observe_step(3)
+    finally:
+        session.close()
+
+
+def test_the_clock_of_the_wall_may_jump(monkeypatch) -> None:
+    session = Session(environment(), budget=100)
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    assert not session.should_stop()
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGXCPU", "SIGTERM"])
+def test_a_worker_that_a_batch_system_warns_lives_on_too(name: str, monkeypatch) -> None:
+    """A worker of another start method than fork inherits no handler of ours; `shield` sets them."""
+    monkeypatch.setattr(workers, "GRACE", 1)
+    child = os.fork()
+    if child == 0:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+        workers.shield()
+        time.sleep(30)
+        os._exit(0)
+    time.sleep(0.1)
+    os.kill(child, getattr(signal, name))
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGALRM

@@ -99,9 +99,13 @@ class Attempt:
         """Keep a warning with the attempt; it reaches the disk with the next `write`."""
         self.record["told"].append(sentence)
 
-    def end(self, reason: str, step: int, total: int | None, error: str | None = None) -> None:
+    def end(
+        self, reason: str, step: int, total: int | None, error: str | None = None, *, signal: str | None = None
+    ) -> None:
         """Write the end reason; raises OSError when that cannot be done (the attempt then counts as lost)."""
         self.record["end"] = {"time": utc(), "reason": reason, "step": step, "total_steps": total}
         if error:
             self.record["end"]["error"] = error
+        if signal:
+            self.record["end"]["signal"] = signal
         self.write()

@@ -532,7 +532,8 @@ class Run:
                 f"{self.step} steps are done and only {self.total_steps} are asked for: there is nothing left to train.",
             )
         self._log_heard = self._shown.listens("logged")
-        self.session.listen()
+        for sentence in self.session.listen():
+            self._tell("warning", sentence)
         if self._agreement:
             self._agreement.after(self.step, None, at_once=True)
             if not own_loop:
@@ -594,8 +595,8 @@ class Run:
         clock = time.perf_counter()
         self._saver.check(clock)
         took, self._step_clock = clock - self._step_clock, clock
-        if self._done_here:  # the first step of an attempt compiles and warms up; it says nothing of the next
-            self.session.observe_step(took)
+        # The first step of an attempt compiles and warms up; it says nothing of the next.
+        if self._done_here and self.session.observe_step(took):
             self._seconds_per_step = 0.95 * self._seconds_per_step + 0.05 * took if self._seconds_per_step else took
         self._done_here += 1
         if self.step != self.total_steps:  # the last step is saved as "final"
@@ -703,7 +704,15 @@ class Run:
             )
             self._tell("warning", f"{safe} what came after it will be done again by the next attempt.")
         words = f"{type(error).__name__}: {error}" if reason == "failed" else None
-        actions: list[Callable[[], None]] = [lambda: self._attempt.end(reason, self.step, self.total_steps, words)]
+        actions: list[Callable[[], None]] = [
+            lambda: self._attempt.end(
+                reason,
+                self.step,
+                self.total_steps,
+                words,
+                signal=self.session.signal if reason == self.session.reason else None,
+            )
+        ]
         if self._begun:
             self._journal.seal()
             actions.insert(0, self._journal.flush)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
-from outlast import workers
+from outlast import signals
 from outlast.environment import Environment
 from outlast.errors import UsageError
 
 DISK_SPEED = 50e6
 """Bytes a second that a save is believed to reach until one has been measured; slow on purpose."""
-
-_SIGNALS = {"SIGTERM": "preempted", "SIGHUP": "preempted", "SIGINT": "cancelled"}
 
 
 def now() -> float:
@@ -56,6 +50,8 @@ class Session:
     Attributes:
         reason: why to stop: "budget", "preempted", "cancelled"; None while nobody asked.
         explanation: the same as a sentence.
+        signal: the signal that asked, such as "SIGTERM"; None when it was something else.
+        patient: while true, a second Ctrl-C does not break off what runs: the few moments in which an attempt is ended.
     """
 
     def __init__(
@@ -77,8 +73,9 @@ class Session:
         self._stored_bytes = 0
         self._save_seconds = 0.0
         self._longest_step = 0.0
-        self._previous: dict[int, Any] = {}
-        self._process = os.getpid()
+        self.signal: str | None = None
+        self.patient = False
+        self._paused = False
         self._interrupts = 0
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
@@ -107,10 +104,10 @@ class Session:
         """Whether to stop now. Under a microsecond, so ask as often as you like."""
         return self.reason is not None or (_clock() >= self._stop_at and self._out_of_time())
 
-    def request_stop(self, reason: str, explanation: str) -> None:
+    def request_stop(self, reason: str, explanation: str, *, signal: str | None = None) -> None:
         """Ask for a stop at the end of the running step. The first reason stays."""
         if self.reason is None:
-            self.explanation = explanation
+            self.explanation, self.signal = explanation, signal
             self.reason = reason
             if self._on_stop:
                 self._on_stop(reason, explanation)
@@ -120,11 +117,19 @@ class Session:
         self.request_stop(reason, explanation)
         self.reason = reason
 
-    def observe_step(self, seconds: float) -> None:
-        """Learn how long steps take: none may be begun that would run over the end."""
+    def observe_step(self, seconds: float) -> bool:
+        """Learn how long steps take: none may be begun that would run over the end.
+
+        Returns:
+            Whether it was one to learn from: not when the process was stopped meanwhile (SIGSTOP, Ctrl-Z) and continued.
+        """
+        if self._paused:
+            self._paused = False
+            return False
         if seconds > self._longest_step:
             self._longest_step = seconds
             self._reckon()
+        return True
 
     def observe_state(self, state_bytes: int, stored_bytes: int, save_seconds: float | None = None) -> None:
         """Learn the size of the state, of all that lies in the run folder, and how long a save took."""
@@ -141,48 +146,36 @@ class Session:
                 "Give a longer --budget or a shorter --reserve."
             )
 
-    def listen(self) -> None:
-        """Take SIGTERM, SIGHUP and SIGINT as requests to stop, and wait for the platform's notice.
+    def listen(self) -> list[str]:
+        """Take signals as requests to stop, and wait for the platform's notice; returns what the user should know of it.
 
-        Python sets signal handlers in the main thread only; elsewhere the budget is what ends a session.
-        Calling it again is fine: a notebook resets SIGINT at every cell.
+        SIGTERM, SIGHUP and SIGINT, and SIGUSR1, SIGUSR2 and SIGXCPU where the program does not handle them itself; see `signals`.
+        Calling it again is fine.
         """
-        if threading.current_thread() is threading.main_thread():
-            for name in _SIGNALS:
-                number = getattr(signal, name, None)
-                if number is None or signal.getsignal(number) == self._handle:
-                    continue
-                if signal.getsignal(number) == signal.SIG_IGN:
-                    continue  # nohup, or a background job: whoever started this said that the signal is not for it
-                self._previous.setdefault(number, signal.getsignal(number))
-                signal.signal(number, self._handle)
+        told = signals.listen(self._hear)
         if self.environment.notice and self._listener is None:
             self._listener = threading.Thread(target=self._wait_for_notice, name="outlast-notice", daemon=True)
             self._listener.start()
+        return told
 
     def close(self) -> None:
         """Give the signal handlers back and stop listening."""
         self._closed.set()
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self._previous.items():
-                if signal.getsignal(number) == self._handle:
-                    signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        self._previous.clear()
+        signals.leave(self._hear)
 
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if os.getpid() != self._process:  # a forked data loader's worker: its parent decides
-            workers.shield()
-            if number != signal.SIGINT:
-                workers.end_later()
+    def _hear(self, name: str) -> None:
+        if name == "SIGCONT":  # the process was stopped for a while: that was no part of the step
+            self._paused = True
             return
-        if number == signal.SIGINT:
+        if name == "SIGINT":
             self._interrupts += 1
             if self._interrupts > 1:
+                if self.patient:
+                    return
                 raise KeyboardInterrupt
-            self.request_stop("cancelled", "interrupted (Ctrl-C again stops without saving)")
+            self.request_stop("cancelled", "interrupted (Ctrl-C again stops without saving)", signal=name)
         else:
-            self.request_stop(_SIGNALS[name], f"{name} received")
+            self.request_stop(signals.REASONS.get(name, "preempted"), f"{name} received", signal=name)
 
     def _wait_for_notice(self) -> None:
         notice = self.environment.notice

@@ -15,7 +15,7 @@ from outlast.tracking.sink import Progress, Sink
 _ENDS = {
     "finished": "finished",
     "budget": "the session's time is up; start it again to go on",
-    "preempted": "the machine is being taken back; start it again to go on",
+    "preempted": "stopped from outside; start it again to go on",
     "cancelled": "interrupted; start it again to go on",
     "failed": "failed",
 }
@@ -56,6 +56,7 @@ class PlainLines(Sink):
     def __init__(self, stream: TextIO, every: float = 15.0) -> None:
         self.stream, self.every = stream, every
         self._next = 0.0
+        self._why = ""
 
     def started(self, run_id: str, attempt: int, step: int, total: int | None) -> None:
         if total is not None and 0 < total <= step:
@@ -84,14 +85,20 @@ class PlainLines(Sink):
 
     def stopping(self, reason: str, sentence: str) -> None:
         # A signal may have come in the middle of a print; the stream's own lock must not be asked for again.
-        text = f"outlast: {sentence}; saving at the end of this step\n".encode()
+        self._why = sentence if reason == "preempted" else ""
+        text = f"outlast: {sentence}; saving at the end of this step\n".encode(errors="backslashreplace")
         try:
             os.write(self.stream.fileno(), text)
         except (OSError, ValueError):
             return
 
     def ended(self, reason: str, step: int, total: int | None) -> None:
-        self._line(f"outlast: step {step}{f' of {total}' if total else ''}: {_ENDS.get(reason, reason)}")
+        words = (
+            f"stopped ({self._why}); start it again to go on"
+            if self._why and reason == "preempted"
+            else _ENDS.get(reason, reason)
+        )
+        self._line(f"outlast: step {step}{f' of {total}' if total else ''}: {words}")
 
     def _line(self, text: str) -> None:
         self.stream.write(text + "\n")
