@@ -24,6 +24,8 @@ Messages are sentences that name the thing, what was found, what was expected an
 
 from __future__ import annotations
 
+from outlast.terminal import visible
+
 EXIT_FINISHED = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -36,6 +38,10 @@ class OutlastError(Exception):
     """Base of every error that outlast raises on purpose."""
 
     exit_code = EXIT_FAILED
+
+    def __str__(self) -> str:
+        """The sentence. Names in it may come from anywhere, and Python prints it in tracebacks as it is."""
+        return visible(super().__str__(), keep="\n\t")
 
 
 class UsageError(OutlastError):

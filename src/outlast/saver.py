@@ -8,7 +8,6 @@ does anybody hear of it.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,7 +19,7 @@ from outlast.checkpoint.policy import Kept
 from outlast.checkpoint.snapshot import Committable
 from outlast.checkpoint.staging import Staging, TornCopy
 from outlast.checkpoint.writer import Abandoned, Flight, Writer
-from outlast.config.units import format_bytes
+from outlast.config.units import format_bytes, is_finite
 from outlast.errors import RankFailed, SaveFailed
 from outlast.parts import RNG, Parts
 from outlast.ranks import Ranks
@@ -315,7 +314,7 @@ class Saver:
     def _is_best(self, metrics: Mapping[str, Any]) -> bool:
         keep = self._store.retention
         value = metrics.get(keep.metric or "")
-        if not keep.best or not isinstance(value, int | float) or math.isnan(value):
+        if not keep.best or not is_finite(value):
             return False
         coming = [Kept(self._flight.snapshot.step, dict(self._flight.snapshot.metrics))] if self._flight else []
         return keep.is_new_best(value, [*self._kept, *coming])

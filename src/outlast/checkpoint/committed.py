@@ -23,6 +23,7 @@ from outlast import files
 from outlast.checkpoint import memory, tensors
 from outlast.checkpoint.policy import Kept
 from outlast.checkpoint.snapshot import Snapshot
+from outlast.config.units import is_finite
 from outlast.errors import CorruptCheckpoint
 from outlast.files import MANIFEST, TENSORS, Written
 from outlast.ranks import Ranks
@@ -216,7 +217,7 @@ def make_manifest(snapshot: Snapshot, written: Mapping[str, Any], seconds: float
         "ranks": ranks,
         "files": dict(written),
         "chunk": files.CHUNK,
-        "metrics": {name: value for name, value in snapshot.metrics.items() if math.isfinite(value)},
+        "metrics": {name: value for name, value in snapshot.metrics.items() if is_finite(value)},
         "software": dict(snapshot.software),
         "written": {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seconds": round(seconds, 4)},
     }

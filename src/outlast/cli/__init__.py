@@ -48,6 +48,9 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run a command line and return its exit code; errors of ours become one sentence on stderr."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no reason to fail
     if not argv or argv[0] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
         return 0 if argv else 2
@@ -63,6 +66,7 @@ def _run(verb: str, argv: list[str]) -> int:
     import importlib
 
     from outlast.errors import EXIT_INTERRUPTED, OutlastError, UsageError
+    from outlast.terminal import lines
 
     try:
         if verb not in VERBS:
@@ -79,7 +83,7 @@ def _run(verb: str, argv: list[str]) -> int:
         code: int = module.run(argv)
         return code
     except OutlastError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {lines(error)}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -10,6 +10,7 @@ from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
 from outlast.files import RunFolder
 from outlast.saved import part_of, step_of
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -33,5 +34,5 @@ def run(argv: list[str]) -> int:
     target = values.output or Path(f"{place.path.resolve().name}_outputs.zip")
     step = None if values.step is None else step_of(place, values.step)
     names = archive(place.path, target, part=values.part or part_of(place), step=step)
-    print(f"{target}: {', '.join(names)}, {format_bytes(target.stat().st_size)}")
+    say(f"{target}: {', '.join(names)}, {format_bytes(target.stat().st_size)}")
     return EXIT_FINISHED

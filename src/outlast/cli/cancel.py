@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -15,11 +16,11 @@ def run(argv: list[str]) -> int:
     kaggle, slug = launched.account(record), record.record["slug"]
     state = listen(kaggle, record)
     if state not in ("queued", "running"):
-        print(f"{slug} is not running ({state}); there is nothing to stop.")
+        say(f"{slug} is not running ({state}); there is nothing to stop.")
         return EXIT_FINISHED
-    print(
+    say(
         f"Stopping {slug}. Its files are saved first, about two minutes a gigabyte; what came after its last save is lost."
     )
     cancel(kaggle, record)
-    print(f"When it has ended, bring them home with: outlast fetch {record.folder.path.name}")
+    say(f"When it has ended, bring them home with: outlast fetch {record.folder.path.name}")
     return EXIT_FINISHED

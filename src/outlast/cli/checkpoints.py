@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from outlast.checkpoint import read_manifest, verify
@@ -13,6 +12,7 @@ from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, CorruptCheckpoint
 from outlast.files import RunFolder, step_of
 from outlast.report import read_run
+from outlast.terminal import measures, say, say_json
 
 
 def run(argv: list[str]) -> int:
@@ -28,9 +28,9 @@ def run(argv: list[str]) -> int:
     rows = [_facts(path, quick=values.quick) for path in sorted(paths, key=lambda path: step_of(path) or 0)]
     if values.json:
         for row in rows:
-            print(json.dumps(row))
+            say_json(row)
     elif not rows:
-        print(f"{place.path} has no checkpoints yet.")
+        say(f"{place.path} has no checkpoints yet.")
     else:
         _print(rows)
     return EXIT_FAILED if any(row["state"].startswith("DAMAGED") for row in rows) else EXIT_FINISHED
@@ -72,6 +72,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
             row["time"],
             f"{row['seconds']:.2f}",
             row["state"],
-            ", ".join(f"{name} {value:.4g}" for name, value in row["metrics"].items()),
+            measures(row["metrics"]),
         )
     show.console().print(table)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from outlast import recipe as recipes
 from outlast.cli import flags, show
 from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.terminal import say_json
 
 
 def run(argv: list[str]) -> int:
@@ -16,7 +15,7 @@ def run(argv: list[str]) -> int:
         raise UsageError(f"outlast config needs a recipe: the recipes are: {', '.join(recipes.names())}.")
     prepared = recipes.prepare(found, request)
     if values.json:
-        print(json.dumps(prepared.resolved.record(), indent=1))
+        say_json(prepared.resolved.record(), indent=1)
     else:
         show.prepared(prepared)
     return EXIT_FINISHED

@@ -11,6 +11,7 @@ from outlast import recipe
 from outlast.cli.flags import Parser
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.files import check_run_id
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -20,7 +21,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("folder", type=Path, help="where to copy it; must not exist yet")
     values = parser.parse(argv)
     target = copy(values.recipe, values.folder)
-    print(f"Copied to {target}. Change {target / 'recipe.py'} and train it with: outlast train {target}")
+    say(f"Copied to {target}. Change {target / 'recipe.py'} and train it with: outlast train {target}")
     return EXIT_FINISHED
 
 

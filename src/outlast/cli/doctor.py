@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 import outlast
 from outlast import recipe as recipes
 from outlast.cli import flags, show
@@ -18,6 +20,7 @@ from outlast.environment.base import disk_free
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, UsageError
 from outlast.report import read_run
 from outlast.session import Session
+from outlast.terminal import say
 
 _PACKAGES = ("torch", "jax", "numpy", "ultralytics", "kaggle", "wandb", "dvc")
 _DISK_NEEDED = 2 * 10**9
@@ -46,11 +49,11 @@ def run(argv: list[str]) -> int:
     table.show_header = False
     for mark, what, value in rows:
         style = {"ok": "green", "!": "red", "-": "bright_black"}[mark]
-        table.add_row(f"[{style}]{mark}[/]", what, value)
+        table.add_row(Text(mark, style=style), what, value)
     show.console().print(table)
-    print(f"\n{_GUARANTEE}")
+    say("", *_GUARANTEE.splitlines())
     bad = sum(mark == "!" for mark, _, _ in rows)
-    print(f"\n{f'{bad} thing(s) to mend: the lines marked with !' if bad else 'Nothing stands in the way.'}")
+    say("", f"{bad} thing(s) to mend: the lines marked with !" if bad else "Nothing stands in the way.")
     return EXIT_FAILED if bad else EXIT_FINISHED
 
 

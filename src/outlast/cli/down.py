@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -19,5 +20,5 @@ def run(argv: list[str]) -> int:
     from outlast.launch.kaggle import down
 
     gone = down(launched.account(record), record.folder, unfinished=values.unfinished)
-    print(f"deleted on Kaggle: {', '.join(gone) or 'nothing was left'}")
+    say(f"deleted on Kaggle: {', '.join(gone) or 'nothing was left'}")
     return EXIT_FINISHED

@@ -12,6 +12,7 @@ from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.files import RunFolder, make_folder
 from outlast.report import read_run
 from outlast.saved import open_saved, part_of, step_of
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -35,8 +36,8 @@ def run(argv: list[str]) -> int:
         return _other(folder, step, part, values.format, values.output)
     target = values.output or Path(f"{folder.resolve().name}-{part}-step-{step}.safetensors")
     count = export(RunFolder(folder).checkpoint(step), part, target)
-    print(f"{target}: the {count} tensors of {part!r} at step {step}, {format_bytes(target.stat().st_size)}")
-    print(f"Load them with: model.load_state_dict(safetensors.torch.load_file({str(target)!r}))")
+    say(f"{target}: the {count} tensors of {part!r} at step {step}, {format_bytes(target.stat().st_size)}")
+    say(f"Load them with: model.load_state_dict(safetensors.torch.load_file({str(target)!r}))")
     return EXIT_FINISHED
 
 
@@ -49,5 +50,5 @@ def _other(folder: Path, step: int, part: str, form: str, output: Path | None) -
     target = output or Path(f"{opened.run_id}-{part}-step-{step}.{form}")
     make_folder(target.parent)
     for line in forms[form](opened, part, target):
-        print(line)
+        say(line)
     return EXIT_FINISHED

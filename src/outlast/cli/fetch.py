@@ -8,6 +8,7 @@ from pathlib import Path
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -21,14 +22,14 @@ def run(argv: list[str]) -> int:
     from outlast.launch.kaggle import fetch, listen
 
     kaggle, folder = launched.account(record), record.folder.path
-    print(f"{record.record['slug']}: {listen(kaggle, record)}")
+    say(f"{record.record['slug']}: {listen(kaggle, record)}")
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("files", total=None)
         told = fetch(kaggle, record, progress=lambda done, total: bar.update(task, completed=done, total=total))
     for sentence in told or ["Nothing newer than what is here."]:
-        print(sentence)
+        say(sentence)
     if values.output_dir:
         shutil.copytree(folder, values.output_dir / folder.name, dirs_exist_ok=True)
-        print(f"copied to {values.output_dir / folder.name}")
-    print(f"Look at it with: outlast status {folder.name}")
+        say(f"copied to {values.output_dir / folder.name}")
+    say(f"Look at it with: outlast status {folder.name}")
     return EXIT_FINISHED

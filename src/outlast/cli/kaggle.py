@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
+import functools
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from outlast import recipe as recipes
 from outlast.cli import show
 from outlast.cli.flags import Parser, positive
 from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.terminal import say, say_json
 
 _WORDS = """usage: outlast kaggle setup [--username NAME] [--recipe RECIPE]
        outlast kaggle secrets push FILE | delete
@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
     """Set up, send keys, or probe."""
     verbs: dict[str, Callable[[list[str]], int]] = {"setup": _setup, "secrets": _secrets, "probe": _probe}
     if not argv or argv[0] in ("-h", "--help"):
-        print(_WORDS, end="")
+        say(*_WORDS.splitlines())
         return EXIT_FINISHED if argv else 2
     if argv[0] not in verbs:
         raise UsageError(f"outlast kaggle takes setup, secrets or probe, and not {argv[0]!r}.")
@@ -47,9 +47,9 @@ def _setup(argv: list[str]) -> int:
 
     credential = find_credential()
     place, settings, quota = setup(Kaggle(credential, patience=60.0), username=values.username, recipe=values.recipe)
-    print(f"login from {credential.source}: {settings.user}, {quota.gpu_left / 3600:.1f} GPU hours left this week")
-    print(f"{place} says where this project launches; it holds no key and may be committed.")
-    print(f"Train there with: outlast relay {settings.recipe or 'RECIPE'}")
+    say(f"login from {credential.source}: {settings.user}, {quota.gpu_left / 3600:.1f} GPU hours left this week")
+    say(f"{place} says where this project launches; it holds no key and may be committed.")
+    say(f"Train there with: outlast relay {settings.recipe or 'RECIPE'}")
     return EXIT_FINISHED
 
 
@@ -58,7 +58,7 @@ def _secrets(argv: list[str]) -> int:
         from outlast.launch.kaggle import Kaggle, delete_secrets, find_credential
 
         gone = delete_secrets(Kaggle(find_credential()))
-        print("The dataset with the keys is deleted." if gone else "There was no dataset with keys.")
+        say("The dataset with the keys is deleted." if gone else "There was no dataset with keys.")
         return EXIT_FINISHED
     if not argv or argv[0] != "push":
         raise UsageError(
@@ -80,7 +80,7 @@ def _secrets(argv: list[str]) -> int:
         style="red",
         soft_wrap=True,
     )
-    print("Versions from before were deleted. Sessions get it with: outlast launch RECIPE --on kaggle --secrets")
+    say("Versions from before were deleted. Sessions get it with: outlast launch RECIPE --on kaggle --secrets")
     return EXIT_FINISHED
 
 
@@ -105,17 +105,17 @@ def _probe(argv: list[str]) -> int:
     found = probe(
         Kaggle(find_credential()),
         seconds=values.seconds,
-        tell=lambda words: print(words, file=sys.stderr, flush=True),
+        tell=functools.partial(say, error=True),
         pause=values.ask_every,
     )
     if values.json:
-        print(json.dumps([asdict(each) for each in found], indent=1))
+        say_json([asdict(each) for each in found], indent=1)
         return EXIT_FINISHED
     table = show.table("asked", "found", "what outlast does")
     for each in found:
         table.add_row(each.question, each.answer, each.relies)
     show.console().print(table)
-    print(
+    say(
         "Not asked, as it needs GPU time: whether an image can be pinned by its digest. What was made for this is deleted."
     )
     return EXIT_FINISHED

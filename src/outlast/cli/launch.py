@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from outlast.files import RunFolder
 from outlast.launch import bundle
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.settings import Settings, read_settings
+from outlast.terminal import say
 
 if TYPE_CHECKING:
     from outlast.launch.kaggle import Terms
@@ -67,13 +67,13 @@ def run(argv: list[str]) -> int:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(made.text)
         if made.bundle.left_out:
-            print(f"left out, as their names say that they are keys: {', '.join(made.bundle.left_out)}")
+            say(f"left out, as their names say that they are keys: {', '.join(made.bundle.left_out)}")
         beside = (
             f", and the private dataset {made.dataset} with {format_bytes(len(made.bundle.data))}"
             if made.dataset
             else ""
         )
-        print(
+        say(
             f"{place} is what would be pushed: {len(made.bundle.files)} files, {format_bytes(len(made.text))}, bundle {made.bundle.hash[:12]}{beside}. It "
             f"would train {name} for {format_seconds(terms.budget)} at most, on {terms.accelerator}. Nothing was sent."
         )
@@ -81,20 +81,20 @@ def run(argv: list[str]) -> int:
     kaggle = Kaggle(find_credential())
     check_user(kaggle, settings.user)
     if values.if_idle and before and (state := listen(kaggle, before[-1])) in ("queued", "running", "saving"):
-        print(f"{before[-1].record['slug']} is {state}; pushing has started it. Follow it with: outlast logs {name} -f")
+        say(f"{before[-1].record['slug']} is {state}; pushing has started it. Follow it with: outlast logs {name} -f")
         return EXIT_FINISHED
     left = kaggle.quota().left(terms.accelerator)
     if (cut := terms.within(kaggle.quota())) != terms:
-        print(
+        say(
             f"warning: {left / 3600:.1f} hours are left this week, so this session trains for {format_seconds(cut.budget)} at most; Kaggle stops it when "
             "they are used up.",
-            file=sys.stderr,
+            error=True,
         )
         terms = cut
-    record = launch(kaggle, prepared, terms, tell=lambda words: print(words, flush=True))
+    record = launch(kaggle, prepared, terms, tell=say)
     after = f", continuing {record.record['after']}" if record.record["after"] else ""
-    print(f"pushed {kaggle.user}/{record.record['slug']}{after}\n{record.record['url']}")
-    print(f"Follow it with: outlast logs {name} -f · when it has ended: outlast fetch {name}")
+    say(f"pushed {kaggle.user}/{record.record['slug']}{after}", record.record["url"])
+    say(f"Follow it with: outlast logs {name} -f · when it has ended: outlast fetch {name}")
     return EXIT_FINISHED
 
 

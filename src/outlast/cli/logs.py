@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -17,9 +18,9 @@ def run(argv: list[str]) -> int:
     kaggle = launched.account(record)
     try:
         for line in follow(kaggle, record, until_over=values.follow):
-            print(line, flush=True)
+            say(line)
     except KeyboardInterrupt:
-        print(f"{record.record['slug']} goes on; this has only stopped looking.")
+        say(f"{record.record['slug']} goes on; this has only stopped looking.")
         return EXIT_FINISHED
-    print(f"{record.record['slug']}: {state_of(kaggle, record)}")
+    say(f"{record.record['slug']}: {state_of(kaggle, record)}")
     return EXIT_FINISHED

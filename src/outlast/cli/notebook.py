@@ -8,6 +8,7 @@ from outlast import recipe as recipes
 from outlast.cli import flags
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -29,8 +30,8 @@ def run(argv: list[str]) -> int:
     prepared = recipes.prepare(found, request)
     target = values.output or Path(f"{prepared.run_id}.ipynb")
     write_notebook(prepared, target)
-    print(
+    say(
         f"{target}: setup, doctor, train, curves, samples and archive of {prepared.run_id}, {format_bytes(target.stat().st_size)}"
     )
-    print("Upload it on kaggle.com (Create → Notebook → File → Import), choose an accelerator, and run all cells.")
+    say("Upload it on kaggle.com (Create → Notebook → File → Import), choose an accelerator, and run all cells.")
     return EXIT_FINISHED

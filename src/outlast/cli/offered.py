@@ -13,6 +13,7 @@ from outlast.cli.flags import Parser
 from outlast.config.yamlfile import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.recipe import Tell, find
+from outlast.terminal import say
 
 
 def run(verb: str, argv: list[str]) -> int:
@@ -31,7 +32,7 @@ def run(verb: str, argv: list[str]) -> int:
     values = parser.parse(argv[1:])
     with bar() as tell:
         for line in command.run(values, tell):
-            print(line, flush=True)
+            say(*line.split("\n"))
     return EXIT_FINISHED
 
 
@@ -49,9 +50,7 @@ def bar() -> Iterator[Tell]:
         now = time.monotonic()
         if now - heard >= 5 and done < total:
             heard = now
-            print(
-                f"{done} of {total}, {(now - begin) / done * (total - done):.0f} s to go", file=sys.stderr, flush=True
-            )
+            say(f"{done} of {total}, {(now - begin) / done * (total - done):.0f} s to go", error=True)
 
     yield line
 

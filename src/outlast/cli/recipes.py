@@ -6,6 +6,7 @@ from outlast import recipe
 from outlast.cli import show
 from outlast.cli.flags import Parser
 from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -22,7 +23,7 @@ def run(argv: list[str]) -> int:
         rows.add_row(found.name, found.grade, found.summary)
         offers += [f"  outlast {command.name} {name}: {command.summary}" for command in found.commands]
     show.console().print(rows)
-    print("\n".join(["\nBesides training:", *offers]) if offers else "")
-    print("\nTrain one with `outlast train NAME`; make one your own with `outlast copy NAME FOLDER`.")
-    print(f"Planned, not in this version: {', '.join(recipe.PLANNED)}.")
+    say(*(["", "Besides training:", *offers] if offers else [""]))
+    say("", "Train one with `outlast train NAME`; make one your own with `outlast copy NAME FOLDER`.")
+    say(f"Planned, not in this version: {', '.join(recipe.PLANNED)}.")
     return EXIT_FINISHED

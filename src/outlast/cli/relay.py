@@ -9,6 +9,7 @@ from outlast import recipe as recipes
 from outlast.cli.flags import positive
 from outlast.cli.launch import MORE, read, terms_of
 from outlast.errors import EXIT_FINISHED
+from outlast.terminal import say
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
     **MORE,
@@ -34,7 +35,7 @@ def run(argv: list[str]) -> int:
         lambda: recipes.prepare(found, request),
         terms_of(values, recipes.prepare(found, request)),
         bounds=Bounds(values.max_sessions, values.max_gpu_hours, values.keep, wait=values.wait),
-        tell=lambda sentence: print(sentence, flush=True),
+        tell=say,
         pace=Pace(values.ask_every),
     )
     return EXIT_FINISHED

@@ -10,14 +10,18 @@ from outlast.cli import train
 from outlast.config.yamlfile import nearest
 from outlast.environment import detect
 from outlast.errors import UnknownName, UsageError
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
     """Continue a run: `train` with the recipe that the run remembers."""
     if not argv or argv[0].startswith("-"):
         if argv and argv[0] in ("-h", "--help"):
-            print(
-                "usage: outlast resume RUN [flags of the run's recipe]\n\nContinue a run by its name, with the values it had. Flags given here win.\n`outlast train RECIPE --help` lists them; --checkpoint-dir says where the runs are, when not in ./runs."
+            say(
+                "usage: outlast resume RUN [flags of the run's recipe]",
+                "",
+                "Continue a run by its name, with the values it had. Flags given here win.",
+                "`outlast train RECIPE --help` lists them; --checkpoint-dir says where the runs are, when not in ./runs.",
             )
             return 0
         raise UsageError("outlast resume needs a run's name or folder; `outlast runs` lists those there are.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from outlast.cli import show
 from outlast.cli.flags import Parser
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
 from outlast.report import list_runs
+from outlast.terminal import say, say_json
 
 
 def run(argv: list[str]) -> int:
@@ -21,20 +20,18 @@ def run(argv: list[str]) -> int:
     found = list_runs(root)
     if values.json:
         for info in found:
-            print(
-                json.dumps(
-                    {
-                        "run": info.id,
-                        "recipe": info.about["recipe"],
-                        "status": info.status,
-                        "step": info.step,
-                        "total_steps": info.total_steps,
-                    }
-                )
+            say_json(
+                {
+                    "run": info.id,
+                    "recipe": info.about["recipe"],
+                    "status": info.status,
+                    "step": info.step,
+                    "total_steps": info.total_steps,
+                }
             )
         return EXIT_FINISHED
     if not found:
-        print(f"{root} holds no runs. `outlast train digits` begins one.")
+        say(f"{root} holds no runs. `outlast train digits` begins one.")
         return EXIT_FINISHED
     rows = show.table(
         "run", "recipe", "status", "step", "of", "attempts", "size", right=("step", "of", "attempts", "size")

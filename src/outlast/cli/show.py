@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.text import Text
 from outlast.config import show
 from outlast.config.units import format_bytes
 from outlast.recipe import Prepared
+from outlast.terminal import say, shortened, visible
 
 STYLES = {
     "finished": "green", "running": "cyan", "interrupted": "yellow", "pending": "bright_black", "failed": "red", "cancelled": "yellow",
@@ -20,44 +22,52 @@ STYLES = {
 
 
 def console() -> Console:
-    """Standard output; wide enough for tables where it is no terminal."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=120)
+    """Standard output; wide enough for tables where it is no terminal. Nothing in a text is markup."""
+    found = Console(highlight=False, markup=False, emoji=False)
+    return found if found.is_terminal else Console(highlight=False, markup=False, emoji=False, width=120)
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+class Rows(Table):
+    """A table whose cells are text from anywhere: control characters are shown, and nothing is markup."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row; a cell is a rich Text (a status in its colour) or anything that has a text."""
+        super().add_row(*(cell if isinstance(cell, Text) else Text(visible(cell)) for cell in cells), **options)
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Rows:
     """A table without lines, as a terminal program's output should be easy to cut and grep."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    made = Rows(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
 
 
-def word(text: str) -> Text:
-    """A status or end reason in its colour."""
-    return Text(text, style=STYLES.get(text, ""))
+def word(reason: str, words: str | None = None) -> Text:
+    """A status or end reason in its colour, or other words in that colour."""
+    return Text(visible(reason if words is None else words), style=STYLES.get(reason, ""))
 
 
 def heading(prepared: Prepared) -> None:
     """Three lines before training: what, where, with what."""
     config, environment = prepared.resolved.config, prepared.environment
-    print(
+    say(
         f"recipe {prepared.recipe.name} · environment {environment.name} · {environment.limits.cores} cores · {format_bytes(environment.limits.ram)} RAM"
     )
-    given = [f"{key} {show(value)}" for key, value in prepared.given.items()]
+    given = [f"{key} {shortened(show(value))}" for key, value in prepared.given.items()]
     warnings(prepared)
-    print(
+    say(
         f"run {prepared.folder.path} · epochs {config.epochs} · batch size {config.batch_size} · seed {config.seed}{' · given: ' + ', '.join(given) if given else ''}"
     )
     for key, value in prepared.resolved.requested.items():
-        print(f"{key} {value} is reduced to {prepared.resolved.values[key]}: {prepared.resolved.origins[key]}")
+        say(f"{key} {value} is reduced to {prepared.resolved.values[key]}: {prepared.resolved.origins[key]}")
 
 
 def warnings(prepared: Prepared) -> None:
     """What a user should know before it matters."""
     environment = prepared.environment
     if detected := environment.facts.get("detected"):
-        print(
+        say(
             f"warning: this machine is {detected}; it is treated as {environment.name}, with the paths and preferences of "
             f"{prepared.environment_file}"
         )
@@ -69,10 +79,12 @@ def prepared(prepared: Prepared) -> None:
     for key, value in prepared.resolved.values.items():
         origin = prepared.resolved.origins[key]
         rows.add_row(
-            key, Text(show(value)), Text(str(origin), style="bright_black" if origin.layer == "default" else "")
+            key,
+            shortened(show(value)),
+            Text(visible(origin), style="bright_black" if origin.layer == "default" else ""),
         )
     heading_text = f"recipe {prepared.recipe.name}, run {prepared.run_id}, environment {prepared.environment.name}"
-    print(f"{heading_text} ({prepared.environment_file or 'no environment file'})")
+    say(f"{heading_text} ({prepared.environment_file or 'no environment file'})")
     console().print(rows)
 
 

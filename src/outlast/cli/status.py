@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from rich.text import Text
 
 from outlast import saved
 from outlast.cli import launched, show
@@ -15,6 +17,7 @@ from outlast.errors import EXIT_FINISHED, OutlastError, UsageError
 from outlast.files import RunFolder
 from outlast.launch.records import all_launches
 from outlast.report import RunInfo, read_run
+from outlast.terminal import measures, say, say_json, visible
 
 
 def run(argv: list[str]) -> int:
@@ -41,17 +44,15 @@ def run(argv: list[str]) -> int:
         _watch(RunFolder(place), values.interval)
     if not (place / "run.json").is_file():
         if values.json:
-            print(
-                json.dumps(
-                    {"run": place.name, "launches": [each.record for each in all_launches(RunFolder(place))]}, indent=1
-                )
+            say_json(
+                {"run": place.name, "launches": [each.record for each in all_launches(RunFolder(place))]}, indent=1
             )
         else:
             _print_launches(RunFolder(place))
         return EXIT_FINISHED
     info = read_run(place)
     if values.json:
-        print(json.dumps(as_json(info), indent=1))
+        say_json(as_json(info), indent=1)
     else:
         _print(info)
     return EXIT_FINISHED
@@ -78,12 +79,12 @@ def _watch(folder: RunFolder, interval: float) -> None:
             words = f"{records[-1].record['slug']} is {state}" + (f": {lines[-1].strip()}" if lines else "")
             if words != said:
                 said = words
-                print(f"{time.strftime('%H:%M:%S')} {words}", flush=True)
+                say(f"{time.strftime('%H:%M:%S')} {words}")
             if state not in ("queued", "running", "saving"):
                 return
             time.sleep(interval)
     except KeyboardInterrupt:
-        print(f"{records[-1].record['slug']} goes on; this has only stopped looking.")
+        say(f"{records[-1].record['slug']} goes on; this has only stopped looking.")
 
 
 def _print_launches(folder: RunFolder) -> None:
@@ -118,7 +119,7 @@ def _print_launches(folder: RunFolder) -> None:
     nothing = ("fetched", "deleted", "refused", "lost", "abandoned", "preparing")
     following = {"queued": f"outlast logs {name} -f", "running": f"outlast logs {name} -f"} | dict.fromkeys(nothing, "")
     if after := following.get(state, f"outlast fetch {name}"):
-        print(f"Next: {after}")
+        say(f"Next: {after}")
 
 
 def folder_of(name: str, root: str | None) -> Path:
@@ -146,7 +147,7 @@ def as_json(info: RunInfo) -> dict[str, Any]:
 def attempts_table(info: RunInfo) -> Any:
     """Attempts with where they ran, how they began and how they ended."""
     rows = show.table("attempt", "where", "began", "continues", "ended", "at step", right=("attempt", "at step"))
-    following = [*info.attempts[1:], {}]
+    following: list[Mapping[str, Any]] = [*info.attempts[1:], {}]
     for attempt, after in zip(info.attempts, following, strict=True):
         end, resume = attempt.get("end", {}), attempt.get("resume")
         came = f"step {resume['step']}, {resume['grade']}" if resume else "from nothing"
@@ -158,10 +159,18 @@ def attempts_table(info: RunInfo) -> Any:
             where,
             str(attempt.get("started", "?")),
             came,
-            show.word(end.get("reason", "running")),
+            _ended(end, alive=info.status == "running" and after is following[-1]),
             step,
         )
     return rows
+
+
+def _ended(end: Mapping[str, Any], *, alive: bool) -> Text:
+    """How an attempt ended, in its colour. Without an end it runs, if somebody holds the run's lock, or was killed."""
+    reason = str(end.get("reason", "running" if alive else "lost"))
+    if reason == "preempted" and end.get("signal"):  # a user's own kill is no preemption: say what was heard
+        return show.word(reason, f"{end['signal']} received")
+    return show.word(reason)
 
 
 def _print(info: RunInfo) -> None:
@@ -169,24 +178,27 @@ def _print(info: RunInfo) -> None:
     of = f" of {info.total_steps}" if info.total_steps else ""
     console.print(
         show.word(info.status),
-        f"run {info.id} · recipe {info.about['recipe'] or '(script)'} · resume grade {info.about['grade']} · step {info.step}{of}",
+        visible(
+            f"run {info.id} · recipe {info.about['recipe'] or '(script)'} · resume grade {info.about['grade']} · step {info.step}{of}"
+        ),
     )
     if parent := info.about.get("parent"):
-        print(f"begun from step {parent['step']} of {parent['run']}")
-    print()
+        say(f"begun from step {parent['step']} of {parent['run']}")
+    say()
     console.print(attempts_table(info))
-    print()
+    say()
     if (info.folder / "launches").is_dir():
         _print_launches(RunFolder(info.folder))
-        print()
+        say()
     rows = show.table("checkpoint", "why", "size", "metrics", right=("size",))
     for checkpoint in info.checkpoints:
-        metrics = ", ".join(f"{name} {value:.4g}" for name, value in checkpoint.metrics.items())
-        rows.add_row(checkpoint.path.name, checkpoint.reason, format_bytes(checkpoint.nbytes), metrics)
+        rows.add_row(
+            checkpoint.path.name, checkpoint.reason, format_bytes(checkpoint.nbytes), measures(checkpoint.metrics)
+        )
     console.print(rows)
-    print("\nlast metrics: " + (", ".join(f"{name} {value:.4g}" for name, value in info.metrics.items()) or "none yet"))
+    say("", f"last metrics: {measures(info.metrics) or 'none yet'}")
     for attempt in info.attempts:
         if error := attempt.get("end", {}).get("error"):
-            print(f"attempt {attempt['number']} failed: {error}")
+            say(f"attempt {attempt['number']} failed: {error}")
     if info.status not in ("finished", "running") and info.about["recipe"]:
-        print(f"Go on with: outlast resume {info.id}")
+        say(f"Go on with: outlast resume {info.id}")

@@ -6,6 +6,7 @@ from outlast import ranks
 from outlast import recipe as recipes
 from outlast.cli import flags, show
 from outlast.errors import EXIT_FINISHED, SessionEnded, UsageError
+from outlast.terminal import say
 
 
 def run(argv: list[str], *, prog: str = "outlast train", recipe: str | None = None) -> int:
@@ -19,8 +20,8 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: str | None = No
     if values.dry_run:
         show.prepared(prepared)
         show.warnings(prepared)
-        print(f"data: {found.check(prepared.resolved.config)}" if found.check else "data: this recipe has no check")
-        print("Dry run: everything above is valid; nothing was trained or written.")
+        say(f"data: {found.check(prepared.resolved.config)}" if found.check else "data: this recipe has no check")
+        say("Dry run: everything above is valid; nothing was trained or written.")
         return EXIT_FINISHED
     return train(prepared, progress="json" if values.json else "auto")
 
@@ -34,10 +35,10 @@ def train(prepared: recipes.Prepared, *, progress: str) -> int:
         run = recipes.start(prepared, progress=progress)
     except SessionEnded as ended:
         if speaks:
-            print(f"Go on with: outlast resume {prepared.run_id}{_root(prepared)}{_budget(prepared)}")
+            say(f"Go on with: outlast resume {prepared.run_id}{_root(prepared)}{_budget(prepared)}")
         return int(ended.code or 0)
     if speaks:
-        print(f"Look at it with: outlast status {run.id}{_root(prepared)}")
+        say(f"Look at it with: outlast status {run.id}{_root(prepared)}")
     return EXIT_FINISHED
 
 

@@ -10,6 +10,7 @@ from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, CorruptCheckpoint, UnknownName
 from outlast.files import RunFolder, step_of
 from outlast.report import read_run
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -31,5 +32,5 @@ def run(argv: list[str]) -> int:
         except CorruptCheckpoint as error:
             rows.add_row(path.name, f"DAMAGED: {error}", "")
     show.console().print(rows)
-    print(f"{good} of {len(folders)} checkpoints verify.")
+    say(f"{good} of {len(folders)} checkpoints verify.")
     return EXIT_FINISHED if good == len(folders) else EXIT_FAILED

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
+
+_LARGEST = sys.float_info.max
 
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "sec": 1.0}
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|sec|[dhms])")
@@ -22,6 +25,11 @@ def parse_seconds(value: Any) -> Any:
     if not pieces or _PIECE.sub("", text).strip():
         raise ValueError("expected a duration with units, such as 11h30m, 45m or 90s")
     return sum(float(number) * _SECONDS[unit] for number, unit in pieces)
+
+
+def is_finite(value: object) -> TypeGuard[int | float]:
+    """Whether this is a number that a float can hold: no NaN, no infinity, no int beyond them (which math.isfinite raises at)."""
+    return isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST
 
 
 def format_seconds(seconds: float) -> str:

@@ -16,6 +16,7 @@ from outlast import recipe as recipes
 from outlast.checkpoint import Store
 from outlast.config import as_flag
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, SessionEnded
+from outlast.terminal import say
 
 MISSING_CHECKPOINT = 6
 """Exit code of a session in which the checkpoint that it was to continue is not there."""
@@ -37,19 +38,18 @@ def main(request: Path, working: Path) -> int:
         found = replace(recipes.find(asked["recipe"]), source=asked["source"])
         prepared = recipes.prepare(found, recipes.Request(flags=flags))
         if (here := _newest(prepared)) < asked["step"]:
-            print(
-                f"Step {asked['step']} of {asked['run']} was to be continued, and there is only step {here} here; it ends at once.",
-                flush=True,
+            say(
+                f"Step {asked['step']} of {asked['run']} was to be continued, and there is only step {here} here; it ends at once."
             )
             return MISSING_CHECKPOINT
         run = recipes.start(prepared, progress="plain")
     except SessionEnded as ended:
         return int(ended.code or 0)
     except OutlastError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        say(f"error: {error}", error=True)
         return error.exit_code
     if ranks.first():
-        print(f"run {run.id} is finished", flush=True)
+        say(f"run {run.id} is finished")
     return EXIT_FINISHED
 
 

@@ -69,7 +69,8 @@ def _made(place: RunFolder, scratch: Path, part: str, step: int | None) -> list[
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
     """NaN and infinities as words, as JSON has no numbers for them."""
     return {
-        name: value if isinstance(value, str) or math.isfinite(value) else str(value) for name, value in record.items()
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
     }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from outlast import files
+from outlast.config.units import is_finite
 from outlast.errors import UsageError
 from outlast.files import RunFolder
+from outlast.terminal import shortened
 from outlast.tracking import read
 
 _WIDTH, _HEIGHT, _COLUMNS = 5.2, 3.0, 3  # inches of one picture; pictures in a row
@@ -19,7 +20,7 @@ def series(folder: RunFolder) -> dict[str, tuple[list[int], list[float]]]:
     found: dict[str, tuple[list[int], list[float]]] = {}
     for record in read(folder.journal):
         for name, value in record.items():
-            if name not in ("step", "epoch") and isinstance(value, int | float) and math.isfinite(value):
+            if name not in ("step", "epoch") and is_finite(value):
                 steps, values = found.setdefault(name, ([], []))
                 steps.append(int(record["step"]))
                 values.append(float(value))
@@ -55,7 +56,7 @@ def draw_curves(folder: Path, target: Path) -> Path:
         for end in ends:
             axis.axvline(end, color="0.8", linewidth=1, zorder=0)
         axis.plot(steps, values, color="#2a6f97", linewidth=1.3, marker="o" if len(steps) < 3 else "", markersize=4)
-        axis.set_title(f"{name} {values[-1]:.4g}", loc="left", fontsize=10)
+        axis.set_title(f"{shortened(name, 60)} {values[-1]:.4g}", loc="left", fontsize=10, parse_math=False)
         axis.set_xlabel("step", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
@@ -64,7 +65,11 @@ def draw_curves(folder: Path, target: Path) -> Path:
     for axis in axes[len(drawn) :]:
         axis.set_visible(False)
     figure.suptitle(
-        f"{folder.resolve().name}{' · grey: a session ended' if ends else ''}", fontsize=11, x=0.01, ha="left"
+        f"{shortened(folder.resolve().name)}{' · grey: a session ended' if ends else ''}",
+        fontsize=11,
+        x=0.01,
+        ha="left",
+        parse_math=False,
     )
     files.make_folder(target.parent)
     figure.savefig(target, dpi=120)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from outlast.config.units import format_bytes, format_seconds
+from outlast.terminal import lines, measured, shortened
 from outlast.tracking.sink import Progress, Sink
 
 _ENDS = {
@@ -42,7 +43,8 @@ class OtherRank(Sink):
 
     def told(self, level: str, sentence: str) -> None:
         if level == "warning":
-            print(f"outlast: rank {self.rank}: {sentence}", file=self.stream, flush=True)
+            self.stream.write(f"outlast: rank {self.rank}: {lines(sentence)}\n")
+            self.stream.flush()
 
 
 class PlainLines(Sink):
@@ -86,7 +88,7 @@ class PlainLines(Sink):
     def stopping(self, reason: str, sentence: str) -> None:
         # A signal may have come in the middle of a print; the stream's own lock must not be asked for again.
         self._why = sentence if reason == "preempted" else ""
-        text = f"outlast: {sentence}; saving at the end of this step\n".encode(errors="backslashreplace")
+        text = f"outlast: {lines(sentence)}; saving at the end of this step\n".encode(errors="backslashreplace")
         try:
             os.write(self.stream.fileno(), text)
         except (OSError, ValueError):
@@ -101,7 +103,7 @@ class PlainLines(Sink):
         self._line(f"outlast: step {step}{f' of {total}' if total else ''}: {words}")
 
     def _line(self, text: str) -> None:
-        self.stream.write(text + "\n")
+        self.stream.write(lines(text) + "\n")
         self.stream.flush()
 
 
@@ -143,7 +145,7 @@ class RichLine(PlainLines):
 
     def _line(self, text: str) -> None:
         style = "yellow" if text.startswith("warning") else "bold" if text.startswith("outlast:") else "bright_black"
-        self._console.print(text, style=style, markup=False, soft_wrap=True)
+        self._console.print(lines(text), style=style, markup=False, soft_wrap=True)
 
 
 class JsonLines(Sink):
@@ -183,8 +185,8 @@ class JsonLines(Sink):
     def ended(self, reason: str, step: int, total: int | None) -> None:
         self._send("ended", reason=reason, step=step, total=total)
 
-    def _send(self, event: str, **facts: Any) -> None:
-        self.stream.write(json.dumps({"event": event, **facts}) + "\n")
+    def _send(self, event: str, /, **facts: Any) -> None:
+        self.stream.write(json.dumps({**facts, "event": event}) + "\n")
         self.stream.flush()
 
 
@@ -195,10 +197,7 @@ def describe(progress: Progress) -> str:
         parts[0] += f" (epoch {progress.epoch})"
     if progress.rate:
         parts.append(f"{progress.rate:.1f} steps/s" if progress.rate >= 1 else f"{1 / progress.rate:.1f} s/step")
-    parts.extend(
-        f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}"
-        for name, value in list(progress.metrics.items())[:4]
-    )
+    parts.extend(f"{shortened(name, 60)} {measured(value)}" for name, value in list(progress.metrics.items())[:4])
     if progress.eta is not None:
         parts.append(f"{format_seconds(progress.eta)} to go")
     if progress.seconds_left is not None:
