@@ -198,7 +198,7 @@ class Saver:
 
     def _snapshot(self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any]) -> Snapshot:
         arrays, nodes, generators = self._parts.pack_own(step)
-        state = {"step": step, "loop": list(loop), "journal": self._journal.seal(), "parts": nodes, RNG: generators}
+        state = {"step": step, "loop": list(loop), "journal": self._journal.mark(), "parts": nodes, RNG: generators}
         shards = replicas.shards(arrays)
         return Snapshot(
             step=step,

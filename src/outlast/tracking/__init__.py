@@ -1,7 +1,8 @@
 """What a run says about itself: the journal, and sinks that mirror it."""
 
 from outlast.tracking.csvview import CsvView
-from outlast.tracking.journal import Journal, Unwritten, read
+from outlast.tracking.journal import Journal, Unwritten
+from outlast.tracking.reading import Latest, latest, read, records
 from outlast.tracking.sink import Fanout, Progress, Sink
 
-__all__ = ["CsvView", "Fanout", "Journal", "Progress", "Sink", "Unwritten", "read"]
+__all__ = ["CsvView", "Fanout", "Journal", "Latest", "Progress", "Sink", "Unwritten", "latest", "read", "records"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast import files
-from outlast.tracking import journal
+from outlast.tracking import reading
 from outlast.tracking.sink import Sink
 
 
@@ -26,7 +26,7 @@ class CsvView(Sink):
     def __init__(self, path: Path, source: Path) -> None:
         self.path = path
         self._columns = ["step", "epoch"]
-        self._rows: list[Mapping[str, Any]] = list(journal.read(source))
+        self._rows: list[Mapping[str, Any]] = list(reading.read(source))
         self._written = 0
         self._written_columns: list[str] = []
 

@@ -7,6 +7,7 @@ whose checkpoint remembers how long the journal was. On resume it is cut back to
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -19,8 +20,13 @@ import xxhash
 
 from outlast import files
 from outlast.errors import UsageError
+from outlast.tracking import reading
 
-_RESERVED = ("step", "epoch")
+MOST = 20_000
+"""Names of metrics that are kept in memory, and in a checkpoint with their last values."""
+
+_RESERVED = reading.PLACE
+_BLOCK = 2**20
 
 
 class Journal:
@@ -38,6 +44,8 @@ class Journal:
         self._size = 0  # on the disk
         self._hasher = xxhash.xxh3_128()  # of all that is sealed
         self._names: dict[str, str] = {}
+        self._last: dict[str, tuple[int, Any]] = {}  # metric -> step and value
+        self._last_since: int | None = None  # of a run begun by a version that did not keep them
         self._lock = threading.Lock()
 
     def append(self, step: int, metrics: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:
@@ -52,6 +60,7 @@ class Journal:
         for name, value in metrics.items():
             number = value if type(value) is float and value - value == 0.0 else as_number(name, value)
             numbers[name] = number
+            self._last[name] = (step, number)
             line += (
                 f"{self._names.get(name) or self._named(name)}{number!r}"
                 if type(number) is not str
@@ -65,6 +74,9 @@ class Journal:
             raise UsageError(
                 f"A metric cannot be named {name!r}: the journal writes that field itself. Choose another name."
             )
+        if len(self._names) >= MOST:
+            self._names.clear()  # a loop that makes up names as it goes
+            self._forget_names()
         self._names[name] = f", {json.dumps(name, ensure_ascii=False)}: "
         return self._names[name]
 
@@ -81,6 +93,22 @@ class Journal:
             self._sealed_size += len(data)
             self._sealed.append(data)
         return {"bytes": self._sealed_size, "xxh3_128": self._hasher.hexdigest()}
+
+    def mark(self) -> dict[str, Any]:
+        """What a checkpoint remembers of the journal: what `seal` returns, and the last value of every metric with its step.
+
+        So a metric that was logged once, ten million lines ago, is known without reading them. Of more than MOST names, those that
+        were logged last are kept.
+        """
+        self._forget_names()
+        found = self.seal() | {"last": {name: list(each) for name, each in self._last.items()}}
+        return found if self._last_since is None else found | {"last_since": self._last_since}
+
+    def _forget_names(self) -> None:
+        if len(self._last) > MOST:
+            newest = sorted(self._last.items(), key=lambda item: item[1][0])[-MOST:]
+            self._last_since = max(self._last_since or 0, newest[0][1][0])
+            self._last = dict(newest)
 
     def flush(self) -> None:
         """Write what is sealed, durably.
@@ -120,22 +148,67 @@ class Journal:
         Returns:
             A sentence when lines that the checkpoint knew of are missing, else None.
         """
-        size = int(mark["bytes"]) if mark else 0
-        old = self.path.read_bytes() if self.path.exists() else b""
-        kept, complaint = old[:size], None
-        if mark and files.digest(kept) != mark["xxh3_128"]:
-            kept = b"".join(line + b"\n" for line, record in _lines(old) if record["step"] <= step)
+        size, length = int(mark["bytes"]) if mark else 0, self._length()
+        self._hasher = self._hash(min(size, length))
+        complaint = None
+        if mark and (length < size or self._hasher.hexdigest() != mark["xxh3_128"]):
+            files.write_file(self.path, self._up_to(step))
+            size = self._length()
+            self._hasher = self._hash(size)
             complaint = (
                 f"{self.path} was damaged after it was written: of its lines up to step {step}, those that can be read are kept. "
                 "Training is not affected; the curve may have gaps."
             )
-        if len(kept) != len(old):
-            files.write_file(self.path, [kept])
-        self._size = self._sealed_size = len(kept)
-        self._hasher = xxhash.xxh3_128(kept)
+        elif length > size:
+            self._cut(size)
+        self._size = self._sealed_size = size
         self._waiting.clear()
         self._sealed.clear()
+        self._remember(mark)
         return complaint
+
+    def _length(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def _hash(self, size: int) -> xxhash.xxh3_128:
+        """A hasher that has taken in the first bytes of the file; block by block, as journals may be larger than memory."""
+        hasher = xxhash.xxh3_128()
+        if size:
+            block = memoryview(bytearray(min(size, _BLOCK)))
+            with self.path.open("rb", buffering=0) as file:
+                while size and (count := file.readinto(block[:size])):
+                    hasher.update(block[:count])
+                    size -= count
+        return hasher
+
+    def _up_to(self, step: int) -> Iterator[bytes]:
+        """The lines that can be read, up to a step, many at a time."""
+        block = bytearray()
+        with contextlib.suppress(FileNotFoundError):
+            for line in reading.lines(self.path):
+                record = reading.parse(line)
+                if record is not None and record["step"] <= step:
+                    block += line + b"\n"
+                if len(block) > _BLOCK:
+                    yield bytes(block)
+                    block.clear()
+        yield bytes(block)
+
+    def _cut(self, size: int) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY)
+        try:
+            os.ftruncate(descriptor, size)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _remember(self, mark: Mapping[str, Any] | None) -> None:
+        """Know the last values again; of a checkpoint that does not hold them, from the journal's end."""
+        known = reading.remembered(mark)
+        if not known.whole:
+            known = reading.latest(self.path, mark)
+        self._last = {name: (step, reading.as_words(value)) for name, (step, value) in known.last.items()}
+        self._last_since = None if known.whole else -1 if known.since is None else known.since
 
 
 class Unwritten(Journal):
@@ -144,19 +217,11 @@ class Unwritten(Journal):
     def append(self, step: int, metrics: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:  # noqa: D102
         numbers = super().append(step, metrics, epoch)
         self._waiting.clear()
+        self._last.clear()
         return numbers
 
     def rewind(self, mark: Mapping[str, Any] | None, step: int) -> str | None:  # noqa: D102, ARG002
         return None
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The journal's lines as dicts with floats for numbers; a torn last line is left out."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    return [{key: _from_json(value) for key, value in record.items()} for _, record in _lines(data)]
 
 
 def as_number(name: str, value: Any) -> int | float | str:
@@ -172,17 +237,3 @@ def as_number(name: str, value: Any) -> int | float | str:
     if not math.isfinite(number):
         return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
     return number
-
-
-def _from_json(value: Any) -> Any:
-    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
-
-
-def _lines(data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    for line in data.split(b"\n"):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
-            yield line, record

@@ -1,0 +1,178 @@
+"""Reading journal.jsonl, however long it is: from the front line by line, or from its end in bounded blocks.
+
+Nothing here holds more than a block and a line in memory. A line that cannot be read is passed over; one without a newline at the end
+of the file is torn and does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LONGEST = 16 * 2**20
+"""Bytes of the longest line that is read; 10,000 metrics take about 300,000."""
+
+BLOCK = 256 * 2**10
+"""Bytes read at a time from the end."""
+
+TAIL = 2 * 2**20
+"""Bytes that are read from the end in search of the last values, unless a single line is longer."""
+
+_WORDS = ("NaN", "Infinity", "-Infinity")
+PLACE = ("step", "epoch")
+"""What a line says besides its metrics."""
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The last value of every metric.
+
+    Attributes:
+        last: metric -> the step at which it was logged last, and its value.
+        whole: whether none can be missing or out of date.
+        since: otherwise, the step back to which the journal was read; None when no line could be read.
+    """
+
+    last: dict[str, tuple[int, Any]]
+    whole: bool = True
+    since: int | None = None
+
+
+def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """The whole lines of a file from one offset up to another, without their newline; too long ones are left out."""
+    with path.open("rb") as file:
+        file.seek(start)
+        left = (os.fstat(file.fileno()).st_size if end is None else end) - start
+        passing = False
+        while left > 0 and (line := file.readline(min(LONGEST, left))):
+            left -= len(line)
+            whole = line.endswith(b"\n")
+            if whole and not passing:
+                yield line[:-1]
+            passing = not whole
+
+
+def parse(line: bytes) -> dict[str, Any] | None:
+    """A line as a dict: the step, the epoch where there is one, and metrics; None when it is no line of a journal."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or type(step := found.get("step")) is not int or step < 0:
+        return None
+    return {name: _from_word(value) for name, value in found.items() if _is_value(value)}
+
+
+def records(path: Path, start: int = 0, end: int | None = None) -> Iterator[dict[str, Any]]:
+    """The lines of a journal one after the other, as `parse` gives them; none when there is no such file."""
+    try:
+        for line in lines(path, start, end):
+            if (record := parse(line)) is not None:
+                yield record
+    except FileNotFoundError:
+        return
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All lines of a journal at once: for short ones. NaN and infinities are numbers; a torn last line is left out."""
+    return list(records(path))
+
+
+def backwards(path: Path, most: int = TAIL) -> Iterator[tuple[int, bytes]]:
+    """Offset and text of whole lines, the last one first, until about so many bytes are read; at least one line, if it is not too long."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        end = start = file.seek(0, os.SEEK_END)
+        held, passing, given = (
+            b"",
+            True,
+            False,
+        )  # what is read and not given; whether its end belongs to a line that does not count
+        while start > 0 and end - start < (most if given else most + LONGEST):
+            size = min(BLOCK, start)
+            start -= size
+            file.seek(start)
+            held = file.read(size) + held
+            if passing:
+                held = held[: held.rfind(b"\n") + 1]
+                passing = not held
+            whole = (
+                0 if start == 0 else held.find(b"\n") + 1
+            )  # before it may lie the end of a line that begins further back
+            at = start + len(held)
+            for line in reversed(held[whole:].split(b"\n")[:-1]):
+                at -= len(line) + 1
+                given = True
+                yield at, line
+            held = held[:whole]
+            if len(held) > LONGEST:
+                held, passing = b"", True
+
+
+def latest(path: Path, mark: Mapping[str, Any] | None = None, most: int = TAIL) -> Latest:
+    """The last value of every metric, from the end of the journal and from what a checkpoint remembers.
+
+    Args:
+        path: journal.jsonl; it may be missing, torn, damaged or shorter than the checkpoint knew it.
+        mark: what `Journal.mark` returned when the newest checkpoint was made. Lines after it are newer than what it remembers.
+        most: bytes to read from the end.
+    """
+    memory = remembered(mark)
+    at = int(mark["bytes"]) if mark else 0
+    found: dict[str, tuple[int, Any]] = {}
+    oldest, reached, joined = memory.since, None, False
+    for reached, line in backwards(path, most):
+        if reached < at and not joined:  # what the checkpoint remembers is newer than this line
+            found, joined = found | {name: memory.last[name] for name in memory.last.keys() - found.keys()}, True
+            if memory.whole:
+                return Latest(found)
+        if (record := parse(line)) is not None:
+            oldest = record["step"]
+            for name, value in record.items():
+                if name not in PLACE:
+                    found.setdefault(name, (record["step"], value))
+    whole = reached == 0 or (memory.whole and (reached is None or reached <= at))
+    return Latest(memory.last | found, whole, None if whole else oldest)
+
+
+def remembered(mark: Mapping[str, Any] | None) -> Latest:
+    """What a checkpoint's mark says of the last values; those of older versions say nothing."""
+    if mark is None:
+        return Latest({})
+    if not isinstance(stored := mark.get("last"), dict):
+        return Latest({}, whole=False)
+    good = {name: (each[0], _from_word(each[1])) for name, each in stored.items() if _is_remembered(each)}
+    since = mark.get("last_since")
+    return Latest(good, len(good) == len(stored) and since is None, since if isinstance(since, int) else None)
+
+
+def as_words(value: float | str) -> float | str:
+    """A metric as JSON: NaN and infinities are words there."""
+    if isinstance(value, str) or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _from_word(value: Any) -> Any:
+    return float(value) if value in _WORDS else value
+
+
+def _is_remembered(each: Any) -> bool:
+    return isinstance(each, list) and len(each) == 2 and type(each[0]) is int and _is_value(each[1])
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a metric can be shown: text, or a number that fits a float."""
+    if isinstance(value, str):
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < 2**1023
