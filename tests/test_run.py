@@ -534,11 +534,40 @@ def test_a_state_must_be_offered_in_every_step(opened) -> None:
             run.offer({"x": np.zeros(2), "y": np.zeros(1)})
 
 
-def test_own_loops_count_by_themselves(opened) -> None:
-    with pytest.raises(UsageError, match="Step 0 was given while step 1 runs"), opened(total_steps=2) as run:
+def test_own_loops_count_by_themselves(opened, tmp_path: Path) -> None:
+    with opened(total_steps=2) as run:
         run.track(counter=Counter())
-        for _ in run.steps():
-            run.log(step=0, x=1)
+        for step in run.steps():
+            run.log({"step": 0, "x": step})
+            run.log(step=step, y=1)
+    assert read(run._files.journal) == [
+        {"step": 1, "x": 1, "metric/step": 0},
+        {"step": 1, "y": 1},
+        {"step": 2, "x": 2, "metric/step": 0},
+        {"step": 2, "y": 1},
+    ]
+    assert attempts(tmp_path)[0]["told"] == [
+        "A metric named 'step' is kept as 'metric/step': the journal writes the step itself."
+    ]
+
+
+def test_a_foreign_loop_never_goes_back(opened, tmp_path: Path) -> None:
+    with opened() as run:
+        run.track(counter=Counter())
+        run.begin()
+        run.log(step=5, x=1)
+        run.save(step=5)
+        run.log(step=3, x=2)
+        for wrong, words in (
+            (3, "at step 5 already: a run never goes back"),
+            (True, "expected the whole number"),
+            ("6", "whole number"),
+        ):
+            with pytest.raises(UsageError, match=words):
+                run.save(step=wrong)
+        run.log(step=None, x=3)
+    assert read(run._files.journal) == [{"step": 5, "x": 1}, {"step": 5, "x": 2, "metric/step": 3}, {"step": 5, "x": 3}]
+    assert attempts(tmp_path)[0]["end"]["step"] == 5
 
 
 def test_epochs_to_save_by_where_there_are_none(opened) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from outlast.errors import ConfigError as ConfigError
     from outlast.errors import DataError as DataError
     from outlast.errors import OutlastError as OutlastError
+    from outlast.errors import RunNotFinished as RunNotFinished
     from outlast.errors import SessionEnded as SessionEnded
     from outlast.recipe import Command as Command
     from outlast.recipe import Recipe as Recipe
@@ -50,6 +51,7 @@ _HOMES = {
     "Recipe": "outlast.recipe",
     "Retention": "outlast.checkpoint",
     "Run": "outlast.run",
+    "RunNotFinished": "outlast.errors",
     "Saved": "outlast.saved",
     "Section": "outlast.config",
     "SessionEnded": "outlast.errors",

@@ -18,6 +18,7 @@
         └── SaveFailed              exit 1   a save did not reach the disk; the ones before it are intact
 
     SessionEnded (a SystemExit)     exit 75 or 130; not an error: the session ends, the run goes on elsewhere
+    RunNotFinished (BaseException)  the same in a notebook or at a prompt, which live on
 
 Messages are sentences that name the thing, what was found, what was expected and what to do next (docs/style.md).
 """
@@ -128,3 +129,24 @@ class SessionEnded(SystemExit):
     def __init__(self, reason: str) -> None:
         super().__init__(EXIT_INTERRUPTED if reason == "cancelled" else EXIT_RUN_AGAIN)
         self.reason = reason
+
+
+class RunNotFinished(BaseException):
+    """What leaves a notebook's cell, or a statement at a prompt, where SessionEnded would leave a script.
+
+    The state is saved. It is raised, so that "Run all" and tools such as nbclient and papermill stop at this cell, and the cells after it do
+    not run on an unfinished model; the notebook shows its sentence and no traceback. `except outlast.RunNotFinished` goes on all the same.
+
+    Attributes:
+        reason: the attempt's end reason: "budget", "preempted" or "cancelled".
+        code: the exit code that a script would have ended with: 75 or 130.
+    """
+
+    def __init__(self, sentence: str, reason: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.code = EXIT_INTERRUPTED if reason == "cancelled" else EXIT_RUN_AGAIN
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it."""
+        return [f"{type(self).__name__}: {self}"]

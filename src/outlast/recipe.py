@@ -16,7 +16,7 @@ from outlast.checkpoint import Checkpoint, Retention, Store, read_manifest
 from outlast.config import Config, Resolved, find_file, resolve
 from outlast.config.yamlfile import nearest
 from outlast.environment import Environment, detect
-from outlast.errors import CorruptCheckpoint, SessionEnded, UnknownName, UsageError
+from outlast.errors import CorruptCheckpoint, RunNotFinished, SessionEnded, UnknownName, UsageError
 from outlast.files import RunFolder
 from outlast.run import Run, open_run
 from outlast.tracking import Sink
@@ -228,27 +228,26 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
         mode=recipe.mode,
         every=config.keep_every,
     )
-    with open_run(
-        prepared.run_id,
-        root=config.checkpoint_dir,
-        save=config.save_every,
-        keep=keep,
-        budget=config.budget,
-        reserve=config.reserve,
-        config=prepared.resolved,
-        recipe=recipe.source,
-        grade=recipe.grade,
-        environment=prepared.environment,
-        progress=progress,
-        sinks=sinks,
-        deterministic=config.deterministic,
-        results=config.results_dir,
-    ) as run:
-        recipe.train(run, config)
-    if not run.finished and run.session.reason:
-        raise SessionEnded(
-            run.session.reason
-        )  # in a notebook the block above ends quietly; whoever asked for this still hears of it
+    try:
+        with open_run(
+            prepared.run_id,
+            root=config.checkpoint_dir,
+            save=config.save_every,
+            keep=keep,
+            budget=config.budget,
+            reserve=config.reserve,
+            config=prepared.resolved,
+            recipe=recipe.source,
+            grade=recipe.grade,
+            environment=prepared.environment,
+            progress=progress,
+            sinks=sinks,
+            deterministic=config.deterministic,
+            results=config.results_dir,
+        ) as run:
+            recipe.train(run, config)
+    except RunNotFinished as ended:  # in a notebook; whoever asked for this hears of it as elsewhere
+        raise SessionEnded(ended.reason) from None
     return run
 
 

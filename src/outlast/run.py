@@ -9,7 +9,9 @@ Everything is saved between two steps and never in the middle of one.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import random
 import sys
@@ -21,13 +23,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import outlast
-from outlast import files, places, ranks, state
+from outlast import ending, files, places, ranks, state
 from outlast.agreement import Agreement
 from outlast.attempt import Attempt
 from outlast.checkpoint import Retention, SavePolicy, Store
 from outlast.config.units import parse_interval, parse_seconds
 from outlast.environment import Environment, detect
-from outlast.errors import DataError, OutlastError, SaveFailed, SessionEnded, UsageError
+from outlast.errors import DataError, OutlastError, RunBusy, SaveFailed, SessionEnded, UsageError
 from outlast.files import RunFolder
 from outlast.lock import Lock, Presence
 from outlast.parts import Parts
@@ -192,22 +194,25 @@ class Run:
         self._loop = [0, 0]  # epochs done, batches of the running epoch done
         self._metrics: dict[str, Any] = {}  # of the running step, for retention
         self._last_metrics: dict[str, Any] = {}  # of any step, for the screen
-        self._begun = self._ended = self._in_step = self._own_loop = False
+        self._begun = self._ended = self._in_step = self._own_loop = self._entered = False
         self._done_here, self._seconds_per_step, self._tick = 0, 0.0, 0.0
         self._log_heard = False
         self._step_clock = time.perf_counter()
         self._process = os.getpid()
+        self._place = folder.path.resolve()
         self._lock = Lock(folder.lock)
         self._presence = Presence(folder.ranks)
+        note = _make_way(self._place)
         try:
             told = training.together("opening the run", self._open_folder)
             if training.several:
                 self._presence.show()
-            self._open_newest(told)
+            self._open_newest([*([("info", note)] if note else []), *told])
         except BaseException:
             self._presence.hide()
             self._lock.release()
             raise
+        _open[self._place] = self
 
     # what a script calls ---------------------------------------------------------------------------------------
 
@@ -353,20 +358,29 @@ class Run:
         self._begin(own_loop=False)
         self._parts.restore_generators()
 
-    def log(self, *, step: int | None = None, **metrics: Any) -> None:
-        """Add a line to the journal.
+    def log(self, metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
+        """Add a line to the journal. Whatever is logged, training goes on: what cannot be kept is told once and left out.
 
         Args:
+            metrics: name -> value, as W&B takes them; or give them as keywords.
             step: the step it belongs to, in a loop that outlast does not run; elsewhere it is known.
-            **metrics: name=number; tensors and arrays of one element are read.
+            **named: name=number; tensors and arrays of one element are read. None and text are kept, and no curve shows them.
 
         Raises:
-            UsageError: a metric is no number; the loop has not begun; or a step is given that is not the running one.
+            UsageError: the loop has not begun.
         """
         if not self._begun:
             raise UsageError("log() was called before the loop began: log inside the loop, or after it.")
-        self._set_step(step)
-        numbers = self._journal.append(self.step, metrics, self.epoch)
+        if metrics:
+            named = {**metrics, **named}
+        if step is not None and step != self.step:
+            if self._own_loop or not _is_step(step) or step < self.step:
+                named["step"] = step  # the journal keeps it as a metric and says so
+            else:
+                self._set_step(int(step))
+        numbers = self._journal.append(self.step, named, self.epoch)
+        while self._journal.complaints:
+            self._tell("warning", self._journal.complaints.pop(0))
         self._metrics |= numbers
         self._last_metrics |= numbers
         if self._log_heard:
@@ -393,7 +407,8 @@ class Run:
             raise UsageError(
                 "save() was called before the loop began: call run.begin() first, or save inside run.steps()."
             )
-        self._set_step(step)
+        if step is not None:
+            self._set_step(self._check_step("save", step))
         if step is None and not self._own_loop and self.step == max(self._saver.saved_step, 0):
             raise UsageError(
                 f"save() was called and the step is still {self.step}: say how far the loop is, with run.save(step=...)."
@@ -439,24 +454,24 @@ class Run:
         return self._begun and (self._ended_early or (self.total_steps is not None and self.step >= self.total_steps))
 
     def __enter__(self) -> Self:
+        if self._ended:
+            raise UsageError(f"This attempt at {self.id} has ended; call open_run() again for the next one.")
+        self._entered = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    ) -> None:
         if os.getpid() != self._process:
-            return False  # a forked child that leaves the block; the run is its parent's
-        quiet = _notebook()
-        if error is None:
-            error = self._complete()
-            unrecorded = self._close(error)
-            if unrecorded and not isinstance(error, OutlastError):
-                raise unrecorded
-            if error is not None and not (isinstance(error, SessionEnded) and quiet):
-                raise error
-            return False
-        self._close(error)
-        return isinstance(error, SessionEnded) and quiet
+            return  # a forked child that leaves the block; the run is its parent's
+        left = error if error is not None else self._complete()
+        failed = self._close(left)
+        if failed and (left is None or isinstance(left, SessionEnded) or isinstance(failed, KeyboardInterrupt)):
+            raise failed
+        if isinstance(left, SessionEnded) and ending.interactive():
+            raise ending.in_a_cell(left, self._how_to_go_on(left)) from None
+        if left is not None and left is not error:
+            raise left
 
     def close(self) -> None:
         """End the attempt as the end of a with-block does."""
@@ -617,7 +632,7 @@ class Run:
         """End the session between two steps. Time alone never ends it before one step is done: a run must get further."""
         if self.should_stop() and (self._done_here or self.session.reason != "budget"):
             self._save(self.session.reason or "budget", must=True)
-            raise SessionEnded(self.session.reason or "budget")
+            raise self._leave(SessionEnded(self.session.reason or "budget"))
 
     def _next_batch(self, iterator: Iterator[Any], per_epoch: int) -> Any:
         try:
@@ -655,15 +670,25 @@ class Run:
         )
         self._shown.send("progressed", facts)
 
-    def _set_step(self, step: int | None) -> None:
-        if step is None or step == self.step:
-            return
+    def _set_step(self, step: int) -> None:
+        if step != self.step:
+            self._metrics = {}
+            self.step = step
+
+    def _check_step(self, call: str, step: Any) -> int:
+        """A step that a foreign loop says it has done."""
         if self._own_loop:
             raise UsageError(
-                f"Step {step} was given while step {self.step} runs; steps() and batches() count by themselves."
+                f"{call}() was given step {step!r} while step {self.step} runs; steps() and batches() count by themselves: leave it out."
             )
-        self._metrics = {}
-        self.step = step
+        if not _is_step(step):
+            raise UsageError(f"{call}() was given step {step!r}; expected the whole number of steps done.")
+        if step < self.step:
+            raise UsageError(
+                f"{call}() was given step {step} and the run is at step {self.step} already: a run never goes back. Let the loop count on from "
+                "run.step, which is the step of the checkpoint that this attempt continues."
+            )
+        return int(step)
 
     def _save(self, reason: str, *, must: bool = False) -> None:
         # The save is no part of the step that follows it.
@@ -671,90 +696,141 @@ class Run:
 
     # closing ---------------------------------------------------------------------------------------------------
 
-    def _complete(self) -> SessionEnded | OutlastError | None:
+    def _complete(self) -> BaseException | None:
         """What the end of the with-block without an error means: finished, stopped, or nothing at all."""
-        if not self._begun:
+        if not self._begun or self._ended:
             return None
-        if self._in_step and (not self.update_due or self._parts.not_offered(self.step)):
-            self.step -= 1  # left in the middle of a step that changed nothing yet
-        self._in_step = False
         try:
+            if self._in_step and (not self.update_due or self._parts.not_offered(self.step)):
+                self.step -= 1  # left in the middle of a step that changed nothing yet
+            self._in_step = False
             if self._agreement and not self.finished:  # one rank may have heard of an end that the others have not
                 self._agreement.after(self.step, None, at_once=True)
             stopped = self.session.reason if not self.finished else None
             self._save(stopped or "final", must=True)
-        except OutlastError as error:
+        except BaseException as error:  # noqa: BLE001 - the attempt ends in every case, and then it is raised
             return error
         return SessionEnded(stopped) if stopped else None
 
-    def _close(self, error: BaseException | None) -> SaveFailed | None:
-        """Write down how the attempt ended and let go of everything; returns what could not be written."""
+    def _close(self, error: BaseException | None, reason: str | None = None) -> BaseException | None:
+        """Write down how the attempt ended and let go of everything, whatever fails; returns the first failure."""
         if self._ended:
             return None
-        self._ended, unrecorded = True, None
-        self._saver.close(abandon=isinstance(error, KeyboardInterrupt))
-        reason = _end_reason(error)
+        self._ended = True
+        failed = ending.each(lambda: self._saver.close(abandon=isinstance(error, KeyboardInterrupt)))
+        if failed:  # interrupted while it waited for the disk: the save under way is given up
+            ending.each(lambda: self._saver.close(abandon=True))
+        reason = reason or ending.reason_of(error)
         if error is None and not self._begun:
             reason = self._attempt.reason_before or "cancelled"  # opened to look at: nothing has changed
-        if reason == "failed" and self._begun and self._saver.saved_step < self.step:
+        self.session.patient = True  # the next few file operations are not broken off
+        unrecorded = ending.each(
+            lambda: self._say_what_is_lost(reason),
+            lambda: self._write_end(reason, ending.words_of(error) if reason == "failed" else None),
+        )
+        self.session.patient = False
+        failed = failed or unrecorded
+        failed = failed or ending.each(
+            lambda: self._shown.send("ended", reason, self.step, self.total_steps), lambda: self._shown.send("closed")
+        )
+        self.session.patient = True
+        released = ending.each(self._presence.hide, self._lock.release, self.session.close)
+        _open.pop(self._place, None)
+        return failed or released
+
+    def _say_what_is_lost(self, reason: str) -> None:
+        if reason == "finished" and self.total_steps is not None and self._begun and self.step < self.total_steps:
+            self._tell(
+                "info",
+                f"The loop was left at step {self.step} of {self.total_steps}, so the run counts as finished there; with another total it goes on.",
+            )
+        if reason in ("failed", "cancelled") and self._begun and self._saver.saved_step < self.step:
             safe = (
                 f"step {self._saver.saved_step} is safe and"
                 if self._saver.saved_step > 0
                 else "nothing had been saved, so"
             )
             self._tell("warning", f"{safe} what came after it will be done again by the next attempt.")
-        words = f"{type(error).__name__}: {error}" if reason == "failed" else None
-        actions: list[Callable[[], None]] = [
-            lambda: self._attempt.end(
-                reason,
-                self.step,
-                self.total_steps,
-                words,
-                signal=self.session.signal if reason == self.session.reason else None,
+
+    def _write_end(self, reason: str, words: str | None) -> None:
+        """The journal's last lines and the attempt's end.
+
+        Raises:
+            SaveFailed: one of them could not be written.
+        """
+        signal = self.session.signal if reason == self.session.reason else None
+        end = functools.partial(self._attempt.end, reason, self.step, self.total_steps, words, signal=signal)
+        failure = ending.each(*([self._journal.seal, self._journal.flush] if self._begun else []), end)
+        if failure:
+            why = failure.strerror if isinstance(failure, OSError) else ending.words_of(failure)
+            sentence = (
+                f"How this attempt ended ({reason} at step {self.step}) could not be recorded: {why}. Its last checkpoint is intact. Free disk space "
+                f"below {self.folder} and start the run again."
             )
-        ]
-        if self._begun:
-            self._journal.seal()
-            actions.insert(0, self._journal.flush)
-        for action in actions:
-            try:
-                action()
-            except OSError as failure:
-                unrecorded = SaveFailed(
-                    f"How this attempt ended ({reason} at step {self.step}) could not be recorded: {failure.strerror}. Its last "
-                    f"checkpoint is intact. Free disk space below {self.folder} and start the run again."
-                )
-                self._shown.send("told", "warning", str(unrecorded))
-        self._shown.send("ended", reason, self.step, self.total_steps)
-        self._shown.send("closed")
-        self.session.close()
-        self._presence.hide()
-        self._lock.release()
-        return unrecorded
+            self._shown.send("told", "warning", sentence)
+            raise SaveFailed(sentence) from failure
+
+    def _how_to_go_on(self, ended: SessionEnded) -> str:
+        of = f" of {self.total_steps}" if self.total_steps is not None else ""
+        return (
+            f"the run {self.id} is not finished; it is saved at step {max(self._saver.saved_step, 0)}{of} ({self.session.explanation or ended.reason}). "
+            "Run this cell again to go on."
+        )
+
+    def _leave(self, ended: SessionEnded) -> BaseException:
+        """What the loop raises; a run outside a with-block ends here and now."""
+        if self._entered:
+            return ended
+        return self._close(ended) or ending.in_a_cell(ended, self._how_to_go_on(ended))
+
+    def _give_way(self) -> str:
+        """End this attempt because its own process opens the run anew; returns a sentence about it."""
+        reason = "finished" if self.finished else "cancelled"
+        self._close(None, reason)
+        return f"attempt {self._attempt.number} was left open by this process at step {self.step}; it is recorded as {reason}, and this one takes over"
 
     def _check_early(self, words: str) -> None:
         if self._begun:
             raise UsageError(f"{words} after the loop began; call track() and restore() before it.")
 
     def _tell(self, level: str, sentence: str) -> None:
+        sentence = ending.clean(sentence)
         self._attempt.tell(sentence)
         self._shown.send("told", level, sentence)
 
 
-def _end_reason(error: BaseException | None) -> str:
-    if error is None:
-        return "finished"
-    if isinstance(error, SessionEnded):
-        return error.reason
-    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and not error.code):
-        return "cancelled"
-    return "failed"
+def _is_step(step: Any) -> bool:
+    return isinstance(step, int) and not isinstance(step, bool) and step >= 0
 
 
-def _notebook() -> bool:
-    """Whether a notebook or a prompt runs this, where ending the process is nobody's wish."""
-    shell = sys.modules.get("IPython")
-    return hasattr(sys, "ps1") or (shell is not None and shell.get_ipython() is not None)
+_open: dict[Path, Run] = {}
+"""The runs that this process holds, by their folders."""
+
+
+def _make_way(place: Path) -> str | None:
+    """Let go of a run that this process left open without a with-block, as a cell does that is run again.
+
+    Raises:
+        RunBusy: it is inside a with-block that has not ended.
+    """
+    earlier = _open.get(place)
+    if earlier is None or earlier._process != os.getpid():  # noqa: SLF001 - same module
+        return None
+    if earlier._entered:  # noqa: SLF001
+        raise RunBusy(
+            f"This process holds the run {place} already, in a with-block that has not ended. One run has one writer: leave that block first, or "
+            "choose another name."
+        )
+    return earlier._give_way()  # noqa: SLF001
+
+
+@atexit.register
+def _end_what_is_open() -> None:
+    """A script without a with-block ends: what became of its runs is written down, as far as it is known."""
+    error = None if ending.interactive() else getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    for run in list(_open.values()):
+        if run._process == os.getpid():  # noqa: SLF001
+            run._close(error, None if error else "finished" if run.finished else "cancelled")  # noqa: SLF001
 
 
 def _csv_paths(config: Any, run_id: str) -> Iterable[Path]:

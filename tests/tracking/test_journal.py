@@ -6,13 +6,13 @@ import io
 import json
 import math
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from outlast.errors import UsageError
 from outlast.tracking import CsvView, Fanout, Journal, Progress, Sink, read
 from outlast.tracking.progress import JsonLines, PlainLines, RichLine, choose, describe
 
@@ -47,17 +47,74 @@ def test_what_is_no_finite_number_survives(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "words"),
+    ("value", "kept"),
     [
-        ({"step": 1}, "cannot be named 'step'"),
-        ({"x": "text"}, "'x' is 'text'; expected a number"),
-        ({"x": np.zeros(2)}, "expected a number"),
-        ({"x": torch.zeros(3)}, "expected a number"),
+        (None, None),
+        (True, 1.0),
+        ("1e-3", 0.001),
+        ("cosine", "cosine"),
+        ("x" * 500, "x" * 200),
+        ("nan", math.nan),
+        (10**400, math.inf),
+        (-(10**400), -math.inf),
+        (2**70, float(2**70)),
+        (2**60 + 1, 2**60 + 1),
+        (np.float32(0.5), 0.5),
+        (np.array([[2]]), 2.0),
+        (Fraction(1, 4), 0.25),
+        (os.fsdecode(b"\xff"), "\\udcff"),
     ],
 )
-def test_what_is_no_number_is_refused(journal: Journal, metrics, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        journal.append(1, metrics)
+def test_what_a_metric_may_be(journal: Journal, value: object, kept: object) -> None:
+    written = journal.append(1, {"x": value, "y": 1})
+    journal.seal()
+    journal.flush()
+    (line,) = read(journal.path)
+    assert line == {
+        "step": 1,
+        "x": pytest.approx(kept, rel=0, nan_ok=True) if isinstance(kept, float) else kept,
+        "y": 1,
+    }
+    assert json.loads(journal.path.read_text())["x"] == written["x"]
+    assert not journal.complaints
+
+
+class Rude:
+    def item(self) -> float:
+        raise KeyError("no")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.zeros(2, 2), "'x' is Tensor of shape (2, 2), and"),
+        (np.zeros(3), "'x' is ndarray of shape (3,), and the journal keeps numbers. It is left out."),
+        ([1], "'x' is of type list"),
+        ({"a": 1}, "'x' is of type dict"),
+        (1j, "of type complex"),
+        (Rude(), "of type Rude"),
+    ],
+)
+def test_what_cannot_be_a_metric_is_left_out_and_told_once(journal: Journal, value: object, words: str) -> None:
+    assert journal.append(1, {"x": value, "y": 1}) == journal.append(2, {"x": value, "y": 1}) == {"y": 1}
+    (complaint,) = journal.complaints
+    assert words in complaint
+
+
+def test_names_that_the_journal_uses_itself(journal: Journal) -> None:
+    for step in (1, 2):
+        assert journal.append(step, {"epoch": 0.25, "step": "a", "metric/epoch": 1, 5: 2}, epoch=3) == {
+            "metric/epoch": 0.25,
+            "metric/step": "a",
+            "5": 2,
+        }
+    journal.seal()
+    journal.flush()
+    assert read(journal.path)[1] == {"step": 2, "epoch": 3, "metric/epoch": 0.25, "metric/step": "a", "5": 2}
+    assert journal.complaints == [
+        "A metric named 'epoch' is kept as 'metric/epoch': the journal writes the epoch itself.",
+        "A metric named 'step' is kept as 'metric/step': the journal writes the step itself.",
+    ]
 
 
 def test_it_is_cut_back_to_a_mark(journal: Journal) -> None:

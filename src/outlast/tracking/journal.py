@@ -19,7 +19,7 @@ from typing import Any
 import xxhash
 
 from outlast import files
-from outlast.errors import UsageError
+from outlast.ending import clean
 from outlast.tracking import reading
 
 MOST = 20_000
@@ -27,6 +27,8 @@ MOST = 20_000
 
 _RESERVED = reading.PLACE
 _BLOCK = 2**20
+_WHOLE = 2**63  # beyond it, whole numbers are kept as floats
+_LONGEST = 200  # characters of a text
 
 
 class Journal:
@@ -43,7 +45,9 @@ class Journal:
         self._sealed_size = 0
         self._size = 0  # on the disk
         self._hasher = xxhash.xxh3_128()  # of all that is sealed
-        self._names: dict[str, str] = {}
+        self._names: dict[Any, tuple[str, str]] = {}  # as logged -> as written, alone and as the beginning of a member
+        self._complained: set[Any] = set()
+        self.complaints: list[str] = []  # what the user should hear of metrics that were logged
         self._last: dict[str, tuple[int, Any]] = {}  # metric -> step and value
         self._last_since: int | None = None  # of a run begun by a version that did not keep them
         self._lock = threading.Lock()
@@ -51,34 +55,51 @@ class Journal:
     def append(self, step: int, metrics: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:
         """Add a line; it reaches the disk with a later flush. Returns the metrics as they are written.
 
-        Raises:
-            UsageError: a metric is no number, or its name is one that the journal uses itself.
+        What cannot be written is left out, and `complaints` says so once for each name.
         """
         # The text that json.dumps would make, at a fifth of its time: this runs in every step.
         line = f'{{"step": {step}' if epoch is None else f'{{"step": {step}, "epoch": {epoch}'
-        numbers = {}
+        numbers: dict[str, Any] = {}
         for name, value in metrics.items():
-            number = value if type(value) is float and value - value == 0.0 else as_number(name, value)
-            numbers[name] = number
-            self._last[name] = (step, number)
-            line += (
-                f"{self._names.get(name) or self._named(name)}{number!r}"
-                if type(number) is not str
-                else (f'{self._names.get(name) or self._named(name)}"{number}"')
-            )
+            if type(value) is float and value - value == 0.0:
+                kept: Any = value
+                text = repr(value)
+            else:
+                try:
+                    kept = as_written(value)
+                except _Unwritable as complaint:
+                    self._complain(
+                        name,
+                        f"The metric {clean(name)!r} is {complaint}, and the journal keeps numbers. It is left out.",
+                    )
+                    continue
+                text = repr(kept) if isinstance(kept, int | float) else json.dumps(kept, ensure_ascii=False)
+            key, key_text = self._names.get(name) or self._named(name)
+            if key not in numbers:
+                numbers[key] = kept
+                if kept is not None:
+                    self._last[key] = (step, kept)
+                line += key_text + text
         self._waiting.append(line + "}\n")
         return numbers
 
-    def _named(self, name: str) -> str:
-        if name in _RESERVED:
-            raise UsageError(
-                f"A metric cannot be named {name!r}: the journal writes that field itself. Choose another name."
+    def _named(self, name: Any) -> tuple[str, str]:
+        key = clean(name)
+        if key in _RESERVED:
+            self._complain(
+                name, f"A metric named {key!r} is kept as 'metric/{key}': the journal writes the {key} itself."
             )
+            key = f"metric/{key}"
         if len(self._names) >= MOST:
             self._names.clear()  # a loop that makes up names as it goes
             self._forget_names()
-        self._names[name] = f", {json.dumps(name, ensure_ascii=False)}: "
+        self._names[name] = (key, f", {json.dumps(key, ensure_ascii=False)}: ")
         return self._names[name]
+
+    def _complain(self, name: Any, sentence: str) -> None:
+        if name not in self._complained and len(self._complained) < MOST:
+            self._complained.add(name)
+            self.complaints.append(sentence)
 
     def seal(self) -> dict[str, Any]:
         """Close what was added so far: the next flush writes it, and nothing that comes later.
@@ -224,15 +245,31 @@ class Unwritten(Journal):
         return None
 
 
-def as_number(name: str, value: Any) -> int | float | str:
-    """A metric as JSON: tensors and arrays of one element become numbers, NaN and infinities become words."""
-    if isinstance(value, int) and not isinstance(value, bool):
+class _Unwritable(Exception):
+    """What a value is that the journal does not keep."""
+
+
+def as_written(value: Any) -> int | float | str | None:
+    """A metric as the journal keeps it.
+
+    Tensors and arrays of one element become numbers; NaN and infinities become words, as do numbers beyond float64. None stays, and text
+    that is no number stays text, cut at 200 characters.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and -_WHOLE <= value <= _WHOLE:
         return int(value)
     try:
         number = float(value.item() if hasattr(value, "item") else value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"The metric {name!r} is {value!r:.80}; expected a number or an array of one element."
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
+    except Exception as error:  # whatever an object does when it is read, training goes on
+        if isinstance(value, str):
+            return clean(value[:_LONGEST])
+        shape = getattr(value, "shape", None)
+        what = type(value).__qualname__
+        raise _Unwritable(
+            f"{what} of shape {tuple(shape)}" if isinstance(shape, tuple) and shape else f"of type {what}"
         ) from error
     if not math.isfinite(number):
         return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"

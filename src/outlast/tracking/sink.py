@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from outlast.ending import words_of
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -88,10 +90,11 @@ class Fanout(Sink):
         for sink in list(self.sinks):
             try:
                 getattr(sink, event)(*facts)
-            except Exception as error:  # noqa: BLE001 - whatever a sink does, training goes on
-                self.sinks.remove(sink)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a sink does, training goes on
+                if sink in self.sinks:  # else it failed once more while it heard of its own failure
+                    self.sinks.remove(sink)
                 self.send(
                     "told",
                     "warning",
-                    f"{type(sink).__name__} failed ({type(error).__name__}: {error}) and is left out from now on; the journal has all.",
+                    f"{type(sink).__name__} failed ({words_of(error)}) and is left out from now on; the journal has all.",
                 )
