@@ -1,8 +1,11 @@
-"""In a notebook: a budget ends the loop and not the kernel, an interrupt saves, and running the cell again goes on."""
+"""In a notebook, and at a prompt: a budget stops the cell in one sentence, the kernel lives on, and running the cell again goes on."""
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,9 +13,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
-CELLS = [
-    """
+BEGIN = """
 import time, outlast
 class Counter:
     value = 0
@@ -27,17 +30,37 @@ def train(total, **options):
             counter.value += step
             time.sleep(0.02)
     return counter.value
-""",
-    "train(10_000, budget=1.6)\nprint('finished:', run.finished, 'reason:', run.session.reason)",
-    "value = train(10_000)\nprint('finished:', run.finished, 'reason:', run.session.reason, 'continued:', run.resumed_from > 5)",
-    "value = train(run.step + 3)\nprint(value == sum(range(run.step + 1)), run.finished)",
-]
+"""
+PLAIN = """
+run = outlast.open_run("plain", total_steps=6, save="2 steps", background=False, progress="none")
+run.track(counter=(counter := Counter()))
+for step in run.steps():
+    counter.value += step
+    if step == fail_at:
+        raise ValueError("in the middle")
+print(run.resumed_from, counter.value, run.finished)
+"""
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_notebook(tmp_path: Path) -> None:
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in CELLS])
+    book = nbformat.v4.new_notebook()
     client = NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
+
+    def execute(source: str) -> str:
+        cell = nbformat.v4.new_code_cell(source)
+        book.cells.append(cell)
+        client.execute_cell(cell, len(book.cells) - 1)
+        return "".join(output.get("text", "") for output in cell.outputs if output.get("name") == "stdout")
+
+    def stopped(source: str) -> str:
+        """Run a cell as "Run all" does; returns what it shows in place of a traceback."""
+        with pytest.raises(CellExecutionError) as caught:
+            execute(source)
+        (error,) = (output for output in book.cells[-1].outputs if output.output_type == "error")
+        assert caught.value.ename == error.ename == "RunNotFinished"
+        (line,) = error.traceback
+        return line
 
     def interrupt() -> None:
         deadline = time.monotonic() + 90
@@ -49,12 +72,40 @@ def test_a_notebook(tmp_path: Path) -> None:
                 return
             time.sleep(0.05)
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    client.execute()
-    thread.join()
-    texts = ["".join(output.get("text", "") for output in cell.outputs) for cell in book.cells]
-    assert "finished: False reason: budget" in texts[1]
-    assert "finished: False reason: cancelled continued: True" in texts[2]
-    assert "True True" in texts[3]
-    assert all(output.output_type != "error" for cell in book.cells for output in cell.outputs)
+    with client.setup_kernel():
+        execute(BEGIN)
+        line = stopped("train(10_000, budget=1.6)")
+        assert line.startswith("RunNotFinished: the run r is not finished; it is saved at step ")
+        assert line.endswith("(the session's time is used up (1 s kept back to save)). Run this cell again to go on.")
+        assert execute("print(run.finished, run.session.reason)") == "False budget\n"
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        assert "(interrupted (Ctrl-C again stops without saving))" in stopped("train(10_000)")
+        thread.join()
+        assert execute("print(run.session.reason, run.resumed_from > 5)") == "cancelled True\n"
+        assert (
+            execute("value = train(run.step + 3)\nprint(value == sum(range(run.step + 1)), run.finished)")
+            == "True True\n"
+        )
+        # without a with-block: the cell that is run again takes over what the first time left open
+        with pytest.raises(CellExecutionError, match="in the middle"):
+            execute(f"fail_at = 5{PLAIN}")
+        assert execute(f"fail_at = 0{PLAIN}") == "4 21 True\n"
+        assert execute(f"fail_at = 0{PLAIN}") == "6 21 True\n"
+
+
+def test_at_a_prompt(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-i", "-c", f"{BEGIN}\ntrain(10_000, budget=1.5)"],
+        input="print('alive', run.finished)\ntrain(run.step + 1)\nprint('done', run.finished)\n1 / 0\n",
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ,
+        timeout=60,
+        check=False,
+    )
+    assert "RunNotFinished: the run r is not finished; it is saved at step " in done.stderr
+    assert "alive False" in done.stdout
+    assert "done True" in done.stdout
+    assert done.stderr.count("Traceback") == 1, "that of 1 / 0"
