@@ -176,6 +176,7 @@ def main() -> None:
 
     import torch  # noqa: F401 - once, and not in every fork
 
+    os.fsync = lambda descriptor: None  # as in `crash`
     trainer, folder, ranks, rank = TRAINERS[options.trainer], options.folder.resolve(), options.ranks, options.rank
     folder.mkdir(parents=True, exist_ok=True)
     twin = folder / "twin"
