@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xxhash
@@ -93,6 +93,22 @@ class Parts:
                 f"The checkpoint holds {', '.join(missing)}, which this program does not track; going on would drop it. Track it, "
                 "or begin a new run under another name (--experiment-name)."
             )
+
+    @property
+    def trees(self) -> list[str]:
+        """Names of the pytrees."""
+        return list(self._trees)
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of the tracked objects that have parameters."""
+        return [name for name, thing in self._tracked.items() if callable(getattr(thing, "parameters", None))]
+
+    def load_again(self, opened: Opened, names: Sequence[str]) -> None:
+        """Load tracked objects from another checkpoint of this run."""
+        for name in names:
+            stored = opened.state["parts"][name]
+            state.load_object(name, self._tracked[name], stored["state"], opened.parts.get(name, {}))
 
     def restore_generators(self) -> None:
         """Set the random generators to the checkpoint's; the checkpoint's bytes are let go.

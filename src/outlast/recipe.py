@@ -1,10 +1,7 @@
-"""What a recipe is, how it is found, and how a run of one is prepared and started."""
+"""What a recipe is, and how a run of one is prepared and started. How it is found: `registry`."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,10 +17,6 @@ from outlast.errors import CorruptCheckpoint, RunNotFinished, SessionEnded, Unkn
 from outlast.files import RunFolder
 from outlast.run import Run, open_run
 from outlast.tracking import Sink
-
-GROUP = "outlast.recipes"
-PLANNED = ("sign", "dungeon", "yolo")
-"""Recipes that the documents name and that a later version brings; each leaves this list when it lands."""
 
 Grade = Literal["exact", "statistical", "restart-epoch"]
 
@@ -132,40 +125,6 @@ class Prepared:
     def folder(self) -> RunFolder:
         """The run folder, which may not exist yet."""
         return RunFolder(self.resolved.config.checkpoint_dir / self.run_id)
-
-
-def names() -> list[str]:
-    """Installed recipes by name."""
-    return sorted(point.name for point in importlib.metadata.entry_points(group=GROUP))
-
-
-def find(name: str) -> Recipe:
-    """The recipe of a name, or of a path to a folder with recipe.py, or to such a file.
-
-    Raises:
-        UnknownName: there is none.
-        UsageError: it needs a package that is not installed, or its file does not define `recipe`.
-    """
-    for point in importlib.metadata.entry_points(group=GROUP):
-        if point.name == name:
-            try:
-                found: Recipe = point.load()
-            except ModuleNotFoundError as error:
-                raise UsageError(
-                    f"The recipe {name!r} needs {error.name}, which is not installed. Install its extra, such as pip install 'outlast[torch]'."
-                ) from error
-            return replace(found, source=name)
-    path = Path(name)
-    path = path / "recipe.py" if path.is_dir() else path
-    if path.suffix == ".py" and path.is_file():
-        return _from_file(path, name)
-    if name in PLANNED:
-        raise UnknownName(
-            f"The recipe {name!r} is planned and not part of this version, which has {', '.join(names())}: give --recipe or its name."
-        )
-    raise UnknownName(
-        f"There is no recipe {name!r}; the recipes are: {', '.join(names())}.{nearest(name, names())} A path to a recipe.py works too."
-    )
 
 
 def prepare(recipe: Recipe, request: Request) -> Prepared:
@@ -306,19 +265,3 @@ def _at_checkpoint(
     if checkpoint.step == newest and name in (None, source.path.name):
         return _home(source.path, root, inputs), source.path.name, None
     return root, name or f"{source.path.name}-from-{checkpoint.step}", checkpoint
-
-
-def _from_file(path: Path, source: str) -> Recipe:
-    name = f"outlast_user_recipe_{files.digest(str(path.resolve()).encode())[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=[str(path.parent)])
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} cannot be imported as a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    found = getattr(module, "recipe", None)
-    if not isinstance(found, Recipe):
-        raise UsageError(
-            f"{path} defines no `recipe`; end it with recipe = outlast.Recipe(name=..., summary=..., Config=..., train=...)."
-        )
-    return replace(found, source=source)

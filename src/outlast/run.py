@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import outlast
-from outlast import ending, files, places, ranks, state
+from outlast import best, ending, files, places, ranks, state
 from outlast.agreement import Agreement
 from outlast.attempt import Attempt
 from outlast.checkpoint import Retention, SavePolicy, Store
@@ -448,6 +448,27 @@ class Run:
         """Say something to whoever watches: on the screen and in the attempt's record."""
         self._tell("info", sentence)
 
+    def load_best(self, *names: str) -> int:
+        """Load the weights of the best checkpoint into what is tracked, after training: best by `keep`'s metric, at its own step.
+
+        Args:
+            *names: tracked names to load; by default every tracked object that has parameters, so no optimizer.
+
+        Returns:
+            The step of that checkpoint.
+
+        Raises:
+            UsageError: the run is not at its end, has no metric, or tracks no network.
+            UnknownName: a name is not tracked, or no checkpoint logged the metric.
+            CorruptCheckpoint: the checkpoint does not verify.
+        """
+        if not (self._ended or (self.finished and not self._in_step and self._saver.saved_step == self.step)):
+            raise UsageError(
+                "load_best() was called while the run goes on: what it loads would be saved as the newest state. Call it when the loop has "
+                "reached its last step, or after the with-block."
+            )
+        return best.load_best(self._store, self._parts, names)
+
     @property
     def finished(self) -> bool:
         """Whether all steps are done, or the run was ended early for good."""
@@ -538,6 +559,7 @@ class Run:
             self._judge(self._software_before, software)
         self._write_config()
         self._attempt.record |= {"software": software, "trained": True, "total_steps": self.total_steps}
+        self._attempt.record |= best.record_of(self._store.retention)
         self._attempt.write()
         if complaint:
             self._tell("warning", complaint)

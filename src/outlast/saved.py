@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast import files, state
+from outlast import best, files, state
 from outlast.checkpoint import Opened, Retention, Store, open_checkpoint
 from outlast.config import Config, find_file, resolve
 from outlast.config.yamlfile import nearest
 from outlast.environment import detect
-from outlast.errors import UnknownName, UsageError
+from outlast.errors import OutlastError, UnknownName, UsageError
 from outlast.files import RunFolder
 from outlast.places import stored_config
-from outlast.recipe import Recipe, find
+from outlast.recipe import Recipe
+from outlast.registry import find, stored
 from outlast.report import read_run
+from outlast.terminal import shortened
 
 
 @dataclass(frozen=True)
@@ -27,30 +29,78 @@ class Saved:
         run_id: the run's name.
         folder: its folder.
         step: of the checkpoint.
-        recipe: the recipe that it is a run of.
-        config: the values that it was trained with; those of the machine are this machine's.
     """
 
     run_id: str
     folder: Path
     step: int
-    recipe: Recipe
-    config: Any
     _opened: Opened
+    _known: tuple[Recipe, Any] | OutlastError
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that it is a run of; raises UsageError when it is the run of a script, or of a file that must be named to be used."""
+        return self._of_recipe[0]
+
+    @property
+    def config(self) -> Any:
+        """The values that it was trained with; those of the machine are this machine's. Raises as `recipe` does."""
+        return self._of_recipe[1]
+
+    @property
+    def _of_recipe(self) -> tuple[Recipe, Any]:
+        if isinstance(self._known, OutlastError):
+            raise self._known
+        return self._known
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the parts that the checkpoint holds."""
+        return sorted(self._opened.state["parts"])
 
     def part(self, name: str | None = None) -> Any:
-        """The state_dict of a tracked part, in memory of its own; by default that of the part that the recipe measures.
+        """The state_dict of a tracked part, in memory of its own.
+
+        Args:
+            name: by default the part that the recipe measures; in the run of a script "model", or the only one.
 
         Raises:
             UnknownName: the checkpoint has no such part.
+            UsageError: no name was given, and which part is meant cannot be known.
         """
-        name = name or self.recipe.part
+        return state.unpack_value(*self._held(name))
+
+    def load_into(self, thing: Any, part: str | None = None) -> None:
+        """Load a part into a model, or whatever has a load_state_dict.
+
+        Args:
+            thing: a model of the same shapes.
+            part: see `part`.
+
+        Raises:
+            ResumeRefused: it has another form than what was saved; a torch module is untouched then.
+        """
+        state.load_object(self._held(part)[0], thing, *self._held(part)[1:])
+
+    def _held(self, name: str | None) -> tuple[str, Any, Mapping[str, Any]]:
+        """Name, JSON and arrays of a part."""
+        if name is None:
+            name = self._usual()
         parts = self._opened.state["parts"]
         if name not in parts:
             raise UnknownName(
-                f"The checkpoint at step {self.step} of {self.folder} has no part {name!r}; it holds {', '.join(sorted(parts))}."
+                f"The checkpoint at step {self.step} of {self.folder} has no part {name!r}; it holds {', '.join(self.parts)}.{nearest(name, parts)}"
             )
-        return state.unpack_value(name, parts[name]["state"], self._opened.parts.get(name, {}))
+        return name, parts[name]["state"], self._opened.parts.get(name, {})
+
+    def _usual(self) -> str:
+        if not isinstance(self._known, OutlastError):
+            return self.recipe.part
+        if "model" in self.parts or len(self.parts) == 1:
+            return "model" if "model" in self.parts else self.parts[0]
+        raise UsageError(
+            f"{self.folder} has the parts {', '.join(self.parts)}: say which, such as part={self.parts[0]!r}."
+        )
 
     def restore(self, initial: Any, name: str = "state") -> Any:
         """The pytree that a run offered, in the form of one of the same structure, as `Run.restore` gives it.
@@ -61,7 +111,7 @@ class Saved:
         """
         parts = self._opened.state["parts"]
         if name not in parts or parts[name]["kind"] != "tree":
-            trees = sorted(part for part, stored in parts.items() if stored["kind"] == "tree")
+            trees = sorted(part for part, held in parts.items() if held["kind"] == "tree")
             raise UnknownName(
                 f"The checkpoint at step {self.step} of {self.folder} has no pytree {name!r}; it holds {', '.join(trees) or 'none'}."
             )
@@ -71,44 +121,66 @@ class Saved:
 def open_saved(
     run: str | Path,
     *,
-    root: Path = Path("runs"),
+    root: str | Path = Path("runs"),
     step: str | int = "latest",
+    recipe: str | Path | Recipe | None = None,
     flags: Mapping[str, str | bool] | None = None,
 ) -> Saved:
-    """Open a checkpoint of a run for evaluating, exporting or drawing.
+    """Open a checkpoint of a run, of a recipe or of a script, for loading, evaluating, exporting or drawing.
 
     Args:
         run: a run's name or folder, or the folder of one of its checkpoints, which is the step then.
         root: folder that holds the run folders.
-        step: a step, "latest", or "best" by the recipe's metric.
+        step: a step, "latest", or "best" by the metric that the run was opened with.
+        recipe: the run's recipe, or its file. A file that only the run's own records name is never imported; all but `recipe` and
+            `config` of what is returned works without it.
         flags: dotted key -> text, for values of this machine such as data_root.
 
     Raises:
-        UnknownName: there is no such run, recipe or checkpoint.
-        UsageError: it is the run of a script, which has no recipe.
+        UnknownName: there is no such run or checkpoint.
         CorruptCheckpoint: the checkpoint does not verify.
     """
     path = Path(run)
     if (own := files.step_of(path)) is not None and path.is_dir():
-        run, step = path.parents[1], str(own)
-    folder = folder_of(run, root)
+        run, step = path.resolve().parents[1], str(own)
+    folder = folder_of(run, Path(root))
     place = RunFolder(folder)
-    source = read_run(folder).about["recipe"]
-    if not source:
-        raise UsageError(
-            f"{folder} is the run of a script, not of a recipe; its script knows how to use what it saved."
-        )
-    recipe = find(source)
+    number = step_of(place, str(step))
+    opened = open_checkpoint(place.checkpoint(number))
+    return Saved(folder.resolve().name, folder, number, opened, _recipe_and_config(place, recipe, flags))
+
+
+def _recipe_and_config(
+    place: RunFolder, given: str | Path | Recipe | None, flags: Mapping[str, str | bool] | None
+) -> tuple[Recipe, Any] | OutlastError:
+    if given is None:
+        try:
+            found = recipe_of(place)
+        except UsageError as error:
+            return error
+    else:
+        found = given if isinstance(given, Recipe) else find(str(given))
     environment = detect("auto")
     resolved = resolve(
-        recipe.Config,
+        found.Config,
         flags=flags,
         environment_file=find_file(f"environment/{environment.name}.yaml"),
         stored=stored_config(place, ()),
     )
-    number = step_of(place, str(step))
     config: Config = resolved.config
-    return Saved(folder.resolve().name, folder, number, recipe, config, open_checkpoint(place.checkpoint(number)))
+    return found, config
+
+
+def recipe_of(place: RunFolder, otherwise: str = "") -> Recipe:
+    """The recipe of a run, when it is an installed one, or a file that the user has named; see `registry.stored`.
+
+    Raises:
+        UsageError: it is another file, or the run was begun by a script.
+    """
+    name = read_run(place.path).about.get("recipe")
+    if name is None:
+        raise UsageError(f"{place.path} is the run of a script, so it has no recipe and no config.")
+    return stored(name, place.run, otherwise)
 
 
 def folder_of(run: str | Path, root: Path = Path("runs")) -> Path:
@@ -118,28 +190,43 @@ def folder_of(run: str | Path, root: Path = Path("runs")) -> Path:
         UnknownName: there is none.
     """
     path = Path(run)
-    if (path / "run.json").is_file():
-        return path
-    if not (root / path / "run.json").is_file():
+    for place in (path, root / path):
+        try:
+            if (place / "run.json").is_file():
+                return place
+        except (OSError, ValueError):  # a name that no file can have
+            continue
+    try:
         there = sorted(found.parent.name for found in root.glob("*/run.json"))
-        raise UnknownName(
-            f"There is no run {str(run)!r}: {root} holds {', '.join(there) or 'no runs yet'}.{nearest(str(run), there)}"
-        )
-    return root / path
+    except OSError as error:
+        raise UnknownName(f"{root} cannot be read: {error.strerror}.") from error
+    known = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
+    kind = "" if root.is_dir() or not root.exists() else f" {root} is no folder."
+    raise UnknownName(
+        f"There is no run {shortened(repr(str(run)))}: {root} holds {known or 'no runs yet'}.{kind}{nearest(str(run), there)}"
+    )
 
 
-def part_of(place: RunFolder) -> str:
-    """The part of a run that its recipe measures; "model" for a script's."""
-    recipe = read_run(place.path).about["recipe"]
-    return find(recipe).part if recipe else "model"
+_SHOWN = 20  # names in a sentence
 
 
-def step_of(place: RunFolder, wanted: str) -> int:
+def part_of(place: RunFolder, recipe: Recipe | None = None) -> str:
+    """The part of a run that its recipe measures; "model" for a script's.
+
+    Raises:
+        UsageError: its recipe is a file that the user has not named.
+    """
+    if recipe is None and read_run(place.path).about.get("recipe") is None:
+        return "model"
+    return (recipe or recipe_of(place, "--part NAME writes a part without it.")).part
+
+
+def step_of(place: RunFolder, wanted: str, recipe: Recipe | None = None) -> int:
     """The step that a user means by a number, "latest" or "best".
 
     Raises:
         UnknownName: there is no such checkpoint.
-        UsageError: "best" of a run whose recipe measures nothing.
+        UsageError: "best" of a run that has no metric.
     """
     checkpoints = Store(place).committed()
     if not checkpoints:
@@ -147,15 +234,20 @@ def step_of(place: RunFolder, wanted: str) -> int:
     if wanted == "latest":
         return checkpoints[-1].step
     if wanted == "best":
-        about = read_run(place.path).about
-        recipe = find(about["recipe"]) if about["recipe"] else None
-        if recipe is None or recipe.metric is None:
-            raise UsageError(f"--step best needs a recipe with a metric, and {place.path} has none; give a step.")
-        best = Retention(best=1, metric=recipe.metric, mode=recipe.mode).best_step([c.kept for c in checkpoints])
-        if best is None:
-            raise UnknownName(f"No checkpoint in {place.path} logged {recipe.metric} at its own step; give a step.")
-        return best
+        return best.best_of(checkpoints, _measure(place, recipe), place.path).step
     steps = [checkpoint.step for checkpoint in checkpoints]
-    if not wanted.isdigit() or int(wanted) not in steps:
-        raise UnknownName(f"{place.path} has no checkpoint at step {wanted}; there are {', '.join(map(str, steps))}.")
+    if not (wanted.isascii() and wanted.isdigit()) or len(wanted) > 20 or int(wanted) not in steps:
+        raise UnknownName(
+            f"{place.path} has no checkpoint at step {shortened(wanted)}; there are {', '.join(map(str, steps[-_SHOWN:]))}, latest and best."
+        )
     return int(wanted)
+
+
+def _measure(place: RunFolder, recipe: Recipe | None) -> Retention | None:
+    """By what the best of a run is chosen: as its attempts say; runs of before they said so, as the recipe says."""
+    info = read_run(place.path)
+    if (found := best.measure_of(info.attempts)) is not None:
+        return found
+    if recipe is None and info.about.get("recipe") is not None:
+        recipe = recipe_of(place, "A step given as a number works without it.")
+    return Retention(best=1, metric=recipe.metric, mode=recipe.mode) if recipe and recipe.metric else None

@@ -304,7 +304,8 @@ def test_a_signal_to_the_whole_group_saves_with_workers_too(tmp_path: Path, outl
 
 def test_a_run_attached_read_only_is_found_by_its_name(tmp_path: Path, outlast_cli, trained: Path) -> None:
     """The next Kaggle session: the last one's output is an input now."""
-    from outlast.recipe import Request, find, locate, prepare
+    from outlast.recipe import Request, locate, prepare
+    from outlast.registry import find
 
     attached = tmp_path / "input/notebooks/me/first"
     shutil.copytree(trained / "runs", attached / "runs")
@@ -384,7 +385,10 @@ def test_copy_gives_a_recipe_that_runs(outlast_cli, tmp_path: Path) -> None:
     trained = outlast_cli("train", "mine", *SMALL, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "runs/mine/run.json").exists()
-    resumed = outlast_cli("resume", "mine", "--epochs", "3", cwd=tmp_path)
+    unasked = outlast_cli("resume", "mine", "--epochs", "3", cwd=tmp_path)
+    assert unasked.returncode == 2
+    assert "names the recipe mine, a file, and no file is run because a folder says so" in unasked.stderr
+    resumed = outlast_cli("resume", "mine", "--recipe", "mine", "--epochs", "3", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     refused = outlast_cli("copy", "digits", "mine", cwd=tmp_path)
     assert refused.returncode == 2

@@ -9,7 +9,8 @@ from typing import Any
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded
 from outlast.files import RunFolder, digest
-from outlast.recipe import Request, find, prepare, start
+from outlast.recipe import Request, prepare, start
+from outlast.registry import find
 from outlast.run import Run
 from outlast.tracking import Sink
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from outlast import recipe as recipes
+from outlast import registry
 from outlast.errors import OutlastError
 from outlast.launch.kaggle import Bounds, Kaggle, Pace, Terms, find_credential, relay
 from outlast.launch.records import LaunchRecord
@@ -34,7 +35,7 @@ def die_at(number: int, *, after: bool) -> None:
 def main(asked: dict) -> int:
     if "die" in asked:
         die_at(asked["die"], after=asked["after"])
-    found = recipes.find(asked["recipe"])
+    found = registry.find(asked["recipe"])
     request = recipes.Request(flags=asked["flags"])
     try:
         relay(

@@ -276,7 +276,9 @@ def test_a_launched_run_goes_on_by_its_name_with_its_values(laptop, standin: Sta
     )
     assert done.returncode == 0, done.stderr
     over(standin, "outlast-slow-walk-001")
-    done = laptop("relay", "slow-walk", "--accelerator", "cpu", "--ask-every", "0.1")
+    unasked = laptop("relay", "slow-walk", "--accelerator", "cpu", "--ask-every", "0.1")
+    assert "0001.json names the recipe walk, a file, and no file is run because a folder says so" in unasked.stderr
+    done = laptop("relay", "slow-walk", "--recipe", "walk", "--accelerator", "cpu", "--ask-every", "0.1")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (laptop.folder / "runs/slow-walk/journal.jsonl").read_text().splitlines()]
     assert [line["rate"] for line in lines] == [0.7] * 9

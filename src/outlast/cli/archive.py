@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.cli.flags import Parser
+from outlast.cli.flags import RECIPE, Parser
 from outlast.cli.status import folder_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
 from outlast.files import RunFolder
+from outlast.registry import find
 from outlast.saved import part_of, step_of
 from outlast.terminal import say
 
@@ -21,18 +22,20 @@ def run(argv: list[str]) -> int:
     parser.add_argument("run", help="a run's name or folder")
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     parser.add_argument(
-        "--step", help="the model's step, or \"best\" by the recipe's metric (default: the newest that verifies)"
+        "--step", help="the model's step, or \"best\" by the run's metric (default: the newest that verifies)"
     )
     parser.add_argument(
         "--part", help="the tracked name that is the model (default: the part that the recipe measures)"
     )
+    parser.add_argument("--recipe", metavar="PATH", help=RECIPE)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: RUN_outputs.zip here")
     values = parser.parse(argv)
     from outlast.report import archive
 
     place = RunFolder(folder_of(values.run, values.checkpoint_dir))
     target = values.output or Path(f"{place.path.resolve().name}_outputs.zip")
-    step = None if values.step is None else step_of(place, values.step)
-    names = archive(place.path, target, part=values.part or part_of(place), step=step)
+    recipe = find(values.recipe) if values.recipe else None
+    step = None if values.step is None else step_of(place, values.step, recipe)
+    names = archive(place.path, target, part=values.part or part_of(place, recipe), step=step)
     say(f"{target}: {', '.join(names)}, {format_bytes(target.stat().st_size)}")
     return EXIT_FINISHED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
-from outlast.terminal import say
+from outlast.terminal import command, say
 
 
 def run(argv: list[str]) -> int:
@@ -22,5 +22,5 @@ def run(argv: list[str]) -> int:
         f"Stopping {slug}. Its files are saved first, about two minutes a gigabyte; what came after its last save is lost."
     )
     cancel(kaggle, record)
-    say(f"When it has ended, bring them home with: outlast fetch {record.folder.path.name}")
+    say(f"When it has ended, bring them home with: {command('outlast', 'fetch', record.folder.path.name)}")
     return EXIT_FINISHED

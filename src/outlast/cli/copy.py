@@ -7,11 +7,11 @@ import re
 import shutil
 from pathlib import Path
 
-from outlast import recipe
+from outlast import registry
 from outlast.cli.flags import Parser
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.files import check_run_id
-from outlast.terminal import say
+from outlast.terminal import command, say
 
 
 def run(argv: list[str]) -> int:
@@ -21,13 +21,13 @@ def run(argv: list[str]) -> int:
     parser.add_argument("folder", type=Path, help="where to copy it; must not exist yet")
     values = parser.parse(argv)
     target = copy(values.recipe, values.folder)
-    say(f"Copied to {target}. Change {target / 'recipe.py'} and train it with: outlast train {target}")
+    say(f"Copied to {target}. Change {target / 'recipe.py'} and train it with: {command('outlast', 'train', target)}")
     return EXIT_FINISHED
 
 
 def copy(name: str, target: Path) -> Path:
     """Copy a recipe's folder to a new folder and give it that folder's name."""
-    found = recipe.find(name)
+    found = registry.find(name)
     source = Path(inspect.getfile(found.train)).parent
     check_run_id(target.name)
     if target.exists():
@@ -44,6 +44,8 @@ def copy(name: str, target: Path) -> Path:
         module.write_text(words.replace(f"from outlast_recipes.{source.name} ", "from . "), encoding="utf-8")
     readme = target / "README.md"
     if readme.exists():
-        words = readme.read_text(encoding="utf-8").replace(f"outlast train {found.name}", f"outlast train {target}")
+        words = readme.read_text(encoding="utf-8").replace(
+            f"outlast train {found.name}", command("outlast", "train", target)
+        )
         readme.write_text(words.replace(f"# {found.name}\n", f"# {target.name}\n", 1), encoding="utf-8")
     return target

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from outlast.checkpoint.export import export
-from outlast.cli.flags import Parser
+from outlast.cli.flags import RECIPE, Parser
 from outlast.cli.status import folder_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.files import RunFolder, make_folder
+from outlast.registry import find
 from outlast.report import read_run
-from outlast.saved import open_saved, part_of, step_of
+from outlast.saved import Saved, open_saved, part_of, step_of
 from outlast.terminal import say
 
 
@@ -21,19 +22,21 @@ def run(argv: list[str]) -> int:
     parser.add_argument("run", help="a run's name or folder")
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     parser.add_argument(
-        "--step", default="latest", help='a step, "latest", or "best" by the recipe\'s metric (default: latest)'
+        "--step", default="latest", help='a step, "latest", or "best" by the run\'s metric (default: latest)'
     )
     parser.add_argument("--part", help="what to write: a tracked name (default: the part that the recipe measures)")
     parser.add_argument(
         "--format", default="safetensors", help="safetensors, or one that the recipe offers, such as onnx"
     )
+    parser.add_argument("--recipe", metavar="PATH", help=RECIPE)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: RUN-PART-step-STEP.FORMAT here")
     values = parser.parse(argv)
     folder = read_run(folder_of(values.run, values.checkpoint_dir)).folder
-    step = step_of(RunFolder(folder), values.step)
-    part = values.part or part_of(RunFolder(folder))
+    recipe = find(values.recipe) if values.recipe else None
+    step = step_of(RunFolder(folder), values.step, recipe)
+    part = values.part or part_of(RunFolder(folder), recipe)
     if values.format != "safetensors":
-        return _other(folder, step, part, values.format, values.output)
+        return _other(open_saved(folder, step=step, recipe=recipe), part, values.format, values.output)
     target = values.output or Path(f"{folder.resolve().name}-{part}-step-{step}.safetensors")
     count = export(RunFolder(folder).checkpoint(step), part, target)
     say(f"{target}: the {count} tensors of {part!r} at step {step}, {format_bytes(target.stat().st_size)}")
@@ -41,13 +44,12 @@ def run(argv: list[str]) -> int:
     return EXIT_FINISHED
 
 
-def _other(folder: Path, step: int, part: str, form: str, output: Path | None) -> int:
-    opened = open_saved(folder, step=step)
+def _other(opened: Saved, part: str, form: str, output: Path | None) -> int:
     forms = opened.recipe.exports
     if form not in forms:
         known = ", ".join(["safetensors", *sorted(forms)])
         raise UsageError(f"--format is {form!r}; runs of {opened.recipe.name} are exported as: {known}.")
-    target = output or Path(f"{opened.run_id}-{part}-step-{step}.{form}")
+    target = output or Path(f"{opened.run_id}-{part}-step-{opened.step}.{form}")
     make_folder(target.parent)
     for line in forms[form](opened, part, target):
         say(line)

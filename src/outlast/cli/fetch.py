@@ -8,7 +8,7 @@ from pathlib import Path
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
-from outlast.terminal import say
+from outlast.terminal import command, say
 
 
 def run(argv: list[str]) -> int:
@@ -31,5 +31,5 @@ def run(argv: list[str]) -> int:
     if values.output_dir:
         shutil.copytree(folder, values.output_dir / folder.name, dirs_exist_ok=True)
         say(f"copied to {values.output_dir / folder.name}")
-    say(f"Look at it with: outlast status {folder.name}")
+    say(f"Look at it with: {command('outlast', 'status', folder.name)}")
     return EXIT_FINISHED

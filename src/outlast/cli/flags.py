@@ -14,13 +14,16 @@ from outlast.config.units import parse_seconds
 from outlast.config.yamlfile import nearest
 from outlast.environment import NAMES
 from outlast.errors import ConfigError, UsageError
-from outlast.recipe import Recipe, Request, find
+from outlast.recipe import Recipe, Request
+from outlast.registry import find
 
 _SWITCHES = {
     "dry-run": "check everything, print the values, train nothing",
     "json": "progress as one JSON object a line, on stderr",
 }
 _FILES = ("data_config", "model_config", "train_config")
+
+RECIPE = "the run's recipe, when it is a file: no file is run because a run names it"
 
 
 def positive(text: str) -> float:
@@ -55,6 +58,24 @@ class Parser(argparse.ArgumentParser):
                 f"{self.prog} takes no {rest[0]!r}.{nearest(rest[0], known)} `{self.prog} --help` lists what it takes."
             )
         return values
+
+
+def pull(argv: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value of one flag, and the other words: for what must be known before there is a parser.
+
+    Raises:
+        UsageError: the flag has no value.
+    """
+    value, rest, words = None, [], iter(argv)
+    for word in words:
+        name, equals, given = _dashed(word).partition("=")
+        if name != flag:
+            rest.append(word)
+            continue
+        value = given if equals else next(words, None)
+        if not value:
+            raise UsageError(f"{flag} needs a value.")
+    return value, rest
 
 
 def training_parser(
@@ -101,20 +122,20 @@ def read(
     prog: str,
     description: str,
     argv: list[str],
-    recipe: str | None = None,
+    recipe: str | Recipe | None = None,
     more: Mapping[str, Mapping[str, Any]] | None = None,
     leave_out: Sequence[str] = (),
 ) -> tuple[Recipe | None, Request, argparse.Namespace]:
-    """Parse `RECIPE [flags]`, or just flags when the recipe is known.
+    """Parse `RECIPE [flags]`, or just flags when the recipe is known, by name or found already.
 
     Returns:
         The recipe (None when help for no recipe in particular is wanted), the request, and the raw values.
     """
     if recipe is None and argv and not argv[0].startswith("-"):
         recipe, argv = argv[0], argv[1:]
-    found = find(recipe) if recipe else None
+    found = find(recipe) if isinstance(recipe, str) and recipe else recipe or None
     parser = training_parser(
-        f"{prog} {recipe or 'RECIPE'}",
+        f"{prog} {found.source if found else 'RECIPE'}",
         found.summary if found else f"{description} `{prog} RECIPE --help` lists the recipe's own values and defaults.",
         found.Config if found else Config,
         more,

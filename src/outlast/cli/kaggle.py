@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from outlast import recipe as recipes
+from outlast import registry
 from outlast.cli import show
 from outlast.cli.flags import Parser, positive
 from outlast.errors import EXIT_FINISHED, UsageError
@@ -42,14 +43,14 @@ def _setup(argv: list[str]) -> int:
     parser.add_argument("--recipe", metavar="RECIPE", help="what `outlast launch` takes when no recipe is named")
     values = parser.parse(argv)
     if values.recipe:
-        recipes.find(values.recipe)
+        registry.find(values.recipe)
     from outlast.launch.kaggle import Kaggle, find_credential, setup
 
     credential = find_credential()
     place, settings, quota = setup(Kaggle(credential, patience=60.0), username=values.username, recipe=values.recipe)
     say(f"login from {credential.source}: {settings.user}, {quota.gpu_left / 3600:.1f} GPU hours left this week")
     say(f"{place} says where this project launches; it holds no key and may be committed.")
-    say(f"Train there with: outlast relay {settings.recipe or 'RECIPE'}")
+    say(f"Train there with: outlast relay {shlex.quote(settings.recipe or 'RECIPE')}")
     return EXIT_FINISHED
 
 

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outlast import recipe as recipes
+from outlast import registry
 from outlast.cli import flags
+from outlast.config import leaves
 from outlast.config.units import format_bytes, format_seconds
+from outlast.config.yamlfile import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.files import RunFolder
 from outlast.launch import bundle
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.settings import Settings, read_settings
-from outlast.terminal import say
+from outlast.terminal import command, say, shortened
 
 if TYPE_CHECKING:
     from outlast.launch.kaggle import Terms
@@ -81,7 +84,9 @@ def run(argv: list[str]) -> int:
     kaggle = Kaggle(find_credential())
     check_user(kaggle, settings.user)
     if values.if_idle and before and (state := listen(kaggle, before[-1])) in ("queued", "running", "saving"):
-        say(f"{before[-1].record['slug']} is {state}; pushing has started it. Follow it with: outlast logs {name} -f")
+        say(
+            f"{before[-1].record['slug']} is {state}; pushing has started it. Follow it with: {command('outlast', 'logs', name, '-f')}"
+        )
         return EXIT_FINISHED
     left = kaggle.quota().left(terms.accelerator)
     if (cut := terms.within(kaggle.quota())) != terms:
@@ -94,7 +99,9 @@ def run(argv: list[str]) -> int:
     record = launch(kaggle, prepared, terms, tell=say)
     after = f", continuing {record.record['after']}" if record.record["after"] else ""
     say(f"pushed {kaggle.user}/{record.record['slug']}{after}", record.record["url"])
-    say(f"Follow it with: outlast logs {name} -f · when it has ended: outlast fetch {name}")
+    say(
+        f"Follow it with: {command('outlast', 'logs', name, '-f')} · when it has ended: {command('outlast', 'fetch', name)}"
+    )
     return EXIT_FINISHED
 
 
@@ -105,18 +112,16 @@ def read(
     settings = read_settings()
     terms: Mapping[str, Any] = {}
     named = argv and not argv[0].startswith("-")
-    recipe = settings.recipe if not named and not {"-h", "--help"} & set(argv) else None
+    own, argv = flags.pull(argv, "--recipe")
+    recipe = registry.find(own) if own else None
+    if not named and recipe is None and settings.recipe and not {"-h", "--help"} & set(argv):
+        recipe = registry.find(
+            settings.recipe
+        )  # `outlast kaggle setup --recipe` wrote it: of this project, and of no run
     if named and (before := _launched(argv[0])):
-        asked, terms = before.record["asked"], before.record["terms"]
-        if terms["seconds"]:
-            argv = [argv[0], f"--budget={terms['seconds']:g}s", *argv[1:]]
-        recipe = asked["source"]
-        argv = [
-            *bundle.flags_of(asked["values"]),
-            f"--experiment-name={argv[0]}",
-            f"--on={before.record['on']}",
-            *argv[1:],
-        ]
+        recipe = recipe or registry.stored(before.record["asked"]["source"], before.path)
+        terms = before.record["terms"]
+        argv = _as_before(recipe, before, argv)
     found, request, values = flags.read(prog, "Train on another machine.", argv, recipe, more=more, leave_out=leave_out)
     values.on = values.on or settings.where
     for name, usual in (
@@ -126,7 +131,10 @@ def read(
     ):
         if getattr(values, name) is None:
             setattr(values, name, terms.get(name, usual))
-    values.wheels = values.wheels or (Path(terms["wheels"]) if terms.get("wheels") else None)
+    if terms.get("wheels") and values.wheels is None:  # code: which one is installed over there is for the user to say
+        raise UsageError(
+            f"The last launch of this run installed from {shortened(terms['wheels'])}. Say whether this one does: {command('--wheels', terms['wheels'])}."
+        )
     values.dataset = values.dataset or terms.get("datasets") or []
     if found is None or values.on is None:
         raise UsageError(
@@ -135,9 +143,26 @@ def read(
     return found, request, values, settings
 
 
+def _as_before(recipe: recipes.Recipe, before: LaunchRecord, argv: list[str]) -> list[str]:
+    """The flags that give a run's last launch again, before those that were typed. Of its record only values of the recipe are taken."""
+    asked, seconds = before.record["asked"], before.record["terms"]["seconds"]
+    known = {leaf.key for leaf in leaves(recipe.Config)}
+    if strange := sorted(set(asked["values"]) - known):
+        raise UsageError(
+            f"{before.path} gives {shortened(repr(strange[0]))}, which the recipe {recipe.source} does not have.{nearest(strange[0], known)}"
+        )
+    return [
+        *bundle.flags_of(asked["values"]),
+        f"--experiment-name={argv[0]}",
+        f"--on={before.record['on']}",
+        *([f"--budget={seconds:g}s"] if seconds else []),
+        *argv[1:],
+    ]
+
+
 def _launched(name: str) -> LaunchRecord | None:
     """The last launch of a run in ./runs of this name, unless there is a recipe of this name."""
-    if name in recipes.names() or Path(name).exists():
+    if name in registry.names() or Path(name).exists():
         return None
     found = all_launches(RunFolder(Path("runs") / name))
     return found[-1] if found else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from outlast import recipe as recipes
+from outlast import registry
 from outlast.cli import flags
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
@@ -23,7 +24,7 @@ def run(argv: list[str]) -> int:
     )
     if found is None:
         raise UsageError(
-            f"outlast notebook needs a recipe, such as `outlast notebook digits`: {', '.join(recipes.names())}."
+            f"outlast notebook needs a recipe, such as `outlast notebook digits`: {', '.join(registry.names())}."
         )
     from outlast.launch.notebook import write_notebook
 

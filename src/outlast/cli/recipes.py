@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outlast import recipe
+from outlast import registry
 from outlast.cli import show
 from outlast.cli.flags import Parser
 from outlast.errors import EXIT_FINISHED, UsageError
@@ -14,9 +14,9 @@ def run(argv: list[str]) -> int:
     Parser("outlast recipes", "List recipes.").parse(argv)
     rows = show.table("recipe", "resume", "")
     offers = []
-    for name in recipe.names():
+    for name in registry.names():
         try:
-            found = recipe.find(name)
+            found = registry.find(name)
         except UsageError as error:
             rows.add_row(name, "-", str(error))
             continue
@@ -25,5 +25,5 @@ def run(argv: list[str]) -> int:
     show.console().print(rows)
     say(*(["", "Besides training:", *offers] if offers else [""]))
     say("", "Train one with `outlast train NAME`; make one your own with `outlast copy NAME FOLDER`.")
-    say(f"Planned, not in this version: {', '.join(recipe.PLANNED)}.")
+    say(f"Planned, not in this version: {', '.join(registry.PLANNED)}.")
     return EXIT_FINISHED

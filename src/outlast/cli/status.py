@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from outlast import saved
+from outlast import registry, saved
 from outlast.cli import launched, show
 from outlast.cli.flags import Parser, positive
 from outlast.config.units import format_bytes, format_seconds
@@ -17,7 +17,7 @@ from outlast.errors import EXIT_FINISHED, OutlastError, UsageError
 from outlast.files import RunFolder
 from outlast.launch.records import all_launches
 from outlast.report import RunInfo, read_run
-from outlast.terminal import measures, say, say_json, visible
+from outlast.terminal import command, measures, say, say_json, visible
 
 
 def run(argv: list[str]) -> int:
@@ -117,9 +117,15 @@ def _print_launches(folder: RunFolder) -> None:
     show.console().print(rows)
     name = folder.path.name
     nothing = ("fetched", "deleted", "refused", "lost", "abandoned", "preparing")
-    following = {"queued": f"outlast logs {name} -f", "running": f"outlast logs {name} -f"} | dict.fromkeys(nothing, "")
-    if after := following.get(state, f"outlast fetch {name}"):
+    logs = command("outlast", "logs", name, "-f")
+    following = {"queued": logs, "running": logs} | dict.fromkeys(nothing, "")
+    if after := following.get(state, command("outlast", "fetch", name)):
         say(f"Next: {after}")
+
+
+def _address(folder: Path) -> str:
+    """What a verb takes for a run: its name when it lies in ./runs, else its path."""
+    return folder.name if folder == Path("runs") / folder.name else str(folder)
 
 
 def folder_of(name: str, root: str | None) -> Path:
@@ -201,4 +207,5 @@ def _print(info: RunInfo) -> None:
         if error := attempt.get("end", {}).get("error"):
             say(f"attempt {attempt['number']} failed: {error}")
     if info.status not in ("finished", "running") and info.about["recipe"]:
-        say(f"Go on with: outlast resume {info.id}")
+        own = () if registry.is_installed(info.about["recipe"]) else ("--recipe", info.about["recipe"])
+        say(f"Go on with: {command('outlast', 'resume', _address(info.folder), *own)}")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from outlast import ranks
+from collections.abc import Iterator
+
+from outlast import ranks, registry
 from outlast import recipe as recipes
 from outlast.cli import flags, show
 from outlast.errors import EXIT_FINISHED, SessionEnded, UsageError
-from outlast.terminal import say
+from outlast.recipe import Recipe
+from outlast.terminal import command, say
 
 
-def run(argv: list[str], *, prog: str = "outlast train", recipe: str | None = None) -> int:
+def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None = None) -> int:
     """Train, or with --dry-run say what would be trained."""
     found, request, values = flags.read(prog, "Train a recipe, or continue its run.", argv, recipe)
     if found is None:
         raise UsageError(
-            f"{prog} needs a recipe, such as `{prog} digits`: the recipes are: {', '.join(recipes.names())}."
+            f"{prog} needs a recipe, such as `{prog} digits`: the recipes are: {', '.join(registry.names())}."
         )
     prepared = recipes.prepare(found, request)
     if values.dry_run:
@@ -35,18 +38,29 @@ def train(prepared: recipes.Prepared, *, progress: str) -> int:
         run = recipes.start(prepared, progress=progress)
     except SessionEnded as ended:
         if speaks:
-            say(f"Go on with: outlast resume {prepared.run_id}{_root(prepared)}{_budget(prepared)}")
+            again = command(
+                "outlast", "resume", prepared.run_id, *_recipe(prepared.recipe), *_root(prepared), *_budget(prepared)
+            )
+            say(f"Go on with: {again}")
         return int(ended.code or 0)
     if speaks:
-        say(f"Look at it with: outlast status {run.id}{_root(prepared)}")
+        say(f"Look at it with: {command('outlast', 'status', run.id, *_root(prepared))}")
     return EXIT_FINISHED
 
 
-def _budget(prepared: recipes.Prepared) -> str:
+def _recipe(found: Recipe) -> Iterator[str]:
+    """A file is imported only when the user says so, every time."""
+    if not registry.is_installed(found.source):
+        yield from ("--recipe", found.source)
+
+
+def _budget(prepared: recipes.Prepared) -> Iterator[str]:
     """A budget belongs to a session, so the next one has to be given it again."""
-    return f" --budget {prepared.given['budget']}" if "budget" in prepared.given else ""
+    if "budget" in prepared.given:
+        yield from ("--budget", str(prepared.given["budget"]))
 
 
-def _root(prepared: recipes.Prepared) -> str:
+def _root(prepared: recipes.Prepared) -> Iterator[str]:
     root = prepared.resolved.config.checkpoint_dir
-    return "" if str(root) == "runs" else f" --checkpoint-dir {root}"
+    if str(root) != "runs":
+        yield from ("--checkpoint-dir", str(root))

@@ -16,7 +16,8 @@ import outlast
 from outlast import files
 from outlast.config import as_flag, find_file
 from outlast.errors import UsageError
-from outlast.recipe import Prepared, names
+from outlast.recipe import Prepared
+from outlast.registry import names
 
 LARGEST = 20 * 2**20
 """Bytes of a user's recipe folder; more is data, and data does not travel with code."""

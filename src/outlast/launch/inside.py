@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from outlast import places, ranks
+from outlast import places, ranks, registry
 from outlast import recipe as recipes
 from outlast.checkpoint import Store
 from outlast.config import as_flag
@@ -35,7 +35,7 @@ def main(request: Path, working: Path) -> int:
         "budget": f"{asked['budget']:g}s",
     }
     try:
-        found = replace(recipes.find(asked["recipe"]), source=asked["source"])
+        found = replace(registry.find(asked["recipe"]), source=asked["source"])
         prepared = recipes.prepare(found, recipes.Request(flags=flags))
         if (here := _newest(prepared)) < asked["step"]:
             say(

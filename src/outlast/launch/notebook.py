@@ -77,7 +77,11 @@ def notebook(prepared: Prepared) -> dict[str, Any]:
         _cell("code", train, "train"),
         _cell("code", _CURVES, "curves"),
         _cell("code", _SAMPLES, "samples"),
-        _cell("code", '# Archive: all of it as one zip to download\noutlast(["archive", NAME])', "archive"),
+        _cell(
+            "code",
+            '# Archive: all of it as one zip to download\noutlast(["archive", NAME, "--recipe", RECIPE])',
+            "archive",
+        ),
     ]
     about = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

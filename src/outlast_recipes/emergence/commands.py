@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -91,7 +92,8 @@ def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
             writer.writerow(("world", *GRAVE))
             writer.writerows(book.all_lives.tolist())
         yield f"{values.lives}: {len(book.all_lives):,} lives"
-    yield f"Next: outlast ablate emergence --checkpoint {values.run}, or outlast render emergence {values.run}"
+    run = shlex.quote(str(values.run))
+    yield f"Next: outlast ablate emergence --checkpoint {run}, or outlast render emergence {run}"
 
 
 # ablate -------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -87,7 +88,7 @@ def _prepare(values: Namespace, tell: Tell) -> Iterable[str]:
         yield (
             f"At this rate the {NTU_120:,} clips of NTU RGB+D 120 take {hours:.2f} h on {SESSION} cores and {NTU_120 * size / len(store) / 1e9:.1f} GB."
         )
-    yield f"Look at it with: outlast data check skeleton {values.to} --split {_usual_split(store)}"
+    yield f"Look at it with: outlast data check skeleton {shlex.quote(str(values.to))} --split {_usual_split(store)}"
 
 
 def found_in(folder: Path, form: str) -> tuple[list[Path], Reader, str, Sequence[str]]:
@@ -381,7 +382,7 @@ def _teach(values: Namespace, tell: Tell) -> Iterable[str]:
     split_words += f" --train-subjects {','.join(map(str, data.train_subjects))}" if data.train_subjects else ""
     split_words += "" if data.validate_subjects is None else f" --data.validate-subjects {data.validate_subjects}"
     split_words += "" if frames == 64 else f" --data.frames {frames}"
-    yield f"Train a student with: outlast train skeleton --mode distill --teacher-logits {target} --data-root {saved.config.data_root} {split_words}"
+    yield f"Train a student with: outlast train skeleton --mode distill --teacher-logits {shlex.quote(str(target))} --data-root {shlex.quote(str(saved.config.data_root))} {split_words}"
 
 
 def _predict_arguments(parser: ArgumentParser) -> None:

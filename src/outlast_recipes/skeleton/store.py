@@ -15,6 +15,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shlex
 import shutil
 import threading
 from collections import Counter
@@ -149,7 +150,7 @@ def find_store(root: Path) -> Path:
         else "is not a prepared store of skeletons"
     )
     raise outlast.DataError(
-        f"{root} {what}. Make one with: outlast data prepare skeleton {root if raw else 'FOLDER'} --to STORE"
+        f"{root} {what}. Make one with: outlast data prepare skeleton {shlex.quote(str(root)) if raw else 'FOLDER'} --to STORE"
     )
 
 

@@ -16,6 +16,7 @@ from outlast.files import MANIFEST, RunFolder
 from outlast.launch.kaggle.client import Kaggle, Output
 from outlast.launch.records import LaunchRecord
 from outlast.lock import Lock
+from outlast.terminal import command
 
 _TRIES = 3
 _LIST = "outlast-files.json"
@@ -44,7 +45,7 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
     status = kaggle.status(slug)
     if status is not None and not status.over:
         raise LaunchError(
-            f"{slug} is {status.state} still, and Kaggle gives files only when a session has ended. Look at it with `outlast logs {folder.path.name} -f`."
+            f"{slug} is {status.state} still, and Kaggle gives files only when a session has ended. Look at it with `{command('outlast', 'logs', folder.path.name, '-f')}`."
         )
     there = folder.path.parent / f".fetched-{slug}"
     if status is None or not _all_of(kaggle, slug, there, f"runs/{folder.path.name}/", progress):

@@ -1,0 +1,279 @@
+"""Looking at a stranger's run runs nothing: no file is imported because a record names it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import outlast
+from outlast import registry
+from outlast.cli import main
+from outlast.errors import UnknownName, UsageError
+
+Ran = Callable[..., tuple[int, str]]
+
+RECIPE = """
+import pathlib, numpy as np, outlast
+pathlib.Path("EXECUTED").touch()
+class S:
+    w = np.zeros(3)
+    def state_dict(self): return {"w": self.w}
+    def load_state_dict(self, state): self.w = state["w"]
+def train(run, config):
+    run.track(s=S())
+    for step in run.steps(config.epochs):
+        run.log(loss=1.0 / step)
+recipe = outlast.Recipe(name="own", summary="own", Config=outlast.Config, train=train, metric="loss", mode="min", part="s")
+"""
+
+
+class S:
+    def __init__(self) -> None:
+        self.w = np.zeros(3)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {"w": self.w}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        self.w = state["w"]
+
+
+@pytest.fixture
+def ran(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ran:
+    def call(*words: str) -> tuple[int, str]:
+        registry._NAMED.clear()  # every call stands for a process of its own
+        code = main(list(words))
+        out = capsys.readouterr()
+        return code, out.out + out.err
+
+    return call
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Path:
+    """A run whose records name a recipe file that lies in its own folder."""
+    keep = outlast.Retention(best=1, metric="loss", mode="min")
+    with outlast.open_run("evil", total_steps=3, save="1 steps", progress="none", keep=keep) as run:
+        run.track(s=S())
+        for step in run.steps():
+            run.log(loss=1.0 / step)
+    folder = tmp_path / "runs/evil"
+    (folder / "recipe.py").write_text(RECIPE)
+    name(folder, "runs/evil/recipe.py")
+    (folder / "launches").mkdir()
+    record = {
+        "format": 1, "number": 1, "time": "2026-01-01T00:00:00Z", "on": "kaggle", "slug": "x", "accelerator": "cpu", "state": "fetched",
+        "user": "ada", "after": None, "asked": {"source": "runs/evil/recipe.py", "recipe": "recipe", "values": {"epochs": 3}},
+        "terms": {"seconds": None, "accelerator": "cpu", "internet": True, "secrets": False, "wheels": None, "datasets": []},
+    }  # fmt: skip
+    (folder / "launches/0001.json").write_text(json.dumps(record))
+    return folder
+
+
+def name(folder: Path, recipe: object) -> None:
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | {"recipe": recipe}))
+
+
+VERBS = [
+    ["status", "evil"], ["status", "evil", "--json"], ["runs"], ["checkpoints", "evil"], ["verify", "evil"], ["export", "evil"],
+    ["export", "evil", "--part", "s"], ["export", "evil", "--step", "best", "--part", "s"], ["export", "evil", "--format", "onnx", "--part", "s"],
+    ["archive", "evil"], ["archive", "evil", "--part", "s"], ["resume", "evil"], ["resume", "runs/evil"], ["launch", "evil"], ["relay", "evil"],
+    ["resume", "runs/evil/checkpoints/step-00000002"], ["evaluate", "skeleton", "evil"], ["predict", "skeleton", "evil", "x.json"],
+    ["train", "digits", "--resume", "evil", "--dry-run"], ["doctor", "digits", "--experiment-name", "evil"], ["config", "digits", "--resume", "evil"],
+    ["notebook", "digits", "--experiment-name", "evil"], ["logs", "evil"], ["evil", "evil"], ["copy", "evil", "mine"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", VERBS, ids=[" ".join(words) for words in VERBS])
+def test_no_verb_imports_what_a_record_names(evil: Path, ran: Ran, words: list[str]) -> None:
+    code, said = ran(*words)
+    assert not Path("EXECUTED").exists()
+    assert code in (0, 1, 2)
+    assert "Traceback" not in said
+    works = (["status"], ["runs"], ["checkpoints"], ["verify"])
+    if words[:1] in works or ("--part" in words and "--format" not in words):
+        assert code == 0, said
+
+
+@pytest.mark.parametrize("verb", ["export", "archive", "resume", "launch"])
+def test_the_refusal_names_the_file_and_how_to_allow_it(evil: Path, ran: Ran, verb: str) -> None:
+    code, said = ran(verb, "evil")
+    assert code == 2
+    assert "names the recipe runs/evil/recipe.py, a file, and no file is run because a folder says so." in said
+    assert "--recipe runs/evil/recipe.py" in said
+    if verb in ("export", "archive"):
+        assert "--part NAME writes a part without it." in said
+
+
+def test_what_the_user_names_is_used(evil: Path, ran: Ran) -> None:
+    code, said = ran("resume", "evil", "--recipe", "runs/evil/recipe.py", "--epochs", "4")
+    assert code == 0, said
+    assert Path("EXECUTED").exists()
+    assert "step 4 of 4: finished" in said
+    code, said = ran("export", "evil", "--recipe=runs/evil/recipe.py", "--step", "best")
+    assert code == 0, said
+    assert "tensors of 's' at step 4" in said
+    assert ran("archive", "evil", "--recipe", "runs/evil/recipe.py")[0] == 0
+    assert outlast.open_saved("evil", recipe="runs/evil/recipe.py").recipe.name == "own"
+
+
+def test_a_file_named_once_in_a_process_is_known(evil: Path) -> None:
+    with pytest.raises(UsageError, match="a file, and no file is run"):
+        registry.stored("runs/evil/recipe.py", evil / "run.json")
+    registry.find(str(evil))  # the folder of it, by another path
+    assert registry.stored("runs/evil/recipe.py", evil / "run.json").name == "own"
+    registry._NAMED.clear()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    ["../../evil", "/etc/passwd", "sign", "digits\x00", "a" * 5000, "outlast_recipes.digits", "digits ", "os:system"],
+)
+def test_other_names_in_a_record(evil: Path, ran: Ran, stored: str) -> None:
+    name(evil, stored)
+    for verb in ("export", "resume", "archive"):
+        code, said = ran(verb, "evil")
+        assert code == 2, said
+        assert said.startswith("error: ")
+        assert len(said) < 1000
+        assert "recipe" in said
+
+
+def test_open_saved_of_such_a_run_gives_its_parts(evil: Path) -> None:
+    saved = outlast.open_saved("evil", step="best")
+    assert saved.step == 3
+    assert saved.part("s")["w"].tolist() == [0, 0, 0]
+    assert saved.part()["w"].tolist() == [0, 0, 0]
+    for ask in (lambda: saved.recipe, lambda: saved.config):
+        with pytest.raises(UsageError, match=r"names the recipe runs/evil/recipe\.py, a file"):
+            ask()
+    assert not Path("EXECUTED").exists()
+
+
+def test_a_launch_record_gives_values_and_no_other_flag(evil: Path, ran: Ran) -> None:
+    record = json.loads((evil / "launches/0001.json").read_text())
+    record["asked"] = {"source": "digits", "recipe": "digits", "values": {"wheels": "/somewhere", "epochs": 3}}
+    (evil / "launches/0001.json").write_text(json.dumps(record))
+    code, said = ran("launch", "evil")
+    assert code == 2
+    assert "gives 'wheels', which the recipe digits does not have" in said
+    record["asked"]["values"] = {"epochs": 3}
+    record["terms"]["wheels"] = "runs/evil/wheels"
+    (evil / "launches/0001.json").write_text(json.dumps(record))
+    code, said = ran("launch", "evil")
+    assert code == 2
+    assert "--wheels runs/evil/wheels" in said
+
+
+def test_go_on_with_says_what_must_be_typed(ran: Ran) -> None:
+    Path("my recipes").mkdir()
+    Path("my recipes/recipe.py").write_text(
+        RECIPE.replace("run.log(loss", "run.session.request_stop('budget', 'x'); run.log(loss")
+    )
+    code, said = ran("train", "my recipes", "--checkpoint-dir", "a b")
+    assert code == 75, said
+    line = "outlast resume own --recipe 'my recipes' --checkpoint-dir 'a b'"
+    assert f"Go on with: {line}" in said
+    import shlex
+
+    assert ran(*shlex.split(line)[1:])[0] == 75
+    assert "outlast resume 'a b/own' --recipe 'my recipes'" in ran("status", "own", "--checkpoint-dir", "a b")[1]
+
+
+def test_the_working_folder_is_not_on_the_path(tmp_path: Path, outlast_cli) -> None:
+    """`python -m outlast.cli` in a stranger's folder: neither its modules nor its entry points are imported."""
+    (tmp_path / "xxhash.py").write_text("import pathlib; pathlib.Path('EXECUTED').touch()\n")
+    (tmp_path / "pydantic.py").write_text("import pathlib; pathlib.Path('EXECUTED').touch()\n")
+    folder = tmp_path / "evil-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text("[outlast.recipes]\nevil = evil:recipe\n")
+    done = outlast_cli("train", "evil", cwd=tmp_path)
+    assert "There is no recipe 'evil'" in done.stderr
+    assert not (tmp_path / "EXECUTED").exists()
+
+
+def test_scripts_find_their_best_again(capsys: pytest.CaptureFixture[str]) -> None:
+    keep = outlast.Retention(last=1, best=1, metric="error", mode="min")
+    thing = S()
+    with outlast.open_run("mine", total_steps=5, save="1 steps", progress="none", keep=keep) as run:
+        run.track(s=thing)
+        for step in run.steps():
+            thing.w = np.full(3, float(step))
+            run.log(error=abs(step - 2.0), other=1.0)
+            with pytest.raises(UsageError, match="while the run goes on"):
+                run.load_best()
+        with pytest.raises(
+            UsageError, match=r"finds no network among s: say what it is to load, such as run\.load_best\('s'\)"
+        ):
+            run.load_best()
+        with pytest.raises(UnknownName, match="'t', which is not tracked; tracked are s"):
+            run.load_best("t")
+        assert run.load_best("s") == 2
+        assert thing.w.tolist() == [2, 2, 2]
+    assert outlast.open_saved("mine").part()["w"].tolist() == [5, 5, 5], "what was loaded is not saved as the newest"
+    assert outlast.open_saved("mine", step="best").part("s")["w"].tolist() == [2, 2, 2]
+    fresh = S()
+    outlast.open_saved("runs/mine/checkpoints/step-00000002").load_into(fresh)
+    assert fresh.w.tolist() == [2, 2, 2]
+    assert main(["export", "mine", "--step", "best", "--part", "s", "-o", "best.safetensors"]) == 0
+    assert "at step 2" in capsys.readouterr().out
+    assert main(["archive", "mine", "--step", "best", "--part", "s"]) == 0
+    with pytest.raises(UnknownName, match=r"no part 'w'; it holds s\."):
+        outlast.open_saved("mine").part("w")
+
+
+def test_without_a_metric_or_with_one_that_was_never_logged() -> None:
+    for run_id, keep in (("none", None), ("never", outlast.Retention(best=1, metric="losss"))):
+        with outlast.open_run(run_id, total_steps=1, progress="none", keep=keep) as run:
+            run.track(s=S())
+            for _ in run.steps():
+                run.log(loss=1.0, b=2.0)
+    with pytest.raises(
+        UsageError,
+        match=r"runs/none has no metric to choose the best by: .* Logged at the steps of its checkpoints: b, loss\.",
+    ):
+        outlast.open_saved("none", step="best")
+    with pytest.raises(
+        UnknownName, match=r"no checkpoint that logged 'losss' at its own step; .*: b, loss\. Did you mean 'loss'\?"
+    ):
+        outlast.open_saved("never", step="best")
+    with pytest.raises(UsageError, match="runs/none is the run of a script, so it has no recipe and no config"):
+        _ = outlast.open_saved("none").config
+
+
+def test_the_best_weights_of_a_torch_script() -> None:
+    import torch
+
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    run = outlast.open_run(
+        "net", total_steps=3, save="1 steps", progress="none", keep=outlast.Retention(best=1, metric="acc")
+    )
+    seen = {}
+    with run:
+        run.track(model=model, optimizer=optimizer)
+        for step in run.steps():
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            run.log(acc=-abs(step - 2))
+            seen[step] = model.weight.detach().clone()
+    before = optimizer.state_dict()["state"][0]["momentum_buffer"].clone()
+    assert run.load_best() == 2
+    assert torch.equal(model.weight, seen[2])
+    assert not torch.equal(model.weight, seen[3])
+    assert torch.equal(optimizer.state_dict()["state"][0]["momentum_buffer"], before)
+    other = torch.nn.Linear(2, 1)
+    outlast.open_saved("net", step="best").load_into(other, part="model")
+    assert torch.equal(other.weight, seen[2])
+    assert outlast.open_saved("net").parts == ["model", "optimizer"]
+
+
+def test_the_path_is_as_it_was() -> None:
+    assert "outlast.cli.__main__" not in sys.modules
