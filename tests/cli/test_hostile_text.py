@@ -28,7 +28,6 @@ METRICS = {
     "bidi\u202eevil\u2066": 1.0,
     "line\nerror: forged": 1.0,
     "$\\frac{": 1.0,
-    "huge": 10**400,
     "not a number": float("nan"),
     "infinite": float("-inf"),
 }
@@ -70,7 +69,17 @@ def hostile(tmp_path: Path) -> Path:
     record["end"] |= {"reason": f"failed{ESCAPE}", "error": f"bad{ESCAPE}\nerror: forged [/red]"}
     change(folder / "attempts/0001.json", **record)
     (folder / "journal.jsonl").open("a").write(
-        json.dumps({"step": 2, "none": None, "list": [1, [2]], "text": ESCAPE, "yes": True, "long": "x" * 10_000})
+        json.dumps(
+            {
+                "step": 2,
+                "huge": 10**400,
+                "none": None,
+                "list": [1, [2]],
+                "text": ESCAPE,
+                "yes": True,
+                "long": "x" * 10_000,
+            }
+        )
         + "\n"
     )
     return folder
