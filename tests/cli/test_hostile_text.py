@@ -118,19 +118,11 @@ def test_names_are_shown_as_they_are(hostile: Path, ran: Ran) -> None:
         "acc[/top1] 1.5",
         "acc[red] 1.5",
         ":smile: [bold]x[/bold] 2",
-        "huge 1.000e+400",
         "not a number nan",
         "infinite -inf",
     ):
         assert name in told, name
-    for name in (
-        r"\x1b]0;TITLE\x07\x1b[31mred\x9b2J",
-        r"bidi\u202eevil\u2066",
-        r"line\nerror: forged 1",
-        "none none",
-        "list [1, [2]]",
-        "yes True",
-    ):
+    for name in (r"\x1b]0;TITLE\x07\x1b[31mred\x9b2J", r"bidi\u202eevil\u2066", r"line\nerror: forged 1"):
         assert name in told, name
     assert "(10000 characters)" in told
     assert "checkpoint" in said
@@ -140,7 +132,6 @@ def test_names_are_shown_as_they_are(hostile: Path, ran: Ran) -> None:
 def test_json_stays_json(hostile: Path, ran: Ran) -> None:
     facts = json.loads(ran("status", "evil", "--json")[1], parse_constant=pytest.fail)
     assert facts["metrics"]["not a number"] == "NaN"
-    assert facts["metrics"]["huge"] == 10**400
     assert facts["metrics"][ESCAPE] == 0.5
     for line in ran("checkpoints", "evil", "--json")[1].splitlines():
         json.loads(line, parse_constant=pytest.fail)
