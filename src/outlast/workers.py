@@ -1,17 +1,58 @@
 """What a helper process of the training (a data loader's worker) makes of signals that were meant for the whole group.
 
 `timeout`, a closed terminal, systemd and Slurm signal every process of the group. The training process finishes its step and
-saves; for that its workers have to live on for a moment. They end when the loader closes, or when their parent is gone.
+saves; for that its workers have to live on for a moment. They end when the loader closes, when the training process ends them
+because nothing needs them any more, or when it is gone.
 """
 
 from __future__ import annotations
 
+import atexit
+import mmap
+import os
 import signal
 from pathlib import Path
 from types import FrameType
 
 GRACE = 30
 """Seconds that a worker lives on after it was told to end."""
+
+HELD = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)
+]
+"""Signals that wait while a worker starts, until `shield`."""
+
+# Forked workers see what the training process writes here; one that was started otherwise has a byte of its own.
+_needed = [(os.getpid(), mmap.mmap(-1, 1))]
+_signalled: list[bool] = []
+
+
+def hold() -> None:
+    """From now on a run wants its workers to outlive signals."""
+    if os.getpid() != _needed[0][0]:  # a training process that was forked itself: this is no matter of its parent's
+        _needed[0] = os.getpid(), mmap.mmap(-1, 1)
+    _needed[0][1][0] = 1
+    atexit.unregister(let_go)
+    atexit.register(let_go)  # ahead of multiprocessing, which signals its workers at exit and waits for them
+
+
+def let_go() -> None:
+    """No run needs workers any more: a forked one that is told to end does so at once."""
+    maker, byte = _needed[0]
+    if os.getpid() == maker:
+        byte[0] = 0
+
+
+def note_signal() -> None:
+    """A signal has reached the training process; it may have been meant for the whole group."""
+    _signalled[:] = [True]
+
+
+def signalled() -> bool:
+    """Whether a signal has reached the training process while a run trained."""
+    return bool(_signalled)
 
 
 def shield() -> None:
@@ -28,6 +69,8 @@ def shield() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL and not caught_below_python(number):
             signal.signal(number, _later)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
 
 def caught_below_python(number: int) -> bool:
@@ -45,7 +88,10 @@ def _later(_number: int, _frame: FrameType | None) -> None:
 
 
 def end_later() -> None:
-    """End this process in GRACE seconds unless it ends by itself before."""
+    """End this process in GRACE seconds unless it ends by itself before; at once if its parent needs it no more."""
+    maker, byte = _needed[0]
+    if os.getpid() != maker and not byte[0]:
+        os._exit(0)  # as torch's workers do when their parent tells them
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(GRACE)

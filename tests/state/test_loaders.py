@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import outlast
-from outlast.errors import ResumeRefused, StateError
+from outlast.errors import ResumeRefused, StateError, UsageError
 
 
 class Noisy(Dataset):
@@ -98,6 +98,91 @@ def test_iterable_datasets_are_refused() -> None:
 
     with pytest.raises(StateError, match="Stream is an IterableDataset.*StatefulDataLoader"):
         outlast.DataLoader(Stream())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"in_order": False, "num_workers": 2}, "no in_order=False: batches would come as workers finish them"),
+        ({"batch_sampler": [[0]]}, "no batch_sampler: .* sampler=.* or weights="),
+        ({"generator": torch.Generator()}, "no generator: .*Give seed= instead"),
+        ({"seeds": 1}, "'seeds' is no option. Did you mean 'seed'"),
+        ({"quite_else": 1}, "'quite_else' is no option. It takes batch_size, collate_fn"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"num_workers": 1.5}, "num_workers is 1.5"),
+        ({"timeout": 5}, "timeout=5 and no workers"),
+        ({"prefetch_factor": 2}, "prefetch_factor=2 and no workers"),
+        ({"persistent_workers": True}, "persistent_workers=True and no workers"),
+        ({"multiprocessing_context": "spawn"}, "multiprocessing_context='spawn' and no workers"),
+        ({"sampler": [0], "shuffle": True}, "sampler and shuffle=True"),
+        ({"weights": [1]}, "shape .1,. and there are 20 samples"),
+    ],
+)
+def test_what_cannot_be_exact_is_refused_by_name(options: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        outlast.DataLoader(Noisy(), 4, **options)
+
+
+def test_options_of_torch_that_are_not_known_are_refused(monkeypatch) -> None:
+    def newer(self, dataset, batch_sampler=None, worker_method="process"): ...
+
+    monkeypatch.setattr("outlast.state.loader.TorchLoader", type("Newer", (), {"__init__": newer}))
+    with pytest.raises(
+        UsageError, match="'worker_method' is an option of torch's DataLoader whose effect on the order is not known"
+    ):
+        outlast.DataLoader(Noisy(), 4, worker_method="thread")
+
+
+def test_options_that_say_what_is_so_anyway() -> None:
+    loader = outlast.DataLoader(Noisy(), 4, in_order=True, batch_sampler=None, generator=None, sampler=None, timeout=0)
+    assert len(list(loader)) == 5
+
+
+@pytest.mark.parametrize("dataset", [5, iter(range(3)), object()])
+def test_what_is_no_dataset(dataset) -> None:
+    with pytest.raises(UsageError, match="without a length or without samples by index"):
+        outlast.DataLoader(dataset)
+
+
+WAYS = {
+    "weights": {"weights": torch.arange(20)},
+    "torch's weights": {"sampler": torch.utils.data.WeightedRandomSampler(torch.arange(20.0), 20)},
+    "a random sampler": {"sampler": torch.utils.data.RandomSampler(range(20))},
+    "single samples": {"batch_size": None},
+    "single samples by weight": {"batch_size": None, "weights": torch.arange(20)},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_order_is_exact_in_the_middle_of_an_epoch(way: str, workers: int) -> None:
+    def take(count: int, state=None, workers: int = 0):
+        loader = outlast.DataLoader(Noisy(), **({"batch_size": 3, "seed": 5, "num_workers": workers} | WAYS[way]))
+        if state:
+            loader.load_state_dict(state)
+        return [next(loader).tolist() for _ in range(count)], loader.state_dict()
+
+    epoch = 20 if "single" in way else 7
+    twin, _ = take(epoch + 3)
+    head, state = take(epoch + 1, workers=workers)
+    tail, _ = take(2, state)
+    assert twin == head + tail
+
+
+def test_single_samples_are_converted_and_not_stacked() -> None:
+    class Mixed(Dataset):
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int):
+            return {"image": np.full((2,), index), "name": str(index)}
+
+    loader = outlast.DataLoader(Mixed(), batch_size=None, shuffle=False)
+    assert len(loader) == 3
+    first = next(loader)
+    assert first["name"] == "0"
+    assert torch.equal(first["image"], torch.tensor([0, 0]))
+    assert [outlast.DataLoader(Mixed(), None, shuffle=False, collate_fn=len).__next__()] == [2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import functools
-import random
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader as TorchLoader
-from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, default_collate, default_convert, get_worker_info
 
 from outlast import ranks, workers
-from outlast.errors import StateError
+from outlast.errors import StateError, UsageError
+from outlast.state import leaving
+from outlast.state.order import seeded
 from outlast.state.sampler import BatchSampler
 
 _Ticket = tuple[int, int, list[int]]
 """Epoch, batch, and the indices of its samples: what the sampler sends to a worker."""
+
+_OPTIONS = {
+    "collate_fn",
+    "in_order",
+    "multiprocessing_context",
+    "num_workers",
+    "persistent_workers",
+    "pin_memory",
+    "pin_memory_device",
+    "prefetch_factor",
+    "timeout",
+    "worker_init_fn",
+}
+"""Options of torch's DataLoader that leave the order alone."""
+
+_REFUSED = {
+    "batch_sampler": (
+        "what it would give after a resume is not known. Give batch_size with sampler= (any torch sampler) or weights=, and outlast draws the "
+        "same batches again"
+    ),
+    "generator": "the order is a function of seed= and the epoch, so that it can be drawn again. Give seed= instead",
+}
+
+_NEED_WORKERS = ("timeout", "prefetch_factor", "persistent_workers", "multiprocessing_context")
 
 
 class DataLoader:
@@ -31,64 +59,93 @@ class DataLoader:
     all, so a run may continue on another number of ranks in the middle of an epoch. In the last batch of an epoch a share may be
     one sample larger than another; when it has fewer samples than there are ranks, some are given twice.
 
+    Workers end within a second when the run closes, the loader is dropped, or the interpreter exits.
+
     Args:
         dataset: anything with `__getitem__` and `__len__` (or `__getitems__`).
-        batch_size: samples per batch, of all ranks together.
-        shuffle: another order every epoch.
+        batch_size: samples per batch, of all ranks together. None: one sample at a time, not collated into a batch.
+        shuffle: another order every epoch; True unless `sampler` or `weights` decide the order.
         seed: decides order and augmentation.
         drop_last: leave out a last batch that is not full.
+        sampler: a torch sampler, or another iterable of indices with a length; see `BatchSampler`.
+        weights: a number for each sample; see `BatchSampler`. It does what torch's WeightedRandomSampler does.
         split: give each rank its share; False: every rank gets whole batches, for an evaluation that only one makes.
         **options: as of torch.utils.data.DataLoader: num_workers, collate_fn, pin_memory, persistent_workers, ...
 
     Raises:
         StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
-        UsageError: torchrun's processes have not met yet.
+        UsageError: torchrun's processes have not met yet; or an option that does not exist, or that would make the order one that
+            cannot be drawn again.
         ValueError: as of `BatchSampler`; or the ranks cannot share a batch equally.
     """
 
     def __init__(
         self,
         dataset: Any,
-        batch_size: int = 1,
+        batch_size: int | None = 1,
         *,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
         seed: int = 0,
         drop_last: bool = False,
+        sampler: Any = None,
+        weights: Any = None,
         split: bool = True,
         **options: Any,
     ) -> None:
-        if isinstance(dataset, IterableDataset):
-            raise StateError(
-                f"{type(dataset).__qualname__} is an IterableDataset, and outlast.DataLoader needs samples by index. Use torchdata's "
-                "StatefulDataLoader with a dataset that has state_dict()."
-            )
+        _check_dataset(dataset)
+        _check_options(options)
         self.dataset = dataset
-        self.sampler = BatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last)
+        self.sampler = BatchSampler(
+            len(dataset),
+            batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            drop_last=drop_last,
+            sampler=sampler,
+            weights=weights,
+        )
         rank, count = ranks.position() if split else (0, 1)
-        if batch_size % count:
+        if (batch_size or 1) % count:
             raise ValueError(
-                f"A batch of {batch_size} samples cannot be shared equally by {count} ranks, and training averages over ranks. Choose a "
+                f"A batch of {batch_size or 'one'} samples cannot be shared equally by {count} ranks, and training averages over ranks. Choose a "
                 f"multiple of {count}; batch_size counts the samples of all ranks together."
             )
+        seed = self.sampler.seed
+        self._samples = _Seeded(
+            dataset,
+            (seed % 2**63, rank) if rank else (seed % 2**63,),
+            options.pop("collate_fn", None) or (default_convert if batch_size is None else default_collate),
+            single=batch_size is None,
+        )
+        self._tickets = _Tickets(self.sampler, rank, count)
         # A generator of its own: torch draws the workers' base seed from it instead of from the training loop's generator.
         self._loader = TorchLoader(
-            _Seeded(
-                dataset,
-                (seed % 2**63, rank) if rank else (seed % 2**63,),
-                options.pop("collate_fn", None) or default_collate,
-            ),
+            self._samples,
             collate_fn=_as_it_is,
             worker_init_fn=functools.partial(_begin_worker, options.pop("worker_init_fn", None)),
-            batch_sampler=_Tickets(self.sampler, rank, count),
-            generator=torch.Generator().manual_seed(seed),
+            batch_sampler=self._tickets,
+            generator=torch.Generator().manual_seed(seed % 2**63),
             **options,
         )
         self._batches: Iterator[Any] | None = None
+        self._owner: str | None = None  # what goes through the loader now and wants nobody else to
+        self._leave: Callable[[], bool] | None = None
+        self._loaded = (0, 0)
 
     @property
-    def batch_size(self) -> int:
-        """Samples per batch."""
+    def batch_size(self) -> int | None:
+        """Samples per batch; None: single samples that are not collated."""
         return self.sampler.batch_size
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that make batches."""
+        return self._loader.num_workers
+
+    @property
+    def changes(self) -> list[str]:
+        """See `BatchSampler.changes`."""
+        return self.sampler.changes
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -96,28 +153,134 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """The rest of the current epoch."""
+        self._check_free()
         epoch = self.sampler.epoch
         while self.sampler.epoch == epoch:
             yield next(self)
 
     def __next__(self) -> Any:
         """The next batch, across the ends of epochs."""
+        self._check_free()
+        return self._take()
+
+    def set_epoch(self, epoch: int) -> None:
+        """See `BatchSampler.set_epoch`: outlast counts epochs itself."""
+        self.sampler.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position; see `BatchSampler.state_dict`."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue at a position; raises ResumeRefused when it is one in other data."""
+        self.sampler.load_state_dict(state)
+        self._loaded = self.sampler.epoch, self.sampler.batch
+        self._batches = None
+
+    def close(self) -> None:
+        """End the workers now, also those that are in the middle of a sample. The next batch that is asked for starts new ones."""
+        batches, self._batches = self._batches, None
+        kept, self._loader._iterator = self._loader._iterator, None
+        for iterator in (batches, kept):
+            leaving.end_workers(iterator)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # half-made, or the interpreter is going
+            self.close()
+
+    def _take(self) -> Any:
         if self._batches is None:
-            self._batches = iter(self._loader)
-        batch = next(self._batches)
+            self._batches = self._start()
+        try:
+            batch = next(self._batches)
+        except RuntimeError:
+            if not self._lost_to_a_signal():
+                raise
+            self.close()
+            batch = self._samples.__getitems__(self._tickets.at(self.sampler.epoch, self.sampler.batch))
         self.sampler.advance()
         if self.sampler.batch == 0:
             self._batches = None
         return batch
 
-    def state_dict(self) -> dict[str, int]:
-        """The position; see `BatchSampler.state_dict`."""
-        return self.sampler.state_dict()
+    def _start(self) -> Iterator[Any]:
+        if not self._loader.num_workers:
+            return iter(self._loader)
+        with leaving.starting(self._loader.multiprocessing_context):
+            batches = iter(self._loader)
+        leaving.keep_track(self)
+        leaving.make_interruptible(batches, lambda: self._leave is not None and self._leave())
+        return batches
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue at a position; raises ResumeRefused when it is one in other data."""
-        self.sampler.load_state_dict(state)
-        self._batches = None
+    def _seek(self, batch: int) -> bool:
+        """Stand at this batch of the running epoch whatever was taken meanwhile; returns whether that was another place."""
+        if self.sampler.batch == batch:
+            return False
+        self.close()
+        epoch = self._loaded[0] if self._loaded[1] == batch else self.sampler.epoch
+        self.sampler.epoch, self.sampler.batch = epoch, batch
+        return True
+
+    def _check_free(self) -> None:
+        if self._owner:
+            raise UsageError(
+                f"{self._owner} goes through this loader, and whoever takes a batch from it moves the position of the run. Make another "
+                "outlast.DataLoader of the same dataset for evaluation."
+            )
+
+    def _lost_to_a_signal(self) -> bool:
+        """Whether a signal to the whole group has ended the fork server, without which its workers end as well.
+
+        Any batch can be made here instead: the session is about to end, and the running step needs it.
+        """
+        context = self._loader.multiprocessing_context
+        return getattr(context, "_name", None) == "forkserver" and workers.signalled()
+
+
+def _check_dataset(dataset: Any) -> None:
+    kind = type(dataset).__qualname__
+    if isinstance(dataset, IterableDataset):
+        raise StateError(
+            f"{kind} is an IterableDataset, and outlast.DataLoader needs samples by index. Use torchdata's "
+            "StatefulDataLoader with a dataset that has state_dict()."
+        )
+    if not hasattr(dataset, "__len__") or not (hasattr(dataset, "__getitem__") or hasattr(dataset, "__getitems__")):
+        raise UsageError(
+            f"The dataset is a {kind} without a length or without samples by index; expected an object with __len__ and __getitem__."
+        )
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    theirs = set(inspect.signature(TorchLoader).parameters)
+    for name, value in options.items():
+        if name in _REFUSED:
+            if value is not None:
+                raise UsageError(f"outlast.DataLoader takes no {name}: {_REFUSED[name]}.")
+        elif name not in _OPTIONS & theirs:
+            known = sorted({*_OPTIONS, *inspect.signature(DataLoader).parameters} - {"options"})
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"It takes {', '.join(known)}."
+            what = (
+                "is an option of torch's DataLoader whose effect on the order is not known"
+                if name in theirs
+                else "is no option"
+            )
+            raise UsageError(f"outlast.DataLoader was given {name}={value!r}, and '{name}' {what}. {hint}")
+    for name in _REFUSED:
+        options.pop(name, None)
+    if not options.get("in_order", True):
+        raise UsageError(
+            "outlast.DataLoader takes no in_order=False: batches would come as workers finish them, and the position counts them in order, so "
+            "that after a resume some would come twice and others never. Leave it out."
+        )
+    count = options.get("num_workers", 0)
+    if not isinstance(count, int) or count < 0:
+        raise UsageError(f"num_workers is {count!r}; expected a whole number of at least 0.")
+    for name in _NEED_WORKERS:
+        if not count and options.get(name):
+            raise UsageError(
+                f"outlast.DataLoader was given {name}={options[name]!r} and no workers; give num_workers=1 or more, or leave it out."
+            )
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -142,31 +305,29 @@ class _Tickets:
     def __iter__(self) -> Iterator[_Ticket]:
         epoch, first = self.sampler.epoch, self.sampler.batch
         for batch in range(first, len(self.sampler)):
-            indices = self.sampler.at(epoch, batch)
-            if len(indices) < self.ranks:
-                indices = np.resize(indices, self.ranks)
-            yield epoch, batch, np.array_split(indices, self.ranks)[self.rank].tolist()
+            yield self.at(epoch, batch)
+
+    def at(self, epoch: int, batch: int) -> _Ticket:
+        indices = self.sampler.at(epoch, batch)
+        if len(indices) < self.ranks:
+            indices = np.resize(indices, self.ranks)
+        return epoch, batch, np.array_split(indices, self.ranks)[self.rank].tolist()
 
 
 class _Seeded(Dataset[Any]):
     """Fetches and collates a ticket's samples under generators that depend on the ticket alone."""
 
-    def __init__(self, dataset: Any, seed: tuple[int, ...], collate: Callable[[list[Any]], Any]) -> None:
-        self.dataset, self.seed, self.collate = dataset, seed, collate
+    def __init__(
+        self, dataset: Any, seed: tuple[int, ...], collate: Callable[[Any], Any], *, single: bool = False
+    ) -> None:
+        self.dataset, self.seed, self.collate, self.single = dataset, seed, collate, single
 
     def __getitems__(self, ticket: _Ticket) -> Any:
         epoch, batch, indices = ticket
-        outside = None if get_worker_info() else (random.getstate(), np.random.get_state(), torch.get_rng_state())
         words = np.random.SeedSequence((self.seed[0], epoch, batch, *self.seed[1:])).generate_state(4, np.uint32)
-        random.seed(int(words[0]))
-        np.random.seed(words[1])
-        torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
-        try:
+        with seeded(words, keep=get_worker_info() is None):
             if hasattr(self.dataset, "__getitems__"):
-                return self.collate(list(self.dataset.__getitems__(indices)))
-            return self.collate([self.dataset[index] for index in indices])
-        finally:
-            if outside:
-                random.setstate(outside[0])
-                np.random.set_state(outside[1])
-                torch.set_rng_state(outside[2])
+                samples = list(self.dataset.__getitems__(indices))
+            else:
+                samples = [self.dataset[index] for index in indices]
+            return self.collate(samples[0] if self.single else samples)

@@ -6,54 +6,97 @@ random number drawn while a batch is made are functions of (seed, epoch, batch).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from outlast.errors import ResumeRefused
+from outlast.errors import ResumeRefused, UsageError
+from outlast.state.order import Order, Plain, Sampled, Weighted, digest
+
+_SAID = {
+    "length": "{} samples",
+    "batch_size": "{} samples a batch",
+    "seed": "{} as its seed",
+    "shuffle": "shuffle={}",
+    "drop_last": "drop_last={}",
+    "sampler": "{} as its sampler",
+}
+"""What defines an order besides its place, as a message says it."""
 
 
 class BatchSampler:
-    """Shuffled batches of indices, endlessly: an iterator over the rest of one epoch at a time, or `next()` for ever.
-
-    The permutation sorts raw 64-bit words of Philox(seed, epoch). NumPy guarantees that stream for all versions
-    (numpy.org/doc/stable/reference/random/compatibility.html), so the order survives an upgrade in the middle of a run.
+    """Batches of indices, shuffled or weighted, endlessly: an iterator over the rest of one epoch at a time, or `next()` for ever.
 
     Args:
         length: number of samples.
-        batch_size: samples per batch; the last batch of an epoch is smaller unless drop_last.
-        shuffle: another order every epoch; False: 0, 1, 2, ...
+        batch_size: samples per batch; the last batch of an epoch is smaller unless drop_last. None: one index at a time, as a
+            whole number and not as a batch.
+        shuffle: another order every epoch; False: 0, 1, 2, ... True unless weights or a sampler decide the order.
         seed: decides the order.
         drop_last: leave out a last batch that is not full.
+        weights: a number for each sample, in any scale: an epoch is `length` draws with replacement, in proportion to them.
+        sampler: an iterable of indices with a length, such as torch's samplers. Each epoch is drawn from it at once, under
+            generators seeded from seed and epoch, after `set_epoch(epoch)` if it has that.
+
+    Attributes:
+        epoch: epochs done.
+        batch: batches of the running epoch done.
+        changes: what a loaded position was one of and this sampler is not, in sentences; nothing is lost by them.
 
     Raises:
         ValueError: no samples, or a batch size below 1, or no full batch with drop_last.
+        UsageError: weights, a sampler or options that cannot be, or cannot be together; or whose order could not be drawn again.
     """
 
     def __init__(
-        self, length: int, batch_size: int, *, shuffle: bool = True, seed: int = 0, drop_last: bool = False
+        self,
+        length: int,
+        batch_size: int | None,
+        *,
+        shuffle: bool | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+        weights: Any = None,
+        sampler: Any = None,
     ) -> None:
-        if length < 1 or batch_size < 1:
+        self.length, self.seed = _whole("length", length), _whole("seed", seed)
+        self.batch_size = None if batch_size is None else _whole("batch_size", batch_size)
+        if self.length < 1 or (self.batch_size is not None and self.batch_size < 1):
             raise ValueError(
                 f"A batch sampler needs samples and a batch size of at least 1; it got {length} and {batch_size}."
             )
-        if drop_last and length < batch_size:
-            raise ValueError(
-                f"drop_last leaves no batch at all: {length} samples are fewer than one batch of {batch_size}."
+        if self.batch_size is None and drop_last:
+            raise UsageError(
+                "batch_size=None gives one sample at a time, so drop_last has nothing to drop; leave one out."
             )
-        self.length, self.batch_size, self.shuffle, self.seed, self.drop_last = (
-            length,
-            batch_size,
-            shuffle,
-            seed,
-            drop_last,
-        )
+        decides = [name for name, given in (("weights", weights), ("sampler", sampler)) if given is not None]
+        if len(decides) + bool(shuffle) > 1:
+            raise UsageError(
+                f"{' and '.join([*decides, *(['shuffle=True'] if shuffle else [])])} were given, and only one of them can decide the order; "
+                "leave the others out."
+            )
+        self.shuffle = not decides if shuffle is None else bool(shuffle)
+        self.drop_last = bool(drop_last)
+        self._order: Order
+        if weights is not None:
+            self._order = Weighted(weights, self.length, self.seed)
+        elif sampler is not None:
+            self._order = Sampled(sampler, self.length, self.seed)
+        else:
+            self._order = Plain(self.length, self.seed, shuffle=self.shuffle)
+        if drop_last and self._order.count < (self.batch_size or 1):
+            raise ValueError(
+                f"drop_last leaves no batch at all: {self._order.count} samples are fewer than one batch of {batch_size}."
+            )
         self.epoch = 0
         self.batch = 0
-        self._order: tuple[int, Any] = (-1, None)
+        self.changes: list[str] = []
+        self._drawn: tuple[int, Any, str] = (-1, None, "")
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        return self.length // self.batch_size if self.drop_last else -(-self.length // self.batch_size)
+        count, size = self._order.count, self.batch_size or 1
+        return count // size if self.drop_last else -(-count // size)
 
     def __iter__(self) -> Iterator[Any]:
         """The rest of the current epoch."""
@@ -65,7 +108,7 @@ class BatchSampler:
         """The next batch: an int64 array of indices, shape (batch_size,) or shorter at the end of an epoch."""
         indices = self.at(self.epoch, self.batch)
         self.advance()
-        return indices
+        return int(indices[0]) if self.batch_size is None else indices
 
     def advance(self) -> None:
         """Count one batch as received."""
@@ -74,41 +117,83 @@ class BatchSampler:
             self.epoch, self.batch = self.epoch + 1, 0
 
     def at(self, epoch: int, batch: int) -> Any:
-        """The indices of any batch of any epoch."""
-        return self._epoch_order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        """The indices of any batch of any epoch, as an array also where batch_size is None."""
+        size = self.batch_size or 1
+        return self._draw(epoch)[0][batch * size : (batch + 1) * size]
 
-    def state_dict(self) -> dict[str, int]:
-        """The position, and what it is a position in."""
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch runs, as samplers of other libraries want to hear; this one counts by itself.
+
+        Raises:
+            UsageError: another epoch than the one that it is in.
+        """
+        if epoch != self.epoch:
+            raise UsageError(
+                f"set_epoch({epoch}) was called and epoch {self.epoch} runs (counted from 0): outlast counts epochs itself, because they are a "
+                "part of the position. Leave the call out."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, and what it is a position in. `order` is a digest of the running epoch, None where none has begun."""
         return {
             "epoch": self.epoch,
             "batch": self.batch,
-            "length": self.length,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
+            **{name: self._defining(name) for name in _SAID},
+            "order": self._draw(self.epoch)[1] if self.batch else None,
         }
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue at a position.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue at a position. Between two epochs another order is fine, but for its seed; it is said in `changes`.
 
         Raises:
             ResumeRefused: it is a position in other data or in another order.
         """
-        for name, word in (("length", "samples"), ("batch_size", "samples a batch"), ("seed", "as its seed")):
-            mine, theirs = getattr(self, name), state[name]
-            if mine != theirs and not (state["batch"] == 0 and name != "seed"):
-                raise ResumeRefused(
-                    f"The data order in the checkpoint has {theirs} {word} and this program's has {mine}, so the position in the "
-                    "middle of an epoch cannot be kept. Use the same data, batch size and seed, or begin a new run."
-                )
-        self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
+        if not {"epoch", "batch"} <= state.keys():
+            raise ResumeRefused(
+                "The data position in the checkpoint is not one of outlast.DataLoader or outlast.BatchSampler: it has no epoch and batch. "
+                "Use the loader that the run began with, or begin a new run under another name."
+            )
+        epoch, batch = int(state["epoch"]), int(state["batch"])
+        changed = [name for name in _SAID if name in state and state[name] != self._defining(name)]
+        if batch and "drop_last" in changed and not self._order.count % (self.batch_size or 1):
+            changed.remove("drop_last")  # there is no last batch that would be dropped
+        if changed and (batch or "seed" in changed):
+            name = "seed" if "seed" in changed else changed[0]
+            said, mine = _SAID[name].format(_short(state[name])), _short(self._defining(name))
+            place = f"batch {batch} of epoch {epoch + 1}" if batch else "its place"
+            raise ResumeRefused(
+                f"The data order in the checkpoint has {said} and this program's has {mine}, so {place} cannot be kept: samples would come "
+                "twice and others never. Use the same data, order, batch size and seed until the epoch has ended, or begin a new run."
+            )
+        if batch and state.get("order") is not None and state["order"] != self._draw(epoch)[1]:
+            raise ResumeRefused(
+                f"The order of epoch {epoch + 1} is not the one that the checkpoint saw the first {batch} batches of, though length, batch size "
+                f"and seed are the same: {self._order.name or 'the permutation'} gives other indices now. Use the sampler and the "
+                "weights of that time until the epoch has ended, or begin a new run."
+            )
+        self.changes = [
+            f"The data order has {_SAID[name].format(_short(self._defining(name)))} from epoch {epoch + 1} on; before, it was "
+            f"{_short(state[name])}."
+            for name in changed
+        ]
+        self.epoch, self.batch = epoch, batch
 
-    def _epoch_order(self, epoch: int) -> Any:
-        import numpy as np
+    def _defining(self, name: str) -> Any:
+        return self._order.name if name == "sampler" else getattr(self, name)
 
-        if self._order[0] != epoch:
-            if self.shuffle:
-                words = np.random.Philox(key=[self.seed % 2**64, epoch]).random_raw(self.length)
-                self._order = (epoch, np.argsort(words, kind="stable"))
-            else:
-                self._order = (epoch, np.arange(self.length))
-        return self._order[1]
+    def _draw(self, epoch: int) -> tuple[Any, str]:
+        if self._drawn[0] != epoch:
+            order = self._order.draw(epoch)
+            self._drawn = (epoch, order, digest(order))
+        return self._drawn[1], self._drawn[2]
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name} is {value!r}; expected a whole number.") from None
+
+
+def _short(value: Any) -> Any:
+    return "none" if value is None else value
