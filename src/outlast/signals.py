@@ -38,7 +38,7 @@ def listen(hear: Hear) -> list[str]:
     new = hear not in _hearers
     if new:
         _hearers[hear] = os.getpid()
-        workers.hold()
+        workers.watch_exit()
     if threading.current_thread() is not threading.main_thread():
         missing = [name for name in ("SIGTERM", "SIGINT") if signal.getsignal(getattr(signal, name)) != _handle]
         if new and missing:
@@ -54,8 +54,6 @@ def listen(hear: Hear) -> list[str]:
 def leave(hear: Hear) -> None:
     """Stop hearing. With the last run that hears, the program gets its handlers back."""
     _hearers.pop(hear, None)
-    if not _hearers:
-        workers.let_go()
     if _hearers or threading.current_thread() is not threading.main_thread():
         return
     for number, handler in _previous.items():

@@ -25,24 +25,23 @@ HELD = [
 """Signals that wait while a worker starts, until `shield`."""
 
 # Forked workers see what the training process writes here; one that was started otherwise has a byte of its own.
-_needed = [(os.getpid(), mmap.mmap(-1, 1))]
+_exiting = [(os.getpid(), mmap.mmap(-1, 1))]
 _signalled: list[bool] = []
 
 
-def hold() -> None:
-    """From now on a run wants its workers to outlive signals."""
-    if os.getpid() != _needed[0][0]:  # a training process that was forked itself: this is no matter of its parent's
-        _needed[0] = os.getpid(), mmap.mmap(-1, 1)
-    _needed[0][1][0] = 1
+def watch_exit() -> None:
+    """From now on forked workers hear when this process exits, and end at once when they are told to."""
+    if os.getpid() != _exiting[0][0]:  # a training process that was forked itself: this is no matter of its parent's
+        _exiting[0] = os.getpid(), mmap.mmap(-1, 1)
     atexit.unregister(let_go)
     atexit.register(let_go)  # ahead of multiprocessing, which signals its workers at exit and waits for them
 
 
 def let_go() -> None:
-    """No run needs workers any more: a forked one that is told to end does so at once."""
-    maker, byte = _needed[0]
+    """This process exits and needs its workers no more."""
+    maker, byte = _exiting[0]
     if os.getpid() == maker:
-        byte[0] = 0
+        byte[0] = 1
 
 
 def note_signal() -> None:
@@ -88,9 +87,9 @@ def _later(_number: int, _frame: FrameType | None) -> None:
 
 
 def end_later() -> None:
-    """End this process in GRACE seconds unless it ends by itself before; at once if its parent needs it no more."""
-    maker, byte = _needed[0]
-    if os.getpid() != maker and not byte[0]:
+    """End this process in GRACE seconds unless it ends by itself before; at once if its parent exits."""
+    maker, byte = _exiting[0]
+    if os.getpid() != maker and byte[0]:
         os._exit(0)  # as torch's workers do when their parent tells them
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
