@@ -17,17 +17,16 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import outlast
-from outlast import best, ending, files, places, ranks, state
+from outlast import best, ending, files, opening, places, ranks, state
 from outlast.agreement import Agreement
 from outlast.attempt import Attempt
 from outlast.checkpoint import Retention, SavePolicy, Store
-from outlast.config.units import parse_interval, parse_seconds
 from outlast.environment import Environment, detect
 from outlast.errors import DataError, OutlastError, RunBusy, SaveFailed, SessionEnded, UsageError
 from outlast.files import RunFolder
@@ -46,10 +45,10 @@ _ORPHANS = 40.0  # seconds that ranks whose rank 0 is gone may take to end; torc
 
 
 def open_run(
-    name: str,
+    name: str | None = None,
     *,
     total_steps: int | None = None,
-    root: str | Path = "runs",
+    root: str | Path | None = None,
     save: str = "auto",
     keep: Retention | None = None,
     budget: str | float | None = None,
@@ -63,6 +62,7 @@ def open_run(
     deterministic: bool = False,
     results: Path | None = None,
     background: bool = True,
+    resume_from: str | Path | None = None,
 ) -> Run:
     """Open a run, new or begun earlier, for one attempt. Use it as a context manager.
 
@@ -70,13 +70,14 @@ def open_run(
     Rank 0 holds the run folder, speaks, and keeps the journal; a checkpoint is one for all ranks.
 
     Args:
-        name: the run's id and the name of its folder; the same name continues the same run.
+        name: the run's id and the name of its folder; the same name continues the same run. OUTLAST_RUN when not given.
         total_steps: steps in all; or give it to `steps`, or let `batches` count it.
-        root: the folder that holds run folders.
+        root: the folder that holds run folders; OUTLAST_ROOT when not given, else "runs".
         save: when to save besides the end of a session: "auto", "10m", "500 steps", "1 epoch", "10m, 1 epoch", "never". "auto" is by
             time, reckoned from what a save costs and how often such machines fail: between 15 s and 15 minutes.
         keep: which checkpoints to keep; the newest three by default.
         budget: time that this session may take: "11h30m", or a number of seconds. The environment's own limit holds besides.
+            OUTLAST_BUDGET when not given.
         reserve: time of it to keep back for the last save; reckoned from the size of the state when not given.
         config: resolved values, for config.json and the checks on resume.
         recipe: name of the recipe, for the records.
@@ -88,27 +89,43 @@ def open_run(
         results: folder for artifacts instead of the run folder's own.
         background: copy the state into memory kept for that, as large as itself, and write it while training goes on. What
             only a torch optimizer changes in its step is copied while the next forward and backward run.
+        resume_from: a run folder, or one of its checkpoint folders, to begin from when this run has no checkpoint yet; OUTLAST_RESUME_FROM
+            when not given. Later attempts go on from their own checkpoints.
 
     Raises:
         RunBusy: another live attempt writes this run.
         NoGoodCheckpoint: the run has checkpoints and none verifies.
-        UsageError: a name, an interval or a budget that cannot be; ranks that have not met.
+        UsageError: an argument, or the variable in its place, that cannot be; ranks that have not met. Nothing was written.
         RankFailed: another rank could not open it.
     """
     _import_what_draws()
-    files.check_run_id(name)
-    every = _quantity(parse_interval, "save", save)
-    seconds, kept_back = _quantity(parse_seconds, "budget", budget), _quantity(parse_seconds, "reserve", reserve)
+    asked = opening.read(
+        name=name,
+        root=root,
+        save=save,
+        budget=budget,
+        reserve=reserve,
+        total_steps=total_steps,
+        resume_from=resume_from,
+        keep=keep,
+        grade=grade,
+        environment=environment,
+        progress=progress,
+        sinks=sinks,
+        results=results,
+        recipe=recipe,
+    )
     if deterministic:
         state.use_deterministic_kernels()
     environment = environment or detect()
     training, writing = ranks.connect(2)
     shown = Fanout([screens.choose(progress), *sinks] if training.main else [screens.OtherRank(training.rank)])
     session = Session(
-        environment, budget=seconds, reserve=kept_back, on_stop=lambda *facts: shown.send("stopping", *facts)
+        environment, budget=asked.budget, reserve=asked.reserve, on_stop=lambda *facts: shown.send("stopping", *facts)
     )
+    every = asked.save
     return Run(
-        RunFolder(Path(root) / name),
+        asked.folder,
         session,
         shown,
         save=SavePolicy(steps=every.steps, seconds=every.seconds, epochs=every.epochs, auto=every.auto),
@@ -116,10 +133,11 @@ def open_run(
         keep=keep or Retention(),
         about={"recipe": recipe, "grade": grade, "deterministic": deterministic},
         config=config,
-        total_steps=total_steps,
-        results=results,
+        total_steps=asked.total_steps,
+        results=Path(results) if results is not None else None,
         training=training,
         writing=writing,
+        asked=asked,
     )
 
 
@@ -129,13 +147,6 @@ def _import_what_draws() -> None:
     import rich.style  # noqa: F401
 
     random.setstate(before)
-
-
-def _quantity(parse: Callable[[Any], Any], name: str, value: Any) -> Any:
-    try:
-        return parse(value)
-    except ValueError as error:
-        raise UsageError(f"open_run was given {name}={value!r}; {error}.") from error
 
 
 class Run:
@@ -169,6 +180,7 @@ class Run:
         background: bool,
         training: ranks.Ranks,
         writing: ranks.Ranks,
+        asked: opening.Asked,
     ) -> None:
         self.id = folder.path.name
         self.folder = folder.path
@@ -180,6 +192,7 @@ class Run:
         self.epoch_end = False
         self.update_due = True
         self.resumed_from: int | None = None
+        self._asked = asked
         self._files, self._shown, self._about, self._results, self._config = folder, shown, about, results, config
         self._epochs_only = bool(save.epochs) and not (save.steps or save.seconds or save.auto)
         self._ranks = training  # spoken to by the training thread; the writer's has a channel of its own
@@ -267,8 +280,7 @@ class Run:
             UsageError: no total was given, here or to `open_run`; or a state was not offered in some step.
             SessionEnded: the session is over and the run is not.
         """
-        if total_steps is not None:
-            self.total_steps = total_steps
+        self.total_steps = opening.steps("steps()", total_steps) or self.total_steps
         if self.total_steps is None:
             raise UsageError("How many steps? Give total_steps to open_run() or to steps().")
         if self._epochs_only:
@@ -353,8 +365,7 @@ class Run:
         Raises:
             UsageError: a loop began already in this attempt.
         """
-        if total_steps is not None:
-            self.total_steps = total_steps
+        self.total_steps = opening.steps("begin()", total_steps) or self.total_steps
         self._begin(own_loop=False)
         self._parts.restore_generators()
 
@@ -506,12 +517,19 @@ class Run:
         if not self._ranks.main:
             self._attempt = Attempt(folder, 0, {"told": []}, kept=False)
             return []
-        files.make_folder(folder.path)
+        try:
+            files.make_folder(folder.path)
+        except OSError as error:
+            raise UsageError(
+                f"The run folder {folder.path} cannot be made: {error.strerror}. Give open_run another root, or OUTLAST_ROOT."
+            ) from error
         taken = self._lock.take(f"an attempt begun {time.strftime('%H:%M:%S')}")
         self._presence.wait_for_others(_ORPHANS)
         for place in (folder.path, folder.artifacts):
             files.sweep_temporaries(place)
-        notes = places.bring_home(folder, self.session.environment.inputs)
+        asked = self._asked.begin_from
+        notes = places.bring_home(folder, [*self.session.environment.inputs, *opening.copies(asked, folder)])
+        begun = opening.begin(asked, folder)
         if folder.run.exists():
             files.check_format(files.read_json(folder.run), folder.run)
         else:
@@ -519,6 +537,7 @@ class Run:
             files.write_json(folder.run, {"format": files.FORMAT, "id": self.id, **about})
         self._attempt = Attempt.begin(folder, outlast.__version__, self.session.environment.record())
         self._store.sweep()
+        notes += [*([begun] if begun else []), *self._asked.ignored]
         return [*([("warning", taken)] if taken else []), *(("info", note) for note in notes)]
 
     def _open_newest(self, told: list[tuple[str, str]]) -> None:

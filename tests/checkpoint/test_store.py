@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from outlast import files
 from outlast.checkpoint import Kept, Retention, SavePolicy, Snapshot, Store, open_checkpoint, read_manifest, verify
-from outlast.errors import CorruptCheckpoint, NoGoodCheckpoint, OutlastError
+from outlast.errors import CorruptCheckpoint, NoGoodCheckpoint, OutlastError, UsageError
 from outlast.files import RunFolder
 from outlast.state.array import Array
 
@@ -168,11 +168,26 @@ def test_retention_keeps_what_it_promises(
         assert next(k for k in kept if k.step == policy.best_step(kept)).metrics["m"] == extreme
 
 
-def test_retention_says_what_is_wrong_with_it() -> None:
-    with pytest.raises(ValueError, match="keep at least 1"):
-        Retention(last=0)
-    with pytest.raises(ValueError, match="needs best_metric"):
-        Retention(best=1)
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"last": 0}, "keep_last is 0; keep at least 1"),
+        ({"last": True}, "keep_last is True"),
+        ({"last": 2.0}, "keep_last is 2.0"),
+        ({"best": 1}, "needs best_metric"),
+        ({"best": -1, "metric": "m"}, "keep_best is -1"),
+        ({"every": 0}, "keep_every is 0; expected a number of steps of at least 1"),
+        (
+            {"mode": "maximum", "metric": "acc"},
+            "mode is 'maximum'; expected 'max' when a larger acc is better, or 'min'",
+        ),
+        ({"metric": 5, "best": 1}, "metric is 5; expected the name"),
+        ({"metric": "", "best": 1}, "metric is ''"),
+    ],
+)
+def test_retention_says_what_is_wrong_with_it(wrong: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Retention(**wrong)
 
 
 def test_save_policy() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from outlast.errors import UsageError
+
 Mode = Literal["max", "min"]
 
 
@@ -87,10 +89,24 @@ class Retention:
     every: int | None = None
 
     def __post_init__(self) -> None:
-        if self.last < 1:
-            raise ValueError(f"keep_last is {self.last}; keep at least 1 checkpoint (2 or more to have a fallback).")
+        if not _whole(self.last, 1):
+            raise UsageError(f"keep_last is {self.last!r}; keep at least 1 checkpoint (2 or more to have a fallback).")
+        if not _whole(self.best, 0):
+            raise UsageError(
+                f"keep_best is {self.best!r}; expected how many of the best checkpoints to keep, 0 or more."
+            )
+        if self.every is not None and not _whole(self.every, 1):
+            raise UsageError(f"keep_every is {self.every!r}; expected a number of steps of at least 1, or None.")
+        if self.mode not in ("max", "min"):
+            raise UsageError(
+                f"mode is {self.mode!r}; expected 'max' when a larger {self.metric or 'metric'} is better, or 'min' when a smaller one is."
+            )
+        if self.metric is not None and not (isinstance(self.metric, str) and self.metric):
+            raise UsageError(
+                f"metric is {self.metric!r}; expected the name under which it is logged, such as 'val_loss'."
+            )
         if self.best and not self.metric:
-            raise ValueError("keep_best needs best_metric: the name of a logged metric to compare by.")
+            raise UsageError("keep_best needs best_metric: the name of a logged metric to compare by.")
 
     def better(self, new: float, old: float) -> bool:
         """Whether new beats old; NaN never does."""
@@ -123,3 +139,7 @@ class Retention:
         name, sign = self.metric or "", -1.0 if self.mode == "max" else 1.0
         usable = [kept for kept in checkpoints if not math.isnan(kept.metrics.get(name, math.nan))]
         return sorted(usable, key=lambda kept: (sign * kept.metrics[name], kept.step))
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -22,6 +22,9 @@ _ENDS = {
 }
 
 
+STYLES = ("auto", "rich", "plain", "json", "none")
+
+
 def choose(style: str = "auto", stream: TextIO | None = None) -> Sink:
     """The sink for a style: auto, rich, plain, json or none."""
     stream = stream or sys.stderr
