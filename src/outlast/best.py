@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from outlast.checkpoint import Checkpoint, Retention, Store, open_checkpoint
-from outlast.config.yamlfile import nearest
+from outlast.config.words import nearest
 from outlast.errors import UnknownName, UsageError
 from outlast.parts import Parts
 from outlast.terminal import shortened

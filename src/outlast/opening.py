@@ -17,6 +17,7 @@ from typing import Any
 from outlast import files, places
 from outlast.checkpoint import Checkpoint, Retention, Store, open_checkpoint, read_manifest
 from outlast.config.units import Interval, parse_interval, parse_seconds
+from outlast.config.words import nearest
 from outlast.environment import Environment
 from outlast.errors import CheckpointError, CorruptCheckpoint, UsageError
 from outlast.files import RunFolder
@@ -187,8 +188,6 @@ def _instance(words: str, value: Any, kind: Any, expected: str) -> Any:
 
 def _choice(argument: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
-        from outlast.config.yamlfile import nearest  # it reads YAML, which a script without a config does not load
-
         close = nearest(value, choices) if isinstance(value, str) else ""
         raise UsageError(f"open_run was given {argument}={value!r}; expected one of {', '.join(choices)}.{close}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
+from outlast.config.words import nearest as nearest
 from outlast.errors import ConfigError
 
 Role = Literal["environment", "train", "data", "model"]
@@ -34,12 +34,6 @@ class Entry:
     key: str
     value: Any
     line: int
-
-
-def nearest(word: str, known: Any) -> str:
-    """The words "Did you mean X?" after a space, or the empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def read(path: Path, role: Role, sections: Collection[str] = ()) -> list[Entry]:

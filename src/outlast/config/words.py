@@ -1,0 +1,12 @@
+"""The nearest of the names that there are, for messages about one that there is not."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+
+def nearest(word: str, known: Any) -> str:
+    """The words "Did you mean X?" after a space, or the empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
