@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from outlast.config.words import nearest as nearest
+from outlast.config.words import nearest as nearest  # noqa: PLC0414 - for those that read YAML as well
 from outlast.errors import ConfigError
 
 Role = Literal["environment", "train", "data", "model"]
