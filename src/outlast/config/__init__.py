@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from outlast.config.filelayer import Origin as Origin
     from outlast.config.layers import Change as Change
-    from outlast.config.layers import Origin as Origin
     from outlast.config.layers import Resolved as Resolved
     from outlast.config.layers import as_flag as as_flag
     from outlast.config.layers import find_file as find_file

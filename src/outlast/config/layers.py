@@ -8,7 +8,6 @@ means absence. Limits are not a layer: they clamp what declares it, afterwards.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,37 +17,12 @@ from pydantic import ValidationError
 
 from outlast import files
 from outlast.config import yamlfile
+from outlast.config.filelayer import Given, Layer, Origin, file_layer
 from outlast.config.schema import Config, Leaf, leaves
 from outlast.errors import ConfigError, ResumeRefused
+from outlast.terminal import shortened
 
 C = TypeVar("C", bound=Config)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a value came from.
-
-    Attributes:
-        layer: default, environment, run, data, model, train, flag, or "limit: NAME" when a limit clamped it.
-        where: the flag, or file and line; empty for a default.
-    """
-
-    layer: str
-    where: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.layer} {self.where}".strip()
-
-
-@dataclass(frozen=True)
-class Given:
-    """A value that a layer gives, before it is typed."""
-
-    value: Any
-    origin: Origin
-
-
-Layer = Mapping[str, Given]
 
 
 @dataclass(frozen=True)
@@ -62,7 +36,7 @@ class Change:
     rule: str
 
     def __str__(self) -> str:
-        return f"{self.key} {show(self.before)} -> {show(self.after)} ({self.origin})"
+        return f"{self.key} {shortened(show(self.before))} -> {shortened(show(self.after))} ({self.origin})"
 
     @property
     def sentence(self) -> tuple[str, str]:
@@ -153,11 +127,11 @@ def resolve(
     known = {leaf.key: leaf for leaf in leaves(model)}
     layers: list[Layer] = [
         _places_layer(stored, known),
-        _file_layer(environment_file, "environment", known),
+        file_layer(environment_file, "environment", known),
         _stored_layer(stored, known),
-        _file_layer(data_file, "data", known),
-        _file_layer(model_file, "model", known),
-        _file_layer(train_file, "train", known),
+        file_layer(data_file, "data", known),
+        file_layer(model_file, "model", known),
+        file_layer(train_file, "train", known),
         _flag_layer(flags or {}, known),
     ]
     given: dict[str, Given] = {}
@@ -190,37 +164,6 @@ def show(value: Any) -> str:
 def as_flag(value: Any) -> str:
     """A value as the command line takes it: like `show`, but lists with commas alone."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else show(value)
-
-
-def _file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]) -> Layer:
-    if path is None:
-        return {}
-    if role in ("data", "model") and not any(key.startswith(f"{role}.") for key in known):
-        raise ConfigError(f"{path} was given as {role} config, and this recipe has no {role} section.")
-    names = {key: key for key in known} | {
-        alias: leaf.key for leaf in known.values() for alias in leaf.extra["aliases"]
-    }
-    layer: dict[str, Given] = {}
-    unknown: list[yamlfile.Entry] = []
-    sections = {key.partition(".")[0] for key in known if "." in key}
-    for entry in yamlfile.read(path, role, sections):
-        if role == "environment" and entry.key in ("name", "type", "platform"):
-            continue  # labels for the reader; the machine is detected
-        key = names.get(entry.key)
-        if key is None and entry.key.startswith(yamlfile.ATTACHED):
-            continue  # another recipe's
-        if key is None:
-            unknown.append(entry)
-            continue
-        value = os.path.expandvars(entry.value) if isinstance(entry.value, str) else entry.value
-        layer[key] = Given(value, Origin(role, f"{path}:{entry.line}"))
-    if unknown:
-        visible = [name.removeprefix(f"{role}.") for name in names]
-        first, *more = (entry.key.removeprefix(f"{role}.") for entry in unknown)
-        words = f"{path}:{unknown[0].line} has an unknown key {first!r}.{yamlfile.nearest(first, visible)}"
-        others = ", ".join(f"{key} (line {entry.line})" for key, entry in zip(more, unknown[1:], strict=True))
-        raise ConfigError(f"{words} So are {others}: remove them all." if others else words)
-    return layer
 
 
 def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -> Layer:
@@ -276,7 +219,8 @@ def _typed(model: type[C], given: Mapping[str, Given]) -> C:
 _EXPECTED = {
     "int_parsing": "a whole number", "int_type": "a whole number", "int_from_float": "a whole number",
     "float_parsing": "a number", "float_type": "a number", "bool_parsing": "true or false", "bool_type": "true or false",
-    "string_type": "a text", "path_type": "a path",
+    "string_type": "a text", "path_type": "a path", "finite_number": "a finite number", "int_parsing_size": "a whole number that is not that long",
+    "tuple_type": "a list", "list_type": "a list", "dict_type": "keys with values",
 }  # fmt: skip
 
 
@@ -302,7 +246,7 @@ def _sentence(error: Any, given: Mapping[str, Given]) -> str:
     if item is None:
         return f"{key}: {error['msg']}."
     place = item.origin.where if item.origin.layer == "flag" else f"{item.origin.where}: {key}"
-    return f"{place} is {show(item.value)!r}; expected {expected}."
+    return f"{place} is {shortened(show(item.value))!r}; expected {expected}."
 
 
 def _clamp(
@@ -348,7 +292,7 @@ def _changes(
     fixed = [change for change in changes if change.rule == "fixed"]
     if fixed:
         raise ResumeRefused(
-            f"This run was begun with {fixed[0].key} {show(before[fixed[0].key])}, and {fixed[0].origin} now asks for "
-            f"{show(fixed[0].after)}; a run keeps it for ever. Leave it out to continue, or begin another run under another name (--experiment-name)."
+            f"This run was begun with {fixed[0].key} {shortened(show(before[fixed[0].key]))}, and {fixed[0].origin} now asks for "
+            f"{shortened(show(fixed[0].after))}; a run keeps it for ever. Leave it out to continue, or begin another run under another name (--experiment-name)."
         )
     return changes

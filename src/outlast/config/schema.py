@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -61,10 +62,25 @@ def setting(
     return Field(default, description=help, json_schema_extra=extra, validate_default=True, **limits)
 
 
+_ZEROS = re.compile(r"[+-]?0[0-9_]")
+
+
+def _path(value: str) -> Path | None:
+    """A path with ~ and ~user as their folders; shells leave them in `--flag=~/x`, and YAML has none."""
+    if value.lower() == "none":
+        return None
+    if not value or "\x00" in value:
+        raise ValueError("expected a path")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # no such user
+        raise ValueError(f"expected a path; {error}") from error
+
+
 class Section(BaseModel):
     """A frozen group of fields that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -72,6 +88,12 @@ class Section(BaseModel):
         wanted = _kinds(cls.model_fields[info.field_name or ""].annotation)
         if isinstance(value, bool) and bool not in wanted and wanted & {int, float}:
             raise ValueError("expected a number, not true or false")
+        if isinstance(value, str) and wanted & {int, float} and str not in wanted and _ZEROS.match(value.strip()):
+            raise ValueError(
+                f"expected a number without leading zeros, which some read as octal: write {value.strip().lstrip('+-0_') or 0}"
+            )
+        if isinstance(value, str) and Path in wanted:
+            return _path(value)
         if isinstance(value, str) and wanted & {tuple, list}:
             return [item.strip() for item in value.split(",") if item.strip()]
         if isinstance(value, str) and value.lower() == "none" and type(None) in wanted:
@@ -95,7 +117,7 @@ class Config(Section):
     experiment_name: str | None = setting(None, "name of the run; the recipe's name by default", on_resume="session")
 
     epochs: int = setting(
-        10, "passes over the training data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=0
+        10, "passes over the training data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1
     )
     batch_size: int = setting(64, "samples per optimizer step", flags=("-b",), ge=1)
     learning_rate: float = setting(1e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)

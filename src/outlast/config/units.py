@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 _LARGEST = sys.float_info.max
 
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "sec": 1.0}
-_PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|sec|[dhms])")
-_COUNT = re.compile(r"(\d+)\s*(step|epoch)s?")
+_PIECE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(min|sec|[dhms])")
+_COUNT = re.compile(r"([0-9]{1,15})\s*(step|epoch)s?")
 
 
 def parse_seconds(value: Any) -> Any:
@@ -23,8 +23,20 @@ def parse_seconds(value: Any) -> Any:
         return None
     pieces = _PIECE.findall(text)
     if not pieces or _PIECE.sub("", text).strip():
-        raise ValueError("expected a duration with units, such as 11h30m, 45m or 90s")
+        raise ValueError(f"expected a duration with units, such as 11h30m, 45m or 90s{_instead(text)}")
     return sum(float(number) * _SECONDS[unit] for number, unit in pieces)
+
+
+def _instead(text: str) -> str:
+    """How a duration without units is written, when what it says can be told."""
+    if re.fullmatch(r"\d{1,9}", text):
+        return f": write {text}s"
+    if clock := re.fullmatch(r"(\d{1,4}):(\d\d)(?::(\d\d))?", text):
+        first, second, third = clock.groups()
+        if third:
+            return f": write {first}h{second}m{third}s"
+        return f": write {first}h{second}m or {int(first) * 60 + int(second)}s"
+    return ""
 
 
 def is_finite(value: object) -> TypeGuard[int | float]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from outlast import files
+from outlast.config import yamlfile
 from outlast.errors import ConfigError
+from outlast.terminal import shortened
 
 FILE = "outlast-launch.yaml"
 
 
 class _Fields(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid")
     where: Literal["kaggle"] | None = None
     user: str | None = None
     recipe: str | None = None
@@ -51,27 +53,21 @@ def read_settings(folder: Path = Path()) -> Settings:
     Raises:
         ConfigError: the file is not what `write_settings` writes.
     """
-    import yaml
-
     place = folder / FILE
-    try:
-        found: Any = yaml.safe_load(place.read_text())
-        return Settings(**_Fields.model_validate(found or {}).model_dump())
-    except FileNotFoundError:
+    if not place.exists():
         return Settings()
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"{place} is not YAML: {str(error).splitlines()[0]}. Mend it, or run `outlast kaggle setup` again."
-        ) from error
+    node = yamlfile.compose(place)
+    try:
+        return Settings(**_Fields.model_validate(yamlfile.plain(node) if node else {}).model_dump())
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole"
         if first["type"] == "extra_forbidden":  # its value is not shown: somebody may have put a key there
             raise ConfigError(
-                f"{place}: there is no setting {key!r}; expected {', '.join(_Fields.model_fields)}. Mend it, or run `outlast kaggle setup` again."
+                f"{place}: there is no setting {shortened(key, 60)!r}; expected {', '.join(_Fields.model_fields)}. Mend it, or run `outlast kaggle setup` again."
             ) from None
         raise ConfigError(
-            f"{place}: {key} is {first['input']!r}: {first['msg']}. Mend it, or run `outlast kaggle setup` again."
+            f"{place}: {key} is {shortened(repr(first['input']))}: {first['msg']}. Mend it, or run `outlast kaggle setup` again."
         ) from None
 
 

@@ -34,7 +34,7 @@ class Model(Section):
 
 
 class Config(outlast.Config):
-    epochs: int = setting(40, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=0)
+    epochs: int = setting(40, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1)
     learning_rate: float = setting(3e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
     warmup: float = setting(0.1, "share of the steps in which the learning rate rises", ge=0, le=1)
     weight_decay: float = setting(1e-2, "AdamW's weight decay", ge=0)

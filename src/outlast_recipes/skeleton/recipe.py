@@ -93,7 +93,7 @@ class Config(outlast.Config):
     data_root: Path | None = setting(
         None, "folder of a prepared store, or one that holds it", on_resume="place", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
     )  # fmt: skip
-    epochs: int = setting(200, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=0)
+    epochs: int = setting(200, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1)
     batch_size: int = setting(128, "clips per optimizer step", flags=("-b",), ge=2)
     learning_rate: float = setting(
         2e-3, "peak learning rate; 0.1 is usual for sgd", flags=("--lr",), aliases=("lr",), ge=0

@@ -1,0 +1,112 @@
+"""A YAML file as a layer: which fields it gives, under whichever of their names and headings, and where each stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outlast.config import yamlfile
+from outlast.config.schema import Leaf
+from outlast.errors import ConfigError
+from outlast.terminal import shortened
+
+_NAMED = 10  # unknown keys that a sentence names
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value came from.
+
+    Attributes:
+        layer: default, environment, run, data, model, train, flag, or "limit: NAME" when a limit clamped it.
+        where: the flag, or file and line; empty for a default.
+    """
+
+    layer: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.layer} {self.where}".strip()
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value that a layer gives, before it is typed."""
+
+    value: Any
+    origin: Origin
+
+
+Layer = Mapping[str, Given]
+
+
+def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]) -> Layer:
+    """What a YAML file gives, by dotted key; empty without a file.
+
+    Raises:
+        ConfigError: it cannot be read, has keys that nobody knows, or says one thing twice.
+    """
+    if path is None:
+        return {}
+    if role in ("data", "model") and not any(key.startswith(f"{role}.") for key in known):
+        raise ConfigError(f"{path} was given as {role} config, and this recipe has no {role} section.")
+    names = {key: key for key in known} | {
+        alias: leaf.key for leaf in known.values() for alias in leaf.extra["aliases"]
+    }
+    said: dict[str, yamlfile.Entry] = {}
+    unknown: list[yamlfile.Entry] = []
+    sections = {key.partition(".")[0] for key in known if "." in key}
+    for entry in yamlfile.read(path, role, sections):
+        if role == "environment" and entry.key in ("name", "type", "platform"):
+            continue  # labels for the reader; the machine is detected
+        if entry.key in names:
+            _say(said, names[entry.key], entry, path)
+        elif not _attached(entry) and not (
+            entry.key.removeprefix(f"{role}.") in sections and entry.value in (None, {})
+        ):
+            unknown.append(entry)  # and neither another recipe's input nor a section with nothing in it
+    if unknown:
+        raise ConfigError(_unknown(path, role, unknown, names))
+    return {key: Given(_expanded(entry, path), Origin(role, f"{path}:{entry.line}")) for key, entry in said.items()}
+
+
+def _say(said: dict[str, yamlfile.Entry], key: str, entry: yamlfile.Entry, path: Path) -> None:
+    """Note what a file says of a value, under whichever of its names and headings; once only."""
+    before = said.get(key)
+    if before and _attached(entry) == _attached(before):
+        raise ConfigError(
+            f"{path}:{entry.line} gives {key} a second time, as {shortened(entry.path, 80)!r}; it stands in line {before.line} already, as "
+            f"{shortened(before.path, 80)!r}. Leave one out."
+        )
+    if before is None or _attached(entry):  # where one input lies goes before where all data lie
+        said[key] = entry
+
+
+def _attached(entry: yamlfile.Entry) -> bool:
+    """Whether an entry names one attached input."""
+    return entry.key.startswith(yamlfile.ATTACHED)
+
+
+def _expanded(entry: yamlfile.Entry, path: Path) -> Any:
+    if not isinstance(entry.value, str):
+        return entry.value
+    try:
+        return yamlfile.expanded(entry.value)
+    except ValueError as error:
+        raise ConfigError(
+            f"{path}:{entry.line}: {entry.key} is {shortened(entry.value)!r}; expected {error}."
+        ) from error
+
+
+def _unknown(path: Path, role: str, unknown: Sequence[yamlfile.Entry], names: Mapping[str, str]) -> str:
+    """One sentence about all of them; of very many, about the first."""
+    visible = [name.removeprefix(f"{role}.") for name in names]
+    first, *more = (entry.key.removeprefix(f"{role}.") for entry in unknown)
+    words = f"{path}:{unknown[0].line} has an unknown key {shortened(first, 80)!r}.{yamlfile.nearest(first, visible)}"
+    if not more:
+        return words
+    shown = [f"{shortened(key, 80)} (line {entry.line})" for key, entry in zip(more, unknown[1:], strict=True)]
+    rest = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    return f"{words} So are {', '.join(shown[:_NAMED])}{rest}: remove them all."
