@@ -31,6 +31,29 @@ def device_of(name: str) -> torch.device:
     return torch.device(chosen)
 
 
+def few_steps(samples: int, batch_size: int, steps: int, epochs: int) -> str:
+    """A sentence when an epoch has so few steps that little is learnt in the usual number of them; else empty.
+
+    Args:
+        samples: to train on.
+        batch_size: of a step.
+        steps: of an epoch.
+        epochs: in all.
+    """
+    if steps >= _FEW:
+        return ""
+    better = 2 ** max(1, int(math.log2(max(2, samples / _FEW))) - 1)
+    left = samples - steps * batch_size
+    without = f", and each epoch leaves {left} out" if left > 0 else ""
+    return (
+        f"{samples} samples in batches of {batch_size} make {steps} {'step' if steps == 1 else 'steps'} an epoch, {steps * epochs} in all{without}. "
+        f"--batch-size {better} makes {samples // better} an epoch."
+    )
+
+
+_FEW = 4  # steps of an epoch
+
+
 def keep_freed_memory() -> None:
     """Let this process keep the memory it frees, for a training on the CPU; does nothing where the C library is not glibc.
 

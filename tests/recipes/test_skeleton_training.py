@@ -17,9 +17,12 @@ import outlast
 from outlast.cli import main
 from outlast_recipes.skeleton import distill
 from outlast_recipes.skeleton import recipe as skeleton
+from outlast_recipes.skeleton import store as stores
 from outlast_recipes.skeleton.augment import Strength
+from outlast_recipes.skeleton.ready import NotPrepared, store_of
 from outlast_recipes.skeleton.splits import split
 from outlast_recipes.skeleton.store import Store, find_store
+from outlast_recipes.training import few_steps
 from tests.durability.digits import final
 from tests.durability.digits import train as any_train
 from tests.recipes import skeletons
@@ -367,3 +370,121 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, store: Path, half: boo
         assert half or abs(ours.get("val_accuracy", 0) - theirs.get("val_accuracy", 0)) < 1e-6
     assert sum("loss" in line for line in one) == 8
     assert half or abs(one[-1]["test_accuracy"] - two[-1]["test_accuracy"]) < 1e-6
+
+
+def raw_folder(folder: Path, clips: int = 72) -> Path:
+    """Such clips as NTU has them, with names that say subject, camera and action."""
+    folder.mkdir(parents=True)
+    for number in range(clips):
+        each = skeletons.clip(number)
+        name = f"S001C{each.camera:03d}P{each.subject:03d}R{number:03d}A{each.label + 1:03d}.skeleton"
+        (folder / name).write_text(skeletons.skeleton_text(each))
+    return folder
+
+
+RAW = [
+    "--split",
+    "xview",
+    "--data.validate-subjects",
+    "1",
+    "--epochs",
+    "1",
+    "--model.size",
+    "nano",
+    "--data.frames",
+    "8",
+    "-b",
+    "16",
+]
+
+
+def test_raw_files_are_made_into_a_store_by_the_training_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = raw_folder(tmp_path / "my data/clips")
+    words = ["train", "skeleton", "--data_path", str(raw), *RAW]
+    assert main([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "holds 72 files such as" in said
+    assert "a training makes one of them" in said
+    assert not (raw / "outlast-store").exists(), "a dry run makes nothing"
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert f"{raw} holds 72 raw files: a store is made of them in {raw}/outlast-store, once." in said
+    assert f"{raw}/outlast-store: 72 clips of 3 classes (kinect-2)" in said
+    made = (raw / "outlast-store/index.json").stat().st_mtime_ns
+    assert main(["resume", "skeleton", "--epochs", "2"]) == 0
+    said = capsys.readouterr().err
+    assert f"the store in {raw}/outlast-store is used, which was made of the files in {raw}" in said
+    assert "newer" not in said
+    assert (raw / "outlast-store/index.json").stat().st_mtime_ns == made
+    late = raw / "S001C001P001R099A001.skeleton"
+    late.write_text(skeletons.skeleton_text(skeletons.clip(0)))
+    os.utime(late, (2e9, 2e9))
+    store_of(raw, tmp_path / "runs", run := Told())
+    assert "1 files are newer than it and not in it: outlast data prepare skeleton '" in run.said[0]
+
+
+class Told:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def tell(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+def test_a_folder_that_cannot_be_written_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = raw_folder(tmp_path / "input", clips=6)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != raw and access(path, mode))
+    before = sorted(raw.iterdir())
+    first, again = Told(), Told()
+    store = store_of(raw, tmp_path / "work/runs", first)
+    assert sorted(raw.iterdir()) == before
+    assert store.folder.parent == tmp_path / "work/outlast-data"
+    assert store_of(raw, tmp_path / "work/runs", again).hash == store.hash
+    assert len(again.said) == 1
+    with pytest.raises(NotPrepared, match=r"holds 6 files such as S001.*outlast data prepare skeleton"):
+        store_of(raw, tmp_path / "other/runs")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(outlast.DataError, match="is not a prepared store of skeletons"):
+        store_of(tmp_path / "empty", tmp_path / "runs", Told())
+
+
+def test_what_was_read_before_a_cut_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = raw_folder(tmp_path / "raw", clips=6)
+    monkeypatch.setattr(stores, "SHARD", 2)
+    monkeypatch.setattr(stores, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        store_of(raw, tmp_path, Told())
+    assert len(list((raw / "outlast-store/shards").glob("*.npz"))) == 3
+    monkeypatch.undo()
+    monkeypatch.setattr(stores, "SHARD", 2)
+    before = {path: path.stat().st_mtime_ns for path in (raw / "outlast-store/shards").glob("*.npz")}
+    seen = {}
+    monkeypatch.setattr(
+        stores, "_join", lambda places, *_: seen.update({path: path.stat().st_mtime_ns for path in places})
+    )
+    with pytest.raises(outlast.DataError):
+        store_of(raw, tmp_path, Told())
+    assert seen == before
+
+
+def test_one_step_an_epoch_is_told_with_a_better_value(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert few_steps(228, 128, 1, 200) == (
+        "228 samples in batches of 128 make 1 step an epoch, 200 in all, and each epoch leaves 100 out. --batch-size 16 makes 14 an epoch."
+    )
+    assert few_steps(1000, 128, 7, 200) == ""
+    words = ["train", "skeleton", "--data-root", str(store), *RAW[:-1], "32"]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert (
+        "36 samples in batches of 32 make 1 step an epoch, 1 in all, and each epoch leaves 4 out. --batch-size 4 makes 9 an epoch."
+        in said
+    )
+    assert main([*words, "--dry-run"]) == 0
+    assert "make 1 step an epoch" in capsys.readouterr().out
+    assert main(["train", "digits", "--data.samples", "128", "-e", "1", "--model.width", "2"]) == 0
+    assert "128 samples in batches of 64 make 2 steps an epoch" in capsys.readouterr().err

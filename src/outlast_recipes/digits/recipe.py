@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 import outlast
 from outlast import Run, Section, setting
-from outlast_recipes.training import device_of, half_precision, update_average, warmup_cosine
+from outlast_recipes.training import device_of, few_steps, half_precision, update_average, warmup_cosine
 
 SPLITS = {"train": (0, 1197), "val": (1197, 1497), "test": (1497, 1797)}
 
@@ -82,6 +82,8 @@ def train(run: Run, config: Config) -> None:
     size = max(1, config.batch_size // config.accumulate)
     loader = outlast.DataLoader(data["train"], size, seed=config.seed, drop_last=True, num_workers=config.num_workers)
     run.track(model=model, ema=average, optimizer=optimizer, scaler=scaler, data=loader)
+    if few := few_steps(len(data["train"]), config.batch_size, -(-len(loader) // config.accumulate), config.epochs):
+        run.tell(few)
 
     for x, y in run.batches(loader, epochs=config.epochs, accumulate=config.accumulate):
         if config.data.augment:

@@ -2,7 +2,7 @@
 
 Chosen by validation subjects, who are taken out of the training part; the test is read once, at the end, with the averaged weights of the last step
 and with those that were best on validation.
-Data: any folder of NTU-named .skeleton files, NW-UCLA or UTKinect, made into a store by `outlast data prepare skeleton`.
+Data: any folder of NTU-named .skeleton files, NW-UCLA or UTKinect, made into a store by the first training, or by `outlast data prepare skeleton`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from outlast_recipes.skeleton.distill import Loss, TeacherLogits, distance
 from outlast_recipes.skeleton.evaluation import accuracies, example
 from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
 from outlast_recipes.skeleton.model import SIZES, Last, Routing, Shift, Streams, macs, parameters
+from outlast_recipes.skeleton.ready import NotPrepared, store_of
 from outlast_recipes.skeleton.splits import split
-from outlast_recipes.skeleton.store import Store, find_store
+from outlast_recipes.skeleton.store import Store
 from outlast_recipes.skeleton.views import Part, Views
 from outlast_recipes.training import (
     across_ranks,
     device_of,
+    few_steps,
     half_precision,
     keep_freed_memory,
     mean_of_ranks,
@@ -91,7 +93,7 @@ class Distill(Section):
 
 class Config(outlast.Config):
     data_root: Path | None = setting(
-        None, "folder of a prepared store, or one that holds it", on_resume="place", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
+        None, "folder of raw files or of a prepared store, or one that holds it", on_resume="place", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
     )  # fmt: skip
     epochs: int = setting(200, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1)
     batch_size: int = setting(128, "clips per optimizer step", flags=("-b",), ge=2)
@@ -112,17 +114,22 @@ class Config(outlast.Config):
     distill: Distill = setting(Distill(), "teacher")
 
 
-def opened(config: Config, *, whole: bool = False) -> tuple[Store, dict[str, Part], int]:
-    """The store, its parts, and the number of classes; `whole`: even when --debug asks for a small part of them.
+def opened(config: Config, *, whole: bool = False, run: Run | None = None) -> tuple[Store, dict[str, Part], int]:
+    """The store, its parts, and the number of classes.
+
+    Args:
+        config: the values of a run.
+        whole: even when --debug asks for a small part of them.
+        run: for which a store is made of raw files, when there is none.
 
     Raises:
-        outlast.ConfigError: a batch is larger than the training part; see `find_store` and `split` for the rest.
+        outlast.ConfigError: a batch is larger than the training part; see `store_of` and `split` for the rest.
     """
     if config.data_root is None:
         raise outlast.ConfigError(
-            "skeleton needs --data-root: the folder of a prepared store. Make one with: outlast data prepare skeleton FOLDER --to STORE"
+            "skeleton needs --data-root: a folder of .skeleton, NW-UCLA or UTKinect files, or a store that `outlast data prepare skeleton` made."
         )
-    store = Store(find_store(config.data_root))
+    store = store_of(config.data_root, config.checkpoint_dir, run)
     parts = split(
         store.entries,
         config.data.split,
@@ -250,7 +257,7 @@ def train(run: Run, config: Config, build: Build = build) -> None:
     device = device_of(config.device)
     if device.type == "cpu":
         keep_freed_memory()
-    store, parts, classes = opened(config)
+    store, parts, classes = opened(config, run=run)
     teacher = teacher_of(config)
     views = views_of(config, parts, teacher)
     network = build(config, classes, LAYOUTS[store.layout]).to(device)
@@ -278,6 +285,8 @@ def train(run: Run, config: Config, build: Build = build) -> None:
         data=loader,
     )
 
+    if few := few_steps(len(parts["train"]), config.batch_size, len(loader), config.epochs):
+        run.tell(few)
     for batch in run.batches(loader, epochs=config.epochs):
         model.train()
         turn = (run.epoch or 1) if teacher is None else ((run.epoch or 1) - 1) % teacher.views
@@ -336,16 +345,20 @@ def weight_at(distill: Distill, progress: float) -> float:
 
 def check(config: Any) -> str:
     device_of(config.device)
-    store, parts, classes = opened(config)
+    try:
+        store, parts, classes = opened(config)
+    except NotPrepared as error:  # nothing is in the way of a training
+        return str(error)
     teacher = teacher_of(config)
     sizes = ", ".join(f"{len(clips)} {name}" for name, clips in parts.items())
+    few = few_steps(len(parts["train"]), config.batch_size, len(parts["train"]) // config.batch_size, config.epochs)
     taught = f"; taught by {teacher.about.teacher}, {teacher.views} views a clip" if teacher else ""
     layout = LAYOUTS[store.layout]
     network = build(config, classes, layout)
     work = macs(network, example(layout, config.data.frames, bodies=config.model.bodies))
     return (
         f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were refused{taught}; "
-        f"LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC a clip"
+        f"LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC a clip{'; ' + few if few else ''}"
     )
 
 
