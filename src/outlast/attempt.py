@@ -13,8 +13,9 @@ from typing import Any
 from outlast import files
 from outlast.errors import CorruptCheckpoint
 from outlast.files import RunFolder
+from outlast.records import ATTEMPT, LONGEST, REASONS
 
-REASONS = ("finished", "budget", "preempted", "failed", "cancelled", "lost")
+__all__ = ["REASONS", "Attempt", "read_record", "utc", "writable"]
 
 
 def utc() -> str:
@@ -25,9 +26,14 @@ def utc() -> str:
 def read_record(folder: RunFolder, number: int) -> dict[str, Any]:
     """An attempt's record; a damaged one is no reason not to train, and stands as lost."""
     try:
-        return files.read_json(folder.attempt(number))
-    except CorruptCheckpoint:
+        return files.read_record(folder.attempt(number), ATTEMPT) | {"number": number}
+    except (CorruptCheckpoint, FileNotFoundError):
         return {"format": files.FORMAT, "number": number, "damaged": True}
+
+
+def writable(text: str) -> str:
+    """Text with what UTF-8 cannot hold written out: file names may have it, and no record fails over them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass
@@ -97,7 +103,7 @@ class Attempt:
 
     def tell(self, sentence: str) -> None:
         """Keep a warning with the attempt; it reaches the disk with the next `write`."""
-        self.record["told"].append(sentence)
+        self.record["told"].append(writable(sentence))
 
     def end(
         self, reason: str, step: int, total: int | None, error: str | None = None, *, signal: str | None = None
@@ -105,7 +111,7 @@ class Attempt:
         """Write the end reason; raises OSError when that cannot be done (the attempt then counts as lost)."""
         self.record["end"] = {"time": utc(), "reason": reason, "step": step, "total_steps": total}
         if error:
-            self.record["end"]["error"] = error
+            self.record["end"]["error"] = writable(error)[:LONGEST]
         if signal:
             self.record["end"]["signal"] = signal
         self.write()

@@ -5,6 +5,7 @@
     │   ├── ConfigError             exit 2   a value, key or file of the configuration
     │   └── UnknownName             exit 2   no recipe, run or checkpoint of that name
     ├── RunBusy                     exit 1   another live attempt writes this run
+    ├── UnsafeFolder                exit 1   a link or special file stands where a file of a run folder belongs
     ├── ResumeRefused               exit 1   the checkpoint and this program do not fit together
     ├── StateError                  exit 1   something tracked cannot be saved without pickle
     ├── DataError                   exit 1   data missing or malformed
@@ -61,6 +62,10 @@ class UnknownName(UsageError):
 
 class RunBusy(OutlastError):
     """Another live attempt holds the run's lock."""
+
+
+class UnsafeFolder(OutlastError):
+    """A link or a special file stands where a file or folder of a run folder belongs; nothing was written through it."""
 
 
 class ResumeRefused(OutlastError):

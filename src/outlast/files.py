@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,14 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from outlast.errors import CorruptCheckpoint, OutlastError, UsageError
+from outlast import records
+from outlast.errors import CorruptCheckpoint, OutlastError, UnsafeFolder, UsageError
 
-FORMAT = 1
-"""Version of the run folder; docs/format.md says what may change without raising it."""
+FORMAT = 2
+"""Version of the run folder that is written; docs/format.md says what may change without raising it."""
+
+FORMATS = (1, 2)
+"""Versions that are read."""
 
 MANIFEST = "MANIFEST.json"
 STATE = "state.json"
@@ -42,7 +47,12 @@ PAGE = 4096
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_STEP = re.compile(r"step-(\d{8,})")
+_STEP = re.compile(r"step-([0-9]{8,18})")
+_ATTEMPT = re.compile(r"([0-9]{4,9})\.json")
+_PLAIN = re.compile(r"[^./\\\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]{0,199}")
+
+# O_NOFOLLOW: a link where a file of ours should be is refused. O_NONBLOCK: so is a FIFO, and without waiting for its other end.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 Buffer = bytes | bytearray | memoryview
 
@@ -91,13 +101,43 @@ class RunFolder:
 
     def attempt_numbers(self) -> list[int]:
         """Numbers of the attempts on disk, ascending."""
-        if not self.attempts.is_dir():
-            return []
-        return sorted(int(p.stem) for p in self.attempts.iterdir() if p.suffix == ".json" and p.stem.isdigit())
+        return numbers_in(self.attempts)
 
     def checkpoint(self, step: int) -> Path:
         """Folder of the checkpoint at a step."""
         return self.checkpoints / f"step-{step:08d}"
+
+    def check(self) -> list[str]:
+        """Refuse to write where a link or a special file stands in the place of a file or folder of ours.
+
+        Returns:
+            Sentences about links that are named like checkpoints or attempts: they are left alone.
+
+        Raises:
+            UnsafeFolder: names what stands there, and that nothing was touched.
+        """
+        folders = (
+            self.attempts,
+            self.launches,
+            self.checkpoints,
+            self.set_aside,
+            self.artifacts,
+            self.checkpoints / "shared",
+        )
+        for path in (self.run, self.config, self.lock, self.ranks, self.journal, *folders):
+            kind, wanted = kind_of(path), "folder" if path in folders else "file"
+            if kind not in (None, wanted):
+                raise UnsafeFolder(
+                    f"{path} is a {kind} where a {wanted} of outlast's own belongs; outlast follows nothing out of a run folder, so nothing was "
+                    "changed. Remove it, or put the real thing in its place."
+                )
+        named = [*entries(self.checkpoints), *entries(self.attempts)]
+        return [
+            f"{path} is a {kind_of(path)} and is left alone: nothing outside the run folder belongs to it."
+            for path in named
+            if (step_of(path) is not None and kind_of(path) != "folder")
+            or (_ATTEMPT.fullmatch(path.name) and kind_of(path) != "file")
+        ]
 
 
 def check_run_id(run_id: str) -> str:
@@ -112,7 +152,91 @@ def check_run_id(run_id: str) -> str:
 def step_of(path: Path) -> int | None:
     """The step that a checkpoint folder's name states, or None for any other name."""
     match = _STEP.fullmatch(path.name)
-    return int(match.group(1)) if match else None
+    step = int(match.group(1)) if match else -1
+    return step if path.name == f"step-{step:08d}" else None  # one step has one name
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name can be that of a file of a checkpoint: no folders, no control characters, not hidden."""
+    return bool(_PLAIN.fullmatch(name)) and len(name.encode(errors="replace")) <= 255
+
+
+def numbers_in(folder: Path) -> list[int]:
+    """Numbers of the records 0001.json and so on in a folder, ascending; what is no plain file of such a name does not count."""
+    found = []
+    for path in entries(folder):
+        match = _ATTEMPT.fullmatch(path.name)
+        if match and path.name == f"{int(match[1]):04d}.json" and kind_of(path) == "file":
+            found.append(int(match[1]))
+    return sorted(found)
+
+
+def kind_of(path: Path) -> str | None:
+    """In a word what lies there, itself and not what it may point to: "file", "folder", "link", "special file"; None: nothing."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "link" if stat.S_ISLNK(mode) else "special file"
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name; nothing when it is a link, or no folder, or gone meanwhile."""
+    if kind_of(folder) != "folder":
+        return []
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(folder.iterdir())
+    return []
+
+
+def open_plain(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Open a file that must be a plain one of our own; never waits, and follows no link.
+
+    Raises:
+        UnsafeFolder: it is a link, a folder or a special file.
+        OSError: it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | _NO_LINK, 0o644)
+    except OSError as error:
+        kind = kind_of(path)
+        if kind in (None, "file"):
+            raise
+        raise UnsafeFolder(f"{path} is a {kind} where a file was expected; it was not opened.") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnsafeFolder(f"{path} is a {kind_of(path)} where a file was expected; nothing was read or written.")
+    return descriptor
+
+
+def read_plain(path: Path, most: int = records.RECORD_BYTES) -> bytes:
+    """All of a plain file of bounded size.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CorruptCheckpoint: it is a link or special file, too large, or cannot be read.
+    """
+    try:
+        descriptor = open_plain(path)
+    except FileNotFoundError:
+        raise
+    except UnsafeFolder as error:
+        raise CorruptCheckpoint(str(error)) from error
+    except OSError as error:
+        raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror}.") from error
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            size = os.fstat(descriptor).st_size
+            data = file.read(most + 1) if size <= most else b""
+        except OSError as error:
+            raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror}.") from error
+    if size > most or len(data) > most:
+        raise CorruptCheckpoint(f"{path} has {size} bytes; a file of its kind has at most {most}.")
+    return data
 
 
 def digest(data: Buffer) -> str:
@@ -236,7 +360,7 @@ def read_verified(path: Path, expected: Written, allocate: Callable[[int], memor
         CorruptCheckpoint: it cannot be read, or has another length or another hash.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_plain(path)
         try:
             size = os.fstat(descriptor).st_size
             if size != expected.size:
@@ -251,9 +375,39 @@ def read_verified(path: Path, expected: Written, allocate: Callable[[int], memor
                     )
         finally:
             os.close(descriptor)
+    except UnsafeFolder as error:
+        raise CorruptCheckpoint(str(error)) from error
     except OSError as error:
         raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror}.") from error
     return memory
+
+
+def copy_file(source: Path, target: Path, *, expected: Written | None = None, durable_name: bool = True) -> None:
+    """Copy a plain file as `write_file` writes one, and compare it with what a manifest says of it.
+
+    Raises:
+        CorruptCheckpoint: the source is no plain file, or not the expected one; nothing is left under the target's name.
+        OSError: the copy could not be written.
+    """
+    try:
+        descriptor = open_plain(source)
+    except (UnsafeFolder, OSError) as error:
+        raise CorruptCheckpoint(f"{source} cannot be copied: {error}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        size = os.fstat(descriptor).st_size
+        if expected and size != expected.size:
+            raise CorruptCheckpoint(f"{source} has {size} bytes; the manifest says {expected.size}.")
+
+        def pieces() -> Iterator[bytes]:
+            left = size  # no more than that, even if somebody lets it grow meanwhile
+            while left and (piece := file.read(min(CHUNK, left))):
+                left -= len(piece)
+                yield piece
+
+        written = write_file(target, pieces(), durable_name=durable_name)
+    if expected and written != expected:
+        remove_file(target)
+        raise CorruptCheckpoint(f"{source} is not what the manifest says of it; it was not copied.")
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, durable_name: bool = True) -> Written:
@@ -262,7 +416,8 @@ def write_json(path: Path, value: Mapping[str, Any], *, durable_name: bool = Tru
 
 
 def as_json(value: Mapping[str, Any]) -> bytes:
-    """The text of a JSON object as all our files have it."""
+    """The text of a JSON object as all our files have it; raises ValueError when nobody could read it again."""
+    records.check_depth(value)
     return (json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
 
 
@@ -273,21 +428,39 @@ def read_json(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         CorruptCheckpoint: it is not a JSON object.
     """
-    try:
-        value = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{path} is not valid JSON ({error}); it was damaged after it was written.") from error
-    if not isinstance(value, dict):
-        raise CorruptCheckpoint(f"{path} holds {type(value).__name__} where a JSON object was expected.")
-    return value
+    return records.parse(read_plain(path), path)
+
+
+def read_record(path: Path, kind: records.Check) -> dict[str, Any]:
+    """Read a record of a kind that `outlast.records` names.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptCheckpoint: it is not a record of this kind.
+        OutlastError: a newer outlast wrote it.
+    """
+    record = read_json(path)
+    if "format" in record:
+        check_format(record, path)
+    records.check(record, kind, path)
+    return record
 
 
 def check_format(record: Mapping[str, Any], path: Path) -> None:
-    """Refuse a record that a newer outlast wrote."""
+    """Refuse a record that a newer outlast wrote.
+
+    Raises:
+        OutlastError: its format is newer.
+        CorruptCheckpoint: it names none.
+    """
     found = record.get("format")
-    if found != FORMAT:
+    if type(found) is not int or not 0 < found < 10**6:
+        raise CorruptCheckpoint(
+            f"{path} has no format number; it was damaged after it was written, or is not outlast's."
+        )
+    if found not in FORMATS:
         raise OutlastError(
-            f"{path} has format {found!r} and this outlast reads format {FORMAT}: "
+            f"{path} has format {found} and this outlast reads formats {' and '.join(map(str, FORMATS))}: "
             "use the version of outlast that wrote it, or a newer one."
         )
 
@@ -303,8 +476,11 @@ def remove_folder(folder: Path) -> None:
 
     The manifest goes first and durably; what remains is swept away by the next attempt.
     """
-    if (folder / MANIFEST).exists():
-        remove_file(folder / MANIFEST)
+    if kind_of(folder) != "folder":
+        remove_file(folder)  # a link is deleted, and what it points to is left alone
+        return
+    if kind_of(folder / MANIFEST):
+        remove_any(folder / MANIFEST)
         sync_folder(folder)
     with contextlib.suppress(FileNotFoundError):
         for path in sorted(folder.iterdir()):
@@ -313,22 +489,65 @@ def remove_folder(folder: Path) -> None:
 
 
 def remove_any(path: Path) -> None:
-    """Delete a file or a folder; one that is gone already is fine."""
-    if path.is_dir() and not path.is_symlink():
-        remove_folder(path)
-    else:
+    """Delete a file, a link, or a folder with all that is in it; one that is gone already is fine."""
+    if kind_of(path) != "folder":
         remove_file(path)
+        return
+    waiting, found = [path], []
+    while waiting:  # no recursion: folders may lie in each other a thousand deep
+        found.append(waiting.pop())
+        waiting += [each for each in entries(found[-1]) if kind_of(each) == "folder"]
+    for folder in reversed(found):
+        for each in entries(folder):
+            remove_file(each)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(folder)  # noqa: PTH106
 
 
 def sync_file(path: Path) -> None:
     """Make the contents of a file, or of all files below a folder, durable."""
-    for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if each.is_file():
-            descriptor = os.open(each, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    for each in plain_files(path):
+        descriptor = open_plain(each)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def plain_files(path: Path) -> list[Path]:
+    """The file itself, or all plain files below a folder, by name; links are not followed, and special files are not among them."""
+    if kind_of(path) != "folder":
+        return [path] if kind_of(path) == "file" else []
+    waiting, found = [path], []
+    while waiting:
+        for each in entries(waiting.pop()):
+            kind = kind_of(each)
+            if kind == "folder":
+                waiting.append(each)
+            elif kind == "file":
+                found.append(each)
+    return sorted(found)
+
+
+def copy_tree(source: Path, target: Path) -> list[str]:
+    """Copy the plain files below a folder, over those of the same names; no link is followed or written through.
+
+    Returns:
+        A sentence for each file that was not copied because a link or a file stands where its folder should be.
+    """
+    left = []
+    for path in plain_files(source) if kind_of(source) == "folder" else []:
+        inside = path.relative_to(source)
+        above = [target, *(target.joinpath(*inside.parts[:depth]) for depth in range(1, len(inside.parts)))]
+        blocked = next((each for each in above if kind_of(each) not in ("folder", None)), None)
+        if blocked or kind_of(target / inside) == "folder":
+            left.append(
+                f"{inside} was not copied: {blocked or target / inside} is a {kind_of(blocked or target / inside)}."
+            )
+            continue
+        make_folder((target / inside).parent)
+        copy_file(path, target / inside)
+    return left
 
 
 def move(source: Path, target: Path) -> None:
@@ -339,10 +558,16 @@ def move(source: Path, target: Path) -> None:
         sync_folder(source.parent)
 
 
+def replace(source: Path, target: Path) -> None:
+    """Rename a file over another one, or to where there is none, durably."""
+    os.replace(source, target)  # noqa: PTH105
+    sync_folder(target.parent)
+
+
 def sweep_temporaries(folder: Path) -> None:
     """Delete what a killed writer left under temporary names, in this folder only."""
-    if folder.is_dir():
-        for path in sorted(folder.glob(f"{TEMPORARY}*")):
+    for path in entries(folder):
+        if path.name.startswith(TEMPORARY):
             remove_any(path)
 
 
@@ -357,7 +582,11 @@ def _chunks(piece: Buffer, offset: int = 0) -> Iterator[memoryview]:
 
 
 def _open_to_write(path: Path, *, direct: bool) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    if kind_of(path):
+        remove_any(
+            path
+        )  # left by a killed writer; or a link, or a second name of a file elsewhere, that somebody put there
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     if direct and _DIRECT and fcntl:
         try:
             return os.open(path, flags | _DIRECT, 0o644)

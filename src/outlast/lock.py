@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from outlast.errors import RunBusy
+from outlast import files, records
+from outlast.errors import CorruptCheckpoint, RunBusy, UnsafeFolder
 
 try:
     import fcntl
@@ -56,30 +57,32 @@ class Lock:
 
         Raises:
             RunBusy: a live process holds it.
+            UnsafeFolder: it is no plain file.
         """
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = files.open_plain(self.path, os.O_RDWR | os.O_CREAT)
         try:
-            kernel = _kernel_lock(descriptor)
-            for _ in range(_PATIENCE):
-                # Whoever merely asks who holds it shares the lock for an instant; an owner shares it with nobody.
-                if kernel is not False or not _kernel_lock(descriptor, shared=True):
-                    break
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-                time.sleep(0.002 + os.getpid() % 16 / 1000)
-                kernel = _kernel_lock(descriptor)
+            kernel = _kernel_lock_patiently(descriptor)
             owner = _read(descriptor)
-            if kernel is False or _lives(owner, kernel_free=kernel is True):
+            if kernel is False or _lives(owner, descriptor, kernel_free=kernel is True):
                 raise RunBusy(  # noqa: TRY301 - the descriptor is closed in one place
                     f"{self.path.parent} is being written by {owner.get('attempt', 'another attempt')} (process {owner.get('pid', '?')} on "
                     f"{owner.get('host', 'this machine')}). One run has one writer: wait for it, stop it, or choose another "
                     "name (--experiment-name)."
                 )
+            descriptor = _own(self.path, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
         _HELD.add(self)
-        self._record = {"attempt": attempt, "pid": os.getpid(), "host": socket.gethostname(), "boot": _boot()}
+        pid = os.getpid()
+        self._record = {
+            "attempt": attempt,
+            "pid": pid,
+            "host": socket.gethostname(),
+            "boot": _boot(),
+            "start": _start_of(pid),
+        }
         self._beat()
         self._beats = threading.Thread(target=self._keep_beating, name="outlast-heartbeat", daemon=True)
         self._beats.start()
@@ -136,7 +139,7 @@ class Presence:
 
     def show(self) -> None:
         """Hold the file until this process ends or `hide` is called."""
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptor = files.open_plain(self.path, os.O_RDWR | os.O_CREAT)
         _HELD.add(self)
         _kernel_lock(self._descriptor, shared=True)
 
@@ -154,9 +157,9 @@ class Presence:
         Raises:
             RunBusy: one still lives after so many seconds.
         """
-        if not self.path.exists():
+        if not files.kind_of(self.path):
             return
-        descriptor = os.open(self.path, os.O_RDWR)
+        descriptor = files.open_plain(self.path)
         try:
             end = time.monotonic() + seconds
             while _kernel_lock(descriptor) is False:
@@ -189,16 +192,66 @@ if hasattr(os, "register_at_fork"):
 
 
 def holder(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock now, asked from outside; None when nobody alive does. Takes nothing."""
+    """Who holds a lock now, asked from outside; None when nobody alive does. Writes nothing, waits for nobody, needs no permission to write."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
+        descriptor = files.open_plain(path)
+    except (OSError, UnsafeFolder):
         return None
     try:
         kernel, owner = _kernel_lock(descriptor, shared=True), _read(descriptor)
-        return owner if kernel is False or _lives(owner, kernel_free=kernel is True) else None
+        return owner if kernel is False or _lives(owner, descriptor, kernel_free=kernel is True) else None
     finally:
         os.close(descriptor)
+
+
+def _own(path: Path, descriptor: int) -> int:
+    """The file to write into, held: this one, or a new one in its place when it has a second name somewhere else.
+
+    Raises:
+        RunBusy: another process has put a new one there meanwhile.
+    """
+    if os.name == "nt":
+        return descriptor
+    if os.fstat(descriptor).st_nlink == 1:
+        if _same(path, descriptor):
+            return descriptor
+        raise RunBusy(f"{path} was replaced while it was taken: another attempt begins on this run.")
+    temporary = path.with_name(f"{files.TEMPORARY}{path.name}-{os.getpid()}")
+    files.remove_any(temporary)
+    fresh = files.open_plain(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    try:
+        if _kernel_lock(fresh) is False or not _same(path, descriptor):
+            raise RunBusy(  # noqa: TRY301 - the file is closed in one place
+                f"{path} was replaced while it was taken: another attempt begins on this run."
+            )
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        os.close(fresh)
+        files.remove_any(temporary)
+        raise
+    os.close(descriptor)
+    return fresh
+
+
+def _same(path: Path, descriptor: int) -> bool:
+    """Whether the path still names the file that is open."""
+    try:
+        there, here = os.lstat(path), os.fstat(descriptor)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+
+def _kernel_lock_patiently(descriptor: int) -> bool | None:
+    """As `_kernel_lock`; whoever merely asks who holds it shares the lock for an instant, and an owner shares it with nobody."""
+    kernel = _kernel_lock(descriptor)
+    for _ in range(_PATIENCE):
+        if kernel is not False or not _kernel_lock(descriptor, shared=True):
+            break
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        time.sleep(0.002 + os.getpid() % 16 / 1000)
+        kernel = _kernel_lock(descriptor)
+    return kernel
 
 
 def _kernel_lock(descriptor: int, *, shared: bool = False) -> bool | None:
@@ -215,14 +268,18 @@ def _kernel_lock(descriptor: int, *, shared: bool = False) -> bool | None:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
+    """What a lock file says; nothing when that is no record of ours."""
     try:
-        record = json.loads(os.pread(descriptor, _SIZE, 0) if hasattr(os, "pread") else os.read(descriptor, _SIZE))
-    except (OSError, ValueError):
+        record = records.parse(
+            os.pread(descriptor, _SIZE, 0) if hasattr(os, "pread") else os.read(descriptor, _SIZE), "lock"
+        )
+        records.check(record, records.LOCK, "lock")
+    except (OSError, CorruptCheckpoint):
         return {}
-    return record if isinstance(record, dict) else {}
+    return record
 
 
-def _lives(owner: dict[str, Any], *, kernel_free: bool) -> bool:
+def _lives(owner: dict[str, Any], descriptor: int, *, kernel_free: bool) -> bool:
     """Whether the owner that a lock file names is alive."""
     if not owner.get("pid") or owner.get("released"):
         return False
@@ -232,8 +289,13 @@ def _lives(owner: dict[str, Any], *, kernel_free: bool) -> bool:
         if kernel_free or owner.get("boot") != _boot():
             return False  # the kernel let its lock go, or the machine was started anew since
         if os.name != "nt":  # on Windows the question itself, os.kill, would end the process
-            return _process_lives(int(owner["pid"]))
-    return time.time() - float(owner.get("beat", 0.0)) < STALE
+            pid = int(owner["pid"])
+            return _process_lives(pid) and owner.get("start", 0) in (0, _start_of(pid))
+    now, age = time.time(), time.time() - owner.get("beat", 0.0)
+    if age < -STALE:
+        # Its clock and ours disagree, or one of them has jumped since: the file system's says when it wrote.
+        age = now - os.fstat(descriptor).st_mtime
+    return bool(abs(age) < STALE)
 
 
 def _process_lives(pid: int) -> bool:
@@ -244,6 +306,15 @@ def _process_lives(pid: int) -> bool:
     except OSError:  # it exists and is somebody else's
         return True
     return True
+
+
+def _start_of(pid: int) -> int:
+    """When a process began, in ticks since the machine's start: two of the same number are told apart by it. 0 where nobody says."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(text.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _boot() -> str:

@@ -26,7 +26,7 @@ import outlast
 from outlast import best, ending, files, opening, places, ranks, state
 from outlast.agreement import Agreement
 from outlast.attempt import Attempt
-from outlast.checkpoint import Retention, SavePolicy, Store
+from outlast.checkpoint import History, Opened, Retention, SavePolicy, Store
 from outlast.environment import Environment, detect
 from outlast.errors import DataError, OutlastError, RunBusy, SaveFailed, SessionEnded, UsageError
 from outlast.files import RunFolder
@@ -525,20 +525,18 @@ class Run:
             ) from error
         taken = self._lock.take(f"an attempt begun {time.strftime('%H:%M:%S')}")
         self._presence.wait_for_others(_ORPHANS)
+        strange = folder.check()
         for place in (folder.path, folder.artifacts):
             files.sweep_temporaries(place)
         asked = self._asked.begin_from
-        notes = places.bring_home(folder, [*self.session.environment.inputs, *opening.copies(asked, folder)])
+        brought = places.bring_home(folder, [*self.session.environment.inputs, *opening.copies(asked, folder)])
         begun = opening.begin(asked, folder)
-        if folder.run.exists():
-            files.check_format(files.read_json(folder.run), folder.run)
-        else:
-            about = {key: self._about[key] for key in ("recipe", "grade")}
-            files.write_json(folder.run, {"format": files.FORMAT, "id": self.id, **about})
+        self._store.identity = places.know(folder, {key: self._about[key] for key in ("recipe", "grade")})
         self._attempt = Attempt.begin(folder, outlast.__version__, self.session.environment.record())
         self._store.sweep()
-        notes += [*([begun] if begun else []), *self._asked.ignored]
-        return [*([("warning", taken)] if taken else []), *(("info", note) for note in notes)]
+        warnings = [*([taken] if taken else []), *strange]
+        notes = [*brought.told, *([begun] if begun else []), *self._asked.ignored]
+        return [*(("warning", words) for words in warnings), *(("info", words) for words in notes)]
 
     def _open_newest(self, told: list[tuple[str, str]]) -> None:
         try:
@@ -546,6 +544,7 @@ class Run:
         except OutlastError as error:
             self._attempt.end("failed", 0, None, f"{type(error).__name__}: {error}")
             raise
+        self._store.history = self._history(opened)
         self._parts = Parts(opened, self._ranks)
         self._mark: Mapping[str, Any] | None = None
         self._software_before: Mapping[str, Any] | None = None
@@ -562,6 +561,13 @@ class Run:
                 "warning",
                 f"{damage} It is set aside in {self._files.set_aside}, and step {self.step} is used instead.",
             )
+
+    def _history(self, opened: Opened | None) -> History | None:
+        """What this attempt's manifests say of where they come from; rank 0 writes them."""
+        if self._store.identity is None:
+            return None
+        continued = opened.checkpoint.manifest if opened else None
+        return History.following(self._store.identity.uid, self._attempt.record["id"], continued)
 
     def _begin(self, *, own_loop: bool) -> None:
         """Everything is known and nothing of the run was touched yet: check it, then begin to write."""

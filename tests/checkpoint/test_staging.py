@@ -62,7 +62,8 @@ def packed(**things) -> tuple[Snapshot, set]:
     for name, thing in things.items():
         parts.track(name, thing)
     arrays, nodes, _ = parts.pack()
-    return Snapshot(1, "steps", arrays, {"parts": nodes}), parts.guarded()
+    state = {"loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": nodes, "rng": None}
+    return Snapshot(1, "steps", arrays, state), parts.guarded()
 
 
 def contents(staged) -> dict[str, bytes]:

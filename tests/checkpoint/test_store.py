@@ -17,9 +17,13 @@ from outlast.files import RunFolder
 from outlast.state.array import Array
 
 
+def state(step: int) -> dict:
+    return {"step": step, "loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": {}, "rng": None}
+
+
 def snapshot(step: int, **metrics: float) -> Snapshot:
     return Snapshot(
-        step, "steps", {"model": {"w": Array("U8", (3,), bytes([step % 256] * 3))}, "none": {}}, {"step": step}, metrics
+        step, "steps", {"model": {"w": Array("U8", (3,), bytes([step % 256] * 3))}, "none": {}}, state(step), metrics
     )
 
 
@@ -34,7 +38,7 @@ def test_what_is_committed_is_opened(store: Store) -> None:
     opened, damaged = store.open_newest()
     assert opened is not None
     assert not damaged
-    assert opened.state == {"step": 7}
+    assert opened.state == state(7)
     assert bytes(opened.parts["model"]["w"].data) == b"\7\7\7"
     assert opened.checkpoint.metrics == {"accuracy": 0.5}
     assert opened.checkpoint.reason == "steps"
@@ -101,7 +105,7 @@ def test_a_newer_format_is_not_read(store: Store) -> None:
     path = store.commit(snapshot(1)).path
     manifest = files.read_json(path / "MANIFEST.json")
     files.write_json(path / "MANIFEST.json", {**manifest, "format": 99})
-    with pytest.raises(OutlastError, match="has format 99 and this outlast reads format 1"):
+    with pytest.raises(OutlastError, match="has format 99 and this outlast reads formats 1 and 2"):
         read_manifest(path)
 
 
@@ -116,7 +120,7 @@ def test_a_planted_pickle_is_refused_and_not_executed(store: Store, tmp_path: Pa
         open_checkpoint(path)
     # Even with a manifest that vouches for it.
     data = pickle.dumps(Evil())
-    forged = Snapshot(2, "steps", {}, {"step": 2})
+    forged = Snapshot(2, "steps", {}, state(2))
     other = store.commit(forged).path
     (other / "model.safetensors").write_bytes(data)
     manifest = dict(files.read_json(other / "MANIFEST.json"))

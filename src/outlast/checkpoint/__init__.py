@@ -1,12 +1,15 @@
 """Checkpoints: commit, verify, newest good one, retention. Knows files and hashes, no framework and no meaning of a step."""
 
 from outlast.checkpoint.committed import Checkpoint, Opened, open_checkpoint, read_manifest, verify
+from outlast.checkpoint.history import History, Identity
 from outlast.checkpoint.policy import Kept, Retention, SavePolicy
 from outlast.checkpoint.snapshot import Snapshot
 from outlast.checkpoint.store import Store
 
 __all__ = [
     "Checkpoint",
+    "History",
+    "Identity",
     "Kept",
     "Opened",
     "Retention",

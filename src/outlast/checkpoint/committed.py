@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from outlast import files
-from outlast.checkpoint import memory, tensors
+from outlast.checkpoint import checks, memory, tensors
+from outlast.checkpoint.history import History, is_ancestor
 from outlast.checkpoint.policy import Kept
 from outlast.checkpoint.snapshot import Snapshot
 from outlast.config.units import is_finite
@@ -30,6 +31,7 @@ from outlast.ranks import Ranks
 from outlast.state.array import Array, Block, Blocks
 
 SHARED = "shared"
+CHECKPOINTS = "checkpoints"
 _COPY = ".copy"
 
 
@@ -70,6 +72,15 @@ class Checkpoint:
         """What retention may know about it."""
         return Kept(self.step, self.metrics)
 
+    @property
+    def digest(self) -> str:
+        """The hash of its manifest, which names it among all checkpoints."""
+        return str(self.manifest["digest"])
+
+    def is_ancestor_of(self, other: Checkpoint) -> bool | None:
+        """Whether another one is this one or continues it; None when format 1, which says nothing of it, leaves it open."""
+        return is_ancestor(self.manifest, other.manifest)
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -95,6 +106,9 @@ def read_manifest(path: Path) -> Checkpoint:
         CorruptCheckpoint: there is no manifest, or it was damaged.
     """
     place = path / MANIFEST
+    for folder in (path, path.parent) if path.parent.name == CHECKPOINTS else (path,):
+        if (kind := files.kind_of(folder)) not in ("folder", None):
+            raise CorruptCheckpoint(f"{folder} is a {kind} and no folder; nothing is read through it.")
     try:
         manifest = files.read_json(place)
     except OSError as error:
@@ -104,6 +118,7 @@ def read_manifest(path: Path) -> Checkpoint:
     files.check_format(manifest, place)
     if manifest.get("digest") != _manifest_digest(manifest):
         raise CorruptCheckpoint(f"{place} was changed after it was written: its own digest does not match.")
+    checks.check_manifest(manifest, place)
     return Checkpoint(path, manifest)
 
 
@@ -141,7 +156,8 @@ def open_checkpoint(
     for name, entry in checkpoint.manifest["files"].items():
         owner, part = entry.get("rank", 0), _part(name, entry)
         if not name.endswith(TENSORS):
-            states[owner] = json.loads(bytes(_read(checkpoint.paths[name], Written.from_json(entry), mend=mend)[1]))
+            place, data = _read(checkpoint.paths[name], Written.from_json(entry), mend=mend)
+            states[owner] = checks.read_state(bytes(data), place, checkpoint.step, owner)
         elif owner in read_now and (parts is None or part in parts):
             held.setdefault(owner, {})[part] = arrays_of(owner, part)
     found = {part: held[0].get(part, {}) | held[rank].get(part, {}) for part in held[0] | held[rank]}
@@ -170,11 +186,18 @@ def _blocks(
     found: dict[str, dict[str, Array]] = {}
     for (part, name), each in forms.items():
 
-        def block(owner: int, form: Mapping[str, Any], part: str = part, name: str = name) -> Block:
-            return Block(tuple(form["at"]), tuple(form["shape"]), lambda: arrays_of(owner, part)[name])
+        def read(owner: int, form: Mapping[str, Any], part: str = part, name: str = name) -> Array:
+            array = arrays_of(owner, part).get(name)
+            if array is None or (array.dtype, array.shape) != (form["dtype"], tuple(form["shape"])):
+                raise CorruptCheckpoint(f"Rank {owner} has not stored the block of {name[:80]!r} that its state names.")
+            return array
 
+        def block(owner: int, form: Mapping[str, Any], read: Callable[..., Array] = read) -> Block:
+            return Block(tuple(form["at"]), tuple(form["shape"]), lambda: read(owner, form))
+
+        checks.check_blocks(each, name)
         shape, dtype = tuple(each[0][1]["of"]), each[0][1]["dtype"]
-        nbytes = math.prod(shape) * tensors.ITEM_BITS[dtype] // 8
+        nbytes = math.prod(shape) * checks.ITEM_BITS[dtype] // 8
         found.setdefault(part, {})[name] = Blocks(dtype, shape, [block(*one) for one in each], nbytes)
     return found
 
@@ -205,15 +228,20 @@ def places_of(folder: Path, name: str, entry: Mapping[str, Any]) -> list[Path]:
     if "shared" not in entry:
         return [folder / name]
     shared = folder.parent / SHARED
+    if files.kind_of(shared) not in ("folder", None):
+        raise CorruptCheckpoint(f"{shared} is a {files.kind_of(shared)} and no folder; nothing is read through it.")
     return [shared / f"{entry['shared']}{ending}{TENSORS}" for ending in ("", _COPY)]
 
 
-def make_manifest(snapshot: Snapshot, written: Mapping[str, Any], seconds: float, ranks: int) -> dict[str, Any]:
+def make_manifest(
+    snapshot: Snapshot, written: Mapping[str, Any], seconds: float, ranks: int, history: History | None = None
+) -> dict[str, Any]:
     """What MANIFEST.json says of a checkpoint whose files these are: of so many ranks, written in so many seconds."""
     manifest: dict[str, Any] = {
         "format": files.FORMAT,
         "step": snapshot.step,
         "reason": snapshot.reason,
+        **(history.as_json() if history else {}),
         "ranks": ranks,
         "files": dict(written),
         "chunk": files.CHUNK,

@@ -24,11 +24,13 @@ from outlast.checkpoint.committed import (
     places_of,
     read_manifest,
 )
+from outlast.checkpoint.history import History, Identity
 from outlast.checkpoint.policy import Retention
 from outlast.checkpoint.snapshot import Committable, Snapshot
 from outlast.errors import CheckpointError, CorruptCheckpoint, NoGoodCheckpoint, RankFailed, SaveFailed
 from outlast.files import MANIFEST, STATE, TENSORS, RunFolder
 from outlast.ranks import Ranks
+from outlast.records import STATE_BYTES
 
 SPARE = 16 * 2**20
 """Bytes that must stay free beside a checkpoint: journal, attempt record, lock."""
@@ -46,6 +48,8 @@ class Store:
     Attributes:
         dropped: steps of the checkpoints that the retention policy wanted and the allowance had no room for, since somebody
             emptied this list.
+        identity: which run this is; checkpoints of another one are not used, counted or deleted. None: whatever lies there.
+        history: what manifests say of where they come from; None: nothing.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Store:
     ) -> None:
         self.folder = folder
         self.dropped: list[int] = []
+        self.identity: Identity | None = None
+        self.history: History | None = None
         self._ranks = ranks or Ranks()
         self.allowance = allowance
         self.retention = retention or Retention()
@@ -132,7 +138,7 @@ class Store:
         written: dict[str, Any] = {}
         for each in self._ranks.gather(moment, json.dumps(entries).encode()):
             written |= json.loads(each)
-        manifest = make_manifest(snapshot, written, time.monotonic() - begun, self._ranks.count)
+        manifest = make_manifest(snapshot, written, time.monotonic() - begun, self._ranks.count, self.history)
         sealed = []
 
         def write() -> None:
@@ -189,25 +195,25 @@ class Store:
     def _forget_shared(self) -> None:
         """Delete shared files that no manifest refers to. One that cannot be read may refer to any of them."""
         place = self.folder.checkpoints / SHARED
-        if not place.is_dir():
+        if not files.entries(place):
             return
         used = set()
         for path in self._folders():
-            if (path / MANIFEST).exists():
+            if files.kind_of(path / MANIFEST):
                 try:
                     entries = read_manifest(path).manifest["files"].values()
                 except CheckpointError:
                     return
                 used |= {entry["shared"] for entry in entries if "shared" in entry}
-        for path in sorted(place.iterdir()):
-            if path.name.split(".")[0] not in used:
+        for path in files.entries(place):
+            if path.name.split(".")[0] not in used and files.kind_of(path) == "file":
                 files.remove_file(path)
 
     def sweep(self) -> None:
         """Delete what killed writers left: temporary files, and checkpoint folders without a manifest."""
         files.sweep_temporaries(self.folder.checkpoints)
         for path in self._folders():
-            if not (path / MANIFEST).exists():
+            if not files.kind_of(path / MANIFEST):
                 files.remove_folder(path)
             else:
                 files.sweep_temporaries(path)
@@ -221,9 +227,11 @@ class Store:
         found = []
         for path in self._folders():
             try:
-                found.append(read_manifest(path))
+                checkpoint = read_manifest(path)
             except CheckpointError:
                 continue
+            if self._foreign(checkpoint) is None:
+                found.append(checkpoint)
         return found
 
     def newest_step(self) -> int:
@@ -232,7 +240,8 @@ class Store:
 
     def exists(self, step: int) -> bool:
         """Whether a checkpoint with a manifest stands at this step."""
-        return (self.folder.checkpoint(step) / MANIFEST).exists()
+        place = self.folder.checkpoint(step)
+        return files.kind_of(place) == "folder" and files.kind_of(place / MANIFEST) is not None
 
     def open_newest(self) -> tuple[Opened | None, list[CorruptCheckpoint]]:
         """Open the newest checkpoint that verifies and set aside the damaged ones above it.
@@ -245,13 +254,14 @@ class Store:
         Raises:
             NoGoodCheckpoint: there are checkpoints and none verifies; nothing was moved.
         """
-        names = [path.name for path in reversed(self._folders()) if (path / MANIFEST).exists()]
+        names = [path.name for path in reversed(self._folders()) if files.kind_of(path / MANIFEST)]
         names = json.loads(self._ranks.from_main("opening the run", json.dumps(names).encode()))
         damaged: list[CorruptCheckpoint] = []
         for index, name in enumerate(names):
             complaint, opened = "", None
             try:
                 opened = open_checkpoint(self.folder.checkpoints / name, mend=self._ranks.main, ranks=self._ranks)
+                complaint = self._foreign(opened.checkpoint) or ""
             except CorruptCheckpoint as error:
                 complaint = str(error)
             complaints = [each.decode() for each in self._ranks.gather("opening the run", complaint.encode()) if each]
@@ -259,7 +269,7 @@ class Store:
                 damaged.append(CorruptCheckpoint(complaints[0]))
                 continue
             for bad in names[:index] if self._ranks.main else ():
-                self._set_aside(self.folder.checkpoints / bad)
+                self.set_aside(self.folder.checkpoints / bad)
             return opened, damaged
         if damaged:
             raise NoGoodCheckpoint(
@@ -270,18 +280,27 @@ class Store:
             )
         return None, []
 
-    def _folders(self) -> Sequence[Path]:
-        if not self.folder.checkpoints.is_dir():
-            return []
-        found = [
-            path for path in self.folder.checkpoints.iterdir() if files.step_of(path) is not None and path.is_dir()
-        ]
-        return sorted(found, key=lambda path: files.step_of(path) or 0)
+    def _foreign(self, checkpoint: Checkpoint) -> str | None:
+        """A sentence when a checkpoint is one of another run, which somebody put here."""
+        if self.identity is None or self.identity.owns(checkpoint.manifest):
+            return None
+        return (
+            f"{checkpoint.path} is a checkpoint of another run ({str(checkpoint.manifest.get('run', 'written by an older outlast'))[:12]}), "
+            f"and this one is {self.identity.uid[:12]}. To begin from it, put it back into its own run folder and give that path to --resume."
+        )
 
-    def _set_aside(self, path: Path) -> None:
+    def _folders(self) -> Sequence[Path]:
+        """Folders that are named like checkpoints; a link is none."""
+        found = [path for path in files.entries(self.folder.checkpoints) if files.step_of(path) is not None]
+        return sorted(
+            (path for path in found if files.kind_of(path) == "folder"), key=lambda path: files.step_of(path) or 0
+        )
+
+    def set_aside(self, path: Path) -> None:
+        """Move a folder of `checkpoints` out of the way; nothing of it is lost."""
         files.make_folder(self.folder.set_aside)
         number = 1
-        while (target := self.folder.set_aside / f"{path.name}-{number}").exists():
+        while files.kind_of(target := self.folder.set_aside / f"{path.name}-{number}"):
             number += 1
         files.move(path, target)
 
@@ -315,7 +334,13 @@ class Store:
                 own.append((name, file.pieces(), file.direct))
                 entries[name] = {"part": file.part, "rank": self._ranks.rank} if mark else {}
         name = f"{Path(STATE).stem}{mark}{Path(STATE).suffix}"
-        own.append((name, [files.as_json(state.snapshot.state)], False))
+        text = files.as_json(state.snapshot.state)
+        own.append((name, [text], False))
+        if len(text) > STATE_BYTES:
+            raise SaveFailed(
+                f"The state of step {state.snapshot.step} without its arrays takes {len(text) / 2**20:.0f} MiB as JSON, and {STATE_BYTES / 2**20:.0f} "
+                "is the most that is read again. Earlier checkpoints are intact. Keep large tables in arrays."
+            )
         entries[name] = {"rank": self._ranks.rank} if mark else {}
         for name, written in files.write_files(target, own).items():
             entries[name] |= written.as_json()
@@ -332,7 +357,7 @@ class Store:
         files.make_folder(place)
         entry = {**expected.as_json(), "part": part, "shared": expected.name}
         for path in places_of(self.folder.checkpoints / "step", "", entry):
-            if not (path.exists() and path.stat().st_size == expected.size):
+            if not (files.kind_of(path) == "file" and path.stat().st_size == expected.size):
                 files.write_file(path, pieces(), durable_name=False, direct=True)
         files.sync_folder(place)
         return entry
@@ -353,7 +378,7 @@ class Store:
 
 def _folder_bytes(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
+    for path in files.plain_files(folder):
         with contextlib.suppress(FileNotFoundError):  # another run's file that has just been renamed
-            total += path.stat().st_size if path.is_file() else 0
+            total += path.lstat().st_size
     return total

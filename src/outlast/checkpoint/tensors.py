@@ -13,18 +13,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from outlast import records
+from outlast.checkpoint.checks import ITEM_BITS
 from outlast.errors import CorruptCheckpoint
 from outlast.files import Buffer
 from outlast.state.array import Array
 
-ITEM_BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
-    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
-}  # fmt: skip
-"""Bits per element of each dtype code that this file knows."""
-
 _ALIGNMENT = 64  # where the data begins; arrays of a multiple of it come first, so that they all lie on such addresses
 _HEADER_LIMIT = 100_000_000  # the format's own limit, bytes
+_LENGTH = records.whole()
+_HEADER = records.table(
+    records.form(
+        {"dtype": records.one_of(*ITEM_BITS), "shape": records.many(_LENGTH, 64), "data_offsets": records.pair(_LENGTH)}
+    )
+)
 
 
 class Layout:
@@ -86,23 +88,28 @@ def decode(data: Buffer, path: Path) -> dict[str, Array]:
     length = int.from_bytes(view[:8], "little") if len(view) >= 8 else -1
     if not 2 <= length <= min(_HEADER_LIMIT, len(view) - 8):
         raise CorruptCheckpoint(f"{path} does not begin with a safetensors header.")
+    header = records.parse(bytes(view[8 : 8 + length]), path)
+    header.pop("__metadata__", None)
+    body, arrays, end = view[8 + length :], {}, 0
     try:
-        header = json.loads(bytes(view[8 : 8 + length]))
-        header.pop("__metadata__", None)
-        body = view[8 + length :]
-        arrays = {name: _array(entry, body) for name, entry in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        records.check(header, _HEADER, path)
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            arrays[name], end = _array(entry, body, end)
+    except ValueError as error:
         raise CorruptCheckpoint(f"{path} has a safetensors header that cannot be read ({error}).") from error
-    if sum(array.nbytes for array in arrays.values()) != len(body):
+    if end != len(body):
         raise CorruptCheckpoint(f"{path} holds {len(body)} bytes of data, not the number that its header states.")
-    return arrays
+    return {name: arrays[name] for name in header}
 
 
-def _array(entry: Mapping[str, Any], body: memoryview) -> Array:
+def _array(entry: Mapping[str, Any], body: memoryview, after: int) -> tuple[Array, int]:
+    """An array, which begins where the one before it ended; and its own end."""
     dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-    if not all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)):
-        raise ValueError("a shape or offset is not a whole number")
+    if math.prod(max(length, 1) for length in shape) > records.LARGEST // 8:
+        raise ValueError("a shape is larger than any array")
     expected = math.prod(shape) * ITEM_BITS[dtype] // 8
     if end - start != expected or end > len(body):
         raise ValueError(f"an array of {expected} bytes is given {end - start}")
-    return Array(dtype, shape, body[start:end])
+    if start != after:
+        raise ValueError("arrays do not follow each other")
+    return Array(dtype, shape, body[start:end]), end

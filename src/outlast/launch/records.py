@@ -14,6 +14,7 @@ from outlast import files
 from outlast.attempt import utc
 from outlast.files import RunFolder
 from outlast.lock import Lock
+from outlast.records import LAUNCH
 
 try:
     import fcntl
@@ -54,7 +55,7 @@ class LaunchRecord:
     def learn(self, **facts: Any) -> None:
         """Add what is known now to what the file says: another process may have learnt something else meanwhile."""
         with _alone(self.folder.launches):
-            known = files.read_json(self.path) if self.path.exists() else {}
+            known = files.read_record(self.path, LAUNCH) if files.kind_of(self.path) else {}
             self.record = self.record | known | facts
             self.write()
 
@@ -92,11 +93,9 @@ def launching(folder: RunFolder, who: str) -> Iterator[None]:
 
 
 def all_launches(folder: RunFolder) -> list[LaunchRecord]:
-    """The launches of a run, oldest first."""
-    if not folder.launches.is_dir():
-        return []
-    paths = sorted(path for path in folder.launches.iterdir() if path.suffix == ".json" and path.stem.isdigit())
-    return [LaunchRecord(folder, int(path.stem), files.read_json(path)) for path in paths]
+    """The launches of a run, oldest first; raises CorruptCheckpoint when a record is none, as a session may run that it names."""
+    numbers = files.numbers_in(folder.launches)
+    return [LaunchRecord(folder, n, files.read_record(folder.launches / f"{n:04d}.json", LAUNCH)) for n in numbers]
 
 
 def mark_in(line: str, word: str) -> str:

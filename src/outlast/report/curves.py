@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from outlast import files
+from outlast.attempt import read_record
 from outlast.config.units import is_finite
 from outlast.errors import UsageError
 from outlast.files import RunFolder
@@ -78,9 +79,7 @@ def draw_curves(folder: Path, target: Path) -> Path:
 
 def _ends(place: RunFolder) -> list[int]:
     """Steps at which a session continued another one."""
-    attempts: Sequence[Mapping[str, dict[str, int]]] = [
-        files.read_json(place.attempt(n)) for n in place.attempt_numbers()
-    ]
+    attempts = [read_record(place, number) for number in place.attempt_numbers()]
     return sorted({attempt["resume"]["step"] for attempt in attempts if attempt.get("resume")})
 
 

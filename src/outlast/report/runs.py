@@ -12,6 +12,7 @@ from outlast.attempt import read_record
 from outlast.checkpoint import Checkpoint, Store
 from outlast.errors import OutlastError, UnknownName
 from outlast.files import RunFolder
+from outlast.records import RUN
 from outlast.tracking import read
 
 _STATUS = {
@@ -65,12 +66,11 @@ def read_run(folder: Path) -> RunInfo:
     """Read one run folder; raises UnknownName when it is none."""
     place = RunFolder(folder)
     try:
-        about = files.read_json(place.run)
+        about = files.read_record(place.run, RUN)
     except FileNotFoundError:
         raise UnknownName(
             f"{folder} is not a run folder: it has no run.json. `outlast runs` lists those there are."
         ) from None
-    files.check_format(about, place.run)
     attempts = tuple(_attempts(place))
     metrics: dict[str, Any] = {}
     for record in read(place.journal):

@@ -72,8 +72,8 @@ def delete(kaggle: Kaggle, record: LaunchRecord) -> list[str]:
 def _used_elsewhere(record: LaunchRecord) -> set[str]:
     """Datasets that launches of all runs in this folder name, other than deleted ones and this one."""
     found: set[str] = set()
-    for path in record.folder.path.parent.glob("*/launches/*.json"):
-        other = files.read_json(path)
-        if other.get("state") not in _GONE and other.get("slug") != record.record["slug"]:
-            found |= set(other.get("datasets", []))
+    for folder in files.entries(record.folder.path.parent):
+        for other in (each.record for each in all_launches(RunFolder(folder))):
+            if other["state"] not in _GONE and other["slug"] != record.record["slug"]:
+                found |= set(other.get("datasets", []))
     return found

@@ -58,13 +58,15 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
     files.make_folder(folder.path)
     lock.take("a fetch")  # the run may be trained here meanwhile, and has one writer
     try:
-        told = places.bring_home(folder, [there])
-        artifacts = there / f"runs/{folder.path.name}/artifacts"
-        if artifacts.is_dir():
-            shutil.copytree(artifacts, folder.artifacts, dirs_exist_ok=True)
+        told = folder.check()
+        brought = places.bring_home(folder, [there])
+        told += brought.told
+        if not brought.apart:
+            told += files.copy_tree(there / f"runs/{folder.path.name}/artifacts", folder.artifacts)
     finally:
         lock.release()
-    shutil.rmtree(there)
+    if not brought.apart:
+        shutil.rmtree(there)
     record.learn(state="fetched", step=Store(folder).newest_step())
     return told
 

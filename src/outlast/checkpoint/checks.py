@@ -1,0 +1,95 @@
+"""What a manifest and a state must say so that reading them can go nowhere else: names, sizes and numbers that fit each other.
+
+Hashes find accidents. These checks find what somebody wrote on purpose, hashes and all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from outlast import files, records
+from outlast.errors import CorruptCheckpoint
+from outlast.files import STATE, TENSORS
+from outlast.records import STATE_BYTES
+
+ITEM_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
+}  # fmt: skip
+"""Bits per element of each dtype code of safetensors that is known here."""
+
+
+def check_manifest(manifest: Mapping[str, Any], place: Path) -> None:
+    """Refuse a manifest that is none, or whose parts contradict each other; raises CorruptCheckpoint."""
+    records.check(manifest, records.MANIFEST, place)
+    step = files.step_of(place.parent)
+    if step is not None and step != manifest["step"]:
+        raise CorruptCheckpoint(f"{place} says step {manifest['step']} and lies in the folder of step {step}.")
+    if manifest.get("chunk", files.CHUNK) != files.CHUNK:
+        raise CorruptCheckpoint(f"{place} counts chunks of {manifest['chunk']} bytes; expected {files.CHUNK}.")
+    ranks, entries = manifest.get("ranks", 1), manifest["files"]
+    for name, entry in entries.items():
+        if complaint := _wrong_with(name, entry, ranks):
+            raise CorruptCheckpoint(f"{place} names a file {name[:80]!r} {complaint}; nothing of it was read.")
+    if ranks > len(entries):
+        raise CorruptCheckpoint(f"{place} says that {ranks} ranks wrote it, and names {len(entries)} files.")
+    for name in (_state_of(rank) for rank in range(ranks)):
+        if name not in entries:
+            raise CorruptCheckpoint(f"{place} names no {name}, without which there is no state.")
+
+
+def _wrong_with(name: str, entry: Mapping[str, Any], ranks: int) -> str | None:
+    """What is wrong with an entry, in words; the names are exactly those that are written."""
+    size, rank = entry["size"], entry.get("rank", 0)
+    if not files.is_plain(name):
+        return "that is no plain file name"
+    if len(entry["xxh3_128"]) != -(-size // files.CHUNK):
+        return f"of {size} bytes with {len(entry['xxh3_128'])} hashes"
+    if rank >= ranks:
+        return f"of rank {rank}, and {ranks} wrote it"
+    mark = f".rank-{rank:04d}" if rank else ""
+    if not name.endswith(TENSORS):
+        if name != _state_of(rank) or "shared" in entry:
+            return "that is neither arrays nor state"
+        return f"of {size} bytes; a state has at most {STATE_BYTES}" if size > STATE_BYTES else None
+    part = entry.get("part", None if mark or "shared" in entry else name.removesuffix(TENSORS))
+    if part is None or name != f"{part}{'.shared' if 'shared' in entry else mark}{TENSORS}":
+        return "that does not fit its part and rank"
+    return "that is shared and of one rank" if "shared" in entry and mark else None
+
+
+def _state_of(rank: int) -> str:
+    return f"state.rank-{rank:04d}.json" if rank else STATE
+
+
+def read_state(data: bytes, path: Path, step: int, rank: int) -> dict[str, Any]:
+    """A rank's state.json, typed.
+
+    Raises:
+        CorruptCheckpoint: it is none, or that of another step.
+    """
+    state = records.parse(data, path)
+    records.check(state, records.RANK_STATE if rank else records.STATE, path)
+    if state.get("step", step) != step:
+        raise CorruptCheckpoint(f"{path} is the state at step {state['step']}, and its manifest says {step}.")
+    for name, part in state["parts"].items():
+        if part["kind"] == "tree" and not isinstance(part["state"], dict):
+            raise CorruptCheckpoint(f"{path}: the leaves of {name[:80]!r} are no object.")
+    return state
+
+
+def check_blocks(forms: list[tuple[int, Mapping[str, Any]]], name: str) -> None:
+    """Refuse blocks that are not those of one array; raises CorruptCheckpoint."""
+    first, covered = forms[0][1], {}
+    for _, form in forms:
+        at, shape, of = form["at"], form["shape"], form["of"]
+        ends = [start + length for start, length in zip(at, shape, strict=False)]
+        fits = len(at) == len(shape) == len(of) and all(end <= whole for end, whole in zip(ends, of, strict=False))
+        if not fits or of != first["of"] or form["dtype"] != first["dtype"] or form["dtype"] not in ITEM_BITS:
+            raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} do not fit each other.")
+        covered[tuple(at)] = math.prod(shape)
+    if sum(covered.values()) != math.prod(first["of"]):
+        raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} are not the whole of it.")

@@ -1,0 +1,77 @@
+"""Which run and which attempt wrote a checkpoint, and which checkpoint each of its attempts went on from.
+
+Two machines may go on with one run from the same checkpoint, and then there are two histories under one name. They are told apart
+by this, and never mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes a checkpoint one of this run.
+
+    Attributes:
+        uid: of the run, as its run.json has it.
+        parent: digest of the manifest of the other run's checkpoint that a fork began from.
+        format_1_until: the newest step that an outlast which wrote format 1, without uids, left in this run; -1: none.
+    """
+
+    uid: str
+    parent: str | None = None
+    format_1_until: int = -1
+
+    def owns(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint of this manifest belongs to the run, as far as anybody can know."""
+        if "run" in manifest:
+            return bool(self.uid == manifest["run"] or self.parent == manifest["digest"])
+        return bool(manifest["step"] <= self.format_1_until or self.parent == manifest["digest"])
+
+
+@dataclass(frozen=True)
+class History:
+    """What the manifests of an attempt say of where they come from.
+
+    Attributes:
+        run: the run's uid.
+        attempt: the attempt's id.
+        lineage: oldest first, one entry for each earlier attempt in the chain: its id (null: one that wrote format 1), and the step and
+            the digest of that checkpoint of it from which the next one went on.
+    """
+
+    run: str
+    attempt: str
+    lineage: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def following(cls, run: str, attempt: str, manifest: Mapping[str, Any] | None) -> History:
+        """That of an attempt which continues a checkpoint, or nothing."""
+        if manifest is None:
+            return cls(run, attempt)
+        last = {"attempt": manifest.get("attempt"), "step": manifest["step"], "digest": manifest["digest"]}
+        return cls(run, attempt, (*manifest.get("lineage", ()), last))
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of a manifest."""
+        return {"run": self.run, "attempt": self.attempt, "lineage": [dict(entry) for entry in self.lineage]}
+
+
+def is_ancestor(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
+    """Whether the second manifest's checkpoint is the first's or continues it; None when format 1 leaves it open."""
+    if one["digest"] == other["digest"]:
+        return True
+    attempt = one.get("attempt")
+    if "lineage" not in other:
+        return None if attempt is None else False  # what writes format 1 cannot continue a later format
+    lineage = other["lineage"]
+    if any(entry["digest"] == one["digest"] for entry in lineage):
+        return True
+    if attempt is None:
+        return None if any(entry["attempt"] is None and one["step"] <= entry["step"] for entry in lineage) else False
+    if attempt == other["attempt"]:
+        return bool(one["step"] <= other["step"])
+    return any(entry["attempt"] == attempt and one["step"] <= entry["step"] for entry in lineage)
