@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -678,9 +679,11 @@ def test_what_the_platforms_allowance_costs_is_told(opened, tmp_path: Path, here
 
 
 def test_a_local_damaged_checkpoint_does_not_hide_a_good_one_elsewhere(opened, tmp_path: Path, here) -> None:
-    for root, stop in ((tmp_path / "input", 4), (tmp_path / "w", 5)):
-        with pytest.raises(SessionEnded), opened(root=root, total_steps=6) as run:
-            count_to(run, Counter(), stop_at=stop)
+    with pytest.raises(SessionEnded), opened(root=tmp_path / "w", total_steps=6) as run:
+        count_to(run, Counter(), stop_at=4)
+    shutil.copytree(tmp_path / "w", tmp_path / "input")
+    with pytest.raises(SessionEnded), opened(root=tmp_path / "w", total_steps=6, keep=outlast.Retention(last=1)) as run:
+        count_to(run, Counter(), stop_at=5)
     (tmp_path / "w/r/checkpoints/step-00000005/state.json").write_text("{}")
     with opened(root=tmp_path / "w", total_steps=6, environment=replace(here, inputs=(tmp_path / "input",))) as run:
         assert run.resumed_from == 4

@@ -144,7 +144,7 @@ class Journal:
                 return
             data = b"".join(blocks)
             created = not self.path.exists()
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+            descriptor = files.open_plain(self.path, os.O_WRONLY | os.O_CREAT)
             try:
                 os.ftruncate(descriptor, self._size)  # what a failed flush may have left
                 os.lseek(descriptor, self._size, os.SEEK_SET)
@@ -169,6 +169,8 @@ class Journal:
         Returns:
             A sentence when lines that the checkpoint knew of are missing, else None.
         """
+        if self._length() and os.lstat(self.path).st_nlink > 1:
+            files.copy_file(self.path, self.path)  # it has a second name elsewhere, such as in a backup, which is left as it is
         size, length = int(mark["bytes"]) if mark else 0, self._length()
         self._hasher = self._hash(min(size, length))
         complaint = None
@@ -189,14 +191,14 @@ class Journal:
         return complaint
 
     def _length(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
+        return os.lstat(self.path).st_size if files.kind_of(self.path) == "file" else 0
 
     def _hash(self, size: int) -> xxhash.xxh3_128:
         """A hasher that has taken in the first bytes of the file; block by block, as journals may be larger than memory."""
         hasher = xxhash.xxh3_128()
         if size:
             block = memoryview(bytearray(min(size, _BLOCK)))
-            with self.path.open("rb", buffering=0) as file:
+            with os.fdopen(files.open_plain(self.path), "rb", buffering=0) as file:
                 while size and (count := file.readinto(block[:size])):
                     hasher.update(block[:count])
                     size -= count
@@ -216,7 +218,7 @@ class Journal:
         yield bytes(block)
 
     def _cut(self, size: int) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY)
+        descriptor = files.open_plain(self.path, os.O_WRONLY)
         try:
             os.ftruncate(descriptor, size)
             os.fsync(descriptor)

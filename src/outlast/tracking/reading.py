@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from outlast import files
+
 LONGEST = 16 * 2**20
 """Bytes of the longest line that is read; 10,000 metrics take about 300,000."""
 
@@ -45,7 +47,7 @@ class Latest:
 
 def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The whole lines of a file from one offset up to another, without their newline; too long ones are left out."""
-    with path.open("rb") as file:
+    with os.fdopen(files.open_plain(path), "rb") as file:
         file.seek(start)
         left = (os.fstat(file.fileno()).st_size if end is None else end) - start
         passing = False
@@ -86,7 +88,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def backwards(path: Path, most: int = TAIL) -> Iterator[tuple[int, bytes]]:
     """Offset and text of whole lines, the last one first, until about so many bytes are read; at least one line, if it is not too long."""
     try:
-        file = path.open("rb")
+        file = os.fdopen(files.open_plain(path), "rb")
     except FileNotFoundError:
         return
     with file:
