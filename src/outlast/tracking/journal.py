@@ -170,7 +170,9 @@ class Journal:
             A sentence when lines that the checkpoint knew of are missing, else None.
         """
         if self._length() and os.lstat(self.path).st_nlink > 1:
-            files.copy_file(self.path, self.path)  # it has a second name elsewhere, such as in a backup, which is left as it is
+            files.copy_file(
+                self.path, self.path
+            )  # it has a second name elsewhere, such as in a backup, which is left as it is
         size, length = int(mark["bytes"]) if mark else 0, self._length()
         self._hasher = self._hash(min(size, length))
         complaint = None
