@@ -516,16 +516,25 @@ def sync_file(path: Path) -> None:
 
 def plain_files(path: Path) -> list[Path]:
     """The file itself, or all plain files below a folder, by name; links are not followed, and special files are not among them."""
+    return [each for each, kind in _below(path) if kind == "file"]
+
+
+def strange_files(path: Path) -> list[Path]:
+    """Links and special files below a folder, or the folder itself when it is one; what `plain_files` leaves out."""
+    return [each for each, kind in _below(path) if kind not in ("file", None)]
+
+
+def _below(path: Path) -> list[tuple[Path, str | None]]:
     if kind_of(path) != "folder":
-        return [path] if kind_of(path) == "file" else []
+        return [(path, kind_of(path))]
     waiting, found = [path], []
     while waiting:
         for each in entries(waiting.pop()):
             kind = kind_of(each)
             if kind == "folder":
                 waiting.append(each)
-            elif kind == "file":
-                found.append(each)
+            else:
+                found.append((each, kind))
     return sorted(found)
 
 

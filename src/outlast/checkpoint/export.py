@@ -9,7 +9,7 @@ from typing import Any
 from outlast import files
 from outlast.checkpoint import tensors
 from outlast.checkpoint.committed import open_checkpoint
-from outlast.errors import UnknownName, UsageError
+from outlast.errors import CorruptCheckpoint, UnknownName, UsageError
 from outlast.state.array import Array
 
 
@@ -34,7 +34,10 @@ def export(checkpoint: Path, part: str, target: Path) -> int:
     if part not in parts or part not in opened.parts:
         held = ", ".join(sorted(name for name in parts if name in opened.parts))
         raise UnknownName(f"{checkpoint} has no arrays under {part!r}; it holds {held}. Choose one with --part.")
-    arrays = dict(_named(parts[part]["state"], "", opened.parts[part]))
+    try:
+        arrays = dict(_named(parts[part]["state"], "", opened.parts[part]))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CorruptCheckpoint(f"{checkpoint}: the state of {part!r} does not fit its arrays ({error}).") from error
     metadata = {"format": "pt", "step": str(opened.checkpoint.step), "part": part}
     try:
         files.make_folder(target.parent)

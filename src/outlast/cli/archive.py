@@ -36,6 +36,8 @@ def run(argv: list[str]) -> int:
     target = values.output or Path(f"{place.path.resolve().name}_outputs.zip")
     recipe = find(values.recipe) if values.recipe else None
     step = None if values.step is None else step_of(place, values.step, recipe)
-    names = archive(place.path, target, part=values.part or part_of(place, recipe), step=step)
-    say(f"{target}: {', '.join(names)}, {format_bytes(target.stat().st_size)}")
+    made = archive(place.path, target, part=values.part or part_of(place, recipe), step=step)
+    for sentence in made.told:
+        say(sentence)
+    say(f"{target}: {', '.join(made.names)}, {format_bytes(target.stat().st_size)}")
     return EXIT_FINISHED

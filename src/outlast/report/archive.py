@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from outlast import files
 from outlast.checkpoint import Store
 from outlast.checkpoint.export import export
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.files import RunFolder
+from outlast.records import CONFIG
 from outlast.report.curves import draw_curves, series
 from outlast.tracking import read
 
 
-def archive(folder: Path, target: Path, *, part: str = "model", step: int | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Archived:
+    """What became of an archive.
+
+    Attributes:
+        names: those in the zip.
+        told: a sentence for each artifact that was left out, or has another name there.
+    """
+
+    names: list[str]
+    told: list[str]
+
+
+def archive(folder: Path, target: Path, *, part: str = "model", step: int | None = None) -> Archived:
     """Write config.json, training_history.json, training_curves.png, model_final.safetensors, and the artifacts.
 
     Args:
@@ -26,30 +44,64 @@ def archive(folder: Path, target: Path, *, part: str = "model", step: int | None
         part: the tracked part that is the model.
         step: of the checkpoint; by default the newest one that verifies.
 
-    Returns:
-        The names in the zip.
-
     Raises:
         UsageError: the run has no checkpoint yet, or the target cannot be written.
         UnknownName: its checkpoints have no such part.
+        CorruptCheckpoint: its config.json is none; or the checkpoint of the step does not verify.
     """
     place = RunFolder(folder)
     temporary = target.with_name(f".{target.name}.tmp")
     with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
         made = _made(place, Path(scratch), part, step)
         contents = {path.name: path for path in made}
-        contents |= {path.relative_to(place.artifacts).as_posix(): path for path in _files(place.artifacts)}
+        told = _add_artifacts(place.artifacts, contents)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
+            files.remove_any(temporary)
+            with zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
                 for name, path in contents.items():
-                    packed.write(path, name)
+                    _pack(packed, name, path)
             temporary.replace(target)
         except OSError as error:
             raise UsageError(f"{target} cannot be written: {error.strerror}.") from error
         finally:
             temporary.unlink(missing_ok=True)
-    return list(contents)
+    return Archived(list(contents), told)
+
+
+def _pack(packed: zipfile.ZipFile, name: str, path: Path) -> None:
+    with os.fdopen(files.open_plain(path), "rb") as source:
+        about = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
+        about.compress_type = zipfile.ZIP_DEFLATED
+        with packed.open(about, "w", force_zip64=about.file_size > 2**31) as target:
+            shutil.copyfileobj(source, target, files.CHUNK)
+
+
+def _add_artifacts(folder: Path, contents: dict[str, Path]) -> list[str]:
+    """Add the artifacts under names that nothing has yet; returns what there is to say of some of them."""
+    told = [f"{path} is a {files.kind_of(path)} and was left out." for path in files.strange_files(folder)]
+    taken = {name.casefold() for name in contents}  # some file systems know no other names
+    for path in files.plain_files(folder) if files.kind_of(folder) == "folder" else []:
+        own = name = path.relative_to(folder).as_posix()
+        if not all(files.is_plain(piece.lstrip(".")) and ":" not in piece for piece in name.split("/")) or not _encodes(
+            name
+        ):
+            told.append(f"{str(path)!r} was left out: its name cannot be one in a zip that every system unpacks.")
+            continue
+        while name.casefold() in taken:
+            name = f"artifacts/{name}"
+        if name != own:
+            told.append(f"The artifact {own} is {name} in the archive, which has a file of its own under that name.")
+        taken.add(name.casefold())
+        contents[name] = path
+    return told
+
+
+def _encodes(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _made(place: RunFolder, scratch: Path, part: str, step: int | None) -> list[Path]:
@@ -57,7 +109,8 @@ def _made(place: RunFolder, scratch: Path, part: str, step: int | None) -> list[
     config, history, model = (
         scratch / name for name in ("config.json", "training_history.json", "model_final.safetensors")
     )
-    config.write_bytes(place.config.read_bytes() if place.config.exists() else b"{}")
+    stored = files.read_record(place.config, CONFIG) if files.kind_of(place.config) else {}
+    config.write_bytes(files.as_json(stored))
     history.write_text(json.dumps([_plain(record) for record in read(place.journal)], indent=1))
     _export(place, model, part, step)
     found = [config, history, model]
@@ -88,7 +141,3 @@ def _export(place: RunFolder, target: Path, part: str, step: int | None) -> None
     raise UsageError(
         f"{place.path} has no checkpoint{'' if step is None else f' at step {step}'} that verifies, so there is no model to archive."
     )
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file()] if folder.is_dir() else []

@@ -101,5 +101,6 @@ def _status(place: RunFolder, attempts: tuple[Mapping[str, Any], ...]) -> str:
     if "end" not in attempts[-1]:
         return "running" if lock.holder(place.lock) else "interrupted"
     # An attempt that was refused before it trained says nothing of the run.
-    end = next((attempt["end"] for attempt in reversed(attempts) if attempt.get("trained")), attempts[-1]["end"])
+    ended = [attempt for attempt in attempts if attempt.get("trained") and "end" in attempt]
+    end = (ended or attempts)[-1]["end"]
     return _STATUS.get(end["reason"], "interrupted")
