@@ -17,7 +17,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -36,6 +36,7 @@ from outlast.saver import Saver
 from outlast.session import Session
 from outlast.tracking import CsvView, Fanout, Journal, Progress, Sink, Unwritten
 from outlast.tracking import progress as screens
+from outlast.validation import PENDING, Before, Validation, from_its_beginning, pending_of
 
 if TYPE_CHECKING:
     from outlast.config import Resolved
@@ -210,6 +211,12 @@ class Run:
         self._begun = self._ended = self._in_step = self._own_loop = self._entered = False
         self._done_here, self._seconds_per_step, self._tick = 0, 0.0, 0.0
         self._log_heard = False
+        self._counted = 0  # steps that after_step has counted
+        self._validation: Validation | None = None
+        self._validating = self._heard = False  # whether it runs, and whether it heard of the session's end
+        self._cut = False  # whether the step's validation was broken off and is still to be done
+        self._pending: Mapping[str, Any] | None = None
+        self._metrics_before: Mapping[str, Any] = {}
         self._step_clock = time.perf_counter()
         self._process = os.getpid()
         self._place = folder.path.resolve()
@@ -265,7 +272,7 @@ class Run:
             UsageError: no state of this name was restored before.
             StateError: it has other leaves than the state that was restored.
         """
-        self._parts.offer(name, tree, self.step)
+        self._parts.offer(name, tree, self._done_here)
         if metrics:
             self.log(**metrics)
 
@@ -289,6 +296,7 @@ class Run:
             )
         self._begin(own_loop=True)
         self._parts.restore_generators()
+        self._validate_what_was_cut()
         while self.step < self.total_steps and not self._ended_early:
             self._leave_if_over()
             self._enter_step()
@@ -335,6 +343,7 @@ class Run:
         # An iterator in the middle of an epoch may draw a seed that the uninterrupted run drew long ago: restore after it.
         iterator = iter(loader) if self._loop[1] else None
         self._parts.restore_generators()
+        self._validate_what_was_cut()
         while self._loop[0] < epochs and not self._ended_early:
             iterator = iterator or iter(loader)
             gathered = 0
@@ -356,8 +365,8 @@ class Run:
     def begin(self, total_steps: int | None = None) -> None:
         """Start a loop that outlast does not run (ultralytics, Lightning, Hugging Face).
 
-        Call it after `track`; then call `log(step=...)`, `save(step=...)` and `should_stop` from that framework's own extension
-        point, and leave the loop when `should_stop()` says so.
+        Call it after `track`; then call `after_step` from that framework's own extension point after every step, and leave the loop
+        when it returns True. The loop counts on from `run.step`.
 
         Args:
             total_steps: steps in all, if known; it decides whether the run is finished.
@@ -367,7 +376,91 @@ class Run:
         """
         self.total_steps = opening.steps("begin()", total_steps) or self.total_steps
         self._begin(own_loop=False)
+        self._counted = self.step
         self._parts.restore_generators()
+        self._validate_what_was_cut()
+
+    def after_step(self, step: int | None = None, *, epoch_ended: int | bool = False, **metrics: Any) -> bool:
+        """Do all that `steps` does after its body, in a loop that outlast does not run.
+
+        The step is counted, its metrics logged, and it is saved if the save policy says so: by steps, time, epochs or a new best. When the
+        session must end, or all steps are done, the state is saved here and now. Call it where the framework has finished the step:
+        parameters updated, schedulers moved on, the next batch not fetched yet.
+
+        Args:
+            step: steps (optimizer updates) done; one more than before when not given.
+            epoch_ended: whether this step was the last of its epoch; or the number of that epoch, counted from 1.
+            **metrics: as in `log`.
+
+        Returns:
+            True: leave the loop. The with-block then ends with SessionEnded and exit code 75, or well when all steps are done.
+
+        Raises:
+            UsageError: begin() was not called; outlast runs the loop itself; or a step that is done already.
+            SaveFailed: the last save of the session could not be written.
+        """
+        if not self._begun or self._own_loop:
+            raise UsageError(
+                "after_step() was called inside steps() or batches(), which do all of it themselves: leave it out."
+                if self._begun
+                else "after_step() was called before run.begin(): call begin() once, before the framework's loop."
+            )
+        done = (
+            (self.step if self.step > self._counted else self.step + 1)
+            if step is None
+            else self._check_step("after_step", step)
+        )
+        if done <= self._counted:
+            raise UsageError(
+                f"after_step() was given step {done} and counts it already: the run is at step {self._counted}. Let the loop count on from run.step, and "
+                "call after_step() once a step."
+            )
+        ended = self._epoch_number(epoch_ended)
+        self._set_step(done)
+        self._counted = done
+        if metrics:
+            self.log(metrics)
+        self._finish_step(epoch_ended=ended)
+        if self.finished or self._over():
+            self._save("final" if self.finished else self.session.reason or "budget", must=True)
+            return True
+        return False
+
+    def validate(self, function: Callable[[], Mapping[str, Any] | None], every: str = "1 epoch") -> None:
+        """Have a validation done between two steps, such that a stop may break it off.
+
+        `function()` is called after a step is done, its metrics are logged at that step and count for the best checkpoint. Where it
+        iterates `run.evaluate(loader)`, or asks `run.should_stop()`, it hears that the session must end; the state is then saved as it was
+        when the validation began, and the next attempt begins with this validation. What it changes for a while (averaged weights, eval
+        mode) it puts back in a `finally`.
+
+        Args:
+            function: takes nothing and returns metrics, name -> number; or nothing.
+            every: "1 epoch", "500 steps", or both with a comma.
+
+        Raises:
+            UsageError: there is one already; the loop has begun; or another interval.
+        """
+        self._check_early("validate() was called")
+        if self._validation:
+            raise UsageError("validate() was called twice; a run has one validation, which may do several things.")
+        self._validation = Validation(function, every)
+
+    def evaluate(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """The batches of a validation; ends the session in the middle of it when that must be.
+
+        A loader of ours gives the batches of its first epoch every time. Inside the function of `validate` nothing is lost. In the body of a
+        loop the step is not done yet, so the next attempt goes on from the last save. With several ranks, whose loaders may differ in
+        length, a validation is not broken off.
+
+        Raises:
+            SessionEnded: the session must end.
+        """
+        for batch in from_its_beginning(loader):
+            if self._heard_inside():
+                self._heard = True
+                raise self._leave(SessionEnded(self.session.reason or "budget"), inside=self._validating)
+            yield batch
 
     def log(self, metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
         """Add a line to the journal. Whatever is logged, training goes on: what cannot be kept is told once and left out.
@@ -397,7 +490,7 @@ class Run:
         if self._log_heard:
             place = {"step": self.step} | ({} if self.epoch is None else {"epoch": self.epoch})
             self._shown.send("logged", place | numbers)
-        if not self._own_loop and (clock := time.perf_counter()) - self._tick >= _TICK:
+        if not self._own_loop and not self._validating and (clock := time.perf_counter()) - self._tick >= _TICK:
             self._saver.check(clock)
             self._show_progress(clock)
 
@@ -483,7 +576,11 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all steps are done, or the run was ended early for good."""
-        return self._begun and (self._ended_early or (self.total_steps is not None and self.step >= self.total_steps))
+        return (
+            self._begun
+            and not self._cut
+            and (self._ended_early or (self.total_steps is not None and self.step >= self.total_steps))
+        )
 
     def __enter__(self) -> Self:
         if self._ended:
@@ -552,6 +649,9 @@ class Run:
             self.step = self._saver.saved_step = self.resumed_from = opened.checkpoint.step
             self._loop = list(opened.state["loop"])
             self._mark = opened.state["journal"]
+            self._pending = pending_of(opened.state)
+            self._metrics_before = opened.checkpoint.metrics
+            self._cut = self._pending is not None
             self._software_before = opened.checkpoint.manifest["software"]
         self._ended_early = False
         for level, sentence in told:
@@ -646,13 +746,15 @@ class Run:
         self.step += 1
         self._in_step = True
 
-    def _finish_step(self, *, epoch_ended: int | None = None) -> None:
-        missing = self._parts.not_offered(self.step)
+    def _finish_step(self, *, epoch_ended: int | None = None, again: bool = False) -> None:
+        missing = [] if again else self._parts.not_offered(self._done_here)
         if missing:
             raise UsageError(
                 f"Step {self.step} ended without run.offer({missing[0]}): offer the state in every step; it is copied only when a "
                 "save is due."
             )
+        if self._validation and self._validation.due(self.step, epoch_ended):
+            self._validate(self._validation, epoch_ended)
         self._in_step = False
         clock = time.perf_counter()
         self._saver.check(clock)
@@ -660,7 +762,7 @@ class Run:
         # The first step of an attempt compiles and warms up; it says nothing of the next.
         if self._done_here and self.session.observe_step(took):
             self._seconds_per_step = 0.95 * self._seconds_per_step + 0.05 * took if self._seconds_per_step else took
-        self._done_here += 1
+        self._done_here += not again  # a validation that is done again is no step further
         if self.step != self.total_steps:  # the last step is saved as "final"
             reason = self._saver.due(self.step, epoch_ended, self._metrics, clock)
             if self._agreement:
@@ -668,18 +770,94 @@ class Run:
                 at_once = epoch_ended is not None  # when a best is known that all may want to save
                 agreed = self._agreement.after(self.step, None if known else reason, at_once=at_once)
                 reason = reason if known else agreed
-            if reason and not self.should_stop():  # else the save of the session's end is next
+            if reason and not self._stopping():  # else the save of the session's end is next
                 self._save(reason)
         if epoch_ended is not None:
             self._shown.send("epoch_ended", epoch_ended)
         if clock - self._tick >= _TICK or self.step == self.total_steps:
             self._show_progress(clock)
 
+    def _stopping(self) -> bool:
+        """Whether a stop is heard; with several ranks, whether they have agreed on one."""
+        return self._agreement.should_stop() if self._agreement else self.session.should_stop()
+
+    def _over(self) -> bool:
+        """Whether the session ends between these two steps. Time alone never ends it before one step is done: a run must get further."""
+        return self._stopping() and (self._done_here > 0 or self.session.reason != "budget")
+
     def _leave_if_over(self) -> None:
-        """End the session between two steps. Time alone never ends it before one step is done: a run must get further."""
-        if self.should_stop() and (self._done_here or self.session.reason != "budget"):
+        if self._over():
             self._save(self.session.reason or "budget", must=True)
             raise self._leave(SessionEnded(self.session.reason or "budget"))
+
+    # validation ------------------------------------------------------------------------------------------------
+
+    def _validate(self, validation: Validation, epoch_ended: int | None) -> None:
+        before, metrics, ask = Before(self._parts, self._journal), dict(self._metrics), self.should_stop
+        self._validating, self._heard = True, False
+        if not self._agreement:
+            self.should_stop = self._asked_inside
+        try:
+            found = validation.function()
+            if isinstance(found, Mapping) and not self._heard:
+                self.log(found)
+        except SessionEnded:
+            self._heard = True
+        finally:
+            self._validating, self.should_stop = False, ask
+        if not self._heard:
+            return
+        self._in_step, self._metrics, self._cut = False, metrics, True
+        ended = SessionEnded(self.session.reason or "budget")
+        if changed := before.restore():
+            self._tell(
+                "warning",
+                f"The validation of step {self.step} was broken off and left {', '.join(changed)} otherwise than it was before it, so the step is not "
+                "saved. Put back what it changes in a `finally`.",
+            )
+        else:
+            pending = {PENDING: {"epoch_ended": epoch_ended, "epoch": self.epoch}}
+            self._step_clock += self._saver.save(self.step, self._loop, ended.reason, metrics, must=True, more=pending)
+        raise self._leave(ended)
+
+    def _validate_what_was_cut(self) -> None:
+        """The validation that the attempt before broke off, before anything else."""
+        if not (pending := self._pending):
+            return
+        self._pending, self._cut = None, False
+        if not self._validation:
+            self._tell(
+                "warning",
+                f"The validation of step {self.step} was broken off by the attempt before, and this program has none, so it is left out. Give it to "
+                "run.validate().",
+            )
+            return
+        self.epoch, self._metrics = pending.get("epoch"), dict(self._metrics_before)
+        self._finish_step(epoch_ended=pending.get("epoch_ended"), again=True)
+
+    def _heard_inside(self) -> bool:
+        if self._agreement or not self.session.should_stop():
+            return False
+        return (
+            self._done_here > 0 or self.session.reason != "budget" or self._in_step
+        )  # as in _over; a step's update is one
+
+    def _asked_inside(self) -> bool:
+        """`should_stop` while the validation runs: whoever hears yes leaves it unfinished."""
+        self._heard = self._heard or self._heard_inside()
+        return self._heard
+
+    def _epoch_number(self, ended: Any) -> int | None:
+        """The number of the epoch that a foreign loop says has ended, if it says so; the position remembers it."""
+        if ended is None or ended is False:
+            return None
+        number = self._loop[0] + 1 if ended is True else ended
+        if not _is_step(number) or number < 1:
+            raise UsageError(
+                f"after_step() was given epoch_ended={ended!r}; expected True, or the number of the epoch that has ended, counted from 1."
+            )
+        self._loop = [int(number), 0]
+        return int(number)
 
     def _next_batch(self, iterator: Iterator[Any], per_epoch: int) -> Any:
         try:
@@ -748,7 +926,7 @@ class Run:
         if not self._begun or self._ended:
             return None
         try:
-            if self._in_step and (not self.update_due or self._parts.not_offered(self.step)):
+            if self._in_step and (not self.update_due or self._parts.not_offered(self._done_here)):
                 self.step -= 1  # left in the middle of a step that changed nothing yet
             self._in_step = False
             if self._agreement and not self.finished:  # one rank may have heard of an end that the others have not
@@ -791,7 +969,7 @@ class Run:
                 "info",
                 f"The loop was left at step {self.step} of {self.total_steps}, so the run counts as finished there; with another total it goes on.",
             )
-        if reason in ("failed", "cancelled") and self._begun and self._saver.saved_step < self.step:
+        if reason != "finished" and self._begun and self._saver.saved_step < self.step:
             safe = (
                 f"step {self._saver.saved_step} is safe and"
                 if self._saver.saved_step > 0
@@ -824,9 +1002,9 @@ class Run:
             "Run this cell again to go on."
         )
 
-    def _leave(self, ended: SessionEnded) -> BaseException:
-        """What the loop raises; a run outside a with-block ends here and now."""
-        if self._entered:
+    def _leave(self, ended: SessionEnded, *, inside: bool = False) -> BaseException:
+        """What the loop raises; a run outside a with-block ends here and now, unless it is inside something that does more."""
+        if self._entered or inside:
             return ended
         return self._close(ended) or ending.in_a_cell(ended, self._how_to_go_on(ended))
 

@@ -131,7 +131,14 @@ class Saver:
         return reason
 
     def save(
-        self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any], *, must: bool = False
+        self,
+        step: int,
+        loop: Sequence[int],
+        reason: str,
+        metrics: Mapping[str, Any],
+        *,
+        must: bool = False,
+        more: Mapping[str, Any] | None = None,
     ) -> float:
         """Begin to commit, unless this step is committed or on its way already.
 
@@ -141,6 +148,7 @@ class Saver:
             reason: why.
             metrics: what the step logged.
             must: return only when it is on the disk.
+            more: what state.json says besides.
 
         Returns:
             Seconds that training was held.
@@ -158,7 +166,7 @@ class Saver:
         if step not in (self.saved_step, self._flight.snapshot.step if self._flight else -1):
             self.asked = False
             self._clock = begun
-            snapshot, guarded = self._snapshot(step, loop, reason, metrics), self._parts.guarded()
+            snapshot, guarded = self._snapshot(step, loop, reason, metrics, more or {}), self._parts.guarded()
             staged = self._stage(snapshot, guarded)
             self._flight = flight = self._writer.submit(staged, begun, here=not self._background)
             flight.held = time.perf_counter() - begun
@@ -196,7 +204,9 @@ class Saver:
         self._writer.close()
         self._staging.close()
 
-    def _snapshot(self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any]) -> Snapshot:
+    def _snapshot(
+        self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any], more: Mapping[str, Any]
+    ) -> Snapshot:
         arrays, nodes, generators = self._parts.pack_own(step)
         state = {"step": step, "loop": list(loop), "journal": self._journal.mark(), "parts": nodes, RNG: generators}
         shards = replicas.shards(arrays)
@@ -204,7 +214,7 @@ class Saver:
             step=step,
             reason=reason,
             parts=arrays,
-            state=state | ({"shards": shards} if shards else {}),
+            state=state | dict(more) | ({"shards": shards} if shards else {}),
             metrics={name: value for name, value in metrics.items() if isinstance(value, int | float)},
             software=self._software,
         )

@@ -101,6 +101,15 @@ class Journal:
             self._complained.add(name)
             self.complaints.append(sentence)
 
+    def remember(self) -> tuple[int, dict[str, tuple[int, Any]]]:
+        """Where the lines that are not sealed end now, for `take_back`."""
+        return len(self._waiting), dict(self._last)
+
+    def take_back(self, remembered: tuple[int, dict[str, tuple[int, Any]]]) -> None:
+        """Drop the lines that were added since; none of them may have been sealed."""
+        size, self._last = remembered
+        del self._waiting[size:]
+
     def seal(self) -> dict[str, Any]:
         """Close what was added so far: the next flush writes it, and nothing that comes later.
 
