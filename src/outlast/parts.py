@@ -12,7 +12,7 @@ from outlast import state
 from outlast.checkpoint import Opened
 from outlast.errors import ResumeRefused, StateError, UsageError
 from outlast.ranks import Ranks
-from outlast.state import adapters, replicas, rng
+from outlast.state import adapters, feed, replicas, rng
 from outlast.state.array import Array
 
 RNG = "rng"
@@ -54,6 +54,26 @@ class Parts:
             state.load_object(name, thing, node, arrays)
         state.pack_object(name, thing)  # what cannot be saved is refused before the first step
         self._tracked[name] = thing
+
+    def load_once_more(self, thing: Any) -> None:
+        """Load the state that the attempt began with into a tracked object once more."""
+        for name, tracked in self._tracked.items():
+            if tracked is thing and self._opened:
+                state.load_object(name, thing, *self._stored(name, "object"))
+
+    def substitute(self, thing: Any, other: Any) -> None:
+        """Save another object's state from now on in place of a tracked one's."""
+        self._tracked = {name: other if tracked is thing else tracked for name, tracked in self._tracked.items()}
+
+    def changed_orders(self) -> list[str]:
+        """What is different in the order of data since the checkpoint, where nothing is lost by it."""
+        samplers = [feed.own(thing) for thing in self._tracked.values()]
+        return [sentence for sampler in samplers if sampler for sentence in sampler.changes]
+
+    def close(self) -> None:
+        """End the workers of the data loaders that are tracked."""
+        for thing in self._tracked.values():
+            feed.close(thing)
 
     def restore(self, name: str, initial: Any) -> Any:
         """Take a pytree in, and return the stored one in its form; see `Run.restore`."""

@@ -28,12 +28,14 @@ from outlast.agreement import Agreement
 from outlast.attempt import Attempt
 from outlast.checkpoint import History, Opened, Retention, SavePolicy, Store
 from outlast.environment import Environment, detect
-from outlast.errors import DataError, OutlastError, RunBusy, SaveFailed, SessionEnded, UsageError
+from outlast.errors import OutlastError, RunBusy, SaveFailed, SessionEnded, UsageError
 from outlast.files import RunFolder
 from outlast.lock import Lock, Presence
 from outlast.parts import Parts
 from outlast.saver import Saver
 from outlast.session import Session
+from outlast.state.feed import Feed
+from outlast.state.leaving import Interrupted
 from outlast.tracking import CsvView, Fanout, Journal, Progress, Sink, Unwritten
 from outlast.tracking import progress as screens
 from outlast.validation import PENDING, Before, Validation, from_its_beginning, pending_of
@@ -206,6 +208,10 @@ class Run:
             self._store, save, session, self._journal, shown, self._tell, background=background, ranks=training
         )
         self._loop = [0, 0]  # epochs done, batches of the running epoch done
+        self._feed: Feed | None = None
+        self._gathered = 0  # batches of the running step
+        self._loader_facts: Mapping[str, Any] | None = None  # what the checkpoint remembers of the loader
+        self._inexact: list[str] = []  # why data come otherwise after a resume
         self._metrics: dict[str, Any] = {}  # of the running step, for retention
         self._last_metrics: dict[str, Any] = {}  # of any step, for the screen
         self._begun = self._ended = self._in_step = self._own_loop = self._entered = False
@@ -312,53 +318,39 @@ class Run:
         `break` are as in `steps`.
 
         Args:
-            loader: an outlast.DataLoader, a torchdata StatefulDataLoader, or anything with len() and a state_dict that tells
-                its position. It is tracked as "data" unless it is tracked already.
+            loader: an outlast.DataLoader, a torchdata StatefulDataLoader, or anything that is iterated once an epoch and has a
+                state_dict that tells its position. It is tracked as "data" unless it is tracked already. Where it has no len(), one
+                batch is taken ahead, to know the last. set_epoch(epoch), from 0, is called where it exists.
             epochs: epochs in all.
             accumulate: batches per optimizer update.
 
         Raises:
             StateError: the loader cannot say where it is.
-            DataError: it ends before len() batches.
+            ResumeRefused: in the middle of an epoch, it is another loader than the checkpoint's.
+            DataError: it has no batches, or more or fewer than len() says.
             SessionEnded: as in `steps`.
         """
-        if accumulate < 1:
-            raise UsageError(
-                f"accumulate is {accumulate}; it counts the batches of one optimizer update and is at least 1."
-            )
+        for name, value in (("accumulate", accumulate), ("epochs", epochs)):
+            if not isinstance(value, int) or value < 1:
+                what = "the batches of one optimizer update" if name == "accumulate" else "the epochs of the run"
+                raise UsageError(f"{name} is {value!r}; it counts {what} and is a whole number of at least 1.")
         if self.total_steps is not None:
             raise UsageError(
                 "total_steps and batches() both say how long the run is; leave total_steps out of open_run()."
             )
         if not self._parts.tracks(loader):
             self.track(data=loader)
-        per_epoch = len(loader)
-        # Counted from here: a resume may have changed the batch size at the end of an epoch.
-        ahead = per_epoch - self._loop[1] + (epochs - self._loop[0] - 1) * per_epoch
-        updates = -(-(per_epoch - self._loop[1]) // accumulate) + (epochs - self._loop[0] - 1) * -(
-            -per_epoch // accumulate
-        )
-        self.total_steps = self.step + updates if ahead > 0 else self.step
-        self._begin(own_loop=True)
-        # An iterator in the middle of an epoch may draw a seed that the uninterrupted run drew long ago: restore after it.
-        iterator = iter(loader) if self._loop[1] else None
-        self._parts.restore_generators()
+        feed = self._feed = Feed(loader, self._loader_facts)
+        self._begin_epochs(feed, epochs, accumulate)
         self._validate_what_was_cut()
-        while self._loop[0] < epochs and not self._ended_early:
-            iterator = iterator or iter(loader)
-            gathered = 0
-            while self._loop[1] < per_epoch:
-                if not self._in_step:
-                    self._leave_if_over()
-                    self._enter_step(epoch=self._loop[0] + 1)
-                    gathered = 0
-                batch = self._next_batch(iterator, per_epoch)
-                gathered += 1
-                self.update_due = self.epoch_end or gathered == accumulate
-                yield batch
-                self._after_batch(iterator, per_epoch)
-            self._loop = [self._loop[0] + 1, 0]
-            iterator = None
+        try:
+            while self._loop[0] < epochs and not self._ended_early:
+                if feed.open(*self._loop):
+                    yield from self._epoch(feed, accumulate)
+                self._loop = [self._loop[0] + 1, 0]
+        finally:
+            feed.release()
+        self.total_steps = self.step if self.total_steps is None else self.total_steps
         self.epoch, self.epoch_end = None, False
         self._save("final", must=True)
 
@@ -648,6 +640,7 @@ class Run:
         if opened:
             self.step = self._saver.saved_step = self.resumed_from = opened.checkpoint.step
             self._loop = list(opened.state["loop"])
+            self._loader_facts = opened.state.get("batches")
             self._mark = opened.state["journal"]
             self._pending = pending_of(opened.state)
             self._metrics_before = opened.checkpoint.metrics
@@ -688,6 +681,8 @@ class Run:
         self._attempt.write()
         if complaint:
             self._tell("warning", complaint)
+        for sentence in self._parts.changed_orders():
+            self._tell("info", sentence)
         if self.total_steps is not None and self.step > self.total_steps:
             self._tell(
                 "warning",
@@ -728,6 +723,7 @@ class Run:
             different.append("a GPU without --deterministic")
         if self._parts.sums_in_another_order:
             different.append("DistributedDataParallel over three ranks or more without find_unused_parameters=True")
+        different += self._inexact
         if different:
             self._tell("info", f"continues, though not to the last bit: {'; '.join(different)}")
         if self._config:
@@ -859,28 +855,60 @@ class Run:
         self._loop = [int(number), 0]
         return int(number)
 
-    def _next_batch(self, iterator: Iterator[Any], per_epoch: int) -> Any:
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            raise DataError(
-                f"The loader ended after {self._loop[1]} batches of epoch {self._loop[0] + 1}, and its len() says {per_epoch}. The length "
-                "must be exact, because the number of steps is reckoned from it."
-            ) from None
-        self._loop[1] += 1
-        self.epoch_end = self._loop[1] == per_epoch
-        return batch
+    def _begin_epochs(self, feed: Feed, epochs: int, accumulate: int) -> None:
+        """Compare the loader with the checkpoint's, stand at the run's place in it, and begin."""
+        epoch, done = self._loop
+        told = feed.compare(accumulate, epoch, done)
+        self._inexact += feed.inexact(done)
+        again = functools.partial(self._parts.load_once_more, feed.loader)
+        told += feed.begin(epoch, done, reload=again, leave=self._gives_up_waiting)
+        if feed.per_epoch is None:
+            self._parts.substitute(feed.loader, feed)
+        elif done == feed.per_epoch:  # left in the last batch of an epoch
+            self._loop = [epoch + 1, 0]
+        epoch, done = self._loop
+        left = 0 if epoch >= epochs else None
+        if feed.per_epoch is not None and left is None:
+            # Counted from here: a resume may have changed the batch size at the end of an epoch.
+            left = -(-(feed.per_epoch - done) // accumulate) + (epochs - epoch - 1) * -(-feed.per_epoch // accumulate)
+        self.total_steps = None if left is None else self.step + left
+        self._saver.batches = feed.facts(accumulate)
+        self._begin(own_loop=True)
+        for sentence in told:
+            self._tell("info", sentence)
+        self._parts.restore_generators()
 
-    def _after_batch(self, iterator: Iterator[Any], per_epoch: int) -> None:
-        if not self.update_due:
-            return
-        if not self.epoch_end:
-            self._finish_step()
-            return
-        next(iterator, None)  # lets a stateful loader notice its end, so that its state is that of the next epoch
-        self._loop = [self._loop[0] + 1, 0]
-        self._finish_step(epoch_ended=self._loop[0])
-        self._loop = [self._loop[0] - 1, per_epoch]
+    def _epoch(self, feed: Feed, accumulate: int) -> Iterator[Any]:
+        """The batches of one epoch, from the next one on, and the steps that they make."""
+        self._gathered, self.epoch_end = 0, False
+        while not self.epoch_end:
+            if not self._in_step:
+                self._leave_if_over()
+                self._enter_step(epoch=self._loop[0] + 1)
+                self._gathered = 0
+            try:
+                batch, self.epoch_end = feed.take()
+            except Interrupted:  # in a step that has not begun
+                self.step, self._in_step = self.step - 1, False
+                self._leave_if_over()
+                raise
+            self._loop[1] += 1
+            self._gathered += 1
+            self.update_due = self.epoch_end or self._gathered == accumulate
+            yield batch
+            if self.epoch_end:
+                feed.finish()
+                self._loop = [self._loop[0] + 1, 0]
+                self._finish_step(epoch_ended=self._loop[0])
+                self._loop[0] -= 1  # until the loop goes on
+            elif self.update_due:
+                self._finish_step()
+
+    def _gives_up_waiting(self) -> bool:
+        """Whether to leave while the loop waits for the first batch of a step. Several ranks leave together, so none does it alone."""
+        if self._agreement or self._gathered or not self._in_step or not (self._feed and self._feed.may_leave):
+            return False
+        return self.should_stop() and bool(self._done_here or self.session.reason != "budget")
 
     def _show_progress(self, clock: float) -> None:
         self._tick = clock
@@ -928,6 +956,7 @@ class Run:
         try:
             if self._in_step and (not self.update_due or self._parts.not_offered(self._done_here)):
                 self.step -= 1  # left in the middle of a step that changed nothing yet
+                self._put_back()
             self._in_step = False
             if self._agreement and not self.finished:  # one rank may have heard of an end that the others have not
                 self._agreement.after(self.step, None, at_once=True)
@@ -959,9 +988,23 @@ class Run:
             lambda: self._shown.send("ended", reason, self.step, self.total_steps), lambda: self._shown.send("closed")
         )
         self.session.patient = True
-        released = ending.each(self._presence.hide, self._lock.release, self.session.close)
+        released = ending.each(self._presence.hide, self._lock.release, self.session.close, self._parts.close)
         _open.pop(self._place, None)
         return failed or released
+
+    def _put_back(self) -> None:
+        """Batches that were gathered for a step that is not made are to come again."""
+        if not self._feed or not self._gathered or self.update_due:
+            return
+        done = self._loop[1] - self._gathered
+        if self._feed.put_back(done):
+            self._loop[1] = done
+        else:
+            self._tell(
+                "warning",
+                f"The loop was left {self._gathered} batches into a step, before its update. The loader cannot take them back, so a longer run would "
+                "go on after them.",
+            )
 
     def _say_what_is_lost(self, reason: str) -> None:
         if reason == "finished" and self.total_steps is not None and self._begun and self.step < self.total_steps:

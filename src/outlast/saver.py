@@ -50,6 +50,7 @@ class Saver:
         saved_step: the step of the newest commit, -1 when there is none.
         asked: whether the script asked for a save at the end of this step.
         held: seconds that training has waited for saves in this attempt.
+        batches: what is remembered of the loader of an epoch loop besides its state; empty in other loops.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Saver:
         self.saved_step = -1
         self.asked = False
         self.held = 0.0
+        self.batches: Mapping[str, Any] = {}
         self._store, self._policy, self._session, self._journal = store, policy, session, journal
         self._shown, self._tell = shown, tell
         self._background = background
@@ -214,7 +216,10 @@ class Saver:
             step=step,
             reason=reason,
             parts=arrays,
-            state=state | dict(more) | ({"shards": shards} if shards else {}),
+            state=state
+            | dict(more)
+            | ({"shards": shards} if shards else {})
+            | ({"batches": self.batches} if self.batches else {}),
             metrics={name: value for name, value in metrics.items() if isinstance(value, int | float)},
             software=self._software,
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from outlast.errors import ResumeRefused, StateError
+from outlast.state import foreign
 from outlast.state.array import Array
 from outlast.state.tree import Decoder, Encoder
 
@@ -76,6 +77,7 @@ def load_object(part: str, thing: Any, node: Any, arrays: Mapping[str, Array]) -
     state = Decoder(part, arrays, sharded).decode(node)
     if "torch" in sys.modules:
         torch.check_module(part, thing, state)
+        foreign.check_state(part, thing, state)
     try:
         thing.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:

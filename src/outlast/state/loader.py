@@ -128,9 +128,6 @@ class DataLoader:
             **options,
         )
         self._batches: Iterator[Any] | None = None
-        self._owner: str | None = None  # what goes through the loader now and wants nobody else to
-        self._leave: Callable[[], bool] | None = None
-        self._loaded = (0, 0)
 
     @property
     def batch_size(self) -> int | None:
@@ -153,40 +150,15 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """The rest of the current epoch."""
-        self._check_free()
+        self.sampler._check_free()
         epoch = self.sampler.epoch
         while self.sampler.epoch == epoch:
             yield next(self)
 
     def __next__(self) -> Any:
         """The next batch, across the ends of epochs."""
-        self._check_free()
+        self.sampler._check_free()
         return self._take()
-
-    def set_epoch(self, epoch: int) -> None:
-        """See `BatchSampler.set_epoch`: outlast counts epochs itself."""
-        self.sampler.set_epoch(epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position; see `BatchSampler.state_dict`."""
-        return self.sampler.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue at a position; raises ResumeRefused when it is one in other data."""
-        self.sampler.load_state_dict(state)
-        self._loaded = self.sampler.epoch, self.sampler.batch
-        self._batches = None
-
-    def close(self) -> None:
-        """End the workers now, also those that are in the middle of a sample. The next batch that is asked for starts new ones."""
-        batches, self._batches = self._batches, None
-        kept, self._loader._iterator = self._loader._iterator, None
-        for iterator in (batches, kept):
-            leaving.end_workers(iterator)
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # half-made, or the interpreter is going
-            self.close()
 
     def _take(self) -> Any:
         if self._batches is None:
@@ -203,30 +175,39 @@ class DataLoader:
             self._batches = None
         return batch
 
+    def set_epoch(self, epoch: int) -> None:
+        """See `BatchSampler.set_epoch`: outlast counts epochs itself."""
+        self.sampler.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position; see `BatchSampler.state_dict`."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue at a position; raises ResumeRefused when it is one in other data."""
+        self.sampler.load_state_dict(state)
+        self._batches = None
+
+    def close(self) -> None:
+        """End the workers now, also those that are in the middle of a sample. The next batch that is asked for starts new ones."""
+        batches, self._batches = self._batches, None
+        kept, self._loader._iterator = self._loader._iterator, None
+        for iterator in (batches, kept):
+            leaving.end_workers(iterator)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # half-made, or the interpreter is going
+            self.close()
+
     def _start(self) -> Iterator[Any]:
         if not self._loader.num_workers:
             return iter(self._loader)
         with leaving.starting(self._loader.multiprocessing_context):
             batches = iter(self._loader)
         leaving.keep_track(self)
-        leaving.make_interruptible(batches, lambda: self._leave is not None and self._leave())
+        sampler = self.sampler
+        leaving.make_interruptible(batches, lambda: sampler._leave is not None and sampler._leave())
         return batches
-
-    def _seek(self, batch: int) -> bool:
-        """Stand at this batch of the running epoch whatever was taken meanwhile; returns whether that was another place."""
-        if self.sampler.batch == batch:
-            return False
-        self.close()
-        epoch = self._loaded[0] if self._loaded[1] == batch else self.sampler.epoch
-        self.sampler.epoch, self.sampler.batch = epoch, batch
-        return True
-
-    def _check_free(self) -> None:
-        if self._owner:
-            raise UsageError(
-                f"{self._owner} goes through this loader, and whoever takes a batch from it moves the position of the run. Make another "
-                "outlast.DataLoader of the same dataset for evaluation."
-            )
 
     def _lost_to_a_signal(self) -> bool:
         """Whether a signal to the whole group has ended the fork server, without which its workers end as well.

@@ -7,7 +7,7 @@ random number drawn while a batch is made are functions of (seed, epoch, batch).
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from outlast.errors import ResumeRefused, UsageError
@@ -91,6 +91,9 @@ class BatchSampler:
         self.epoch = 0
         self.batch = 0
         self.changes: list[str] = []
+        self._owner: str | None = None  # who goes through it now and wants nobody else to
+        self._leave: Callable[[], bool] | None = None  # whether to give up waiting for a batch that workers make
+        self._loaded = (0, 0)
         self._drawn: tuple[int, Any, str] = (-1, None, "")
 
     def __len__(self) -> int:
@@ -100,12 +103,17 @@ class BatchSampler:
 
     def __iter__(self) -> Iterator[Any]:
         """The rest of the current epoch."""
+        self._check_free()
         epoch = self.epoch
         while self.epoch == epoch:
             yield next(self)
 
     def __next__(self) -> Any:
         """The next batch: an int64 array of indices, shape (batch_size,) or shorter at the end of an epoch."""
+        self._check_free()
+        return self._take()
+
+    def _take(self) -> Any:
         indices = self.at(self.epoch, self.batch)
         self.advance()
         return int(indices[0]) if self.batch_size is None else indices
@@ -115,6 +123,23 @@ class BatchSampler:
         self.batch += 1
         if self.batch == len(self):
             self.epoch, self.batch = self.epoch + 1, 0
+
+    def _check_free(self) -> None:
+        """Refuse a batch to anybody else than the owner; raises UsageError."""
+        if self._owner:
+            raise UsageError(
+                f"{self._owner} goes through this loader, and whoever takes a batch from it moves the position of the run. For an evaluation, "
+                "make another loader of the same dataset."
+            )
+
+    def _stand_at(self, batch: int) -> bool:
+        """Stand at this batch of the running epoch whatever was taken since a position was loaded; returns whether that moves it."""
+        if self.batch == batch:
+            return False
+        if self._loaded[1] == batch:
+            self.epoch = self._loaded[0]
+        self.batch = batch
+        return True
 
     def at(self, epoch: int, batch: int) -> Any:
         """The indices of any batch of any epoch, as an array also where batch_size is None."""
@@ -176,7 +201,7 @@ class BatchSampler:
             f"{_short(state[name])}."
             for name in changed
         ]
-        self.epoch, self.batch = epoch, batch
+        self.epoch, self.batch = self._loaded = epoch, batch
 
     def _defining(self, name: str) -> Any:
         return self._order.name if name == "sampler" else getattr(self, name)
