@@ -209,15 +209,13 @@ class Run:
         )
         self._loop = [0, 0]  # epochs done, batches of the running epoch done
         self._feed: Feed | None = None
-        self._gathered = 0  # batches of the running step
-        self._loader_facts: Mapping[str, Any] | None = None  # what the checkpoint remembers of the loader
         self._inexact: list[str] = []  # why data come otherwise after a resume
         self._metrics: dict[str, Any] = {}  # of the running step, for retention
         self._last_metrics: dict[str, Any] = {}  # of any step, for the screen
         self._begun = self._ended = self._in_step = self._own_loop = self._entered = False
         self._done_here, self._seconds_per_step, self._tick = 0, 0.0, 0.0
         self._log_heard = False
-        self._counted = 0  # steps that after_step has counted
+        self._counted = self._gathered = 0  # steps that after_step has counted; batches of the running step
         self._validation: Validation | None = None
         self._validating = self._heard = False  # whether it runs, and whether it heard of the session's end
         self._cut = False  # whether the step's validation was broken off and is still to be done
@@ -637,10 +635,10 @@ class Run:
         self._parts = Parts(opened, self._ranks)
         self._mark: Mapping[str, Any] | None = None
         self._software_before: Mapping[str, Any] | None = None
+        self._loader_facts: Mapping[str, Any] | None = opened.state.get("batches") if opened else None
         if opened:
             self.step = self._saver.saved_step = self.resumed_from = opened.checkpoint.step
             self._loop = list(opened.state["loop"])
-            self._loader_facts = opened.state.get("batches")
             self._mark = opened.state["journal"]
             self._pending = pending_of(opened.state)
             self._metrics_before = opened.checkpoint.metrics

@@ -192,7 +192,7 @@ class Feed:
         if next(iterator, _END) is not _END:
             raise DataError(
                 f"The loader has more batches in epoch {self._place[0] + 1} than the {self.per_epoch} that its len() says, and they would be left out. "
-                "Make the length exact; without one (no __len__), an epoch ends where the data end."
+                f"{foreign.why_more(self.loader)}Make the length exact; without one (no __len__), an epoch ends where the data end."
             )
 
     def put_back(self, done: int) -> bool:

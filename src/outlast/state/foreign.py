@@ -13,6 +13,7 @@ from outlast.state import leaving
 from outlast.state.order import seeded
 
 _TRIED = 256  # indices that are drawn twice to see whether a sampler gives them again
+_STREAM = "_InfiniteConstantSampler"  # torch's own, where the dataset decides the order
 _INSTEAD = (
     "Use outlast.DataLoader(dataset, batch_size, ...), which takes sampler= and draws it again, or StatefulDataLoader(dataset, batch_size, "
     "shuffle=True), whose own sampler has a state."
@@ -46,7 +47,7 @@ def check_exact(loader: Any) -> None:
             "resume some would come twice and others never. Leave it out."
         )
     sampler = loader._index_sampler
-    if type(sampler).__name__ == "_InfiniteConstantSampler" or _has_state(sampler):
+    if type(loader.sampler).__name__ == _STREAM or _has_state(sampler):
         return
     iterator: Any = getattr(loader._iterator, "_sampler_iter", None)
     inside = getattr(sampler, "sampler", sampler)
@@ -105,6 +106,16 @@ def inexact(loader: Any, *, in_epoch: bool) -> list[str]:
     if loader.generator is not None and not loader.num_workers:
         found.append("StatefulDataLoader with a generator of its own and no workers gives later epochs another order")
     return found
+
+
+def why_more(loader: Any) -> str:
+    """What may be the reason when a loader gives more than its length, as a sentence; empty when nothing is known."""
+    if not is_torchdata(loader) or not loader.num_workers or type(loader.sampler).__name__ != _STREAM:
+        return ""
+    return (
+        f"Each of its {loader.num_workers} workers goes through the dataset by itself: unless the dataset gives each of them a share "
+        "(torch.utils.data.get_worker_info), every sample comes once from each. "
+    )
 
 
 def set_epoch(loader: Any, epoch: int) -> bool:
