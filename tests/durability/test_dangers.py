@@ -1,0 +1,205 @@
+"""One dangerous line each: a change of the code that an earlier suite let through, and that the test here notices."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import outlast
+from outlast import files
+from outlast.checkpoint import Retention, Snapshot, Store, verify
+from outlast.checkpoint.staging import Staging, TornCopy
+from outlast.config import Config, resolve, setting
+from outlast.errors import CorruptCheckpoint
+from outlast.files import MANIFEST, RunFolder
+from outlast.parts import Parts
+
+fetch = importlib.import_module("outlast.launch.kaggle.fetch")  # the package has a function of that name
+
+
+class Heard(outlast.Sink):
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.sentences: list[str] = []
+
+    def saved(self, step, *facts) -> None:
+        self.steps.append(step)
+
+    def told(self, level, sentence) -> None:
+        self.sentences.append(sentence)
+
+
+def test_a_failed_save_in_the_background_is_not_a_saved_step(opened, monkeypatch) -> None:
+    real, heard = files.write_files, Heard()
+
+    def write_files(folder, contents):
+        if folder.name == "step-00000002":
+            raise OSError(28, "No space left on device")
+        return real(folder, contents)
+
+    monkeypatch.setattr(files, "write_files", write_files)
+    with pytest.raises(RuntimeError), opened(total_steps=9, save="2 steps", sinks=[heard]) as run:
+        run.track(model=torch.nn.Linear(2, 2))
+        for step in run.steps():
+            if step == 3:
+                run._saver._wait_for_writer()
+                assert run._saver.saved_step == -1
+                raise RuntimeError("the script's own")
+    assert heard.steps == []
+    assert any("nothing had been saved" in sentence for sentence in heard.sentences)
+
+
+class Values(Config):
+    rate: float = setting(0.5, "no default is 0")
+    count: int = setting(3, "nor this")
+    flag: bool = setting(True, "nor false")
+    name: str | None = setting("a", "nor none")
+
+
+@pytest.mark.parametrize("layer", ["environment", "default"])
+def test_zero_and_false_of_a_stored_run_are_values(tmp_path: Path, layer: str) -> None:
+    nothing = {"rate": "0", "count": "0", "flag": "false", "name": "none"}
+    stored = resolve(Values, flags=nothing).record()
+    environment = None
+    if layer == "environment":
+        environment = tmp_path / "kaggle.yaml"
+        environment.write_text("training_overrides:\n  rate: 1.0\n  count: 7\n  flag: true\n  name: b\n")
+    again = resolve(Values, stored=stored, environment_file=environment)
+    config = again.config
+    assert (config.rate, config.count, config.flag, config.name) == (0.0, 0, False, None)
+    assert again.changes == ()
+
+
+def staged(layer: torch.nn.Module) -> tuple[Snapshot, set]:
+    parts = Parts(None)
+    parts.track("layer", layer)
+    parts.track("optimizer", torch.optim.SGD(layer.parameters()))
+    arrays, nodes, _ = parts.pack()
+    return Snapshot(1, "steps", arrays, {"parts": nodes}), parts.guarded()
+
+
+def test_one_counted_change_between_the_samples_tears_a_copy() -> None:
+    """torch counts it, and none of the 64 sampled places sees it."""
+    layer = torch.nn.Linear(512, 512)
+    copy = Staging().stage(*staged(layer))
+    assert not copy.copied
+    with torch.no_grad():
+        layer.weight.view(-1)[3] += 1.0
+    with pytest.raises(TornCopy, match="weight"):
+        list(copy.files())
+
+
+def test_only_what_an_optimizer_guards_is_copied_later() -> None:
+    """Anything else is copied before the program may go on."""
+    layer, free = torch.nn.Linear(512, 512), torch.nn.Linear(512, 512)
+    parts = Parts(None)
+    parts.track("layer", layer)
+    parts.track("free", free)
+    parts.track("optimizer", torch.optim.SGD(layer.parameters()))
+    arrays, nodes, _ = parts.pack()
+    copy = Staging().stage(Snapshot(1, "steps", arrays, {"parts": nodes}), parts.guarded())
+    before = free.weight.detach().clone()
+    with torch.no_grad():
+        free.weight.add_(1.0)
+    (file,) = [file for file in copy.files() if file.part == "free"]
+    assert before.numpy().tobytes() in b"".join(bytes(piece) for piece in file.pieces())
+
+
+def test_augmentation_differs_from_batch_to_batch() -> None:
+    class Drawn(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 12
+
+        def __getitem__(self, index: int):
+            return torch.rand(1).double() + np.random.rand() / 10
+
+    loader = outlast.DataLoader(Drawn(), 3, seed=5)
+    values = torch.cat([next(loader) for _ in range(8)]).flatten().tolist()  # two epochs
+    assert len(set(values)) == 24
+
+
+def shared_run(tmp_path: Path, last: int = 2) -> tuple[Store, list[Path]]:
+    """Checkpoints 1 to 3 of a layer that does not change; the last two share its file."""
+    files.make_folder(tmp_path / "run")
+    store, staging, layer = (
+        Store(RunFolder(tmp_path / "run"), Retention(last=last)),
+        Staging(),
+        torch.nn.Linear(600, 600),
+    )
+    for step in (1, 2, 3):
+        snapshot, guarded = staged(layer)
+        store.commit(staging.stage(replace(snapshot, step=step), guarded))
+    shared = sorted((store.folder.checkpoints / "shared").iterdir())
+    assert len(shared) == 2
+    return store, shared
+
+
+def test_an_unreadable_manifest_keeps_the_shared_files(tmp_path: Path) -> None:
+    store, shared = shared_run(tmp_path)
+    manifests = [store.folder.checkpoint(step) / MANIFEST for step in (2, 3)]
+    texts = [path.read_bytes() for path in manifests]
+    for path in manifests:
+        path.write_bytes(b"{")
+    store.sweep()
+    assert [path for path in shared if path.exists()] == shared
+    for path, text in zip(manifests, texts, strict=True):
+        path.write_bytes(text)
+        verify(path.parent)
+
+
+@pytest.mark.parametrize("more", [b"\0", b"x" * 5000])
+@pytest.mark.parametrize("size", [100, 2**12], ids=["part of a chunk", "whole chunks"])
+def test_a_longer_file_is_another_file(tmp_path: Path, monkeypatch, size: int, more: bytes) -> None:
+    monkeypatch.setattr(files, "CHUNK", 2**11)
+    path = tmp_path / "file"
+    written = files.write_file(path, [b"a" * size])
+    with path.open("ab") as file:
+        file.write(more)
+    with pytest.raises(CorruptCheckpoint, match=f"{size + len(more)} bytes"):
+        files.read_verified(path, written, lambda count: memoryview(bytearray(count)))
+
+
+def session_left(there: Path) -> RunFolder:
+    """What a session left of a run, as it was downloaded, with the session's own list."""
+    folder = RunFolder(there / "runs/walk")
+    for place in (folder.path, folder.attempts):
+        files.make_folder(place)
+    files.write_json(folder.run, {"format": files.FORMAT, "id": "walk"})
+    files.write_json(folder.attempt(1), {"number": 1})
+    Store(folder).commit(Snapshot(3, "steps", {}, {"step": 3}))
+    listed = {
+        path.relative_to(there).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in there.rglob("*")
+        if path.is_file()
+    }
+    digest = hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+    (there / fetch._LIST).write_text(json.dumps({"files": listed, "sha256": digest}))
+    return folder
+
+
+def test_what_a_session_left_is_checked_against_its_list(tmp_path: Path) -> None:
+    folder = session_left(tmp_path)
+    assert fetch._damaged(tmp_path, folder) == []
+    assert folder.run.relative_to(tmp_path).as_posix() in fetch._promised(tmp_path, "runs/walk/")
+    folder.run.write_text('{"format": 1, "id": "another"}')
+    assert fetch._damaged(tmp_path, folder) == [folder.run]
+    place = tmp_path / fetch._LIST
+    place.write_text(place.read_text().replace("runs/walk/run.json", "runs/walk/run.JSON"))
+    assert fetch._damaged(tmp_path, folder) == [place], "the list itself was changed on the way"
+
+
+def test_what_a_killed_session_left_is_checked_without_a_list(tmp_path: Path) -> None:
+    folder = session_left(tmp_path)
+    (tmp_path / fetch._LIST).unlink()
+    assert fetch._damaged(tmp_path, folder) == []
+    folder.attempt(1).write_text('{"number": ')
+    state = folder.checkpoint(3) / "state.json"
+    state.write_bytes(state.read_bytes() + b" ")
+    assert sorted(fetch._damaged(tmp_path, folder)) == sorted([folder.attempt(1), state])

@@ -1,0 +1,84 @@
+"""Which weights are validated, and on what: the averaged ones, on the validation split; the test is read once and chooses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from outlast.checkpoint import Checkpoint, Store, open_checkpoint
+from outlast.files import RunFolder
+from outlast_recipes.digits import recipe as digits
+from outlast_recipes.skeleton import recipe as skeleton
+from tests.durability.digits import train
+from tests.recipes import skeletons
+
+VALIDATION = [0.9, 0.5, 0.1]
+"""What each of three epochs is told to reach: the first is the best."""
+
+
+class Watched:
+    """Stands in for a recipe's evaluation: notes which split was read with which weights, and answers as it was told."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, object] = {}
+        self.names: list[str] = []
+        self.weights: list[dict[str, torch.Tensor]] = []
+
+    def evaluate(self, model, part) -> float:
+        (name,) = [name for name, known in self.parts.items() if known is part]
+        self.names.append(name)
+        self.weights.append({key: tensor.detach().clone() for key, tensor in model.state_dict().items()})
+        return VALIDATION[self.names.count("val") - 1] if name == "val" else 1.0 - 0.1 * len(self.names)
+
+
+def committed(root: Path, name: str) -> list[Checkpoint]:
+    return Store(RunFolder(root / name)).committed()
+
+
+def holds(checkpoint: Checkpoint, part: str, weights: dict[str, torch.Tensor]) -> bool:
+    arrays = open_checkpoint(checkpoint.path).parts[part]
+    return all(bytes(arrays[key].data) == tensor.numpy().tobytes() for key, tensor in weights.items())
+
+
+def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, splits = Watched(), digits.splits
+
+    def split_and_note(config):
+        watched.parts = splits(config)
+        return watched.parts
+
+    monkeypatch.setattr(digits, "splits", split_and_note)
+    monkeypatch.setattr(digits, "accuracy", lambda model, part, _: watched.evaluate(model, part))
+    flags = {"save_every": "1 epoch", "keep_last": "1", "keep_best": "1", "ema": "0.9"}
+    assert train(tmp_path, **flags) == "finished"
+    assert watched.names == ["val", "val", "val", "test"]
+    first, last = committed(tmp_path, "digits")
+    assert (first.step, last.step) == (4, 12), "the best of validation, and the newest"
+    assert holds(first, "ema", watched.weights[0])
+    assert holds(last, "ema", watched.weights[2])
+    assert not holds(first, "model", watched.weights[0])
+    assert digits.recipe.part == "ema"
+
+
+def test_skeleton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, opened = Watched(), skeleton.opened
+
+    def open_and_note(config):
+        store, watched.parts, classes = opened(config)
+        return store, watched.parts, classes
+
+    monkeypatch.setattr(skeleton, "opened", open_and_note)
+    monkeypatch.setattr(skeleton, "accuracies", lambda model, part, *_: (watched.evaluate(model, part), 1.0))
+    store = skeletons.store(tmp_path / "store").folder
+    flags = {"data_root": str(store), "save_every": "1 epoch", "keep_last": "1", "keep_best": "1"}
+    assert train(tmp_path, recipe="skeleton", small=skeletons.TINY, **flags) == "finished"
+    assert watched.names == ["val", "val", "val", "test", "test"]
+    first, last = committed(tmp_path, "skeleton")
+    assert (first.step, last.step) == (4, 12)
+    assert holds(first, "ema", watched.weights[0])
+    assert not holds(first, "model", watched.weights[0])
+    assert holds(last, "ema", watched.weights[3])
+    assert holds(last, "best", watched.weights[0])
+    assert holds(last, "best", watched.weights[4])
