@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,14 @@ import torch
 import outlast
 from outlast import files
 from outlast.checkpoint import Retention, Snapshot, Store, verify
+from outlast.checkpoint import staging as staging_module
 from outlast.checkpoint.staging import Staging, TornCopy
+from outlast.checkpoint.writer import Abandoned, Flight, Writer
 from outlast.config import Config, resolve, setting
 from outlast.errors import CorruptCheckpoint
 from outlast.files import MANIFEST, RunFolder
 from outlast.parts import Parts
+from outlast.state.array import Array
 
 fetch = importlib.import_module("outlast.launch.kaggle.fetch")  # the package has a function of that name
 
@@ -203,3 +207,79 @@ def test_what_a_killed_session_left_is_checked_without_a_list(tmp_path: Path) ->
     state = folder.checkpoint(3) / "state.json"
     state.write_bytes(state.read_bytes() + b" ")
     assert sorted(fetch._damaged(tmp_path, folder)) == sorted([folder.attempt(1), state])
+
+
+class Gate:
+    """Makes the writer wait at a place until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.here, self.open = threading.Event(), threading.Event()
+
+    def __call__(self, *_) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            self.here.set()
+            self.open.wait(20)
+
+
+def test_a_best_on_its_way_to_the_disk_counts(opened, monkeypatch) -> None:
+    gate, real = Gate(), Store._write_data
+    monkeypatch.setattr(Store, "_write_data", lambda *words: (gate(), real(*words))[1])
+    keep = Retention(last=1, best=1, metric="score")
+    with opened(total_steps=3, save="never", keep=keep) as run:
+        run.track(model=torch.nn.Linear(2, 2))
+        for step in run.steps():
+            run.log(score=(0.5, 0.4, 0.4)[step - 1])
+            if step == 1:
+                run.save()
+            if step == 2:
+                assert gate.here.wait(20)
+                assert not run._saver._is_best({"score": 0.4})
+                assert run._saver._is_best({"score": 0.6})
+                gate.open.set()
+
+
+def test_after_a_torn_copy_training_waits_for_every_copy(opened, monkeypatch) -> None:
+    copy, gate, heard = staging_module._copy, Gate(), Heard()
+    monkeypatch.setattr(staging_module, "_copy", lambda *words: (gate(), copy(*words))[1])
+    layer = torch.nn.Linear(512, 512)
+    with opened(total_steps=5, save="never", sinks=[heard]) as run:
+        run.track(layer=layer, optimizer=torch.optim.SGD(layer.parameters()))
+        for step in run.steps():
+            with torch.no_grad():
+                layer.weight.mul_(0.5)  # no optimizer's step
+            gate.open.set()
+            if step > 1:
+                run._saver._wait_for_writer()
+            gate.open.clear()
+            run.save()
+        gate.open.set()
+    assert sum("was changed outside the optimizer's step" in sentence for sentence in heard.sentences) == 1
+    assert heard.steps == [2, 3, 4, 5]
+
+
+def test_the_copy_does_not_wait_for_the_journal(tmp_path: Path) -> None:
+    files.make_folder(tmp_path / "run")
+    gate, copy = Gate(), Staging().stage(*staged(torch.nn.Linear(512, 512)))
+    writer = Writer(Store(RunFolder(tmp_path / "run")), before=gate)
+    flight = writer.submit(copy, 0.0)
+    assert gate.here.wait(20)
+    assert flight.copied
+    assert not flight.done
+    gate.open.set()
+    writer.close()
+    assert flight.future.result().step == 1
+
+
+@pytest.mark.parametrize("part", ["less than half", "more than half"])
+def test_a_save_that_is_half_written_is_finished_and_another_given_up(part: str) -> None:
+    arrays = {f"{name}": {"w": Array("U8", (100,), bytes(100))} for name in "abc"}
+    flight = Flight(Snapshot(1, "steps", arrays, {}), 0.0)
+    written = (piece for file in flight.files() for piece in file.pieces())
+    for _ in range(2 if part == "less than half" else 5):
+        next(written)
+    flight.hurry()
+    if part == "less than half":
+        with pytest.raises(Abandoned):
+            list(written)
+    else:
+        assert list(written)
