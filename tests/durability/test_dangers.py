@@ -81,12 +81,16 @@ def test_zero_and_false_of_a_stored_run_are_values(tmp_path: Path, layer: str) -
     assert again.changes == ()
 
 
+def state(step: int, **parts) -> dict:
+    return {"step": step, "loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": parts, "rng": None}
+
+
 def staged(layer: torch.nn.Module) -> tuple[Snapshot, set]:
     parts = Parts(None)
     parts.track("layer", layer)
     parts.track("optimizer", torch.optim.SGD(layer.parameters()))
     arrays, nodes, _ = parts.pack()
-    return Snapshot(1, "steps", arrays, {"parts": nodes}), parts.guarded()
+    return Snapshot(1, "steps", arrays, state(1, **nodes)), parts.guarded()
 
 
 def test_one_counted_change_between_the_samples_tears_a_copy() -> None:
@@ -100,6 +104,24 @@ def test_one_counted_change_between_the_samples_tears_a_copy() -> None:
         list(copy.files())
 
 
+def test_what_a_killed_save_left_is_no_part_of_the_next(tmp_path: Path) -> None:
+    store = Store(RunFolder(tmp_path))
+    left = store.folder.checkpoint(4)
+    left.mkdir(parents=True)
+    (left / "model.rank-0001.safetensors").write_bytes(b"left")
+    store.commit(Snapshot(4, "steps", {}, state(4)))
+    assert sorted(path.name for path in left.iterdir()) == [MANIFEST, "state.json"]
+
+
+def test_one_changed_letter_of_a_manifest_is_noticed(tmp_path: Path) -> None:
+    path = Store(RunFolder(tmp_path)).commit(Snapshot(4, "steps", {}, state(4), {"score": 0.25})).path / MANIFEST
+    text = path.read_text()
+    assert '"score": 0.25' in text
+    path.write_text(text.replace('"score": 0.25', '"score": 0.75'))
+    with pytest.raises(CorruptCheckpoint, match="changed after it was written"):
+        verify(path.parent)
+
+
 def test_only_what_an_optimizer_guards_is_copied_later() -> None:
     """Anything else is copied before the program may go on."""
     layer, free = torch.nn.Linear(512, 512), torch.nn.Linear(512, 512)
@@ -108,7 +130,7 @@ def test_only_what_an_optimizer_guards_is_copied_later() -> None:
     parts.track("free", free)
     parts.track("optimizer", torch.optim.SGD(layer.parameters()))
     arrays, nodes, _ = parts.pack()
-    copy = Staging().stage(Snapshot(1, "steps", arrays, {"parts": nodes}), parts.guarded())
+    copy = Staging().stage(Snapshot(1, "steps", arrays, state(1, **nodes)), parts.guarded())
     before = free.weight.detach().clone()
     with torch.no_grad():
         free.weight.add_(1.0)
@@ -139,7 +161,8 @@ def shared_run(tmp_path: Path, last: int = 2) -> tuple[Store, list[Path]]:
     )
     for step in (1, 2, 3):
         snapshot, guarded = staged(layer)
-        store.commit(staging.stage(replace(snapshot, step=step), guarded))
+        moved = replace(snapshot, step=step, state={**snapshot.state, "step": step})
+        store.commit(staging.stage(moved, guarded))
     shared = sorted((store.folder.checkpoints / "shared").iterdir())
     assert len(shared) == 2
     return store, shared
@@ -177,7 +200,7 @@ def session_left(there: Path) -> RunFolder:
         files.make_folder(place)
     files.write_json(folder.run, {"format": files.FORMAT, "id": "walk"})
     files.write_json(folder.attempt(1), {"number": 1})
-    Store(folder).commit(Snapshot(3, "steps", {}, {"step": 3}))
+    Store(folder).commit(Snapshot(3, "steps", {}, state(3)))
     listed = {
         path.relative_to(there).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in there.rglob("*")

@@ -65,8 +65,8 @@ def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_skeleton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watched, opened = Watched(), skeleton.opened
 
-    def open_and_note(config):
-        store, watched.parts, classes = opened(config)
+    def open_and_note(*words, **more):
+        store, watched.parts, classes = opened(*words, **more)
         return store, watched.parts, classes
 
     monkeypatch.setattr(skeleton, "opened", open_and_note)
