@@ -105,7 +105,7 @@ class RunFolder:
 
     def checkpoint(self, step: int) -> Path:
         """Folder of the checkpoint at a step."""
-        return self.checkpoints / f"step-{step:08d}"
+        return self.checkpoints / step_name(step)
 
     def check(self) -> list[str]:
         """Refuse to write where a link or a special file stands in the place of a file or folder of ours.
@@ -151,9 +151,19 @@ def check_run_id(run_id: str) -> str:
 
 def step_of(path: Path) -> int | None:
     """The step that a checkpoint folder's name states, or None for any other name."""
-    match = _STEP.fullmatch(path.name)
-    step = int(match.group(1)) if match else -1
-    return step if path.name == f"step-{step:08d}" else None  # one step has one name
+    return step_in(path.name)
+
+
+def step_in(name: str) -> int | None:
+    """The step that the name of a checkpoint's folder states, or None for any other name."""
+    match = _STEP.fullmatch(name)
+    step = int(match.group(1)) if match else 0
+    return step if match and name == step_name(step) else None  # one name for each
+
+
+def step_name(step: int) -> str:
+    """The name of the folder of the checkpoint at a step."""
+    return f"step-{step:08d}"
 
 
 def is_plain(name: str) -> bool:

@@ -80,7 +80,6 @@ class Saver:
         self._writer = Writer(store, self._flush_journal)
         self._flight: Flight | None = None
         self._flushing: Future[None] | None = None
-        self._kept: list[Kept] = []
         self._unhook: Callable[[], None] = lambda: None
         self._clock = self._flushed = time.perf_counter()
         self._cost = 0.0  # of the last save, to training: seconds held, and the part of a core that the writer took
@@ -97,9 +96,9 @@ class Saver:
         # Other ranks keep their blocks, and little besides; a buffer that is too small grows with the first save.
         size = sum(array.nbytes for array in each) if self._ranks.main else blocks
         self._neighbours = self._ranks.here if blocks else 1
-        self._session.observe_state(size, self._stored_bytes())
+        self._store.look()
+        self._session.observe_state(size, self._store.nbytes)
         self._session.check_budget()
-        self._kept = [checkpoint.kept for checkpoint in self._store.committed()]
         if self._background:
             self._unhook = adapters.before_updates(self._hold)
             if self._has_room(size):
@@ -285,8 +284,7 @@ class Saver:
             self._failed(error)
             return
         self.saved_step = flight.snapshot.step
-        self._session.observe_state(flight.nbytes, self._stored_bytes(), flight.seconds)
-        self._kept = [kept.kept for kept in self._store.committed()]
+        self._session.observe_state(flight.nbytes, self._store.nbytes, flight.seconds)
         cores = self._session.environment.limits.cores
         self._cost = flight.held + (flight.seconds / cores if self._background else 0.0)
         self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
@@ -331,8 +329,6 @@ class Saver:
         value = metrics.get(keep.metric or "")
         if not keep.best or not is_finite(value):
             return False
+        known = [self._store.best] if self._store.best else []
         coming = [Kept(self._flight.snapshot.step, dict(self._flight.snapshot.metrics))] if self._flight else []
-        return keep.is_new_best(value, [*self._kept, *coming])
-
-    def _stored_bytes(self) -> int:
-        return sum(checkpoint.nbytes for checkpoint in self._store.committed())
+        return keep.is_new_best(value, [*known, *coming])

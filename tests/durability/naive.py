@@ -11,6 +11,7 @@ from outlast.checkpoint import Checkpoint, Opened, tensors
 
 class NaiveStore:
     cut_off = False
+    nbytes, best = 0, None
 
     def __init__(self, folder, retention=None, allowance=None, ranks=None) -> None:
         self.retention, self.dropped = retention, []
@@ -33,8 +34,8 @@ class NaiveStore:
         parts = {path.stem: tensors.decode(path.read_bytes(), path) for path in self.place.glob("*.safetensors")}
         return Opened(self._checkpoint(state["step"]), state, parts), []
 
-    def committed(self):
-        return []
+    def look(self):
+        pass
 
     def sweep(self):
         pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,8 @@ from outlast.checkpoint.committed import (
     read_manifest,
 )
 from outlast.checkpoint.history import History, Identity
-from outlast.checkpoint.policy import Retention
+from outlast.checkpoint.listing import Listing, steps_in
+from outlast.checkpoint.policy import Kept, Retention
 from outlast.checkpoint.snapshot import Committable, Snapshot
 from outlast.errors import CheckpointError, CorruptCheckpoint, NoGoodCheckpoint, RankFailed, SaveFailed
 from outlast.files import MANIFEST, STATE, TENSORS, RunFolder
@@ -34,6 +36,9 @@ from outlast.records import STATE_BYTES
 
 SPARE = 16 * 2**20
 """Bytes that must stay free beside a checkpoint: journal, attempt record, lock."""
+
+_STALE = 60.0
+"""Seconds after which the bytes that other runs take are counted again."""
 
 
 class Store:
@@ -50,6 +55,8 @@ class Store:
             emptied this list.
         identity: which run this is; checkpoints of another one are not used, counted or deleted. None: whatever lies there.
         history: what manifests say of where they come from; None: nothing.
+        nbytes: bytes that the data of all checkpoints takes, as of the last commit or `look`.
+        best: the best checkpoint by the retention policy's metric, as of then; None when none logged it.
     """
 
     def __init__(
@@ -66,6 +73,11 @@ class Store:
         self._ranks = ranks or Ranks()
         self.allowance = allowance
         self.retention = retention or Retention()
+        self.nbytes = 0
+        self.best: Kept | None = None
+        self._beside = 0  # bytes besides the checkpoints' data
+        self._counted: float | None = None  # when
+        self._listing = Listing(folder.checkpoints, self.retention, lambda found: self._foreign(found) is None)
 
     # writing ---------------------------------------------------------------------------------------------------
 
@@ -112,17 +124,31 @@ class Store:
             self._discard(target, existed=existed)
             raise
         checkpoint = Checkpoint(target, manifest)
+        self._listing.add(checkpoint)
         durable()
-        if ranks.main:
-            with contextlib.suppress(OSError):  # it is committed; deleting is tried again with the next one
-                self.forget(room=nbytes)
+        with contextlib.suppress(OSError):  # it is committed; deleting is tried again with the next one
+            if ranks.main:
+                self._forget(nbytes)
+                self._listing.settled()
+            else:
+                self._listing.refresh()
+        self._reckon()
         return checkpoint
+
+    def look(self) -> None:
+        """See which checkpoints are there; only of those that came since the last look is anything read."""
+        self._listing.refresh()
+        self._reckon()
+
+    def _reckon(self) -> None:
+        self.best, self.nbytes = self._listing.best, self._listing.nbytes
 
     def _begin(self, step: int, nbytes: int, target: Path, before: Callable[[], None]) -> bool:
         """Make the folder ready for all ranks; returns whether the checkpoint is there already."""
         before()
         if not self._ranks.main:
             return False
+        self._listing.glance()
         self._check_space(step, nbytes)
         files.make_folder(self.folder.checkpoints)
         if self.exists(step):
@@ -154,42 +180,50 @@ class Store:
             # It is committed, whoever has not lived to hear of it.
         return manifest
 
-    def forget(self, room: int = 0) -> list[int]:
-        """Delete what the retention policy no longer wants; returns the steps deleted. A failure to delete is no harm.
+    def forget(self) -> list[int]:
+        """Delete what the retention policy no longer wants; returns the steps deleted. A failure to delete is no harm."""
+        self._listing.refresh()
+        return self._forget(room=0)
+
+    def _forget(self, room: int) -> list[int]:
+        """Apply retention.
 
         Args:
             room: bytes that the next checkpoint will take. Where the platform's allowance has no place for it, older ones go
                 that the policy would keep; the newest stays, and the best as long as it can.
         """
-        committed = self.committed()
-        removable = self.retention.removable([checkpoint.kept for checkpoint in committed])
+        removable = self._listing.removable()
         dropped = []
         if self.allowance is not None and room:
-            dropped = self._over_allowance([c for c in committed if c.step not in removable], removable, room)
+            dropped = self._over_allowance(removable, room)
         removed = []
         for step in [*removable, *dropped]:
+            self._listing.drop(step)
             try:
                 files.remove_folder(self.folder.checkpoint(step))
             except OSError:
-                continue  # what is left lies there until the next commit tries again
+                self._listing.refresh()  # what is left lies there until the next commit tries again
+                continue
             removed.append(step)
         self.dropped += [step for step in dropped if step in removed]
         if removed:
             self._forget_shared()
         return removed
 
-    def _over_allowance(self, kept: list[Checkpoint], removable: Sequence[int], room: int) -> list[int]:
+    def _over_allowance(self, removable: Sequence[int], room: int) -> list[int]:
         assert self.allowance is not None  # noqa: S101 - asked by the caller
         gone = sum(_folder_bytes(self.folder.checkpoint(step)) for step in removable)
-        excess = _folder_bytes(self.folder.path.parent) - gone + room + SPARE - self.allowance
-        best = self.retention.best_step([checkpoint.kept for checkpoint in kept])
-        order = sorted(kept[:-1], key=lambda checkpoint: (checkpoint.step == best, checkpoint.step))
+        excess = self._taken(room + SPARE - gone) - gone + room + SPARE - self.allowance
+        if excess <= 0:
+            return []
+        kept = [each for each in self._listing.kept if each.step not in set(removable)]
+        best = self.retention.best_step(kept)
         dropped = []
-        for checkpoint in order:
+        for step in sorted((each.step for each in kept[:-1]), key=lambda step: (step == best, step)):
             if excess <= 0:
                 break
-            excess -= _folder_bytes(checkpoint.path)
-            dropped.append(checkpoint.step)
+            excess -= _folder_bytes(self.folder.checkpoint(step))
+            dropped.append(step)
         return dropped
 
     def _forget_shared(self) -> None:
@@ -197,14 +231,9 @@ class Store:
         place = self.folder.checkpoints / SHARED
         if not files.entries(place):
             return
-        used = set()
-        for path in self._folders():
-            if files.kind_of(path / MANIFEST):
-                try:
-                    entries = read_manifest(path).manifest["files"].values()
-                except CheckpointError:
-                    return
-                used |= {entry["shared"] for entry in entries if "shared" in entry}
+        used = self._listing.shared
+        if used is None:
+            return
         for path in files.entries(place):
             if path.name.split(".")[0] not in used and files.kind_of(path) == "file":
                 files.remove_file(path)
@@ -213,30 +242,34 @@ class Store:
         """Delete what killed writers left: temporary files, and checkpoint folders without a manifest."""
         files.sweep_temporaries(self.folder.checkpoints)
         for path in self._folders():
-            if not files.kind_of(path / MANIFEST):
+            names = os.listdir(path)  # noqa: PTH208 - thousands of folders, and a name is all that is asked
+            if MANIFEST not in names:
                 files.remove_folder(path)
-            else:
+            elif any(name.startswith(files.TEMPORARY) for name in names):
                 files.sweep_temporaries(path)
         files.sweep_temporaries(self.folder.checkpoints / SHARED)
+        self._listing.refresh()
         self._forget_shared()
 
     # reading ---------------------------------------------------------------------------------------------------
 
     def committed(self) -> list[Checkpoint]:
         """Committed checkpoints with a readable manifest, ascending by step. Their data is not verified here."""
-        found = []
-        for path in self._folders():
+        return list(self.newest_first())[::-1]
+
+    def newest_step(self) -> int:
+        """Step of the newest committed checkpoint, 0 when there is none."""
+        return next((checkpoint.step for checkpoint in self.newest_first()), 0)
+
+    def newest_first(self) -> Iterator[Checkpoint]:
+        """Committed checkpoints with a readable manifest, descending by step; each manifest is read when it is asked for."""
+        for path in reversed(self._folders()):
             try:
                 checkpoint = read_manifest(path)
             except CheckpointError:
                 continue
             if self._foreign(checkpoint) is None:
-                found.append(checkpoint)
-        return found
-
-    def newest_step(self) -> int:
-        """Step of the newest committed checkpoint, 0 when there is none."""
-        return max((checkpoint.step for checkpoint in self.committed()), default=0)
+                yield checkpoint
 
     def exists(self, step: int) -> bool:
         """Whether a checkpoint with a manifest stands at this step."""
@@ -291,10 +324,7 @@ class Store:
 
     def _folders(self) -> Sequence[Path]:
         """Folders that are named like checkpoints; a link is none."""
-        found = [path for path in files.entries(self.folder.checkpoints) if files.step_of(path) is not None]
-        return sorted(
-            (path for path in found if files.kind_of(path) == "folder"), key=lambda path: files.step_of(path) or 0
-        )
+        return [self.folder.checkpoint(step) for step in sorted(steps_in(self.folder.checkpoints))]
 
     def set_aside(self, path: Path) -> None:
         """Move a folder of `checkpoints` out of the way; nothing of it is lost."""
@@ -304,11 +334,19 @@ class Store:
             number += 1
         files.move(path, target)
 
+    def _taken(self, more: int) -> int:
+        """Bytes that the runs beside this one and itself take. Counted anew once in a while, and when so many more would be too many."""
+        own, now = self._listing.nbytes, time.monotonic()
+        stale = self._counted is None or now - self._counted > _STALE
+        if stale or self._beside + own + more > (self.allowance or 0):
+            self._counted, self._beside = now, _folder_bytes(self.folder.path.parent) - own
+        return self._beside + own
+
     def _check_space(self, step: int, nbytes: int) -> None:
         place = self.folder.path
         free, needed = shutil.disk_usage(place).free, nbytes + SPARE
         if self.allowance is not None:
-            taken = _folder_bytes(place.parent)
+            taken = self._taken(needed)
             if taken + needed > self.allowance:
                 raise SaveFailed(
                     f"The checkpoint at step {step} needs {needed / 2**20:.0f} MiB, and of the {self.allowance / 2**20:.0f} MiB that "

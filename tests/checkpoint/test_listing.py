@@ -1,0 +1,229 @@
+"""The list of checkpoints that a writer keeps in memory: equal to what the folder says, and paid for once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outlast import files
+from outlast.checkpoint import Checkpoint, Retention, Snapshot, Store, committed, listing, tensors
+from outlast.checkpoint.listing import Listing, steps_in
+from outlast.checkpoint.snapshot import File
+from outlast.files import RunFolder
+from outlast.state.array import Array
+
+
+def checkpoint(step: int, value: float | None, size: int, shared: str | None) -> Checkpoint:
+    entries = {"a": {"size": size}} | ({"b": {"size": 10, "shared": shared}} if shared else {})
+    return Checkpoint(Path(), {"step": step, "metrics": {} if value is None else {"m": value}, "files": entries})
+
+
+moves = st.lists(
+    st.tuples(
+        st.booleans(),
+        st.integers(1, 40),
+        st.one_of(st.none(), st.integers(0, 5)),
+        st.integers(0, 9),
+        st.sampled_from([None, "x", "y"]),
+    ),
+    max_size=40,
+)
+
+
+@given(
+    moves,
+    st.integers(1, 4),
+    st.integers(0, 3),
+    st.one_of(st.none(), st.integers(1, 9)),
+    st.sampled_from(["max", "min"]),
+)
+def test_what_is_reckoned_as_they_come_and_go_is_what_all_of_them_say(found, last, best, every, mode) -> None:
+    policy = Retention(last=last, best=best, metric="m", mode=mode, every=every)
+    known, listed = {}, Listing(Path("nowhere"), policy, lambda each: each.step % 7 != 0)
+    for added, step, value, size, shared in found:
+        if added:
+            known[step] = checkpoint(step, value, size, shared)
+            listed.add(known[step])
+        else:
+            known.pop(step, None)
+            listed.drop(step)
+        own = [known[step].kept for step in sorted(known) if step % 7]
+        assert listed.removable() == policy.removable(own)
+        assert [kept.step for kept in listed.kept] == [kept.step for kept in own]
+        assert (listed.best.step if listed.best else None) == policy.best_step(own)
+        used = {
+            entry["shared"] for each in known.values() for entry in each.manifest["files"].values() if "shared" in entry
+        }
+        assert listed.shared == used
+        assert listed.nbytes == 20 * len(used) + sum(each.manifest["files"]["a"]["size"] for each in known.values())
+
+
+def test_only_folders_under_the_one_name_of_a_step_count(tmp_path: Path) -> None:
+    for name in ("step-00000001", "step-000000002", "step-٠٠٠٠٠٠٠٣", "step-100000000", "notes", "step-00000004.old"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step-00000005").write_text("")
+    (tmp_path / "step-00000006").symlink_to(tmp_path / "step-00000001")
+    assert sorted(steps_in(tmp_path)) == [1, 100_000_000]
+    assert steps_in(tmp_path / "none") == []
+
+
+class Shares:
+    """A snapshot with a part that training does not change."""
+
+    copied, nbytes = True, 3
+
+    def __init__(self, step: int, shared: bytes, **metrics: float) -> None:
+        array = Array("U8", (3,), bytes([step % 256] * 3))
+        self.snapshot = Snapshot(step, "steps", {"model": {"w": array}}, {"step": step}, metrics)
+        self._shared = shared
+
+    def hold(self) -> None: ...
+
+    def files(self) -> Iterator[File]:
+        yield from self.snapshot.files()
+        frozen = {"f": Array("U8", (len(self._shared),), self._shared)}
+        yield File("frozen", len(b"".join(tensors.encode(frozen))), lambda: tensors.encode(frozen), shared=True)
+
+
+@pytest.fixture
+def reads(monkeypatch) -> dict[str, int]:
+    """How often manifests are read and folders are listed."""
+    counted = {"manifests": 0, "listed": 0}
+
+    def watch(module, name: str, key: str) -> None:
+        real = getattr(module, name)
+
+        def watched(*args):
+            counted[key] += 1
+            return real(*args)
+
+        monkeypatch.setattr(module, name, watched)
+
+    watch(files, "read_json", "manifests")
+    watch(listing, "steps_in", "listed")
+    return counted
+
+
+def test_a_save_reads_nothing_of_the_checkpoints_before_it(tmp_path: Path, reads) -> None:
+    folder = RunFolder(tmp_path / "run")
+    files.make_folder(folder.path)
+    first = Store(folder, Retention(last=1000))
+    for step in range(1, 61):
+        first.commit(Shares(step, b"same", m=float(step)))
+    reads.update(manifests=0, listed=0)
+    store = Store(folder, Retention(last=30, best=2, metric="m", mode="min", every=20))
+    store.sweep()
+    store.look()
+    assert reads == {"manifests": 60, "listed": 2}  # each once
+    assert (store.best.step if store.best else None) == 1
+    reads.update(manifests=0, listed=0)
+    for step in range(61, 71):
+        store.commit(Shares(step, b"same", m=float(step)))
+        assert [each.step for each in sorted(store._listing.kept, key=lambda kept: kept.step)][-1] == step
+    assert reads == {"manifests": 0, "listed": 0}
+    assert [each.step for each in store.committed()] == [1, 2, 20, 40, *range(41, 71)]
+    there = [path for path in folder.checkpoints.rglob("*") if path.is_file() and path.name != "MANIFEST.json"]
+    assert store.nbytes == sum(path.stat().st_size for path in there)
+
+
+def test_what_somebody_else_does_is_noticed(tmp_path: Path, reads) -> None:
+    folder = RunFolder(tmp_path / "run")
+    files.make_folder(folder.path)
+    store = Store(folder, Retention(last=3))
+    for step in (1, 2, 3):
+        store.commit(Shares(step, b"old"))
+    shutil.copytree(folder.checkpoint(3), tmp_path / "kept")
+    shutil.rmtree(folder.checkpoint(3))  # the user's own hand
+    store.commit(Shares(4, b"new"))
+    assert [each.step for each in store.committed()] == [1, 2, 4]
+    shutil.move(tmp_path / "kept", folder.checkpoint(3))
+    reads.update(manifests=0)
+    store.commit(Shares(5, b"new"))
+    assert reads["manifests"] == 1
+    assert [each.step for each in store.committed()] == [3, 4, 5]
+    for each in store.committed():
+        committed.verify(each.path)  # with the shared file that 3 refers to and nobody else does
+
+
+def test_one_that_cannot_be_deleted_keeps_its_shared_file(tmp_path: Path, monkeypatch) -> None:
+    folder = RunFolder(tmp_path / "run")
+    files.make_folder(folder.path)
+    store = Store(folder, Retention(last=1))
+    store.commit(Shares(1, b"old"))
+    real = files.remove_folder
+
+    def refuse(path: Path) -> None:
+        if path.name == "step-00000001":
+            raise PermissionError("no")
+        real(path)
+
+    monkeypatch.setattr(files, "remove_folder", refuse)
+    store.commit(Shares(2, b"new"))
+    store.commit(Shares(3, b"new"))
+    committed.verify(folder.checkpoint(1))
+    monkeypatch.undo()
+    store.commit(Shares(4, b"new"))
+    assert [each.step for each in store.committed()] == [4]
+    assert len(list((folder.checkpoints / "shared").iterdir())) == 2
+
+
+def test_a_manifest_that_cannot_be_read_keeps_every_shared_file(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    files.make_folder(folder.path)
+    store = Store(folder, Retention(last=1))
+    store.commit(Shares(1, b"old"))
+    manifest = folder.checkpoint(1) / "MANIFEST.json"
+    text = manifest.read_bytes()
+    manifest.write_bytes(b"{")
+    again = Store(folder, Retention(last=1))
+    again.sweep()
+    for step in (2, 3):
+        again.commit(Shares(step, b"new"))
+    manifest.write_bytes(text)
+    committed.verify(folder.checkpoint(1))
+
+
+def test_the_newest_are_read_first(tmp_path: Path, reads) -> None:
+    folder = RunFolder(tmp_path / "run")
+    files.make_folder(folder.path)
+    store = Store(folder, Retention(last=100))
+    for step in range(1, 21):
+        store.commit(Shares(step, b"same"))
+    (folder.checkpoint(20) / "MANIFEST.json").write_bytes(b"{")
+    reads.update(manifests=0)
+    assert Store(folder).newest_step() == 19
+    assert reads["manifests"] == 2
+
+
+def test_other_runs_are_counted_once_in_a_while_and_before_anything_is_refused(tmp_path: Path, monkeypatch) -> None:
+    from outlast.checkpoint import store as module
+
+    walks: list[Path] = []
+    real = module._folder_bytes
+
+    def watched(path: Path) -> int:
+        walks.append(path)
+        return real(path)
+
+    monkeypatch.setattr(module, "_folder_bytes", watched)
+    folder = RunFolder(tmp_path / "runs/run")
+    files.make_folder(folder.path)
+    (tmp_path / "runs/other").write_bytes(bytes(100_000))
+    store = Store(folder, Retention(last=2), module.SPARE + 200_000)
+    for step in range(1, 6):
+        store.commit(Shares(step, b"same"))
+    assert walks.count(tmp_path / "runs") == 1
+    (tmp_path / "runs/other").write_bytes(bytes(180_000))
+    monkeypatch.setattr(module, "_STALE", 0.0)
+    store.commit(Shares(6, b"same"))
+    (tmp_path / "runs/other").write_bytes(bytes(250_000))
+    with pytest.raises(Exception, match="this platform keeps"):
+        store.commit(Shares(7, b"same"))
+    monkeypatch.setattr(module, "_STALE", 60.0)
+    (tmp_path / "runs/other").write_bytes(bytes(0))
+    store.commit(Shares(8, b"same"))  # what was counted is too much, so it is counted again
