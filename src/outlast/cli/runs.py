@@ -37,14 +37,14 @@ def run(argv: list[str]) -> int:
         "run", "recipe", "status", "step", "of", "attempts", "size", right=("step", "of", "attempts", "size")
     )
     for info in found:
-        size = format_bytes(sum(checkpoint.nbytes for checkpoint in info.checkpoints))
+        size = format_bytes(info.stored_bytes)
         rows.add_row(
             info.id,
             info.about["recipe"] or "(script)",
             show.word(info.status),
             str(info.step),
             str(info.total_steps or "?"),
-            str(len(info.attempts)),
+            str(len(info.numbers)),
             size,
         )
     show.console().print(rows)

@@ -18,6 +18,7 @@ from outlast.files import RunFolder
 from outlast.launch.records import all_launches
 from outlast.report import RunInfo, read_run
 from outlast.terminal import command, measures, say, say_json, visible
+from outlast.tracking import Latest
 
 
 def run(argv: list[str]) -> int:
@@ -101,7 +102,7 @@ def _print_launches(folder: RunFolder) -> None:
         except OutlastError as error:
             state = f"{state} (not known: {error})"
     rows = show.table("launch", "on", "as", "with", "took", "state", "to step", right=("launch", "took", "to step"))
-    for each in records:
+    for each in records[-_SHOWN:]:
         record = each.record
         words = state if each is newest else record["state"]
         took = format_seconds(record["seconds"]) if "seconds" in record else ""
@@ -115,6 +116,8 @@ def _print_launches(folder: RunFolder) -> None:
             str(record.get("step", "")),
         )
     show.console().print(rows)
+    if (more := len(records) - _SHOWN) > 0:
+        say(f"and {more} launches before these; --json gives all of them")
     name = folder.path.name
     nothing = ("fetched", "deleted", "refused", "lost", "abandoned", "preparing")
     logs = command("outlast", "logs", name, "-f")
@@ -142,6 +145,7 @@ def as_json(info: RunInfo) -> dict[str, Any]:
         "step": info.step,
         "total_steps": info.total_steps,
         "metrics": info.metrics,
+        "metrics_whole": info.latest.whole,
         "attempts": info.attempts,
         "launches": [each.record for each in all_launches(RunFolder(info.folder))],
         "checkpoints": [
@@ -153,8 +157,9 @@ def as_json(info: RunInfo) -> dict[str, Any]:
 def attempts_table(info: RunInfo) -> Any:
     """Attempts with where they ran, how they began and how they ended."""
     rows = show.table("attempt", "where", "began", "continues", "ended", "at step", right=("attempt", "at step"))
-    following: list[Mapping[str, Any]] = [*info.attempts[1:], {}]
-    for attempt, after in zip(info.attempts, following, strict=True):
+    shown = info.last_attempts(_SHOWN)
+    following: list[Mapping[str, Any]] = [*shown[1:], {}]
+    for attempt, after in zip(shown, following, strict=True):
         end, resume = attempt.get("end", {}), attempt.get("resume")
         came = f"step {resume['step']}, {resume['grade']}" if resume else "from nothing"
         where = attempt.get("environment", {}).get("name", "?")
@@ -179,6 +184,26 @@ def _ended(end: Mapping[str, Any], *, alive: bool) -> Text:
     return show.word(reason)
 
 
+_SHOWN = 20  # attempts, launches and checkpoints, the newest
+
+
+def not_looked_further(found: Latest) -> str:
+    """That a long journal was not read to its beginning, and what may be missing therefore."""
+    where = "its last lines, which cannot be read" if found.since is None else f"step {found.since}"
+    return f"(the journal was not looked at further back than {where}: a metric that was logged last before that may be missing or older)"
+
+
+def _print_metrics(info: RunInfo) -> None:
+    """The last values, how far back they were looked for, and what was set aside."""
+    say("", f"last metrics: {measures(info.metrics) or 'none yet'}")
+    if not info.latest.whole:
+        say(not_looked_further(info.latest))
+    if info.set_aside:
+        say(
+            f"set aside: {len(info.set_aside)} folders in {info.folder / 'set-aside'}, never used again; delete them when you do not want to look at them"
+        )
+
+
 def _print(info: RunInfo) -> None:
     console = show.console()
     of = f" of {info.total_steps}" if info.total_steps else ""
@@ -192,18 +217,24 @@ def _print(info: RunInfo) -> None:
         say(f"begun from step {parent['step']} of {parent['run']}")
     say()
     console.print(attempts_table(info))
+    if (more := len(info.numbers) - _SHOWN) > 0:
+        say(f"and {more} attempts before these; --json gives all of them")
     say()
     if (info.folder / "launches").is_dir():
         _print_launches(RunFolder(info.folder))
         say()
     rows = show.table("checkpoint", "why", "size", "metrics", right=("size",))
-    for checkpoint in info.checkpoints:
+    for checkpoint in info.last_checkpoints(_SHOWN):
         rows.add_row(
             checkpoint.path.name, checkpoint.reason, format_bytes(checkpoint.nbytes), measures(checkpoint.metrics)
         )
     console.print(rows)
-    say("", f"last metrics: {measures(info.metrics) or 'none yet'}")
-    for attempt in info.attempts:
+    if (more := info.checkpoint_count - _SHOWN) > 0:
+        say(
+            f"and {more} checkpoints before these: {command('outlast', 'checkpoints', _address(info.folder), '--quick')}"
+        )
+    _print_metrics(info)
+    for attempt in info.last_attempts(_SHOWN):
         if error := attempt.get("end", {}).get("error"):
             say(f"attempt {attempt['number']} failed: {error}")
     if info.status not in ("finished", "running") and info.about["recipe"]:

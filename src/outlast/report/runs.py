@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import functools
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from outlast import files, lock
 from outlast.attempt import read_record
-from outlast.checkpoint import Checkpoint, Store
+from outlast.checkpoint import Checkpoint, Store, open_checkpoint
+from outlast.checkpoint.listing import steps_in
 from outlast.errors import OutlastError, UnknownName
 from outlast.files import RunFolder
 from outlast.records import RUN
-from outlast.tracking import read
+from outlast.tracking import Latest, latest
 
 _STATUS = {
     "finished": "finished",
@@ -27,23 +32,23 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run folder, read.
+    """A run folder: what decides its status is read at once, all else when it is asked for, so that a long run is told of as soon as a short one.
 
     Attributes:
         folder: where it is.
         about: run.json.
-        attempts: the attempts' records, in order.
-        checkpoints: committed checkpoints, ascending; not verified.
         status: pending, running, interrupted, finished, failed or cancelled.
-        metrics: the last value of every metric in the journal.
+        newest: the newest committed checkpoint, not verified; None when there is none.
+        total_steps: steps in all, as the last attempt that knew them said.
+        numbers: of the attempts on disk, ascending.
     """
 
     folder: Path
     about: Mapping[str, Any]
-    attempts: tuple[Mapping[str, Any], ...]
-    checkpoints: tuple[Checkpoint, ...]
     status: str
-    metrics: Mapping[str, Any]
+    newest: Checkpoint | None
+    total_steps: int | None
+    numbers: tuple[int, ...]
 
     @property
     def id(self) -> str:
@@ -53,13 +58,54 @@ class RunInfo:
     @property
     def step(self) -> int:
         """Steps that are safe on disk."""
-        return self.checkpoints[-1].step if self.checkpoints else 0
+        return self.newest.step if self.newest else 0
+
+    @functools.cached_property
+    def attempts(self) -> tuple[Mapping[str, Any], ...]:
+        """The attempts' records, in order."""
+        return tuple(self.last_attempts(len(self.numbers)))
+
+    def last_attempts(self, most: int) -> list[Mapping[str, Any]]:
+        """The records of so many of the newest attempts, in order."""
+        return [read_record(RunFolder(self.folder), number) for number in self.numbers[-most:]] if most else []
+
+    @functools.cached_property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """All committed checkpoints, ascending; not verified."""
+        return tuple(Store(RunFolder(self.folder)).committed())
+
+    def last_checkpoints(self, most: int) -> list[Checkpoint]:
+        """So many of the newest committed checkpoints, ascending."""
+        return list(itertools.islice(Store(RunFolder(self.folder)).newest_first(), most))[::-1]
+
+    @functools.cached_property
+    def checkpoint_count(self) -> int:
+        """How many folders of checkpoints there are."""
+        return len(steps_in(RunFolder(self.folder).checkpoints))
+
+    @functools.cached_property
+    def stored_bytes(self) -> int:
+        """Bytes of all files of all checkpoints."""
+        return _bytes_in(RunFolder(self.folder).checkpoints)
+
+    @functools.cached_property
+    def set_aside(self) -> list[str]:
+        """Names of what was set aside: checkpoints that failed their hashes."""
+        return [path.name for path in files.entries(RunFolder(self.folder).set_aside)]
+
+    @functools.cached_property
+    def latest(self) -> Latest:
+        """The last value of every metric in the journal, without reading it from its beginning."""
+        mark = None
+        if self.newest:
+            with contextlib.suppress(OutlastError, KeyError, TypeError):  # a damaged one is named by `outlast verify`
+                mark = open_checkpoint(self.newest.path, ()).state["journal"]
+        return latest(RunFolder(self.folder).journal, mark)
 
     @property
-    def total_steps(self) -> int | None:
-        """Steps in all, as the last attempt that knew them said."""
-        known = [attempt.get("total_steps") or attempt.get("end", {}).get("total_steps") for attempt in self.attempts]
-        return next((total for total in reversed(known) if total is not None), None)
+    def metrics(self) -> dict[str, Any]:
+        """The last value of every metric in the journal."""
+        return {name: value for name, (_, value) in self.latest.last.items()}
 
 
 def read_run(folder: Path) -> RunInfo:
@@ -71,13 +117,11 @@ def read_run(folder: Path) -> RunInfo:
         raise UnknownName(
             f"{folder} is not a run folder: it has no run.json. `outlast runs` lists those there are."
         ) from None
-    attempts = tuple(_attempts(place))
-    metrics: dict[str, Any] = {}
-    for record in read(place.journal):
-        metrics.update(record)
-    for name in ("step", "epoch"):
-        metrics.pop(name, None)
-    return RunInfo(folder, about, attempts, tuple(Store(place).committed()), _status(place, attempts), metrics)
+    numbers = tuple(place.attempt_numbers())
+    attempts = _Backwards(place, numbers)
+    return RunInfo(
+        folder, about, _status(place, attempts), next(Store(place).newest_first(), None), _total(attempts), numbers
+    )
 
 
 def list_runs(root: Path) -> list[RunInfo]:
@@ -91,16 +135,45 @@ def list_runs(root: Path) -> list[RunInfo]:
     return found
 
 
-def _attempts(place: RunFolder) -> list[Mapping[str, Any]]:
-    return [read_record(place, number) for number in place.attempt_numbers()]
+class _Backwards:
+    """The records of a run's attempts, the newest first; each is read once, when it is asked for."""
+
+    def __init__(self, place: RunFolder, numbers: Sequence[int]) -> None:
+        self._place, self._numbers = place, numbers
+        self._read: list[Mapping[str, Any]] = []
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        for index, number in enumerate(reversed(self._numbers)):
+            if index == len(self._read):
+                self._read.append(read_record(self._place, number))
+            yield self._read[index]
 
 
-def _status(place: RunFolder, attempts: tuple[Mapping[str, Any], ...]) -> str:
-    if not attempts:
+def _status(place: RunFolder, attempts: Iterable[Mapping[str, Any]]) -> str:
+    newest = next(iter(attempts), None)
+    if newest is None:
         return "pending"
-    if "end" not in attempts[-1]:
+    if "end" not in newest:
         return "running" if lock.holder(place.lock) else "interrupted"
     # An attempt that was refused before it trained says nothing of the run.
-    ended = [attempt for attempt in attempts if attempt.get("trained") and "end" in attempt]
-    end = (ended or attempts)[-1]["end"]
+    end = next((attempt["end"] for attempt in attempts if attempt.get("trained") and "end" in attempt), newest["end"])
     return _STATUS.get(end["reason"], "interrupted")
+
+
+def _total(attempts: Iterable[Mapping[str, Any]]) -> int | None:
+    known = (attempt.get("total_steps") or attempt.get("end", {}).get("total_steps") for attempt in attempts)
+    return next((total for total in known if total is not None), None)
+
+
+def _bytes_in(folder: Path | str) -> int:
+    if files.kind_of(Path(folder)) != "folder":
+        return 0
+    total = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        for each in found:
+            if each.is_dir(follow_symlinks=False):
+                total += _bytes_in(each.path)
+            elif each.is_file(follow_symlinks=False):
+                with contextlib.suppress(FileNotFoundError):  # a temporary file of a run that is training
+                    total += each.stat(follow_symlinks=False).st_size
+    return total
