@@ -79,7 +79,13 @@ class Shares:
 
     def __init__(self, step: int, shared: bytes, **metrics: float) -> None:
         array = Array("U8", (3,), bytes([step % 256] * 3))
-        self.snapshot = Snapshot(step, "steps", {"model": {"w": array}}, {"step": step}, metrics)
+        self.snapshot = Snapshot(
+            step,
+            "steps",
+            {"model": {"w": array}},
+            {"step": step, "loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": {}, "rng": None},
+            metrics,
+        )
         self._shared = shared
 
     def hold(self) -> None: ...
