@@ -727,3 +727,26 @@ def test_no_library_draws_from_the_generators_when_it_is_imported_in_the_middle_
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_a_best_by_a_metric_that_nobody_logs_is_told_once(opened, tmp_path: Path) -> None:
+    keep = outlast.Retention(best=1, metric="val_los", mode="min")
+    with opened(keep=keep) as run:
+        run.track(counter=Counter())
+        for _ in run.batches(Batches(3), epochs=3):
+            run.log(loss=1)
+            if run.epoch_end:
+                run.log(val_loss=1)
+    said = "The best checkpoint is kept by 'val_los', which no step has logged so far; logged are: loss, val_loss. Did you mean 'val_loss'?"
+    assert attempts(tmp_path)[0]["told"] == [said]
+    with opened("s", keep=keep, total_steps=4, save="2 steps") as run:
+        count_to(run, Counter())
+    assert len(attempts(tmp_path, "s")[0]["told"]) == 1
+    with opened("t", keep=outlast.Retention(best=1, metric="value"), total_steps=4, save="2 steps") as run:
+        count_to(run, Counter())
+    with opened("t", keep=outlast.Retention(best=1, metric="value"), total_steps=6, save="1 steps") as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            if step == 6:
+                run.log(value=1)
+    assert [a["told"] for a in attempts(tmp_path, "t")] == [[], []], "an earlier attempt logged it"

@@ -23,10 +23,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import outlast
-from outlast import best, ending, files, opening, places, ranks, state
+from outlast import best, ending, files, opening, places, ranks, state, terminal
 from outlast.agreement import Agreement
 from outlast.attempt import Attempt
 from outlast.checkpoint import History, Opened, Retention, SavePolicy, Store
+from outlast.config.words import nearest
 from outlast.environment import Environment, detect
 from outlast.errors import OutlastError, RunBusy, SaveFailed, SessionEnded, UsageError
 from outlast.files import RunFolder
@@ -217,6 +218,7 @@ class Run:
         self._log_heard = False
         self._counted = self._gathered = 0  # steps that after_step has counted; batches of the running step
         self._validation: Validation | None = None
+        self._validated = self._told_of_best = False
         self._validating = self._heard = False  # whether it runs, and whether it heard of the session's end
         self._cut = False  # whether the step's validation was broken off and is still to be done
         self._pending: Mapping[str, Any] | None = None
@@ -766,10 +768,29 @@ class Run:
                 reason = reason if known else agreed
             if reason and not self._stopping():  # else the save of the session's end is next
                 self._save(reason)
+        else:
+            reason = "final"
+        if epoch_ended is not None or (reason and not self.epoch and (self._validated or not self._validation)):
+            self._tell_of_a_best_never_logged()
         if epoch_ended is not None:
             self._shown.send("epoch_ended", epoch_ended)
         if clock - self._tick >= _TICK or self.step == self.total_steps:
             self._show_progress(clock)
+
+    def _tell_of_a_best_never_logged(self) -> None:
+        """Once, when a first epoch or a first save has gone by: a name that nobody logs keeps no best checkpoint."""
+        keep = self._store.retention
+        if self._told_of_best or not keep.metric or keep.metric in self._last_metrics:
+            return
+        self._told_of_best = True
+        if any(keep.metric in kept.metrics for kept in (checkpoint.kept for checkpoint in self._store.committed())):
+            return
+        names = sorted(self._last_metrics)
+        logged = ", ".join(terminal.shortened(name, 60) for name in names[:12]) or "nothing"
+        self._tell(
+            "warning",
+            f"The best checkpoint is kept by {keep.metric!r}, which no step has logged so far; logged are: {logged}.{nearest(keep.metric, names)}",
+        )
 
     def _stopping(self) -> bool:
         """Whether a stop is heard; with several ranks, whether they have agreed on one."""
@@ -800,6 +821,7 @@ class Run:
         finally:
             self._validating, self.should_stop = False, ask
         if not self._heard:
+            self._validated = True
             return
         self._in_step, self._metrics, self._cut = False, metrics, True
         ended = SessionEnded(self.session.reason or "budget")

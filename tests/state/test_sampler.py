@@ -274,3 +274,6 @@ def test_set_epoch_is_heard_where_it_says_nothing_new() -> None:
     sampler.set_epoch(1)
     with pytest.raises(UsageError, match="set_epoch.3. was called and epoch 1 runs"):
         sampler.set_epoch(3)
+    with pytest.warns(UserWarning, match="set_epoch.0. was called and epoch 1 runs .* changes nothing"):
+        sampler.set_epoch(0)
+    assert sampler.epoch == 1

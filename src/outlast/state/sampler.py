@@ -7,6 +7,7 @@ random number drawn while a batch is made are functions of (seed, epoch, batch).
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -149,14 +150,17 @@ class BatchSampler:
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch runs, as samplers of other libraries want to hear; this one counts by itself.
 
+        Frameworks (Hugging Face's Trainer, Lightning) count the epochs of a session from 0 again when they are continued: a number that is
+        too small is warned of and changes nothing.
+
         Raises:
-            UsageError: another epoch than the one that it is in.
+            UsageError: a later epoch than the one that it is in.
         """
-        if epoch != self.epoch:
-            raise UsageError(
-                f"set_epoch({epoch}) was called and epoch {self.epoch} runs (counted from 0): outlast counts epochs itself, because they are a "
-                "part of the position. Leave the call out."
-            )
+        words = f"set_epoch({epoch}) was called and epoch {self.epoch} runs (counted from 0): outlast counts epochs itself, because they are a part of the position."
+        if epoch > self.epoch:
+            raise UsageError(f"{words} Leave the call out.")
+        if epoch < self.epoch:
+            warnings.warn(f"{words} The call changes nothing.", stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in. `order` is a digest of the running epoch, None where none has begun."""
