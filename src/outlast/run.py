@@ -215,11 +215,11 @@ class Run:
         self._last_metrics: dict[str, Any] = {}  # of any step, for the screen
         self._begun = self._ended = self._in_step = self._own_loop = self._entered = False
         self._done_here, self._seconds_per_step, self._tick = 0, 0.0, 0.0
-        self._log_heard = False
+        self._log_heard = self._told_of_best = False
         self._counted = self._gathered = 0  # steps that after_step has counted; batches of the running step
         self._validation: Validation | None = None
-        self._validated = self._told_of_best = False
-        self._validating = self._heard = False  # whether it runs, and whether it heard of the session's end
+        # of the validation: whether it runs, whether it heard of the session's end, whether there was one
+        self._validating = self._heard = self._validated = False
         self._cut = False  # whether the step's validation was broken off and is still to be done
         self._pending: Mapping[str, Any] | None = None
         self._metrics_before: Mapping[str, Any] = {}
