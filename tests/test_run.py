@@ -595,7 +595,7 @@ def test_another_batch_size_at_the_end_of_an_epoch(opened, tmp_path: Path) -> No
     assert attempts(tmp_path)[1]["end"]["step"] == attempts(tmp_path)[1]["end"]["total_steps"] == 10
     with pytest.raises(ResumeRefused, match="samples a batch"), opened("mid") as run:
         run.track(data=outlast.BatchSampler(8, 2))
-        run._parts._tracked["data"].load_state_dict({"epoch": 0, "batch": 1, "length": 8, "batch_size": 4, "seed": 0})
+        run._parts.things[0].load_state_dict({"epoch": 0, "batch": 1, "length": 8, "batch_size": 4, "seed": 0})
 
 
 def test_a_budget_too_small_for_the_state_is_said_at_once(opened, monkeypatch) -> None:

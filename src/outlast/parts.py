@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import xxhash
 
 from outlast import state
-from outlast.checkpoint import Opened
+from outlast.checkpoint import Opened, open_checkpoint
 from outlast.errors import ResumeRefused, StateError, UsageError
 from outlast.ranks import Ranks
-from outlast.state import adapters, feed, replicas, rng
+from outlast.resume import LoadedPart, Verdict, check_keep, check_record, compare_tree
+from outlast.state import Tracked, adapters, feed, replicas, rng
 from outlast.state.array import Array
 
 RNG = "rng"
 
 Packed = tuple[dict[str, dict[str, Array]], dict[str, Any], Any]
 """Part name -> array name -> array; part name -> kind and JSON; JSON of the generators."""
+
+_NAME = re.compile(r"(?!.*\.(rank-\d+|shared)$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 class Parts:
@@ -27,61 +32,103 @@ class Parts:
     Args:
         opened: the checkpoint that the attempt continues, or None for a fresh start.
         ranks: who holds parts of the same state.
+
+    Attributes:
+        notes: warnings that the user should read, since somebody emptied this list.
     """
 
     def __init__(self, opened: Opened | None, ranks: Ranks | None = None) -> None:
         self._opened = opened
+        self._lenient = opened is not None and opened.checkpoint.manifest.get("format") == 1
         self._ranks = ranks or Ranks()
-        self._tracked: dict[str, Any] = {}
+        self._tracked: dict[str, Tracked] = {}
+        self._loaded: dict[str, LoadedPart] = {}
+        self._options: dict[str, dict[str, Any]] = {}
+        self._kept_rates: dict[str, list[Any]] = {}
         self._trees: dict[str, Any] = {}
         self._offered: dict[str, int] = {}
+        self._unsaved: dict[str, set[str]] = {}
+        self.notes: list[str] = []
 
     @property
     def names(self) -> list[str]:
         """Names in use, in the order in which they came."""
         return [*self._tracked, *self._trees]
 
+    @property
+    def things(self) -> list[Any]:
+        """The tracked objects, as they were given."""
+        return [held.thing for held in self._tracked.values()]
+
     def tracks(self, thing: Any) -> bool:
         """Whether this very object is tracked under some name."""
-        return any(tracked is thing for tracked in self._tracked.values())
+        return any(held.thing is thing for held in self._tracked.values())
 
-    def track(self, name: str, thing: Any) -> None:
-        """Take an object in, and load its stored state; see `Run.track`."""
-        self._check_name(name)
-        state.check_trackable(name, thing)
+    def track(self, parts: Mapping[str, Any], keep: Mapping[str, Any] | None = None) -> None:
+        """Take objects in, and load their stored state; see `Run.track`."""
+        wins = check_keep(keep, parts)
+        found: dict[str, tuple[Tracked, list[str]]] = {}
+        for name, thing in parts.items():
+            for each, member in _flat(name, thing):
+                self._check_name(each)
+                held = state.tracked(each, member)
+                held.check()
+                found[each] = held, wins.get(name, [])
+        # Modules first: they give the names by which an optimizer's parameters are known.
+        for name, (held, kept) in sorted(found.items(), key=lambda item: not hasattr(item[1][0], "parameters")):
+            self._take(name, held, kept)
+        self._tracked = {name: self._tracked[name] for name in [*(n for n in self._tracked if n not in found), *found]}
+
+    def _take(self, name: str, held: Tracked, kept: Collection[str]) -> None:
+        held.names = self._parameter_names()
+        fresh = held.pack()
+        state.try_way_back(name, fresh)
+        self._note_empty(held, fresh)
+        built = held.options(fresh[0])
+        self._options[name] = built
         if self._opened:
-            node, arrays = self._stored(name, "object")
-            state.load_object(name, thing, node, arrays)
-        state.pack_object(name, thing)  # what cannot be saved is refused before the first step
-        self._tracked[name] = thing
+            if "lr" in kept and hasattr(held, "rates"):
+                self._kept_rates[name] = held.rates()
+            record, arrays = self._stored(name, "object")
+            loaded = LoadedPart(held, record, arrays, kept, lenient=self._lenient)
+            loaded.load()
+            self._loaded[name] = loaded
+            self._options[name], sentence = loaded.options(built)
+            if sentence:
+                self.notes.append(sentence)
+            state.try_way_back(name, held.pack())
+        self._tracked[name] = held
 
     def load_once_more(self, thing: Any) -> None:
         """Load the state that the attempt began with into a tracked object once more."""
-        for name, tracked in self._tracked.items():
-            if tracked is thing and self._opened:
-                state.load_object(name, thing, *self._stored(name, "object"))
+        for name, loaded in self._loaded.items():
+            if self._tracked[name].thing is thing:
+                loaded.load()
 
     def substitute(self, thing: Any, other: Any) -> None:
         """Save another object's state from now on in place of a tracked one's."""
-        self._tracked = {name: other if tracked is thing else tracked for name, tracked in self._tracked.items()}
+        for name, held in self._tracked.items():
+            if held.thing is thing:
+                self._tracked[name] = state.tracked(name, other)
 
     def changed_orders(self) -> list[str]:
         """What is different in the order of data since the checkpoint, where nothing is lost by it."""
-        samplers = [feed.own(thing) for thing in self._tracked.values()]
+        samplers = [feed.own(thing) for thing in self.things]
         return [sentence for sampler in samplers if sampler for sentence in sampler.changes]
 
     def close(self) -> None:
         """End the workers of the data loaders that are tracked."""
-        for thing in self._tracked.values():
+        for thing in self.things:
             feed.close(thing)
 
     def restore(self, name: str, initial: Any) -> Any:
         """Take a pytree in, and return the stored one in its form; see `Run.restore`."""
         self._check_name(name)
-        state.pack_tree(name, initial)
+        node, arrays = state.pack_tree(name, initial)
+        state.try_way_back(name, (list(node.values()), arrays))
         if self._opened:
-            node, arrays = self._stored(name, "tree")
-            initial = state.unpack_tree(name, initial, node, arrays)
+            record, stored = self._stored(name, "tree")
+            initial = state.unpack_tree(name, initial, record["state"], stored)
         self._trees[name] = initial
         return initial
 
@@ -122,18 +169,79 @@ class Parts:
     @property
     def networks(self) -> list[str]:
         """Names of the tracked objects that have parameters."""
-        return [name for name, thing in self._tracked.items() if callable(getattr(thing, "parameters", None))]
+        return [name for name, held in self._tracked.items() if callable(getattr(held.thing, "parameters", None))]
 
     def load_again(self, opened: Opened, names: Sequence[str]) -> None:
         """Load tracked objects from another checkpoint of this run."""
         for name in names:
-            stored = opened.state["parts"][name]
-            state.load_object(name, self._tracked[name], stored["state"], opened.parts.get(name, {}))
+            record = check_record(name, opened.state["parts"].get(name))
+            held = self._tracked[name]
+            held.load(held.fit(held.decode(record["state"], opened.parts.get(name, {})), record), record)
+
+    def verify(self) -> Verdict:
+        """Compare all that was loaded with the checkpoint, and put right what differs; to be called when everything is built.
+
+        Raises:
+            ResumeRefused: a part does not fit after all.
+        """
+        verdict = Verdict()
+        names = self._parameter_names()
+        for held in self._tracked.values():
+            held.names, held.settled = names, True
+        opened = self._opened
+        if opened is None:
+            self._warn_of_schedulers()
+            return verdict
+        for name in [*self._loaded, *self._trees]:
+            again = functools.partial(opened.intact, name), functools.partial(self._read_again, name)
+            if name in self._loaded:
+                each = self._loaded[name].verify(*again)
+            else:
+                record, arrays = self._stored(name, "tree")
+                each = compare_tree(
+                    name, (record["state"], dict(arrays)), self._trees[name], *again, lenient=self._lenient
+                )
+            verdict.repaired += each.repaired
+            verdict.differences += each.differences
+        for name, held in self._tracked.items():
+            if unsaved := self._stored(name, "object")[0].get("unsaved"):
+                verdict.differences.append(
+                    f"{name}: the buffers {', '.join(map(str, unsaved))} are not saved (persistent=False)"
+                )
+            if name in self._kept_rates:
+                self._scale_rates(held, self._kept_rates[name])
+        verdict.differences += self._try_generators()
+        self._warn_of_schedulers()
+        return verdict
+
+    def _try_generators(self) -> list[str]:
+        """Set the generators and look whether they are what was stored; they are set again right before the first step."""
+        assert self._opened is not None  # noqa: S101 - asked while it is open
+        stored = state.unpack_value(RNG, self._opened.state[RNG], self._opened.parts[RNG])
+        rng.restore(stored)
+        now = rng.capture()
+        missing = sorted(stored.keys() - now.keys())
+        if missing:
+            return [
+                f"the generator of {', '.join(missing)} was saved and is not loaded here: import that library before the loop"
+            ]
+        both = {key: now[key] for key in stored}
+        return state.differences(
+            RNG, state.pack_value(RNG, stored), state.pack_value(RNG, both), lenient=self._lenient
+        ).found
+
+    def watch(self) -> None:
+        """Look at what is not saved, so that a change of it is noticed later; to be called before the first step."""
+        for held in self._tracked.values():
+            self._look_at_buffers(held)
 
     def restore_generators(self) -> None:
         """Set the random generators to the checkpoint's; the checkpoint's bytes are let go.
 
         A rank that was not there when it was written gets generators that follow from those of another one and its number.
+
+        Raises:
+            CorruptCheckpoint: they cannot be set.
         """
         if self._opened:
             arrays = self._opened.parts[RNG]
@@ -144,18 +252,29 @@ class Parts:
                     hasher.update(arrays[name].data)
                 rng.seed_everything(hasher.intdigest() >> 1)
         self._opened = None
+        self._loaded.clear()
 
     def pack(self) -> Packed:
         """Take all parts and the generators apart."""
-        packed: dict[str, tuple[str, state.Packed]] = {}
-        for name, thing in self._tracked.items():
-            packed[name] = ("object", state.pack_object(name, thing))
+        packed: dict[str, state.Packed] = {}
+        records: dict[str, dict[str, Any]] = {}
+        for name, held in self._tracked.items():
+            self._look_at_buffers(held)
+            packed[name] = held.pack()
+            unsaved = {"unsaved": sorted(self._unsaved[name])} if self._unsaved.get(name) else {}
+            records[name] = {
+                "kind": "object",
+                "state": packed[name][0],
+                **held.facts(),
+                "options": self._options[name],
+                **unsaved,
+            }
         for name, tree in self._trees.items():
-            packed[name] = ("tree", state.pack_tree(name, tree))
+            packed[name] = state.pack_tree(name, tree)
+            records[name] = {"kind": "tree", "state": packed[name][0]}
         generators, generator_arrays = state.pack_value(RNG, rng.capture())
-        arrays = {name: arrays for name, (_, (_, arrays)) in packed.items()} | {RNG: generator_arrays}
-        nodes = {name: {"kind": kind, "state": node} for name, (kind, (node, _)) in packed.items()}
-        return arrays, nodes, generators
+        arrays = {name: arrays for name, (_, arrays) in packed.items()} | {RNG: generator_arrays}
+        return arrays, records, generators
 
     def pack_own(self, step: int) -> Packed:
         """Like `pack`; on all ranks but the first only what rank 0 does not hold as well. All ranks call it at the same step.
@@ -177,23 +296,78 @@ class Parts:
     @property
     def sums_in_another_order(self) -> bool:
         """Whether the first step of an attempt adds gradients otherwise than later ones: DDP with three ranks or more."""
-        return self._ranks.count > 2 and any(adapters.regroups(thing) for thing in self._tracked.values())
+        return self._ranks.count > 2 and any(adapters.regroups(thing) for thing in self.things)
 
     def guarded(self) -> set[Any]:
         """Memory that changes only when a tracked optimizer makes its step."""
-        return adapters.optimizer_places(self._tracked.values())
+        return adapters.optimizer_places(self.things)
 
     def _check_name(self, name: str) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r:.120} cannot name a part of the state: use up to 100 letters, digits, '_', '.' and '-'; it becomes the name of a file."
+            )
         if name == RNG or name in self._tracked or name in self._trees:
             raise UsageError(f"The name {name!r} is taken; give each part of the state a name of its own.")
 
-    def _stored(self, name: str, kind: str) -> tuple[Any, Mapping[str, Array]]:
-        assert self._opened  # noqa: S101 - callers ask first
+    def _parameter_names(self) -> dict[int, str]:
+        """The names of all parameters of the tracked modules, by identity."""
+        names: dict[int, str] = {}
+        for part, held in self._tracked.items():
+            if hasattr(held, "parameters"):
+                for name, parameter in held.parameters():
+                    names.setdefault(id(parameter), f"{part}.{name}")
+        return names
+
+    def _note_empty(self, held: Tracked, packed: state.Packed) -> None:
+        if not packed[1] and not packed[0]:
+            self.notes.append(
+                f"{held.part} ({held.kind}) has an empty state_dict(), so nothing of it is saved, and it begins anew at every resume. If it "
+                "counts something (a metric of torchmetrics: metric.persistent(True)), let its state_dict() hold that; else leave it out."
+            )
+
+    def _look_at_buffers(self, held: Tracked) -> None:
+        changed = held.unsaved() if hasattr(held, "unsaved") else []
+        known = self._unsaved.setdefault(held.part, set())
+        if new := [name for name in changed if name not in known]:
+            known.update(new)
+            self.notes.append(
+                f"Training changes {', '.join(f'{held.part}[{name}]' for name in new)}, which is no part of the state_dict (persistent=False) "
+                "and is not saved: a resume begins with what the program builds. Register the buffer with persistent=True to save it."
+            )
+
+    def _warn_of_schedulers(self) -> None:
+        """A schedule that is not tracked starts anew in every session."""
+        for name, held in self._tracked.items():
+            if adapters.lacks_scheduler(held.thing, self.things):
+                self.notes.append(
+                    f"A learning rate scheduler of {name} is not tracked, so its schedule begins anew at every resume. Track it: "
+                    "run.track(scheduler=scheduler)."
+                )
+
+    def _scale_rates(self, held: Tracked, rates: list[Any]) -> None:
+        adapters.scale_rates(held.thing, self.things, rates)
+
+    def _read_again(self, name: str) -> Mapping[str, Array]:
+        assert self._opened is not None  # noqa: S101 - asked while it is open
+        again = open_checkpoint(self._opened.checkpoint.path, [name], ranks=self._ranks)
+        return again.parts.get(name, {})
+
+    def _stored(self, name: str, kind: str) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
+        assert self._opened is not None  # noqa: S101 - callers ask first
         stored = self._opened.state["parts"]
-        if name not in stored or stored[name]["kind"] != kind:
+        if name not in stored or check_record(name, stored[name])["kind"] != kind:
             raise ResumeRefused(
                 f"{name!r} is not in the checkpoint at step {self._opened.checkpoint.step}, which holds "
                 f"{', '.join(sorted(stored)) or 'nothing'}. A run tracks the same parts in every attempt: leave it out, or begin a new "
                 "run under another name (--experiment-name)."
             )
-        return stored[name]["state"], self._opened.parts.get(name, {})
+        return stored[name], self._opened.parts.get(name, {})
+
+
+def _flat(name: str, thing: Any) -> list[tuple[str, Any]]:
+    """The objects of lists and dicts under names of their own."""
+    inner = state.members(name, thing)
+    if inner is None:
+        return [(name, thing)]
+    return [pair for each, member in inner for pair in _flat(each, member)]

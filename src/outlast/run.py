@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import json
 import os
 import random
 import sys
@@ -33,6 +34,7 @@ from outlast.errors import OutlastError, RunBusy, SaveFailed, SessionEnded, Usag
 from outlast.files import RunFolder
 from outlast.lock import Lock, Presence
 from outlast.parts import Parts
+from outlast.resume import Verdict
 from outlast.saver import Saver
 from outlast.session import Session
 from outlast.state.feed import Feed
@@ -242,20 +244,28 @@ class Run:
 
     # what a script calls ---------------------------------------------------------------------------------------
 
-    def track(self, **parts: Any) -> None:
+    def track(self, *, keep: Mapping[str, Sequence[str]] | None = None, **parts: Any) -> None:
         """Save these objects with every checkpoint, and load them now when the run continues.
 
+        Before the first step all that was loaded is compared with the checkpoint, so schedulers and wrappers may be built after this call.
+
         Args:
-            **parts: name=object with `state_dict()` and `load_state_dict()`: models, optimizers, schedulers, scalers, loaders.
-                The random generators of Python, NumPy and torch are always included.
+            keep: part name -> names of values that this program wins over the checkpoint: `keep={"optimizer": ["lr"]}`. Without it the
+                values that the run was begun with go on, and it is said which this program built otherwise. A kept `lr` of a
+                scheduled optimizer goes on at the present point of the schedule. `["*"]`: the part begins anew.
+            **parts: name=object with `state_dict()` and `load_state_dict()`: models, optimizers, schedulers, scalers, loaders; a random
+                generator of torch, NumPy or Python; or a list or dict of such. The global random generators of Python, NumPy and
+                torch are always included.
 
         Raises:
-            StateError: an object has no usable state_dict, or its state cannot be saved without pickle.
+            StateError: an object has no usable state_dict, or its state could not be loaded again.
             ResumeRefused: the checkpoint holds another kind of state under this name.
+            UsageError: a name is taken or cannot be used; or `keep` names what is not there.
         """
-        for name, thing in parts.items():
+        for name in parts:
             self._check_early(f"{name!r} was tracked")
-            self._parts.track(name, thing)
+        self._parts.track(parts, keep)
+        self._tell_notes()
 
     def restore(self, initial: Any, name: str = "state") -> Any:
         """Return the pytree of the checkpoint, or the argument itself when there is nothing to restore.
@@ -667,6 +677,8 @@ class Run:
         if self._begun:
             raise UsageError("steps(), batches() or begin() was called already in this attempt; a run has one loop.")
         self._parts.check_complete()
+        verdict = self._ranks.together("comparing what was loaded", self._parts.verify)
+        self._parts.watch()
         software = state.software() | {"ranks": self._ranks.count}
         self._ranks.together("beginning the loop", lambda: self._saver.begin(self._parts, software))
         self._begun, self._own_loop = True, own_loop
@@ -674,7 +686,8 @@ class Run:
         self._ended_early = bool(self._ranks.exchange("beginning the loop", ended_early)[0][0])
         complaint = self._journal.rewind(self._mark, self.step)
         if self._software_before is not None:
-            self._judge(self._software_before, software)
+            self._judge(self._software_before, software, verdict)
+        self._tell_notes()
         self._write_config()
         self._attempt.record |= {"software": software, "trained": True, "total_steps": self.total_steps}
         self._attempt.record |= best.record_of(self._store.retention)
@@ -707,8 +720,10 @@ class Run:
             self._tell(*change.sentence)
         self._shown.sinks += [CsvView(path, self._files.journal) for path in _csv_paths(self._config.config, self.id)]
 
-    def _judge(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    def _judge(self, before: Mapping[str, Any], after: Mapping[str, Any], verdict: Verdict) -> None:
         """Say, and record, whether the continuation can be the same to the last bit."""
+        for sentence in verdict.repaired:
+            self._tell("info", sentence)
         before = {"ranks": 1, **before}
         keys = sorted(before.keys() | after.keys())
         different = [
@@ -726,6 +741,12 @@ class Run:
         different += self._inexact
         if different:
             self._tell("info", f"continues, though not to the last bit: {'; '.join(different)}")
+        if unlike := self._gathered(verdict.differences):
+            self._tell(
+                "warning",
+                f"What was loaded is not what the checkpoint holds, so this resume is not exact: {'; '.join(unlike)}",
+            )
+            different += unlike
         if self._config:
             different += [str(change) for change in self._config.changes if change.rule == "warns"]
         self._attempt.record["resume"] = {
@@ -733,6 +754,20 @@ class Run:
             "grade": "not to the last bit" if different else self._about["grade"],
             "differences": different,
         }
+
+    def _gathered(self, words: list[str]) -> list[str]:
+        """The sentences of all ranks, each once."""
+        if not self._ranks.several:
+            return words
+        found = [
+            json.loads(each) for each in self._ranks.gather("comparing what was loaded", json.dumps(words).encode())
+        ]
+        return list(dict.fromkeys(word for each in found for word in each))
+
+    def _tell_notes(self) -> None:
+        notes, self._parts.notes = self._parts.notes, []
+        for sentence in notes:
+            self._tell("warning", sentence)
 
     # the loop --------------------------------------------------------------------------------------------------
 
@@ -966,6 +1001,8 @@ class Run:
     def _save(self, reason: str, *, must: bool = False) -> None:
         # The save is no part of the step that follows it.
         self._step_clock += self._saver.save(self.step, self._loop, reason, self._metrics, must=must)
+        if self._parts.notes:
+            self._tell_notes()
 
     # closing ---------------------------------------------------------------------------------------------------
 

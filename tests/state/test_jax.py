@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 
+import outlast
 from outlast import state
 from outlast.errors import ResumeRefused, StateError
 from outlast.state import pack_tree, unpack_tree
@@ -155,3 +156,31 @@ def test_open_run_asks_for_them_only_when_told(given: bool, tmp_path: Path, monk
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout == f"{given}\n", done.stderr
+
+
+def test_modules_of_jax_libraries_are_refused_with_the_lines_that_work() -> None:
+    """flax.nnx has no state_dict, and an equinox module holds functions; stand-ins of the same modules, since neither is installed."""
+    from outlast.state import tracked
+
+    nnx = type("Linear", (), {"__module__": "flax.nnx.nn.linear"})
+    with pytest.raises(StateError, match=r"run.restore\(nnx.state\(model\)\)"):
+        tracked("model", nnx())
+
+
+def test_a_restored_pytree_is_compared_with_the_checkpoint(tmp_path, here) -> None:
+    def train(total: int, spoil: bool = False) -> dict:
+        with outlast.open_run("r", total_steps=total, root=tmp_path, progress="none", environment=here) as run:
+            state = run.restore({"w": jnp.ones(3), "n": 0, "key": jax.random.key(1), "table": np.zeros(2)})
+            if spoil:
+                state["table"] += 1  # in the memory that was read
+            for _ in run.steps():
+                state = {**state, "w": state["w"] * 2, "n": state["n"] + 1}
+                run.offer(state)
+        record = json.loads(max((tmp_path / "r" / "attempts").iterdir()).read_text())
+        return record.get("resume", {})
+
+    train(1)
+    assert train(2)["grade"] == "exact"
+    spoilt = train(3, spoil=True)
+    assert spoilt["grade"] == "not to the last bit"
+    assert "state[table] has other contents than in the checkpoint" in spoilt["differences"][0]

@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +91,18 @@ class Opened:
         state: the structure, as it was on this rank.
         parts: part name -> array name -> array, as they were on this rank; blocks that others wrote are read when they are asked for.
         borrowed: whether this rank was not there when it was written, and is given the state of another one.
+        images: part name -> the memory that its files were read into, and what they have to be.
     """
 
     checkpoint: Checkpoint
     state: dict[str, Any]
     parts: dict[str, dict[str, Array]]
     borrowed: bool = False
+    images: Mapping[str, Sequence[tuple[memoryview, Written]]] = field(default_factory=dict)
+
+    def intact(self, part: str) -> bool:
+        """Whether the memory of a part still holds what was read: a program may have been given it, and changed it."""
+        return all(files.hash_pieces([memory]) == written for memory, written in self.images.get(part, ()))
 
 
 def read_manifest(path: Path) -> Checkpoint:
@@ -142,12 +148,16 @@ def open_checkpoint(
     rank = ranks.rank % count if ranks else 0
     read_now = {0, rank} if ranks and ranks.count == count else set(range(count))
 
+    images: dict[str, list[tuple[memoryview, Written]]] = {}
+
     @functools.cache
     def arrays_of(owner: int, part: str) -> dict[str, Array]:
         found: dict[str, Array] = {}
         for name, entry in checkpoint.manifest["files"].items():
             if name.endswith(TENSORS) and (_part(name, entry), entry.get("rank", 0)) == (part, owner):
-                place, data = _read(checkpoint.paths[name], Written.from_json(entry), mend=mend)
+                written = Written.from_json(entry)
+                place, data = _read(checkpoint.paths[name], written, mend=mend)
+                images.setdefault(part, []).append((data, written))
                 found |= tensors.decode(data, place)
         return found
 
@@ -167,7 +177,7 @@ def open_checkpoint(
     state = states[0]
     if rank:
         state |= {"rng": states[rank]["rng"], "parts": state["parts"] | states[rank]["parts"]}
-    return Opened(checkpoint, state, found, borrowed=bool(ranks and ranks.rank >= count))
+    return Opened(checkpoint, state, found, borrowed=bool(ranks and ranks.rank >= count), images=images)
 
 
 def _part(name: str, entry: Mapping[str, Any]) -> str:

@@ -13,22 +13,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from outlast.errors import ResumeRefused, StateError
-from outlast.state import foreign
+from outlast.state import adapters
 from outlast.state.array import Array
+from outlast.state.compare import Comparison, differences
+from outlast.state.objects import Packed, TooEarly, Tracked, members, tracked, try_way_back
 from outlast.state.tree import Decoder, Encoder
 
-Packed = tuple[Any, dict[str, Array]]
-"""The JSON of a part and its arrays by name."""
-
 __all__ = [
+    "Comparison",
     "Packed",
+    "TooEarly",
+    "Tracked",
     "check_same_leaves",
-    "check_trackable",
-    "load_object",
-    "pack_object",
+    "differences",
+    "members",
     "pack_tree",
     "pack_value",
     "software",
+    "tracked",
+    "try_way_back",
     "unpack_tree",
     "unpack_value",
 ]
@@ -45,48 +48,6 @@ def unpack_value(part: str, node: Any, arrays: Mapping[str, Array]) -> Any:
     return Decoder(part, arrays).decode(node)
 
 
-def check_trackable(part: str, thing: Any) -> None:
-    """Refuse, before training starts, an object without a usable state_dict; raises StateError."""
-    missing = [name for name in ("state_dict", "load_state_dict") if not callable(getattr(thing, name, None))]
-    if missing:
-        hint = (
-            "For a torch DataLoader use outlast.DataLoader or torchdata's StatefulDataLoader, which know their position."
-            if type(thing).__name__ == "DataLoader"
-            else "Track objects that have both, or hand arrays over with run.restore() and run.offer()."
-        )
-        raise StateError(f"{part} is a {type(thing).__qualname__} without {' and '.join(missing)}(). {hint}")
-
-
-def pack_object(part: str, thing: Any) -> Packed:
-    """Take the state_dict of an object apart."""
-    return pack_value(part, _bare(thing).state_dict())
-
-
-def load_object(part: str, thing: Any, node: Any, arrays: Mapping[str, Array]) -> None:
-    """Load a stored state_dict into an object.
-
-    Raises:
-        ResumeRefused: the object does not take it: another architecture, another optimizer. A torch module is untouched then.
-    """
-    thing, sharded = _bare(thing), {}
-    if "torch" in sys.modules:
-        from outlast.state import torch
-
-        if torch.knows_shards():
-            sharded = torch.moments_like(thing) or _sharded(part, thing.state_dict())
-    state = Decoder(part, arrays, sharded).decode(node)
-    if "torch" in sys.modules:
-        torch.check_module(part, thing, state)
-        foreign.check_state(part, thing, state)
-    try:
-        thing.load_state_dict(state)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ResumeRefused(
-            f"{part} ({type(thing).__qualname__}) does not take the state in the checkpoint: {error}. What is tracked under "
-            "a name must stay the same kind of thing from one attempt to the next."
-        ) from error
-
-
 def pack_tree(part: str, tree: Any) -> Packed:
     """Take a pytree apart, leaf by leaf under its path."""
     leaves, _ = _flatten(tree)
@@ -94,7 +55,12 @@ def pack_tree(part: str, tree: Any) -> Packed:
     if twice is not None:
         raise StateError(f"{part} has two leaves under the path {twice!r}: a key holds a '/'. Rename it.")
     encoder = Encoder(part)
-    return {path: encoder.encode(leaf, (path,) if path else ()) for path, leaf in leaves}, encoder.arrays
+    try:
+        return {path: encoder.encode(leaf, (path,) if path else ()) for path, leaf in leaves}, encoder.arrays
+    except StateError as error:
+        if advice := adapters.tree_advice(tree):
+            raise StateError(f"{str(error).split(' outlast saves ')[0]} {advice}") from error
+        raise
 
 
 def unpack_tree(part: str, template: Any, node: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
@@ -162,13 +128,6 @@ def software() -> dict[str, Any]:
     return facts
 
 
-def _sharded(part: str, value: Any) -> dict[str, Any]:
-    """The tensors in a value that lie on several ranks, by the names of their arrays."""
-    encoder = Encoder(part)
-    encoder.encode(value)
-    return encoder.sharded
-
-
 def _sharded_leaves(part: str, leaves: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     if "torch" in sys.modules:
         from outlast.state import torch
@@ -176,14 +135,6 @@ def _sharded_leaves(part: str, leaves: Iterable[tuple[str, Any]]) -> Iterator[tu
         for path, leaf in leaves:
             if torch.is_sharded(leaf):
                 yield path or part, leaf
-
-
-def _bare(thing: Any) -> Any:
-    if "torch" in sys.modules:
-        from outlast.state import torch
-
-        return torch.without_wrapper(thing)
-    return thing
 
 
 def _becomes(initial: Any, later: Any) -> bool:

@@ -1,15 +1,20 @@
-"""Which framework's array is this? Asks only frameworks that the program has imported already."""
+"""Which framework's value is this? Asks only frameworks that the program has imported already.
+
+A framework is one file: torch.py, jax.py, numpy.py. Each offers `to_array` and `from_array`; what is no array and no plain container
+is taken apart by `take_apart` under a special key, and put together by the framework that the key names.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import random
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
-from outlast.state.array import Array, Found
+from outlast.state.array import Array, Found, Pieces
 
 
 @functools.cache
@@ -60,8 +65,28 @@ def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
     raise CorruptCheckpoint(f"A stored array belongs to the framework {framework!r}, which outlast does not know.")
 
 
+def take_apart(value: Any) -> Pieces | None:
+    """A value that is made of several others: masked arrays, random generators, tensors that hold other tensors. None for the rest.
+
+    Raises:
+        CannotStore: it is such a value, and its owner does not take it apart.
+    """
+    if "torch" in sys.modules and (parts := _ours("torch").take_apart(value)) is not None:
+        found: Pieces = parts
+        return found
+    if "numpy" in sys.modules:
+        from outlast.state import numpy
+
+        if (made := numpy.take_apart(value)) is not None:
+            return made
+    if type(value) is random.Random:
+        version, words, gauss = value.getstate()
+        return Pieces("$python.random", {"version": version, "words": list(words), "gauss": gauss})
+    return None
+
+
 def to_json(value: Any) -> dict[str, Any] | None:
-    """Small framework values that are no arrays: torch.dtype and torch.device. None for anything else."""
+    """Small framework values that are no arrays: torch.dtype, torch.device, torch.Size. None for anything else."""
     if "torch" in sys.modules:
         from outlast.state import torch
 
@@ -69,39 +94,87 @@ def to_json(value: Any) -> dict[str, Any] | None:
     return None
 
 
-def from_json(key: str, text: Any, part: str) -> Any:
-    """Rebuild what `to_json` wrote."""
-    if key in ("$torch.dtype", "$torch.device"):
-        from outlast.state import torch
-
-        return torch.from_json(key, text)
+def put_together(key: str, content: Any, part: str) -> Any:
+    """Rebuild what `take_apart` or `to_json` wrote under a special key."""
+    if key == "$python.random":
+        generator = random.Random()  # noqa: S311 - the user's own, put back
+        generator.setstate((content["version"], tuple(content["words"]), content["gauss"]))
+        return generator
+    framework = key[1:].partition(".")[0]
+    if framework in ("torch", "numpy"):
+        return _ours(framework).put_together(key, content)
     raise CorruptCheckpoint(f"The stored part {part!r} uses the form {key!r}, which this outlast does not know.")
+
+
+def advice(value: Any) -> str | None:
+    """What to write instead of a value that cannot be saved, where its library is known."""
+    home = type(value).__module__.split(".")[0]
+    if home == "flax" or any(base.__module__.startswith("flax.nnx") for base in type(value).__mro__):
+        return (
+            "Hand over its state: `state = run.restore(nnx.state(model))` and `nnx.update(model, state)` before the loop, "
+            "`run.offer(nnx.state(model))` in every step."
+        )
+    if home == "equinox" or any(base.__module__.startswith("equinox") for base in type(value).__mro__):
+        return _EQUINOX
+    return None
+
+
+_EQUINOX = (
+    "Hand over its arrays: `arrays, static = eqx.partition(model, eqx.is_array)` and `model = eqx.combine(run.restore(arrays), static)` "
+    "before the loop, `run.offer(eqx.filter(model, eqx.is_array))` in every step."
+)
+
+
+def tree_advice(tree: Any) -> str | None:
+    """The same for a pytree, one of whose leaves cannot be saved: equinox keeps functions in its modules."""
+    if "equinox" not in sys.modules:
+        return None
+    from outlast.state import jax
+
+    return _EQUINOX if jax.holds_module_of("equinox", tree) else None
 
 
 def optimizer_places(things: Iterable[Any]) -> set[Any]:
     """Memory (`Live.place`) that only changes in the step of an optimizer among these objects."""
     if "torch" in sys.modules:
-        from outlast.state import torch
+        from outlast.state import torch_objects
 
-        return torch.optimizer_places(things)
+        return torch_objects.optimizer_places(things)
     return set()
 
 
-def regroups(thing: Any) -> bool:
-    """See torch.regroups."""
-    if "torch" in sys.modules:
-        from outlast.state import torch
+def lacks_scheduler(optimizer: Any, things: Iterable[Any]) -> bool:
+    """Whether a scheduler was built for this optimizer and none of these objects is it."""
+    if "torch" not in sys.modules:
+        return False
+    from outlast.state import torch_objects
 
-        return torch.regroups(thing)
+    return torch_objects.has_scheduler(optimizer) and not any(torch_objects.drives(each, optimizer) for each in things)
+
+
+def scale_rates(optimizer: Any, things: Iterable[Any], rates: Sequence[Any]) -> None:
+    """See torch_objects.scale_rates; `things` holds the schedulers."""
+    from outlast.state import torch_objects
+
+    schedulers = [each for each in things if torch_objects.drives(each, optimizer)]
+    torch_objects.scale_rates(optimizer, schedulers, rates)
+
+
+def regroups(thing: Any) -> bool:
+    """See torch_objects.regroups."""
+    if "torch" in sys.modules:
+        from outlast.state import torch_objects
+
+        return torch_objects.regroups(thing)
     return False
 
 
 def before_updates(call: Callable[[], None]) -> Callable[[], None]:
     """Have a function called before every optimizer's step; returns what ends that."""
     if "torch" in sys.modules:
-        from outlast.state import torch
+        from outlast.state import torch_objects
 
-        return torch.before_updates(call)
+        return torch_objects.before_updates(call)
     return lambda: None
 
 

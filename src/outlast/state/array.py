@@ -177,3 +177,15 @@ class Found(NamedTuple):
     node: dict[str, Any]
     identity: Any = None
     sharded: Any = None
+
+
+class Pieces(NamedTuple):
+    """A value that is made of several others.
+
+    Attributes:
+        form: the special key under which they are stored, such as "$numpy.masked".
+        children: name -> value, each of which can be taken apart in turn.
+    """
+
+    form: str
+    children: dict[str, Any]

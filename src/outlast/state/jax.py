@@ -109,6 +109,15 @@ def flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any
     return named, lambda values: jax.tree_util.tree_unflatten(structure, values)
 
 
+def holds_module_of(library: str, tree: Any) -> bool:
+    """Whether a pytree holds a module of this library."""
+
+    def is_module(value: Any) -> bool:
+        return any(base.__module__.split(".")[0] == library for base in type(value).__mro__)
+
+    return any(map(is_module, jax.tree_util.tree_leaves(tree, is_leaf=is_module)))
+
+
 def software() -> dict[str, Any]:
     """What decides JAX's last bits: version, device, threads. Asking starts the backend, so only a running program is asked."""
     device = jax.devices()[0]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from outlast.state.array import Array, CannotStore, Found
+from outlast.errors import CorruptCheckpoint
+from outlast.state.array import Array, CannotStore, Found, Pieces
 
 CODES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "float16": "F16", "bfloat16": "BF16",
@@ -32,9 +33,16 @@ def to_array(value: Any) -> Found:
     node: dict[str, Any] = {"as": "numpy"}
     if isinstance(value, np.generic):
         node["scalar"] = True
+    elif type(value) is not np.ndarray:
+        raise CannotStore(
+            f"it is a {type(value).__module__}.{type(value).__qualname__}, which would come back as a plain array; keep np.array(it) instead"
+        )
     array = np.asarray(value)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
+        node["order"] = ">"
+    if array.flags.f_contiguous and not array.flags.c_contiguous:
+        node["layout"] = "F"  # sums run along memory, so the layout decides last bits
     array = np.ascontiguousarray(array).reshape(array.shape)
     code, shape, dtype = form(array.dtype, array.shape)
     if dtype:
@@ -61,7 +69,108 @@ def from_array(array: Array, node: Mapping[str, Any]) -> Any:
     if value.ctypes.data % _ALIGNMENT or not value.flags.writeable:
         value = value.copy()
     value = value.view(dtype_named(name)).reshape(shape)
+    if node.get("order") == ">":
+        value = value.astype(value.dtype.newbyteorder(">"))
+    if node.get("layout") == "F":
+        value = np.asfortranarray(value)
     return value[()] if node.get("scalar") else value
+
+
+def take_apart(value: Any) -> Pieces | None:
+    """A masked array or a random generator; None for anything else.
+
+    Raises:
+        CannotStore: a generator over bits that NumPy does not ship.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        if type(value) is not np.ma.MaskedArray:
+            raise CannotStore(
+                f"it is a {type(value).__module__}.{type(value).__qualname__}; only plain masked arrays come back"
+            )
+        mask = np.ma.getmask(value)
+        parts = {"data": np.asarray(value.data), "fill": np.asarray(value.fill_value), "hard": bool(value.hardmask)}
+        return Pieces("$numpy.masked", parts | ({} if mask is np.ma.nomask else {"mask": np.asarray(mask)}))
+    if isinstance(value, np.random.Generator):
+        return Pieces("$numpy.generator", {"state": bits(value.bit_generator)})
+    if isinstance(value, np.random.RandomState):
+        return Pieces("$numpy.randomstate", {"state": _plain_state(value.get_state(legacy=False))})
+    return None
+
+
+def bits(generator: Any) -> dict[str, Any]:
+    """The state of a bit generator; raises CannotStore for one that NumPy does not ship."""
+    if type(generator).__name__ not in _BITS:
+        raise CannotStore(
+            f"its bits come from a {type(generator).__qualname__}; NumPy's own are {', '.join(sorted(_BITS))}"
+        )
+    return _plain_state(generator.state)
+
+
+def set_bits(generator: Any, state: Mapping[str, Any]) -> None:
+    """Set the state of a bit generator.
+
+    Raises:
+        CorruptCheckpoint: it is no state of this kind of generator. NumPy itself would read outside of its memory.
+    """
+    name = type(generator).__name__
+    place = {"MT19937": ("state", "pos", 624), "Philox": ("", "buffer_pos", 4)}.get(name)
+    if state.get("bit_generator") != name:
+        raise CorruptCheckpoint(f"The checkpoint holds a state of {state.get('bit_generator')!r:.40} for a {name}.")
+    if place:
+        inner, key, most = place
+        position = (state[inner] if inner else state).get(key)
+        if not isinstance(position, int) or not 0 <= position <= most:
+            raise CorruptCheckpoint(
+                f"The position of a {name} in the checkpoint is {position!r:.40}; it lies between 0 and {most}."
+            )
+    own = _plain_state(generator.state)
+    _check_like(own, state, name)
+    generator.state = state
+
+
+def _check_like(own: Any, theirs: Any, name: str) -> None:
+    if isinstance(own, dict) and isinstance(theirs, dict) and own.keys() == theirs.keys():
+        for key in own:
+            _check_like(own[key], theirs[key], name)
+    elif type(own) is not type(theirs) or (
+        isinstance(own, np.ndarray) and (own.shape, own.dtype) != (theirs.shape, theirs.dtype)
+    ):
+        raise CorruptCheckpoint(f"The checkpoint holds a malformed state of a {name}.")
+
+
+def _plain_state(state: Any) -> Any:
+    return {key: _plain_state(item) for key, item in state.items()} if isinstance(state, Mapping) else state
+
+
+_BITS = {name: getattr(np.random, name) for name in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")}
+
+
+def put_together(key: str, content: Mapping[str, Any]) -> Any:
+    """Rebuild what `take_apart` wrote."""
+    if key == "$numpy.masked":
+        mask = content.get("mask", np.ma.nomask)
+        return np.ma.MaskedArray(content["data"], mask, fill_value=content["fill"], hard_mask=bool(content["hard"]))
+    if key == "$numpy.generator":
+        state = content["state"]
+        made = _BITS[state["bit_generator"]](0)
+        set_bits(made, state)
+        return np.random.Generator(made)
+    if key == "$numpy.randomstate":
+        made = np.random.RandomState(0)
+        set_random_state(made, content["state"])
+        return made
+    raise CorruptCheckpoint(f"A stored value has the form {key!r}, which this outlast does not know.")
+
+
+def set_random_state(target: Any, state: Mapping[str, Any]) -> None:
+    """Set a RandomState, or np.random itself; raises CorruptCheckpoint for what is no state of one."""
+    position = state["state"]["pos"] if "state" in state else None
+    if state.get("bit_generator") != "MT19937" or not isinstance(position, int) or not 0 <= position <= 624:
+        raise CorruptCheckpoint(
+            f"The checkpoint holds a malformed state of NumPy's generator (position {position!r:.40})."
+        )
+    _check_like(_plain_state(np.random.RandomState(0).get_state(legacy=False)), dict(state), "RandomState")
+    target.set_state(state)
 
 
 def dtype_named(name: str) -> Any:

@@ -9,6 +9,8 @@ import random
 import sys
 from typing import Any
 
+from outlast.errors import CorruptCheckpoint
+
 
 def seed_everything(seed: int) -> None:
     """Seed the global generators of Python, NumPy and (when it is loaded) torch, all devices. JAX has none to seed."""
@@ -44,13 +46,38 @@ def capture() -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Set the global generators to a captured state. A library that is not loaded now is left alone."""
+    """Set the global generators to a captured state. A library that is not loaded now is left alone.
+
+    Raises:
+        CorruptCheckpoint: it is no state of these generators; none has been changed then, or some.
+    """
+    try:
+        _restore(state)
+    except CorruptCheckpoint:
+        raise
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise CorruptCheckpoint(
+            f"The checkpoint holds random generators that cannot be set ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _restore(state: dict[str, Any]) -> None:
     import numpy as np
+
+    from outlast.state import numpy as ours
 
     python = state["python"]
     random.setstate((python["version"], tuple(int(word) for word in python["words"]), python["gauss"]))
     legacy = state["numpy"]
-    np.random.set_state((legacy["kind"], legacy["keys"], legacy["position"], legacy["has_gauss"], legacy["cached"]))
+    ours.set_random_state(
+        np.random,
+        {
+            "bit_generator": legacy["kind"],
+            "state": {"key": legacy["keys"], "pos": legacy["position"]},
+            "has_gauss": legacy["has_gauss"],
+            "gauss": legacy["cached"],
+        },
+    )
     torch = sys.modules.get("torch")
     if torch and "torch" in state:
         torch.set_rng_state(state["torch"])

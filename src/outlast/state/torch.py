@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from outlast.errors import ResumeRefused
-from outlast.state.array import Array, CannotStore, Found, Live, Shard
+from outlast.errors import CorruptCheckpoint, ResumeRefused
+from outlast.state.array import Array, CannotStore, Found, Live, Pieces, Shard
 
 CODES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.uint16: "U16", torch.int16: "I16", torch.float16: "F16",
@@ -78,15 +77,32 @@ def _side_stream(device: torch.device) -> Any:
     return torch.cuda.Stream(device)
 
 
-def to_array(tensor: Any) -> Found:
-    """Take a tensor apart, without a copy where its memory allows it. Raises CannotStore for sparse, quantised and meta tensors."""
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+"""Types of tensors whose bytes are all that they are."""
+
+
+def to_array(tensor: Any) -> Found:  # noqa: C901 - one question after the other, each for some tensors only
+    """Take a tensor apart, without a copy where its memory allows it.
+
+    Raises:
+        CannotStore: it is sparse, quantised, on the meta device, lazy, or of a class without memory of its own.
+    """
     # Most of what a small save holds training for is spent here: torch is asked only what matters for this tensor.
+    if type(tensor) not in _PLAIN and not is_sharded(tensor):
+        raise _foreign(tensor)
     if tensor.layout is not torch.strided:
         raise _no_bytes(tensor)
     node: dict[str, Any] = {"as": "torch"}
-    whole = tensor = tensor.detach() if tensor.requires_grad else tensor
+    whole = tensor
+    if tensor.requires_grad:
+        if tensor.is_leaf:
+            node["grad"] = True
+        whole = tensor = tensor.detach()
+    if type(whole) is torch.nn.Parameter:
+        node["parameter"] = True
+        whole = tensor = tensor.detach()
     shard = sharded = None
-    if type(tensor) is not torch.Tensor and is_sharded(whole):
+    if type(tensor) is not torch.Tensor:
         sharded = whole
         # The interface by which torch.distributed.checkpoint's planner asks a tensor what this rank holds of it.
         (chunk,) = whole.__create_chunk_list__()
@@ -102,15 +118,41 @@ def to_array(tensor: Any) -> Found:
         node["dtype"] = str(dtype).removeprefix("torch.")
         shard = Shard((*shard.shape, tensor.element_size()), (*shard.at, 0)) if shard else None
     place = tensor.data_ptr()
-    if not place and tensor.is_meta:
+    if not place and (tensor.is_meta or size):
         raise _no_bytes(tensor)
     if not size:
         return Found(Array(code, form, b"", shard=shard), node, sharded=sharded)
+    contiguous = tensor.is_contiguous()
+    if not contiguous and sharded is None and _is_dense(tensor):
+        node["stride"] = list(tensor.stride())
     lazy = (dtype.is_complex and tensor.is_conj(), tensor.is_neg())
-    on_host = device < 0 and lazy == (False, False) and tensor.is_contiguous()
+    on_host = device < 0 and lazy == (False, False) and contiguous
     live = _LiveTensor(tensor, whole, place, on_host=on_host)
     data = Array(code, form, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live, shard)
     return Found(data, node, (place, device, dtype, shape, tensor.stride(), lazy), sharded)
+
+
+def _foreign(tensor: Any) -> CannotStore:
+    name = f"a {type(tensor).__module__}.{type(tensor).__qualname__}"
+    if torch.nn.parameter.is_lazy(tensor):
+        return CannotStore(
+            "it is lazy and has no shape yet; run one forward pass, such as model(batch), before track()"
+        )
+    return CannotStore(
+        f"it is {name}, a tensor class without __tensor_flatten__(), and its plain bytes would come back as a plain tensor"
+    )
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Whether its elements fill one block of memory in another order than C's, such as channels_last."""
+    expected = 1
+    for stride, length in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if length == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= length
+    return True
 
 
 def _no_bytes(tensor: torch.Tensor) -> CannotStore:
@@ -154,10 +196,21 @@ def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
             shape=like.shape,
             stride=like.stride(),
         )
-    dtype = getattr(torch, node["dtype"]) if "dtype" in node else DTYPES[array.dtype]
+    dtype = _dtype(node["dtype"]) if "dtype" in node else DTYPES[array.dtype]
     shape = array.shape[:-1] if "dtype" in node else array.shape
-    if not array.nbytes:
-        return torch.empty(shape, dtype=dtype)
+    tensor = _of_bytes(array, dtype, shape) if array.nbytes else torch.empty(shape, dtype=dtype)
+    if "stride" in node:
+        stride = [int(step) for step in node["stride"]]
+        made = torch.empty_strided(shape, stride, dtype=dtype)
+        if len(stride) != len(shape) or not _is_dense(made):
+            raise CorruptCheckpoint(f"An array of shape {tuple(shape)} is said to lie in memory with strides {stride}.")
+        tensor = made.copy_(tensor)
+    if node.get("parameter"):
+        return torch.nn.Parameter(tensor, requires_grad=bool(node.get("grad")))
+    return tensor.requires_grad_() if node.get("grad") else tensor
+
+
+def _of_bytes(array: Array, dtype: torch.dtype, shape: Sequence[int]) -> torch.Tensor:
     data = array.data
     if memoryview(data).readonly:
         data = bytearray(data)
@@ -167,55 +220,9 @@ def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
     return tensor.view(dtype).reshape(shape)
 
 
-def optimizer_places(things: Iterable[Any]) -> set[int]:
-    """Memory that changes in the step of these optimizers: their parameters and their own state."""
-    places = set()
-    for optimizer in things:
-        if isinstance(optimizer, torch.optim.Optimizer):
-            places |= {_place(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-            states = (value for state in optimizer.state.values() for value in state.values())
-            places |= {_place(value) for value in states if is_tensor(value)}
-    return places
-
-
-def _place(tensor: torch.Tensor) -> int:
-    local: torch.Tensor = tensor.detach().to_local() if is_sharded(tensor) else tensor
-    return local.data_ptr()
-
-
-def without_wrapper(thing: Any) -> Any:
-    """The model inside a DistributedDataParallel, whose state has the same names with one rank or many; else the thing."""
-    return thing.module if isinstance(thing, torch.nn.parallel.DistributedDataParallel) else thing
-
-
-def regroups(thing: Any) -> bool:
-    """Whether DistributedDataParallel regroups gradients after the first step of a process, and so adds them in another order."""
-    return isinstance(thing, torch.nn.parallel.DistributedDataParallel) and not thing.find_unused_parameters
-
-
 def knows_shards() -> bool:
     """Whether the program has loaded what makes tensors that lie on several ranks."""
     return "torch.distributed.tensor" in sys.modules
-
-
-def moments_like(thing: Any) -> dict[str, Any]:
-    """The DTensors that an optimizer's moments will be like, which it makes only in its first step: name's first words -> parameter."""
-    if not isinstance(thing, torch.optim.Optimizer):
-        return {}
-    parameters = [parameter for group in thing.param_groups for parameter in group["params"]]
-    return {f"state/{index}": each.detach() for index, each in enumerate(parameters) if is_sharded(each)}
-
-
-def before_updates(call: Callable[[], None]) -> Callable[[], None]:
-    """Have a function called before every step of every optimizer; returns what ends that."""
-
-    def hook(*_: Any) -> None:
-        call()
-
-    if "torch._dynamo" in sys.modules:  # a compiled step must not trace into it
-        hook = torch.compiler.disable(hook)
-    handle = register_optimizer_step_pre_hook(hook)
-    return handle.remove
 
 
 def pin(memory: memoryview) -> Callable[[], None] | None:
@@ -229,37 +236,101 @@ def pin(memory: memoryview) -> Callable[[], None] | None:
     return lambda: runtime.cudaHostUnregister(address)
 
 
+def take_apart(value: Any) -> Pieces | None:
+    """A random generator, or a tensor that is made of other tensors (torchao's 8-bit moments); None for anything else.
+
+    Raises:
+        CannotStore: its class does not take it apart.
+    """
+    if isinstance(value, torch.Generator):
+        return Pieces("$torch.generator", {"device": str(value.device), "state": value.get_state()})
+    if not isinstance(value, torch.Tensor) or not _is_made_of_tensors(value):
+        return None
+    try:
+        names, context = value.__tensor_flatten__()
+    except Exception as error:
+        raise CannotStore(f"its __tensor_flatten__() failed ({type(error).__name__}: {error})") from error
+    return Pieces(
+        "$torch.subclass",
+        {
+            "class": f"{type(value).__module__}.{type(value).__qualname__}",
+            "context": context,
+            "size": value.size(),
+            "stride": value.stride(),
+            "inner": {name: getattr(value, name) for name in names},
+        },
+    )
+
+
+def memories(tensor: torch.Tensor) -> Iterator[int]:
+    """Where in memory a tensor lies: more than one place for a tensor that is made of others."""
+    if is_sharded(tensor):
+        yield tensor.detach().to_local().data_ptr()
+    elif type(tensor) in _PLAIN:
+        yield tensor.data_ptr()
+    elif _is_made_of_tensors(tensor):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from memories(getattr(tensor, name))
+
+
+def _is_made_of_tensors(tensor: torch.Tensor) -> bool:
+    return type(tensor) not in _PLAIN and not is_sharded(tensor) and hasattr(tensor, "__tensor_flatten__")
+
+
+def put_together(key: str, content: Any) -> Any:
+    """Rebuild what `take_apart` or `to_json` wrote.
+
+    Raises:
+        ResumeRefused: the program has not imported the tensor class.
+        CorruptCheckpoint: it is malformed.
+    """
+    if key == "$torch.dtype":
+        return _dtype(content)
+    if key == "$torch.device":
+        return torch.device(str(content))
+    if key == "$torch.size":
+        return torch.Size(int(length) for length in content["size"])
+    if key == "$torch.generator":
+        generator = torch.Generator(torch.device(content["device"]))
+        generator.set_state(content["state"])
+        return generator
+    if key == "$torch.subclass":
+        # Looked for among the tensor classes of this process: nothing that a file names is imported.
+        found = [
+            kind for kind in _subclasses(torch.Tensor) if f"{kind.__module__}.{kind.__qualname__}" == content["class"]
+        ]
+        if not found or not hasattr(found[0], "__tensor_unflatten__"):
+            raise ResumeRefused(
+                f"The checkpoint holds a tensor of the class {content['class']!r:.200}, which this program has not imported. Import it before "
+                "track()."
+            )
+        return found[0].__tensor_unflatten__(content["inner"], content["context"], content["size"], content["stride"])
+    raise CorruptCheckpoint(f"A stored value has the form {key!r}, which this outlast does not know.")
+
+
+def _dtype(name: Any) -> torch.dtype:
+    found = getattr(torch, name, None) if isinstance(name, str) else None
+    if not isinstance(found, torch.dtype):
+        raise CorruptCheckpoint(f"The checkpoint holds a dtype {name!r:.80}, which this torch does not have.")
+    return found
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    each: type
+    for each in type.__subclasses__(kind):
+        yield each
+        yield from _subclasses(each)
+
+
 def to_json(value: Any) -> dict[str, Any] | None:
-    """The JSON of a torch.dtype or torch.device, None for anything else."""
+    """The JSON of a torch.dtype, torch.device or torch.Size, None for anything else."""
     if isinstance(value, torch.dtype):
         return {"$torch.dtype": str(value).removeprefix("torch.")}
     if isinstance(value, torch.device):
         return {"$torch.device": str(value)}
+    if isinstance(value, torch.Size):
+        return {"$torch.size": {"size": list(value)}}
     return None
-
-
-def from_json(key: str, text: str) -> Any:
-    """Rebuild what `to_json` wrote."""
-    return torch.device(text) if key == "$torch.device" else getattr(torch, text)
-
-
-def check_module(part: str, module: Any, stored: Mapping[str, Any]) -> None:
-    """Refuse a stored module of another architecture, naming the first parameter that differs, before anything is loaded."""
-    if not isinstance(module, torch.nn.Module):
-        return
-    own = module.state_dict()
-    advice = "The architecture changed since this run began: begin a new run under another name (--experiment-name), or go back to the old model."
-    for name in [*own, *(name for name in stored if name not in own)]:
-        if name not in own:
-            raise ResumeRefused(f"The checkpoint's {part} has {name!r} and this model does not. {advice}")
-        if name not in stored:
-            raise ResumeRefused(f"This model's {part} has {name!r} and the checkpoint does not. {advice}")
-        mine, theirs = own[name], stored[name]
-        if is_tensor(mine) and is_tensor(theirs) and (mine.shape, mine.dtype) != (theirs.shape, theirs.dtype):
-            raise ResumeRefused(
-                f"{part}[{name}] has shape {tuple(theirs.shape)} of {theirs.dtype} in the checkpoint and {tuple(mine.shape)} of "
-                f"{mine.dtype} in this model. {advice}"
-            )
 
 
 def software() -> dict[str, Any]:

@@ -1,22 +1,29 @@
 """Training state <-> arrays and JSON, without pickle.
 
 A value is taken apart into nested JSON in which every array is a reference `{"$array": name, ...}` into one safetensors
-file. What JSON lacks is written as an object with a single key that begins with "$". Anything else is refused by name.
+file. What JSON lacks is written as an object with a single key that begins with "$" (`forms`). Types are exact: a value comes
+back as the type that it was, or it is refused by name before the first step.
 """
 
 from __future__ import annotations
 
-import base64
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from outlast.errors import CorruptCheckpoint, StateError
-from outlast.state import adapters
+from outlast.errors import CorruptCheckpoint, OutlastError, StateError
+from outlast.state import adapters, forms
 from outlast.state.array import Array, CannotStore
 
 Json = Any
+
+DEEPEST = 100
+"""Levels of containers in a state. JSON readers recurse, and no training state is nested like this."""
+
+_ADVICE = (
+    "outlast saves arrays, numbers, strings, random generators, and lists, tuples, sets and dicts of those: leave it out of what you "
+    "track, or give its owner a state_dict() made of them."
+)
 
 
 class Encoder:
@@ -35,66 +42,97 @@ class Encoder:
         self.arrays: dict[str, Array] = {}
         self.sharded: dict[str, Any] = {}
         self._seen: dict[Any, str] = {}
+        self._above: set[int] = set()  # containers on the way to the value at hand
 
-    def encode(self, value: Any, path: tuple[str, ...] = ()) -> Json:  # noqa: PLR0911 - one return a kind of value
+    def encode(self, value: Any, path: tuple[str, ...] = ()) -> Json:
         """Return the JSON of a value; its arrays are added to `arrays`.
 
         Raises:
             StateError: some value in it has no form without pickle; the message names it.
         """
         kind = type(value)
-        if value is None or kind in (bool, int, str):
+        if value is None or kind is bool:
             return value
+        if kind is int:
+            return value if -(2**63) <= value < 2**64 else {"$int": hex(value)}
         if kind is float:
             return value if math.isfinite(value) else {"$float": repr(value)}
-        if kind is list:
-            return [self.encode(item, (*path, str(i))) for i, item in enumerate(value)]
-        if isinstance(value, dict):
-            return self._mapping(value, path)
-        if isinstance(value, tuple) and not hasattr(value, "_fields"):
-            return {"$tuple": [self.encode(item, (*path, str(i))) for i, item in enumerate(value)]}
-        if kind is complex:
-            return {"$complex": [self.encode(value.real, path), self.encode(value.imag, path)]}
-        if kind in (bytes, bytearray):
-            return {"$bytes": base64.b64encode(value).decode()}
-        if kind in (set, frozenset):
-            items = [self.encode(item, (*path, "*")) for item in value]
-            return {"$set": sorted(items, key=repr)}
-        return self._leaf(value, path)
+        if kind is str:
+            return value if forms.is_unicode(value) else {"$text": forms.to_base64(forms.raw(value))}
+        if kind in forms.CONTAINERS:
+            return self._container(value, path)
+        plain = forms.to_json(value)
+        return self._leaf(value, path) if plain is None else plain
 
-    def _mapping(self, value: Mapping[Any, Any], path: tuple[str, ...]) -> Json:
-        if isinstance(value, Counter):
-            return {"$counter": [[self.encode(k, path), v] for k, v in value.items()]}
-        if all(type(key) is str and not key.startswith("$") for key in value):
-            return {key: self.encode(item, (*path, key)) for key, item in value.items()}
-        return {"$dict": [[self.encode(k, (*path, "key")), self.encode(v, (*path, str(k)))] for k, v in value.items()]}
+    def _container(self, value: Any, path: tuple[str, ...]) -> Json:
+        if id(value) in self._above or len(path) > DEEPEST:
+            why = (
+                "holds itself"
+                if id(value) in self._above
+                else f"is nested more than {DEEPEST} levels deep, which is no state of a training"
+            )
+            raise StateError(f"{self._place(path[:4])} cannot be saved: {self.part} {why}.")
+        self._above.add(id(value))
+        try:
+            if type(value) is dict and all(map(forms.is_plain_key, value)):
+                return {key: self.encode(item, (*path, key)) for key, item in value.items()}
+            if type(value) is list:
+                return [self.encode(item, (*path, str(i))) for i, item in enumerate(value)]
+            return self._special(value, path)
+        except forms.NoForm as error:
+            raise StateError(f"{self._place(path)} cannot be saved: {error}.") from error
+        finally:
+            self._above.discard(id(value))
+
+    def _special(self, value: Any, path: tuple[str, ...]) -> Json:
+        name, items, facts = forms.take_apart(value)
+        if isinstance(value, Mapping):
+            content = [[self.encode(k, (*path, "key")), self.encode(v, (*path, str(k)))] for k, v in items]
+        else:
+            content = [self.encode(item, (*path, str(i))) for i, item in enumerate(items)]
+        if name in ("$set", "$frozenset"):
+            content.sort(key=repr)  # two equal sets are written alike
+        return {name: content} if facts is None else {name: [content, facts]}
 
     def _leaf(self, value: Any, path: tuple[str, ...]) -> Json:
-        name = "/".join(path) or self.part
         try:
+            parts = adapters.take_apart(value)
+            if parts is not None:
+                return {parts.form: {name: self.encode(child, (*path, name)) for name, child in parts.children.items()}}
             found = adapters.to_array(value)
         except CannotStore as error:
             raise StateError(f"{self._place(path)} cannot be saved: {error}.") from error
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            raise StateError(
+                f"{self._place(path)} is a {kind}, whose bytes cannot be asked for ({type(error).__name__}: {error})."
+            ) from error
         if found is None:
             small = adapters.to_json(value)
             if small is not None:
                 return small
             raise StateError(
                 f"{self._place(path)} is a {type(value).__module__}.{type(value).__qualname__}, which cannot be saved without pickle. "
-                "outlast saves arrays, numbers, strings, lists, tuples and dicts: leave it out of what you track, or give its "
-                "owner a state_dict() made of those."
+                f"{adapters.advice(value) or _ADVICE}"
             )
         if found.identity is not None and found.identity in self._seen:
             name = self._seen[found.identity]  # tied weights: one array, two references
         else:
-            while name in self.arrays:
-                name += "'"
+            name = self._free_name(path)
             self.arrays[name] = found.array
             if found.sharded is not None:
                 self.sharded[name] = found.sharded
             if found.identity is not None:
                 self._seen[found.identity] = name
         return {"$array": name, **found.node}
+
+    def _free_name(self, path: tuple[str, ...]) -> str:
+        name = "/".join(path) or self.part
+        if not forms.is_unicode(name):
+            name = forms.raw(name).decode("utf-8", "backslashreplace")
+        while name in self.arrays:
+            name += "'"
+        return name
 
     def _place(self, path: tuple[str, ...]) -> str:
         return f"{self.part}[{'.'.join(path)}]" if path else self.part
@@ -114,15 +152,6 @@ class Decoder:
         self.arrays = arrays
         self._sharded = sharded or {}
         self._made: dict[str, Any] = {}
-        self._special: dict[str, Callable[[Any], Any]] = {
-            "$float": float,
-            "$tuple": lambda items: tuple(self.decode(item) for item in items),
-            "$complex": lambda pair: complex(self.decode(pair[0]), self.decode(pair[1])),
-            "$bytes": base64.b64decode,
-            "$set": lambda items: {self.decode(item) for item in items},
-            "$counter": lambda pairs: Counter({self.decode(key): count for key, count in pairs}),
-            "$dict": lambda pairs: {self.decode(key): self.decode(item) for key, item in pairs},
-        }
 
     def decode(self, node: Json) -> Any:
         """Return the value that was encoded as this JSON; references to one array give one object.
@@ -134,17 +163,37 @@ class Decoder:
             return [self.decode(item) for item in node]
         if not isinstance(node, dict):
             return node
-        if "$array" in node:
-            return self._array(node)
         key = next(iter(node), "")
-        if len(node) == 1 and key in self._special:
-            try:
-                return self._special[key](node[key])
-            except (TypeError, ValueError, IndexError) as error:
-                raise CorruptCheckpoint(f"The stored part {self.part!r} holds a malformed {key} ({error}).") from error
-        if key.startswith("$"):
-            return adapters.from_json(key, node[key], self.part)
-        return {name: self.decode(item) for name, item in node.items()}
+        if "$array" in node:
+            key = "$array"
+        elif not key.startswith("$"):
+            return {name: self.decode(item) for name, item in node.items()}
+        try:
+            return self._array(node) if key == "$array" else self._form(key, node[key])
+        except OutlastError:
+            raise
+        except (
+            Exception
+        ) as error:  # whatever a forged or foreign form makes a library do, it is this part that is malformed
+            raise CorruptCheckpoint(
+                f"The stored part {self.part!r} holds a malformed {key} ({type(error).__name__}: {error})."
+            ) from error
+
+    def _form(self, key: str, content: Any) -> Any:
+        if key in forms.TO_VALUE:
+            return forms.TO_VALUE[key](content)
+        if key in forms.PUT_TOGETHER:
+            facts = None
+            if key in forms.WITH_FACTS:
+                content, facts = content
+            if key in forms.PAIRS:
+                return forms.PUT_TOGETHER[key]([(self.decode(k), self.decode(v)) for k, v in content], facts)
+            return forms.PUT_TOGETHER[key]([self.decode(item) for item in content], facts)
+        return adapters.put_together(
+            key,
+            content if isinstance(content, str) else {name: self.decode(item) for name, item in content.items()},
+            self.part,
+        )
 
     def _array(self, node: Mapping[str, Any]) -> Any:
         name = node["$array"]

@@ -1,0 +1,277 @@
+"""What a resume loads: into what, what the program chose and the checkpoint overrides, and whether it has really been loaded.
+
+Nothing here is believed. Before the first step everything that was loaded is taken apart once more and compared with the checkpoint.
+What differs is put right, or it is named, and the resume is not called exact.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from outlast import state
+from outlast.errors import ResumeRefused, UsageError
+from outlast.state import Packed, Tracked
+from outlast.state.array import Array
+
+ALL = "*"
+"""In `keep`: nothing of the checkpoint is loaded into this part."""
+
+_SHOWN = 3  # differences of one part that are spelled out
+
+
+@dataclass
+class Verdict:
+    """What comparing what was loaded with the checkpoint has shown.
+
+    Attributes:
+        repaired: sentences about what differed and is right again.
+        differences: sentences about what differs; the resume is not exact then.
+    """
+
+    repaired: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+
+class LoadedPart:
+    """One tracked object and the stored part that was loaded into it.
+
+    Args:
+        held: the object.
+        record: what state.json says of the part.
+        arrays: its arrays.
+        keep: names of values that the program wins, or ALL.
+        lenient: the checkpoint is of format 1, which stored less.
+    """
+
+    def __init__(
+        self,
+        held: Tracked,
+        record: Mapping[str, Any],
+        arrays: Mapping[str, Array],
+        keep: Collection[str],
+        *,
+        lenient: bool,
+    ) -> None:
+        self.held, self.record, self.arrays, self.lenient = held, record, arrays, lenient
+        self.keep = set(keep)
+        self.skipped = ALL in self.keep
+        self._built: Any = held.state() if self.keep and not self.skipped else None
+        self._expected: Packed = (record["state"], dict(arrays))
+        self._order: Any = None
+        self._waits = False
+
+    def load(self) -> None:
+        """Load it.
+
+        Raises:
+            ResumeRefused: it does not fit the object.
+            UsageError: a name in `keep` is none of the object's.
+        """
+        if self.skipped:
+            return
+        stored = self.held.decode(self.record["state"], self.arrays)
+        try:
+            fitted = self.held.fit(stored, self.record)
+        except state.TooEarly:
+            self._waits = True
+            return
+        self._waits = False
+        wanted = fitted if self._built is None else self._with_kept(fitted)
+        self._order = self.held.facts().get("parameters")
+        # Before the object gets it: some change what they are given.
+        changed = wanted is not stored
+        self._expected = (
+            state.pack_value(self.held.part, wanted) if changed else (self.record["state"], dict(self.arrays))
+        )
+        self.held.load(wanted, self._facts())
+
+    def options(self, built: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """The options in force after the load, and a sentence about those that the program built otherwise.
+
+        Args:
+            built: what the program chose in this attempt.
+        """
+        before = self.record.get("options")
+        if not isinstance(before, Mapping) or self.skipped:
+            return dict(built), None
+        in_force, overridden = dict(built), []
+        for path, value in before.items():
+            if path not in built or built[path] == value:
+                continue
+            if path.split(".")[-1] in self.keep or path in self.keep:
+                continue
+            in_force[path] = value
+            overridden.append((path, built[path], value))
+        return in_force, self._overridden(overridden) if overridden else None
+
+    def verify(self, intact: Callable[[], bool], reread: Callable[[], Mapping[str, Array]]) -> Verdict:
+        """Compare the object with what should have been loaded into it, and load it again if it differs.
+
+        Args:
+            intact: whether the memory that the checkpoint was read into still holds the checkpoint's bytes.
+            reread: reads the arrays of the part again.
+        """
+        if self.skipped:
+            return Verdict(differences=[f"{self.held.part} began anew, as keep says"])
+        if self._waits or (self._order is not None and self.held.facts().get("parameters") != self._order):
+            self.load()  # the names of its parameters were not known when it was loaded
+        found = self._compare()
+        if found.aliased and not intact():
+            self.arrays = reread()
+            self._expected = (self.record["state"], dict(self.arrays))
+            found = self._compare()
+        words = found.found + self._other_facts()
+        if not words:
+            return Verdict()
+        if self.held.repairable:
+            self.load()
+            left = self._compare().found + self._other_facts()
+            if not left:
+                return Verdict(repaired=[self._repaired(words)])
+            words = left
+        return Verdict(differences=[_list(words)])
+
+    def _compare(self) -> state.Comparison:
+        return state.differences(self.held.part, self._expected, self.held.pack(), lenient=self.lenient)
+
+    def _facts(self) -> dict[str, Any]:
+        facts = dict(self.record)
+        if "requires_grad" in self.keep:
+            facts.pop("frozen", None)
+        return facts
+
+    def _other_facts(self) -> list[str]:
+        """What is state of a module besides its tensors."""
+        stored, now, words = self._facts(), self.held.facts(), []
+        for key, word in (("frozen", "requires_grad"), ("evaluating", "train() or eval()")):
+            if key in stored and (other := sorted(set(stored[key]) ^ set(now.get(key, ())))):
+                words.append(
+                    f"{self.held.part}: {word} of {', '.join(map(repr, other[:_SHOWN]))} is not as in the checkpoint"
+                )
+        return words
+
+    def _with_kept(self, stored: Any) -> Any:
+        apart = (
+            {"requires_grad", "lr"} if hasattr(self.held, "rates") else {"requires_grad"}
+        )  # rates follow their schedule
+        left = self.keep - apart
+        result = _replace(stored, self._built, self.keep - apart, left)
+        if left:
+            names = sorted(
+                {path.split(".")[-1] for path in self.held.options(state.pack_value(self.held.part, self._built)[0])}
+            )
+            raise UsageError(
+                f"keep names {', '.join(map(repr, sorted(left)))} of {self.held.part!r}, which has no such value. It has: "
+                f"{', '.join(names) or 'none'}; '*' keeps all of it."
+            )
+        return result
+
+    def _overridden(self, changes: Sequence[tuple[str, Any, Any]]) -> str:
+        texts: list[str] = []
+        names: list[str] = []
+        for path, mine, theirs in changes:
+            name = path.split(".")[-1]
+            text = f"{name} {_text(theirs)} (this program: {_text(mine)})"
+            if path.startswith("requires_grad"):
+                name, text = "requires_grad", _frozen(theirs, mine)
+            if text not in texts:
+                texts.append(text)
+            if name not in names:
+                names.append(name)
+        part = self.held.part
+        return (
+            f"{part} goes on with the values that the run was begun with: {', '.join(texts[:6])}{', ...' if len(texts) > 6 else ''}. To take "
+            f"this program's instead: run.track(..., keep={{{part!r}: {names!r}}})."
+        )
+
+    def _repaired(self, words: Sequence[str]) -> str:
+        rate = any(".lr]" in word for word in words)
+        why = " A scheduler that is built after its optimizer was tracked does that." if rate else ""
+        return f"{_list(words)}: it was changed after track() had loaded it, and is set to the checkpoint's value again.{why}"
+
+
+def compare_tree(
+    part: str,
+    stored: Packed,
+    tree: Any,
+    intact: Callable[[], bool],
+    reread: Callable[[], Mapping[str, Array]],
+    *,
+    lenient: bool,
+) -> Verdict:
+    """Compare a restored pytree with the checkpoint; it is the program's, and nothing is put right. The rest is as in `LoadedPart.verify`."""
+    live = state.pack_tree(part, tree)
+    found = state.differences(part, stored, live, lenient=lenient)
+    if found.aliased and not intact():
+        found = state.differences(part, (stored[0], dict(reread())), live, lenient=lenient)
+    return Verdict(differences=[_list(found.found)] if found.found else [])
+
+
+def check_keep(keep: Mapping[str, Any] | None, parts: Collection[str]) -> dict[str, list[str]]:
+    """What a script gave as `keep`, typed; raises UsageError."""
+    checked: dict[str, list[str]] = {}
+    for part, names in (keep or {}).items():
+        if part not in parts:
+            raise UsageError(
+                f"keep names {part!r}, which is not tracked in the same call; that tracks {', '.join(sorted(parts))}."
+            )
+        if (
+            isinstance(names, str)
+            or not isinstance(names, Sequence)
+            or not all(isinstance(name, str) for name in names)
+        ):
+            raise UsageError(
+                f"keep[{part!r}] is {names!r:.80}; expected a list of names, such as ['lr'], or ['*'] for all of it."
+            )
+        checked[part] = list(names)
+    return checked
+
+
+def check_record(part: str, record: Any) -> Mapping[str, Any]:
+    """What state.json says of a part, if it has the form that we write; raises ResumeRefused."""
+    if not isinstance(record, Mapping) or "state" not in record or record.get("kind") not in ("object", "tree"):
+        raise ResumeRefused(f"The checkpoint's record of {part!r} is malformed.")
+    return record
+
+
+def _replace(stored: Any, built: Any, keep: Collection[str], left: set[str]) -> Any:
+    """A copy of the stored state in which the values of these names are the built ones."""
+    if isinstance(stored, dict) and isinstance(built, Mapping):
+        made = dict(stored) if type(stored) is dict else stored.copy()
+        for key, value in stored.items():
+            if key not in built:
+                continue
+            if key in keep:
+                made[key] = built[key]
+                left.discard(key)
+            else:
+                made[key] = _replace(value, built[key], keep, left)
+        return made
+    if type(stored) in (list, tuple) and type(built) is type(stored) and len(built) == len(stored):
+        return type(stored)(_replace(one, other, keep, left) for one, other in zip(stored, built, strict=True))
+    return stored
+
+
+def _list(words: Sequence[str]) -> str:
+    more = f", and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return "; ".join(words[:_SHOWN]) + more
+
+
+def _text(node: Any) -> str:
+    """A packed value as a reader would write it."""
+    if isinstance(node, Mapping) and len(node) == 1:
+        key, content = next(iter(node.items()))
+        if key == "$tuple":
+            return f"({', '.join(map(_text, content))})"
+        if key.startswith("$") and isinstance(content, str):
+            return content
+    return json.dumps(node)[:60]
+
+
+def _frozen(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    before, now = (set(each.get("frozen", ())) for each in (theirs, mine))
+    other = sorted(before ^ now)
+    return f"{len(before)} frozen parameters (this program: {len(now)}; {', '.join(other[:_SHOWN])} differ)"

@@ -1,0 +1,151 @@
+"""What JSON lacks, of Python's own types: each has one special key, and comes back as the type that it was."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+CONTAINERS = frozenset({dict, list, tuple, set, frozenset, deque, OrderedDict, defaultdict, Counter})
+"""Exactly these; a subclass would come back as something else, and is refused by name."""
+
+FACTORIES: dict[str, Callable[[], Any]] = {
+    kind.__name__: kind for kind in (int, float, bool, str, list, dict, set, tuple)
+}
+"""What a stored defaultdict may make its values with; nothing that a file names is looked up anywhere else."""
+
+_DIGITS = 1_000_000  # characters of a stored whole number or decimal
+
+
+class NoForm(Exception):
+    """A container that cannot come back as it is. Turned into a StateError with its name."""
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold this text. A file name with an undecodable byte cannot be held."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def is_plain_key(key: Any) -> bool:
+    """Whether a key can be a key of a JSON object that stands for itself."""
+    return type(key) is str and not key.startswith("$") and is_unicode(key)
+
+
+def raw(text: str) -> bytes:
+    """The bytes of a text that UTF-8 cannot hold."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def to_base64(data: bytes | bytearray) -> str:
+    """The text that stands for bytes."""
+    return base64.b64encode(data).decode()
+
+
+def to_json(value: Any) -> dict[str, Any] | None:
+    """The JSON of a small value that is no container and no array; None for anything else."""
+    kind = type(value)
+    if kind is complex:
+        return {
+            "$complex": [part if math.isfinite(part) else {"$float": repr(part)} for part in (value.real, value.imag)]
+        }
+    if kind is bytes:
+        return {"$bytes": to_base64(value)}
+    if kind is bytearray:
+        return {"$bytearray": to_base64(value)}
+    if kind is Decimal:
+        return {"$decimal": str(value)}
+    if kind is Fraction:
+        return {"$fraction": [hex(value.numerator), hex(value.denominator)]}
+    if kind is range:
+        return {"$range": [hex(value.start), hex(value.stop), hex(value.step)]}
+    return None
+
+
+def take_apart(value: Any) -> tuple[str, Iterable[Any], Any]:
+    """The special key of a container, its items or pairs, and what else it is made of (None: nothing).
+
+    Raises:
+        NoForm: a defaultdict with a factory of the program's own.
+    """
+    if isinstance(value, defaultdict):
+        factory = value.default_factory
+        name = next((name for name, known in FACTORIES.items() if known is factory), None)
+        if factory is not None and name is None:
+            raise NoForm(
+                f"it is a defaultdict of {factory!r:.80}, and a checkpoint names no functions; use a factory such as int or list, or a "
+                "plain dict"
+            )
+        return "$defaultdict", value.items(), [name]
+    if isinstance(value, dict):
+        kind = type(value)
+        return (
+            "$counter" if kind is Counter else "$ordereddict" if kind is OrderedDict else "$dict",
+            value.items(),
+            None,
+        )
+    if isinstance(value, deque):
+        return "$deque", value, [value.maxlen]
+    return "$tuple" if isinstance(value, tuple) else "$set" if isinstance(value, set) else "$frozenset", value, None
+
+
+def _whole(text: Any) -> int:
+    if not isinstance(text, str) or len(text) > _DIGITS:
+        raise ValueError("a number that is no text, or too long a one")
+    return int(text, 16)
+
+
+def _decimal(text: Any) -> Decimal:
+    if not isinstance(text, str) or len(text) > _DIGITS:
+        raise ValueError("a number that is no text, or too long a one")
+    return Decimal(text)
+
+
+def _float(text: Any) -> float:
+    if text not in ("nan", "inf", "-inf"):
+        raise ValueError(f"{text!r:.40} is none of nan, inf and -inf")
+    return float(text)
+
+
+def _complex(pair: Any) -> complex:
+    real, imaginary = (_float(part["$float"]) if isinstance(part, dict) else float(part) for part in pair)
+    return complex(real, imaginary)
+
+
+def _bytes(text: Any) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+TO_VALUE: dict[str, Callable[[Any], Any]] = {
+    "$int": _whole,
+    "$float": _float,
+    "$text": lambda text: _bytes(text).decode("utf-8", "surrogatepass"),
+    "$complex": _complex,
+    "$bytes": _bytes,
+    "$bytearray": lambda text: bytearray(_bytes(text)),
+    "$decimal": _decimal,
+    "$fraction": lambda pair: Fraction(*map(_whole, pair)),
+    "$range": lambda ends: range(*map(_whole, ends)),
+}
+"""Special key -> what makes the value out of its JSON."""
+
+PAIRS = {"$dict", "$counter", "$ordereddict", "$defaultdict"}
+"""The keys whose content is a list of pairs."""
+
+WITH_FACTS = {"$defaultdict", "$deque"}
+"""The keys whose content is two: the items, and what else the container is made of."""
+
+PUT_TOGETHER: dict[str, Callable[[list[Any], Any], Any]] = {
+    "$tuple": lambda items, _: tuple(items),
+    "$set": lambda items, _: set(items),
+    "$frozenset": lambda items, _: frozenset(items),
+    "$deque": lambda items, facts: deque(items, facts[0]),
+    "$dict": lambda pairs, _: dict(pairs),
+    "$counter": lambda pairs, _: Counter(dict(pairs)),
+    "$ordereddict": lambda pairs, _: OrderedDict(pairs),
+    "$defaultdict": lambda pairs, facts: defaultdict(None if facts[0] is None else FACTORIES[facts[0]], pairs),
+}
+"""Special key -> what makes the container out of its decoded content and its facts."""

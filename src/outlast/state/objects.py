@@ -1,0 +1,277 @@
+"""Tracked objects: what is asked of any of them, and which kind a given one is.
+
+The kinds of a framework are in its own file (torch_objects.py). A kind knows how its objects are taken apart and loaded, what is
+stored beside their state, and what the program chose when it built them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from outlast.errors import OutlastError, ResumeRefused, StateError
+from outlast.state import adapters, feed, foreign
+from outlast.state.array import Array
+from outlast.state.tree import Decoder, Encoder
+
+Packed = tuple[Any, dict[str, Array]]
+"""The JSON of a part and its arrays by name."""
+
+_TRIED_WHOLE = 2**16  # bytes of an array up to which its way back is tried with all of it
+_MOST_OPTIONS = 500  # scalars of one object that are compared as options
+
+
+class TooEarly(Exception):
+    """Not everything is tracked yet that a stored state has to be matched with."""
+
+
+class Tracked:
+    """An object with `state_dict()` and `load_state_dict()`.
+
+    Args:
+        part: the name under which it is tracked.
+        thing: the object.
+
+    Attributes:
+        bare: the object without wrappers, whose state has the same names in every session.
+        repairable: whether loading it twice is harmless.
+        names: the names of parameters of tracked modules, by identity.
+        settled: whether everything is tracked.
+    """
+
+    def __init__(self, part: str, thing: Any) -> None:
+        self.part, self.thing, self.bare = part, thing, thing
+        self.repairable = feed.own(thing) is not None or not (hasattr(thing, "__iter__") or hasattr(thing, "__next__"))
+        self.names: Mapping[int, str] = {}
+        self.settled = False
+
+    @property
+    def kind(self) -> str:
+        """Its class, as messages and checkpoints name it."""
+        return type(self.bare).__qualname__
+
+    def check(self) -> None:
+        """Refuse what could be saved and never loaded, before training starts; raises StateError."""
+
+    def state(self) -> Any:
+        """Its state; raises StateError when its own state_dict() fails."""
+        try:
+            return self.bare.state_dict()
+        except OutlastError:
+            raise
+        except Exception as error:
+            raise StateError(
+                f"{self.part} ({self.kind}): its state_dict() failed with {type(error).__name__}: {error}. Nothing was saved."
+            ) from error
+
+    def pack(self) -> Packed:
+        """Take its state apart."""
+        encoder = Encoder(self.part)
+        state = self.state()
+        if isinstance(state, Mapping):
+            state = dict(state)  # the outermost container belongs to the object, which takes any
+        return encoder.encode(state), encoder.arrays
+
+    def sharded(self) -> dict[str, Any]:
+        """The tensors of its state that lie on several ranks, by the names of their arrays."""
+        encoder = Encoder(self.part)
+        encoder.encode(self.state())
+        return encoder.sharded
+
+    def decode(self, node: Any, arrays: Mapping[str, Array]) -> Any:
+        """Put its stored state together; raises CorruptCheckpoint or ResumeRefused."""
+        sharded: dict[str, Any] = {}
+        if "torch" in sys.modules:
+            from outlast.state import torch
+
+            if torch.knows_shards():
+                from outlast.state import torch_objects
+
+                sharded = torch_objects.moments_like(self.thing) or self.sharded()
+        return Decoder(self.part, arrays, sharded).decode(node)
+
+    def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:  # noqa: ARG002
+        """The stored state in the order of this program; raises ResumeRefused when it belongs to another kind of thing."""
+        foreign.check_state(self.part, self.thing, state)
+        return state
+
+    def load(self, state: Any, facts: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Load a decoded state.
+
+        Raises:
+            ResumeRefused: the object does not take it, whatever it raises.
+        """
+        try:
+            self.bare.load_state_dict(state)
+        except OutlastError:
+            raise
+        except Exception as error:
+            raise ResumeRefused(
+                f"{self.part} ({self.kind}) does not take the state in the checkpoint ({type(error).__name__}: {error}). What is tracked "
+                "under a name must stay the same kind of thing from one attempt to the next."
+            ) from error
+
+    def facts(self) -> dict[str, Any]:
+        """What is stored beside its state: JSON."""
+        return {"class": self.kind}
+
+    def options(self, node: Any) -> dict[str, Any]:
+        """What the program chose when it built the object: path -> value as JSON, out of the packed state of the new object."""
+        if not self.repairable:
+            return {}  # a loader checks its own position
+        found = dict(_scalars(node))
+        return found if len(found) <= _MOST_OPTIONS else {}
+
+
+class Generator(Tracked):
+    """A random generator of torch, NumPy or Python, which has a state and no state_dict()."""
+
+    def state(self) -> Any:
+        """Its state, as it is stored inside of other objects."""
+        parts = adapters.take_apart(self.thing)
+        return {} if parts is None else {name: value for name, value in parts.children.items() if name != "device"}
+
+    def load(self, state: Any, facts: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Set it, in place."""
+        try:
+            if type(self.thing) is random.Random:
+                self.thing.setstate((state["version"], tuple(state["words"]), state["gauss"]))
+            elif hasattr(self.thing, "bit_generator"):
+                from outlast.state import numpy
+
+                numpy.set_bits(self.thing.bit_generator, state["state"])
+            elif type(self.thing).__module__.startswith("numpy"):
+                from outlast.state import numpy
+
+                numpy.set_random_state(self.thing, state["state"])
+            else:
+                self.thing.set_state(state["state"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ResumeRefused(
+                f"{self.part} ({self.kind}) does not take the state in the checkpoint ({error})."
+            ) from error
+
+    def options(self, node: Any) -> dict[str, Any]:  # noqa: ARG002
+        """None: a seed is no option that a checkpoint overrides in silence; it is the state itself."""
+        return {}
+
+
+def tracked(part: str, thing: Any) -> Tracked:
+    """What is known of an object by its kind.
+
+    Raises:
+        StateError: it has no usable state_dict().
+    """
+    if "torch" in sys.modules:
+        from outlast.state import torch_objects
+
+        if (found := torch_objects.tracked(part, thing)) is not None:
+            return found
+    if _is_generator(thing):
+        return Generator(part, thing)
+    missing = [name for name in ("state_dict", "load_state_dict") if not callable(getattr(thing, name, None))]
+    if missing:
+        hint = adapters.advice(thing) or (
+            "For a torch DataLoader use outlast.DataLoader or torchdata's StatefulDataLoader, which know their position."
+            if type(thing).__name__ == "DataLoader"
+            else "Track objects that have both, lists and dicts of them, and random generators; or hand arrays over with run.restore() "
+            "and run.offer()."
+        )
+        raise StateError(f"{part} is a {type(thing).__qualname__} without {' and '.join(missing)}(). {hint}")
+    return Tracked(part, thing)
+
+
+def members(part: str, thing: Any) -> list[tuple[str, Any]] | None:
+    """The objects of a list, tuple or dict that is tracked as one, each under a name of its own; None for anything else."""
+    pairs: list[tuple[Any, Any]] = []
+    if type(thing) in (list, tuple):
+        pairs = list(enumerate(thing))
+    elif type(thing) is dict:
+        pairs = list(thing.items())
+    return (
+        [(f"{part}.{key}", item) for key, item in pairs]
+        if pairs and all(_has_state(item) for _, item in pairs)
+        else None
+    )
+
+
+def _has_state(thing: Any) -> bool:
+    methods = all(callable(getattr(thing, name, None)) for name in ("state_dict", "load_state_dict"))
+    return methods or _is_generator(thing) or members("", thing) is not None
+
+
+def try_way_back(part: str, packed: Packed) -> None:
+    """Take what was packed through JSON and put it together and apart again, so that no state is saved that cannot come back.
+
+    Raises:
+        StateError: names what does not come back as it was.
+    """
+    from outlast.state.compare import differences
+
+    try:
+        text = json.dumps(packed[0], ensure_ascii=False, allow_nan=False)
+        text.encode()
+        node = json.loads(text)
+        arrays = dict(packed[1])
+        node = _sampled(node, arrays)
+        encoder = Encoder(part)
+        again = encoder.encode(Decoder(part, arrays).decode(node))
+    except StateError:
+        raise
+    except Exception as error:
+        raise StateError(
+            f"{part} cannot be saved: its state does not come back ({type(error).__name__}: {error})."
+        ) from error
+    found = differences(part, (node, arrays), (again, encoder.arrays)).found
+    if found:
+        raise StateError(f"{part} cannot be saved: its state comes back as something else. {found[0]}")
+
+
+def _sampled(node: Any, arrays: dict[str, Array]) -> Any:
+    """The same JSON, over one element of each large array: how an array comes back depends on its type alone."""
+    if isinstance(node, list):
+        return [_sampled(item, arrays) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$array" not in node:
+        return {key: _sampled(child, arrays) for key, child in node.items()}
+    array = arrays[node["$array"]]
+    if array.nbytes > _TRIED_WHOLE and len(array.shape):
+        last = array.shape[-1] if "dtype" in node or "key" in node else 1
+        shape = (*(1 for _ in array.shape[1:]), last) if len(array.shape) > 1 else (last,)
+        size = array.nbytes * math.prod(shape) // math.prod(array.shape)
+        arrays[node["$array"]] = array = Array(array.dtype, shape, bytes(size))
+    if array.nbytes <= 16 or array.live is None:
+        return {key: value for key, value in node.items() if key not in ("stride", "layout")}
+    return node
+
+
+def _is_generator(thing: Any) -> bool:
+    if type(thing) is random.Random:
+        return True
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None and isinstance(thing, numpy.random.Generator | numpy.random.RandomState):
+        return True
+    return torch is not None and isinstance(thing, torch.Generator)
+
+
+def _scalars(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a packed state that are no arrays, by their paths."""
+    if isinstance(node, dict):
+        if "$array" in node:
+            return
+        if next(iter(node), "").startswith("$"):
+            if len(text := json.dumps(node)) <= 200 and "$array" not in text:
+                yield path, node
+            return
+        for key, child in node.items():
+            yield from _scalars(child, f"{path}.{key}" if path else key)
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _scalars(child, f"{path}.{index}" if path else str(index))
+    else:
+        yield path, node
