@@ -253,7 +253,7 @@ def test_parts_must_stay_the_same(opened) -> None:
         pytest.raises(ResumeRefused, match="checkpoint holds counter, which this program does not track"),
         opened() as run,
     ):
-        run._parts._tracked["other"] = Counter()
+        run._parts._trees["other"] = Counter()
         next(run.steps(4))
     with (
         pytest.raises(ResumeRefused, match="'more' is not in the checkpoint at step 2, which holds counter"),

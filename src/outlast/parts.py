@@ -175,8 +175,7 @@ class Parts:
         """Load tracked objects from another checkpoint of this run."""
         for name in names:
             record = check_record(name, opened.state["parts"].get(name))
-            held = self._tracked[name]
-            held.load(held.fit(held.decode(record["state"], opened.parts.get(name, {})), record), record)
+            state.load_object(name, self._tracked[name].thing, record, opened.parts.get(name, {}))
 
     def verify(self) -> Verdict:
         """Compare all that was loaded with the checkpoint, and put right what differs; to be called when everything is built.

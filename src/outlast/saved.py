@@ -68,7 +68,8 @@ class Saved:
             UnknownName: the checkpoint has no such part.
             UsageError: no name was given, and which part is meant cannot be known.
         """
-        return state.unpack_value(*self._held(name))
+        name, record, arrays = self._held(name)
+        return state.unpack_value(name, record["state"], arrays)
 
     def load_into(self, thing: Any, part: str | None = None) -> None:
         """Load a part into a model, or whatever has a load_state_dict.
@@ -80,10 +81,11 @@ class Saved:
         Raises:
             ResumeRefused: it has another form than what was saved; a torch module is untouched then.
         """
-        state.load_object(self._held(part)[0], thing, *self._held(part)[1:])
+        name, record, arrays = self._held(part)
+        state.load_object(name, thing, record, arrays)
 
     def _held(self, name: str | None) -> tuple[str, Any, Mapping[str, Any]]:
-        """Name, JSON and arrays of a part."""
+        """Name, record and arrays of a part."""
         if name is None:
             name = self._usual()
         parts = self._opened.state["parts"]
@@ -91,7 +93,7 @@ class Saved:
             raise UnknownName(
                 f"The checkpoint at step {self.step} of {self.folder} has no part {name!r}; it holds {', '.join(self.parts)}.{nearest(name, parts)}"
             )
-        return name, parts[name]["state"], self._opened.parts.get(name, {})
+        return name, parts[name], self._opened.parts.get(name, {})
 
     def _usual(self) -> str:
         if not isinstance(self._known, OutlastError):

@@ -26,6 +26,7 @@ __all__ = [
     "Tracked",
     "check_same_leaves",
     "differences",
+    "load_object",
     "members",
     "pack_tree",
     "pack_value",
@@ -46,6 +47,18 @@ def pack_value(part: str, value: Any) -> Packed:
 def unpack_value(part: str, node: Any, arrays: Mapping[str, Array]) -> Any:
     """Put together what `pack_value` took apart."""
     return Decoder(part, arrays).decode(node)
+
+
+def load_object(part: str, thing: Any, record: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Load a stored part into an object for looking at it: what is frozen, and training or evaluation mode, stay as they are.
+
+    Raises:
+        ResumeRefused: the object does not take it: another architecture, another optimizer. A torch module is untouched then.
+    """
+    held = tracked(part, thing)
+    held.settled = True
+    facts = {key: record[key] for key in ("class", "parameters", "versions") if key in record}
+    held.load(held.fit(held.decode(record["state"], arrays), facts), facts)
 
 
 def pack_tree(part: str, tree: Any) -> Packed:
