@@ -107,7 +107,7 @@ class _Walk:
     def same_bytes(self, stored: Array, live: Array) -> bool:
         import numpy as np
 
-        if live.shard is not None:
+        if live.shard is not None and stored.shard is None:
             stored = stored.region(live.shard.at, live.shape)
         if not live.nbytes:
             return stored.nbytes == 0
