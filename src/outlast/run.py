@@ -741,7 +741,7 @@ class Run:
         different += self._inexact
         if different:
             self._tell("info", f"continues, though not to the last bit: {'; '.join(different)}")
-        if unlike := self._gathered(verdict.differences):
+        if unlike := self._of_all_ranks(verdict.differences):
             self._tell(
                 "warning",
                 f"What was loaded is not what the checkpoint holds, so this resume is not exact: {'; '.join(unlike)}",
@@ -755,7 +755,7 @@ class Run:
             "differences": different,
         }
 
-    def _gathered(self, words: list[str]) -> list[str]:
+    def _of_all_ranks(self, words: list[str]) -> list[str]:
         """The sentences of all ranks, each once."""
         if not self._ranks.several:
             return words
