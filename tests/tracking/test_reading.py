@@ -29,12 +29,12 @@ def values(path: Path, mark: dict[str, Any] | None = None, **more: Any) -> dict[
 
 @pytest.fixture
 def read_bytes(monkeypatch) -> list[int]:
-    """What is read from files through pathlib's open."""
+    """What is read from journals."""
     counted: list[int] = []
-    real = Path.open
+    real = reading.opened
 
-    def watched(self: Path, *args: Any, **kwargs: Any) -> Any:
-        file = real(self, *args, **kwargs)
+    def watched(path: Path) -> Any:
+        file = real(path)
 
         class Watched:
             def __enter__(self) -> Any:
@@ -53,7 +53,7 @@ def read_bytes(monkeypatch) -> list[int]:
 
         return Watched()
 
-    monkeypatch.setattr(Path, "open", watched)
+    monkeypatch.setattr(reading, "opened", watched)
     return counted
 
 

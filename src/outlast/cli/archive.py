@@ -28,6 +28,11 @@ def run(argv: list[str]) -> int:
         "--part", help="the tracked name that is the model (default: the part that the recipe measures)"
     )
     parser.add_argument("--recipe", metavar="PATH", help=RECIPE)
+    parser.add_argument(
+        "--all-lines",
+        action="store_true",
+        help="write every line of a long journal into training_history.json (default: thinned above 100,000 lines)",
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: RUN_outputs.zip here")
     values = parser.parse(argv)
     from outlast.report import archive
@@ -36,7 +41,9 @@ def run(argv: list[str]) -> int:
     target = values.output or Path(f"{place.path.resolve().name}_outputs.zip")
     recipe = find(values.recipe) if values.recipe else None
     step = None if values.step is None else step_of(place, values.step, recipe)
-    made = archive(place.path, target, part=values.part or part_of(place, recipe), step=step)
+    made = archive(
+        place.path, target, part=values.part or part_of(place, recipe), step=step, all_lines=values.all_lines
+    )
     for sentence in made.told:
         say(sentence)
     say(f"{target}: {', '.join(made.names)}, {format_bytes(target.stat().st_size)}")

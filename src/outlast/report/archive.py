@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from outlast.checkpoint.export import export
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.files import RunFolder
 from outlast.records import CONFIG
-from outlast.report.curves import draw_curves, series
-from outlast.tracking import read
+from outlast.report.curves import draw_curves
+from outlast.report.history import History, history
+from outlast.report.runs import read_run
+from outlast.tracking import records
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class Archived:
     told: list[str]
 
 
-def archive(folder: Path, target: Path, *, part: str = "model", step: int | None = None) -> Archived:
+def archive(
+    folder: Path, target: Path, *, part: str = "model", step: int | None = None, all_lines: bool = False
+) -> Archived:
     """Write config.json, training_history.json, training_curves.png, model_final.safetensors, and the artifacts.
 
     Args:
@@ -43,6 +48,7 @@ def archive(folder: Path, target: Path, *, part: str = "model", step: int | None
         target: the zip; replaced when it exists, and only by a whole one.
         part: the tracked part that is the model.
         step: of the checkpoint; by default the newest one that verifies.
+        all_lines: put all of a long journal into training_history.json; the picture is thinned all the same.
 
     Raises:
         UsageError: the run has no checkpoint yet, or the target cannot be written.
@@ -52,7 +58,8 @@ def archive(folder: Path, target: Path, *, part: str = "model", step: int | None
     place = RunFolder(folder)
     temporary = target.with_name(f".{target.name}.tmp")
     with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
-        made = _made(place, Path(scratch), part, step)
+        known = history(place.journal, read_run(folder).latest)
+        made = _made(place, Path(scratch), part, step, known, all_lines=all_lines)
         contents = {path.name: path for path in made}
         told = _add_artifacts(place.artifacts, contents)
         try:
@@ -66,6 +73,8 @@ def archive(folder: Path, target: Path, *, part: str = "model", step: int | None
             raise UsageError(f"{target} cannot be written: {error.strerror}.") from error
         finally:
             temporary.unlink(missing_ok=True)
+    if known.thinned and not all_lines:
+        told.insert(0, f"training_history.json: {known.thinned} --all-lines writes every line.")
     return Archived(list(contents), told)
 
 
@@ -104,19 +113,34 @@ def _encodes(name: str) -> bool:
         return False
 
 
-def _made(place: RunFolder, scratch: Path, part: str, step: int | None) -> list[Path]:
+def _made(
+    place: RunFolder, scratch: Path, part: str, step: int | None, known: History, *, all_lines: bool
+) -> list[Path]:
     """The files that are made for the archive."""
-    config, history, model = (
+    config, table, model = (
         scratch / name for name in ("config.json", "training_history.json", "model_final.safetensors")
     )
     stored = files.read_record(place.config, CONFIG) if files.kind_of(place.config) else {}
     config.write_bytes(files.as_json(stored))
-    history.write_text(json.dumps([_plain(record) for record in read(place.journal)], indent=1))
     _export(place, model, part, step)
-    found = [config, history, model]
-    if series(place):
-        found.append(draw_curves(place.path, scratch / "training_curves.png"))
+    _write_history(table, records(place.journal) if all_lines else known.records)
+    found = [config, table, model]
+    if known.thinned and not all_lines:
+        found.append(scratch / "training_history.txt")
+        found[-1].write_text(f"{known.thinned}\n")
+    if known.series:
+        found.append(draw_curves(place.path, scratch / "training_curves.png", known))
     return found
+
+
+def _write_history(target: Path, found: Iterable[dict[str, Any]]) -> None:
+    """A JSON list with a record a line, written as the records come."""
+    with target.open("w", encoding="utf-8") as file:
+        before = "[\n"
+        for record in found:
+            file.write(before + json.dumps(_plain(record), ensure_ascii=False))
+            before = ",\n"
+        file.write("[]\n" if before == "[\n" else "\n]\n")
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +152,7 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _export(place: RunFolder, target: Path, part: str, step: int | None) -> None:
-    for checkpoint in reversed(Store(place).committed()):
+    for checkpoint in Store(place).newest_first():
         if step not in (None, checkpoint.step):
             continue
         try:

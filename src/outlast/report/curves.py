@@ -7,33 +7,23 @@ from pathlib import Path
 
 from outlast import files
 from outlast.attempt import read_record
-from outlast.config.units import is_finite
 from outlast.errors import UsageError
 from outlast.files import RunFolder
+from outlast.report.history import History, history
+from outlast.report.runs import read_run
 from outlast.terminal import shortened
-from outlast.tracking import read
 
+_MOST = 60  # metrics in one picture
 _WIDTH, _HEIGHT, _COLUMNS = 5.2, 3.0, 3  # inches of one picture; pictures in a row
 
 
-def series(folder: RunFolder) -> dict[str, tuple[list[int], list[float]]]:
-    """Metric -> its steps and values, in the order of their first appearance; what is not a finite number is left out."""
-    found: dict[str, tuple[list[int], list[float]]] = {}
-    for record in read(folder.journal):
-        for name, value in record.items():
-            if name not in ("step", "epoch") and is_finite(value):
-                steps, values = found.setdefault(name, ([], []))
-                steps.append(int(record["step"]))
-                values.append(float(value))
-    return found
-
-
-def draw_curves(folder: Path, target: Path) -> Path:
-    """Draw every metric of a run over its steps; sessions' ends are marked.
+def draw_curves(folder: Path, target: Path, known: History | None = None) -> Path:
+    """Draw every metric of a run over its steps; sessions' ends are marked. Of a long journal, chosen lines are drawn, and it says so.
 
     Args:
         folder: the run folder.
         target: a .png, .svg or .pdf file; replaced when it exists.
+        known: the lines to draw, if they have been read already.
 
     Raises:
         UsageError: matplotlib is not installed, or nothing was logged yet.
@@ -44,9 +34,12 @@ def draw_curves(folder: Path, target: Path) -> Path:
     except ModuleNotFoundError as error:
         raise UsageError("Drawing curves needs matplotlib: pip install 'outlast[plots]'.") from error
     place = RunFolder(folder)
-    drawn = series(place)
+    known = known or history(place.journal, read_run(folder).latest)
+    drawn = known.series
+    logged = len(drawn)
     if not drawn:
         raise UsageError(f"{folder} has logged nothing yet, so there are no curves to draw.")
+    drawn = dict(list(drawn.items())[:_MOST])
     ends = _ends(place)
     columns = min(_COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
@@ -54,8 +47,7 @@ def draw_curves(folder: Path, target: Path) -> Path:
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, (name, (steps, values)) in zip(axes, drawn.items(), strict=False):
-        for end in ends:
-            axis.axvline(end, color="0.8", linewidth=1, zorder=0)
+        axis.vlines(ends, 0, 1, transform=axis.get_xaxis_transform(), color="0.8", linewidth=1, zorder=0)
         axis.plot(steps, values, color="#2a6f97", linewidth=1.3, marker="o" if len(steps) < 3 else "", markersize=4)
         axis.set_title(f"{shortened(name, 60)} {values[-1]:.4g}", loc="left", fontsize=10, parse_math=False)
         axis.set_xlabel("step", fontsize=8)
@@ -66,7 +58,14 @@ def draw_curves(folder: Path, target: Path) -> Path:
     for axis in axes[len(drawn) :]:
         axis.set_visible(False)
     figure.suptitle(
-        f"{shortened(folder.resolve().name)}{' · grey: a session ended' if ends else ''}",
+        " · ".join(
+            [
+                shortened(folder.resolve().name),
+                *(["grey: a session ended"] if ends else []),
+                *([f"the first {_MOST} of {logged} metrics"] if logged > _MOST else []),
+                *([f"thinned: {known.counted}"] if known.thinned else []),
+            ]
+        ),
         fontsize=11,
         x=0.01,
         ha="left",

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from outlast import files
 
@@ -22,7 +22,7 @@ LONGEST = 16 * 2**20
 BLOCK = 256 * 2**10
 """Bytes read at a time from the end."""
 
-TAIL = 2 * 2**20
+TAIL = 2**20
 """Bytes that are read from the end in search of the last values, unless a single line is longer."""
 
 _WORDS = ("NaN", "Infinity", "-Infinity")
@@ -45,9 +45,19 @@ class Latest:
     since: int | None = None
 
 
+def opened(path: Path) -> BinaryIO:
+    """The journal open for reading: a plain file, no link and no pipe.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnsafeFolder: something else lies there.
+    """
+    return os.fdopen(files.open_plain(path), "rb")
+
+
 def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The whole lines of a file from one offset up to another, without their newline; too long ones are left out."""
-    with os.fdopen(files.open_plain(path), "rb") as file:
+    with opened(path) as file:
         file.seek(start)
         left = (os.fstat(file.fileno()).st_size if end is None else end) - start
         passing = False
@@ -61,13 +71,27 @@ def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]
 
 def parse(line: bytes) -> dict[str, Any] | None:
     """A line as a dict: the step, the epoch where there is one, and metrics; None when it is no line of a journal."""
+    found = _object(line)
+    if found is None:
+        return None
+    for name, value in list(found.items()):
+        if type(value) is float:
+            continue
+        if not _is_value(value):
+            del found[name]
+        elif value in _WORDS:
+            found[name] = float(value)
+    return found
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode())
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or type(step := found.get("step")) is not int or step < 0:
         return None
-    return {name: _from_word(value) for name, value in found.items() if _is_value(value)}
+    return found
 
 
 def records(path: Path, start: int = 0, end: int | None = None) -> Iterator[dict[str, Any]]:
@@ -88,7 +112,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def backwards(path: Path, most: int = TAIL) -> Iterator[tuple[int, bytes]]:
     """Offset and text of whole lines, the last one first, until about so many bytes are read; at least one line, if it is not too long."""
     try:
-        file = os.fdopen(files.open_plain(path), "rb")
+        file = opened(path)
     except FileNotFoundError:
         return
     with file:
@@ -136,11 +160,11 @@ def latest(path: Path, mark: Mapping[str, Any] | None = None, most: int = TAIL) 
             found, joined = found | {name: memory.last[name] for name in memory.last.keys() - found.keys()}, True
             if memory.whole:
                 return Latest(found)
-        if (record := parse(line)) is not None:
-            oldest = record["step"]
-            for name, value in record.items():
-                if name not in PLACE:
-                    found.setdefault(name, (record["step"], value))
+        if (record := _object(line)) is not None:
+            oldest = step = record["step"]
+            for name in record.keys() - found.keys():
+                if name not in PLACE and _is_value(record[name]):
+                    found[name] = (step, _from_word(record[name]))
     whole = reached == 0 or (memory.whole and (reached is None or reached <= at))
     return Latest(memory.last | found, whole, None if whole else oldest)
 
