@@ -245,6 +245,7 @@ ATTEMPT = form(
         "software": table(),
         "total_steps": or_null(_STEP),
         "changes": many(text(LONGEST)),
+        "best_by": form({"metric": or_null(_NAME), "mode": _NAME}),
         "resume": form({"step": _STEP, "grade": _NAME, "differences": many(text(LONGEST))}),
         "end": form(
             {"reason": one_of(*REASONS)},
@@ -253,6 +254,7 @@ ATTEMPT = form(
                 "step": _STEP,
                 "total_steps": or_null(_STEP),
                 "error": text(LONGEST),
+                "signal": _NAME,
                 "recorded_by": whole(),
             },
         ),

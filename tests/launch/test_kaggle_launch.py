@@ -318,6 +318,26 @@ def test_a_finish_that_saved_nothing_new_comes_home(laptop, standin: Standin) ->
     assert (laptop.folder / "runs/walk/artifacts/result.txt").exists()
 
 
+def test_what_a_session_did_is_not_mixed_with_what_was_done_here_meanwhile(laptop, standin: Standin) -> None:
+    standin.world.knobs.dataset_ready = 1.0
+    assert laptop("train", "walk", "--experiment-name", "walk").returncode == 75  # at step 3
+    launch(laptop, "--stop-every", "0")
+    assert laptop("logs", "walk", "-f").stdout.splitlines()[-1] == "outlast-walk-001: succeeded"  # it went on to step 9
+    assert laptop("train", "walk", "--experiment-name", "walk").returncode == 75  # and so did we, to step 6
+    ours = {path: path.read_bytes() for path in (laptop.folder / "runs/walk/checkpoints").rglob("*") if path.is_file()}
+    done = laptop("fetch")
+    assert done.returncode == 0, done
+    assert "does not continue the one at step 6" in " ".join(done.stdout.split())
+    assert {path: path.read_bytes() for path in ours} == ours
+    assert not (laptop.folder / "runs/walk/artifacts/result.txt").exists()
+    there = laptop.folder / "runs/.fetched-outlast-walk-001/runs/walk"
+    assert (there / "artifacts/result.txt").exists()
+    # What to do is said, and works.
+    checkpoint = there / "checkpoints/step-00000009"
+    assert f"--resume {checkpoint.relative_to(laptop.folder)} --experiment-name" in " ".join(done.stdout.split())
+    assert laptop("train", "walk", "--resume", str(checkpoint), "--experiment-name", "theirs").returncode == 0
+
+
 def test_two_at_once_are_refused(laptop, standin: Standin) -> None:
     launch(laptop, "--pause", "60", "--stop-every", "0")
     process = subprocess.Popen(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
+from outlast.files import copy_tree
 from outlast.terminal import command, say
 
 
@@ -29,7 +29,8 @@ def run(argv: list[str]) -> int:
     for sentence in told or ["Nothing newer than what is here."]:
         say(sentence)
     if values.output_dir:
-        shutil.copytree(folder, values.output_dir / folder.name, dirs_exist_ok=True)
+        for sentence in copy_tree(folder, values.output_dir / folder.name):
+            say(sentence)
         say(f"copied to {values.output_dir / folder.name}")
     say(f"Look at it with: {command('outlast', 'status', folder.name)}")
     return EXIT_FINISHED

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from outlast import files, places
+from outlast import files, places, records
 from outlast.checkpoint import Store, verify
 from outlast.errors import CorruptCheckpoint, LaunchError
 from outlast.files import MANIFEST, RunFolder
@@ -22,6 +22,7 @@ _TRIES = 3
 _LIST = "outlast-files.json"
 _LOCKS = ("/lock", "/ranks")
 _PARALLEL = 4
+_LISTED = records.form({"files": records.table(records.text(64)), "sha256": records.text(64)})
 
 
 class NothingLeft(LaunchError):
@@ -34,7 +35,7 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
     What was fetched stays beside the run folder until all of it is right, so that a second call goes on where this one ended.
 
     Returns:
-        Sentences for the user.
+        Sentences for the user. What does not continue the run as it is here is not mixed in; its folder is named and kept.
 
     Raises:
         LaunchError: the session has not ended, or a file does not come whole.
@@ -79,11 +80,7 @@ def _all_of(kaggle: Kaggle, slug: str, there: Path, prefix: str, progress: Calla
     fruitless, whole = 0, -1
     while True:
         listed = {output.name: output for output in kaggle.outputs(slug)}
-        outputs = [
-            output
-            for name, output in listed.items()
-            if name.startswith(prefix) and ".." not in name.split("/") and not name.endswith(_LOCKS)
-        ]
+        outputs = [output for name, output in listed.items() if _is_inside(name, prefix) and not name.endswith(_LOCKS)]
         if _LIST in listed:
             outputs.insert(0, listed[_LIST])
         _download_all(
@@ -91,7 +88,7 @@ def _all_of(kaggle: Kaggle, slug: str, there: Path, prefix: str, progress: Calla
         )
         damaged = _damaged(there, RunFolder(there / prefix.rstrip("/")))
         for path in damaged:
-            path.unlink(missing_ok=True)
+            files.remove_any(path)
         wanted = {output.name for output in outputs} | _promised(there, prefix)
         now = sum((there / name).exists() for name in wanted)
         if now == len(wanted) and not damaged:
@@ -116,9 +113,17 @@ def _promised(there: Path, prefix: str) -> set[str]:
     """Names in the session's own list, whatever Kaggle lists."""
     try:
         names = set(_listed(there / _LIST))
-    except (CorruptCheckpoint, KeyError, TypeError):
+    except CorruptCheckpoint:
         return set()
-    return {name for name in names if name.startswith(prefix) and ".." not in name.split("/")}
+    return {name for name in names if _is_inside(name, prefix)}
+
+
+def _is_inside(name: str, prefix: str) -> bool:
+    """Whether a name that a session or Kaggle gives is that of a file below the run's folder."""
+    plain = not {"", ".", ".."} & set(name.split("/")) and "\\" not in name
+    return (
+        plain and name.startswith(prefix) and not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)
+    )
 
 
 def _download(output: Output, there: Path) -> bool:
@@ -126,9 +131,9 @@ def _download(output: Output, there: Path) -> bool:
     import requests
 
     target = there / output.name
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{files.TEMPORARY}{target.name}")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with (
             requests.get(output.url, stream=True, timeout=60, headers={"Accept-Encoding": "identity"}) as answer,
             temporary.open("wb") as file,
@@ -154,9 +159,9 @@ def _damaged(there: Path, folder: RunFolder) -> list[Path]:
     """
     try:
         listed = _listed(there / _LIST)
-    except (CorruptCheckpoint, KeyError, TypeError):
+    except CorruptCheckpoint:
         return [there / _LIST]
-    here = {path.relative_to(there).as_posix(): path for path in there.rglob("*") if path.is_file()}
+    here = {path.relative_to(there).as_posix(): path for path in files.plain_files(there)}
     bad = [here[name] for name, expected in listed.items() if name in here and not _is(here[name], expected)]
     if not listed:
         bad += [path for path in (folder.run, folder.config, *folder.attempts.glob("*.json")) if not _is_json(path)]
@@ -171,9 +176,9 @@ def _damaged(there: Path, folder: RunFolder) -> list[Path]:
 
 def _listed(path: Path) -> dict[str, str]:
     """Name -> sha256 of all that a session left, in its own words; empty when it left no list."""
-    if not path.exists():
+    if not files.kind_of(path):
         return {}
-    whole = files.read_json(path)
+    whole = files.read_record(path, _LISTED)
     listed: dict[str, str] = whole["files"]
     if hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest() != whole["sha256"]:
         raise CorruptCheckpoint(f"{path} was changed on the way.")

@@ -282,11 +282,12 @@ def _good(folder: RunFolder, prepared: Prepared) -> list[Checkpoint]:
 
 def _contents(folder: RunFolder, checkpoints: Sequence[Checkpoint]) -> dict[str, datasets.Content]:
     """The run with these checkpoints only, laid out as in a session's outputs."""
-    paths = [folder.run, folder.config, folder.journal, *folder.attempts.glob("*.json")]
+    paths = [folder.run, folder.config, folder.journal, *map(folder.attempt, folder.attempt_numbers())]
     for checkpoint in checkpoints:
         paths += [path for places in checkpoint.paths.values() for path in places]
         paths.append(checkpoint.path / MANIFEST)
-    inside = {path.relative_to(folder.path).as_posix(): path for path in paths if path.exists()}
+    # Plain files only: what a link points to is sent to nobody.
+    inside = {path.relative_to(folder.path).as_posix(): path for path in paths if files.kind_of(path) == "file"}
     return {f"runs/{folder.path.name}/{name}": path for name, path in inside.items()}
 
 
