@@ -128,7 +128,7 @@ def test_special_files_are_refused_and_never_waited_for(tmp_path: Path, run: Pat
     assert holder(run / "lock") is None
     if name in ("run.json", "journal.jsonl"):
         with pytest.raises(OutlastError, match=name):
-            read_run(run)
+            _ = read_run(run).metrics
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -170,6 +170,7 @@ def test_a_deep_folder_in_a_checkpoints_place_is_swept(tmp_path: Path, run: Path
         os.mkdir("a")
         os.chdir("a")
     os.chdir(where)
+    assert read_run(run).stored_bytes > 0
     walk(tmp_path, stop=6)
     assert steps(tmp_path) == [2, 4, 6]
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ from outlast.files import MANIFEST, RunFolder
 from outlast.lock import Lock
 from outlast.report import archive, read_run
 from outlast.report.curves import series
-from tests.folders import Walk, forge, manifest_of, seal, walk
+from tests.folders import Walk, forge, seal, walk
 
 EXAMPLES = 210
 """Mutations of each of the ten kinds; ten times as many in the slow test."""
@@ -184,7 +185,7 @@ def look(root: Path, verb: list[str]) -> None:
     out.flush()
     assert "\x1b[31m" not in out.buffer.getvalue().decode()
     for work in (
-        lambda: read_run(folder),
+        lambda: read_run(folder).metrics,
         lambda: series(RunFolder(folder)),
         lambda: archive(folder, root / "out/a.zip", part="walk"),
         lambda: places.bring_home(RunFolder(root / "out/r"), [root / "runs"]),
@@ -212,8 +213,7 @@ def train(root: Path) -> None:
     ):
         run.track(walk=(thing := Walk()))
         for _ in run.steps():
-            thing.position = thing.position + 1.0
-            thing.count = 1
+            thing.position, thing.count = np.ones(3), 1
             run.log(count=1)
 
 

@@ -165,15 +165,17 @@ def _total(attempts: Iterable[Mapping[str, Any]]) -> int | None:
     return next((total for total in known if total is not None), None)
 
 
-def _bytes_in(folder: Path | str) -> int:
-    if files.kind_of(Path(folder)) != "folder":
+def _bytes_in(folder: Path) -> int:
+    """Bytes of the plain files below a folder; no link is followed."""
+    if files.kind_of(folder) != "folder":
         return 0
-    total = 0
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
-        for each in found:
-            if each.is_dir(follow_symlinks=False):
-                total += _bytes_in(each.path)
-            elif each.is_file(follow_symlinks=False):
-                with contextlib.suppress(FileNotFoundError):  # a temporary file of a run that is training
-                    total += each.stat(follow_symlinks=False).st_size
+    total, waiting = 0, [str(folder)]
+    while waiting:  # no recursion: folders may lie in each other a thousand deep
+        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as found:
+            for each in found:
+                if each.is_dir(follow_symlinks=False):
+                    waiting.append(each.path)
+                elif each.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):  # a temporary file of a run that is training
+                        total += each.stat(follow_symlinks=False).st_size
     return total
