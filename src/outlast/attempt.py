@@ -17,6 +17,9 @@ from outlast.records import ATTEMPT, LONGEST, REASONS
 
 __all__ = ["REASONS", "Attempt", "read_record", "utc", "writable"]
 
+MOST = 200
+"""Sentences that an attempt's record keeps of what was told."""
+
 
 def utc() -> str:
     """The time as the records write it."""
@@ -102,8 +105,12 @@ class Attempt:
         return bool(finished) and finished[-1].get("total_steps") == total
 
     def tell(self, sentence: str) -> None:
-        """Keep a warning with the attempt; it reaches the disk with the next `write`."""
-        self.record["told"].append(writable(sentence))
+        """Keep a sentence with the attempt, once; it reaches the disk with the next `write`. Of very many, the first are kept and all counted."""
+        told, sentence = self.record["told"], writable(sentence)[:LONGEST]
+        if len(told) < MOST and sentence not in told:
+            told.append(sentence)
+        else:
+            self.record["told_again"] = self.record.get("told_again", 0) + 1
 
     def end(
         self, reason: str, step: int, total: int | None, error: str | None = None, *, signal: str | None = None

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from outlast import files
 from outlast.tracking import reading
 from outlast.tracking.sink import Sink
 
+_WAITING = 10_000
+"""Rows that are held in memory at most."""
+
+_COMPARED = 64 * 2**10
+"""Bytes of the journal's end that an older CSV file must agree with to be continued."""
+
 
 class CsvView(Sink):
     """Keeps a CSV file equal to the journal; written at every epoch's end, at every checkpoint and at the end.
 
-    Rows are appended; only when a metric appears that has no column yet is the file written anew.
+    Rows are appended. A file of an earlier attempt that agrees with the journal's end is cut back to it and continued; else it is
+    written anew, line by line, and so it is when a metric appears that has no column yet.
 
     Args:
         path: the CSV file.
@@ -24,14 +33,16 @@ class CsvView(Sink):
     """
 
     def __init__(self, path: Path, source: Path) -> None:
-        self.path = path
-        self._columns = ["step", "epoch"]
-        self._rows: list[Mapping[str, Any]] = list(reading.read(source))
-        self._written = 0
-        self._written_columns: list[str] = []
+        self.path, self._source = path, source
+        self._until = source.stat().st_size if source.exists() else 0
+        self._columns: list[str] = []
+        self._waiting: list[Mapping[str, Any]] = []
+        self._incomplete = False
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        self._rows.append(record)
+        self._waiting.append(record)
+        if len(self._waiting) >= _WAITING:
+            self._write()
 
     def epoch_ended(self, epoch: int) -> None:
         self._write()
@@ -41,22 +52,106 @@ class CsvView(Sink):
 
     def closed(self) -> None:
         self._write()
+        if self._incomplete:  # by now the journal has all
+            self._write_anew(self._source.stat().st_size)
 
     def _write(self) -> None:
-        for row in self._rows[self._written :]:
-            self._columns.extend(name for name in row if name not in self._columns)
-        whole = self._columns != self._written_columns or not self.path.exists()
-        if not whole and self._written == len(self._rows):
-            return
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
-        if whole:
-            writer.writeheader()
-        writer.writerows(self._rows if whole else self._rows[self._written :])
-        files.make_folder(self.path.parent)
-        if whole:
-            files.write_file(self.path, [text.getvalue().encode()])
+        if not self._columns:
+            files.make_folder(self.path.parent)
+            if not self._continue():
+                self._write_anew(self._until)
+        elif not self.path.exists():  # somebody deleted it; what the journal has not on the disk yet comes at the end
+            self._incomplete = True
+            self._write_anew(self._source.stat().st_size if self._source.exists() else 0)
+        rows, self._waiting = self._waiting, []
+        new = [name for name in dict.fromkeys(itertools.chain.from_iterable(rows)) if name not in self._columns]
+        if new:
+            self._widen(new)
+        if rows:
+            with self.path.open("ab") as file:
+                file.write(_text(rows, self._columns))
+
+    def _write_anew(self, until: int) -> None:
+        names = dict.fromkeys(reading.PLACE)
+        for record in reading.records(self._source, 0, until):
+            names.update(dict.fromkeys(record))
+        self._columns = list(names)
+        records = reading.records(self._source, 0, until)
+        blocks = iter(lambda: list(itertools.islice(records, 1000)), [])
+        files.write_file(
+            self.path, itertools.chain([_line(self._columns)], (_text(block, self._columns) for block in blocks))
+        )
+
+    def _widen(self, names: list[str]) -> None:
+        """Give every row the columns of some more metrics."""
+        self._columns = [*self._columns, *names]
+        empty = [""] * len(names)
+
+        def widened() -> Iterator[bytes]:
+            with self.path.open(encoding="utf-8", newline="") as file:
+                rows = csv.reader(file)
+                next(rows)
+                yield _line(self._columns)
+                while block := list(itertools.islice(rows, 1000)):
+                    yield _lines([*row, *empty] for row in block)
+
+        files.write_file(self.path, widened())
+
+    def _continue(self) -> bool:
+        """Cut a file of an earlier attempt back to the journal's end; False when it is not one that agrees with it."""
+        last: list[dict[str, Any]] = []
+        for at, line in reading.backwards(self._source, _COMPARED):
+            record = reading.parse(line)
+            if at < self._until and record is not None:
+                last.insert(0, record)
+        try:
+            with self.path.open("r+b") as file:
+                columns = next(csv.reader([file.readline(reading.LONGEST).decode()]), [])
+                if not last or columns[:2] != list(reading.PLACE) or any(record.keys() - columns for record in last):
+                    return False
+                end, expected = _end_of(last[-1]["step"], file), _text(last, columns)
+                file.seek(max(0, end - len(expected)))
+                if file.read(end - file.tell()) != expected:
+                    return False
+                file.truncate(end)
+        except (FileNotFoundError, ValueError, csv.Error):
+            return False
+        self._columns = columns
+        return True
+
+
+def _end_of(step: int, file: BinaryIO) -> int:
+    """Where the rows up to a step end in a CSV file that is ascending by step; raises ValueError when a row begins with no number."""
+    low, high = file.tell(), file.seek(0, os.SEEK_END)
+    while high - low > _COMPARED:
+        middle = (low + high) // 2
+        file.seek(middle)
+        file.readline(reading.LONGEST)
+        at = file.tell()
+        line = file.readline(reading.LONGEST)
+        if at < high and line.endswith(b"\n") and int(line.partition(b",")[0]) <= step:
+            low = at
         else:
-            with self.path.open("a", encoding="utf-8", newline="") as file:
-                file.write(text.getvalue())
-        self._written, self._written_columns = len(self._rows), list(self._columns)
+            high = middle
+    file.seek(low)
+    while (line := file.readline(reading.LONGEST)).endswith(b"\n") and int(line.partition(b",")[0]) <= step:
+        low += len(line)
+    return low
+
+
+def _text(rows: Iterable[Mapping[str, Any]], columns: list[str]) -> bytes:
+    return _lines([_cell(row.get(name)) for name in columns] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    return reading.as_words(value) if isinstance(value, float) else value
+
+
+def _line(row: Iterable[Any]) -> bytes:
+    return _lines([row])
+
+
+def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace")
