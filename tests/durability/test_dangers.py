@@ -15,14 +15,16 @@ import torch
 
 import outlast
 from outlast import files
+from outlast.agreement import Agreement
 from outlast.checkpoint import Retention, Snapshot, Store, verify
 from outlast.checkpoint import staging as staging_module
 from outlast.checkpoint.staging import Staging, TornCopy
 from outlast.checkpoint.writer import Abandoned, Flight, Writer
 from outlast.config import Config, resolve, setting
-from outlast.errors import CorruptCheckpoint
+from outlast.errors import CorruptCheckpoint, SaveFailed, UsageError
 from outlast.files import MANIFEST, RunFolder
 from outlast.parts import Parts
+from outlast.session import Session
 from outlast.state.array import Array
 
 fetch = importlib.import_module("outlast.launch.kaggle.fetch")  # the package has a function of that name
@@ -306,3 +308,90 @@ def test_a_save_that_is_half_written_is_finished_and_another_given_up(part: str)
             list(written)
     else:
         assert list(written)
+
+
+def test_a_save_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(RunFolder(tmp_path))
+    flight = Flight(Snapshot(4, "steps", {"a": {"w": Array("U8", (9,), bytes(9))}}, state(4)), 0.0)
+    flight.abandon()
+    with pytest.raises(Abandoned):
+        store.commit(flight)
+    assert list(store.folder.checkpoints.iterdir()) == []
+
+
+def test_a_second_save_of_a_step_that_finds_no_room_leaves_the_first(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs/r")
+    files.make_folder(folder.path)
+    first = Store(folder).commit(Snapshot(4, "steps", {}, state(4)))
+    with pytest.raises(SaveFailed, match="Nothing was written"):
+        Store(folder, allowance=1).commit(Snapshot(4, "steps", {}, state(4)))
+    assert verify(first.path).step == 4
+
+
+def test_a_save_by_time_that_failed_is_tried_again_within_a_minute(opened, monkeypatch) -> None:
+    real = files.write_files
+
+    def write_files(folder, contents):
+        if folder.name == "step-00000002":
+            raise OSError(28, "No space left on device")
+        return real(folder, contents)
+
+    monkeypatch.setattr(files, "write_files", write_files)
+    with opened(total_steps=4, save="10m") as run:
+        run.track(model=torch.nn.Linear(2, 2))
+        for step in run.steps():
+            if step == 2:
+                run.save()
+            if step == 3:
+                assert run._saver.next_save > 500
+                run._saver._wait_for_writer()
+                assert run._saver.next_save <= 60
+
+
+class Together:
+    """The other ranks, who answer as a test says; the fields of an answer are step, stop, wish, pace."""
+
+    def __init__(self, *others: tuple[int, int, int, int]) -> None:
+        self.others, self.asked = others, 0
+
+    def exchange(self, _: str, *own: int) -> list[tuple[int, ...]]:
+        self.asked += 1
+        return [own, *self.others]
+
+
+def agreement(here, *others: tuple[int, int, int, int]) -> Agreement:
+    return Agreement(Together(*others), Session(here))
+
+
+@pytest.mark.parametrize(("number", "reason"), [(1, "budget"), (2, "preempted"), (3, "cancelled")])
+def test_any_rank_stops_all(here, number: int, reason: str) -> None:
+    agreed = agreement(here, (7, 0, 0, 1), (7, number, 0, 1))
+    agreed.after(7, None)
+    assert agreed.should_stop()
+    assert agreed._session.reason == reason
+    assert agreed._session.explanation == "rank 2 has to stop"
+    agreed._ranks.others = ()
+    agreed.after(8, None, at_once=True)
+    assert agreed.should_stop(), "for good"
+
+
+def test_any_rank_may_wish_for_a_save(here) -> None:
+    assert agreement(here, (7, 0, 0, 1), (7, 0, 3, 1)).after(7, "time") == "asked"
+    assert agreement(here, (7, 0, 0, 1)).after(7, "best") == "best"
+    assert agreement(here, (7, 0, 0, 1)).after(7, None) is None
+
+
+def test_ranks_at_different_steps_are_refused(here) -> None:
+    with pytest.raises(UsageError, match="rank 0 at 7, rank 1 at 8"):
+        agreement(here, (8, 0, 0, 1)).after(7, None)
+
+
+def test_ranks_ask_each_other_at_least_every_tenth_step(here) -> None:
+    agreed = agreement(here, (7, 0, 0, 1))
+    for _ in range(41):
+        agreed.after(7, None)
+    assert agreed._ranks.asked >= 5
+    slow = agreement(here, (7, 0, 0, 400_000))  # microseconds that a step takes on the slowest rank
+    for _ in range(4):
+        slow.after(7, None)
+    assert slow._ranks.asked == 4, "after each, where a step takes as long as the answer may"
