@@ -59,8 +59,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 def packed(**things) -> tuple[Snapshot, set]:
     parts = Parts(None)
-    for name, thing in things.items():
-        parts.track(name, thing)
+    parts.track(things)
     arrays, nodes, _ = parts.pack()
     state = {"loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": nodes, "rng": None}
     return Snapshot(1, "steps", arrays, state), parts.guarded()

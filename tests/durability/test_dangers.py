@@ -89,8 +89,7 @@ def state(step: int, **parts) -> dict:
 
 def staged(layer: torch.nn.Module) -> tuple[Snapshot, set]:
     parts = Parts(None)
-    parts.track("layer", layer)
-    parts.track("optimizer", torch.optim.SGD(layer.parameters()))
+    parts.track({"layer": layer, "optimizer": torch.optim.SGD(layer.parameters())})
     arrays, nodes, _ = parts.pack()
     return Snapshot(1, "steps", arrays, state(1, **nodes)), parts.guarded()
 
@@ -128,9 +127,7 @@ def test_only_what_an_optimizer_guards_is_copied_later() -> None:
     """Anything else is copied before the program may go on."""
     layer, free = torch.nn.Linear(512, 512), torch.nn.Linear(512, 512)
     parts = Parts(None)
-    parts.track("layer", layer)
-    parts.track("free", free)
-    parts.track("optimizer", torch.optim.SGD(layer.parameters()))
+    parts.track({"layer": layer, "free": free, "optimizer": torch.optim.SGD(layer.parameters())})
     arrays, nodes, _ = parts.pack()
     copy = Staging().stage(Snapshot(1, "steps", arrays, state(1, **nodes)), parts.guarded())
     before = free.weight.detach().clone()
