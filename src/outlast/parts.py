@@ -15,7 +15,7 @@ from outlast.checkpoint import Opened, open_checkpoint
 from outlast.errors import ResumeRefused, StateError, UsageError
 from outlast.ranks import Ranks
 from outlast.resume import LoadedPart, Verdict, check_keep, check_record, compare_tree
-from outlast.state import Tracked, adapters, feed, replicas, rng
+from outlast.state import Tracked, adapters, feed, foreign, replicas, rng
 from outlast.state.array import Array
 
 RNG = "rng"
@@ -71,6 +71,7 @@ class Parts:
         for name, thing in parts.items():
             for each, member in _flat(name, thing):
                 self._check_name(each)
+                foreign.shield(member)
                 held = state.tracked(each, member)
                 held.check()
                 found[each] = held, wins.get(name, [])

@@ -11,6 +11,7 @@ import atexit
 import mmap
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -70,6 +71,13 @@ def shield() -> None:
             signal.signal(number, _later)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+def begin(then: Callable[[int], None] | None, worker: int) -> None:
+    """A torch loader's worker_init_fn: `shield`, and then what the program has for it."""
+    shield()
+    if then:
+        then(worker)
 
 
 def caught_below_python(number: int) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from outlast import workers
 from outlast.errors import ResumeRefused, StateError
 from outlast.state import leaving
 from outlast.state.order import seeded
@@ -79,6 +81,15 @@ def check_state(part: str, loader: Any, state: Any) -> None:
             f"{part} (StatefulDataLoader) had num_workers={before} when it was saved and has {loader.num_workers} now, and torchdata keeps one "
             f"position for each worker. Give it num_workers={before}; outlast.DataLoader continues with any number."
         )
+
+
+def shield(loader: Any) -> None:
+    """Have the workers of a StatefulDataLoader, which the first question for its state starts, outlive a signal to the whole group."""
+    if is_torchdata(loader) and loader.num_workers:
+        bare = getattr(loader, "base_dataloader", loader)
+        init = bare.worker_init_fn
+        if not (isinstance(init, functools.partial) and init.func is workers.begin):
+            bare.worker_init_fn = functools.partial(workers.begin, init)
 
 
 def describe(loader: Any) -> dict[str, Any]:
@@ -169,9 +180,12 @@ def _draws_at_random(sampler: Any) -> bool:
 
 
 def _gives_again(sampler: Any) -> bool:
-    """Whether a sampler gives the same indices whatever the global generators are."""
+    """Whether a sampler gives the same indices whatever the global generators are, when it is told the same epoch."""
     draws = []
+    inside = getattr(sampler, "sampler", sampler)
     for word in (1, 2, 3):
+        if callable(getattr(inside, "set_epoch", None)):
+            inside.set_epoch(0)
         with seeded([word] * 4):
             draws.append([_plain(value) for value in itertools.islice(sampler, _TRIED)])
     return draws[0] == draws[1] == draws[2]

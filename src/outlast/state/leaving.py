@@ -22,6 +22,7 @@ from outlast import workers
 SOON = 0.5
 """Seconds that workers get to end by themselves; after them they are killed. They hold nothing that is not fetched again."""
 
+_SERVER_DIED = 255  # what multiprocessing says of a process whose fork server is gone
 _SLICE = 0.1  # seconds between two questions whether to go on waiting for a batch
 
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -56,6 +57,14 @@ def end_workers(iterator: Any) -> None:
         iterator._workers_done_event.set()
         for queue in iterator._index_queues:
             queue.put(None)
+    _join_or_kill(iterator, processes)
+    for queue in [*getattr(iterator, "_index_queues", ()), getattr(iterator, "_worker_result_queue", None)]:
+        with contextlib.suppress(Exception):
+            queue.cancel_join_thread()
+            queue.close()
+
+
+def _join_or_kill(iterator: Any, processes: list[Any]) -> None:
     deadline = time.monotonic() + SOON
     waiting = {process.sentinel: process for process in processes}
     while waiting and (left := deadline - time.monotonic()) > 0:
@@ -67,14 +76,14 @@ def end_workers(iterator: Any) -> None:
 
             signal_handling._remove_worker_pids(id(iterator))
             iterator._worker_pids_set = False
-    for process in waiting.values():
-        process.kill()
+    for process in processes:
+        if process.sentinel in waiting:
+            process.kill()
+        elif process.exitcode == _SERVER_DIED and getattr(process, "_start_method", "") == "forkserver":
+            with contextlib.suppress(OSError):  # multiprocessing has lost sight of it, and it may go on for long
+                os.kill(process.pid, signal.SIGKILL)
     for process in processes:
         process.join(SOON)
-    for queue in [*getattr(iterator, "_index_queues", ()), getattr(iterator, "_worker_result_queue", None)]:
-        with contextlib.suppress(Exception):
-            queue.cancel_join_thread()
-            queue.close()
 
 
 @contextlib.contextmanager

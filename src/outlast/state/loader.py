@@ -122,7 +122,7 @@ class DataLoader:
         self._loader = TorchLoader(
             self._samples,
             collate_fn=_as_it_is,
-            worker_init_fn=functools.partial(_begin_worker, options.pop("worker_init_fn", None)),
+            worker_init_fn=functools.partial(workers.begin, options.pop("worker_init_fn", None)),
             batch_sampler=self._tickets,
             generator=torch.Generator().manual_seed(seed % 2**63),
             **options,
@@ -169,6 +169,8 @@ class DataLoader:
             if not self._lost_to_a_signal():
                 raise
             self.close()
+            if self.sampler._leave and self.sampler._leave():
+                raise leaving.Interrupted from None
             batch = self._samples.__getitems__(self._tickets.at(self.sampler.epoch, self.sampler.batch))
         self.sampler.advance()
         if self.sampler.batch == 0:
@@ -266,12 +268,6 @@ def _check_options(options: dict[str, Any]) -> None:
 
 def _as_it_is(batch: Any) -> Any:
     return batch  # collated already, under the ticket's generators
-
-
-def _begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
-    workers.shield()
-    if then:
-        then(worker)
 
 
 class _Tickets:
