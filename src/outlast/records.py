@@ -297,6 +297,18 @@ MANIFEST = form(
 _SHARDS = table(table(form({"dtype": _NAME, "shape": _SHAPE, "of": _SHAPE, "at": _SHAPE})))
 _PARTS = table(form({"kind": _NAME, "state": anything}), 100_000)
 _OWN = {"step": _STEP, "shards": _SHARDS}
+_BATCHES = form(
+    {},
+    {
+        "accumulate": whole(1),
+        "batches": or_null(whole(1)),
+        "batch_size": or_null(whole(1)),
+        "drop_last": flag,
+        "sampler": _NAME,
+        "samples": whole(),
+        "seed": whole(),
+    },
+)
 STATE = form(
     {
         "loop": pair(_STEP),
@@ -304,7 +316,7 @@ STATE = form(
         "parts": _PARTS,
         "rng": anything,
     },
-    _OWN,
+    {**_OWN, "batches": _BATCHES},
 )
 RANK_STATE = form({"parts": _PARTS, "rng": anything}, _OWN)
 # Launches are deleted, with their datasets, in the account of whoever runs outlast: only what outlast may have made has such a name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -389,3 +390,54 @@ def test_a_run_left_in_the_last_batch_of_an_epoch_goes_on_with_the_next(session:
     tail = session.train(make(), epochs=2)
     assert [(step, epoch) for step, epoch, *_ in tail] == [(step, 2) for step in range(6, 11)]
     assert sorted(index for *_, batch, _ in tail for index in batch) == list(range(20))
+
+
+# as Hugging Face's datasets 5.2 does (tried with the real one: docs/guarantee.md names the version) -----------------
+
+
+class Sticky:
+    """A state stays for every later pass until set_epoch, and one of another epoch is dropped."""
+
+    def __init__(self) -> None:
+        self.epoch, self.at, self.start = 0, 0, None
+
+    def set_epoch(self, epoch: int) -> None:
+        if self.start and self.start["epoch"] != epoch:
+            self.start = None
+        self.epoch = epoch
+
+    def __iter__(self):
+        order = np.random.default_rng(self.epoch).permutation(5)
+        self.at = self.start["at"] if self.start and self.start["epoch"] == self.epoch else 0
+        for index in order[self.at :]:
+            self.at += 1
+            yield index
+
+    def state_dict(self):
+        return {"at": self.at, "epoch": self.epoch}
+
+    def load_state_dict(self, state) -> None:
+        self.start = state if state["epoch"] == self.epoch else None
+
+
+@pytest.mark.parametrize("stop", [2, 5, 7, 10, 14])
+def test_a_dataset_whose_state_sticks(session: Session, stop: int) -> None:
+    twin = session.train(Sticky(), name="twin")
+    assert len(twin) == 15
+    assert session.train(Sticky(), stop=stop) + session.train(Sticky()) == twin
+
+
+def test_a_shuffle_buffer_is_refused(session: Session, monkeypatch) -> None:
+    class BufferShuffledExamplesIterable:
+        pass
+
+    class Mapped:
+        ex_iterable = BufferShuffledExamplesIterable()
+
+    stream = Stream()
+    stream._ex_iterable = Mapped()
+    monkeypatch.setitem(sys.modules, "datasets", object())
+    with pytest.raises(
+        StateError, match="shuffles through a buffer .BufferShuffledExamplesIterable.*samples would never come"
+    ):
+        session.train(stream)

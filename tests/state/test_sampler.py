@@ -277,3 +277,10 @@ def test_set_epoch_is_heard_where_it_says_nothing_new() -> None:
     with pytest.warns(UserWarning, match="set_epoch.0. was called and epoch 1 runs .* changes nothing"):
         sampler.set_epoch(0)
     assert sampler.epoch == 1
+
+
+@pytest.mark.parametrize("place", [{"batch": 3}, {"batch": -1}, {"epoch": -1}])
+def test_a_place_that_is_none_is_refused(place: dict) -> None:
+    sampler = outlast.BatchSampler(6, 2)
+    with pytest.raises(ResumeRefused, match="no outlast has written that"):
+        sampler.load_state_dict(sampler.state_dict() | place)

@@ -182,7 +182,7 @@ class BatchSampler:
                 "The data position in the checkpoint is not one of outlast.DataLoader or outlast.BatchSampler: it has no epoch and batch. "
                 "Use the loader that the run began with, or begin a new run under another name."
             )
-        epoch, batch = int(state["epoch"]), int(state["batch"])
+        epoch, batch = _whole("epoch", state["epoch"]), _whole("batch", state["batch"])
         changed = [name for name in _SAID if name in state and state[name] != self._defining(name)]
         if batch and "drop_last" in changed and not self._order.count % (self.batch_size or 1):
             changed.remove("drop_last")  # there is no last batch that would be dropped
@@ -199,6 +199,11 @@ class BatchSampler:
                 f"The order of epoch {epoch + 1} is not the one that the checkpoint saw the first {batch} batches of, though length, batch size "
                 f"and seed are the same: {self._order.name or 'the permutation'} gives other indices now. Use the sampler and the "
                 "weights of that time until the epoch has ended, or begin a new run."
+            )
+        if epoch < 0 or not 0 <= batch < len(self):
+            raise ResumeRefused(
+                f"The data position in the checkpoint is batch {batch} of epoch {epoch}, and an epoch has the batches 0 to {len(self) - 1}: no outlast "
+                "has written that. Use an earlier checkpoint, or begin a new run."
             )
         self.changes = [
             f"The data order has {_SAID[name].format(_short(self._defining(name)))} from epoch {epoch + 1} on; before, it was "
