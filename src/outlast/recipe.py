@@ -214,8 +214,11 @@ def locate(resume: str, root: Path, inputs: Iterable[Path] = ()) -> Path | None:
     """The folder of a run by its name or path: among the runs, at that path, or attached by the platform."""
     attached = [place.path for place in places.others(resume, inputs)] if "/" not in resume else []
     for folder in (Path(resume), root / resume, *attached):
-        if (folder / "run.json").is_file():
-            return folder.resolve()
+        try:
+            if (folder / "run.json").is_file():
+                return folder.resolve()
+        except (OSError, ValueError):  # a name that no file can have
+            continue
     return None
 
 

@@ -201,11 +201,11 @@ def folder_of(run: str | Path, root: Path = Path("runs")) -> Path:
     try:
         there = sorted(found.parent.name for found in root.glob("*/run.json"))
     except OSError as error:
-        raise UnknownName(f"{root} cannot be read: {error.strerror}.") from error
+        raise UnknownName(f"{shortened(root)} cannot be read: {error.strerror}.") from error
     known = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
     kind = "" if root.is_dir() or not root.exists() else f" {root} is no folder."
     raise UnknownName(
-        f"There is no run {shortened(repr(str(run)))}: {root} holds {known or 'no runs yet'}.{kind}{nearest(str(run), there)}"
+        f"There is no run {shortened(repr(str(run)))}: {shortened(root)} holds {known or 'no runs yet'}.{kind}{nearest(str(run), there)}"
     )
 
 

@@ -41,9 +41,9 @@ def lines(text: object) -> str:
     return visible(text, keep="\n").rstrip("\n").replace("\n", "\n  ")
 
 
-def shortened(text: object, limit: int = LONGEST) -> str:
+def shortened(text: object, limit: int = LONGEST, *, keep: str = "") -> str:
     """The text, visible, and cut in the middle when it is long."""
-    words = visible(_digits(text) if isinstance(text, int) and not isinstance(text, bool) else text)
+    words = visible(_digits(text) if isinstance(text, int) and not isinstance(text, bool) else text, keep=keep)
     if len(words) <= limit:
         return words
     tail = limit // 4

@@ -29,6 +29,7 @@ VERBS = {
     "copy": "copy a recipe to make it your own",
 }
 
+_LONGEST = 2000  # characters of an error
 _EXITS = "exit codes: 0 finished · 75 stopped cleanly, run me again · 1 failed · 2 usage · 130 interrupted"
 
 
@@ -65,8 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(verb: str, argv: list[str]) -> int:
     import importlib
 
-    from outlast.errors import EXIT_INTERRUPTED, OutlastError, UsageError
-    from outlast.terminal import lines
+    from outlast.errors import EXIT_FAILED, EXIT_INTERRUPTED, OutlastError, UsageError
 
     try:
         if verb not in VERBS:
@@ -83,11 +83,22 @@ def _run(verb: str, argv: list[str]) -> int:
         code: int = module.run(argv)
         return code
     except OutlastError as error:
-        sys.stderr.write(f"error: {lines(error)}\n")
+        _complain(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # what reads our output has gone; nothing more can be said
         return 0
+    except OSError as error:
+        if verb in ("train", "resume") or error.strerror is None:
+            raise  # of a recipe, whose traceback says where
+        _complain(f"{error.filename or verb}: {error.strerror}.")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_INTERRUPTED
+
+
+def _complain(sentence: object) -> None:
+    from outlast.terminal import lines, shortened
+
+    sys.stderr.write(f"error: {shortened(lines(sentence), _LONGEST, keep=chr(10))}\n")

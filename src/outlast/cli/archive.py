@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.cli.flags import RECIPE, Parser
+from outlast.cli.flags import RECIPE, Parser, output
 from outlast.cli.status import folder_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
@@ -38,7 +38,8 @@ def run(argv: list[str]) -> int:
     from outlast.report import archive
 
     place = RunFolder(folder_of(values.run, values.checkpoint_dir))
-    target = values.output or Path(f"{place.path.resolve().name}_outputs.zip")
+    usual = f"{place.path.resolve().name}_outputs.zip"
+    target = output(Path(usual) if values.output is None else values.output, usual)
     recipe = find(values.recipe) if values.recipe else None
     step = None if values.step is None else step_of(place, values.step, recipe)
     made = archive(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from outlast.checkpoint.export import export
-from outlast.cli.flags import RECIPE, Parser
+from outlast.cli.flags import RECIPE, Parser, output
 from outlast.cli.status import folder_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
@@ -37,19 +37,21 @@ def run(argv: list[str]) -> int:
     part = values.part or part_of(RunFolder(folder), recipe)
     if values.format != "safetensors":
         return _other(open_saved(folder, step=step, recipe=recipe), part, values.format, values.output)
-    target = values.output or Path(f"{folder.resolve().name}-{part}-step-{step}.safetensors")
+    usual = f"{folder.resolve().name}-{part}-step-{step}.safetensors"
+    target = output(Path(usual) if values.output is None else values.output, usual)
     count = export(RunFolder(folder).checkpoint(step), part, target)
     say(f"{target}: the {count} tensors of {part!r} at step {step}, {format_bytes(target.stat().st_size)}")
     say(f"Load them with: model.load_state_dict(safetensors.torch.load_file({str(target)!r}))")
     return EXIT_FINISHED
 
 
-def _other(opened: Saved, part: str, form: str, output: Path | None) -> int:
+def _other(opened: Saved, part: str, form: str, given: Path | None) -> int:
     forms = opened.recipe.exports
     if form not in forms:
         known = ", ".join(["safetensors", *sorted(forms)])
         raise UsageError(f"--format is {form!r}; runs of {opened.recipe.name} are exported as: {known}.")
-    target = output or Path(f"{opened.run_id}-{part}-step-{opened.step}.{form}")
+    usual = f"{opened.run_id}-{part}-step-{opened.step}.{form}"
+    target = output(Path(usual) if given is None else given, usual)
     make_folder(target.parent)
     for line in forms[form](opened, part, target):
         say(line)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from outlast.environment import NAMES
 from outlast.errors import ConfigError, UsageError
 from outlast.recipe import Recipe, Request
 from outlast.registry import find
+from outlast.terminal import shortened
 
 _SWITCHES = {
     "dry-run": "check everything, print the values, train nothing",
@@ -47,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""
-        raise UsageError(f"{self.prog}: {message}. `{self.prog} --help` lists what it takes.")
+        raise UsageError(f"{self.prog}: {shortened(message, 300)}. `{self.prog} --help` lists what it takes.")
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
         """Parse all of argv; an unknown flag is refused with the nearest known one."""
@@ -55,9 +57,37 @@ class Parser(argparse.ArgumentParser):
         if rest:
             known = [text for action in self._actions for text in action.option_strings]
             raise UsageError(
-                f"{self.prog} takes no {rest[0]!r}.{nearest(rest[0], known)} `{self.prog} --help` lists what it takes."
+                f"{self.prog} takes no {shortened(repr(rest[0]))}.{nearest(rest[0], known)} `{self.prog} --help` lists what it takes."
             )
         return values
+
+
+@contextlib.contextmanager
+def looked_up() -> Iterator[None]:
+    """While what was typed is looked for: a folder that cannot be read is a sentence. What a training raises keeps its traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        raise UsageError(f"{shortened(error.filename)}: {error.strerror}.") from error
+
+
+def output(path: Path, example: str) -> Path:
+    """The file that is to be written, when it can be one; an ordinary file there is replaced, and nothing else ever is.
+
+    Raises:
+        UsageError: it is a folder, a device, a pipe or no name at all.
+    """
+    try:
+        if path.name and (not path.exists() or path.is_file()):
+            return path
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--output is {shortened(repr(str(path)))}; {getattr(error, 'strerror', None) or error}."
+        ) from error
+    raise UsageError(f"--output is {shortened(repr(str(path)))}, {kind}; give the name of a file, such as {example}.")
 
 
 def pull(argv: Sequence[str], flag: str) -> tuple[str | None, list[str]]:

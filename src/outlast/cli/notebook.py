@@ -29,7 +29,8 @@ def run(argv: list[str]) -> int:
     from outlast.launch.notebook import write_notebook
 
     prepared = recipes.prepare(found, request)
-    target = values.output or Path(f"{prepared.run_id}.ipynb")
+    usual = f"{prepared.run_id}.ipynb"
+    target = flags.output(Path(usual) if values.output is None else values.output, usual)
     write_notebook(prepared, target)
     say(
         f"{target}: setup, doctor, train, curves, samples and archive of {prepared.run_id}, {format_bytes(target.stat().st_size)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from outlast import files, registry
 from outlast import recipe as recipes
 from outlast.cli import train
-from outlast.cli.flags import pull
+from outlast.cli.flags import looked_up, pull
 from outlast.config.yamlfile import nearest
 from outlast.environment import detect
 from outlast.errors import UnknownName, UsageError
@@ -30,7 +30,8 @@ def run(argv: list[str]) -> int:
     name = argv[0]
     own, rest = pull(argv[1:], "--recipe")
     root, _ = pull(rest, "--checkpoint-dir")
-    found = recipe_of(name, Path(root or "runs"), own)
+    with looked_up():
+        found = recipe_of(name, Path(root or "runs"), own)
     return train.run([*rest, "--resume", name], prog="outlast resume", recipe=found)
 
 

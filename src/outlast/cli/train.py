@@ -19,7 +19,8 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
         raise UsageError(
             f"{prog} needs a recipe, such as `{prog} digits`: the recipes are: {', '.join(registry.names())}."
         )
-    prepared = recipes.prepare(found, request)
+    with flags.looked_up():
+        prepared = recipes.prepare(found, request)
     if values.dry_run:
         show.prepared(prepared)
         show.warnings(prepared)

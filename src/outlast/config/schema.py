@@ -153,6 +153,13 @@ class Config(Section):
         parse_interval(value)
         return value
 
+    @field_validator("log_csv")
+    @classmethod
+    def _writable(cls, value: Path | None) -> Path | None:
+        if value is not None and value.exists() and not value.is_file():
+            raise ValueError("expected the name of a file; that is a folder or a device")
+        return value
+
     @field_validator("experiment_name")
     @classmethod
     def _nameable(cls, value: str | None) -> str | None:

@@ -364,6 +364,8 @@ def _teach(values: Namespace, tell: Tell) -> Iterable[str]:
         done += len(batch.labels)
         tell(done, len(part))
     target = values.output or Path(f"{saved.run_id}-logits.safetensors")
+    if target.exists() and not target.is_file():
+        raise outlast.ConfigError(f"--output is {str(target)!r}, a folder or a device; give the name of a file.")
     about = distill.About(
         data=store.hash,
         names=[store.entries[number].name for number in part.numbers],

@@ -1,0 +1,178 @@
+"""Every verb, typed wrong: one sentence on stderr, no traceback, and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import outlast
+from outlast.cli import VERBS, main
+
+WRONG = [
+    "", " ", ".", "/", "nope", "plain", "a dir", "link", "loop1", "pipe", "other", "bad", "binary.yaml", "syntax.py", "runs/mine/run.json",
+    "runs/mine/checkpoints", "runs/mine/checkpoints/step-00000009", "-1", "0", "1e400", "x" * 5000, "\udcff", "--", "-", "~", "*", "null",
+]  # fmt: skip
+"""Names, paths and numbers that mean nothing, or something else than a verb expects."""
+
+
+class Thing:
+    def __init__(self) -> None:
+        self.w = np.zeros(3)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {"w": self.w}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        self.w = state["w"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("typed")
+    with outlast.open_run("mine", root=folder / "runs", total_steps=3, save="1 steps", progress="none") as run:
+        run.track(s=Thing())
+        for _ in run.steps():
+            run.log(loss=1.0)
+    return folder
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path) -> Path:
+    """A working folder with one good run and much that is none."""
+    shutil.copytree(made / "runs", "runs")
+    Path("plain").write_text("x")
+    Path("a dir").mkdir()
+    os.symlink("nowhere", "link")
+    os.symlink("loop1", "loop2")
+    os.symlink("loop2", "loop1")
+    os.mkfifo("pipe")
+    for name, text in (("other", "{}"), ("bad", "[1")):
+        Path(name).mkdir()
+        Path(name, "run.json").write_text(text)
+    Path("binary.yaml").write_bytes(b"\xff\xfe\x00")
+    Path("syntax.py").write_text("def (:\n")
+    return tmp_path
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]):
+    """Run a verb; returns exit code and the one sentence."""
+
+    def call(*words: str) -> tuple[int, str]:
+        try:
+            code = main(list(words))
+        except SystemExit as ended:  # argparse's --help
+            code = int(ended.code or 0)
+        out = capsys.readouterr()
+        sentences = [line for line in out.err.splitlines() if line.startswith("error: ")]
+        assert code in (0, 1, 2), words
+        assert "Traceback" not in out.out + out.err
+        assert (len(sentences) == 1) or (code in (0, 1) and not sentences), (words, out)
+        assert all(len(line) < 2200 for line in sentences)
+        return code, sentences[0] if sentences else ""
+
+    return call
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"kaggle", "quota", "train", "relay"}))
+def test_a_wrong_name(place: Path, refused, verb: str) -> None:
+    for word in WRONG:
+        refused(verb, word)
+        refused(verb, "mine", word)
+    refused(verb)
+    refused(verb, "--nope")
+    refused(verb, "mine", "extra", "words")
+
+
+@pytest.mark.parametrize(
+    "verb", ["status", "runs", "checkpoints", "verify", "export", "archive", "resume", "logs", "fetch"]
+)
+def test_a_wrong_folder_of_runs(place: Path, refused, verb: str) -> None:
+    for word in WRONG:
+        refused(verb, *([] if verb == "runs" else ["mine"]), "--checkpoint-dir", word)
+
+
+@pytest.mark.parametrize("flag", ["--step", "--part", "--recipe", "--format", "--output"])
+def test_a_wrong_flag_of_export(place: Path, refused, flag: str) -> None:
+    for verb in ("export", *([] if flag == "--format" else ["archive"])):
+        for word in WRONG:
+            if flag != "--output" or word not in ("nope", "-1", "0", "1e400", "null", "*", "-", "--", "~", "\udcff"):
+                refused(verb, "mine", *([] if flag == "--part" else ["--part", "s"]), flag, word)
+
+
+@pytest.mark.parametrize("flag", ["--train-config", "--resume", "--checkpoint-dir", "--experiment-name", "--budget", "--epochs", "--batch-size", "--lr", "--seed", "--num-workers", "--save-every", "--log-csv", "--data-root", "--env", "--model.width"])  # fmt: skip
+def test_a_wrong_value(place: Path, refused, flag: str) -> None:
+    for word in WRONG:
+        code, _ = refused("config", "digits", flag, word)
+        if flag in ("--budget", "--epochs", "--batch-size", "--lr", "--env", "--save-every") and word not in (
+            "--",
+            "-",
+        ):
+            assert code == 2 or (flag, word) == ("--lr", "0"), (flag, word)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["status", "mien"], "There is no run 'mien': runs holds mine. Did you mean 'mine'?"),
+        (["status", "mine", "--checkpoint-dir", "plain"], "There is no run 'mine': plain holds no runs yet. plain is no folder."),
+        (["export", "mine", "--step", "7"], "has no checkpoint at step 7; there are 1, 2, 3, latest and best."),
+        (["export", "mine", "--step", "-1"], "has no checkpoint at step -1"),
+        (["export", "mine", "--step", "³"], "has no checkpoint at step ³"),
+        (["export", "mine", "--part", "t"], "no arrays under 't'; it holds s"),
+        (["export", "mine", "--part", "s", "-o", "a dir"], "--output is 'a dir', a folder; give the name of a file, such as mine-s-step-3.safetensors."),
+        (["export", "mine", "--part", "s", "-o", "pipe"], "--output is 'pipe', no ordinary file"),
+        (["archive", "mine", "--part", "s", "-o", ""], "--output is '.', a folder"),
+        (["archive", "mine", "--part", "s", "-o", "plain/x.zip"], "plain"),
+        (["notebook", "digits", "--output", "/dev/full"], "--output is '/dev/full', no ordinary file"),
+        (["config", "digits", "--log-csv", "a dir"], "--log-csv is 'a dir'; expected the name of a file"),
+        (["train", "digits", "--epochs", "0"], "--epochs is '0'; expected at least 1."),
+        (["train", "syntax.py"], "syntax.py:1 cannot be imported as a Python file: invalid syntax"),
+        (["train", "a dir"], "There is no recipe 'a dir'"),
+        (["resume", "mine", "--recipe"], "--recipe needs a value."),
+        (["resume", "mine"], "was begun by a script, not by a recipe"),
+        (["config", "digits", "--checkpoint-dir", "plain"], "Not a directory."),
+        (["copy", "digits", "plain"], "plain exists already"),
+        (["status", "mine", "--interval", "0"], "--interval"),
+    ],
+)  # fmt: skip
+def test_the_sentence_says_what_is_wrong(place: Path, refused, words: list[str], sentence: str) -> None:
+    before = sorted(str(path) for path in Path().rglob("*"))
+    code, said = refused(*words)
+    assert code in (1, 2)
+    assert sentence in said
+    assert sorted(str(path) for path in Path().rglob("*")) == before
+
+
+def test_epochs_0_is_no_finished_run(place: Path, refused) -> None:
+    assert refused("train", "digits", "--epochs", "0")[0] == 2
+    assert not Path("runs/digits").exists()
+
+
+def test_a_dead_attempt_is_never_shown_as_running(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads(Path("runs/mine/attempts/0001.json").read_text())
+    del record["end"]
+    Path("runs/mine/attempts/0001.json").write_text(json.dumps(record))
+    Path("runs/mine/attempts/0002.json").write_text(json.dumps(record | {"number": 2}))
+    assert main(["status", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("interrupted run mine")
+    assert "running" not in said
+    assert said.count(" lost ") == 2
+    assert main(["runs"]) == 0
+    assert "running" not in capsys.readouterr().out
+
+
+def test_a_signal_is_shown_by_its_name(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads(Path("runs/mine/attempts/0001.json").read_text())
+    record["end"] |= {"reason": "preempted", "signal": "SIGTERM"}
+    Path("runs/mine/attempts/0001.json").write_text(json.dumps(record))
+    assert main(["status", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "SIGTERM received" in said
+    assert "preempted" not in said
