@@ -67,7 +67,7 @@ def evil(tmp_path: Path) -> Path:
     name(folder, "runs/evil/recipe.py")
     (folder / "launches").mkdir()
     record = {
-        "format": 1, "number": 1, "time": "2026-01-01T00:00:00Z", "on": "kaggle", "slug": "x", "accelerator": "cpu", "state": "fetched",
+        "format": 1, "number": 1, "time": "2026-01-01T00:00:00Z", "on": "kaggle", "slug": "outlast-x-001", "accelerator": "cpu", "state": "fetched",
         "user": "ada", "after": None, "asked": {"source": "runs/evil/recipe.py", "recipe": "recipe", "values": {"epochs": 3}},
         "terms": {"seconds": None, "accelerator": "cpu", "internet": True, "secrets": False, "wheels": None, "datasets": []},
     }  # fmt: skip
@@ -133,7 +133,7 @@ def test_a_file_named_once_in_a_process_is_known(evil: Path) -> None:
 
 @pytest.mark.parametrize(
     "stored",
-    ["../../evil", "/etc/passwd", "sign", "digits\x00", "a" * 5000, "outlast_recipes.digits", "digits ", "os:system"],
+    ["../../evil", "/etc/passwd", "sign", "digits\x00", "a" * 3000, "outlast_recipes.digits", "digits ", "os:system"],
 )
 def test_other_names_in_a_record(evil: Path, ran: Ran, stored: str) -> None:
     name(evil, stored)
