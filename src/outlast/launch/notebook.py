@@ -20,7 +20,7 @@ NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "r
 missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
 if missing:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
-code = Path(tempfile.gettempdir()) / f"outlast-{NAME}"  # the same in every session, as a run remembers where its recipe was
+code = Path(tempfile.mkdtemp(prefix=f"outlast-{NAME}-"))  # of this session alone: what lies in a folder of a known name would be imported
 with zipfile.ZipFile(io.BytesIO(base64.b64decode(BUNDLE))) as packed:
     packed.extractall(code)
 sys.path.insert(0, str(code))
