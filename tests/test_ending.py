@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -233,3 +234,128 @@ def test_a_block_left_by_return_is_an_early_end_and_said(opened, tmp_path: Path)
     (record,) = attempts(tmp_path)
     assert (record["end"]["reason"], record["end"]["step"]) == ("finished", 4)
     assert "left at step 4 of 9, so the run counts as finished there" in record["told"][-1]
+
+
+def test_a_process_that_was_stopped_too_long_does_not_write_into_anothers_attempt(
+    opened, tmp_path: Path, monkeypatch
+) -> None:
+    """Another machine took the run over: its name stands in the lock."""
+    monkeypatch.setattr("outlast.run._LOOK", 0.0)
+    folder = tmp_path / "r"
+    with (
+        pytest.raises(RunBusy, match="Another attempt has taken over .* writes nothing"),
+        opened(total_steps=9, save="2 steps") as run,
+    ):
+        run.track(counter=Counter())
+        for step in run.steps():
+            run.log(x=step)
+            if step == 3:
+                run._saver._wait_for_writer()
+                theirs = (
+                    json.dumps({"attempt": "theirs", "pid": 1, "host": "elsewhere", "boot": "b", "beat": 4e9}).ljust(
+                        511
+                    )
+                    + "\n"
+                )
+                (folder / "lock").write_text(theirs)
+                before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+            if step > 4:
+                pytest.fail("it trains on")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def in_a_child(action) -> str:
+    """What an action in a forked child raises, or nothing."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            action()
+            words = ""
+        except BaseException as error:
+            words = f"{type(error).__name__}: {error}"
+        os.write(write_end, words.encode())
+        os._exit(0)
+    os.close(write_end)
+    os.waitpid(child, 0)
+    return os.read(read_end, 4096).decode()
+
+
+def test_a_forked_child_does_not_train_the_parents_run(opened, tmp_path: Path) -> None:
+    with opened(total_steps=4) as run:
+        run.track(counter=Counter())
+        steps = run.steps()
+        next(steps)
+        for action in (lambda: next(steps), lambda: run.log(x=1), lambda: run._save("asked")):
+            assert "UsageError: The run r belongs to the process that opened it" in in_a_child(action)
+        assert "held by the process that started this one" in in_a_child(lambda: opened(total_steps=4))
+        assert "put the script's own lines under `if __name__ == '__main__':`" in in_a_child(
+            lambda: opened(total_steps=4)
+        )
+        for _ in steps:
+            pass
+    assert attempts(tmp_path)[0]["end"]["reason"] == "finished"
+    assert read(run._files.journal) == []
+
+
+def test_two_runs_in_one_process(opened, tmp_path: Path) -> None:
+    with opened("a", total_steps=4) as one, opened("b", total_steps=4, save="2 steps") as two:
+        first, second = Counter(), Counter()
+        one.track(counter=first)
+        two.track(counter=second)
+        for step, _ in zip(one.steps(), two.steps(), strict=True):
+            first.value += step
+            second.value -= step
+            one.log(x=first.value)
+            two.log(x=second.value)
+    assert (read(one._files.journal)[-1]["x"], read(two._files.journal)[-1]["x"]) == (10, -10)
+    assert let_go(tmp_path, "a")
+    assert let_go(tmp_path, "b")
+
+
+@pytest.mark.parametrize(
+    ("leave", "reason"),
+    [("sys.exit(0)", "cancelled"), ("sys.exit('no data')", "failed"), ("os._exit(0)", "lost"), ("1 / 0", "failed")],
+)
+def test_a_program_that_ends_in_its_first_step(leave: str, reason: str, opened, tmp_path: Path) -> None:
+    def action() -> None:
+        with opened(total_steps=4) as run:
+            run.track(counter=Counter())
+            for _ in run.steps():
+                exec(leave)
+
+    in_a_child(action)
+    with opened(total_steps=4) as run:
+        assert run.resumed_from is None
+        count_to(run, counter := Counter())
+    assert counter.value == 10
+    first, second = attempts(tmp_path)
+    assert first["end"]["reason"] == reason
+    assert any("nothing had been saved" in told for told in first["told"]) == (reason != "lost")
+    assert any("ended without a word" in told for told in second["told"]) == (reason == "lost")
+
+
+def test_a_generator_that_is_closed_is_no_failure(opened, tmp_path: Path) -> None:
+    def steps():
+        with opened(total_steps=4) as run:
+            run.track(counter=Counter())
+            yield from run.steps()
+
+    training = steps()
+    next(training)
+    training.close()
+    assert attempts(tmp_path)[0]["end"]["reason"] == "cancelled"
+    assert let_go(tmp_path)
+
+
+def test_fewer_steps_than_are_done(opened, tmp_path: Path) -> None:
+    with opened(total_steps=4) as run:
+        count_to(run, Counter())
+    with opened(total_steps=2) as run:
+        count_to(run, counter := Counter())
+        assert run.finished
+    assert counter.value == 10
+    (told,) = attempts(tmp_path)[1]["told"]
+    assert told == "4 steps are done and only 2 are asked for: there is nothing left to train."
+    assert attempts(tmp_path)[1]["end"]["step"] == 4

@@ -21,7 +21,7 @@ def reason_of(error: BaseException | None) -> str:
         return "finished"
     if isinstance(error, SessionEnded | RunNotFinished):
         return error.reason
-    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and not error.code):
+    if isinstance(error, KeyboardInterrupt | GeneratorExit) or (isinstance(error, SystemExit) and not error.code):
         return "cancelled"
     return "failed"
 

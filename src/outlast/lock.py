@@ -83,7 +83,7 @@ class Lock:
             "boot": _boot(),
             "start": _start_of(pid),
         }
-        self._beat()
+        self._write({**self._record, "beat": time.time()})
         self._beats = threading.Thread(target=self._keep_beating, name="outlast-heartbeat", daemon=True)
         self._beats.start()
         if owner.get("pid") and not owner.get("released"):
@@ -98,7 +98,8 @@ class Lock:
         if self._beats:
             self._beats.join()
         with contextlib.suppress(OSError):
-            self._write({**self._record, "released": True})
+            if self.ours():
+                self._write({**self._record, "released": True})
         if fcntl is not None:
             with contextlib.suppress(OSError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # for children that still hold a copy of the descriptor
@@ -115,8 +116,20 @@ class Lock:
             with contextlib.suppress(OSError):
                 self._beat()
 
+    def ours(self) -> bool:
+        """Whether the record still names this process. A process that was stopped for longer than STALE may have lost it to another machine.
+
+        What cannot be read speaks against nobody.
+        """
+        if self._descriptor < 0:
+            return False
+        owner = _read(self._descriptor)
+        mine = {key: self._record[key] for key in ("pid", "host", "boot", "attempt")}
+        return not owner.get("pid") or {key: owner.get(key) for key in mine} == mine
+
     def _beat(self) -> None:
-        self._write({**self._record, "beat": time.time()})
+        if self.ours():
+            self._write({**self._record, "beat": time.time()})
 
     def _write(self, record: dict[str, Any]) -> None:
         text = json.dumps(record).encode()

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import outlast
-from outlast import best, ending, files, opening, places, ranks, state, terminal
+from outlast import best, ending, files, lock, opening, places, ranks, state, terminal
 from outlast.agreement import Agreement
 from outlast.attempt import Attempt
 from outlast.checkpoint import History, Opened, Retention, SavePolicy, Store
@@ -36,7 +36,7 @@ from outlast.lock import Lock, Presence
 from outlast.parts import Parts
 from outlast.resume import Verdict
 from outlast.saver import Saver
-from outlast.session import Session
+from outlast.session import Session, now
 from outlast.state.feed import Feed
 from outlast.state.leaving import Interrupted
 from outlast.tracking import CsvView, Fanout, Journal, Progress, Sink, Unwritten
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from outlast.config import Resolved
 
 _TICK = 0.2  # seconds between two progress events
+_LOOK = (
+    20.0  # seconds between two looks at whether the lock is still ours; less than what makes another machine take it
+)
 _ORPHANS = 40.0  # seconds that ranks whose rank 0 is gone may take to end; torchrun kills them after 30
 
 
@@ -230,17 +233,9 @@ class Run:
         self._place = folder.path.resolve()
         self._lock = Lock(folder.lock)
         self._presence = Presence(folder.ranks)
-        note = _make_way(self._place)
-        try:
-            told = training.together("opening the run", self._open_folder)
-            if training.several:
-                self._presence.show()
-            self._open_newest([*([("info", note)] if note else []), *told])
-        except BaseException:
-            self._presence.hide()
-            self._lock.release()
-            raise
-        _open[self._place] = self
+        self._lock_checked = now()
+        self._open(_make_way(self._place))
+        _held[self._place] = self
 
     # what a script calls ---------------------------------------------------------------------------------------
 
@@ -477,6 +472,8 @@ class Run:
         """
         if not self._begun:
             raise UsageError("log() was called before the loop began: log inside the loop, or after it.")
+        if os.getpid() != self._process:
+            self._check_ours()
         if metrics:
             named = {**metrics, **named}
         if step is not None and step != self.step:
@@ -609,6 +606,22 @@ class Run:
         self.__exit__(None, None, None)
 
     # opening ---------------------------------------------------------------------------------------------------
+
+    def _open(self, note: str | None) -> None:
+        try:
+            told = self._ranks.together("opening the run", self._open_folder)
+            if self._ranks.several:
+                self._presence.show()
+            self._open_newest([*([("info", note)] if note else []), *told])
+        except BaseException as error:
+            self._presence.hide()
+            self._lock.release()
+            if isinstance(error, RunBusy) and (lock.holder(self._files.lock) or {}).get("pid") == os.getppid():
+                raise RunBusy(
+                    f"{self.folder} is held by the process that started this one ({os.getppid()}), so this is one of its helpers, such as a data loader's "
+                    "worker that runs the script once more: put the script's own lines under `if __name__ == '__main__':`."
+                ) from error
+            raise
 
     def _open_folder(self) -> list[tuple[str, str]]:
         """Make the folder this attempt's own; returns what the user should hear."""
@@ -788,6 +801,7 @@ class Run:
             self._validate(self._validation, epoch_ended)
         self._in_step = False
         clock = time.perf_counter()
+        self._check_ours(_LOOK)
         self._saver.check(clock)
         took, self._step_clock = clock - self._step_clock, clock
         # The first step of an attempt compiles and warms up; it says nothing of the next.
@@ -998,7 +1012,27 @@ class Run:
             )
         return int(step)
 
+    def _check_ours(self, pause: float = 0.0) -> None:
+        """Refuse to write as a forked child, or when another machine has taken the run over while this process was stopped.
+
+        Args:
+            pause: seconds since the last look that are no reason for another.
+        """
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"The run {self.id} belongs to the process that opened it ({self._process}), and this is a forked child of it: log, save and train there."
+            )
+        if now() - self._lock_checked < pause or not self._ranks.main:
+            return
+        self._lock_checked = now()
+        if not self._lock.ours():
+            raise RunBusy(
+                f"Another attempt has taken over {self.folder} while this process was stopped or its machine asleep, so this one ends and writes nothing. "
+                "What it did since its last checkpoint is done again there."
+            )
+
     def _save(self, reason: str, *, must: bool = False) -> None:
+        self._check_ours()
         # The save is no part of the step that follows it.
         self._step_clock += self._saver.save(self.step, self._loop, reason, self._metrics, must=must)
         if self._parts.notes:
@@ -1028,7 +1062,8 @@ class Run:
         if self._ended:
             return None
         self._ended = True
-        failed = ending.each(lambda: self._saver.close(abandon=isinstance(error, KeyboardInterrupt)))
+        lost = self._ranks.main and not self._lock.ours()  # to another machine: what lies there is its own now
+        failed = ending.each(lambda: self._saver.close(abandon=lost or isinstance(error, KeyboardInterrupt)))
         if failed:  # interrupted while it waited for the disk: the save under way is given up
             ending.each(lambda: self._saver.close(abandon=True))
         reason = reason or ending.reason_of(error)
@@ -1037,7 +1072,11 @@ class Run:
         self.session.patient = True  # the next few file operations are not broken off
         unrecorded = ending.each(
             lambda: self._say_what_is_lost(reason),
-            lambda: self._write_end(reason, ending.words_of(error) if reason == "failed" else None),
+            *(
+                []
+                if lost
+                else [lambda: self._write_end(reason, ending.words_of(error) if reason == "failed" else None)]
+            ),
         )
         self.session.patient = False
         failed = failed or unrecorded
@@ -1046,7 +1085,7 @@ class Run:
         )
         self.session.patient = True
         released = ending.each(self._presence.hide, self._lock.release, self.session.close, self._parts.close)
-        _open.pop(self._place, None)
+        _held.pop(self._place, None)
         return failed or released
 
     def _put_back(self) -> None:
@@ -1128,7 +1167,7 @@ def _is_step(step: Any) -> bool:
     return isinstance(step, int) and not isinstance(step, bool) and step >= 0
 
 
-_open: dict[Path, Run] = {}
+_held: dict[Path, Run] = {}
 """The runs that this process holds, by their folders."""
 
 
@@ -1138,7 +1177,7 @@ def _make_way(place: Path) -> str | None:
     Raises:
         RunBusy: it is inside a with-block that has not ended.
     """
-    earlier = _open.get(place)
+    earlier = _held.get(place)
     if earlier is None or earlier._process != os.getpid():  # noqa: SLF001 - same module
         return None
     if earlier._entered:  # noqa: SLF001
@@ -1153,7 +1192,7 @@ def _make_way(place: Path) -> str | None:
 def _end_what_is_open() -> None:
     """A script without a with-block ends: what became of its runs is written down, as far as it is known."""
     error = None if ending.interactive() else getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    for run in list(_open.values()):
+    for run in list(_held.values()):
         if run._process == os.getpid():  # noqa: SLF001
             run._close(error, None if error else "finished" if run.finished else "cancelled")  # noqa: SLF001
 
