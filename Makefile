@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export MPLBACKEND := Agg
 
-.PHONY: help demo test test-all check bench bench-checkpoint bench-faults soak-kaggle clean
+.PHONY: help demo test test-all check bench bench-checkpoint bench-faults bench-long soak-kaggle clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench-checkpoint: .venv-bench/.ready  ## what a checkpoint costs, ours and every
 
 bench-faults: .venv-bench/.ready  ## flipped bits, truncated files, full disks and kill -9, ours and the peers'
 	.venv-bench/bin/python -m benchmarks.checkpoint.faults
+
+bench-long: $(READY)  ## a journal of 10 million lines beside one of 10, 5,000 checkpoints beside 5
+	$(BIN)/python -m benchmarks.long
 
 soak-kaggle: $(READY)  ## twenty sessions on a stand-in of Kaggle with random faults and kills, against a twin; SEED=n
 	$(BIN)/python -m tests.launch.soak --sessions $(or $(SESSIONS),20) --seed $(or $(SEED),0)

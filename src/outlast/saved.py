@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,17 +231,18 @@ def step_of(place: RunFolder, wanted: str, recipe: Recipe | None = None) -> int:
         UnknownName: there is no such checkpoint.
         UsageError: "best" of a run that has no metric.
     """
-    checkpoints = Store(place).committed()
-    if not checkpoints:
+    store = Store(place)
+    newest = next(store.newest_first(), None)
+    if newest is None:
         raise UnknownName(f"{place.path} has no checkpoints yet.")
     if wanted == "latest":
-        return checkpoints[-1].step
+        return newest.step
     if wanted == "best":
-        return best.best_of(checkpoints, _measure(place, recipe), place.path).step
-    steps = [checkpoint.step for checkpoint in checkpoints]
-    if not (wanted.isascii() and wanted.isdigit()) or len(wanted) > 20 or int(wanted) not in steps:
+        return best.best_of(store.committed(), _measure(place, recipe), place.path).step
+    steps = [checkpoint.step for checkpoint in itertools.islice(store.newest_first(), _SHOWN)][::-1]
+    if not (wanted.isascii() and wanted.isdigit()) or len(wanted) > 20 or not store.exists(int(wanted)):
         raise UnknownName(
-            f"{place.path} has no checkpoint at step {shortened(wanted)}; there are {', '.join(map(str, steps[-_SHOWN:]))}, latest and best."
+            f"{place.path} has no checkpoint at step {shortened(wanted)}; there are {', '.join(map(str, steps))}, latest and best."
         )
     return int(wanted)
 
