@@ -242,13 +242,13 @@ def begin(path: Path | None, folder: RunFolder) -> str | None:
         return None
     checkpoint = read_manifest(path.resolve()) if files.step_of(path) is not None else _newest_good(path)
     source = RunFolder(checkpoint.path.parents[1])
-    own = Store(folder).committed()
+    own = next(Store(folder).newest_first(), None)
     if own:
         parent = files.read_json(folder.run).get("parent") or {}
         if parent.get("run") == source.path.name:
             return None
         return (
-            f"{path} is not used: this run has step {own[-1].step} of its own, which did not begin from there, and goes on from it. For a run that "
+            f"{path} is not used: this run has step {own.step} of its own, which did not begin from there, and goes on from it. For a run that "
             "begins from it, choose another name."
         )
     places.fork(source, checkpoint, folder)
@@ -257,7 +257,7 @@ def begin(path: Path | None, folder: RunFolder) -> str | None:
 
 def _newest_good(path: Path) -> Checkpoint:
     damaged = ""
-    for checkpoint in reversed(Store(RunFolder(path.resolve())).committed()):
+    for checkpoint in Store(RunFolder(path.resolve())).newest_first():
         try:
             open_checkpoint(checkpoint.path)
         except CheckpointError as error:

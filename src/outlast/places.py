@@ -231,7 +231,9 @@ def _began_last(place: RunFolder) -> str:
 
 def _newest_good(place: RunFolder, identity: Identity | None, told: list[str]) -> Checkpoint | None:
     """The newest checkpoint of the run that verifies, None when there is none; what is damaged is told."""
-    for checkpoint in reversed(_committed(place, identity)):
+    store = Store(place)
+    store.identity = identity
+    for checkpoint in store.newest_first():
         try:
             return open_checkpoint(checkpoint.path).checkpoint
         except CorruptCheckpoint as error:

@@ -264,7 +264,7 @@ def _at_checkpoint(
         raise CorruptCheckpoint(
             f"{path} is not inside a run folder: {source.run} is missing. Copy whole run folders, not single checkpoints."
         )
-    newest = Store(source).committed()[-1].step
+    newest = Store(source).newest_step()
     if checkpoint.step == newest and name in (None, source.path.name):
         return _home(source.path, root, inputs), source.path.name, None
     return root, name or f"{source.path.name}-from-{checkpoint.step}", checkpoint

@@ -832,7 +832,7 @@ class Run:
         if self._told_of_best or not keep.metric or keep.metric in self._last_metrics:
             return
         self._told_of_best = True
-        if any(keep.metric in kept.metrics for kept in (checkpoint.kept for checkpoint in self._store.committed())):
+        if self._store.best is not None:
             return
         names = sorted(self._last_metrics)
         logged = ", ".join(terminal.shortened(name, 60) for name in names[:12]) or "nothing"

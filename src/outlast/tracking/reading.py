@@ -157,14 +157,14 @@ def latest(path: Path, mark: Mapping[str, Any] | None = None, most: int = TAIL) 
     oldest, reached, joined = memory.since, None, False
     for reached, line in backwards(path, most):
         if reached < at and not joined:  # what the checkpoint remembers is newer than this line
-            found, joined = found | {name: memory.last[name] for name in memory.last.keys() - found.keys()}, True
+            found, joined = memory.last | found, True
             if memory.whole:
                 return Latest(found)
         if (record := _object(line)) is not None:
             oldest = step = record["step"]
-            for name in record.keys() - found.keys():
-                if name not in PLACE and _is_value(record[name]):
-                    found[name] = (step, _from_word(record[name]))
+            for name, value in record.items():
+                if name not in found and name not in PLACE and _is_value(value):
+                    found[name] = (step, _from_word(value))
     whole = reached == 0 or (memory.whole and (reached is None or reached <= at))
     return Latest(memory.last | found, whole, None if whole else oldest)
 

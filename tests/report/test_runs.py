@@ -1,0 +1,87 @@
+"""What `status` and `runs` read of a long run: the newest, and the journal's end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import outlast
+from outlast import files
+from outlast.checkpoint import Retention, Snapshot, Store, open_checkpoint
+from outlast.checkpoint.history import History
+from outlast.cli import main
+from outlast.files import RunFolder
+from outlast.report import read_run, runs
+
+
+class State:
+    def state_dict(self) -> dict[str, object]:
+        return {"a": 1}
+
+    def load_state_dict(self, state: dict[str, object]) -> None: ...
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A run with 61 checkpoints and 41 attempts, of which the last four were refused before they trained."""
+    with outlast.open_run("r", total_steps=2, root=tmp_path, save="1 steps", progress="none") as run:
+        run.track(state=State())
+        for step in run.steps():
+            run.log(**({"loss": 1 / step} if step == 2 else {"loss": 1.0, "val": 0.5}))
+    folder = RunFolder(tmp_path / "r")
+    opened = open_checkpoint(folder.checkpoint(2))
+    manifest = opened.checkpoint.manifest
+    store = Store(folder, Retention(last=100))
+    store.history = History.following(manifest["run"], manifest["attempt"], None)
+    for step in range(3, 62):
+        store.commit(Snapshot(step, "steps", opened.parts, opened.state | {"step": step}, {"loss": 1 / step}))
+    record = files.read_json(folder.attempt(1))
+    for number in range(2, 42):
+        files.write_json(folder.attempt(number), record | {"number": number, "trained": number < 38})
+    return folder
+
+
+def test_what_is_not_shown_is_not_read(folder: RunFolder, monkeypatch) -> None:
+    manifests, records = [], []
+    real, real_record = files.read_json, runs.read_record
+    monkeypatch.setattr(files, "read_json", lambda path, *more: manifests.append(path) or real(path, *more))
+    monkeypatch.setattr(runs, "read_record", lambda *facts: records.append(facts) or real_record(*facts))
+    info = read_run(folder.path)
+    assert (info.status, info.step, info.total_steps, len(info.numbers)) == ("finished", 61, 2, 41)
+    assert len([path for path in manifests if path.name == "MANIFEST.json"]) == 1
+    assert len(records) == 5
+    assert info.metrics == {"loss": 0.5, "val": 0.5}
+    assert [each.step for each in info.last_checkpoints(3)] == [59, 60, 61]
+    assert info.checkpoint_count == 61
+    assert len([path for path in manifests if path.name == "MANIFEST.json"]) <= 5
+    there = sum(path.stat().st_size for path in folder.checkpoints.rglob("*") if path.is_file())
+    assert info.stored_bytes == there
+
+
+def test_status_shows_the_newest_and_says_how_many_there_are(folder: RunFolder, capsys) -> None:
+    (folder.set_aside / "step-00000001-1").mkdir(parents=True)
+    assert main(["status", str(folder.path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "and 41 checkpoints before these" in out
+    assert "and 21 attempts before these" in out
+    assert "step-00000042" in out
+    assert "step-00000041 " not in out
+    assert "set aside: 1 folders" in out
+    assert "last metrics: loss 0.5, val 0.5" in out
+    assert "not looked at further back" not in out
+    assert main(["status", str(folder.path), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (len(shown["checkpoints"]), len(shown["attempts"]), shown["metrics_whole"]) == (61, 41, True)
+
+
+def test_how_far_back_the_journal_was_read_is_said(folder: RunFolder, capsys, monkeypatch) -> None:
+    with folder.journal.open("ab") as file:
+        file.writelines(b'{"step": %d, "loss": 0.25}\n' % step for step in range(62, 5000))
+    monkeypatch.setattr("outlast.tracking.reading.BLOCK", 512)
+    monkeypatch.setattr("outlast.report.runs.latest", lambda path, mark: outlast.tracking.latest(path, mark, 1000))
+    assert main(["status", str(folder.path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "last metrics: loss 0.25, val 0.5" in out
+    assert "the journal was not looked at further back than step 4" in out
