@@ -85,3 +85,13 @@ def test_how_far_back_the_journal_was_read_is_said(folder: RunFolder, capsys, mo
     out = " ".join(capsys.readouterr().out.split())
     assert "last metrics: loss 0.25, val 0.5" in out
     assert "the journal was not looked at further back than step 4" in out
+
+
+def test_of_very_many_checkpoints_the_newest_and_the_damaged_are_listed(folder: RunFolder, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.cli.checkpoints._SHOWN", 10)
+    (folder.checkpoint(5) / "MANIFEST.json").write_text("{")
+    assert main(["checkpoints", str(folder.path), "--quick"]) == 1
+    out = capsys.readouterr().out
+    assert len([line for line in out.splitlines() if "not hashed" in line]) == 10
+    assert "DAMAGED" in out
+    assert "and 50 before these; --json gives all of them" in out

@@ -55,12 +55,16 @@ def _facts(path: Any, *, quick: bool) -> dict[str, Any]:
     }
 
 
+_SHOWN = 200  # rows, the newest
+
+
 def _print(rows: list[dict[str, Any]]) -> None:
     numbers = ("step", "size", "shared", "seconds to write")
     table = show.table(
         "step", "why", "size", "shared", "written", "seconds to write", "hashes", "metrics", right=numbers
     )
-    for row in rows:
+    older = [row for row in rows[:-_SHOWN] if "reason" in row]  # a damaged one is always shown
+    for row in [*(row for row in rows[:-_SHOWN] if "reason" not in row), *rows[-_SHOWN:]]:
         if "reason" not in row:
             table.add_row(str(row["step"]), "", "", "", "", "", row["state"], "")
             continue
@@ -75,3 +79,5 @@ def _print(rows: list[dict[str, Any]]) -> None:
             measures(row["metrics"]),
         )
     show.console().print(table)
+    if older:
+        say(f"and {len(older)} before these; --json gives all of them")
