@@ -240,14 +240,26 @@ def _sampled(node: Any, arrays: dict[str, Array]) -> Any:
     if "$array" not in node:
         return {key: _sampled(child, arrays) for key, child in node.items()}
     array = arrays[node["$array"]]
-    if array.nbytes > _TRIED_WHOLE and len(array.shape):
-        last = array.shape[-1] if "dtype" in node or "key" in node else 1
-        shape = (*(1 for _ in array.shape[1:]), last) if len(array.shape) > 1 else (last,)
-        size = array.nbytes * math.prod(shape) // math.prod(array.shape)
-        arrays[node["$array"]] = array = Array(array.dtype, shape, bytes(size))
-    if array.nbytes <= 16 or array.live is None:
+    if array.shard is not None or (array.nbytes > _TRIED_WHOLE and len(array.shape)):
+        arrays[node["$array"]] = array = _one_element(array, keeps_last="dtype" in node or "key" in node)
+    if array.live is None:
         return {key: value for key, value in node.items() if key not in ("stride", "layout")}
     return node
+
+
+def _one_element(array: Array, *, keeps_last: bool) -> Array:
+    """An array of the same type with one element of zeros; an empty one stays empty.
+
+    Args:
+        array: the array.
+        keeps_last: the last dimension is part of the element.
+    """
+    if not array.nbytes:
+        return Array(array.dtype, array.shape, b"")
+    shape = tuple(1 for _ in array.shape)
+    if keeps_last:
+        shape = (*shape[:-1], array.shape[-1])
+    return Array(array.dtype, shape, bytes(array.nbytes * math.prod(shape) // math.prod(array.shape)))
 
 
 def _is_generator(thing: Any) -> bool:
