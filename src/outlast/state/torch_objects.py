@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -334,13 +335,14 @@ def without_wrapper(thing: Any) -> Any:
 
 def _wrapper(thing: Any) -> str | None:
     """The attribute under which a wrapper holds its model; None for what is no wrapper."""
-    kinds = [torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel]
-    if "torch._dynamo" in sys.modules:
-        kinds.append(sys.modules["torch._dynamo"].OptimizedModule)
-    for kind in kinds:
-        if isinstance(thing, kind):
-            return _WRAPPERS[kind.__name__]
-    return None
+    kind: Any = type(thing)
+    return _wrapper_of(kind)
+
+
+@functools.cache
+def _wrapper_of(kind: Any) -> str | None:
+    known = [base.__name__ for base in kind.__mro__ if base.__module__.startswith("torch.")]
+    return next((_WRAPPERS[name] for name in known if name in _WRAPPERS), None)
 
 
 def _wrapped(module: torch.nn.Module, prefix: str, plain: str = "") -> Iterator[tuple[str, str]]:
