@@ -172,3 +172,68 @@ def test_asking_does_not_keep_anybody_out(tmp_path: Path) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"pid": 10**30}, {"pid": -1}, {"pid": 0}, {"pid": True}, {"pid": "1"}, {"pid": 1.5}, {"beat": "now"}, {"beat": 10**400},
+        {"host": 3}, {"boot": []}, {"attempt": {"deep": 1}}, {"released": "no"},
+    ],
+)  # fmt: skip
+def test_a_forged_record_locks_nobody_out_and_no_process_is_asked(tmp_path: Path, monkeypatch, facts: dict) -> None:
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process was asked"))
+    record(tmp_path / "lock", **{"host": "elsewhere", "boot": "another boot", **facts})
+    assert holder(tmp_path / "lock") is None
+    mine = Lock(tmp_path / "lock")
+    assert mine.take("attempt 2") is None
+    mine.release()
+
+
+def test_a_huge_lock_file_is_not_read_whole(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("wb") as file:
+        file.truncate(2**40)
+    assert holder(tmp_path / "lock") is None
+    mine = Lock(tmp_path / "lock")
+    assert mine.take("attempt 1") is None
+    mine.release()
+
+
+def test_a_beat_from_the_future_is_judged_by_when_the_file_was_written(tmp_path: Path) -> None:
+    """A clock that jumped: the machine that wrote it is gone, and nobody waits for its clock to come true."""
+    path, ahead = tmp_path / "lock", time.time() + 30 * 86400
+    record(path, host="elsewhere", boot="another boot", beat=ahead)
+    assert (holder(path) or {})["host"] == "elsewhere", "written just now, by one whose clock is ahead"
+    for when in (ahead, time.time() - lock.STALE - 5):
+        os.utime(path, (when, when))
+        assert holder(path) is None
+    mine = Lock(path)
+    assert "elsewhere" in (mine.take("attempt 2") or "")
+    mine.release()
+
+
+def test_a_process_id_that_another_program_has_now_is_not_the_owner(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lock, "fcntl", None)
+    path = tmp_path / "lock"
+    record(path, pid=os.getpid(), start=lock._start_of(os.getpid()))
+    with pytest.raises(RunBusy):
+        Lock(path).take("attempt 2")
+    record(path, pid=os.getpid(), start=lock._start_of(os.getpid()) + 1)
+    mine = Lock(path)
+    assert mine.take("attempt 2")
+    mine.release()
+
+
+def test_one_that_is_replaced_while_it_is_taken_is_somebody_elses(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    real = lock._kernel_lock_patiently
+
+    def meanwhile(descriptor: int):
+        (tmp_path / "new").touch()
+        (tmp_path / "new").replace(path)
+        return real(descriptor)
+
+    monkeypatch.setattr(lock, "_kernel_lock_patiently", meanwhile)
+    with pytest.raises(RunBusy, match="was replaced while it was taken"):
+        Lock(path).take("attempt 1")

@@ -296,6 +296,17 @@ MANIFEST = form(
 )
 _SHARDS = table(table(form({"dtype": _NAME, "shape": _SHAPE, "of": _SHAPE, "at": _SHAPE})))
 _PARTS = table(form({"kind": _NAME, "state": anything}), 100_000)
+# Words of the Mersenne Twister, and where in them it is: NumPy itself believes any position, and reads there.
+_RNG = or_null(
+    form(
+        {
+            "python": form({"version": whole(0, 100)}),
+            "numpy": form(
+                {"kind": one_of("MT19937"), "position": whole(0, 624), "has_gauss": whole(0, 1), "cached": number}
+            ),
+        }
+    )
+)
 _OWN = {"step": _STEP, "shards": _SHARDS}
 _BATCHES = form(
     {},
@@ -314,11 +325,11 @@ STATE = form(
         "loop": pair(_STEP),
         "journal": form({"bytes": whole(), "xxh3_128": _HASH}),
         "parts": _PARTS,
-        "rng": anything,
+        "rng": _RNG,
     },
     {**_OWN, "batches": _BATCHES},
 )
-RANK_STATE = form({"parts": _PARTS, "rng": anything}, _OWN)
+RANK_STATE = form({"parts": _PARTS, "rng": _RNG}, _OWN)
 # Launches are deleted, with their datasets, in the account of whoever runs outlast: only what outlast may have made has such a name.
 _SLUG = text(200, "outlast-(?!secrets$)[a-z0-9-]+", "a name that begins with outlast- as all that it makes")
 LAUNCH = form(
