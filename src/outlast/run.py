@@ -613,15 +613,21 @@ class Run:
             if self._ranks.several:
                 self._presence.show()
             self._open_newest([*([("info", note)] if note else []), *told])
-        except BaseException as error:
+        except BaseException:
             self._presence.hide()
             self._lock.release()
-            if isinstance(error, RunBusy) and (lock.holder(self._files.lock) or {}).get("pid") == os.getppid():
-                raise RunBusy(
-                    f"{self.folder} is held by the process that started this one ({os.getppid()}), so this is one of its helpers, such as a data loader's "
-                    "worker that runs the script once more: put the script's own lines under `if __name__ == '__main__':`."
-                ) from error
             raise
+
+    def _take_lock(self) -> str | None:
+        try:
+            return self._lock.take(f"an attempt begun {time.strftime('%H:%M:%S')}")
+        except RunBusy as error:
+            if (lock.holder(self._files.lock) or {}).get("pid") != os.getppid():
+                raise
+            raise RunBusy(
+                f"{self.folder} is held by the process that started this one ({os.getppid()}), so this is one of its helpers, such as a data loader's "
+                "worker that runs the script once more: put the script's own lines under `if __name__ == '__main__':`."
+            ) from error
 
     def _open_folder(self) -> list[tuple[str, str]]:
         """Make the folder this attempt's own; returns what the user should hear."""
@@ -635,7 +641,7 @@ class Run:
             raise UsageError(
                 f"The run folder {folder.path} cannot be made: {error.strerror}. Give open_run another root, or OUTLAST_ROOT."
             ) from error
-        taken = self._lock.take(f"an attempt begun {time.strftime('%H:%M:%S')}")
+        taken = self._take_lock()
         self._presence.wait_for_others(_ORPHANS)
         strange = folder.check()
         for place in (folder.path, folder.artifacts):
