@@ -47,7 +47,7 @@ class Disk:
     """
 
     def __init__(self, root: Path, seed: int, real) -> None:
-        self._real, self._random = real, random.Random(seed)
+        self._real, self._random = real, random.Random(str(seed))  # a text is mixed well
         self._chance = self._random.choice([0.0, 0.5, 0.5, 0.8])  # 0.0: nothing that was not fsynced
         self._images = Path(f"{root}-images")
         shutil.rmtree(self._images, ignore_errors=True)
