@@ -117,6 +117,17 @@ class Parts:
         samplers = [feed.own(thing) for thing in self.things]
         return [sentence for sampler in samplers if sampler for sentence in sampler.changes]
 
+    def look_at_loaders(self) -> list[str]:
+        """Why data of tracked loaders cannot come as in an uninterrupted run, for a loop that takes its batches itself.
+
+        Raises:
+            StateError: the position of one is no position.
+        """
+        theirs = [thing for thing in self.things if foreign.is_torchdata(thing)]
+        for loader in theirs:
+            foreign.check_exact(loader)
+        return [reason for loader in theirs for reason in foreign.inexact(loader, in_epoch=True)]
+
     def close(self) -> None:
         """End the workers of the data loaders that are tracked."""
         for thing in self.things:

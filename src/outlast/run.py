@@ -696,6 +696,8 @@ class Run:
         if self._begun:
             raise UsageError("steps(), batches() or begin() was called already in this attempt; a run has one loop.")
         self._parts.check_complete()
+        if not self._feed:
+            self._inexact += self._parts.look_at_loaders()
         verdict = self._ranks.together("comparing what was loaded", self._parts.verify)
         self._parts.watch()
         software = state.software() | {"ranks": self._ranks.count}

@@ -331,6 +331,41 @@ def test_random_numbers_of_torchdatas_workers_lower_the_grade(session: Session) 
     assert tail == twin[4:]
 
 
+def test_loops_that_take_batches_themselves_look_at_their_loaders_too(tmp_path, here) -> None:
+    def attempt(loader, stop=None):
+        with outlast.open_run("r", root=tmp_path, progress="none", environment=here, total_steps=3) as run:
+            run.track(data=loader)
+            for step in run.steps():
+                next(iter(loader))
+                if step == stop:
+                    run.session.request_stop("preempted", "test")
+        return json.loads(max((tmp_path / "r/attempts").iterdir()).read_text())
+
+    with pytest.raises(StateError, match="count of samples and no order"):
+        attempt(REFUSED["torch's batch sampler"]())
+    with pytest.raises(outlast.SessionEnded):
+        attempt(StatefulDataLoader(Noisy(), 2, num_workers=1), 1)
+    assert attempt(StatefulDataLoader(Noisy(), 2, num_workers=1))["resume"]["grade"] == "not to the last bit"
+
+
+def test_two_loaders_and_one_that_is_tracked_twice(tmp_path, here) -> None:
+    def attempt(name: str, stop: int | None = None) -> list:
+        one, two = outlast.DataLoader(torch.arange(20), 4), outlast.DataLoader(torch.arange(9), 3, seed=1)
+        seen = []
+        try:
+            with outlast.open_run(name, root=tmp_path, progress="none", environment=here) as run:
+                run.track(one=one, two=two, again=one)
+                for batch in run.batches(one, epochs=2):
+                    seen.append((batch.tolist(), next(two).tolist()))
+                    if len(seen) == stop:
+                        run.session.request_stop("preempted", "test")
+        except outlast.SessionEnded:
+            pass
+        return seen
+
+    assert attempt("cut", 7) + attempt("cut") == attempt("twin")
+
+
 # moved from outside ------------------------------------------------------------------------------------------------
 
 OWN = {
