@@ -24,13 +24,13 @@ from outlast.tracking import Latest, reading
 SMALL_LINES, SMALL_BYTES = 100_000, 64 * 2**20
 """A journal with no more lines and bytes than these is used whole."""
 
-CHOSEN = 4_000
+CHOSEN = 2_500
 """Lines that are chosen of a longer one."""
 
 _READ = 32 * 2**20  # bytes that are read for them at most; of wide lines fewer are chosen
-_RARE = 500  # a metric in fewer of the chosen lines is looked up by its period
+_RARE = 300  # a metric in fewer of the chosen lines is looked up by its period
 _NAMES, _GROUPS = 200, 8  # metrics that are looked up, and lines that hold them together
-_LOOKED = 500  # lines that are looked up for each
+_LOOKED = 300  # lines that are looked up for each
 _BACK = 16 * 2**20  # bytes that are searched for the time before the last
 _NEAR = 16 * 2**10  # bytes in which a step is searched line by line
 
