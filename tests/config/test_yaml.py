@@ -211,8 +211,8 @@ def test_flags_mean_what_they_say(flags: dict[str, str], sentence: str) -> None:
 
 def test_a_home_folder_in_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shells do not expand `--checkpoint-dir=~/runs`."""
-    monkeypatch.setenv("HOME", "/home/ada")
-    assert resolve(Example, flags={"checkpoint_dir": "~/runs"}).config.checkpoint_dir == Path("/home/ada/runs")
+    monkeypatch.setenv("HOME", "/folder/ada")
+    assert resolve(Example, flags={"checkpoint_dir": "~/runs"}).config.checkpoint_dir == Path("/folder/ada/runs")
 
 
 def test_no_duration_is_infinite() -> None:
