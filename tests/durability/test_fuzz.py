@@ -30,7 +30,8 @@ from outlast.errors import OutlastError
 from outlast.files import MANIFEST, RunFolder
 from outlast.lock import Lock
 from outlast.report import archive, read_run
-from outlast.report.curves import series
+from outlast.report.curves import _ends
+from outlast.report.history import history
 from tests.folders import Walk, forge, seal, walk
 
 EXAMPLES = 210
@@ -176,24 +177,24 @@ def mutate(folder: Path, kind: str, draw: Any, canary: str) -> None:
 VERBS = (["status", "r"], ["status", "r", "--json"], ["checkpoints", "r"], ["verify", "r"], ["runs"])
 
 
-def look(root: Path, verb: list[str]) -> None:
-    """One of the commands, and everything else that only reads."""
+def look(root: Path, verb: list[str], which: int) -> None:
+    """One of the commands, and one of the functions that only read."""
     folder = root / "runs/r"
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         cli.main([*verb, "--checkpoint-dir", str(root / "runs")])
     out.flush()
     assert "\x1b[31m" not in out.buffer.getvalue().decode()
-    for work in (
+    works = (
         lambda: read_run(folder).metrics,
-        lambda: series(RunFolder(folder)),
+        lambda: (history(RunFolder(folder).journal, read_run(folder).latest), _ends(RunFolder(folder))),
         lambda: archive(folder, root / "out/a.zip", part="walk"),
         lambda: places.bring_home(RunFolder(root / "out/r"), [root / "runs"]),
         lambda: places.fork(RunFolder(folder), read_manifest(folder / CHECKPOINT), RunFolder(root / "out/fork")),
         lambda: [open_checkpoint(each.path, mend=True) for each in Store(RunFolder(folder)).committed()],
-    ):
-        with contextlib.suppress(OutlastError):
-            work()
+    )
+    with contextlib.suppress(OutlastError):
+        works[which % len(works)]()
 
 
 def train(root: Path) -> None:
@@ -229,7 +230,7 @@ def examine(template: Path, root: Path, kind: str, draw: Any) -> None:
     opened_outside.clear()
     watched.append("on")
     try:
-        look(root, draw(st.sampled_from(VERBS)))
+        look(root, draw(st.sampled_from(VERBS)), draw(st.integers(0, 5)))
         train(root)
     finally:
         signal.alarm(0)
@@ -251,7 +252,9 @@ def _too_long(*_: Any) -> None:
 def fuzz(template: Path, root: Path, kind: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(
-        sys.modules["outlast.report.archive"], "draw_curves", lambda _, target: (target.write_bytes(b"png"), target)[1]
+        sys.modules["outlast.report.archive"],
+        "draw_curves",
+        lambda _, target, *__: (target.write_bytes(b"png"), target)[1],
     )
     monkeypatch.setattr("outlast.run._ORPHANS", 0.1)
 
