@@ -189,7 +189,7 @@ class JsonLines(Sink):
         self._send("ended", reason=reason, step=step, total=total)
 
     def _send(self, event: str, /, **facts: Any) -> None:
-        self.stream.write(json.dumps({**facts, "event": event}) + "\n")
+        self.stream.write(json.dumps({"event": event} | facts | {"event": event}) + "\n")
         self.stream.flush()
 
 
