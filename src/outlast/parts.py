@@ -332,7 +332,9 @@ class Parts:
 
     def _note_empty(self, held: Tracked, packed: state.Packed) -> None:
         enabled = getattr(held.bare, "is_enabled", None)
-        if not packed[1] and not packed[0] and not (callable(enabled) and not enabled()):  # a scaler that is switched off
+        if (
+            not packed[1] and not packed[0] and not (callable(enabled) and not enabled())
+        ):  # a scaler that is switched off
             self.notes.append(
                 f"{held.part} ({held.kind}) has an empty state_dict(), so nothing of it is saved, and it begins anew at every resume. If it "
                 "counts something (a metric of torchmetrics: metric.persistent(True)), let its state_dict() hold that; else leave it out."
