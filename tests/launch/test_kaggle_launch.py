@@ -370,7 +370,10 @@ def test_a_recipe_is_found_at_home_again_after_a_fetch(laptop, standin: Standin)
     over(standin, "outlast-walk-001")
     laptop("fetch")
     assert json.loads((laptop.folder / "runs/walk/run.json").read_text())["recipe"] == "walk"
-    assert laptop("resume", "walk", "--stop-every", "0").returncode == 0
+    refused = laptop("resume", "walk", "--stop-every", "0")
+    assert refused.returncode == 2
+    assert "no file is run because a folder says so" in refused.stderr
+    assert laptop("resume", "walk", "--recipe", "walk", "--stop-every", "0").returncode == 0
 
 
 def test_what_looks_like_a_key_stays_and_is_said(laptop, standin: Standin) -> None:
