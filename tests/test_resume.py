@@ -787,3 +787,223 @@ def test_generators_that_a_checkpoint_makes_up(train, tmp_path: Path) -> None:
 def test_names_of_parts_are_names_of_files(train, name: str) -> None:
     with pytest.raises(UsageError, match="cannot name a part of the state"):
         train("x", lambda run: run.track(**{name: Holder(1)}))
+
+
+# what a hostile and a new reader found ---------------------------------------------------------------------------
+
+
+class Assigning(nn.Linear):
+    """Replaces its parameters when it is loaded."""
+
+    def load_state_dict(self, state: Any, strict: bool = True, assign: bool = False) -> Any:
+        return super().load_state_dict(state, strict=strict, assign=True)
+
+
+def test_a_model_that_replaces_its_parameters_leaves_no_optimizer_behind(train) -> None:
+    build = tracked(lambda: Assigning(6, 1), lambda m: torch.optim.Adam(m.parameters()))
+    train("x", build, stop=5)
+    with pytest.raises(ResumeRefused, match=r"load_state_dict\(\) that replaces them"):
+        train("x", build)
+
+
+class Centring(Holder):
+    """Changes what it is given, in place."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value.copy()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        state["value"] -= state["value"].mean()
+        self.value = state["value"]
+
+
+def test_an_object_that_changes_what_it_is_given_is_no_exact_resume(train) -> None:
+    def build(run: Any) -> dict[str, Any]:
+        holder = Centring(np.zeros(3))
+        run.track(holder=holder)
+        return {"holder": holder}
+
+    def body(things: dict[str, Any]) -> None:
+        things["holder"].value = things["holder"].value + np.arange(3)
+
+    train("x", build, 2, body=body)
+    resumed = train("x", build, 3, body=body)
+    assert resumed.grade["grade"] == "not to the last bit"
+    assert "holder[value] has other contents than in the checkpoint" in resumed.grade["differences"][0]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_gradients_that_live_across_steps_are_saved(train, scaled: bool) -> None:
+    def build(run: Any) -> dict[str, Any]:
+        model = nn.Linear(6, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        run.track(model=model, optimizer=optimizer)
+        return {"model": model, "optimizer": optimizer, "n": [run.step]}
+
+    def body(things: dict[str, Any]) -> None:
+        n = things["n"][0] = things["n"][0] + 1
+        (things["model"](X[n : n + 2]).square().sum() / (3 if scaled else 1)).backward()
+        if n % 3 == 0:
+            things["optimizer"].step()
+            things["optimizer"].zero_grad(set_to_none=scaled)
+
+    twin = train("twin", build, 9, body=body)
+    train("x", build, 9, stop=5, body=body)
+    resumed = train("x", build, 9, body=body)
+    assert resumed.equals(twin)
+    assert resumed.grade["grade"] == "exact"
+
+
+def test_used_gradients_are_not_saved(train, tmp_path: Path) -> None:
+    train("x", with_options(lr=0.1), 3, stop=2)
+    assert not list((tmp_path / "x" / "checkpoints").rglob("gradients*"))
+
+
+def test_parameters_whose_order_nobody_can_check_are_no_exact_resume(train) -> None:
+    def build(run: Any) -> dict[str, Any]:
+        free = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))]
+        run.track(optimizer=torch.optim.SGD(free, 0.1, momentum=0.9))
+        return {}
+
+    train("x", build, 1, body=lambda things: None)
+    resumed = train("x", build, 2, body=lambda things: None)
+    assert "in no tracked module and have the same shape" in resumed.grade["differences"][0]
+
+
+class Vanishing(Holder):
+    def state_dict(self) -> Any:
+        return {"value": self.value} if self.value < 2 else None
+
+
+def test_a_state_that_becomes_none_is_refused_and_the_checkpoint_before_is_kept(train) -> None:
+    def build(run: Any) -> dict[str, Any]:
+        holder = Vanishing(0)
+        run.track(holder=holder)
+        return {"holder": holder}
+
+    def body(things: dict[str, Any]) -> None:
+        things["holder"].value += 1
+
+    train("x", build, 5, stop=1, body=body)
+    with pytest.raises(StateError, match=r"holder \(Vanishing\): its state_dict\(\) gives None after a Mapping before"):
+        train("x", build, 5, stop=3, body=body)
+    assert train("x", build, 5, stop=1, body=lambda things: None).things["holder"].value == 1
+
+
+class Leaves(Holder):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise SystemExit(3)
+
+
+def test_an_object_that_ends_the_process_when_it_is_loaded(train) -> None:
+    def build(run: Any) -> dict[str, Any]:
+        run.track(holder=Leaves(1))
+        return {}
+
+    train("x", build, 1, body=lambda things: None)
+    with pytest.raises(ResumeRefused, match="SystemExit: 3"):
+        train("x", build, 2, body=lambda things: None)
+
+
+@pytest.mark.parametrize("model_first", [True, False])
+@pytest.mark.parametrize("kind", ["LambdaLR", "Sequential", "Plateau", "OneCycleLR"])
+def test_a_schedule_follows_groups_in_another_order(train, kind: str, model_first: bool) -> None:
+    def build_of(flip: bool):
+        def build(run: Any) -> dict[str, Any]:
+            model = nn.Linear(6, 1)
+            groups = [{"params": [model.weight], "lr": 0.1}, {"params": [model.bias], "lr": 0.001}]
+            slow, fast = (lambda k: 1 - k / 20), (lambda k: 1 - k / 40)
+            order = -1 if flip else 1
+            optimizer = torch.optim.SGD(groups[::order], lr=1.0, momentum=0.9)
+            rates, functions = [0.1, 0.001][::order], [slow, fast][::order]
+            schedule = {
+                "LambdaLR": lambda: S.LambdaLR(optimizer, functions),
+                "Sequential": lambda: S.SequentialLR(
+                    optimizer, [S.LambdaLR(optimizer, functions), S.StepLR(optimizer, 2)], [3]
+                ),
+                "Plateau": lambda: Every(
+                    S.ReduceLROnPlateau(optimizer, patience=1, min_lr=[rate / 8 for rate in rates])
+                ),
+                "OneCycleLR": lambda: S.OneCycleLR(optimizer, rates, total_steps=12),
+            }[kind]()
+            tracked_schedule = getattr(schedule, "inner", schedule)
+            if model_first:
+                run.track(schedule=tracked_schedule, optimizer=optimizer, model=model)
+            else:
+                run.track(schedule=tracked_schedule)
+                run.track(optimizer=optimizer)
+                run.track(model=model)
+            return {"model": model, "optimizer": optimizer, "schedule": schedule}
+
+        return build
+
+    twin = train("twin", build_of(False))
+    train("x", build_of(False), stop=5)
+    resumed = train("x", build_of(True))
+    assert resumed.equals(twin)
+    assert resumed.grade["grade"] == "exact"
+    assert resumed.told == []
+
+
+class Every:
+    """Calls a plateau with a loss that never falls."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def step(self) -> None:
+        self.inner.step(1.0)
+
+
+def test_a_schedule_whose_function_changed_is_told(train) -> None:
+    def schedule(steps: int):
+        return lambda optimizer: S.LambdaLR(optimizer, lambda k: 1 - k / steps)
+
+    train("x", with_options(schedule(20), lr=0.1), stop=5)
+    same = train("x", with_options(schedule(20), lr=0.1), stop=6)
+    assert same.grade["grade"] == "exact"
+    other = train("x", with_options(schedule(2000), lr=0.1))
+    assert (
+        "schedule: its function gives [0.997] at step 6 and gave [0.7] when it was saved"
+        in other.grade["differences"][0]
+    )
+
+
+def test_another_seed_is_told(tmp_path: Path, here) -> None:
+    for seed, total in ((1, 1), (1, 2), (2, 3)):
+        outlast.seed_everything(seed)
+        with outlast.open_run("x", total_steps=total, root=tmp_path, progress="none", environment=here) as run:
+            run.track(holder=Holder(1))
+            for _ in run.steps():
+                pass
+    records = [json.loads(path.read_text()).get("resume") for path in sorted((tmp_path / "x" / "attempts").iterdir())]
+    assert [record and record["differences"] for record in records] == [None, [], ["seed 1 -> 2"]]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_groups_that_were_added_while_the_run_trained_are_added_again(train, flip: bool) -> None:
+    def build(run: Any) -> dict[str, Any]:
+        model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 1))
+        optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1, momentum=0.9)
+        if flip:
+            run.track(optimizer=optimizer)
+            run.track(model=model)
+        else:
+            run.track(model=model, optimizer=optimizer)
+        return {"model": model, "optimizer": optimizer, "n": [run.step]}
+
+    def body(things: dict[str, Any]) -> None:
+        update(things)
+        things["n"][0] += 1
+        if things["n"][0] == 4:
+            things["optimizer"].add_param_group({"params": things["model"][0].parameters(), "lr": 0.01})
+
+    twin = train("twin", build, body=body)
+    train("x", build, stop=6, body=body)
+    resumed = train("x", build, body=body)
+    assert resumed.equals(twin)
+    assert [group["lr"] for group in resumed.things["optimizer"].param_groups] == [0.1, 0.01]
+    assert any(
+        "optimizer: the group of model.0.weight, model.0.bias was added while the run trained" in line
+        for line in resumed.told
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import xxhash
@@ -19,6 +19,8 @@ from outlast.state import Tracked, adapters, feed, foreign, replicas, rng
 from outlast.state.array import Array
 
 RNG = "rng"
+GRADIENTS = "gradients"
+"""The part that holds gradients which no optimizer's step has used yet, where there are some."""
 
 Packed = tuple[dict[str, dict[str, Array]], dict[str, Any], Any]
 """Part name -> array name -> array; part name -> kind and JSON; JSON of the generators."""
@@ -48,6 +50,8 @@ class Parts:
         self._trees: dict[str, Any] = {}
         self._offered: dict[str, int] = {}
         self._unsaved: dict[str, set[str]] = {}
+        self._stepped: set[int] = set()  # optimizers that made their step in the running step of the run
+        self._unhook: Callable[[], None] = lambda: None
         self.notes: list[str] = []
 
     @property
@@ -94,9 +98,6 @@ class Parts:
             loaded = LoadedPart(held, record, arrays, kept, lenient=self._lenient)
             loaded.load()
             self._loaded[name] = loaded
-            self._options[name], sentence = loaded.options(built)
-            if sentence:
-                self.notes.append(sentence)
             state.try_way_back(name, held.pack())
         self._tracked[name] = held
 
@@ -129,7 +130,8 @@ class Parts:
         return [reason for loader in theirs for reason in foreign.inexact(loader, in_epoch=True)]
 
     def close(self) -> None:
-        """End the workers of the data loaders that are tracked."""
+        """End the workers of the data loaders that are tracked, and listen to optimizers no longer."""
+        self._unhook()
         for thing in self.things:
             feed.close(thing)
 
@@ -166,7 +168,7 @@ class Parts:
                 "Nothing is tracked, so nothing could be continued: call run.track(model=model, optimizer=optimizer, ...) or "
                 "state = run.restore(state) before the loop."
             )
-        missing = sorted(self._opened.state["parts"].keys() - set(self.names)) if self._opened else []
+        missing = sorted(self._opened.state["parts"].keys() - {*self.names, GRADIENTS}) if self._opened else []
         if missing:
             raise ResumeRefused(
                 f"The checkpoint holds {', '.join(missing)}, which this program does not track; going on would drop it. Track it, "
@@ -197,16 +199,18 @@ class Parts:
         """
         verdict = Verdict()
         names = self._parameter_names()
+        named = self._named_parameters()
         for held in self._tracked.values():
-            held.names, held.settled = names, True
+            held.names, held.named, held.settled = names, named, True
         opened = self._opened
         if opened is None:
             self._warn_of_schedulers()
             return verdict
-        for name in [*self._loaded, *self._trees]:
+        # Optimizers before their schedulers, which follow the order of their groups.
+        for name in [*sorted(self._loaded, key=lambda name: adapters.is_schedule(self._tracked[name])), *self._trees]:
             again = functools.partial(opened.intact, name), functools.partial(self._read_again, name)
             if name in self._loaded:
-                each = self._loaded[name].verify(*again)
+                each = self._verify_loaded(name, *again)
             else:
                 record, arrays = self._stored(name, "tree")
                 each = compare_tree(
@@ -223,6 +227,27 @@ class Parts:
                 self._scale_rates(held, self._kept_rates[name])
         verdict.differences += self._try_generators()
         self._warn_of_schedulers()
+        return verdict
+
+    def _verify_loaded(
+        self, name: str, intact: Callable[[], bool], reread: Callable[[], Mapping[str, Array]]
+    ) -> Verdict:
+        """Compare one part, and say what the program built otherwise."""
+        loaded, held = self._loaded[name], self._tracked[name]
+        if adapters.is_schedule(held):
+            orders = [each.group_order for each in self._tracked.values() if adapters.drives(held.thing, each)]
+            order = next((order for order in orders if order is not None), None)
+            if order != held.group_order:
+                held.group_order = order
+                loaded.load()
+        verdict = loaded.verify(intact, reread)
+        for grown in getattr(held, "grown", ()):
+            self.notes.append(f"{name}: the group of {grown} was added while the run trained, and is added again.")
+        if believed := getattr(held, "believed", lambda: None)():
+            verdict.differences.append(believed)
+        self._options[name], sentence = loaded.options(self._options[name])
+        if sentence:
+            self.notes.append(sentence)
         return verdict
 
     def _try_generators(self) -> list[str]:
@@ -245,6 +270,11 @@ class Parts:
         """Look at what is not saved, so that a change of it is noticed later; to be called before the first step."""
         for held in self._tracked.values():
             self._look_at_buffers(held)
+        self._unhook = adapters.before_updates(lambda optimizer: self._stepped.add(id(optimizer)))
+
+    def begin_step(self) -> None:
+        """Another step begins: no optimizer has made its step yet."""
+        self._stepped.clear()
 
     def restore_generators(self) -> None:
         """Set the random generators to the checkpoint's; the checkpoint's bytes are let go.
@@ -255,13 +285,14 @@ class Parts:
             CorruptCheckpoint: they cannot be set.
         """
         if self._opened:
+            self._restore_gradients()
             arrays = self._opened.parts[RNG]
             rng.restore(state.unpack_value(RNG, self._opened.state[RNG], arrays))
             if self._opened.borrowed:
                 hasher = xxhash.xxh3_64(str(self._ranks.rank).encode())
                 for name in sorted(arrays):
                     hasher.update(arrays[name].data)
-                rng.seed_everything(hasher.intdigest() >> 1)
+                rng.seed_generators(hasher.intdigest() >> 1)
         self._opened = None
         self._loaded.clear()
 
@@ -283,9 +314,40 @@ class Parts:
         for name, tree in self._trees.items():
             packed[name] = state.pack_tree(name, tree)
             records[name] = {"kind": "tree", "state": packed[name][0]}
+        if carried := self._carried():
+            packed[GRADIENTS] = state.pack_value(GRADIENTS, carried)
+            records[GRADIENTS] = {"kind": "object", "state": packed[GRADIENTS][0]}
         generators, generator_arrays = state.pack_value(RNG, rng.capture())
         arrays = {name: arrays for name, (_, arrays) in packed.items()} | {RNG: generator_arrays}
         return arrays, records, generators
+
+    def _carried(self) -> dict[str, Any]:
+        """Gradients that the next step adds to: of optimizers that made no step in this one. By the names of their parameters."""
+        names = self._parameter_names()
+        return {
+            names[id(parameter)]: gradient
+            for thing in self.things
+            if id(thing) not in self._stepped
+            for parameter, gradient in adapters.gradients(thing)
+            if id(parameter) in names
+        }
+
+    def _restore_gradients(self) -> None:
+        assert self._opened is not None  # noqa: S101 - asked while it is open
+        record = self._opened.state["parts"].get(GRADIENTS)
+        if record is None:
+            return
+        named = self._named_parameters()
+        like = adapters.sharded({name: parameter.detach() for name, parameter in named.items()})
+        stored = state.unpack_value(
+            GRADIENTS, check_record(GRADIENTS, record)["state"], self._opened.parts[GRADIENTS], like
+        )
+        for name, gradient in stored.items():
+            if name not in named or named[name].shape != gradient.shape:
+                raise ResumeRefused(
+                    f"The checkpoint holds a gradient of {name!r}, and this program has no such parameter."
+                )
+            named[name].grad = gradient.to(named[name].device)
 
     def pack_own(self, step: int) -> Packed:
         """Like `pack`; on all ranks but the first only what rank 0 does not hold as well. All ranks call it at the same step.
@@ -318,7 +380,7 @@ class Parts:
             raise UsageError(
                 f"{name!r:.120} cannot name a part of the state: use up to 100 letters, digits, '_', '.' and '-'; it becomes the name of a file."
             )
-        if name == RNG or name in self._tracked or name in self._trees:
+        if name in (RNG, GRADIENTS) or name in self._tracked or name in self._trees:
             raise UsageError(f"The name {name!r} is taken; give each part of the state a name of its own.")
 
     def _parameter_names(self) -> dict[int, str]:
@@ -329,6 +391,15 @@ class Parts:
                 for name, parameter in held.parameters():
                     names.setdefault(id(parameter), f"{part}.{name}")
         return names
+
+    def _named_parameters(self) -> dict[str, Any]:
+        """The parameters of all tracked modules by their names."""
+        return {
+            f"{part}.{name}": parameter
+            for part, held in self._tracked.items()
+            if hasattr(held, "parameters")
+            for name, parameter in held.parameters()
+        }
 
     def _note_empty(self, held: Tracked, packed: state.Packed) -> None:
         enabled = getattr(held.bare, "is_enabled", None)

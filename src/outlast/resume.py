@@ -60,7 +60,6 @@ class LoadedPart:
         self.skipped = ALL in self.keep
         self._built: Any = held.state() if self.keep and not self.skipped else None
         self._expected: Packed = (record["state"], dict(arrays))
-        self._order: Any = None
         self._waits = False
 
     def load(self) -> None:
@@ -72,21 +71,24 @@ class LoadedPart:
         """
         if self.skipped:
             return
-        stored = self.held.decode(self.record["state"], self.arrays)
         try:
-            fitted = self.held.fit(stored, self.record)
+            wanted = self._prepare()
         except state.TooEarly:
             self._waits = True
             return
         self._waits = False
+        self.held.load(wanted, self._facts())
+
+    def _prepare(self) -> Any:
+        """What is to be loaded; notes what the object is to hold then, before it gets it: some change what they are given."""
+        stored = self.held.decode(self.record["state"], self.arrays)
+        fitted = self.held.fit(stored, self.record)
         wanted = fitted if self._built is None else self._with_kept(fitted)
-        self._order = self.held.facts().get("parameters")
-        # Before the object gets it: some change what they are given.
         changed = wanted is not stored
         self._expected = (
             state.pack_value(self.held.part, wanted) if changed else (self.record["state"], dict(self.arrays))
         )
-        self.held.load(wanted, self._facts())
+        return wanted
 
     def options(self, built: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
         """The options in force after the load, and a sentence about those that the program built otherwise.
@@ -98,10 +100,10 @@ class LoadedPart:
         if not isinstance(before, Mapping) or self.skipped:
             return dict(built), None
         in_force, overridden = dict(built), []
-        for path, value in before.items():
+        for path, value in self.held.arrange(before).items():
             if path not in built or built[path] == value:
                 continue
-            if path.split(".")[-1] in self.keep or path in self.keep:
+            if _leaf(path) in self.keep or path in self.keep:
                 continue
             in_force[path] = value
             overridden.append((path, built[path], value))
@@ -116,25 +118,30 @@ class LoadedPart:
         """
         if self.skipped:
             return Verdict(differences=[f"{self.held.part} began anew, as keep says"])
-        if self._waits or (self._order is not None and self.held.facts().get("parameters") != self._order):
-            self.load()  # the names of its parameters were not known when it was loaded
-        found = self._compare()
-        if found.aliased and not intact():
-            self.arrays = reread()
-            self._expected = (self.record["state"], dict(self.arrays))
-            found = self._compare()
-        words = found.found + self._other_facts()
+        stored = self.record.get("parameters")
+        if self._waits or (stored is not None and self.held.facts().get("parameters") != stored):
+            self.load()  # the names of its parameters may not have been known when it was loaded
+        words = self._compare(intact, reread) + self._other_facts()
         if not words:
             return Verdict()
         if self.held.repairable:
             self.load()
-            left = self._compare().found + self._other_facts()
+            left = self._compare(intact, reread) + self._other_facts()
             if not left:
                 return Verdict(repaired=[self._repaired(words)])
             words = left
         return Verdict(differences=[_list(words)])
 
-    def _compare(self) -> state.Comparison:
+    def _compare(self, intact: Callable[[], bool], reread: Callable[[], Mapping[str, Array]]) -> list[str]:
+        """What differs. An object that changes what it is given is held against what the disk has, and not against its own work."""
+        found = self._differences()
+        if (found.aliased or not self.held.copies) and not intact():
+            self.arrays = reread()
+            self._prepare()
+            found = self._differences()
+        return found.found
+
+    def _differences(self) -> state.Comparison:
         return state.differences(self.held.part, self._expected, self.held.pack(), lenient=self.lenient)
 
     def _facts(self) -> dict[str, Any]:
@@ -145,12 +152,21 @@ class LoadedPart:
 
     def _other_facts(self) -> list[str]:
         """What is state of a module besides its tensors."""
-        stored, now, words = self._facts(), self.held.facts(), []
+        stored, words = self._facts(), []
+        now = self.held.facts()
         for key, word in (("frozen", "requires_grad"), ("evaluating", "train() or eval()")):
             if key in stored and (other := sorted(set(stored[key]) ^ set(now.get(key, ())))):
                 words.append(
                     f"{self.held.part}: {word} of {', '.join(map(repr, other[:_SHOWN]))} is not as in the checkpoint"
                 )
+        then = stored.get("rates") or []
+        for (step, theirs), (_, mine) in zip(then, self.held.rates_at([step for step, _ in then]), strict=False):
+            theirs = self.held.arrange_rates(theirs)  # noqa: PLW2901
+            if theirs != mine:
+                words.append(
+                    f"{self.held.part}: its function gives {mine} at step {step} and gave {theirs} when it was saved"
+                )
+                break
         return words
 
     def _with_kept(self, stored: Any) -> Any:
@@ -173,7 +189,7 @@ class LoadedPart:
         texts: list[str] = []
         names: list[str] = []
         for path, mine, theirs in changes:
-            name = path.split(".")[-1]
+            name = _leaf(path)
             text = f"{name} {_text(theirs)} (this program: {_text(mine)})"
             if path.startswith("requires_grad"):
                 name, text = "requires_grad", _frozen(theirs, mine)
@@ -253,6 +269,11 @@ def _replace(stored: Any, built: Any, keep: Collection[str], left: set[str]) -> 
     if type(stored) in (list, tuple) and type(built) is type(stored) and len(built) == len(stored):
         return type(stored)(_replace(one, other, keep, left) for one, other in zip(stored, built, strict=True))
     return stored
+
+
+def _leaf(path: str) -> str:
+    """The name of an option: the last word of its path that is no number."""
+    return next((word for word in reversed(path.split(".")) if not word.isdigit()), path)
 
 
 def _list(words: Sequence[str]) -> str:

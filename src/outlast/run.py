@@ -421,6 +421,7 @@ class Run:
         if self.finished or self._over():
             self._save("final" if self.finished else self.session.reason or "budget", must=True)
             return True
+        self._parts.begin_step()
         return False
 
     def validate(self, function: Callable[[], Mapping[str, Any] | None], every: str = "1 epoch") -> None:
@@ -750,7 +751,7 @@ class Run:
         different = [
             f"{key} {before.get(key, 'none')} -> {after.get(key, 'none')}"
             for key in keys
-            if before.get(key) != after.get(key)
+            if before.get(key) != after.get(key) and (key != "seed" or {key} <= before.keys() & after.keys())
         ]
         gpu = str(after.get("torch device", "cpu")) != "cpu" or not str(after.get("jax device", "cpu")).startswith(
             "cpu"
@@ -794,6 +795,7 @@ class Run:
 
     def _enter_step(self, epoch: int | None = None) -> None:
         self._metrics = {}
+        self._parts.begin_step()
         self.epoch = epoch
         self.step += 1
         self._in_step = True

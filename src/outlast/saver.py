@@ -249,7 +249,7 @@ class Saver:
                 f"Another rank is gone, so nothing can be saved any more; step {max(self.saved_step, 0)} is safe. Start all ranks again."
             )
 
-    def _hold(self) -> None:
+    def _hold(self, _optimizer: Any = None) -> None:
         """Before anything changes: wait until it is copied."""
         flight = self._flight
         if flight and not flight.copied:

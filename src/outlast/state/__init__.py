@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from outlast.errors import ResumeRefused, StateError
-from outlast.state import adapters
+from outlast.state import adapters, rng
 from outlast.state.array import Array
 from outlast.state.compare import Comparison, differences
 from outlast.state.objects import Packed, TooEarly, Tracked, members, tracked, try_way_back
@@ -44,9 +44,9 @@ def pack_value(part: str, value: Any) -> Packed:
     return encoder.encode(value), encoder.arrays
 
 
-def unpack_value(part: str, node: Any, arrays: Mapping[str, Array]) -> Any:
-    """Put together what `pack_value` took apart."""
-    return Decoder(part, arrays).decode(node)
+def unpack_value(part: str, node: Any, arrays: Mapping[str, Array], sharded: Mapping[str, Any] | None = None) -> Any:
+    """Put together what `pack_value` took apart; `sharded` is as in `Decoder`."""
+    return Decoder(part, arrays, sharded).decode(node)
 
 
 def load_object(part: str, thing: Any, record: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
@@ -128,6 +128,8 @@ def use_deterministic_kernels() -> None:
 def software() -> dict[str, Any]:
     """Versions and devices that decide the last bits of a result, of the frameworks that are loaded."""
     facts: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
+    if (seed := rng.seeded()) is not None:
+        facts["seed"] = seed
     if numpy := sys.modules.get("numpy"):
         facts["numpy"] = numpy.__version__
     if "torch" in sys.modules:

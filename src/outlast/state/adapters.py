@@ -143,6 +143,17 @@ def optimizer_places(things: Iterable[Any]) -> set[Any]:
     return set()
 
 
+def is_schedule(held: Any) -> bool:
+    """Whether a tracked object is a learning rate scheduler."""
+    return "torch" in sys.modules and isinstance(held, _ours("torch_objects").Scheduler)
+
+
+def drives(thing: Any, held: Any) -> bool:
+    """Whether an object is a scheduler of this tracked optimizer."""
+    objects = _ours("torch_objects")
+    return isinstance(held, objects.Optimizer) and bool(objects.drives(thing, held.thing))
+
+
 def lacks_scheduler(optimizer: Any, things: Iterable[Any]) -> bool:
     """Whether a scheduler was built for this optimizer and none of these objects is it."""
     if "torch" not in sys.modules:
@@ -169,8 +180,23 @@ def regroups(thing: Any) -> bool:
     return False
 
 
-def before_updates(call: Callable[[], None]) -> Callable[[], None]:
-    """Have a function called before every optimizer's step; returns what ends that."""
+def sharded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of these tensors that lie on several ranks."""
+    torch = _ours("torch")
+    return {name: value for name, value in values.items() if torch.is_sharded(value)}
+
+
+def gradients(optimizer: Any) -> Iterable[tuple[Any, Any]]:
+    """The parameters of an optimizer that have a gradient, and the gradient."""
+    if "torch" in sys.modules:
+        from outlast.state import torch_objects
+
+        return torch_objects.gradients(optimizer)
+    return ()
+
+
+def before_updates(call: Callable[[Any], None]) -> Callable[[], None]:
+    """Have a function called with every optimizer before each of its steps; returns what ends that."""
     if "torch" in sys.modules:
         from outlast.state import torch_objects
 

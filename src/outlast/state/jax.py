@@ -122,6 +122,9 @@ def software() -> dict[str, Any]:
     """What decides JAX's last bits: version, device, threads. Asking starts the backend, so only a running program is asked."""
     device = jax.devices()[0]
     facts = {"jax": jax.__version__, "jax device": f"{device.platform} {device.device_kind} x{jax.device_count()}"}
+    for name in ("jax_enable_x64", "jax_default_matmul_precision"):
+        if value := getattr(jax.config, name, None):
+            facts[name.replace("_", " ")] = str(value)
     if device.platform == "cpu":  # XLA makes a pool of so many when its client begins
         own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         facts["jax threads"] = os.environ.get("NPROC") or str(own)

@@ -10,7 +10,7 @@ import json
 import math
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from outlast.errors import OutlastError, ResumeRefused, StateError
@@ -40,14 +40,21 @@ class Tracked:
         bare: the object without wrappers, whose state has the same names in every session.
         repairable: whether loading it twice is harmless.
         names: the names of parameters of tracked modules, by identity.
+        named: those parameters by their names.
         settled: whether everything is tracked.
+        group_order: of an optimizer, and of what drives it, for each group the number of the stored one; None when they stand alike.
+        copies: whether a load copies out of what it is given, and leaves that as it is.
     """
 
     def __init__(self, part: str, thing: Any) -> None:
         self.part, self.thing, self.bare = part, thing, thing
         self.repairable = feed.own(thing) is not None or not (hasattr(thing, "__iter__") or hasattr(thing, "__next__"))
         self.names: Mapping[int, str] = {}
+        self.named: Mapping[str, Any] = {}
+        self._form: Any = None
         self.settled = False
+        self.copies = False
+        self.group_order: list[int] | None = None
 
     @property
     def kind(self) -> str:
@@ -63,7 +70,7 @@ class Tracked:
             return self.bare.state_dict()
         except OutlastError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit, GeneratorExit) as error:
             raise StateError(
                 f"{self.part} ({self.kind}): its state_dict() failed with {type(error).__name__}: {error}. Nothing was saved."
             ) from error
@@ -72,9 +79,22 @@ class Tracked:
         """Take its state apart."""
         encoder = Encoder(self.part)
         state = self.state()
+        self._check_form(state)
         if isinstance(state, Mapping):
             state = dict(state)  # the outermost container belongs to the object, which takes any
         return encoder.encode(state), encoder.arrays
+
+    def _check_form(self, state: Any) -> None:
+        """Refuse a state of another kind than the first one, which could not be loaded."""
+        form = Mapping if isinstance(state, Mapping) else type(state)
+        before, self._form = self._form, self._form or form
+        if state is None or form is not self._form:
+            given = "None" if state is None else f"a {form.__name__}"
+            earlier = f" after a {before.__name__} before" if before else ""
+            raise StateError(
+                f"{self.part} ({self.kind}): its state_dict() gives {given}{earlier}, which could not be loaded again. Checkpoints of before are "
+                "intact."
+            )
 
     def sharded(self) -> dict[str, Any]:
         """The tensors of its state that lie on several ranks, by the names of their arrays."""
@@ -109,7 +129,7 @@ class Tracked:
             self.bare.load_state_dict(state)
         except OutlastError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit, GeneratorExit) as error:
             raise ResumeRefused(
                 f"{self.part} ({self.kind}) does not take the state in the checkpoint ({type(error).__name__}: {error}). What is tracked "
                 "under a name must stay the same kind of thing from one attempt to the next."
@@ -118,6 +138,18 @@ class Tracked:
     def facts(self) -> dict[str, Any]:
         """What is stored beside its state: JSON."""
         return {"class": self.kind}
+
+    def arrange(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Stored options under the paths that they have in this program."""
+        return options
+
+    def rates_at(self, steps: Iterable[int]) -> list[list[Any]]:  # noqa: ARG002
+        """What functions in it give at some steps; only schedules have such."""
+        return []
+
+    def arrange_rates(self, values: list[Any]) -> list[Any]:
+        """Stored rates in the order that their groups have in this program."""
+        return values
 
     def options(self, node: Any) -> dict[str, Any]:
         """What the program chose when it built the object: path -> value as JSON, out of the packed state of the new object."""

@@ -11,9 +11,25 @@ from typing import Any
 
 from outlast.errors import CorruptCheckpoint
 
+_seeded: list[int] = []
+
+
+def seeded() -> int | None:
+    """What the program seeded everything with the last time, None when it did not."""
+    return _seeded[-1] if _seeded else None
+
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and (when it is loaded) torch, all devices. JAX has none to seed."""
+    """Seed the global generators of Python, NumPy and (when it is loaded) torch, all devices. JAX has none to seed.
+
+    A run remembers the seed: another one at a resume is told.
+    """
+    _seeded[:] = [seed]
+    seed_generators(seed)
+
+
+def seed_generators(seed: int) -> None:
+    """The same, and nobody remembers it."""
     import numpy as np
 
     random.seed(seed)

@@ -337,6 +337,10 @@ def software() -> dict[str, Any]:
     """What decides torch's last bits: version, device, threads, kernels."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     facts = {"torch": torch.__version__, "torch device": device, "torch threads": torch.get_num_threads()}
+    if torch.get_default_dtype() != torch.float32:
+        facts["torch default dtype"] = str(torch.get_default_dtype()).removeprefix("torch.")
+    if torch.get_float32_matmul_precision() != "highest":
+        facts["torch matmul precision"] = torch.get_float32_matmul_precision()
     if device == "cpu":
         facts["torch cpu kernels"] = torch.backends.cpu.get_cpu_capability()
     else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +40,7 @@ class Module(Tracked):
         super().__init__(part, thing)
         self.bare = without_wrapper(thing)
         self.repairable = True
+        self.copies = type(self.bare).load_state_dict is torch.nn.Module.load_state_dict
         self._prefixes = sorted(_wrapped(self.bare, ""), key=len, reverse=True)
         self._unsaved: dict[str, tuple[Any, str]] = {}
 
@@ -173,28 +176,50 @@ class Module(Tracked):
 
 
 class Optimizer(Tracked):
-    """A torch optimizer. torch loads its state by position and casts it; here it is matched by name and keeps its types."""
+    """A torch optimizer. torch loads its state by position and casts it; here it is matched by name and keeps its types.
+
+    Attributes:
+        grown: the parameters of groups that were added again.
+    """
+
+    def __init__(self, part: str, thing: Any) -> None:
+        super().__init__(part, thing)
+        self.grown: list[str] = []
 
     def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:
         """The stored state in the order of this program's parameters.
 
+        Groups that were added while the run trained, of parameters that are tracked, are added again.
+
         Raises:
             ResumeRefused: it is the state of another optimizer, or of other parameters.
-            TooEarly: its parameters have no names yet, and their order does not fit.
+            TooEarly: its parameters have no names yet, or its groups are not all there yet.
         """
         _check_class(self, facts, "optimizer")
         stored = facts.get("parameters")
         if not stored or not isinstance(state, Mapping) or "param_groups" not in state:
             return state
         own = self._parameters()
-        if (
-            not self.settled
-            and _forms(own) != _forms(stored)
-            and any(entry[0] == "?" for group in own for entry in group)
-        ):
-            raise TooEarly
+        if not self.settled and (len(stored) > len(own) or any(entry[0] == "?" for group in own for entry in group)):
+            if _forms(own) != _forms(stored):
+                raise TooEarly
+            return state  # by position, until everything is tracked and the names are known
+        if len(stored) > len(own):
+            self._grow(stored, state["param_groups"])
+            own = self._parameters()
         places = _match(self.part, stored, own)
+        self.group_order = None if places is None else [number for number, _ in places]
         return state if places is None else _reorder(state, places, self.bare.param_groups)
+
+    def _grow(self, stored: Sequence[Sequence[str]], options: Sequence[Mapping[str, Any]]) -> None:
+        """Add the groups that the program has added in a step of an earlier session."""
+        mine = {_name(entry) for group in self._parameters() for entry in group}
+        for group, option in zip(stored, options, strict=True):
+            names = [_name(entry) for entry in group]
+            if not mine & set(names) and all(name in self.named for name in names):
+                chosen = {key: value for key, value in option.items() if key not in ("params", "param_names")}
+                self.bare.add_param_group({"params": [self.named[name] for name in names], **chosen})
+                self.grown.append(", ".join(names[:3]))
 
     def load(self, state: Any, facts: Mapping[str, Any]) -> None:
         """Load it, and give back the types that torch's load_state_dict() has cast to those of the parameters."""
@@ -226,6 +251,27 @@ class Optimizer(Tracked):
                     found[f"param_groups.{index}.{key}"] = value
         return found
 
+    def arrange(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Stored options under the numbers that their groups have in this program."""
+        if self.group_order is None:
+            return options
+        made = {}
+        for path, value in options.items():
+            _, number, name = path.split(".", 2)
+            if int(number) in self.group_order:
+                made[f"param_groups.{self.group_order.index(int(number))}.{name}"] = value
+        return made
+
+    def believed(self) -> str | None:
+        """A sentence about parameters whose order nobody can check: in no tracked module, and alike."""
+        entries = [entry for group in self._parameters() for entry in group if entry[0] == "?"]
+        if len(entries) == len(set(entries)):
+            return None
+        return (
+            f"{self.part} updates parameters that are in no tracked module and have the same shape, so nobody can see whether they come in the "
+            "same order: track their module, or an nn.ParameterList of them"
+        )
+
     def rates(self) -> list[Any]:
         """The learning rates of its groups, before any schedule."""
         return [group.get("initial_lr", group.get("lr")) for group in self.bare.param_groups]
@@ -255,14 +301,87 @@ class Scheduler(Tracked):
     """A torch learning rate scheduler."""
 
     def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:
-        """Refuse the state of another schedule."""
+        """The stored state, with its rates in the order of the optimizer's groups.
+
+        Raises:
+            ResumeRefused: it is the state of another schedule, or one whose values for groups are not known.
+        """
         _check_class(self, facts, "schedule")
-        return state
+        return state if self.group_order is None else _regroup(self.part, state, self.group_order)
+
+    def facts(self) -> dict[str, Any]:
+        """Its class, and what its functions give at some steps."""
+        return super().facts() | {"rates": self.rates_at(sorted({0, *self._near()}))}
+
+    def arrange(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Stored options under the numbers that the optimizer's groups have in this program."""
+        if self.group_order is None:
+            return options
+        made = {}
+        for path, value in options.items():
+            *words, number = path.split(".")
+            if words and words[-1] in _PER_GROUP and number.isdigit() and int(number) in self.group_order:
+                made[".".join((*words, str(self.group_order.index(int(number)))))] = value
+            else:
+                made[path] = value
+        return made
+
+    def rates_at(self, steps: Iterable[int]) -> list[list[Any]]:
+        """What functions of the step (LambdaLR's) give at these steps; empty for a schedule without one."""
+        functions = [
+            each
+            for scheduler in _flat_schedulers([self.bare])
+            for each in getattr(scheduler, "lr_lambdas", ())
+            if isinstance(each, types.FunctionType | functools.partial)  # an object may count how often it is called
+        ]
+        return [[step, [_value(function, step) for function in functions]] for step in steps] if functions else []
+
+    def arrange_rates(self, values: list[Any]) -> list[Any]:
+        """Stored rates in the order that the optimizer's groups have in this program."""
+        order = self.group_order or []
+        if not order or len(values) % len(order):
+            return values
+        return [values[start + number] for start in range(0, len(values), len(order)) for number in order]
+
+    def _near(self) -> set[int]:
+        last = getattr(self.bare, "last_epoch", 0)
+        return {last, last + 1, 2 * last + 1} if isinstance(last, int) and last >= 0 else set()
 
     def options(self, node: Any) -> dict[str, Any]:
         """T_max, gamma, patience, ...; not what follows from the optimizer's rates."""
         found = super().options(node)
         return {path: value for path, value in found.items() if not _MOVES & set(path.split("."))}
+
+
+_PER_GROUP = {"base_lrs", "_last_lr", "lr_lambdas", "min_lrs", "base_momentums", "max_lrs", "max_momentums"}
+_PER_STEP = {"_milestones", "_schedulers", "milestones", "_schedule_phases"}
+
+
+def _regroup(part: str, state: Any, order: Sequence[int]) -> Any:
+    """A scheduler's state with what it keeps for each group in another order."""
+    if not isinstance(state, Mapping):
+        return state
+    made = dict(state)
+    for key, value in state.items():
+        if key == "_schedulers":
+            made[key] = [_regroup(part, each, order) for each in value]
+        elif isinstance(value, list) and len(value) == len(order):
+            if key in _PER_GROUP:
+                made[key] = [value[number] for number in order]
+            elif key not in _PER_STEP:
+                raise ResumeRefused(
+                    f"The groups of the optimizer come in another order than in the checkpoint, and {part} keeps a list {key!r} of which it is not "
+                    "known whether it belongs to them: build the groups in the order of before."
+                )
+    return made
+
+
+def _value(function: Callable[[int], Any], step: int) -> Any:
+    try:
+        value = float(function(step))
+    except Exception:  # noqa: BLE001 - a program's own function, asked for a step that it may not know
+        return None
+    return value if math.isfinite(value) else None
 
 
 def drives(thing: Any, optimizer: Any) -> bool:
@@ -356,6 +475,15 @@ def _wrapped(module: torch.nn.Module, prefix: str, plain: str = "") -> Iterator[
         yield from _wrapped(inner, own, theirs)
 
 
+def gradients(optimizer: Any) -> Iterator[tuple[Any, Any]]:
+    """The parameters of an optimizer that have a gradient with anything in it, and the gradient."""
+    if isinstance(optimizer, torch.optim.Optimizer):
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and not parameter.grad.is_sparse and bool(parameter.grad.any()):
+                    yield parameter, parameter.grad
+
+
 def regroups(thing: Any) -> bool:
     """Whether DistributedDataParallel regroups gradients after the first step of a process, and so adds them in another order."""
     return isinstance(thing, torch.nn.parallel.DistributedDataParallel) and not thing.find_unused_parameters
@@ -369,11 +497,11 @@ def moments_like(thing: Any) -> dict[str, Any]:
     return {f"state/{index}": each.detach() for index, each in enumerate(parameters) if tensors.is_sharded(each)}
 
 
-def before_updates(call: Callable[[], None]) -> Callable[[], None]:
-    """Have a function called before every step of every optimizer; returns what ends that."""
+def before_updates(call: Callable[[Any], None]) -> Callable[[], None]:
+    """Have a function called with every optimizer before each of its steps; returns what ends that."""
 
-    def hook(*_: Any) -> None:
-        call()
+    def hook(optimizer: Any, *_: Any) -> None:
+        call(optimizer)
 
     if "torch._dynamo" in sys.modules:  # a compiled step must not trace into it
         hook = torch.compiler.disable(hook)
@@ -446,6 +574,10 @@ def _match(
     return found
 
 
+def _name(entry: str) -> str:
+    return entry.split(" ", maxsplit=1)[0]
+
+
 def _forms(groups: Sequence[Sequence[str]]) -> list[list[list[str]]]:
     return [[entry.split(" ")[1:] for entry in group] for group in groups]
 
@@ -460,11 +592,18 @@ def _check_positions(part: str, stored: Sequence[Sequence[str]], own: Sequence[S
     for number, (theirs, mine) in enumerate(zip(stored, own, strict=True)):
         for index, (one, other) in enumerate(zip(theirs, mine, strict=True)):
             (name, *form), (own_name, *own_form) = one.split(" "), other.split(" ")
-            if form != own_form or ("?" not in (name, own_name) and name != own_name):
-                raise ResumeRefused(
-                    f"Parameter {index} of group {number} of {part} is {one.replace('? ', '')} in the checkpoint and "
-                    f"{other.replace('? ', '')} in this program. {advice} Track the model, too, so that parameters are known by their names."
+            if form == own_form and name == own_name:
+                continue
+            why = "Track the model, too, so that parameters are known by their names."
+            if form == own_form and own_name == "?":
+                why = (
+                    "Its module has other parameters now: a load_state_dict() that replaces them (assign=True) leaves the optimizer with the old "
+                    "ones. Build the optimizer after track(model=...), and track it in a call of its own."
                 )
+            raise ResumeRefused(
+                f"Parameter {index} of group {number} of {part} is {one.replace('? ', '')} in the checkpoint and "
+                f"{other.replace('? ', '')} in this program. {advice} {why}"
+            )
 
 
 def _reorder(
