@@ -121,6 +121,18 @@ def old(opened, tmp_path: Path) -> Path:
     return tmp_path / "elsewhere/old"
 
 
+def test_a_path_that_no_file_can_have_is_a_sentence(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for path in ("x" * 5000, "a/" * 3000, "nul\0", str(tmp_path / "circle")):
+        with pytest.raises(UsageError, match="resume_from=") as caught:
+            outlast.open_run("r", total_steps=1, root=tmp_path / "runs", resume_from=path)
+        assert len(str(caught.value)) < 1000
+    monkeypatch.setenv("OUTLAST_RESUME_FROM", "x" * 5000)
+    with pytest.raises(UsageError, match="OUTLAST_RESUME_FROM is 'xxx.*File name too long"):
+        outlast.open_run("r", total_steps=1, root=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(("place", "step"), [("", 4), ("checkpoints/step-00000002", 2)])
 def test_a_run_with_nothing_begins_from_another_one(
     place: str, step: int, opened, old: Path, tmp_path: Path, monkeypatch

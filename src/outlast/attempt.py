@@ -67,7 +67,7 @@ class Attempt:
         files.make_folder(folder.attempts)
         files.sweep_temporaries(folder.attempts)
         numbers = folder.attempt_numbers()
-        attempt = cls(folder, (numbers[-1] if numbers else 0) + 1)
+        attempt = cls(folder, folder.free_attempt((numbers[-1] if numbers else 0) + 1))
         for number in numbers:
             earlier = read_record(folder, number)
             if "end" not in earlier:

@@ -103,6 +103,10 @@ class RunFolder:
         """Numbers of the attempts on disk, ascending."""
         return numbers_in(self.attempts)
 
+    def free_attempt(self, number: int) -> int:
+        """This number, or the next higher one at which nothing lies but a plain file."""
+        return free_number(self.attempts, number)
+
     def checkpoint(self, step: int) -> Path:
         """Folder of the checkpoint at a step."""
         return self.checkpoints / step_name(step)
@@ -179,6 +183,13 @@ def numbers_in(folder: Path) -> list[int]:
         if match and path.name == f"{int(match[1]):04d}.json" and kind_of(path) == "file":
             found.append(int(match[1]))
     return sorted(found)
+
+
+def free_number(folder: Path, number: int) -> int:
+    """This number, or the next higher one at which no folder, link or special file stands in the way of a record."""
+    while kind_of(folder / f"{number:04d}.json") not in (None, "file"):
+        number += 1
+    return number
 
 
 def kind_of(path: Path) -> str | None:
@@ -392,8 +403,32 @@ def read_verified(path: Path, expected: Written, allocate: Callable[[int], memor
     return memory
 
 
-def copy_file(source: Path, target: Path, *, expected: Written | None = None, durable_name: bool = True) -> None:
+def hash_beginning(path: Path, size: int) -> str:
+    """xxh3-128 of the first bytes of a plain file, in hex; block by block, as it may be larger than memory."""
+    hasher = xxhash.xxh3_128()
+    with os.fdopen(open_plain(path), "rb") as file:
+        while size > 0 and (block := file.read(min(size, 2**20))):
+            hasher.update(block)
+            size -= len(block)
+    return hasher.hexdigest()
+
+
+def copy_file(
+    source: Path,
+    target: Path,
+    *,
+    expected: Written | None = None,
+    durable_name: bool = True,
+    most: int | None = None,
+) -> None:
     """Copy a plain file as `write_file` writes one, and compare it with what a manifest says of it.
+
+    Args:
+        source: the file.
+        target: its copy; an older one is replaced.
+        expected: what it has to be.
+        durable_name: fsync the folder too.
+        most: copy so many bytes from its beginning at most.
 
     Raises:
         CorruptCheckpoint: the source is no plain file, or not the expected one; nothing is left under the target's name.
@@ -409,7 +444,9 @@ def copy_file(source: Path, target: Path, *, expected: Written | None = None, du
             raise CorruptCheckpoint(f"{source} has {size} bytes; the manifest says {expected.size}.")
 
         def pieces() -> Iterator[bytes]:
-            left = size  # no more than that, even if somebody lets it grow meanwhile
+            left = (
+                size if most is None else min(size, most)
+            )  # no more than that, even if somebody lets it grow meanwhile
             while left and (piece := file.read(min(CHUNK, left))):
                 left -= len(piece)
                 yield piece

@@ -206,8 +206,12 @@ def _folder(words: str, root: Path) -> None:
 
 
 def _source(words: str, path: Path) -> None:
-    run = path.resolve().parents[1] if files.step_of(path) is not None and path.is_dir() else path
-    if not (run / "run.json").is_file():
+    try:
+        run = path.resolve().parents[1] if files.step_of(path) is not None and path.is_dir() else path
+        found = (run / "run.json").is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise UsageError(f"{words:.300}; no run can be there: {getattr(error, 'strerror', None) or error}.") from None
+    if not found:
         raise UsageError(
             f"{words}; expected a run folder, such as runs/NAME, or one of its checkpoint folders, such as runs/NAME/checkpoints/step-00001200. "
             f"There is no {run / 'run.json'}."

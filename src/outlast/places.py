@@ -9,9 +9,10 @@ checkpoint here stays where it is, and is told.
 from __future__ import annotations
 
 import contextlib
-import glob
+import heapq
+import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from outlast.files import MANIFEST, RunFolder, Written
 from outlast.records import CONFIG, RUN
 
 _DEPTH = 6  # /kaggle/input/notebooks/OWNER/SLUG/working/runs/ID is as deep as it gets
+_FOLDERS = 50_000  # that are looked into below each input: data sets may have any number
+_TAIL = 64 * 2**20  # bytes of a journal behind the checkpoint's that are copied with it
+_SAID = 3  # of equal complaints about one copy, the others are counted
 _COMING = f"{files.TEMPORARY}coming"
 
 
@@ -41,25 +45,73 @@ class Brought:
     apart: list[Path] = field(default_factory=list)
 
 
-def others(run_id: str, inputs: Iterable[Path]) -> list[RunFolder]:
-    """Folders below the inputs that hold this run, whatever the mount's layout."""
+def others(run_id: str, inputs: Iterable[Path], told: list[str] | None = None) -> list[RunFolder]:
+    """Folders below the inputs that hold this run, whatever the mount's layout.
+
+    Args:
+        run_id: its name.
+        inputs: where to look. What lies directly in one may be a link, as mounts are; links below are not followed.
+        told: takes a sentence when an input has more folders than are looked into.
+    """
     found = []
     for root in inputs:
-        for depth in range(_DEPTH + 1):
-            pattern = "*/" * depth + f"{glob.escape(run_id)}/run.json"
-            found += [RunFolder(path.parent) for path in sorted(root.glob(pattern))]
+        here, complete = _holding(run_id, root)
+        found += [RunFolder(path) for path in sorted(here, key=lambda path: (len(path.parts), path))]
+        if not complete and told is not None:
+            told.append(
+                f"{root} has more than {_FOLDERS:,} folders, and only so many were searched for a copy of {run_id}; give the copy itself with "
+                "--resume or resume_from if there is one."
+            )
     return found
+
+
+def _holding(run_id: str, root: Path) -> tuple[list[Path], bool]:
+    """Folders of a name with a run.json, and whether all were looked into; those with many beside them come last."""
+    found: list[Path] = []
+    waiting, seen = [(0, 0, str(root))], set()
+    for _ in range(_FOLDERS):
+        if not waiting:
+            return found, True
+        crowd, depth, folder = heapq.heappop(waiting)
+        try:
+            state = os.stat(folder)  # noqa: PTH116
+            if (state.st_dev, state.st_ino) in seen:
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            with os.scandir(folder) as each:
+                inside = [entry for entry in each if entry.is_dir(follow_symlinks=depth == 0)]
+        except OSError:  # nobody may look there
+            continue
+        found += [
+            Path(entry.path)
+            for entry in inside
+            if entry.name == run_id and files.kind_of(Path(entry.path) / "run.json")
+        ]
+        if depth < _DEPTH:
+            deeper = [entry.path for entry in inside if files.step_in(entry.name) is None]
+            for path in deeper:
+                heapq.heappush(waiting, (crowd + len(deeper), depth + 1, path))
+    return found, not waiting
 
 
 def stored_config(folder: RunFolder, inputs: Iterable[Path]) -> dict[str, Any] | None:
     """The config that the run was last trained with, here or elsewhere; None for a new run.
 
     Raises:
-        CorruptCheckpoint: a config.json is none.
+        CorruptCheckpoint: the config.json here is none; or those elsewhere are none, and there is none here.
     """
-    for place in (folder, *others(folder.path.name, inputs)):
-        with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):
+        return files.read_record(folder.config, CONFIG)
+    bad: OutlastError | None = None
+    for place in others(folder.path.name, inputs):
+        try:
             return files.read_record(place.config, CONFIG)
+        except FileNotFoundError:
+            continue
+        except OutlastError as error:
+            bad = bad or error
+    if bad:
+        raise bad
     return None
 
 
@@ -110,11 +162,11 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path]) -> Brought:
         SaveFailed: there is no room for the copy; what is here is as it was.
     """
     brought = Brought()
-    elsewhere = others(folder.path.name, inputs)
+    elsewhere = others(folder.path.name, inputs, brought.told)
     if not elsewhere:
         return brought
     here = identify(folder) if files.kind_of(folder.run) else None
-    own = _newest_good(folder, here, [])
+    own = _newest_good(folder, here, None)
     looked = (_look(place, folder, here, own, brought) for place in elsewhere)
     found = [copy for copy in looked if copy]
     if not found:
@@ -124,12 +176,14 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path]) -> Brought:
         if copy is not best and copy.newest.is_ancestor_of(best.newest) is False:
             _leave(brought, copy.place, _apart(copy.newest, best.newest))
     if own is None or best.newest.step > own.step:
-        _take(best, folder, here)
+        _take(best, folder, here, brought.told)
         brought.told.append(f"step {best.newest.step} comes from {best.place.path}")
     elif best.newest.step == own.step and _began_last(best.place) > _began_last(folder):
         # It saved nothing, and may yet have finished (its last step was saved before) or failed: that is news.
-        _merge_attempts(best.place, folder)
-        _copy_config(best.place, folder)
+        with _coming_to(folder, "What was done there", best.place.path) as coming:
+            _stage_attempts(best.place, folder, coming, brought.told)
+            _stage_config(best.place, coming, brought.told)
+        _give_places(coming, folder)
     return brought
 
 
@@ -148,7 +202,7 @@ def _look(
     """What a place holds that may be taken; None when that is nothing, and a sentence when it is something that does not belong here."""
     try:
         identity = identify(place)
-    except OutlastError as error:
+    except (OutlastError, FileNotFoundError) as error:
         brought.told.append(f"{error} What lies there is left alone.")
         return None
     if here and identity.uid != here.uid and (own or files.entries(folder.checkpoints)):
@@ -166,9 +220,9 @@ def _look(
 
 
 def _is_behind(newest: Checkpoint, own: Checkpoint) -> bool:
-    """Whether the newest one elsewhere has nothing that is not here; by their steps alone where format 1 says no more."""
+    """Whether the newest one elsewhere has nothing that is not here; by their steps alone where the manifests say no more."""
     behind = newest.is_ancestor_of(own)
-    return newest.step < own.step if behind is None and own.is_ancestor_of(newest) is None else bool(behind)
+    return newest.step < own.step if behind is None else behind
 
 
 def _apart(theirs: Checkpoint, ours: Checkpoint) -> str:
@@ -191,7 +245,8 @@ def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
 
     Raises:
         UsageError: another run has that name.
-        CorruptCheckpoint: the checkpoint does not verify.
+        CorruptCheckpoint: the checkpoint does not verify, or the config is none.
+        SaveFailed: there is no room for it; nothing of it is left.
         UnsafeFolder: a link stands where a file of the new run belongs.
     """
     parent = {"run": source.path.name, "step": checkpoint.step}
@@ -205,22 +260,20 @@ def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
             )
         return
     identity = identify(source)
-    files.make_folder(target.path)
     target.check()
-    coming = RunFolder(target.path / _COMING)
-    _begin_copy(coming)
-    _copy_verified(checkpoint, coming, must=True)
-    about = {
-        **files.read_record(source.run, RUN),
-        "format": files.FORMAT,
-        "id": target.path.name,
-        "uid": uuid.uuid4().hex,
-        "parent": parent | {"uid": identity.uid, "digest": checkpoint.digest},
-    }
-    about.pop("format_1_until", None)
-    files.write_json(target.run, about)
-    _copy_config(source, target)
-    _copy_journal(source, target)
+    with _coming_to(target, f"Step {checkpoint.step}", source.path) as coming:
+        _copy_verified(checkpoint, coming, must=True)
+        about = {
+            **files.read_record(source.run, RUN),
+            "format": files.FORMAT,
+            "id": target.path.name,
+            "uid": uuid.uuid4().hex,
+            "parent": parent | {"uid": identity.uid, "digest": checkpoint.digest},
+        }
+        about.pop("format_1_until", None)
+        files.write_json(coming.run, about)
+        _stage_config(source, coming, None)
+        _stage_journal(source, coming, _remembered(coming, checkpoint.step))
     _give_places(coming, target)
 
 
@@ -229,63 +282,121 @@ def _began_last(place: RunFolder) -> str:
     return max((str(read_record(place, number).get("started", "")) for number in place.attempt_numbers()), default="")
 
 
-def _newest_good(place: RunFolder, identity: Identity | None, told: list[str]) -> Checkpoint | None:
-    """The newest checkpoint of the run that verifies, None when there is none; what is damaged is told."""
+def _newest_good(place: RunFolder, identity: Identity | None, told: list[str] | None) -> Checkpoint | None:
+    """The newest checkpoint of the run that verifies, None when there is none; with `told`, what is passed over is told."""
     store = Store(place)
     store.identity = identity
-    for checkpoint in store.newest_first():
+    passed: list[tuple[int, str]] = []
+    good = None
+    for checkpoint in store.newest_first(None if told is None else passed):
         try:
-            return open_checkpoint(checkpoint.path).checkpoint
+            good = open_checkpoint(checkpoint.path).checkpoint
+            break
         except CorruptCheckpoint as error:
-            told.append(f"{error} An older checkpoint is used.")
-    return None
+            passed.append((checkpoint.step, str(error)))
+    rest = f"the newest good one there is step {good.step}." if good else f"no good one is in {place.path}."
+    if told is not None:
+        told += _complaints(passed, f"It is passed over; {rest}", place)
+    return good
 
 
-def _committed(place: RunFolder, identity: Identity | None) -> Sequence[Checkpoint]:
-    store = Store(place)
-    store.identity = identity
-    return store.committed()
+def _complaints(passed: Sequence[tuple[int, str]], then: str, place: RunFolder) -> list[str]:
+    """A sentence about each of some checkpoints, and how many more there are."""
+    said = [f"{complaint} {then}" for _, complaint in passed[:_SAID]]
+    more = [str(step) for step, _ in passed[_SAID:]]
+    names = ", ".join(more[:20]) + (", ..." if len(more) > 20 else "")
+    return said + ([f"So it is with {len(more)} more in {place.path} (steps {names})."] if more else [])
 
 
-def _take(copy: _Copy, target: RunFolder, here: Identity | None) -> None:
+@contextlib.contextmanager
+def _coming_to(target: RunFolder, what: str, source: Path) -> Iterator[RunFolder]:
+    """An empty folder inside the target in which all that comes is made ready. Only renames are left to be done after it.
+
+    Raises:
+        SaveFailed: there was no room, or another error of the system; nothing is left of it.
+    """
+    coming = RunFolder(target.path / _COMING)
+    try:
+        files.remove_any(coming.path)
+        files.make_folder(coming.checkpoints)
+        files.make_folder(coming.attempts)
+        yield coming
+        for folder in (target.checkpoints, target.attempts, target.set_aside):
+            files.make_folder(folder)
+        if files.entries(coming.checkpoints / SHARED):
+            files.make_folder(target.checkpoints / SHARED)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            files.remove_any(coming.path)
+        if isinstance(error, OSError):
+            raise SaveFailed(
+                f"{what} could not be copied from {source} to {target.path}: {error.strerror or error}. What is here is as it was. Free disk space or check the "
+                "folder's permissions, and start again."
+            ) from error
+        raise
+
+
+def _take(copy: _Copy, target: RunFolder, here: Identity | None, told: list[str]) -> None:
     """Bring the newest checkpoint home, those of its history that verify (the platform kept what retention wanted), and what is beside them.
 
     Raises:
         SaveFailed: there is no room for it; what is here is as it was.
     """
-    coming = RunFolder(target.path / _COMING)
-    try:
-        _begin_copy(coming)
-        for checkpoint in _committed(copy.place, copy.identity):
-            if checkpoint.is_ancestor_of(copy.newest) is not False and not _is_here(checkpoint, target):
-                _copy_verified(checkpoint, coming, must=checkpoint.digest == copy.newest.digest)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            files.remove_any(coming.path)
-        raise SaveFailed(
-            f"Step {copy.newest.step} could not be copied from {copy.place.path} to {target.path}: {error.strerror or error}. What is here is "
-            "as it was. Free disk space or check the folder's permissions, and start again."
-        ) from error
-    _merge_attempts(copy.place, target)
-    known = files.read_record((target if here and here.uid == copy.identity.uid else copy.place).run, RUN)
-    until = max(copy.identity.format_1_until, here.format_1_until if here else -1)
-    about = known | {"format": files.FORMAT, "id": target.path.name, "uid": copy.identity.uid}
-    files.write_json(target.run, about | ({"format_1_until": until} if until >= 0 else {}))
-    _copy_config(copy.place, target)
-    # The checkpoints come last, and what the one here remembers of the journal is the beginning of the new one too.
-    _copy_journal(copy.place, target)
+    with _coming_to(target, f"Step {copy.newest.step}", copy.place.path) as coming:
+        told += _stage_checkpoints(copy, target, coming)
+        _stage_attempts(copy.place, target, coming, told)
+        known = files.read_record((target if here and here.uid == copy.identity.uid else copy.place).run, RUN)
+        until = max(copy.identity.format_1_until, here.format_1_until if here else -1)
+        about = known | {"format": files.FORMAT, "id": target.path.name, "uid": copy.identity.uid}
+        files.write_json(coming.run, about | ({"format_1_until": until} if until >= 0 else {}))
+        _stage_config(copy.place, coming, told)
+        place = coming if files.kind_of(coming.checkpoint(copy.newest.step)) else target
+        complaint = _stage_journal(copy.place, coming, _remembered(place, copy.newest.step))
+        if complaint and files.kind_of(target.journal) == "file":
+            files.remove_any(coming.journal)
+            told.append(
+                f"{complaint} {target.journal} stays as it was, and has no lines of the steps that are missing."
+            )
+        elif complaint:
+            told.append(f"{complaint} Its lines that can be read are kept.")
     _give_places(coming, target)
 
 
-def _copy_verified(checkpoint: Checkpoint, coming: RunFolder, *, must: bool) -> None:
-    """Copy a checkpoint and read the copy; one that does not verify leaves nothing, and is an error only if it must."""
+def _stage_checkpoints(copy: _Copy, target: RunFolder, coming: RunFolder) -> list[str]:
+    """Copy what the newest continues, and itself; returns sentences about those that were left out."""
+    store = Store(copy.place)
+    store.identity = copy.identity
+    passed: list[tuple[int, str]] = []
+    for checkpoint in list(store.newest_first(passed)):
+        must = checkpoint.digest == copy.newest.digest
+        if checkpoint.is_ancestor_of(copy.newest) is False or _is_here(checkpoint, target):
+            continue
+        if checkpoint.step > copy.newest.step:
+            continue
+        if complaint := _copy_verified(checkpoint, coming, must=must):
+            passed.append((checkpoint.step, complaint))
+    home = Store(target)
+    older = [(step, words) for step, words in passed if step < copy.newest.step and not home.exists(step)]
+    return _complaints(sorted(older, reverse=True), "It was not copied.", copy.place)
+
+
+def _remembered(place: RunFolder, step: int) -> Mapping[str, Any]:
+    """What a verified checkpoint remembers of the journal: its length and hash."""
+    mark: Mapping[str, Any] = open_checkpoint(place.checkpoint(step), parts=()).state["journal"]
+    return mark
+
+
+def _copy_verified(checkpoint: Checkpoint, coming: RunFolder, *, must: bool) -> str | None:
+    """Copy a checkpoint and read the copy. One that does not verify leaves nothing; it is an error only if it must, else what is wrong is returned."""
     try:
         _copy_checkpoint(checkpoint, coming)
         open_checkpoint(coming.checkpoint(checkpoint.step))
-    except CorruptCheckpoint:
+    except CorruptCheckpoint as error:
         files.remove_folder(coming.checkpoint(checkpoint.step))
         if must:
             raise
+        return str(error)
+    return None
 
 
 def _is_here(checkpoint: Checkpoint, target: RunFolder) -> bool:
@@ -294,12 +405,6 @@ def _is_here(checkpoint: Checkpoint, target: RunFolder) -> bool:
         return open_checkpoint(target.checkpoint(checkpoint.step)).checkpoint.digest == checkpoint.digest
     except CheckpointError:
         return False
-
-
-def _begin_copy(coming: RunFolder) -> None:
-    """Make an empty folder inside the target, where what comes is verified first."""
-    files.remove_any(coming.path)
-    files.make_folder(coming.checkpoints)
 
 
 def _copy_checkpoint(checkpoint: Checkpoint, coming: RunFolder) -> None:
@@ -329,16 +434,23 @@ def _copy_shared(source: Path, copies: Sequence[Path], target: Path, expected: W
 
 
 def _give_places(coming: RunFolder, target: RunFolder) -> None:
-    """Move what was verified to where it belongs, oldest first; what lies there is set aside and not deleted."""
+    """Move what was verified to where it belongs; a checkpoint that lies there is set aside and not deleted.
+
+    The attempts come from the highest number down: none moves to a lower one, so each lies at its new place before its old one is
+    taken. The checkpoints come last, oldest first: what the one here remembers of the journal is the beginning of the new one, too.
+    """
+    for path in reversed(files.entries(coming.attempts)):
+        files.replace(path, target.attempts / path.name)
+    for name in ("run", "config", "journal"):
+        if files.kind_of(getattr(coming, name)):
+            files.replace(getattr(coming, name), getattr(target, name))
     for path in files.entries(coming.checkpoints / SHARED):
-        files.make_folder(target.checkpoints / SHARED)
         files.replace(path, target.checkpoints / SHARED / path.name)
     store = Store(target)
     for path in files.entries(coming.checkpoints):
         if files.step_of(path) is None:
             continue
         place = target.checkpoints / path.name
-        files.make_folder(target.checkpoints)
         if files.kind_of(place / MANIFEST) and files.kind_of(place) == "folder":
             store.set_aside(place)
         files.remove_folder(place)
@@ -346,23 +458,72 @@ def _give_places(coming: RunFolder, target: RunFolder) -> None:
     files.remove_any(coming.path)
 
 
-def _copy_config(source: RunFolder, target: RunFolder) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        files.write_json(target.config, files.read_record(source.config, CONFIG))
+def _stage_config(source: RunFolder, coming: RunFolder, told: list[str] | None) -> None:
+    """Copy the config when there is one; with `told`, a damaged one is told and not an error."""
+    try:
+        files.write_json(coming.config, files.read_record(source.config, CONFIG))
+    except FileNotFoundError:
+        return
+    except OutlastError as error:
+        if told is None:
+            raise
+        told.append(f"{error} It was not copied.")
 
 
-def _copy_journal(source: RunFolder, target: RunFolder) -> None:
-    if files.kind_of(source.journal) == "file":
-        files.copy_file(source.journal, target.journal)
+def _stage_journal(source: RunFolder, coming: RunFolder, mark: Mapping[str, Any]) -> str | None:
+    """Copy the journal; returns what is wrong when its beginning is not what a checkpoint remembers."""
+    size = int(mark["bytes"])
+    try:
+        files.copy_file(source.journal, coming.journal, most=size + _TAIL)
+    except CorruptCheckpoint as error:
+        return str(error) if size else None
+    if coming.journal.stat().st_size >= size and files.hash_beginning(coming.journal, size) == mark["xxh3_128"]:
+        return None
+    return f"{source.journal} is not what its own checkpoint remembers of it: it was damaged after it was written, or is another run's."
 
 
-def _merge_attempts(source: RunFolder, target: RunFolder) -> None:
-    """Both folders' attempts in the order in which they began, numbered anew where two have one number."""
-    records = {}
-    for place in (target, source):
-        for number in place.attempt_numbers():
-            record = read_record(place, number)
-            records[record.get("started", ""), record.get("id", f"{place.path}{number}")] = record
-    files.make_folder(target.attempts)
-    for number, (_, record) in enumerate(sorted(records.items(), key=lambda item: item[0]), start=1):
-        files.write_json(target.attempt(number), {**record, "number": number})
+def _stage_attempts(source: RunFolder, target: RunFolder, coming: RunFolder, told: list[str]) -> None:
+    """Make ready both folders' attempts, in the order in which they began.
+
+    Those here keep their order, and move to a higher number where one from there belongs before them.
+    """
+    ours = {number: read_record(target, number) for number in target.attempt_numbers()}
+    last = {
+        _key(record, number): number for number, record in ours.items()
+    }  # a merge that was killed may have left one twice
+    theirs = []
+    for number in source.attempt_numbers():
+        record = read_record(source, number)
+        if "damaged" in record:
+            told.append(f"{source.attempt(number)} is damaged and was not copied.")
+        elif (known := last.get(_key(record, 0))) is None:
+            theirs.append(record)
+        elif _says_more(record, ours[known]):
+            ours[known] = record
+    merged: list[tuple[int, dict[str, Any]]] = []
+    theirs.sort(key=lambda record: str(record.get("started", "")))
+    for number in sorted(last.values()):
+        while theirs and str(theirs[0].get("started", "")) < str(ours[number].get("started", "")):
+            merged.append((0, theirs.pop(0)))
+        merged.append((number, ours[number]))
+    merged += [(0, record) for record in theirs]
+    taken = 0
+    for old, record in merged:
+        taken = target.free_attempt(max(taken + 1, old))
+        if "damaged" not in record:
+            files.write_json(coming.attempt(taken), {**record, "number": taken})
+        elif taken != old:
+            files.copy_file(target.attempt(old), coming.attempt(taken))
+
+
+def _key(record: Mapping[str, Any], number: int) -> object:
+    """What makes two records those of one attempt."""
+    if "damaged" in record:
+        return number
+    return record.get("id") or tuple(str(record.get(name)) for name in ("started", "host", "process"))
+
+
+def _says_more(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether a copy of an attempt's record knows how it ended, and the one here does not."""
+    ends = [record.get("end", {}).get("reason", "lost") for record in (theirs, ours)]
+    return bool(ends[0] != "lost" and ends[1] == "lost")

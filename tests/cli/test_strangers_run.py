@@ -277,3 +277,22 @@ def test_the_best_weights_of_a_torch_script() -> None:
 
 def test_the_path_is_as_it_was() -> None:
     assert "outlast.cli.__main__" not in sys.modules
+
+
+@pytest.mark.parametrize("attempts", ["empty", "gone", "folder", "link"])
+def test_the_status_of_a_run_without_a_readable_attempt(
+    attempts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that was killed before it wrote its first record."""
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "runs/r"
+    place.mkdir(parents=True)
+    (place / "run.json").write_text('{"format": 2, "id": "r", "uid": "ab", "recipe": null, "grade": "exact"}')
+    if attempts != "gone":
+        (place / "attempts").mkdir()
+    if attempts == "folder":
+        (place / "attempts/0001.json").mkdir()
+    elif attempts == "link":
+        (place / "attempts/0001.json").symlink_to("/etc/passwd")
+    assert main(["status", "r"]) == 0
+    assert "run r " in capsys.readouterr().out

@@ -50,6 +50,20 @@ def test_a_long_one_is_thinned_evenly_with_what_is_rare(journal: Path, monkeypat
     assert len(found.series["loss"][0]) > 380
 
 
+def test_a_journal_without_line_ends_is_not_looked_through(journal: Path, monkeypatch) -> None:
+    """Good lines, then zeros: of 64 GB only what the budget allows is read, and it is said."""
+    read = []
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, at: read.append(size) or real(descriptor, size, at))
+    monkeypatch.setattr(module, "_BUDGET", 80 * 2**20)
+    known = latest(journal)
+    os.truncate(journal, 64 * 2**30)
+    found = history(journal, known)
+    assert sum(read) <= 80 * 2**20 + 2**20
+    assert found.records[0]["step"] == 1
+    assert "not looked through to its end" in found.thinned
+
+
 def test_a_short_one_is_whole(journal: Path, tmp_path: Path) -> None:
     lines = journal.read_text().splitlines(keepends=True)[:2000]
     journal.write_text("".join(lines))

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+MOST = 1000
+"""Entries of a lineage that are carried on, the newest; a manifest would grow with every attempt."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -40,7 +43,7 @@ class History:
         run: the run's uid.
         attempt: the attempt's id.
         lineage: oldest first, one entry for each earlier attempt in the chain: its id (null: one that wrote format 1), and the step and
-            the digest of that checkpoint of it from which the next one went on.
+            the digest of that checkpoint of it from which the next one went on. Only the newest MOST of them are kept.
     """
 
     run: str
@@ -53,7 +56,7 @@ class History:
         if manifest is None:
             return cls(run, attempt)
         last = {"attempt": manifest.get("attempt"), "step": manifest["step"], "digest": manifest["digest"]}
-        return cls(run, attempt, (*manifest.get("lineage", ()), last))
+        return cls(run, attempt, (*manifest.get("lineage", ()), last)[-MOST:])
 
     def as_json(self) -> dict[str, Any]:
         """The keys of a manifest."""
@@ -61,7 +64,10 @@ class History:
 
 
 def is_ancestor(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
-    """Whether the second manifest's checkpoint is the first's or continues it; None when format 1 leaves it open."""
+    """Whether the second manifest's checkpoint is the first's or continues it; None when it cannot be known.
+
+    Format 1 says nothing of it; and of a very long lineage only the newest entries are kept.
+    """
     if one["digest"] == other["digest"]:
         return True
     attempt = one.get("attempt")
@@ -70,8 +76,12 @@ def is_ancestor(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None
     lineage = other["lineage"]
     if any(entry["digest"] == one["digest"] for entry in lineage):
         return True
-    if attempt is None:
-        return None if any(entry["attempt"] is None and one["step"] <= entry["step"] for entry in lineage) else False
-    if attempt == other["attempt"]:
-        return bool(one["step"] <= other["step"])
-    return any(entry["attempt"] == attempt and one["step"] <= entry["step"] for entry in lineage)
+    if attempt is not None:
+        if attempt == other["attempt"]:
+            return bool(one["step"] <= other["step"])
+        if any(entry["attempt"] == attempt and one["step"] <= entry["step"] for entry in lineage):
+            return True
+    elif any(entry["attempt"] is None and one["step"] <= entry["step"] for entry in lineage):
+        return None
+    forgotten = len(lineage) >= MOST and one["step"] <= lineage[0]["step"]
+    return None if forgotten and all(entry["attempt"] != attempt for entry in lineage) else False

@@ -29,7 +29,7 @@ from outlast.checkpoint.history import History, Identity
 from outlast.checkpoint.listing import Listing, steps_in
 from outlast.checkpoint.policy import Kept, Retention
 from outlast.checkpoint.snapshot import Committable, Snapshot
-from outlast.errors import CheckpointError, CorruptCheckpoint, NoGoodCheckpoint, RankFailed, SaveFailed
+from outlast.errors import CheckpointError, CorruptCheckpoint, NoGoodCheckpoint, OutlastError, RankFailed, SaveFailed
 from outlast.files import MANIFEST, STATE, TENSORS, RunFolder
 from outlast.ranks import Ranks
 from outlast.records import STATE_BYTES
@@ -261,15 +261,28 @@ class Store:
         """Step of the newest committed checkpoint, 0 when there is none."""
         return next((checkpoint.step for checkpoint in self.newest_first()), 0)
 
-    def newest_first(self) -> Iterator[Checkpoint]:
-        """Committed checkpoints with a readable manifest, descending by step; each manifest is read when it is asked for."""
+    def newest_first(self, passed: list[tuple[int, str]] | None = None) -> Iterator[Checkpoint]:
+        """Committed checkpoints with a readable manifest, descending by step; each manifest is read when it is asked for.
+
+        Args:
+            passed: takes the step of each that was passed over so far, and why. One that has no manifest was never committed.
+
+        Raises:
+            OutlastError: a newer outlast wrote one, and there is no `passed`.
+        """
         for path in reversed(self._folders()):
             try:
                 checkpoint = read_manifest(path)
-            except CheckpointError:
-                continue
-            if self._foreign(checkpoint) is None:
-                yield checkpoint
+            except OutlastError as error:
+                if passed is None and not isinstance(error, CheckpointError):
+                    raise  # a newer outlast wrote it
+                complaint: str | None = str(error) if files.kind_of(path / MANIFEST) else None
+            else:
+                complaint = self._foreign(checkpoint)
+                if complaint is None:
+                    yield checkpoint
+            if complaint and passed is not None:
+                passed.append((files.step_of(path) or 0, complaint))
 
     def exists(self, step: int) -> bool:
         """Whether a checkpoint with a manifest stands at this step."""

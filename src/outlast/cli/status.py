@@ -159,7 +159,7 @@ def attempts_table(info: RunInfo) -> Any:
     rows = show.table("attempt", "where", "began", "continues", "ended", "at step", right=("attempt", "at step"))
     shown = info.last_attempts(_SHOWN)
     following: list[Mapping[str, Any]] = [*shown[1:], {}]
-    for attempt, after in zip(shown, following, strict=True):
+    for attempt, after in zip(shown, following, strict=False):
         end, resume = attempt.get("end", {}), attempt.get("resume")
         came = f"step {resume['step']}, {resume['grade']}" if resume else "from nothing"
         where = attempt.get("environment", {}).get("name", "?")

@@ -33,6 +33,8 @@ _NAMES, _GROUPS = 200, 8  # metrics that are looked up, and lines that hold them
 _LOOKED = 300  # lines that are looked up for each
 _BACK = 16 * 2**20  # bytes that are searched for the time before the last
 _NEAR = 16 * 2**10  # bytes in which a step is searched line by line
+_BUDGET = 512 * 2**20  # bytes that are read for all of it; only a damaged journal needs so many
+_SHORTEST = 64 * 2**10  # bytes in which the end of a line is looked for after it was looked for in vain
 
 _STEP = re.compile(rb'\{"step": ?(\d{1,18})[,}]')
 
@@ -44,10 +46,12 @@ class History:
     Attributes:
         records: each as `tracking.read` gives it, in order.
         of: how many there are, about; None when these are all.
+        cut: whether looking was given up, because long stretches hold no line.
     """
 
     records: list[dict[str, Any]]
     of: int | None = None
+    cut: bool = False
 
     @functools.cached_property
     def series(self) -> dict[str, tuple[array[float], array[float]]]:
@@ -76,6 +80,11 @@ class History:
         return (
             f"The journal is long, so these are {self.counted}: evenly spaced ones, the last, and those in which rarely logged metrics recur at a "
             "fixed number of steps. What lies between them is not seen: a peak, or a metric that is logged rarely and not at such steps."
+            + (
+                " Long stretches of it hold no lines; it was damaged after it was written, and not looked through to its end."
+                if self.cut
+                else ""
+            )
         )
 
 
@@ -99,7 +108,7 @@ def history(journal: Path, latest: Latest) -> History:
         for name, step in _rare(chosen.values(), latest):
             chosen |= _parsed(lines.recurring(name, step))
     records = [record for _, record in sorted(chosen.items())]
-    return History(records, _rounded(count))
+    return History(records, _rounded(count), cut=lines.left <= 0)
 
 
 def _parsed(found: Iterable[tuple[int, bytes]]) -> dict[int, dict[str, Any]]:
@@ -123,6 +132,8 @@ class _Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file.fileno()
+        self.left = _BUDGET
+        self._longest = reading.LONGEST
         self.size = os.fstat(self._file).st_size
         places = [0, self.size // 2, max(0, self.size - 2**16)]
         samples = [self._read(place, 2**16) for place in places]
@@ -158,14 +169,17 @@ class _Lines:
                 yield at, line
 
     def _read(self, start: int, size: int) -> bytes:
-        return os.pread(self._file, size, start)
+        """Bytes from a place; none when the budget is used up."""
+        data = os.pread(self._file, min(size, max(0, self.left)), start)
+        self.left -= len(data)
+        return data
 
     def _at(self, place: int) -> tuple[int, bytes] | None:
         """The first whole line that begins at or after a place."""
         start = max(0, place - 1)  # a newline just before it
         data, want = b"", max(1024, int(3 * self.mean))
-        while len(data) < reading.LONGEST:
-            more = self._read(start + len(data), want)
+        while len(data) < self._longest:
+            more = self._read(start + len(data), min(want, self._longest - len(data)))
             data += more
             begin = 0 if place == 0 else data.find(b"\n") + 1
             end = data.find(b"\n", begin) if begin or place == 0 else -1
@@ -174,6 +188,9 @@ class _Lines:
             if not more:
                 return None
             want *= 2
+        self._longest = max(
+            _SHORTEST, self._longest // 4
+        )  # no line is so long: the next such stretch is given up sooner
         return None
 
     def _last(self) -> Iterator[tuple[int, bytes]]:

@@ -28,6 +28,7 @@ MOST = 20_000
 _RESERVED = reading.PLACE
 _BLOCK = 2**20
 _WHOLE = 2**63  # beyond it, whole numbers are kept as floats
+_SLACK = 64 * 2**20  # bytes that are searched for lines in a damaged journal, beyond twice what it should have
 _LONGEST = 200  # characters of a text
 
 
@@ -186,11 +187,12 @@ class Journal:
         self._hasher = self._hash(min(size, length))
         complaint = None
         if mark and (length < size or self._hasher.hexdigest() != mark["xxh3_128"]):
-            files.write_file(self.path, self._up_to(step))
+            files.write_file(self.path, self._up_to(step, 2 * size + _SLACK))
             size = self._length()
             self._hasher = self._hash(size)
             complaint = (
-                f"{self.path} was damaged after it was written: of its lines up to step {step}, those that can be read are kept. "
+                f"{self.path} is not what the checkpoint at step {step} remembers of it: it was damaged after it was written, or came without it. "
+                f"Of its lines up to step {step}, those that can be read are kept. "
                 "Training is not affected; the curve may have gaps."
             )
         elif length > size:
@@ -215,11 +217,11 @@ class Journal:
                     size -= count
         return hasher
 
-    def _up_to(self, step: int) -> Iterator[bytes]:
-        """The lines that can be read, up to a step, many at a time."""
+    def _up_to(self, step: int, most: int) -> Iterator[bytes]:
+        """The lines that can be read in the first bytes, up to a step, many at a time."""
         block = bytearray()
         with contextlib.suppress(FileNotFoundError):
-            for line in reading.lines(self.path):
+            for line in reading.lines(self.path, 0, min(self._length(), most)):
                 record = reading.parse(line)
                 if record is not None and record["step"] <= step:
                     block += line + b"\n"

@@ -197,8 +197,9 @@ def _begin(
     """Put on record what is about to be pushed, under a name that nothing has; a refused push has used up none."""
     known = all_launches(prepared.folder)
     number = max((each.number for each in known if each.record["state"] != "refused"), default=0) + 1
+    number = files.free_number(prepared.folder.launches, number)
     while kaggle.status(slug := _slug(prepared.run_id, number)) is not None:  # of this name, launched from elsewhere
-        number += 1
+        number = files.free_number(prepared.folder.launches, number + 1)
     return LaunchRecord.begin(
         prepared.folder,
         number,
