@@ -1007,3 +1007,17 @@ def test_groups_that_were_added_while_the_run_trained_are_added_again(train, fli
         "optimizer: the group of model.0.weight, model.0.bias was added while the run trained" in line
         for line in resumed.told
     )
+
+
+def test_other_data_from_an_epoch_on_are_told_once_and_no_exact_resume(tmp_path: Path, here) -> None:
+    told = Told()
+    for length, epochs in ((8, 1), (12, 2)):
+        told.lines.clear()
+        with outlast.open_run("x", root=tmp_path, progress="none", environment=here, sinks=[told]) as run:
+            run.track(holder=Holder(1))
+            for _ in run.batches(outlast.BatchSampler(length, 4), epochs=epochs):
+                pass
+    record = json.loads((tmp_path / "x" / "attempts" / "0002.json").read_text())
+    assert len(told.lines) == 1
+    assert record["resume"]["grade"] == "not to the last bit"
+    assert "12 samples" in record["resume"]["differences"][0]

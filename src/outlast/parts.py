@@ -240,6 +240,9 @@ class Parts:
             if order != held.group_order:
                 held.group_order = order
                 loaded.load()
+        sampler = feed.own(held.thing)
+        if sampler and sampler.changes:  # another length or batch size from this epoch on: said, and no difference of loading
+            return Verdict()
         verdict = loaded.verify(intact, reread)
         for grown in getattr(held, "grown", ()):
             self.notes.append(f"{name}: the group of {grown} was added while the run trained, and is added again.")

@@ -769,6 +769,7 @@ class Run:
                 f"What was loaded is not what the checkpoint holds, so this resume is not exact: {'; '.join(unlike)}",
             )
             different += unlike
+        different += self._parts.changed_orders()
         if self._config:
             different += [str(change) for change in self._config.changes if change.rule == "warns"]
         self._attempt.record["resume"] = {
