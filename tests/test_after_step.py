@@ -169,3 +169,27 @@ def test_misuse_is_a_sentence(opened) -> None:
         assert run.step == 5
         run.after_step(epoch_ended=7)
         assert (run.step, run._loop) == (6, [7, 0])
+
+
+def test_a_loop_that_never_says_that_an_epoch_ended_is_saved_by_time_and_told(opened, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.run.LONGEST", 0.05)
+    with opened(save="1 epoch", background=False) as run:
+        run.track(counter=Counter())
+        run.begin(total_steps=120)
+        for step in range(1, 121):
+            if step == 60:
+                time.sleep(0.06)
+            run.after_step(step)
+    assert {c.step: c.reason for c in run._store.committed()} == {60: "time", 120: "final"}
+    (told,) = [words for words in attempts(run.folder.parent)[0]["told"] if "epoch_ended" in words]
+    assert told.startswith("save= is by epochs alone, and after_step() was called 100 times without epoch_ended=")
+
+
+def test_a_loop_whose_epochs_are_long_is_told_nothing(opened) -> None:
+    with opened(save="1 epoch", background=False) as run:
+        run.track(counter=Counter())
+        run.begin(total_steps=120)
+        for step in range(1, 121):
+            run.after_step(step, epoch_ended=step == 110)
+    assert [(c.step, c.reason) for c in run._store.committed()] == [(110, "epoch"), (120, "final")]
+    assert not [words for words in attempts(run.folder.parent)[0].get("told", ()) if "epoch_ended" in words]

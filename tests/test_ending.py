@@ -13,7 +13,7 @@ import pytest
 
 import outlast
 from outlast import lock
-from outlast.errors import RunBusy, SaveFailed, SessionEnded, StateError, UsageError
+from outlast.errors import ResumeRefused, RunBusy, SaveFailed, SessionEnded, StateError, UsageError
 from outlast.tracking import read
 from tests.test_run import Counter, attempts, count_to
 
@@ -334,7 +334,7 @@ def test_a_program_that_ends_in_its_first_step(leave: str, reason: str, opened, 
     first, second = attempts(tmp_path)
     assert first["end"]["reason"] == reason
     assert any("nothing had been saved" in told for told in first["told"]) == (reason != "lost")
-    assert any("ended without a word" in told for told in second["told"]) == (reason == "lost")
+    assert any("was killed (kill -9" in told for told in second["told"]) == (reason == "lost")
 
 
 def test_a_generator_that_is_closed_is_no_failure(opened, tmp_path: Path) -> None:
@@ -360,3 +360,11 @@ def test_fewer_steps_than_are_done(opened, tmp_path: Path) -> None:
     (told,) = attempts(tmp_path)[1]["told"]
     assert told == "4 steps are done and only 2 are asked for: there is nothing left to train."
     assert attempts(tmp_path)[1]["end"]["step"] == 4
+
+
+@pytest.mark.parametrize("kind", [ResumeRefused, UsageError, RunBusy, StateError])
+def test_a_notebook_shows_a_refusal_as_one_line(kind: type[Exception]) -> None:
+    assert kind("it cannot be")._render_traceback_() == [f"{kind.__name__}: it cannot be"]
+    error = kind("no state")
+    error.__cause__ = ZeroDivisionError("in a state_dict")  # what a script's own code raised keeps its place
+    assert "ZeroDivisionError: in a state_dict" in error._render_traceback_()

@@ -74,7 +74,8 @@ def test_another_history_is_told_and_left_where_it_is(home: Path, tmp_path: Path
     (sentence,) = brought.told
     assert "step 10" in sentence
     assert "step 6" in sentence
-    assert f"--resume {tmp_path / 'away/r/checkpoints/step-00000010'} --experiment-name" in sentence
+    assert "(open_run's name, or --experiment-name)" in sentence
+    assert f"or --resume {tmp_path / 'away/r/checkpoints/step-00000010'}." in sentence
     run = walk(home, stop=8, inputs=[tmp_path / "away"])
     assert run.resumed_from == 6
     assert "does not continue the one at step 6" in told(home)

@@ -362,7 +362,7 @@ with outlast.open_run("r", total_steps=50, root={str(tmp_path)!r}, save="3 steps
     assert counter.value == 55
     first, second = attempts(tmp_path)
     assert first["end"] == {"reason": "lost", "recorded_by": 2}
-    assert any("ended without a word" in told for told in second["told"])
+    assert any("was killed (kill -9" in told for told in second["told"])
 
 
 def test_a_failed_last_save_ends_with_an_error_and_the_good_checkpoint(opened, tmp_path: Path, monkeypatch) -> None:
@@ -675,7 +675,10 @@ def test_what_the_platforms_allowance_costs_is_told(opened, tmp_path: Path, here
         for _ in run.steps():
             run.offer(state)
     told = attempts(tmp_path)[0]["told"]
-    assert "keeps 23.1 MB in all, so the checkpoint at step 1 was deleted although --keep-last" in told[0]
+    assert (
+        "keeps 23.1 MB in all, so the checkpoint at step 1 was deleted although last= and best= of keep (--keep-last"
+        in told[0]
+    )
 
 
 def test_a_local_damaged_checkpoint_does_not_hide_a_good_one_elsewhere(opened, tmp_path: Path, here) -> None:

@@ -26,6 +26,8 @@ Messages are sentences that name the thing, what was found, what was expected an
 
 from __future__ import annotations
 
+import traceback
+
 from outlast.terminal import visible
 
 EXIT_FINISHED = 0
@@ -34,6 +36,10 @@ EXIT_USAGE = 2
 EXIT_RUN_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h: stopped cleanly with work left, run me again."""
 EXIT_INTERRUPTED = 130
+
+
+ANOTHER_NAME = "another name (open_run's name, or --experiment-name)"
+"""How a sentence tells to choose one: scripts and the command line both read it."""
 
 
 class OutlastError(Exception):
@@ -46,7 +52,17 @@ class OutlastError(Exception):
         return visible(super().__str__(), keep="\n\t")
 
 
-class UsageError(OutlastError):
+class _OneLine(Exception):
+    """What a notebook shows as one line: an answer to the user, whose traceback would say nothing more. Scripts keep theirs."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it; all of it where it came from something else."""
+        if self.__cause__ is not None and not isinstance(self.__cause__, OutlastError | OSError):
+            return [line.rstrip("\n") for line in traceback.format_exception(self)]
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UsageError(_OneLine, OutlastError):
     """What was asked for cannot be done as it was asked."""
 
     exit_code = EXIT_USAGE
@@ -60,7 +76,7 @@ class UnknownName(UsageError):
     """No recipe, run or checkpoint has this name."""
 
 
-class RunBusy(OutlastError):
+class RunBusy(_OneLine, OutlastError):
     """Another live attempt holds the run's lock."""
 
 
@@ -68,11 +84,11 @@ class UnsafeFolder(OutlastError):
     """A link or a special file stands where a file or folder of a run folder belongs; nothing was written through it."""
 
 
-class ResumeRefused(OutlastError):
+class ResumeRefused(_OneLine, OutlastError):
     """The stored state does not fit the program that asks for it."""
 
 
-class StateError(OutlastError):
+class StateError(_OneLine, OutlastError):
     """Something tracked cannot be stored as arrays and JSON."""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast import files, records
-from outlast.errors import CorruptCheckpoint, RunBusy, UnsafeFolder
+from outlast.errors import ANOTHER_NAME, CorruptCheckpoint, RunBusy, UnsafeFolder
 
 try:
     import fcntl
@@ -66,8 +66,8 @@ class Lock:
             if kernel is False or _lives(owner, descriptor, kernel_free=kernel is True):
                 raise RunBusy(  # noqa: TRY301 - the descriptor is closed in one place
                     f"{self.path.parent} is being written by {owner.get('attempt', 'another attempt')} (process {owner.get('pid', '?')} on "
-                    f"{owner.get('host', 'this machine')}). One run has one writer: wait for it, stop it, or choose another "
-                    "name (--experiment-name)."
+                    f"{owner.get('host', 'this machine')}). One run has one writer: wait for it, stop it, or choose "
+                    f"{ANOTHER_NAME}."
                 )
             descriptor = _own(self.path, descriptor)
         except BaseException:
@@ -87,7 +87,10 @@ class Lock:
         self._beats = threading.Thread(target=self._keep_beating, name="outlast-heartbeat", daemon=True)
         self._beats.start()
         if owner.get("pid") and not owner.get("released"):
-            return f"{owner.get('attempt', 'The last attempt')} (process {owner['pid']} on {owner.get('host')}) ended without a word; its lock is taken over."
+            return (
+                f"{owner.get('attempt', 'The last attempt')} (process {owner['pid']} on {owner.get('host')}) was killed (kill -9, out of memory, a crash, power "
+                "off), so what came after its last save is done again."
+            )
         return None
 
     def release(self) -> None:

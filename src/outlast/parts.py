@@ -241,7 +241,9 @@ class Parts:
                 held.group_order = order
                 loaded.load()
         sampler = feed.own(held.thing)
-        if sampler and sampler.changes:  # another length or batch size from this epoch on: said, and no difference of loading
+        if (
+            sampler and sampler.changes
+        ):  # another length or batch size from this epoch on: said, and no difference of loading
             return Verdict()
         verdict = loaded.verify(intact, reread)
         for grown in getattr(held, "grown", ()):

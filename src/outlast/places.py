@@ -21,7 +21,7 @@ from outlast import files
 from outlast.attempt import read_record
 from outlast.checkpoint import Checkpoint, Identity, Store, open_checkpoint
 from outlast.checkpoint.committed import SHARED
-from outlast.errors import CheckpointError, CorruptCheckpoint, OutlastError, SaveFailed, UsageError
+from outlast.errors import ANOTHER_NAME, CheckpointError, CorruptCheckpoint, OutlastError, SaveFailed, UsageError
 from outlast.files import MANIFEST, RunFolder, Written
 from outlast.records import CONFIG, RUN
 
@@ -228,8 +228,8 @@ def _is_behind(newest: Checkpoint, own: Checkpoint) -> bool:
 def _apart(theirs: Checkpoint, ours: Checkpoint) -> str:
     return (
         f"The checkpoint at step {theirs.step} in {theirs.path.parents[1]} does not continue the one at step {ours.step} in "
-        f"{ours.path.parents[1]}: two attempts went on from an older one. It was left where it is. To go on from it instead, begin a run from it: "
-        f"--resume {theirs.path} --experiment-name NEW-NAME."
+        f"{ours.path.parents[1]}: two attempts went on from an older one. It was left where it is. To go on from it instead, begin a run from it under "
+        f"{ANOTHER_NAME}: resume_from={str(theirs.path)!r} in open_run, or --resume {theirs.path}."
     )
 
 
@@ -255,8 +255,8 @@ def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
         same = {"run": known.get("run"), "step": known.get("step")} == parent
         if not same or known.get("digest", checkpoint.digest) != checkpoint.digest:
             raise UsageError(
-                f"{target.path} is another run already, not one that began from step {checkpoint.step} of {source.path.name}. Choose another "
-                "--experiment-name, or leave --resume out to continue it."
+                f"{target.path} is another run already, not one that began from step {checkpoint.step} of {source.path.name}. Choose "
+                f"{ANOTHER_NAME}, or leave resume_from or --resume out to continue it."
             )
         return
     identity = identify(source)

@@ -28,6 +28,7 @@ from outlast import best, ending, files, lock, opening, places, ranks, state, te
 from outlast.agreement import Agreement
 from outlast.attempt import Attempt
 from outlast.checkpoint import History, Opened, Retention, SavePolicy, Store
+from outlast.checkpoint.policy import LONGEST
 from outlast.config.words import nearest
 from outlast.environment import Environment, detect
 from outlast.errors import OutlastError, RunBusy, SaveFailed, SessionEnded, UsageError
@@ -50,6 +51,7 @@ _TICK = 0.2  # seconds between two progress events
 _LOOK = (
     20.0  # seconds between two looks at whether the lock is still ours; less than what makes another machine take it
 )
+_PATIENT_STEPS, _PATIENT_SECONDS = 100, 30.0  # that a loop which is saved by epochs may say nothing of them
 _ORPHANS = 40.0  # seconds that ranks whose rank 0 is gone may take to end; torchrun kills them after 30
 
 
@@ -203,7 +205,7 @@ class Run:
         self.resumed_from: int | None = None
         self._asked = asked
         self._files, self._shown, self._about, self._results, self._config = folder, shown, about, results, config
-        self._epochs_only = bool(save.epochs) and not (save.steps or save.seconds or save.auto)
+        self._epochs_only = save.epochs_only
         self._ranks = training  # spoken to by the training thread; the writer's has a channel of its own
         self._agreement = Agreement(training, session) if training.several else None
         if self._agreement:
@@ -222,6 +224,7 @@ class Run:
         self._done_here, self._seconds_per_step, self._tick = 0, 0.0, 0.0
         self._log_heard = self._told_of_best = False
         self._counted = self._gathered = 0  # steps that after_step has counted; batches of the running step
+        self._epoch_awaited: float | None = None  # since when a loop that saves by epochs has said nothing of them
         self._validation: Validation | None = None
         # of the validation: whether it runs, whether it heard of the session's end, whether there was one
         self._validating = self._heard = self._validated = False
@@ -363,7 +366,8 @@ class Run:
         """Start a loop that outlast does not run (ultralytics, Lightning, Hugging Face).
 
         Call it after `track`; then call `after_step` from that framework's own extension point after every step, and leave the loop
-        when it returns True. The loop counts on from `run.step`.
+        when it returns True. The loop counts on from `run.step`. With a save policy by epochs alone, it is saved every 15 minutes as well,
+        because such a loop may never say that an epoch has ended.
 
         Args:
             total_steps: steps in all, if known; it decides whether the run is finished.
@@ -372,12 +376,15 @@ class Run:
             UsageError: a loop began already in this attempt.
         """
         self.total_steps = opening.steps("begin()", total_steps) or self.total_steps
+        if self._epochs_only:
+            self._saver.save_by_time(LONGEST)
+            self._epoch_awaited = now()
         self._begin(own_loop=False)
         self._counted = self.step
         self._parts.restore_generators()
         self._validate_what_was_cut()
 
-    def after_step(self, step: int | None = None, *, epoch_ended: int | bool = False, **metrics: Any) -> bool:
+    def after_step(self, step: int | None = None, *, epoch_ended: int | bool | None = None, **metrics: Any) -> bool:
         """Do all that `steps` does after its body, in a loop that outlast does not run.
 
         The step is counted, its metrics logged, and it is saved if the save policy says so: by steps, time, epochs or a new best. When the
@@ -386,7 +393,7 @@ class Run:
 
         Args:
             step: steps (optimizer updates) done; one more than before when not given.
-            epoch_ended: whether this step was the last of its epoch; or the number of that epoch, counted from 1.
+            epoch_ended: whether this step was the last of its epoch; or the number of that epoch, counted from 1. save="1 epoch" needs it.
             **metrics: as in `log`.
 
         Returns:
@@ -417,6 +424,7 @@ class Run:
         self._counted = done
         if metrics:
             self.log(metrics)
+        self._await_epochs(epoch_ended)
         self._finish_step(epoch_ended=ended)
         if self.finished or self._over():
             self._save("final" if self.finished else self.session.reason or "budget", must=True)
@@ -922,6 +930,21 @@ class Run:
         """`should_stop` while the validation runs: whoever hears yes leaves it unfinished."""
         self._heard = self._heard or self._heard_inside()
         return self._heard
+
+    def _await_epochs(self, ended: object) -> None:
+        """Say it once when a save policy by epochs never hears of epochs."""
+        if self._epoch_awaited is None:
+            return
+        if ended is not None:  # False as well: the loop knows the argument
+            self._epoch_awaited = None
+        elif self._done_here + 1 >= _PATIENT_STEPS or now() - self._epoch_awaited > _PATIENT_SECONDS:
+            self._epoch_awaited = None
+            self._tell(
+                "warning",
+                f"save= is by epochs alone, and after_step() was called {self._done_here + 1} times without epoch_ended=, so no epoch is known to end "
+                f"and the run is saved every {LONGEST / 60:.0f} minutes only. Give after_step() epoch_ended=True with the last step of an epoch and "
+                'False with the others, or add time or steps to save=, such as "10m, 1 epoch".',
+            )
 
     def _epoch_number(self, ended: Any) -> int | None:
         """The number of the epoch that a foreign loop says has ended, if it says so; the position remembers it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from outlast.checkpoint import Opened, Retention, Store, open_checkpoint
 from outlast.config import Config, find_file, resolve
 from outlast.config.yamlfile import nearest
 from outlast.environment import detect
-from outlast.errors import OutlastError, UnknownName, UsageError
+from outlast.errors import CorruptCheckpoint, OutlastError, UnknownName, UsageError
 from outlast.files import RunFolder
 from outlast.places import stored_config
 from outlast.recipe import Recipe
@@ -213,15 +215,34 @@ def folder_of(run: str | Path, root: Path = Path("runs")) -> Path:
 _SHOWN = 20  # names in a sentence
 
 
-def part_of(place: RunFolder, recipe: Recipe | None = None) -> str:
-    """The part of a run that its recipe measures; "model" for a script's.
+def part_of(place: RunFolder, recipe: Recipe | None = None, step: int | None = None) -> str:
+    """The part of a run that its recipe measures. For a script's: "model", or else its only network, or its only part with arrays.
+
+    Args:
+        place: the run folder.
+        recipe: the run's recipe, when the user has named it.
+        step: of the checkpoint that is asked; by default the newest whose structure verifies.
 
     Raises:
         UsageError: its recipe is a file that the user has not named.
     """
     if recipe is None and read_run(place.path).about.get("recipe") is None:
-        return "model"
+        return _part_of_script(place, step)
     return (recipe or recipe_of(place, "--part NAME writes a part without it.")).part
+
+
+def _part_of_script(place: RunFolder, step: int | None) -> str:
+    for checkpoint in Store(place).newest_first():
+        if step not in (None, checkpoint.step):
+            continue
+        with contextlib.suppress(CorruptCheckpoint):
+            parts: Mapping[str, Any] = open_checkpoint(checkpoint.path, ()).state["parts"]
+            networks = [name for name, record in parts.items() if isinstance(record.get("evaluating"), list)]
+            holders = [name for name, record in parts.items() if '"$array":' in json.dumps(record["state"])]
+            if "model" not in parts and 1 in (len(networks), len(holders)):
+                return networks[0] if len(networks) == 1 else holders[0]
+            break
+    return "model"  # what is wrong with it is said when it is read
 
 
 def step_of(place: RunFolder, wanted: str, recipe: Recipe | None = None) -> int:

@@ -8,6 +8,7 @@ does anybody hear of it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -86,6 +87,10 @@ class Saver:
         self._interval: float | None = None
         self._told_waiting = False
         self._to_prepare = 0  # bytes of memory that the first save will want
+
+    def save_by_time(self, seconds: float) -> None:
+        """Save when the last save is so long ago, besides what the policy says; call it before `begin`."""
+        self._policy = dataclasses.replace(self._policy, seconds=seconds)
 
     def begin(self, parts: Parts, software: Mapping[str, Any]) -> None:
         """Learn what there is to save, tell the session its size, and start the clock."""
@@ -268,7 +273,7 @@ class Saver:
             self._tell(
                 "info",
                 f"Training waited {waited:.1f} s because a save came while the one before it was still being written; save less often "
-                "with --save-every.",
+                "(save= of open_run, or --save-every).",
             )
 
     def _settle(self, *, must: bool = False) -> None:
@@ -295,7 +300,7 @@ class Saver:
             self._tell(
                 "warning",
                 f"This platform keeps {format_bytes(self._store.allowance or 0)} in all, so the checkpoint at step {steps} was deleted although "
-                "--keep-last and --keep-best would have kept it. Keep fewer, or a smaller state.",
+                "last= and best= of keep (--keep-last, --keep-best) would have kept it. Keep fewer, or a smaller state.",
             )
 
     def _failed(self, error: SaveFailed) -> None:

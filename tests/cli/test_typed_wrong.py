@@ -182,3 +182,31 @@ def test_a_signal_is_shown_by_its_name(place: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert "SIGTERM received" in said
     assert "preempted" not in said
+
+
+def test_the_only_network_of_a_script_is_the_model(opened, tmp_path: Path, capsys) -> None:
+    import torch
+
+    net = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    with opened("lone", total_steps=1) as run:
+        run.track(net=net, optimizer=optimizer)
+        for _ in run.steps():
+            net(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+    assert main(["export", "lone", "--checkpoint-dir", str(tmp_path)]) == 0
+    assert "the 2 tensors of 'net' at step 1" in capsys.readouterr().out
+    assert main(["archive", "lone", "--checkpoint-dir", str(tmp_path)]) == 0
+    with opened("two", total_steps=1) as run:
+        run.track(one=net, other=torch.nn.Linear(2, 1))
+        for _ in run.steps():
+            pass
+    assert main(["export", "two", "--checkpoint-dir", str(tmp_path)]) == 2
+    assert "it holds one, other. Choose one with --part." in capsys.readouterr().err
+
+
+def test_a_budget_of_nothing(capsys) -> None:
+    assert main(["config", "digits", "--budget", "0"]) == 2
+    assert "write 0s" not in capsys.readouterr().err
+    assert main(["config", "digits", "--budget", "0s"]) == 2
+    assert "--budget is '0s'; expected more than 0." in capsys.readouterr().err

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,3 +213,15 @@ def test_torchdatas_loader_is_exact_in_batches(tmp_path, here, stop: int, worker
     tail = train(tmp_path / "cut")
     assert len(head) == stop
     assert head + tail == twin
+
+
+def test_more_data_between_two_epochs_is_said_once(opened, tmp_path: Path) -> None:
+    for length, epochs in ((8, 1), (12, 2)):
+        with opened(total_steps=None) as run:
+            for _ in run.batches(outlast.DataLoader(list(range(length)), batch_size=4), epochs=epochs):
+                pass
+    record = json.loads((tmp_path / "r/attempts/0002.json").read_text())
+    assert sum("12" in words and "8" in words for words in record["told"]) == 1
+    assert any(words.startswith("The data order has 12 samples from epoch 2 on") for words in record["told"])
+    assert not [words for words in record["told"] if "What was loaded" in words]
+    assert record["resume"]["grade"] == "not to the last bit"

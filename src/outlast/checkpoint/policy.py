@@ -34,6 +34,11 @@ class SavePolicy:
     on_best: bool = True
     auto: bool = False
 
+    @property
+    def epochs_only(self) -> bool:
+        """Whether nothing is saved before an epoch is said to have ended."""
+        return bool(self.epochs) and not (self.steps or self.seconds or self.auto)
+
     def due(self, step: int, epoch_ended: int | None) -> str | None:
         """The reason to save now, apart from time, or None.
 

@@ -29,7 +29,15 @@ from outlast.checkpoint.history import History, Identity
 from outlast.checkpoint.listing import Listing, steps_in
 from outlast.checkpoint.policy import Kept, Retention
 from outlast.checkpoint.snapshot import Committable, Snapshot
-from outlast.errors import CheckpointError, CorruptCheckpoint, NoGoodCheckpoint, OutlastError, RankFailed, SaveFailed
+from outlast.errors import (
+    ANOTHER_NAME,
+    CheckpointError,
+    CorruptCheckpoint,
+    NoGoodCheckpoint,
+    OutlastError,
+    RankFailed,
+    SaveFailed,
+)
 from outlast.files import MANIFEST, STATE, TENSORS, RunFolder
 from outlast.ranks import Ranks
 from outlast.records import STATE_BYTES
@@ -322,7 +330,9 @@ class Store:
                 f"None of the {len(damaged)} checkpoints in {self.folder.checkpoints} verifies, so training does not start: "
                 "going on would mean beginning again in silence.\n"
                 + "\n".join(f"  {error}" for error in damaged)
-                + "\nBring back an intact copy, or begin a new run under another name (--experiment-name)."
+                + "\nBring back an intact copy, or begin a new run under "
+                + ANOTHER_NAME
+                + "."
             )
         return None, []
 
@@ -332,7 +342,7 @@ class Store:
             return None
         return (
             f"{checkpoint.path} is a checkpoint of another run ({str(checkpoint.manifest.get('run', 'written by an older outlast'))[:12]}), "
-            f"and this one is {self.identity.uid[:12]}. To begin from it, put it back into its own run folder and give that path to --resume."
+            f"and this one is {self.identity.uid[:12]}. To begin from it, put it back into its own run folder and give that path as resume_from= or --resume."
         )
 
     def _folders(self) -> Sequence[Path]:
@@ -364,12 +374,12 @@ class Store:
                 raise SaveFailed(
                     f"The checkpoint at step {step} needs {needed / 2**20:.0f} MiB, and of the {self.allowance / 2**20:.0f} MiB that "
                     f"this platform keeps, {place.parent} has taken {taken / 2**20:.0f}. Nothing was written and earlier checkpoints are "
-                    "intact. Keep fewer with --keep-last, or delete other runs."
+                    "intact. Keep fewer (open_run's keep, or --keep-last), or delete other runs."
                 )
         if free < needed:
             raise SaveFailed(
                 f"The checkpoint at step {step} needs {needed / 2**20:.0f} MiB and {place} has {free / 2**20:.0f} MiB "
-                "free. Nothing was written and earlier checkpoints are intact. Free space, or keep fewer with --keep-last."
+                "free. Nothing was written and earlier checkpoints are intact. Free space, or keep fewer (open_run's keep, or --keep-last)."
             )
 
     def _write_data(self, state: Committable, target: Path) -> dict[str, dict[str, Any]]:

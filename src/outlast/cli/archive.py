@@ -25,7 +25,8 @@ def run(argv: list[str]) -> int:
         "--step", help="the model's step, or \"best\" by the run's metric (default: the newest that verifies)"
     )
     parser.add_argument(
-        "--part", help="the tracked name that is the model (default: the part that the recipe measures)"
+        "--part",
+        help="the tracked name that is the model (default: the part that the recipe measures, or a script's only network)",
     )
     parser.add_argument("--recipe", metavar="PATH", help=RECIPE)
     parser.add_argument(
@@ -43,7 +44,7 @@ def run(argv: list[str]) -> int:
     recipe = find(values.recipe) if values.recipe else None
     step = None if values.step is None else step_of(place, values.step, recipe)
     made = archive(
-        place.path, target, part=values.part or part_of(place, recipe), step=step, all_lines=values.all_lines
+        place.path, target, part=values.part or part_of(place, recipe, step), step=step, all_lines=values.all_lines
     )
     for sentence in made.told:
         say(sentence)

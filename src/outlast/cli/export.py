@@ -24,7 +24,10 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "--step", default="latest", help='a step, "latest", or "best" by the run\'s metric (default: latest)'
     )
-    parser.add_argument("--part", help="what to write: a tracked name (default: the part that the recipe measures)")
+    parser.add_argument(
+        "--part",
+        help="what to write: a tracked name (default: the part that the recipe measures, or a script's only network)",
+    )
     parser.add_argument(
         "--format", default="safetensors", help="safetensors, or one that the recipe offers, such as onnx"
     )
@@ -34,7 +37,7 @@ def run(argv: list[str]) -> int:
     folder = read_run(folder_of(values.run, values.checkpoint_dir)).folder
     recipe = find(values.recipe) if values.recipe else None
     step = step_of(RunFolder(folder), values.step, recipe)
-    part = values.part or part_of(RunFolder(folder), recipe)
+    part = values.part or part_of(RunFolder(folder), recipe, step)
     if values.format != "safetensors":
         return _other(open_saved(folder, step=step, recipe=recipe), part, values.format, values.output)
     usual = f"{folder.resolve().name}-{part}-step-{step}.safetensors"

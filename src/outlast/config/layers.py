@@ -19,7 +19,7 @@ from outlast import files
 from outlast.config import yamlfile
 from outlast.config.filelayer import Given, Layer, Origin, file_layer
 from outlast.config.schema import Config, Leaf, leaves
-from outlast.errors import ConfigError, ResumeRefused
+from outlast.errors import ANOTHER_NAME, ConfigError, ResumeRefused
 from outlast.terminal import shortened
 
 C = TypeVar("C", bound=Config)
@@ -224,6 +224,11 @@ _EXPECTED = {
 }  # fmt: skip
 
 
+def _short(bound: Any) -> str:
+    """A bound as people write it: 0, not 0.0."""
+    return str(int(bound)) if isinstance(bound, float) and bound.is_integer() and abs(bound) < 2**53 else str(bound)
+
+
 def _sentence(error: Any, given: Mapping[str, Given]) -> str:
     """One sentence that names the place, the value found and what was expected."""
     parts = [str(part) for part in error["loc"]]
@@ -235,9 +240,9 @@ def _sentence(error: Any, given: Mapping[str, Given]) -> str:
     elif error["type"] == "literal_error":
         expected = f"one of {context['expected']}"
     elif error["type"] in ("greater_than_equal", "less_than_equal"):
-        expected = f"at {'least' if 'ge' in context else 'most'} {context.get('ge', context.get('le'))}"
+        expected = f"at {'least' if 'ge' in context else 'most'} {_short(context.get('ge', context.get('le')))}"
     elif error["type"] in ("greater_than", "less_than"):
-        expected = f"{'more' if 'gt' in context else 'less'} than {context.get('gt', context.get('lt'))}"
+        expected = f"{'more' if 'gt' in context else 'less'} than {_short(context.get('gt', context.get('lt')))}"
     elif error["type"] == "multiple_of":
         expected = f"a multiple of {context['multiple_of']}"
     else:
@@ -293,6 +298,6 @@ def _changes(
     if fixed:
         raise ResumeRefused(
             f"This run was begun with {fixed[0].key} {shortened(show(before[fixed[0].key]))}, and {fixed[0].origin} now asks for "
-            f"{shortened(show(fixed[0].after))}; a run keeps it for ever. Leave it out to continue, or begin another run under another name (--experiment-name)."
+            f"{shortened(show(fixed[0].after))}; a run keeps it for ever. Leave it out to continue, or begin another run under {ANOTHER_NAME}."
         )
     return changes
