@@ -12,7 +12,7 @@ import xxhash
 
 from outlast import state
 from outlast.checkpoint import Opened, open_checkpoint
-from outlast.errors import ResumeRefused, StateError, UsageError
+from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError, UsageError
 from outlast.ranks import Ranks
 from outlast.resume import LoadedPart, Verdict, check_keep, check_record, compare_tree
 from outlast.state import Tracked, adapters, feed, foreign, replicas, rng
@@ -172,7 +172,7 @@ class Parts:
         if missing:
             raise ResumeRefused(
                 f"The checkpoint holds {', '.join(missing)}, which this program does not track; going on would drop it. Track it, "
-                "or begin a new run under another name (--experiment-name)."
+                f"or begin a new run under {ANOTHER_NAME}."
             )
 
     @property
@@ -450,7 +450,7 @@ class Parts:
             raise ResumeRefused(
                 f"{name!r} is not in the checkpoint at step {self._opened.checkpoint.step}, which holds "
                 f"{', '.join(sorted(stored)) or 'nothing'}. A run tracks the same parts in every attempt: leave it out, or begin a new "
-                "run under another name (--experiment-name)."
+                f"run under {ANOTHER_NAME}."
             )
         return stored[name], self._opened.parts.get(name, {})
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from outlast.errors import ResumeRefused, StateError
+from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError
 from outlast.state import adapters, rng
 from outlast.state.array import Array
 from outlast.state.compare import Comparison, differences
@@ -83,7 +83,7 @@ def unpack_tree(part: str, template: Any, node: Mapping[str, Any], arrays: Mappi
         ResumeRefused: leaves are missing, new, or of another shape or dtype than the template's.
     """
     leaves, rebuild = _flatten(template)
-    advice = "The state changed its form since this run began: begin a new run under another name (--experiment-name), or go back to the old form."
+    advice = f"The state changed its form since this run began: begin a new run under {ANOTHER_NAME}, or go back to the old form."
     names = {path for path, _ in leaves}
     for path in sorted(names ^ node.keys()):
         where = (

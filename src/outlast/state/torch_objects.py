@@ -13,11 +13,11 @@ import torch
 import xxhash
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from outlast.errors import ResumeRefused, StateError
+from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError
 from outlast.state import torch as tensors
 from outlast.state.objects import Generator, TooEarly, Tracked
 
-_NEW_RUN = "begin a new run under another name (--experiment-name)"
+_NEW_RUN = f"begin a new run under {ANOTHER_NAME}"
 
 
 def tracked(part: str, thing: Any) -> Tracked | None:
