@@ -193,3 +193,21 @@ def test_a_loop_whose_epochs_are_long_is_told_nothing(opened) -> None:
             run.after_step(step, epoch_ended=step == 110)
     assert [(c.step, c.reason) for c in run._store.committed()] == [(110, "epoch"), (120, "final")]
     assert not [words for words in attempts(run.folder.parent)[0].get("told", ()) if "epoch_ended" in words]
+
+
+@pytest.mark.parametrize("step", [2**62 + 1, 10**30, 10**5000], ids=["2**62 + 1", "10**30", "10**5000"])
+def test_a_step_that_no_record_holds_is_refused(opened, step: int) -> None:
+    with opened(total_steps=3) as run:
+        run.track(counter=Counter())
+        run.begin()
+        with pytest.raises(UsageError, match=r"after_step\(\) was given step .*of at most 2\*\*62"):
+            run.after_step(step)
+        with pytest.raises(UsageError, match=r"save\(\) was given step .*of at most 2\*\*62"):
+            run.save(step=step)
+        with pytest.raises(UsageError, match="epoch_ended="):
+            run.after_step(1, epoch_ended=step)
+        run.log(step=step, x=1)
+        assert run.step == 0
+        assert run.after_step(3)
+    with opened(total_steps=4) as run:
+        assert run.resumed_from == 3

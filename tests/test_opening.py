@@ -71,6 +71,9 @@ def test_totals_of_the_loops_are_checked_too(opened) -> None:
                 next(run.steps(wrong))
             with pytest.raises(UsageError, match=rf"begin\(\) was given total_steps={wrong}"):
                 run.begin(wrong)
+        for wrong, words in ((10**18 * 5, "5000000000000000000"), (10**5000, r"2\*\*16609 or so")):
+            with pytest.raises(UsageError, match=rf"steps\(\) was given total_steps={words}; no record holds more"):
+                next(run.steps(wrong))
         assert list(run.steps()) == [1, 2, 3]
 
 

@@ -215,3 +215,18 @@ def test_misuse_of_validate_is_a_sentence(opened, tmp_path: Path) -> None:
         next(run.steps())
         with pytest.raises(UsageError, match="after the loop began"):
             run.validate(dict)
+
+
+@pytest.mark.parametrize(("loader", "words"), [(None, "None"), (3, "a int"), (Counter(), "a Counter")])
+def test_evaluate_wants_a_loader(opened, loader, words: str) -> None:
+    with opened() as run, pytest.raises(UsageError, match=rf"evaluate\(\) was given {words}; expected a loader"):
+        next(run.evaluate(loader))
+
+
+def test_an_error_of_the_loaders_own_is_left_as_it_is(opened) -> None:
+    class Wrong:
+        def __iter__(self):
+            raise TypeError("of the loader")
+
+    with opened() as run, pytest.raises(TypeError, match="of the loader"):
+        next(run.evaluate(Wrong()))

@@ -21,6 +21,8 @@ from outlast.config.words import nearest
 from outlast.environment import Environment
 from outlast.errors import CheckpointError, CorruptCheckpoint, UsageError
 from outlast.files import RunFolder
+from outlast.records import LARGEST
+from outlast.terminal import number
 from outlast.tracking import Sink
 from outlast.tracking.progress import STYLES
 
@@ -143,8 +145,10 @@ def steps(call: str, value: Any) -> int | None:
         whole = None
     if whole is None or whole < 1:
         raise UsageError(
-            f"{call} was given total_steps={value!r}; expected a whole number of at least 1, the steps in all."
+            f"{call} was given total_steps={number(value)}; expected a whole number of at least 1, the steps in all."
         )
+    if whole > LARGEST:
+        raise UsageError(f"{call} was given total_steps={number(value)}; no record holds more than 2**62 steps.")
     return whole
 
 

@@ -15,7 +15,7 @@ from outlast.checkpoint import Opened, open_checkpoint
 from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError, UsageError
 from outlast.ranks import Ranks
 from outlast.resume import LoadedPart, Verdict, check_keep, check_record, compare_tree
-from outlast.state import Tracked, adapters, feed, foreign, replicas, rng
+from outlast.state import Tracked, adapters, feed, foreign, leaving, replicas, rng
 from outlast.state.array import Array
 
 RNG = "rng"
@@ -53,6 +53,7 @@ class Parts:
         self._stepped: set[int] = set()  # optimizers that made their step in the running step of the run
         self._unhook: Callable[[], None] = lambda: None
         self.notes: list[str] = []
+        self._workers_before = leaving.at_work()
 
     @property
     def names(self) -> list[str]:
@@ -130,10 +131,11 @@ class Parts:
         return [reason for loader in theirs for reason in foreign.inexact(loader, in_epoch=True)]
 
     def close(self) -> None:
-        """End the workers of the data loaders that are tracked, and listen to optimizers no longer."""
+        """End the workers of tracked loaders and those that other loaders of outlast's started meanwhile; listen to optimizers no longer."""
         self._unhook()
         for thing in self.things:
             feed.close(thing)
+        leaving.end_since(self._workers_before)
 
     def restore(self, name: str, initial: Any) -> Any:
         """Take a pytree in, and return the stored one in its form; see `Run.restore`."""

@@ -35,6 +35,7 @@ from outlast.errors import OutlastError, RunBusy, SaveFailed, SessionEnded, Usag
 from outlast.files import RunFolder
 from outlast.lock import Lock, Presence
 from outlast.parts import Parts
+from outlast.records import LARGEST
 from outlast.resume import Verdict
 from outlast.saver import Saver
 from outlast.session import Session, now
@@ -339,9 +340,11 @@ class Run:
             SessionEnded: as in `steps`.
         """
         for name, value in (("accumulate", accumulate), ("epochs", epochs)):
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or not 1 <= value <= LARGEST:
                 what = "the batches of one optimizer update" if name == "accumulate" else "the epochs of the run"
-                raise UsageError(f"{name} is {value!r}; it counts {what} and is a whole number of at least 1.")
+                raise UsageError(
+                    f"{name} is {terminal.number(value)}; it counts {what} and is a whole number of at least 1."
+                )
         if self.total_steps is not None:
             raise UsageError(
                 "total_steps and batches() both say how long the run is; leave total_steps out of open_run()."
@@ -953,7 +956,7 @@ class Run:
         number = self._loop[0] + 1 if ended is True else ended
         if not _is_step(number) or number < 1:
             raise UsageError(
-                f"after_step() was given epoch_ended={ended!r}; expected True, or the number of the epoch that has ended, counted from 1."
+                f"after_step() was given epoch_ended={terminal.number(ended)}; expected True, or the number of the epoch that has ended, counted from 1."
             )
         self._loop = [int(number), 0]
         return int(number)
@@ -974,7 +977,7 @@ class Run:
         if feed.per_epoch is not None and left is None:
             # Counted from here: a resume may have changed the batch size at the end of an epoch.
             left = -(-(feed.per_epoch - done) // accumulate) + (epochs - epoch - 1) * -(-feed.per_epoch // accumulate)
-        self.total_steps = None if left is None else self.step + left
+        self.total_steps = None if left is None else opening.steps("batches()", self.step + left)
         self._saver.batches = feed.facts(accumulate)
         self._begin(own_loop=True)
         for sentence in told:
@@ -1035,10 +1038,12 @@ class Run:
         """A step that a foreign loop says it has done."""
         if self._own_loop:
             raise UsageError(
-                f"{call}() was given step {step!r} while step {self.step} runs; steps() and batches() count by themselves: leave it out."
+                f"{call}() was given step {terminal.number(step)} while step {self.step} runs; steps() and batches() count by themselves: leave it out."
             )
         if not _is_step(step):
-            raise UsageError(f"{call}() was given step {step!r}; expected the whole number of steps done.")
+            raise UsageError(
+                f"{call}() was given step {terminal.number(step)}; expected the whole number of steps done, of at most 2**62."
+            )
         if step < self.step:
             raise UsageError(
                 f"{call}() was given step {step} and the run is at step {self.step} already: a run never goes back. Let the loop count on from "
@@ -1198,7 +1203,7 @@ class Run:
 
 
 def _is_step(step: Any) -> bool:
-    return isinstance(step, int) and not isinstance(step, bool) and step >= 0
+    return isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= LARGEST
 
 
 _held: dict[Path, Run] = {}

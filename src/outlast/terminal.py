@@ -113,3 +113,10 @@ def _digits(number: int) -> str:
     return (
         str(number) if number.bit_length() < 10_000 else f"a number of {int(number.bit_length() * 0.30103) + 1} digits"
     )
+
+
+def number(value: Any) -> str:
+    """A value in a message about a whole number; Python does not print one of thousands of digits."""
+    if not isinstance(value, int) or abs(value) < 10**30:
+        return f"{value!r:.80}"
+    return f"{'-' if value < 0 else ''}2**{abs(value).bit_length() - 1} or so"

@@ -89,4 +89,12 @@ def from_its_beginning(loader: Any) -> Iterator[Any]:
     """Iterate a loader of validation; one of ours always gives the batches of its first epoch, so that a repeated validation is the same."""
     if isinstance(getattr(loader, "sampler", None), BatchSampler):
         loader.load_state_dict({**loader.state_dict(), "epoch": 0, "batch": 0})
-    return iter(loader)
+    try:
+        return iter(loader)
+    except TypeError:
+        if hasattr(loader, "__iter__") or hasattr(loader, "__getitem__"):
+            raise  # of its own
+        kind = type(loader).__qualname__
+        raise UsageError(
+            f"evaluate() was given {'None' if loader is None else f'a {kind}'}; expected a loader, or another iterable of batches."
+        ) from None

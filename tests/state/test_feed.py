@@ -476,3 +476,11 @@ def test_a_shuffle_buffer_is_refused(session: Session, monkeypatch) -> None:
         StateError, match="shuffles through a buffer .BufferShuffledExamplesIterable.*samples would never come"
     ):
         session.train(stream)
+
+
+def test_more_steps_than_a_record_holds(opened) -> None:
+    with opened() as run:
+        loader = outlast.DataLoader(range(4), 2)
+        for wrong in ({"epochs": 2**62}, {"epochs": 10**5000}, {"epochs": 1, "accumulate": 10**5000}):
+            with pytest.raises(UsageError, match="no record holds|whole number of at least 1"):
+                next(run.batches(loader, **wrong))

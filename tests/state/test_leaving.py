@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 import outlast
 from outlast.state import leaving
@@ -186,3 +189,92 @@ def test_what_has_no_workers_is_left_alone() -> None:
     leaving.end_workers(None)
     leaving.end_workers(iter([1]))
     leaving.end_workers(iter(outlast.DataLoader(range(4), 2)._loader))
+
+
+class Stuck(torch.utils.data.Dataset):
+    """Sample 5 takes a minute."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(60 * (index == 5))
+        return index
+
+
+def train(opened, *, fails_at: int | None) -> float:
+    """Train for a while with a loader that is tracked, and another for evaluation; returns how long it took."""
+    start = time.monotonic()
+    try:
+        with opened(save="2 steps") as run:
+            run.track(model=torch.nn.Linear(1, 1))
+            tracked = outlast.DataLoader(range(24), 4, num_workers=2)
+            other = outlast.DataLoader(range(24), 4, num_workers=1)
+            for _ in run.batches(tracked, epochs=3):
+                next(other)
+                if run.step == fails_at:
+                    raise KeyError("a mistake in the cell")
+    except KeyError:
+        pass
+    return time.monotonic() - start
+
+
+def test_a_cell_that_failed_is_run_again(opened, capfd) -> None:
+    mine = psutil.Process()
+    before = {child.pid for child in mine.children()}
+    seconds = train(opened, fails_at=5)
+    assert {child.pid for child in mine.children()} <= before
+    seconds += train(opened, fails_at=None)
+    assert {child.pid for child in mine.children()} <= before
+    assert seconds < 4 * limit()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_loader_that_had_workers_before_the_run_keeps_them(opened) -> None:
+    loader = outlast.DataLoader(range(12), 2, num_workers=1)
+    next(loader)
+    train(opened, fails_at=1)
+    assert loader._batches._workers[0].is_alive()
+    loader.close()
+
+
+def test_what_was_forked_leaves_its_parents_workers_alone(capfd) -> None:
+    loader = outlast.DataLoader(range(12), 2, num_workers=1)
+    next(loader)
+    child = os.fork()
+    if not child:
+        loader._batches.cycle = loader._batches
+        loader._batches = None
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert capfd.readouterr().err == ""
+    assert len(list(loader)) == 5
+    loader.close()
+
+
+def test_garbage_collection_does_not_wait_for_a_worker() -> None:
+    loader = outlast.DataLoader(Stuck(), 2, num_workers=1, shuffle=False)
+    next(loader)
+    iterator, loader._batches = loader._batches, None
+    (worker,) = iterator._workers
+    iterator.cycle = iterator
+    del iterator
+    start = time.monotonic()
+    gc.collect()
+    assert not worker.is_alive()
+    assert time.monotonic() - start < leaving.SOON * limit() / LIMIT
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_iterator_is_gone_when_nobody_holds_it(whole: bool) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        loader = outlast.DataLoader(range(6), 2, num_workers=1)
+        next(loader)
+        gone = weakref.ref(loader._batches)
+        list(loader) if whole else loader.close()
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -63,7 +63,7 @@ def test_another_data_set_is_refused_in_the_middle_of_an_epoch() -> None:
 
 @pytest.mark.parametrize("bad", [(0, 1), (3, 0)])
 def test_nothing_to_sample(bad: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(UsageError, match="at least 1"):
         outlast.BatchSampler(*bad)
 
 
@@ -118,11 +118,23 @@ def test_iterable_datasets_are_refused() -> None:
         ({"multiprocessing_context": "spawn"}, "multiprocessing_context='spawn' and no workers"),
         ({"sampler": [0], "shuffle": True}, "sampler and shuffle=True"),
         ({"weights": [1]}, "shape .1,. and there are 20 samples"),
+        ({"weights": [10**400] * 20}, "weights are a list that is no list of numbers"),
+        ({"sampler": [2**70]}, "gives the indices 1180591620717411303424 to .*expected 0 to 19"),
+        ({"sampler": [0, -(10**5000)]}, r"gives the indices -2\*\*16609 or so to 0"),
+        ({"batch_size": 0}, "batch size of at least 1; it got length=20 and batch_size=0"),
+        ({"batch_size": -1}, "batch_size=-1"),
+        ({"batch_size": 21, "drop_last": True}, "drop_last leaves no batch at all: 20 samples"),
+        ({"batch_size": 10**5000, "drop_last": True}, r"one batch of 2\*\*16609 or so"),
     ],
 )
 def test_what_cannot_be_exact_is_refused_by_name(options: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        outlast.DataLoader(Noisy(), 4, **options)
+        outlast.DataLoader(Noisy(), **{"batch_size": 4, **options})
+
+
+def test_more_samples_than_any_epoch_has() -> None:
+    with pytest.raises(UsageError, match="no epoch has that many"):
+        outlast.BatchSampler(2**70, 4)
 
 
 def test_options_of_torch_that_are_not_known_are_refused(monkeypatch) -> None:

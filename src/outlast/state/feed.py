@@ -142,7 +142,7 @@ class Feed:
         if self._iterator is None:
             foreign.set_epoch(self.loader, epoch)
             self._iterator = iter(self.loader)
-        leaving.make_interruptible(self._iterator, self._leave)
+        leaving.look_after(self._iterator, self._leave)
         if self.per_epoch is None:
             self._look_ahead()
             if self._ahead is _END:

@@ -75,8 +75,7 @@ class DataLoader:
     Raises:
         StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
         UsageError: torchrun's processes have not met yet; or an option that does not exist, or that would make the order one that
-            cannot be drawn again.
-        ValueError: as of `BatchSampler`; or the ranks cannot share a batch equally.
+            cannot be drawn again; or as of `BatchSampler`; or the ranks cannot share a batch equally.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class DataLoader:
         )
         rank, count = ranks.position() if split else (0, 1)
         if (batch_size or 1) % count:
-            raise ValueError(
+            raise UsageError(
                 f"A batch of {batch_size or 'one'} samples cannot be shared equally by {count} ranks, and training averages over ranks. Choose a "
                 f"multiple of {count}; batch_size counts the samples of all ranks together."
             )
@@ -174,7 +173,9 @@ class DataLoader:
             batch = self._samples.__getitems__(self._tickets.at(self.sampler.epoch, self.sampler.batch))
         self.sampler.advance()
         if self.sampler.batch == 0:
-            self._batches = None
+            batches, self._batches = self._batches, None
+            if not self._loader.persistent_workers:
+                leaving.end_workers(batches)
         return batch
 
     def set_epoch(self, epoch: int) -> None:
@@ -206,9 +207,8 @@ class DataLoader:
             return iter(self._loader)
         with leaving.starting(self._loader.multiprocessing_context):
             batches = iter(self._loader)
-        leaving.keep_track(self)
         sampler = self.sampler
-        leaving.make_interruptible(batches, lambda: sampler._leave is not None and sampler._leave())
+        leaving.look_after(batches, lambda: sampler._leave is not None and sampler._leave(), self)
         return batches
 
     def _lost_to_a_signal(self) -> bool:

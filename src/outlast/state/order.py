@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import xxhash
 
 from outlast.errors import DataError, UsageError
+from outlast.terminal import number
 
 _FRACTION = 53  # bits of a random number that a double holds
 
@@ -78,7 +79,7 @@ class Weighted:
 
         try:
             given = np.asarray(weights, dtype=np.float64)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise UsageError(
                 f"weights are a {type(weights).__name__} that is no list of numbers ({error}); expected one number for each sample."
             ) from error
@@ -173,13 +174,13 @@ class Sampled:
                 f"The sampler ({self.name}) gave {found} indices in epoch {epoch + 1} and its length was {self.count}. Every epoch of a run "
                 "has the same number of samples."
             )
-        order = np.array(drawn, dtype=np.int64)
-        if not 0 <= order.min() <= order.max() < self.length:
+        least, most = min(drawn), max(drawn)
+        if not 0 <= least <= most < self.length:
             raise UsageError(
-                f"The sampler ({self.name}) gives the indices {order.min()} to {order.max()} and there are {self.length} samples; expected "
+                f"The sampler ({self.name}) gives the indices {number(least)} to {number(most)} and there are {self.length} samples; expected "
                 f"0 to {self.length - 1}."
             )
-        return order
+        return np.array(drawn, dtype=np.int64)
 
 
 def digest(order: Any) -> str:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from outlast.errors import ResumeRefused, UsageError
+from outlast.records import LARGEST
 from outlast.state.order import Order, Plain, Sampled, Weighted, digest
+from outlast.terminal import number
 
 _SAID = {
     "length": "{} samples",
@@ -45,8 +47,8 @@ class BatchSampler:
         changes: what a loaded position was one of and this sampler is not, in sentences; nothing is lost by them.
 
     Raises:
-        ValueError: no samples, or a batch size below 1, or no full batch with drop_last.
-        UsageError: weights, a sampler or options that cannot be, or cannot be together; or whose order could not be drawn again.
+        UsageError: no samples, a batch size below 1, or no full batch with drop_last; weights, a sampler or options that cannot be, or
+            cannot be together; or whose order could not be drawn again.
     """
 
     def __init__(
@@ -63,9 +65,11 @@ class BatchSampler:
         self.length, self.seed = _whole("length", length), _whole("seed", seed)
         self.batch_size = None if batch_size is None else _whole("batch_size", batch_size)
         if self.length < 1 or (self.batch_size is not None and self.batch_size < 1):
-            raise ValueError(
-                f"A batch sampler needs samples and a batch size of at least 1; it got {length} and {batch_size}."
+            raise UsageError(
+                f"A batch sampler needs samples and a batch size of at least 1; it got length={number(length)} and batch_size={number(batch_size)}."
             )
+        if self.length > LARGEST:
+            raise UsageError(f"length is {number(length)}; no epoch has that many samples.")
         if self.batch_size is None and drop_last:
             raise UsageError(
                 "batch_size=None gives one sample at a time, so drop_last has nothing to drop; leave one out."
@@ -86,8 +90,9 @@ class BatchSampler:
         else:
             self._order = Plain(self.length, self.seed, shuffle=self.shuffle)
         if drop_last and self._order.count < (self.batch_size or 1):
-            raise ValueError(
-                f"drop_last leaves no batch at all: {self._order.count} samples are fewer than one batch of {batch_size}."
+            raise UsageError(
+                f"drop_last leaves no batch at all: {self._order.count} samples are fewer than one batch of {number(batch_size)}. "
+                "Choose a smaller batch_size, or leave drop_last out."
             )
         self.epoch = 0
         self.batch = 0
@@ -200,7 +205,7 @@ class BatchSampler:
                 f"and seed are the same: {self._order.name or 'the permutation'} gives other indices now. Use the sampler and the "
                 "weights of that time until the epoch has ended, or begin a new run."
             )
-        if epoch < 0 or not 0 <= batch < len(self):
+        if not 0 <= epoch <= LARGEST or not 0 <= batch < len(self):
             raise ResumeRefused(
                 f"The data position in the checkpoint is batch {batch} of epoch {epoch}, and an epoch has the batches 0 to {len(self) - 1}: no outlast "
                 "has written that. Use an earlier checkpoint, or begin a new run."
