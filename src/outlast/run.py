@@ -768,7 +768,7 @@ class Run:
             "cpu"
         )
         if gpu and not self._about["deterministic"]:
-            different.append("a GPU without --deterministic")
+            different.append("a GPU without deterministic kernels (deterministic=True, or --deterministic)")
         if self._parts.sums_in_another_order:
             different.append("DistributedDataParallel over three ranks or more without find_unused_parameters=True")
         different += self._inexact
@@ -944,7 +944,7 @@ class Run:
             self._epoch_awaited = None
             self._tell(
                 "warning",
-                f"save= is by epochs alone, and after_step() was called {self._done_here + 1} times without epoch_ended=, so no epoch is known to end "
+                f"save= is by epochs alone, and the first {self._done_here + 1} calls of after_step() came without epoch_ended=, so no epoch is known to end "
                 f"and the run is saved every {LONGEST / 60:.0f} minutes only. Give after_step() epoch_ended=True with the last step of an epoch and "
                 'False with the others, or add time or steps to save=, such as "10m, 1 epoch".',
             )
