@@ -379,6 +379,22 @@ def test_no_attempt_is_lost_when_it_is_killed_between_two_renames(
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "kept"),
+    [(None, "lost", "lost"), ("lost", "budget", "budget"), ("budget", "lost", "budget"), ("lost", None, "lost")],
+)
+def test_of_two_records_of_an_attempt_the_one_that_knows_its_end_counts(
+    home: Path, tmp_path: Path, ours: str | None, theirs: str | None, kept: str
+) -> None:
+    walk(tmp_path / "away", stop=8)
+    for root, reason in ((home, ours), (tmp_path / "away", theirs)):
+        path = root / "r/attempts/0001.json"
+        record = {key: value for key, value in json.loads(path.read_text()).items() if key != "end"}
+        path.write_text(json.dumps(record | ({"end": {"reason": reason}} if reason else {})))
+    places.bring_home(place(home), [tmp_path / "away"])
+    assert json.loads((home / "r/attempts/0001.json").read_text())["end"]["reason"] == kept
+
+
 def test_an_attempt_keeps_out_of_the_way_of_what_is_no_record(
     home: Path, tmp_path: Path, two_attempts_each: list[str]
 ) -> None:

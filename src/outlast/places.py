@@ -524,6 +524,6 @@ def _key(record: Mapping[str, Any], number: int) -> object:
 
 
 def _says_more(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Whether a copy of an attempt's record knows how it ended, and the one here does not."""
-    ends = [record.get("end", {}).get("reason", "lost") for record in (theirs, ours)]
-    return bool(ends[0] != "lost" and ends[1] == "lost")
+    """Whether a copy of an attempt's record knows better how it ended; that it was lost is what others thought of it."""
+    known = [("end" in record) + (record.get("end", {}).get("reason", "lost") != "lost") for record in (theirs, ours)]
+    return bool(known[0] > known[1])

@@ -299,7 +299,7 @@ def test_lines_that_come_in_pieces_are_joined_and_letters_stay(kaggle: Kaggle, s
 
 def test_processes_that_learn_something_of_one_launch_do_not_undo_each_other(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "walk")
-    ours = LaunchRecord.begin(folder, 1, slug="outlast-walk-001", on="kaggle", state="pushed")
+    ours = LaunchRecord.begin(folder, 1, slug="outlast-walk-001", on="kaggle", accelerator="cpu", state="pushed")
     (theirs,) = all_launches(folder)
     theirs.learn(state="fetched", step=3)
     ours.learn(seconds=12.5)
