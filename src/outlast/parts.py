@@ -128,7 +128,7 @@ class Parts:
         theirs = [thing for thing in self.things if foreign.is_torchdata(thing)]
         for loader in theirs:
             foreign.check_exact(loader)
-        return [reason for loader in theirs for reason in foreign.inexact(loader, in_epoch=True)]
+        return [reason for loader in theirs for reason in foreign.inexact(loader, in_epoch=True, tracked=self.things)]
 
     def close(self) -> None:
         """End the workers of tracked loaders and those that other loaders of outlast's started meanwhile; listen to optimizers no longer."""

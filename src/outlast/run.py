@@ -965,7 +965,7 @@ class Run:
         """Compare the loader with the checkpoint's, stand at the run's place in it, and begin."""
         epoch, done = self._loop
         told = feed.compare(accumulate, epoch, done)
-        self._inexact += feed.inexact(done)
+        self._inexact += feed.inexact(done, self._parts.things)
         again = functools.partial(self._parts.load_once_more, feed.loader)
         told += feed.begin(epoch, done, reload=again, leave=self._gives_up_waiting)
         if feed.per_epoch is None:

@@ -7,7 +7,7 @@ Hugging Face's iterable datasets, and anything that can be iterated once an epoc
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from outlast.errors import DataError, ResumeRefused
@@ -92,9 +92,9 @@ class Feed:
                 )
         return told
 
-    def inexact(self, done: int) -> list[str]:
-        """Why a resume here cannot be the same to the last bit, as far as it can be seen."""
-        return [] if self._own else foreign.inexact(self.loader, in_epoch=bool(done))
+    def inexact(self, done: int, tracked: Sequence[Any] = ()) -> list[str]:
+        """Why a resume here cannot be the same to the last bit, as far as it can be seen; see `foreign.inexact`."""
+        return [] if self._own else foreign.inexact(self.loader, in_epoch=bool(done), tracked=tracked)
 
     def begin(self, epoch: int, done: int, *, reload: Callable[[], None], leave: Callable[[], bool]) -> list[str]:
         """Stand at the batch after the last one done, before the generators are restored; returns what the user should know.

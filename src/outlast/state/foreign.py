@@ -6,12 +6,12 @@ import contextlib
 import functools
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from outlast import workers
 from outlast.errors import ResumeRefused, StateError
-from outlast.state import leaving
+from outlast.state import leaving, within
 from outlast.state.order import seeded
 
 _TRIED = 256  # indices that are drawn twice to see whether a sampler gives them again
@@ -105,8 +105,14 @@ def describe(loader: Any) -> dict[str, Any]:
     return found
 
 
-def inexact(loader: Any, *, in_epoch: bool) -> list[str]:
-    """What of this loader comes otherwise after a resume, in words for the list of differences."""
+def inexact(loader: Any, *, in_epoch: bool, tracked: Sequence[Any] = ()) -> list[str]:
+    """What of this loader comes otherwise after a resume, in words for the list of differences.
+
+    Args:
+        loader: the loader.
+        in_epoch: whether the resume is in the middle of an epoch.
+        tracked: what the run saves; generators among it go on.
+    """
     if not is_torchdata(loader):
         return []
     found = []
@@ -114,6 +120,13 @@ def inexact(loader: Any, *, in_epoch: bool) -> list[str]:
         found.append(
             f"random numbers that StatefulDataLoader's {loader.num_workers} workers draw (augmentation) begin anew; outlast.DataLoader draws the same again"
         )
+    if not loader.num_workers and not _has_state(loader.dataset):
+        inside = within.generators(dataset=loader.dataset, collate_fn=loader.collate_fn)
+        found += [
+            f"the random generator {path} begins anew; outlast.DataLoader seeds it for every batch"
+            for path, one in inside.items()
+            if not any(one is thing for thing in tracked)
+        ]
     if loader.generator is not None and not loader.num_workers:
         found.append("StatefulDataLoader with a generator of its own and no workers gives later epochs another order")
     return found

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, IterableDataset, default_collate, default_
 
 from outlast import ranks, workers
 from outlast.errors import StateError, UsageError
-from outlast.state import leaving
+from outlast.state import leaving, within
 from outlast.state.order import seeded
 from outlast.state.sampler import BatchSampler
 
@@ -45,6 +45,9 @@ _REFUSED = {
     "generator": "the order is a function of seed= and the epoch, so that it can be drawn again. Give seed= instead",
 }
 
+_TRIES = 3
+"""How often a batch is made at most, until no new generator turns up in the dataset."""
+
 _NEED_WORKERS = ("timeout", "prefetch_factor", "persistent_workers", "multiprocessing_context")
 
 
@@ -52,8 +55,9 @@ class DataLoader:
     """Batches of a map-style dataset, exact on resume in the middle of an epoch with any number of workers.
 
     Iterate it for the rest of the current epoch, or call `next()` for ever. While a batch is made, the generators of Python,
-    NumPy and torch are seeded from (seed, epoch, batch), so random augmentation is the same with 0 workers or 8, before or
-    after a resume; the training loop's own generators are not touched.
+    NumPy and torch are seeded from (seed, epoch, batch), and so are those that dataset and collate_fn keep for themselves, where they are
+    found within a few levels of attributes. So random augmentation is the same with 0 workers or 8, before or after a resume; the
+    training loop's own generators are not touched.
 
     With several ranks (torchrun), a batch is what all of them train on in one step, and each gets its share: the position is one for
     all, so a run may continue on another number of ranks in the middle of an epoch. In the last batch of an epoch a share may be
@@ -103,6 +107,7 @@ class DataLoader:
             sampler=sampler,
             weights=weights,
         )
+        self.sampler._data = within.digest(dataset)
         rank, count = ranks.position() if split else (0, 1)
         if (batch_size or 1) % count:
             raise UsageError(
@@ -292,7 +297,7 @@ class _Tickets:
 
 
 class _Seeded(Dataset[Any]):
-    """Fetches and collates a ticket's samples under generators that depend on the ticket alone."""
+    """Fetches and collates a ticket's samples under generators that depend on the ticket alone: the global ones and those inside the dataset."""
 
     def __init__(
         self, dataset: Any, seed: tuple[int, ...], collate: Callable[[Any], Any], *, single: bool = False
@@ -302,9 +307,23 @@ class _Seeded(Dataset[Any]):
     def __getitems__(self, ticket: _Ticket) -> Any:
         epoch, batch, indices = ticket
         words = np.random.SeedSequence((self.seed[0], epoch, batch, *self.seed[1:])).generate_state(4, np.uint32)
-        with seeded(words, keep=get_worker_info() is None):
-            if hasattr(self.dataset, "__getitems__"):
-                samples = list(self.dataset.__getitems__(indices))
-            else:
-                samples = [self.dataset[index] for index in indices]
-            return self.collate(samples[0] if self.single else samples)
+        keep = get_worker_info() is None
+        found = self._generators()
+        for _ in range(_TRIES):
+            with seeded(words, keep=keep), within.seeded(found, words, keep=keep):
+                batch = self._make(indices)
+            known, found = found, self._generators()
+            if found.keys() <= known.keys():
+                return batch
+            # A generator was made while the first batch was: it was seeded otherwise than when this batch is not the first, so once more.
+        return batch
+
+    def _generators(self) -> dict[str, Any]:
+        return within.generators(dataset=self.dataset, collate_fn=self.collate)
+
+    def _make(self, indices: list[int]) -> Any:
+        if hasattr(self.dataset, "__getitems__"):
+            samples = list(self.dataset.__getitems__(indices))
+        else:
+            samples = [self.dataset[index] for index in indices]
+        return self.collate(samples[0] if self.single else samples)

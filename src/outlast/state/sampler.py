@@ -97,6 +97,7 @@ class BatchSampler:
         self.epoch = 0
         self.batch = 0
         self.changes: list[str] = []
+        self._data: str | None = None  # a digest of the samples, where there is one
         self._owner: str | None = None  # who goes through it now and wants nobody else to
         self._leave: Callable[[], bool] | None = None  # whether to give up waiting for a batch that workers make
         self._loaded = (0, 0)
@@ -168,12 +169,13 @@ class BatchSampler:
             warnings.warn(f"{words} The call changes nothing.", stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, and what it is a position in. `order` is a digest of the running epoch, None where none has begun."""
+        """The position, and what it is a position in. `order` is a digest of the running epoch, None where none has begun; `data` one of the samples."""
         return {
             "epoch": self.epoch,
             "batch": self.batch,
             **{name: self._defining(name) for name in _SAID},
             "order": self._draw(self.epoch)[1] if self.batch else None,
+            **({"data": self._data} if self._data else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -215,6 +217,10 @@ class BatchSampler:
             f"{_short(state[name])}."
             for name in changed
         ]
+        if None not in (self._data, state.get("data")) and self._data != state["data"]:
+            self.changes.append(
+                "The samples are not those that the checkpoint saw: arrays of the dataset have other values."
+            )
         self.epoch, self.batch = self._loaded = epoch, batch
 
     def _defining(self, name: str) -> Any:

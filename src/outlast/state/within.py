@@ -1,0 +1,271 @@
+"""What lies inside a dataset and its transforms: the random generators that they draw from, and the arrays of the samples.
+
+Both are found by looking: at attributes, elements of containers, what functions close over, and generators among the globals that methods
+name. The search has one budget, and what lies deeper is not found.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import itertools
+import random
+import sys
+import types
+import weakref
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+
+MOST = 1000
+"""Objects that are looked at."""
+
+WIDE = 40
+"""Elements of one container that are looked at."""
+
+WHOLE = 2**20
+"""Bytes of an array that are all read for its digest."""
+
+PLACES = 64
+"""Rows of a larger array that are read, from the first to the last."""
+
+_PLAIN = (str, bytes, bytearray, int, float, complex, type(None), type, types.ModuleType, range, np.ndarray, np.generic)
+
+_Step = tuple[str, Any, Any]
+"""A path such as "dataset.transforms[2].rng", what lies there, and the object that it is a part of."""
+
+
+def generators(**roots: Any) -> dict[str, Any]:
+    """The generators of Python, NumPy and torch inside these objects, by path; the global ones are left out."""
+    torch = sys.modules.get("torch")
+    kinds = (random.Random, np.random.Generator, np.random.RandomState, *([torch.Generator] if torch else []))
+    everyones = {id(random._inst), id(np.random.mtrand._rand)}  # noqa: SLF001
+    if torch:
+        everyones.add(id(torch.default_generator))
+
+    def draws(value: Any) -> bool:
+        return isinstance(value, kinds) and not isinstance(value, random.SystemRandom) and id(value) not in everyones
+
+    return {path: value for path, value, _ in _walk(roots, draws) if draws(value)}
+
+
+@contextlib.contextmanager
+def seeded(found: Mapping[str, Any], words: Sequence[int], *, keep: bool = True) -> Iterator[None]:
+    """Seed these generators, each by its path, for what happens inside.
+
+    Args:
+        found: path -> generator.
+        words: whole numbers of 32 bits.
+        keep: put the generators back afterwards.
+    """
+    before = [(one, _state(one)) for one in found.values()] if keep else []
+    for path, one in found.items():
+        _seed(one, np.random.SeedSequence([*map(int, words), zlib.crc32(path.encode("utf-8", "replace"))]))
+    try:
+        yield
+    finally:
+        for one, state in before:
+            _set_state(one, state)
+
+
+def digest(dataset: Any) -> str | None:
+    """A hash of the arrays that hold a dataset's samples, with at least as many rows as it has samples; None where none is found.
+
+    Arrays of up to 1 MiB are read whole, of larger ones 64 rows. Lists of numbers count as arrays. Files are not read. A dataset keeps the
+    digest that it had first: some fill an array as they go.
+    """
+    key = id(dataset)
+    if key not in _digests:
+        try:
+            forget = weakref.ref(dataset, lambda _: _digests.pop(key, None))
+        except TypeError:  # a list, for one
+            return _digest(dataset)
+        _digests[key] = _digest(dataset), forget
+    return _digests[key][0]
+
+
+_digests: dict[int, tuple[str | None, Any]] = {}
+"""By the dataset's id, with a weak reference that removes it when the dataset is gone."""
+
+
+def _digest(dataset: Any) -> str | None:
+    found = xxhash.xxh3_64()
+    count = 0
+    torch = sys.modules.get("torch")
+    for path, value, holder in _walk({"dataset": dataset}, lambda _: False):
+        try:
+            if torch and isinstance(value, torch.Tensor) and value.layout == torch.strided:
+                shape, kind = tuple(value.shape), str(value.dtype)
+            elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+                shape, kind = value.shape, value.dtype.str
+            elif type(value) is list and value and all(type(one) in (int, float) for one in value[:WIDE]):
+                shape, kind = (len(value),), "list"
+            else:
+                continue
+            if not shape or not shape[0] or shape[0] < len(value if holder is None else holder):
+                continue
+            rows = _rows(value, shape[0])
+        except Exception:  # noqa: BLE001, S112 - whatever an object of somebody else's does; it is not compared then
+            continue
+        if (count := count + 1) > WIDE:
+            break
+        found.update(f"{path} {shape} {kind}\0".encode("utf-8", "replace"))
+        found.update(rows)
+    return found.hexdigest() if count else None
+
+
+def _rows(value: Any, count: int) -> bytes:
+    if type(value) is list:
+        places = range(count) if count * 8 <= WHOLE else np.linspace(0, count - 1, WHOLE // 64, dtype=np.int64).tolist()
+        return repr([value[place] for place in places]).encode()
+    if value.nbytes > WHOLE:
+        value = value[np.linspace(0, count - 1, PLACES, dtype=np.int64).tolist()]
+        if value.nbytes > WHOLE:  # a few rows of very long ones
+            value = value.reshape(PLACES, -1)[:, : WHOLE // PLACES]
+    if isinstance(value, np.ndarray):
+        return bytes(np.ascontiguousarray(value).tobytes())
+    torch = sys.modules["torch"]
+    rows: bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return rows
+
+
+def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Iterator[_Step]:
+    """Everything within reach, the nearest first and each object once.
+
+    Args:
+        roots: name -> object to begin with.
+        among_globals: which values of module globals and of classes count; most of those belong to somebody else.
+    """
+    waiting: collections.deque[_Step] = collections.deque((name, value, None) for name, value in roots.items())
+    seen: set[int] = set()
+    kept = []  # so that no id is used twice
+    while waiting and len(seen) < MOST:
+        path, value, holder = waiting.popleft()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        kept.append(value)
+        yield path, value, holder
+        if isinstance(value, _PLAIN):
+            continue
+        with contextlib.suppress(Exception):  # objects that do not like to be looked at
+            inside = isinstance(value, list | tuple | dict)
+            owner = holder if inside and holder is not None else value
+            for name, part in _parts(value, among_globals):
+                if len(seen) + len(waiting) < MOST and not _is_idle(part, among_many=inside):
+                    waiting.append((path + name, part, owner))
+
+
+def _is_idle(part: Any, *, among_many: bool) -> bool:
+    """Whether nothing can be inside: scalars, what is empty, and a sample such as (path, class) among many."""
+    if isinstance(part, str | int | float | types.NoneType):
+        return True
+    if not isinstance(part, list | tuple | dict):
+        return False
+    return not part or (
+        among_many and isinstance(part, tuple) and all(isinstance(one, str | int | float) for one in part)
+    )
+
+
+def _parts(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, part in itertools.islice(value.items(), WIDE):
+            yield f"[{key!r:.60}]", part
+    elif isinstance(value, list | tuple):
+        for place, part in enumerate(value[:WIDE]):
+            yield f"[{place}]", part
+    elif isinstance(value, functools.partial | types.MethodType | types.FunctionType):
+        yield from _of_function(value, among_globals)
+    else:
+        for name, part in list(getattr(value, "__dict__", {}).items()):
+            yield f".{name}", part
+        for kind in type(value).__mro__[:-1]:
+            yield from _of_class(value, kind, among_globals)
+
+
+def _of_function(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, functools.partial):
+        yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))
+    elif isinstance(value, types.MethodType):
+        yield from ((".__self__", value.__self__), (".__func__", value.__func__))
+    else:
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
+            with contextlib.suppress(ValueError):  # empty as yet
+                yield f".{name}", cell.cell_contents
+        for name in _named(value.__code__):
+            if among_globals(part := value.__globals__.get(name)):
+                yield f".globals.{name}", part
+
+
+def _of_class(value: Any, kind: type, among_globals: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    slots, functions, attributes = _anatomy(kind)
+    for name in slots:
+        with contextlib.suppress(AttributeError):
+            yield f".{name}", getattr(value, name)
+    for name in attributes:
+        if among_globals(part := vars(kind).get(name)):
+            yield f".{name}", part
+    for name, globals_ in functions:
+        if among_globals(part := globals_.get(name)):
+            yield f".globals.{name}", part
+
+
+_LIBRARIES = ("torch", "torchvision", "numpy", "datasets", "builtins", "collections", "typing", "abc", "pandas", "PIL")
+
+
+@functools.lru_cache(maxsize=1000)
+def _anatomy(kind: type) -> tuple[list[str], list[tuple[str, dict[str, Any]]], list[str]]:
+    """Slots of a class, the globals that its methods name, and its other attributes."""
+    slots = kind.__dict__.get("__slots__", ())
+    slots = [slots] if isinstance(slots, str) else [name for name in slots if name not in ("__dict__", "__weakref__")]
+    if kind.__module__.partition(".")[0] in _LIBRARIES:
+        return slots, [], []
+    functions = [part for part in vars(kind).values() if isinstance(part, types.FunctionType)]
+    named = {name: part.__globals__ for part in functions for name in _named(part.__code__)}
+    others = [name for name, part in vars(kind).items() if not name.startswith("__") and not callable(part)]
+    return slots, list(named.items()), others
+
+
+@functools.lru_cache(maxsize=1000)
+def _named(code: types.CodeType) -> tuple[str, ...]:
+    """Names that a function, and those inside it, looks up."""
+    inner = [name for part in code.co_consts if isinstance(part, types.CodeType) for name in _named(part)]
+    return tuple(dict.fromkeys([*code.co_names, *inner]))
+
+
+def _bits(one: Any) -> Any:
+    return one.bit_generator if isinstance(one, np.random.Generator) else one._bit_generator  # noqa: SLF001
+
+
+def _seed(one: Any, seed: np.random.SeedSequence) -> None:
+    if isinstance(one, random.Random):
+        one.seed(int.from_bytes(seed.generate_state(4, np.uint32).tobytes(), "little"))
+    elif isinstance(one, np.random.Generator):
+        bits = one.bit_generator
+        bits.state = type(bits)(seed).state
+    elif isinstance(one, np.random.RandomState):
+        fresh = type(_bits(one))(seed).state
+        one.set_state({**one.get_state(legacy=False), **fresh, "has_gauss": 0, "gauss": 0.0})
+    else:
+        one.manual_seed(int(seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+def _state(one: Any) -> Any:
+    if isinstance(one, random.Random):
+        return one.getstate()
+    if isinstance(one, np.random.Generator):
+        return one.bit_generator.state
+    return one.get_state(legacy=False) if isinstance(one, np.random.RandomState) else one.get_state()
+
+
+def _set_state(one: Any, state: Any) -> None:
+    if isinstance(one, random.Random):
+        one.setstate(state)
+    elif isinstance(one, np.random.Generator):
+        one.bit_generator.state = state
+    else:
+        one.set_state(state)
