@@ -65,6 +65,23 @@ def test_removing_a_folder_takes_the_manifest_first(tmp_path: Path, monkeypatch)
     removed: list[str] = []
     real = os.unlink
     monkeypatch.setattr(os, "unlink", lambda path, **more: (removed.append(Path(path).name), real(path, **more)))
+    monkeypatch.setattr(files, "sync_folder", lambda path: removed.append(f"durable: {path.name}"))
     files.remove_folder(folder)
-    assert removed == ["MANIFEST.json", "a", "z"]
+    assert removed == ["MANIFEST.json", "durable: step-00000001", "a", "z"]
     assert not folder.exists()
+
+
+def test_a_file_that_grows_while_it_is_copied_is_copied_as_long_as_it_was(tmp_path: Path, monkeypatch) -> None:
+    """As the journal of a run that goes on elsewhere, which is not copied half a line too long, nor for ever."""
+    source = tmp_path / "x"
+    source.write_bytes(b"before")
+    real = files.write_file
+
+    def write_file(path: Path, pieces, **more):
+        with source.open("ab") as file:
+            file.write(b" and after")
+        return real(path, pieces, **more)
+
+    monkeypatch.setattr(files, "write_file", write_file)
+    files.copy_file(source, tmp_path / "y")
+    assert (tmp_path / "y").read_bytes() == b"before"

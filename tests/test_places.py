@@ -41,6 +41,12 @@ def test_manifests_say_who_wrote_them_and_what_they_continue(home: Path) -> None
     assert (old.is_ancestor_of(new), new.is_ancestor_of(old), new.is_ancestor_of(new)) == (True, False, True)
 
 
+def test_of_one_attempt_only_the_earlier_is_continued_by_the_later(home: Path) -> None:
+    old, new = (read_manifest(place(home).checkpoint(step)) for step in (2, 4))
+    assert old.manifest["attempt"] == new.manifest["attempt"]
+    assert (old.is_ancestor_of(new), new.is_ancestor_of(old)) == (True, False)
+
+
 def test_a_copy_that_continues_ours_is_taken(home: Path, tmp_path: Path) -> None:
     walk(tmp_path / "away", stop=8)
     before = snapshot(tmp_path / "away")
@@ -104,6 +110,18 @@ def test_with_nothing_here_the_newest_wins_and_the_other_is_told(home: Path, tmp
         json.loads(path.read_text())["id"] for path in (tmp_path / "away/r/attempts").iterdir()
     }
     assert walk(tmp_path / "new", stop=10).resumed_from == 8
+
+
+def test_only_the_history_of_the_newest_comes_home_with_it(home: Path, tmp_path: Path) -> None:
+    """Somebody put a checkpoint of another attempt, which the newest does not continue, into the same folder."""
+    away = tmp_path / "away/r/checkpoints"
+    walk(tmp_path / "away", stop=6)
+    (away / "step-00000006").rename(tmp_path / "other")
+    walk(tmp_path / "away", stop=8)
+    shutil.rmtree(away / "step-00000006")
+    (tmp_path / "other").rename(away / "step-00000006")
+    places.bring_home(place(home), [tmp_path / "away"])
+    assert steps(home) == [2, 4, 8]
 
 
 def test_another_run_of_the_same_name_is_not_mixed_in(home: Path, tmp_path: Path) -> None:

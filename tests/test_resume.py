@@ -278,6 +278,22 @@ def test_groups_in_another_order_are_matched_by_their_parameters(train) -> None:
     assert [group["weight_decay"] for group in resumed.things["optimizer"].param_groups] == [0.0, 0.1]
 
 
+def test_state_under_an_optimizers_own_key_outlives_another_order(train) -> None:
+    def build_of(flip: bool):
+        def build(run: Any) -> dict[str, Any]:
+            model = nn.Linear(6, 1)
+            optimizer = Counting(list(model.parameters())[:: -1 if flip else 1], lr=0.01, momentum=0.9)
+            run.track(model=model, optimizer=optimizer)
+            return {"model": model, "optimizer": optimizer}
+
+        return build
+
+    train("cut", build_of(False), stop=5)
+    resumed = train("cut", build_of(True))
+    assert resumed.things["optimizer"].state["global_step"] == 10
+    assert resumed.grade["grade"] == "exact"
+
+
 A = torch.optim
 
 
@@ -781,6 +797,23 @@ def test_generators_that_a_checkpoint_makes_up(train, tmp_path: Path) -> None:
         parts.track({"holder": Holder(1)})
         with pytest.raises(CorruptCheckpoint, match="generator"):
             parts.verify()
+
+
+def test_a_generator_that_is_not_there_any_more_is_told_and_no_exact_resume(train, monkeypatch) -> None:
+    """As that of a GPU, when a run goes on without one."""
+    from outlast.state import rng
+
+    def build(run: Any) -> dict[str, Any]:
+        run.track(holder=Holder(1))
+        return {}
+
+    capture = rng.capture
+    monkeypatch.setattr(rng, "capture", lambda: capture() | {"library": np.zeros(4, np.uint8)})
+    train("x", build, 1, body=lambda things: None)
+    monkeypatch.undo()
+    resumed = train("x", build, 2, body=lambda things: None)
+    assert resumed.grade["grade"] == "not to the last bit"
+    assert "the generator of library was saved and is not loaded here" in resumed.grade["differences"][0]
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "x" * 101, "model.rank-0001", "model.shared", "é"])

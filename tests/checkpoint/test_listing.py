@@ -178,6 +178,19 @@ def test_one_that_cannot_be_deleted_keeps_its_shared_file(tmp_path: Path, monkey
     assert len(list((folder.checkpoints / "shared").iterdir())) == 2
 
 
+def test_a_shared_file_of_another_length_is_written_anew(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    files.make_folder(folder.path)
+    store = Store(folder)
+    store.commit(Shares(1, b"same"))
+    one, other = sorted((folder.checkpoints / "shared").iterdir())
+    good = one.read_bytes()
+    one.write_bytes(good[:-1])
+    other.write_bytes(good + b"x")
+    store.commit(Shares(2, b"same"))
+    assert [path.read_bytes() for path in (one, other)] == [good, good]
+
+
 def test_a_manifest_that_cannot_be_read_keeps_every_shared_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     files.make_folder(folder.path)

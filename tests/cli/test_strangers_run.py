@@ -229,6 +229,33 @@ def test_scripts_find_their_best_again(capsys: pytest.CaptureFixture[str]) -> No
         outlast.open_saved("mine").part("w")
 
 
+def test_the_newest_attempt_says_by_what_the_best_is_chosen() -> None:
+    for total, metric in ((2, "loss"), (4, "error")):
+        keep = outlast.Retention(last=4, best=1, metric=metric, mode="min")
+        with outlast.open_run("again", total_steps=total, save="1 steps", progress="none", keep=keep) as run:
+            run.track(s=S())
+            for step in run.steps():
+                run.log(loss=step, error=-step)
+    assert outlast.open_saved("again", step="best").step == 4
+
+
+def test_the_best_is_not_loaded_over_a_last_step_that_is_not_saved_yet() -> None:
+    """In a loop that outlast does not run, all steps may be done before the last save."""
+    keep = outlast.Retention(best=1, metric="error", mode="min")
+    thing = S()
+    with outlast.open_run("foreign", progress="none", keep=keep) as run:
+        run.track(s=thing)
+        run.begin(total_steps=2)
+        run.log(error=1.0, step=1)
+        run.save()
+        thing.w = np.full(3, 2.0)
+        run.log(error=2.0, step=2)
+        assert run.finished
+        with pytest.raises(UsageError, match="while the run goes on"):
+            run.load_best("s")
+    assert outlast.open_saved("foreign").part()["w"].tolist() == [2, 2, 2]
+
+
 def test_without_a_metric_or_with_one_that_was_never_logged() -> None:
     for run_id, keep in (("none", None), ("never", outlast.Retention(best=1, metric="losss"))):
         with outlast.open_run(run_id, total_steps=1, progress="none", keep=keep) as run:

@@ -14,6 +14,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 import outlast
 from outlast.errors import DataError, ResumeRefused, StateError, UsageError
+from outlast.state import foreign
 
 
 class Numbers(data.IterableDataset):
@@ -329,6 +330,22 @@ def test_random_numbers_of_torchdatas_workers_lower_the_grade(session: Session) 
     tail = session.train(make(), epochs=2)  # from the end of an epoch, where new workers begin in the twin as well
     assert session.record["resume"]["grade"] == "exact"
     assert tail == twin[4:]
+
+
+@pytest.mark.parametrize(
+    ("options", "epoch_ended", "words"),
+    [
+        ({"num_workers": 1, "persistent_workers": True}, True, "1 workers draw (augmentation) begin anew"),
+        ({"num_workers": 1, "persistent_workers": False}, True, ""),
+        ({"generator": torch.Generator()}, True, "gives later epochs another order"),
+        ({"generator": torch.Generator()}, False, "gives later epochs another order"),
+        ({}, False, ""),
+    ],
+)
+def test_what_torchdata_forgets_is_known_by_its_options(options: dict, epoch_ended: bool, words: str) -> None:
+    found = foreign.inexact(StatefulDataLoader(Noisy(), 2, shuffle=True, **options), in_epoch=not epoch_ended)
+    assert words in " ".join(found)
+    assert len(found) == bool(words)
 
 
 def test_loops_that_take_batches_themselves_look_at_their_loaders_too(tmp_path, here) -> None:

@@ -185,6 +185,17 @@ def test_a_dropped_loader_ends_its_workers() -> None:
     assert worker.exitcode == 0
 
 
+def test_a_forked_child_leaves_the_workers_of_its_parent_alone() -> None:
+    loader = outlast.DataLoader(range(12), 2, num_workers=1, shuffle=False)
+    first = next(loader).tolist()
+    if (child := os.fork()) == 0:
+        loader.close()
+        os._exit(0)
+    assert os.waitpid(child, 0) == (child, 0)
+    assert loader._batches._workers[0].is_alive()
+    assert [first, *(batch.tolist() for batch in loader)] == [[at, at + 1] for at in range(0, 12, 2)]
+
+
 def test_what_has_no_workers_is_left_alone() -> None:
     leaving.end_workers(None)
     leaving.end_workers(iter([1]))

@@ -93,6 +93,15 @@ def test_loading_leaves_the_training_loops_generators_alone() -> None:
     assert np.random.get_state()[1].tolist() == before[2]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_that_were_under_way_are_not_given_after_a_position_is_loaded(workers: int) -> None:
+    loader = outlast.DataLoader(range(12), 2, num_workers=workers, shuffle=False)
+    position = loader.state_dict()
+    assert [next(loader).tolist() for _ in range(2)] == [[0, 1], [2, 3]]
+    loader.load_state_dict(position)
+    assert [batch.tolist() for batch in loader] == [[at, at + 1] for at in range(0, 12, 2)]
+
+
 def test_iterable_datasets_are_refused() -> None:
     class Stream(IterableDataset):
         def __iter__(self):

@@ -94,6 +94,17 @@ def test_tied_tensors_are_stored_once_and_come_back_tied() -> None:
     assert torch.equal(back["d"], weight.t())
 
 
+def test_arrays_whose_names_would_be_one_are_kept_apart() -> None:
+    state = {"a": {"b": np.ones(2)}, "a/b": np.zeros(2), "c": {1: np.full(2, 2.0), "1": np.full(2, 3.0)}}
+    back = through_disk(state)
+    assert [each.tolist() for each in (back["a"]["b"], back["a/b"], *back["c"].values())] == [
+        [1, 1],
+        [0, 0],
+        [2, 2],
+        [3, 3],
+    ]
+
+
 def test_views_that_only_look_tied_are_kept_apart() -> None:
     z = torch.tensor([1 + 2j, 3 - 1j])
     back = through_disk({"a": z, "b": z.conj(), "c": z.imag, "d": z.conj().imag})
@@ -228,6 +239,8 @@ def test_masked_arrays_and_the_layout_of_arrays_are_kept() -> None:
     assert back["m"].data.tolist() == [1, 2, 3]
     assert back["m"].fill_value == -1
     assert np.ma.getmask(back["open"]) is np.ma.nomask
+    assert not back["m"].hardmask
+    assert through_disk(np.ma.array([1.0, 2.0], mask=[0, 1], hard_mask=True)).hardmask
     image = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
     assert through_disk(image).stride() == image.stride()
     assert torch.equal(through_disk(image), image)
