@@ -220,3 +220,21 @@ def test_a_launch_names_only_what_outlast_makes(run: Path, facts: dict) -> None:
     (run / "launches/0001.json").write_text(json.dumps(good | facts))
     with pytest.raises(CorruptCheckpoint, match=rf"0001\.json: {next(iter(facts))}"):
         all_launches(RunFolder(run))
+
+
+def test_blocks_of_ranks_that_lie_over_each_other() -> None:
+    """Their elements add up to the whole, and nobody stored the last one."""
+    from outlast.checkpoint.checks import check_blocks
+
+    def forms(*blocks: tuple[int, int]) -> list:
+        return [
+            (rank, {"dtype": "U8", "shape": [length], "of": [4], "at": [at]})
+            for rank, (at, length) in enumerate(blocks)
+        ]
+
+    check_blocks(forms((0, 2), (2, 2)), "w")
+    check_blocks(forms((0, 2), (2, 2), (2, 2)), "w")  # two ranks with the same block
+    check_blocks(forms((0, 4), (4, 0)), "w")  # a rank without an element
+    for blocks in (((0, 2), (1, 2)), ((0, 2), (0, 4)), ((0, 3), (2, 1)), ((0, 2),)):
+        with pytest.raises(CorruptCheckpoint, match="blocks of 'w'"):
+            check_blocks(forms(*blocks), "w")

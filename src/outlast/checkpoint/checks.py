@@ -5,6 +5,7 @@ Hashes find accidents. These checks find what somebody wrote on purpose, hashes 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,15 +82,25 @@ def read_state(data: bytes, path: Path, step: int, rank: int) -> dict[str, Any]:
     return state
 
 
+def _overlap(one: tuple[tuple[int, ...], tuple[int, ...]], other: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+    """Whether two blocks, each given by where it begins and where it ends, have an element in common."""
+    return all(max(low, lower) < min(high, higher) for low, high, lower, higher in zip(*one, *other, strict=True))
+
+
 def check_blocks(forms: list[tuple[int, Mapping[str, Any]]], name: str) -> None:
     """Refuse blocks that are not those of one array; raises CorruptCheckpoint."""
-    first, covered = forms[0][1], {}
+    first = forms[0][1]
+    blocks: dict[tuple[int, ...], tuple[int, ...]] = {}  # where each begins -> where it ends; copies of one are one
     for _, form in forms:
         at, shape, of = form["at"], form["shape"], form["of"]
         ends = [start + length for start, length in zip(at, shape, strict=False)]
         fits = len(at) == len(shape) == len(of) and all(end <= whole for end, whole in zip(ends, of, strict=False))
         if not fits or of != first["of"] or form["dtype"] != first["dtype"] or form["dtype"] not in ITEM_BITS:
             raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} do not fit each other.")
-        covered[tuple(at)] = math.prod(shape)
-    if sum(covered.values()) != math.prod(first["of"]):
+        if blocks.setdefault(tuple(at), tuple(ends)) != tuple(ends):
+            raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} do not fit each other.")
+    if any(_overlap(one, other) for one, other in itertools.combinations(blocks.items(), 2)):
+        raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} lie over each other.")
+    sizes = (math.prod(end - start for start, end in zip(at, ends, strict=True)) for at, ends in blocks.items())
+    if sum(sizes) != math.prod(first["of"]):
         raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} are not the whole of it.")
