@@ -490,5 +490,5 @@ def test_shares_of_a_batch(monkeypatch) -> None:
     whole_of_all = [whole] * 3
     assert batches(3, split=False) == whole_of_all
     monkeypatch.setattr(ranks, "position", lambda: (0, 3))
-    with pytest.raises(ValueError, match="cannot be shared equally by 3 ranks"):
+    with pytest.raises(errors.UsageError, match="cannot be shared equally by 3 ranks"):
         outlast.DataLoader(data, 10)

@@ -274,7 +274,7 @@ def test_garbage_collection_does_not_wait_for_a_worker() -> None:
     start = time.monotonic()
     gc.collect()
     assert not worker.is_alive()
-    assert time.monotonic() - start < leaving.SOON * limit() / LIMIT
+    assert time.monotonic() - start < 3.0 * limit() / LIMIT, "torch itself waits 5 s for each worker"
 
 
 @pytest.mark.parametrize("whole", [True, False])
