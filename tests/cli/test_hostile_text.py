@@ -9,8 +9,8 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tests.cli.things import Thing
 from tests.conftest import REPOSITORY
 
 import outlast
@@ -40,17 +40,6 @@ def harmful(text: str) -> list[str]:
     return [
         char for char in text if char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
     ]
-
-
-class Thing:
-    def __init__(self) -> None:
-        self.w = np.zeros(3)
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        return {"w": self.w}
-
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        self.w = state["w"]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.cli.things import Thing
 
 import outlast
 from outlast import registry
@@ -32,17 +33,6 @@ recipe = outlast.Recipe(name="own", summary="own", Config=outlast.Config, train=
 """
 
 
-class S:
-    def __init__(self) -> None:
-        self.w = np.zeros(3)
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        return {"w": self.w}
-
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        self.w = state["w"]
-
-
 @pytest.fixture
 def ran(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ran:
     def call(*words: str) -> tuple[int, str]:
@@ -59,7 +49,7 @@ def evil(tmp_path: Path) -> Path:
     """A run whose records name a recipe file that lies in its own folder."""
     keep = outlast.Retention(best=1, metric="loss", mode="min")
     with outlast.open_run("evil", total_steps=3, save="1 steps", progress="none", keep=keep) as run:
-        run.track(s=S())
+        run.track(s=Thing())
         for step in run.steps():
             run.log(loss=1.0 / step)
     folder = tmp_path / "runs/evil"
@@ -201,7 +191,7 @@ def test_the_working_folder_is_not_on_the_path(tmp_path: Path, outlast_cli) -> N
 
 def test_scripts_find_their_best_again(capsys: pytest.CaptureFixture[str]) -> None:
     keep = outlast.Retention(last=1, best=1, metric="error", mode="min")
-    thing = S()
+    thing = Thing()
     with outlast.open_run("mine", total_steps=5, save="1 steps", progress="none", keep=keep) as run:
         run.track(s=thing)
         for step in run.steps():
@@ -219,7 +209,7 @@ def test_scripts_find_their_best_again(capsys: pytest.CaptureFixture[str]) -> No
         assert thing.w.tolist() == [2, 2, 2]
     assert outlast.open_saved("mine").part()["w"].tolist() == [5, 5, 5], "what was loaded is not saved as the newest"
     assert outlast.open_saved("mine", step="best").part("s")["w"].tolist() == [2, 2, 2]
-    fresh = S()
+    fresh = Thing()
     outlast.open_saved("runs/mine/checkpoints/step-00000002").load_into(fresh)
     assert fresh.w.tolist() == [2, 2, 2]
     assert main(["export", "mine", "--step", "best", "--part", "s", "-o", "best.safetensors"]) == 0
@@ -233,7 +223,7 @@ def test_the_newest_attempt_says_by_what_the_best_is_chosen() -> None:
     for total, metric in ((2, "loss"), (4, "error")):
         keep = outlast.Retention(last=4, best=1, metric=metric, mode="min")
         with outlast.open_run("again", total_steps=total, save="1 steps", progress="none", keep=keep) as run:
-            run.track(s=S())
+            run.track(s=Thing())
             for step in run.steps():
                 run.log(loss=step, error=-step)
     assert outlast.open_saved("again", step="best").step == 4
@@ -242,7 +232,7 @@ def test_the_newest_attempt_says_by_what_the_best_is_chosen() -> None:
 def test_the_best_is_not_loaded_over_a_last_step_that_is_not_saved_yet() -> None:
     """In a loop that outlast does not run, all steps may be done before the last save."""
     keep = outlast.Retention(best=1, metric="error", mode="min")
-    thing = S()
+    thing = Thing()
     with outlast.open_run("foreign", progress="none", keep=keep) as run:
         run.track(s=thing)
         run.begin(total_steps=2)
@@ -259,7 +249,7 @@ def test_the_best_is_not_loaded_over_a_last_step_that_is_not_saved_yet() -> None
 def test_without_a_metric_or_with_one_that_was_never_logged() -> None:
     for run_id, keep in (("none", None), ("never", outlast.Retention(best=1, metric="losss"))):
         with outlast.open_run(run_id, total_steps=1, progress="none", keep=keep) as run:
-            run.track(s=S())
+            run.track(s=Thing())
             for _ in run.steps():
                 run.log(loss=1.0, b=2.0)
     with pytest.raises(

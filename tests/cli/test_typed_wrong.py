@@ -7,8 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tests.cli.things import Thing
 
 import outlast
 from outlast.cli import VERBS, main
@@ -18,17 +18,6 @@ WRONG = [
     "runs/mine/checkpoints", "runs/mine/checkpoints/step-00000009", "-1", "0", "1e400", "x" * 5000, "\udcff", "--", "-", "~", "*", "null",
 ]  # fmt: skip
 """Names, paths and numbers that mean nothing, or something else than a verb expects."""
-
-
-class Thing:
-    def __init__(self) -> None:
-        self.w = np.zeros(3)
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        return {"w": self.w}
-
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        self.w = state["w"]
 
 
 @pytest.fixture(scope="module")

@@ -199,7 +199,9 @@ def test_a_forked_child_leaves_the_workers_of_its_parent_alone() -> None:
 def test_what_has_no_workers_is_left_alone() -> None:
     leaving.end_workers(None)
     leaving.end_workers(iter([1]))
-    leaving.end_workers(iter(outlast.DataLoader(range(4), 2)._loader))
+    batches = iter(outlast.DataLoader(range(4), 2, shuffle=False)._loader)
+    leaving.end_workers(batches)
+    assert [batch.tolist() for batch in batches] == [[0, 1], [2, 3]]
 
 
 class Stuck(torch.utils.data.Dataset):
