@@ -503,7 +503,18 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)), nn.Linear(4, 1))
 
 
-WRAPPERS = {"plain": lambda m: m, "compiled": compiled, "part compiled": inside, "DataParallel": nn.DataParallel}
+def nested(model: nn.Module) -> nn.Module:
+    model[0][0] = compiled(model[0][0])
+    return compiled(inside(model))
+
+
+WRAPPERS = {
+    "plain": lambda m: m,
+    "compiled": compiled,
+    "part compiled": inside,
+    "compiled inside of compiled": nested,
+    "DataParallel": nn.DataParallel,
+}
 
 
 @pytest.mark.parametrize(
@@ -514,6 +525,7 @@ WRAPPERS = {"plain": lambda m: m, "compiled": compiled, "part compiled": inside,
         ("DataParallel", "plain"),
         ("part compiled", "DataParallel"),
         ("plain", "part compiled"),
+        ("compiled inside of compiled", "plain"),
     ],
 )
 def test_wrappers_are_no_other_architecture(train, one: str, two: str) -> None:

@@ -80,8 +80,7 @@ class Parts:
                 held = state.tracked(each, member)
                 held.check()
                 found[each] = held, wins.get(name, [])
-        # Modules first: they give the names by which an optimizer's parameters are known.
-        for name, (held, kept) in sorted(found.items(), key=lambda item: not hasattr(item[1][0], "parameters")):
+        for name, (held, kept) in sorted(found.items(), key=lambda item: item[1][0].turn):
             self._take(name, held, kept)
         self._tracked = {name: self._tracked[name] for name in [*(n for n in self._tracked if n not in found), *found]}
 
@@ -93,8 +92,8 @@ class Parts:
         built = held.options(fresh[0])
         self._options[name] = built
         if self._opened:
-            if "lr" in kept and hasattr(held, "rates"):
-                self._kept_rates[name] = held.rates()
+            if "lr" in kept and (rates := held.rates()) is not None:
+                self._kept_rates[name] = rates
             record, arrays = self._stored(name, "object")
             loaded = LoadedPart(held, record, arrays, kept, lenient=self._lenient)
             loaded.load()
@@ -208,8 +207,7 @@ class Parts:
         if opened is None:
             self._warn_of_schedulers()
             return verdict
-        # Optimizers before their schedulers, which follow the order of their groups.
-        for name in [*sorted(self._loaded, key=lambda name: adapters.is_schedule(self._tracked[name])), *self._trees]:
+        for name in [*sorted(self._loaded, key=lambda name: self._tracked[name].turn), *self._trees]:
             again = functools.partial(opened.intact, name), functools.partial(self._read_again, name)
             if name in self._loaded:
                 each = self._verify_loaded(name, *again)
@@ -226,7 +224,7 @@ class Parts:
                     f"{name}: the buffers {', '.join(map(str, unsaved))} are not saved (persistent=False)"
                 )
             if name in self._kept_rates:
-                self._scale_rates(held, self._kept_rates[name])
+                held.take_rates(self._kept_rates[name], self._tracked.values())
         verdict.differences += self._try_generators()
         self._warn_of_schedulers()
         return verdict
@@ -236,22 +234,16 @@ class Parts:
     ) -> Verdict:
         """Compare one part, and say what the program built otherwise."""
         loaded, held = self._loaded[name], self._tracked[name]
-        if adapters.is_schedule(held):
-            orders = [each.group_order for each in self._tracked.values() if adapters.drives(held.thing, each)]
-            order = next((order for order in orders if order is not None), None)
-            if order != held.group_order:
-                held.group_order = order
-                loaded.load()
+        if held.follow(self._tracked.values()):
+            loaded.load()
         sampler = feed.own(held.thing)
-        if (
-            sampler and sampler.changes
-        ):  # another length or batch size from this epoch on: said, and no difference of loading
-            return Verdict()
+        if sampler and sampler.changes:
+            return (
+                Verdict()
+            )  # another length or batch size from this epoch on: that is said, and no difference of loading
         verdict = loaded.verify(intact, reread)
-        for grown in getattr(held, "grown", ()):
-            self.notes.append(f"{name}: the group of {grown} was added while the run trained, and is added again.")
-        if believed := getattr(held, "believed", lambda: None)():
-            verdict.differences.append(believed)
+        verdict.differences += held.doubts()
+        self.notes += held.remarks()
         self._options[name], sentence = loaded.options(self._options[name])
         if sentence:
             self.notes.append(sentence)
@@ -333,9 +325,9 @@ class Parts:
         names = self._parameter_names()
         return {
             names[id(parameter)]: gradient
-            for thing in self.things
-            if id(thing) not in self._stepped
-            for parameter, gradient in adapters.gradients(thing)
+            for held in self._tracked.values()
+            if id(held.thing) not in self._stepped
+            for parameter, gradient in held.unused_gradients()
             if id(parameter) in names
         }
 
@@ -391,21 +383,13 @@ class Parts:
             raise UsageError(f"The name {name!r} is taken; give each part of the state a name of its own.")
 
     def _parameter_names(self) -> dict[int, str]:
-        """The names of all parameters of the tracked modules, by identity."""
-        names: dict[int, str] = {}
-        for part, held in self._tracked.items():
-            if hasattr(held, "parameters"):
-                for name, parameter in held.parameters():
-                    names.setdefault(id(parameter), f"{part}.{name}")
-        return names
+        """The names of all parameters of the tracked modules, by identity; of two names of one, the first."""
+        return {id(parameter): name for name, parameter in reversed(self._named_parameters().items())}
 
     def _named_parameters(self) -> dict[str, Any]:
         """The parameters of all tracked modules by their names."""
         return {
-            f"{part}.{name}": parameter
-            for part, held in self._tracked.items()
-            if hasattr(held, "parameters")
-            for name, parameter in held.parameters()
+            f"{part}.{name}": parameter for part, held in self._tracked.items() for name, parameter in held.parameters()
         }
 
     def _note_empty(self, held: Tracked, packed: state.Packed) -> None:
@@ -419,7 +403,7 @@ class Parts:
             )
 
     def _look_at_buffers(self, held: Tracked) -> None:
-        changed = held.unsaved() if hasattr(held, "unsaved") else []
+        changed = held.unsaved()
         known = self._unsaved.setdefault(held.part, set())
         if new := [name for name in changed if name not in known]:
             known.update(new)
@@ -431,14 +415,11 @@ class Parts:
     def _warn_of_schedulers(self) -> None:
         """A schedule that is not tracked starts anew in every session."""
         for name, held in self._tracked.items():
-            if adapters.lacks_scheduler(held.thing, self.things):
+            if held.lacks_schedule(self._tracked.values()):
                 self.notes.append(
                     f"A learning rate scheduler of {name} is not tracked, so its schedule begins anew at every resume. Track it: "
                     "run.track(scheduler=scheduler)."
                 )
-
-    def _scale_rates(self, held: Tracked, rates: list[Any]) -> None:
-        adapters.scale_rates(held.thing, self.things, rates)
 
     def _read_again(self, name: str) -> Mapping[str, Array]:
         assert self._opened is not None  # noqa: S101 - asked while it is open

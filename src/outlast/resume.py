@@ -171,7 +171,7 @@ class LoadedPart:
 
     def _with_kept(self, stored: Any) -> Any:
         apart = (
-            {"requires_grad", "lr"} if hasattr(self.held, "rates") else {"requires_grad"}
+            {"requires_grad", "lr"} if self.held.rates() is not None else {"requires_grad"}
         )  # rates follow their schedule
         left = self.keep - apart
         result = _replace(stored, self._built, self.keep - apart, left)

@@ -10,7 +10,7 @@ import functools
 import importlib
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
@@ -137,46 +137,18 @@ def tree_advice(tree: Any) -> str | None:
 def optimizer_places(things: Iterable[Any]) -> set[Any]:
     """Memory (`Live.place`) that only changes in the step of an optimizer among these objects."""
     if "torch" in sys.modules:
-        from outlast.state import torch_objects
+        from outlast.state import torch_optimizers
 
-        return torch_objects.optimizer_places(things)
+        return torch_optimizers.optimizer_places(things)
     return set()
 
 
-def is_schedule(held: Any) -> bool:
-    """Whether a tracked object is a learning rate scheduler."""
-    return "torch" in sys.modules and isinstance(held, _ours("torch_objects").Scheduler)
-
-
-def drives(thing: Any, held: Any) -> bool:
-    """Whether an object is a scheduler of this tracked optimizer."""
-    objects = _ours("torch_objects")
-    return isinstance(held, objects.Optimizer) and bool(objects.drives(thing, held.thing))
-
-
-def lacks_scheduler(optimizer: Any, things: Iterable[Any]) -> bool:
-    """Whether a scheduler was built for this optimizer and none of these objects is it."""
-    if "torch" not in sys.modules:
-        return False
-    from outlast.state import torch_objects
-
-    return torch_objects.has_scheduler(optimizer) and not any(torch_objects.drives(each, optimizer) for each in things)
-
-
-def scale_rates(optimizer: Any, things: Iterable[Any], rates: Sequence[Any]) -> None:
-    """See torch_objects.scale_rates; `things` holds the schedulers."""
-    from outlast.state import torch_objects
-
-    schedulers = [each for each in things if torch_objects.drives(each, optimizer)]
-    torch_objects.scale_rates(optimizer, schedulers, rates)
-
-
 def regroups(thing: Any) -> bool:
-    """See torch_objects.regroups."""
+    """See torch_modules.regroups."""
     if "torch" in sys.modules:
-        from outlast.state import torch_objects
+        from outlast.state import torch_modules
 
-        return torch_objects.regroups(thing)
+        return torch_modules.regroups(thing)
     return False
 
 
@@ -186,21 +158,12 @@ def sharded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if torch.is_sharded(value)}
 
 
-def gradients(optimizer: Any) -> Iterable[tuple[Any, Any]]:
-    """The parameters of an optimizer that have a gradient, and the gradient."""
-    if "torch" in sys.modules:
-        from outlast.state import torch_objects
-
-        return torch_objects.gradients(optimizer)
-    return ()
-
-
 def before_updates(call: Callable[[Any], None]) -> Callable[[], None]:
     """Have a function called with every optimizer before each of its steps; returns what ends that."""
     if "torch" in sys.modules:
-        from outlast.state import torch_objects
+        from outlast.state import torch_optimizers
 
-        return torch_objects.before_updates(call)
+        return torch_optimizers.before_updates(call)
     return lambda: None
 
 

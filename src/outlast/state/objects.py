@@ -1,6 +1,6 @@
 """Tracked objects: what is asked of any of them, and which kind a given one is.
 
-The kinds of a framework are in its own file (torch_objects.py). A kind knows how its objects are taken apart and loaded, what is
+The kinds of a framework are in one table (torch_objects.py). A kind knows how its objects are taken apart and loaded, what is
 stored beside their state, and what the program chose when it built them.
 """
 
@@ -10,7 +10,7 @@ import json
 import math
 import random
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from outlast.errors import OutlastError, ResumeRefused, StateError
@@ -45,6 +45,9 @@ class Tracked:
         group_order: of an optimizer, and of what drives it, for each group the number of the stored one; None when they stand alike.
         copies: whether a load copies out of what it is given, and leaves that as it is.
     """
+
+    turn = 1
+    """When it is loaded and compared among others: 0 before, 2 after them."""
 
     def __init__(self, part: str, thing: Any) -> None:
         self.part, self.thing, self.bare = part, thing, thing
@@ -109,9 +112,7 @@ class Tracked:
             from outlast.state import torch
 
             if torch.knows_shards():
-                from outlast.state import torch_objects
-
-                sharded = torch_objects.moments_like(self.thing) or self.sharded()
+                sharded = self.sharded()
         return Decoder(self.part, arrays, sharded).decode(node)
 
     def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:  # noqa: ARG002
@@ -138,6 +139,41 @@ class Tracked:
     def facts(self) -> dict[str, Any]:
         """What is stored beside its state: JSON."""
         return {"class": self.kind}
+
+    def parameters(self) -> Iterable[tuple[str, Any]]:
+        """Its parameters by their names, for optimizers to be matched by; only modules have such."""
+        return ()
+
+    def unsaved(self) -> list[str]:
+        """What of it has changed and is in no state."""
+        return []
+
+    def unused_gradients(self) -> Iterable[tuple[Any, Any]]:
+        """Parameters that it updates and that have a gradient, and the gradient; only optimizers have such."""
+        return ()
+
+    def rates(self) -> list[Any] | None:
+        """Learning rates as the program built them, before any schedule; None for what has none."""
+        return None
+
+    def take_rates(self, rates: Sequence[Any], others: Iterable[Tracked]) -> None:
+        """Take over what `rates` gave, at the present point of the schedule."""
+
+    def lacks_schedule(self, others: Iterable[Tracked]) -> bool:  # noqa: ARG002
+        """Whether a schedule was built for it, and none of these is it."""
+        return False
+
+    def follow(self, others: Iterable[Tracked]) -> bool:  # noqa: ARG002
+        """Take over an order from those that it belongs to; returns whether that is another one than before."""
+        return False
+
+    def remarks(self) -> list[str]:
+        """What the user should know of the load."""
+        return []
+
+    def doubts(self) -> list[str]:
+        """Why a load cannot be called exact, whatever the comparison says."""
+        return []
 
     def arrange(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Stored options under the paths that they have in this program."""

@@ -1,0 +1,215 @@
+"""PyTorch's modules as tracked objects, and what is a wrapper around one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import xxhash
+
+from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError
+from outlast.state import torch as tensors
+from outlast.state.objects import Tracked
+
+
+class Module(Tracked):
+    """A torch module. Wrappers (torch.compile, DataParallel, DistributedDataParallel) are not part of it."""
+
+    turn = 0  # its parameters' names are what optimizers are matched by
+
+    def __init__(self, part: str, thing: torch.nn.Module) -> None:
+        super().__init__(part, thing)
+        self.bare = without_wrapper(thing)
+        self.repairable = True
+        self.copies = type(self.bare).load_state_dict is torch.nn.Module.load_state_dict
+        self._prefixes = sorted(_wrapped(self.bare, ""), key=lambda pair: len(pair[0]), reverse=True)
+        self._unsaved: dict[str, tuple[Any, str]] = {}
+
+    def check(self) -> None:
+        """Refuse parameters and buffers that a load could not fill."""
+        for name, tensor in self._own_state().items():
+            if torch.nn.parameter.is_lazy(tensor):
+                raise StateError(
+                    f"{self.part}[{name}] is lazy and has no shape yet, so nothing could be loaded into it: run one forward pass, such as "
+                    "model(batch), before track()."
+                )
+            if tensors.is_tensor(tensor) and any(
+                not stride and length > 1 for stride, length in zip(_strides(tensor), tensor.shape, strict=False)
+            ):
+                raise StateError(
+                    f"{self.part}[{name}] is an expanded tensor: several elements are one place in memory, and no load can fill it. Register "
+                    "tensor.clone() instead."
+                )
+
+    def state(self) -> Any:
+        """Its state_dict() under the names that it has without wrappers."""
+        plain = {}
+        for name, value in self._own_state().items():
+            if tensors.is_tensor(value) and type(value) not in (torch.Tensor, torch.nn.Parameter):
+                value = _as_plain(value)  # noqa: PLW2901
+            plain[self._plain_name(name)] = value
+        return plain
+
+    def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:  # noqa: ARG002
+        """Refuse the state of another architecture, naming the first parameter that differs, before anything is loaded."""
+        own = self.state()
+        advice = f"The architecture changed since this run began: begin a new run under {ANOTHER_NAME}, or go back to the old model."
+        if not isinstance(state, Mapping):
+            raise ResumeRefused(f"The checkpoint's {self.part} is no state of a module. {advice}")
+        for name in [*own, *(name for name in state if name not in own)]:
+            if name not in own:
+                raise ResumeRefused(f"The checkpoint's {self.part} has {name!r} and this model does not. {advice}")
+            if name not in state:
+                raise ResumeRefused(f"This model's {self.part} has {name!r} and the checkpoint does not. {advice}")
+            mine, theirs = own[name], state[name]
+            if tensors.is_tensor(mine) != tensors.is_tensor(theirs):
+                raise ResumeRefused(
+                    f"{self.part}[{name}] is another kind of value in the checkpoint than in this model. {advice}"
+                )
+            if tensors.is_tensor(mine) and (mine.shape, mine.dtype) != (theirs.shape, theirs.dtype):
+                raise ResumeRefused(
+                    f"{self.part}[{name}] has shape {tuple(theirs.shape)} of {theirs.dtype} in the checkpoint and {tuple(mine.shape)} of "
+                    f"{mine.dtype} in this model. {advice}"
+                )
+        return state
+
+    def load(self, state: Any, facts: Mapping[str, Any]) -> None:
+        """Load parameters and buffers, which of them are trained, and which modules are in evaluation mode."""
+        own = self._own_state()
+        named = type(own)((name, state[self._plain_name(name)]) for name in own)
+        metadata = getattr(own, "_metadata", None)
+        if metadata is not None:  # versions decide how a module reads its state
+            versions = facts.get("versions", {})
+            named._metadata = {  # noqa: SLF001 - torch's own place for it
+                name: {
+                    **each,
+                    **({"version": versions.get(self._plain_name(f"{name}.")[:-1], 1)} if "versions" in facts else {}),
+                }
+                for name, each in metadata.items()
+            }
+        super().load(named, facts)
+        if "frozen" in facts:
+            frozen = set(facts["frozen"])
+            for name, parameter in self.parameters():
+                if parameter.requires_grad != (name not in frozen):
+                    parameter.requires_grad_(name not in frozen)
+        if "evaluating" in facts:
+            evaluating = set(facts["evaluating"])
+            for name, module in self.modules():
+                module.training = name not in evaluating
+
+    def facts(self) -> dict[str, Any]:
+        """Its class, what is frozen, what is in evaluation mode, and the versions that torch keeps of modules."""
+        versions = {
+            self._plain_name(f"{name}.")[:-1]: module._version  # noqa: SLF001 - torch stores it with a state_dict
+            for name, module in self.bare.named_modules()
+            if getattr(module, "_version", 1) != 1
+        }
+        return {
+            "class": self.kind,
+            "frozen": [name for name, parameter in self.parameters() if not parameter.requires_grad],
+            "evaluating": [name for name, module in self.modules() if not module.training],
+            "versions": versions,
+        }
+
+    def options(self, node: Any) -> dict[str, Any]:  # noqa: ARG002
+        """Which parameters the program froze."""
+        return {"requires_grad": {"frozen": [name for name, each in self.parameters() if not each.requires_grad]}}
+
+    def parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Its parameters by their names without wrappers."""
+        for name, parameter in self.bare.named_parameters():
+            yield self._plain_name(name), parameter
+
+    def modules(self) -> Iterator[tuple[str, torch.nn.Module]]:
+        """Its modules by their names without wrappers; wrappers themselves are left out."""
+        for name, module in self.bare.named_modules():
+            if without_wrapper(module) is module:
+                yield self._plain_name(f"{name}.")[:-1], module
+
+    def unsaved(self) -> list[str]:
+        """Buffers that are in no state_dict (persistent=False) and have changed since they were looked at for the first time."""
+        changed = []
+        for name, module in self.modules():
+            for key in module._non_persistent_buffers_set:  # noqa: SLF001 - torch has no public way to ask
+                buffer = module._buffers.get(key)  # noqa: SLF001
+                if buffer is None or buffer.is_meta:
+                    continue
+                full = f"{name}.{key}" if name else key
+                stamp = (buffer.data_ptr(), buffer._version)  # noqa: SLF001
+                known = self._unsaved.get(full)
+                if known and known[0] == stamp:
+                    continue
+                contents = xxhash.xxh3_64_hexdigest(tensors.to_array(buffer).array.data)
+                if known and known[1] != contents:
+                    changed.append(full)
+                self._unsaved[full] = stamp, known[1] if known else contents
+        return changed
+
+    def _own_state(self) -> Any:
+        return super().state()
+
+    def _plain_name(self, name: str) -> str:
+        for prefix, plain in self._prefixes:
+            if name.startswith(prefix):
+                return plain + name[len(prefix) :]
+        return name
+
+
+_WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module", "OptimizedModule": "_orig_mod"}
+
+
+def without_wrapper(thing: Any) -> Any:
+    """The model inside of wrappers, whose state has the same names with one rank or many, compiled or not; else the thing."""
+    while (inner := _wrapper(thing)) is not None:
+        thing = getattr(thing, inner)
+    return thing
+
+
+def _wrapper(thing: Any) -> str | None:
+    """The attribute under which a wrapper holds its model; None for what is no wrapper."""
+    kind: Any = type(thing)
+    return _wrapper_of(kind)
+
+
+@functools.cache
+def _wrapper_of(kind: Any) -> str | None:
+    known = [base.__name__ for base in kind.__mro__ if base.__module__.startswith("torch.")]
+    return next((_WRAPPERS[name] for name in known if name in _WRAPPERS), None)
+
+
+def _wrapped(module: torch.nn.Module, prefix: str, plain: str = "") -> Iterator[tuple[str, str]]:
+    """Prefix of names below a wrapper inside of a module -> the same without the wrapper."""
+    for name, child in module.named_children():
+        inner, own, theirs = child, f"{prefix}{name}.", f"{plain}{name}."
+        while (attribute := _wrapper(inner)) is not None:
+            inner, own = getattr(inner, attribute), f"{own}{attribute}."
+        if own != theirs:
+            yield own, theirs
+        yield from _wrapped(inner, own, theirs)
+
+
+def regroups(thing: Any) -> bool:
+    """Whether DistributedDataParallel regroups gradients after the first step of a process, and so adds them in another order."""
+    return isinstance(thing, torch.nn.parallel.DistributedDataParallel) and not thing.find_unused_parameters
+
+
+def _strides(tensor: Any) -> Sequence[int]:
+    try:
+        found: Sequence[int] = tensor.stride()
+    except RuntimeError:  # a nested or sparse tensor; what is wrong with it is said when it is packed
+        return ()
+    return found
+
+
+def _as_plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of a program's own class as a plain one: a module's state is copied into its own tensors, so the class stays."""
+    if tensors.is_sharded(tensor) or hasattr(tensor, "__tensor_flatten__") or not hasattr(tensor, "as_subclass"):
+        return tensor
+    try:
+        plain: torch.Tensor = tensor.detach().as_subclass(torch.Tensor)
+        return plain if plain.data_ptr() or not plain.numel() else tensor
+    except RuntimeError:
+        return tensor

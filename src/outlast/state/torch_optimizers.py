@@ -1,0 +1,328 @@
+"""PyTorch's optimizers as tracked objects: known by class and by the names of their parameters."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from outlast.errors import ANOTHER_NAME, ResumeRefused
+from outlast.state import torch as tensors
+from outlast.state.objects import TooEarly, Tracked
+
+_NEW_RUN = f"begin a new run under {ANOTHER_NAME}"
+
+
+class Optimizer(Tracked):
+    """A torch optimizer. torch loads its state by position and casts it; here it is matched by name and keeps its types.
+
+    Attributes:
+        grown: the parameters of groups that were added again.
+    """
+
+    def __init__(self, part: str, thing: Any) -> None:
+        super().__init__(part, thing)
+        self.grown: list[str] = []
+
+    def sharded(self) -> dict[str, Any]:
+        """The DTensors that its moments will be like, which it makes only in its first step: name's first words -> parameter."""
+        parameters = [parameter for group in self.bare.param_groups for parameter in group["params"]]
+        like = {f"state/{index}": each.detach() for index, each in enumerate(parameters) if tensors.is_sharded(each)}
+        return like or super().sharded()
+
+    def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:
+        """The stored state in the order of this program's parameters.
+
+        Groups that were added while the run trained, of parameters that are tracked, are added again.
+
+        Raises:
+            ResumeRefused: it is the state of another optimizer, or of other parameters.
+            TooEarly: its parameters have no names yet, or its groups are not all there yet.
+        """
+        check_class(self, facts, "optimizer")
+        stored = facts.get("parameters")
+        if not stored or not isinstance(state, Mapping) or "param_groups" not in state:
+            return state
+        own = self._parameters()
+        if not self.settled and (len(stored) > len(own) or any(entry[0] == "?" for group in own for entry in group)):
+            if _forms(own) != _forms(stored):
+                raise TooEarly
+            return state  # by position, until everything is tracked and the names are known
+        if len(stored) > len(own):
+            self._grow(stored, state["param_groups"])
+            own = self._parameters()
+        places = _match(self.part, stored, own)
+        self.group_order = None if places is None else [number for number, _ in places]
+        return state if places is None else _reorder(state, places, self.bare.param_groups)
+
+    def _grow(self, stored: Sequence[Sequence[str]], options: Sequence[Mapping[str, Any]]) -> None:
+        """Add the groups that the program has added in a step of an earlier session."""
+        mine = {_name(entry) for group in self._parameters() for entry in group}
+        for group, option in zip(stored, options, strict=True):
+            names = [_name(entry) for entry in group]
+            if not mine & set(names) and all(name in self.named for name in names):
+                chosen = {key: value for key, value in option.items() if key not in ("params", "param_names")}
+                self.bare.add_param_group({"params": [self.named[name] for name in names], **chosen})
+                self.grown.append(", ".join(names[:3]))
+
+    def load(self, state: Any, facts: Mapping[str, Any]) -> None:
+        """Load it, and give back the types that torch's load_state_dict() has cast to those of the parameters."""
+        super().load(state, facts)
+        if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
+            return
+        ids = [index for group in state["param_groups"] for index in group["params"]]
+        mine = [parameter for group in self.bare.param_groups for parameter in group["params"]]
+        for index, parameter in zip(ids, mine, strict=False):
+            stored, live = state["state"].get(index), self.bare.state.get(parameter)
+            if isinstance(stored, Mapping) and isinstance(live, dict):
+                for key in live.keys() & stored.keys():
+                    live[key] = _uncast(stored[key], live[key])
+
+    def facts(self) -> dict[str, Any]:
+        """Its class, and the names, dtypes and shapes of its parameters, group by group."""
+        return {"class": self.kind, "parameters": self._parameters()}
+
+    def options(self, node: Any) -> dict[str, Any]:
+        """The options of its groups: lr (before any schedule), betas, weight_decay, ..."""
+        groups = node.get("param_groups", []) if isinstance(node, dict) else []
+        groups = [{**group, "lr": group["initial_lr"]} if "initial_lr" in group else group for group in groups]
+        found = {}
+        for index, group in enumerate(groups):
+            for key, value in group.items():
+                if key not in ("params", "param_names", "initial_lr") and not (
+                    isinstance(value, dict) and "$array" in value
+                ):
+                    found[f"param_groups.{index}.{key}"] = value
+        return found
+
+    def arrange(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Stored options under the numbers that their groups have in this program."""
+        if self.group_order is None:
+            return options
+        made = {}
+        for path, value in options.items():
+            _, number, name = path.split(".", 2)
+            if int(number) in self.group_order:
+                made[f"param_groups.{self.group_order.index(int(number))}.{name}"] = value
+        return made
+
+    def remarks(self) -> list[str]:
+        """Which groups were added again."""
+        return [
+            f"{self.part}: the group of {names} was added while the run trained, and is added again."
+            for names in self.grown
+        ]
+
+    def doubts(self) -> list[str]:
+        """Parameters whose order nobody can check: in no tracked module, and alike."""
+        entries = [entry for group in self._parameters() for entry in group if entry[0] == "?"]
+        if len(entries) == len(set(entries)):
+            return []
+        why = (
+            "so nobody can see whether they come in the same order: track their module, or an nn.ParameterList of them"
+        )
+        return [f"{self.part} updates parameters that are in no tracked module and have the same shape, {why}"]
+
+    def unused_gradients(self) -> Iterator[tuple[Any, Any]]:
+        """Its parameters that have a gradient with anything in it, and the gradient."""
+        for group in self.bare.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and not parameter.grad.is_sparse and bool(parameter.grad.any()):
+                    yield parameter, parameter.grad
+
+    def rates(self) -> list[Any] | None:
+        """The learning rates of its groups, before any schedule."""
+        return [group.get("initial_lr", group.get("lr")) for group in self.bare.param_groups]
+
+    def take_rates(self, rates: Sequence[Any], others: Iterable[Tracked]) -> None:
+        """Take over rates, as `rates` gave them, at the present point of the schedule."""
+        schedulers = [each.thing for each in others if drives(each.thing, self.thing)]
+        for index, (group, rate) in enumerate(zip(self.bare.param_groups, rates, strict=True)):
+            base = group.get("initial_lr")
+            scale = rate / base if schedulers and base else None
+            group["lr"] = rate if scale is None else group["lr"] * scale
+            if base is not None:
+                group["initial_lr"] = rate
+            for each in flat_schedulers(schedulers):
+                if index < len(getattr(each, "base_lrs", ())):
+                    each.base_lrs[index] = rate
+                if index < len(getattr(each, "_last_lr", ())):
+                    each._last_lr[index] = group["lr"]  # noqa: SLF001
+
+    def lacks_schedule(self, others: Iterable[Tracked]) -> bool:
+        """Whether a scheduler was built for it, and none of these is it."""
+        built = getattr(getattr(self.thing, "step", None), "_wrapped_by_lr_sched", False)
+        return bool(built) and not any(drives(each.thing, self.thing) for each in others)
+
+    def _parameters(self) -> list[list[str]]:
+        return [
+            [
+                f"{self.names.get(id(each), '?')} {str(each.dtype).removeprefix('torch.')} {'x'.join(map(str, each.shape))}"
+                for each in group["params"]
+            ]
+            for group in self.bare.param_groups
+        ]
+
+
+def drives(thing: Any, optimizer: Any) -> bool:
+    """Whether an object is a scheduler of this optimizer, or holds one."""
+    while thing is not None:
+        if getattr(thing, "optimizer", None) is optimizer or getattr(thing, "optimizer", None) is getattr(
+            optimizer, "optimizer", 0
+        ):
+            return True
+        thing = getattr(thing, "scheduler", None)
+    return False
+
+
+def flat_schedulers(schedulers: Iterable[Any]) -> Iterator[Any]:
+    """Schedulers and those inside of them."""
+    for each in schedulers:
+        yield each
+        yield from flat_schedulers(getattr(each, "_schedulers", ()))
+
+
+def check_class(held: Tracked, facts: Mapping[str, Any], word: str) -> None:
+    """Refuse a stored state of another class; raises ResumeRefused."""
+    theirs = facts.get("class", held.kind)
+    if theirs != held.kind:
+        raise ResumeRefused(
+            f"{held.part} is the {word} {theirs} in the checkpoint and {held.kind} in this program. Go back to {theirs}, {_NEW_RUN}, or "
+            f"begin this part anew with run.track(..., keep={{{held.part!r}: ['*']}})."
+        )
+
+
+def _match(
+    part: str, stored: Sequence[Sequence[str]], own: Sequence[Sequence[str]]
+) -> list[tuple[int, list[int]]] | None:
+    """For each own group the number of the stored one, and where its parameters stand among all stored ones. None: as they stand."""
+    if [list(group) for group in stored] == [list(group) for group in own]:
+        return None
+    advice = f"The parameters that it updates are fixed for a run: build it as before, or {_NEW_RUN}."
+    names = [[entry.split(" ")[0] for entry in group] for group in stored]
+    mine = [[entry.split(" ")[0] for entry in group] for group in own]
+    flat, flat_mine = [name for group in names for name in group], [name for group in mine for name in group]
+    if "?" in flat or "?" in flat_mine or len(set(flat)) < len(flat):
+        _check_positions(part, stored, own, advice)
+        return None
+    if missing := sorted(set(flat) ^ set(flat_mine)):
+        where = (
+            "the checkpoint and not in this program" if missing[0] in flat else "this program and not in the checkpoint"
+        )
+        raise ResumeRefused(f"{part} updates {missing[0]} in {where}. {advice}")
+    forms = dict(zip(flat, (entry for group in stored for entry in group), strict=True))
+    for entry in (entry for group in own for entry in group):
+        if forms[entry.split(" ")[0]] != entry:
+            raise ResumeRefused(
+                f"{part} updates {forms[entry.split(' ')[0]]} in the checkpoint and {entry} in this program. {advice}"
+            )
+    places = {name: index for index, name in enumerate(flat)}
+    found = []
+    for group in mine:
+        number = next((index for index, theirs in enumerate(names) if set(theirs) == set(group)), None)
+        if number is None:
+            raise ResumeRefused(
+                f"{part} has its parameters in other groups than in the checkpoint: no stored group holds exactly {', '.join(group[:3])}"
+                f"{', ...' if len(group) > 3 else ''}. {advice}"
+            )
+        found.append((number, [places[name] for name in group]))
+    return found
+
+
+def _name(entry: str) -> str:
+    return entry.split(" ", maxsplit=1)[0]
+
+
+def _forms(groups: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+    return [[entry.split(" ")[1:] for entry in group] for group in groups]
+
+
+def _check_positions(part: str, stored: Sequence[Sequence[str]], own: Sequence[Sequence[str]], advice: str) -> None:
+    """Of parameters without names, at least the dtypes and shapes have to be the same in order."""
+    sizes = [[len(group) for group in groups] for groups in (stored, own)]
+    if sizes[0] != sizes[1]:
+        raise ResumeRefused(
+            f"{part} has groups of {sizes[0]} parameters in the checkpoint and of {sizes[1]} in this program. {advice}"
+        )
+    for number, (theirs, mine) in enumerate(zip(stored, own, strict=True)):
+        for index, (one, other) in enumerate(zip(theirs, mine, strict=True)):
+            (name, *form), (own_name, *own_form) = one.split(" "), other.split(" ")
+            if form == own_form and name == own_name:
+                continue
+            why = "Track the model, too, so that parameters are known by their names."
+            if form == own_form and own_name == "?":
+                why = (
+                    "Its module has other parameters now: a load_state_dict() that replaces them (assign=True) leaves the optimizer with the old "
+                    "ones. Build the optimizer after track(model=...), and track it in a call of its own."
+                )
+            raise ResumeRefused(
+                f"Parameter {index} of group {number} of {part} is {one.replace('? ', '')} in the checkpoint and "
+                f"{other.replace('? ', '')} in this program. {advice} {why}"
+            )
+
+
+def _reorder(
+    state: Mapping[str, Any], places: Sequence[tuple[int, list[int]]], groups: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """An optimizer's state with the parameters of this program's order."""
+    stored = [index for group in state["param_groups"] for index in group["params"]]
+    known = set(stored)
+    new: dict[Any, Any] = {key: value for key, value in state["state"].items() if key not in known}
+    made, count = [], 0
+    for (number, where), own in zip(places, groups, strict=True):
+        for index, place in enumerate(where, start=count):
+            if stored[place] in state["state"]:
+                new[index] = state["state"][stored[place]]
+        group = {**state["param_groups"][number], "params": list(range(count, count + len(where)))}
+        group.pop("param_names", None)
+        made.append(group | ({"param_names": own["param_names"]} if "param_names" in own else {}))
+        count += len(where)
+    return {**state, "state": new, "param_groups": made}
+
+
+def _uncast(stored: Any, live: Any) -> Any:
+    """The stored value where torch has cast it, on the device where torch has put it; else the live one."""
+    if tensors.is_tensor(stored) and tensors.is_tensor(live):
+        if (stored.dtype, type(stored)) == (live.dtype, type(live)):
+            return live
+        return stored.to(live.device) if stored.device != live.device else stored
+    if isinstance(stored, dict) and isinstance(live, dict):
+        return type(live)((key, _uncast(stored[key], value) if key in stored else value) for key, value in live.items())
+    if (
+        isinstance(stored, list | tuple)
+        and type(stored) is type(live)
+        and len(stored) == len(live)
+        and not hasattr(live, "_fields")
+    ):
+        return type(live)(_uncast(one, other) for one, other in zip(stored, live, strict=True))
+    return live
+
+
+def optimizer_places(things: Iterable[Any]) -> set[int]:
+    """Memory that changes in the step of these optimizers: their parameters and their own state."""
+    places: set[int] = set()
+    for optimizer in things:
+        if isinstance(optimizer, torch.optim.Optimizer):
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    places.update(tensors.memories(parameter.detach()))
+            for state in optimizer.state.values():  # some keep numbers of their own beside the parameters' states
+                for value in state.values() if isinstance(state, Mapping) else ():
+                    if tensors.is_tensor(value):
+                        places.update(tensors.memories(value))
+    return places - {0}
+
+
+def before_updates(call: Callable[[Any], None]) -> Callable[[], None]:
+    """Have a function called with every optimizer before each of its steps; returns what ends that."""
+
+    def hook(optimizer: Any, *_: Any) -> None:
+        call(optimizer)
+
+    if "torch._dynamo" in sys.modules:  # a compiled step must not trace into it
+        hook = torch.compiler.disable(hook)
+    remove: Callable[[], None] = register_optimizer_step_pre_hook(hook).remove
+    return remove
