@@ -24,7 +24,7 @@ import numpy as np
 
 import outlast
 from outlast.checkpoint import Retention, Snapshot, Store, open_checkpoint
-from outlast.files import RunFolder
+from outlast.folder.layout import RunFolder
 from outlast.tracking import Journal
 
 TRIES = 2

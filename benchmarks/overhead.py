@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 import outlast
 from outlast.environment import Environment, Limits
-from outlast.session import Session
+from outlast.run.session import Session
 
 ROUNDS = 7
 STEPS = 3000

@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from outlast.cli.status import attempts_table
-from outlast.files import MANIFEST, RunFolder, Written, digest
+from outlast.folder.hashing import Written, digest
+from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.report import RunInfo, read_run
 
 ROOT = Path("demo-runs")

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 import outlast
-from outlast import files
 from outlast.checkpoint.committed import _manifest_digest
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded
-from outlast.files import MANIFEST, RunFolder
+from outlast.folder import hashing
+from outlast.folder.layout import MANIFEST, RunFolder
 
 
 class Walk:
@@ -80,7 +80,7 @@ def forge(checkpoint: Path, name: str, data: bytes) -> None:
     (checkpoint / name).write_bytes(data)
     manifest = manifest_of(checkpoint)
     entry = manifest["files"].get(name, {})
-    manifest["files"][name] = {**entry, **files.hash_pieces([data]).as_json()}
+    manifest["files"][name] = {**entry, **hashing.hash_pieces([data]).as_json()}
     seal(checkpoint, manifest)
 
 

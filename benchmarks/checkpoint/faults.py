@@ -30,8 +30,8 @@ import outlast
 from outlast.checkpoint import Retention, Store
 from outlast.environment import Environment, Limits
 from outlast.errors import CheckpointError
-from outlast.files import RunFolder
-from outlast.parts import Parts
+from outlast.folder.layout import RunFolder
+from outlast.run.parts import Parts
 
 WIDTH = 512
 OUTCOMES = {0: "right", 3: "refused", 4: "LOADED WRONG", 5: "nothing to load", 6: "fell back"}

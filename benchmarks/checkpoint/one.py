@@ -18,8 +18,8 @@ from benchmarks.checkpoint.peers import PEERS, sync, timed
 import outlast
 from outlast.checkpoint import Retention, Store
 from outlast.environment import Environment, Limits
-from outlast.files import RunFolder
-from outlast.parts import Parts
+from outlast.folder.layout import RunFolder
+from outlast.run.parts import Parts
 from outlast.tracking import Sink
 
 

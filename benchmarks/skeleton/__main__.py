@@ -35,8 +35,8 @@ from rich.table import Table
 from torch import nn
 
 import outlast
-from outlast.recipe import Request, start
-from outlast.recipe import prepare as prepared
+from outlast.recipe.prepare import Request, start
+from outlast.recipe.prepare import prepare as prepared
 from outlast_recipes.skeleton import recipe as skeleton
 from outlast_recipes.skeleton.commands import found_in
 from outlast_recipes.skeleton.evaluation import hits, logits_of

@@ -14,11 +14,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from outlast._version import __version__
+
 if TYPE_CHECKING:
     from outlast.checkpoint import Retention as Retention
     from outlast.config import Config as Config
     from outlast.config import Section as Section
     from outlast.config import setting as setting
+    from outlast.data.loader import DataLoader as DataLoader
+    from outlast.data.sampler import BatchSampler as BatchSampler
     from outlast.environment import Environment as Environment
     from outlast.environment import detect as detect
     from outlast.errors import ConfigError as ConfigError
@@ -26,39 +30,35 @@ if TYPE_CHECKING:
     from outlast.errors import OutlastError as OutlastError
     from outlast.errors import RunNotFinished as RunNotFinished
     from outlast.errors import SessionEnded as SessionEnded
-    from outlast.recipe import Command as Command
-    from outlast.recipe import Recipe as Recipe
-    from outlast.run import Run as Run
-    from outlast.run import open_run as open_run
-    from outlast.saved import Saved as Saved
-    from outlast.saved import open_saved as open_saved
-    from outlast.state.loader import DataLoader as DataLoader
+    from outlast.recipe.inspect import Saved as Saved
+    from outlast.recipe.inspect import open_saved as open_saved
+    from outlast.recipe.recipe import Command as Command
+    from outlast.recipe.recipe import Recipe as Recipe
+    from outlast.run.run import Run as Run
+    from outlast.run.run import open_run as open_run
     from outlast.state.rng import seed_everything as seed_everything
-    from outlast.state.sampler import BatchSampler as BatchSampler
     from outlast.tracking import Sink as Sink
 
-__version__ = "0.1.0"
-
 _HOMES = {
-    "BatchSampler": "outlast.state.sampler",
-    "Command": "outlast.recipe",
+    "BatchSampler": "outlast.data.sampler",
+    "Command": "outlast.recipe.recipe",
     "Config": "outlast.config",
     "ConfigError": "outlast.errors",
     "DataError": "outlast.errors",
-    "DataLoader": "outlast.state.loader",
+    "DataLoader": "outlast.data.loader",
     "Environment": "outlast.environment",
     "OutlastError": "outlast.errors",
-    "Recipe": "outlast.recipe",
+    "Recipe": "outlast.recipe.recipe",
     "Retention": "outlast.checkpoint",
-    "Run": "outlast.run",
+    "Run": "outlast.run.run",
     "RunNotFinished": "outlast.errors",
-    "Saved": "outlast.saved",
+    "Saved": "outlast.recipe.inspect",
     "Section": "outlast.config",
     "SessionEnded": "outlast.errors",
     "Sink": "outlast.tracking",
     "detect": "outlast.environment",
-    "open_run": "outlast.run",
-    "open_saved": "outlast.saved",
+    "open_run": "outlast.run.run",
+    "open_saved": "outlast.recipe.inspect",
     "seed_everything": "outlast.state.rng",
     "setting": "outlast.config",
 }

@@ -120,3 +120,17 @@ def number(value: Any) -> str:
     if not isinstance(value, int) or abs(value) < 10**30:
         return f"{value!r:.80}"
     return f"{'-' if value < 0 else ''}2**{abs(value).bit_length() - 1} or so"
+
+
+def clean(text: Any) -> str:
+    """Any text as one that UTF-8 can hold: file names that are no UTF-8 come as lone surrogates."""
+    try:
+        text = str(text)
+    except Exception as error:  # noqa: BLE001 - whatever an object does when it is printed
+        text = f"a {type(text).__qualname__} that cannot be printed ({type(error).__name__})"
+    return text if text.isascii() else str(text.encode("utf-8", "backslashreplace").decode())
+
+
+def words_of(error: BaseException | None) -> str:
+    """An error as the record keeps it."""
+    return f"{type(error).__name__}: {clean(error)}"

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast import files
 from outlast.checkpoint import Checkpoint, Retention, Snapshot, Store, committed, listing, tensors
 from outlast.checkpoint.listing import Listing, steps_in
 from outlast.checkpoint.snapshot import File
-from outlast.files import RunFolder
+from outlast.folder import durable, reading
+from outlast.folder.layout import RunFolder
 from outlast.state.array import Array
 
 
@@ -110,14 +110,14 @@ def reads(monkeypatch) -> dict[str, int]:
 
         monkeypatch.setattr(module, name, watched)
 
-    watch(files, "read_json", "manifests")
+    watch(reading, "read_json", "manifests")
     watch(listing, "steps_in", "listed")
     return counted
 
 
 def test_a_save_reads_nothing_of_the_checkpoints_before_it(tmp_path: Path, reads) -> None:
     folder = RunFolder(tmp_path / "run")
-    files.make_folder(folder.path)
+    durable.make_folder(folder.path)
     first = Store(folder, Retention(last=1000))
     for step in range(1, 61):
         first.commit(Shares(step, b"same", m=float(step)))
@@ -139,7 +139,7 @@ def test_a_save_reads_nothing_of_the_checkpoints_before_it(tmp_path: Path, reads
 
 def test_what_somebody_else_does_is_noticed(tmp_path: Path, reads) -> None:
     folder = RunFolder(tmp_path / "run")
-    files.make_folder(folder.path)
+    durable.make_folder(folder.path)
     store = Store(folder, Retention(last=3))
     for step in (1, 2, 3):
         store.commit(Shares(step, b"old"))
@@ -158,17 +158,17 @@ def test_what_somebody_else_does_is_noticed(tmp_path: Path, reads) -> None:
 
 def test_one_that_cannot_be_deleted_keeps_its_shared_file(tmp_path: Path, monkeypatch) -> None:
     folder = RunFolder(tmp_path / "run")
-    files.make_folder(folder.path)
+    durable.make_folder(folder.path)
     store = Store(folder, Retention(last=1))
     store.commit(Shares(1, b"old"))
-    real = files.remove_folder
+    real = durable.remove_folder
 
     def refuse(path: Path) -> None:
         if path.name == "step-00000001":
             raise PermissionError("no")
         real(path)
 
-    monkeypatch.setattr(files, "remove_folder", refuse)
+    monkeypatch.setattr(durable, "remove_folder", refuse)
     store.commit(Shares(2, b"new"))
     store.commit(Shares(3, b"new"))
     committed.verify(folder.checkpoint(1))
@@ -180,7 +180,7 @@ def test_one_that_cannot_be_deleted_keeps_its_shared_file(tmp_path: Path, monkey
 
 def test_a_shared_file_of_another_length_is_written_anew(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    files.make_folder(folder.path)
+    durable.make_folder(folder.path)
     store = Store(folder)
     store.commit(Shares(1, b"same"))
     one, other = sorted((folder.checkpoints / "shared").iterdir())
@@ -193,7 +193,7 @@ def test_a_shared_file_of_another_length_is_written_anew(tmp_path: Path) -> None
 
 def test_a_manifest_that_cannot_be_read_keeps_every_shared_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    files.make_folder(folder.path)
+    durable.make_folder(folder.path)
     store = Store(folder, Retention(last=1))
     store.commit(Shares(1, b"old"))
     manifest = folder.checkpoint(1) / "MANIFEST.json"
@@ -209,7 +209,7 @@ def test_a_manifest_that_cannot_be_read_keeps_every_shared_file(tmp_path: Path) 
 
 def test_the_newest_are_read_first(tmp_path: Path, reads) -> None:
     folder = RunFolder(tmp_path / "run")
-    files.make_folder(folder.path)
+    durable.make_folder(folder.path)
     store = Store(folder, Retention(last=100))
     for step in range(1, 21):
         store.commit(Shares(step, b"same"))
@@ -231,7 +231,7 @@ def test_other_runs_are_counted_once_in_a_while_and_before_anything_is_refused(t
 
     monkeypatch.setattr(module, "_folder_bytes", watched)
     folder = RunFolder(tmp_path / "runs/run")
-    files.make_folder(folder.path)
+    durable.make_folder(folder.path)
     (tmp_path / "runs/other").write_bytes(bytes(100_000))
     store = Store(folder, Retention(last=2), module.SPARE + 200_000)
     for step in range(1, 6):

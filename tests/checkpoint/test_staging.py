@@ -18,13 +18,13 @@ from safetensors import safe_open
 from torch import nn
 
 import outlast
-from outlast import files
 from outlast.checkpoint import Retention, Snapshot, Store, memory, open_checkpoint
 from outlast.checkpoint import staging as module
 from outlast.checkpoint.staging import Staging, TornCopy
 from outlast.errors import SaveFailed
-from outlast.files import RunFolder
-from outlast.parts import Parts
+from outlast.folder import durable
+from outlast.folder.layout import RunFolder
+from outlast.run.parts import Parts
 
 
 class Slow:
@@ -153,14 +153,14 @@ def test_a_failed_write_is_heard_of_at_the_next_step_and_at_the_end(tmp_path: Pa
         def told(self, level, sentence) -> None:
             told.append((run.step, sentence))
 
-    real, full = files.write_files, threading.Event()
+    real, full = durable.write_files, threading.Event()
 
     def write(folder, contents):
         if full.is_set() and folder.name.startswith("step-"):
             raise OSError(28, "No space left on device", str(folder))
         return real(folder, contents)
 
-    monkeypatch.setattr(files, "write_files", write)
+    monkeypatch.setattr(durable, "write_files", write)
     model, optimizer, _ = network()
     run = outlast.open_run(
         "r", total_steps=6, root=tmp_path, save="never", progress="none", environment=here, sinks=[Listener()]
@@ -206,7 +206,7 @@ def saved_while_training_waits(tmp_path: Path, here) -> outlast.Run:
 
 
 def test_without_room_for_a_copy_training_waits_and_is_told(tmp_path: Path, here, monkeypatch) -> None:
-    monkeypatch.setattr("outlast.saver.available", lambda: 1000)
+    monkeypatch.setattr("outlast.run.saver.available", lambda: 1000)
     run = saved_while_training_waits(tmp_path, here)
     assert run._saver._staging.nbytes == 0
 
@@ -220,7 +220,7 @@ def test_the_buffer_is_used_again_and_let_go() -> None:
         contents(staged)
         addresses.add(np.frombuffer(staging._memory, np.uint8).ctypes.data)
     assert len(addresses) == 1
-    assert staging.nbytes < 1.05 * staged.nbytes + 64 * files.PAGE
+    assert staging.nbytes < 1.05 * staged.nbytes + 64 * durable.PAGE
     staging.close()
     assert staging.nbytes == 0
 
@@ -270,7 +270,7 @@ def test_one_damaged_copy_of_a_shared_file_is_mended_from_the_other(tmp_path: Pa
 
 
 def test_retention_keeps_shared_files_as_long_as_they_are_referred_to(tmp_path: Path) -> None:
-    files.make_folder(tmp_path / "run")
+    durable.make_folder(tmp_path / "run")
     store = Store(RunFolder(tmp_path / "run"), Retention(last=1))
     staging = Staging()
     layer = nn.Linear(600, 600)
@@ -299,7 +299,7 @@ def test_retention_keeps_shared_files_as_long_as_they_are_referred_to(tmp_path: 
 
 
 def test_a_part_is_read_without_the_rest(tmp_path: Path, monkeypatch) -> None:
-    files.make_folder(tmp_path / "run")
+    durable.make_folder(tmp_path / "run")
     store = Store(RunFolder(tmp_path / "run"))
     model, optimizer, _ = network()
     path = store.commit(packed(model=model, optimizer=optimizer)[0]).path
@@ -353,7 +353,7 @@ def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_
 
     from outlast.checkpoint.store import SPARE
 
-    files.make_folder(tmp_path / "runs/run")
+    durable.make_folder(tmp_path / "runs/run")
     retention = Retention(last=9, best=1, metric="accuracy")
     store = Store(RunFolder(tmp_path / "runs/run"), retention, SPARE + 2_300_000)
     layer = nn.Linear(350, 350)  # half a megabyte
@@ -402,6 +402,6 @@ def test_a_save_while_forked_workers_live_copies_no_pages_for_them() -> None:
         os._exit(0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     block[:] = contents
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < size // files.PAGE // 4
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < size // durable.PAGE // 4
     os.close(write)
     os.waitpid(child, 0)

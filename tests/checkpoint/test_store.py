@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast import files
 from outlast.checkpoint import Kept, Retention, SavePolicy, Snapshot, Store, open_checkpoint, read_manifest, verify
 from outlast.errors import CorruptCheckpoint, NoGoodCheckpoint, OutlastError, UsageError
-from outlast.files import RunFolder
+from outlast.folder import durable, hashing, reading
+from outlast.folder.layout import RunFolder
 from outlast.state.array import Array
 
 
@@ -29,7 +29,7 @@ def snapshot(step: int, **metrics: float) -> Snapshot:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    files.make_folder(tmp_path / "run")
+    durable.make_folder(tmp_path / "run")
     return Store(RunFolder(tmp_path / "run"), Retention(last=2))
 
 
@@ -103,8 +103,8 @@ def test_every_damaged_one_is_named_when_none_verifies(store: Store) -> None:
 
 def test_a_newer_format_is_not_read(store: Store) -> None:
     path = store.commit(snapshot(1)).path
-    manifest = files.read_json(path / "MANIFEST.json")
-    files.write_json(path / "MANIFEST.json", {**manifest, "format": 99})
+    manifest = reading.read_json(path / "MANIFEST.json")
+    durable.write_json(path / "MANIFEST.json", {**manifest, "format": 99})
     with pytest.raises(OutlastError, match="has format 99 and this outlast reads formats 1 and 2"):
         read_manifest(path)
 
@@ -123,18 +123,18 @@ def test_a_planted_pickle_is_refused_and_not_executed(store: Store, tmp_path: Pa
     forged = Snapshot(2, "steps", {}, state(2))
     other = store.commit(forged).path
     (other / "model.safetensors").write_bytes(data)
-    manifest = dict(files.read_json(other / "MANIFEST.json"))
-    manifest["files"]["model.safetensors"] = files.hash_pieces([data]).as_json()
+    manifest = dict(reading.read_json(other / "MANIFEST.json"))
+    manifest["files"]["model.safetensors"] = hashing.hash_pieces([data]).as_json()
     from outlast.checkpoint.committed import _manifest_digest
 
-    files.write_json(other / "MANIFEST.json", {**manifest, "digest": _manifest_digest(manifest)})
+    durable.write_json(other / "MANIFEST.json", {**manifest, "digest": _manifest_digest(manifest)})
     with pytest.raises(CorruptCheckpoint, match="safetensors header"):
         open_checkpoint(other)
     assert not (tmp_path / "executed").exists()
 
 
 def test_no_load_path_can_unpickle() -> None:
-    source = Path(files.__file__).parent
+    source = Path(durable.__file__).parent
     texts = {path: path.read_text() for path in source.rglob("*.py")}
     assert not [
         path

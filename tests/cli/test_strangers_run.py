@@ -12,9 +12,9 @@ import pytest
 from tests.cli.things import Thing
 
 import outlast
-from outlast import registry
 from outlast.cli import main
 from outlast.errors import UnknownName, UsageError
+from outlast.recipe import registry
 
 Ran = Callable[..., tuple[int, str]]
 

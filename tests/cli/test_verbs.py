@@ -304,15 +304,15 @@ def test_a_signal_to_the_whole_group_saves_with_workers_too(tmp_path: Path, outl
 
 def test_a_run_attached_read_only_is_found_by_its_name(tmp_path: Path, outlast_cli, trained: Path) -> None:
     """The next Kaggle session: the last one's output is an input now."""
-    from outlast.recipe import Request, locate, prepare
-    from outlast.registry import find
+    from outlast.recipe.prepare import Request, locate, prepare
+    from outlast.recipe.registry import find
 
     attached = tmp_path / "input/notebooks/me/first"
     shutil.copytree(trained / "runs", attached / "runs")
     assert locate("digits", tmp_path / "working", [tmp_path / "input"]) == attached / "runs/digits"
     environment = Environment("kaggle", Limits(None, 2**34, 2), inputs=(tmp_path / "input",))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("outlast.recipe.detect", lambda name: environment)
+        patch.setattr("outlast.recipe.recipe.detect", lambda name: environment)
         for resume in (
             "digits",
             str(attached / "runs/digits"),

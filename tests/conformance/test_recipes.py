@@ -16,8 +16,8 @@ import outlast
 from outlast.checkpoint.export import export
 from outlast.config import leaves, resolve
 from outlast.errors import ConfigError
-from outlast.files import RunFolder
-from outlast.registry import find, names
+from outlast.folder.layout import RunFolder
+from outlast.recipe.registry import find, names
 
 TINY = {"digits": SMALL, "emergence": colonies.TINY, "skeleton": skeletons.TINY}
 """Flags that make each recipe small: 12 steps of a few seconds."""

@@ -263,10 +263,10 @@ def attempt(trainer, root: Path, store: str, counter: Counter | None) -> int:
     try:
         signal.alarm(60)
         if store == "naive":
-            import outlast.run
+            import outlast.run.run
             from tests.durability.naive import NaiveStore
 
-            outlast.run.Store = NaiveStore
+            outlast.run.run.Store = NaiveStore
         if counter:
             counter.install()
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
@@ -286,7 +286,7 @@ def final_state(root: Path, store: str, framework: str) -> dict[str, str] | None
     Of the large state the arrays, because which file holds them depends on what the attempt has saved before; and the best.
     """
     from outlast.checkpoint import open_checkpoint
-    from outlast.files import digest
+    from outlast.folder.hashing import digest
 
     checkpoints = root / "r" / "checkpoints"
     newest = checkpoints / "last" if store == "naive" else max(checkpoints.glob("step-*"), default=None)
@@ -365,10 +365,10 @@ def main() -> None:
     importlib.import_module("jax" if options.framework == "jax" else "torch")
     os.fsync = lambda descriptor: None  # a killed process loses nothing without it, and the power is cut by us
     if options.framework == "large":
-        from outlast import files
         from outlast.checkpoint import writer
+        from outlast.folder import hashing
 
-        files.CHUNK = writer.CHUNK = CHUNK
+        hashing.CHUNK = writer.CHUNK = CHUNK
     harness = Harness(options)
     twin = harness.folder / "twin"
     twin.mkdir(parents=True)

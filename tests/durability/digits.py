@@ -8,10 +8,11 @@ from typing import Any
 
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded
-from outlast.files import RunFolder, digest
-from outlast.recipe import Request, prepare, start
-from outlast.registry import find
-from outlast.run import Run
+from outlast.folder.hashing import digest
+from outlast.folder.layout import RunFolder
+from outlast.recipe.prepare import Request, prepare, start
+from outlast.recipe.registry import find
+from outlast.run.run import Run
 from outlast.tracking import Sink
 
 SMALL = {
@@ -40,7 +41,7 @@ def train(
     root: Path, *, recipe: str = "digits", small: Mapping[str, str] = SMALL, stop_after: int | None = None, **flags: Any
 ) -> str:
     """Train until finished or stopped; returns "finished" or the reason of the stop."""
-    import outlast.recipe as recipes
+    import outlast.recipe.recipe as recipes
 
     given = {
         **small,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from outlast.checkpoint import Snapshot, Store, verify
-from outlast.files import RunFolder
+from outlast.folder.layout import RunFolder
 from outlast.state.array import Array
 from tests.conftest import REPOSITORY
 from tests.durability.crash import Counter, attempt

@@ -10,7 +10,7 @@ import pytest
 
 from outlast.checkpoint import Store
 from outlast.errors import NoGoodCheckpoint
-from outlast.files import RunFolder
+from outlast.folder.layout import RunFolder
 from tests.durability.digits import final, train
 
 

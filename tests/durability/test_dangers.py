@@ -14,17 +14,17 @@ import pytest
 import torch
 
 import outlast
-from outlast import files
-from outlast.agreement import Agreement
 from outlast.checkpoint import Retention, Snapshot, Store, verify
 from outlast.checkpoint import staging as staging_module
 from outlast.checkpoint.staging import Staging, TornCopy
 from outlast.checkpoint.writer import Abandoned, Flight, Writer
 from outlast.config import Config, resolve, setting
 from outlast.errors import CorruptCheckpoint, SaveFailed, UsageError
-from outlast.files import MANIFEST, RunFolder
-from outlast.parts import Parts
-from outlast.session import Session
+from outlast.folder import durable, hashing, layout
+from outlast.folder.layout import MANIFEST, RunFolder
+from outlast.run.agreement import Agreement
+from outlast.run.parts import Parts
+from outlast.run.session import Session
 from outlast.state.array import Array
 
 fetch = importlib.import_module("outlast.launch.kaggle.fetch")  # the package has a function of that name
@@ -43,14 +43,14 @@ class Heard(outlast.Sink):
 
 
 def test_a_failed_save_in_the_background_is_not_a_saved_step(opened, monkeypatch) -> None:
-    real, heard = files.write_files, Heard()
+    real, heard = durable.write_files, Heard()
 
     def write_files(folder, contents):
         if folder.name == "step-00000002":
             raise OSError(28, "No space left on device")
         return real(folder, contents)
 
-    monkeypatch.setattr(files, "write_files", write_files)
+    monkeypatch.setattr(durable, "write_files", write_files)
     with pytest.raises(RuntimeError), opened(total_steps=9, save="2 steps", sinks=[heard]) as run:
         run.track(model=torch.nn.Linear(2, 2))
         for step in run.steps():
@@ -152,7 +152,7 @@ def test_augmentation_differs_from_batch_to_batch() -> None:
 
 def shared_run(tmp_path: Path, last: int = 2) -> tuple[Store, list[Path]]:
     """Checkpoints 1 to 3 of a layer that does not change; the last two share its file."""
-    files.make_folder(tmp_path / "run")
+    durable.make_folder(tmp_path / "run")
     store, staging, layer = (
         Store(RunFolder(tmp_path / "run"), Retention(last=last)),
         Staging(),
@@ -183,22 +183,22 @@ def test_an_unreadable_manifest_keeps_the_shared_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("more", [b"\0", b"x" * 5000])
 @pytest.mark.parametrize("size", [100, 2**12], ids=["part of a chunk", "whole chunks"])
 def test_a_longer_file_is_another_file(tmp_path: Path, monkeypatch, size: int, more: bytes) -> None:
-    monkeypatch.setattr(files, "CHUNK", 2**11)
+    monkeypatch.setattr(hashing, "CHUNK", 2**11)
     path = tmp_path / "file"
-    written = files.write_file(path, [b"a" * size])
+    written = durable.write_file(path, [b"a" * size])
     with path.open("ab") as file:
         file.write(more)
     with pytest.raises(CorruptCheckpoint, match=f"{size + len(more)} bytes"):
-        files.read_verified(path, written, lambda count: memoryview(bytearray(count)))
+        hashing.read_verified(path, written, lambda count: memoryview(bytearray(count)))
 
 
 def session_left(there: Path) -> RunFolder:
     """What a session left of a run, as it was downloaded, with the session's own list."""
     folder = RunFolder(there / "runs/walk")
     for place in (folder.path, folder.attempts):
-        files.make_folder(place)
-    files.write_json(folder.run, {"format": files.FORMAT, "id": "walk"})
-    files.write_json(folder.attempt(1), {"number": 1})
+        durable.make_folder(place)
+    durable.write_json(folder.run, {"format": layout.FORMAT, "id": "walk"})
+    durable.write_json(folder.attempt(1), {"number": 1})
     Store(folder).commit(Snapshot(3, "steps", {}, state(3)))
     listed = {
         path.relative_to(there).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -280,7 +280,7 @@ def test_after_a_torn_copy_training_waits_for_every_copy(opened, monkeypatch) ->
 
 
 def test_the_copy_does_not_wait_for_the_journal(tmp_path: Path) -> None:
-    files.make_folder(tmp_path / "run")
+    durable.make_folder(tmp_path / "run")
     gate, copy = Gate(), Staging().stage(*staged(torch.nn.Linear(512, 512)))
     writer = Writer(Store(RunFolder(tmp_path / "run")), before=gate)
     flight = writer.submit(copy, 0.0)
@@ -318,7 +318,7 @@ def test_a_save_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_second_save_of_a_step_that_finds_no_room_leaves_the_first(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "runs/r")
-    files.make_folder(folder.path)
+    durable.make_folder(folder.path)
     first = Store(folder).commit(Snapshot(4, "steps", {}, state(4)))
     with pytest.raises(SaveFailed, match="Nothing was written"):
         Store(folder, allowance=1).commit(Snapshot(4, "steps", {}, state(4)))
@@ -326,14 +326,14 @@ def test_a_second_save_of_a_step_that_finds_no_room_leaves_the_first(tmp_path: P
 
 
 def test_a_save_by_time_that_failed_is_tried_again_within_a_minute(opened, monkeypatch) -> None:
-    real = files.write_files
+    real = durable.write_files
 
     def write_files(folder, contents):
         if folder.name == "step-00000002":
             raise OSError(28, "No space left on device")
         return real(folder, contents)
 
-    monkeypatch.setattr(files, "write_files", write_files)
+    monkeypatch.setattr(durable, "write_files", write_files)
     with opened(total_steps=4, save="10m") as run:
         run.track(model=torch.nn.Linear(2, 2))
         for step in run.steps():

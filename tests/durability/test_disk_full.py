@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from outlast import files
 from outlast.checkpoint import Store, verify
 from outlast.errors import SaveFailed
-from outlast.files import RunFolder
+from outlast.folder import layout
+from outlast.folder.layout import RunFolder
 from tests.durability.digits import final, train
 
 
@@ -82,7 +82,7 @@ def test_enospc_at_every_write(tmp_path: Path, twin: dict[str, str]) -> None:
             with pytest.raises((SaveFailed, OSError)):
                 train(root, save_every="2 steps")
         for path in root.glob("digits/checkpoints/step-*"):
-            if (path / files.MANIFEST).exists():
+            if (path / layout.MANIFEST).exists():
                 verify(path)
         assert train(root, save_every="2 steps") == "finished"
         assert final(root) == twin, point

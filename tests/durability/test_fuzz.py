@@ -23,12 +23,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import outlast
-from outlast import cli, files, places
+from outlast import cli
 from outlast.checkpoint import Store, open_checkpoint, read_manifest
 from outlast.environment import Environment, Limits
 from outlast.errors import OutlastError
-from outlast.files import MANIFEST, RunFolder
-from outlast.lock import Lock
+from outlast.folder import hashing
+from outlast.folder.layout import MANIFEST, RunFolder
+from outlast.folder.lock import Lock
+from outlast.remote import gather as places
 from outlast.report import archive, read_run
 from outlast.report.curves import _ends
 from outlast.report.history import history
@@ -170,7 +172,7 @@ def mutate(folder: Path, kind: str, draw: Any, canary: str) -> None:
         forge(checkpoint, path.name, data)
     elif kind == "journal.jsonl":
         state = json.loads((checkpoint / "state.json").read_bytes())
-        state["journal"] |= {"bytes": len(data), "xxh3_128": files.digest(data)}
+        state["journal"] |= {"bytes": len(data), "xxh3_128": hashing.digest(data)}
         forge(checkpoint, "state.json", json.dumps(state).encode())
 
 
@@ -256,7 +258,7 @@ def fuzz(template: Path, root: Path, kind: str, count: int, monkeypatch: pytest.
         "draw_curves",
         lambda _, target, *__: (target.write_bytes(b"png"), target)[1],
     )
-    monkeypatch.setattr("outlast.run._ORPHANS", 0.1)
+    monkeypatch.setattr("outlast.run.run._ORPHANS", 0.1)
 
     @settings(
         max_examples=count, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from outlast.checkpoint import Store
-from outlast.files import RunFolder
+from outlast.folder.layout import RunFolder
 from tests.durability.digits import final
 
 TRAIN = [

@@ -19,11 +19,14 @@ torch = pytest.importorskip("torch")
 importlib.import_module("torch.distributed.fsdp")  # here once, and not in every fork
 
 import outlast  # noqa: E402
-from outlast import agreement, errors, files, ranks  # noqa: E402
+from outlast import errors  # noqa: E402
 from outlast.checkpoint import Store, open_checkpoint, verify  # noqa: E402
 from outlast.checkpoint.export import export  # noqa: E402
-from outlast.files import RunFolder  # noqa: E402
-from outlast.lock import Presence  # noqa: E402
+from outlast.distributed import ranks  # noqa: E402
+from outlast.folder import durable  # noqa: E402
+from outlast.folder.layout import RunFolder  # noqa: E402
+from outlast.folder.lock import Presence  # noqa: E402
+from outlast.run import agreement  # noqa: E402
 from outlast.tracking import read  # noqa: E402
 from tests.conftest import REPOSITORY  # noqa: E402
 from tests.durability import crash_ranks  # noqa: E402
@@ -243,16 +246,16 @@ def test_a_failed_write_on_one_rank_costs_all_one_save(tmp_path: Path) -> None:
     def train(root: Path) -> None:
         rank = torch.distributed.get_rank()
         if rank == 1:
-            from outlast import files
+            from outlast.folder import durable
 
-            real, times = files.write_files, iter([True])
+            real, times = durable.write_files, iter([True])
 
             def write_files(folder, contents):
                 if next(times, False):
                     raise OSError(28, "No space left on device")
                 return real(folder, contents)
 
-            files.write_files = write_files
+            durable.write_files = write_files
         torch.manual_seed(rank)
         with outlast.open_run("r", total_steps=4, root=root, save="2 steps", background=False, progress="none") as run:
             run.track(model=torch.nn.Linear(2, 2))
@@ -435,7 +438,7 @@ def test_a_manifest_that_cannot_be_written_is_no_checkpoint_whoever_is_gone(tmp_
                 raise OSError(28, "No space left on device")
             return write(path, value, **more)
 
-        Store._seal, write, files.write_json = seal, files.write_json, write_json
+        Store._seal, write, durable.write_json = seal, durable.write_json, write_json
         with outlast.open_run("r", total_steps=3, root=root, save="2 steps", progress="none") as run:
             run.track(model=torch.nn.Linear(2, 2))
             for _ in run.steps():

@@ -9,11 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from outlast import recipe as recipes
-from outlast import registry
 from outlast.errors import OutlastError
 from outlast.launch.kaggle import Bounds, Kaggle, Pace, Terms, find_credential, relay
 from outlast.launch.records import LaunchRecord
+from outlast.recipe import prepare, registry
 
 
 def die_at(number: int, *, after: bool) -> None:
@@ -36,11 +35,11 @@ def main(asked: dict) -> int:
     if "die" in asked:
         die_at(asked["die"], after=asked["after"])
     found = registry.find(asked["recipe"])
-    request = recipes.Request(flags=asked["flags"])
+    request = prepare.Request(flags=asked["flags"])
     try:
         relay(
             Kaggle(find_credential(), patience=60.0, sleep=lambda seconds: time.sleep(min(seconds, 0.2))),
-            lambda: recipes.prepare(found, request),
+            lambda: prepare.prepare(found, request),
             Terms("cpu"),
             bounds=Bounds(keep=asked.get("keep")),
             tell=lambda words: print(words, flush=True),

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
 from outlast.errors import AnswerLost, KaggleRefused, LaunchError, UsageError
-from outlast.files import RunFolder
+from outlast.folder.layout import RunFolder
 from outlast.launch.kaggle import Credential, Kaggle, find_credential
 from outlast.launch.kaggle.client import Push
 from outlast.launch.records import LaunchRecord, all_launches

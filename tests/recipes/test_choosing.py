@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from outlast.checkpoint import Checkpoint, Store, open_checkpoint
-from outlast.files import RunFolder
+from outlast.folder.layout import RunFolder
 from outlast_recipes.digits import recipe as digits
 from outlast_recipes.skeleton import recipe as skeleton
 from tests.durability.digits import train

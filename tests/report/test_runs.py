@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import outlast
-from outlast import files
 from outlast.checkpoint import Retention, Snapshot, Store, open_checkpoint
 from outlast.checkpoint.history import History
 from outlast.cli import main
-from outlast.files import RunFolder
+from outlast.folder import durable, reading
+from outlast.folder.layout import RunFolder
 from outlast.report import read_run, runs
 
 
@@ -37,16 +37,16 @@ def folder(tmp_path: Path) -> RunFolder:
     store.history = History.following(manifest["run"], manifest["attempt"], None)
     for step in range(3, 62):
         store.commit(Snapshot(step, "steps", opened.parts, opened.state | {"step": step}, {"loss": 1 / step}))
-    record = files.read_json(folder.attempt(1))
+    record = reading.read_json(folder.attempt(1))
     for number in range(2, 42):
-        files.write_json(folder.attempt(number), record | {"number": number, "trained": number < 38})
+        durable.write_json(folder.attempt(number), record | {"number": number, "trained": number < 38})
     return folder
 
 
 def test_what_is_not_shown_is_not_read(folder: RunFolder, monkeypatch) -> None:
     manifests, records = [], []
-    real, real_record = files.read_json, runs.read_record
-    monkeypatch.setattr(files, "read_json", lambda path, *more: manifests.append(path) or real(path, *more))
+    real, real_record = reading.read_json, runs.read_record
+    monkeypatch.setattr(reading, "read_json", lambda path, *more: manifests.append(path) or real(path, *more))
     monkeypatch.setattr(runs, "read_record", lambda *facts: records.append(facts) or real_record(*facts))
     info = read_run(folder.path)
     assert (info.status, info.step, info.total_steps, len(info.numbers)) == ("finished", 61, 2, 41)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from outlast import files, records
 from outlast.errors import CorruptCheckpoint
-from outlast.files import STATE, TENSORS
-from outlast.records import STATE_BYTES
+from outlast.folder import hashing, layout, records
+from outlast.folder.layout import STATE, TENSORS
+from outlast.folder.records import STATE_BYTES
 
 ITEM_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
@@ -26,11 +26,11 @@ ITEM_BITS = {
 def check_manifest(manifest: Mapping[str, Any], place: Path) -> None:
     """Refuse a manifest that is none, or whose parts contradict each other; raises CorruptCheckpoint."""
     records.check(manifest, records.MANIFEST, place)
-    step = files.step_of(place.parent)
+    step = layout.step_of(place.parent)
     if step is not None and step != manifest["step"]:
         raise CorruptCheckpoint(f"{place} says step {manifest['step']} and lies in the folder of step {step}.")
-    if manifest.get("chunk", files.CHUNK) != files.CHUNK:
-        raise CorruptCheckpoint(f"{place} counts chunks of {manifest['chunk']} bytes; expected {files.CHUNK}.")
+    if manifest.get("chunk", hashing.CHUNK) != hashing.CHUNK:
+        raise CorruptCheckpoint(f"{place} counts chunks of {manifest['chunk']} bytes; expected {hashing.CHUNK}.")
     ranks, entries = manifest.get("ranks", 1), manifest["files"]
     for name, entry in entries.items():
         if complaint := _wrong_with(name, entry, ranks):
@@ -45,9 +45,9 @@ def check_manifest(manifest: Mapping[str, Any], place: Path) -> None:
 def _wrong_with(name: str, entry: Mapping[str, Any], ranks: int) -> str | None:
     """What is wrong with an entry, in words; the names are exactly those that are written."""
     size, rank = entry["size"], entry.get("rank", 0)
-    if not files.is_plain(name):
+    if not layout.is_plain(name):
         return "that is no plain file name"
-    if len(entry["xxh3_128"]) != -(-size // files.CHUNK):
+    if len(entry["xxh3_128"]) != -(-size // hashing.CHUNK):
         return f"of {size} bytes with {len(entry['xxh3_128'])} hashes"
     if rank >= ranks:
         return f"of rank {rank}, and {ranks} wrote it"

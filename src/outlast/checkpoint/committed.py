@@ -19,15 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from outlast import files
 from outlast.checkpoint import checks, memory, tensors
 from outlast.checkpoint.history import History, is_ancestor
 from outlast.checkpoint.policy import Kept
 from outlast.checkpoint.snapshot import Snapshot
 from outlast.config.units import is_finite
+from outlast.distributed.ranks import Ranks
 from outlast.errors import CorruptCheckpoint
-from outlast.files import MANIFEST, TENSORS, Written
-from outlast.ranks import Ranks
+from outlast.folder import durable, hashing, layout, plain, reading
+from outlast.folder.hashing import Written
+from outlast.folder.layout import MANIFEST, TENSORS
 from outlast.state.array import Array, Block, Blocks
 
 SHARED = "shared"
@@ -102,7 +103,7 @@ class Opened:
 
     def intact(self, part: str) -> bool:
         """Whether the memory of a part still holds what was read: a program may have been given it, and changed it."""
-        return all(files.hash_pieces([memory]) == written for memory, written in self.images.get(part, ()))
+        return all(hashing.hash_pieces([memory]) == written for memory, written in self.images.get(part, ()))
 
 
 def read_manifest(path: Path) -> Checkpoint:
@@ -113,15 +114,15 @@ def read_manifest(path: Path) -> Checkpoint:
     """
     place = path / MANIFEST
     for folder in (path, path.parent) if path.parent.name == CHECKPOINTS else (path,):
-        if (kind := files.kind_of(folder)) not in ("folder", None):
+        if (kind := plain.kind_of(folder)) not in ("folder", None):
             raise CorruptCheckpoint(f"{folder} is a {kind} and no folder; nothing is read through it.")
     try:
-        manifest = files.read_json(place)
+        manifest = reading.read_json(place)
     except OSError as error:
         raise CorruptCheckpoint(
             f"{place} cannot be read ({error.strerror}); without it there is no checkpoint."
         ) from error
-    files.check_format(manifest, place)
+    reading.check_format(manifest, place)
     if manifest.get("digest") != _manifest_digest(manifest):
         raise CorruptCheckpoint(f"{place} was changed after it was written: its own digest does not match.")
     checks.check_manifest(manifest, place)
@@ -221,14 +222,14 @@ def _read(places: Sequence[Path], expected: Written, *, mend: bool) -> tuple[Pat
     """Read a file from the first of its places that verifies."""
     for number, place in enumerate(places):
         try:
-            data = files.read_verified(place, expected, memory.allocate)
+            data = hashing.read_verified(place, expected, memory.allocate)
         except CorruptCheckpoint:
             if place == places[-1]:
                 raise
             continue
         for bad in places[:number] if mend else ():
             with contextlib.suppress(OSError):  # an input that is read-only
-                files.write_file(bad, [data])
+                durable.write_file(bad, [data])
         return place, data
     raise AssertionError  # there is always one place
 
@@ -238,8 +239,8 @@ def places_of(folder: Path, name: str, entry: Mapping[str, Any]) -> list[Path]:
     if "shared" not in entry:
         return [folder / name]
     shared = folder.parent / SHARED
-    if files.kind_of(shared) not in ("folder", None):
-        raise CorruptCheckpoint(f"{shared} is a {files.kind_of(shared)} and no folder; nothing is read through it.")
+    if plain.kind_of(shared) not in ("folder", None):
+        raise CorruptCheckpoint(f"{shared} is a {plain.kind_of(shared)} and no folder; nothing is read through it.")
     return [shared / f"{entry['shared']}{ending}{TENSORS}" for ending in ("", _COPY)]
 
 
@@ -248,13 +249,13 @@ def make_manifest(
 ) -> dict[str, Any]:
     """What MANIFEST.json says of a checkpoint whose files these are: of so many ranks, written in so many seconds."""
     manifest: dict[str, Any] = {
-        "format": files.FORMAT,
+        "format": layout.FORMAT,
         "step": snapshot.step,
         "reason": snapshot.reason,
         **(history.as_json() if history else {}),
         "ranks": ranks,
         "files": dict(written),
-        "chunk": files.CHUNK,
+        "chunk": hashing.CHUNK,
         "metrics": {name: value for name, value in snapshot.metrics.items() if is_finite(value)},
         "software": dict(snapshot.software),
         "written": {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seconds": round(seconds, 4)},
@@ -265,4 +266,4 @@ def make_manifest(
 
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in manifest.items() if key != "digest"}
-    return files.digest(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
+    return hashing.digest(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())

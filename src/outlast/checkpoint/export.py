@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from outlast import files
 from outlast.checkpoint import tensors
 from outlast.checkpoint.committed import open_checkpoint
 from outlast.errors import CorruptCheckpoint, UnknownName, UsageError
+from outlast.folder import durable
 from outlast.state.array import Array
 
 
@@ -40,8 +40,8 @@ def export(checkpoint: Path, part: str, target: Path) -> int:
         raise CorruptCheckpoint(f"{checkpoint}: the state of {part!r} does not fit its arrays ({error}).") from error
     metadata = {"format": "pt", "step": str(opened.checkpoint.step), "part": part}
     try:
-        files.make_folder(target.parent)
-        files.write_file(target, tensors.encode(arrays, metadata))
+        durable.make_folder(target.parent)
+        durable.write_file(target, tensors.encode(arrays, metadata))
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error.strerror}.") from error
     return len(arrays)

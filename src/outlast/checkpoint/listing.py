@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from outlast import files
 from outlast.checkpoint.committed import Checkpoint, read_manifest
 from outlast.checkpoint.policy import Kept, Retention
 from outlast.errors import CheckpointError
-from outlast.files import MANIFEST
+from outlast.folder import layout, plain
+from outlast.folder.layout import MANIFEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Listing:
             self.drop(step)
         self._unreadable &= there
         for step in sorted(there - self._found.keys() - self._unreadable):
-            path = self._place / files.step_name(step)
+            path = self._place / layout.step_name(step)
             try:
                 self.add(read_manifest(path))
             except CheckpointError:
@@ -182,14 +182,14 @@ class Listing:
 
 def steps_in(place: Path) -> list[int]:
     """The steps that the folders in a folder are named for, in any order; a link is none."""
-    if files.kind_of(place) != "folder":
+    if plain.kind_of(place) != "folder":
         return []
     try:
         with os.scandir(place) as found:
             return [
                 step
                 for each in found
-                if (step := files.step_in(each.name)) is not None and each.is_dir(follow_symlinks=False)
+                if (step := layout.step_in(each.name)) is not None and each.is_dir(follow_symlinks=False)
             ]
     except FileNotFoundError:  # gone meanwhile
         return []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from outlast.checkpoint import tensors
-from outlast.files import Buffer
+from outlast.folder.hashing import Buffer
 from outlast.state.array import Array
 
 

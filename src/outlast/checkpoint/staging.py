@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from outlast import files
 from outlast.checkpoint import memory, tensors
 from outlast.checkpoint.snapshot import File, Snapshot
 from outlast.errors import SaveFailed
+from outlast.folder import durable
 from outlast.state import adapters
 from outlast.state.array import Array, Live
 
@@ -76,7 +76,7 @@ class Staging:
     def prepare(self, nbytes: int) -> None:
         """Have memory for a state of this size ready and touched, so that the first save does not wait for it."""
         with self._growing:
-            self._reserve(nbytes + 64 * files.PAGE)
+            self._reserve(nbytes + 64 * durable.PAGE)
 
     def stage(self, snapshot: Snapshot, guarded: Collection[Any]) -> Staged:
         """Copy what must be copied now, and note what may be copied later.
@@ -152,7 +152,7 @@ class Staging:
         if len(self._memory) < nbytes:
             self.close()  # the old one goes first: there is one buffer
             self._memory = memory.allocate(nbytes, own=True)
-            np.frombuffer(self._memory, np.uint8)[:: files.PAGE] = 0  # touched now, and not while a save waits for it
+            np.frombuffer(self._memory, np.uint8)[:: durable.PAGE] = 0  # touched now, and not while a save waits for it
             self._unpin = adapters.pin(self._memory)
 
     def close(self) -> None:
@@ -226,7 +226,7 @@ class Staged:
 
 
 def _whole_pages(nbytes: int) -> int:
-    return -(-nbytes // files.PAGE) * files.PAGE
+    return -(-nbytes // durable.PAGE) * durable.PAGE
 
 
 def _copy(array: Array, target: int, block: Any) -> None:

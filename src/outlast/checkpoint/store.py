@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from outlast import files
 from outlast.checkpoint.committed import (
     SHARED,
     Checkpoint,
@@ -29,6 +28,7 @@ from outlast.checkpoint.history import History, Identity
 from outlast.checkpoint.listing import Listing, steps_in
 from outlast.checkpoint.policy import Kept, Retention
 from outlast.checkpoint.snapshot import Committable, Snapshot
+from outlast.distributed.ranks import Ranks
 from outlast.errors import (
     ANOTHER_NAME,
     CheckpointError,
@@ -38,9 +38,9 @@ from outlast.errors import (
     RankFailed,
     SaveFailed,
 )
-from outlast.files import MANIFEST, STATE, TENSORS, RunFolder
-from outlast.ranks import Ranks
-from outlast.records import STATE_BYTES
+from outlast.folder import durable, hashing, layout, plain
+from outlast.folder.layout import MANIFEST, STATE, TENSORS, RunFolder
+from outlast.folder.records import STATE_BYTES
 
 SPARE = 16 * 2**20
 """Bytes that must stay free beside a checkpoint: journal, attempt record, lock."""
@@ -158,11 +158,11 @@ class Store:
             return False
         self._listing.glance()
         self._check_space(step, nbytes)
-        files.make_folder(self.folder.checkpoints)
+        durable.make_folder(self.folder.checkpoints)
         if self.exists(step):
             return True
-        files.remove_folder(target)  # what a killed attempt may have left; it has no manifest
-        files.make_folder(target)
+        durable.remove_folder(target)  # what a killed attempt may have left; it has no manifest
+        durable.make_folder(target)
         return False
 
     def _seal(
@@ -177,7 +177,7 @@ class Store:
 
         def write() -> None:
             if self._ranks.main:
-                files.write_json(target / MANIFEST, manifest)
+                durable.write_json(target / MANIFEST, manifest)
                 sealed.append(True)
 
         try:
@@ -208,7 +208,7 @@ class Store:
         for step in [*removable, *dropped]:
             self._listing.drop(step)
             try:
-                files.remove_folder(self.folder.checkpoint(step))
+                durable.remove_folder(self.folder.checkpoint(step))
             except OSError:
                 self._listing.refresh()  # what is left lies there until the next commit tries again
                 continue
@@ -237,25 +237,25 @@ class Store:
     def _forget_shared(self) -> None:
         """Delete shared files that no manifest refers to. One that cannot be read may refer to any of them."""
         place = self.folder.checkpoints / SHARED
-        if not files.entries(place):
+        if not plain.entries(place):
             return
         used = self._listing.shared
         if used is None:
             return
-        for path in files.entries(place):
-            if path.name.split(".")[0] not in used and files.kind_of(path) == "file":
-                files.remove_file(path)
+        for path in plain.entries(place):
+            if path.name.split(".")[0] not in used and plain.kind_of(path) == "file":
+                durable.remove_file(path)
 
     def sweep(self) -> None:
         """Delete what killed writers left: temporary files, and checkpoint folders without a manifest."""
-        files.sweep_temporaries(self.folder.checkpoints)
+        durable.sweep_temporaries(self.folder.checkpoints)
         for path in self._folders():
             names = os.listdir(path)  # noqa: PTH208 - thousands of folders, and a name is all that is asked
             if MANIFEST not in names:
-                files.remove_folder(path)
-            elif any(name.startswith(files.TEMPORARY) for name in names):
-                files.sweep_temporaries(path)
-        files.sweep_temporaries(self.folder.checkpoints / SHARED)
+                durable.remove_folder(path)
+            elif any(name.startswith(layout.TEMPORARY) for name in names):
+                durable.sweep_temporaries(path)
+        durable.sweep_temporaries(self.folder.checkpoints / SHARED)
         self._listing.refresh()
         self._forget_shared()
 
@@ -284,18 +284,18 @@ class Store:
             except OutlastError as error:
                 if passed is None and not isinstance(error, CheckpointError):
                     raise  # a newer outlast wrote it
-                complaint: str | None = str(error) if files.kind_of(path / MANIFEST) else None
+                complaint: str | None = str(error) if plain.kind_of(path / MANIFEST) else None
             else:
                 complaint = self._foreign(checkpoint)
                 if complaint is None:
                     yield checkpoint
             if complaint and passed is not None:
-                passed.append((files.step_of(path) or 0, complaint))
+                passed.append((layout.step_of(path) or 0, complaint))
 
     def exists(self, step: int) -> bool:
         """Whether a checkpoint with a manifest stands at this step."""
         place = self.folder.checkpoint(step)
-        return files.kind_of(place) == "folder" and files.kind_of(place / MANIFEST) is not None
+        return plain.kind_of(place) == "folder" and plain.kind_of(place / MANIFEST) is not None
 
     def open_newest(self) -> tuple[Opened | None, list[CorruptCheckpoint]]:
         """Open the newest checkpoint that verifies and set aside the damaged ones above it.
@@ -308,7 +308,7 @@ class Store:
         Raises:
             NoGoodCheckpoint: there are checkpoints and none verifies; nothing was moved.
         """
-        names = [path.name for path in reversed(self._folders()) if files.kind_of(path / MANIFEST)]
+        names = [path.name for path in reversed(self._folders()) if plain.kind_of(path / MANIFEST)]
         names = json.loads(self._ranks.from_main("opening the run", json.dumps(names).encode()))
         damaged: list[CorruptCheckpoint] = []
         for index, name in enumerate(names):
@@ -351,11 +351,11 @@ class Store:
 
     def set_aside(self, path: Path) -> None:
         """Move a folder of `checkpoints` out of the way; nothing of it is lost."""
-        files.make_folder(self.folder.set_aside)
+        durable.make_folder(self.folder.set_aside)
         number = 1
-        while files.kind_of(target := self.folder.set_aside / f"{path.name}-{number}"):
+        while plain.kind_of(target := self.folder.set_aside / f"{path.name}-{number}"):
             number += 1
-        files.move(path, target)
+        durable.move(path, target)
 
     def _taken(self, more: int) -> int:
         """Bytes that the runs beside this one and itself take. Counted anew once in a while, and when so many more would be too many."""
@@ -385,7 +385,7 @@ class Store:
     def _write_data(self, state: Committable, target: Path) -> dict[str, dict[str, Any]]:
         """Write all files of this rank but the manifest, durably; returns what the manifest says of them."""
         entries: dict[str, dict[str, Any]] = {}
-        own: list[tuple[str, Iterable[files.Buffer], bool]] = []
+        own: list[tuple[str, Iterable[hashing.Buffer], bool]] = []
         mark = "" if self._ranks.main else f".rank-{self._ranks.rank:04d}"
         for file in state.files():
             if file.shared:
@@ -395,7 +395,7 @@ class Store:
                 own.append((name, file.pieces(), file.direct))
                 entries[name] = {"part": file.part, "rank": self._ranks.rank} if mark else {}
         name = f"{Path(STATE).stem}{mark}{Path(STATE).suffix}"
-        text = files.as_json(state.snapshot.state)
+        text = durable.as_json(state.snapshot.state)
         own.append((name, [text], False))
         if len(text) > STATE_BYTES:
             raise SaveFailed(
@@ -403,24 +403,24 @@ class Store:
                 "is the most that is read again. Earlier checkpoints are intact. Keep large tables in arrays."
             )
         entries[name] = {"rank": self._ranks.rank} if mark else {}
-        for name, written in files.write_files(target, own).items():
+        for name, written in durable.write_files(target, own).items():
             entries[name] |= written.as_json()
-        files.sync_folder(target)
+        durable.sync_folder(target)
         return entries
 
-    def _write_shared(self, pieces: Callable[[], Iterator[files.Buffer]], part: str) -> dict[str, Any]:
+    def _write_shared(self, pieces: Callable[[], Iterator[hashing.Buffer]], part: str) -> dict[str, Any]:
         """Write a file under the name of its contents, and a second copy; nothing when they are there already.
 
         Two, because a single damaged file would otherwise take every checkpoint with it.
         """
-        expected = files.hash_pieces(pieces())
+        expected = hashing.hash_pieces(pieces())
         place = self.folder.checkpoints / SHARED
-        files.make_folder(place)
+        durable.make_folder(place)
         entry = {**expected.as_json(), "part": part, "shared": expected.name}
         for path in places_of(self.folder.checkpoints / "step", "", entry):
-            if not (files.kind_of(path) == "file" and path.stat().st_size == expected.size):
-                files.write_file(path, pieces(), durable_name=False, direct=True)
-        files.sync_folder(place)
+            if not (plain.kind_of(path) == "file" and path.stat().st_size == expected.size):
+                durable.write_file(path, pieces(), durable_name=False, direct=True)
+        durable.sync_folder(place)
         return entry
 
     @property
@@ -432,14 +432,14 @@ class Store:
         if existed or not self._ranks.main:
             return
         try:
-            files.remove_folder(target)
+            durable.remove_folder(target)
         except OSError:
             return  # without a manifest it does not count; the next attempt sweeps it
 
 
 def _folder_bytes(folder: Path) -> int:
     total = 0
-    for path in files.plain_files(folder):
+    for path in plain.plain_files(folder):
         with contextlib.suppress(FileNotFoundError):  # another run's file that has just been renamed
             total += path.lstat().st_size
     return total

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from outlast import records
 from outlast.checkpoint.checks import ITEM_BITS
 from outlast.errors import CorruptCheckpoint
-from outlast.files import Buffer
+from outlast.folder import records
+from outlast.folder.hashing import Buffer
 from outlast.state.array import Array
 
 _ALIGNMENT = 64  # where the data begins; arrays of a multiple of it come first, so that they all lie on such addresses

@@ -11,7 +11,7 @@ from outlast.checkpoint.committed import Checkpoint
 from outlast.checkpoint.snapshot import Committable, File, Snapshot
 from outlast.checkpoint.store import Store
 from outlast.errors import SaveFailed
-from outlast.files import CHUNK, Buffer
+from outlast.folder.hashing import CHUNK, Buffer
 
 
 class Abandoned(SaveFailed):

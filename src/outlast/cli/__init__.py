@@ -74,7 +74,7 @@ def _run(verb: str, argv: list[str]) -> int:
 
             if argv and not argv[0].startswith("-"):
                 from outlast.cli import offered
-                from outlast.registry import names
+                from outlast.recipe.registry import names
 
                 if argv[0] in names() or "/" in argv[0]:
                     return offered.run(verb, argv)

@@ -8,9 +8,9 @@ from outlast.cli.flags import RECIPE, Parser, output
 from outlast.cli.status import folder_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
-from outlast.files import RunFolder
-from outlast.registry import find
-from outlast.saved import part_of, step_of
+from outlast.folder.layout import RunFolder
+from outlast.recipe.inspect import part_of, step_of
+from outlast.recipe.registry import find
 from outlast.terminal import say
 
 

@@ -10,7 +10,7 @@ from outlast.cli.flags import Parser
 from outlast.cli.status import folder_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, CorruptCheckpoint
-from outlast.files import RunFolder, step_of
+from outlast.folder.layout import RunFolder, step_of
 from outlast.report import read_run
 from outlast.terminal import measures, say, say_json
 

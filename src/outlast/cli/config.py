@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from outlast import recipe as recipes
-from outlast import registry
 from outlast.cli import flags, show
 from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.recipe import prepare, registry
 from outlast.terminal import say_json
 
 
@@ -14,7 +13,7 @@ def run(argv: list[str]) -> int:
     found, request, values = flags.read("outlast config", "Print every value and where it came from.", argv)
     if found is None:
         raise UsageError(f"outlast config needs a recipe: the recipes are: {', '.join(registry.names())}.")
-    prepared = recipes.prepare(found, request)
+    prepared = prepare.prepare(found, request)
     if values.json:
         say_json(prepared.resolved.record(), indent=1)
     else:

@@ -7,10 +7,10 @@ import re
 import shutil
 from pathlib import Path
 
-from outlast import registry
 from outlast.cli.flags import Parser
 from outlast.errors import EXIT_FINISHED, UsageError
-from outlast.files import check_run_id
+from outlast.folder.layout import check_run_id
+from outlast.recipe import registry
 from outlast.terminal import command, say
 
 

@@ -11,15 +11,15 @@ from typing import Any
 from rich.text import Text
 
 import outlast
-from outlast import recipe as recipes
 from outlast.cli import flags, show
 from outlast.config import show as show_value
 from outlast.config.units import format_bytes, format_seconds
 from outlast.environment import Environment, detect
 from outlast.environment.base import disk_free
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, UsageError
+from outlast.recipe import prepare, recipe
 from outlast.report import read_run
-from outlast.session import Session
+from outlast.run.session import Session
 from outlast.terminal import say
 
 _PACKAGES = ("torch", "jax", "numpy", "ultralytics", "kaggle", "wandb", "dvc")
@@ -119,8 +119,8 @@ def _session(environment: Environment, budget: float | None, reserve: float | No
     yield "ok" if free > _DISK_NEEDED else "!", "disk", f"{format_bytes(free)} free in {root}{kept_limit}"
 
 
-def _recipe(found: recipes.Recipe, request: recipes.Request) -> Iterator[Row]:
-    prepared = recipes.prepare(found, request)
+def _recipe(found: recipe.Recipe, request: prepare.Request) -> Iterator[Row]:
+    prepared = prepare.prepare(found, request)
     resolved: Any = prepared.resolved
     config = resolved.config
     if (prepared.folder.path / "run.json").is_file():

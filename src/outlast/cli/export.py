@@ -9,10 +9,11 @@ from outlast.cli.flags import RECIPE, Parser, output
 from outlast.cli.status import folder_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
-from outlast.files import RunFolder, make_folder
-from outlast.registry import find
+from outlast.folder.durable import make_folder
+from outlast.folder.layout import RunFolder
+from outlast.recipe.inspect import Saved, open_saved, part_of, step_of
+from outlast.recipe.registry import find
 from outlast.report import read_run
-from outlast.saved import Saved, open_saved, part_of, step_of
 from outlast.terminal import say
 
 

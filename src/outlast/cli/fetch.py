@@ -7,7 +7,7 @@ from pathlib import Path
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
-from outlast.files import copy_tree
+from outlast.folder.durable import copy_tree
 from outlast.terminal import command, say
 
 

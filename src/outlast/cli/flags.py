@@ -15,8 +15,9 @@ from outlast.config.units import parse_seconds
 from outlast.config.yamlfile import nearest
 from outlast.environment import NAMES
 from outlast.errors import ConfigError, UsageError
-from outlast.recipe import Recipe, Request
-from outlast.registry import find
+from outlast.recipe.prepare import Request
+from outlast.recipe.recipe import Recipe
+from outlast.recipe.registry import find
 from outlast.terminal import shortened
 
 _SWITCHES = {

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from outlast import registry
 from outlast.cli import show
 from outlast.cli.flags import Parser, positive
 from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.recipe import registry
 from outlast.terminal import say, say_json
 
 _WORDS = """usage: outlast kaggle setup [--username NAME] [--recipe RECIPE]

@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outlast import recipe as recipes
-from outlast import registry
 from outlast.cli import flags
 from outlast.config import leaves
 from outlast.config.units import format_bytes, format_seconds
 from outlast.config.yamlfile import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
-from outlast.files import RunFolder
+from outlast.folder.layout import RunFolder
 from outlast.launch import bundle
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.settings import Settings, read_settings
+from outlast.recipe import prepare, recipe, registry
 from outlast.terminal import command, say, shortened
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
 def run(argv: list[str]) -> int:
     """Push one attempt, or with --dry-run write what would be pushed."""
     found, request, values, settings = read("outlast launch", argv, _OWN, leave_out=("json",))
-    prepared = recipes.prepare(found, request)
+    prepared = prepare.prepare(found, request)
     from outlast.launch.kaggle import Kaggle, check_user, find_credential, launch, listen, script
 
     terms, name = terms_of(values, prepared), prepared.run_id
@@ -107,7 +106,7 @@ def run(argv: list[str]) -> int:
 
 def read(
     prog: str, argv: list[str], more: Mapping[str, Mapping[str, Any]], leave_out: Sequence[str] = ()
-) -> tuple[recipes.Recipe, recipes.Request, argparse.Namespace, Settings]:
+) -> tuple[recipe.Recipe, prepare.Request, argparse.Namespace, Settings]:
     """Parse `RECIPE [flags]` or `RUN [flags]`; what was not typed is as in the run's last launch, else as in outlast-launch.yaml."""
     settings = read_settings()
     terms: Mapping[str, Any] = {}
@@ -143,7 +142,7 @@ def read(
     return found, request, values, settings
 
 
-def _as_before(recipe: recipes.Recipe, before: LaunchRecord, argv: list[str]) -> list[str]:
+def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> list[str]:
     """The flags that give a run's last launch again, before those that were typed. Of its record only values of the recipe are taken."""
     asked, seconds = before.record["asked"], before.record["terms"]["seconds"]
     known = {leaf.key for leaf in leaves(recipe.Config)}
@@ -168,7 +167,7 @@ def _launched(name: str) -> LaunchRecord | None:
     return found[-1] if found else None
 
 
-def terms_of(values: argparse.Namespace, prepared: recipes.Prepared) -> Terms:
+def terms_of(values: argparse.Namespace, prepared: prepare.Prepared) -> Terms:
     """What a session is to have."""
     from outlast.launch.kaggle import Terms
 

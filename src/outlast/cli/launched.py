@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from outlast.cli import show
 from outlast.cli.flags import Parser
 from outlast.errors import UnknownName
-from outlast.files import RunFolder
+from outlast.folder.layout import RunFolder
 from outlast.launch.records import LaunchRecord, all_launches
 
 if TYPE_CHECKING:

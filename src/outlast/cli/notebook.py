@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast import recipe as recipes
-from outlast import registry
 from outlast.cli import flags
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.recipe import prepare, registry
 from outlast.terminal import say
 
 
@@ -28,7 +27,7 @@ def run(argv: list[str]) -> int:
         )
     from outlast.launch.notebook import write_notebook
 
-    prepared = recipes.prepare(found, request)
+    prepared = prepare.prepare(found, request)
     usual = f"{prepared.run_id}.ipynb"
     target = flags.output(Path(usual) if values.output is None else values.output, usual)
     write_notebook(prepared, target)

@@ -12,8 +12,8 @@ from outlast.cli import VERBS
 from outlast.cli.flags import Parser
 from outlast.config.yamlfile import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
-from outlast.recipe import Tell
-from outlast.registry import find
+from outlast.recipe.recipe import Tell
+from outlast.recipe.registry import find
 from outlast.terminal import say
 
 

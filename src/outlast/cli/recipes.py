@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from outlast import registry
 from outlast.cli import show
 from outlast.cli.flags import Parser
 from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.recipe import registry
 from outlast.terminal import say
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from outlast import recipe as recipes
 from outlast.cli.flags import positive
 from outlast.cli.launch import MORE, read, terms_of
 from outlast.errors import EXIT_FINISHED
+from outlast.recipe import prepare
 from outlast.terminal import say
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
@@ -32,8 +32,8 @@ def run(argv: list[str]) -> int:
     check_user(kaggle, settings.user)
     relay(
         kaggle,
-        lambda: recipes.prepare(found, request),
-        terms_of(values, recipes.prepare(found, request)),
+        lambda: prepare.prepare(found, request),
+        terms_of(values, prepare.prepare(found, request)),
         bounds=Bounds(values.max_sessions, values.max_gpu_hours, values.keep, wait=values.wait),
         tell=say,
         pace=Pace(values.ask_every),

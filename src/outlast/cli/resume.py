@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast import files, registry
-from outlast import recipe as recipes
 from outlast.cli import train
 from outlast.cli.flags import looked_up, pull
 from outlast.config.yamlfile import nearest
 from outlast.environment import detect
 from outlast.errors import UnknownName, UsageError
+from outlast.folder import layout, reading
+from outlast.recipe import prepare, recipe, registry
 from outlast.terminal import say
 
 
@@ -35,7 +35,7 @@ def run(argv: list[str]) -> int:
     return train.run([*rest, "--resume", name], prog="outlast resume", recipe=found)
 
 
-def recipe_of(name: str, root: Path, own: str | None) -> recipes.Recipe:
+def recipe_of(name: str, root: Path, own: str | None) -> recipe.Recipe:
     """The recipe that the user names, or else the one that the run remembers.
 
     Raises:
@@ -43,8 +43,8 @@ def recipe_of(name: str, root: Path, own: str | None) -> recipes.Recipe:
         UsageError: it was begun by a script, or by a file that the user has to name.
     """
     path = Path(name)
-    checkpoint_of = path.resolve().parents[1] if files.step_of(path) is not None else None
-    folder = recipes.locate(str(checkpoint_of or name), root, detect().inputs)
+    checkpoint_of = path.resolve().parents[1] if layout.step_of(path) is not None else None
+    folder = prepare.locate(str(checkpoint_of or name), root, detect().inputs)
     if folder is None:
         there = sorted(path.parent.name for path in root.glob("*/run.json"))
         raise UnknownName(
@@ -52,7 +52,7 @@ def recipe_of(name: str, root: Path, own: str | None) -> recipes.Recipe:
         )
     if own:
         return registry.find(own)
-    recipe = files.read_json(folder / "run.json").get("recipe")
+    recipe = reading.read_json(folder / "run.json").get("recipe")
     if recipe is None:
         raise UsageError(
             f"The run {folder} was begun by a script, not by a recipe: start that script again and it continues."

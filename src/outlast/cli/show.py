@@ -11,7 +11,7 @@ from rich.text import Text
 
 from outlast.config import show
 from outlast.config.units import format_bytes
-from outlast.recipe import Prepared
+from outlast.recipe.prepare import Prepared
 from outlast.terminal import say, shortened, visible
 
 STYLES = {

@@ -9,13 +9,14 @@ from typing import Any
 
 from rich.text import Text
 
-from outlast import registry, saved
 from outlast.cli import launched, show
 from outlast.cli.flags import Parser, positive
 from outlast.config.units import format_bytes, format_seconds
 from outlast.errors import EXIT_FINISHED, OutlastError, UsageError
-from outlast.files import RunFolder
+from outlast.folder.layout import RunFolder
 from outlast.launch.records import all_launches
+from outlast.recipe import inspect as saved
+from outlast.recipe import registry
 from outlast.report import RunInfo, read_run
 from outlast.terminal import command, measures, say, say_json, visible
 from outlast.tracking import Latest

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from outlast import ranks, registry
-from outlast import recipe as recipes
 from outlast.cli import flags, show
+from outlast.distributed import ranks
 from outlast.errors import EXIT_FINISHED, SessionEnded, UsageError
-from outlast.recipe import Recipe
+from outlast.recipe import prepare, registry
+from outlast.recipe.recipe import Recipe
 from outlast.terminal import command, say
 
 
@@ -20,7 +20,7 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
             f"{prog} needs a recipe, such as `{prog} digits`: the recipes are: {', '.join(registry.names())}."
         )
     with flags.looked_up():
-        prepared = recipes.prepare(found, request)
+        prepared = prepare.prepare(found, request)
     if values.dry_run:
         show.prepared(prepared)
         show.warnings(prepared)
@@ -30,13 +30,13 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
     return train(prepared, progress="json" if values.json else "auto")
 
 
-def train(prepared: recipes.Prepared, *, progress: str) -> int:
+def train(prepared: prepare.Prepared, *, progress: str) -> int:
     """Train what was prepared; exit code 75 and words on how to go on when the session ended first."""
     speaks = progress != "json" and ranks.first()
     if speaks:
         show.heading(prepared)
     try:
-        run = recipes.start(prepared, progress=progress)
+        run = prepare.start(prepared, progress=progress)
     except SessionEnded as ended:
         if speaks:
             again = command(
@@ -55,13 +55,13 @@ def _recipe(found: Recipe) -> Iterator[str]:
         yield from ("--recipe", found.source)
 
 
-def _budget(prepared: recipes.Prepared) -> Iterator[str]:
+def _budget(prepared: prepare.Prepared) -> Iterator[str]:
     """A budget belongs to a session, so the next one has to be given it again."""
     if "budget" in prepared.given:
         yield from ("--budget", str(prepared.given["budget"]))
 
 
-def _root(prepared: recipes.Prepared) -> Iterator[str]:
+def _root(prepared: prepare.Prepared) -> Iterator[str]:
     root = prepared.resolved.config.checkpoint_dir
     if str(root) != "runs":
         yield from ("--checkpoint-dir", str(root))

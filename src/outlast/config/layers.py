@@ -15,11 +15,11 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from outlast import files
 from outlast.config import yamlfile
 from outlast.config.filelayer import Given, Layer, Origin, file_layer
 from outlast.config.schema import Config, Leaf, leaves
 from outlast.errors import ANOTHER_NAME, ConfigError, ResumeRefused
+from outlast.folder import hashing, layout
 from outlast.terminal import shortened
 
 C = TypeVar("C", bound=Config)
@@ -71,7 +71,7 @@ class Resolved(Generic[C]):
         """What config.json holds."""
         values = self.values
         return {
-            "format": files.FORMAT,
+            "format": layout.FORMAT,
             "values": values,
             "origins": {key: str(origin) for key, origin in self.origins.items()},
             "fingerprint": fingerprint(values),
@@ -80,7 +80,7 @@ class Resolved(Generic[C]):
 
 def fingerprint(values: Mapping[str, Any]) -> str:
     """A hash of values that is the same for the same values, in whatever order."""
-    return files.digest(json.dumps(values, sort_keys=True).encode())
+    return hashing.digest(json.dumps(values, sort_keys=True).encode())
 
 
 def flatten(config: Config) -> dict[str, Any]:

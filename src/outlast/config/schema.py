@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic.fields import FieldInfo
 
 from outlast.config.units import Interval, parse_interval, parse_seconds
-from outlast.files import RUN_ID
+from outlast.folder.layout import RUN_ID
 
 OnResume = Literal["fixed", "warns", "free", "place", "session"]
 """What a resume may do with a field.

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import outlast
-from outlast import files
 from outlast.config import as_flag, find_file
 from outlast.errors import UsageError
-from outlast.recipe import Prepared
-from outlast.registry import names
+from outlast.folder import hashing
+from outlast.recipe.prepare import Prepared
+from outlast.recipe.registry import names
 
 LARGEST = 20 * 2**20
 """Bytes of a user's recipe folder; more is data, and data does not travel with code."""
@@ -50,7 +50,7 @@ class Bundle:
     @property
     def hash(self) -> str:
         """xxh3-128 of the zip, in hex."""
-        return files.digest(self.data)
+        return hashing.digest(self.data)
 
 
 def request_of(prepared: Prepared, *, budget: float, step: int = 0) -> dict[str, Any]:

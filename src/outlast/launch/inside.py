@@ -11,11 +11,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from outlast import places, ranks, registry
-from outlast import recipe as recipes
 from outlast.checkpoint import Store
 from outlast.config import as_flag
+from outlast.distributed import ranks
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, SessionEnded
+from outlast.recipe import prepare, registry
+from outlast.remote import gather as places
 from outlast.terminal import say
 
 MISSING_CHECKPOINT = 6
@@ -36,13 +37,13 @@ def main(request: Path, working: Path) -> int:
     }
     try:
         found = replace(registry.find(asked["recipe"]), source=asked["source"])
-        prepared = recipes.prepare(found, recipes.Request(flags=flags))
+        prepared = prepare.prepare(found, prepare.Request(flags=flags))
         if (here := _newest(prepared)) < asked["step"]:
             say(
                 f"Step {asked['step']} of {asked['run']} was to be continued, and there is only step {here} here; it ends at once."
             )
             return MISSING_CHECKPOINT
-        run = recipes.start(prepared, progress="plain")
+        run = prepare.start(prepared, progress="plain")
     except SessionEnded as ended:
         return int(ended.code or 0)
     except OutlastError as error:
@@ -53,7 +54,7 @@ def main(request: Path, working: Path) -> int:
     return EXIT_FINISHED
 
 
-def _newest(prepared: recipes.Prepared) -> int:
+def _newest(prepared: prepare.Prepared) -> int:
     """The newest step of the run that lies here, or in what is attached."""
     places_of_it = [prepared.folder, *places.others(prepared.run_id, prepared.environment.inputs)]
     return max(Store(place).newest_step() for place in places_of_it)

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from outlast import files
 from outlast.errors import UsageError
+from outlast.folder import durable
 from outlast.launch import bundle
-from outlast.recipe import Prepared
+from outlast.recipe.prepare import Prepared
 
 _SETUP = """# Setup: unpacks outlast and the recipe that came with this notebook; installs only what is missing.
 import base64, importlib.util, io, subprocess, sys, tempfile, zipfile
@@ -92,8 +92,8 @@ def notebook(prepared: Prepared) -> dict[str, Any]:
 
 def write_notebook(prepared: Prepared, target: Path) -> None:
     """Write it; the file appears whole or not at all."""
-    files.make_folder(target.parent)
-    files.write_file(target, [json.dumps(notebook(prepared), indent=1).encode()])
+    durable.make_folder(target.parent)
+    durable.write_file(target, [json.dumps(notebook(prepared), indent=1).encode()])
 
 
 def _cell(kind: str, source: str, name: str, *, hidden: bool = False) -> dict[str, Any]:

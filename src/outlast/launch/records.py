@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast import files
-from outlast.attempt import utc
-from outlast.files import RunFolder
-from outlast.lock import Lock
-from outlast.records import LAUNCH
+from outlast.folder import durable, layout, plain, reading
+from outlast.folder.attempt import utc
+from outlast.folder.layout import RunFolder
+from outlast.folder.lock import Lock
+from outlast.folder.records import LAUNCH
 
 try:
     import fcntl
@@ -40,9 +40,9 @@ class LaunchRecord:
     @classmethod
     def begin(cls, folder: RunFolder, number: int, **facts: Any) -> LaunchRecord:
         """Write down what is about to be started."""
-        files.make_folder(folder.launches)
+        durable.make_folder(folder.launches)
         launch = cls(
-            folder, number, {"format": files.FORMAT, "number": number, "time": utc(), "state": "preparing", **facts}
+            folder, number, {"format": layout.FORMAT, "number": number, "time": utc(), "state": "preparing", **facts}
         )
         launch.write()
         return launch
@@ -55,13 +55,13 @@ class LaunchRecord:
     def learn(self, **facts: Any) -> None:
         """Add what is known now to what the file says: another process may have learnt something else meanwhile."""
         with _alone(self.folder.launches):
-            known = files.read_record(self.path, LAUNCH) if files.kind_of(self.path) else {}
+            known = reading.read_record(self.path, LAUNCH) if plain.kind_of(self.path) else {}
             self.record = self.record | known | facts
             self.write()
 
     def write(self) -> None:
         """Put the record on disk."""
-        files.write_json(self.path, self.record)
+        durable.write_json(self.path, self.record)
 
 
 @contextlib.contextmanager
@@ -83,7 +83,7 @@ def launching(folder: RunFolder, who: str) -> Iterator[None]:
     Raises:
         RunBusy: another process does.
     """
-    files.make_folder(folder.launches)
+    durable.make_folder(folder.launches)
     lock = Lock(folder.launches / "lock")
     lock.take(who)
     try:
@@ -94,8 +94,8 @@ def launching(folder: RunFolder, who: str) -> Iterator[None]:
 
 def all_launches(folder: RunFolder) -> list[LaunchRecord]:
     """The launches of a run, oldest first; raises CorruptCheckpoint when a record is none, as a session may run that it names."""
-    numbers = files.numbers_in(folder.launches)
-    return [LaunchRecord(folder, n, files.read_record(folder.launches / f"{n:04d}.json", LAUNCH)) for n in numbers]
+    numbers = layout.numbers_in(folder.launches)
+    return [LaunchRecord(folder, n, reading.read_record(folder.launches / f"{n:04d}.json", LAUNCH)) for n in numbers]
 
 
 def mark_in(line: str, word: str) -> str:

@@ -8,9 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from outlast import files
 from outlast.config import yamlfile
 from outlast.errors import ConfigError
+from outlast.folder import durable
 from outlast.terminal import shortened
 
 FILE = "outlast-launch.yaml"
@@ -77,5 +77,5 @@ def write_settings(settings: Settings, folder: Path = Path()) -> Path:
 
     place = folder / FILE
     text = "# Where `outlast launch` and `outlast relay` go. Flags win. No key belongs in here.\n"
-    files.write_file(place, [(text + yaml.safe_dump(asdict(settings), sort_keys=False)).encode()])
+    durable.write_file(place, [(text + yaml.safe_dump(asdict(settings), sort_keys=False)).encode()])
     return place

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast import files
 from outlast.checkpoint import Store
 from outlast.checkpoint.export import export
 from outlast.errors import CorruptCheckpoint, UsageError
-from outlast.files import RunFolder
-from outlast.records import CONFIG
+from outlast.folder import durable, hashing, layout, plain, reading
+from outlast.folder.layout import RunFolder
+from outlast.folder.records import CONFIG
 from outlast.report.curves import draw_curves
 from outlast.report.history import History, history
 from outlast.report.runs import read_run
@@ -64,7 +64,7 @@ def archive(
         told = _add_artifacts(place.artifacts, contents)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            files.remove_any(temporary)
+            durable.remove_any(temporary)
             with zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
                 for name, path in contents.items():
                     _pack(packed, name, path)
@@ -79,22 +79,22 @@ def archive(
 
 
 def _pack(packed: zipfile.ZipFile, name: str, path: Path) -> None:
-    with os.fdopen(files.open_plain(path), "rb") as source:
+    with os.fdopen(plain.open_plain(path), "rb") as source:
         about = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
         about.compress_type = zipfile.ZIP_DEFLATED
         with packed.open(about, "w", force_zip64=about.file_size > 2**31) as target:
-            shutil.copyfileobj(source, target, files.CHUNK)
+            shutil.copyfileobj(source, target, hashing.CHUNK)
 
 
 def _add_artifacts(folder: Path, contents: dict[str, Path]) -> list[str]:
     """Add the artifacts under names that nothing has yet; returns what there is to say of some of them."""
-    told = [f"{path} is a {files.kind_of(path)} and was left out." for path in files.strange_files(folder)]
+    told = [f"{path} is a {plain.kind_of(path)} and was left out." for path in plain.strange_files(folder)]
     taken = {name.casefold() for name in contents}  # some file systems know no other names
-    for path in files.plain_files(folder) if files.kind_of(folder) == "folder" else []:
+    for path in plain.plain_files(folder) if plain.kind_of(folder) == "folder" else []:
         own = name = path.relative_to(folder).as_posix()
-        if not all(files.is_plain(piece.lstrip(".")) and ":" not in piece for piece in name.split("/")) or not _encodes(
-            name
-        ):
+        if not all(
+            layout.is_plain(piece.lstrip(".")) and ":" not in piece for piece in name.split("/")
+        ) or not _encodes(name):
             told.append(f"{str(path)!r} was left out: its name cannot be one in a zip that every system unpacks.")
             continue
         while name.casefold() in taken:
@@ -120,8 +120,8 @@ def _made(
     config, table, model = (
         scratch / name for name in ("config.json", "training_history.json", "model_final.safetensors")
     )
-    stored = files.read_record(place.config, CONFIG) if files.kind_of(place.config) else {}
-    config.write_bytes(files.as_json(stored))
+    stored = reading.read_record(place.config, CONFIG) if plain.kind_of(place.config) else {}
+    config.write_bytes(durable.as_json(stored))
     _export(place, model, part, step)
     _write_history(table, records(place.journal) if all_lines else known.records)
     found = [config, table, model]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from outlast import files
-from outlast.attempt import read_record
 from outlast.errors import UsageError
-from outlast.files import RunFolder
+from outlast.folder import durable
+from outlast.folder.attempt import read_record
+from outlast.folder.layout import RunFolder
 from outlast.report.history import History, history
 from outlast.report.runs import read_run
 from outlast.terminal import shortened
@@ -71,7 +71,7 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
         ha="left",
         parse_math=False,
     )
-    files.make_folder(target.parent)
+    durable.make_folder(target.parent)
     figure.savefig(target, dpi=120)
     return target
 

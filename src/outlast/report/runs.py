@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast import files, lock
-from outlast.attempt import read_record
 from outlast.checkpoint import Checkpoint, Store, open_checkpoint
 from outlast.checkpoint.listing import steps_in
 from outlast.errors import OutlastError, UnknownName
-from outlast.files import RunFolder
-from outlast.records import RUN
+from outlast.folder import lock, plain, reading
+from outlast.folder.attempt import read_record
+from outlast.folder.layout import RunFolder
+from outlast.folder.records import RUN
 from outlast.tracking import Latest, latest
 
 _STATUS = {
@@ -91,7 +91,7 @@ class RunInfo:
     @functools.cached_property
     def set_aside(self) -> list[str]:
         """Names of what was set aside: checkpoints that failed their hashes."""
-        return [path.name for path in files.entries(RunFolder(self.folder).set_aside)]
+        return [path.name for path in plain.entries(RunFolder(self.folder).set_aside)]
 
     @functools.cached_property
     def latest(self) -> Latest:
@@ -112,7 +112,7 @@ def read_run(folder: Path) -> RunInfo:
     """Read one run folder; raises UnknownName when it is none."""
     place = RunFolder(folder)
     try:
-        about = files.read_record(place.run, RUN)
+        about = reading.read_record(place.run, RUN)
     except FileNotFoundError:
         raise UnknownName(
             f"{folder} is not a run folder: it has no run.json. `outlast runs` lists those there are."
@@ -167,7 +167,7 @@ def _total(attempts: Iterable[Mapping[str, Any]]) -> int | None:
 
 def _bytes_in(folder: Path) -> int:
     """Bytes of the plain files below a folder; no link is followed."""
-    if files.kind_of(folder) != "folder":
+    if plain.kind_of(folder) != "folder":
         return 0
     total, waiting = 0, [str(folder)]
     while waiting:  # no recursion: folders may lie in each other a thousand deep

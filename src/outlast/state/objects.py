@@ -13,8 +13,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from outlast.data import feed, foreign
 from outlast.errors import OutlastError, ResumeRefused, StateError
-from outlast.state import adapters, feed, foreign
+from outlast.state import adapters
 from outlast.state.array import Array
 from outlast.state.tree import Decoder, Encoder
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from outlast import files
+from outlast.folder import durable
 from outlast.tracking import reading
 from outlast.tracking.sink import Sink
 
@@ -57,7 +57,7 @@ class CsvView(Sink):
 
     def _write(self) -> None:
         if not self._columns:
-            files.make_folder(self.path.parent)
+            durable.make_folder(self.path.parent)
             if not self._continue():
                 self._write_anew(self._until)
         elif not self.path.exists():  # somebody deleted it; what the journal has not on the disk yet comes at the end
@@ -78,7 +78,7 @@ class CsvView(Sink):
         self._columns = list(names)
         records = reading.records(self._source, 0, until)
         blocks = iter(lambda: list(itertools.islice(records, 1000)), [])
-        files.write_file(
+        durable.write_file(
             self.path, itertools.chain([_line(self._columns)], (_text(block, self._columns) for block in blocks))
         )
 
@@ -95,7 +95,7 @@ class CsvView(Sink):
                 while block := list(itertools.islice(rows, 1000)):
                     yield _lines([*row, *empty] for row in block)
 
-        files.write_file(self.path, widened())
+        durable.write_file(self.path, widened())
 
     def _continue(self) -> bool:
         """Cut a file of an earlier attempt back to the journal's end; False when it is not one that agrees with it."""

@@ -18,8 +18,8 @@ from typing import Any
 
 import xxhash
 
-from outlast import files
-from outlast.ending import clean
+from outlast.folder import durable, plain
+from outlast.terminal import clean
 from outlast.tracking import reading
 
 MOST = 20_000
@@ -154,7 +154,7 @@ class Journal:
                 return
             data = b"".join(blocks)
             created = not self.path.exists()
-            descriptor = files.open_plain(self.path, os.O_WRONLY | os.O_CREAT)
+            descriptor = plain.open_plain(self.path, os.O_WRONLY | os.O_CREAT)
             try:
                 os.ftruncate(descriptor, self._size)  # what a failed flush may have left
                 os.lseek(descriptor, self._size, os.SEEK_SET)
@@ -165,7 +165,7 @@ class Journal:
             finally:
                 os.close(descriptor)
             if created:
-                files.sync_folder(self.path.parent)
+                durable.sync_folder(self.path.parent)
             self._size += len(data)
             del self._sealed[: len(blocks)]
 
@@ -180,14 +180,14 @@ class Journal:
             A sentence when lines that the checkpoint knew of are missing, else None.
         """
         if self._length() and os.lstat(self.path).st_nlink > 1:
-            files.copy_file(
+            durable.copy_file(
                 self.path, self.path
             )  # it has a second name elsewhere, such as in a backup, which is left as it is
         size, length = int(mark["bytes"]) if mark else 0, self._length()
         self._hasher = self._hash(min(size, length))
         complaint = None
         if mark and (length < size or self._hasher.hexdigest() != mark["xxh3_128"]):
-            files.write_file(self.path, self._up_to(step, 2 * size + _SLACK))
+            durable.write_file(self.path, self._up_to(step, 2 * size + _SLACK))
             size = self._length()
             self._hasher = self._hash(size)
             complaint = (
@@ -204,14 +204,14 @@ class Journal:
         return complaint
 
     def _length(self) -> int:
-        return os.lstat(self.path).st_size if files.kind_of(self.path) == "file" else 0
+        return os.lstat(self.path).st_size if plain.kind_of(self.path) == "file" else 0
 
     def _hash(self, size: int) -> xxhash.xxh3_128:
         """A hasher that has taken in the first bytes of the file; block by block, as journals may be larger than memory."""
         hasher = xxhash.xxh3_128()
         if size:
             block = memoryview(bytearray(min(size, _BLOCK)))
-            with os.fdopen(files.open_plain(self.path), "rb", buffering=0) as file:
+            with os.fdopen(plain.open_plain(self.path), "rb", buffering=0) as file:
                 while size and (count := file.readinto(block[:size])):
                     hasher.update(block[:count])
                     size -= count
@@ -231,7 +231,7 @@ class Journal:
         yield bytes(block)
 
     def _cut(self, size: int) -> None:
-        descriptor = files.open_plain(self.path, os.O_WRONLY)
+        descriptor = plain.open_plain(self.path, os.O_WRONLY)
         try:
             os.ftruncate(descriptor, size)
             os.fsync(descriptor)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from outlast import files
+from outlast.folder import plain
 
 LONGEST = 16 * 2**20
 """Bytes of the longest line that is read; 10,000 metrics take about 300,000."""
@@ -52,7 +52,7 @@ def opened(path: Path) -> BinaryIO:
         FileNotFoundError: there is none.
         UnsafeFolder: something else lies there.
     """
-    return os.fdopen(files.open_plain(path), "rb")
+    return os.fdopen(plain.open_plain(path), "rb")
 
 
 def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outlast.ending import words_of
+from outlast.terminal import words_of
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from outlast import files
 from outlast.errors import UsageError
-from outlast.files import RunFolder
+from outlast.folder import plain
+from outlast.folder.layout import RunFolder
 from outlast.launch.kaggle import datasets
 from outlast.launch.kaggle.client import Kaggle
 from outlast.launch.kaggle.setup import check_user
@@ -72,7 +72,7 @@ def delete(kaggle: Kaggle, record: LaunchRecord) -> list[str]:
 def _used_elsewhere(record: LaunchRecord) -> set[str]:
     """Datasets that launches of all runs in this folder name, other than deleted ones and this one."""
     found: set[str] = set()
-    for folder in files.entries(record.folder.path.parent):
+    for folder in plain.entries(record.folder.path.parent):
         for other in (each.record for each in all_launches(RunFolder(folder))):
             if other["state"] not in _GONE and other["slug"] != record.record["slug"]:
                 found |= set(other.get("datasets", []))

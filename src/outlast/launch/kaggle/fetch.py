@@ -9,17 +9,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from outlast import files, places, records
 from outlast.checkpoint import Store, verify
 from outlast.errors import CorruptCheckpoint, LaunchError
-from outlast.files import MANIFEST, RunFolder
+from outlast.folder import durable, layout, plain, reading, records
+from outlast.folder.layout import MANIFEST, RunFolder
+from outlast.folder.lock import Lock
 from outlast.launch.kaggle.client import Kaggle, Output
 from outlast.launch.records import LaunchRecord
-from outlast.lock import Lock
+from outlast.remote import gather as places
 from outlast.terminal import command
 
 _TRIES = 3
-_LIST = "outlast-files.json"
+_LIST = "outlast-durable.json"
 _LOCKS = ("/lock", "/ranks")
 _PARALLEL = 4
 _LISTED = records.form({"files": records.table(records.text(64)), "sha256": records.text(64)})
@@ -56,14 +57,14 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
         why = "it ended before it wrote anything" if status else "it is not on Kaggle (any more)"
         raise NothingLeft(f"{slug} has left nothing of the run {folder.path.name}: {why}.")
     lock = Lock(folder.lock)
-    files.make_folder(folder.path)
+    durable.make_folder(folder.path)
     lock.take("a fetch")  # the run may be trained here meanwhile, and has one writer
     try:
         told = folder.check()
         brought = places.bring_home(folder, [there])
         told += brought.told
         if not brought.apart:
-            told += files.copy_tree(there / f"runs/{folder.path.name}/artifacts", folder.artifacts)
+            told += durable.copy_tree(there / f"runs/{folder.path.name}/artifacts", folder.artifacts)
     finally:
         lock.release()
     if not brought.apart:
@@ -88,7 +89,7 @@ def _all_of(kaggle: Kaggle, slug: str, there: Path, prefix: str, progress: Calla
         )
         damaged = _damaged(there, RunFolder(there / prefix.rstrip("/")))
         for path in damaged:
-            files.remove_any(path)
+            durable.remove_any(path)
         wanted = {output.name for output in outputs} | _promised(there, prefix)
         now = sum((there / name).exists() for name in wanted)
         if now == len(wanted) and not damaged:
@@ -131,7 +132,7 @@ def _download(output: Output, there: Path) -> bool:
     import requests
 
     target = there / output.name
-    temporary = target.with_name(f"{files.TEMPORARY}{target.name}")
+    temporary = target.with_name(f"{layout.TEMPORARY}{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -161,7 +162,7 @@ def _damaged(there: Path, folder: RunFolder) -> list[Path]:
         listed = _listed(there / _LIST)
     except CorruptCheckpoint:
         return [there / _LIST]
-    here = {path.relative_to(there).as_posix(): path for path in files.plain_files(there)}
+    here = {path.relative_to(there).as_posix(): path for path in plain.plain_files(there)}
     bad = [here[name] for name, expected in listed.items() if name in here and not _is(here[name], expected)]
     if not listed:
         bad += [path for path in (folder.run, folder.config, *folder.attempts.glob("*.json")) if not _is_json(path)]
@@ -176,9 +177,9 @@ def _damaged(there: Path, folder: RunFolder) -> list[Path]:
 
 def _listed(path: Path) -> dict[str, str]:
     """Name -> sha256 of all that a session left, in its own words; empty when it left no list."""
-    if not files.kind_of(path):
+    if not plain.kind_of(path):
         return {}
-    whole = files.read_record(path, _LISTED)
+    whole = reading.read_record(path, _LISTED)
     listed: dict[str, str] = whole["files"]
     if hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest() != whole["sha256"]:
         raise CorruptCheckpoint(f"{path} was changed on the way.")
@@ -193,7 +194,7 @@ def _is(path: Path, expected: str) -> bool:
 
 def _is_json(path: Path) -> bool:
     try:
-        files.read_json(path)
+        reading.read_json(path)
     except FileNotFoundError:
         return True
     except CorruptCheckpoint:

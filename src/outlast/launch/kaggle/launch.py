@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from outlast import files, places
 from outlast.checkpoint import Checkpoint, Retention, Store, verify
 from outlast.environment.kaggle import HOURS, HOURS_TPU, KEPT, reserve
 from outlast.errors import AnswerLost, CorruptCheckpoint, LaunchError, RunBusy, UsageError
-from outlast.files import MANIFEST, RunFolder
+from outlast.folder import hashing, layout, plain
+from outlast.folder.layout import MANIFEST, RunFolder
+from outlast.folder.lock import holder
 from outlast.launch import bundle
 from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.kaggle import datasets
@@ -23,8 +24,8 @@ from outlast.launch.kaggle.fetch import fetch
 from outlast.launch.kaggle.secrets import DATASET
 from outlast.launch.kaggle.setup import check_user
 from outlast.launch.records import LaunchRecord, all_launches, launching
-from outlast.lock import holder
-from outlast.recipe import Prepared
+from outlast.recipe.prepare import Prepared
+from outlast.remote import gather as places
 
 INLINE = 900_000
 """Bytes of code that one push may have; Kaggle refuses about a megabyte. Larger bundles go into a dataset."""
@@ -197,9 +198,9 @@ def _begin(
     """Put on record what is about to be pushed, under a name that nothing has; a refused push has used up none."""
     known = all_launches(prepared.folder)
     number = max((each.number for each in known if each.record["state"] != "refused"), default=0) + 1
-    number = files.free_number(prepared.folder.launches, number)
+    number = layout.free_number(prepared.folder.launches, number)
     while kaggle.status(slug := _slug(prepared.run_id, number)) is not None:  # of this name, launched from elsewhere
-        number = files.free_number(prepared.folder.launches, number + 1)
+        number = layout.free_number(prepared.folder.launches, number + 1)
     return LaunchRecord.begin(
         prepared.folder,
         number,
@@ -288,14 +289,14 @@ def _contents(folder: RunFolder, checkpoints: Sequence[Checkpoint]) -> dict[str,
         paths += [path for places in checkpoint.paths.values() for path in places]
         paths.append(checkpoint.path / MANIFEST)
     # Plain files only: what a link points to is sent to nobody.
-    inside = {path.relative_to(folder.path).as_posix(): path for path in paths if files.kind_of(path) == "file"}
+    inside = {path.relative_to(folder.path).as_posix(): path for path in paths if plain.kind_of(path) == "file"}
     return {f"runs/{folder.path.name}/{name}": path for name, path in inside.items()}
 
 
 def _dataset_of(run_id: str, checkpoints: Sequence[Checkpoint]) -> str:
     """A name that says what is in it, so that it is sent once."""
     manifests = b"".join((checkpoint.path / MANIFEST).read_bytes() for checkpoint in checkpoints)
-    return f"outlast-{_short(run_id, 16)}-step-{checkpoints[-1].step}-{files.digest(manifests)[:8]}"
+    return f"outlast-{_short(run_id, 16)}-step-{checkpoints[-1].step}-{hashing.digest(manifests)[:8]}"
 
 
 def _slug(run_id: str, number: int) -> str:

@@ -1,0 +1,207 @@
+"""What other libraries' loaders keep of their position, and what they forget (torchdata 0.11, accelerate 1.15, datasets 5.2)."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from outlast.data import leaving, within, workers
+from outlast.data.order import seeded
+from outlast.errors import ResumeRefused, StateError
+
+_TRIED = 256  # indices that are drawn twice to see whether a sampler gives them again
+_STREAM = "_InfiniteConstantSampler"  # torch's own, where the dataset decides the order
+_INSTEAD = (
+    "Use outlast.DataLoader(dataset, batch_size, ...), which takes sampler= and draws it again, or StatefulDataLoader(dataset, batch_size, "
+    "shuffle=True), whose own sampler has a state."
+)
+
+
+def is_torchdata(loader: Any) -> bool:
+    """Whether this is torchdata's StatefulDataLoader, or accelerate's wrapper around one."""
+    module = sys.modules.get("torchdata.stateful_dataloader")
+    return module is not None and isinstance(loader, module.StatefulDataLoader)
+
+
+def check_exact(loader: Any) -> None:
+    """Refuse a loader whose state cannot bring its position back.
+
+    Raises:
+        StateError: it would go on with other samples than those that were left, and say nothing.
+    """
+    dataset = getattr(loader, "dataset", loader)
+    if buffer := _shuffle_buffer(dataset):
+        raise StateError(
+            f"The dataset ({type(dataset).__qualname__}) shuffles through a buffer ({buffer}), and its state does not hold what lies in the buffer: "
+            "after a resume those samples would never come. Leave out .shuffle() and shuffle when the data are written, or use a map-style dataset "
+            "with outlast.DataLoader."
+        )
+    if not is_torchdata(loader):
+        return
+    if loader.num_workers and not getattr(loader, "in_order", True):
+        raise StateError(
+            "StatefulDataLoader was given in_order=False: batches come as workers finish them, and its state counts them in order, so that after a "
+            "resume some would come twice and others never. Leave it out."
+        )
+    sampler = loader._index_sampler
+    if type(loader.sampler).__name__ == _STREAM or _has_state(sampler):
+        return
+    iterator: Any = getattr(loader._iterator, "_sampler_iter", None)
+    inside = getattr(sampler, "sampler", sampler)
+    if _has_state(iterator) and (
+        not hasattr(iterator, "sampler_iter") or _has_state(iterator.sampler_iter) or _has_state(inside)
+    ):
+        return
+    if _draws_at_random(inside) or not _gives_again(sampler):
+        raise StateError(
+            f"The loader's position is a count of samples and no order: {type(sampler).__qualname__} over {type(inside).__qualname__} has no state, and "
+            f"gives another order when it is asked again. After a resume samples would come twice and others never. {_INSTEAD}"
+        )
+
+
+def check_state(part: str, loader: Any, state: Any) -> None:
+    """Refuse a StatefulDataLoader's state that was kept with another number of workers; it would fail in an assertion.
+
+    Raises:
+        ResumeRefused: it was.
+    """
+    if not is_torchdata(loader) or not isinstance(state, Mapping):
+        return
+    snapshot = state.get("_snapshot")
+    before = 0 if "_num_yielded" in state else None
+    if isinstance(snapshot, Mapping) and isinstance(main := snapshot.get("_main_snapshot"), Mapping):
+        before = main.get("_num_workers")
+    if before is not None and before != loader.num_workers:
+        raise ResumeRefused(
+            f"{part} (StatefulDataLoader) had num_workers={before} when it was saved and has {loader.num_workers} now, and torchdata keeps one "
+            f"position for each worker. Give it num_workers={before}; outlast.DataLoader continues with any number."
+        )
+
+
+def shield(loader: Any) -> None:
+    """Have the workers of a StatefulDataLoader, which the first question for its state starts, outlive a signal to the whole group."""
+    if is_torchdata(loader) and loader.num_workers:
+        bare = getattr(loader, "base_dataloader", loader)
+        init = bare.worker_init_fn
+        if not (isinstance(init, functools.partial) and init.func is workers.begin):
+            bare.worker_init_fn = functools.partial(workers.begin, init)
+
+
+def describe(loader: Any) -> dict[str, Any]:
+    """What a position in this loader is a position in, as JSON."""
+    found: dict[str, Any] = {}
+    if is_torchdata(loader):
+        found["batch_size"] = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+        found["drop_last"] = bool(loader.drop_last or getattr(loader.batch_sampler, "drop_last", False))
+        inside = getattr(loader.batch_sampler, "sampler", loader.sampler)
+        found["sampler"] = type(inside).__qualname__
+        with contextlib.suppress(TypeError, NotImplementedError):  # a stream has no length
+            found["samples"] = len(loader.dataset)
+    return found
+
+
+def inexact(loader: Any, *, in_epoch: bool, tracked: Sequence[Any] = ()) -> list[str]:
+    """What of this loader comes otherwise after a resume, in words for the list of differences.
+
+    Args:
+        loader: the loader.
+        in_epoch: whether the resume is in the middle of an epoch.
+        tracked: what the run saves; generators among it go on.
+    """
+    if not is_torchdata(loader):
+        return []
+    found = []
+    if loader.num_workers and (in_epoch or loader.persistent_workers):
+        found.append(
+            f"random numbers that StatefulDataLoader's {loader.num_workers} workers draw (augmentation) begin anew; outlast.DataLoader draws the same again"
+        )
+    if not loader.num_workers and not _has_state(loader.dataset):
+        inside = within.generators(dataset=loader.dataset, collate_fn=loader.collate_fn)
+        found += [
+            f"the random generator {path} begins anew; outlast.DataLoader seeds it for every batch"
+            for path, one in inside.items()
+            if not any(one is thing for thing in tracked)
+        ]
+    if loader.generator is not None and not loader.num_workers:
+        found.append("StatefulDataLoader with a generator of its own and no workers gives later epochs another order")
+    return found
+
+
+def why_more(loader: Any) -> str:
+    """What may be the reason when a loader gives more than its length, as a sentence; empty when nothing is known."""
+    if not is_torchdata(loader) or not loader.num_workers or type(loader.sampler).__name__ != _STREAM:
+        return ""
+    return (
+        f"Each of its {loader.num_workers} workers goes through the dataset by itself: unless the dataset gives each of them a share "
+        "(torch.utils.data.get_worker_info), every sample comes once from each. "
+    )
+
+
+def set_epoch(loader: Any, epoch: int) -> bool:
+    """Tell everything in a loader that wants to hear it which epoch begins, from 0; returns whether there was anything."""
+    if callable(tell := getattr(loader, "set_epoch", None)):
+        tell(epoch)
+        return True
+    batches = getattr(loader, "batch_sampler", None)
+    inside: list[Any] = [getattr(loader, name, None) for name in ("dataset", "sampler")] + [
+        batches,
+        getattr(batches, "sampler", None),
+    ]
+    told: dict[int, Any] = {id(thing): thing for thing in inside if callable(getattr(thing, "set_epoch", None))}
+    for thing in told.values():
+        thing.set_epoch(epoch)
+    return bool(told)
+
+
+def close(loader: Any) -> None:
+    """End the workers of a torch loader; it makes new ones when it is iterated again."""
+    loader = getattr(loader, "base_dataloader", loader)
+    iterator = getattr(loader, "_iterator", None)
+    if getattr(iterator, "_workers", None):
+        leaving.end_workers(iterator)
+        loader._iterator = None
+
+
+def _shuffle_buffer(dataset: Any) -> str | None:
+    """The name of a Hugging Face dataset's shuffle buffer, None when it has none."""
+    if "datasets" not in sys.modules:
+        return None
+    found = getattr(dataset, "_ex_iterable", None)
+    for _ in range(100):
+        if found is None:
+            return None
+        if "BufferShuffled" in type(found).__name__:
+            return type(found).__name__
+        found = getattr(found, "ex_iterable", None)
+    return None
+
+
+def _has_state(thing: Any) -> bool:
+    return callable(getattr(thing, "state_dict", None)) and callable(getattr(thing, "load_state_dict", None))
+
+
+def _draws_at_random(sampler: Any) -> bool:
+    from torch.utils import data
+
+    kinds = (data.RandomSampler, data.SubsetRandomSampler, data.WeightedRandomSampler)
+    return isinstance(sampler, kinds) and not callable(getattr(sampler, "set_epoch", None))
+
+
+def _gives_again(sampler: Any) -> bool:
+    """Whether a sampler gives the same indices whatever the global generators are, when it is told the same epoch."""
+    draws = []
+    inside = getattr(sampler, "sampler", sampler)
+    for word in (1, 2, 3):
+        if callable(getattr(inside, "set_epoch", None)):
+            inside.set_epoch(0)
+        with seeded([word] * 4):
+            draws.append([_plain(value) for value in itertools.islice(sampler, _TRIED)])
+    return draws[0] == draws[1] == draws[2]
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,329 @@
+"""A torch DataLoader that can say where it is. Exported as `outlast.DataLoader`."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader as TorchLoader
+from torch.utils.data import Dataset, IterableDataset, default_collate, default_convert, get_worker_info
+
+from outlast.data import leaving, within, workers
+from outlast.data.order import seeded
+from outlast.data.sampler import BatchSampler
+from outlast.distributed import ranks
+from outlast.errors import StateError, UsageError
+
+_Ticket = tuple[int, int, list[int]]
+"""Epoch, batch, and the indices of its samples: what the sampler sends to a worker."""
+
+_OPTIONS = {
+    "collate_fn",
+    "in_order",
+    "multiprocessing_context",
+    "num_workers",
+    "persistent_workers",
+    "pin_memory",
+    "pin_memory_device",
+    "prefetch_factor",
+    "timeout",
+    "worker_init_fn",
+}
+"""Options of torch's DataLoader that leave the order alone."""
+
+_REFUSED = {
+    "batch_sampler": (
+        "what it would give after a resume is not known. Give batch_size with sampler= (any torch sampler) or weights=, and outlast draws the "
+        "same batches again"
+    ),
+    "generator": "the order is a function of seed= and the epoch, so that it can be drawn again. Give seed= instead",
+}
+
+_TRIES = 3
+"""How often a batch is made at most, until no new generator turns up in the dataset."""
+
+_NEED_WORKERS = ("timeout", "prefetch_factor", "persistent_workers", "multiprocessing_context")
+
+
+class DataLoader:
+    """Batches of a map-style dataset, exact on resume in the middle of an epoch with any number of workers.
+
+    Iterate it for the rest of the current epoch, or call `next()` for ever. While a batch is made, the generators of Python,
+    NumPy and torch are seeded from (seed, epoch, batch), and so are those that dataset and collate_fn keep for themselves, where they are
+    found within a few levels of attributes. So random augmentation is the same with 0 workers or 8, before or after a resume; the
+    training loop's own generators are not touched.
+
+    With several ranks (torchrun), a batch is what all of them train on in one step, and each gets its share: the position is one for
+    all, so a run may continue on another number of ranks in the middle of an epoch. In the last batch of an epoch a share may be
+    one sample larger than another; when it has fewer samples than there are ranks, some are given twice.
+
+    Workers end within a second when the run closes, the loader is dropped, or the interpreter exits.
+
+    Args:
+        dataset: anything with `__getitem__` and `__len__` (or `__getitems__`).
+        batch_size: samples per batch, of all ranks together. None: one sample at a time, not collated into a batch.
+        shuffle: another order every epoch; True unless `sampler` or `weights` decide the order.
+        seed: decides order and augmentation.
+        drop_last: leave out a last batch that is not full.
+        sampler: a torch sampler, or another iterable of indices with a length; see `BatchSampler`.
+        weights: a number for each sample; see `BatchSampler`. It does what torch's WeightedRandomSampler does.
+        split: give each rank its share; False: every rank gets whole batches, for an evaluation that only one makes.
+        **options: as of torch.utils.data.DataLoader: num_workers, collate_fn, pin_memory, persistent_workers, ...
+
+    Raises:
+        StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
+        UsageError: torchrun's processes have not met yet; or an option that does not exist, or that would make the order one that
+            cannot be drawn again; or as of `BatchSampler`; or the ranks cannot share a batch equally.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int | None = 1,
+        *,
+        shuffle: bool | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+        sampler: Any = None,
+        weights: Any = None,
+        split: bool = True,
+        **options: Any,
+    ) -> None:
+        _check_dataset(dataset)
+        _check_options(options)
+        self.dataset = dataset
+        self.sampler = BatchSampler(
+            len(dataset),
+            batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            drop_last=drop_last,
+            sampler=sampler,
+            weights=weights,
+        )
+        self.sampler._data = within.digest(dataset)
+        rank, count = ranks.position() if split else (0, 1)
+        if (batch_size or 1) % count:
+            raise UsageError(
+                f"A batch of {batch_size or 'one'} samples cannot be shared equally by {count} ranks, and training averages over ranks. Choose a "
+                f"multiple of {count}; batch_size counts the samples of all ranks together."
+            )
+        seed = self.sampler.seed
+        self._samples = _Seeded(
+            dataset,
+            (seed % 2**63, rank) if rank else (seed % 2**63,),
+            options.pop("collate_fn", None) or (default_convert if batch_size is None else default_collate),
+            single=batch_size is None,
+        )
+        self._tickets = _Tickets(self.sampler, rank, count)
+        # A generator of its own: torch draws the workers' base seed from it instead of from the training loop's generator.
+        self._loader = TorchLoader(
+            self._samples,
+            collate_fn=_as_it_is,
+            worker_init_fn=functools.partial(workers.begin, options.pop("worker_init_fn", None)),
+            batch_sampler=self._tickets,
+            generator=torch.Generator().manual_seed(seed % 2**63),
+            **options,
+        )
+        self._batches: Iterator[Any] | None = None
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples per batch; None: single samples that are not collated."""
+        return self.sampler.batch_size
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that make batches."""
+        return self._loader.num_workers
+
+    @property
+    def changes(self) -> list[str]:
+        """See `BatchSampler.changes`."""
+        return self.sampler.changes
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The rest of the current epoch."""
+        self.sampler._check_free()
+        epoch = self.sampler.epoch
+        while self.sampler.epoch == epoch:
+            yield next(self)
+
+    def __next__(self) -> Any:
+        """The next batch, across the ends of epochs."""
+        self.sampler._check_free()
+        return self._take()
+
+    def _take(self) -> Any:
+        if self._batches is None:
+            self._batches = self._start()
+        try:
+            batch = next(self._batches)
+        except RuntimeError:
+            if not self._lost_to_a_signal():
+                raise
+            self.close()
+            if self.sampler._leave and self.sampler._leave():
+                raise leaving.Interrupted from None
+            batch = self._samples.__getitems__(self._tickets.at(self.sampler.epoch, self.sampler.batch))
+        self.sampler.advance()
+        if self.sampler.batch == 0:
+            batches, self._batches = self._batches, None
+            if not self._loader.persistent_workers:
+                leaving.end_workers(batches)
+        return batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """See `BatchSampler.set_epoch`: outlast counts epochs itself."""
+        self.sampler.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position; see `BatchSampler.state_dict`."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue at a position; raises ResumeRefused when it is one in other data."""
+        self.sampler.load_state_dict(state)
+        self._batches = None
+
+    def close(self) -> None:
+        """End the workers now, also those that are in the middle of a sample. The next batch that is asked for starts new ones."""
+        batches, self._batches = self._batches, None
+        kept, self._loader._iterator = self._loader._iterator, None
+        for iterator in (batches, kept):
+            leaving.end_workers(iterator)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # half-made, or the interpreter is going
+            self.close()
+
+    def _start(self) -> Iterator[Any]:
+        if not self._loader.num_workers:
+            return iter(self._loader)
+        with leaving.starting(self._loader.multiprocessing_context):
+            batches = iter(self._loader)
+        sampler = self.sampler
+        leaving.look_after(batches, lambda: sampler._leave is not None and sampler._leave(), self)
+        return batches
+
+    def _lost_to_a_signal(self) -> bool:
+        """Whether a signal to the whole group has ended the fork server, without which its workers end as well.
+
+        Any batch can be made here instead: the session is about to end, and the running step needs it.
+        """
+        context = self._loader.multiprocessing_context
+        return getattr(context, "_name", None) == "forkserver" and workers.signalled()
+
+
+def _check_dataset(dataset: Any) -> None:
+    kind = type(dataset).__qualname__
+    if isinstance(dataset, IterableDataset):
+        raise StateError(
+            f"{kind} is an IterableDataset, and outlast.DataLoader needs samples by index. Use torchdata's "
+            "StatefulDataLoader with a dataset that has state_dict()."
+        )
+    if not hasattr(dataset, "__len__") or not (hasattr(dataset, "__getitem__") or hasattr(dataset, "__getitems__")):
+        raise UsageError(
+            f"The dataset is a {kind} without a length or without samples by index; expected an object with __len__ and __getitem__."
+        )
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    theirs = set(inspect.signature(TorchLoader).parameters)
+    for name, value in options.items():
+        if name in _REFUSED:
+            if value is not None:
+                raise UsageError(f"outlast.DataLoader takes no {name}: {_REFUSED[name]}.")
+        elif name not in _OPTIONS & theirs:
+            known = sorted({*_OPTIONS, *inspect.signature(DataLoader).parameters} - {"options"})
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"It takes {', '.join(known)}."
+            what = (
+                "is an option of torch's DataLoader whose effect on the order is not known"
+                if name in theirs
+                else "is no option"
+            )
+            raise UsageError(f"outlast.DataLoader was given {name}={value!r}, and '{name}' {what}. {hint}")
+    for name in _REFUSED:
+        options.pop(name, None)
+    if not options.get("in_order", True):
+        raise UsageError(
+            "outlast.DataLoader takes no in_order=False: batches would come as workers finish them, and the position counts them in order, so "
+            "that after a resume some would come twice and others never. Leave it out."
+        )
+    count = options.get("num_workers", 0)
+    if not isinstance(count, int) or count < 0:
+        raise UsageError(f"num_workers is {count!r}; expected a whole number of at least 0.")
+    for name in _NEED_WORKERS:
+        if not count and options.get(name):
+            raise UsageError(
+                f"outlast.DataLoader was given {name}={options[name]!r} and no workers; give num_workers=1 or more, or leave it out."
+            )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch  # collated already, under the ticket's generators
+
+
+class _Tickets:
+    """Runs ahead of the sampler's position by as much as the workers prefetch."""
+
+    def __init__(self, sampler: BatchSampler, rank: int, ranks: int) -> None:
+        self.sampler, self.rank, self.ranks = sampler, rank, ranks
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[_Ticket]:
+        epoch, first = self.sampler.epoch, self.sampler.batch
+        for batch in range(first, len(self.sampler)):
+            yield self.at(epoch, batch)
+
+    def at(self, epoch: int, batch: int) -> _Ticket:
+        indices = self.sampler.at(epoch, batch)
+        if len(indices) < self.ranks:
+            indices = np.resize(indices, self.ranks)
+        return epoch, batch, np.array_split(indices, self.ranks)[self.rank].tolist()
+
+
+class _Seeded(Dataset[Any]):
+    """Fetches and collates a ticket's samples under generators that depend on the ticket alone: the global ones and those inside the dataset."""
+
+    def __init__(
+        self, dataset: Any, seed: tuple[int, ...], collate: Callable[[Any], Any], *, single: bool = False
+    ) -> None:
+        self.dataset, self.seed, self.collate, self.single = dataset, seed, collate, single
+
+    def __getitems__(self, ticket: _Ticket) -> Any:
+        epoch, batch, indices = ticket
+        words = np.random.SeedSequence((self.seed[0], epoch, batch, *self.seed[1:])).generate_state(4, np.uint32)
+        keep = get_worker_info() is None
+        found = self._generators()
+        for _ in range(_TRIES):
+            with seeded(words, keep=keep), within.seeded(found, words, keep=keep):
+                batch = self._make(indices)
+            known, found = found, self._generators()
+            if found.keys() <= known.keys():
+                return batch
+            # A generator was made while the first batch was: it was seeded otherwise than when this batch is not the first, so once more.
+        return batch
+
+    def _generators(self) -> dict[str, Any]:
+        return within.generators(dataset=self.dataset, collate_fn=self.collate)
+
+    def _make(self, indices: list[int]) -> Any:
+        if hasattr(self.dataset, "__getitems__"):
+            samples = list(self.dataset.__getitems__(indices))
+        else:
+            samples = [self.dataset[index] for index in indices]
+        return self.collate(samples[0] if self.single else samples)

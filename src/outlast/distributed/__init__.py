@@ -1,0 +1,1 @@
+"""The processes of one attempt that train one model together."""

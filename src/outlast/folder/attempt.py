@@ -1,0 +1,124 @@
+"""attempts/0003.json: one process's work on a run, from its first breath to its end reason."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from outlast.errors import CorruptCheckpoint
+from outlast.folder import durable, layout, reading
+from outlast.folder.layout import RunFolder
+from outlast.folder.records import ATTEMPT, LONGEST, REASONS
+
+__all__ = ["REASONS", "Attempt", "read_record", "utc", "writable"]
+
+MOST = 200
+"""Sentences that an attempt's record keeps of what was told."""
+
+
+def utc() -> str:
+    """The time as the records write it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def read_record(folder: RunFolder, number: int) -> dict[str, Any]:
+    """An attempt's record; a damaged one is no reason not to train, and stands as lost."""
+    try:
+        return reading.read_record(folder.attempt(number), ATTEMPT) | {"number": number}
+    except (CorruptCheckpoint, FileNotFoundError):
+        return {"format": layout.FORMAT, "number": number, "damaged": True}
+
+
+def writable(text: str) -> str:
+    """Text with what UTF-8 cannot hold written out: file names may have it, and no record fails over them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass
+class Attempt:
+    """The record of the running attempt.
+
+    Args:
+        folder: the run folder.
+        number: counts from 1.
+        record: what the file holds.
+        earlier: the records of the attempts before it.
+        kept: whether it is written; not on ranks other than the first, whose work the first one's record stands for.
+    """
+
+    folder: RunFolder
+    number: int
+    record: dict[str, Any] = field(default_factory=dict)
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    kept: bool = True
+
+    @classmethod
+    def begin(cls, folder: RunFolder, version: str, environment: Mapping[str, Any]) -> Attempt:
+        """Write down that an attempt began; earlier ones that never wrote their end are given the reason "lost".
+
+        Raises:
+            OSError: the record cannot be written.
+        """
+        durable.make_folder(folder.attempts)
+        durable.sweep_temporaries(folder.attempts)
+        numbers = folder.attempt_numbers()
+        attempt = cls(folder, folder.free_attempt((numbers[-1] if numbers else 0) + 1))
+        for number in numbers:
+            earlier = read_record(folder, number)
+            if "end" not in earlier:
+                earlier["end"] = {"reason": "lost", "recorded_by": attempt.number}
+                durable.write_json(folder.attempt(number), earlier)
+            attempt.earlier.append(earlier)
+        attempt.record = {
+            "format": layout.FORMAT,
+            "number": attempt.number,
+            "id": uuid.uuid4().hex,
+            "started": utc(),
+            "process": os.getpid(),
+            "host": platform.node(),
+            "outlast": version,
+            "environment": dict(environment),
+            "told": [],
+        }
+        attempt.write()
+        return attempt
+
+    def write(self) -> None:
+        """Put the record on disk as it is now."""
+        if self.kept:
+            durable.write_json(self.folder.attempt(self.number), self.record)
+
+    @property
+    def reason_before(self) -> str | None:
+        """How the attempt before this one ended; None for the first."""
+        return str(self.earlier[-1]["end"]["reason"]) if self.earlier else None
+
+    def ended_early(self, step: int, total: int | None) -> bool:
+        """Whether the script called the run finished at this step, before this very total."""
+        ends = [earlier["end"] for earlier in self.earlier]
+        finished = [end for end in ends if end["reason"] == "finished" and end.get("step") == step]
+        return bool(finished) and finished[-1].get("total_steps") == total
+
+    def tell(self, sentence: str) -> None:
+        """Keep a sentence with the attempt, once; it reaches the disk with the next `write`. Of very many, the first are kept and all counted."""
+        told, sentence = self.record["told"], writable(sentence)[:LONGEST]
+        if len(told) < MOST and sentence not in told:
+            told.append(sentence)
+        else:
+            self.record["told_again"] = self.record.get("told_again", 0) + 1
+
+    def end(
+        self, reason: str, step: int, total: int | None, error: str | None = None, *, signal: str | None = None
+    ) -> None:
+        """Write the end reason; raises OSError when that cannot be done (the attempt then counts as lost)."""
+        self.record["end"] = {"time": utc(), "reason": reason, "step": step, "total_steps": total}
+        if error:
+            self.record["end"]["error"] = writable(error)[:LONGEST]
+        if signal:
+            self.record["end"]["signal"] = signal
+        self.write()

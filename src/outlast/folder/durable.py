@@ -1,0 +1,304 @@
+"""The one atomic write, and everything else that changes a run folder.
+
+Every byte that outlast writes into a run
+folder goes through here or through `tracking.journal`, so that the crash-point tests see every operation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+from outlast.errors import CorruptCheckpoint, UnsafeFolder
+from outlast.folder import records
+from outlast.folder.hashing import CHUNK, Buffer, Written, hash_pieces
+from outlast.folder.layout import MANIFEST, TEMPORARY
+from outlast.folder.plain import entries, kind_of, open_plain, plain_files
+
+PAGE = 4096
+"""What memory, offset and length must be multiples of to be written past the page cache (O_DIRECT)."""
+
+_DIRECT = getattr(os, "O_DIRECT", 0)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Windows cannot open folders; there the rename alone has to do."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network and FUSE file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, durably; nothing happens when it exists."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)  # noqa: PTH102 - the crash harness counts os.* calls, and so does a reader
+    sync_folder(folder.parent)
+
+
+def write_file(path: Path, pieces: Iterable[Buffer], *, durable_name: bool = True, direct: bool = False) -> Written:
+    """Write a file so that it exists under its name whole or not at all.
+
+    Temporary name in the same folder, write, length check, fsync, rename, fsync of the folder.
+
+    Args:
+        path: the final name; an older file there is replaced.
+        pieces: the contents, in order.
+        durable_name: fsync the folder too; a caller that writes several files does it once itself.
+        direct: write past the page cache where the file system can and pieces lie on page boundaries.
+
+    Returns:
+        Size and hashes of what was to be written (hashed from memory, so a disk that lies is found on reading).
+
+    Raises:
+        OSError: the file could not be written; nothing is left under `path` or under the temporary name.
+    """
+    (written,) = write_files(path.parent, [(path.name, pieces, direct)]).values()
+    if durable_name:
+        sync_folder(path.parent)
+    return written
+
+
+def write_files(folder: Path, contents: Iterable[tuple[str, Iterable[Buffer], bool]]) -> dict[str, Written]:
+    """Write several files of one folder as `write_file` does, and fsync them together: that is cheaper than one by one.
+
+    Args:
+        folder: where; its fsync is left to the caller.
+        contents: name, pieces, and whether to write past the page cache.
+
+    Raises:
+        OSError: one could not be written; none has got its name, and no temporary name is left. After the first rename,
+            a later one that fails leaves the earlier ones.
+    """
+    begun: dict[str, int] = {}
+    written: dict[str, Written] = {}
+    try:
+        try:
+            for name, pieces, direct in contents:
+                begun[name] = _open_to_write(folder / f"{TEMPORARY}{name}", direct=direct)
+                written[name] = _write_pieces(begun[name], pieces, folder / name)
+            for descriptor in reversed(begun.values()):  # small ones, which come last, take the others' metadata along
+                os.fsync(descriptor)
+        finally:
+            for descriptor in begun.values():
+                os.close(descriptor)
+        for name in begun:
+            os.replace(folder / f"{TEMPORARY}{name}", folder / name)  # noqa: PTH105
+    except BaseException:
+        for name in begun:
+            with contextlib.suppress(OSError):
+                os.unlink(folder / f"{TEMPORARY}{name}")  # noqa: PTH108
+        raise
+    return written
+
+
+def _write_pieces(descriptor: int, pieces: Iterable[Buffer], path: Path) -> Written:
+    written = hash_pieces(pieces, lambda chunk: _write_all(descriptor, chunk))
+    found = os.fstat(descriptor).st_size
+    if found != written.size:
+        raise OSError(errno.EIO, f"wrote {written.size} bytes and the file system kept {found}", str(path))
+    return written
+
+
+def copy_file(
+    source: Path,
+    target: Path,
+    *,
+    expected: Written | None = None,
+    durable_name: bool = True,
+    most: int | None = None,
+) -> None:
+    """Copy a plain file as `write_file` writes one, and compare it with what a manifest says of it.
+
+    Args:
+        source: the file.
+        target: its copy; an older one is replaced.
+        expected: what it has to be.
+        durable_name: fsync the folder too.
+        most: copy so many bytes from its beginning at most.
+
+    Raises:
+        CorruptCheckpoint: the source is no plain file, or not the expected one; nothing is left under the target's name.
+        OSError: the copy could not be written.
+    """
+    try:
+        descriptor = open_plain(source)
+    except (UnsafeFolder, OSError) as error:
+        raise CorruptCheckpoint(f"{source} cannot be copied: {error}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        size = os.fstat(descriptor).st_size
+        if expected and size != expected.size:
+            raise CorruptCheckpoint(f"{source} has {size} bytes; the manifest says {expected.size}.")
+
+        def pieces() -> Iterator[bytes]:
+            left = (
+                size if most is None else min(size, most)
+            )  # no more than that, even if somebody lets it grow meanwhile
+            while left and (piece := file.read(min(CHUNK, left))):
+                left -= len(piece)
+                yield piece
+
+        written = write_file(target, pieces(), durable_name=durable_name)
+    if expected and written != expected:
+        remove_file(target)
+        raise CorruptCheckpoint(f"{source} is not what the manifest says of it; it was not copied.")
+
+
+def write_json(path: Path, value: Mapping[str, Any], *, durable_name: bool = True) -> Written:
+    """Write a JSON object with `write_file`. Keys keep their order; NaN is refused."""
+    return write_file(path, [as_json(value)], durable_name=durable_name)
+
+
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """The text of a JSON object as all our files have it; raises ValueError when nobody could read it again."""
+    records.check_depth(value)
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file; one that is gone already is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder of files so that a crash in between leaves something that does not count as a checkpoint.
+
+    The manifest goes first and durably; what remains is swept away by the next attempt.
+    """
+    if kind_of(folder) != "folder":
+        remove_file(folder)  # a link is deleted, and what it points to is left alone
+        return
+    if kind_of(folder / MANIFEST):
+        remove_any(folder / MANIFEST)
+        sync_folder(folder)
+    with contextlib.suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            remove_any(path)
+        os.rmdir(folder)  # noqa: PTH106
+
+
+def remove_any(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it; one that is gone already is fine."""
+    if kind_of(path) != "folder":
+        remove_file(path)
+        return
+    waiting, found = [path], []
+    while waiting:  # no recursion: folders may lie in each other a thousand deep
+        found.append(waiting.pop())
+        waiting += [each for each in entries(found[-1]) if kind_of(each) == "folder"]
+    for folder in reversed(found):
+        for each in entries(folder):
+            remove_file(each)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(folder)  # noqa: PTH106
+
+
+def sync_file(path: Path) -> None:
+    """Make the contents of a file, or of all files below a folder, durable."""
+    for each in plain_files(path):
+        descriptor = open_plain(each)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def copy_tree(source: Path, target: Path) -> list[str]:
+    """Copy the plain files below a folder, over those of the same names; no link is followed or written through.
+
+    Returns:
+        A sentence for each file that was not copied because a link or a file stands where its folder should be.
+    """
+    left = []
+    for path in plain_files(source) if kind_of(source) == "folder" else []:
+        inside = path.relative_to(source)
+        above = [target, *(target.joinpath(*inside.parts[:depth]) for depth in range(1, len(inside.parts)))]
+        blocked = next((each for each in above if kind_of(each) not in ("folder", None)), None)
+        if blocked or kind_of(target / inside) == "folder":
+            left.append(
+                f"{inside} was not copied: {blocked or target / inside} is a {kind_of(blocked or target / inside)}."
+            )
+            continue
+        make_folder((target / inside).parent)
+        copy_file(path, target / inside)
+    return left
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename within one file system, durably."""
+    os.rename(source, target)  # noqa: PTH104
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file over another one, or to where there is none, durably."""
+    os.replace(source, target)  # noqa: PTH105
+    sync_folder(target.parent)
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Delete what a killed writer left under temporary names, in this folder only."""
+    for path in entries(folder):
+        if path.name.startswith(TEMPORARY):
+            remove_any(path)
+
+
+def _open_to_write(path: Path, *, direct: bool) -> int:
+    if kind_of(path):
+        remove_any(
+            path
+        )  # left by a killed writer; or a link, or a second name of a file elsewhere, that somebody put there
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    if direct and _DIRECT and fcntl:
+        try:
+            return os.open(path, flags | _DIRECT, 0o644)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # tmpfs and some others cannot
+                raise
+    return os.open(path, flags, 0o644)
+
+
+def _write_all(descriptor: int, chunk: memoryview) -> None:
+    while chunk:
+        if _DIRECT and len(chunk) % PAGE and _is_direct(descriptor):
+            whole = len(chunk) - len(chunk) % PAGE
+            if whole:
+                _write_all(descriptor, chunk[:whole])
+                chunk = chunk[whole:]
+            _end_direct(descriptor)
+        try:
+            chunk = chunk[os.write(descriptor, chunk) :]
+        except OSError as error:
+            if error.errno != errno.EINVAL or not _is_direct(descriptor):
+                raise
+            _end_direct(descriptor)  # memory or offset are not on the boundaries that this file system wants
+
+
+def _is_direct(descriptor: int) -> bool:
+    return fcntl is not None and bool(_DIRECT and fcntl.fcntl(descriptor, fcntl.F_GETFL) & _DIRECT)
+
+
+def _end_direct(descriptor: int) -> None:
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~_DIRECT)

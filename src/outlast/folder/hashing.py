@@ -1,0 +1,132 @@
+"""The hashes of a file, chunk by chunk, and reading that checks them while the bytes are warm."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from outlast.errors import CorruptCheckpoint, UnsafeFolder
+from outlast.folder.plain import open_plain
+
+CHUNK = 16 * 2**20
+"""Bytes written at a time and hashed together: part of the format. Large enough that calls are free."""
+
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file as it was meant to be: its size in bytes, and the xxh3-128 (hex) of every CHUNK of it."""
+
+    size: int
+    xxh3_128: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """One hash for the whole, to call a file by."""
+        return digest("".join(self.xxh3_128).encode())
+
+    def as_json(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {"size": self.size, "xxh3_128": list(self.xxh3_128)}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Written:
+        """What a manifest says of it, read again."""
+        return cls(int(entry["size"]), tuple(entry["xxh3_128"]))
+
+
+def digest(data: Buffer) -> str:
+    """xxh3-128 of data, in hex."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def hash_pieces(pieces: Iterable[Buffer], take: Callable[[memoryview], None] = lambda _: None) -> Written:
+    """Size and hashes of a file with these contents; every chunk is handed over after it is hashed."""
+    hashes, hasher, size = [], xxhash.xxh3_128(), 0
+    for piece in pieces:
+        for chunk in _chunks(piece, size):
+            hasher.update(chunk)
+            take(chunk)
+            size += len(chunk)
+            if size % CHUNK == 0:
+                hashes.append(hasher.hexdigest())
+                hasher.reset()
+    return Written(size, (*hashes, hasher.hexdigest()) if size % CHUNK else tuple(hashes))
+
+
+def read_verified(path: Path, expected: Written, allocate: Callable[[int], memoryview]) -> memoryview:
+    """Read a file into memory and check every chunk while it is still warm.
+
+    Read and not mapped: a bad sector is an error here then, and not a SIGBUS in the middle of training.
+
+    Args:
+        path: the file.
+        expected: what its manifest says.
+        allocate: gives writable memory for so many bytes.
+
+    Raises:
+        CorruptCheckpoint: it cannot be read, or has another length or another hash.
+    """
+    try:
+        descriptor = open_plain(path)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != expected.size:
+                raise CorruptCheckpoint(f"{path} has {size} bytes; the manifest says {expected.size}.")
+            memory = allocate(size)
+            for index, chunk in enumerate(_chunks(memory)):
+                _read_all(descriptor, chunk, path)
+                if index >= len(expected.xxh3_128) or digest(chunk) != expected.xxh3_128[index]:
+                    raise CorruptCheckpoint(
+                        f"{path} was changed after it was written: the hash of its bytes from {index * CHUNK} on is not the one in "
+                        "the manifest."
+                    )
+        finally:
+            os.close(descriptor)
+    except UnsafeFolder as error:
+        raise CorruptCheckpoint(str(error)) from error
+    except OSError as error:
+        raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror}.") from error
+    return memory
+
+
+def hash_beginning(path: Path, size: int) -> str:
+    """xxh3-128 of the first bytes of a plain file, in hex; block by block, as it may be larger than memory."""
+    hasher = xxhash.xxh3_128()
+    with os.fdopen(open_plain(path), "rb") as file:
+        while size > 0 and (block := file.read(min(size, 2**20))):
+            hasher.update(block)
+            size -= len(block)
+    return hasher.hexdigest()
+
+
+def _chunks(piece: Buffer, offset: int = 0) -> Iterator[memoryview]:
+    """A buffer in pieces that end where the file's chunks end."""
+    view = memoryview(piece).cast("B") if not isinstance(piece, bytes) else memoryview(piece)
+    start = 0
+    while start < len(view):
+        end = min(len(view), start + CHUNK - (offset + start) % CHUNK)
+        yield view[start:end]
+        start = end
+
+
+def _read_all(descriptor: int, chunk: memoryview, path: Path) -> None:
+    while chunk:
+        count = os.readv(descriptor, [chunk]) if hasattr(os, "readv") else _read_copied(descriptor, chunk)
+        if not count:
+            raise CorruptCheckpoint(f"{path} ended early while it was read.")
+        chunk = chunk[count:]
+
+
+def _read_copied(descriptor: int, chunk: memoryview) -> int:
+    """For Windows, which cannot read into memory that is there."""
+    data = os.read(descriptor, len(chunk))
+    chunk[: len(data)] = data
+    return len(data)

@@ -1,0 +1,153 @@
+"""The names of a run folder's files. docs/format.md is the specification."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from outlast.errors import UnsafeFolder, UsageError
+from outlast.folder.plain import entries, kind_of
+
+FORMAT = 2
+"""Version of the run folder that is written; docs/format.md says what may change without raising it."""
+
+
+FORMATS = (1, 2)
+"""Versions that are read."""
+
+
+MANIFEST = "MANIFEST.json"
+
+
+STATE = "state.json"
+
+
+TENSORS = ".safetensors"
+
+
+TEMPORARY = ".tmp-"
+
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+_STEP = re.compile(r"step-([0-9]{8,18})")
+
+
+_ATTEMPT = re.compile(r"([0-9]{4,9})\.json")
+
+
+_PLAIN = re.compile(r"[^./\\\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]{0,199}")
+
+
+class RunFolder:
+    """Paths inside one run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = path / "run.json"
+        self.config = path / "config.json"
+        self.lock = path / "lock"
+        self.ranks = path / "ranks"
+        self.journal = path / "journal.jsonl"
+        self.attempts = path / "attempts"
+        self.launches = path / "launches"
+        self.checkpoints = path / "checkpoints"
+        self.set_aside = path / "set-aside"
+        self.artifacts = path / "artifacts"
+
+    def attempt(self, number: int) -> Path:
+        """Path of one attempt's record."""
+        return self.attempts / f"{number:04d}.json"
+
+    def attempt_numbers(self) -> list[int]:
+        """Numbers of the attempts on disk, ascending."""
+        return numbers_in(self.attempts)
+
+    def free_attempt(self, number: int) -> int:
+        """This number, or the next higher one at which nothing lies but a plain file."""
+        return free_number(self.attempts, number)
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder of the checkpoint at a step."""
+        return self.checkpoints / step_name(step)
+
+    def check(self) -> list[str]:
+        """Refuse to write where a link or a special file stands in the place of a file or folder of ours.
+
+        Returns:
+            Sentences about links that are named like checkpoints or attempts: they are left alone.
+
+        Raises:
+            UnsafeFolder: names what stands there, and that nothing was touched.
+        """
+        folders = (
+            self.attempts,
+            self.launches,
+            self.checkpoints,
+            self.set_aside,
+            self.artifacts,
+            self.checkpoints / "shared",
+        )
+        for path in (self.run, self.config, self.lock, self.ranks, self.journal, *folders):
+            kind, wanted = kind_of(path), "folder" if path in folders else "file"
+            if kind not in (None, wanted):
+                raise UnsafeFolder(
+                    f"{path} is a {kind} where a {wanted} of outlast's own belongs; outlast follows nothing out of a run folder, so nothing was "
+                    "changed. Remove it, or put the real thing in its place."
+                )
+        named = [*entries(self.checkpoints), *entries(self.attempts)]
+        return [
+            f"{path} is a {kind_of(path)} and is left alone: nothing outside the run folder belongs to it."
+            for path in named
+            if (step_of(path) is not None and kind_of(path) != "folder")
+            or (_ATTEMPT.fullmatch(path.name) and kind_of(path) != "file")
+        ]
+
+
+def check_run_id(run_id: str) -> str:
+    """Return run_id if it can name a folder everywhere; raises UsageError otherwise."""
+    if not RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            f"{run_id!r} cannot name a run: use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit."
+        )
+    return run_id
+
+
+def step_of(path: Path) -> int | None:
+    """The step that a checkpoint folder's name states, or None for any other name."""
+    return step_in(path.name)
+
+
+def step_in(name: str) -> int | None:
+    """The step that the name of a checkpoint's folder states, or None for any other name."""
+    match = _STEP.fullmatch(name)
+    step = int(match.group(1)) if match else 0
+    return step if match and name == step_name(step) else None  # one name for each
+
+
+def step_name(step: int) -> str:
+    """The name of the folder of the checkpoint at a step."""
+    return f"step-{step:08d}"
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name can be that of a file of a checkpoint: no folders, no control characters, not hidden."""
+    return bool(_PLAIN.fullmatch(name)) and len(name.encode(errors="replace")) <= 255
+
+
+def numbers_in(folder: Path) -> list[int]:
+    """Numbers of the records 0001.json and so on in a folder, ascending; what is no plain file of such a name does not count."""
+    found = []
+    for path in entries(folder):
+        match = _ATTEMPT.fullmatch(path.name)
+        if match and path.name == f"{int(match[1]):04d}.json" and kind_of(path) == "file":
+            found.append(int(match[1]))
+    return sorted(found)
+
+
+def free_number(folder: Path, number: int) -> int:
+    """This number, or the next higher one at which no folder, link or special file stands in the way of a record."""
+    while kind_of(folder / f"{number:04d}.json") not in (None, "file"):
+        number += 1
+    return number

@@ -1,0 +1,280 @@
+"""A run as it lies on disk, opened for looking at: its recipe, its values, and the parts of one checkpoint. Nothing is written."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outlast import state
+from outlast.checkpoint import Opened, Retention, Store, open_checkpoint
+from outlast.config import Config, find_file, resolve
+from outlast.config.yamlfile import nearest
+from outlast.environment import detect
+from outlast.errors import CorruptCheckpoint, OutlastError, UnknownName, UsageError
+from outlast.folder import layout
+from outlast.folder.layout import RunFolder
+from outlast.recipe.recipe import Recipe
+from outlast.recipe.registry import find, stored
+from outlast.remote.gather import stored_config
+from outlast.report import read_run
+from outlast.run import best
+from outlast.terminal import shortened
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One checkpoint of a run, verified.
+
+    Attributes:
+        run_id: the run's name.
+        folder: its folder.
+        step: of the checkpoint.
+    """
+
+    run_id: str
+    folder: Path
+    step: int
+    _opened: Opened
+    _known: tuple[Recipe, Any] | OutlastError
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that it is a run of; raises UsageError when it is the run of a script, or of a file that must be named to be used."""
+        return self._of_recipe[0]
+
+    @property
+    def config(self) -> Any:
+        """The values that it was trained with; those of the machine are this machine's. Raises as `recipe` does."""
+        return self._of_recipe[1]
+
+    @property
+    def _of_recipe(self) -> tuple[Recipe, Any]:
+        if isinstance(self._known, OutlastError):
+            raise self._known
+        return self._known
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the parts that the checkpoint holds."""
+        return sorted(self._opened.state["parts"])
+
+    def part(self, name: str | None = None) -> Any:
+        """The state_dict of a tracked part, in memory of its own.
+
+        Args:
+            name: by default the part that the recipe measures; in the run of a script "model", or the only one.
+
+        Raises:
+            UnknownName: the checkpoint has no such part.
+            UsageError: no name was given, and which part is meant cannot be known.
+        """
+        name, record, arrays = self._held(name)
+        return state.unpack_value(name, record["state"], arrays)
+
+    def load_into(self, thing: Any, part: str | None = None) -> None:
+        """Load a part into a model, or whatever has a load_state_dict.
+
+        Args:
+            thing: a model of the same shapes.
+            part: see `part`.
+
+        Raises:
+            ResumeRefused: it has another form than what was saved; a torch module is untouched then.
+        """
+        name, record, arrays = self._held(part)
+        state.load_object(name, thing, record, arrays)
+
+    def _held(self, name: str | None) -> tuple[str, Any, Mapping[str, Any]]:
+        """Name, record and arrays of a part."""
+        if name is None:
+            name = self._usual()
+        parts = self._opened.state["parts"]
+        if name not in parts:
+            raise UnknownName(
+                f"The checkpoint at step {self.step} of {self.folder} has no part {name!r}; it holds {', '.join(self.parts)}.{nearest(name, parts)}"
+            )
+        return name, parts[name], self._opened.parts.get(name, {})
+
+    def _usual(self) -> str:
+        if not isinstance(self._known, OutlastError):
+            return self.recipe.part
+        if "model" in self.parts or len(self.parts) == 1:
+            return "model" if "model" in self.parts else self.parts[0]
+        raise UsageError(
+            f"{self.folder} has the parts {', '.join(self.parts)}: say which, such as part={self.parts[0]!r}."
+        )
+
+    def restore(self, initial: Any, name: str = "state") -> Any:
+        """The pytree that a run offered, in the form of one of the same structure, as `Run.restore` gives it.
+
+        Raises:
+            UnknownName: the checkpoint has no such pytree.
+            ResumeRefused: it has another form.
+        """
+        parts = self._opened.state["parts"]
+        if name not in parts or parts[name]["kind"] != "tree":
+            trees = sorted(part for part, held in parts.items() if held["kind"] == "tree")
+            raise UnknownName(
+                f"The checkpoint at step {self.step} of {self.folder} has no pytree {name!r}; it holds {', '.join(trees) or 'none'}."
+            )
+        return state.unpack_tree(name, initial, parts[name]["state"], self._opened.parts.get(name, {}))
+
+
+def open_saved(
+    run: str | Path,
+    *,
+    root: str | Path = Path("runs"),
+    step: str | int = "latest",
+    recipe: str | Path | Recipe | None = None,
+    flags: Mapping[str, str | bool] | None = None,
+) -> Saved:
+    """Open a checkpoint of a run, of a recipe or of a script, for loading, evaluating, exporting or drawing.
+
+    Args:
+        run: a run's name or folder, or the folder of one of its checkpoints, which is the step then.
+        root: folder that holds the run folders.
+        step: a step, "latest", or "best" by the metric that the run was opened with.
+        recipe: the run's recipe, or its file. A file that only the run's own records name is never imported; all but `recipe` and
+            `config` of what is returned works without it.
+        flags: dotted key -> text, for values of this machine such as data_root.
+
+    Raises:
+        UnknownName: there is no such run or checkpoint.
+        CorruptCheckpoint: the checkpoint does not verify.
+    """
+    path = Path(run)
+    if (own := layout.step_of(path)) is not None and path.is_dir():
+        run, step = path.resolve().parents[1], str(own)
+    folder = folder_of(run, Path(root))
+    place = RunFolder(folder)
+    number = step_of(place, str(step))
+    opened = open_checkpoint(place.checkpoint(number))
+    return Saved(folder.resolve().name, folder, number, opened, _recipe_and_config(place, recipe, flags))
+
+
+def _recipe_and_config(
+    place: RunFolder, given: str | Path | Recipe | None, flags: Mapping[str, str | bool] | None
+) -> tuple[Recipe, Any] | OutlastError:
+    if given is None:
+        try:
+            found = recipe_of(place)
+        except UsageError as error:
+            return error
+    else:
+        found = given if isinstance(given, Recipe) else find(str(given))
+    environment = detect("auto")
+    resolved = resolve(
+        found.Config,
+        flags=flags,
+        environment_file=find_file(f"environment/{environment.name}.yaml"),
+        stored=stored_config(place, ()),
+    )
+    config: Config = resolved.config
+    return found, config
+
+
+def recipe_of(place: RunFolder, otherwise: str = "") -> Recipe:
+    """The recipe of a run, when it is an installed one, or a file that the user has named; see `registry.stored`.
+
+    Raises:
+        UsageError: it is another file, or the run was begun by a script.
+    """
+    name = read_run(place.path).about.get("recipe")
+    if name is None:
+        raise UsageError(f"{place.path} is the run of a script, so it has no recipe and no config.")
+    return stored(name, place.run, otherwise)
+
+
+def folder_of(run: str | Path, root: Path = Path("runs")) -> Path:
+    """The folder of a run, by path or by name.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    path = Path(run)
+    for place in (path, root / path):
+        try:
+            if (place / "run.json").is_file():
+                return place
+        except (OSError, ValueError):  # a name that no file can have
+            continue
+    try:
+        there = sorted(found.parent.name for found in root.glob("*/run.json"))
+    except OSError as error:
+        raise UnknownName(f"{shortened(root)} cannot be read: {error.strerror}.") from error
+    known = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
+    kind = "" if root.is_dir() or not root.exists() else f" {root} is no folder."
+    raise UnknownName(
+        f"There is no run {shortened(repr(str(run)))}: {shortened(root)} holds {known or 'no runs yet'}.{kind}{nearest(str(run), there)}"
+    )
+
+
+_SHOWN = 20  # names in a sentence
+
+
+def part_of(place: RunFolder, recipe: Recipe | None = None, step: int | None = None) -> str:
+    """The part of a run that its recipe measures. For a script's: "model", or else its only network, or its only part with arrays.
+
+    Args:
+        place: the run folder.
+        recipe: the run's recipe, when the user has named it.
+        step: of the checkpoint that is asked; by default the newest whose structure verifies.
+
+    Raises:
+        UsageError: its recipe is a file that the user has not named.
+    """
+    if recipe is None and read_run(place.path).about.get("recipe") is None:
+        return _part_of_script(place, step)
+    return (recipe or recipe_of(place, "--part NAME writes a part without it.")).part
+
+
+def _part_of_script(place: RunFolder, step: int | None) -> str:
+    for checkpoint in Store(place).newest_first():
+        if step not in (None, checkpoint.step):
+            continue
+        with contextlib.suppress(CorruptCheckpoint):
+            parts: Mapping[str, Any] = open_checkpoint(checkpoint.path, ()).state["parts"]
+            networks = [name for name, record in parts.items() if isinstance(record.get("evaluating"), list)]
+            holders = [name for name, record in parts.items() if '"$array":' in json.dumps(record["state"])]
+            if "model" not in parts and 1 in (len(networks), len(holders)):
+                return networks[0] if len(networks) == 1 else holders[0]
+            break
+    return "model"  # what is wrong with it is said when it is read
+
+
+def step_of(place: RunFolder, wanted: str, recipe: Recipe | None = None) -> int:
+    """The step that a user means by a number, "latest" or "best".
+
+    Raises:
+        UnknownName: there is no such checkpoint.
+        UsageError: "best" of a run that has no metric.
+    """
+    store = Store(place)
+    newest = next(store.newest_first(), None)
+    if newest is None:
+        raise UnknownName(f"{place.path} has no checkpoints yet.")
+    if wanted == "latest":
+        return newest.step
+    if wanted == "best":
+        return best.best_of(store.committed(), _measure(place, recipe), place.path).step
+    steps = [checkpoint.step for checkpoint in itertools.islice(store.newest_first(), _SHOWN)][::-1]
+    if not (wanted.isascii() and wanted.isdigit()) or len(wanted) > 20 or not store.exists(int(wanted)):
+        raise UnknownName(
+            f"{place.path} has no checkpoint at step {shortened(wanted)}; there are {', '.join(map(str, steps))}, latest and best."
+        )
+    return int(wanted)
+
+
+def _measure(place: RunFolder, recipe: Recipe | None) -> Retention | None:
+    """By what the best of a run is chosen: as its attempts say; runs of before they said so, as the recipe says."""
+    info = read_run(place.path)
+    if (found := best.measure_of(info.attempts)) is not None:
+        return found
+    if recipe is None and info.about.get("recipe") is not None:
+        recipe = recipe_of(place, "A step given as a number works without it.")
+    return Retention(best=1, metric=recipe.metric, mode=recipe.mode) if recipe and recipe.metric else None

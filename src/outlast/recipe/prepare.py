@@ -1,0 +1,213 @@
+"""How a run of a recipe is prepared: where this is, what the run has, what every value is; and how it is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from outlast.checkpoint import Checkpoint, Retention, Store, read_manifest
+from outlast.config import Resolved, find_file, resolve
+from outlast.config.yamlfile import nearest
+from outlast.distributed import ranks
+from outlast.environment import Environment, detect
+from outlast.errors import CorruptCheckpoint, RunNotFinished, SessionEnded, UnknownName, UsageError
+from outlast.folder import layout
+from outlast.folder.layout import RunFolder
+from outlast.recipe.recipe import Recipe
+from outlast.remote import gather as places
+from outlast.run.run import Run, open_run
+from outlast.tracking import Sink
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for, before any of it is looked at.
+
+    Attributes:
+        environment: "auto", "local", "kaggle" or "gcp".
+        data_config: a data YAML, or None.
+        model_config: a model YAML, or None.
+        train_config: a train YAML, or None.
+        resume: a run's name, a run folder, or a checkpoint folder; None to continue the run of this name, or begin it.
+        flags: dotted key -> text or boolean, only what was given.
+    """
+
+    environment: str = "auto"
+    data_config: Path | None = None
+    model_config: Path | None = None
+    train_config: Path | None = None
+    resume: str | None = None
+    flags: Mapping[str, str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that makes sense: everything is typed and nothing was written yet.
+
+    Attributes:
+        recipe: the recipe.
+        environment: where this is.
+        environment_file: the preferences that were read for it.
+        resolved: values and origins.
+        run_id: the run's name.
+        fork_of: the checkpoint that a new run is to begin from, or None.
+        given: the flags as they were typed.
+    """
+
+    recipe: Recipe
+    environment: Environment
+    environment_file: Path | None
+    resolved: Resolved[Any]
+    run_id: str
+    fork_of: Checkpoint | None = None
+    given: Mapping[str, str | bool] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder, which may not exist yet."""
+        return RunFolder(self.resolved.config.checkpoint_dir / self.run_id)
+
+
+def prepare(recipe: Recipe, request: Request) -> Prepared:
+    """Find out where this is, what the run already has, and what every value is. Writes nothing.
+
+    Raises:
+        ConfigError: a layer is wrong.
+        ResumeRefused: a field that the run keeps for ever was given another value.
+        UnknownName: there is nothing to resume under that name.
+    """
+    environment = detect(request.environment)
+    environment_file = find_file(f"environment/{environment.name}.yaml")
+
+    def resolved(stored: Mapping[str, Any] | None) -> Resolved[Any]:
+        return resolve(
+            recipe.Config,
+            limits={"cores": environment.limits.cores},
+            limits_of=environment.name,
+            flags=request.flags,
+            environment_file=environment_file,
+            data_file=request.data_config,
+            model_file=request.model_config,
+            train_file=request.train_config,
+            stored=stored,
+        )
+
+    # What decides which run this is belongs to the session, so the run's own values cannot change it.
+    first = resolved(None)
+    root, run_id, fork_of = _which_run(
+        request.resume, first.config.checkpoint_dir, first.config.experiment_name, recipe.name, environment.inputs
+    )
+    stored = places.stored_config(RunFolder(fork_of.path.parents[1] if fork_of else root / run_id), environment.inputs)
+    final = resolved(stored)
+    if root != first.config.checkpoint_dir:
+        final = replace(final, config=final.config.model_copy(update={"checkpoint_dir": root}))
+    return Prepared(recipe, environment, environment_file, final, run_id, fork_of, request.flags)
+
+
+def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] = ()) -> Run:
+    """Open the run and train it; returns the closed run when it is finished.
+
+    Raises:
+        SessionEnded: the session is over and the run is not.
+    """
+    config, recipe = prepared.resolved.config, prepared.recipe
+    if recipe.ranks:
+        ranks.meet()
+    if prepared.fork_of:
+        source = prepared.fork_of
+        (channel,) = ranks.connect(1)
+        origin = RunFolder(source.path.parents[1])
+        channel.together(
+            "beginning from an old state",
+            lambda: places.fork(origin, source, prepared.folder) if channel.main else None,
+        )
+    keep = Retention(
+        last=config.keep_last,
+        best=config.keep_best if recipe.metric else 0,
+        metric=recipe.metric,
+        mode=recipe.mode,
+        every=config.keep_every,
+    )
+    try:
+        with open_run(
+            prepared.run_id,
+            root=config.checkpoint_dir,
+            save=config.save_every,
+            keep=keep,
+            budget=config.budget,
+            reserve=config.reserve,
+            config=prepared.resolved,
+            recipe=recipe.source,
+            grade=recipe.grade,
+            environment=prepared.environment,
+            progress=progress,
+            sinks=sinks,
+            deterministic=config.deterministic,
+            results=config.results_dir,
+        ) as run:
+            recipe.train(run, config)
+    except RunNotFinished as ended:  # in a notebook; whoever asked for this hears of it as elsewhere
+        raise SessionEnded(ended.reason) from None
+    return run
+
+
+def locate(resume: str, root: Path, inputs: Iterable[Path] = ()) -> Path | None:
+    """The folder of a run by its name or path: among the runs, at that path, or attached by the platform."""
+    attached = [place.path for place in places.others(resume, inputs)] if "/" not in resume else []
+    for folder in (Path(resume), root / resume, *attached):
+        try:
+            if (folder / "run.json").is_file():
+                return folder.resolve()
+        except (OSError, ValueError):  # a name that no file can have
+            continue
+    return None
+
+
+def _which_run(
+    resume: str | None, root: Path, name: str | None, recipe: str, inputs: Sequence[Path]
+) -> tuple[Path, str, Checkpoint | None]:
+    """Folder of runs, run id, and the checkpoint to fork from, if any."""
+    if resume is None:
+        return root, name or recipe, None
+    path = Path(resume)
+    if layout.step_of(path) is not None and path.is_dir():
+        return _at_checkpoint(path, root, name, inputs)
+    folder = locate(resume, root, inputs)
+    if folder is not None:
+        if name not in (None, folder.name):
+            raise UsageError(
+                f"--resume {resume} continues the run {folder.name!r} and --experiment-name says {name!r}. To begin a new run "
+                "from an old one's state, give one of its checkpoint folders to --resume."
+            )
+        return _home(folder, root, inputs), folder.name, None
+    if path.is_file():
+        raise UsageError(
+            f"{path} is a file. outlast resumes from a run's name, a run folder, or one of its checkpoint folders "
+            "(runs/NAME/checkpoints/step-00001200); pickled checkpoints (.pt, .pth, .pkl) are never loaded, because loading one can run code."
+        )
+    there = sorted(p.parent.name for p in root.glob("*/run.json"))
+    known = f"{root} holds {', '.join(there)}." if there else f"{root} holds no runs yet."
+    raise UnknownName(f"There is no run or checkpoint {resume!r}. {known}{nearest(resume, there)}")
+
+
+def _home(folder: Path, root: Path, inputs: Sequence[Path]) -> Path:
+    """Where a run that lies in this folder is to go on: there, or in `root` when a platform attached the folder read-only."""
+    attached = any(folder.is_relative_to(place.resolve()) for place in inputs)
+    return root if attached or folder.parent == root.resolve() else folder.parent
+
+
+def _at_checkpoint(
+    path: Path, root: Path, name: str | None, inputs: Sequence[Path]
+) -> tuple[Path, str, Checkpoint | None]:
+    checkpoint = read_manifest(path.resolve())
+    source = RunFolder(path.resolve().parents[1])
+    if not source.run.is_file():
+        raise CorruptCheckpoint(
+            f"{path} is not inside a run folder: {source.run} is missing. Copy whole run folders, not single checkpoints."
+        )
+    newest = Store(source).newest_step()
+    if checkpoint.step == newest and name in (None, source.path.name):
+        return _home(source.path, root, inputs), source.path.name, None
+    return root, name or f"{source.path.name}-from-{checkpoint.step}", checkpoint

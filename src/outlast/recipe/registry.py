@@ -1,0 +1,136 @@
+"""Finding a recipe: by the name of an installed one, or by the path of its file, which only the user may give.
+
+A record that came from elsewhere (run.json, a launch) may name any file; nothing that it names is imported, unless it is installed
+or the user has named that very file in this process.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from outlast.config.yamlfile import nearest
+from outlast.errors import UnknownName, UsageError
+from outlast.folder import hashing
+from outlast.recipe.recipe import Recipe
+from outlast.terminal import command, shortened
+
+GROUP = "outlast.recipes"
+PLANNED = ("sign", "dungeon", "yolo")
+"""Recipes that the documents name and that a later version brings; each leaves this list when it lands."""
+
+_NAMED: set[Path] = set()
+"""Files that the user has named as recipes in this process."""
+
+
+def names() -> list[str]:
+    """Installed recipes by name."""
+    return sorted(point.name for point in importlib.metadata.entry_points(group=GROUP))
+
+
+def find(name: str) -> Recipe:
+    """The recipe that the user has named: an installed one, or a path to a folder with recipe.py, or to such a file, which is imported.
+
+    Raises:
+        UnknownName: there is none.
+        UsageError: it needs a package that is not installed, its file cannot be read or run, or it does not define `recipe`.
+    """
+    if found := _installed(name):
+        return found
+    if path := _file_of(name):
+        _NAMED.add(path.resolve())
+        return _from_file(path, name)
+    if name in PLANNED:
+        raise UnknownName(
+            f"The recipe {name!r} is planned and not part of this version, which has {', '.join(names())}: give --recipe or its name."
+        )
+    raise UnknownName(
+        f"There is no recipe {shortened(repr(name))}; the recipes are: {', '.join(names())}.{nearest(name, names())} A path to a recipe.py works too."
+    )
+
+
+def stored(name: object, said_by: Path, otherwise: str = "") -> Recipe:
+    """The recipe that a record names: an installed one, or a file that the user has named as well.
+
+    Args:
+        name: what the record says.
+        said_by: the record.
+        otherwise: a sentence on what can be done without the recipe.
+
+    Raises:
+        UsageError: it is a file that the user has not named, or not installed.
+    """
+    if not isinstance(name, str):
+        raise UsageError(f"{said_by} is damaged: its recipe is {shortened(repr(name), 60)}; expected a name.")
+    if found := _installed(name):
+        return found
+    path = _file_of(name)
+    if path and path.resolve() in _NAMED:
+        return _from_file(path, name)
+    words = f" {otherwise}" if otherwise else ""
+    if path or "/" in name or name.endswith(".py"):
+        raise UsageError(
+            f"{said_by} names the recipe {shortened(name)}, a file, and no file is run because a folder says so. If it is yours, give it "
+            f"yourself: {command('--recipe', name)}.{words}"
+        )
+    raise UsageError(
+        f"{said_by} names the recipe {shortened(name)}, which is not installed here; installed are {', '.join(names())}. Give the path of its "
+        f"recipe.py with --recipe.{words}"
+    )
+
+
+def is_installed(name: object) -> bool:
+    """Whether this names a recipe that needs no path."""
+    return name in names()
+
+
+def _installed(name: str) -> Recipe | None:
+    point = next((point for point in importlib.metadata.entry_points(group=GROUP) if point.name == name), None)
+    if point is None:
+        return None
+    try:
+        found = point.load()
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"The recipe {name!r} needs {error.name}, which is not installed. Install its extra, such as pip install 'outlast[torch]'."
+        ) from error
+    if not isinstance(found, Recipe):
+        raise UsageError(
+            f"The installed recipe {name!r} ({point.value}) is {type(found).__name__}; expected an outlast.Recipe."
+        )
+    return replace(found, source=name)
+
+
+def _file_of(name: str) -> Path | None:
+    try:
+        path = Path(name)
+        path = path / "recipe.py" if path.is_dir() else path
+        return path if path.suffix == ".py" and path.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+
+
+def _from_file(path: Path, source: str) -> Recipe:
+    name = f"outlast_user_recipe_{hashing.digest(str(path.resolve()).encode(errors='surrogateescape'))[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=[str(path.parent)])
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be imported as a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{path} needs {error.name}, which is not installed.") from error
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(f"{path}{line} cannot be imported as a Python file: {reason}.") from error
+    found = getattr(module, "recipe", None)
+    if not isinstance(found, Recipe):
+        raise UsageError(
+            f"{path} defines no `recipe`; end it with recipe = outlast.Recipe(name=..., summary=..., Config=..., train=...)."
+        )
+    return replace(found, source=source)

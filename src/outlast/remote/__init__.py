@@ -1,0 +1,1 @@
+"""Places that hold copies of a run: bringing it home, and beginning one run from another."""

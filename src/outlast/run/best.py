@@ -1,0 +1,78 @@
+"""The best checkpoint of a run: by which metric, which one it is, and its weights back in what is tracked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from outlast.checkpoint import Checkpoint, Retention, Store, open_checkpoint
+from outlast.config.words import nearest
+from outlast.errors import UnknownName, UsageError
+from outlast.run.parts import Parts
+from outlast.terminal import shortened
+
+
+def record_of(keep: Retention) -> dict[str, Any]:
+    """What an attempt's record says of it: `metric` and `mode`; empty without a metric."""
+    return {"best_by": {"metric": keep.metric, "mode": keep.mode}} if keep.metric else {}
+
+
+def measure_of(attempts: Iterable[Mapping[str, Any]]) -> Retention | None:
+    """By which metric the newest attempt that says so chose the best; None when none did."""
+    found = None
+    for attempt in attempts:
+        said = attempt.get("best_by")
+        if isinstance(said, Mapping) and isinstance(said.get("metric"), str) and said.get("mode") in ("max", "min"):
+            found = Retention(best=1, metric=said["metric"], mode=said["mode"])
+    return found
+
+
+def best_of(checkpoints: Sequence[Checkpoint], keep: Retention | None, where: object) -> Checkpoint:
+    """The best of these checkpoints.
+
+    Args:
+        checkpoints: committed ones.
+        keep: names the metric; None when the run has none.
+        where: the run, for sentences.
+
+    Raises:
+        UsageError: the run has no metric to choose by.
+        UnknownName: no checkpoint logged it at its own step.
+    """
+    logged = sorted({name for checkpoint in checkpoints for name in checkpoint.metrics})
+    there = f"Logged at the steps of its checkpoints: {', '.join(shortened(name, 60) for name in logged) or 'nothing'}."
+    if keep is None or not keep.metric:
+        raise UsageError(
+            f"{where} has no metric to choose the best by: open it with keep=outlast.Retention(best=1, metric=...), or give a step. {there}"
+        )
+    step = keep.best_step([checkpoint.kept for checkpoint in checkpoints])
+    if step is None:
+        raise UnknownName(
+            f"{where} has no checkpoint that logged {keep.metric!r} at its own step; give a step. {there}{nearest(keep.metric, logged)}"
+        )
+    return next(checkpoint for checkpoint in checkpoints if checkpoint.step == step)
+
+
+def load_best(store: Store, parts: Parts, names: Sequence[str]) -> int:
+    """Load the best checkpoint's state into tracked objects; see `Run.load_best`. All ranks call it.
+
+    Returns:
+        Its step.
+    """
+    chosen = list(names) or parts.networks
+    if not chosen:
+        raise UsageError(
+            f"load_best() finds no network among {', '.join(parts.names)}: say what it is to load, such as run.load_best({parts.names[0]!r})."
+        )
+    for name in chosen:
+        if name in parts.trees:
+            raise UsageError(
+                f'{name!r} is a pytree, which cannot be loaded into; get it with outlast.open_saved({str(store.folder.path)!r}, step="best").restore(initial, {name!r}).'
+            )
+        if name not in parts.names:
+            raise UnknownName(
+                f"load_best() was asked for {name!r}, which is not tracked; tracked are {', '.join(parts.names)}.{nearest(name, parts.names)}"
+            )
+    best = best_of(store.committed(), store.retention, store.folder.path)
+    parts.load_again(open_checkpoint(best.path), chosen)
+    return best.step

@@ -1,0 +1,276 @@
+"""What a run is opened with: arguments, the environment variables below them, and the state that a run with nothing yet begins from.
+
+All of it is checked before anything is written.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outlast.checkpoint import Checkpoint, Retention, Store, open_checkpoint, read_manifest
+from outlast.config.units import Interval, parse_interval, parse_seconds
+from outlast.config.words import nearest
+from outlast.environment import Environment
+from outlast.errors import CheckpointError, CorruptCheckpoint, UsageError
+from outlast.folder import layout, reading
+from outlast.folder.layout import RunFolder
+from outlast.folder.records import LARGEST
+from outlast.remote import gather as places
+from outlast.terminal import number
+from outlast.tracking import Sink
+from outlast.tracking.progress import STYLES
+
+VARIABLES = ("OUTLAST_RUN", "OUTLAST_ROOT", "OUTLAST_BUDGET", "OUTLAST_RESUME_FROM")
+"""The lowest layer of open_run: what a job script says and the program does not."""
+
+GRADES = ("exact", "statistical", "restart-epoch")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The arguments of open_run that need a look, as they count.
+
+    Attributes:
+        folder: the run folder.
+        save: when to save.
+        budget: seconds, or None.
+        reserve: seconds, or None.
+        total_steps: steps in all, or None.
+        begin_from: a run folder or a checkpoint folder, for a run that has nothing yet.
+        ignored: sentences about variables that are set and not read.
+    """
+
+    folder: RunFolder
+    save: Interval
+    budget: float | None
+    reserve: float | None
+    total_steps: int | None
+    begin_from: Path | None
+    ignored: Sequence[str] = ()
+
+
+def read(
+    *,
+    name: Any,
+    root: Any,
+    save: Any,
+    budget: Any,
+    reserve: Any,
+    total_steps: Any,
+    resume_from: Any,
+    keep: Any,
+    grade: Any,
+    environment: Any,
+    progress: Any,
+    sinks: Any,
+    results: Any,
+    recipe: str | None,
+    variables: Mapping[str, str] = os.environ,
+) -> Asked:
+    """Check the arguments of open_run, and fill those that were left out from the environment variables.
+
+    Raises:
+        UsageError: one of them cannot be; it is named, argument or variable.
+    """
+    given = {key: variables[key] for key in VARIABLES if variables.get(key)}
+    said = _Said({} if recipe else given)
+    name, words = said("name", name, "OUTLAST_RUN")
+    if name is None:
+        raise UsageError("open_run was given no name, and OUTLAST_RUN is not set: give the run a name.")
+    _instance(words, name, str, "expected text, which names the run and its folder")
+    try:
+        layout.check_run_id(name)
+    except UsageError as error:
+        raise UsageError(f"{words}: {error}") from None
+    root, words = said("root", root, "OUTLAST_ROOT")
+    root = Path(_instance(words, "runs" if root is None else root, str | os.PathLike, "expected a folder"))
+    _folder(words, root)
+    begin_from, words = said("resume_from", resume_from, "OUTLAST_RESUME_FROM")
+    if begin_from is not None:
+        begin_from = Path(
+            _instance(words, begin_from, str | os.PathLike, "expected a run folder or a checkpoint folder")
+        )
+        _source(words, begin_from)
+    budget, words = _Said(given)("budget", budget, "OUTLAST_BUDGET")
+    budget = seconds(words, budget, least=0.0)
+    _instance(f"open_run was given keep={keep!r}", keep, Retention | None, _KEEP)
+    _instance(f"open_run was given environment={environment!r}", environment, Environment | None, _ENVIRONMENT)
+    _instance(f"open_run was given results={results!r}", results, str | os.PathLike | None, "expected a folder")
+    _choice("grade", grade, GRADES)
+    _choice("progress", progress, STYLES)
+    if not isinstance(sinks, Sequence) or not all(isinstance(sink, Sink) for sink in sinks):
+        raise UsageError(
+            f"open_run was given sinks={sinks!r:.100}; expected a list of outlast.Sink, such as sinks=[MySink()]."
+        )
+    return Asked(
+        folder=RunFolder(root / name),
+        save=_interval(save),
+        budget=budget,
+        reserve=seconds(f"open_run was given reserve={reserve!r}", reserve, least=-1.0),
+        total_steps=steps("open_run", total_steps),
+        begin_from=begin_from,
+        ignored=_ignored(given, recipe, root, name),
+    )
+
+
+_KEEP = "expected an outlast.Retention, such as outlast.Retention(last=3, best=1, metric='val_loss', mode='min')"
+_ENVIRONMENT = "expected an outlast.Environment, such as outlast.detect('kaggle'), or nothing"
+
+
+class _Said:
+    """An argument, or else a variable; and the words that name whichever it was."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self.given = given
+
+    def __call__(self, argument: str, value: Any, variable: str) -> tuple[Any, str]:
+        if value is None and variable in self.given:
+            return self.given[variable], f"{variable} is {self.given[variable]!r}"
+        return value, f"open_run was given {argument}={value!r}"
+
+
+def steps(call: str, value: Any) -> int | None:
+    """A total number of steps, as open_run, steps and begin take it."""
+    if value is None:
+        return None
+    try:
+        whole = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        whole = None
+    if whole is None or whole < 1:
+        raise UsageError(
+            f"{call} was given total_steps={number(value)}; expected a whole number of at least 1, the steps in all."
+        )
+    if whole > LARGEST:
+        raise UsageError(f"{call} was given total_steps={number(value)}; no record holds more than 2**62 steps.")
+    return whole
+
+
+def seconds(words: str, value: Any, *, least: float) -> float | None:
+    """A duration that must be finite and more than `least` seconds."""
+    found: float | None = _parsed(words, parse_seconds, value)
+    if found is not None and not (math.isfinite(found) and found > least):
+        raise UsageError(
+            f"{words}; expected a duration with units, such as '11h30m', or a number of seconds{' above 0' if least >= 0 else ''}."
+        )
+    return found
+
+
+def _interval(save: Any) -> Interval:
+    words = f"open_run was given save={save!r}"
+    if not isinstance(save, str):
+        meant = (
+            f"'{save} steps'"
+            if isinstance(save, int) and not isinstance(save, bool)
+            else "'never'"
+            if save is None
+            else "'10m'"
+        )
+        raise UsageError(f"{words}; expected an interval with units, such as {meant}, or 'auto'.")
+    found: Interval = _parsed(words, parse_interval, save)
+    return found
+
+
+def _parsed(words: str, parse: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise UsageError(f"{words}; {error}.") from None
+
+
+def _instance(words: str, value: Any, kind: Any, expected: str) -> Any:
+    if not isinstance(value, kind):
+        raise UsageError(f"{words}; {expected}.")
+    return value
+
+
+def _choice(argument: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        close = nearest(value, choices) if isinstance(value, str) else ""
+        raise UsageError(f"open_run was given {argument}={value!r}; expected one of {', '.join(choices)}.{close}")
+
+
+def _folder(words: str, root: Path) -> None:
+    """Refuse what no folder can be made at: below a file, or a name that the system does not take."""
+    for place in (root, *root.parents):
+        try:
+            if not stat.S_ISDIR(place.stat().st_mode):
+                raise UsageError(f"{words}; {place} is not a folder.")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{words}; no folder can be there: {getattr(error, 'strerror', None) or error}.") from None
+        return
+
+
+def _source(words: str, path: Path) -> None:
+    try:
+        run = path.resolve().parents[1] if layout.step_of(path) is not None and path.is_dir() else path
+        found = (run / "run.json").is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise UsageError(f"{words:.300}; no run can be there: {getattr(error, 'strerror', None) or error}.") from None
+    if not found:
+        raise UsageError(
+            f"{words}; expected a run folder, such as runs/NAME, or one of its checkpoint folders, such as runs/NAME/checkpoints/step-00001200. "
+            f"There is no {run / 'run.json'}."
+        )
+
+
+def _ignored(given: Mapping[str, str], recipe: str | None, root: Path, name: str) -> list[str]:
+    """For recipes these are values of their config, with flags and files."""
+    if recipe is None:
+        return []
+    mine = {"OUTLAST_RUN": ("--experiment-name", name), "OUTLAST_ROOT": ("--checkpoint-dir", str(root))}
+    found = {key: flag for key, (flag, value) in mine.items() if key in given and given[key] != value}
+    if "OUTLAST_RESUME_FROM" in given:
+        found["OUTLAST_RESUME_FROM"] = "--resume"
+    return [f"{key} is set, and recipes do not read it; give {flag}" for key, flag in found.items()]
+
+
+def copies(path: Path | None, folder: RunFolder) -> list[Path]:
+    """The folder above a copy of this very run that it is to continue from: brought home as what a platform attaches is."""
+    if path is None or layout.step_of(path) is not None or path.resolve() == folder.path.resolve():
+        return []
+    return [path.resolve().parent] if path.resolve().name == folder.path.name else []
+
+
+def begin(path: Path | None, folder: RunFolder) -> str | None:
+    """Give a run that has no checkpoint yet the one that it was told to begin from; returns a sentence about it.
+
+    Raises:
+        CorruptCheckpoint: it does not verify.
+    """
+    if path is None or copies(path, folder) or path.resolve() == folder.path.resolve():
+        return None
+    checkpoint = read_manifest(path.resolve()) if layout.step_of(path) is not None else _newest_good(path)
+    source = RunFolder(checkpoint.path.parents[1])
+    own = next(Store(folder).newest_first(), None)
+    if own:
+        parent = reading.read_json(folder.run).get("parent") or {}
+        if parent.get("run") == source.path.name:
+            return None
+        return (
+            f"{path} is not used: this run has step {own.step} of its own, which did not begin from there, and goes on from it. For a run that "
+            "begins from it, choose another name."
+        )
+    places.fork(source, checkpoint, folder)
+    return f"begins from step {checkpoint.step} of {source.path}"
+
+
+def _newest_good(path: Path) -> Checkpoint:
+    damaged = ""
+    for checkpoint in Store(RunFolder(path.resolve())).newest_first():
+        try:
+            open_checkpoint(checkpoint.path)
+        except CheckpointError as error:
+            damaged = damaged or f" {error}"
+        else:
+            return checkpoint
+    raise CorruptCheckpoint(f"{path} has no checkpoint to begin from.{damaged}")

@@ -1,0 +1,340 @@
+"""Decides when the state is saved, has it copied and committed, and remembers what is safe. Asked between two steps only.
+
+A save is *staged* in the training thread (what changes outside the optimizer's step is copied there and then), *held for* by the
+optimizer if it comes before the rest is copied, and *settled* at the end of a later step, when the writer is done: only then
+does anybody hear of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from outlast.checkpoint import SavePolicy, Snapshot, Store
+from outlast.checkpoint.memory import available
+from outlast.checkpoint.policy import Kept
+from outlast.checkpoint.snapshot import Committable
+from outlast.checkpoint.staging import Staging, TornCopy
+from outlast.checkpoint.writer import Abandoned, Flight, Writer
+from outlast.config.units import format_bytes, is_finite
+from outlast.distributed import replicas
+from outlast.distributed.ranks import Ranks
+from outlast.errors import RankFailed, SaveFailed
+from outlast.run.parts import RNG, Parts
+from outlast.run.session import Session
+from outlast.state import adapters
+from outlast.tracking import Fanout, Journal
+
+_RETRY = 60.0  # seconds until a failed save is tried again
+_BEST_SHARE = 10.0  # a new best in the middle of an epoch is saved when the last save is this many times its cost ago
+_FLUSH = 10.0  # seconds between two writes of the journal
+_LONG = 1.0  # seconds of waiting for the writer that are worth a sentence
+
+
+class Saver:
+    """The saving side of a run.
+
+    Args:
+        store: where checkpoints go; its retention policy names the metric of the best.
+        policy: when to save.
+        session: learns the size of the state and how long a save takes.
+        journal: flushed before every commit.
+        shown: told of saves.
+        tell: says a sentence to the user and records it.
+        background: copy and write while training goes on. Without it, or when memory has no room for a copy, training waits.
+        ranks: who saves together.
+
+    Attributes:
+        saved_step: the step of the newest commit, -1 when there is none.
+        asked: whether the script asked for a save at the end of this step.
+        held: seconds that training has waited for saves in this attempt.
+        batches: what is remembered of the loader of an epoch loop besides its state; empty in other loops.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        policy: SavePolicy,
+        session: Session,
+        journal: Journal,
+        shown: Fanout,
+        tell: Callable[[str, str], None],
+        *,
+        background: bool = True,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.saved_step = -1
+        self.asked = False
+        self.held = 0.0
+        self.batches: Mapping[str, Any] = {}
+        self._store, self._policy, self._session, self._journal = store, policy, session, journal
+        self._shown, self._tell = shown, tell
+        self._background = background
+        self._parts = Parts(None)
+        self._software: Mapping[str, Any] = {}
+        self._ranks = ranks or Ranks()
+        self._staging = Staging(sharing=self._ranks.main)  # a shared file has one writer
+        self._neighbours = 1  # ranks on this machine that need memory for a copy as well
+        self._writer = Writer(store, self._flush_journal)
+        self._flight: Flight | None = None
+        self._flushing: Future[None] | None = None
+        self._unhook: Callable[[], None] = lambda: None
+        self._clock = self._flushed = time.perf_counter()
+        self._cost = 0.0  # of the last save, to training: seconds held, and the part of a core that the writer took
+        self._interval: float | None = None
+        self._told_waiting = False
+        self._to_prepare = 0  # bytes of memory that the first save will want
+
+    def save_by_time(self, seconds: float) -> None:
+        """Save when the last save is so long ago, besides what the policy says; call it before `begin`."""
+        self._policy = dataclasses.replace(self._policy, seconds=seconds)
+
+    def begin(self, parts: Parts, software: Mapping[str, Any]) -> None:
+        """Learn what there is to save, tell the session its size, and start the clock."""
+        self._parts, self._software = parts, software
+        arrays, _, _ = parts.pack()
+        each = [array for part in arrays.values() for array in part.values()]
+        blocks = sum(array.nbytes for array in each if array.shard)
+        # Other ranks keep their blocks, and little besides; a buffer that is too small grows with the first save.
+        size = sum(array.nbytes for array in each) if self._ranks.main else blocks
+        self._neighbours = self._ranks.here if blocks else 1
+        self._store.look()
+        self._session.observe_state(size, self._store.nbytes)
+        self._session.check_budget()
+        if self._background:
+            self._unhook = adapters.before_updates(self._hold)
+            if self._has_room(size):
+                self._to_prepare = size
+        self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
+        self._clock = self._flushed = time.perf_counter()
+
+    @property
+    def next_save(self) -> float | None:
+        """Seconds until the next save by time; None when saves are not by time."""
+        return None if self._interval is None else max(0.0, self._interval - (time.perf_counter() - self._clock))
+
+    def due(self, step: int, epoch_ended: int | None, metrics: Mapping[str, Any], clock: float) -> str | None:
+        """The reason to save after this step, or None.
+
+        Args:
+            step: steps done.
+            epoch_ended: the number of the epoch that this step ended (1-based), or None.
+            metrics: what the step logged.
+            clock: time.perf_counter() at its end.
+        """
+        since = clock - self._clock
+        reason = self._policy.due(step, epoch_ended)  # first: ranks know it without asking each other
+        if not reason and self.asked:
+            return "asked"
+        if not reason and self._interval is not None and since >= self._interval and self._flight is None:
+            reason = "time"
+        if not reason and self._policy.on_best and metrics:
+            cheap = self._flight is None and since > _BEST_SHARE * self._cost
+            reason = "best" if (epoch_ended is not None or cheap) and self._is_best(metrics) else None
+        return reason
+
+    def save(
+        self,
+        step: int,
+        loop: Sequence[int],
+        reason: str,
+        metrics: Mapping[str, Any],
+        *,
+        must: bool = False,
+        more: Mapping[str, Any] | None = None,
+    ) -> float:
+        """Begin to commit, unless this step is committed or on its way already.
+
+        Args:
+            step: steps done.
+            loop: epochs done, batches of the running epoch done.
+            reason: why.
+            metrics: what the step logged.
+            must: return only when it is on the disk.
+            more: what state.json says besides.
+
+        Returns:
+            Seconds that training was held.
+
+        Raises:
+            SaveFailed: it was one that must succeed; any other failure is told and tried again later.
+            RankFailed: another rank is gone, so no save will succeed.
+        """
+        begun = time.perf_counter()
+        if self._flight and (must or self._flight.snapshot.step != step):
+            if reason == "preempted" and self._flight.snapshot.step != step:
+                self._flight.hurry()  # the platform gives seconds
+            self._wait_for_writer()
+            self._end_if_cut_off()
+        if step not in (self.saved_step, self._flight.snapshot.step if self._flight else -1):
+            self.asked = False
+            self._clock = begun
+            snapshot, guarded = self._snapshot(step, loop, reason, metrics, more or {}), self._parts.guarded()
+            staged = self._stage(snapshot, guarded)
+            self._flight = flight = self._writer.submit(staged, begun, here=not self._background)
+            flight.held = time.perf_counter() - begun
+            if must or not self._background:
+                self._settle(must=must)
+                flight.held = time.perf_counter() - begun
+            self.held += flight.held
+        return time.perf_counter() - begun
+
+    def check(self, clock: float) -> None:
+        """After every step: hear how the save under way went, and flush the journal now and then.
+
+        Raises:
+            RankFailed: another rank is gone, so no save will succeed.
+        """
+        if self._flight and self._flight.done:
+            self._settle()
+            self._end_if_cut_off()
+        if self._to_prepare:  # after the first step, which is waited for the most and wants all cores
+            size, self._to_prepare = self._to_prepare, 0
+            self._writer.soon(lambda: self._staging.prepare(size))
+        if clock - self._flushed > _FLUSH:
+            self._flushed = clock
+            if self._flushing is None or self._flushing.done():
+                self._journal.seal()
+                self._flushing = self._writer.soon(self._flush_quietly)
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Wait for the save under way, or give it up; then let go of thread, buffer and hook."""
+        if self._flight:
+            if abandon:
+                self._flight.abandon()
+            self._settle()
+        self._unhook()
+        self._writer.close()
+        self._staging.close()
+
+    def _snapshot(
+        self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any], more: Mapping[str, Any]
+    ) -> Snapshot:
+        arrays, nodes, generators = self._parts.pack_own(step)
+        state = {"step": step, "loop": list(loop), "journal": self._journal.mark(), "parts": nodes, RNG: generators}
+        shards = replicas.shards(arrays)
+        return Snapshot(
+            step=step,
+            reason=reason,
+            parts=arrays,
+            state=state
+            | dict(more)
+            | ({"shards": shards} if shards else {})
+            | ({"batches": self.batches} if self.batches else {}),
+            metrics={name: value for name, value in metrics.items() if isinstance(value, int | float)},
+            software=self._software,
+        )
+
+    def _stage(self, snapshot: Snapshot, guarded: set[Any]) -> Committable:
+        if not self._background:
+            return snapshot
+        if self._has_room(snapshot.nbytes):
+            with contextlib.suppress(OSError, MemoryError):  # the system refuses the memory after all
+                return self._staging.stage(snapshot, guarded)
+        self._tell(
+            "warning",
+            f"The state takes {format_bytes(snapshot.nbytes)} and memory has no room for a copy of it, so training waits while it is "
+            "saved.",
+        )
+        self._background = False
+        self._staging.close()
+        return snapshot
+
+    def _has_room(self, nbytes: int) -> bool:
+        if self._staging.nbytes >= nbytes or (free := available()) is None:
+            return True
+        return nbytes < 0.9 * (free / self._neighbours + self._staging.nbytes)
+
+    def _end_if_cut_off(self) -> None:
+        if self._store.cut_off:
+            raise RankFailed(
+                f"Another rank is gone, so nothing can be saved any more; step {max(self.saved_step, 0)} is safe. Start all ranks again."
+            )
+
+    def _hold(self, _optimizer: Any = None) -> None:
+        """Before anything changes: wait until it is copied."""
+        flight = self._flight
+        if flight and not flight.copied:
+            begun = time.perf_counter()
+            flight.hold()
+            waited = time.perf_counter() - begun
+            flight.held += waited
+            self.held += waited
+
+    def _wait_for_writer(self) -> None:
+        begun = time.perf_counter()
+        self._settle()
+        waited = time.perf_counter() - begun
+        if waited > _LONG and not self._told_waiting:
+            self._told_waiting = True
+            self._tell(
+                "info",
+                f"Training waited {waited:.1f} s because a save came while the one before it was still being written; save less often "
+                "(save= of open_run, or --save-every).",
+            )
+
+    def _settle(self, *, must: bool = False) -> None:
+        """Wait for the save under way and take its outcome in; raises its failure only if it must succeed."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return
+        try:
+            checkpoint = flight.future.result()
+        except SaveFailed as error:
+            if must:
+                raise
+            self._failed(error)
+            return
+        self.saved_step = flight.snapshot.step
+        self._session.observe_state(flight.nbytes, self._store.nbytes, flight.seconds)
+        cores = self._session.environment.limits.cores
+        self._cost = flight.held + (flight.seconds / cores if self._background else 0.0)
+        self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
+        self._shown.send("saved", self.saved_step, flight.snapshot.reason, flight.seconds, checkpoint.nbytes)
+        if self._store.dropped:
+            steps = ", ".join(str(step) for step in sorted(self._store.dropped))
+            self._store.dropped.clear()
+            self._tell(
+                "warning",
+                f"This platform keeps {format_bytes(self._store.allowance or 0)} in all, so the checkpoint at step {steps} was deleted although "
+                "last= and best= of keep (--keep-last, --keep-best) would have kept it. Keep fewer, or a smaller state.",
+            )
+
+    def _failed(self, error: SaveFailed) -> None:
+        if isinstance(error, TornCopy):
+            self._tell("warning", str(error))
+            self._staging.lazy = False
+            self.asked = True
+            return
+        if isinstance(error, Abandoned):
+            self._tell("info", str(error))
+            return
+        self._tell("warning", f"{error}" if self._store.cut_off else f"{error} Training goes on and tries again.")
+        if self._interval is not None:
+            self._clock = time.perf_counter() - (self._interval - min(_RETRY, self._interval))
+
+    def _flush_journal(self) -> None:
+        try:
+            self._journal.flush()
+        except OSError as error:
+            raise SaveFailed(
+                f"The journal could not be written before a checkpoint: {error.strerror} ({self._journal.path}). "
+                "Earlier checkpoints are intact. Free disk space or check the folder's permissions."
+            ) from error
+
+    def _flush_quietly(self) -> None:
+        with contextlib.suppress(OSError):  # its lines stay; the next save tries again and says why it failed
+            self._journal.flush()
+
+    def _is_best(self, metrics: Mapping[str, Any]) -> bool:
+        keep = self._store.retention
+        value = metrics.get(keep.metric or "")
+        if not keep.best or not is_finite(value):
+            return False
+        known = [self._store.best] if self._store.best else []
+        coming = [Kept(self._flight.snapshot.step, dict(self._flight.snapshot.metrics))] if self._flight else []
+        return keep.is_new_best(value, [*known, *coming])

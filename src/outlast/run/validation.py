@@ -1,0 +1,101 @@
+"""Validation between two steps, which a stop may break off: the next attempt does it again from the same state.
+
+docs/decisions/0011-a-validation-that-was-cut.md says why it is a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from outlast.config.units import parse_interval
+from outlast.data.sampler import BatchSampler
+from outlast.distributed import replicas
+from outlast.errors import UsageError
+from outlast.run.parts import RNG, Parts
+from outlast.state import rng
+from outlast.tracking import Journal
+
+PENDING = "pending"
+"""Key of state.json: that the step's validation is still to be done, and what it is to be done with."""
+
+
+class Validation:
+    """The function that a script gave to `Run.validate`, and when it is called.
+
+    Args:
+        function: takes nothing; returns metrics, or nothing.
+        every: "1 epoch", "500 steps", or both.
+
+    Raises:
+        UsageError: it cannot be called; or `every` is another interval.
+    """
+
+    def __init__(self, function: Callable[[], Mapping[str, Any] | None], every: str) -> None:
+        if not callable(function):
+            raise UsageError(f"validate() was given {function!r:.80}; expected a function without arguments.")
+        try:
+            interval = parse_interval(every) if isinstance(every, str) else None
+        except ValueError:
+            interval = None
+        if interval is None or interval.seconds or interval.auto or not (interval.steps or interval.epochs):
+            raise UsageError(
+                f"validate() was given every={every!r}; expected steps or epochs, such as '1 epoch' or '500 steps'."
+            )
+        self.function = function
+        self._steps, self._epochs = interval.steps, interval.epochs
+
+    def due(self, step: int, epoch_ended: int | None) -> bool:
+        """Whether to validate after this step."""
+        at_epoch = bool(self._epochs and epoch_ended and epoch_ended % self._epochs == 0)
+        return at_epoch or bool(self._steps and step % self._steps == 0)
+
+
+class Before:
+    """How things stood when a validation began, so that it can be as if it had not.
+
+    Args:
+        parts: of the state.
+        journal: the journal.
+    """
+
+    def __init__(self, parts: Parts, journal: Journal) -> None:
+        self._parts, self._journal = parts, journal
+        self._generators = rng.capture()
+        self._lines = journal.remember()
+        self._prints = self._take_prints()
+
+    def restore(self) -> list[str]:
+        """Put generators and journal back; returns the parts of the state that are not what they were."""
+        rng.restore(self._generators)
+        self._journal.take_back(self._lines)
+        now = self._take_prints()
+        return sorted(name for name in now if now[name] != self._prints.get(name))
+
+    def _take_prints(self) -> Mapping[str, Any]:
+        arrays, nodes, _ = self._parts.pack()
+        arrays.pop(RNG)
+        return replicas.fingerprints(arrays, nodes, ())
+
+
+def pending_of(state: Mapping[str, Any]) -> dict[str, int | None] | None:
+    """What a state.json says of a validation that is still to be done: `epoch_ended` and `epoch`; None when there is none."""
+    found = state.get(PENDING)
+    if not isinstance(found, Mapping):
+        return None
+    return {key: found[key] if type(found.get(key)) is int else None for key in ("epoch_ended", "epoch")}
+
+
+def from_its_beginning(loader: Any) -> Iterator[Any]:
+    """Iterate a loader of validation; one of ours always gives the batches of its first epoch, so that a repeated validation is the same."""
+    if isinstance(getattr(loader, "sampler", None), BatchSampler):
+        loader.load_state_dict({**loader.state_dict(), "epoch": 0, "batch": 0})
+    try:
+        return iter(loader)
+    except TypeError:
+        if hasattr(loader, "__iter__") or hasattr(loader, "__getitem__"):
+            raise  # of its own
+        kind = type(loader).__qualname__
+        raise UsageError(
+            f"evaluate() was given {'None' if loader is None else f'a {kind}'}; expected a loader, or another iterable of batches."
+        ) from None

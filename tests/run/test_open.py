@@ -1,0 +1,194 @@
+"""What a run is opened with: arguments, variables of a job script, and where a run with nothing yet begins."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.test_run import Counter, attempts, count_to
+
+import outlast
+from outlast.errors import CorruptCheckpoint, SessionEnded, UsageError
+
+WRONG = [
+    ({"save": 50}, "save=50; expected an interval with units, such as '50 steps', or 'auto'."),
+    ({"save": None}, "save=None; expected an interval with units, such as 'never', or 'auto'."),
+    ({"save": "10"}, "save='10'; expected an interval with units"),
+    ({"save": True}, "save=True; expected an interval"),
+    ({"progress": "tqdm"}, "progress='tqdm'; expected one of auto, rich, plain, json, none."),
+    ({"progress": "riche"}, "Did you mean 'rich'?"),
+    ({"progress": None}, "progress=None; expected one of"),
+    ({"grade": "exakt"}, "grade='exakt'; expected one of exact, statistical, restart-epoch. Did you mean 'exact'?"),
+    ({"name": 5}, "name=5; expected text"),
+    ({"name": "a/b"}, "name='a/b': 'a/b' cannot name a run"),
+    ({"name": None}, "given no name, and OUTLAST_RUN is not set"),
+    ({"root": 5}, "root=5; expected a folder"),
+    ({"root": "/proc/self/status/runs"}, "root='/proc/self/status/runs'; /proc/self/status is not a folder."),
+    ({"root": "a\0b"}, "no folder can be there"),
+    ({"root": "x" * 300}, "no folder can be there: File name too long"),
+    ({"total_steps": 0}, "total_steps=0; expected a whole number of at least 1"),
+    ({"total_steps": -1}, "total_steps=-1;"),
+    ({"total_steps": 1.5}, "total_steps=1.5;"),
+    ({"total_steps": True}, "total_steps=True;"),
+    ({"total_steps": math.nan}, "total_steps=nan;"),
+    ({"total_steps": "10"}, "total_steps='10';"),
+    ({"keep": "best"}, "keep='best'; expected an outlast.Retention, such as"),
+    ({"budget": -1}, "budget=-1; expected a duration"),
+    ({"budget": 0}, "budget=0; expected a duration"),
+    ({"budget": math.nan}, "budget=nan; expected a duration"),
+    ({"budget": math.inf}, "budget=inf; expected a duration"),
+    ({"budget": True}, "budget=True; expected a duration"),
+    ({"budget": "soon"}, "budget='soon'; expected a duration with units"),
+    ({"reserve": -1}, "reserve=-1; expected a duration"),
+    ({"sinks": outlast.Sink()}, "expected a list of outlast.Sink"),
+    ({"sinks": [print]}, "expected a list of outlast.Sink"),
+    ({"environment": "kaggle"}, "environment='kaggle'; expected an outlast.Environment"),
+    ({"resume_from": "nowhere"}, "resume_from='nowhere'; expected a run folder, such as runs/NAME"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), WRONG)
+def test_a_wrong_argument_is_a_sentence_and_nothing_is_written(wrong: dict, words: str, tmp_path: Path) -> None:
+    options = {"name": "r", "root": tmp_path / "runs", "progress": "none", **wrong}
+    with pytest.raises(UsageError, match=re.escape(words)):
+        outlast.open_run(**options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"The run folder /proc/x/r cannot be made: No such file or directory\. Give"):
+        outlast.open_run("r", root="/proc/x", progress="none")
+
+
+def test_totals_of_the_loops_are_checked_too(opened) -> None:
+    with opened(total_steps=np.int64(3)) as run:
+        run.track(counter=Counter())
+        for wrong in (0, -5, True, 2.0):
+            with pytest.raises(UsageError, match=rf"steps\(\) was given total_steps={wrong}"):
+                next(run.steps(wrong))
+            with pytest.raises(UsageError, match=rf"begin\(\) was given total_steps={wrong}"):
+                run.begin(wrong)
+        for wrong, words in ((10**18 * 5, "5000000000000000000"), (10**5000, r"2\*\*16609 or so")):
+            with pytest.raises(UsageError, match=rf"steps\(\) was given total_steps={words}; no record holds more"):
+                next(run.steps(wrong))
+        assert list(run.steps()) == [1, 2, 3]
+
+
+def test_a_job_script_may_say_what_the_program_does_not(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("OUTLAST_RUN", "from-the-job")
+    monkeypatch.setenv("OUTLAST_ROOT", str(tmp_path / "scratch"))
+    monkeypatch.setenv("OUTLAST_BUDGET", "2h")
+    with outlast.open_run(total_steps=2, progress="none") as run:
+        count_to(run, Counter())
+    assert run.folder == tmp_path / "scratch/from-the-job"
+    assert run.session.budget == 7200
+    with outlast.open_run("mine", total_steps=2, progress="none", root=tmp_path / "own", budget="1h") as run:
+        count_to(run, Counter())
+    assert run.folder == tmp_path / "own/mine"
+    assert run.session.budget == 3600
+    monkeypatch.setenv("OUTLAST_BUDGET", "")
+    with outlast.open_run("other", total_steps=2, progress="none") as run:
+        count_to(run, Counter())
+    assert run.session.budget is None, "an empty variable is one that is not set"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("OUTLAST_RUN", "a b", "OUTLAST_RUN is 'a b': 'a b' cannot name a run"),
+        (
+            "OUTLAST_ROOT",
+            "/proc/self/status/x",
+            "OUTLAST_ROOT is '/proc/self/status/x'; /proc/self/status is not a folder.",
+        ),
+        ("OUTLAST_BUDGET", "soon", "OUTLAST_BUDGET is 'soon'; expected a duration with units"),
+        ("OUTLAST_BUDGET", "0s", "OUTLAST_BUDGET is '0s'; expected a duration"),
+        ("OUTLAST_RESUME_FROM", "nowhere", "OUTLAST_RESUME_FROM is 'nowhere'; expected a run folder"),
+    ],
+)
+def test_a_variable_that_cannot_be_is_named(name: str, value: str, words: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=re.escape(words)):
+        outlast.open_run(progress="none") if name == "OUTLAST_RUN" else outlast.open_run("r", progress="none")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def old(opened, tmp_path: Path) -> Path:
+    """A run of six steps that was stopped after the fourth; checkpoints at 2 and 4."""
+    with pytest.raises(SessionEnded), opened("old", root=tmp_path / "elsewhere", total_steps=6, save="2 steps") as run:
+        count_to(run, Counter(), stop_at=4)
+    return tmp_path / "elsewhere/old"
+
+
+def test_a_path_that_no_file_can_have_is_a_sentence(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for path in ("x" * 5000, "a/" * 3000, "nul\0", str(tmp_path / "circle")):
+        with pytest.raises(UsageError, match="resume_from=") as caught:
+            outlast.open_run("r", total_steps=1, root=tmp_path / "runs", resume_from=path)
+        assert len(str(caught.value)) < 1000
+    monkeypatch.setenv("OUTLAST_RESUME_FROM", "x" * 5000)
+    with pytest.raises(UsageError, match="OUTLAST_RESUME_FROM is 'xxx.*File name too long"):
+        outlast.open_run("r", total_steps=1, root=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("place", "step"), [("", 4), ("checkpoints/step-00000002", 2)])
+def test_a_run_with_nothing_begins_from_another_one(
+    place: str, step: int, opened, old: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("OUTLAST_RESUME_FROM", str(old / place))
+    with pytest.raises(SessionEnded), opened("new", total_steps=9) as run:
+        assert run.resumed_from == step
+        count_to(run, counter := Counter(), stop_at=7)
+    with opened("new", total_steps=9) as run:  # the job is requeued with the same variable
+        assert run.resumed_from == 7
+        count_to(run, counter := Counter())
+    assert counter.value == 45
+    first, second = attempts(tmp_path, "new")
+    assert first["told"][0] == f"begins from step {step} of {old}"
+    assert second["told"] == []
+    assert (old / "checkpoints/step-00000004/MANIFEST.json").exists()
+
+
+def test_a_run_with_steps_of_its_own_is_not_mixed_with_another(opened, old: Path, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(SessionEnded), opened("new", total_steps=9) as run:
+        count_to(run, Counter(), stop_at=1)
+    with opened("new", total_steps=9, resume_from=old) as run:
+        assert run.resumed_from == 1
+        count_to(run, Counter())
+    assert "is not used: this run has step 1 of its own" in attempts(tmp_path, "new")[1]["told"][0]
+
+
+def test_a_copy_of_the_same_run_is_brought_home_with_its_attempts(
+    opened, old: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("OUTLAST_RESUME_FROM", str(old))
+    for expected, total in ((4, 6), (6, 8)):
+        with opened("old", total_steps=total) as run:
+            assert run.resumed_from == expected
+            count_to(run, Counter())
+    assert [a["end"]["reason"] for a in attempts(tmp_path, "old")] == ["budget", "finished", "finished"]
+
+
+def test_a_damaged_state_to_begin_from(opened, old: Path, monkeypatch) -> None:
+    (old / "checkpoints/step-00000004/state.json").write_text("{}")
+    with opened("new", total_steps=9, resume_from=old) as run:
+        assert run.resumed_from == 2
+    (old / "checkpoints/step-00000002/state.json").write_text("{}")
+    with pytest.raises(CorruptCheckpoint, match="has no checkpoint to begin from"):
+        opened("newer", total_steps=9, resume_from=old)
+
+
+def test_recipes_take_the_budget_and_say_what_they_do_not_read(outlast_cli, tmp_path: Path) -> None:
+    flags = ["--epochs", "1", "--data.samples", "64", "--batch-size", "32", "--num-workers", "0"]
+    variables = {"OUTLAST_BUDGET": "7h", "OUTLAST_ROOT": str(tmp_path / "else"), "OUTLAST_RUN": "digits"}
+    done = outlast_cli("train", "digits", *flags, env=variables)
+    assert done.returncode == 0, done.stderr
+    assert "OUTLAST_ROOT is set, and recipes do not read it; give --checkpoint-dir" in done.stderr
+    assert "OUTLAST_RUN is set" not in done.stderr
+    assert (tmp_path / "runs/digits/run.json").exists()
+    assert outlast_cli("train", "digits", *flags, env={"OUTLAST_BUDGET": "soon"}).returncode == 2

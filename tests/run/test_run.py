@@ -1,0 +1,755 @@
+"""What a script holds: loops, early ends, errors, foreign loops, artifacts, other places, forks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import outlast
+from outlast.errors import DataError, ResumeRefused, SaveFailed, SessionEnded, StateError, UsageError
+from outlast.folder.layout import RunFolder
+from outlast.tracking import read
+
+
+class Counter:
+    """The smallest thing that can be tracked."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def state_dict(self) -> dict:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.value = state["value"]
+
+
+class Batches:
+    """A stateful loader of numbers."""
+
+    def __init__(self, length: int = 5) -> None:
+        self.length, self.at = length, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self):
+        while self.at < self.length:
+            self.at += 1
+            yield self.at
+        self.at = 0
+
+    def state_dict(self) -> dict:
+        return {"at": self.at}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.at = state["at"]
+
+
+@pytest.fixture
+def opened(tmp_path: Path, here):
+    def open_(name: str = "r", **options):
+        return outlast.open_run(name, **{"root": tmp_path, "progress": "none", "environment": here, **options})
+
+    return open_
+
+
+def attempts(root: Path, name: str = "r") -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((root / name / "attempts").iterdir())]
+
+
+def count_to(run, counter: Counter, stop_at: int | None = None) -> None:
+    run.track(counter=counter)
+    for step in run.steps():
+        counter.value += step
+        run.log(value=counter.value)
+        if step == stop_at:
+            run.session.request_stop("budget", "a test asks")
+
+
+def test_steps_count_from_one_to_the_total(opened, tmp_path: Path) -> None:
+    with opened(total_steps=4) as run:
+        count_to(run, counter := Counter())
+        assert run.finished
+    assert counter.value == 10
+    assert [line["value"] for line in read(run._files.journal)] == [1, 3, 6, 10]
+    end = attempts(tmp_path)[0]["end"]
+    assert (end["reason"], end["step"], end["total_steps"]) == ("finished", 4, 4)
+
+
+def test_a_stop_leaves_the_block_with_75_and_the_next_attempt_goes_on(opened, tmp_path: Path) -> None:
+    after = []
+    with pytest.raises(SessionEnded) as caught, opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=3)
+        after.append("the code after the loop belongs to finished runs")
+    assert caught.value.code == 75
+    assert not after
+    with opened(total_steps=6) as run:
+        assert run.resumed_from == 3
+        count_to(run, counter := Counter())
+    assert counter.value == 21
+    assert [line["step"] for line in read(run._files.journal)] == [1, 2, 3, 4, 5, 6]
+    assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["budget", "finished"]
+    assert attempts(tmp_path)[1]["resume"] == {"step": 3, "grade": "exact", "differences": []}
+
+
+def test_break_ends_the_run_early_and_for_good(opened, tmp_path: Path) -> None:
+    for _ in range(2):
+        with opened(total_steps=10) as run:
+            run.track(counter=(counter := Counter()))
+            for step in run.steps():
+                counter.value += 1
+                if step == 4:
+                    break
+    assert counter.value == 4
+    assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["finished", "finished"]
+    with opened(total_steps=12) as run:  # asked for more, it goes on
+        run.track(counter=counter)
+        assert sum(1 for _ in run.steps()) == 8
+
+
+def test_an_error_is_recorded_and_costs_only_what_was_not_saved(opened, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), opened(total_steps=6, save="2 steps") as run:
+        run.track(counter=(counter := Counter()))
+        for step in run.steps():
+            counter.value += step
+            run.log(value=counter.value)
+            if step == 5:
+                1 / 0  # noqa: B018
+    end = attempts(tmp_path)[0]["end"]
+    assert (end["reason"], end["error"]) == ("failed", "ZeroDivisionError: division by zero")
+    assert attempts(tmp_path)[0]["told"] == [
+        "step 4 is safe and what came after it will be done again by the next attempt."
+    ]
+    with opened(total_steps=6) as run:
+        assert run.resumed_from == 4
+        count_to(run, counter := Counter())
+    assert counter.value == 21
+    assert [line["step"] for line in read(run._files.journal)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_saves_by_steps_by_time_and_when_asked(opened, tmp_path: Path) -> None:
+    with opened(total_steps=9, save="4 steps, 0.2s", keep=outlast.Retention(last=20)) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            if step == 2:
+                run.save()
+                assert run._saver.saved_step == -1, "not in the middle of a step"
+            if step == 6:
+                time.sleep(0.25)
+    reasons = {c.step: c.reason for c in run._store.committed()}
+    assert reasons == {2: "asked", 4: "steps", 6: "time", 8: "steps", 9: "final"}
+
+
+def test_a_new_best_is_saved_and_kept(opened, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.run.saver._BEST_SHARE", 0.0)
+    values = [0.1, 0.5, 0.4, 0.9, 0.2, 0.3, 0.1, 0.1]
+    with opened(
+        total_steps=8, save="never", background=False, keep=outlast.Retention(last=1, best=2, metric="val")
+    ) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            run.log(val=values[step - 1])
+    assert [(c.step, c.reason) for c in run._store.committed()] == [(2, "best"), (4, "best"), (8, "final")]
+
+
+def test_a_loss_that_falls_at_every_step_is_not_saved_at_every_step(opened, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.run.saver._BEST_SHARE", 1e9)
+    with opened(
+        total_steps=20, save="never", keep=outlast.Retention(last=99, best=1, metric="loss", mode="min")
+    ) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            run.log(loss=-step)
+    assert len(run._store.committed()) == 2, "the first one, whose cost nobody knew, and the last"
+
+
+def test_batches_epochs_accumulation_and_validation(opened, tmp_path: Path) -> None:
+    """Seven batches an epoch, three to an update: 3 + 3 + 1."""
+
+    def train(root: Path, stop_at: int | None = None):
+        seen = []
+        try:
+            with opened(root=root) as run:
+                run.track(counter=(counter := Counter()))
+                for batch in run.batches(Batches(7), epochs=2, accumulate=3):
+                    counter.value += batch
+                    seen.append((run.epoch, run.step, batch, run.update_due, run.epoch_end))
+                    if run.epoch_end:
+                        run.log(total=counter.value)
+                    if run.step == stop_at and run.update_due:
+                        run.session.request_stop("budget", "test")
+                assert run.total_steps == 6
+        except SessionEnded:
+            pass
+        return seen
+
+    twin = train(tmp_path / "twin")
+    assert [step for _, step, *_ in twin] == [1, 1, 1, 2, 2, 2, 3, 4, 4, 4, 5, 5, 5, 6]
+    assert [index for index, entry in enumerate(twin) if entry[3]] == [2, 5, 6, 9, 12, 13]
+    assert [index for index, entry in enumerate(twin) if entry[4]] == [6, 13]
+    for stop in (1, 3, 5):
+        root = tmp_path / f"cut{stop}"
+        assert train(root, stop) + train(root) == twin
+        assert (root / "r/journal.jsonl").read_bytes() == (tmp_path / "twin/r/journal.jsonl").read_bytes()
+
+
+def test_a_loader_shorter_than_it_says(opened) -> None:
+    class Liar(Batches):
+        def __len__(self) -> int:
+            return 9
+
+    with pytest.raises(DataError, match=r"ended after 5 batches of epoch 1, and its len\(\) says 9"), opened() as run:
+        for _ in run.batches(Liar(), epochs=1):
+            pass
+
+
+def test_a_loader_that_cannot_say_where_it_is(opened) -> None:
+    with pytest.raises(StateError, match="data is a list without state_dict"), opened() as run:
+        next(run.batches([1, 2, 3], epochs=1))
+
+
+def test_misuse_is_a_sentence(opened) -> None:
+    with opened(name="a") as run:
+        with pytest.raises(UsageError, match="How many steps"):
+            next(run.steps())
+        with pytest.raises(StateError, match="Nothing is tracked"):
+            next(run.steps(3))
+        run.track(counter=Counter())
+        with pytest.raises(UsageError, match="'counter' is taken"):
+            run.track(counter=Counter())
+        with pytest.raises(UsageError, match=r"before restore\(\)"):
+            run.offer(1)
+        with pytest.raises(UsageError, match=r"save\(\) was called before"):
+            run.save()
+        with pytest.raises(UsageError, match=r"log\(\) was called before"):
+            run.log(x=1)
+        next(run.steps(3))
+        with pytest.raises(UsageError, match="after the loop began"):
+            run.track(other=Counter())
+        with pytest.raises(UsageError, match="a run has one loop"):
+            next(run.steps(3))
+    for wrong in ({"save": "10"}, {"budget": "soon"}):
+        with pytest.raises(UsageError, match=f"open_run was given {next(iter(wrong))}=.*expected"):
+            opened(name="b", **wrong)
+    with pytest.raises(UsageError, match="cannot name a run"):
+        opened(name="../b")
+
+
+def test_parts_must_stay_the_same(opened) -> None:
+    with opened(total_steps=2) as run:
+        count_to(run, Counter())
+    with (
+        pytest.raises(ResumeRefused, match="checkpoint holds counter, which this program does not track"),
+        opened() as run,
+    ):
+        run._parts._trees["other"] = Counter()
+        next(run.steps(4))
+    with (
+        pytest.raises(ResumeRefused, match="'more' is not in the checkpoint at step 2, which holds counter"),
+        opened() as run,
+    ):
+        run.track(more=Counter())
+
+
+def test_what_cannot_be_saved_is_refused_before_the_first_step(opened) -> None:
+    class Bad(Counter):
+        def state_dict(self) -> dict:
+            return {"file": sys.stdout}
+
+    with pytest.raises(StateError, match=r"bad\[file\] is a"), opened(total_steps=2) as run:
+        run.track(bad=Bad())
+
+
+def test_a_foreign_loop(opened, tmp_path: Path) -> None:
+    """ultralytics, Lightning and others call us; we do not call them."""
+
+    def framework(run, counter: Counter, stop_at: int | None = None) -> None:
+        run.track(counter=counter)
+        run.begin(total_steps=5)
+        for epoch in range(run.step + 1, 6):
+            counter.value += epoch
+            run.log(step=epoch, value=counter.value)
+            run.save(step=epoch)
+            if epoch == stop_at:
+                run.session.request_stop("preempted", "test")
+            if run.should_stop():
+                break
+
+    with pytest.raises(SessionEnded) as caught, opened() as run:
+        framework(run, Counter(), stop_at=2)
+    assert caught.value.code == 75
+    with opened() as run:
+        framework(run, counter := Counter())
+    assert counter.value == 15
+    assert [line["value"] for line in read(run._files.journal)] == [1, 3, 6, 10, 15]
+    assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["preempted", "finished"]
+
+
+def test_artifacts_appear_whole_or_not(opened, tmp_path: Path) -> None:
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+        with run.artifact("plots/curve.txt") as path:
+            path.write_text("done")
+        with pytest.raises(RuntimeError), run.artifact("half.txt") as path:
+            path.write_text("half")
+            raise RuntimeError
+        with pytest.raises(UsageError, match="outside"), run.artifact("../../escape.txt"):
+            pass
+    assert (tmp_path / "r/artifacts/plots/curve.txt").read_text() == "done"
+    assert sorted(p.name for p in (tmp_path / "r/artifacts").rglob("*")) == ["curve.txt", "plots"]
+    with opened(name="s", total_steps=1, results=tmp_path / "results") as run, run.artifact("x.txt") as path:
+        path.write_text("x")
+    assert (tmp_path / "results/s/x.txt").read_text() == "x"
+
+
+def test_a_run_of_an_earlier_kaggle_session_is_brought_home(opened, tmp_path: Path, here) -> None:
+    for layout in ("slug/runs", "notebooks/owner/slug/runs", "datasets/owner/slug/working/runs"):
+        inputs, root = tmp_path / layout.replace("/", "-") / "input", tmp_path / layout.replace("/", "-") / "working"
+        with pytest.raises(SessionEnded), opened(root=inputs / layout, total_steps=6) as run:
+            count_to(run, Counter(), stop_at=4)
+        for path in inputs.rglob("*"):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        with opened(root=root, total_steps=6, environment=replace(here, inputs=(inputs,))) as run:
+            assert run.resumed_from == 4
+            count_to(run, counter := Counter())
+        assert counter.value == 21
+        assert [line["step"] for line in read(run._files.journal)] == [1, 2, 3, 4, 5, 6]
+        assert [a["end"]["reason"] for a in attempts(root)] == ["budget", "finished"]
+        assert any("step 4 comes from" in told for told in attempts(root)[1]["told"])
+
+
+def test_a_damaged_input_is_told_and_the_older_one_taken(opened, tmp_path: Path, here) -> None:
+    inputs = tmp_path / "input"
+    with pytest.raises(SessionEnded), opened(root=inputs, total_steps=6, save="2 steps") as run:
+        count_to(run, Counter(), stop_at=4)
+    (inputs / "r/checkpoints/step-00000004/state.json").write_text("{}")
+    with opened(root=tmp_path / "w", total_steps=6, environment=replace(here, inputs=(inputs,))) as run:
+        assert run.resumed_from == 2
+        count_to(run, Counter())
+    assert "state.json" in attempts(tmp_path / "w")[1]["told"][0]
+
+
+def test_a_lost_attempt_is_recorded_by_the_next(opened, tmp_path: Path) -> None:
+    script = f"""
+import os, signal, outlast
+from tests.test_run import Counter
+with outlast.open_run("r", total_steps=50, root={str(tmp_path)!r}, save="3 steps", progress="none") as run:
+    run.track(counter=(counter := Counter()))
+    for step in run.steps():
+        counter.value += step
+        run.log(value=counter.value)
+        if step == 8:
+            run._saver._wait_for_writer()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+    from tests.conftest import REPOSITORY
+
+    assert subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=False).returncode == -signal.SIGKILL
+    with opened(total_steps=10) as run:
+        assert run.resumed_from == 6
+        count_to(run, counter := Counter())
+    assert counter.value == 55
+    first, second = attempts(tmp_path)
+    assert first["end"] == {"reason": "lost", "recorded_by": 2}
+    assert any("was killed (kill -9" in told for told in second["told"])
+
+
+def test_a_failed_last_save_ends_with_an_error_and_the_good_checkpoint(opened, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=2)
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if "checkpoints" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with (
+        pytest.raises(
+            SaveFailed, match=r"step 6 .*could not be written: Input/output error.*Earlier checkpoints are intact"
+        ),
+        opened(total_steps=6) as run,
+    ):
+        count_to(run, Counter())
+    monkeypatch.undo()
+    assert attempts(tmp_path)[1]["end"]["reason"] == "failed"
+    with opened(total_steps=6) as run:
+        assert run.resumed_from == 2
+        count_to(run, counter := Counter())
+    assert counter.value == 21
+
+
+def test_a_resume_elsewhere_says_which_grade_it_is(opened, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=2)
+    real = outlast.state.software
+    monkeypatch.setattr("outlast.state.software", lambda: real() | {"torch": "9.9"})
+    with opened(total_steps=6) as run:
+        count_to(run, Counter())
+    resume = attempts(tmp_path)[1]["resume"]
+    assert resume["grade"] == "not to the last bit"
+    assert any("-> 9.9" in difference for difference in resume["differences"])
+    assert any("not to the last bit" in told for told in attempts(tmp_path)[1]["told"])
+
+
+def test_generators_of_all_libraries_continue(opened, tmp_path: Path) -> None:
+    import random
+
+    import torch
+
+    def train(root: Path, stop_at: int | None = None) -> list[tuple[float, ...]]:
+        outlast.seed_everything(0)
+        drawn = []
+        try:
+            with opened(root=root, total_steps=6) as run:
+                run.track(counter=Counter())
+                for step in run.steps():
+                    drawn.append(
+                        (
+                            random.random(),
+                            random.gauss(0, 1),
+                            np.random.rand(),
+                            np.random.normal(),
+                            torch.rand(()).item(),
+                        )
+                    )
+                    if step == stop_at:
+                        run.session.request_stop("budget", "test")
+        except SessionEnded:
+            outlast.seed_everything(99)
+        return drawn
+
+    twin = train(tmp_path / "twin")
+    assert train(tmp_path / "cut", 3) + train(tmp_path / "cut") == twin
+
+
+def test_the_readers_of_a_run_need_no_framework(opened, tmp_path: Path) -> None:
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+    code = f"import sys; from outlast.report import read_run; from pathlib import Path; read_run(Path({str(tmp_path / 'r')!r})); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_two_attempts_at_once(opened, tmp_path: Path) -> None:
+    from outlast.errors import RunBusy
+
+    with opened(total_steps=1) as run:
+        with pytest.raises(RunBusy):
+            opened(total_steps=1)
+        count_to(run, Counter())
+    assert len(attempts(tmp_path)) == 1
+    assert RunFolder(tmp_path / "r").lock.exists()
+
+
+def test_looking_into_a_run_changes_nothing(opened, tmp_path: Path) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=3)
+    with opened(total_steps=6) as run:
+        run.track(counter=(counter := Counter()))
+        assert counter.value == 6
+    assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["budget", "budget"]
+    with opened(total_steps=6) as run:
+        count_to(run, counter := Counter())
+    assert counter.value == 21
+
+
+def test_an_early_end_outlives_a_failed_reopening(opened, tmp_path: Path) -> None:
+    with opened(total_steps=10) as run:
+        run.track(counter=(counter := Counter()))
+        for step in run.steps():
+            counter.value += 1
+            if step == 4:
+                break
+    with pytest.raises(ResumeRefused), opened(total_steps=10) as run:
+        run.track(other=Counter())
+    with opened(total_steps=10) as run:
+        run.track(counter=counter)
+        assert not list(run.steps())
+        assert run.finished
+
+
+def test_a_refused_resume_leaves_journal_and_status_as_they_were(opened, tmp_path: Path) -> None:
+    from outlast.report import read_run
+
+    with opened(total_steps=3) as run:
+        count_to(run, Counter())
+        run.log(after=1)
+    before = (tmp_path / "r/journal.jsonl").read_bytes()
+    with pytest.raises(ResumeRefused), opened(total_steps=5) as run:
+        run.track(other=Counter())
+    assert (tmp_path / "r/journal.jsonl").read_bytes() == before
+    assert read_run(tmp_path / "r").status == "finished"
+
+
+def test_a_loop_left_on_should_stop_is_saved(opened, tmp_path: Path) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=9, save="never") as run:
+        run.track(counter=(counter := Counter()))
+        for step in run.steps():
+            counter.value += step
+            if step == 4:
+                run.session.request_stop("preempted", "test")
+            if run.should_stop():
+                break
+    with opened(total_steps=9) as run:
+        assert run.resumed_from == 4
+        count_to(run, counter := Counter())
+    assert counter.value == 45
+
+
+def test_a_foreign_loop_must_say_how_far_it_is(opened) -> None:
+    with opened() as run:
+        run.track(counter=Counter())
+        run.begin()
+        with pytest.raises(UsageError, match=r"the step is still 0: say how far"):
+            run.save()
+        run.save(step=3)
+        with pytest.raises(UsageError, match="still 3"):
+            run.save()
+    assert [c.step for c in run._store.committed()] == [3]
+
+
+def test_a_state_must_be_offered_in_every_step(opened) -> None:
+    with pytest.raises(UsageError, match=r"Step 2 ended without run\.offer\(state\)"), opened(total_steps=4) as run:
+        state = run.restore({"x": np.zeros(2)})
+        for step in run.steps():
+            if step == 1:
+                run.offer(state)
+    with (
+        pytest.raises(StateError, match=r"offered with other leaves.*'y' is only in the offered one"),
+        opened("s", total_steps=4) as run,
+    ):
+        run.restore({"x": np.zeros(2)})
+        for _ in run.steps():
+            run.offer({"x": np.zeros(2), "y": np.zeros(1)})
+
+
+def test_own_loops_count_by_themselves(opened, tmp_path: Path) -> None:
+    with opened(total_steps=2) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            run.log({"step": 0, "x": step})
+            run.log(step=step, y=1)
+    assert read(run._files.journal) == [
+        {"step": 1, "x": 1, "metric/step": 0},
+        {"step": 1, "y": 1},
+        {"step": 2, "x": 2, "metric/step": 0},
+        {"step": 2, "y": 1},
+    ]
+    assert attempts(tmp_path)[0]["told"] == [
+        "A metric named 'step' is kept as 'metric/step': the journal writes the step itself."
+    ]
+
+
+def test_a_foreign_loop_never_goes_back(opened, tmp_path: Path) -> None:
+    with opened() as run:
+        run.track(counter=Counter())
+        run.begin()
+        run.log(step=5, x=1)
+        run.save(step=5)
+        run.log(step=3, x=2)
+        for wrong, words in (
+            (3, "at step 5 already: a run never goes back"),
+            (True, "expected the whole number"),
+            ("6", "whole number"),
+        ):
+            with pytest.raises(UsageError, match=words):
+                run.save(step=wrong)
+        run.log(step=None, x=3)
+    assert read(run._files.journal) == [{"step": 5, "x": 1}, {"step": 5, "x": 2, "metric/step": 3}, {"step": 5, "x": 3}]
+    assert attempts(tmp_path)[0]["end"]["step"] == 5
+
+
+def test_epochs_to_save_by_where_there_are_none(opened) -> None:
+    with pytest.raises(UsageError, match="no epochs to save by"), opened(total_steps=2, save="1 epoch") as run:
+        run.track(counter=Counter())
+        next(run.steps())
+
+
+def test_another_batch_size_at_the_end_of_an_epoch(opened, tmp_path: Path) -> None:
+    def train(batch_size: int, epochs: int, stop_at: int | None = None) -> list[int]:
+        seen = []
+        with opened() as run:
+            order = outlast.BatchSampler(8, batch_size)
+            run.track(data=order)
+            for _ in run.batches(order, epochs=epochs):
+                seen.append(run.epoch)
+                if run.step == stop_at:
+                    run.session.request_stop("budget", "test")
+        return seen
+
+    with pytest.raises(SessionEnded):
+        train(2, 4, stop_at=4)
+    assert train(4, 4) == [2, 2, 3, 3, 4, 4]
+    assert attempts(tmp_path)[1]["end"]["step"] == attempts(tmp_path)[1]["end"]["total_steps"] == 10
+    with pytest.raises(ResumeRefused, match="samples a batch"), opened("mid") as run:
+        run.track(data=outlast.BatchSampler(8, 2))
+        run._parts.things[0].load_state_dict({"epoch": 0, "batch": 1, "length": 8, "batch_size": 4, "seed": 0})
+
+
+def test_a_budget_too_small_for_the_state_is_said_at_once(opened, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.run.session.DISK_SPEED", 1e3)
+    with (
+        pytest.raises(UsageError, match=r"budget of 4 s leaves no time to train"),
+        opened(total_steps=3, budget=4) as run,
+    ):
+        state = run.restore({"x": np.zeros(1000)})
+        for _ in run.steps():
+            run.offer(state)
+
+
+def test_every_attempt_does_a_step(opened, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=5, budget=1.2) as run:
+        run.track(counter=(counter := Counter()))
+        time.sleep(0.3)  # whatever a script does before its loop
+        for step in run.steps():
+            counter.value += step
+    assert attempts(tmp_path)[0]["end"]["step"] == 1
+
+
+def test_a_damaged_attempt_record_stops_nobody(opened, tmp_path: Path) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=3)
+    (tmp_path / "r/attempts/0001.json").write_text("")
+    with opened(total_steps=6) as run:
+        count_to(run, counter := Counter())
+    assert counter.value == 21
+    assert attempts(tmp_path)[0]["end"]["reason"] == "lost"
+
+
+def test_leaving_with_exit_code_zero_is_no_failure(opened, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit), opened(total_steps=3) as run:
+        run.track(counter=Counter())
+        for _ in run.steps():
+            sys.exit(0)
+    assert attempts(tmp_path)[0]["end"]["reason"] == "cancelled"
+
+
+def test_a_forked_child_does_not_end_its_parents_attempt(opened, tmp_path: Path) -> None:
+    with opened(total_steps=1) as run:
+        child = os.fork()
+        if child == 0:
+            run.__exit__(ValueError, ValueError(), None)
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert "end" not in attempts(tmp_path)[0]
+        count_to(run, Counter())
+
+
+def test_an_artifact_that_is_a_folder_is_replaced(opened, tmp_path: Path) -> None:
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+        for text in ("one", "two"):
+            with run.artifact("model") as path:
+                path.mkdir()
+                (path / "weights.txt").write_text(text)
+    assert (tmp_path / "r/artifacts/model/weights.txt").read_text() == "two"
+
+
+def test_a_platforms_allowance_is_kept(opened, here) -> None:
+    small = replace(here, limits=replace(here.limits, disk=17 * 2**20))
+    with (
+        pytest.raises(SaveFailed, match=r"of the 17 MiB that this platform keeps"),
+        opened(total_steps=2, environment=small) as run,
+    ):
+        state = run.restore({"x": np.zeros(2**18)})
+        for _ in run.steps():
+            run.offer(state)
+
+
+def test_what_the_platforms_allowance_costs_is_told(opened, tmp_path: Path, here) -> None:
+    small = replace(here, limits=replace(here.limits, disk=22 * 2**20))
+    with opened(total_steps=4, environment=small, save="1 steps", keep=outlast.Retention(last=3)) as run:
+        state = run.restore({"x": np.zeros(2**18)})
+        for _ in run.steps():
+            run.offer(state)
+    told = attempts(tmp_path)[0]["told"]
+    assert (
+        "keeps 23.1 MB in all, so the checkpoint at step 1 was deleted although last= and best= of keep (--keep-last"
+        in told[0]
+    )
+
+
+def test_a_local_damaged_checkpoint_does_not_hide_a_good_one_elsewhere(opened, tmp_path: Path, here) -> None:
+    with pytest.raises(SessionEnded), opened(root=tmp_path / "w", total_steps=6) as run:
+        count_to(run, Counter(), stop_at=4)
+    shutil.copytree(tmp_path / "w", tmp_path / "input")
+    with pytest.raises(SessionEnded), opened(root=tmp_path / "w", total_steps=6, keep=outlast.Retention(last=1)) as run:
+        count_to(run, Counter(), stop_at=5)
+    (tmp_path / "w/r/checkpoints/step-00000005/state.json").write_text("{}")
+    with opened(root=tmp_path / "w", total_steps=6, environment=replace(here, inputs=(tmp_path / "input",))) as run:
+        assert run.resumed_from == 4
+        count_to(run, Counter())
+    assert [a["number"] for a in attempts(tmp_path / "w")] == [1, 2, 3]
+
+
+def test_the_best_checkpoint_comes_home_too(opened, tmp_path: Path, here) -> None:
+    keep = outlast.Retention(last=1, best=1, metric="val")
+    with pytest.raises(SessionEnded), opened(root=tmp_path / "input", total_steps=6, save="1 steps", keep=keep) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            run.log(val=-abs(step - 2))
+            if step == 5:
+                run.session.request_stop("budget", "test")
+    with opened(
+        root=tmp_path / "w", total_steps=6, keep=keep, environment=replace(here, inputs=(tmp_path / "input",))
+    ) as run:
+        run.track(counter=Counter())
+        for _ in run.steps():
+            pass
+    assert [c.step for c in run._store.committed()] == [2, 6]
+
+
+def test_a_fork_does_not_meet_another_run(opened, tmp_path: Path) -> None:
+    from outlast.remote import gather as places
+
+    for name in ("a", "b"):
+        with opened(name, total_steps=2, save="1 steps") as run:
+            count_to(run, Counter())
+    checkpoint = run._store.committed()[0]
+    with pytest.raises(UsageError, match=r"is another run already, not one that began from step 1 of b"):
+        places.fork(RunFolder(tmp_path / "b"), checkpoint, RunFolder(tmp_path / "a"))
+
+
+def test_no_library_draws_from_the_generators_when_it_is_imported_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    code = (
+        "import random, outlast; first = random.getstate();"
+        "run = outlast.open_run('r', root='runs', progress='none'); before = random.getstate();"
+        "import rich.style, sklearn.metrics; print(first == before == random.getstate())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_a_best_by_a_metric_that_nobody_logs_is_told_once(opened, tmp_path: Path) -> None:
+    keep = outlast.Retention(best=1, metric="val_los", mode="min")
+    with opened(keep=keep) as run:
+        run.track(counter=Counter())
+        for _ in run.batches(Batches(3), epochs=3):
+            run.log(loss=1)
+            if run.epoch_end:
+                run.log(val_loss=1)
+    said = "The best checkpoint is kept by 'val_los', which no step has logged so far; logged are: loss, val_loss. Did you mean 'val_loss'?"
+    assert attempts(tmp_path)[0]["told"] == [said]
+    with opened("s", keep=keep, total_steps=4, save="2 steps") as run:
+        count_to(run, Counter())
+    assert len(attempts(tmp_path, "s")[0]["told"]) == 1
+    with opened("t", keep=outlast.Retention(best=1, metric="value"), total_steps=4, save="2 steps") as run:
+        count_to(run, Counter())
+    with opened("t", keep=outlast.Retention(best=1, metric="value"), total_steps=6, save="1 steps") as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            if step == 6:
+                run.log(value=1)
+    assert [a["told"] for a in attempts(tmp_path, "t")] == [[], []], "an earlier attempt logged it"
