@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from tests.test_run import Counter, attempts
+from tests.counting import Counter, attempts
 from torch.utils.data import Subset, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.test_run import Counter, attempts
+from tests.counting import Counter, attempts
 
 import outlast
 from outlast.errors import SessionEnded, UsageError

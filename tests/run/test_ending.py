@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.test_run import Counter, attempts, count_to
+from tests.counting import Counter, attempts, count_to
 
 import outlast
 from outlast.errors import ResumeRefused, RunBusy, SaveFailed, SessionEnded, StateError, UsageError

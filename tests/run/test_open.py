@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.test_run import Counter, attempts, count_to
+from tests.counting import Counter, attempts, count_to
 
 import outlast
 from outlast.errors import CorruptCheckpoint, SessionEnded, UsageError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -14,24 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.counting import Counter, attempts, count_to
 
 import outlast
 from outlast.errors import DataError, ResumeRefused, SaveFailed, SessionEnded, StateError, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.tracking import read
-
-
-class Counter:
-    """The smallest thing that can be tracked."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def state_dict(self) -> dict:
-        return {"value": self.value}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.value = state["value"]
 
 
 class Batches:
@@ -62,19 +49,6 @@ def opened(tmp_path: Path, here):
         return outlast.open_run(name, **{"root": tmp_path, "progress": "none", "environment": here, **options})
 
     return open_
-
-
-def attempts(root: Path, name: str = "r") -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted((root / name / "attempts").iterdir())]
-
-
-def count_to(run, counter: Counter, stop_at: int | None = None) -> None:
-    run.track(counter=counter)
-    for step in run.steps():
-        counter.value += step
-        run.log(value=counter.value)
-        if step == stop_at:
-            run.session.request_stop("budget", "a test asks")
 
 
 def test_steps_count_from_one_to_the_total(opened, tmp_path: Path) -> None:
@@ -343,7 +317,7 @@ def test_a_damaged_input_is_told_and_the_older_one_taken(opened, tmp_path: Path,
 def test_a_lost_attempt_is_recorded_by_the_next(opened, tmp_path: Path) -> None:
     script = f"""
 import os, signal, outlast
-from tests.test_run import Counter
+from tests.counting import Counter
 with outlast.open_run("r", total_steps=50, root={str(tmp_path)!r}, save="3 steps", progress="none") as run:
     run.track(counter=(counter := Counter()))
     for step in run.steps():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.test_run import Counter, attempts
+from tests.counting import Counter, attempts
 from torch.utils.data import TensorDataset
 
 import outlast
