@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from outlast.checkpoint import tensors
 from outlast.errors import CorruptCheckpoint, ResumeRefused, StateError
 from outlast.state import pack_tree, pack_value, tracked, try_way_back, unpack_tree, unpack_value
-from outlast.state import torch as torch_state
+from outlast.state.torch import tensors as torch_state
 
 
 def pack_object(part, thing):

@@ -116,7 +116,7 @@ def check_same_leaves(part: str, before: Any, after: Any) -> None:
 def use_deterministic_kernels() -> None:
     """Ask the frameworks that are loaded for kernels that give the same bits every time."""
     if "torch" in sys.modules:
-        from outlast.state import torch
+        from outlast.state.torch import tensors as torch
 
         torch.use_deterministic_kernels()
     if "jax" in sys.modules:
@@ -133,7 +133,7 @@ def software() -> dict[str, Any]:
     if numpy := sys.modules.get("numpy"):
         facts["numpy"] = numpy.__version__
     if "torch" in sys.modules:
-        from outlast.state import torch
+        from outlast.state.torch import tensors as torch
 
         facts |= torch.software()
     if "jax" in sys.modules:
@@ -145,7 +145,7 @@ def software() -> dict[str, Any]:
 
 def _sharded_leaves(part: str, leaves: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     if "torch" in sys.modules:
-        from outlast.state import torch
+        from outlast.state.torch import tensors as torch
 
         for path, leaf in leaves:
             if torch.is_sharded(leaf):

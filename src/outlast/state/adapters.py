@@ -30,7 +30,7 @@ def to_array(value: Any) -> Found | None:
         CannotStore: it is an array that cannot be stored.
     """
     if "torch" in sys.modules:
-        torch = _ours("torch")
+        torch = _ours("torch.tensors")
         if torch.is_tensor(value):
             found: Found = torch.to_array(value)
             return found
@@ -51,7 +51,7 @@ def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
     """Rebuild what `to_array` took apart, on the CPU. The result owns its memory. `like`: see torch.from_array."""
     framework = node.get("as")
     if framework == "torch":
-        from outlast.state import torch
+        from outlast.state.torch import tensors as torch
 
         return torch.from_array(array, node, like)
     if framework == "jax":
@@ -71,7 +71,7 @@ def take_apart(value: Any) -> Pieces | None:
     Raises:
         CannotStore: it is such a value, and its owner does not take it apart.
     """
-    if "torch" in sys.modules and (parts := _ours("torch").take_apart(value)) is not None:
+    if "torch" in sys.modules and (parts := _ours("torch.tensors").take_apart(value)) is not None:
         found: Pieces = parts
         return found
     if "numpy" in sys.modules:
@@ -88,7 +88,7 @@ def take_apart(value: Any) -> Pieces | None:
 def to_json(value: Any) -> dict[str, Any] | None:
     """Small framework values that are no arrays: torch.dtype, torch.device, torch.Size. None for anything else."""
     if "torch" in sys.modules:
-        from outlast.state import torch
+        from outlast.state.torch import tensors as torch
 
         return torch.to_json(value)
     return None
@@ -102,7 +102,7 @@ def put_together(key: str, content: Any, part: str) -> Any:
         return generator
     framework = key[1:].partition(".")[0]
     if framework in ("torch", "numpy"):
-        return _ours(framework).put_together(key, content)
+        return _ours("torch.tensors" if framework == "torch" else framework).put_together(key, content)
     raise CorruptCheckpoint(f"The stored part {part!r} uses the form {key!r}, which this outlast does not know.")
 
 
@@ -137,16 +137,16 @@ def tree_advice(tree: Any) -> str | None:
 def optimizer_places(things: Iterable[Any]) -> set[Any]:
     """Memory (`Live.place`) that only changes in the step of an optimizer among these objects."""
     if "torch" in sys.modules:
-        from outlast.state import torch_optimizers
+        from outlast.state.torch import optimizers as torch_optimizers
 
         return torch_optimizers.optimizer_places(things)
     return set()
 
 
 def regroups(thing: Any) -> bool:
-    """See torch_modules.regroups."""
+    """See torch.modules.regroups."""
     if "torch" in sys.modules:
-        from outlast.state import torch_modules
+        from outlast.state.torch import modules as torch_modules
 
         return torch_modules.regroups(thing)
     return False
@@ -154,14 +154,14 @@ def regroups(thing: Any) -> bool:
 
 def sharded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of these tensors that lie on several ranks."""
-    torch = _ours("torch")
+    torch = _ours("torch.tensors")
     return {name: value for name, value in values.items() if torch.is_sharded(value)}
 
 
 def before_updates(call: Callable[[Any], None]) -> Callable[[], None]:
     """Have a function called with every optimizer before each of its steps; returns what ends that."""
     if "torch" in sys.modules:
-        from outlast.state import torch_optimizers
+        from outlast.state.torch import optimizers as torch_optimizers
 
         return torch_optimizers.before_updates(call)
     return lambda: None
@@ -170,7 +170,7 @@ def before_updates(call: Callable[[Any], None]) -> Callable[[], None]:
 def pin(memory: memoryview) -> Callable[[], None] | None:
     """Lock memory for copies by a GPU; returns what undoes it, None where there is nothing to lock it for."""
     if "torch" in sys.modules:
-        from outlast.state import torch
+        from outlast.state.torch import tensors as torch
 
         return torch.pin(memory)
     return None

@@ -1,6 +1,6 @@
 """Tracked objects: what is asked of any of them, and which kind a given one is.
 
-The kinds of a framework are in one table (torch_objects.py). A kind knows how its objects are taken apart and loaded, what is
+The kinds of a framework are in one table (torch/). A kind knows how its objects are taken apart and loaded, what is
 stored beside their state, and what the program chose when it built them.
 """
 
@@ -110,7 +110,7 @@ class Tracked:
         """Put its stored state together; raises CorruptCheckpoint or ResumeRefused."""
         sharded: dict[str, Any] = {}
         if "torch" in sys.modules:
-            from outlast.state import torch
+            from outlast.state.torch import tensors as torch
 
             if torch.knows_shards():
                 sharded = self.sharded()
@@ -236,7 +236,7 @@ def tracked(part: str, thing: Any) -> Tracked:
         StateError: it has no usable state_dict().
     """
     if "torch" in sys.modules:
-        from outlast.state import torch_objects
+        from outlast.state import torch as torch_objects
 
         if (found := torch_objects.tracked(part, thing)) is not None:
             return found

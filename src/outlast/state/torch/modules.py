@@ -10,8 +10,8 @@ import torch
 import xxhash
 
 from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError
-from outlast.state import torch as tensors
 from outlast.state.objects import Tracked
+from outlast.state.torch import tensors
 
 
 class Module(Tracked):

@@ -10,7 +10,7 @@ from typing import Any
 
 from outlast.errors import ResumeRefused
 from outlast.state.objects import Tracked
-from outlast.state.torch_optimizers import Optimizer, check_class, drives, flat_schedulers
+from outlast.state.torch.optimizers import Optimizer, check_class, drives, flat_schedulers
 
 _MOVES = {
     "base_lrs",

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from outlast.state.objects import Generator, Tracked
-from outlast.state.torch_modules import Module
-from outlast.state.torch_optimizers import Optimizer
-from outlast.state.torch_schedulers import Scheduler
+from outlast.state.torch.modules import Module
+from outlast.state.torch.optimizers import Optimizer
+from outlast.state.torch.schedulers import Scheduler
 
 KINDS: tuple[tuple[type, type[Tracked]], ...] = (
     (torch.nn.Module, Module),

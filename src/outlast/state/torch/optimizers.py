@@ -10,8 +10,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from outlast.errors import ANOTHER_NAME, ResumeRefused
-from outlast.state import torch as tensors
 from outlast.state.objects import TooEarly, Tracked
+from outlast.state.torch import tensors
 
 _NEW_RUN = f"begin a new run under {ANOTHER_NAME}"
 
