@@ -27,7 +27,7 @@ from outlast.run.parts import Parts
 from outlast.run.session import Session
 from outlast.state.array import Array
 
-fetch = importlib.import_module("outlast.launch.kaggle.fetch")  # the package has a function of that name
+fetch = importlib.import_module("outlast.launch.fetch")  # the package has a function of that name
 
 
 class Heard(outlast.Sink):

@@ -20,7 +20,7 @@ from outlast.remote import gather as places
 from outlast.terminal import command
 
 _TRIES = 3
-_LIST = "outlast-durable.json"
+_LIST = "outlast-files.json"
 _LOCKS = ("/lock", "/ranks")
 _PARALLEL = 4
 _LISTED = records.form({"files": records.table(records.text(64)), "sha256": records.text(64)})

@@ -18,14 +18,14 @@ from outlast.checkpoint import Store
 from outlast.config.units import format_seconds
 from outlast.errors import AnswerLost, KaggleRefused, LaunchError
 from outlast.folder.layout import RunFolder
+from outlast.launch.down import delete
+from outlast.launch.fetch import NothingLeft, fetch
 from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.kaggle.client import MOMENT, Kaggle, Quota, Status
-from outlast.launch.kaggle.down import delete
-from outlast.launch.kaggle.fetch import NothingLeft, fetch
-from outlast.launch.kaggle.launch import Terms, launch_next
 from outlast.launch.kaggle.setup import check_user
-from outlast.launch.kaggle.watch import follow, state_of
 from outlast.launch.records import LaunchRecord, all_launches, launching
+from outlast.launch.start import Terms, launch_next
+from outlast.launch.watch import follow, state_of
 from outlast.recipe.prepare import Prepared
 from outlast.report import read_run
 

@@ -17,10 +17,10 @@ from outlast.folder import hashing, layout, plain
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.lock import holder
 from outlast.launch import bundle
+from outlast.launch.fetch import fetch
 from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.kaggle import datasets
 from outlast.launch.kaggle.client import Kaggle, Push, Quota
-from outlast.launch.kaggle.fetch import fetch
 from outlast.launch.kaggle.secrets import DATASET
 from outlast.launch.kaggle.setup import check_user
 from outlast.launch.records import LaunchRecord, all_launches, launching
@@ -106,7 +106,7 @@ def script(prepared: Prepared, terms: Terms, *, step: int = 0) -> Script:
         "sha256": hashlib.sha256(packed.data).hexdigest(),
         "request": bundle.request_of(prepared, budget=terms.budget, step=step),
     }
-    runner = (Path(__file__).parent / "runner.py").read_text()
+    runner = (Path(__file__).parent / "kaggle/runner.py").read_text()
     inline = base64.b64encode(packed.data).decode()
     if len(runner) + len(inline) + 1000 > INLINE:
         made = Script("", packed, f"outlast-code-{packed.hash[:16]}")
