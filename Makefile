@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export MPLBACKEND := Agg
+# The Python whose torch and JAX know the GPU: Kaggle's or Colab's own, or the one in .venv where there is one.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-.PHONY: help demo test test-all check bench bench-checkpoint bench-faults bench-long soak-kaggle clean
+.PHONY: help demo test test-all check bench bench-checkpoint bench-faults bench-long check-gpu soak-kaggle clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,6 +46,9 @@ bench-faults: .venv-bench/.ready  ## flipped bits, truncated files, full disks a
 
 bench-long: $(READY)  ## a journal of 10 million lines beside one of 10, 5,000 checkpoints beside 5
 	$(BIN)/python -m benchmarks.long
+
+check-gpu:  ## what a GPU shows: exact resumes, copies beside training, NCCL, JAX, what a save costs; at most 4 minutes
+	PYTHONPATH=src $(GPU_PYTHON) -m benchmarks.gpu
 
 soak-kaggle: $(READY)  ## twenty sessions on a stand-in of Kaggle with random faults and kills, against a twin; SEED=n
 	$(BIN)/python -m tests.launch.soak --sessions $(or $(SESSIONS),20) --seed $(or $(SEED),0)
