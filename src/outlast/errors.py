@@ -13,6 +13,11 @@
     ├── LaunchError                 exit 1   an attempt on another machine could not be started, followed or fetched
     │   ├── KaggleRefused           exit 1   Kaggle has refused something, in its words
     │   └── AnswerLost              exit 1   an answer was lost: what was asked may have happened
+    ├── RemoteError                 exit 1   a remote has not done what it was asked for
+    │   ├── RemoteRefused           exit 1   it will not, however often it is asked: permanent
+    │   │   ├── ObjectMissing       exit 1   it holds nothing of that name
+    │   │   └── ObjectConflict      exit 1   what it holds under that name is another object
+    │   └── RemoteUnavailable       exit 1   it could not this time: transient
     └── CheckpointError             exit 1
         ├── CorruptCheckpoint       exit 1   one checkpoint fails its hashes
         ├── NoGoodCheckpoint        exit 1   there are checkpoints and none verifies
@@ -118,6 +123,34 @@ class KaggleRefused(LaunchError):
 
 class AnswerLost(LaunchError):
     """The answer to something that must not be done twice was lost."""
+
+
+class RemoteError(OutlastError):
+    """A remote has not done what it was asked for.
+
+    Attributes:
+        reason: why, in the words of the service or the system.
+    """
+
+    def __init__(self, sentence: str, reason: str = "") -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class RemoteRefused(RemoteError):
+    """The same request would be refused again: not allowed, not possible, no space, a bad name."""
+
+
+class ObjectMissing(RemoteRefused):
+    """The remote holds nothing under this name."""
+
+
+class ObjectConflict(RemoteRefused):
+    """The remote holds another object under this name than the one that was meant."""
+
+
+class RemoteUnavailable(RemoteError):
+    """The same request may succeed later: a timeout, a lost connection, a service that asks to be left alone for a while."""
 
 
 class CheckpointError(OutlastError):

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.durability.power import Disk
 
-OPERATIONS = ("open", "write", "fsync", "replace", "rename", "unlink", "mkdir", "rmdir", "ftruncate")
+OPERATIONS = ("open", "write", "fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir", "ftruncate")
 
 
 class Counter:
@@ -138,6 +138,12 @@ class Counter:
 
     def do_rename(self, source, target, **folders):
         self._rename("rename", source, target, folders)
+
+    def do_link(self, source, target, **folders):
+        if mine := self.mine(target):
+            assert not self.disk, "a power cut knows nothing of links yet"
+            self.point("link", mine)
+        self.real["link"](source, target, **folders)
 
     def _change(self, name, note, path, *more, dir_fd=None):
         mine = self.mine(path, dir_fd)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,30 @@ def write_files(folder: Path, contents: Iterable[tuple[str, Iterable[Buffer], bo
             with contextlib.suppress(OSError):
                 os.unlink(folder / f"{TEMPORARY}{name}")  # noqa: PTH108
         raise
+    return written
+
+
+def create_file(path: Path, pieces: Iterable[Buffer]) -> Written:
+    """Write a file under a name that nothing has yet, whole or not at all; of several writers of one name exactly one succeeds.
+
+    As `write_file`, but a hard link gives the file its name, because a link is refused where the name is taken.
+
+    Raises:
+        FileExistsError: something has that name already; it was not changed.
+        OSError: the file could not be written, or the file system has no hard links; nothing of it is left.
+    """
+    temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        try:
+            written = _write_pieces(descriptor, pieces, path)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.link(temporary, path)
+    finally:
+        remove_file(temporary)
+    sync_folder(path.parent)
     return written
 
 

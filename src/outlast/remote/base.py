@@ -1,0 +1,169 @@
+"""What a remote is: named objects that are written once, and read, listed and deleted by name.
+
+A remote is a folder, a bucket, an sftp server, a data set. All drivers pass tests/conformance/test_remotes.py. A driver retries what
+is transient within bounds of its own, never what is permanent; it keeps the service's reason; it never overwrites an object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from outlast.errors import RemoteRefused
+from outlast.folder import layout, plain
+
+PIECE = 2**20
+"""Bytes that are held at a time while an object is read or written."""
+
+LONGEST_NAME = 1024
+"""Bytes of a name in UTF-8: what S3 and GCS take."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a remote can do; the interface is the same, and what a remote cannot do it refuses.
+
+    Attributes:
+        writes: it can be written to.
+        exclusive_put: of several writers of one name exactly one succeeds. Without it a name must have one writer.
+        conditional_delete: an object is deleted only while it is the one that was listed.
+        digest: name of the algorithm of the digests that `stat` reports, as hashlib has it.
+    """
+
+    writes: bool
+    exclusive_put: bool
+    conditional_delete: bool
+    digest: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object as a listing shows it.
+
+    Attributes:
+        name: relative to the remote, with "/" between its components.
+        size: bytes.
+        generation: changes when the object is replaced, or put again; opaque.
+        modified: seconds since 1970, by the remote's clock.
+    """
+
+    name: str
+    size: int
+    generation: str
+    modified: float
+
+
+@dataclass(frozen=True)
+class Stat(Entry):
+    """An object as the remote itself describes it.
+
+    Attributes:
+        digest: of its contents, in hex, by the algorithm that `Capabilities.digest` names.
+    """
+
+    digest: str
+
+
+class Remote(ABC):
+    """A place for named objects.
+
+    Every method raises RemoteRefused for a name that `check_name` refuses and for what the service refuses, and RemoteUnavailable
+    when it may succeed later.
+    """
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this remote can do."""
+
+    @abstractmethod
+    def address(self, name: str = "") -> str:
+        """Where an object is, for a person to read: a path or a URL."""
+
+    @abstractmethod
+    def put_if_absent(self, name: str, file: Path) -> bool:
+        """Write a file under a name that nothing has yet, durably, whole or not at all.
+
+        An object that is there already counts as written when its size and its digest are those of the file; its age then begins
+        anew, so that nobody deletes as forgotten what somebody relies on again.
+
+        Args:
+            name: of the object.
+            file: a plain file. It is read once or more and must not change meanwhile.
+
+        Returns:
+            Whether it was written; False: the same object was there.
+
+        Raises:
+            ObjectConflict: another object has this name; it was not changed.
+            OutlastError: the file cannot be read.
+        """
+
+    @abstractmethod
+    def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes [start, stop) of an object, or those of them that it has, in pieces of at most PIECE bytes.
+
+        Raises:
+            ObjectMissing: there is no such object; raised when the first piece is asked for.
+            ValueError: start is negative, or stop is less than start; as above.
+        """
+
+    @abstractmethod
+    def stat(self, name: str) -> Stat:
+        """Size and digest as the remote reports them; where it reports none, the driver reads the object back.
+
+        Raises:
+            ObjectMissing: there is no such object.
+        """
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the objects whose names begin with a text, which need not end at a "/", in no particular order.
+
+        An object appears when it is whole. Objects that are written or deleted meanwhile may appear or not.
+        """
+
+    @abstractmethod
+    def delete_if_unchanged(self, name: str, generation: str) -> None:
+        """Delete an object, if it is still of the generation that was listed.
+
+        Raises:
+            ObjectMissing: there is no such object.
+            ObjectConflict: it was replaced or put again since; it was not deleted.
+        """
+
+
+def check_name(name: str) -> str:
+    """Return the name if every remote can take it.
+
+    Each component is a plain file name: not empty, not beginning with a dot, without control characters and backslashes, of at most 200
+    characters. A name that begins with a dot is a driver's own.
+
+    Raises:
+        RemoteRefused: it cannot name an object.
+    """
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        size = LONGEST_NAME + 1
+    if size > LONGEST_NAME or not all(layout.is_plain(each) for each in name.split("/")):
+        raise RemoteRefused(
+            f"{name[:80]!r} cannot name an object of a remote: expected at most {LONGEST_NAME} bytes of UTF-8, file names with '/' between "
+            "them, none empty or beginning with a dot, and no control characters or backslashes. Nothing was read or written."
+        )
+    return name
+
+
+def digest_of(file: Path, algorithm: str) -> str:
+    """The digest of a plain file in hex, to be compared with what a remote reports.
+
+    Raises:
+        UnsafeFolder: it is no plain file.
+        OSError: it cannot be read.
+    """
+    with os.fdopen(plain.open_plain(file), "rb", buffering=0) as opened:
+        return hashlib.file_digest(opened, algorithm).hexdigest()

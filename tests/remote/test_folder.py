@@ -1,0 +1,96 @@
+"""The folder driver: links, the system's errors, and places where nothing may be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from outlast.errors import ObjectMissing, RemoteRefused, RemoteUnavailable
+from outlast.remote.folder import FolderRemote
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source").write_bytes(b"data")
+    return tmp_path / "source"
+
+
+def test_no_link_below_the_folder_is_followed(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_bytes(b"secret")
+    root = tmp_path / "remote"
+    root.mkdir()
+    (root / "out").symlink_to(tmp_path / "outside")
+    (root / "file").symlink_to(tmp_path / "outside/secret")
+    (root / "gone").symlink_to(tmp_path / "outside/new")
+    os.mkfifo(root / "fifo")
+    (root / "folder").mkdir()
+    remote = FolderRemote(root)
+    for name in ("out/secret", "file", "gone", "fifo", "folder"):
+        for ask in (
+            lambda name=name: list(remote.get(name)),
+            lambda name=name: remote.stat(name),
+            lambda name=name: remote.put_if_absent(name, source),
+            lambda name=name: remote.delete_if_unchanged(name, "1"),
+        ):
+            with pytest.raises(RemoteRefused, match=name.split("/")[0]):
+                ask()
+    assert list(remote.list()) == []
+    assert sorted(os.listdir(tmp_path / "outside")) == ["secret"]
+    assert (tmp_path / "outside/secret").read_bytes() == b"secret"
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "mount").symlink_to(tmp_path / "real")
+    FolderRemote(tmp_path / "mount").put_if_absent("a/b", source)
+    assert [entry.name for entry in FolderRemote(tmp_path / "real").list()] == ["a/b"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, RemoteRefused), (errno.EROFS, RemoteRefused), (errno.EIO, RemoteRefused), (errno.EPERM, RemoteRefused),
+        (errno.ESTALE, RemoteUnavailable), (errno.ETIMEDOUT, RemoteUnavailable),
+    ],
+)  # fmt: skip
+def test_the_systems_errors_are_permanent_or_transient(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    remote = FolderRemote(tmp_path / "remote")
+    monkeypatch.setattr(os, "link", broken)
+    with pytest.raises((RemoteRefused, RemoteUnavailable)) as caught:
+        remote.put_if_absent("a/b", source)
+    assert type(caught.value) is kind
+    assert caught.value.reason == os.strerror(number)
+    assert "remote/a/b" in str(caught.value)
+    assert list((tmp_path / "remote/a").iterdir()) == [], "nothing is left of it"
+    with pytest.raises(ObjectMissing):
+        remote.stat("a/b")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_a_folder_that_may_not_be_written(tmp_path: Path, source: Path) -> None:
+    root = tmp_path / "remote"
+    FolderRemote(root).put_if_absent("a", source)
+    root.chmod(0o555)
+    child = os.fork()
+    if not child:  # root may write everywhere; nobody else may
+        os.chdir(root)
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        remote, code = FolderRemote(Path()), 1
+        try:
+            remote.put_if_absent("b", Path("a"))
+        except RemoteRefused as error:
+            code = 0 if error.reason == os.strerror(errno.EACCES) and b"".join(remote.get("a")) == b"data" else 2
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    root.chmod(0o755)
+    assert sorted(os.listdir(root)) == ["a"]
