@@ -37,12 +37,12 @@ from torch import nn
 import outlast
 from outlast.recipe.prepare import Request, start
 from outlast.recipe.prepare import prepare as prepared
+from outlast_recipes.common.classification import hits, logits_of
+from outlast_recipes.common.clip_store import Store, prepare, stands_twice
 from outlast_recipes.skeleton import recipe as skeleton
 from outlast_recipes.skeleton.commands import found_in
-from outlast_recipes.skeleton.evaluation import hits, logits_of
 from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
 from outlast_recipes.skeleton.model import parameters
-from outlast_recipes.skeleton.store import Store, prepare, stands_twice
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data"
 RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from outlast_recipes.skeleton.clips import Body, Clip, assembled
+from outlast_recipes.common.clip_store import Store, write
+from outlast_recipes.skeleton.bodies import Body, Clip, assembled
 from outlast_recipes.skeleton.layouts import KINECT_2
-from outlast_recipes.skeleton.store import Store, write
 
 FAMILIES = ("order", "delay", "speed", "bodies")
 MOVES = ("left arm", "right arm", "left elbow", "left leg", "bow")

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 import outlast
 from outlast import Run, Section, setting
-from outlast_recipes.training import device_of, few_steps, half_precision, update_average, warmup_cosine
+from outlast_recipes.common.training import device_of, few_steps, half_precision, update_average, warmup_cosine
 
 SPLITS = {"train": (0, 1197), "val": (1197, 1497), "test": (1497, 1797)}
 

@@ -16,16 +16,17 @@ import numpy as np
 import torch
 
 import outlast
-from outlast_recipes import exporting
-from outlast_recipes.skeleton import distill, evaluation, ntu, nw_ucla, predict, utkinect
+from outlast_recipes.common import classification as evaluation
+from outlast_recipes.common import exporting
+from outlast_recipes.common.clip_store import SHARD, Reader, Store, prepare, stands_twice, unread
+from outlast_recipes.common.training import device_of
+from outlast_recipes.skeleton import distill, ntu, nw_ucla, predict, utkinect
 from outlast_recipes.skeleton.augment import Strength
-from outlast_recipes.skeleton.clips import Clip
+from outlast_recipes.skeleton.bodies import Clip
 from outlast_recipes.skeleton.layouts import KINECT_1, KINECT_2, LAYOUTS
 from outlast_recipes.skeleton.model import macs, parameters
 from outlast_recipes.skeleton.splits import split
-from outlast_recipes.skeleton.store import SHARD, Reader, Store, prepare, stands_twice, unread
 from outlast_recipes.skeleton.views import Part, Views
-from outlast_recipes.training import device_of
 
 Tell = Callable[[int, int], None]
 

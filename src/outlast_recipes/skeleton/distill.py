@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import outlast
+from outlast_recipes.common.clip_store import Store
 from outlast_recipes.skeleton.augment import Batch, Strength
-from outlast_recipes.skeleton.store import Store
 
 Loss = Literal["kl", "standardised", "dkd", "dist"]
 TEMPERATURES: dict[Loss, float] = {"kl": 4.0, "standardised": 2.0, "dkd": 4.0, "dist": 1.0}

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import outlast
-from outlast_recipes.skeleton.clips import Body, Clip, assembled, denoised, tracks
+from outlast_recipes.skeleton.bodies import Body, Clip, assembled, denoised, tracks
 from outlast_recipes.skeleton.layouts import KINECT_2
 
 JOINTS = KINECT_2.joints

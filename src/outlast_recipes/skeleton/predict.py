@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from outlast_recipes.skeleton.augment import centre, collate
-from outlast_recipes.skeleton.clips import Clip, Floats
+from outlast_recipes.skeleton.bodies import Clip, Floats
 from outlast_recipes.skeleton.layouts import Layout
 from outlast_recipes.skeleton.model import Last
 

@@ -19,17 +19,10 @@ from torch.nn import functional as F
 
 import outlast
 from outlast import Run, Section, setting
-from outlast_recipes.skeleton import commands
-from outlast_recipes.skeleton.augment import Strength, collate
-from outlast_recipes.skeleton.distill import Loss, TeacherLogits, distance
-from outlast_recipes.skeleton.evaluation import accuracies, example
-from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
-from outlast_recipes.skeleton.model import SIZES, Last, Routing, Shift, Streams, macs, parameters
-from outlast_recipes.skeleton.ready import NotPrepared, store_of
-from outlast_recipes.skeleton.splits import split
-from outlast_recipes.skeleton.store import Store
-from outlast_recipes.skeleton.views import Part, Views
-from outlast_recipes.training import (
+from outlast_recipes.common.auto_prepare import NotPrepared, store_of
+from outlast_recipes.common.classification import accuracies, example
+from outlast_recipes.common.clip_store import Store
+from outlast_recipes.common.training import (
     across_ranks,
     device_of,
     few_steps,
@@ -39,6 +32,13 @@ from outlast_recipes.training import (
     update_average,
     warmup_cosine,
 )
+from outlast_recipes.skeleton import commands
+from outlast_recipes.skeleton.augment import Strength, collate
+from outlast_recipes.skeleton.distill import Loss, TeacherLogits, distance
+from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
+from outlast_recipes.skeleton.model import SIZES, Last, Routing, Shift, Streams, macs, parameters
+from outlast_recipes.skeleton.splits import split
+from outlast_recipes.skeleton.views import Part, Views
 
 
 class Data(Section):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import outlast
+from outlast_recipes.common.clip_store import Entry
 from outlast_recipes.skeleton import ntu
-from outlast_recipes.skeleton.store import Entry
 
 Parts = Mapping[str, list[int]]
 

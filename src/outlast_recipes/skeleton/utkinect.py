@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import outlast
-from outlast_recipes.skeleton.clips import Body, Clip, assembled
+from outlast_recipes.skeleton.bodies import Body, Clip, assembled
 from outlast_recipes.skeleton.layouts import KINECT_1
 
 CLASSES = ("walk", "sitDown", "standUp", "pickUp", "carry", "throw", "push", "pull", "waveHands", "clapHands")

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from outlast_recipes.common.clip_store import Store
 from outlast_recipes.skeleton.augment import Batch, Chance, Strength, augmented, collate
 from outlast_recipes.skeleton.layouts import LAYOUTS
-from outlast_recipes.skeleton.store import Store
 
 STRETCH = 2.0  # the most by which a bone of another body may differ; beyond it the tracker was wrong
 

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import outlast
-from outlast_recipes.skeleton.clips import BODIES, Clip, Floats
+from outlast_recipes.skeleton.bodies import BODIES, Clip, Floats
 from outlast_recipes.skeleton.layouts import LAYOUTS
 
 FORMAT = 1

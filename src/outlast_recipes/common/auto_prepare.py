@@ -11,9 +11,9 @@ from pathlib import Path
 
 import outlast
 from outlast import Run
+from outlast_recipes.common.clip_store import Store, find_store, prepare
 from outlast_recipes.skeleton import ntu
 from outlast_recipes.skeleton.commands import found_in
-from outlast_recipes.skeleton.store import Store, find_store, prepare
 
 try:
     import fcntl

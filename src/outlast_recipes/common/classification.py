@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
+from outlast_recipes.common.training import several_ranks, sum_of_ranks
 from outlast_recipes.skeleton.augment import centre
 from outlast_recipes.skeleton.layouts import Layout
 from outlast_recipes.skeleton.views import Part
-from outlast_recipes.training import several_ranks, sum_of_ranks
 
 BATCH = 128
 

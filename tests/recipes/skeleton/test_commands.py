@@ -18,9 +18,9 @@ import torch
 
 import outlast
 from outlast.cli import main
+from outlast_recipes.common.classification import class_table, confusion, hits
+from outlast_recipes.common.clip_store import Store, _read_shard, _shards
 from outlast_recipes.skeleton import ntu
-from outlast_recipes.skeleton.evaluation import class_table, confusion, hits
-from outlast_recipes.skeleton.store import Store, _read_shard, _shards
 from tests.conftest import REPOSITORY
 from tests.durability.digits import train
 from tests.recipes import skeletons
@@ -118,7 +118,7 @@ def test_prepare_leaves_alone_what_no_store_made(folder: Path, tmp_path: Path, c
 def test_refused_files_are_named_and_those_of_an_earlier_call_are_not_counted(
     tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr("outlast_recipes.skeleton.store.SHARD", 4)
+    monkeypatch.setattr("outlast_recipes.common.clip_store.SHARD", 4)
     files = tmp_path / "files"
     files.mkdir()
     for number in range(6):
@@ -147,7 +147,7 @@ def test_workers_end_when_what_began_them_is_killed(folder: Path, tmp_path: Path
     script = f"""
 import os, time
 from pathlib import Path
-from outlast_recipes.skeleton.store import prepare
+from outlast_recipes.common.clip_store import prepare
 
 def read(path):
     Path({str(tmp_path)!r}, f"worker-{{os.getpid()}}").touch()

@@ -15,14 +15,14 @@ import torch
 
 import outlast
 from outlast.cli import main
+from outlast_recipes.common import clip_store as stores
+from outlast_recipes.common.auto_prepare import NotPrepared, store_of
+from outlast_recipes.common.clip_store import Store, find_store
+from outlast_recipes.common.training import few_steps
 from outlast_recipes.skeleton import distill
 from outlast_recipes.skeleton import recipe as skeleton
-from outlast_recipes.skeleton import store as stores
 from outlast_recipes.skeleton.augment import Strength
-from outlast_recipes.skeleton.ready import NotPrepared, store_of
 from outlast_recipes.skeleton.splits import split
-from outlast_recipes.skeleton.store import Store, find_store
-from outlast_recipes.training import few_steps
 from tests.durability.digits import final
 from tests.durability.digits import train as any_train
 from tests.recipes import skeletons

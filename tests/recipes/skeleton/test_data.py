@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import outlast
+from outlast_recipes.common.clip_store import Entry, Store, prepare, stands_twice
 from outlast_recipes.skeleton import ntu, nw_ucla, utkinect
-from outlast_recipes.skeleton.clips import Body, denoised, tracks
+from outlast_recipes.skeleton.bodies import Body, denoised, tracks
 from outlast_recipes.skeleton.layouts import KINECT_1, KINECT_2
 from outlast_recipes.skeleton.splits import split
-from outlast_recipes.skeleton.store import Entry, Store, prepare, stands_twice
 from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY.parent / "shared/data"
@@ -172,7 +172,7 @@ def test_nobody_is_in_two_parts_of_a_split() -> None:
 
 
 def test_a_store_gives_what_the_text_says_and_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("outlast_recipes.skeleton.store.SHARD", 4)
+    monkeypatch.setattr("outlast_recipes.common.clip_store.SHARD", 4)
     folder = tmp_path / "files"
     folder.mkdir()
     for number in range(1, 11):

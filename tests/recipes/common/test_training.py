@@ -11,7 +11,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import torch
-from outlast_recipes.training import keep_freed_memory
+from outlast_recipes.common.training import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()
