@@ -312,7 +312,7 @@ def test_a_run_attached_read_only_is_found_by_its_name(tmp_path: Path, outlast_c
     assert locate("digits", tmp_path / "working", [tmp_path / "input"]) == attached / "runs/digits"
     environment = Environment("kaggle", Limits(None, 2**34, 2), inputs=(tmp_path / "input",))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("outlast.recipe.recipe.detect", lambda name: environment)
+        patch.setattr("outlast.recipe.prepare.detect", lambda name: environment)
         for resume in (
             "digits",
             str(attached / "runs/digits"),

@@ -41,7 +41,7 @@ def train(
     root: Path, *, recipe: str = "digits", small: Mapping[str, str] = SMALL, stop_after: int | None = None, **flags: Any
 ) -> str:
     """Train until finished or stopped; returns "finished" or the reason of the stop."""
-    import outlast.recipe.recipe as recipes
+    import outlast.recipe.prepare as recipes
 
     given = {
         **small,
