@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
@@ -11,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
-from outlast.folder import durable, layout, reading
+from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import ATTEMPT, LONGEST, REASONS
+from outlast.folder.records import ATTEMPT, EVENTS_BYTES, LONGEST, REASONS
 
-__all__ = ["REASONS", "Attempt", "read_record", "utc", "writable"]
+__all__ = ["REASONS", "Attempt", "copy_events", "read_record", "utc", "writable"]
 
 MOST = 200
 """Sentences that an attempt's record keeps of what was told."""
@@ -32,6 +33,17 @@ def read_record(folder: RunFolder, number: int) -> dict[str, Any]:
         return reading.read_record(folder.attempt(number), ATTEMPT) | {"number": number}
     except (CorruptCheckpoint, FileNotFoundError):
         return {"format": layout.FORMAT, "number": number, "damaged": True}
+
+
+def copy_events(source: RunFolder, number: int, target: RunFolder, to: int) -> None:
+    """Copy what an attempt wrote down with a clock, when it did and it can be read: it goes where the attempt's record goes.
+
+    Raises:
+        OSError: the copy cannot be written.
+    """
+    if plain.kind_of(source.events(number)) == "file":
+        with contextlib.suppress(CorruptCheckpoint):
+            durable.copy_file(source.events(number), target.events(to), most=EVENTS_BYTES)
 
 
 def writable(text: str) -> str:

@@ -144,6 +144,18 @@ def _write_pieces(descriptor: int, pieces: Iterable[Buffer], path: Path) -> Writ
     return written
 
 
+def create_file(path: Path) -> int:
+    """A new empty file, open for appending; what lies there, a link or another name of a file elsewhere too, is deleted first.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if kind_of(path):
+        remove_any(path)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o644)
+
+
 def copy_file(
     source: Path,
     target: Path,

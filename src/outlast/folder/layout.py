@@ -60,6 +60,10 @@ class RunFolder:
         """Path of one attempt's record."""
         return self.attempts / f"{number:04d}.json"
 
+    def events(self, number: int) -> Path:
+        """Path of the events of one attempt."""
+        return self.attempts / f"{number:04d}.events.jsonl"
+
     def attempt_numbers(self) -> list[int]:
         """Numbers of the attempts on disk, ascending."""
         return numbers_in(self.attempts)

@@ -24,6 +24,9 @@ RECORD_BYTES = 2**26
 STATE_BYTES = 2**29
 """Size of the largest state.json; what is written keeps to it as well."""
 
+EVENTS_BYTES = 2**23
+"""Size of the largest file of events; what is written keeps to it as well."""
+
 LARGEST = 2**62
 """The largest whole number of a record: sizes, steps, counts."""
 
@@ -258,6 +261,49 @@ ATTEMPT = form(
                 "recorded_by": whole(),
             },
         ),
+    },
+)
+_SPENT = form(
+    dict.fromkeys(("starting", "training", "evaluation", "saves", "other"), number), {"data": or_null(number)}
+)
+EVENT = form(
+    {"event": _NAME, "time": number},
+    {
+        "attempt": _ID,
+        "number": whole(0, 10**9),
+        "step": _STEP,
+        "total_steps": or_null(_STEP),
+        "resumed_from": or_null(_STEP),
+        "steps_per_second": number,
+        "spent": _SPENT,
+        "seconds": number,
+        "held": number,
+        "bytes": whole(),
+        "staged": whole(),
+        "reason": _NAME,
+        "level": _NAME,
+        "name": _LINE,
+        "sentence": _LINE,
+    },
+)
+ARTIFACT = form(
+    {
+        **_FORMAT,
+        "name": text(4096),
+        "files": table(
+            form({"size": whole(), "sha256": text(64, "[0-9a-f]{64}", "a SHA-256 of 64 hex digits")}), 100_000
+        ),
+        "digest": _HASH,
+    },
+    {
+        "run": or_null(_ID),
+        "run_id": or_null(_NAME),
+        "attempt": or_null(_ID),
+        "step": or_null(_STEP),
+        "part": or_null(_NAME),
+        "config": or_null(_NAME),
+        "checkpoint": or_null(_HASH),
+        "outlast": _NAME,
     },
 )
 LOCK = form(

@@ -1,0 +1,128 @@
+"""The manifest of an artifact: what it was made from, and what its files hold.
+
+It lies beside the artifact as NAME.manifest.json, so it goes wherever the artifact goes: out of a platform, into an archive, to a
+remote. It is written after the artifact and deleted before the artifact is replaced, so a manifest never names older files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from outlast._version import __version__
+from outlast.errors import CorruptCheckpoint, UnsafeFolder
+from outlast.folder import durable, hashing, layout, plain, reading
+from outlast.folder.records import ARTIFACT
+
+ENDING = ".manifest.json"
+"""Of the names of manifests; no artifact has such a name."""
+
+
+def manifest_of(artifact: Path) -> Path:
+    """Where the manifest of an artifact lies."""
+    return artifact.with_name(f"{artifact.name}{ENDING}")
+
+
+def write_manifest(artifact: Path, name: str, about: Mapping[str, Any]) -> Path:
+    """Hash the plain files of an artifact and write its manifest, atomically.
+
+    Args:
+        artifact: the file or folder; complete.
+        name: what the program calls it.
+        about: what it was made from: `run` (uid), `run_id`, `attempt` (id), `step`, `part`, `config` (fingerprint), `checkpoint` (digest of
+            its manifest); what is not known is left out.
+
+    Returns:
+        The manifest's path.
+
+    Raises:
+        OSError: it cannot be written, or the artifact not read.
+    """
+    files = {
+        path.relative_to(artifact.parent).as_posix(): {"size": size, "sha256": sha256}
+        for path in plain.plain_files(artifact)
+        for size, sha256 in [_hash(path)]
+    }
+    known = {key: value for key, value in about.items() if value is not None}
+    record = {"format": layout.FORMAT, "name": name, **known, "outlast": __version__, "files": files}
+    record["digest"] = _digest(record)
+    durable.write_json(manifest_of(artifact), record)
+    return manifest_of(artifact)
+
+
+def manifests_in(folder: Path) -> list[Path]:
+    """All manifests below a folder of artifacts, by name; no link is followed."""
+    if plain.kind_of(folder) != "folder":
+        return []
+    return [path for path in plain.plain_files(folder) if path.name.endswith(ENDING)]
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest. Its files are those of the artifact beside it, and lie nowhere else.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CorruptCheckpoint: it is none, was changed, or names files elsewhere.
+        OutlastError: a newer outlast wrote it.
+    """
+    record = reading.read_record(path, ARTIFACT)
+    if _digest({key: value for key, value in record.items() if key != "digest"}) != record["digest"]:
+        raise CorruptCheckpoint(f"{path} was changed after it was written: its digest is not the one it names.")
+    own = path.name.removesuffix(ENDING)
+    for name in record["files"]:
+        pieces = name.split("/")
+        if pieces[0] != own or any(piece in ("", ".", "..") or "\\" in piece or "\0" in piece for piece in pieces):
+            raise CorruptCheckpoint(f"{path} names {name!r}, which is no file of {own}; it was not read.")
+    return record
+
+
+def verify_artifact(path: Path) -> dict[str, Any]:
+    """Read a manifest and hash every file that it names; returns it.
+
+    Raises:
+        FileNotFoundError: there is no manifest.
+        CorruptCheckpoint: it is none; or a file is missing, was changed, or has come since.
+        OutlastError: a newer outlast wrote it.
+    """
+    record = read_manifest(path)
+    artifact = path.with_name(path.name.removesuffix(ENDING))
+    for name, entry in record["files"].items():
+        file = path.parent / name
+        try:
+            size, sha256 = _hash(file, most=entry["size"])
+        except (OSError, UnsafeFolder) as error:
+            words = error.strerror if isinstance(error, OSError) else error
+            raise CorruptCheckpoint(f"{file} cannot be read: {words}.") from error
+        if size != entry["size"]:
+            raise CorruptCheckpoint(f"{file} has {size} bytes; its manifest says {entry['size']}.")
+        if sha256 != entry["sha256"]:
+            raise CorruptCheckpoint(
+                f"{file} was changed after it was written: its SHA-256 is not the one in its manifest."
+            )
+    found = {each.relative_to(path.parent).as_posix() for each in plain.plain_files(artifact)}
+    if more := sorted(found - record["files"].keys()):
+        raise CorruptCheckpoint(
+            f"{path.parent / more[0]} is not in the manifest of {artifact.name}; it was added later."
+        )
+    return record
+
+
+def _hash(path: Path, most: int | None = None) -> tuple[int, str]:
+    """Size and SHA-256 of a plain file; of one that is larger than `most`, its size and no hash."""
+    with os.fdopen(plain.open_plain(path), "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size != most:
+            return size, ""
+        hasher, size = hashlib.sha256(), 0
+        while block := file.read(2**20):
+            hasher.update(block)
+            size += len(block)
+    return size, hasher.hexdigest()
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashing.digest(json.dumps(record, sort_keys=True, separators=(",", ":")).encode())
