@@ -144,7 +144,7 @@ def _write_pieces(descriptor: int, pieces: Iterable[Buffer], path: Path) -> Writ
     return written
 
 
-def create_file(path: Path) -> int:
+def open_to_append(path: Path) -> int:
     """A new empty file, open for appending; what lies there, a link or another name of a file elsewhere too, is deleted first.
 
     Raises:
