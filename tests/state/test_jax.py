@@ -158,13 +158,20 @@ def test_open_run_asks_for_them_only_when_told(given: bool, tmp_path: Path, monk
     assert done.stdout == f"{given}\n", done.stderr
 
 
-def test_modules_of_jax_libraries_are_refused_with_the_lines_that_work() -> None:
+def test_modules_of_jax_libraries_are_refused_with_the_lines_that_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """flax.nnx has no state_dict, and an equinox module holds functions; stand-ins of the same modules, since neither is installed."""
     from outlast.state import tracked
 
+    for library in ("flax", "equinox"):
+        monkeypatch.setitem(sys.modules, library, object())
     nnx = type("Linear", (), {"__module__": "flax.nnx.nn.linear"})
     with pytest.raises(StateError, match=r"run.restore\(nnx.state\(model\)\)"):
         tracked("model", nnx())
+    eqx = type("MLP", (), {"__module__": "equinox.nn._mlp"})
+    with pytest.raises(StateError, match=r"run.offer\(eqx.filter\(model, eqx.is_array\)\)"):
+        tracked("model", eqx())
+    with pytest.raises(StateError, match="eqx.partition"):
+        pack_tree("state", {"layer": eqx(), "n": 1})
 
 
 def test_a_restored_pytree_is_compared_with_the_checkpoint(tmp_path, here) -> None:

@@ -6,14 +6,13 @@ Hugging Face's iterable datasets, and anything that can be iterated once an epoc
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from outlast.data import foreign, leaving
-from outlast.data.order import seeded
-from outlast.data.sampler import BatchSampler
+from outlast.data.sampler import BatchSampler, ExactLoader
 from outlast.errors import DataError, ResumeRefused
+from outlast.state import rng
 
 _END = object()
 
@@ -51,7 +50,7 @@ class Feed:
         self._ahead: Any = _END
         self._state: Any = None  # of before the batch ahead was taken
         self._place = (0, 0)
-        self._seed = (facts or {}).get("seed", _seed())
+        self._seed = (facts or {}).get("seed", rng.initial_seed())
 
     def facts(self, accumulate: int) -> dict[str, Any]:
         """What a checkpoint is to remember of this loader besides its state."""
@@ -225,7 +224,7 @@ class Feed:
         import numpy as np
 
         words = np.random.SeedSequence((self._seed, *self._place)).generate_state(4, np.uint32)
-        with seeded(words):
+        with rng.seeded_with(words):
             self._ahead = next(self._iterator, _END)
 
 
@@ -233,8 +232,7 @@ def own(loader: Any) -> BatchSampler | None:
     """The sampler in a loader of outlast's own, None in any other."""
     if isinstance(loader, BatchSampler):
         return loader
-    module = sys.modules.get("outlast.data.loader")
-    return loader.sampler if module and isinstance(loader, module.DataLoader) else None
+    return loader.sampler if isinstance(loader, ExactLoader) else None
 
 
 def close(loader: Any) -> None:
@@ -253,8 +251,3 @@ def _length(loader: Any) -> int | None:
         return len(loader)
     except (TypeError, NotImplementedError):
         return None
-
-
-def _seed() -> int:
-    torch = sys.modules.get("torch")
-    return torch.initial_seed() % 2**63 if torch else 0

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from outlast.data import leaving, within, workers
-from outlast.data.order import seeded
-from outlast.errors import ResumeRefused, StateError
+from outlast.errors import StateError
+from outlast.state import adapters, rng
 
 _TRIED = 256  # indices that are drawn twice to see whether a sampler gives them again
 _STREAM = "_InfiniteConstantSampler"  # torch's own, where the dataset decides the order
@@ -23,8 +22,8 @@ _INSTEAD = (
 
 def is_torchdata(loader: Any) -> bool:
     """Whether this is torchdata's StatefulDataLoader, or accelerate's wrapper around one."""
-    module = sys.modules.get("torchdata.stateful_dataloader")
-    return module is not None and isinstance(loader, module.StatefulDataLoader)
+    adapter = adapters.owner(loader)
+    return adapter is not None and adapter.name == "torchdata"
 
 
 def check_exact(loader: Any) -> None:
@@ -60,25 +59,6 @@ def check_exact(loader: Any) -> None:
         raise StateError(
             f"The loader's position is a count of samples and no order: {type(sampler).__qualname__} over {type(inside).__qualname__} has no state, and "
             f"gives another order when it is asked again. After a resume samples would come twice and others never. {_INSTEAD}"
-        )
-
-
-def check_state(part: str, loader: Any, state: Any) -> None:
-    """Refuse a StatefulDataLoader's state that was kept with another number of workers; it would fail in an assertion.
-
-    Raises:
-        ResumeRefused: it was.
-    """
-    if not is_torchdata(loader) or not isinstance(state, Mapping):
-        return
-    snapshot = state.get("_snapshot")
-    before = 0 if "_num_yielded" in state else None
-    if isinstance(snapshot, Mapping) and isinstance(main := snapshot.get("_main_snapshot"), Mapping):
-        before = main.get("_num_workers")
-    if before is not None and before != loader.num_workers:
-        raise ResumeRefused(
-            f"{part} (StatefulDataLoader) had num_workers={before} when it was saved and has {loader.num_workers} now, and torchdata keeps one "
-            f"position for each worker. Give it num_workers={before}; outlast.DataLoader continues with any number."
         )
 
 
@@ -168,8 +148,6 @@ def close(loader: Any) -> None:
 
 def _shuffle_buffer(dataset: Any) -> str | None:
     """The name of a Hugging Face dataset's shuffle buffer, None when it has none."""
-    if "datasets" not in sys.modules:
-        return None
     found = getattr(dataset, "_ex_iterable", None)
     for _ in range(100):
         if found is None:
@@ -198,7 +176,7 @@ def _gives_again(sampler: Any) -> bool:
     for word in (1, 2, 3):
         if callable(getattr(inside, "set_epoch", None)):
             inside.set_epoch(0)
-        with seeded([word] * 4):
+        with rng.seeded_with([word] * 4):
             draws.append([_plain(value) for value in itertools.islice(sampler, _TRIED)])
     return draws[0] == draws[1] == draws[2]
 

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader as TorchLoader
 from torch.utils.data import Dataset, IterableDataset, default_collate, default_convert, get_worker_info
 
 from outlast.data import leaving, within, workers
-from outlast.data.order import seeded
-from outlast.data.sampler import BatchSampler
+from outlast.data.sampler import BatchSampler, ExactLoader
 from outlast.distributed import ranks
 from outlast.errors import StateError, UsageError
+from outlast.state import rng
 
 _Ticket = tuple[int, int, list[int]]
 """Epoch, batch, and the indices of its samples: what the sampler sends to a worker."""
@@ -51,7 +51,7 @@ _TRIES = 3
 _NEED_WORKERS = ("timeout", "prefetch_factor", "persistent_workers", "multiprocessing_context")
 
 
-class DataLoader:
+class DataLoader(ExactLoader):
     """Batches of a map-style dataset, exact on resume in the middle of an epoch with any number of workers.
 
     Iterate it for the rest of the current epoch, or call `next()` for ever. While a batch is made, the generators of Python,
@@ -310,7 +310,7 @@ class _Seeded(Dataset[Any]):
         keep = get_worker_info() is None
         found = self._generators()
         for _ in range(_TRIES):
-            with seeded(words, keep=keep), within.seeded(found, words, keep=keep):
+            with rng.seeded_with(words, keep=keep), within.seeded(found, words, keep=keep):
                 batch = self._make(indices)
             known, found = found, self._generators()
             if found.keys() <= known.keys():

@@ -5,17 +5,14 @@ Every order is drawn anew after a resume. A digest of it goes into the position,
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import operator
-import random
-import sys
-from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import xxhash
 
 from outlast.errors import DataError, UsageError
+from outlast.state import adapters, rng
 from outlast.terminal import number
 
 _FRACTION = 53  # bits of a random number that a double holds
@@ -163,7 +160,7 @@ class Sampled:
         import numpy as np
 
         words = np.random.SeedSequence((self.seed % 2**63, epoch, 1)).generate_state(4, np.uint32)
-        with seeded(words):
+        with rng.seeded_with(words):
             if callable(set_epoch := getattr(self.sampler, "set_epoch", None)):
                 set_epoch(epoch)
             _seed_own(self.sampler, int(words[0]) << 32 | int(words[1]))
@@ -188,32 +185,6 @@ def digest(order: Any) -> str:
     return xxhash.xxh3_64_hexdigest(order.astype("<i8").tobytes())
 
 
-@contextlib.contextmanager
-def seeded(words: Sequence[int], *, keep: bool = True) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and torch (CPU) for what happens inside.
-
-    Args:
-        words: four whole numbers of 32 bits.
-        keep: put the generators back afterwards.
-    """
-    import numpy as np
-
-    torch = sys.modules.get("torch")
-    before = (random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None) if keep else None
-    random.seed(int(words[0]))
-    np.random.seed(words[1])
-    if torch:
-        torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
-    try:
-        yield
-    finally:
-        if before:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            if torch:
-                torch.set_rng_state(before[2])
-
-
 def _words(seed: int, epoch: int, count: int) -> Any:
     import numpy as np
 
@@ -221,11 +192,11 @@ def _words(seed: int, epoch: int, count: int) -> Any:
 
 
 def _seed_own(sampler: Any, seed: int) -> None:
-    """Seed the torch generators that a sampler, and one inside it, keeps for itself."""
-    torch = sys.modules.get("torch")
+    """Seed the generators that a sampler, and one inside it, keeps for itself."""
     for depth in range(3):
-        if torch and isinstance(own := getattr(sampler, "generator", None), torch.Generator):
-            own.manual_seed(seed + depth)
+        own = getattr(sampler, "generator", None)
+        if (library := adapters.generators_of(own)) is not None:
+            library.reseed(own, seed + depth)
         if (sampler := getattr(sampler, "sampler", None)) is None:
             return
 

@@ -233,6 +233,16 @@ class BatchSampler:
         return self._drawn[1], self._drawn[2]
 
 
+class ExactLoader:
+    """A loader of outlast's own.
+
+    Attributes:
+        sampler: decides the order of its batches, and keeps its position.
+    """
+
+    sampler: BatchSampler
+
+
 def _whole(name: str, value: Any) -> int:
     try:
         return operator.index(value)

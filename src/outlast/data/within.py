@@ -11,7 +11,6 @@ import contextlib
 import functools
 import itertools
 import random
-import sys
 import types
 import weakref
 import zlib
@@ -20,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import xxhash
+
+from outlast.state import adapters
 
 MOST = 1000
 """Objects that are looked at."""
@@ -40,12 +41,10 @@ _Step = tuple[str, Any, Any]
 
 
 def generators(**roots: Any) -> dict[str, Any]:
-    """The generators of Python, NumPy and torch inside these objects, by path; the global ones are left out."""
-    torch = sys.modules.get("torch")
-    kinds = (random.Random, np.random.Generator, np.random.RandomState, *([torch.Generator] if torch else []))
-    everyones = {id(random._inst), id(np.random.mtrand._rand)}  # noqa: SLF001
-    if torch:
-        everyones.add(id(torch.default_generator))
+    """The random generators inside these objects, by path; the global ones are left out."""
+    libraries = adapters.generators()
+    kinds = tuple(kind for each in libraries for kind in each.kinds)
+    everyones = {id(one) for each in libraries for one in each.shared()}
 
     def draws(value: Any) -> bool:
         return isinstance(value, kinds) and not isinstance(value, random.SystemRandom) and id(value) not in everyones
@@ -62,14 +61,15 @@ def seeded(found: Mapping[str, Any], words: Sequence[int], *, keep: bool = True)
         words: whole numbers of 32 bits.
         keep: put the generators back afterwards.
     """
-    before = [(one, _state(one)) for one in found.values()] if keep else []
-    for path, one in found.items():
-        _seed(one, np.random.SeedSequence([*map(int, words), zlib.crc32(path.encode("utf-8", "replace"))]))
+    known = [(path, one, library) for path, one in found.items() if (library := adapters.generators_of(one))]
+    before = [(one, library, library.get_state(one)) for _, one, library in known] if keep else []
+    for path, one, library in known:
+        library.reseed(one, np.random.SeedSequence([*map(int, words), zlib.crc32(path.encode("utf-8", "replace"))]))
     try:
         yield
     finally:
-        for one, state in before:
-            _set_state(one, state)
+        for one, library, state in before:
+            library.set_state(one, state)
 
 
 def digest(dataset: Any) -> str | None:
@@ -95,20 +95,15 @@ _digests: dict[int, tuple[str | None, Any]] = {}
 def _digest(dataset: Any) -> str | None:
     found = xxhash.xxh3_64()
     count = 0
-    torch = sys.modules.get("torch")
     for path, value, holder in _walk({"dataset": dataset}, lambda _: False):
         try:
-            if torch and isinstance(value, torch.Tensor) and value.layout == torch.strided:
-                shape, kind = tuple(value.shape), str(value.dtype)
-            elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-                shape, kind = value.shape, value.dtype.str
-            elif type(value) is list and value and all(type(one) in (int, float) for one in value[:WIDE]):
-                shape, kind = (len(value),), "list"
-            else:
+            samples = _samples(value)
+            if samples is None:
                 continue
+            shape, kind, in_bytes = samples
             if not shape or not shape[0] or shape[0] < len(value if holder is None else holder):
                 continue
-            rows = _rows(value, shape[0])
+            rows = in_bytes(_chosen(value, shape[0]))
         except Exception:  # noqa: BLE001, S112 - whatever an object of somebody else's does; it is not compared then
             continue
         if (count := count + 1) > WIDE:
@@ -118,19 +113,25 @@ def _digest(dataset: Any) -> str | None:
     return found.hexdigest() if count else None
 
 
-def _rows(value: Any, count: int) -> bytes:
+def _samples(value: Any) -> tuple[tuple[int, ...], str, Callable[[Any], bytes]] | None:
+    """The shape and type of an array or a list of numbers, and what gives the bytes of one; None for anything else."""
+    if type(value) is list:
+        numbers = value and all(type(one) in (int, float) for one in value[:WIDE])
+        return ((len(value),), "list", lambda rows: repr(rows).encode()) if numbers else None
+    found = adapters.rows(value)
+    return None if found is None else (tuple(value.shape), *found)
+
+
+def _chosen(value: Any, count: int) -> Any:
+    """All of an array or a list, or some rows of a large one."""
     if type(value) is list:
         places = range(count) if count * 8 <= WHOLE else np.linspace(0, count - 1, WHOLE // 64, dtype=np.int64).tolist()
-        return repr([value[place] for place in places]).encode()
+        return [value[place] for place in places]
     if value.nbytes > WHOLE:
         value = value[np.linspace(0, count - 1, PLACES, dtype=np.int64).tolist()]
         if value.nbytes > WHOLE:  # a few rows of very long ones
             value = value.reshape(PLACES, -1)[:, : WHOLE // PLACES]
-    if isinstance(value, np.ndarray):
-        return bytes(np.ascontiguousarray(value).tobytes())
-    torch = sys.modules["torch"]
-    rows: bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return rows
+    return value
 
 
 def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Iterator[_Step]:
@@ -235,37 +236,3 @@ def _named(code: types.CodeType) -> tuple[str, ...]:
     """Names that a function, and those inside it, looks up."""
     inner = [name for part in code.co_consts if isinstance(part, types.CodeType) for name in _named(part)]
     return tuple(dict.fromkeys([*code.co_names, *inner]))
-
-
-def _bits(one: Any) -> Any:
-    return one.bit_generator if isinstance(one, np.random.Generator) else one._bit_generator  # noqa: SLF001
-
-
-def _seed(one: Any, seed: np.random.SeedSequence) -> None:
-    if isinstance(one, random.Random):
-        one.seed(int.from_bytes(seed.generate_state(4, np.uint32).tobytes(), "little"))
-    elif isinstance(one, np.random.Generator):
-        bits = one.bit_generator
-        bits.state = type(bits)(seed).state
-    elif isinstance(one, np.random.RandomState):
-        fresh = type(_bits(one))(seed).state
-        one.set_state({**one.get_state(legacy=False), **fresh, "has_gauss": 0, "gauss": 0.0})
-    else:
-        one.manual_seed(int(seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-
-
-def _state(one: Any) -> Any:
-    if isinstance(one, random.Random):
-        return one.getstate()
-    if isinstance(one, np.random.Generator):
-        return one.bit_generator.state
-    return one.get_state(legacy=False) if isinstance(one, np.random.RandomState) else one.get_state()
-
-
-def _set_state(one: Any, state: Any) -> None:
-    if isinstance(one, random.Random):
-        one.setstate(state)
-    elif isinstance(one, np.random.Generator):
-        one.bit_generator.state = state
-    else:
-        one.set_state(state)

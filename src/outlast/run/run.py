@@ -769,10 +769,7 @@ class Run:
             for key in keys
             if before.get(key) != after.get(key) and (key != "seed" or {key} <= before.keys() & after.keys())
         ]
-        gpu = str(after.get("torch device", "cpu")) != "cpu" or not str(after.get("jax device", "cpu")).startswith(
-            "cpu"
-        )
-        if gpu and not self._about["deterministic"]:
+        if state.uses_gpu(after) and not self._about["deterministic"]:
             different.append("a GPU without deterministic kernels (deterministic=True, or --deterministic)")
         if self._parts.sums_in_another_order:
             different.append("DistributedDataParallel over three ranks or more without find_unused_parameters=True")

@@ -7,17 +7,19 @@ that the script hands over after each step.
 from __future__ import annotations
 
 import platform
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError
 from outlast.state import adapters, rng
+from outlast.state.adapter import Rebuild
 from outlast.state.array import Array
 from outlast.state.compare import Comparison, differences
-from outlast.state.objects import Packed, TooEarly, Tracked, members, tracked, try_way_back
+from outlast.state.kinds import members, tracked
+from outlast.state.objects import Packed, TooEarly, Tracked
 from outlast.state.tree import Decoder, Encoder
+from outlast.state.trial import try_way_back
 
 __all__ = [
     "Comparison",
@@ -35,6 +37,8 @@ __all__ = [
     "try_way_back",
     "unpack_tree",
     "unpack_value",
+    "use_deterministic_kernels",
+    "uses_gpu",
 ]
 
 
@@ -71,7 +75,7 @@ def pack_tree(part: str, tree: Any) -> Packed:
     try:
         return {path: encoder.encode(leaf, (path,) if path else ()) for path, leaf in leaves}, encoder.arrays
     except StateError as error:
-        if advice := adapters.tree_advice(tree):
+        if advice := adapters.advice(tree):
             raise StateError(f"{str(error).split(' outlast saves ')[0]} {advice}") from error
         raise
 
@@ -92,14 +96,14 @@ def unpack_tree(part: str, template: Any, node: Mapping[str, Any], arrays: Mappi
             else "the checkpoint and not in this program's state"
         )
         raise ResumeRefused(f"{part}[{path}] is in {where}. {advice}")
-    decoder = Decoder(part, arrays, dict(_sharded_leaves(part, leaves)))
+    decoder = Decoder(part, arrays, adapters.sharded({path or part: leaf for path, leaf in leaves}))
     restored = []
     for path, leaf in leaves:
         value = decoder.decode(node[path])
         mine, theirs = _form(leaf), _form(value)
-        if mine != theirs and not _becomes(leaf, value):
+        if mine != theirs and not adapters.becomes(leaf, value):
             raise ResumeRefused(f"{part}[{path}] is {theirs} in the checkpoint and {mine} in this program. {advice}")
-        restored.append(_place_like(value, leaf))
+        restored.append(adapters.place_like(value, leaf))
     return rebuild(restored)
 
 
@@ -115,14 +119,8 @@ def check_same_leaves(part: str, before: Any, after: Any) -> None:
 
 def use_deterministic_kernels() -> None:
     """Ask the frameworks that are loaded for kernels that give the same bits every time."""
-    if "torch" in sys.modules:
-        from outlast.state.torch import tensors as torch
-
-        torch.use_deterministic_kernels()
-    if "jax" in sys.modules:
-        from outlast.state import jax
-
-        jax.use_deterministic_kernels()
+    for adapter in adapters.loaded():
+        adapter.use_deterministic_kernels()
 
 
 def software() -> dict[str, Any]:
@@ -130,35 +128,14 @@ def software() -> dict[str, Any]:
     facts: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
     if (seed := rng.seeded()) is not None:
         facts["seed"] = seed
-    if numpy := sys.modules.get("numpy"):
-        facts["numpy"] = numpy.__version__
-    if "torch" in sys.modules:
-        from outlast.state.torch import tensors as torch
-
-        facts |= torch.software()
-    if "jax" in sys.modules:
-        from outlast.state import jax
-
-        facts |= jax.software()
+    for adapter in adapters.loaded():
+        facts |= adapter.software()
     return facts
 
 
-def _sharded_leaves(part: str, leaves: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    if "torch" in sys.modules:
-        from outlast.state.torch import tensors as torch
-
-        for path, leaf in leaves:
-            if torch.is_sharded(leaf):
-                yield path or part, leaf
-
-
-def _becomes(initial: Any, later: Any) -> bool:
-    """Whether a jitted step turns such an initial leaf into such an array: numbers into 0-d arrays, float64 into float32."""
-    if "jax" not in sys.modules:
-        return False
-    from outlast.state import jax
-
-    return jax.becomes(initial, later)
+def uses_gpu(facts: Mapping[str, Any]) -> bool:
+    """Whether one of the devices in what `software` gave is no CPU."""
+    return any(name.endswith(" device") and not str(value).startswith("cpu") for name, value in facts.items())
 
 
 def _form(value: Any) -> str:
@@ -167,23 +144,11 @@ def _form(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _place_like(value: Any, template: Any) -> Any:
-    if "jax" in sys.modules:
-        from outlast.state import jax
-
-        return jax.place_like(value, template)
-    return value
+def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Rebuild]:
+    return adapters.flatten(tree) or _flatten_plain(tree)
 
 
-def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]:
-    if "jax" in sys.modules:
-        from outlast.state import jax
-
-        return jax.flatten(tree)
-    return _flatten_plain(tree)
-
-
-def _flatten_plain(tree: Any, path: str = "") -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]:
+def _flatten_plain(tree: Any, path: str = "") -> tuple[list[tuple[str, Any]], Rebuild]:
     """Dicts, lists, tuples and named tuples, as JAX would flatten them (dict keys sorted, None is no leaf)."""
     if tree is None:
         return [], lambda _: None

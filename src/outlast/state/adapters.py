@@ -1,176 +1,205 @@
-"""Which framework's value is this? Asks only frameworks that the program has imported already.
+"""The one table of frameworks, and what the rest of outlast asks all of them.
 
-A framework is one file: torch.py, jax.py, numpy.py. Each offers `to_array` and `from_array`; what is no array and no plain container
-is taken apart by `take_apart` under a special key, and put together by the framework that the key names.
+Adding a framework takes one file with an ADAPTER in it (adapter.py) and one line in TABLE. Only frameworks that the program has imported
+are asked; none is imported here.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import random
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from outlast.errors import CorruptCheckpoint
-from outlast.state.array import Array, Found, Pieces
+from outlast.errors import CorruptCheckpoint, ResumeRefused
+from outlast.state.adapter import Adapter, Generators, Rebuild
+from outlast.state.array import Array
+
+
+class Row(NamedTuple):
+    """A framework in the table.
+
+    Attributes:
+        name: the adapter's name.
+        library: the module that a program imports when it uses the framework.
+        module: our module for it, which holds ADAPTER.
+    """
+
+    name: str
+    library: str
+    module: str
+
+
+TABLE: list[Row] = [
+    Row("python", "random", "outlast.state.python"),
+    Row("numpy", "numpy", "outlast.state.numpy"),
+    Row("torch", "torch", "outlast.state.torch"),
+    Row("jax", "jax", "outlast.state.jax"),
+    Row("flax", "flax", "outlast.state.flax"),
+    Row("equinox", "equinox", "outlast.state.equinox"),
+]
+
+_owners: dict[type, Adapter] = {}
+"""Class of a value -> the adapter that it belongs to: asked for at every array of every save."""
+
+
+def register(name: str, library: str, module: str) -> None:
+    """Add a framework, or replace one of the same name.
+
+    Args:
+        name: the adapter's name.
+        library: the module that a program imports when it uses the framework.
+        module: the module that holds ADAPTER; imported when `library` has been.
+    """
+    TABLE[:] = [row for row in TABLE if row.name != name] + [Row(name, library, module)]
+    _owners.clear()
+    _adapter.cache_clear()
+
+
+def loaded() -> Iterator[Adapter]:
+    """The adapters of the frameworks that this program has imported, in the order of the table."""
+    return (_adapter(row.module) for row in tuple(TABLE) if sys.modules.get(row.library) is not None)
 
 
 @functools.cache
-def _ours(framework: str) -> Any:
-    """Our module for a framework; asked for at every array, where an import statement would take longer than the rest."""
-    return importlib.import_module(f"outlast.state.{framework}")
+def _adapter(module: str) -> Adapter:
+    found: Adapter = importlib.import_module(module).ADAPTER
+    return found
 
 
-def to_array(value: Any) -> Found | None:
-    """The array in a value, or None when it is none of torch's, JAX's or NumPy's.
+def owner(value: Any) -> Adapter | None:
+    """The adapter that takes a value apart; None for what belongs to no framework."""
+    kind = type(value)
+    found = _owners.get(kind)
+    if found is None:
+        found = next((each for each in loaded() if each.matches(value)), None)
+        if found is not None:
+            _owners[kind] = found
+    return found
+
+
+def _named(name: Any, what: str) -> Adapter:
+    """The adapter that a checkpoint names. Its framework is imported by it.
 
     Raises:
-        CannotStore: it is an array that cannot be stored.
+        CorruptCheckpoint: no adapter has this name.
+        ResumeRefused: the framework cannot be imported.
     """
-    if "torch" in sys.modules:
-        torch = _ours("torch.tensors")
-        if torch.is_tensor(value):
-            found: Found = torch.to_array(value)
-            return found
-    if "jax" in sys.modules:
-        from outlast.state import jax
-
-        if jax.is_array(value):
-            return jax.to_array(value)
-    if "numpy" in sys.modules:
-        from outlast.state import numpy
-
-        if numpy.is_array(value):
-            return numpy.to_array(value)
-    return None
+    row = next((row for row in TABLE if row.name == name), None)
+    if row is None:
+        raise CorruptCheckpoint(f"{what} belongs to the framework {name!r:.80}, which outlast does not know.")
+    try:
+        return _adapter(row.module)
+    except ImportError as error:
+        raise ResumeRefused(
+            f"{what} belongs to {name}, which cannot be imported here ({error}). Install it, or continue the run where it is installed."
+        ) from error
 
 
 def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
-    """Rebuild what `to_array` took apart, on the CPU. The result owns its memory. `like`: see torch.from_array."""
-    framework = node.get("as")
-    if framework == "torch":
-        from outlast.state.torch import tensors as torch
-
-        return torch.from_array(array, node, like)
-    if framework == "jax":
-        from outlast.state import jax
-
-        return jax.from_array(array, node)
-    if framework == "numpy":
-        from outlast.state import numpy
-
-        return numpy.from_array(array, node)
-    raise CorruptCheckpoint(f"A stored array belongs to the framework {framework!r}, which outlast does not know.")
-
-
-def take_apart(value: Any) -> Pieces | None:
-    """A value that is made of several others: masked arrays, random generators, tensors that hold other tensors. None for the rest.
+    """Put a stored array together, on the CPU. The result owns its memory. `like`: see Adapter.from_array.
 
     Raises:
-        CannotStore: it is such a value, and its owner does not take it apart.
+        CorruptCheckpoint: its framework is not known.
+        ResumeRefused: its framework cannot be imported, or does not take it.
     """
-    if "torch" in sys.modules and (parts := _ours("torch.tensors").take_apart(value)) is not None:
-        found: Pieces = parts
-        return found
-    if "numpy" in sys.modules:
-        from outlast.state import numpy
-
-        if (made := numpy.take_apart(value)) is not None:
-            return made
-    if type(value) is random.Random:
-        version, words, gauss = value.getstate()
-        return Pieces("$python.random", {"version": version, "words": list(words), "gauss": gauss})
-    return None
-
-
-def to_json(value: Any) -> dict[str, Any] | None:
-    """Small framework values that are no arrays: torch.dtype, torch.device, torch.Size. None for anything else."""
-    if "torch" in sys.modules:
-        from outlast.state.torch import tensors as torch
-
-        return torch.to_json(value)
-    return None
+    adapter = _named(node.get("as"), "A stored array")
+    if adapter.from_array is None:
+        raise CorruptCheckpoint(f"A stored array belongs to {adapter.name}, which has no arrays.")
+    return adapter.from_array(array, node, like)
 
 
 def put_together(key: str, content: Any, part: str) -> Any:
-    """Rebuild what `take_apart` or `to_json` wrote under a special key."""
-    if key == "$python.random":
-        generator = random.Random()  # noqa: S311 - the user's own, put back
-        generator.setstate((content["version"], tuple(content["words"]), content["gauss"]))
-        return generator
-    framework = key[1:].partition(".")[0]
-    if framework in ("torch", "numpy"):
-        return _ours("torch.tensors" if framework == "torch" else framework).put_together(key, content)
-    raise CorruptCheckpoint(f"The stored part {part!r} uses the form {key!r}, which this outlast does not know.")
+    """Put together what an adapter's `pack` wrote under a special key; raises as `from_array` does."""
+    what = f"A value of the form {key!r:.80} in the stored part {part!r}"
+    adapter = _named(key[1:].partition(".")[0], what)
+    if adapter.put_together is None:
+        raise CorruptCheckpoint(f"{what} belongs to {adapter.name}, which has no such values.")
+    return adapter.put_together(key, content)
+
+
+def generators() -> list[Generators]:
+    """The random generators of the frameworks that this program has imported."""
+    return [each.generators for each in loaded() if each.generators is not None]
+
+
+def generators_of(value: Any) -> Generators | None:
+    """Which library's random generator a value is; None for anything else."""
+    return next((each for each in generators() if isinstance(value, each.kinds)), None)
+
+
+def is_generator(value: Any) -> bool:
+    """Whether a value is a random generator whose state can be saved."""
+    return generators_of(value) is not None and owner(value) is not None
 
 
 def advice(value: Any) -> str | None:
-    """What to write instead of a value that cannot be saved, where its library is known."""
-    home = type(value).__module__.split(".")[0]
-    if home == "flax" or any(base.__module__.startswith("flax.nnx") for base in type(value).__mro__):
-        return (
-            "Hand over its state: `state = run.restore(nnx.state(model))` and `nnx.update(model, state)` before the loop, "
-            "`run.offer(nnx.state(model))` in every step."
-        )
-    if home == "equinox" or any(base.__module__.startswith("equinox") for base in type(value).__mro__):
-        return _EQUINOX
-    return None
+    """What to write instead of a value, or a pytree, that cannot be saved, where its library is known."""
+    return next((words for each in loaded() if (words := each.advice(value))), None)
 
 
-_EQUINOX = (
-    "Hand over its arrays: `arrays, static = eqx.partition(model, eqx.is_array)` and `model = eqx.combine(run.restore(arrays), static)` "
-    "before the loop, `run.offer(eqx.filter(model, eqx.is_array))` in every step."
-)
+def flatten(tree: Any) -> tuple[list[tuple[str, Any]], Rebuild] | None:
+    """The leaves of a pytree with their paths, and the way back; None where no framework has rules for pytrees."""
+    rules = next((each.flatten for each in loaded() if each.flatten is not None), None)
+    return None if rules is None else rules(tree)
 
 
-def tree_advice(tree: Any) -> str | None:
-    """The same for a pytree, one of whose leaves cannot be saved: equinox keeps functions in its modules."""
-    if "equinox" not in sys.modules:
-        return None
-    from outlast.state import jax
+def place_like(value: Any, template: Any) -> Any:
+    """Put a restored leaf where the template's leaf lies."""
+    for each in loaded():
+        if each.place_like is not None:
+            value = each.place_like(value, template)
+    return value
 
-    return _EQUINOX if jax.holds_module_of("equinox", tree) else None
+
+def becomes(initial: Any, later: Any) -> bool:
+    """Whether a step turns such an initial leaf into such an array: a number into a 0-d array, float64 into float32."""
+    return any(each.becomes is not None and each.becomes(initial, later) for each in loaded())
+
+
+def is_sharded(value: Any) -> bool:
+    """Whether a value lies on several ranks."""
+    return any(each.is_sharded(value) for each in loaded())
+
+
+def knows_shards() -> bool:
+    """Whether this program can hold values that lie on several ranks."""
+    return any(each.knows_shards is not None and each.knows_shards() for each in loaded())
+
+
+def sharded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of these values that lie on several ranks."""
+    return {name: value for name, value in values.items() if is_sharded(value)} if knows_shards() else {}
+
+
+def rows(value: Any) -> tuple[str, Callable[[Any], bytes]] | None:
+    """See Adapter.rows."""
+    return next((found for each in loaded() if (found := each.rows(value)) is not None), None)
 
 
 def optimizer_places(things: Iterable[Any]) -> set[Any]:
     """Memory (`Live.place`) that only changes in the step of an optimizer among these objects."""
-    if "torch" in sys.modules:
-        from outlast.state.torch import optimizers as torch_optimizers
-
-        return torch_optimizers.optimizer_places(things)
-    return set()
-
-
-def regroups(thing: Any) -> bool:
-    """See torch.modules.regroups."""
-    if "torch" in sys.modules:
-        from outlast.state.torch import modules as torch_modules
-
-        return torch_modules.regroups(thing)
-    return False
-
-
-def sharded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of these tensors that lie on several ranks."""
-    torch = _ours("torch.tensors")
-    return {name: value for name, value in values.items() if torch.is_sharded(value)}
+    things = list(things)
+    return {place for each in loaded() if each.optimizer_places is not None for place in each.optimizer_places(things)}
 
 
 def before_updates(call: Callable[[Any], None]) -> Callable[[], None]:
     """Have a function called with every optimizer before each of its steps; returns what ends that."""
-    if "torch" in sys.modules:
-        from outlast.state.torch import optimizers as torch_optimizers
+    ends = [each.before_updates(call) for each in loaded() if each.before_updates is not None]
 
-        return torch_optimizers.before_updates(call)
-    return lambda: None
+    def end() -> None:
+        for one in ends:
+            one()
+
+    return end
+
+
+def regroups(thing: Any) -> bool:
+    """Whether this object adds gradients in another order after the first step of a process."""
+    return any(each.regroups(thing) for each in loaded())
 
 
 def pin(memory: memoryview) -> Callable[[], None] | None:
-    """Lock memory for copies by a GPU; returns what undoes it, None where there is nothing to lock it for."""
-    if "torch" in sys.modules:
-        from outlast.state.torch import tensors as torch
-
-        return torch.pin(memory)
-    return None
+    """Lock memory for copies by a device; returns what undoes it, None where there is nothing to lock it for."""
+    return next((undo for each in loaded() if (undo := each.pin(memory)) is not None), None)

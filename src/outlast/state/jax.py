@@ -1,4 +1,4 @@
-"""JAX arrays, PRNG keys and pytrees <-> `Array`. Imported only when the program uses JAX."""
+"""JAX's arrays, PRNG keys and pytrees. Imported only when the program uses JAX. Its keys are part of the state: it has no global generators."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from outlast.errors import ResumeRefused
 from outlast.state import numpy as numpy_state
+from outlast.state.adapter import Adapter
 from outlast.state.array import Array, CannotStore, Found, Live
 
 try:
@@ -20,7 +21,7 @@ except ImportError:
     _make_weak = None
 
 
-def is_array(value: Any) -> bool:
+def _is_array(value: Any) -> bool:
     """Whether value is a jax.Array, PRNG keys included."""
     return isinstance(value, jax.Array)
 
@@ -36,7 +37,7 @@ class _LiveArray(Live):
             self._value.copy_to_host_async()
 
 
-def to_array(value: Any) -> Found:
+def _to_array(value: Any) -> Found:
     """Take an array apart; its bytes are fetched from the device when they are asked for.
 
     Raises:
@@ -67,8 +68,8 @@ def to_array(value: Any) -> Found:
     )
 
 
-def from_array(array: Array, node: Mapping[str, Any]) -> Any:
-    """Rebuild an array on JAX's default device."""
+def _from_array(array: Array, node: Mapping[str, Any], _like: Any) -> Any:
+    """Put an array together on JAX's default device."""
     plain = {"as": "numpy"} | ({"dtype": node["dtype"]} if "dtype" in node else {})
     value = numpy_state.from_array(array, plain)
     if jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
@@ -86,14 +87,14 @@ def from_array(array: Array, node: Mapping[str, Any]) -> Any:
     return _make_weak(restored, weak_type=True) if node.get("weak") and _make_weak else restored
 
 
-def place_like(value: Any, template: Any) -> Any:
+def _place_like(value: Any, template: Any) -> Any:
     """Put a restored array where the template array lies."""
-    return jax.device_put(value, template.sharding) if is_array(template) else value
+    return jax.device_put(value, template.sharding) if _is_array(template) else value
 
 
-def becomes(initial: Any, later: Any) -> bool:
+def _becomes(initial: Any, later: Any) -> bool:
     """Whether jit makes an array like `later` of a leaf like `initial`: a number becomes 0-d, NumPy's float64 float32."""
-    if not is_array(later):
+    if not _is_array(later):
         return False
     if isinstance(initial, bool | int | float | complex):
         return later.ndim == 0
@@ -102,23 +103,14 @@ def becomes(initial: Any, later: Any) -> bool:
     return initial.shape == later.shape and jax.dtypes.canonicalize_dtype(initial.dtype) == later.dtype
 
 
-def flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]:
+def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]:
     """Leaves of a pytree with their paths ("params/dense/kernel"), and the way back."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
     return named, lambda values: jax.tree_util.tree_unflatten(structure, values)
 
 
-def holds_module_of(library: str, tree: Any) -> bool:
-    """Whether a pytree holds a module of this library."""
-
-    def is_module(value: Any) -> bool:
-        return any(base.__module__.split(".")[0] == library for base in type(value).__mro__)
-
-    return any(map(is_module, jax.tree_util.tree_leaves(tree, is_leaf=is_module)))
-
-
-def software() -> dict[str, Any]:
+def _software() -> dict[str, Any]:
     """What decides JAX's last bits: version, device, threads. Asking starts the backend, so only a running program is asked."""
     device = jax.devices()[0]
     facts = {"jax": jax.__version__, "jax device": f"{device.platform} {device.device_kind} x{jax.device_count()}"}
@@ -136,3 +128,16 @@ def use_deterministic_kernels() -> None:
     flag, given = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "")
     if flag not in given:
         os.environ["XLA_FLAGS"] = f"{given} {flag}".strip()
+
+
+ADAPTER = Adapter(
+    "jax",
+    matches=_is_array,
+    pack=_to_array,
+    from_array=_from_array,
+    flatten=_flatten,
+    place_like=_place_like,
+    becomes=_becomes,
+    software=_software,
+    use_deterministic_kernels=use_deterministic_kernels,
+)

@@ -1,14 +1,15 @@
-"""NumPy arrays and scalars <-> `Array`."""
+"""NumPy's arrays, scalars and random generators."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from outlast.errors import CorruptCheckpoint
+from outlast.state.adapter import Adapter, Generators
 from outlast.state.array import Array, CannotStore, Found, Pieces
 
 CODES = {
@@ -23,9 +24,12 @@ _ALIGNMENT = 64
 _RAW_KINDS = "fcmM"  # longer floats and complex, datetimes: plain bytes under a stable name
 
 
-def is_array(value: Any) -> bool:
-    """Whether value is a NumPy array or scalar."""
-    return isinstance(value, np.ndarray | np.generic)
+def _matches(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic | np.random.Generator | np.random.RandomState)
+
+
+def _pack(value: Any) -> Found | Pieces:
+    return _take_apart(value) or to_array(value)
 
 
 def to_array(value: Any) -> Found:
@@ -61,8 +65,8 @@ def form(dtype: Any, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], str 
     raise CannotStore(f"a NumPy array of dtype {dtype} would need pickle")
 
 
-def from_array(array: Array, node: Mapping[str, Any]) -> Any:
-    """Rebuild a NumPy array or scalar."""
+def from_array(array: Array, node: Mapping[str, Any], _like: Any = None) -> Any:
+    """Put a NumPy array or scalar together."""
     name = node.get("dtype") or next(name for name, code in CODES.items() if code == array.dtype)
     shape = array.shape[:-1] if "dtype" in node else array.shape
     value = np.frombuffer(array.data, dtype=np.uint8)
@@ -76,7 +80,7 @@ def from_array(array: Array, node: Mapping[str, Any]) -> Any:
     return value[()] if node.get("scalar") else value
 
 
-def take_apart(value: Any) -> Pieces | None:
+def _take_apart(value: Any) -> Pieces | None:
     """A masked array or a random generator; None for anything else.
 
     Raises:
@@ -91,22 +95,22 @@ def take_apart(value: Any) -> Pieces | None:
         parts = {"data": np.asarray(value.data), "fill": np.asarray(value.fill_value), "hard": bool(value.hardmask)}
         return Pieces("$numpy.masked", parts | ({} if mask is np.ma.nomask else {"mask": np.asarray(mask)}))
     if isinstance(value, np.random.Generator):
-        return Pieces("$numpy.generator", {"state": bits(value.bit_generator)})
+        return Pieces("$numpy.generator", {"state": _bits(value.bit_generator)})
     if isinstance(value, np.random.RandomState):
         return Pieces("$numpy.randomstate", {"state": _plain_state(value.get_state(legacy=False))})
     return None
 
 
-def bits(generator: Any) -> dict[str, Any]:
+def _bits(generator: Any) -> dict[str, Any]:
     """The state of a bit generator; raises CannotStore for one that NumPy does not ship."""
-    if type(generator).__name__ not in _BITS:
+    if type(generator).__name__ not in _KINDS_OF_BITS:
         raise CannotStore(
-            f"its bits come from a {type(generator).__qualname__}; NumPy's own are {', '.join(sorted(_BITS))}"
+            f"its bits come from a {type(generator).__qualname__}; NumPy's own are {', '.join(sorted(_KINDS_OF_BITS))}"
         )
     return _plain_state(generator.state)
 
 
-def set_bits(generator: Any, state: Mapping[str, Any]) -> None:
+def _set_bits(generator: Any, state: Mapping[str, Any]) -> None:
     """Set the state of a bit generator.
 
     Raises:
@@ -142,27 +146,27 @@ def _plain_state(state: Any) -> Any:
     return {key: _plain_state(item) for key, item in state.items()} if isinstance(state, Mapping) else state
 
 
-_BITS = {name: getattr(np.random, name) for name in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")}
+_KINDS_OF_BITS = {name: getattr(np.random, name) for name in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")}
 
 
-def put_together(key: str, content: Mapping[str, Any]) -> Any:
-    """Rebuild what `take_apart` wrote."""
+def _put_together(key: str, content: Mapping[str, Any]) -> Any:
+    """Put together what `_take_apart` took apart."""
     if key == "$numpy.masked":
         mask = content.get("mask", np.ma.nomask)
         return np.ma.MaskedArray(content["data"], mask, fill_value=content["fill"], hard_mask=bool(content["hard"]))
     if key == "$numpy.generator":
         state = content["state"]
-        made = _BITS[state["bit_generator"]](0)
-        set_bits(made, state)
+        made = _KINDS_OF_BITS[state["bit_generator"]](0)
+        _set_bits(made, state)
         return np.random.Generator(made)
     if key == "$numpy.randomstate":
-        made = np.random.RandomState(0)
-        set_random_state(made, content["state"])
-        return made
+        legacy = np.random.RandomState(0)
+        _set_random_state(legacy, content["state"])
+        return legacy
     raise CorruptCheckpoint(f"A stored value has the form {key!r}, which this outlast does not know.")
 
 
-def set_random_state(target: Any, state: Mapping[str, Any]) -> None:
+def _set_random_state(target: Any, state: Mapping[str, Any]) -> None:
     """Set a RandomState, or np.random itself; raises CorruptCheckpoint for what is no state of one."""
     position = state["state"]["pos"] if "state" in state else None
     if state.get("bit_generator") != "MT19937" or not isinstance(position, int) or not 0 <= position <= 624:
@@ -188,3 +192,88 @@ def _is_plain(dtype: Any) -> bool:
         return True
     ml_dtypes = sys.modules.get("ml_dtypes")
     return dtype.kind == "V" and dtype.fields is None and ml_dtypes is not None and hasattr(ml_dtypes, dtype.name)
+
+
+def _shared() -> tuple[Any, ...]:
+    return (np.random.mtrand._rand,)  # noqa: SLF001 - what np.random.random() and the others draw from
+
+
+def _seed(seed: int) -> None:
+    np.random.seed(seed % 2**32)
+
+
+def _seed_words(words: Sequence[int]) -> None:
+    np.random.seed(words[1])
+
+
+def _capture() -> dict[str, Any]:
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    numbers = {"position": int(position), "has_gauss": int(has_gauss), "cached": float(cached)}
+    return {"numpy": {"kind": kind, "keys": np.array(keys), **numbers}}
+
+
+def _restore(state: Mapping[str, Any]) -> None:
+    legacy = state["numpy"]
+    inner = {"key": legacy["keys"], "pos": legacy["position"]}
+    more = {"has_gauss": legacy["has_gauss"], "gauss": legacy["cached"]}
+    _set_random_state(np.random, {"bit_generator": legacy["kind"], "state": inner, **more})
+
+
+def _get_state(generator: Any) -> Any:
+    return (
+        generator.bit_generator.state
+        if isinstance(generator, np.random.Generator)
+        else generator.get_state(legacy=False)
+    )
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    else:
+        generator.set_state(state)
+
+
+def _reseed(generator: Any, seed: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        bits = generator.bit_generator
+        bits.state = type(bits)(seed).state
+    else:
+        fresh = type(generator._bit_generator)(seed).state  # noqa: SLF001 - public only on Generator
+        generator.set_state({**generator.get_state(legacy=False), **fresh, "has_gauss": 0, "gauss": 0.0})
+
+
+def _load(generator: Any, state: Mapping[str, Any]) -> None:
+    if isinstance(generator, np.random.Generator):
+        _set_bits(generator.bit_generator, state["state"])
+    else:
+        _set_random_state(generator, state["state"])
+
+
+def _rows(value: Any) -> tuple[str, Callable[[Any], bytes]] | None:
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
+        return None
+    return value.dtype.str, lambda array: bytes(np.ascontiguousarray(array).tobytes())
+
+
+ADAPTER = Adapter(
+    "numpy",
+    matches=_matches,
+    pack=_pack,
+    from_array=from_array,
+    put_together=_put_together,
+    generators=Generators(
+        kinds=(np.random.Generator, np.random.RandomState),
+        shared=_shared,
+        seed=_seed,
+        seed_words=_seed_words,
+        capture=_capture,
+        restore=_restore,
+        get_state=_get_state,
+        set_state=_set_state,
+        reseed=_reseed,
+        load=_load,
+    ),
+    rows=_rows,
+    software=lambda: {"numpy": np.__version__},
+)

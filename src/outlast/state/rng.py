@@ -1,15 +1,17 @@
-"""The random generators that a training script uses without naming them: Python's, NumPy's, torch's.
+"""The global random generators, which a training script uses without naming them: Python's, NumPy's, torch's.
 
 JAX has none: its keys are part of the state that the script offers.
 """
 
 from __future__ import annotations
 
-import random
-import sys
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
+from outlast.state import adapters
+from outlast.state.adapter import Generators
 
 _seeded: list[int] = []
 
@@ -30,35 +32,38 @@ def seed_everything(seed: int) -> None:
 
 def seed_generators(seed: int) -> None:
     """The same, and nobody remembers it."""
-    import numpy as np
+    for each in _libraries():
+        each.seed(seed)
 
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    if torch := sys.modules.get("torch"):
-        torch.manual_seed(seed)
+
+def initial_seed() -> int:
+    """What the program seeded its framework with, as far as a framework says; else 0."""
+    given = (each.initial_seed() for each in _libraries())
+    return next((seed % 2**63 for seed in given if seed is not None), 0)
+
+
+@contextlib.contextmanager
+def seeded_with(words: Sequence[int], *, keep: bool = True) -> Iterator[None]:
+    """Seed the global generators (of torch, those of the CPU) for what happens inside.
+
+    Args:
+        words: four whole numbers of 32 bits.
+        keep: put the generators back afterwards.
+    """
+    libraries = _libraries()
+    before = [(each, one, each.get_state(one)) for each in libraries for one in each.shared()] if keep else []
+    for each in libraries:
+        each.seed_words(words)
+    try:
+        yield
+    finally:
+        for each, one, state in before:
+            each.set_state(one, state)
 
 
 def capture() -> dict[str, Any]:
     """The state of every global generator whose library is loaded, as a tree of arrays and numbers."""
-    import numpy as np
-
-    version, words, gauss = random.getstate()
-    state: dict[str, Any] = {
-        "python": {"version": version, "words": np.array(words, dtype=np.uint32), "gauss": gauss},
-    }
-    kind, keys, position, has_gauss, cached = np.random.get_state()
-    state["numpy"] = {
-        "kind": kind,
-        "keys": np.array(keys),
-        "position": int(position),
-        "has_gauss": int(has_gauss),
-        "cached": float(cached),
-    }
-    if torch := sys.modules.get("torch"):
-        state["torch"] = torch.get_rng_state()
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            state["torch.cuda"] = list(torch.cuda.get_rng_state_all())
-    return state
+    return {name: state for each in _libraries() for name, state in each.capture().items()}
 
 
 def restore(state: dict[str, Any]) -> None:
@@ -68,7 +73,8 @@ def restore(state: dict[str, Any]) -> None:
         CorruptCheckpoint: it is no state of these generators; none has been changed then, or some.
     """
     try:
-        _restore(state)
+        for each in _libraries():
+            each.restore(state)
     except CorruptCheckpoint:
         raise
     except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
@@ -77,26 +83,7 @@ def restore(state: dict[str, Any]) -> None:
         ) from error
 
 
-def _restore(state: dict[str, Any]) -> None:
-    import numpy as np
+def _libraries() -> list[Generators]:
+    import numpy  # noqa: F401, ICN001 - its generators are in every state, also of a program that imports it later
 
-    from outlast.state import numpy as ours
-
-    python = state["python"]
-    random.setstate((python["version"], tuple(int(word) for word in python["words"]), python["gauss"]))
-    legacy = state["numpy"]
-    ours.set_random_state(
-        np.random,
-        {
-            "bit_generator": legacy["kind"],
-            "state": {"key": legacy["keys"], "pos": legacy["position"]},
-            "has_gauss": legacy["has_gauss"],
-            "gauss": legacy["cached"],
-        },
-    )
-    torch = sys.modules.get("torch")
-    if torch and "torch" in state:
-        torch.set_rng_state(state["torch"])
-        if torch.cuda.is_available():
-            for index, device_state in enumerate(state.get("torch.cuda", [])[: torch.cuda.device_count()]):
-                torch.cuda.set_rng_state(device_state, index)
+    return adapters.generators()

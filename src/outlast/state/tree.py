@@ -13,7 +13,7 @@ from typing import Any
 
 from outlast.errors import CorruptCheckpoint, OutlastError, StateError
 from outlast.state import adapters, forms
-from outlast.state.array import Array, CannotStore
+from outlast.state.array import Array, CannotStore, Found, Pieces
 
 Json = Any
 
@@ -95,26 +95,26 @@ class Encoder:
         return {name: content} if facts is None else {name: [content, facts]}
 
     def _leaf(self, value: Any, path: tuple[str, ...]) -> Json:
+        adapter = adapters.owner(value)
         try:
-            parts = adapters.take_apart(value)
-            if parts is not None:
-                return {parts.form: {name: self.encode(child, (*path, name)) for name, child in parts.children.items()}}
-            found = adapters.to_array(value)
+            found = None if adapter is None else adapter.pack(value)
         except CannotStore as error:
             raise StateError(f"{self._place(path)} cannot be saved: {error}.") from error
         except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            kind = f"{type(value).__module__}.{type(value).__qualname__}"
             raise StateError(
-                f"{self._place(path)} is a {kind}, whose bytes cannot be asked for ({type(error).__name__}: {error})."
+                f"{self._place(path)} is a {_kind(value)}, whose bytes cannot be asked for ({type(error).__name__}: {error})."
             ) from error
-        if found is None:
-            small = adapters.to_json(value)
-            if small is not None:
-                return small
-            raise StateError(
-                f"{self._place(path)} is a {type(value).__module__}.{type(value).__qualname__}, which cannot be saved without pickle. "
-                f"{adapters.advice(value) or _ADVICE}"
-            )
+        if isinstance(found, Pieces):
+            return {found.form: {name: self.encode(child, (*path, name)) for name, child in found.children.items()}}
+        if isinstance(found, Found):
+            return self._array(found, path)
+        if found is not None:
+            return found
+        raise StateError(
+            f"{self._place(path)} is a {_kind(value)}, which cannot be saved without pickle. {adapters.advice(value) or _ADVICE}"
+        )
+
+    def _array(self, found: Found, path: tuple[str, ...]) -> Json:
         if found.identity is not None and found.identity in self._seen:
             name = self._seen[found.identity]  # tied weights: one array, two references
         else:
@@ -136,6 +136,10 @@ class Encoder:
 
     def _place(self, path: tuple[str, ...]) -> str:
         return f"{self.part}[{'.'.join(path)}]" if path else self.part
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 class Decoder:

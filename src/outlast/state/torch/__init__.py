@@ -1,25 +1,51 @@
-"""PyTorch's kinds of tracked objects, in one table. Imported only when the program uses torch."""
+"""PyTorch. Imported only when the program uses torch."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import torch.utils.data
 
-from outlast.state.objects import Generator, Tracked
-from outlast.state.torch.modules import Module
-from outlast.state.torch.optimizers import Optimizer
+from outlast.state.adapter import Adapter
+from outlast.state.objects import Tracked
+from outlast.state.torch import machine, modules, optimizers, tensors, values
 from outlast.state.torch.schedulers import Scheduler
 
 KINDS: tuple[tuple[type, type[Tracked]], ...] = (
-    (torch.nn.Module, Module),
-    (torch.optim.Optimizer, Optimizer),
+    (torch.nn.Module, modules.Module),
+    (torch.optim.Optimizer, optimizers.Optimizer),
     (torch.optim.lr_scheduler.LRScheduler, Scheduler),
-    (torch.Generator, Generator),
 )
 """Class of a program's object -> what is known of such objects."""
 
 
-def tracked(part: str, thing: Any) -> Tracked | None:
-    """The kind of a torch object; None for anything else."""
+def _tracked(part: str, thing: Any) -> Tracked | None:
     return next((kind(part, thing) for theirs, kind in KINDS if isinstance(thing, theirs)), None)
+
+
+def _advice(value: Any) -> str | None:
+    if not isinstance(value, torch.utils.data.DataLoader):
+        return None
+    return "For a torch DataLoader use outlast.DataLoader or torchdata's StatefulDataLoader, which know their position."
+
+
+ADAPTER = Adapter(
+    "torch",
+    matches=values.matches,
+    pack=values.pack,
+    from_array=tensors.from_array,
+    put_together=values.put_together,
+    tracked=_tracked,
+    generators=values.GENERATORS,
+    advice=_advice,
+    rows=tensors.rows,
+    software=machine.software,
+    use_deterministic_kernels=machine.use_deterministic_kernels,
+    pin=machine.pin,
+    optimizer_places=optimizers.optimizer_places,
+    before_updates=optimizers.before_updates,
+    regroups=modules.regroups,
+    is_sharded=tensors.is_sharded,
+    knows_shards=tensors.knows_shards,
+)

@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from outlast.errors import ANOTHER_NAME, ResumeRefused
 from outlast.state.objects import TooEarly, Tracked
 from outlast.state.torch import tensors
+from outlast.state.torch.matching import forms_of, match, name_of, reorder
 
 _NEW_RUN = f"begin a new run under {ANOTHER_NAME}"
 
@@ -48,21 +49,21 @@ class Optimizer(Tracked):
             return state
         own = self._parameters()
         if not self.settled and (len(stored) > len(own) or any(entry[0] == "?" for group in own for entry in group)):
-            if _forms(own) != _forms(stored):
+            if forms_of(own) != forms_of(stored):
                 raise TooEarly
             return state  # by position, until everything is tracked and the names are known
         if len(stored) > len(own):
             self._grow(stored, state["param_groups"])
             own = self._parameters()
-        places = _match(self.part, stored, own)
+        places = match(self.part, stored, own)
         self.group_order = None if places is None else [number for number, _ in places]
-        return state if places is None else _reorder(state, places, self.bare.param_groups)
+        return state if places is None else reorder(state, places, self.bare.param_groups)
 
     def _grow(self, stored: Sequence[Sequence[str]], options: Sequence[Mapping[str, Any]]) -> None:
         """Add the groups that the program has added in a step of an earlier session."""
-        mine = {_name(entry) for group in self._parameters() for entry in group}
+        mine = {name_of(entry) for group in self._parameters() for entry in group}
         for group, option in zip(stored, options, strict=True):
-            names = [_name(entry) for entry in group]
+            names = [name_of(entry) for entry in group]
             if not mine & set(names) and all(name in self.named for name in names):
                 chosen = {key: value for key, value in option.items() if key not in ("params", "param_names")}
                 self.bare.add_param_group({"params": [self.named[name] for name in names], **chosen})
@@ -193,94 +194,6 @@ def check_class(held: Tracked, facts: Mapping[str, Any], word: str) -> None:
             f"{held.part} is the {word} {theirs} in the checkpoint and {held.kind} in this program. Go back to {theirs}, {_NEW_RUN}, or "
             f"begin this part anew with run.track(..., keep={{{held.part!r}: ['*']}})."
         )
-
-
-def _match(
-    part: str, stored: Sequence[Sequence[str]], own: Sequence[Sequence[str]]
-) -> list[tuple[int, list[int]]] | None:
-    """For each own group the number of the stored one, and where its parameters stand among all stored ones. None: as they stand."""
-    if [list(group) for group in stored] == [list(group) for group in own]:
-        return None
-    advice = f"The parameters that it updates are fixed for a run: build it as before, or {_NEW_RUN}."
-    names = [[entry.split(" ")[0] for entry in group] for group in stored]
-    mine = [[entry.split(" ")[0] for entry in group] for group in own]
-    flat, flat_mine = [name for group in names for name in group], [name for group in mine for name in group]
-    if "?" in flat or "?" in flat_mine or len(set(flat)) < len(flat):
-        _check_positions(part, stored, own, advice)
-        return None
-    if missing := sorted(set(flat) ^ set(flat_mine)):
-        where = (
-            "the checkpoint and not in this program" if missing[0] in flat else "this program and not in the checkpoint"
-        )
-        raise ResumeRefused(f"{part} updates {missing[0]} in {where}. {advice}")
-    forms = dict(zip(flat, (entry for group in stored for entry in group), strict=True))
-    for entry in (entry for group in own for entry in group):
-        if forms[entry.split(" ")[0]] != entry:
-            raise ResumeRefused(
-                f"{part} updates {forms[entry.split(' ')[0]]} in the checkpoint and {entry} in this program. {advice}"
-            )
-    places = {name: index for index, name in enumerate(flat)}
-    found = []
-    for group in mine:
-        number = next((index for index, theirs in enumerate(names) if set(theirs) == set(group)), None)
-        if number is None:
-            raise ResumeRefused(
-                f"{part} has its parameters in other groups than in the checkpoint: no stored group holds exactly {', '.join(group[:3])}"
-                f"{', ...' if len(group) > 3 else ''}. {advice}"
-            )
-        found.append((number, [places[name] for name in group]))
-    return found
-
-
-def _name(entry: str) -> str:
-    return entry.split(" ", maxsplit=1)[0]
-
-
-def _forms(groups: Sequence[Sequence[str]]) -> list[list[list[str]]]:
-    return [[entry.split(" ")[1:] for entry in group] for group in groups]
-
-
-def _check_positions(part: str, stored: Sequence[Sequence[str]], own: Sequence[Sequence[str]], advice: str) -> None:
-    """Of parameters without names, at least the dtypes and shapes have to be the same in order."""
-    sizes = [[len(group) for group in groups] for groups in (stored, own)]
-    if sizes[0] != sizes[1]:
-        raise ResumeRefused(
-            f"{part} has groups of {sizes[0]} parameters in the checkpoint and of {sizes[1]} in this program. {advice}"
-        )
-    for number, (theirs, mine) in enumerate(zip(stored, own, strict=True)):
-        for index, (one, other) in enumerate(zip(theirs, mine, strict=True)):
-            (name, *form), (own_name, *own_form) = one.split(" "), other.split(" ")
-            if form == own_form and name == own_name:
-                continue
-            why = "Track the model, too, so that parameters are known by their names."
-            if form == own_form and own_name == "?":
-                why = (
-                    "Its module has other parameters now: a load_state_dict() that replaces them (assign=True) leaves the optimizer with the old "
-                    "ones. Build the optimizer after track(model=...), and track it in a call of its own."
-                )
-            raise ResumeRefused(
-                f"Parameter {index} of group {number} of {part} is {one.replace('? ', '')} in the checkpoint and "
-                f"{other.replace('? ', '')} in this program. {advice} {why}"
-            )
-
-
-def _reorder(
-    state: Mapping[str, Any], places: Sequence[tuple[int, list[int]]], groups: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """An optimizer's state with the parameters of this program's order."""
-    stored = [index for group in state["param_groups"] for index in group["params"]]
-    known = set(stored)
-    new: dict[Any, Any] = {key: value for key, value in state["state"].items() if key not in known}
-    made, count = [], 0
-    for (number, where), own in zip(places, groups, strict=True):
-        for index, place in enumerate(where, start=count):
-            if stored[place] in state["state"]:
-                new[index] = state["state"][stored[place]]
-        group = {**state["param_groups"][number], "params": list(range(count, count + len(where)))}
-        group.pop("param_names", None)
-        made.append(group | ({"param_names": own["param_names"]} if "param_names" in own else {}))
-        count += len(where)
-    return {**state, "state": new, "param_groups": made}
 
 
 def _uncast(stored: Any, live: Any) -> Any:

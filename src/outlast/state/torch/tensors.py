@@ -1,17 +1,16 @@
-"""PyTorch tensors and modules <-> `Array`. Imported only when the program uses torch."""
+"""PyTorch tensors <-> `Array`."""
 
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from outlast.errors import CorruptCheckpoint, ResumeRefused
-from outlast.state.array import Array, CannotStore, Found, Live, Pieces, Shard
+from outlast.errors import CorruptCheckpoint
+from outlast.state.array import Array, CannotStore, Found, Live, Shard
 
 CODES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.uint16: "U16", torch.int16: "I16", torch.float16: "F16",
@@ -77,7 +76,7 @@ def _side_stream(device: torch.device) -> Any:
     return torch.cuda.Stream(device)
 
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+PLAIN = (torch.Tensor, torch.nn.Parameter)
 """Types of tensors whose bytes are all that they are."""
 
 
@@ -88,7 +87,7 @@ def to_array(tensor: Any) -> Found:  # noqa: C901 - one question after the other
         CannotStore: it is sparse, quantised, on the meta device, lazy, or of a class without memory of its own.
     """
     # Most of what a small save holds training for is spent here: torch is asked only what matters for this tensor.
-    if type(tensor) not in _PLAIN and not is_sharded(tensor):
+    if type(tensor) not in PLAIN and not is_sharded(tensor):
         raise _foreign(tensor)
     if tensor.layout is not torch.strided:
         raise _no_bytes(tensor)
@@ -177,7 +176,7 @@ def _bytes(plain: torch.Tensor) -> torch.Tensor:
 
 
 def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
-    """Rebuild a tensor on the CPU: in the memory that was read, if it lies there as torch's own would, else in its own.
+    """Put a tensor together on the CPU: in the memory that was read, if it lies there as torch's own would, else in its own.
 
     Args:
         array: its bytes.
@@ -196,7 +195,7 @@ def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
             shape=like.shape,
             stride=like.stride(),
         )
-    dtype = _dtype(node["dtype"]) if "dtype" in node else DTYPES[array.dtype]
+    dtype = dtype_named(node["dtype"]) if "dtype" in node else DTYPES[array.dtype]
     shape = array.shape[:-1] if "dtype" in node else array.shape
     tensor = _of_bytes(array, dtype, shape) if array.nbytes else torch.empty(shape, dtype=dtype)
     if "stride" in node:
@@ -225,131 +224,37 @@ def knows_shards() -> bool:
     return "torch.distributed.tensor" in sys.modules
 
 
-def pin(memory: memoryview) -> Callable[[], None] | None:
-    """Lock memory so that a GPU copies into it by itself; returns what undoes that, None when no GPU is in use."""
-    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
-        return None
-    address = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
-    runtime = torch.cuda.cudart()
-    if int(runtime.cudaHostRegister(address, len(memory), 0)):
-        return None  # slower then, and as right
-    return lambda: runtime.cudaHostUnregister(address)
-
-
-def take_apart(value: Any) -> Pieces | None:
-    """A random generator, or a tensor that is made of other tensors (torchao's 8-bit moments); None for anything else.
-
-    Raises:
-        CannotStore: its class does not take it apart.
-    """
-    if isinstance(value, torch.Generator):
-        return Pieces("$torch.generator", {"device": str(value.device), "state": value.get_state()})
-    if not isinstance(value, torch.Tensor) or not _is_made_of_tensors(value):
-        return None
-    try:
-        names, context = value.__tensor_flatten__()
-    except Exception as error:
-        raise CannotStore(f"its __tensor_flatten__() failed ({type(error).__name__}: {error})") from error
-    return Pieces(
-        "$torch.subclass",
-        {
-            "class": f"{type(value).__module__}.{type(value).__qualname__}",
-            "context": context,
-            "size": value.size(),
-            "stride": value.stride(),
-            "inner": {name: getattr(value, name) for name in names},
-        },
-    )
-
-
 def memories(tensor: torch.Tensor) -> Iterator[int]:
     """Where in memory a tensor lies: more than one place for a tensor that is made of others."""
     if is_sharded(tensor):
         yield tensor.detach().to_local().data_ptr()
-    elif type(tensor) in _PLAIN:
+    elif type(tensor) in PLAIN:
         yield tensor.data_ptr()
-    elif _is_made_of_tensors(tensor):
+    elif is_made_of_tensors(tensor):
         for name in tensor.__tensor_flatten__()[0]:
             yield from memories(getattr(tensor, name))
 
 
-def _is_made_of_tensors(tensor: torch.Tensor) -> bool:
-    return type(tensor) not in _PLAIN and not is_sharded(tensor) and hasattr(tensor, "__tensor_flatten__")
+def is_made_of_tensors(tensor: torch.Tensor) -> bool:
+    """Whether it is a tensor of another class that says of which tensors it is made."""
+    return type(tensor) not in PLAIN and not is_sharded(tensor) and hasattr(tensor, "__tensor_flatten__")
 
 
-def put_together(key: str, content: Any) -> Any:
-    """Rebuild what `take_apart` or `to_json` wrote.
-
-    Raises:
-        ResumeRefused: the program has not imported the tensor class.
-        CorruptCheckpoint: it is malformed.
-    """
-    if key == "$torch.dtype":
-        return _dtype(content)
-    if key == "$torch.device":
-        return torch.device(str(content))
-    if key == "$torch.size":
-        return torch.Size(int(length) for length in content["size"])
-    if key == "$torch.generator":
-        generator = torch.Generator(torch.device(content["device"]))
-        generator.set_state(content["state"])
-        return generator
-    if key == "$torch.subclass":
-        # Looked for among the tensor classes of this process: nothing that a file names is imported.
-        found = [
-            kind for kind in _subclasses(torch.Tensor) if f"{kind.__module__}.{kind.__qualname__}" == content["class"]
-        ]
-        if not found or not hasattr(found[0], "__tensor_unflatten__"):
-            raise ResumeRefused(
-                f"The checkpoint holds a tensor of the class {content['class']!r:.200}, which this program has not imported. Import it before "
-                "track()."
-            )
-        return found[0].__tensor_unflatten__(content["inner"], content["context"], content["size"], content["stride"])
-    raise CorruptCheckpoint(f"A stored value has the form {key!r}, which this outlast does not know.")
-
-
-def _dtype(name: Any) -> torch.dtype:
+def dtype_named(name: Any) -> torch.dtype:
+    """The dtype of a name; raises CorruptCheckpoint when torch has none."""
     found = getattr(torch, name, None) if isinstance(name, str) else None
     if not isinstance(found, torch.dtype):
         raise CorruptCheckpoint(f"The checkpoint holds a dtype {name!r:.80}, which this torch does not have.")
     return found
 
 
-def _subclasses(kind: type) -> Iterator[type]:
-    each: type
-    for each in type.__subclasses__(kind):
-        yield each
-        yield from _subclasses(each)
+def rows(value: Any) -> tuple[str, Callable[[Any], bytes]] | None:
+    """The dtype of a tensor of samples, and what gives its bytes; None for anything else."""
+    if not is_tensor(value) or value.layout != torch.strided:
+        return None
+    return str(value.dtype), _in_bytes
 
 
-def to_json(value: Any) -> dict[str, Any] | None:
-    """The JSON of a torch.dtype, torch.device or torch.Size, None for anything else."""
-    if isinstance(value, torch.dtype):
-        return {"$torch.dtype": str(value).removeprefix("torch.")}
-    if isinstance(value, torch.device):
-        return {"$torch.device": str(value)}
-    if isinstance(value, torch.Size):
-        return {"$torch.size": {"size": list(value)}}
-    return None
-
-
-def software() -> dict[str, Any]:
-    """What decides torch's last bits: version, device, threads, kernels."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    facts = {"torch": torch.__version__, "torch device": device, "torch threads": torch.get_num_threads()}
-    if torch.get_default_dtype() != torch.float32:
-        facts["torch default dtype"] = str(torch.get_default_dtype()).removeprefix("torch.")
-    if torch.get_float32_matmul_precision() != "highest":
-        facts["torch matmul precision"] = torch.get_float32_matmul_precision()
-    if device == "cpu":
-        facts["torch cpu kernels"] = torch.backends.cpu.get_cpu_capability()
-    else:
-        facts["cuda"] = torch.version.cuda
-    return facts
-
-
-def use_deterministic_kernels() -> None:
-    """Ask torch for kernels that give the same bits every time; those that cannot raise when they are used."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(mode=True)
-    torch.backends.cudnn.benchmark = False
+def _in_bytes(value: Any) -> bytes:
+    found: bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return found

@@ -1,0 +1,77 @@
+"""Which kind of tracked object a given one is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from outlast.errors import ResumeRefused, StateError
+from outlast.state import adapters
+from outlast.state.array import Pieces
+from outlast.state.objects import Tracked
+
+
+class Generator(Tracked):
+    """A random generator, which has a state and no state_dict()."""
+
+    def state(self) -> Any:
+        """Its state, as it is stored inside of other objects."""
+        owner = adapters.owner(self.thing)
+        pieces = owner.pack(self.thing) if owner else None
+        assert isinstance(pieces, Pieces)  # noqa: S101 - adapters.is_generator said so
+        return {name: value for name, value in pieces.children.items() if name != "device"}
+
+    def load(self, state: Any, facts: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Set it, in place."""
+        found = adapters.generators_of(self.thing)
+        assert found is not None  # noqa: S101 - as above
+        try:
+            found.load(self.thing, state)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ResumeRefused(
+                f"{self.part} ({self.kind}) does not take the state in the checkpoint ({error})."
+            ) from error
+
+    def options(self, node: Any) -> dict[str, Any]:  # noqa: ARG002
+        """None: a seed is no option that a checkpoint overrides in silence; it is the state itself."""
+        return {}
+
+
+def tracked(part: str, thing: Any) -> Tracked:
+    """What is known of an object by its kind.
+
+    Raises:
+        StateError: it has no usable state_dict().
+    """
+    for adapter in adapters.loaded():
+        if (found := adapter.tracked(part, thing)) is not None:
+            return found
+    if adapters.is_generator(thing):
+        return Generator(part, thing)
+    missing = [name for name in ("state_dict", "load_state_dict") if not callable(getattr(thing, name, None))]
+    if missing:
+        hint = adapters.advice(thing) or (
+            "Track objects that have both, lists and dicts of them, and random generators; or hand arrays over with run.restore() "
+            "and run.offer()."
+        )
+        raise StateError(f"{part} is a {type(thing).__qualname__} without {' and '.join(missing)}(). {hint}")
+    return Tracked(part, thing)
+
+
+def members(part: str, thing: Any) -> list[tuple[str, Any]] | None:
+    """The objects of a list, tuple or dict that is tracked as one, each under a name of its own; None for anything else."""
+    pairs: list[tuple[Any, Any]] = []
+    if type(thing) in (list, tuple):
+        pairs = list(enumerate(thing))
+    elif type(thing) is dict:
+        pairs = list(thing.items())
+    return (
+        [(f"{part}.{key}", item) for key, item in pairs]
+        if pairs and all(_has_state(item) for _, item in pairs)
+        else None
+    )
+
+
+def _has_state(thing: Any) -> bool:
+    methods = all(callable(getattr(thing, name, None)) for name in ("state_dict", "load_state_dict"))
+    return methods or adapters.is_generator(thing) or members("", thing) is not None

@@ -1,0 +1,42 @@
+"""What PyTorch computes on: versions, devices, kernels, and memory that a GPU can reach."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def software() -> dict[str, Any]:
+    """What decides torch's last bits: version, device, threads, kernels."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    facts = {"torch": torch.__version__, "torch device": device, "torch threads": torch.get_num_threads()}
+    if torch.get_default_dtype() != torch.float32:
+        facts["torch default dtype"] = str(torch.get_default_dtype()).removeprefix("torch.")
+    if torch.get_float32_matmul_precision() != "highest":
+        facts["torch matmul precision"] = torch.get_float32_matmul_precision()
+    if device == "cpu":
+        facts["torch cpu kernels"] = torch.backends.cpu.get_cpu_capability()
+    else:
+        facts["cuda"] = torch.version.cuda
+    return facts
+
+
+def use_deterministic_kernels() -> None:
+    """Ask torch for kernels that give the same bits every time; those that cannot raise when they are used."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(mode=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def pin(memory: memoryview) -> Callable[[], None] | None:
+    """Lock memory so that a GPU copies into it by itself; returns what undoes that, None when no GPU is in use."""
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return None
+    address = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
+    runtime = torch.cuda.cudart()
+    if int(runtime.cudaHostRegister(address, len(memory), 0)):
+        return None  # slower then, and as right
+    return lambda: runtime.cudaHostUnregister(address)
