@@ -30,7 +30,8 @@ from outlast.errors import OutlastError
 from outlast.folder import hashing
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.lock import Lock
-from outlast.remote import gather as places
+from outlast.remote.fork import fork
+from outlast.remote.gather import bring_home
 from outlast.report import archive, read_run
 from outlast.report.curves import _ends
 from outlast.report.history import history
@@ -191,8 +192,8 @@ def look(root: Path, verb: list[str], which: int) -> None:
         lambda: read_run(folder).metrics,
         lambda: (history(RunFolder(folder).journal, read_run(folder).latest), _ends(RunFolder(folder))),
         lambda: archive(folder, root / "out/a.zip", part="walk"),
-        lambda: places.bring_home(RunFolder(root / "out/r"), [root / "runs"]),
-        lambda: places.fork(RunFolder(folder), read_manifest(folder / CHECKPOINT), RunFolder(root / "out/fork")),
+        lambda: bring_home(RunFolder(root / "out/r"), [root / "runs"]),
+        lambda: fork(RunFolder(folder), read_manifest(folder / CHECKPOINT), RunFolder(root / "out/fork")),
         lambda: [open_checkpoint(each.path, mend=True) for each in Store(RunFolder(folder)).committed()],
     )
     with contextlib.suppress(OutlastError):

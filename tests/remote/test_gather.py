@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,13 @@ from tests.folders import as_format_1, forge, manifest_of, place, seal, steps, t
 
 from outlast.checkpoint import Store, read_manifest
 from outlast.checkpoint.history import History, is_ancestor
-from outlast.errors import CorruptCheckpoint, NoGoodCheckpoint, SaveFailed, UsageError
+from outlast.errors import CorruptCheckpoint, NoGoodCheckpoint, RemoteUnavailable, SaveFailed, UsageError
 from outlast.folder import durable, hashing
-from outlast.remote import gather as places
+from outlast.remote import attached, incoming
+from outlast.remote.attached import copies_of, stored_config
+from outlast.remote.folder import FolderRemote
+from outlast.remote.fork import fork
+from outlast.remote.gather import bring_home
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -64,7 +70,7 @@ def test_a_copy_that_continues_ours_is_taken(home: Path, tmp_path: Path) -> None
 def test_a_copy_that_ours_continues_changes_nothing(home: Path, tmp_path: Path) -> None:
     walk(home, stop=8)
     journal = (home / "r/journal.jsonl").read_bytes()
-    brought = places.bring_home(place(home), [tmp_path / "away"])
+    brought = bring_home(place(home), [tmp_path / "away"])
     assert (brought.told, brought.apart) == ([], [])
     assert (home / "r/journal.jsonl").read_bytes() == journal
     assert steps(home) == [4, 6, 8]
@@ -74,10 +80,10 @@ def test_another_history_is_told_and_left_where_it_is(home: Path, tmp_path: Path
     walk(home, stop=6)
     walk(tmp_path / "away", stop=10)
     before, elsewhere = snapshot(home), snapshot(tmp_path / "away")
-    brought = places.bring_home(place(home), [tmp_path / "away"])
+    brought = bring_home(place(home), [tmp_path / "away"])
     assert snapshot(home) == before
     assert snapshot(tmp_path / "away") == elsewhere
-    assert brought.apart == [tmp_path / "away/r"]
+    assert brought.apart == [str(tmp_path / "away/r")]
     (sentence,) = brought.told
     assert "step 10" in sentence
     assert "step 6" in sentence
@@ -103,9 +109,9 @@ def test_of_two_foreign_histories_the_one_that_continues_ours_wins(home: Path, t
 def test_with_nothing_here_the_newest_wins_and_the_other_is_told(home: Path, tmp_path: Path) -> None:
     walk(home, stop=6)
     walk(tmp_path / "away", stop=8)
-    brought = places.bring_home(place(tmp_path / "new"), [home, tmp_path / "away"])
+    brought = bring_home(place(tmp_path / "new"), [home, tmp_path / "away"])
     assert f"step 8 comes from {tmp_path / 'away/r'}" in brought.told
-    assert brought.apart == [home / "r"]
+    assert brought.apart == [str(home / "r")]
     # Of the two histories, only one is here.
     assert {read_manifest(path).manifest["attempt"] for path in (tmp_path / "new/r/checkpoints").glob("step-*")} <= {
         json.loads(path.read_text())["id"] for path in (tmp_path / "away/r/attempts").iterdir()
@@ -121,14 +127,14 @@ def test_only_the_history_of_the_newest_comes_home_with_it(home: Path, tmp_path:
     walk(tmp_path / "away", stop=8)
     shutil.rmtree(away / "step-00000006")
     (tmp_path / "other").rename(away / "step-00000006")
-    places.bring_home(place(home), [tmp_path / "away"])
+    bring_home(place(home), [tmp_path / "away"])
     assert steps(home) == [2, 4, 8]
 
 
 def test_another_run_of_the_same_name_is_not_mixed_in(home: Path, tmp_path: Path) -> None:
     walk(tmp_path / "other", stop=10)
     before = snapshot(home)
-    brought = places.bring_home(place(home), [tmp_path / "other"])
+    brought = bring_home(place(home), [tmp_path / "other"])
     assert snapshot(home) == before
     assert brought.told == [
         f"{tmp_path / 'other/r'} is another run of the same name than {home / 'r'}, and is left where it is."
@@ -152,7 +158,7 @@ def test_a_run_of_format_1_goes_on_and_its_copies_still_count(home: Path, tmp_pa
     # A copy that another old outlast took further meanwhile cannot continue step 8.
     walk(tmp_path / "away", stop=10)
     as_format_1(tmp_path / "away/r")
-    assert places.bring_home(place(home), [tmp_path / "away"]).apart == [tmp_path / "away/r"]
+    assert bring_home(place(home), [tmp_path / "away"]).apart == [str(tmp_path / "away/r")]
 
 
 def test_a_checkpoint_of_another_run_that_was_copied_here_is_not_used(home: Path, tmp_path: Path) -> None:
@@ -176,17 +182,17 @@ def test_one_of_another_run_below_ours_is_neither_counted_nor_deleted(home: Path
 
 def test_a_fork_goes_on_from_its_parents_checkpoint(home: Path, tmp_path: Path) -> None:
     checkpoint = read_manifest(place(home).checkpoint(4))
-    places.fork(place(home), checkpoint, place(tmp_path / "forks", "mine"))
+    fork(place(home), checkpoint, place(tmp_path / "forks", "mine"))
     about, parent = (json.loads((path / "run.json").read_text()) for path in (tmp_path / "forks/mine", home / "r"))
     assert about["parent"] == {"run": "r", "step": 4, "uid": parent["uid"], "digest": checkpoint.digest}
     assert about["uid"] != parent["uid"]
     assert walk(tmp_path / "forks", stop=6, name="mine").resumed_from == 4
     new = read_manifest(place(tmp_path / "forks", "mine").checkpoint(6))
     assert (new.manifest["run"], checkpoint.is_ancestor_of(new)) == (about["uid"], True)
-    places.fork(place(home), checkpoint, place(tmp_path / "forks", "mine"))  # it has begun already
+    fork(place(home), checkpoint, place(tmp_path / "forks", "mine"))  # it has begun already
     forge(checkpoint.path, "state.json", (checkpoint.path / "state.json").read_bytes() + b" ")
     with pytest.raises(UsageError, match="another run already"):
-        places.fork(place(home), read_manifest(checkpoint.path), place(tmp_path / "forks", "mine"))
+        fork(place(home), read_manifest(checkpoint.path), place(tmp_path / "forks", "mine"))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +209,7 @@ def test_names_in_a_manifest_lead_nowhere(tmp_path: Path, name: str) -> None:
     with pytest.raises(CorruptCheckpoint, match="names a file"):
         read_manifest(checkpoint)
     before = snapshot(tmp_path)
-    brought = places.bring_home(place(tmp_path / "home/a/b/c"), [tmp_path / "evil"])
+    brought = bring_home(place(tmp_path / "home/a/b/c"), [tmp_path / "evil"])
     assert "step 2 comes from" in brought.told[-1]
     shutil.rmtree(tmp_path / "home")
     assert snapshot(tmp_path) == before
@@ -213,7 +219,7 @@ def test_only_what_the_manifest_names_is_copied(home: Path, tmp_path: Path) -> N
     walk(tmp_path / "away", stop=6)
     (tmp_path / "away/r/checkpoints/step-00000006/extra.sh").write_text("echo")
     (tmp_path / "away/r/checkpoints/step-00000006/link").symlink_to("/etc")
-    places.bring_home(place(home), [tmp_path / "away"])
+    bring_home(place(home), [tmp_path / "away"])
     assert sorted(os.listdir(home / "r/checkpoints/step-00000006")) == [
         "MANIFEST.json", "rng.safetensors", "state.json", "walk.safetensors"
     ]  # fmt: skip
@@ -235,7 +241,7 @@ def test_nothing_here_is_touched_when_the_copy_fails(
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(SaveFailed, match=r"Step 6 could not be copied.*No space left.*as it was"):
-        places.bring_home(place(home), [tmp_path / "away"])
+        bring_home(place(home), [tmp_path / "away"])
     monkeypatch.undo()
     assert snapshot(home) == before
 
@@ -263,7 +269,7 @@ def test_a_shared_file_comes_whole_from_its_good_copy(home: Path, tmp_path: Path
     (shared / f"{written.name}.safetensors").write_bytes(b"damaged")
     (shared / f"{written.name}.copy.safetensors").write_bytes(data)
     seal(checkpoint, manifest)
-    places.bring_home(place(tmp_path / "new"), [home])
+    bring_home(place(tmp_path / "new"), [home])
     copies = sorted((tmp_path / "new/r/checkpoints/shared").iterdir())
     assert [path.read_bytes() for path in copies] == [data, data]
     assert Store(place(tmp_path / "new")).open_newest()[0].checkpoint.step == 4
@@ -281,7 +287,7 @@ def test_a_damaged_journal_elsewhere_does_not_replace_ours(home: Path, tmp_path:
         theirs.write_bytes(b"")
     elif damage == "fifo":
         os.mkfifo(theirs)
-    brought = places.bring_home(place(home), [tmp_path / "away"])
+    brought = bring_home(place(home), [tmp_path / "away"])
     assert brought.told[-1] == f"step 8 comes from {tmp_path / 'away/r'}"
     assert str(theirs) in brought.told[0]
     assert f"{home / 'r/journal.jsonl'} stays as it was" in brought.told[0]
@@ -295,7 +301,7 @@ def test_a_damaged_journal_elsewhere_does_not_replace_ours(home: Path, tmp_path:
 def test_of_a_damaged_journal_elsewhere_the_lines_count_where_there_is_none(home: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "away/r/journal.jsonl"
     theirs.write_bytes(theirs.read_bytes().replace(b'"count": 2}', b'"count": 2)'))
-    brought = places.bring_home(place(tmp_path / "new"), [tmp_path / "away"])
+    brought = bring_home(place(tmp_path / "new"), [tmp_path / "away"])
     assert f"{theirs} is not what its own checkpoint remembers" in brought.told[0]
     assert walk(tmp_path / "new", stop=6).resumed_from == 4
     lines = (tmp_path / "new/r/journal.jsonl").read_text().splitlines()
@@ -305,10 +311,10 @@ def test_of_a_damaged_journal_elsewhere_the_lines_count_where_there_is_none(home
 def test_only_so_much_of_a_journal_comes_as_the_checkpoint_may_need(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "_TAIL", 1000)
+    monkeypatch.setattr(incoming, "_TAIL", 1000)
     whole = (tmp_path / "away/r/journal.jsonl").read_bytes()
     os.truncate(tmp_path / "away/r/journal.jsonl", 10**12)
-    places.bring_home(place(tmp_path / "new"), [tmp_path / "away"])
+    bring_home(place(tmp_path / "new"), [tmp_path / "away"])
     assert (tmp_path / "new/r/journal.jsonl").read_bytes() == whole + bytes(1000)
 
 
@@ -318,7 +324,7 @@ def test_checkpoints_elsewhere_that_are_passed_over_are_told(home: Path, tmp_pat
     for step in (8, 10, 12):
         os.truncate(elsewhere / f"step-{step:08d}/MANIFEST.json", 50)
     (elsewhere / "step-00000014").mkdir()  # of a save that was killed: nothing to tell
-    brought = places.bring_home(place(home), [tmp_path / "away"])
+    brought = bring_home(place(home), [tmp_path / "away"])
     assert [sentence.split(" is not valid")[0] for sentence in brought.told[:3]] == [
         str(elsewhere / f"step-{step:08d}/MANIFEST.json") for step in (12, 10, 8)
     ]
@@ -331,7 +337,7 @@ def test_a_copy_of_which_nothing_verifies_is_told_in_few_sentences(home: Path, t
     for manifest in (tmp_path / "away/r/checkpoints").glob("*/MANIFEST.json"):
         os.truncate(manifest, 50)
     before = snapshot(home)
-    brought = places.bring_home(place(home), [tmp_path / "away"])
+    brought = bring_home(place(home), [tmp_path / "away"])
     assert len(brought.told) == 4
     assert f"It is passed over; no good one is in {tmp_path / 'away/r'}." in brought.told[0]
     assert brought.told[3] == f"So it is with 4 more in {tmp_path / 'away/r'} (steps 8, 6, 4, 2)."
@@ -342,7 +348,7 @@ def test_an_older_one_elsewhere_that_does_not_come_is_told(home: Path, tmp_path:
     walk(tmp_path / "away", stop=10)
     (tmp_path / "away/r/checkpoints/step-00000008/state.json").write_text("damaged")
     os.truncate(tmp_path / "away/r/checkpoints/step-00000006/MANIFEST.json", 50)
-    brought = places.bring_home(place(home), [tmp_path / "away"])
+    brought = bring_home(place(home), [tmp_path / "away"])
     assert [sentence.endswith("It was not copied.") for sentence in brought.told] == [True, True, False]
     assert ("step-00000008" in brought.told[0], "step-00000006" in brought.told[1]) == (True, True)
     assert steps(home) == [2, 4, 10]
@@ -388,10 +394,10 @@ def test_no_attempt_is_lost_when_it_is_killed_between_two_renames(
 
         monkeypatch.setattr(durable, "replace", until)
         with pytest.raises(KeyboardInterrupt):
-            places.bring_home(place(home), [tmp_path / "away"])
+            bring_home(place(home), [tmp_path / "away"])
         monkeypatch.undo()
         assert ours <= set(attempt_ids(home)), done
-        places.bring_home(place(home), [tmp_path / "away"])
+        bring_home(place(home), [tmp_path / "away"])
         assert attempt_ids(home) == two_attempts_each
         assert [json.loads(path.read_text())["number"] for path in sorted((home / "r/attempts").iterdir())] == [
             1, 2, 3, 4
@@ -410,7 +416,7 @@ def test_of_two_records_of_an_attempt_the_one_that_knows_its_end_counts(
         path = root / "r/attempts/0001.json"
         record = {key: value for key, value in json.loads(path.read_text()).items() if key != "end"}
         path.write_text(json.dumps(record | ({"end": {"reason": reason}} if reason else {})))
-    places.bring_home(place(home), [tmp_path / "away"])
+    bring_home(place(home), [tmp_path / "away"])
     assert json.loads((home / "r/attempts/0001.json").read_text())["end"]["reason"] == kept
 
 
@@ -420,7 +426,7 @@ def test_an_attempt_keeps_out_of_the_way_of_what_is_no_record(
     (home / "r/attempts/0004.json").mkdir()
     (home / "r/attempts/0002.json").rename(home / "r/attempts/0005.json")
     (home / "r/attempts/0002.json").write_text("damaged")
-    brought = places.bring_home(place(home), [tmp_path / "away"])
+    brought = bring_home(place(home), [tmp_path / "away"])
     assert brought.told == [f"step 8 comes from {tmp_path / 'away/r'}"]
     walk(home, stop=10)
     kept = {path.name: path for path in (home / "r/attempts").iterdir()}
@@ -454,10 +460,10 @@ def test_a_full_disk_leaves_nothing_of_what_lies_beside_the_checkpoints(
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(SaveFailed, match=r"Step 6 could not be copied.*No space left.*as it was"):
-        places.bring_home(place(home), [tmp_path / "away"])
+        bring_home(place(home), [tmp_path / "away"])
     if what != "0002.json":  # a fork has no attempts yet
         with pytest.raises(SaveFailed, match=r"Step 6 could not be copied.*No space left"):
-            places.fork(place(tmp_path / "away"), checkpoint, place(tmp_path, "forked"))
+            fork(place(tmp_path / "away"), checkpoint, place(tmp_path, "forked"))
     monkeypatch.undo()
     assert snapshot(home) == before
     assert not (home / "r/.tmp-coming").exists()
@@ -468,16 +474,16 @@ def test_a_damaged_config_elsewhere_is_told_and_ours_stays(home: Path, tmp_path:
     walk(tmp_path / "away", stop=6)
     (home / "r/config.json").write_text('{"format": 2, "values": {"a": 1}}')
     (tmp_path / "away/r/config.json").write_text('{"values": ' + "[" * 5000 + "]" * 5000 + "}")
-    brought = places.bring_home(place(home), [tmp_path / "away"])
+    brought = bring_home(place(home), [tmp_path / "away"])
     assert str(tmp_path / "away/r/config.json") in brought.told[0]
     assert brought.told[1:] == [f"step 6 comes from {tmp_path / 'away/r'}"]
-    assert places.stored_config(place(home), [tmp_path / "away"])["values"] == {"a": 1}
+    assert stored_config(place(home), [tmp_path / "away"])["values"] == {"a": 1}
     (home / "r/config.json").unlink()
     with pytest.raises(CorruptCheckpoint, match=r"away/r/config\.json"):
-        places.stored_config(place(home), [tmp_path / "away"])
+        stored_config(place(home), [tmp_path / "away"])
     shutil.copytree(tmp_path / "away", tmp_path / "zz/away")
     (tmp_path / "zz/away/r/config.json").write_text('{"format": 2, "values": {"b": 1}}')
-    assert places.stored_config(place(home), [tmp_path / "away", tmp_path / "zz"])["values"] == {"b": 1}
+    assert stored_config(place(home), [tmp_path / "away", tmp_path / "zz"])["values"] == {"b": 1}
 
 
 def test_links_in_an_input_are_followed_at_the_first_level_only(home: Path, tmp_path: Path) -> None:
@@ -488,21 +494,21 @@ def test_links_in_an_input_are_followed_at_the_first_level_only(home: Path, tmp_
         (bomb / f"below/link{number}").symlink_to(".")
     (bomb / "mount").symlink_to(tmp_path / "away")
     (bomb / "below/mount").symlink_to(tmp_path / "away")
-    assert [found.path for found in places.others("r", [bomb])] == [bomb / "mount/r"]
+    assert [found.path for found in copies_of("r", [bomb])] == [bomb / "mount/r"]
     deep = tmp_path / "input/notebooks/owner/slug/working/runs"
     shutil.copytree(home / "r", deep / "r")
-    assert [found.path for found in places.others("r", [bomb])] == [bomb / "mount/r", deep / "r"]
+    assert [found.path for found in copies_of("r", [bomb])] == [bomb / "mount/r", deep / "r"]
 
 
 def test_a_run_is_found_beside_a_data_set_of_many_folders(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "_FOLDERS", 40)
+    monkeypatch.setattr(attached, "_FOLDERS", 40)
     for number in range(100):
         (tmp_path / f"input/data/{number}/deeper").mkdir(parents=True)
     shutil.copytree(home / "r", tmp_path / "input/notebooks/owner/slug/working/runs/r")
     said: list[str] = []
-    assert len(places.others("r", [tmp_path / "input"], said)) == 1
+    assert len(copies_of("r", [tmp_path / "input"], said)) == 1
     assert len(said) == 1
     assert said[0].startswith(f"{tmp_path / 'input'} has more than 40 folders, and only so many were searched")
 
@@ -519,3 +525,77 @@ def test_a_long_lineage_is_cut_and_what_it_forgot_is_not_denied() -> None:
     other = {"attempt": "b", "step": 1200, "digest": "y", "lineage": []}
     answers = [is_ancestor(one, manifest) for one in (remembered, forgotten, other, {**other, "step": 90})]
     assert answers == [True, None, False, None]
+
+
+def test_a_damaged_newest_gives_way_to_the_next_of_all_places(home: Path, tmp_path: Path) -> None:
+    """What verifies is known when it is copied; until then the manifests say who is the newest."""
+    shutil.copytree(tmp_path / "away", tmp_path / "other")
+    walk(tmp_path / "away", stop=10)
+    (tmp_path / "away/r/checkpoints/step-00000010/walk.safetensors").write_bytes(b"damaged")
+    shutil.copytree(tmp_path / "away", tmp_path / "far")
+    shutil.rmtree(tmp_path / "far/r/checkpoints/step-00000010")
+    shutil.rmtree(tmp_path / "away/r/checkpoints/step-00000008")
+    brought = bring_home(place(home), [tmp_path / "away", tmp_path / "far", tmp_path / "other"])
+    assert brought.told[-1] == f"step 8 comes from {tmp_path / 'far/r'}"
+    assert "step-00000010/walk.safetensors has 7 bytes" in brought.told[0]
+    assert "the newest one there that can be read is step 6" in brought.told[0]
+    assert walk(home, stop=12).resumed_from == 8
+
+
+def test_a_checkpoint_elsewhere_is_read_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk(tmp_path / "away", stop=6)
+    asked: list[str] = []
+    real = FolderRemote.get
+
+    def get(self: FolderRemote, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        asked.extend([name] if self.root == tmp_path / "away/r" else [])
+        return real(self, name, start, stop)
+
+    monkeypatch.setattr(FolderRemote, "get", get)
+    bring_home(place(home), [tmp_path / "away"])
+    arrays = [name for name in asked if name.endswith((".safetensors", "state.json"))]
+    assert sorted(arrays) == sorted(
+        f"checkpoints/step-00000006/{name}" for name in ("rng.safetensors", "state.json", "walk.safetensors")
+    )
+
+
+def test_a_run_in_a_folder_remote_comes_home(home: Path, tmp_path: Path) -> None:
+    walk(tmp_path / "away", stop=8)
+    empty = FolderRemote(tmp_path / "empty")
+    brought = bring_home(place(home), [], [empty, FolderRemote(tmp_path / "away")])
+    assert brought.told == [f"step 8 comes from {tmp_path / 'away/r'}"]
+    assert walk(home, stop=10).resumed_from == 8
+
+
+class Away(FolderRemote):
+    """A remote that answers some times and then no more."""
+
+    answers = 0
+
+    def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        self.answers -= 1
+        if self.answers < 0:
+            raise RemoteUnavailable(f"{self.address(name)} did not answer within 30 s.", "timed out")
+        yield from super().get(name, start, stop)
+
+
+def test_a_remote_that_does_not_answer_is_an_error_and_changes_nothing(home: Path, tmp_path: Path) -> None:
+    """To go on from what is here would begin a second history."""
+    walk(tmp_path / "away", stop=8)
+    before, remote, count = snapshot(home), Away(tmp_path / "away"), 0
+    while True:
+        remote.answers = count
+        with contextlib.suppress(RemoteUnavailable):
+            bring_home(place(home), [], [remote])
+            break
+        assert snapshot(home) == before
+        assert not (home / "r/.tmp-coming").exists()
+        count += 1
+    remote.answers = 4
+    shutil.rmtree(home)
+    with pytest.raises(RemoteUnavailable, match="did not answer") as caught:
+        bring_home(place(home), [], [remote])
+    assert caught.value.reason == "timed out"
+    bring_home(place(home), [], [FolderRemote(tmp_path / "away")])
+    assert count >= 10
+    assert walk(home, stop=10).resumed_from == 8

@@ -686,14 +686,14 @@ def test_the_best_checkpoint_comes_home_too(opened, tmp_path: Path, here) -> Non
 
 
 def test_a_fork_does_not_meet_another_run(opened, tmp_path: Path) -> None:
-    from outlast.remote import gather as places
+    from outlast.remote.fork import fork
 
     for name in ("a", "b"):
         with opened(name, total_steps=2, save="1 steps") as run:
             count_to(run, Counter())
     checkpoint = run._store.committed()[0]
     with pytest.raises(UsageError, match=r"is another run already, not one that began from step 1 of b"):
-        places.fork(RunFolder(tmp_path / "b"), checkpoint, RunFolder(tmp_path / "a"))
+        fork(RunFolder(tmp_path / "b"), checkpoint, RunFolder(tmp_path / "a"))
 
 
 def test_no_library_draws_from_the_generators_when_it_is_imported_in_the_middle_of_a_run(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from outlast.checkpoint.snapshot import Snapshot
 from outlast.config.units import is_finite
 from outlast.distributed.ranks import Ranks
 from outlast.errors import CorruptCheckpoint
-from outlast.folder import durable, hashing, layout, plain, reading
+from outlast.folder import durable, hashing, layout, plain, reading, records
 from outlast.folder.hashing import Written
 from outlast.folder.layout import MANIFEST, TENSORS
 from outlast.state.array import Array, Block, Blocks
@@ -117,11 +117,18 @@ def read_manifest(path: Path) -> Checkpoint:
         if (kind := plain.kind_of(folder)) not in ("folder", None):
             raise CorruptCheckpoint(f"{folder} is a {kind} and no folder; nothing is read through it.")
     try:
-        manifest = reading.read_json(place)
+        data = plain.read_plain(place)
     except OSError as error:
         raise CorruptCheckpoint(
             f"{place} cannot be read ({error.strerror}); without it there is no checkpoint."
         ) from error
+    return parse_manifest(data, path)
+
+
+def parse_manifest(data: bytes, path: Path) -> Checkpoint:
+    """The checkpoint of a folder, here or elsewhere, from the bytes of its manifest; raises CorruptCheckpoint as `read_manifest`."""
+    place = path / MANIFEST
+    manifest = records.parse(data, place)
     reading.check_format(manifest, place)
     if manifest.get("digest") != _manifest_digest(manifest):
         raise CorruptCheckpoint(f"{place} was changed after it was written: its own digest does not match.")
@@ -236,12 +243,17 @@ def _read(places: Sequence[Path], expected: Written, *, mend: bool) -> tuple[Pat
 
 def places_of(folder: Path, name: str, entry: Mapping[str, Any]) -> list[Path]:
     """Where a file of a checkpoint lies: one place, or two for a shared one."""
-    if "shared" not in entry:
-        return [folder / name]
     shared = folder.parent / SHARED
-    if plain.kind_of(shared) not in ("folder", None):
+    if "shared" in entry and plain.kind_of(shared) not in ("folder", None):
         raise CorruptCheckpoint(f"{shared} is a {plain.kind_of(shared)} and no folder; nothing is read through it.")
-    return [shared / f"{entry['shared']}{ending}{TENSORS}" for ending in ("", _COPY)]
+    return [folder.parent / each for each in names_of(folder.name, name, entry)]
+
+
+def names_of(folder: str, name: str, entry: Mapping[str, Any]) -> list[str]:
+    """The same as names relative to the folder of the checkpoints."""
+    if "shared" not in entry:
+        return [f"{folder}/{name}"]
+    return [f"{SHARED}/{entry['shared']}{ending}{TENSORS}" for ending in ("", _COPY)]
 
 
 def make_manifest(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 MOST = 1000
@@ -33,6 +34,15 @@ class Identity:
         if "run" in manifest:
             return bool(self.uid == manifest["run"] or self.parent == manifest["digest"])
         return bool(manifest["step"] <= self.format_1_until or self.parent == manifest["digest"])
+
+    def complaint(self, manifest: Mapping[str, Any], path: Path) -> str | None:
+        """A sentence when the checkpoint of this manifest is one of another run, which somebody put into this one's folder."""
+        if self.owns(manifest):
+            return None
+        return (
+            f"{path} is a checkpoint of another run ({str(manifest.get('run', 'written by an older outlast'))[:12]}), and this one is "
+            f"{self.uid[:12]}. To begin from it, put it back into its own run folder and give that path as resume_from= or --resume."
+        )
 
 
 @dataclass(frozen=True)

@@ -338,12 +338,7 @@ class Store:
 
     def _foreign(self, checkpoint: Checkpoint) -> str | None:
         """A sentence when a checkpoint is one of another run, which somebody put here."""
-        if self.identity is None or self.identity.owns(checkpoint.manifest):
-            return None
-        return (
-            f"{checkpoint.path} is a checkpoint of another run ({str(checkpoint.manifest.get('run', 'written by an older outlast'))[:12]}), "
-            f"and this one is {self.identity.uid[:12]}. To begin from it, put it back into its own run folder and give that path as resume_from= or --resume."
-        )
+        return self.identity.complaint(checkpoint.manifest, checkpoint.path) if self.identity else None
 
     def _folders(self) -> Sequence[Path]:
         """Folders that are named like checkpoints; a link is none."""

@@ -140,14 +140,22 @@ def is_plain(name: str) -> bool:
     return bool(_PLAIN.fullmatch(name)) and len(name.encode(errors="replace")) <= 255
 
 
+def number_in(name: str) -> int | None:
+    """The number that the name of a record (0001.json) states, or None for any other name."""
+    match = _ATTEMPT.fullmatch(name)
+    number = int(match[1]) if match else 0
+    return number if match and name == record_name(number) else None  # one name for each
+
+
+def record_name(number: int) -> str:
+    """The name of the record of an attempt or a launch."""
+    return f"{number:04d}.json"
+
+
 def numbers_in(folder: Path) -> list[int]:
     """Numbers of the records 0001.json and so on in a folder, ascending; what is no plain file of such a name does not count."""
-    found = []
-    for path in entries(folder):
-        match = _ATTEMPT.fullmatch(path.name)
-        if match and path.name == f"{int(match[1]):04d}.json" and kind_of(path) == "file":
-            found.append(int(match[1]))
-    return sorted(found)
+    found = ((number_in(path.name), path) for path in entries(folder))
+    return sorted(number for number, path in found if number is not None and kind_of(path) == "file")
 
 
 def free_number(folder: Path, number: int) -> int:

@@ -30,14 +30,19 @@ def read_record(path: Path, kind: records.Check) -> dict[str, Any]:
         CorruptCheckpoint: it is not a record of this kind.
         OutlastError: a newer outlast wrote it.
     """
-    record = read_json(path)
+    return parse_record(read_plain(path), path, kind)
+
+
+def parse_record(data: bytes, path: object, kind: records.Check) -> dict[str, Any]:
+    """A record of a kind, from the bytes of its file; raises as `read_record`."""
+    record = records.parse(data, path)
     if "format" in record:
         check_format(record, path)
     records.check(record, kind, path)
     return record
 
 
-def check_format(record: Mapping[str, Any], path: Path) -> None:
+def check_format(record: Mapping[str, Any], path: object) -> None:
     """Refuse a record that a newer outlast wrote.
 
     Raises:

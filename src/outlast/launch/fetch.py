@@ -16,7 +16,7 @@ from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.lock import Lock
 from outlast.launch.kaggle.client import Kaggle, Output
 from outlast.launch.records import LaunchRecord
-from outlast.remote import gather as places
+from outlast.remote.gather import bring_home
 from outlast.terminal import command
 
 _TRIES = 3
@@ -61,7 +61,7 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
     lock.take("a fetch")  # the run may be trained here meanwhile, and has one writer
     try:
         told = folder.check()
-        brought = places.bring_home(folder, [there])
+        brought = bring_home(folder, [there])
         told += brought.told
         if not brought.apart:
             told += durable.copy_tree(there / f"runs/{folder.path.name}/artifacts", folder.artifacts)

@@ -16,7 +16,7 @@ from outlast.config import as_flag
 from outlast.distributed import ranks
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, SessionEnded
 from outlast.recipe import prepare, registry
-from outlast.remote import gather as places
+from outlast.remote.attached import copies_of
 from outlast.terminal import say
 
 MISSING_CHECKPOINT = 6
@@ -56,7 +56,7 @@ def main(request: Path, working: Path) -> int:
 
 def _newest(prepared: prepare.Prepared) -> int:
     """The newest step of the run that lies here, or in what is attached."""
-    places_of_it = [prepared.folder, *places.others(prepared.run_id, prepared.environment.inputs)]
+    places_of_it = [prepared.folder, *copies_of(prepared.run_id, prepared.environment.inputs)]
     return max(Store(place).newest_step() for place in places_of_it)
 
 

@@ -25,7 +25,7 @@ from outlast.launch.kaggle.secrets import DATASET
 from outlast.launch.kaggle.setup import check_user
 from outlast.launch.records import LaunchRecord, all_launches, launching
 from outlast.recipe.prepare import Prepared
-from outlast.remote import gather as places
+from outlast.remote.fork import fork
 
 INLINE = 900_000
 """Bytes of code that one push may have; Kaggle refuses about a megabyte. Larger bundles go into a dataset."""
@@ -150,7 +150,7 @@ def launch_next(
             f"{folder.path} is being trained here by {owner.get('attempt', 'an attempt')}; a run has one writer. Stop it first."
         )
     if prepared.fork_of:
-        places.fork(RunFolder(prepared.fork_of.path.parents[1]), prepared.fork_of, folder)
+        fork(RunFolder(prepared.fork_of.path.parents[1]), prepared.fork_of, folder)
     if terms.secrets and datasets.state(kaggle, DATASET) != "READY":
         raise UsageError(
             f"There is no dataset {kaggle.user}/{DATASET} that is ready: `outlast kaggle secrets push secrets.json` makes it."

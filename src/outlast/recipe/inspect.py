@@ -20,7 +20,7 @@ from outlast.folder import layout
 from outlast.folder.layout import RunFolder
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import find, stored
-from outlast.remote.gather import stored_config
+from outlast.remote.attached import stored_config
 from outlast.report import read_run
 from outlast.run import best
 from outlast.terminal import shortened

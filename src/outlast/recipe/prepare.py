@@ -16,7 +16,8 @@ from outlast.errors import CorruptCheckpoint, RunNotFinished, SessionEnded, Unkn
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
 from outlast.recipe.recipe import Recipe
-from outlast.remote import gather as places
+from outlast.remote.attached import copies_of, stored_config
+from outlast.remote.fork import fork
 from outlast.run.run import Run, open_run
 from outlast.tracking import Sink
 
@@ -99,7 +100,7 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
     root, run_id, fork_of = _which_run(
         request.resume, first.config.checkpoint_dir, first.config.experiment_name, recipe.name, environment.inputs
     )
-    stored = places.stored_config(RunFolder(fork_of.path.parents[1] if fork_of else root / run_id), environment.inputs)
+    stored = stored_config(RunFolder(fork_of.path.parents[1] if fork_of else root / run_id), environment.inputs)
     final = resolved(stored)
     if root != first.config.checkpoint_dir:
         final = replace(final, config=final.config.model_copy(update={"checkpoint_dir": root}))
@@ -121,7 +122,7 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
         origin = RunFolder(source.path.parents[1])
         channel.together(
             "beginning from an old state",
-            lambda: places.fork(origin, source, prepared.folder) if channel.main else None,
+            lambda: fork(origin, source, prepared.folder) if channel.main else None,
         )
     keep = Retention(
         last=config.keep_last,
@@ -155,7 +156,7 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
 
 def locate(resume: str, root: Path, inputs: Iterable[Path] = ()) -> Path | None:
     """The folder of a run by its name or path: among the runs, at that path, or attached by the platform."""
-    attached = [place.path for place in places.others(resume, inputs)] if "/" not in resume else []
+    attached = [place.path for place in copies_of(resume, inputs)] if "/" not in resume else []
     for folder in (Path(resume), root / resume, *attached):
         try:
             if (folder / "run.json").is_file():

@@ -22,7 +22,7 @@ from outlast.errors import CheckpointError, CorruptCheckpoint, UsageError
 from outlast.folder import layout, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import LARGEST
-from outlast.remote import gather as places
+from outlast.remote.fork import fork
 from outlast.terminal import number
 from outlast.tracking import Sink
 from outlast.tracking.progress import STYLES
@@ -260,7 +260,7 @@ def begin(path: Path | None, folder: RunFolder) -> str | None:
             f"{path} is not used: this run has step {own.step} of its own, which did not begin from there, and goes on from it. For a run that "
             "begins from it, choose another name."
         )
-    places.fork(source, checkpoint, folder)
+    fork(source, checkpoint, folder)
     return f"begins from step {checkpoint.step} of {source.path}"
 
 

@@ -38,7 +38,8 @@ from outlast.folder.attempt import Attempt
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock, Presence
 from outlast.folder.records import LARGEST
-from outlast.remote import gather as places
+from outlast.remote.gather import bring_home
+from outlast.remote.identity import know
 from outlast.run import best, ending
 from outlast.run import open as opening
 from outlast.run.agreement import Agreement
@@ -664,9 +665,9 @@ class Run:
         for place in (folder.path, folder.artifacts):
             durable.sweep_temporaries(place)
         asked = self._asked.begin_from
-        brought = places.bring_home(folder, [*self.session.environment.inputs, *opening.copies(asked, folder)])
+        brought = bring_home(folder, [*self.session.environment.inputs, *opening.copies(asked, folder)])
         begun = opening.begin(asked, folder)
-        self._store.identity = places.know(folder, {key: self._about[key] for key in ("recipe", "grade")})
+        self._store.identity = know(folder, {key: self._about[key] for key in ("recipe", "grade")})
         self._attempt = Attempt.begin(folder, outlast.__version__, self.session.environment.record())
         self._store.sweep()
         warnings = [*([taken] if taken else []), *strange]

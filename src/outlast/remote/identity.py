@@ -1,0 +1,53 @@
+"""Which run a folder holds, wherever it was copied to: run.json, read and written."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from outlast.checkpoint import Identity
+from outlast.folder import durable, hashing, layout, plain
+from outlast.folder.layout import RunFolder
+from outlast.folder.records import RUN
+from outlast.remote.place import Place
+
+
+def identify(place: Place) -> Identity:
+    """What makes a checkpoint one of this run.
+
+    A run that began under format 1 has no uid. It gets one that is the same wherever its folder was copied to before: from its name and
+    the id of its first attempt.
+
+    Raises:
+        ObjectMissing: there is no run.json.
+        CorruptCheckpoint: it is none.
+    """
+    about = place.read_record("run.json", RUN)
+    parent = about.get("parent", {}).get("digest")
+    if "uid" in about:
+        return Identity(about["uid"], parent, about.get("format_1_until", -1))
+    first = next((place.attempt(number).get("id") for number in place.attempt_numbers()), None)
+    uid = hashing.digest(f"{about['id']} {first}".encode()) if first else uuid.uuid4().hex
+    newest = next(place.newest_first(), None)
+    return Identity(uid, parent, newest.step if newest else 0)
+
+
+def know(folder: RunFolder, about: Mapping[str, Any]) -> Identity:
+    """Write run.json of a new run, or give that of an older outlast the uid that checkpoints of this format name; returns who it is.
+
+    Args:
+        folder: the run folder.
+        about: `recipe` and `grade` of a new run.
+    """
+    place = Place.at(folder.path)
+    if not plain.kind_of(folder.run):
+        durable.write_json(
+            folder.run, {"format": layout.FORMAT, "id": folder.path.name, "uid": uuid.uuid4().hex, **about}
+        )
+        return identify(place)
+    identity, known = identify(place), place.read_record("run.json", RUN)
+    if "uid" not in known:
+        new = {"format": layout.FORMAT, "uid": identity.uid, "format_1_until": identity.format_1_until}
+        durable.write_json(folder.run, known | new)
+    return identity

@@ -1,0 +1,203 @@
+"""A run as it lies in a remote. What is read of it is bounded and typed, and what is copied is compared with its manifest meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from outlast.checkpoint import Checkpoint, Identity
+from outlast.checkpoint.committed import CHECKPOINTS, SHARED, names_of, parse_manifest
+from outlast.errors import (
+    CheckpointError,
+    CorruptCheckpoint,
+    ObjectMissing,
+    OutlastError,
+    RemoteRefused,
+    RemoteUnavailable,
+)
+from outlast.folder import durable, layout, plain, reading, records
+from outlast.folder.hashing import Written
+from outlast.folder.layout import MANIFEST
+from outlast.remote.base import Remote
+from outlast.remote.folder import FolderRemote
+
+ATTEMPTS = "attempts"
+
+
+class Place:
+    """A run in a remote: a folder of this machine, one that the platform has attached, a bucket.
+
+    Every method raises RemoteUnavailable when the remote does not answer now.
+
+    Args:
+        remote: what holds it.
+        prefix: what its names there begin with, such as "NAME/".
+    """
+
+    def __init__(self, remote: Remote, prefix: str = "") -> None:
+        self.remote, self.prefix = remote, prefix
+
+    @classmethod
+    def at(cls, folder: Path) -> Place:
+        """A run folder of this machine."""
+        return cls(FolderRemote(folder, writes=False))
+
+    def address(self, name: str = "") -> str:
+        """Where it is, or one of its files, for a person to read."""
+        return self.remote.address((self.prefix + name).rstrip("/"))
+
+    def read_record(self, name: str, kind: records.Check) -> dict[str, Any]:
+        """One of its JSON records.
+
+        Raises:
+            ObjectMissing: there is none.
+            CorruptCheckpoint: it is no record of this kind.
+            OutlastError: a newer outlast wrote it.
+        """
+        return reading.parse_record(self._read(name), self.address(name), kind)
+
+    def attempt_numbers(self) -> list[int]:
+        """Numbers of its attempts, ascending."""
+        found = (layout.number_in(entry.name.removeprefix(self._of(ATTEMPTS))) for entry in self._list(ATTEMPTS))
+        return sorted(number for number in found if number is not None)
+
+    def attempt(self, number: int) -> dict[str, Any]:
+        """The record of an attempt; of a damaged one only that it is damaged."""
+        try:
+            name = f"{ATTEMPTS}/{layout.record_name(number)}"
+            return self.read_record(name, records.ATTEMPT) | {"number": number}
+        except (CorruptCheckpoint, ObjectMissing):
+            return {"format": layout.FORMAT, "number": number, "damaged": True}
+
+    def newest_first(
+        self, identity: Identity | None = None, passed: list[tuple[int, str]] | None = None
+    ) -> Iterator[Checkpoint]:
+        """Its checkpoints with a readable manifest, descending by step; each manifest is read when it is asked for.
+
+        Args:
+            identity: which run it is; checkpoints of another one are passed over. None: whatever lies there.
+            passed: takes the step of each that was passed over so far, and why.
+
+        Raises:
+            OutlastError: a newer outlast wrote one, and there is no `passed`.
+        """
+        for step in sorted(self._steps(), reverse=True):
+            folder = f"{CHECKPOINTS}/{layout.step_name(step)}"
+            try:
+                checkpoint = parse_manifest(self._read(f"{folder}/{MANIFEST}"), Path(self.address(folder)))
+            except RemoteUnavailable:
+                raise
+            except OutlastError as error:
+                if passed is None and not isinstance(error, CheckpointError):
+                    raise
+                complaint: str | None = str(error)
+            else:
+                complaint = identity.complaint(checkpoint.manifest, checkpoint.path) if identity else None
+                if complaint is None:
+                    yield checkpoint
+            if complaint and passed is not None:
+                passed.append((step, complaint))
+
+    def copy(
+        self,
+        name: str,
+        target: Path,
+        *,
+        expected: Written | None = None,
+        most: int | None = None,
+        durable_name: bool = True,
+    ) -> None:
+        """Copy one of its files durably, and compare it with what a manifest says of it while it comes.
+
+        Args:
+            name: of the file.
+            target: its copy; an older one is replaced.
+            expected: what it has to be.
+            most: copy so many bytes from its beginning at most.
+            durable_name: fsync the folder too.
+
+        Raises:
+            CorruptCheckpoint: it cannot be read, or is not the expected one; nothing is left under the target's name.
+            OSError: the copy could not be written.
+        """
+        stop = most if expected is None else expected.size + 1
+        try:
+            written = durable.write_file(
+                target, self.remote.get(self.prefix + name, 0, stop), durable_name=durable_name
+            )
+        except RemoteRefused as error:
+            raise CorruptCheckpoint(f"{self.address(name)} cannot be copied: {error}") from error
+        if expected and written != expected:
+            durable.remove_file(target)
+            found = "more" if written.size > expected.size else written.size
+            words = "other contents" if written.size == expected.size else f"{found} bytes"
+            raise CorruptCheckpoint(
+                f"{self.address(name)} has {words}; the manifest says {expected.size} bytes of known hashes. It was not copied."
+            )
+
+    def copy_checkpoint(self, checkpoint: Checkpoint, checkpoints: Path) -> None:
+        """Copy exactly the files that a manifest names, of all ranks, each compared with it.
+
+        Args:
+            checkpoint: which.
+            checkpoints: the folder that is to hold it, and the files that it shares with others.
+
+        Raises:
+            CorruptCheckpoint: one of them is not what the manifest says; those that were copied before it are left.
+        """
+        folder = checkpoint.path.name
+        durable.make_folder(checkpoints / folder)
+        for name, entry in checkpoint.manifest["files"].items():
+            expected = Written.from_json(entry)
+            places = [f"{CHECKPOINTS}/{each}" for each in names_of(folder, name, entry)]
+            if "shared" not in entry:
+                self.copy(places[0], checkpoints / folder / name, expected=expected, durable_name=False)
+                continue
+            durable.make_folder(checkpoints / SHARED)
+            for place in places:
+                self._copy_shared(place, places, checkpoints / SHARED / place.rpartition("/")[2], expected)
+        self.copy(f"{CHECKPOINTS}/{folder}/{MANIFEST}", checkpoints / folder / MANIFEST)
+
+    def _copy_shared(self, name: str, copies: list[str], target: Path, expected: Written) -> None:
+        """Copy one of two equal files; from the other one when it is damaged."""
+        if plain.kind_of(target) == "file":
+            return
+        complaint = ""
+        for each in (name, *copies):
+            try:
+                self.copy(each, target, expected=expected)
+            except CorruptCheckpoint as error:
+                complaint = complaint or str(error)
+            else:
+                return
+        raise CorruptCheckpoint(f"{complaint} So it is with its copy.")
+
+    def _read(self, name: str) -> bytes:
+        most = records.RECORD_BYTES
+        try:
+            data = b"".join(self.remote.get(self.prefix + name, 0, most + 1))
+        except ObjectMissing:
+            raise
+        except RemoteRefused as error:
+            raise CorruptCheckpoint(str(error)) from error
+        if len(data) > most:
+            raise CorruptCheckpoint(
+                f"{self.address(name)} has more than {most} bytes, the most that a file of its kind has."
+            )
+        return data
+
+    def _steps(self) -> set[int]:
+        """Steps of the folders that have a manifest."""
+        found = (entry.name.removeprefix(self._of(CHECKPOINTS)).split("/") for entry in self._list(CHECKPOINTS))
+        steps = (layout.step_in(names[0]) for names in found if names[1:] == [MANIFEST])
+        return {step for step in steps if step is not None}
+
+    def _of(self, folder: str) -> str:
+        return f"{self.prefix}{folder}/"
+
+    def _list(self, folder: str) -> Iterator[Any]:
+        try:
+            yield from self.remote.list(self._of(folder))
+        except RemoteRefused as error:
+            raise CorruptCheckpoint(str(error)) from error
