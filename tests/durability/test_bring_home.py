@@ -35,8 +35,18 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder, started in ((root / "away", "2030-01-01T00:00:00Z"), (root / "before", "2030-01-01T00:00:01Z")):
         path = folder / "r/attempts/0002.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"started": started}))
+        events = {"event": "began", "attempt": json.loads(path.read_text())["id"]}
+        path.with_name("0002.events.jsonl").write_text(json.dumps(events))
         (folder / "r/config.json").write_text(json.dumps({"format": 2, "values": {"of": folder.name}}))
     return root
+
+
+def id_of(root: Path, number: int) -> str:
+    return json.loads((root / f"r/attempts/{number:04d}.json").read_text())["id"]
+
+
+def id_of_events(root: Path, number: int) -> str:
+    return json.loads((root / f"r/attempts/{number:04d}.events.jsonl").read_text())["attempt"]
 
 
 @pytest.mark.parametrize("way", ["kill", "power"])
@@ -63,7 +73,10 @@ def killed(homes: Path, tmp_path: Path, way: str, stride: int, monkeypatch: pyte
     expected = whole(twin / "r")
     assert {"config.json", "attempts/0003.json", "checkpoints/step-00000008/MANIFEST.json"} <= set(expected)
     assert "set-aside/step-00000006-1/state.json" in expected
-    ours = {json.loads(path.read_text())["id"] for path in (homes / "before/r/attempts").iterdir()}
+    ours = {json.loads(path.read_text())["id"] for path in (homes / "before/r/attempts").glob("*.json")}
+    assert {number: id_of_events(twin, number) for number in (2, 3)} == {
+        number: id_of(twin, number) for number in (2, 3)
+    }
     point = 1 - stride
     while True:
         point += stride

@@ -599,3 +599,14 @@ def test_a_remote_that_does_not_answer_is_an_error_and_changes_nothing(home: Pat
     bring_home(place(home), [], [FolderRemote(tmp_path / "away")])
     assert count >= 10
     assert walk(home, stop=10).resumed_from == 8
+
+
+def test_events_go_where_their_attempts_record_goes(home: Path, tmp_path: Path, two_attempts_each: list[str]) -> None:
+    first, theirs, third, fourth = two_attempts_each
+    for root, number, words in ((home, 2, third), (home, 3, fourth), (tmp_path / "away", 2, theirs), (home, 1, first)):
+        (root / f"r/attempts/{number:04d}.events.jsonl").write_text(words)
+    (home / "r/attempts/0003.events.jsonl").unlink()  # the fourth attempt has written none
+    bring_home(place(home), [tmp_path / "away"])
+    assert attempt_ids(home) == two_attempts_each
+    found = {path.name[:4]: path.read_text() for path in (home / "r/attempts").glob("*.events.jsonl")}
+    assert found == {"0001": first, "0002": theirs, "0003": third}

@@ -12,6 +12,7 @@ from outlast.errors import CorruptCheckpoint, ObjectMissing, OutlastError, Remot
 from outlast.folder import durable, hashing, layout, plain
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.records import CONFIG
+from outlast.remote.merge import move_attempts
 from outlast.remote.place import Place
 
 _TAIL = 64 * 2**20  # bytes of a journal behind the checkpoint's that are copied with it
@@ -114,12 +115,10 @@ class Incoming:
     def _move(self) -> None:
         """Move what was verified to where it belongs; a checkpoint that lies there is set aside and not deleted.
 
-        The attempts come from the highest number down: none moves to a lower one, so each lies at its new place before its old one is
-        taken. The checkpoints come last, oldest first: what the one here remembers of the journal is the beginning of the new one, too.
+        The checkpoints come last, oldest first: what the one here remembers of the journal is the beginning of the new one, too.
         """
         ready, target = self.ready, self.target
-        for path in reversed(plain.entries(ready.attempts)):
-            durable.replace(path, target.attempts / path.name)
+        move_attempts(ready, target)
         for name in ("run", "config", "journal"):
             if plain.kind_of(getattr(ready, name)):
                 durable.replace(getattr(ready, name), getattr(target, name))

@@ -1,14 +1,31 @@
-"""The attempts of two copies of one run, as one list."""
+"""The attempts of two copies of one run, as one list; what an attempt wrote down with a clock goes where its record goes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from outlast.folder import durable
-from outlast.folder.attempt import read_record
+from outlast.errors import CorruptCheckpoint
+from outlast.folder import durable, plain
+from outlast.folder.attempt import copy_events, read_record
 from outlast.folder.layout import RunFolder
+from outlast.folder.records import EVENTS_BYTES
 from outlast.remote.place import Place
+
+
+@dataclass
+class _Attempt:
+    """An attempt, and under which number each folder has it; 0: it has not."""
+
+    record: Mapping[str, Any]
+    ours: int = 0
+    theirs: int = 0
+
+    @property
+    def began(self) -> str:
+        return str(self.record.get("started", ""))
 
 
 def stage_attempts(source: Place, target: RunFolder, ready: RunFolder) -> list[str]:
@@ -17,37 +34,64 @@ def stage_attempts(source: Place, target: RunFolder, ready: RunFolder) -> list[s
     Those here keep their order, and move to a higher number where one from there belongs before them.
     """
     told: list[str] = []
-    ours = {number: read_record(target, number) for number in target.attempt_numbers()}
-    last = {
-        _key(record, number): number for number, record in ours.items()
-    }  # a merge that was killed may have left one twice
+    ours: dict[object, _Attempt] = {}
+    for number in target.attempt_numbers():
+        record = read_record(target, number)
+        ours[key_of(record, number)] = _Attempt(record, ours=number)  # a merge that was killed may have left one twice
     theirs = []
     for number in source.attempt_numbers():
         record = source.attempt(number)
         if "damaged" in record:
             told.append(f"{source.address(f'attempts/{number:04d}.json')} is damaged and was not copied.")
-        elif (known := last.get(_key(record, 0))) is None:
-            theirs.append(record)
-        elif _says_more(record, ours[known]):
-            ours[known] = record
-    merged: list[tuple[int, dict[str, Any]]] = []
-    theirs.sort(key=lambda record: str(record.get("started", "")))
-    for number in sorted(last.values()):
-        while theirs and str(theirs[0].get("started", "")) < str(ours[number].get("started", "")):
-            merged.append((0, theirs.pop(0)))
-        merged.append((number, ours[number]))
-    merged += [(0, record) for record in theirs]
+        elif (known := ours.get(key_of(record, 0))) is None:
+            theirs.append(_Attempt(record, theirs=number))
+        elif _says_more(record, known.record):
+            known.record, known.theirs = record, number
     taken = 0
-    for old, record in merged:
-        taken = target.free_attempt(max(taken + 1, old))
-        if "damaged" not in record:
-            durable.write_json(ready.attempt(taken), {**record, "number": taken})
-        elif taken != old:
-            durable.copy_file(target.attempt(old), ready.attempt(taken))
+    for attempt in _in_order(sorted(ours.values(), key=lambda each: each.ours), theirs):
+        taken = target.free_attempt(max(taken + 1, attempt.ours))
+        _stage(attempt, taken, source, target, ready)
     return told
 
 
-def _key(record: Mapping[str, Any], number: int) -> object:
+def _in_order(ours: list[_Attempt], theirs: list[_Attempt]) -> Iterator[_Attempt]:
+    theirs.sort(key=lambda each: each.began)
+    for attempt in ours:
+        while theirs and theirs[0].began < attempt.began:
+            yield theirs.pop(0)
+        yield attempt
+    yield from theirs
+
+
+def _stage(attempt: _Attempt, number: int, source: Place, target: RunFolder, ready: RunFolder) -> None:
+    """Make an attempt ready under its new number, with its events."""
+    if "damaged" not in attempt.record:
+        durable.write_json(ready.attempt(number), {**attempt.record, "number": number})
+    elif number != attempt.ours:
+        durable.copy_file(target.attempt(attempt.ours), ready.attempt(number))
+    if attempt.theirs:
+        with contextlib.suppress(CorruptCheckpoint):  # it has none, or none that can be read
+            source.copy(f"attempts/{attempt.theirs:04d}.events.jsonl", ready.events(number), most=EVENTS_BYTES)
+            return
+    if attempt.ours not in (0, number):
+        copy_events(target, attempt.ours, ready, number)
+
+
+def move_attempts(ready: RunFolder, target: RunFolder) -> None:
+    """Move the attempts that were made ready to their places.
+
+    From the highest number down: none moves to a lower one, so each lies at its new place before its old one is taken. Events come
+    before their record, and those of another attempt go before another record takes their number.
+    """
+    for number in reversed(ready.attempt_numbers()):
+        if plain.kind_of(ready.events(number)):
+            durable.replace(ready.events(number), target.events(number))
+        elif key_of(read_record(ready, number), number) != key_of(read_record(target, number), number):
+            durable.remove_any(target.events(number))
+        durable.replace(ready.attempt(number), target.attempt(number))
+
+
+def key_of(record: Mapping[str, Any], number: int) -> object:
     """What makes two records those of one attempt."""
     if "damaged" in record:
         return number
