@@ -41,7 +41,7 @@ from outlast.folder.records import LARGEST
 from outlast.remote.gather import bring_home
 from outlast.remote.identity import know
 from outlast.run import best, ending
-from outlast.run import open as opening
+from outlast.run import arguments as opening
 from outlast.run.agreement import Agreement
 from outlast.run.parts import Parts
 from outlast.run.resume import Verdict
