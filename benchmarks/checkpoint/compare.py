@@ -39,7 +39,7 @@ def measure(nbytes: int, rounds: int) -> dict[str, list[float]]:
             clock.append(time.perf_counter())
             run.track(model=model, optimizer=optimizer)
             clock.append(time.perf_counter())
-            run._parts.verify()
+            run._loop.parts.verify()
             clock.append(time.perf_counter())
             for _ in run.steps(number + 1):
                 train(model, optimizer)

@@ -81,12 +81,12 @@ def ours(model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[
             if step == 1:
                 run.save()
             elif step > 3 and found["saved"] == 1:
-                found["saved"], found["asked"], held = 0, step, run._saver.held
+                found["saved"], found["asked"], held = 0, step, run._loop.saver.held
                 begun = time.perf_counter()
                 run.save()
             elif found["saved"] > 1:
                 steps = step - found["asked"]
-                found["stall"] = run._saver.held - held
+                found["stall"] = run._loop.saver.held - held
                 found["slowdown"] = time.perf_counter() - begun - steps * step_seconds
                 found["extra bytes"] = memory("VmHWM") - base
                 break

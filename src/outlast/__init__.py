@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from outlast.recipe.inspect import open_saved as open_saved
     from outlast.recipe.recipe import Command as Command
     from outlast.recipe.recipe import Recipe as Recipe
+    from outlast.run.open import open_run as open_run
     from outlast.run.run import Run as Run
-    from outlast.run.run import open_run as open_run
     from outlast.state.rng import seed_everything as seed_everything
     from outlast.tracking import Sink as Sink
 
@@ -57,7 +57,7 @@ _HOMES = {
     "SessionEnded": "outlast.errors",
     "Sink": "outlast.tracking",
     "detect": "outlast.environment",
-    "open_run": "outlast.run.run",
+    "open_run": "outlast.run.open",
     "open_saved": "outlast.recipe.inspect",
     "seed_everything": "outlast.state.rng",
     "setting": "outlast.config",

@@ -269,10 +269,10 @@ def attempt(trainer, root: Path, store: str, counter: Counter | None) -> int:
     try:
         signal.alarm(60)
         if store == "naive":
-            import outlast.run.run
+            import outlast.run.open
             from tests.durability.naive import NaiveStore
 
-            outlast.run.run.Store = NaiveStore
+            outlast.run.open.Store = NaiveStore
         if counter:
             counter.install()
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115

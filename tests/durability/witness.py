@@ -105,10 +105,10 @@ def main() -> None:
     if "ckpt_chaos.inject" in sys.modules:
         report_writes(sys.modules["ckpt_chaos.inject"])
     if options.store == "naive":
-        import outlast.run.run
+        import outlast.run.open
         from tests.durability.naive import NaiveStore
 
-        outlast.run.run.Store = NaiveStore
+        outlast.run.open.Store = NaiveStore
     options.out.mkdir(parents=True, exist_ok=True)
     os.chdir(options.out)
     arrays = globals()[options.script]()

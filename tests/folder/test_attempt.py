@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from outlast.folder import attempt, durable, reading
-from outlast.folder.attempt import Attempt
+from outlast.folder.attempt import AttemptRecord
 from outlast.folder.layout import RunFolder
 
 
 def test_a_sentence_told_in_every_step_is_kept_once_and_counted(tmp_path: Path) -> None:
     durable.make_folder(tmp_path / "r")
-    begun = Attempt.begin(RunFolder(tmp_path / "r"), "1", {})
+    begun = AttemptRecord.begin(RunFolder(tmp_path / "r"), "1", {})
     for step in range(10_000):
         begun.tell("the gradient is large")
         begun.tell(f"step {step} was slow")

@@ -17,7 +17,7 @@ import outlast
 from outlast.checkpoint import Store, open_checkpoint, read_manifest
 from outlast.errors import CorruptCheckpoint, OutlastError, UnsafeFolder
 from outlast.folder import durable, lock
-from outlast.folder.attempt import Attempt
+from outlast.folder.attempt import AttemptRecord
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock, holder
 from outlast.launch.records import all_launches
@@ -292,7 +292,7 @@ def test_a_read_only_folder_can_be_looked_at(tmp_path: Path, run: Path, monkeypa
 
 
 def test_an_attempts_record_is_written_whatever_its_texts_hold(tmp_path: Path) -> None:
-    attempt = Attempt.begin(place(tmp_path), "1", {})
+    attempt = AttemptRecord.begin(place(tmp_path), "1", {})
     attempt.tell("could not read " + os.fsdecode(b"bad\xff.png"))
     attempt.end("failed", 1, 2, "UnicodeError: " + os.fsdecode(b"\xff"))
     record = json.loads((tmp_path / "r/attempts/0001.json").read_text())

@@ -86,14 +86,14 @@ def test_a_callback_of_fifteen_lines_is_exact(opened, tmp_path: Path) -> None:
 )
 def test_the_save_policy_holds(save: str, saved: dict, opened) -> None:
     run, _ = train(opened, save=save, keep=outlast.Retention(last=99), background=False)
-    assert {c.step: c.reason for c in run._store.committed()} == saved
+    assert {c.step: c.reason for c in run._loop.attempt.store.committed()} == saved
 
 
 def test_epochs_are_counted_over_sessions(opened) -> None:
     with pytest.raises(SessionEnded):
         train(opened, stop_at=8, save="2 epochs", background=False)
     run, _ = train(opened, save="2 epochs", keep=outlast.Retention(last=99), background=False)
-    assert [c.step for c in run._store.committed()] == [8, 10, 20]
+    assert [c.step for c in run._loop.attempt.store.committed()] == [8, 10, 20]
 
 
 def test_by_time_by_best_and_when_asked(opened, monkeypatch) -> None:
@@ -108,7 +108,7 @@ def test_by_time_by_best_and_when_asked(opened, monkeypatch) -> None:
             if step == 8:
                 run.save()
             assert run.after_step(val=[1, 0, 5, 0, 0, 0, 0, 0, 0][step - 1]) is (step == 9)
-    assert {c.step: c.reason for c in run._store.committed()} == {
+    assert {c.step: c.reason for c in run._loop.attempt.store.committed()} == {
         1: "best",
         3: "best",
         6: "time",
@@ -135,7 +135,7 @@ def test_lines_that_were_logged_before_it_belong_to_the_step(opened) -> None:
             run.log(step=step, loss=step)
             assert not run.after_step(lr=0.1)
         assert run.step == 2
-    assert read(run._files.journal) == [
+    assert read(run.folder / "journal.jsonl") == [
         {"step": 1, "loss": 1},
         {"step": 1, "lr": 0.1},
         {"step": 2, "loss": 2},
@@ -168,11 +168,11 @@ def test_misuse_is_a_sentence(opened) -> None:
                 run.after_step(epoch_ended=wrong)
         assert run.step == 5
         run.after_step(epoch_ended=7)
-        assert (run.step, run._loop) == (6, [7, 0])
+        assert (run.step, run._loop.position) == (6, (7, 0))
 
 
 def test_a_loop_that_never_says_that_an_epoch_ended_is_saved_by_time_and_told(opened, monkeypatch) -> None:
-    monkeypatch.setattr("outlast.run.run.LONGEST", 0.05)
+    monkeypatch.setattr("outlast.run.foreign.LONGEST", 0.05)
     with opened(save="1 epoch", background=False) as run:
         run.track(counter=Counter())
         run.begin(total_steps=120)
@@ -180,7 +180,7 @@ def test_a_loop_that_never_says_that_an_epoch_ended_is_saved_by_time_and_told(op
             if step == 60:
                 time.sleep(0.06)
             run.after_step(step)
-    assert {c.step: c.reason for c in run._store.committed()} == {60: "time", 120: "final"}
+    assert {c.step: c.reason for c in run._loop.attempt.store.committed()} == {60: "time", 120: "final"}
     (told,) = [words for words in attempts(run.folder.parent)[0]["told"] if "epoch_ended" in words]
     assert told.startswith(
         "save= is by epochs alone, and the first 100 calls of after_step() came without epoch_ended="
@@ -193,7 +193,7 @@ def test_a_loop_whose_epochs_are_long_is_told_nothing(opened) -> None:
         run.begin(total_steps=120)
         for step in range(1, 121):
             run.after_step(step, epoch_ended=step == 110)
-    assert [(c.step, c.reason) for c in run._store.committed()] == [(110, "epoch"), (120, "final")]
+    assert [(c.step, c.reason) for c in run._loop.attempt.store.committed()] == [(110, "epoch"), (120, "final")]
     assert not [words for words in attempts(run.folder.parent)[0].get("told", ()) if "epoch_ended" in words]
 
 

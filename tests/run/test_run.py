@@ -56,7 +56,7 @@ def test_steps_count_from_one_to_the_total(opened, tmp_path: Path) -> None:
         count_to(run, counter := Counter())
         assert run.finished
     assert counter.value == 10
-    assert [line["value"] for line in read(run._files.journal)] == [1, 3, 6, 10]
+    assert [line["value"] for line in read(run.folder / "journal.jsonl")] == [1, 3, 6, 10]
     end = attempts(tmp_path)[0]["end"]
     assert (end["reason"], end["step"], end["total_steps"]) == ("finished", 4, 4)
 
@@ -72,7 +72,7 @@ def test_a_stop_leaves_the_block_with_75_and_the_next_attempt_goes_on(opened, tm
         assert run.resumed_from == 3
         count_to(run, counter := Counter())
     assert counter.value == 21
-    assert [line["step"] for line in read(run._files.journal)] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in read(run.folder / "journal.jsonl")] == [1, 2, 3, 4, 5, 6]
     assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["budget", "finished"]
     assert attempts(tmp_path)[1]["resume"] == {"step": 3, "grade": "exact", "differences": []}
 
@@ -109,7 +109,7 @@ def test_an_error_is_recorded_and_costs_only_what_was_not_saved(opened, tmp_path
         assert run.resumed_from == 4
         count_to(run, counter := Counter())
     assert counter.value == 21
-    assert [line["step"] for line in read(run._files.journal)] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in read(run.folder / "journal.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_saves_by_steps_by_time_and_when_asked(opened, tmp_path: Path) -> None:
@@ -118,10 +118,10 @@ def test_saves_by_steps_by_time_and_when_asked(opened, tmp_path: Path) -> None:
         for step in run.steps():
             if step == 2:
                 run.save()
-                assert run._saver.saved_step == -1, "not in the middle of a step"
+                assert run._loop.saver.saved_step == -1, "not in the middle of a step"
             if step == 6:
                 time.sleep(0.25)
-    reasons = {c.step: c.reason for c in run._store.committed()}
+    reasons = {c.step: c.reason for c in run._loop.attempt.store.committed()}
     assert reasons == {2: "asked", 4: "steps", 6: "time", 8: "steps", 9: "final"}
 
 
@@ -134,7 +134,7 @@ def test_a_new_best_is_saved_and_kept(opened, monkeypatch) -> None:
         run.track(counter=Counter())
         for step in run.steps():
             run.log(val=values[step - 1])
-    assert [(c.step, c.reason) for c in run._store.committed()] == [(2, "best"), (4, "best"), (8, "final")]
+    assert [(c.step, c.reason) for c in run._loop.attempt.store.committed()] == [(2, "best"), (4, "best"), (8, "final")]
 
 
 def test_a_loss_that_falls_at_every_step_is_not_saved_at_every_step(opened, monkeypatch) -> None:
@@ -145,7 +145,7 @@ def test_a_loss_that_falls_at_every_step_is_not_saved_at_every_step(opened, monk
         run.track(counter=Counter())
         for step in run.steps():
             run.log(loss=-step)
-    assert len(run._store.committed()) == 2, "the first one, whose cost nobody knew, and the last"
+    assert len(run._loop.attempt.store.committed()) == 2, "the first one, whose cost nobody knew, and the last"
 
 
 def test_batches_epochs_accumulation_and_validation(opened, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_parts_must_stay_the_same(opened) -> None:
         pytest.raises(ResumeRefused, match="checkpoint holds counter, which this program does not track"),
         opened() as run,
     ):
-        run._parts._trees["other"] = Counter()
+        run._loop.parts._trees["other"] = Counter()
         next(run.steps(4))
     with (
         pytest.raises(ResumeRefused, match="'more' is not in the checkpoint at step 2, which holds counter"),
@@ -266,7 +266,7 @@ def test_a_foreign_loop(opened, tmp_path: Path) -> None:
     with opened() as run:
         framework(run, counter := Counter())
     assert counter.value == 15
-    assert [line["value"] for line in read(run._files.journal)] == [1, 3, 6, 10, 15]
+    assert [line["value"] for line in read(run.folder / "journal.jsonl")] == [1, 3, 6, 10, 15]
     assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["preempted", "finished"]
 
 
@@ -298,7 +298,7 @@ def test_a_run_of_an_earlier_kaggle_session_is_brought_home(opened, tmp_path: Pa
             assert run.resumed_from == 4
             count_to(run, counter := Counter())
         assert counter.value == 21
-        assert [line["step"] for line in read(run._files.journal)] == [1, 2, 3, 4, 5, 6]
+        assert [line["step"] for line in read(run.folder / "journal.jsonl")] == [1, 2, 3, 4, 5, 6]
         assert [a["end"]["reason"] for a in attempts(root)] == ["budget", "finished"]
         assert any("step 4 comes from" in told for told in attempts(root)[1]["told"])
 
@@ -324,7 +324,7 @@ with outlast.open_run("r", total_steps=50, root={str(tmp_path)!r}, save="3 steps
         counter.value += step
         run.log(value=counter.value)
         if step == 8:
-            run._saver._wait_for_writer()
+            run._loop.saver._wait_for_writer()
             os.kill(os.getpid(), signal.SIGKILL)
 """
     from tests.conftest import REPOSITORY
@@ -491,7 +491,7 @@ def test_a_foreign_loop_must_say_how_far_it_is(opened) -> None:
         run.save(step=3)
         with pytest.raises(UsageError, match="still 3"):
             run.save()
-    assert [c.step for c in run._store.committed()] == [3]
+    assert [c.step for c in run._loop.attempt.store.committed()] == [3]
 
 
 def test_a_state_must_be_offered_in_every_step(opened) -> None:
@@ -515,7 +515,7 @@ def test_own_loops_count_by_themselves(opened, tmp_path: Path) -> None:
         for step in run.steps():
             run.log({"step": 0, "x": step})
             run.log(step=step, y=1)
-    assert read(run._files.journal) == [
+    assert read(run.folder / "journal.jsonl") == [
         {"step": 1, "x": 1, "metric/step": 0},
         {"step": 1, "y": 1},
         {"step": 2, "x": 2, "metric/step": 0},
@@ -541,7 +541,11 @@ def test_a_foreign_loop_never_goes_back(opened, tmp_path: Path) -> None:
             with pytest.raises(UsageError, match=words):
                 run.save(step=wrong)
         run.log(step=None, x=3)
-    assert read(run._files.journal) == [{"step": 5, "x": 1}, {"step": 5, "x": 2, "metric/step": 3}, {"step": 5, "x": 3}]
+    assert read(run.folder / "journal.jsonl") == [
+        {"step": 5, "x": 1},
+        {"step": 5, "x": 2, "metric/step": 3},
+        {"step": 5, "x": 3},
+    ]
     assert attempts(tmp_path)[0]["end"]["step"] == 5
 
 
@@ -569,7 +573,7 @@ def test_another_batch_size_at_the_end_of_an_epoch(opened, tmp_path: Path) -> No
     assert attempts(tmp_path)[1]["end"]["step"] == attempts(tmp_path)[1]["end"]["total_steps"] == 10
     with pytest.raises(ResumeRefused, match="samples a batch"), opened("mid") as run:
         run.track(data=outlast.BatchSampler(8, 2))
-        run._parts.things[0].load_state_dict({"epoch": 0, "batch": 1, "length": 8, "batch_size": 4, "seed": 0})
+        run._loop.parts.things[0].load_state_dict({"epoch": 0, "batch": 1, "length": 8, "batch_size": 4, "seed": 0})
 
 
 def test_a_budget_too_small_for_the_state_is_said_at_once(opened, monkeypatch) -> None:
@@ -682,7 +686,7 @@ def test_the_best_checkpoint_comes_home_too(opened, tmp_path: Path, here) -> Non
         run.track(counter=Counter())
         for _ in run.steps():
             pass
-    assert [c.step for c in run._store.committed()] == [2, 6]
+    assert [c.step for c in run._loop.attempt.store.committed()] == [2, 6]
 
 
 def test_a_fork_does_not_meet_another_run(opened, tmp_path: Path) -> None:
@@ -691,7 +695,7 @@ def test_a_fork_does_not_meet_another_run(opened, tmp_path: Path) -> None:
     for name in ("a", "b"):
         with opened(name, total_steps=2, save="1 steps") as run:
             count_to(run, Counter())
-    checkpoint = run._store.committed()[0]
+    checkpoint = run._loop.attempt.store.committed()[0]
     with pytest.raises(UsageError, match=r"is another run already, not one that began from step 1 of b"):
         fork(RunFolder(tmp_path / "b"), checkpoint, RunFolder(tmp_path / "a"))
 

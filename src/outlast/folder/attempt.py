@@ -16,7 +16,7 @@ from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import ATTEMPT, EVENTS_BYTES, LONGEST, REASONS
 
-__all__ = ["REASONS", "Attempt", "copy_events", "read_record", "utc", "writable"]
+__all__ = ["REASONS", "AttemptRecord", "copy_events", "read_record", "utc", "writable"]
 
 MOST = 200
 """Sentences that an attempt's record keeps of what was told."""
@@ -52,7 +52,7 @@ def writable(text: str) -> str:
 
 
 @dataclass
-class Attempt:
+class AttemptRecord:
     """The record of the running attempt.
 
     Args:
@@ -70,7 +70,7 @@ class Attempt:
     kept: bool = True
 
     @classmethod
-    def begin(cls, folder: RunFolder, version: str, environment: Mapping[str, Any]) -> Attempt:
+    def begin(cls, folder: RunFolder, version: str, environment: Mapping[str, Any]) -> AttemptRecord:
         """Write down that an attempt began; earlier ones that never wrote their end are given the reason "lost".
 
         Raises:

@@ -18,7 +18,8 @@ from outlast.folder.layout import RunFolder
 from outlast.recipe.recipe import Recipe
 from outlast.remote.attached import copies_of, stored_config
 from outlast.remote.fork import fork
-from outlast.run.run import Run, open_run
+from outlast.run.open import open_run
+from outlast.run.run import Run
 from outlast.tracking import Sink
 
 

@@ -6,13 +6,195 @@ the lock is released and the signal handlers are given back.
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from outlast.errors import RunNotFinished, SessionEnded
+from outlast import terminal
+from outlast.errors import RunBusy, RunNotFinished, SaveFailed, SessionEnded, UsageError
+from outlast.run import cells
+from outlast.run.loop import Loop
+
+_open: dict[Path, Ending] = {}
+"""The attempts that this process has not ended, by their folders."""
+
+
+class Ending:
+    """Ends an attempt, once. Used as a context manager, it ends a run outside a with-block when the session does.
+
+    Args:
+        loop: the loop of the attempt.
+
+    Attributes:
+        entered: whether the script is inside the run's with-block.
+        ended: whether the attempt has ended.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop, self._attempt, self._session = loop, loop.attempt, loop.attempt.session
+        self.entered = self.ended = False
+        self._place = self._attempt.folder.path.resolve()
+        _open[self._place] = self
+
+    def enter(self) -> None:
+        """The with-block begins."""
+        if self.ended:
+            raise UsageError(f"This attempt at {self._attempt.id} has ended; call open_run() again for the next one.")
+        self.entered = True
+
+    def leave_block(self, error: BaseException | None) -> None:
+        """The with-block ends, with this error or without one: save, write the end down, let go.
+
+        Raises:
+            SessionEnded: the session is over and the run is not.
+            SaveFailed: the last save, or the record of the end, could not be written.
+        """
+        if not self._attempt.here:
+            return  # a forked child that leaves the block; the run is its parent's
+        left = error if error is not None else self._complete()
+        failed = self.close(left)
+        if failed and (left is None or isinstance(left, SessionEnded) or isinstance(failed, KeyboardInterrupt)):
+            raise failed
+        if isinstance(left, SessionEnded) and cells.interactive():
+            raise cells.in_a_cell(left, self._how_to_go_on(left)) from None
+        if left is not None and left is not error:
+            raise left
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, SessionEnded) or self.entered or self._loop.validation.running:
+            return
+        left = self.close(error) or cells.in_a_cell(error, self._how_to_go_on(error))
+        if left is not error:
+            raise left from None
+
+    def _complete(self) -> BaseException | None:
+        """What the end of the with-block without an error means: finished, stopped, or nothing at all."""
+        if not self._loop.begun or self.ended:
+            return None
+        try:
+            return self._loop.complete()
+        except BaseException as error:  # noqa: BLE001 - the attempt ends in every case, and then it is raised
+            return error
+
+    def close(self, error: BaseException | None, reason: str | None = None) -> BaseException | None:
+        """Write down how the attempt ended and let go of everything, whatever fails; returns the first failure.
+
+        Args:
+            error: what ended it, or None.
+            reason: the end reason, where the error does not say it.
+        """
+        if self.ended:
+            return None
+        self.ended = True
+        loop, attempt, saver = self._loop, self._attempt, self._loop.saver
+        lost = attempt.lost
+        failed = each(lambda: saver.close(abandon=lost or isinstance(error, KeyboardInterrupt)))
+        if failed:  # interrupted while it waited for the disk: the save under way is given up
+            each(lambda: saver.close(abandon=True))
+        reason = reason or reason_of(error)
+        if error is None and not loop.begun:
+            reason = attempt.reason_before or "cancelled"  # opened to look at: nothing has changed
+        self._session.patient = True  # the next few file operations are not broken off
+        write = (
+            [] if lost else [lambda: self._write_end(reason, terminal.words_of(error) if reason == "failed" else None)]
+        )
+        unrecorded = each(lambda: self._say_what_is_lost(reason), *write)
+        self._session.patient = False
+        failed = failed or unrecorded
+        failed = failed or each(
+            lambda: attempt.shown.send("ended", reason, loop.step, loop.total_steps),
+            lambda: attempt.shown.send("closed"),
+        )
+        self._session.patient = True
+        released = each(attempt.hide, attempt.release, self._session.close, loop.parts.close)
+        _open.pop(self._place, None)
+        return failed or released
+
+    def _say_what_is_lost(self, reason: str) -> None:
+        loop, saved = self._loop, self._loop.saver.saved_step
+        if not loop.begun:
+            return
+        if reason == "finished" and loop.total_steps is not None and loop.step < loop.total_steps:
+            self._attempt.tell(
+                "info",
+                f"The loop was left at step {loop.step} of {loop.total_steps}, so the run counts as finished there; with "
+                "another total it goes on.",
+            )
+        if reason != "finished" and saved < loop.step:
+            safe = f"step {saved} is safe and" if saved > 0 else "nothing had been saved, so"
+            self._attempt.tell("warning", f"{safe} what came after it will be done again by the next attempt.")
+
+    def _write_end(self, reason: str, words: str | None) -> None:
+        """The journal's last lines and the attempt's end."""
+        loop, attempt = self._loop, self._attempt
+        journal = [attempt.journal.seal, attempt.journal.flush] if loop.begun else []
+        failure = each(*journal, lambda: attempt.write_end(reason, loop.step, loop.total_steps, words))
+        if failure:
+            why = failure.strerror if isinstance(failure, OSError) else terminal.words_of(failure)
+            sentence = (
+                f"How this attempt ended ({reason} at step {loop.step}) could not be recorded: {why}. Its last "
+                f"checkpoint is intact. Free disk space below {attempt.folder.path} and start the run again."
+            )
+            attempt.shown.send("told", "warning", sentence)
+            raise SaveFailed(sentence) from failure
+
+    def _how_to_go_on(self, ended: SessionEnded) -> str:
+        loop = self._loop
+        of = f" of {loop.total_steps}" if loop.total_steps is not None else ""
+        return (
+            f"the run {self._attempt.id} is not finished; it is saved at step {max(loop.saver.saved_step, 0)}{of} "
+            f"({self._session.explanation or ended.reason}). Run this cell again to go on."
+        )
+
+    def give_way(self) -> str | None:
+        """End the attempt because its own process opens the run anew; returns a sentence about it, None in a forked child.
+
+        Raises:
+            RunBusy: the script is inside the with-block.
+        """
+        if not self._attempt.here:
+            return None
+        if self.entered:
+            raise RunBusy(
+                f"This process holds the run {self._place} already, in a with-block that has not ended. One run has one "
+                "writer: leave that block first, or choose another name."
+            )
+        reason = "finished" if self._loop.finished else "cancelled"
+        self.close(None, reason)
+        return (
+            f"attempt {self._attempt.number} was left open by this process at step {self._loop.step}; it is recorded as "
+            f"{reason}, and this one takes over"
+        )
+
+    def at_exit(self) -> None:
+        """A script without a with-block ends: what became of the run is written down, as far as it is known."""
+        error = None if cells.interactive() else getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        if self._attempt.here:
+            self.close(error, None if error else "finished" if self._loop.finished else "cancelled")
+
+
+def make_way(folder: Path) -> str | None:
+    """Let go of a run that this process left open without a with-block, as a cell does that is run again.
+
+    Raises:
+        RunBusy: it is inside a with-block that has not ended.
+    """
+    earlier = _open.get(folder.resolve())
+    return earlier.give_way() if earlier else None
+
+
+@atexit.register
+def _end_what_is_open() -> None:
+    for ending in list(_open.values()):
+        ending.at_exit()
 
 
 def reason_of(error: BaseException | None) -> str:
@@ -35,36 +217,3 @@ def each(*actions: Callable[[], Any]) -> BaseException | None:
         except BaseException as error:  # noqa: BLE001 - the next ones matter more than this one
             first = first or error
     return first
-
-
-def interactive() -> bool:
-    """Whether a notebook or a prompt runs this, where ending the process is nobody's wish."""
-    shell = sys.modules.get("IPython")
-    return bool(
-        sys.flags.interactive
-        or hasattr(sys, "ps1")
-        or (shell is not None and hasattr(shell, "get_ipython") and shell.get_ipython() is not None)
-    )
-
-
-def in_a_cell(ended: SessionEnded, sentence: str) -> BaseException:
-    """What leaves the block instead of SessionEnded where a person types: a prompt and a kernel live on, and cells that follow do not run."""
-    if not interactive():
-        return ended
-    if "IPython" not in sys.modules and not isinstance(sys.excepthook, _OneLine):
-        sys.excepthook = _OneLine(sys.excepthook)
-    return RunNotFinished(sentence, ended.reason)
-
-
-class _OneLine:
-    """At Python's own prompt: an exception hook that says RunNotFinished in one line, and everything else as before."""
-
-    def __init__(self, before: Callable[..., Any]) -> None:
-        self.before = before
-
-    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, RunNotFinished):
-            with contextlib.suppress(OSError, ValueError):
-                sys.stderr.write(f"{kind.__name__}: {error}\n")
-        else:
-            self.before(kind, error, trace)

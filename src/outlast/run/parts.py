@@ -394,6 +394,12 @@ class Parts:
             f"{part}.{name}": parameter for part, held in self._tracked.items() for name, parameter in held.parameters()
         }
 
+    def tell_notes(self, tell: Callable[[str, str], None]) -> None:
+        """Say the notes as warnings, each once."""
+        notes, self.notes = self.notes, []
+        for sentence in notes:
+            tell("warning", sentence)
+
     def _note_empty(self, held: Tracked, packed: state.Packed) -> None:
         enabled = getattr(held.bare, "is_enabled", None)
         if (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -25,6 +25,7 @@ from outlast.distributed import replicas
 from outlast.distributed.ranks import Ranks
 from outlast.errors import RankFailed, SaveFailed
 from outlast.run.parts import RNG, Parts
+from outlast.run.position import Position
 from outlast.run.session import Session
 from outlast.state import adapters
 from outlast.tracking import Fanout, Journal
@@ -47,6 +48,7 @@ class Saver:
         tell: says a sentence to the user and records it.
         background: copy and write while training goes on. Without it, or when memory has no room for a copy, training waits.
         ranks: who saves together.
+        saved_step: the step of the checkpoint that the attempt continues, -1 when there is none.
 
     Attributes:
         saved_step: the step of the newest commit, -1 when there is none.
@@ -66,8 +68,9 @@ class Saver:
         *,
         background: bool = True,
         ranks: Ranks | None = None,
+        saved_step: int = -1,
     ) -> None:
-        self.saved_step = -1
+        self.saved_step = saved_step
         self.asked = False
         self.held = 0.0
         self.batches: Mapping[str, Any] = {}
@@ -88,6 +91,11 @@ class Saver:
         self._interval: float | None = None
         self._told_waiting = False
         self._to_prepare = 0  # bytes of memory that the first save will want
+
+    @property
+    def by_epochs_only(self) -> bool:
+        """Whether the policy saves at the end of epochs and at no other time."""
+        return self._policy.epochs_only
 
     def save_by_time(self, seconds: float) -> None:
         """Save when the last save is so long ago, besides what the policy says; call it before `begin`."""
@@ -140,7 +148,7 @@ class Saver:
     def save(
         self,
         step: int,
-        loop: Sequence[int],
+        position: Position,
         reason: str,
         metrics: Mapping[str, Any],
         *,
@@ -151,7 +159,7 @@ class Saver:
 
         Args:
             step: steps done.
-            loop: epochs done, batches of the running epoch done.
+            position: where the loop stands in its epochs.
             reason: why.
             metrics: what the step logged.
             must: return only when it is on the disk.
@@ -173,7 +181,7 @@ class Saver:
         if step not in (self.saved_step, self._flight.snapshot.step if self._flight else -1):
             self.asked = False
             self._clock = begun
-            snapshot, guarded = self._snapshot(step, loop, reason, metrics, more or {}), self._parts.guarded()
+            snapshot, guarded = self._snapshot(step, position, reason, metrics, more or {}), self._parts.guarded()
             staged = self._stage(snapshot, guarded)
             self._flight = flight = self._writer.submit(staged, begun, here=not self._background)
             flight.held = time.perf_counter() - begun
@@ -212,10 +220,10 @@ class Saver:
         self._staging.close()
 
     def _snapshot(
-        self, step: int, loop: Sequence[int], reason: str, metrics: Mapping[str, Any], more: Mapping[str, Any]
+        self, step: int, position: Position, reason: str, metrics: Mapping[str, Any], more: Mapping[str, Any]
     ) -> Snapshot:
         arrays, nodes, generators = self._parts.pack_own(step)
-        state = {"step": step, "loop": list(loop), "journal": self._journal.mark(), "parts": nodes, RNG: generators}
+        state = {"step": step, "loop": list(position), "journal": self._journal.mark(), "parts": nodes, RNG: generators}
         shards = replicas.shards(arrays)
         return Snapshot(
             step=step,

@@ -6,12 +6,14 @@ docs/decisions/0011-a-validation-that-was-cut.md says why it is a function.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from outlast.checkpoint import Opened
 from outlast.config.units import parse_interval
 from outlast.data.sampler import BatchSampler
 from outlast.distributed import replicas
-from outlast.errors import UsageError
+from outlast.errors import SessionEnded, UsageError
 from outlast.run.parts import RNG, Parts
 from outlast.state import rng
 from outlast.tracking import Journal
@@ -21,17 +23,44 @@ PENDING = "pending"
 
 
 class Validation:
-    """The function that a script gave to `Run.validate`, and when it is called.
+    """The validation of a loop: what it is, whether it runs, and whether one was broken off.
 
     Args:
-        function: takes nothing; returns metrics, or nothing.
-        every: "1 epoch", "500 steps", or both.
+        opened: the checkpoint that the attempt continues, or None for a fresh start.
 
-    Raises:
-        UsageError: it cannot be called; or `every` is another interval.
+    Attributes:
+        running: whether it runs.
+        heard: whether it heard of the session's end, and is therefore not complete.
+        completed: whether one was completed in this attempt.
+        cut: whether the step's validation was broken off and is still to be done.
     """
 
-    def __init__(self, function: Callable[[], Mapping[str, Any] | None], every: str) -> None:
+    def __init__(self, opened: Opened | None) -> None:
+        self.running = self.heard = self.completed = False
+        self._pending = _pending_of(opened.state) if opened else None
+        self._metrics = opened.checkpoint.metrics if opened else {}
+        self.cut = self._pending is not None
+        self._function: Callable[[], Mapping[str, Any] | None] | None = None
+        self._steps: int | None = None
+        self._epochs: int | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the program has one."""
+        return self._function is not None
+
+    def give(self, function: Callable[[], Mapping[str, Any] | None], every: str) -> None:
+        """Take the function that a script gives to `Run.validate`.
+
+        Args:
+            function: takes nothing; returns metrics, or nothing.
+            every: "1 epoch", "500 steps", or both.
+
+        Raises:
+            UsageError: there is one already; it cannot be called; or `every` is another interval.
+        """
+        if self._function:
+            raise UsageError("validate() was called twice; a run has one validation, which may do several things.")
         if not callable(function):
             raise UsageError(f"validate() was given {function!r:.80}; expected a function without arguments.")
         try:
@@ -42,13 +71,60 @@ class Validation:
             raise UsageError(
                 f"validate() was given every={every!r}; expected steps or epochs, such as '1 epoch' or '500 steps'."
             )
-        self.function = function
-        self._steps, self._epochs = interval.steps, interval.epochs
+        self._function, self._steps, self._epochs = function, interval.steps, interval.epochs
 
     def due(self, step: int, epoch_ended: int | None) -> bool:
         """Whether to validate after this step."""
         at_epoch = bool(self._epochs and epoch_ended and epoch_ended % self._epochs == 0)
         return at_epoch or bool(self._steps and step % self._steps == 0)
+
+    def call(self, log: Callable[[Mapping[str, Any]], None]) -> bool:
+        """Call the function; returns whether it was completed.
+
+        Args:
+            log: takes the metrics that it returns.
+        """
+        assert self._function is not None  # noqa: S101 - `due` is never true without one
+        self.running, self.heard = True, False
+        try:
+            found = self._function()
+            if isinstance(found, Mapping) and not self.heard:
+                log(found)
+        except SessionEnded:
+            self.heard = True
+        finally:
+            self.running = False
+        self.cut = self.heard
+        self.completed = self.completed or not self.heard
+        return not self.heard
+
+    def take_pending(self) -> Pending | None:
+        """The validation that the attempt before broke off; None when there is none, or when it was asked for before."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return None
+        self.cut = False
+        return Pending(pending["epoch_ended"], pending["epoch"], dict(self._metrics))
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A validation that is still to be done.
+
+    Attributes:
+        epoch_ended: the number of the epoch that its step ended, or None.
+        epoch: the epoch of its step, or None in loops without epochs.
+        metrics: what its step had logged.
+    """
+
+    epoch_ended: int | None
+    epoch: int | None
+    metrics: dict[str, Any]
+
+    @staticmethod
+    def record(epoch_ended: int | None, epoch: int | None) -> dict[str, Any]:
+        """What state.json says of it."""
+        return {PENDING: {"epoch_ended": epoch_ended, "epoch": epoch}}
 
 
 class Before:
@@ -78,14 +154,6 @@ class Before:
         return replicas.fingerprints(arrays, nodes, ())
 
 
-def pending_of(state: Mapping[str, Any]) -> dict[str, int | None] | None:
-    """What a state.json says of a validation that is still to be done: `epoch_ended` and `epoch`; None when there is none."""
-    found = state.get(PENDING)
-    if not isinstance(found, Mapping):
-        return None
-    return {key: found[key] if type(found.get(key)) is int else None for key in ("epoch_ended", "epoch")}
-
-
 def from_its_beginning(loader: Any) -> Iterator[Any]:
     """Iterate a loader of validation; one of ours always gives the batches of its first epoch, so that a repeated validation is the same."""
     if isinstance(getattr(loader, "sampler", None), BatchSampler):
@@ -99,3 +167,11 @@ def from_its_beginning(loader: Any) -> Iterator[Any]:
         raise UsageError(
             f"evaluate() was given {'None' if loader is None else f'a {kind}'}; expected a loader, or another iterable of batches."
         ) from None
+
+
+def _pending_of(state: Mapping[str, Any]) -> dict[str, int | None] | None:
+    """What a state.json says of a validation that is still to be done: `epoch_ended` and `epoch`; None when there is none."""
+    found = state.get(PENDING)
+    if not isinstance(found, Mapping):
+        return None
+    return {key: found[key] if type(found.get(key)) is int else None for key in ("epoch_ended", "epoch")}

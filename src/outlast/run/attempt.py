@@ -1,0 +1,244 @@
+"""One attempt at a run: the folder that it holds while it works, its record, and everybody whom it tells.
+
+Opening goes in this order, because a later step needs the earlier ones: lock -> what other places hold -> records -> newest
+checkpoint that verifies.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import outlast
+from outlast import terminal
+from outlast.checkpoint import History, Opened, Store
+from outlast.distributed.ranks import Ranks
+from outlast.errors import OutlastError, RunBusy, UsageError
+from outlast.folder import durable, lock
+from outlast.folder.attempt import AttemptRecord
+from outlast.folder.layout import RunFolder
+from outlast.folder.lock import Lock, Presence
+from outlast.remote.gather import bring_home
+from outlast.remote.identity import know
+from outlast.run import source
+from outlast.run.session import Session, now
+from outlast.tracking import Fanout, Journal, Unwritten
+
+if TYPE_CHECKING:
+    from outlast.config import Resolved
+
+_LOOK = 20.0  # seconds between two looks at the lock; less than what makes another machine take it
+_ORPHANS = 40.0  # seconds that ranks whose rank 0 is gone may take to end; torchrun kills them after 30
+
+
+class Attempt:
+    """This process's work on a run, from the lock on the folder to the end in its record.
+
+    Args:
+        folder: the run folder.
+        session: the lease of the machine.
+        shown: told of everything.
+        store: the run's checkpoints.
+        ranks: who trains together; the training thread speaks to them.
+        about: recipe, grade and deterministic, as they were given to `open_run`.
+        config: resolved values, or None.
+        results: folder for artifacts instead of the run folder's own, or None.
+
+    Attributes:
+        id: the run's name.
+        artifacts: the folder for artifacts.
+        journal: the run's journal.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        session: Session,
+        shown: Fanout,
+        *,
+        store: Store,
+        ranks: Ranks,
+        about: Mapping[str, Any],
+        config: Resolved[Any] | None = None,
+        results: Path | None = None,
+    ) -> None:
+        self.id = folder.path.name
+        self.folder, self.session, self.shown, self.store, self.ranks = folder, session, shown, store, ranks
+        self.about, self.config = about, config
+        self.artifacts = results / self.id if results else folder.artifacts
+        self.journal = (Journal if ranks.main else Unwritten)(folder.journal)
+        self._record = AttemptRecord(folder, 0, {"told": []}, kept=False)
+        self._process = os.getpid()
+        self._lock, self._presence = Lock(folder.lock), Presence(folder.ranks)
+        self._looked = now()
+
+    # opening -------------------------------------------------------------------------------------------------------
+
+    def open(self, begin_from: Path | None, ignored: Sequence[str], note: str | None) -> Opened | None:
+        """Make the folder this attempt's own, and open the newest checkpoint that verifies.
+
+        Args:
+            begin_from: a run folder or a checkpoint folder, for a run that has nothing yet.
+            ignored: sentences about variables that are set and not read.
+            note: a sentence that the user reads first.
+
+        Raises:
+            RunBusy: another live attempt holds the folder.
+            NoGoodCheckpoint: the run has checkpoints and none verifies.
+        """
+        try:
+            open_folder = functools.partial(self._open_folder, begin_from, ignored)
+            told = self.ranks.together("opening the run", open_folder)
+            if self.ranks.several:
+                self._presence.show()
+            return self._open_newest([*([("info", note)] if note else []), *told])
+        except BaseException:
+            self._presence.hide()
+            self._lock.release()
+            raise
+
+    def _open_folder(self, begin_from: Path | None, ignored: Sequence[str]) -> list[tuple[str, str]]:
+        """Make the folder this attempt's own; returns what the user should hear."""
+        folder = self.folder
+        if not self.ranks.main:
+            return []
+        try:
+            durable.make_folder(folder.path)
+        except OSError as error:
+            raise UsageError(
+                f"The run folder {folder.path} cannot be made: {error.strerror}. Give open_run another root, or "
+                "OUTLAST_ROOT."
+            ) from error
+        taken = self._take_lock()
+        self._presence.wait_for_others(_ORPHANS)
+        strange = folder.check()
+        for place in (folder.path, folder.artifacts):
+            durable.sweep_temporaries(place)
+        brought = bring_home(folder, [*self.session.environment.inputs, *source.copies(begin_from, folder)])
+        begun = source.begin(begin_from, folder)
+        self.store.identity = know(folder, {key: self.about[key] for key in ("recipe", "grade")})
+        self._record = AttemptRecord.begin(folder, outlast.__version__, self.session.environment.record())
+        self.store.sweep()
+        warnings = [*([taken] if taken else []), *strange]
+        notes = [*brought.told, *([begun] if begun else []), *ignored]
+        return [*(("warning", words) for words in warnings), *(("info", words) for words in notes)]
+
+    def _take_lock(self) -> str | None:
+        try:
+            return self._lock.take(f"an attempt begun {time.strftime('%H:%M:%S')}")
+        except RunBusy as error:
+            if (lock.holder(self.folder.lock) or {}).get("pid") != os.getppid():
+                raise
+            raise RunBusy(
+                f"{self.folder.path} is held by the process that started this one ({os.getppid()}), so this is one of "
+                "its helpers, such as a data loader's worker that runs the script once more: put the script's own "
+                "lines under `if __name__ == '__main__':`."
+            ) from error
+
+    def _open_newest(self, told: Sequence[tuple[str, str]]) -> Opened | None:
+        try:
+            opened, damaged = self.store.open_newest()
+        except OutlastError as error:
+            self._record.end("failed", 0, None, f"{type(error).__name__}: {error}")
+            raise
+        if self.store.identity is not None:  # on rank 0, which writes the manifests
+            continued = opened.checkpoint.manifest if opened else None
+            self.store.history = History.following(self.store.identity.uid, self._record.record["id"], continued)
+        for level, sentence in told:
+            self.tell(level, sentence)
+        step = opened.checkpoint.step if opened else 0
+        for damage in damaged if self.ranks.main else ():
+            self.tell(
+                "warning", f"{damage} It is set aside in {self.folder.set_aside}, and step {step} is used instead."
+            )
+        return opened
+
+    # the record ----------------------------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """Counts a run's attempts from 1."""
+        return self._record.number
+
+    @property
+    def reason_before(self) -> str | None:
+        """How the attempt before this one ended; None for the first."""
+        return self._record.reason_before
+
+    def ended_early(self, step: int, total: int | None) -> bool:
+        """Whether the script called the run finished at this step, before this very total."""
+        return self._record.ended_early(step, total)
+
+    def note(self, **facts: Any) -> None:
+        """Put facts into the record; they reach the disk with the next `write`."""
+        self._record.record |= facts
+
+    def write(self) -> None:
+        """Put the record on disk as it is now."""
+        self._record.write()
+
+    def tell(self, level: str, sentence: str) -> None:
+        """Say something to whoever watches, and keep it in the record.
+
+        Args:
+            level: "info" or "warning".
+            sentence: what to say.
+        """
+        sentence = terminal.clean(sentence)
+        self._record.tell(sentence)
+        self.shown.send("told", level, sentence)
+
+    # holding -------------------------------------------------------------------------------------------------------
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the process that opened the run, and no fork of it."""
+        return os.getpid() == self._process
+
+    @property
+    def lost(self) -> bool:
+        """Whether another machine has taken the run over: what lies in the folder is its own now."""
+        return self.ranks.main and not self._lock.ours()
+
+    def check_ours(self, *, at_once: bool = True) -> None:
+        """Refuse to write as a forked child, or when another machine has taken the run over while this process was stopped.
+
+        Args:
+            at_once: look at the lock now; else only when the last look is long ago.
+        """
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"The run {self.id} belongs to the process that opened it ({self._process}), and this is a forked "
+                "child of it: log, save and train there."
+            )
+        if (not at_once and now() - self._looked < _LOOK) or not self.ranks.main:
+            return
+        self._looked = now()
+        if not self._lock.ours():
+            raise RunBusy(
+                f"Another attempt has taken over {self.folder.path} while this process was stopped or its machine "
+                "asleep, so this one ends and writes nothing. What it did since its last checkpoint is done again there."
+            )
+
+    # ending --------------------------------------------------------------------------------------------------------
+
+    def write_end(self, reason: str, step: int, total: int | None, error: str | None) -> None:
+        """Write the end reason into the record.
+
+        Raises:
+            OSError: the record cannot be written; the attempt then counts as lost.
+        """
+        signal = self.session.signal if reason == self.session.reason else None
+        self._record.end(reason, step, total, error, signal=signal)
+
+    def hide(self) -> None:
+        """Ranks other than the first: no longer show that this one works on the run."""
+        self._presence.hide()
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.release()

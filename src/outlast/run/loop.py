@@ -1,0 +1,383 @@
+"""The loop of an attempt: which step runs, what is done between two, and when the loop is left.
+
+Everything is saved between two steps and never in the middle of one. Loops over batches are in `epochs`, loops that outlast
+does not run in `foreign`; both count their steps here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from outlast import terminal
+from outlast.checkpoint import Opened
+from outlast.errors import SessionEnded, UsageError
+from outlast.folder.records import LARGEST
+from outlast.run.agreement import Agreement
+from outlast.run.attempt import Attempt
+from outlast.run.metrics import Metrics
+from outlast.run.parts import Parts
+from outlast.run.position import Position
+from outlast.run.saver import Saver
+from outlast.run.start import Start
+from outlast.run.validation import Before, Pending, Validation, from_its_beginning
+
+__all__ = ["Loop", "Position", "is_step"]
+
+
+class Loop:
+    """Counts steps, and does between two of them what is due.
+
+    Args:
+        attempt: the attempt.
+        parts: what is saved.
+        saver: saves it.
+        opened: the checkpoint that the attempt continues, or None for a fresh start.
+        total_steps: steps in all, or None.
+
+    Attributes:
+        step, total_steps, epoch, epoch_end, update_due, should_stop: as those of `Run`.
+        position: where the loop stands in its epochs.
+        begun: whether it has begun.
+        own: whether outlast runs it.
+        in_step: whether a step runs.
+        done_here: steps done in this attempt.
+        ended_early: whether the script called the run finished before its last step.
+        loader_before: what the checkpoint remembers of the loader of a loop over batches, or None.
+        undo: gives back the batches of a step that is not made.
+    """
+
+    def __init__(
+        self, attempt: Attempt, parts: Parts, saver: Saver, opened: Opened | None, total_steps: int | None
+    ) -> None:
+        self.attempt, self.parts, self.saver = attempt, parts, saver
+        self.metrics, self.validation = Metrics(attempt), Validation(opened)
+        self.step, self.total_steps = opened.checkpoint.step if opened else 0, total_steps
+        self.epoch: int | None = None
+        self.epoch_end, self.update_due = False, True
+        self.position = Position(*opened.state["loop"]) if opened else Position()
+        self.loader_before: Mapping[str, Any] | None = opened.state.get("batches") if opened else None
+        self.begun = self.own = self.in_step = self.ended_early = False
+        self.done_here = 0
+        self.undo: Callable[[], None] = lambda: None
+        self._start, self._session = Start(attempt, parts, saver, opened), attempt.session
+        self.agreement = Agreement(attempt.ranks, self._session) if attempt.ranks.several else None
+        self.should_stop = (self.agreement or self._session).should_stop
+        self._clock = time.perf_counter()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the run was ended early for good."""
+        return (
+            self.begun
+            and not self.validation.cut
+            and (self.ended_early or (self.total_steps is not None and self.step >= self.total_steps))
+        )
+
+    @property
+    def left(self) -> bool:
+        """Whether a finished loop has been left, and its last step is saved."""
+        return self.finished and not self.in_step and self.saver.saved_step == self.step
+
+    # the way through -----------------------------------------------------------------------------------------------
+
+    def begin(self, *, own: bool, inexact: Sequence[str] | None = None) -> None:
+        """Check all that is known, then begin to write; nothing of the run was touched before.
+
+        Args:
+            own: whether outlast runs the loop.
+            inexact: why batches come otherwise after a resume; None: the loop takes them out of tracked loaders itself.
+
+        Raises:
+            UsageError: it has begun already.
+            ResumeRefused: what was loaded does not fit.
+        """
+        attempt = self.attempt
+        if self.begun:
+            raise UsageError("steps(), batches() or begin() was called already in this attempt; a run has one loop.")
+        self.parts.check_complete()
+        if inexact is None:
+            inexact = self.parts.look_at_loaders()
+        self._start.check()
+        self.begun, self.own = True, own
+        ended_early = attempt.ended_early(self.step, self.total_steps)
+        self.ended_early = bool(attempt.ranks.exchange("beginning the loop", ended_early)[0][0])
+        self._start.write(self.step, self.total_steps, inexact)
+        self.metrics.begin()
+        for sentence in self._session.listen():
+            attempt.tell("warning", sentence)
+        if self.agreement:
+            self.agreement.after(self.step, None, at_once=True)
+            if not own:
+                self.should_stop = self.agreement.should_stop_now
+        attempt.shown.send("started", attempt.id, attempt.number, self.step, self.total_steps)
+        self._clock = time.perf_counter()
+
+    def go_on(self) -> None:
+        """Set the random generators, and do the validation that the attempt before broke off; then steps may come."""
+        self.parts.restore_generators()
+        self._validate_what_was_cut()
+
+    def steps(self) -> Iterator[int]:
+        """Yield step numbers up to the total; see `Run.steps`."""
+        if self.total_steps is None:
+            raise UsageError("How many steps? Give total_steps to open_run() or to steps().")
+        if self.saver.by_epochs_only:
+            raise UsageError(
+                "steps() has no epochs to save by, so nothing would be saved: add steps or time, such as save='10m'."
+            )
+        self.begin(own=True)
+        self.go_on()
+        while not self.finished:
+            self.leave_if_over()
+            self.enter_step()
+            yield self.step
+            self.finish_step()
+        self.save("final", must=True)
+
+    def enter_step(self, epoch: int | None = None) -> None:
+        """Another step begins."""
+        self.metrics.of_step = {}
+        self.parts.begin_step()
+        self.epoch = epoch
+        self.step += 1
+        self.in_step = True
+
+    def finish_step(self, *, epoch_ended: int | None = None, again: bool = False) -> None:
+        """The step is done: validate, save and show what is due.
+
+        Args:
+            epoch_ended: the number of the epoch that it ended, or None.
+            again: only its validation is done once more, so it is no step further.
+        """
+        missing = [] if again else self.parts.not_offered(self.done_here)
+        if missing:
+            raise UsageError(
+                f"Step {self.step} ended without run.offer({missing[0]}): offer the state in every step; it is copied "
+                "only when a save is due."
+            )
+        if self.validation.due(self.step, epoch_ended):
+            self._validate(epoch_ended)
+        self.in_step = False
+        clock = time.perf_counter()
+        self.attempt.check_ours(at_once=False)
+        self.saver.check(clock)
+        took, self._clock = clock - self._clock, clock
+        # The first step of an attempt compiles and warms up; it says nothing of the next.
+        if self.done_here and self._session.observe_step(took):
+            self.metrics.observe_step(took)
+        self.done_here += not again
+        reason = self._save_if_due(epoch_ended, clock)
+        if epoch_ended is not None or (
+            reason and not self.epoch and (self.validation.completed or not self.validation.given)
+        ):
+            self.metrics.look_for_best()
+        if epoch_ended is not None:
+            self.attempt.shown.send("epoch_ended", epoch_ended)
+        if self.metrics.is_time(clock) or self.step == self.total_steps:
+            self._show_progress(clock)
+
+    def _save_if_due(self, epoch_ended: int | None, clock: float) -> str | None:
+        """Save after this step if that is due; returns the reason."""
+        if self.step == self.total_steps:
+            return "final"  # the loop saves it when it is left
+        reason = self.saver.due(self.step, epoch_ended, self.metrics.of_step, clock)
+        if self.agreement:
+            known = reason in ("epoch", "steps")  # by all ranks, without asking
+            at_once = epoch_ended is not None  # when a best is known that all may want to save
+            agreed = self.agreement.after(self.step, None if known else reason, at_once=at_once)
+            reason = reason if known else agreed
+        if reason and not self._stopping():  # else the save of the session's end is next
+            self.save(reason)
+        return reason
+
+    def save(self, reason: str, *, must: bool = False, more: Mapping[str, Any] | None = None) -> None:
+        """Save now.
+
+        Args:
+            reason: why.
+            must: return only when it is on the disk.
+            more: what state.json says besides.
+
+        Raises:
+            SaveFailed: it is one that must succeed.
+            RunBusy: another machine has taken the run over.
+        """
+        self.attempt.check_ours()
+        held = self.saver.save(self.step, self.position, reason, self.metrics.of_step, must=must, more=more)
+        self._clock += held  # the save is no part of the step that follows it
+        self.parts.tell_notes(self.attempt.tell)
+
+    def complete(self) -> SessionEnded | None:
+        """The with-block ends without an error: save; returns what it is to raise if the run is not finished."""
+        if self.in_step and (not self.update_due or self.parts.not_offered(self.done_here)):
+            self.step -= 1  # left in the middle of a step that changed nothing yet
+            self.undo()
+        self.in_step = False
+        if self.agreement and not self.finished:  # one rank may have heard of an end that the others have not
+            self.agreement.after(self.step, None, at_once=True)
+        stopped = self._session.reason if not self.finished else None
+        self.save(stopped or "final", must=True)
+        return SessionEnded(stopped) if stopped else None
+
+    # the session's end ---------------------------------------------------------------------------------------------
+
+    def _stopping(self) -> bool:
+        """Whether a stop is heard; with several ranks, whether they have agreed on one."""
+        return (self.agreement or self._session).should_stop()
+
+    def over(self) -> bool:
+        """Whether the session ends between these two steps. Time alone never ends it before one step is done: a run must get further."""
+        return self._stopping() and (self.done_here > 0 or self._session.reason != "budget")
+
+    def leave_if_over(self) -> None:
+        """Save and raise SessionEnded if the session ends between these two steps."""
+        if self.over():
+            self.save(self._session.reason or "budget", must=True)
+            raise SessionEnded(self._session.reason or "budget")
+
+    # validation ----------------------------------------------------------------------------------------------------
+
+    def _validate(self, epoch_ended: int | None) -> None:
+        before, metrics = Before(self.parts, self.attempt.journal), dict(self.metrics.of_step)
+        ask = self.should_stop
+        if not self.agreement:
+            self.should_stop = self._asked_inside
+        try:
+            complete = self.validation.call(self.log)
+        finally:
+            self.should_stop = ask
+        if complete:
+            return
+        self.in_step, self.metrics.of_step = False, metrics
+        ended = SessionEnded(self._session.reason or "budget")
+        if changed := before.restore():
+            self.attempt.tell(
+                "warning",
+                f"The validation of step {self.step} was broken off and left {', '.join(changed)} otherwise than it was "
+                "before it, so the step is not saved. Put back what it changes in a `finally`.",
+            )
+        else:
+            self.save(ended.reason, must=True, more=Pending.record(epoch_ended, self.epoch))
+        raise ended
+
+    def _validate_what_was_cut(self) -> None:
+        """The validation that the attempt before broke off, before anything else."""
+        pending = self.validation.take_pending()
+        if pending is None:
+            return
+        if not self.validation.given:
+            self.attempt.tell(
+                "warning",
+                f"The validation of step {self.step} was broken off by the attempt before, and this program has none, so "
+                "it is left out. Give it to run.validate().",
+            )
+            return
+        self.epoch, self.metrics.of_step = pending.epoch, pending.metrics
+        self.finish_step(epoch_ended=pending.epoch_ended, again=True)
+
+    def evaluate(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """The batches of a validation; see `Run.evaluate`."""
+        for batch in from_its_beginning(loader):
+            if self._heard_inside():
+                self.validation.heard = True
+                raise SessionEnded(self._session.reason or "budget")
+            yield batch
+
+    def _heard_inside(self) -> bool:
+        if self.agreement or not self._session.should_stop():
+            return False
+        return (
+            self.done_here > 0 or self._session.reason != "budget" or self.in_step
+        )  # as in `over`; a step's update is one
+
+    def _asked_inside(self) -> bool:
+        """`should_stop` while the validation runs: a function that is told True leaves it unfinished."""
+        self.validation.heard = self.validation.heard or self._heard_inside()
+        return self.validation.heard
+
+    # what a script says --------------------------------------------------------------------------------------------
+
+    def log(self, named: Mapping[str, Any], step: int | None = None) -> None:
+        """Add a line to the journal; see `Run.log`."""
+        if not self.begun:
+            raise UsageError("log() was called before the loop began: log inside the loop, or after it.")
+        if not self.attempt.here:
+            self.attempt.check_ours()
+        if step is not None and step != self.step:
+            if self.own or not is_step(step) or step < self.step:
+                named = {**named, "step": step}  # the journal keeps it as a metric and says so
+            else:
+                self.set_step(int(step))
+        self.metrics.log(self.step, self.epoch, named)
+        if not self.own and not self.validation.running and self.metrics.is_time(clock := time.perf_counter()):
+            self.saver.check(clock)
+            self._show_progress(clock)
+
+    def ask_save(self, step: int | None) -> None:
+        """Save at the end of the running step, or now; see `Run.save`."""
+        if self.in_step:
+            self.saver.asked = True
+            return
+        if not self.begun:
+            raise UsageError(
+                "save() was called before the loop began: call run.begin() first, or save inside run.steps()."
+            )
+        if step is not None:
+            self.set_step(self.check_step("save", step))
+        if step is None and not self.own and self.step == max(self.saver.saved_step, 0):
+            raise UsageError(
+                f"save() was called and the step is still {self.step}: say how far the loop is, with "
+                "run.save(step=...)."
+            )
+        self.save("asked", must=True)
+
+    def track(self, things: Mapping[str, Any], keep: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Save these objects with every checkpoint, and load them now; see `Run.track`."""
+        for name in things:
+            self.check_early(f"{name!r} was tracked")
+        self.parts.track(things, keep)
+        self.parts.tell_notes(self.attempt.tell)
+
+    def check_early(self, words: str) -> None:
+        """Refuse what has to come before the loop."""
+        if self.begun:
+            raise UsageError(f"{words} after the loop began; call track() and restore() before it.")
+
+    def set_step(self, step: int) -> None:
+        """A loop that outlast does not run has come this far."""
+        if step != self.step:
+            self.metrics.of_step = {}
+            self.step = step
+
+    def check_step(self, call: str, step: Any) -> int:
+        """A step that such a loop says it has done.
+
+        Raises:
+            UsageError: it is none, or the run is further already.
+        """
+        if self.own:
+            raise UsageError(
+                f"{call}() was given step {terminal.number(step)} while step {self.step} runs; steps() and batches() "
+                "count by themselves: leave it out."
+            )
+        if not is_step(step):
+            raise UsageError(
+                f"{call}() was given step {terminal.number(step)}; expected the whole number of steps done, of at most "
+                "2**62."
+            )
+        if step < self.step:
+            raise UsageError(
+                f"{call}() was given step {step} and the run is at step {self.step} already: a run never goes back. Let "
+                "the loop count on from run.step, which is the step of the checkpoint that this attempt continues."
+            )
+        return int(step)
+
+    def _show_progress(self, clock: float) -> None:
+        self.metrics.show_progress(clock, self.step, self.total_steps, self.epoch, self.saver.next_save)
+
+
+def is_step(step: Any) -> bool:
+    """Whether this can count steps."""
+    return isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= LARGEST

@@ -1,0 +1,53 @@
+"""The checkpoint that a run with nothing yet begins from: `resume_from` of `open_run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from outlast.checkpoint import Checkpoint, Store, open_checkpoint, read_manifest
+from outlast.errors import CheckpointError, CorruptCheckpoint
+from outlast.folder import layout, reading
+from outlast.folder.layout import RunFolder
+from outlast.remote.fork import fork
+
+
+def copies(path: Path | None, folder: RunFolder) -> list[Path]:
+    """The folder above a copy of this very run that it is to continue from: brought home as what a platform attaches is."""
+    if path is None or layout.step_of(path) is not None or path.resolve() == folder.path.resolve():
+        return []
+    return [path.resolve().parent] if path.resolve().name == folder.path.name else []
+
+
+def begin(path: Path | None, folder: RunFolder) -> str | None:
+    """Give a run that has no checkpoint yet the one that it was told to begin from; returns a sentence about it.
+
+    Raises:
+        CorruptCheckpoint: it does not verify.
+    """
+    if path is None or copies(path, folder) or path.resolve() == folder.path.resolve():
+        return None
+    checkpoint = read_manifest(path.resolve()) if layout.step_of(path) is not None else _newest_good(path)
+    source = RunFolder(checkpoint.path.parents[1])
+    own = next(Store(folder).newest_first(), None)
+    if own:
+        parent = reading.read_json(folder.run).get("parent") or {}
+        if parent.get("run") == source.path.name:
+            return None
+        return (
+            f"{path} is not used: this run has step {own.step} of its own, which did not begin from there, and goes on from it. For a run that "
+            "begins from it, choose another name."
+        )
+    fork(source, checkpoint, folder)
+    return f"begins from step {checkpoint.step} of {source.path}"
+
+
+def _newest_good(path: Path) -> Checkpoint:
+    damaged = ""
+    for checkpoint in Store(RunFolder(path.resolve())).newest_first():
+        try:
+            open_checkpoint(checkpoint.path)
+        except CheckpointError as error:
+            damaged = damaged or f" {error}"
+        else:
+            return checkpoint
+    raise CorruptCheckpoint(f"{path} has no checkpoint to begin from.{damaged}")
