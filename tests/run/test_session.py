@@ -234,7 +234,7 @@ def test_a_programs_own_handler_of_a_warning_is_kept_and_told_once(monkeypatch) 
     try:
         (told,) = session.listen()
         assert session.listen() == []
-        assert told.startswith("SIGUSR1 is handled by this program (tests.test_session.test_a_programs_own")
+        assert told.startswith("SIGUSR1 is handled by this program (" + __name__ + ".test_a_programs_own")
         assert "run.session.request_stop('preempted', 'SIGUSR1 received')" in told
         os.kill(os.getpid(), signal.SIGUSR1)
         assert heard == ["program"]
