@@ -37,12 +37,15 @@ from torch import nn
 import outlast
 from outlast.recipe.prepare import Request, start
 from outlast.recipe.prepare import prepare as prepared
-from outlast_recipes.common.classification import hits, logits_of
-from outlast_recipes.common.clip_store import Store, prepare, stands_twice
+from outlast_recipes.common.classification import correct
+from outlast_recipes.common.clips import duplicates
+from outlast_recipes.common.complexity import parameters
+from outlast_recipes.common.preparing import prepare
+from outlast_recipes.skeleton import formats
 from outlast_recipes.skeleton import recipe as skeleton
-from outlast_recipes.skeleton.commands import found_in
+from outlast_recipes.skeleton.evaluation import logits_of
 from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
-from outlast_recipes.skeleton.model import parameters
+from outlast_recipes.skeleton.store import FORM, open_store
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data"
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -96,8 +99,7 @@ def _store(work: Path, name: str, archive: str) -> Path:
     if not (target / "index.json").exists():
         with tarfile.open(DATA / name / archive) as packed:
             packed.extractall(work / name, filter="data")
-        files, read, layout, classes = found_in(work / name, "auto")
-        prepare(files, read, target, layout=layout, classes=classes)
+        prepare(formats.find(work / name), target, FORM)
     return target
 
 
@@ -151,7 +153,7 @@ def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], 
         **flags,
     }
     identity = hashlib.blake2b(
-        json.dumps([given, Store(store).hash], sort_keys=True).encode(), digest_size=4
+        json.dumps([given, open_store(store).hash], sort_keys=True).encode(), digest_size=4
     ).hexdigest()
     run_id = f"{store.stem}-{name.replace(', ', '-').replace(' ', '-')}-{fold}-{seed}-{identity}"
     result = work / "results" / f"{run_id}.json"
@@ -169,12 +171,12 @@ def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], 
         time.process_time() - begin if attempts == 1 else float("nan")
     )  # a part of it was spent in another process
     config = ready.resolved.config
-    found, parts, classes = skeleton.opened(config)
+    found, parts, classes = skeleton.load_data(config)
     network = builder(name)(config, classes, LAYOUTS[found.layout])
     saved = outlast.open_saved(run_id, root=work / "runs")
     network.load_state_dict(saved.part("ema"))
     logits, labels = logits_of(network.eval(), parts["test"], config.data.frames, torch.device("cpu"))
-    copies = {copy for _, copy in stands_twice(found.entries, {key: part.numbers for key, part in parts.items()})}
+    copies = {copy for _, copy in duplicates(found.entries, {key: part.numbers for key, part in parts.items()})}
     clean = torch.tensor([found.entries[number].name not in copies for number in parts["test"].numbers])
     right = (logits.argmax(1) == labels).float()
     facts = {
@@ -185,7 +187,7 @@ def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], 
         "clean": int(clean.sum()),
         "top1": float(right.mean()),
         "top1 clean": float(right[clean].mean()),
-        "top5": hits(logits, labels, 5) / len(labels),
+        "top5": correct(logits, labels, 5) / len(labels),
         "parameters": parameters(network),
         "CPU seconds": seconds,
         "flags": {key: str(value) for key, value in given.items()},
@@ -263,18 +265,18 @@ def data(work: Path) -> None:
     """Reading 64 real NTU clips as text against the store, in random order; and preparing them."""
     with tarfile.open(DATA / "ntu_samples/ntu60_samples_64.tar.xz") as packed:
         packed.extractall(work / "ntu", filter="data")
-    files, read, layout, _ = found_in(work / "ntu", "ntu")
-    nbytes = sum(path.stat().st_size for path in files)
+    raw = formats.find(work / "ntu", "ntu")
+    nbytes = sum(path.stat().st_size for path in raw.files)
     eight = work / "ntu-8"  # enough for both cores: each file under eight names
     eight.mkdir(exist_ok=True)
     links = {
-        eight / re.sub(r"R\d{3}", f"R{copy:03d}", path.name): path.resolve() for path in files for copy in range(8)
+        eight / re.sub(r"R\d{3}", f"R{copy:03d}", path.name): path.resolve() for path in raw.files for copy in range(8)
     }
     for link, path in links.items():
         link.unlink(missing_ok=True)
         link.symlink_to(path)
     begin = time.perf_counter()
-    store = prepare(sorted(links), read, work / "ntu.store", layout=layout, replace=True)
+    store = prepare(dataclasses.replace(raw, files=sorted(links)), work / "ntu.store", FORM, replace=True)
     prepared_in = time.perf_counter() - begin
     numbers = {entry.name: number for number, entry in enumerate(store.entries)}
     places = {link.stem: link for link in links if "R000" in link.name}
@@ -283,7 +285,7 @@ def data(work: Path) -> None:
         order = random.Random(seed).sample(sorted(places), len(places))
         begin = time.perf_counter()
         for name in order:
-            read(places[name])
+            raw.read(places[name])
         text = time.perf_counter() - begin
         begin = time.perf_counter()
         for name in order:
@@ -293,7 +295,7 @@ def data(work: Path) -> None:
         text_rate.append(len(order) / text)
         store_rate.append(len(order) / mapped)
     facts = {
-        "clips": len(files),
+        "clips": len(raw.files),
         "text, clips/s on one core": statistics.median(text_rate),
         "store, clips/s on one core": statistics.median(store_rate),
         "store against text": statistics.median(ratios),

@@ -17,10 +17,11 @@ import torch
 from benchmarks.skeleton.networks import NETWORKS
 from torch import nn
 
-from outlast_recipes.common.classification import example
+from outlast_recipes.common.complexity import macs, parameters
 from outlast_recipes.common.training import keep_freed_memory
+from outlast_recipes.skeleton.evaluation import example
 from outlast_recipes.skeleton.layouts import KINECT_2, Layout
-from outlast_recipes.skeleton.model import SIZES, Last, macs, parameters
+from outlast_recipes.skeleton.model import SIZES, Last
 
 CLASSES, FRAMES = 120, 64
 COMPARED = ("last tiny", "last base", "last large", *NETWORKS)

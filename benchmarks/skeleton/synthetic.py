@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from outlast_recipes.common.clip_store import Store, write
+from outlast_recipes.common.preparing import write
 from outlast_recipes.skeleton.bodies import Body, Clip, assembled
 from outlast_recipes.skeleton.layouts import KINECT_2
+from outlast_recipes.skeleton.store import FORM, Store
 
 FAMILIES = ("order", "delay", "speed", "bodies")
 MOVES = ("left arm", "right arm", "left elbow", "left leg", "bow")
@@ -61,7 +62,7 @@ def store(folder: Path, *, clips: int = 60, subjects: int = 12, seed: int = 0) -
             chance = np.random.default_rng((seed, label, number))
             subject, camera = 1 + number % subjects, 1 + number // subjects % 3
             found.append(_clip(label, subject, camera, f"synthetic-{label:02d}-{number:03d}", chance))
-    return write(found, folder, layout=KINECT_2.name, classes=CLASSES)
+    return write(found, folder, FORM, layout=KINECT_2.name, classes=CLASSES)
 
 
 def _clip(label: int, subject: int, camera: int, name: str, chance: np.random.Generator) -> Clip:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from outlast_recipes.common.clip_store import Store, write
+from outlast_recipes.common.preparing import write
 from outlast_recipes.skeleton.bodies import Body, Clip, assembled
 from outlast_recipes.skeleton.layouts import KINECT_2
+from outlast_recipes.skeleton.store import FORM, Store
 from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY.parent / "shared/data"
@@ -39,9 +40,12 @@ def clip(number: int) -> Clip:
 
 def store(folder: Path, clips: int = 72) -> Store:
     """A store of such clips: 36 to train on (with subject 4 kept back), 12 to choose by, 24 to test with --split xview."""
-    return write(
-        [clip(number) for number in range(clips)], folder, layout=KINECT_2.name, classes=("raise", "lower", "both")
-    )
+    return made(folder, [clip(number) for number in range(clips)])
+
+
+def made(folder: Path, clips: list[Clip]) -> Store:
+    """A store of these clips."""
+    return write(clips, folder, FORM, layout=KINECT_2.name, classes=("raise", "lower", "both"))
 
 
 def skeleton_text(clip: Clip) -> str:

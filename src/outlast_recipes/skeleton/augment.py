@@ -95,16 +95,16 @@ class Chance:
         self._rows, self._taken = rows, taken
 
     @classmethod
-    def of(cls, names: Iterable[str], *, seed: int, turn: int, joints: int) -> Chance:
+    def of(cls, names: Iterable[str], *, seed: int, view: int, joints: int) -> Chance:
         """The numbers of these clips' views in one round.
 
         Args:
             names: of the clips.
             seed: of the training, or of a teacher's views.
-            turn: the epoch, or the number of the view.
+            view: number of the view: the epoch, or a teacher's.
             joints: V.
         """
-        rows = [_row(f"{seed}/{turn}/{name}", cls.WIDTH + joints) for name in names]
+        rows = [_row(f"{seed}/{view}/{name}", cls.WIDTH + joints) for name in names]
         return cls(torch.from_numpy(np.stack(rows)))
 
     def take(self, count: int = 1) -> Tensor:

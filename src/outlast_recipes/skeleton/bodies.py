@@ -6,15 +6,13 @@ bodies that move most, and put the origin at the first valid frame's spine.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float32]
+from outlast_recipes.common.clips import Floats, Mask, hash_points
 
 SHORTEST = 11  # frames; a body that is seen for fewer, beside a longer one, is a flicker of the tracker
 WIDE, MOSTLY = 0.8, 0.7  # a body that is wider than 0.8 of its height in most frames is a table or a seat
@@ -56,14 +54,18 @@ class Clip:
     subject: int
     camera: int
     joints: Floats
-    mask: NDArray[np.bool_]
+    mask: Mask
     setup: int = 0
-    facts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def points(self) -> Floats:
+        """The joints, for `common.clips`."""
+        return self.joints
 
     @property
     def hash(self) -> str:
         """Of the positions alone: equal for copies under other names."""
-        return hashlib.blake2b(np.ascontiguousarray(self.joints), digest_size=16).hexdigest()
+        return hash_points(self.joints)
 
 
 def denoised(bodies: Sequence[Body]) -> list[Body]:

@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import outlast
-from outlast_recipes.common.clip_store import Store
 from outlast_recipes.skeleton.augment import Batch, Strength
+from outlast_recipes.skeleton.store import Store
 
 Loss = Literal["kl", "standardised", "dkd", "dist"]
 TEMPERATURES: dict[Loss, float] = {"kl": 4.0, "standardised": 2.0, "dkd": 4.0, "dist": 1.0}
@@ -164,7 +164,9 @@ def _hash(logits: NDArray[np.float16]) -> str:
     return hashlib.blake2b(np.ascontiguousarray(logits), digest_size=16).hexdigest()
 
 
-def distance(student: Tensor, teacher: Tensor, labels: Tensor, loss: Loss, temperature: float | None = None) -> Tensor:
+def distillation_loss(
+    student: Tensor, teacher: Tensor, labels: Tensor, loss: Loss, temperature: float | None = None
+) -> Tensor:
     """How far a student's logits are from a teacher's, averaged over clips; zero for equal logits.
 
     Args:

@@ -10,7 +10,6 @@ TSM, ICCV 2019), learned fractional offsets (Jeon and Kim, CVPR 2017), adaptive 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -349,20 +348,3 @@ class Last(nn.Module):
         if chosen is not None:
             x = x.new_zeros(count * bodies, *x.shape[1:]).index_copy(0, chosen, x)
         return x.view(count, bodies, *x.shape[1:]), there
-
-
-def parameters(model: nn.Module) -> int:
-    """Trained numbers of a network."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def macs(model: nn.Module, inputs: Sequence[Tensor]) -> int:
-    """Multiply-accumulates of one forward pass, by torch's own counter (which counts two operations for each)."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    training = model.training
-    model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(*inputs)
-    model.train(training)
-    return int(counter.get_total_flops()) // 2

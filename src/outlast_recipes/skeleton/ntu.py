@@ -212,7 +212,6 @@ def read_clip(path: Path, *, named: bool = True) -> Clip:
         raise outlast.DataError(f"{path} holds no body in any frame; there is nothing to learn from it.")
     chosen = tracks(denoised(bodies))
     joints, mask = assembled(chosen, spine=KINECT_2.spine)
-    facts = {"bodies": len(bodies)}
     return Clip(
-        path.name.removesuffix(".skeleton"), name.action - 1, name.subject, name.camera, joints, mask, name.setup, facts
+        path.name.removesuffix(".skeleton"), name.action - 1, name.subject, name.camera, joints, mask, name.setup
     )

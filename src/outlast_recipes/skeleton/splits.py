@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import outlast
-from outlast_recipes.common.clip_store import Entry
+from outlast_recipes.common.splits import split_by_group
 from outlast_recipes.skeleton import ntu
+from outlast_recipes.skeleton.store import Entry
 
 Parts = Mapping[str, list[int]]
 
@@ -61,28 +62,11 @@ def split(
         trains = PROTOCOLS[protocol].trains
     else:
         raise outlast.ConfigError(f"--split is {protocol!r}; expected {', '.join(PROTOCOLS)} or subjects.")
-    training = [number for number, clip in enumerate(entries) if trains(clip)]
-    subjects = sorted({entries[number].subject for number in training})
-    if not subjects:
-        raise outlast.ConfigError(
-            f"--split {protocol} leaves nobody to train on: none of the {len(entries)} clips is of its training part."
-        )
-    if validate is None:
-        validate = min(len(subjects) - 1, max(1, round(len(subjects) / 10)))
-    count = validate if isinstance(validate, int) else len(validate)
-    if count >= len(subjects):
-        raise outlast.ConfigError(
-            f"--data.validate-subjects is {count}, and the training part has {len(subjects)} subjects ({', '.join(map(str, subjects))}): "
-            f"give at most {len(subjects) - 1}."
-        )
-    chosen = set(subjects[len(subjects) - validate :] if isinstance(validate, int) else validate)
-    if chosen - set(subjects):
-        raise outlast.ConfigError(
-            f"Validation by subjects {sorted(chosen)} names somebody who is not trained on; the training part has {', '.join(map(str, subjects))}."
-        )
-    inside = set(training)
-    return {
-        "train": [number for number in training if entries[number].subject not in chosen],
-        "val": [number for number in training if entries[number].subject in chosen],
-        "test": [number for number in range(len(entries)) if number not in inside],
-    }
+    return split_by_group(
+        entries,
+        trains,
+        lambda clip: clip.subject,
+        validate,
+        protocol=f"--split {protocol}",
+        flag="--data.validate-subjects",
+    )

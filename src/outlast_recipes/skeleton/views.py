@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from outlast_recipes.common.clip_store import Store
 from outlast_recipes.skeleton.augment import Batch, Chance, Strength, augmented, collate
 from outlast_recipes.skeleton.layouts import LAYOUTS
+from outlast_recipes.skeleton.store import Store
 
 STRETCH = 2.0  # the most by which a bone of another body may differ; beyond it the tracker was wrong
 
@@ -58,19 +58,19 @@ class Views:
             classes.setdefault(part.store.entries[number].label, []).append(number)
         self._alike = {label: torch.tensor(numbers) for label, numbers in classes.items()}
 
-    def __call__(self, batch: Batch, turn: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Batch, view: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Views of these clips in one round.
 
         Args:
             batch: of the part.
-            turn: the epoch, or the number of a view.
+            view: number of the view: the epoch, or a teacher's.
             device: where they are made.
 
         Returns:
             (N, frames, M, V, 3) metres and (N, frames, M), on the device.
         """
         names = [self.store.entries[number].name for number in batch.numbers.tolist()]
-        chance = Chance.of(names, seed=self.seed, turn=turn, joints=self.layout.joints)
+        chance = Chance.of(names, seed=self.seed, view=view, joints=self.layout.joints)
         share = chance.take()[:, 0]
         ratios = self._ratios(batch, share).to(device) if self.strength.bones else None
         return augmented(
@@ -88,6 +88,8 @@ class Views:
         """(N, M, V): lengths of the bones of another clip of the class, as multiples of the clip's own; 1 where either has none."""
         alike = [self._alike[label] for label in batch.labels.tolist()]
         others = torch.stack([numbers[int(at * len(numbers))] for numbers, at in zip(alike, share, strict=True)])
-        own, other = (torch.from_numpy(self.store.bones[numbers.numpy()]) for numbers in (batch.numbers, others))
+        own, other = (
+            torch.from_numpy(self.store.fixed["bones"][numbers.numpy()]) for numbers in (batch.numbers, others)
+        )
         known = (own > 0) & (other > 0)
         return torch.where(known, other / own, 1.0).clamp(1 / STRETCH, STRETCH)

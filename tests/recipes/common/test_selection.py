@@ -9,6 +9,7 @@ import torch
 
 from outlast.checkpoint import Checkpoint, Store, open_checkpoint
 from outlast.folder.layout import RunFolder
+from outlast_recipes.common.selection import BestByValidation
 from outlast_recipes.digits import recipe as digits
 from outlast_recipes.skeleton import recipe as skeleton
 from tests.durability.digits import train
@@ -63,13 +64,13 @@ def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_skeleton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watched, opened = Watched(), skeleton.opened
+    watched, opened = Watched(), skeleton.load_data
 
     def open_and_note(*words, **more):
         store, watched.parts, classes = opened(*words, **more)
         return store, watched.parts, classes
 
-    monkeypatch.setattr(skeleton, "opened", open_and_note)
+    monkeypatch.setattr(skeleton, "load_data", open_and_note)
     monkeypatch.setattr(skeleton, "accuracies", lambda model, part, *_: (watched.evaluate(model, part), 1.0))
     store = skeletons.store(tmp_path / "store").folder
     flags = {"data_root": str(store), "save_every": "1 epoch", "keep_last": "1", "keep_best": "1"}
@@ -82,3 +83,30 @@ def test_skeleton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert holds(last, "ema", watched.weights[3])
     assert holds(last, "best", watched.weights[0])
     assert holds(last, "best", watched.weights[4])
+
+
+def network(weight: float) -> torch.nn.Module:
+    made = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(made.weight, weight)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "epoch"), [("max", [0.5, 0.9, 0.9, 0.7], 3), ("min", [0.5, 0.2, 0.3, 0.4], 2)]
+)
+def test_the_best_epoch_is_kept_and_of_equal_ones_the_later(mode, values: list[float], epoch: int) -> None:
+    best = BestByValidation(network(0.0), mode)
+    assert (best.epoch, bool(best.weights.training)) == (0, False)
+    for number, value in enumerate(values, start=1):
+        best.update(number, value, network(float(number)))
+    assert (best.epoch, best.value, best.weights.weight.item()) == (epoch, values[epoch - 1], float(epoch))
+    again = BestByValidation(network(0.0), mode)
+    again.load_state_dict(best.state_dict())
+    assert again.state_dict() == {"epoch": epoch, "value": values[epoch - 1]}
+
+
+def test_a_choice_of_an_earlier_version_goes_on_under_its_own_key() -> None:
+    best = BestByValidation(network(0.0))
+    best.load_state_dict({"epoch": 2, "accuracy": 0.5})
+    assert not best.update(3, 0.4, network(1.0))
+    assert best.state_dict() == {"epoch": 2, "accuracy": 0.5}, "what was loaded is what the checkpoint holds"

@@ -18,9 +18,9 @@ import torch
 
 import outlast
 from outlast.cli import main
-from outlast_recipes.common.classification import class_table, confusion, hits
-from outlast_recipes.common.clip_store import Store, _read_shard, _shards
-from outlast_recipes.skeleton import ntu
+from outlast_recipes.common import preparing
+from outlast_recipes.skeleton import formats, ntu
+from outlast_recipes.skeleton.store import FORM, open_store
 from tests.conftest import REPOSITORY
 from tests.durability.digits import train
 from tests.recipes import skeletons
@@ -69,12 +69,15 @@ def test_prepare_says_what_it_read(folder: Path, tmp_path: Path, capsys) -> None
     names.write_text("raise\nlower\nboth\n")
     words = ["data", "prepare", "skeleton", str(folder), "--to", str(tmp_path / "other")]
     assert main([*words, "--class-names", str(names)]) == 0
-    assert Store(tmp_path / "other").classes == ["raise", "lower", "both"]
+    assert open_store(tmp_path / "other").classes == ["raise", "lower", "both"]
     assert main([*words, "--class-names", "ntu"]) == 1
     assert "is a prepared store already; it stays as it is" in capsys.readouterr().err
     words.append("--replace")
     assert main([*words, "--class-names", "ntu"]) == 0
-    assert (len(Store(tmp_path / "other").classes), Store(tmp_path / "other").classes[42]) == (60, "A043 falling down")
+    assert (len(open_store(tmp_path / "other").classes), open_store(tmp_path / "other").classes[42]) == (
+        60,
+        "A043 falling down",
+    )
     assert len(ntu.actions()) == 120
     capsys.readouterr()
     assert main([*words, "--keep-missing"]) == 0
@@ -106,7 +109,7 @@ def test_prepare_leaves_alone_what_no_store_made(folder: Path, tmp_path: Path, c
     for target, words in (
         (own, "holds joints.npy, which no store made; it stays as it is"),
         (taken, "is a file; a store is a folder"),
-        (taken / "below", "cannot be made (Not a directory)"),
+        (taken / "below", "cannot be created (Not a directory)"),
     ):
         assert main(["data", "prepare", "skeleton", str(folder), "--to", str(target), "--replace"]) == 1
         assert words in capsys.readouterr().err
@@ -118,7 +121,7 @@ def test_prepare_leaves_alone_what_no_store_made(folder: Path, tmp_path: Path, c
 def test_refused_files_are_named_and_those_of_an_earlier_call_are_not_counted(
     tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr("outlast_recipes.common.clip_store.SHARD", 4)
+    monkeypatch.setattr("outlast_recipes.common.preparing.SHARD", 4)
     files = tmp_path / "files"
     files.mkdir()
     for number in range(6):
@@ -129,10 +132,10 @@ def test_refused_files_are_named_and_those_of_an_earlier_call_are_not_counted(
         )
     (files / "S009C001P001R001A001.skeleton").symlink_to(tmp_path / "nowhere")
     store = tmp_path / "store"
-    places = _shards(sorted(files.iterdir()), store, "kinect-2")
-    (store / "shards").mkdir(parents=True)
-    place, shard = next(iter(places.items()))
-    _read_shard(shard, place, ntu.read_clip, "kinect-2")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(preparing, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        preparing.prepare(formats.find(files), store, FORM, workers=1)
+    min((store / "shards").iterdir(), key=lambda path: path.stat().st_size).unlink()  # the one without clips
     assert main(["data", "prepare", "skeleton", str(files), "--to", str(store)]) == 0
     said = capsys.readouterr().out
     assert "4 files had been read by an earlier call." in said
@@ -147,13 +150,16 @@ def test_workers_end_when_what_began_them_is_killed(folder: Path, tmp_path: Path
     script = f"""
 import os, time
 from pathlib import Path
-from outlast_recipes.common.clip_store import prepare
+from outlast_recipes.common.clips import RawFiles
+from outlast_recipes.common.preparing import prepare
+from outlast_recipes.skeleton.store import FORM
 
 def read(path):
     Path({str(tmp_path)!r}, f"worker-{{os.getpid()}}").touch()
     time.sleep(600)
 
-prepare(sorted(Path({str(folder)!r}).glob("*.skeleton")), read, Path({str(tmp_path)!r}, "store"), layout="kinect-2", workers=1)
+raw = RawFiles(sorted(Path({str(folder)!r}).glob("*.skeleton")), read, "kinect-2")
+prepare(raw, Path({str(tmp_path)!r}, "store"), FORM, workers=1)
 """
     began = subprocess.Popen([sys.executable, "-c", script])
     try:
@@ -217,7 +223,7 @@ def test_check_counts_and_verifies(store: Path, tmp_path: Path, capsys) -> None:
 
 def test_random_reads_are_twenty_times_faster_than_text(folder: Path, store: Path) -> None:
     """Not a benchmark: half of what is promised, so that a busy machine does not matter; benchmarks/skeleton has the figure."""
-    opened, files = Store(store), {path.stem: path for path in folder.rglob("*.skeleton")}
+    opened, files = open_store(store), {path.stem: path for path in folder.rglob("*.skeleton")}
     order = np.random.default_rng(0).permutation(len(opened))
 
     def seconds(read) -> float:
@@ -237,7 +243,7 @@ def test_evaluate_reports_and_draws(runs: Path, store: Path, tmp_path: Path, cap
     said = capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
     last = json.loads((runs / "waves/journal.jsonl").read_text().splitlines()[-1])
-    assert report["top1"] == pytest.approx(last["test_accuracy"])
+    assert report["top1"] == pytest.approx(last["test_top1"])
     assert f"top-1 {report['top1']:.2%}" in said
     assert sum(map(sum, report["confusion"])) == report["clips"] == 24
     assert report["macs"] > 1e6
@@ -251,20 +257,6 @@ def test_resume_needs_no_word_of_the_data_that_lie_where_they_lay(runs: Path, tm
     shutil.copytree(runs, tmp_path / "runs")
     assert main(["resume", "waves", "--checkpoint-dir", str(tmp_path / "runs"), "--epochs", "5"]) == 0
     assert "attempt 2 continues after step" in capfd.readouterr().err
-
-
-def test_the_tables_of_an_evaluation() -> None:
-    logits = torch.tensor([[3.0, 1, 0], [0, 2, 1], [0, 3, 1], [0, 1, 2.0]])
-    labels = torch.tensor([0, 1, 2, 2])
-    counts = confusion(logits, labels)
-    assert counts.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
-    assert (hits(logits, labels, 1), hits(logits, labels, 2), hits(logits, labels, 5)) == (3, 4, 4)
-    rows = class_table(counts, ["a", "b", "c"])
-    assert [(row["recall"], row["precision"], row["taken for"]) for row in rows] == [
-        (1.0, 1.0, ""),
-        (1.0, 0.5, ""),
-        (0.5, 1.0, "b (1)"),
-    ]
 
 
 def test_predict_names_and_draws(runs: Path, folder: Path, tmp_path: Path, capsys) -> None:
@@ -290,10 +282,10 @@ def test_export_computes_the_same(runs: Path, store: Path, tmp_path: Path, form:
         warnings.simplefilter("ignore")
         assert main(["export", str(runs / "waves"), "--format", form, "-o", str(target)]) == 0
     assert "differs from the network by at most" in capsys.readouterr().out
-    from outlast_recipes.skeleton.recipe import restored
+    from outlast_recipes.skeleton.saved import restored
 
     network, _ = restored(outlast.open_saved(runs / "waves"))
-    opened = Store(store)
+    opened = open_store(store)
     joints, mask = (torch.zeros(5, 16, 2, 25, 3), torch.zeros(5, 16, 2, dtype=torch.bool))
     for row in range(5):
         found, seen = opened[row]
@@ -385,10 +377,10 @@ def test_its_scripts_and_an_input_for_distillation(
     distill = ["--train_config", str(REPOSITORY / "configs/train/distill.yaml"), "--experiment-name", "student"]
     capsys.readouterr()
     assert script([*tiny, *distill, "--epochs", "1"]) == 0
-    assert '"distance"' in (tmp_path / "runs/student/journal.jsonl").read_text()
+    assert '"distillation_loss"' in (tmp_path / "runs/student/journal.jsonl").read_text()
     baseline = ["--train_config", str(REPOSITORY / "configs/train/baseline.yaml"), "--experiment-name", "alone"]
     assert script([*tiny, *baseline, "--epochs", "1"]) == 0
-    assert '"distance"' not in (tmp_path / "runs/alone/journal.jsonl").read_text()
+    assert '"distillation_loss"' not in (tmp_path / "runs/alone/journal.jsonl").read_text()
     capsys.readouterr()
     assert (
         script(

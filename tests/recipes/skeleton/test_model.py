@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from outlast_recipes.common.complexity import macs, parameters
 from outlast_recipes.skeleton.layouts import KINECT_1, KINECT_2, Layout
-from outlast_recipes.skeleton.model import SIZES, Last, TemporalShift, anatomy, macs, parameters, streams
+from outlast_recipes.skeleton.model import SIZES, Last, TemporalShift, anatomy, streams
 
 
 def clips(

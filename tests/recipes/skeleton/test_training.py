@@ -15,14 +15,16 @@ import torch
 
 import outlast
 from outlast.cli import main
-from outlast_recipes.common import clip_store as stores
-from outlast_recipes.common.auto_prepare import NotPrepared, store_of
-from outlast_recipes.common.clip_store import Store, find_store
+from outlast_recipes.common import auto_prepare, preparing
+from outlast_recipes.common.auto_prepare import NotPrepared
+from outlast_recipes.common.clip_store import find_store
 from outlast_recipes.common.training import few_steps
 from outlast_recipes.skeleton import distill
 from outlast_recipes.skeleton import recipe as skeleton
 from outlast_recipes.skeleton.augment import Strength
+from outlast_recipes.skeleton.saved import restored
 from outlast_recipes.skeleton.splits import split
+from outlast_recipes.skeleton.store import FORM, Store, open_store
 from tests.durability.digits import final
 from tests.durability.digits import train as any_train
 from tests.recipes import skeletons
@@ -94,13 +96,13 @@ def test_float16_resumes_with_the_scale_that_it_had_found(
 def test_the_order_of_time_is_learnt_and_both_choices_are_told(tmp_path: Path, store: Path) -> None:
     assert train(tmp_path, store, epochs="20", augment__mirror="0") == "finished"
     last = journal(tmp_path)[-1]
-    assert last["test_accuracy"] >= 0.9, "classes that differ by the direction of time alone"
+    assert last["test_top1"] >= 0.9, "classes that differ by the direction of time alone"
     assert 1 <= last["best_epoch"] <= 20
-    assert last["best_test_accuracy"] >= 0.8
-    chosen = max(line["val_accuracy"] for line in journal(tmp_path) if "val_accuracy" in line)
+    assert last["best_test_top1"] >= 0.8
+    chosen = max(line["val_top1"] for line in journal(tmp_path) if "val_top1" in line)
     saved = outlast.open_saved("skeleton", root=tmp_path)
-    assert saved.part("choice") == {"epoch": last["best_epoch"], "accuracy": chosen}
-    held = {"layout": "kinect-2", "classes": ["raise", "lower", "both"], "data": Store(store).hash, "teacher": ""}
+    assert saved.part("choice") == {"epoch": last["best_epoch"], "value": chosen}
+    held = {"layout": "kinect-2", "classes": ["raise", "lower", "both"], "data": open_store(store).hash, "teacher": ""}
     assert saved.part("labels") == held
 
 
@@ -131,18 +133,18 @@ def test_what_it_says_of_its_data(store: Path) -> None:
 
 def test_folders_that_are_no_store(store: Path, tmp_path: Path) -> None:
     with pytest.raises(outlast.DataError, match="is not a prepared store of skeletons"):
-        find_store(tmp_path)
+        find_store(tmp_path, FORM)
     raw = tmp_path / "raw/S001C001P001R001A001.skeleton"
     raw.parent.mkdir()
     raw.touch()
     with pytest.raises(
         outlast.DataError, match=r"holds files such as raw/S001.* Make one with: outlast data prepare skeleton"
     ):
-        find_store(tmp_path)
+        find_store(tmp_path, FORM)
     for name in ("a", "b"):
         shutil.copytree(store, tmp_path / name)
     with pytest.raises(outlast.DataError, match="holds 2 prepared stores"):
-        find_store(tmp_path)
+        find_store(tmp_path, FORM)
 
 
 def test_a_run_keeps_its_data_and_its_teacher(tmp_path: Path, store: Path, taught: Path) -> None:
@@ -151,24 +153,19 @@ def test_a_run_keeps_its_data_and_its_teacher(tmp_path: Path, store: Path, taugh
     assert train(tmp_path, store, stop_after=4) == "preempted"
     later = [line for line in journal(tmp_path) if line["step"] > 2 and "loss" in line]
     assert later, "the second attempt went on"
-    assert all("distance" in line for line in later), "not named again, the teacher is where it was"
+    assert all("distillation_loss" in line for line in later), "not named again, the teacher is where it was"
     for flags in ({"distill__teacher_logits": "none"}, {}):
         with pytest.raises(outlast.OutlastError, match="begun with the teacher logits .* and now there are none"):
             train(tmp_path, store, **flags)
         logits.unlink(missing_ok=True)
-    other = skeletons.write(
-        [skeletons.clip(number + 1) for number in range(72)],
-        tmp_path / "other",
-        layout="kinect-2",
-        classes=("raise", "lower", "both"),
-    )
+    other = skeletons.made(tmp_path / "other", [skeletons.clip(number + 1) for number in range(72)])
     assert train(tmp_path / "more", store, stop_after=2) == "preempted"
     with pytest.raises(outlast.OutlastError, match="begun with the data"):
         train(tmp_path / "more", other.folder)
 
 
 def test_who_is_kept_back_to_choose_by(store: Path) -> None:
-    entries = Store(store).entries
+    entries = open_store(store).entries
     parts = split(entries, "subjects", train_subjects=(1, 2, 3), validate=None)
     assert {entries[number].subject for number in parts["val"]} == {3}, "a tenth, at least one"
     assert split(entries, "subjects", train_subjects=(1,), validate=None)["val"] == []
@@ -224,26 +221,28 @@ def test_a_loss_is_zero_for_equals_and_falls_towards_the_teacher(loss: distill.L
     chance = torch.Generator().manual_seed(0)
     teacher = 3 * torch.randn(16, 10, generator=chance)
     labels = teacher.argmax(1)
-    assert abs(float(distill.distance(teacher, teacher, labels, loss))) < 1e-5
+    assert abs(float(distill.distillation_loss(teacher, teacher, labels, loss))) < 1e-5
     student = torch.randn(16, 10, generator=chance).requires_grad_()
     optimizer = torch.optim.Adam([student], 0.1)
     values = []
     for _ in range(100):
         optimizer.zero_grad()
-        value = distill.distance(student, teacher, labels, loss)
+        value = distill.distillation_loss(student, teacher, labels, loss)
         value.backward()
         optimizer.step()
         values.append(float(value.detach()))
     assert values[-1] < 0.1 * values[0]
     assert (student.argmax(1) == labels).float().mean() >= 0.9
-    assert distill.distance(student, teacher, labels, loss, 7.0) != distill.distance(student, teacher, labels, loss)
+    assert distill.distillation_loss(student, teacher, labels, loss, 7.0) != distill.distillation_loss(
+        student, teacher, labels, loss
+    )
 
 
 def test_standardised_logits_do_not_mind_size_and_kl_does() -> None:
     chance = torch.Generator().manual_seed(0)
     teacher, labels = torch.randn(8, 5, generator=chance), torch.zeros(8, dtype=torch.long)
-    assert float(distill.distance(3 * teacher + 1, teacher, labels, "standardised")) < 1e-6
-    assert float(distill.distance(3 * teacher + 1, teacher, labels, "kl")) > 0.1
+    assert float(distill.distillation_loss(3 * teacher + 1, teacher, labels, "standardised")) < 1e-6
+    assert float(distill.distillation_loss(3 * teacher + 1, teacher, labels, "kl")) > 0.1
 
 
 def test_a_teacher_changes_what_is_learnt_in_each_way(tmp_path: Path, store: Path, taught: Path) -> None:
@@ -258,8 +257,8 @@ def test_a_teacher_changes_what_is_learnt_in_each_way(tmp_path: Path, store: Pat
         assert train(tmp_path / name, store, epochs="1", **flags) == "finished"
         hashes[name] = final(tmp_path / name, "skeleton")["model.safetensors"]
     assert len(set(hashes.values())) == len(ways)
-    assert "distance" in journal(tmp_path / "usual")[0]
-    assert "distance" not in journal(tmp_path / "none")[0]
+    assert "distillation_loss" in journal(tmp_path / "usual")[0]
+    assert "distillation_loss" not in journal(tmp_path / "none")[0]
 
 
 def test_a_students_views_are_those_that_the_teacher_saw(store: Path, taught: Path) -> None:
@@ -273,8 +272,8 @@ def test_a_students_views_are_those_that_the_teacher_saw(store: Path, taught: Pa
         model={"size": "nano"},
     )
     assert flags["data.split"] == config.data.split
-    opened, parts, _ = skeleton.opened(config)
-    network, _ = skeleton.restored(outlast.open_saved("teacher", root=taught))
+    opened, parts, _ = skeleton.load_data(config)
+    network, _ = restored(outlast.open_saved("teacher", root=taught))
     views = skeleton.views_of(config, parts, teacher)
     for batch in parts["train"].batches(5):
         for view in range(2):
@@ -299,7 +298,7 @@ def about(store: Store, **other: object) -> distill.About:
 
 
 def test_logits_that_do_not_fit_are_refused(tmp_path: Path, store: Path) -> None:
-    opened = Store(store)
+    opened = open_store(store)
     names = [entry.name for entry in opened.entries]
     right = np.zeros((len(names), 2, 3), np.float16)
     path = tmp_path / "attached/logits.safetensors"
@@ -367,9 +366,9 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, store: Path, half: boo
     assert len(one) == len(two)
     for ours, theirs in zip(one, two, strict=True):
         assert abs(ours.get("loss", 0) - theirs.get("loss", 0)) < near
-        assert half or abs(ours.get("val_accuracy", 0) - theirs.get("val_accuracy", 0)) < 1e-6
+        assert half or abs(ours.get("val_top1", 0) - theirs.get("val_top1", 0)) < 1e-6
     assert sum("loss" in line for line in one) == 8
-    assert half or abs(one[-1]["test_accuracy"] - two[-1]["test_accuracy"]) < 1e-6
+    assert half or abs(one[-1]["test_top1"] - two[-1]["test_top1"]) < 1e-6
 
 
 def raw_folder(folder: Path, clips: int = 72) -> Path:
@@ -406,23 +405,27 @@ def test_raw_files_are_made_into_a_store_by_the_training_itself(
     assert main([*words, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "holds 72 files such as" in said
-    assert "a training makes one of them" in said
+    assert "outlast data prepare skeleton" in said
     assert not (raw / "outlast-store").exists(), "a dry run makes nothing"
     assert main(words) == 0
     said = capsys.readouterr().err
-    assert f"{raw} holds 72 raw files: a store is made of them in {raw}/outlast-store, once." in said
+    assert f"{raw} holds 72 raw files." in said
     assert f"{raw}/outlast-store: 72 clips of 3 classes (kinect-2)" in said
     made = (raw / "outlast-store/index.json").stat().st_mtime_ns
     assert main(["resume", "skeleton", "--epochs", "2"]) == 0
     said = capsys.readouterr().err
-    assert f"the store in {raw}/outlast-store is used, which was made of the files in {raw}" in said
+    assert f"the store in {raw}/outlast-store is used" in said
     assert "newer" not in said
     assert (raw / "outlast-store/index.json").stat().st_mtime_ns == made
     late = raw / "S001C001P001R099A001.skeleton"
     late.write_text(skeletons.skeleton_text(skeletons.clip(0)))
     os.utime(late, (2e9, 2e9))
     store_of(raw, tmp_path / "runs", run := Told())
-    assert "1 files are newer than it and not in it: outlast data prepare skeleton '" in run.said[0]
+    assert "1 files are newer than the store and not in it: outlast data prepare skeleton '" in run.said[0]
+
+
+def store_of(root: Path, runs: Path, run: Told | None = None) -> Store:
+    return auto_prepare.store_of(root, runs, FORM, run)
 
 
 class Told:
@@ -453,17 +456,17 @@ def test_a_folder_that_cannot_be_written_stays_as_it_is(tmp_path: Path, monkeypa
 
 def test_what_was_read_before_a_cut_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = raw_folder(tmp_path / "raw", clips=6)
-    monkeypatch.setattr(stores, "SHARD", 2)
-    monkeypatch.setattr(stores, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(preparing, "SHARD", 2)
+    monkeypatch.setattr(preparing, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         store_of(raw, tmp_path, Told())
     assert len(list((raw / "outlast-store/shards").glob("*.npz"))) == 3
     monkeypatch.undo()
-    monkeypatch.setattr(stores, "SHARD", 2)
+    monkeypatch.setattr(preparing, "SHARD", 2)
     before = {path: path.stat().st_mtime_ns for path in (raw / "outlast-store/shards").glob("*.npz")}
     seen = {}
     monkeypatch.setattr(
-        stores, "_join", lambda places, *_: seen.update({path: path.stat().st_mtime_ns for path in places})
+        preparing, "merge", lambda places, *_: seen.update({path: path.stat().st_mtime_ns for path in places})
     )
     with pytest.raises(outlast.DataError):
         store_of(raw, tmp_path, Told())

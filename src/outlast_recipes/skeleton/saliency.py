@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from outlast_recipes.common.clips import Floats
 from outlast_recipes.skeleton.augment import centre, collate
-from outlast_recipes.skeleton.bodies import Clip, Floats
+from outlast_recipes.skeleton.bodies import Clip
 from outlast_recipes.skeleton.layouts import Layout
 from outlast_recipes.skeleton.model import Last
 

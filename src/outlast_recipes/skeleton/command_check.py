@@ -1,0 +1,111 @@
+"""`outlast data check skeleton`: what a store holds, by split and class, and whether it is intact."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import outlast
+from outlast_recipes.common.clips import duplicates, hash_points
+from outlast_recipes.skeleton import ntu
+from outlast_recipes.skeleton.command_prepare import refused_lines, usual_split
+from outlast_recipes.skeleton.splits import split
+from outlast_recipes.skeleton.store import Store, open_store
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=Path, help="folder of a prepared store")
+    parser.add_argument("--split", help="split: xsub, xview, xset, cameras, or subjects (default: by the data set)")
+    parser.add_argument(
+        "--train-subjects", metavar="N,N,...", default="", help="training subjects, with --split subjects"
+    )
+    parser.add_argument(
+        "--validate-subjects", type=int, metavar="N", help="number of validation subjects (default: a tenth)"
+    )
+    parser.add_argument("--quick", action="store_true", help="skip reading all positions to compare their hashes")
+
+
+def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str]:
+    store = open_store(values.store)
+    parts = _parts(values, store)
+    yield f"{values.store}: {len(store)} clips of {len(store.classes)} classes, {store.layout}, hash {store.hash[:12]}"
+    yield ""
+    yield from _counts(store, parts)
+    yield ""
+    trained = {store.entries[number].label for number in parts["train"]}
+    never = [name for label, name in enumerate(store.classes) if label not in trained]
+    if never:
+        yield f"warning: {len(never)} classes are never trained on: {', '.join(never[:5])}"
+    yield from _missing(store)
+    yield from refused_lines(store)
+    yield from _copies(store, parts)
+    if not values.quick:
+        yield from _hashes(store, progress)
+
+
+def _parts(values: Namespace, store: Store) -> Mapping[str, list[int]]:
+    words = [word.strip() for word in values.train_subjects.split(",") if word.strip()]
+    if not all(word.isdigit() for word in words):
+        raise outlast.ConfigError(
+            f"--train-subjects is {values.train_subjects!r}; expected numbers, such as 1,3,5,7,9."
+        )
+    subjects = [int(word) for word in words]
+    protocol = values.split or usual_split(store).partition(" ")[0]
+    if protocol == "subjects" and not subjects and values.split is None:
+        subjects = [1, 2, 3, 4, 5]
+    return split(store.entries, protocol, train_subjects=subjects, validate=values.validate_subjects)
+
+
+def _counts(store: Store, parts: Mapping[str, list[int]]) -> Iterable[str]:
+    """A table of clips, frames, subjects and classes by part."""
+    yield f"{'':32}{''.join(f'{name:>9}' for name in parts)}"
+    for title, value in (
+        ("clips", len),
+        ("frames", lambda numbers: sum(store.entries[number].length for number in numbers)),
+        ("subjects", lambda numbers: len({store.entries[number].subject for number in numbers})),
+        ("with two bodies", lambda numbers: sum(store.entries[number].bodies > 1 for number in numbers)),
+    ):
+        yield f"{title:32}{''.join(f'{value(numbers):>9,}' for numbers in parts.values())}"
+    counts = {name: Counter(store.entries[number].label for number in numbers) for name, numbers in parts.items()}
+    for label, name in enumerate(store.classes):
+        yield f"  {name[:29]:30}{''.join(f'{found[label]:>9}' for found in counts.values())}"
+
+
+def _copies(store: Store, parts: Mapping[str, list[int]]) -> Iterable[str]:
+    found = duplicates(store.entries, parts)
+    if found:
+        yield (
+            f"warning: {len(found)} clips of the test are copies of clips that are trained on, such as {found[0][1]} of "
+            f"{found[0][0]}; `outlast evaluate` reports without them too"
+        )
+    else:
+        yield "No clip of the test is a copy of one that is trained on."
+    validated = duplicates(store.entries, parts, ("train",), "val")
+    if validated:
+        yield (
+            f"warning: {len(validated)} validation clips are copies of clips that are trained on, such as "
+            f"{validated[0][1]} of {validated[0][0]}"
+        )
+
+
+def _missing(store: Store) -> Iterable[str]:
+    inside = [entry.name for entry in store.entries if entry.name in ntu.missing()]
+    if inside:
+        yield f"warning: {len(inside)} clips are on NTU's list of missing skeletons, such as {inside[0]}"
+
+
+def _hashes(store: Store, progress: Callable[[int, int], None]) -> Iterable[str]:
+    wrong = []
+    for number, entry in enumerate(store.entries):
+        joints, _ = store[number]
+        if hash_points(joints) != entry.hash:
+            wrong.append(entry.name)
+        progress(number + 1, len(store))
+    if wrong:
+        raise outlast.DataError(
+            f"{store.folder} is damaged: the positions of {len(wrong)} clips are not those that were read, such as "
+            f"{wrong[0]}. Prepare it anew."
+        )
+    yield f"The positions of all {len(store)} clips are those that were read."

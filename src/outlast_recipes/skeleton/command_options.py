@@ -1,0 +1,46 @@
+"""What the commands that need a trained run have in common."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import outlast
+from outlast_recipes.skeleton.saved import Labels
+from outlast_recipes.skeleton.store import Store
+
+
+def add_run_arguments(parser: ArgumentParser, *, data: bool = True) -> None:
+    """Declare the run, its checkpoint, the device, and where the data are."""
+    parser.add_argument("run", help="a run's name or folder")
+    parser.add_argument("--checkpoint-dir", type=Path, default=Path("runs"), metavar="PATH", help="folder that holds the run folders (default: runs)")  # fmt: skip
+    parser.add_argument("--step", default="latest", help='step of a checkpoint, "latest" or "best" (default: latest)')
+    parser.add_argument("--part", default="ema", choices=("ema", "best", "model"), help="weights: averaged (ema), best on validation (best), or as trained (model) (default: ema)")  # fmt: skip
+    parser.add_argument("--device", default="auto", help="device: cpu, cuda, cuda:0 or auto (default: auto)")
+    if data:
+        parser.add_argument("--data-root", metavar="STORE", help="folder of the prepared store")
+
+
+def open_run_of(values: Namespace) -> outlast.Saved:
+    """The checkpoint that the arguments name."""
+    flags = {"data_root": values.data_root} if getattr(values, "data_root", None) else {}
+    return outlast.open_saved(values.run, root=values.checkpoint_dir, step=values.step, flags=flags)
+
+
+def check_data(labels: Labels, store: Store, saved: outlast.Saved) -> None:
+    """Refuse data of other joints or classes than those that a run was trained on; a different store of the same is allowed."""
+    if (labels.layout, labels.classes) != (store.layout, store.classes):
+        raise outlast.DataError(
+            f"{saved.run_id} was trained on {labels.layout} with {len(labels.classes)} classes ({labels.classes[0]}, ...), and {store.folder} has "
+            f"{store.layout} with {len(store.classes)} ({store.classes[0]}, ...)."
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results; raises outlast.DataError when that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise outlast.DataError(
+            f"{folder} cannot be made a folder ({error.strerror}); give another to --output."
+        ) from error

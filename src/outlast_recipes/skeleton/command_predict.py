@@ -1,0 +1,48 @@
+"""`outlast predict skeleton`: the five likeliest actions of one file, and pictures of the joints that decided."""
+
+from __future__ import annotations
+
+import functools
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import outlast
+from outlast_recipes.skeleton import ntu, nw_ucla, saliency
+from outlast_recipes.skeleton.command_options import add_run_arguments, make_folder, open_run_of
+from outlast_recipes.skeleton.layouts import LAYOUTS
+from outlast_recipes.skeleton.saved import restored
+
+
+def arguments(parser: ArgumentParser) -> None:
+    add_run_arguments(parser, data=False)
+    parser.add_argument("file", type=Path, help="a .skeleton file of NTU, or a .json of NW-UCLA")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="for the pictures (default: here)"
+    )
+    parser.add_argument("--no-gif", action="store_true", help="draw the still picture only")
+
+
+def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[str]:
+    saved = open_run_of(values)
+    network, labels = restored(saved, values.part)
+    read = nw_ucla.read_clip if values.file.suffix == ".json" else functools.partial(ntu.read_clip, named=False)
+    clip = read(values.file)
+    layout = LAYOUTS[labels.layout]
+    if clip.joints.shape[2] != layout.joints:
+        raise outlast.DataError(
+            f"{values.file} has {clip.joints.shape[2]} joints, and {saved.run_id} was trained on {layout.name} with {layout.joints}."
+        )
+    found = saliency.looked_at(network, clip, saved.config.data.frames)
+    yield f"{values.file.name}: {len(clip.mask)} frames, {int(clip.mask.any(0).sum())} bodies, by {saved.run_id}, step {saved.step} ({values.part})"
+    for share, label in zip(*(each.tolist() for each in found.shares.topk(min(5, len(labels.classes)))), strict=True):
+        yield f"  {share:6.1%}  {labels.classes[label]}"
+    best = labels.classes[int(found.shares.argmax())]
+    make_folder(values.output)
+    still, moving = (values.output / f"{values.file.stem}-{saved.run_id}.{form}" for form in ("png", "gif"))
+    title = f"{values.file.stem}: {best} ({float(found.shares.max()):.0%})"
+    saliency.draw(found, layout, still, title)
+    yield f"Wrote {still}: redder joints speak more for {best}."
+    if not values.no_gif:
+        saliency.animate(found, layout, moving, title)
+        yield f"Wrote {moving}"

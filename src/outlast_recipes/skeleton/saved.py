@@ -1,0 +1,58 @@
+"""A trained network without its data: what its outputs mean is kept in the checkpoint beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+import outlast
+from outlast_recipes.skeleton.build import build
+from outlast_recipes.skeleton.layouts import LAYOUTS
+
+
+class Labels:
+    """What a run was begun on: kept with the network, so that it can be used without its data, and never exchanged.
+
+    Attributes:
+        layout: of the joints.
+        classes: names.
+        data: hash of the store.
+        teacher: hash of a teacher's logits, or empty.
+    """
+
+    def __init__(self, layout: str, classes: Sequence[str], data: str, teacher: str) -> None:
+        self.layout, self.classes, self.data, self.teacher = layout, list(classes), data, teacher
+
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self).copy()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for key, words in (
+            ("layout", "joints"),
+            ("classes", "classes"),
+            ("data", "data (their hash)"),
+            ("teacher", "teacher logits (their hash)"),
+        ):
+            if state[key] != getattr(self, key):
+                raise ValueError(
+                    f"the run was begun with the {words} {state[key] or 'none'}, and now there are {getattr(self, key) or 'none'}"
+                )
+
+
+def restored(opened_run: outlast.Saved, part: str | None = None) -> tuple[nn.Module, Labels]:
+    """The network of a checkpoint, ready to be used, and what its numbers mean.
+
+    Raises:
+        outlast.OutlastError: the weights that were best on validation are asked for before there was a validation.
+    """
+    if part == "best" and not opened_run.part("choice")["epoch"]:
+        raise outlast.OutlastError(
+            f"{opened_run.run_id} has no weights that were best on validation at step {opened_run.step}: no epoch had ended, or nobody was "
+            "kept back to choose by (--data.validate-subjects)."
+        )
+    labels = Labels(**opened_run.part("labels"))
+    network = build(opened_run.config, len(labels.classes), LAYOUTS[labels.layout])
+    network.load_state_dict(opened_run.part(part))
+    return network.eval(), labels
