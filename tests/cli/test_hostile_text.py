@@ -17,7 +17,7 @@ import outlast
 from outlast.cli import main
 from outlast.terminal import command, lines, measured, measures, shortened, visible
 from outlast.tracking import progress as screens
-from outlast.tracking.sink import Progress
+from outlast.tracking.sink import Progress, RunFacts
 
 ESCAPE = "\x1b]0;TITLE\x07\x1b[31mred\x9b2J"
 METRICS = {
@@ -143,7 +143,7 @@ def test_errors_are_safe_in_tracebacks_too() -> None:
 def test_progress_lines() -> None:
     stream = io.StringIO()
     shown = screens.PlainLines(stream, every=0.0)
-    shown.started(f"r{ESCAPE}", 1, 0, 3)
+    shown.started(RunFacts(f"r{ESCAPE}", Path("r"), 1, 0, 3), {})
     metrics = {f"m{ESCAPE}": 10**400, "text": f"a{ESCAPE}", "none": None, "list[/]": [1]}
     shown._next = 0.0
     shown.progressed(Progress(1, 3, None, 1.0, metrics, None, None))
@@ -167,7 +167,7 @@ def test_the_line_on_a_terminal_has_no_control_characters_but_its_own(monkeypatc
 
     stream = Terminal()
     shown = screens.RichLine(stream)
-    shown.started("r", 1, 0, 3)
+    shown.started(RunFacts("r", Path("r"), 1, 0, 3), {})
     shown.progressed(Progress(1, 3, None, 1.0, {f"m{ESCAPE}[/red]": 1.0}, None, None))
     shown.told("info", f"told {ESCAPE} [/red]")
     shown.ended("finished", 3, 3)

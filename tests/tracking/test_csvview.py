@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.tracking import CsvView, Journal, csvview, reading
+from outlast.tracking import CsvView, Journal, SaveFacts, csvview, reading
 
 
 class Pair:
@@ -32,7 +32,7 @@ class Pair:
     def save(self) -> dict:
         mark = self.journal.mark()
         self.journal.flush()
-        self.view.saved(1, "time", 0.1, 1)
+        self.view.saved(SaveFacts(1, "time", 0.1, 1))
         return mark
 
     def text(self) -> str:
@@ -135,3 +135,26 @@ def test_rows_do_not_pile_up(pair: Pair, monkeypatch) -> None:
     assert tracemalloc.get_traced_memory()[1] - begun < 1_500_000  # 1,000 rows at a time
     tracemalloc.stop()
     assert pair.text() == whole(pair)
+
+
+def test_a_disk_that_was_full_for_a_while_costs_no_row(pair: Pair, monkeypatch) -> None:
+    pair.log(1, loss=1.0)
+    pair.save()
+    real = Path.open
+
+    def full(path: Path, mode: str = "r", **options):
+        if mode == "ab" and path == pair.csv:
+            with real(path, mode) as file:
+                file.write(b"2,,0.")  # half a row
+            raise OSError(28, "No space left on device")
+        return real(path, mode, **options)
+
+    pair.log(2, loss=0.5)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full)
+        with pytest.raises(OSError, match="No space"):
+            pair.save()
+    pair.log(3, loss=0.25)
+    pair.save()
+    pair.view.closed()
+    assert pair.text() == whole(pair) == "step,epoch,loss\n1,,1.0\n2,,0.5\n3,,0.25\n"

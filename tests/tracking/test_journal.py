@@ -1,4 +1,4 @@
-"""The journal, exact under crash; the CSV view; the progress line; sinks that fail."""
+"""The journal, exact under crash; the CSV view; the progress line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from outlast.tracking import CsvView, Fanout, Journal, Progress, Sink, read
+from outlast.tracking import CsvView, Journal, Progress, RunFacts, SaveFacts, Sink, read
 from outlast.tracking.progress import JsonLines, PlainLines, RichLine, choose, describe
 
 
@@ -189,23 +189,6 @@ def test_csv_grows_columns_and_survives_a_resume(tmp_path: Path, journal: Journa
     assert len((tmp_path / "logs/train.csv").read_text().splitlines()) == 5
 
 
-def test_a_failing_sink_is_told_once_and_left_out() -> None:
-    class Broken(Sink):
-        def logged(self, record) -> None:
-            raise RuntimeError("down")
-
-    told = []
-
-    class Listener(Sink):
-        def told(self, level, sentence) -> None:
-            told.append((level, sentence))
-
-    fanout = Fanout([Broken(), Listener()])
-    fanout.send("logged", {})
-    fanout.send("logged", {})
-    assert told == [("warning", "Broken failed (RuntimeError: down) and is left out from now on; the journal has all.")]
-
-
 PROGRESS = Progress(
     step=250, total=1000, epoch=3, rate=12.5, metrics={"loss": 0.12345}, seconds_left=41400, next_save=120
 )
@@ -221,10 +204,10 @@ def test_the_progress_line() -> None:
 
 
 def events(sink: Sink) -> None:
-    sink.started("r", 2, 10, 1000)
+    sink.started(RunFacts("r", Path("r"), 2, 10, 1000), {})
     sink.logged({"step": 11, "loss": 0.5})
     sink.progressed(PROGRESS)
-    sink.saved(11, "time", 0.5, 2_000_000)
+    sink.saved(SaveFacts(11, "time", 0.5, 2_000_000))
     sink.told("warning", "look out")
     sink.ended("budget", 11, 1000)
     sink.closed()

@@ -1,8 +1,30 @@
-"""What a run says about itself: the journal, and sinks that mirror it."""
+"""What a run says about itself: the journal, the attempt's events, and what mirrors them."""
 
 from outlast.tracking.csvview import CsvView
+from outlast.tracking.events import EventLog, read_events, spent_in
+from outlast.tracking.fanout import Fanout
 from outlast.tracking.journal import Journal, Unwritten
 from outlast.tracking.reading import Latest, latest, read, records
-from outlast.tracking.sink import Fanout, Progress, Sink
+from outlast.tracking.sink import Progress, RunFacts, SaveFacts, Sink, without_secrets
+from outlast.tracking.timing import Spent, Stopwatch
 
-__all__ = ["CsvView", "Fanout", "Journal", "Latest", "Progress", "Sink", "Unwritten", "latest", "read", "records"]
+__all__ = [
+    "CsvView",
+    "EventLog",
+    "Fanout",
+    "Journal",
+    "Latest",
+    "Progress",
+    "RunFacts",
+    "SaveFacts",
+    "Sink",
+    "Spent",
+    "Stopwatch",
+    "Unwritten",
+    "latest",
+    "read",
+    "read_events",
+    "records",
+    "spent_in",
+    "without_secrets",
+]

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from outlast.folder import durable
 from outlast.tracking import reading
-from outlast.tracking.sink import Sink
+from outlast.tracking.sink import SaveFacts, Sink
 
 _WAITING = 10_000
 """Rows that are held in memory at most."""
@@ -37,7 +37,7 @@ class CsvView(Sink):
         self._until = source.stat().st_size if source.exists() else 0
         self._columns: list[str] = []
         self._waiting: list[Mapping[str, Any]] = []
-        self._incomplete = False
+        self._incomplete = self._failed = False
 
     def logged(self, record: Mapping[str, Any]) -> None:
         self._waiting.append(record)
@@ -47,7 +47,7 @@ class CsvView(Sink):
     def epoch_ended(self, epoch: int) -> None:
         self._write()
 
-    def saved(self, step: int, reason: str, seconds: float, size: int) -> None:
+    def saved(self, save: SaveFacts) -> None:
         self._write()
 
     def closed(self) -> None:
@@ -56,11 +56,21 @@ class CsvView(Sink):
             self._write_anew(self._source.stat().st_size)
 
     def _write(self) -> None:
+        try:
+            self._append()
+        except OSError:
+            self._failed = True  # the last row may be torn; all rows are in the journal
+            raise
+        self._failed = False
+
+    def _append(self) -> None:
         if not self._columns:
             durable.make_folder(self.path.parent)
             if not self._continue():
                 self._write_anew(self._until)
-        elif not self.path.exists():  # somebody deleted it; what the journal has not on the disk yet comes at the end
+        elif (
+            self._failed or not self.path.exists()
+        ):  # or somebody deleted it; what the journal has not on the disk yet comes at the end
             self._incomplete = True
             self._write_anew(self._source.stat().st_size if self._source.exists() else 0)
         rows, self._waiting = self._waiting, []

@@ -7,11 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 from outlast.config.units import format_bytes, format_seconds
 from outlast.terminal import lines, measured, shortened
-from outlast.tracking.sink import Progress, Sink
+from outlast.tracking.sink import Progress, RunFacts, SaveFacts, Sink
+from outlast.tracking.timing import Spent
 
 _ENDS = {
     "finished": "finished",
@@ -63,18 +65,17 @@ class PlainLines(Sink):
         self._next = 0.0
         self._why = ""
 
-    def started(self, run_id: str, attempt: int, step: int, total: int | None) -> None:
+    def started(self, facts: RunFacts, config: Mapping[str, Any]) -> None:
+        run, step, total = f"outlast: run {facts.id}, attempt {facts.attempt}", facts.step, facts.total_steps
         if total is not None and 0 < total <= step:
-            self._line(
-                f"outlast: run {run_id}, attempt {attempt}: all {total} steps are done; ask for more to train on"
-            )
+            self._line(f"{run}: all {total} steps are done; ask for more to train on")
             return
         where = (
             f"continues after step {step}{f' of {total}' if total else ''}"
             if step
             else f"begins{f': {total} steps' if total else ''}"
         )
-        self._line(f"outlast: run {run_id}, attempt {attempt} {where}")
+        self._line(f"{run} {where}")
         self._next = time.monotonic() + 1.0
 
     def progressed(self, progress: Progress) -> None:
@@ -82,8 +83,8 @@ class PlainLines(Sink):
             self._next = time.monotonic() + self.every
             self._line(describe(progress))
 
-    def saved(self, step: int, reason: str, seconds: float, size: int) -> None:
-        self._line(f"saved step {step} ({reason}, {format_bytes(size)} in {seconds:.2f} s)")
+    def saved(self, save: SaveFacts) -> None:
+        self._line(f"saved step {save.step} ({save.reason}, {format_bytes(save.size)} in {save.seconds:.2f} s)")
 
     def told(self, level: str, sentence: str) -> None:
         self._line(f"{level}: {sentence}" if level != "info" else sentence)
@@ -127,8 +128,8 @@ class RichLine(PlainLines):
         self._console = Console(file=stream, highlight=False)
         self._live = Live(console=self._console, refresh_per_second=5, transient=True)
 
-    def started(self, run_id: str, attempt: int, step: int, total: int | None) -> None:
-        super().started(run_id, attempt, step, total)
+    def started(self, facts: RunFacts, config: Mapping[str, Any]) -> None:
+        super().started(facts, config)
         self._live.start()
 
     def progressed(self, progress: Progress) -> None:
@@ -161,8 +162,11 @@ class JsonLines(Sink):
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
-    def started(self, run_id: str, attempt: int, step: int, total: int | None) -> None:
-        self._send("started", run=run_id, attempt=attempt, step=step, total=total)
+    def started(self, facts: RunFacts, config: Mapping[str, Any]) -> None:
+        self._send("started", run=facts.id, attempt=facts.attempt, step=facts.step, total=facts.total_steps)
+
+    def rewound(self, step: int) -> None:
+        self._send("rewound", step=step)
 
     def logged(self, record: Mapping[str, Any]) -> None:
         self._send("logged", **record)
@@ -179,8 +183,21 @@ class JsonLines(Sink):
             seconds_to_next_save=progress.next_save,
         )
 
-    def saved(self, step: int, reason: str, seconds: float, size: int) -> None:
-        self._send("saved", step=step, reason=reason, seconds=round(seconds, 4), bytes=size)
+    def timed(self, step: int, rate: float, spent: Spent) -> None:
+        self._send("timed", step=step, steps_per_second=round(rate, 3), seconds=spent.as_json())
+
+    def saved(self, save: SaveFacts) -> None:
+        self._send(
+            "saved",
+            step=save.step,
+            reason=save.reason,
+            seconds=round(save.seconds, 4),
+            bytes=save.size,
+            held=round(save.held, 4),
+        )
+
+    def artifact(self, name: str, path: Path) -> None:
+        self._send("artifact", name=name, path=str(path))
 
     def told(self, level: str, sentence: str) -> None:
         self._send("told", level=level, sentence=sentence)

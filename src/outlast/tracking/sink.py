@@ -1,15 +1,64 @@
-"""What a run tells the outside: the events, and a sink that ignores them all.
-
-A sink that fails is reported once and left out from then on; it never stops training and never costs the journal a line.
-"""
+"""The events of a run, and the base of everything that hears them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from outlast.terminal import words_of
+from outlast.tracking.timing import Spent
+
+_SECRET = re.compile(r"(?i)(^|[_.-])(api_?keys?|keys?|secrets?|tokens?|credentials?|passwords?|passwd)([_.-]|$)")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run is, when its loop begins.
+
+    Attributes:
+        id: the run's name.
+        uid: 32 hex digits, the same in every copy of the run; None where it is not known.
+        folder: the run folder.
+        attempt: number of this attempt, from 1.
+        step: steps done.
+        total_steps: steps in all, None when unknown.
+        recipe: name or path of the recipe, None for a script.
+        grade: what a resume promises: "exact", "statistical" or "restart-epoch".
+        resumed_from: step of the checkpoint that this attempt continues, None for a fresh start.
+    """
+
+    id: str
+    folder: Path
+    attempt: int
+    step: int
+    total_steps: int | None = None
+    recipe: str | None = None
+    grade: str = "exact"
+    resumed_from: int | None = None
+    uid: str | None = None
+
+
+@dataclass(frozen=True)
+class SaveFacts:
+    """One checkpoint that was committed.
+
+    Attributes:
+        step: its step.
+        reason: why it was saved.
+        seconds: from the request until it was durable.
+        held: seconds that training waited for it.
+        size: bytes of its files.
+        staged: bytes that were copied in memory, so that training went on while they were written; 0 when training waited.
+    """
+
+    step: int
+    reason: str
+    seconds: float
+    size: int
+    held: float = 0.0
+    staged: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,28 +90,56 @@ class Progress:
 
 
 class Sink:
-    """Base of all sinks: every event does nothing."""
+    """Base of all sinks: every event does nothing.
 
-    def started(self, run_id: str, attempt: int, step: int, total: int | None) -> None:
-        """The loop begins, at a step."""
+    The sinks of `open_run(sinks=[...])` are called one event after the other in a thread of their own, each sink in another one, so
+    a slow one does not slow training. A method that raises an error is called again with the same event after a pause; after several
+    errors the event is counted as lost and the next one comes. A sink must not change the facts, nor draw from the global random
+    generators: those are the training's.
+
+    Attributes:
+        time: Unix time of the event that is being delivered; it may be delivered later.
+    """
+
+    time: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """What sentences call it."""
+        return type(self).__name__
+
+    def started(self, facts: RunFacts, config: Mapping[str, Any]) -> None:
+        """The loop begins. `config` has dotted keys, without text whose key is named like a secret; empty for a script."""
+
+    def rewound(self, step: int) -> None:
+        """What was logged after this step is no longer part of the run: the training from here on logs it again."""
 
     def logged(self, record: Mapping[str, Any]) -> None:
         """A journal line was added: step, perhaps epoch, and the metrics."""
 
     def progressed(self, progress: Progress) -> None:
-        """A step is done. Called at most every 0.2 s."""
+        """A step is done. Sent at most every 0.2 s; when a sink is behind, only the newest is kept."""
 
     def epoch_ended(self, epoch: int) -> None:
         """The last step of an epoch (1-based) is done and saved if it was to be."""
 
-    def saved(self, step: int, reason: str, seconds: float, size: int) -> None:
-        """A checkpoint was committed: how long it took, and its size in bytes."""
+    def evaluated(self, step: int, seconds: float) -> None:
+        """An evaluation is over: `run.evaluate`, or the function of `run.validate`."""
+
+    def timed(self, step: int, rate: float, spent: Spent) -> None:
+        """Steps per second lately, and where the time of this attempt went so far. Sent once a minute and at the end."""
+
+    def saved(self, save: SaveFacts) -> None:
+        """A checkpoint was committed."""
+
+    def artifact(self, name: str, path: Path) -> None:
+        """A named output, a file or a folder, lies complete at its path."""
 
     def told(self, level: str, sentence: str) -> None:
         """Something the user should read: level "info" or "warning"."""
 
     def stopping(self, reason: str, sentence: str) -> None:
-        """A stop was asked for. May come inside a signal handler or another thread: no locks here."""
+        """A stop was asked for. What outlast calls in the training thread hears it inside a signal handler: no locks there."""
 
     def ended(self, reason: str, step: int, total: int | None) -> None:
         """The attempt is over."""
@@ -71,30 +148,11 @@ class Sink:
         """No event comes after this one."""
 
 
-class Fanout(Sink):
-    """Passes every event to several sinks and survives each of them.
+def hears(sink: Sink, event: str) -> bool:
+    """Whether a sink does something at an event."""
+    return getattr(getattr(sink, event), "__func__", None) is not getattr(Sink, event)
 
-    Args:
-        sinks: the sinks, in order.
-    """
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self.sinks = list(sinks)
-
-    def listens(self, event: str) -> bool:
-        """Whether any sink does something at an event."""
-        return any(getattr(type(sink), event) is not getattr(Sink, event) for sink in self.sinks)
-
-    def send(self, event: str, *facts: Any) -> None:
-        """Call one method of every sink; one that raises an error is told to the others and left out."""
-        for sink in list(self.sinks):
-            try:
-                getattr(sink, event)(*facts)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a sink does, training goes on
-                if sink in self.sinks:  # else it failed once more while it heard of its own failure
-                    self.sinks.remove(sink)
-                self.send(
-                    "told",
-                    "warning",
-                    f"{type(sink).__name__} failed ({words_of(error)}) and is left out from now on; the journal has all.",
-                )
+def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A config for the eyes of others: text under a key such as `wandb.api_key` or `token` is left out."""
+    return {name: value for name, value in values.items() if not (isinstance(value, str) and _SECRET.search(name))}

@@ -1,0 +1,166 @@
+"""attempts/NNNN.events.jsonl: what happened in one attempt and when, one JSON object a line.
+
+It has a clock, so two equal trainings write different bytes: it is no part of the bit-for-bit claim, is not fsynced, and a line may
+be missing. It is written by a sink (`EventLog`) in the thread of its queue. So a slow or full disk never slows or fails training,
+and the crash-point tests do not count these writes (docs/decisions/0013-events-have-a-clock.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from outlast.errors import CorruptCheckpoint, OutlastError
+from outlast.folder import durable, records
+from outlast.folder.layout import RunFolder
+from outlast.folder.records import EVENT, EVENTS_BYTES
+from outlast.terminal import clean
+from outlast.tracking import reading
+from outlast.tracking.sink import RunFacts, SaveFacts, Sink
+from outlast.tracking.timing import Spent
+
+_LONGEST = 2000
+"""Characters of a sentence; the attempt's record has it whole."""
+
+_FULL = EVENTS_BYTES // 2
+"""Bytes after which only the lines that are rare are written."""
+
+_RARE = ("begun", "timed", "stopping", "ended", "full")
+
+
+class EventLog(Sink):
+    """Appends the events of one attempt to its file.
+
+    Args:
+        path: attempts/NNNN.events.jsonl; what lies there is replaced, as it belongs to no attempt.
+        attempt: the attempt's id, in the first line: the file belongs to the record with the same id.
+    """
+
+    def __init__(self, path: Path, attempt: str) -> None:
+        self.path, self._attempt = path, attempt
+        self._descriptor: int | None = None
+        self._size, self._torn, self._full = 0, False, False
+
+    @property
+    def title(self) -> str:
+        return str(self.path)
+
+    def started(self, facts: RunFacts, config: Mapping[str, Any]) -> None:
+        self._write(
+            "begun",
+            attempt=self._attempt,
+            number=facts.attempt,
+            step=facts.step,
+            total_steps=facts.total_steps,
+            resumed_from=facts.resumed_from,
+        )
+
+    def rewound(self, step: int) -> None:
+        self._write("rewound", step=step)
+
+    def timed(self, step: int, rate: float, spent: Spent) -> None:
+        self._write("timed", step=step, steps_per_second=round(rate, 4), spent=spent.as_json())
+
+    def evaluated(self, step: int, seconds: float) -> None:
+        self._write("evaluated", step=step, seconds=round(seconds, 3))
+
+    def saved(self, save: SaveFacts) -> None:
+        self._write(
+            "saved",
+            step=save.step,
+            reason=save.reason,
+            seconds=round(save.seconds, 4),
+            held=round(save.held, 4),
+            bytes=save.size,
+            staged=save.staged,
+        )
+
+    def artifact(self, name: str, path: Path) -> None:
+        self._write("artifact", name=clean(name)[:_LONGEST])
+
+    def told(self, level: str, sentence: str) -> None:
+        self._write("told", level=level, sentence=clean(sentence)[:_LONGEST])
+
+    def stopping(self, reason: str, sentence: str) -> None:
+        self._write("stopping", reason=reason, sentence=clean(sentence)[:_LONGEST])
+
+    def ended(self, reason: str, step: int, total: int | None) -> None:
+        self._write("ended", reason=reason, step=step, total_steps=total)
+
+    def closed(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _write(self, event: str, **facts: Any) -> None:
+        """Append a line; raises OSError, and the line can be written again."""
+        if self._full and event not in _RARE:
+            return
+        if self._descriptor is None:
+            if event != "begun":  # a stop that is older than the file
+                return
+            durable.make_folder(self.path.parent)
+            self._descriptor = durable.open_to_append(self.path)
+        line = json.dumps({"event": event, "time": round(self.time, 3), **facts}, ensure_ascii=False)
+        data = (("\n" if self._torn else "") + line + "\n").encode("utf-8", "backslashreplace")
+        if self._size + len(data) > EVENTS_BYTES:
+            return
+        written = os.write(self._descriptor, data)
+        self._size += written
+        self._torn = written < len(data)
+        if self._torn:
+            raise OSError(28, "No space left on device", str(self.path))
+        if self._size > _FULL and not self._full:
+            self._full = True
+            self._write("full")
+
+
+def read_events(folder: RunFolder, number: int, attempt: str | None) -> list[dict[str, Any]]:
+    """The events of an attempt, in order; lines that cannot be read are left out.
+
+    Args:
+        folder: the run folder.
+        number: the attempt's number.
+        attempt: the attempt's id. None, or another one than the file's: no events.
+    """
+    path = folder.events(number)
+    try:
+        size = os.lstat(path).st_size
+        lines = list(reading.lines(path, 0, min(size, EVENTS_BYTES)))
+    except (OSError, OutlastError):
+        return []
+    found = [event for line in lines if (event := _parsed(line, path)) is not None]
+    if not found or attempt is None or found[0].get("attempt") != attempt:
+        return []
+    return found
+
+
+def spent_in(folder: RunFolder, number: int, attempt: str | None) -> Spent | None:
+    """Where the time of an attempt went, as its newest event that says so; None when there is none. Reads only the file's ends."""
+    path = folder.events(number)
+    try:
+        first = next(reading.lines(path, 0, reading.BLOCK), b"")
+        if attempt is None or (_parsed(first, path) or {}).get("attempt") != attempt:
+            return None
+        for _, line in reading.backwards(path):
+            event = _parsed(line, path)
+            if event is not None and "spent" in event:
+                return Spent(**{name: event["spent"].get(name) for name in _SPENT})
+    except (OSError, OutlastError):
+        return None
+    return None
+
+
+_SPENT = tuple(Spent.__dataclass_fields__)
+
+
+def _parsed(line: bytes, path: Path) -> dict[str, Any] | None:
+    try:
+        event = records.parse(line, path)
+        records.check(event, EVENT, path)
+    except CorruptCheckpoint:
+        return None
+    return event

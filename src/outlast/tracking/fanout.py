@@ -1,0 +1,94 @@
+"""Passes the events of a run on: to screens in the training thread, to sinks through a queue each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from outlast.terminal import words_of
+from outlast.tracking.sink import Sink, hears
+from outlast.tracking.sinks.queue import Queue
+
+DEADLINE = 5.0
+"""Seconds that the end of an attempt waits for sinks."""
+
+
+class Fanout:
+    """Passes every event on, and survives whatever hears it.
+
+    Args:
+        screens: called in the training thread, in order. For what must be in step with the program and costs little: the
+            progress line, which stands between the program's own lines, and the CSV file, which is read as soon as it is written.
+        sinks: all others; each has a queue and a thread of its own.
+        deadline: seconds that `close` waits for sinks.
+
+    Attributes:
+        screens: as above; more may be added.
+        tell: how a sentence reaches the user: level, sentence. By default all hear it as `told`.
+    """
+
+    def __init__(self, screens: Sequence[Sink], sinks: Sequence[Sink] = (), *, deadline: float = DEADLINE) -> None:
+        self.screens = list(screens)
+        self.tell: Callable[[str, str], None] = lambda level, sentence: self.send("told", level, sentence)
+        self._queues = [Queue(sink) for sink in sinks]
+        self._deadline = deadline
+        self._failures: dict[int, int] = {}  # by the id of a screen
+
+    def add(self, sink: Sink) -> None:
+        """Add a sink with a queue of its own."""
+        self._queues.append(Queue(sink))
+
+    def listens(self, event: str) -> bool:
+        """Whether anything does something at an event."""
+        return any(hears(sink, event) for sink in [*self.screens, *(queue.sink for queue in self._queues)])
+
+    def send(self, event: str, *facts: Any) -> None:
+        """Send an event. The queued sinks get the facts as they are now, so nobody may change them later."""
+        for queue in self._queues:
+            queue.put(event, *facts)
+        for sink in list(self.screens):
+            self._call(sink, event, facts)
+        self._complain()
+
+    def interrupt(self, event: str, *facts: Any) -> None:
+        """Send an event from a signal handler: to screens at once, to sinks before what waits."""
+        for queue in self._queues:
+            queue.interrupt(event, *facts)
+        for sink in list(self.screens):
+            try:
+                getattr(sink, event)(*facts)
+            except (Exception, SystemExit):  # noqa: BLE001 - nothing can be told here; the next event fails as well
+                self._failures[id(sink)] = self._failures.get(id(sink), 0) + 1
+
+    def close(self) -> None:
+        """Send the last event, wait for sinks until the deadline, and tell what was lost."""
+        for queue in self._queues:
+            queue.close()
+        deadline = time.monotonic() + self._deadline
+        for queue in self._queues:
+            queue.finish(deadline)
+        self._complain()
+        for sink in list(self.screens):
+            if (count := self._failures.get(id(sink), 0)) > 1:
+                self._tell(f"{sink.title} failed {count} times. The journal has all metrics.")
+        for sink in list(self.screens):
+            self._call(sink, "closed", ())
+
+    def _call(self, sink: Sink, event: str, facts: tuple[Any, ...]) -> None:
+        try:
+            getattr(sink, event)(*facts)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a sink does, training goes on
+            self._failures[id(sink)] = self._failures.get(id(sink), 0) + 1
+            if self._failures[id(sink)] == 1:
+                self._tell(
+                    f"{sink.title} failed at {event!r} ({words_of(error)}). It is called again at the next event; the journal has all metrics."
+                )
+
+    def _complain(self) -> None:
+        for queue in self._queues:
+            while queue.complaints:
+                self._tell(queue.complaints.popleft())
+
+    def _tell(self, sentence: str) -> None:
+        self.tell("warning", sentence)

@@ -1,0 +1,131 @@
+"""Where the time of an attempt goes: measured by the loop, written into the attempt's events, and what to do about it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from outlast.config.units import format_seconds
+
+LONG = 60.0
+"""Seconds of an attempt below which nothing is advised: starting takes most of it."""
+
+_MUCH_DATA, _MUCH_EVALUATION, _MUCH_SAVES, _MUCH_STARTING = 0.10, 0.25, 0.05, 0.25
+"""Shares of the time from which on something can be gained."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of an attempt by what they went into; they add up to the total.
+
+    Attributes:
+        starting: from the opening of the run until the loop began: building, loading, comparing.
+        training: in steps, besides what follows.
+        data: waiting for the next batch; None where outlast does not see it, and it is part of `training`.
+        evaluation: in `run.evaluate` and the function of `run.validate`; those of another framework's loop are part of `training`.
+        saves: training waited for a checkpoint.
+        other: between and after the steps.
+    """
+
+    starting: float = 0.0
+    training: float = 0.0
+    data: float | None = None
+    evaluation: float = 0.0
+    saves: float = 0.0
+    other: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds in all."""
+        return self.starting + self.training + (self.data or 0.0) + self.evaluation + self.saves + self.other
+
+    def as_json(self) -> dict[str, Any]:
+        """What an event says of it, to the millisecond."""
+        return {name: None if value is None else round(value, 3) for name, value in asdict(self).items()}
+
+    def sentences(self) -> list[str]:
+        """Where the time went, in one line, and what to do about it, in at most two."""
+        total = self.total
+        if total <= 0:
+            return []
+        named = {
+            "training": self.training, "waiting for data": self.data, "evaluation": self.evaluation, "saves": self.saves,
+            "starting": self.starting, "other": self.other,
+        }  # fmt: skip
+        shares = [f"{name} {_percent(value, total)}" for name, value in named.items() if value is not None]
+        return [f"time: {format_seconds(total)}; {', '.join(shares)}", *self._advice()[:2]]
+
+    def _advice(self) -> list[str]:
+        """What can be gained, the most first."""
+        total = self.total
+        if total < LONG:
+            return []
+        found = [
+            (
+                (self.data or 0.0) / total,
+                _MUCH_DATA,
+                "waiting for data: give the loader more workers (num_workers=, --num-workers), or put the data on faster storage",
+            ),
+            (
+                self.evaluation / total,
+                _MUCH_EVALUATION,
+                "evaluation: evaluate less often (every= of run.validate), or on fewer samples",
+            ),
+            (self.saves / total, _MUCH_SAVES, 'saves: save less often, such as save="15m" (--save-every 15m)'),
+            (
+                self.starting / total,
+                _MUCH_STARTING,
+                "starting: longer sessions start less often; make data ready before the session, and cache what is compiled",
+            ),
+        ]
+        found = [(share, much, words) for share, much, words in found if share >= much]
+        return [
+            f"{_percent(share, 1.0)} of the time went into {words}" for share, _, words in sorted(found, reverse=True)
+        ]
+
+
+class Stopwatch:
+    """Adds up the time of one attempt. Used by the training thread; reading it from another one is harmless.
+
+    Attributes:
+        steps: seconds in steps, with all that happens inside of them.
+        data: seconds of waiting for batches inside of steps; None until it is known that they are seen.
+        evaluation: seconds of evaluation inside of steps.
+        saves: seconds between steps in which training waited for a checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.steps = self.evaluation = self.saves = 0.0
+        self.data: float | None = None
+        self._opened = time.perf_counter()
+        self._begun: float | None = None
+
+    def begin(self) -> None:
+        """The loop begins."""
+        self._begun = time.perf_counter()
+
+    def spent(self, held: float) -> Spent:
+        """Where the time went until now.
+
+        Args:
+            held: seconds that training has waited for checkpoints in all, also inside of steps.
+        """
+        now = time.perf_counter()
+        begun = now if self._begun is None else self._begun
+        inside = max(0.0, held - self.saves)
+        training = max(0.0, self.steps - (self.data or 0.0) - self.evaluation - inside)
+        known = training + (self.data or 0.0) + self.evaluation + inside + self.saves
+        return Spent(
+            starting=begun - self._opened,
+            training=training,
+            data=self.data,
+            evaluation=self.evaluation,
+            saves=self.saves + inside,
+            other=max(0.0, now - begun - known),
+        )
+
+
+def _percent(part: float, whole: float) -> str:
+    share = 100 * part / whole
+    return f"{share:.0f} %" if share >= 1 or share == 0 else "under 1 %"

@@ -1,0 +1,292 @@
+"""A sink in a thread of its own: it costs the loop nothing, keeps its order, loses only what may be lost, and says what it lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from outlast.tracking.sink import SaveFacts, Sink
+from outlast.tracking.sinks import Queue
+
+
+class Gated(Sink):
+    """Hears nothing until its gate is opened; remembers what it heard, and in which thread."""
+
+    def __init__(self, *, open_: bool = False) -> None:
+        self.gate = threading.Event()
+        self.heard: list[object] = []
+        self.times: list[float] = []
+        self.threads: set[str] = set()
+        if open_:
+            self.gate.set()
+
+    def _hear(self, *facts: object) -> None:
+        self.gate.wait(30)
+        self.heard.append(facts)
+        self.times.append(self.time)
+        self.threads.add(threading.current_thread().name)
+
+    def logged(self, record) -> None:
+        self._hear("logged", record["step"])
+
+    def progressed(self, progress) -> None:
+        self._hear("progressed", progress)
+
+    def saved(self, save) -> None:
+        self._hear("saved", save.step)
+
+    def artifact(self, name, path) -> None:
+        self._hear("artifact", name)
+
+    def stopping(self, reason, sentence) -> None:
+        self._hear("stopping", reason)
+
+    def ended(self, reason, step, total) -> None:
+        self._hear("ended", reason)
+
+    def closed(self) -> None:
+        self._hear("closed")
+
+
+def over(queue: Queue, seconds: float = 20.0) -> list[str]:
+    """Close a queue; returns what the user is told in the end."""
+    queue.close()
+    queue.finish(time.monotonic() + seconds)
+    return list(queue.complaints)
+
+
+def saved(step: int) -> SaveFacts:
+    return SaveFacts(step, "steps", 0.1, 10)
+
+
+def test_events_come_in_order_in_another_thread_with_the_time_at_which_they_happened() -> None:
+    sink = Gated()
+    queue, before = Queue(sink), time.time()
+    for step in range(5):
+        queue.put("logged", {"step": step})
+    after = time.time()
+    queue.put("ended", "finished", 5, 5)
+    sink.gate.set()
+    assert over(queue) == []
+    assert sink.heard == [*(("logged", step) for step in range(5)), ("ended", "finished"), ("closed",)]
+    assert all(before <= at <= after for at in sink.times[:5])
+    assert sink.threads == {"outlast-sink-Gated"}
+
+
+def test_a_sink_that_is_far_behind_loses_the_oldest_lines_and_nothing_else() -> None:
+    sink = Gated()
+    queue = Queue(sink, most=10)
+    queue.put("artifact", "first", Path("first"))
+    for step in range(100):
+        queue.put("logged", {"step": step})
+        queue.put("saved", saved(step))
+    assert "10 events behind" in queue.complaints[0]
+    queue.put("ended", "finished", 100, 100)
+    sink.gate.set()
+    told = over(queue)
+    assert [step for what, *step in sink.heard if what == "saved"] == [[step] for step in range(100)]
+    assert [step for what, *step in sink.heard if what == "logged"] == [[step] for step in range(90, 100)]
+    assert sink.heard[0] == ("artifact", "first")
+    assert sink.heard[-2:] == [("ended", "finished"), ("closed",)]
+    assert queue.dropped == 90
+    assert len(told) == 2
+    assert "90 dropped" in told[-1]
+
+
+def test_of_the_progress_that_waits_only_the_newest_is_kept() -> None:
+    sink = Gated()
+    queue = Queue(sink, most=5)
+    queue.put("artifact", "busy", Path("busy"))
+    for step in range(100):
+        queue.put("progressed", step)
+    sink.gate.set()
+    assert over(queue) == []
+    assert [event for event in sink.heard if event[0] == "progressed"] == [("progressed", 99)]
+    assert queue.dropped == 0
+
+
+class Flaky(Sink):
+    """Fails so many times, then works."""
+
+    def __init__(self, failures: float, error: BaseException | None = None) -> None:
+        self.failures, self.calls, self.steps = failures, 0, []
+        self.error = error or ConnectionError("down")
+
+    def logged(self, record) -> None:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise self.error
+        self.steps.append(record["step"])
+
+
+@pytest.mark.parametrize("error", [ConnectionError("down"), SystemExit(3), KeyboardInterrupt()])
+def test_an_event_that_failed_is_sent_again_and_none_is_lost(error: BaseException) -> None:
+    sink = Flaky(3, error)
+    queue = Queue(sink, pause=0.001)
+    for step in range(3):
+        queue.put("logged", {"step": step})
+    wait_for(lambda: len(sink.steps) == 3)
+    told = over(queue)
+    assert sink.steps == [0, 1, 2]
+    assert (queue.errors, queue.failed) == (3, 0)
+    assert len(told) == 2
+    assert "Flaky failed at 'logged'" in told[0]
+    assert "got every event" in told[1]
+
+
+def test_an_event_that_always_fails_is_given_up_and_the_next_one_comes() -> None:
+    sink = Flaky(5)
+    queue = Queue(sink, pause=0.001)
+    queue.put("logged", {"step": 0})
+    queue.put("logged", {"step": 1})
+    wait_for(lambda: sink.steps)
+    assert sink.steps == [1]
+    told = over(queue)
+    assert (queue.errors, queue.failed) == (5, 1)
+    assert "1 failed" in told[-1]
+
+
+def test_the_pauses_grow_and_closing_ends_them() -> None:
+    pauses: list[float] = []
+    sink = Flaky(float("inf"))
+    queue = Queue(sink, pause=1.0)
+    wait = queue._closing.wait
+
+    def waited(seconds: float) -> bool:
+        pauses.append(seconds)
+        return wait(0 if len(pauses) < 8 else 60)
+
+    queue._closing.wait = waited
+    for step in range(4):
+        queue.put("logged", {"step": step})
+    wait_for(lambda: len(pauses) == 8)
+    told = over(queue)
+    assert pauses[:8] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert queue.failed == 4
+    assert "4 failed" in told[-1]
+
+
+def test_a_sink_that_hangs_is_left_behind_at_the_deadline() -> None:
+    sink = Gated()
+    queue = Queue(sink)
+    for step in range(7):
+        queue.put("logged", {"step": step})
+    begun = time.monotonic()
+    told = over(queue, 0.2)
+    assert time.monotonic() - begun < 10
+    assert "8 not sent in time" in told[-1]  # seven lines and the end
+    sink.gate.set()
+    queue._thread.join(20)
+    assert len(sink.heard) == 1  # the one it hung in; nothing comes after the end
+
+
+def test_a_stop_that_a_signal_handler_sends_takes_no_lock_and_comes_first() -> None:
+    sink = Gated()
+    queue = Queue(sink)
+    queue.put("artifact", "busy", Path("busy"))
+    wait_for(lambda: queue._current is not None)
+    queue.put("logged", {"step": 1})
+    with queue._lock:  # as if the signal came in the middle of `put`
+        queue.interrupt("stopping", "preempted", "SIGTERM")
+    sink.gate.set()
+    assert over(queue) == []
+    assert sink.heard[1:3] == [("stopping", "preempted"), ("logged", 1)]
+
+
+def test_what_nobody_hears_is_not_kept() -> None:
+    queue = Queue(Sink())
+    queue.put("logged", {"step": 1})
+    assert not queue._waiting
+    assert queue._thread is None
+
+
+def test_where_no_thread_can_be_had_the_events_are_counted_as_not_sent(monkeypatch) -> None:
+    def start(_thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    queue = Queue(Gated(open_=True))
+    queue.put("logged", {"step": 1})
+    assert "not sent in time" in over(queue)[-1]
+
+
+def wait_for(condition, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+import outlast
+from outlast.environment import Environment, Limits
+
+class Slow(outlast.Sink):
+    def _write(self, *words):
+        time.sleep({pause})
+        with open({out!r}, "a") as file:
+            file.write(" ".join(map(str, [os.getpid() == PARENT, *words])) + "\\n")
+    def started(self, facts, config): self._write("started", facts.id)
+    def logged(self, record): self._write("logged", record["step"])
+    def ended(self, reason, step, total): self._write("ended", reason, step)
+    def closed(self): self._write("closed")
+
+PARENT = os.getpid()
+here = Environment("local", Limits(seconds=None, ram=2**34, cores=2))
+options = dict(total_steps=5, root={root!r}, progress="none", environment=here, save="never", sinks=[Slow()])
+{body}
+"""
+
+
+def run_script(tmp_path: Path, body: str, pause: float = 0.0, timeout: float = 60) -> tuple[list[str], str]:
+    """Lines that the sink wrote, and what the process printed."""
+    out = tmp_path / "heard.txt"
+    script = SCRIPT.format(out=str(out), root=str(tmp_path), pause=pause, body=textwrap.dedent(body))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return out.read_text().splitlines() if out.exists() else [], done.stderr
+
+
+WHOLE = ["True started r", *(f"True logged {step}" for step in range(1, 6)), "True ended finished 5", "True closed"]
+
+
+def test_a_script_without_a_with_block_loses_nothing_and_ends(tmp_path: Path) -> None:
+    body = """
+    run = outlast.open_run("r", **options)
+    for step in run.steps():
+        run.log(x=step)
+    """
+    assert run_script(tmp_path, body, pause=0.02)[0] == WHOLE
+
+
+def test_a_forked_child_sends_nothing_and_ends_by_itself(tmp_path: Path) -> None:
+    body = """
+    with outlast.open_run("r", **options) as run:
+        for step in run.steps():
+            run.log(x=step)
+            if step == 3 and os.fork() == 0:
+                run._attempt.shown.send("ended", "child", 0, 0) if hasattr(run, "_attempt") else None
+                sys.exit(0)
+    os.wait()
+    """
+    assert run_script(tmp_path, body)[0] == WHOLE
+
+
+def test_a_hung_sink_does_not_keep_the_process_alive(tmp_path: Path) -> None:
+    body = """
+    options["progress"] = "plain"
+    with outlast.open_run("r", **options) as run:
+        for step in run.steps():
+            run.log(x=step)
+    """
+    heard, shown = run_script(tmp_path, body, pause=30, timeout=25)
+    assert heard == []
+    assert "not sent in time" in shown

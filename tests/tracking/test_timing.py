@@ -1,0 +1,62 @@
+"""Where the time of an attempt went: it adds up, and says what to do only when that would gain something."""
+
+from __future__ import annotations
+
+import pytest
+
+from outlast.tracking import Spent, Stopwatch
+from outlast.tracking import timing as module
+
+
+class Clock:
+    def __init__(self, monkeypatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(module.time, "perf_counter", lambda: self.now)
+
+
+def test_the_seconds_add_up(monkeypatch) -> None:
+    clock = Clock(monkeypatch)
+    watch = Stopwatch()
+    clock.now = 103.0
+    watch.begin()
+    watch.steps, watch.data, watch.evaluation, watch.saves = 60.0, 10.0, 8.0, 4.0
+    clock.now = 170.0
+    spent = watch.spent(held=6.0)  # two of the six seconds inside of steps
+    assert spent == Spent(starting=3.0, training=40.0, data=10.0, evaluation=8.0, saves=6.0, other=3.0)
+    assert spent.total == 70.0
+
+
+def test_before_the_loop_all_of_it_is_the_start_and_unseen_data_are_training(monkeypatch) -> None:
+    clock = Clock(monkeypatch)
+    watch = Stopwatch()
+    clock.now = 105.0
+    assert watch.spent(0.0) == Spent(starting=5.0)
+    watch.begin()
+    watch.steps = 2.0
+    clock.now = 107.0
+    spent = watch.spent(0.0)
+    assert (spent.training, spent.data, spent.other) == (2.0, None, 0.0)
+    assert "data" not in spent.sentences()[0]
+
+
+@pytest.mark.parametrize(
+    ("spent", "named"),
+    [
+        (Spent(training=80.0, data=20.0), ["--num-workers"]),
+        (Spent(training=60.0, data=0.0, evaluation=40.0), ["every="]),
+        (Spent(training=90.0, saves=10.0), ["--save-every"]),
+        (Spent(starting=50.0, training=50.0), ["starting"]),
+        (Spent(training=100.0, data=1.0, evaluation=1.0, saves=1.0, starting=1.0), []),
+        (Spent(starting=30.0, training=10.0, data=20.0, evaluation=30.0, saves=10.0), ["every=", "starting"]),
+        (Spent(training=5.0, data=45.0), []),  # too short to say
+    ],
+)
+def test_advice_names_what_takes_most_and_what_to_do(spent: Spent, named: list[str]) -> None:
+    first, *advice = spent.sentences()
+    assert len(advice) == len(named)
+    assert all(any(word in sentence for sentence in advice) for word in named)
+    assert "training" in first
+
+
+def test_an_attempt_without_time_says_nothing() -> None:
+    assert Spent().sentences() == []
