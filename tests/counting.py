@@ -20,7 +20,7 @@ class Counter:
 
 
 def attempts(root: Path, name: str = "r") -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted((root / name / "attempts").iterdir())]
+    return [json.loads(path.read_text()) for path in sorted((root / name / "attempts").glob("*.json"))]
 
 
 def count_to(run, counter: Counter, stop_at: int | None = None) -> None:

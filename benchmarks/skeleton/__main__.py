@@ -166,7 +166,7 @@ def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], 
     ready = prepared(recipe, Request(flags={**given, **own}))
     begin = time.process_time()
     start(ready)
-    attempts = len(list((work / "runs" / run_id / "attempts").iterdir()))
+    attempts = len(list((work / "runs" / run_id / "attempts").glob("*.json")))
     seconds = (
         time.process_time() - begin if attempts == 1 else float("nan")
     )  # a part of it was spent in another process

@@ -90,7 +90,7 @@ class Session:
                         break
         except outlast.SessionEnded:
             pass
-        record = max((self.root / name / "attempts").iterdir())
+        record = max((self.root / name / "attempts").glob("*.json"))
         self.record = json.loads(record.read_text())
         self.told = self.record["told"]
         return seen
@@ -356,7 +356,7 @@ def test_loops_that_take_batches_themselves_look_at_their_loaders_too(tmp_path, 
                 next(iter(loader))
                 if step == stop:
                     run.session.request_stop("preempted", "test")
-        return json.loads(max((tmp_path / "r/attempts").iterdir()).read_text())
+        return json.loads(max((tmp_path / "r/attempts").glob("*.json")).read_text())
 
     with pytest.raises(StateError, match="count of samples and no order"):
         attempt(REFUSED["torch's batch sampler"]())

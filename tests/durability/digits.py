@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from outlast.folder.layout import RunFolder
 from outlast.recipe.prepare import Request, prepare, start
 from outlast.recipe.registry import find
 from outlast.run.run import Run
-from outlast.tracking import Sink
 
 SMALL = {
     "data.samples": "256",
@@ -24,17 +23,6 @@ SMALL = {
     "keep_best": "0",
 }
 """12 steps of 4 batches an epoch."""
-
-
-class StopAfter(Sink):
-    """Asks for a stop while a step runs, as a signal would."""
-
-    def __init__(self, step: int, reason: str = "preempted") -> None:
-        self.step, self.reason, self.run = step, reason, None
-
-    def logged(self, record) -> None:
-        if record["step"] == self.step and self.run is not None:
-            self.run.session.request_stop(self.reason, "a test asks")
 
 
 def train(
@@ -50,21 +38,33 @@ def train(
     }
     given = {name: {"True": True, "False": False}.get(value, value) for name, value in given.items()}
     prepared = prepare(find(recipe), Request(flags=given))
-    stopper = StopAfter(stop_after or -1)
     original = recipes.open_run
 
     def opened(*words: Any, **more: Any) -> Run:
-        stopper.run = original(*words, **more)
-        return stopper.run
+        run = original(*words, **more)
+        for name in ("log", "offer"):
+            setattr(run, name, _then_stop(run, getattr(run, name), stop_after))
+        return run
 
     recipes.open_run = opened
     try:
-        start(prepared, progress="none", sinks=[stopper])
+        start(prepared, progress="none")
     except SessionEnded as ended:
         return ended.reason
     finally:
         recipes.open_run = original
     return "finished"
+
+
+def _then_stop(run: Run, logs: Callable[..., Any], step: int | None) -> Callable[..., Any]:
+    """What logs metrics, and asks for a stop in the middle of a step, as a signal would."""
+
+    def logged(*words: Any, **metrics: Any) -> None:
+        logs(*words, **metrics)
+        if run.step == step:
+            run.session.request_stop("preempted", "a test asks")
+
+    return logged
 
 
 def final(root: Path, name: str = "digits") -> dict[str, str]:

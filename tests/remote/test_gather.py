@@ -114,7 +114,7 @@ def test_with_nothing_here_the_newest_wins_and_the_other_is_told(home: Path, tmp
     assert brought.apart == [str(home / "r")]
     # Of the two histories, only one is here.
     assert {read_manifest(path).manifest["attempt"] for path in (tmp_path / "new/r/checkpoints").glob("step-*")} <= {
-        json.loads(path.read_text())["id"] for path in (tmp_path / "away/r/attempts").iterdir()
+        json.loads(path.read_text())["id"] for path in (tmp_path / "away/r/attempts").glob("*.json")
     }
     assert walk(tmp_path / "new", stop=10).resumed_from == 8
 
@@ -360,7 +360,7 @@ def attempt_ids(root: Path) -> list[str]:
 
 def began(root: Path, number: int, when: str, **more: str) -> None:
     attempts = root / "r/attempts"
-    newest = json.loads(max(path for path in attempts.iterdir()).read_text())
+    newest = json.loads(max(path for path in attempts.glob("*.json")).read_text())
     record = {**newest, "number": number, "started": when, **more}
     (attempts / f"{number:04d}.json").write_text(json.dumps(record))
 
@@ -399,7 +399,7 @@ def test_no_attempt_is_lost_when_it_is_killed_between_two_renames(
         assert ours <= set(attempt_ids(home)), done
         bring_home(place(home), [tmp_path / "away"])
         assert attempt_ids(home) == two_attempts_each
-        assert [json.loads(path.read_text())["number"] for path in sorted((home / "r/attempts").iterdir())] == [
+        assert [json.loads(path.read_text())["number"] for path in sorted((home / "r/attempts").glob("*.json"))] == [
             1, 2, 3, 4
         ]  # fmt: skip
 
@@ -429,7 +429,7 @@ def test_an_attempt_keeps_out_of_the_way_of_what_is_no_record(
     brought = bring_home(place(home), [tmp_path / "away"])
     assert brought.told == [f"step 8 comes from {tmp_path / 'away/r'}"]
     walk(home, stop=10)
-    kept = {path.name: path for path in (home / "r/attempts").iterdir()}
+    kept = {path.name: path for path in (home / "r/attempts").glob("*.json")}
     assert (home / "r/attempts/0004.json").is_dir()
     first, theirs, third, fourth = two_attempts_each
     found = {name: json.loads(path.read_text()).get("id") for name, path in kept.items() if path.is_file()}
@@ -440,7 +440,8 @@ def test_an_attempt_keeps_out_of_the_way_of_what_is_no_record(
 def test_a_folder_in_the_place_of_an_attempt_is_no_reason_not_to_train(home: Path) -> None:
     (home / "r/attempts/0002.json").mkdir()
     assert walk(home, stop=6).resumed_from == 4
-    assert sorted(os.listdir(home / "r/attempts")) == ["0001.json", "0002.json", "0003.json"]
+    records = [name for name in os.listdir(home / "r/attempts") if name.endswith(".json")]
+    assert sorted(records) == ["0001.json", "0002.json", "0003.json"]
     assert "0002.json is a folder and is left alone" in told(home)
 
 

@@ -57,7 +57,8 @@ def let_go(root: Path, name: str = "r") -> bool:
 
 @pytest.mark.parametrize("event", ["progressed", "saved", "told", "ended", "closed"])
 @pytest.mark.parametrize("error", [SystemExit(3), ValueError("disk \udcff")])
-def test_a_sink_never_ends_a_run(event: str, error: BaseException, opened, tmp_path: Path) -> None:
+def test_a_sink_never_ends_a_run(event: str, error: BaseException, opened, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.tracking.sinks.queue.TRIES", 2)
     bad, good = Failing(event, error), outlast.Sink()
     heard: list[str] = []
     good.told = lambda _level, sentence: heard.append(sentence)  # type: ignore[method-assign]
@@ -65,14 +66,34 @@ def test_a_sink_never_ends_a_run(event: str, error: BaseException, opened, tmp_p
         run.track(counter=Counter())
         for _ in run.steps():
             run.tell("something")
-    assert bad.calls == 1
-    assert any("Failing failed" in sentence and "is left out from now on" in sentence for sentence in heard)
+    assert bad.calls >= 2, "it is called again"
+    record = attempts(tmp_path)[0]
+    assert record["end"]["reason"] == "finished"
+    if event == "told":
+        assert any("Failing failed at 'told'" in sentence for sentence in heard)
+    assert let_go(tmp_path)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), ValueError("disk \udcff")])
+def test_a_screen_never_ends_a_run(error: BaseException, opened, tmp_path: Path, monkeypatch) -> None:
+    bad, good = Failing("progressed", error), outlast.Sink()
+    heard: list[str] = []
+    good.told = lambda _level, sentence: heard.append(sentence)  # type: ignore[method-assign]
+    monkeypatch.setattr("outlast.tracking.progress.choose", lambda _style: bad)
+    with opened(total_steps=3, sinks=[good]) as run:
+        run.track(counter=Counter())
+        for _ in run.steps():
+            pass
+    assert bad.calls
+    assert sum("Failing failed at 'progressed'" in sentence for sentence in heard) == 1
+    assert any("Failing failed" in sentence for sentence in attempts(tmp_path)[0]["told"])
     assert attempts(tmp_path)[0]["end"]["reason"] == "finished"
     assert let_go(tmp_path)
 
 
-def test_ctrl_c_while_it_ends_still_ends_it(opened, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), opened(total_steps=3, sinks=[Failing("ended", KeyboardInterrupt())]) as run:
+def test_ctrl_c_while_it_ends_still_ends_it(opened, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("outlast.tracking.progress.choose", lambda _style: Failing("ended", KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt), opened(total_steps=3) as run:
         run.track(counter=Counter())
         for _ in run.steps():
             pass
@@ -237,6 +258,12 @@ def test_a_block_left_by_return_is_an_early_end_and_said(opened, tmp_path: Path)
     assert "left at step 4 of 9, so the run counts as finished there" in record["told"][-1]
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files but the events, which another thread writes."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".events.jsonl")]
+    return {path: path.read_bytes() for path in files}
+
+
 def test_a_process_that_was_stopped_too_long_does_not_write_into_anothers_attempt(
     opened, tmp_path: Path, monkeypatch
 ) -> None:
@@ -259,10 +286,11 @@ def test_a_process_that_was_stopped_too_long_does_not_write_into_anothers_attemp
                     + "\n"
                 )
                 (folder / "lock").write_text(theirs)
-                before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+                before = contents(folder)
             if step > 4:
                 pytest.fail("it trains on")
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert contents(folder) == before
+    assert "ended" not in (folder / "attempts/0001.events.jsonl").read_text()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

@@ -1021,7 +1021,9 @@ def test_another_seed_is_told(tmp_path: Path, here) -> None:
             run.track(holder=Holder(1))
             for _ in run.steps():
                 pass
-    records = [json.loads(path.read_text()).get("resume") for path in sorted((tmp_path / "x" / "attempts").iterdir())]
+    records = [
+        json.loads(path.read_text()).get("resume") for path in sorted((tmp_path / "x" / "attempts").glob("*.json"))
+    ]
     assert [record and record["differences"] for record in records] == [None, [], ["seed 1 -> 2"]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from tests.counting import Counter, attempts, count_to
 
 import outlast
 from outlast.errors import DataError, ResumeRefused, SaveFailed, SessionEnded, StateError, UsageError
+from outlast.folder.artifact import verify_artifact
 from outlast.folder.layout import RunFolder
 from outlast.tracking import read
 
@@ -281,10 +283,52 @@ def test_artifacts_appear_whole_or_not(opened, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="outside"), run.artifact("../../escape.txt"):
             pass
     assert (tmp_path / "r/artifacts/plots/curve.txt").read_text() == "done"
-    assert sorted(p.name for p in (tmp_path / "r/artifacts").rglob("*")) == ["curve.txt", "plots"]
+    assert sorted(p.name for p in (tmp_path / "r/artifacts").rglob("*")) == [
+        "curve.txt",
+        "curve.txt.manifest.json",
+        "plots",
+    ]
     with opened(name="s", total_steps=1, results=tmp_path / "results") as run, run.artifact("x.txt") as path:
         path.write_text("x")
     assert (tmp_path / "results/s/x.txt").read_text() == "x"
+    assert verify_artifact(tmp_path / "results/s/x.txt.manifest.json")["name"] == "x.txt"
+
+
+def test_an_artifact_says_what_it_was_made_from_and_sinks_hear_of_it(opened, tmp_path: Path) -> None:
+    heard: list[tuple[str, Path]] = []
+
+    class Listener(outlast.Sink):
+        def artifact(self, name, path) -> None:
+            heard.append((name, path))
+
+    with opened(total_steps=2, sinks=[Listener()]) as run:
+        count_to(run, Counter())
+        with run.artifact("plots/curve.txt", part="counter") as path:
+            path.write_text("done")
+        with pytest.raises(UsageError, match=r"x\.manifest\.json"), run.artifact("x.manifest.json"):
+            pass
+    record = verify_artifact(tmp_path / "r/artifacts/plots/curve.txt.manifest.json")
+    about, (attempt,) = json.loads((tmp_path / "r/run.json").read_text()), attempts(tmp_path)
+    assert (record["run"], record["run_id"], record["attempt"]) == (about["uid"], "r", attempt["id"])
+    assert (record["name"], record["step"], record["part"]) == ("plots/curve.txt", 2, "counter")
+    assert "config" not in record
+    assert heard == [("plots/curve.txt", tmp_path / "r/artifacts/plots/curve.txt")]
+
+
+def test_a_disk_without_room_for_the_manifest_costs_no_artifact(opened, tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+        with run.artifact("a.txt") as path:
+            path.write_text("one")
+        monkeypatch.setattr("outlast.run.artifact.write_manifest", full)
+        with run.artifact("a.txt") as path:
+            path.write_text("two")
+    assert [path.name for path in (tmp_path / "r/artifacts").iterdir()] == ["a.txt"], "no manifest of an older one"
+    assert (tmp_path / "r/artifacts/a.txt").read_text() == "two"
+    assert any("has no manifest" in sentence for sentence in attempts(tmp_path)[0]["told"])
 
 
 def test_a_run_of_an_earlier_kaggle_session_is_brought_home(opened, tmp_path: Path, here) -> None:

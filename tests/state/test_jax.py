@@ -183,7 +183,7 @@ def test_a_restored_pytree_is_compared_with_the_checkpoint(tmp_path, here) -> No
             for _ in run.steps():
                 state = {**state, "w": state["w"] * 2, "n": state["n"] + 1}
                 run.offer(state)
-        record = json.loads(max((tmp_path / "r" / "attempts").iterdir()).read_text())
+        record = json.loads(max((tmp_path / "r" / "attempts").glob("*.json")).read_text())
         return record.get("resume", {})
 
     train(1)

@@ -19,7 +19,19 @@ def test_the_seconds_add_up(monkeypatch) -> None:
     watch = Stopwatch()
     clock.now = 103.0
     watch.begin()
-    watch.steps, watch.data, watch.evaluation, watch.saves = 60.0, 10.0, 8.0, 4.0
+
+    def takes(seconds: float) -> float:
+        clock.now += seconds
+        return seconds
+
+    assert watch.waits_for_data(lambda: takes(10.0)) == 10.0
+    with watch.evaluating(inside=True) as took:
+        takes(7.0)
+    assert took() == 7.0
+    with pytest.raises(KeyError), watch.evaluating(inside=False):
+        takes(1.0)
+        raise KeyError
+    watch.steps, watch.saves = 59.0, 4.0
     clock.now = 170.0
     spent = watch.spent(held=6.0)  # two of the six seconds inside of steps
     assert spent == Spent(starting=3.0, training=40.0, data=10.0, evaluation=8.0, saves=6.0, other=3.0)
@@ -37,6 +49,18 @@ def test_before_the_loop_all_of_it_is_the_start_and_unseen_data_are_training(mon
     spent = watch.spent(0.0)
     assert (spent.training, spent.data, spent.other) == (2.0, None, 0.0)
     assert "data" not in spent.sentences()[0]
+
+
+def test_a_loop_that_takes_its_batches_itself_is_measured_at_the_loader(monkeypatch) -> None:
+    class Loader:
+        waited = 3.0
+
+    clock, loader = Clock(monkeypatch), Loader()
+    watch = Stopwatch()
+    watch.begin()
+    watch.watch_loaders([object(), loader])
+    loader.waited, watch.steps, clock.now = 5.0, 8.0, 108.0
+    assert watch.spent(0.0) == Spent(training=6.0, data=2.0)
 
 
 @pytest.mark.parametrize(

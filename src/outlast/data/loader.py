@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import functools
 import inspect
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -76,6 +77,9 @@ class DataLoader(ExactLoader):
         split: give each rank its share; False: every rank gets whole batches, for an evaluation that only one makes.
         **options: as of torch.utils.data.DataLoader: num_workers, collate_fn, pin_memory, persistent_workers, ...
 
+    Attributes:
+        waited: seconds that `next()` and iterating it have taken, all together.
+
     Raises:
         StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
         UsageError: torchrun's processes have not met yet; or an option that does not exist, or that would make the order one that
@@ -97,6 +101,7 @@ class DataLoader(ExactLoader):
     ) -> None:
         _check_dataset(dataset)
         _check_options(options)
+        self.waited = 0.0
         self.dataset = dataset
         self.sampler = BatchSampler(
             len(dataset),
@@ -162,7 +167,11 @@ class DataLoader(ExactLoader):
     def __next__(self) -> Any:
         """The next batch, across the ends of epochs."""
         self.sampler._check_free()
-        return self._take()
+        begun = time.perf_counter()
+        try:
+            return self._take()
+        finally:
+            self.waited += time.perf_counter() - begun
 
     def _take(self) -> Any:
         if self._batches is None:

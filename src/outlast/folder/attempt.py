@@ -116,6 +116,14 @@ class AttemptRecord:
         finished = [end for end in ends if end["reason"] == "finished" and end.get("step") == step]
         return bool(finished) and finished[-1].get("total_steps") == total
 
+    def went_further(self, step: int) -> bool:
+        """Whether the newest attempt that trained before this one may have logged more than this step."""
+        trained = [earlier for earlier in self.earlier if earlier.get("trained") or earlier.get("damaged")]
+        if not trained:
+            return False
+        end = trained[-1].get("end", {})
+        return "step" not in end or bool(end["step"] > step)
+
     def tell(self, sentence: str) -> None:
         """Keep a sentence with the attempt, once; it reaches the disk with the next `write`. Of very many, the first are kept and all counted."""
         told, sentence = self.record["told"], writable(sentence)[:LONGEST]

@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from outlast.errors import UsageError
-from outlast.folder import durable, layout
+from outlast.folder import durable, layout, plain
+from outlast.folder.artifact import ENDING, manifest_of, write_manifest
 from outlast.run.attempt import Attempt
 
 
 @contextlib.contextmanager
-def artifact(attempt: Attempt, name: str) -> Iterator[Path]:
+def artifact(attempt: Attempt, name: str, *, step: int, part: str | None = None) -> Iterator[Path]:
     """A path to write to, a file or a folder; see `Run.artifact`.
 
+    Order: the manifest of an earlier one is deleted, the artifact gets its name, the new manifest is written.
+
     Raises:
-        UsageError: the name leads out of the folder for artifacts.
+        UsageError: the name leads out of the folder for artifacts, or is that of a manifest.
     """
     if not attempt.ranks.main:
         with tempfile.TemporaryDirectory() as folder:  # written and dropped: rank 0 keeps its own
@@ -29,14 +32,32 @@ def artifact(attempt: Attempt, name: str) -> Iterator[Path]:
         raise UsageError(
             f"An artifact named {name!r} would lie outside {base}; use a name without '..' or a leading slash."
         )
+    if name.endswith(ENDING):
+        raise UsageError(f"An artifact is named {name!r}; names ending in {ENDING} belong to manifests of artifacts.")
     durable.make_folder(target.parent)
     temporary = target.with_name(f"{layout.TEMPORARY}{target.name}")
     durable.remove_any(temporary)
     try:
         yield temporary
+        durable.sync_file(temporary)
+        if plain.kind_of(manifest_of(target)):
+            durable.remove_any(manifest_of(target))
+            durable.sync_folder(target.parent)
         if target.is_dir():
             durable.remove_folder(target)
-        durable.sync_file(temporary)
         durable.move(temporary, target)
+        _describe(attempt, target, name, step, part)
     finally:
         durable.remove_any(temporary)
+
+
+def _describe(attempt: Attempt, target: Path, name: str, step: int, part: str | None) -> None:
+    """Write the manifest, and tell the sinks. A disk that is full now has room for the artifact and not for its manifest."""
+    try:
+        write_manifest(target, name, {**attempt.origin(), "step": step, "part": part})
+    except (OSError, ValueError) as error:
+        words = error.strerror if isinstance(error, OSError) else error
+        attempt.tell(
+            "warning", f"The artifact {target} is complete and has no manifest, which could not be written: {words}."
+        )
+    attempt.shown.send("artifact", name, target)

@@ -26,7 +26,7 @@ from outlast.remote.gather import bring_home
 from outlast.remote.identity import know
 from outlast.run import source
 from outlast.run.session import Session, now
-from outlast.tracking import Fanout, Journal, Unwritten
+from outlast.tracking import EventLog, Fanout, Journal, RunFacts, Stopwatch, Unwritten, without_secrets
 
 if TYPE_CHECKING:
     from outlast.config import Resolved
@@ -52,6 +52,7 @@ class Attempt:
         id: the run's name.
         artifacts: the folder for artifacts.
         journal: the run's journal.
+        watch: adds up where the time goes.
     """
 
     def __init__(
@@ -71,6 +72,9 @@ class Attempt:
         self.about, self.config = about, config
         self.artifacts = results / self.id if results else folder.artifacts
         self.journal = (Journal if ranks.main else Unwritten)(folder.journal)
+        self.watch = Stopwatch()
+        self._events: EventLog | None = None
+        shown.tell = self.tell
         self._record = AttemptRecord(folder, 0, {"told": []}, kept=False)
         self._process = os.getpid()
         self._lock, self._presence = Lock(folder.lock), Presence(folder.ranks)
@@ -173,6 +177,45 @@ class Attempt:
         """Whether the script called the run finished at this step, before this very total."""
         return self._record.ended_early(step, total)
 
+    def went_further(self, step: int) -> bool:
+        """Whether the attempt before may have logged more than this step."""
+        return self._record.went_further(step)
+
+    def begin_events(self, step: int, total_steps: int | None, resumed_from: int | None) -> None:
+        """The loop begins: from here on events are written down, and sinks hear what run this is.
+
+        Args:
+            step: steps done.
+            total_steps: steps in all, None when unknown.
+            resumed_from: step of the checkpoint that the attempt continues, or None.
+        """
+        identity = self.store.identity
+        facts = RunFacts(
+            id=self.id,
+            folder=self.folder.path,
+            attempt=self.number,
+            step=step,
+            total_steps=total_steps,
+            recipe=self.about["recipe"],
+            grade=self.about["grade"],
+            resumed_from=resumed_from,
+            uid=identity.uid if identity else None,
+        )
+        if self.ranks.main:
+            self._events = EventLog(self.folder.events(self.number), self._record.record["id"])
+            self.shown.add(self._events)
+        self.watch.begin()
+        self.shown.send("started", facts, without_secrets(self.config.record()["values"]) if self.config else {})
+
+    def origin(self) -> dict[str, Any]:
+        """What a file that is made in this attempt comes from, for its manifest."""
+        return {
+            "run": self.store.identity.uid if self.store.identity else None,
+            "run_id": self.id,
+            "attempt": self._record.record.get("id"),
+            "config": self.config.record()["fingerprint"] if self.config else None,
+        }
+
     def note(self, **facts: Any) -> None:
         """Put facts into the record; they reach the disk with the next `write`."""
         self._record.record |= facts
@@ -202,7 +245,11 @@ class Attempt:
     @property
     def lost(self) -> bool:
         """Whether another machine has taken the run over: what lies in the folder is its own now."""
-        return self.ranks.main and not self._lock.ours()
+        if not self.ranks.main or self._lock.ours():
+            return False
+        if self._events:
+            self._events.stop()
+        return True
 
     def check_ours(self, *, at_once: bool = True) -> None:
         """Refuse to write as a forked child, or when another machine has taken the run over while this process was stopped.
@@ -218,7 +265,7 @@ class Attempt:
         if (not at_once and now() - self._looked < _LOOK) or not self.ranks.main:
             return
         self._looked = now()
-        if not self._lock.ours():
+        if self.lost:
             raise RunBusy(
                 f"Another attempt has taken over {self.folder.path} while this process was stopped or its machine "
                 "asleep, so this one ends and writes nothing. What it did since its last checkpoint is done again there."

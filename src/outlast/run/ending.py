@@ -17,6 +17,7 @@ from outlast import terminal
 from outlast.errors import RunBusy, RunNotFinished, SaveFailed, SessionEnded, UsageError
 from outlast.run import cells
 from outlast.run.loop import Loop
+from outlast.tracking.timing import LONG
 
 _open: dict[Path, Ending] = {}
 """The attempts that this process has not ended, by their folders."""
@@ -106,12 +107,12 @@ class Ending:
         write = (
             [] if lost else [lambda: self._write_end(reason, terminal.words_of(error) if reason == "failed" else None)]
         )
-        unrecorded = each(lambda: self._say_what_is_lost(reason), *write)
+        unrecorded = each(lambda: self._say_what_is_lost(reason), self._say_where_time_went, *write)
         self._session.patient = False
         failed = failed or unrecorded
         failed = failed or each(
             lambda: attempt.shown.send("ended", reason, loop.step, loop.total_steps),
-            lambda: attempt.shown.send("closed"),
+            attempt.shown.close,
         )
         self._session.patient = True
         released = each(attempt.hide, attempt.release, self._session.close, loop.parts.close)
@@ -131,6 +132,15 @@ class Ending:
         if reason != "finished" and saved < loop.step:
             safe = f"step {saved} is safe and" if saved > 0 else "nothing had been saved, so"
             self._attempt.tell("warning", f"{safe} what came after it will be done again by the next attempt.")
+
+    def _say_where_time_went(self) -> None:
+        """To sinks always; to the user when the attempt was long enough for it to mean something."""
+        if not self._loop.begun:
+            return
+        spent = self._loop.show_time()
+        if spent.total >= LONG:
+            for sentence in spent.sentences():
+                self._attempt.tell("info", sentence)
 
     def _write_end(self, reason: str, words: str | None) -> None:
         """The journal's last lines and the attempt's end."""

@@ -49,9 +49,10 @@ class Epochs:
         """Yield the batches that are left; see `Run.batches`."""
         loop, feed = self._loop, self._feed
         self._begin()
+        waits = loop.attempt.watch.waits_for_data
         try:
             while loop.position.epoch < self._epochs and not loop.ended_early:
-                if feed.open(*loop.position):
+                if waits(functools.partial(feed.open, *loop.position)):
                     yield from self._epoch()
                 else:
                     loop.position = loop.position.after_epoch()
@@ -93,7 +94,7 @@ class Epochs:
 
     def _epoch(self) -> Iterator[Any]:
         """The batches of one epoch, from the next one on, and the steps that they make."""
-        loop, feed = self._loop, self._feed
+        loop, feed, waits = self._loop, self._feed, self._loop.attempt.watch.waits_for_data
         self._gathered, loop.epoch_end = 0, False
         while not loop.epoch_end:
             if not loop.in_step:
@@ -101,7 +102,7 @@ class Epochs:
                 loop.enter_step(epoch=loop.position.epoch + 1)
                 self._gathered = 0
             try:
-                batch, loop.epoch_end = feed.take()
+                batch, loop.epoch_end = waits(feed.take)
             except Interrupted:  # in a step that has not begun
                 loop.step, loop.in_step = loop.step - 1, False
                 loop.leave_if_over()

@@ -22,8 +22,11 @@ from outlast.run.position import Position
 from outlast.run.saver import Saver
 from outlast.run.start import Start
 from outlast.run.validation import Before, Pending, Validation, from_its_beginning
+from outlast.tracking import Spent
 
 __all__ = ["Loop", "Position", "is_step"]
+
+_MINUTE = 60.0  # seconds between two events that say where the time went
 
 
 class Loop:
@@ -64,7 +67,9 @@ class Loop:
         self._start, self._session = Start(attempt, parts, saver, opened), attempt.session
         self.agreement = Agreement(attempt.ranks, self._session) if attempt.ranks.several else None
         self.should_stop = (self.agreement or self._session).should_stop
+        self._resumed_from = opened.checkpoint.step if opened else None
         self._clock = time.perf_counter()
+        self._timed = float("inf")
 
     @property
     def finished(self) -> bool:
@@ -99,6 +104,7 @@ class Loop:
         self.parts.check_complete()
         if inexact is None:
             inexact = self.parts.look_at_loaders()
+            attempt.watch.watch_loaders(self.parts.things)
         self._start.check()
         self.begun, self.own = True, own
         ended_early = attempt.ended_early(self.step, self.total_steps)
@@ -111,8 +117,11 @@ class Loop:
             self.agreement.after(self.step, None, at_once=True)
             if not own:
                 self.should_stop = self.agreement.should_stop_now
-        attempt.shown.send("started", attempt.id, attempt.number, self.step, self.total_steps)
+        attempt.begin_events(self.step, self.total_steps, self._resumed_from)
+        if attempt.journal.was_longer or attempt.went_further(self.step):
+            attempt.shown.send("rewound", self.step)
         self._clock = time.perf_counter()
+        self._timed = self._clock + _MINUTE
 
     def go_on(self) -> None:
         """Set the random generators, and do the validation that the attempt before broke off; then steps may come."""
@@ -165,8 +174,11 @@ class Loop:
         self.saver.check(clock)
         took, self._clock = clock - self._clock, clock
         # The first step of an attempt compiles and warms up; it says nothing of the next.
-        if self.done_here and self._session.observe_step(took):
+        if not self.done_here:
+            self.attempt.watch.steps += took
+        elif self._session.observe_step(took):
             self.metrics.observe_step(took)
+            self.attempt.watch.steps += took
         self.done_here += not again
         reason = self._save_if_due(epoch_ended, clock)
         if epoch_ended is not None or (
@@ -207,6 +219,7 @@ class Loop:
         self.attempt.check_ours()
         held = self.saver.save(self.step, self.position, reason, self.metrics.of_step, must=must, more=more)
         self._clock += held  # the save is no part of the step that follows it
+        self.attempt.watch.saves += held
         self.parts.tell_notes(self.attempt.tell)
 
     def complete(self) -> SessionEnded | None:
@@ -245,9 +258,11 @@ class Loop:
         if not self.agreement:
             self.should_stop = self._asked_inside
         try:
-            complete = self.validation.call(self.log)
+            with self.attempt.watch.evaluating(inside=True) as took:
+                complete = self.validation.call(self.log)
         finally:
             self.should_stop = ask
+        self.attempt.shown.send("evaluated", self.step, took())
         if complete:
             return
         self.in_step, self.metrics.of_step = False, metrics
@@ -279,6 +294,14 @@ class Loop:
 
     def evaluate(self, loader: Iterable[Any]) -> Iterator[Any]:
         """The batches of a validation; see `Run.evaluate`."""
+        if self.validation.running:  # all of it is measured
+            yield from self._evaluated(loader)
+            return
+        with self.attempt.watch.evaluating(inside=self.in_step or not self.own) as took:
+            yield from self._evaluated(loader)
+        self.attempt.shown.send("evaluated", self.step, took())
+
+    def _evaluated(self, loader: Iterable[Any]) -> Iterator[Any]:
         for batch in from_its_beginning(loader):
             if self._heard_inside():
                 self.validation.heard = True
@@ -376,6 +399,15 @@ class Loop:
 
     def _show_progress(self, clock: float) -> None:
         self.metrics.show_progress(clock, self.step, self.total_steps, self.epoch, self.saver.next_save)
+        if clock >= self._timed:
+            self._timed = clock + _MINUTE
+            self.show_time()
+
+    def show_time(self) -> Spent:
+        """Tell sinks where the time of the attempt went so far; returns it."""
+        spent = self.attempt.watch.spent(self.saver.held)
+        self.attempt.shown.send("timed", self.step, self.metrics.rate, spent)
+        return spent
 
 
 def is_step(step: Any) -> bool:

@@ -52,6 +52,11 @@ class Metrics:
         before = self._seconds_per_step
         self._seconds_per_step = (1 - _SMOOTH) * before + _SMOOTH * seconds if before else seconds
 
+    @property
+    def rate(self) -> float:
+        """Steps per second lately; 0 while unknown."""
+        return 1 / self._seconds_per_step if self._seconds_per_step else 0.0
+
     def is_time(self, clock: float) -> bool:
         """Whether the screen may be told of progress again."""
         return clock - self._shown_at >= _TICK
@@ -65,8 +70,8 @@ class Metrics:
             step=step,
             total=total,
             epoch=epoch,
-            rate=1 / self._seconds_per_step if self._seconds_per_step else 0.0,
-            metrics=self.last,
+            rate=self.rate,
+            metrics=dict(self.last),  # sinks read it later
             seconds_left=self._attempt.session.seconds_left,
             next_save=next_save,
         )

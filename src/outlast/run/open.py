@@ -71,7 +71,7 @@ def open_run(
         grade: what the script promises of a resume: "exact", "statistical" or "restart-epoch".
         environment: where this runs; detected when not given.
         progress: "auto", "rich", "plain", "json" or "none".
-        sinks: further receivers of events.
+        sinks: receive the events of the run, each in a thread of its own: `outlast.Sink`.
         deterministic: ask torch and JAX for kernels that give the same bits every time; JAX hears it before its first computation only.
         results: folder for artifacts instead of the run folder's own.
         background: copy the state into memory kept for that, as large as itself, and write it while training goes on. What
@@ -106,9 +106,12 @@ def open_run(
         state.use_deterministic_kernels()
     environment = environment or detect()
     training, writing = ranks.connect(2)  # the writer's thread has a channel of its own
-    shown = Fanout([screens.choose(progress), *sinks] if training.main else [screens.OtherRank(training.rank)])
+    shown = Fanout([screens.choose(progress)], sinks) if training.main else Fanout([screens.OtherRank(training.rank)])
     session = Session(
-        environment, budget=asked.budget, reserve=asked.reserve, on_stop=lambda *facts: shown.send("stopping", *facts)
+        environment,
+        budget=asked.budget,
+        reserve=asked.reserve,
+        on_stop=lambda *facts: shown.interrupt("stopping", *facts),
     )
     store = Store(asked.folder, keep or Retention(), environment.limits.disk, writing)
     attempt = Attempt(

@@ -248,16 +248,19 @@ class Run:
         """
         self._loop.ask_save(step)
 
-    def artifact(self, name: str) -> AbstractContextManager[Path]:
+    def artifact(self, name: str, *, part: str | None = None) -> AbstractContextManager[Path]:
         """A path to write a named output to, a file or a folder; it gets its name when the block ends without an error.
+
+        Beside it lies NAME.manifest.json, with the run, the step, the config's fingerprint and the hashes of its files.
 
         Args:
             name: a file name, such as "confusion.png"; folders in it are made.
+            part: the tracked name that it was made from, such as "ema", for the manifest.
 
         Raises:
-            UsageError: the name leads out of the folder for artifacts.
+            UsageError: the name leads out of the folder for artifacts, or ends in .manifest.json.
         """
-        return artifact(self._loop.attempt, name)
+        return artifact(self._loop.attempt, name, step=self._loop.step, part=part)
 
     def tell(self, sentence: str) -> None:
         """Say something to whoever watches: on the screen and in the attempt's record."""

@@ -28,7 +28,7 @@ from outlast.run.parts import RNG, Parts
 from outlast.run.position import Position
 from outlast.run.session import Session
 from outlast.state import adapters
-from outlast.tracking import Fanout, Journal
+from outlast.tracking import Fanout, Journal, SaveFacts
 
 _RETRY = 60.0  # seconds until a failed save is tried again
 _BEST_SHARE = 10.0  # a new best in the middle of an epoch is saved when the last save is this many times its cost ago
@@ -290,6 +290,7 @@ class Saver:
         flight, self._flight = self._flight, None
         if flight is None:
             return
+        begun = time.perf_counter()
         try:
             checkpoint = flight.future.result()
         except SaveFailed as error:
@@ -297,12 +298,21 @@ class Saver:
                 raise
             self._failed(error)
             return
+        waited = time.perf_counter() - begun
         self.saved_step = flight.snapshot.step
         self._session.observe_state(flight.nbytes, self._store.nbytes, flight.seconds)
         cores = self._session.environment.limits.cores
         self._cost = flight.held + (flight.seconds / cores if self._background else 0.0)
         self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
-        self._shown.send("saved", self.saved_step, flight.snapshot.reason, flight.seconds, checkpoint.nbytes)
+        facts = SaveFacts(
+            step=self.saved_step,
+            reason=flight.snapshot.reason,
+            seconds=flight.seconds,
+            size=checkpoint.nbytes,
+            held=flight.held + waited,
+            staged=flight.nbytes if self._background else 0,
+        )
+        self._shown.send("saved", facts)
         if self._store.dropped:
             steps = ", ".join(str(step) for step in sorted(self._store.dropped))
             self._store.dropped.clear()

@@ -87,7 +87,9 @@ class Start:
         attempt.note(changes=[str(change) for change in config.changes])
         for change in config.changes:
             attempt.tell(*change.sentence)
-        attempt.shown.sinks += [CsvView(path, attempt.folder.journal) for path in _csv_paths(config.config, attempt.id)]
+        attempt.shown.screens += [
+            CsvView(path, attempt.folder.journal) for path in _csv_paths(config.config, attempt.id)
+        ]
 
     def _judge(self, step: int, before: Mapping[str, Any], inexact: Sequence[str]) -> None:
         """Say, and record, whether the continuation can be the same to the last bit."""

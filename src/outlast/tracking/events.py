@@ -43,6 +43,11 @@ class EventLog(Sink):
         self.path, self._attempt = path, attempt
         self._descriptor: int | None = None
         self._size, self._torn, self._full = 0, False, False
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Write nothing more: the folder is another attempt's now. Any thread may call it."""
+        self._stopped = True
 
     @property
     def title(self) -> str:
@@ -97,7 +102,7 @@ class EventLog(Sink):
 
     def _write(self, event: str, **facts: Any) -> None:
         """Append a line; raises OSError, and the line can be written again."""
-        if self._full and event not in _RARE:
+        if self._stopped or (self._full and event not in _RARE):
             return
         if self._descriptor is None:
             if event != "begun":  # a stop that is older than the file

@@ -21,18 +21,16 @@ class Fanout:
         screens: called in the training thread, in order. For what must be in step with the program and costs little: the
             progress line, which stands between the program's own lines, and the CSV file, which is read as soon as it is written.
         sinks: all others; each has a queue and a thread of its own.
-        deadline: seconds that `close` waits for sinks.
 
     Attributes:
         screens: as above; more may be added.
         tell: how a sentence reaches the user: level, sentence. By default all hear it as `told`.
     """
 
-    def __init__(self, screens: Sequence[Sink], sinks: Sequence[Sink] = (), *, deadline: float = DEADLINE) -> None:
+    def __init__(self, screens: Sequence[Sink], sinks: Sequence[Sink] = ()) -> None:
         self.screens = list(screens)
         self.tell: Callable[[str, str], None] = lambda level, sentence: self.send("told", level, sentence)
         self._queues = [Queue(sink) for sink in sinks]
-        self._deadline = deadline
         self._failures: dict[int, int] = {}  # by the id of a screen
 
     def add(self, sink: Sink) -> None:
@@ -65,7 +63,7 @@ class Fanout:
         """Send the last event, wait for sinks until the deadline, and tell what was lost."""
         for queue in self._queues:
             queue.close()
-        deadline = time.monotonic() + self._deadline
+        deadline = time.monotonic() + DEADLINE
         for queue in self._queues:
             queue.finish(deadline)
         self._complain()

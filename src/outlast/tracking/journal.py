@@ -37,10 +37,14 @@ class Journal:
 
     Args:
         path: journal.jsonl; created when the first line is flushed.
+
+    Attributes:
+        was_longer: whether `rewind` has found more lines than the checkpoint knew.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.was_longer = False
         self._waiting: list[str] = []  # added and not sealed
         self._sealed: list[bytes] = []  # to be written
         self._sealed_size = 0
@@ -186,6 +190,7 @@ class Journal:
         size, length = int(mark["bytes"]) if mark else 0, self._length()
         self._hasher = self._hash(min(size, length))
         complaint = None
+        self.was_longer = length > size
         if mark and (length < size or self._hasher.hexdigest() != mark["xxh3_128"]):
             durable.write_file(self.path, self._up_to(step, 2 * size + _SLACK))
             size = self._length()

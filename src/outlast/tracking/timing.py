@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from outlast.config.units import format_seconds
+
+T = TypeVar("T")
 
 LONG = 60.0
 """Seconds of an attempt below which nothing is advised: starting takes most of it."""
@@ -90,20 +94,49 @@ class Stopwatch:
 
     Attributes:
         steps: seconds in steps, with all that happens inside of them.
-        data: seconds of waiting for batches inside of steps; None until it is known that they are seen.
-        evaluation: seconds of evaluation inside of steps.
         saves: seconds between steps in which training waited for a checkpoint.
     """
 
     def __init__(self) -> None:
-        self.steps = self.evaluation = self.saves = 0.0
-        self.data: float | None = None
+        self.steps = self.saves = 0.0
+        self._data: float | None = None
+        self._loaders: list[tuple[Any, float]] = []  # with the seconds that they had waited before
+        self._inside = self._outside = 0.0  # seconds of evaluation in steps, and elsewhere
         self._opened = time.perf_counter()
         self._begun: float | None = None
 
     def begin(self) -> None:
         """The loop begins."""
         self._begun = time.perf_counter()
+
+    def waits_for_data(self, take: Callable[[], T]) -> T:
+        """Call what waits for a batch inside of a step, and add up its time."""
+        begun = time.perf_counter()
+        try:
+            return take()
+        finally:
+            self._data = (self._data or 0.0) + time.perf_counter() - begun
+
+    def watch_loaders(self, things: Iterable[Any]) -> None:
+        """A loop takes batches out of loaders itself: those of ours add up in `waited` how long it waited."""
+        self._loaders = [(thing, thing.waited) for thing in things if isinstance(getattr(thing, "waited", None), float)]
+
+    @contextlib.contextmanager
+    def evaluating(self, *, inside: bool) -> Iterator[Callable[[], float]]:
+        """An evaluation, until the block is left; gives what says how many seconds it took.
+
+        Args:
+            inside: whether it is done inside of a step.
+        """
+        begun, took = time.perf_counter(), 0.0
+        try:
+            yield lambda: took
+        finally:
+            took = time.perf_counter() - begun
+            if inside:
+                self._inside += took
+            else:
+                self._outside += took
 
     def spent(self, held: float) -> Spent:
         """Where the time went until now.
@@ -113,17 +146,12 @@ class Stopwatch:
         """
         now = time.perf_counter()
         begun = now if self._begun is None else self._begun
-        inside = max(0.0, held - self.saves)
-        training = max(0.0, self.steps - (self.data or 0.0) - self.evaluation - inside)
-        known = training + (self.data or 0.0) + self.evaluation + inside + self.saves
-        return Spent(
-            starting=begun - self._opened,
-            training=training,
-            data=self.data,
-            evaluation=self.evaluation,
-            saves=self.saves + inside,
-            other=max(0.0, now - begun - known),
-        )
+        data = sum(loader.waited - before for loader, before in self._loaders) if self._loaders else self._data
+        holds = max(0.0, held - self.saves)
+        evaluation, saves = self._inside + self._outside, self.saves + holds
+        training = max(0.0, self.steps - (data or 0.0) - self._inside - holds)
+        other = max(0.0, now - begun - training - (data or 0.0) - evaluation - saves)
+        return Spent(begun - self._opened, training, data, evaluation, saves, other)
 
 
 def _percent(part: float, whole: float) -> str:
