@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from outlast.checkpoint import tensors
-from outlast.checkpoint.committed import open_checkpoint
-from outlast.errors import CorruptCheckpoint, UnknownName, UsageError
-from outlast.folder import durable
+from outlast.checkpoint.committed import open_checkpoint, read_manifest
+from outlast.errors import CorruptCheckpoint, OutlastError, UnknownName, UsageError
+from outlast.folder import artifact, durable, reading
+from outlast.folder.layout import RunFolder
+from outlast.folder.records import CONFIG
 from outlast.state.array import Array
 
 
@@ -45,6 +48,34 @@ def export(checkpoint: Path, part: str, target: Path) -> int:
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error.strerror}.") from error
     return len(arrays)
+
+
+def describe(folder: RunFolder, step: int, part: str, target: Path) -> Path:
+    """Write the manifest of what was exported: run, checkpoint, part, config, and the hashes of its files.
+
+    Args:
+        folder: the run folder.
+        step: of the checkpoint that it was made from.
+        part: the part that it was made from.
+        target: what was written; its manifest lies beside it.
+
+    Returns:
+        The manifest's path.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    checkpoint = read_manifest(folder.checkpoint(step))
+    known = {name: checkpoint.manifest.get(name) for name in ("run", "attempt")}
+    config = None
+    with contextlib.suppress(FileNotFoundError, OutlastError):  # of a script, or damaged: what was exported is whole
+        config = reading.read_record(folder.config, CONFIG).get("fingerprint")
+    about = {**known, "run_id": folder.path.resolve().name, "step": step, "part": part, "config": config}
+    try:
+        return artifact.write_manifest(target, target.name, {**about, "checkpoint": checkpoint.digest})
+    except (OSError, ValueError) as error:
+        words = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{target} is written, and its manifest cannot be: {words}.") from error
 
 
 def _named(node: Any, name: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:

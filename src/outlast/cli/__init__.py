@@ -10,7 +10,7 @@ VERBS = {
     "runs": "list runs with status and steps",
     "status": "one run: attempts, checkpoints, last metrics",
     "checkpoints": "list a run's checkpoints: why, size, time, state of the hashes",
-    "verify": "hash a run's checkpoints again",
+    "verify": "hash a run's checkpoints and artifacts again",
     "export": "write the model of a checkpoint as safetensors, or in a form of its recipe",
     "config": "print every value and where it came from",
     "doctor": "check machine, limits, data and disk before a session is spent",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.checkpoint.export import export
+from outlast.checkpoint.export import describe, export
 from outlast.cli.flags import RECIPE, Parser, output
 from outlast.cli.status import folder_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
-from outlast.folder.durable import make_folder
+from outlast.folder.artifact import manifest_of
+from outlast.folder.durable import make_folder, remove_file
 from outlast.folder.layout import RunFolder
 from outlast.recipe.inspect import Saved, open_saved, part_of, step_of
 from outlast.recipe.registry import find
@@ -40,16 +41,21 @@ def run(argv: list[str]) -> int:
     step = step_of(RunFolder(folder), values.step, recipe)
     part = values.part or part_of(RunFolder(folder), recipe, step)
     if values.format != "safetensors":
-        return _other(open_saved(folder, step=step, recipe=recipe), part, values.format, values.output)
+        target = _other(open_saved(folder, step=step, recipe=recipe), part, values.format, values.output)
+        say(f"Its manifest is {describe(RunFolder(folder), step, part, target)}")
+        return EXIT_FINISHED
     usual = f"{folder.resolve().name}-{part}-step-{step}.safetensors"
     target = output(Path(usual) if values.output is None else values.output, usual)
+    remove_file(manifest_of(target))
     count = export(RunFolder(folder).checkpoint(step), part, target)
+    manifest = describe(RunFolder(folder), step, part, target)
     say(f"{target}: the {count} tensors of {part!r} at step {step}, {format_bytes(target.stat().st_size)}")
+    say(f"Its manifest is {manifest}")
     say(f"Load them with: model.load_state_dict(safetensors.torch.load_file({str(target)!r}))")
     return EXIT_FINISHED
 
 
-def _other(opened: Saved, part: str, form: str, given: Path | None) -> int:
+def _other(opened: Saved, part: str, form: str, given: Path | None) -> Path:
     forms = opened.recipe.exports
     if form not in forms:
         known = ", ".join(["safetensors", *sorted(forms)])
@@ -57,6 +63,7 @@ def _other(opened: Saved, part: str, form: str, given: Path | None) -> int:
     usual = f"{opened.run_id}-{part}-step-{opened.step}.{form}"
     target = output(Path(usual) if given is None else given, usual)
     make_folder(target.parent)
+    remove_file(manifest_of(target))
     for line in forms[form](opened, part, target):
         say(line)
-    return EXIT_FINISHED
+    return target

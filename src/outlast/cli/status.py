@@ -147,12 +147,25 @@ def as_json(info: RunInfo) -> dict[str, Any]:
         "total_steps": info.total_steps,
         "metrics": info.metrics,
         "metrics_whole": info.latest.whole,
-        "attempts": info.attempts,
+        "attempts": [{**attempt, "seconds": _seconds(info, attempt)} for attempt in info.attempts],
         "launches": [each.record for each in all_launches(RunFolder(info.folder))],
         "checkpoints": [
             {"step": c.step, "reason": c.reason, "bytes": c.nbytes, "metrics": c.metrics} for c in info.checkpoints
         ],
     }
+
+
+def _seconds(info: RunInfo, attempt: Mapping[str, Any]) -> dict[str, Any] | None:
+    spent = info.spent(attempt)
+    return spent.as_json() if spent else None
+
+
+def _print_time(info: RunInfo) -> None:
+    """Where the time of the newest attempt that trained went, and what to do about it."""
+    for attempt in reversed(info.last_attempts(_SHOWN)):
+        if spent := info.spent(attempt):
+            say(*spent.sentences(f"attempt {attempt['number']}"))
+            return
 
 
 def attempts_table(info: RunInfo) -> Any:
@@ -220,6 +233,7 @@ def _print(info: RunInfo) -> None:
     console.print(attempts_table(info))
     if (more := len(info.numbers) - _SHOWN) > 0:
         say(f"and {more} attempts before these; --json gives all of them")
+    _print_time(info)
     say()
     if (info.folder / "launches").is_dir():
         _print_launches(RunFolder(info.folder))

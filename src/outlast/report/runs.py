@@ -18,7 +18,7 @@ from outlast.folder import lock, plain, reading
 from outlast.folder.attempt import read_record
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import RUN
-from outlast.tracking import Latest, latest
+from outlast.tracking import Latest, Spent, latest, spent_in
 
 _STATUS = {
     "finished": "finished",
@@ -68,6 +68,10 @@ class RunInfo:
     def last_attempts(self, most: int) -> list[Mapping[str, Any]]:
         """The records of so many of the newest attempts, in order."""
         return [read_record(RunFolder(self.folder), number) for number in self.numbers[-most:]] if most else []
+
+    def spent(self, attempt: Mapping[str, Any]) -> Spent | None:
+        """Where the time of an attempt went, as far as it has written that down; None when it has not."""
+        return spent_in(RunFolder(self.folder), attempt["number"], attempt.get("id"))
 
     @functools.cached_property
     def checkpoints(self) -> tuple[Checkpoint, ...]:

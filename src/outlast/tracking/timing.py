@@ -48,17 +48,21 @@ class Spent:
         """What an event says of it, to the millisecond."""
         return {name: None if value is None else round(value, 3) for name, value in asdict(self).items()}
 
-    def sentences(self) -> list[str]:
-        """Where the time went, in one line, and what to do about it, in at most two."""
+    def sentences(self, whose: str = "this attempt") -> list[str]:
+        """Where the time went, in one line, and what to do about it, in at most two.
+
+        Args:
+            whose: the subject of the sentence.
+        """
         total = self.total
         if total <= 0:
             return []
-        named = {
-            "training": self.training, "waiting for data": self.data, "evaluation": self.evaluation, "saves": self.saves,
-            "starting": self.starting, "other": self.other,
-        }  # fmt: skip
+        named = {"training": self.training, "waiting for data": self.data, "saves": self.saves}
+        named |= {"evaluation": self.evaluation or None}
+        small = {"starting": self.starting, "other": self.other}
+        named |= {name: value for name, value in small.items() if value >= total / 100}
         shares = [f"{name} {_percent(value, total)}" for name, value in named.items() if value is not None]
-        return [f"time: {format_seconds(total)}; {', '.join(shares)}", *self._advice()[:2]]
+        return [f"{whose} took {format_seconds(total)}: {', '.join(shares)}", *self._advice()[:2]]
 
     def _advice(self) -> list[str]:
         """What can be gained, the most first."""
