@@ -139,7 +139,7 @@ def test_the_readmes_ten_lines_run(tmp_path: Path) -> None:
     assert "finished" in done.stderr
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_the_how_tos_blocks_run_and_run_again(number: int, tmp_path: Path) -> None:
     code = blocks(REPOSITORY / "docs/how-to.md", "python")[number]
     for words in ("finished", "steps are done"):
