@@ -25,7 +25,7 @@ def test_a_batch_systems_warning_saves_and_says_its_name(opened, tmp_path: Path,
             if step == 4:
                 os.kill(os.getpid(), signal.SIGUSR1)
     assert caught.value.code == 75
-    assert [c.step for c in run._store.committed()] == [4]
+    assert [c.step for c in run._loop.attempt.store.committed()] == [4]
     end = attempts(tmp_path)[0]["end"]
     assert (end["reason"], end["signal"], end["step"]) == ("preempted", "SIGUSR1", 4)
     shown = capfd.readouterr().err
@@ -106,7 +106,7 @@ def test_ctrl_c_twice_in_the_last_save(opened, tmp_path: Path, monkeypatch) -> N
         run.track(counter=Counter())
         for step in run.steps():
             if step == 2:
-                monkeypatch.setattr(run._saver, "save", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+                monkeypatch.setattr(run._loop.saver, "save", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
                 os.kill(os.getpid(), signal.SIGINT)
     (record,) = attempts(tmp_path)
     assert record["end"]["reason"] == "cancelled"
@@ -117,7 +117,7 @@ def test_ctrl_c_twice_in_the_last_save(opened, tmp_path: Path, monkeypatch) -> N
 def test_ctrl_c_while_it_waits_for_the_writer(opened, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt), opened(total_steps=5) as run:
         run.track(counter=Counter())
-        real = run._saver.close
+        real = run._loop.saver.close
         calls: list[bool] = []
 
         def close(*, abandon: bool = False) -> None:
@@ -126,7 +126,7 @@ def test_ctrl_c_while_it_waits_for_the_writer(opened, tmp_path: Path, monkeypatc
                 raise KeyboardInterrupt
             real(abandon=abandon)
 
-        monkeypatch.setattr(run._saver, "close", close)
+        monkeypatch.setattr(run._loop.saver, "close", close)
         for _ in run.steps():
             pass
     assert calls == [False, True]
@@ -165,7 +165,7 @@ def test_every_write_fails_at_the_end(opened, tmp_path: Path, monkeypatch) -> No
             pass
         run.log(after=1)
         monkeypatch.setattr("outlast.folder.durable.write_json", full)
-        monkeypatch.setattr(run._journal, "flush", full)
+        monkeypatch.setattr(run._loop.attempt.journal, "flush", full)
     assert let_go(tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_text_that_utf_8_cannot_hold(where: str, opened, tmp_path: Path) -> None
         assert record["told"] == ["could not read bad\\udcff.png"]  # what is told again is kept once
     else:
         wanted = {"loss/bad\\udcff.png": 1.0} if where == "name" else {"file": "bad\\udcff.png"}
-        assert read(run._files.journal)[0] == {"step": 1, **wanted}
+        assert read(run.folder / "journal.jsonl")[0] == {"step": 1, **wanted}
 
 
 def test_a_loop_without_a_with_block_may_be_run_again(opened, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_process_that_was_stopped_too_long_does_not_write_into_anothers_attemp
     opened, tmp_path: Path, monkeypatch
 ) -> None:
     """Another machine took the run over: its name stands in the lock."""
-    monkeypatch.setattr("outlast.run.run._LOOK", 0.0)
+    monkeypatch.setattr("outlast.run.attempt._LOOK", 0.0)
     folder = tmp_path / "r"
     with (
         pytest.raises(RunBusy, match="Another attempt has taken over .* writes nothing"),
@@ -278,7 +278,7 @@ def test_a_process_that_was_stopped_too_long_does_not_write_into_anothers_attemp
         for step in run.steps():
             run.log(x=step)
             if step == 3:
-                run._saver._wait_for_writer()
+                run._loop.saver._wait_for_writer()
                 theirs = (
                     json.dumps({"attempt": "theirs", "pid": 1, "host": "elsewhere", "boot": "b", "beat": 4e9}).ljust(
                         511
@@ -316,7 +316,7 @@ def test_a_forked_child_does_not_train_the_parents_run(opened, tmp_path: Path) -
         run.track(counter=Counter())
         steps = run.steps()
         next(steps)
-        for action in (lambda: next(steps), lambda: run.log(x=1), lambda: run._save("asked")):
+        for action in (lambda: next(steps), lambda: run.log(x=1), lambda: run._loop.save("asked")):
             assert "UsageError: The run r belongs to the process that opened it" in in_a_child(action)
         assert "held by the process that started this one" in in_a_child(lambda: opened(total_steps=4))
         assert "put the script's own lines under `if __name__ == '__main__':`" in in_a_child(
@@ -325,7 +325,7 @@ def test_a_forked_child_does_not_train_the_parents_run(opened, tmp_path: Path) -
         for _ in steps:
             pass
     assert attempts(tmp_path)[0]["end"]["reason"] == "finished"
-    assert read(run._files.journal) == []
+    assert read(run.folder / "journal.jsonl") == []
 
 
 def test_two_runs_in_one_process(opened, tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_two_runs_in_one_process(opened, tmp_path: Path) -> None:
             second.value -= step
             one.log(x=first.value)
             two.log(x=second.value)
-    assert (read(one._files.journal)[-1]["x"], read(two._files.journal)[-1]["x"]) == (10, -10)
+    assert (read(one.folder / "journal.jsonl")[-1]["x"], read(two.folder / "journal.jsonl")[-1]["x"]) == (10, -10)
     assert let_go(tmp_path, "a")
     assert let_go(tmp_path, "b")
 

@@ -93,7 +93,7 @@ def test_the_tree_of_errors_is_the_one_that_is_drawn() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["outlast", "outlast.cli", "outlast.run.run", "outlast.report", "outlast.environment", "outlast.recipe.recipe"],
+    ["outlast", "outlast.cli", "outlast.run.open", "outlast.report", "outlast.environment", "outlast.recipe.recipe"],
 )
 def test_importing_the_core_imports_no_framework(module: str) -> None:
     heavy = ("torch", "jax", "sklearn", "wandb", "kaggle", "ultralytics")
