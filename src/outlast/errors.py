@@ -11,7 +11,7 @@
     ├── DataError                   exit 1   data missing or malformed
     ├── RankFailed                  exit 1   another process of this attempt failed, or is gone
     ├── LaunchError                 exit 1   an attempt on another machine could not be started, followed or fetched
-    │   ├── KaggleRefused           exit 1   Kaggle has refused something, in its words
+    │   ├── Refused                 exit 1   a provider has refused something, in its words
     │   └── AnswerLost              exit 1   an answer was lost: what was asked may have happened
     ├── RemoteError                 exit 1   a remote has not done what it was asked for
     │   ├── RemoteRefused           exit 1   it will not, however often it is asked: permanent
@@ -32,6 +32,7 @@ Messages are sentences that name the thing, what was found, what was expected an
 from __future__ import annotations
 
 import traceback
+from typing import Literal
 
 from outlast.terminal import visible
 
@@ -109,16 +110,17 @@ class LaunchError(OutlastError):
     """An attempt on another machine could not be started, followed or fetched."""
 
 
-class KaggleRefused(LaunchError):
-    """Kaggle has refused something.
+class Refused(LaunchError):
+    """A provider has refused something.
 
     Attributes:
-        status: the HTTP status, 200 for a refusal that came as an answer.
+        again: whether the same may be accepted later: "moment" (it is busy, or was not reached), "full" (other sessions take all
+            places), or "" (it will be refused again).
     """
 
-    def __init__(self, words: str, status: int = 200) -> None:
+    def __init__(self, words: str, again: Literal["", "moment", "full"] = "") -> None:
         super().__init__(words)
-        self.status = status
+        self.again = again
 
 
 class AnswerLost(LaunchError):

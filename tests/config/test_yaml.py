@@ -225,7 +225,7 @@ def test_the_launch_settings_use_the_same_loader(tmp_path: Path) -> None:
     place = tmp_path / "outlast-launch.yaml"
     write(place, "where: kaggle\nuser: 123\ninternet: off\nsecrets: true\n")
     found = read_settings(tmp_path)
-    assert (found.where, found.user, found.internet, found.secrets) == ("kaggle", "123", False, True)
+    assert (found.where, found.user, found.options) == ("kaggle", "123", {"internet": False, "secrets": True})
     for text, sentence in (
         ("user: [\n", r"outlast-launch\.yaml:\d is not valid YAML"),
         ("user: !!python/name:os.system\n", r"outlast-launch\.yaml:1: user has the tag"),

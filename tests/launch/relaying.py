@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 from outlast.errors import OutlastError
-from outlast.launch.kaggle import Bounds, Kaggle, Pace, Terms, find_credential, relay
+from outlast.launch.kaggle import Kaggle, KaggleProvider, find_credential
+from outlast.launch.provider import Terms
 from outlast.launch.records import LaunchRecord
+from outlast.launch.relay import Bounds, Pace, relay
 from outlast.recipe import prepare, registry
 
 
@@ -38,12 +40,14 @@ def main(asked: dict) -> int:
     request = prepare.Request(flags=asked["flags"])
     try:
         relay(
-            Kaggle(find_credential(), patience=60.0, sleep=lambda seconds: time.sleep(min(seconds, 0.2))),
+            KaggleProvider(
+                lambda: Kaggle(find_credential(), patience=60.0, sleep=lambda seconds: time.sleep(min(seconds, 0.2)))
+            ),
             lambda: prepare.prepare(found, request),
-            Terms("cpu"),
+            Terms(options={"accelerator": "cpu"}),
             bounds=Bounds(keep=asked.get("keep")),
             tell=lambda words: print(words, flush=True),
-            pace=Pace(ask=0.1, uncertain=3.0),
+            pace=Pace(ask=0.1, settles=3.0),
         )
     except OutlastError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -8,17 +8,18 @@ from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
-    """Delete what a run has left on Kaggle."""
+    """Delete what a run's sessions have left where they ran."""
     parser = launched.parser(
-        "down", "Delete a finished run's sessions and datasets on Kaggle; what they left must be here."
+        "down",
+        "Delete a finished run's sessions where they ran, and what was made for them; what they left must be here.",
     )
     parser.add_argument(
         "--unfinished", action="store_true", help="also of a run that is not finished, which then continues from here"
     )
     values = parser.parse(argv)
     record = launched.newest(values)
-    from outlast.launch.kaggle import down
+    from outlast.launch.down import down
 
-    gone = down(launched.account(record), record.folder, unfinished=values.unfinished)
-    say(f"deleted on Kaggle: {', '.join(gone) or 'nothing was left'}")
+    gone = down(record.folder, unfinished=values.unfinished)
+    say(f"deleted: {', '.join(gone) or 'nothing was left'}")
     return EXIT_FINISHED

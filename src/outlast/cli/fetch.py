@@ -8,6 +8,7 @@ from pathlib import Path
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
 from outlast.folder.durable import copy_tree
+from outlast.launch import providers
 from outlast.terminal import command, say
 
 
@@ -19,13 +20,14 @@ def run(argv: list[str]) -> int:
     record = launched.newest(values)
     from rich.progress import Progress
 
-    from outlast.launch.kaggle import fetch, listen
+    from outlast.launch.fetch import fetch
+    from outlast.launch.watch import listen
 
-    kaggle, folder = launched.account(record), record.folder.path
-    say(f"{record.record['slug']}: {listen(kaggle, record)}")
+    provider, folder = providers.of(record), record.folder.path
+    say(f"{record.name}: {listen(provider, record)}")
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("files", total=None)
-        told = fetch(kaggle, record, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        told = fetch(provider, record, progress=lambda done, total: bar.update(task, completed=done, total=total))
     for sentence in told or ["Nothing newer than what is here."]:
         say(sentence)
     if values.output_dir:

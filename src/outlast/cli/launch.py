@@ -1,145 +1,195 @@
-"""outlast launch RECIPE --on kaggle [flags]."""
+"""outlast launch RECIPE --on PROVIDER [flags]."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from outlast.cli import flags
 from outlast.config import leaves
-from outlast.config.units import format_bytes, format_seconds
+from outlast.config.units import format_seconds, parse_seconds
 from outlast.config.yamlfile import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import RunFolder
-from outlast.launch import bundle
+from outlast.launch import bundle, providers
+from outlast.launch.options import Option
+from outlast.launch.provider import Provider, Terms
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.settings import Settings, read_settings
 from outlast.recipe import prepare, recipe, registry
 from outlast.terminal import command, say, shortened
 
-if TYPE_CHECKING:
-    from outlast.launch.kaggle import Terms
-
-MORE: Mapping[str, Mapping[str, Any]] = {
-    "on": {"choices": ("kaggle",), "help": "where to train (default: as `outlast kaggle setup` has written)"},
-    "accelerator": {"choices": ("t4x2", "tpu", "cpu"), "help": "what the session gets (default: t4x2)"},
-    "internet": {
-        "action": argparse.BooleanOptionalAction,
-        "default": None,
-        "help": "whether the session may reach the outside (default: it may)",
-    },
-    "secrets": {
-        "action": argparse.BooleanOptionalAction,
-        "default": None,
-        "help": "attach the keys of `outlast kaggle secrets push` (default: not)",
-    },
-    "dataset": {
-        "action": "append",
-        "metavar": "OWNER/SLUG",
-        "help": "attach a dataset of yours below /kaggle/input; may be given several times",
-    },
-    "wheels": {"type": Path, "metavar": "FOLDER", "help": "install from these wheels, for a session without internet"},
-}
-"""Flags that launch and relay share."""
-
 _OWN: Mapping[str, Mapping[str, Any]] = {
-    **MORE,
     "new": {"action": "store_true", "help": "refuse when this run was launched before"},
     "if-idle": {"action": "store_true", "help": "do nothing, and say so, while a session of this run is alive"},
 }
 
 
-def run(argv: list[str]) -> int:
-    """Push one attempt, or with --dry-run write what would be pushed."""
-    found, request, values, settings = read("outlast launch", argv, _OWN, leave_out=("json",))
-    prepared = prepare.prepare(found, request)
-    from outlast.launch.kaggle import Kaggle, check_user, find_credential, launch, listen, script
+@dataclass(frozen=True)
+class Asked:
+    """What was typed, with what was not typed taken from the run's last launch and from outlast-launch.yaml.
 
-    terms, name = terms_of(values, prepared), prepared.run_id
+    Attributes:
+        recipe: what is to be trained.
+        request: with which values.
+        on: the provider's name.
+        options: the provider's options.
+        user: the account that is expected, or None.
+        values: all flags.
+    """
+
+    recipe: recipe.Recipe
+    request: prepare.Request
+    on: str
+    options: Mapping[str, Any]
+    user: str | None
+    values: argparse.Namespace
+
+    def prepared(self) -> prepare.Prepared:
+        """The run as it is now."""
+        return prepare.prepare(self.recipe, self.request)
+
+    def terms(self, prepared: prepare.Prepared) -> Terms:
+        """What a session is to have."""
+        return Terms(prepared.resolved.config.budget, self.options)
+
+    def provider(self, prepared: prepare.Prepared, patience: float = providers.PATIENCE) -> Provider:
+        """Where."""
+        return providers.connect(self.on, prepared.folder.path.parent, user=self.user, patience=patience)
+
+
+def run(argv: list[str]) -> int:
+    """Start one attempt, or with --dry-run say what would be started."""
+    asked = read("outlast launch", argv, _OWN, leave_out=("json",))
+    prepared = asked.prepared()
+    from outlast.launch import start, watch
+
+    provider, terms, name = asked.provider(prepared), asked.terms(prepared), prepared.run_id
     before = all_launches(prepared.folder)
-    if values.new and before:
+    if asked.values.new and before:
         raise UsageError(
             f"{name} was launched {len(before)} times already. Leave --new out to continue it, or choose another --experiment-name."
         )
-    if values.dry_run:
-        made = script(prepared, terms)
-        place = prepared.folder.path.parent / f"{name}-launch.py"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(made.text)
-        if made.bundle.left_out:
-            say(f"left out, as their names say that they are keys: {', '.join(made.bundle.left_out)}")
-        beside = (
-            f", and the private dataset {made.dataset} with {format_bytes(len(made.bundle.data))}"
-            if made.dataset
-            else ""
-        )
+    if asked.values.dry_run:
+        request = start.request_for(provider, prepared, terms)
+        if request.bundle.left_out:
+            say(f"left out, as their names say that they are keys: {', '.join(request.bundle.left_out)}")
+        say(provider.preview(request, prepared.folder.path.parent))
+        return EXIT_FINISHED
+    if asked.values.if_idle and before and (state := watch.listen(providers.of(before[-1]), before[-1])) in watch.ALIVE:
         say(
-            f"{place} is what would be pushed: {len(made.bundle.files)} files, {format_bytes(len(made.text))}, bundle {made.bundle.hash[:12]}{beside}. It "
-            f"would train {name} for {format_seconds(terms.budget)} at most, on {terms.accelerator}. Nothing was sent."
+            f"{before[-1].name} is {state}; pushing has started it. Follow it with: {command('outlast', 'logs', name, '-f')}"
         )
         return EXIT_FINISHED
-    kaggle = Kaggle(find_credential())
-    check_user(kaggle, settings.user)
-    if values.if_idle and before and (state := listen(kaggle, before[-1])) in ("queued", "running", "saving"):
-        say(
-            f"{before[-1].record['slug']} is {state}; pushing has started it. Follow it with: {command('outlast', 'logs', name, '-f')}"
-        )
-        return EXIT_FINISHED
-    left = kaggle.quota().left(terms.accelerator)
-    if (cut := terms.within(kaggle.quota())) != terms:
-        say(
-            f"warning: {left / 3600:.1f} hours are left this week, so this session trains for {format_seconds(cut.budget)} at most; Kaggle stops it when "
-            "they are used up.",
-            error=True,
-        )
-        terms = cut
-    record = launch(kaggle, prepared, terms, tell=say)
+    record = start.launch(provider, prepared, _within_quota(provider, terms), tell=say)
     after = f", continuing {record.record['after']}" if record.record["after"] else ""
-    say(f"pushed {kaggle.user}/{record.record['slug']}{after}", record.record["url"])
+    say(f"started {provider.label(record.handle)}{after}", record.record["url"])
     say(
         f"Follow it with: {command('outlast', 'logs', name, '-f')} · when it has ended: {command('outlast', 'fetch', name)}"
     )
     return EXIT_FINISHED
 
 
-def read(
-    prog: str, argv: list[str], more: Mapping[str, Mapping[str, Any]], leave_out: Sequence[str] = ()
-) -> tuple[recipe.Recipe, prepare.Request, argparse.Namespace, Settings]:
+def _within_quota(provider: Provider, terms: Terms) -> Terms:
+    """The terms, cut to what is left of the provider's hours; says so."""
+    limits = provider.limits(terms)
+    left = next((quota.left for quota in provider.quotas() if quota.kind == limits.metered), None)
+    if left is None or (cut := limits.within(terms, left)) == terms:
+        return terms
+    say(
+        f"warning: {left / 3600:.1f} hours are left this week, so this session trains for {format_seconds(limits.training(cut))} at most; "
+        f"{provider.title} stops it when they are used up.",
+        error=True,
+    )
+    return cut
+
+
+def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave_out: Sequence[str] = ()) -> Asked:
     """Parse `RECIPE [flags]` or `RUN [flags]`; what was not typed is as in the run's last launch, else as in outlast-launch.yaml."""
     settings = read_settings()
-    terms: Mapping[str, Any] = {}
+    before: LaunchRecord | None = None
     named = argv and not argv[0].startswith("-")
-    own, argv = flags.pull(argv, "--recipe")
-    recipe = registry.find(own) if own else None
+    source, argv = flags.pull(argv, "--recipe")
+    recipe = registry.find(source) if source else None
     if not named and recipe is None and settings.recipe and not {"-h", "--help"} & set(argv):
-        recipe = registry.find(
-            settings.recipe
-        )  # `outlast kaggle setup --recipe` wrote it: of this project, and of no run
+        recipe = registry.find(settings.recipe)  # the user's own file names it: of this project, and of no run
     if named and (before := _launched(argv[0])):
         recipe = recipe or registry.stored(before.record["asked"]["source"], before.path)
-        terms = before.record["terms"]
         argv = _as_before(recipe, before, argv)
+    more = {**_provider_flags(), **own}
     found, request, values = flags.read(prog, "Train on another machine.", argv, recipe, more=more, leave_out=leave_out)
-    values.on = values.on or settings.where
-    for name, usual in (
-        ("accelerator", settings.accelerator),
-        ("internet", settings.internet),
-        ("secrets", settings.secrets),
-    ):
-        if getattr(values, name) is None:
-            setattr(values, name, terms.get(name, usual))
-    if terms.get("wheels") and values.wheels is None:  # code: which one is installed over there is for the user to say
+    on = values.on or settings.where
+    if found is None or on is None:
         raise UsageError(
-            f"The last launch of this run installed from {shortened(terms['wheels'])}. Say whether this one does: {command('--wheels', terms['wheels'])}."
+            f"{prog} needs a recipe and a place, such as `{prog} digits --on local`; `--on` takes {', '.join(providers.TABLE)}, and "
+            "outlast-launch.yaml holds both for a project."
         )
-    values.dataset = values.dataset or terms.get("datasets") or []
-    if found is None or values.on is None:
-        raise UsageError(
-            f"{prog} needs a recipe and a place, such as `{prog} digits --on kaggle`; `outlast kaggle setup --recipe digits` writes both down."
-        )
-    return found, request, values, settings
+    return Asked(found, request, on, _options(on, values, before, settings), settings.user, values)
+
+
+def _provider_flags() -> dict[str, dict[str, Any]]:
+    """`--on`, and a flag for each option of each provider."""
+    made: dict[str, dict[str, Any]] = {
+        "on": {"choices": tuple(providers.TABLE), "help": "where to train (default: as outlast-launch.yaml says)"}
+    }
+    for name in providers.TABLE:
+        for option in providers.module(name).OPTIONS:
+            made[option.name] = _flag(option, name)
+    return made
+
+
+def _flag(option: Option, of: str) -> dict[str, Any]:
+    """How argparse takes an option; not given is None."""
+    words = {"help": f"{of}: {option.help} (default: {option.shown})".replace("%", "%%"), "default": None}
+    kinds: dict[str, dict[str, Any]] = {
+        "choice": {"choices": option.choices},
+        "switch": {"action": argparse.BooleanOptionalAction},
+        "list": {"action": "append", "metavar": option.metavar},
+        "path": {"type": Path, "metavar": option.metavar},
+        "seconds": {"type": _seconds, "metavar": option.metavar},
+    }
+    return {**words, **kinds[option.kind]}
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = parse_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is {text!r}: {error}") from None
+    if not seconds or seconds <= 0:
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected more than 0 seconds")
+    return float(seconds)
+
+
+def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, settings: Settings) -> Mapping[str, Any]:
+    """The provider's options, of the nearest layer that has them. Those of another provider are refused."""
+    for name in providers.TABLE:
+        for option in providers.module(name).OPTIONS if name != on else ():
+            if getattr(values, option.name) is not None and option not in providers.module(on).OPTIONS:
+                raise UsageError(f"--{option.name} is an option of --on {name}, and this goes to {on}. Leave it out.")
+    last = before.options if before and before.provider == on else {}
+    found = {}
+    for option in providers.module(on).OPTIONS:
+        given = getattr(values, option.name)
+        if given is None and not option.repeated and last.get(option.name):
+            raise UsageError(
+                f"The last launch of this run had --{option.name} {shortened(last[option.name])}. Say whether this one does: "
+                f"{command(f'--{option.name}', last[option.name])}."
+            )
+        if given is None and last.get(option.name) is not None and before:
+            try:
+                given = option.read(last[option.name])
+            except ValueError as error:
+                raise UsageError(
+                    f"{before.path}: terms.{option.name} is {shortened(repr(last[option.name]))}: {error}. Give --{option.name}."
+                ) from None
+        if given is None:
+            given = settings.options.get(option.name, option.default)
+        found[option.name] = str(given) if isinstance(given, Path) else given
+    return found
 
 
 def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> list[str]:
@@ -153,7 +203,7 @@ def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> 
     return [
         *bundle.flags_of(asked["values"]),
         f"--experiment-name={argv[0]}",
-        f"--on={before.record['on']}",
+        f"--on={before.provider}",
         *([f"--budget={seconds:g}s"] if seconds else []),
         *argv[1:],
     ]
@@ -165,17 +215,3 @@ def _launched(name: str) -> LaunchRecord | None:
         return None
     found = all_launches(RunFolder(Path("runs") / name))
     return found[-1] if found else None
-
-
-def terms_of(values: argparse.Namespace, prepared: prepare.Prepared) -> Terms:
-    """What a session is to have."""
-    from outlast.launch.kaggle import Terms
-
-    return Terms(
-        values.accelerator,
-        internet=values.internet,
-        seconds=prepared.resolved.config.budget,
-        secrets=values.secrets,
-        wheels=values.wheels,
-        datasets=tuple(values.dataset),
-    )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from outlast.cli import show
 from outlast.cli.flags import Parser
 from outlast.errors import UnknownName
 from outlast.folder.layout import RunFolder
+from outlast.launch.providers import TABLE
 from outlast.launch.records import LaunchRecord, all_launches
-
-if TYPE_CHECKING:
-    from outlast.launch.kaggle import Kaggle
 
 
 def parser(verb: str, description: str) -> Parser:
@@ -34,17 +32,8 @@ def newest(values: Any) -> LaunchRecord:
             if values.run
             else f"No run in {root} was launched elsewhere yet."
         )
-        raise UnknownName(f"{which} `outlast launch RECIPE --on kaggle` does that.")
+        raise UnknownName(f"{which} `outlast launch RECIPE --on {next(iter(TABLE))}` does that.")
     return found[-1]
-
-
-def account(record: LaunchRecord, patience: float = 600.0) -> Kaggle:
-    """The account that a launch is of; another one's login is refused."""
-    from outlast.launch.kaggle import Kaggle, check_user, find_credential
-
-    kaggle = Kaggle(find_credential(), patience=patience)
-    check_user(kaggle, record.record.get("user"))
-    return kaggle
 
 
 def last(root: Path) -> RunFolder | None:

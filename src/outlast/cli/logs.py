@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
+from outlast.launch import providers
 from outlast.terminal import say
 
 
@@ -13,14 +14,14 @@ def run(argv: list[str]) -> int:
     parser.add_argument("-f", "--follow", action="store_true", help="go on until it ends; Ctrl-C only stops looking")
     values = parser.parse(argv)
     record = launched.newest(values)
-    from outlast.launch.kaggle import follow, state_of
+    from outlast.launch.watch import follow, state_of
 
-    kaggle = launched.account(record)
+    provider = providers.of(record)
     try:
-        for line in follow(kaggle, record, until_over=values.follow):
+        for line in follow(provider, record, until_over=values.follow):
             say(line)
     except KeyboardInterrupt:
-        say(f"{record.record['slug']} goes on; this has only stopped looking.")
+        say(f"{record.name} goes on; this has only stopped looking.")
         return EXIT_FINISHED
-    say(f"{record.record['slug']}: {state_of(kaggle, record)}")
+    say(f"{record.name}: {state_of(provider, record)}")
     return EXIT_FINISHED

@@ -34,5 +34,5 @@ def run(argv: list[str]) -> int:
     say(
         f"{target}: setup, doctor, train, curves, samples and archive of {prepared.run_id}, {format_bytes(target.stat().st_size)}"
     )
-    say("Upload it on kaggle.com (Create → Notebook → File → Import), choose an accelerator, and run all cells.")
+    say("Upload it where notebooks run (Kaggle, Colab), choose an accelerator, and run all cells.")
     return EXIT_FINISHED

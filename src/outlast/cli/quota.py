@@ -1,31 +1,44 @@
-"""outlast quota."""
+"""outlast quota [--on PROVIDER]."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from outlast.cli import show
 from outlast.cli.flags import Parser
-from outlast.errors import EXIT_FINISHED
+from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.launch import providers
+from outlast.launch.settings import read_settings
 from outlast.terminal import say, say_json
 
 
 def run(argv: list[str]) -> int:
     """Print what is left of this week's accelerator hours."""
-    parser = Parser("outlast quota", "Print what is left of this week's GPU and TPU hours on Kaggle.")
+    parser = Parser("outlast quota", "Print what is left of this week's accelerator hours.")
+    parser.add_argument(
+        "--on",
+        choices=tuple(providers.TABLE),
+        help="provider (default: as outlast-launch.yaml says, else the first that counts hours)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object, in seconds")
     values = parser.parse(argv)
-    from outlast.launch.kaggle import Kaggle, find_credential
-
-    credential = find_credential()
-    quota = Kaggle(credential, patience=60.0).quota()
-    rows = (("GPU", quota.gpu_used, quota.gpu_total), ("TPU", quota.tpu_used, quota.tpu_total))
+    on = values.on or read_settings().where
+    names = [on] if on else list(providers.TABLE)
+    known = (providers.connect(name, Path("runs"), patience=60.0) for name in names)
+    counting = [provider for provider in known if provider.capabilities.quota]
+    if not counting:
+        raise UsageError(f"{on} counts no hours, so there is no quota.")
+    provider = counting[0]
+    quotas = provider.quotas()
+    refresh = next((quota.refresh for quota in quotas if quota.refresh), None)
     if values.json:
-        found = {name.lower(): {"used": used, "total": total} for name, used, total in rows}
-        say_json(found | {"refresh": quota.refresh.isoformat() if quota.refresh else None})
+        found = {quota.kind.lower(): {"used": quota.used, "total": quota.total} for quota in quotas}
+        say_json(found | {"refresh": refresh.isoformat() if refresh else None})
         return EXIT_FINISHED
-    table = show.table("on Kaggle", "left", "used", "of", right=("left", "used", "of"))
-    for name, used, total in rows:
-        table.add_row(name, *(f"{seconds / 3600:.1f} h" for seconds in (max(0.0, total - used), used, total)))
+    table = show.table(f"on {provider.title}", "left", "used", "of", right=("left", "used", "of"))
+    for quota in quotas:
+        table.add_row(quota.kind, *(f"{seconds / 3600:.1f} h" for seconds in (quota.left, quota.used, quota.total)))
     show.console().print(table)
-    if quota.refresh:
-        say(f"given anew {quota.refresh:%A %d %B, %H:%M} UTC · login from {credential.source}")
+    if refresh:
+        say(f"given anew {refresh:%A %d %B, %H:%M} UTC · {provider.account()}")
     return EXIT_FINISHED

@@ -1,4 +1,4 @@
-"""outlast relay RECIPE --on kaggle [flags]."""
+"""outlast relay RECIPE --on PROVIDER [flags]."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from outlast.cli.flags import positive
-from outlast.cli.launch import MORE, read, terms_of
+from outlast.cli.launch import read
 from outlast.errors import EXIT_FINISHED
-from outlast.recipe import prepare
 from outlast.terminal import say
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
-    **MORE,
-    "max-sessions": {"type": int, "metavar": "N", "help": "launch so many at most, then stop (default: as many as it takes)"},
-    "max-gpu-hours": {"type": positive, "metavar": "H", "help": "stop when the run has had so many GPU hours (default: no bound)"},
-    "keep": {"type": int, "metavar": "N", "help": "keep so many fetched sessions on Kaggle, and delete older ones (default: all)"},
-    "wait": {"action": "store_true", "help": "wait for next week's hours, and for a place, instead of stopping"},
-    "ask-every": {"type": positive, "default": 45.0, "metavar": "SECONDS", "help": "how often to ask how it goes (default: 45)"},
+    "max-sessions": {"type": int, "metavar": "N", "help": "number of launches before it stops (default: as many as it takes)"},
+    "max-gpu-hours": {"type": positive, "metavar": "H", "help": "GPU hours of the run before it stops (default: no bound)"},
+    "keep": {"type": int, "metavar": "N", "help": "number of fetched sessions that stay at the provider; older ones are deleted (default: all)"},
+    "wait": {"action": "store_true", "help": "wait for the next hours of the quota, and for a place, instead of stopping"},
+    "ask-every": {"type": positive, "metavar": "SECONDS", "help": "seconds between two looks (default: kaggle 45, local 1)"},
 }  # fmt: skip
 
 _PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and nothing is lost by waiting
@@ -25,17 +23,17 @@ _PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and n
 
 def run(argv: list[str]) -> int:
     """Launch sessions one after the other until the run is finished."""
-    found, request, values, settings = read("outlast relay", argv, _OWN, leave_out=("dry-run", "json"))
-    from outlast.launch.kaggle import Bounds, Kaggle, Pace, check_user, find_credential, relay
+    asked = read("outlast relay", argv, _OWN, leave_out=("dry-run", "json"))
+    from outlast.launch.relay import Bounds, Pace, relay
 
-    kaggle = Kaggle(find_credential(), patience=_PATIENCE)
-    check_user(kaggle, settings.user)
+    prepared, values = asked.prepared(), asked.values
+    provider = asked.provider(prepared, _PATIENCE)
     relay(
-        kaggle,
-        lambda: prepare.prepare(found, request),
-        terms_of(values, prepare.prepare(found, request)),
+        provider,
+        asked.prepared,
+        asked.terms(prepared),
         bounds=Bounds(values.max_sessions, values.max_gpu_hours, values.keep, wait=values.wait),
         tell=say,
-        pace=Pace(values.ask_every),
+        pace=Pace(values.ask_every or provider.capabilities.ask),
     )
     return EXIT_FINISHED

@@ -14,6 +14,7 @@ from outlast.cli.flags import Parser, positive
 from outlast.config.units import format_bytes, format_seconds
 from outlast.errors import EXIT_FINISHED, OutlastError, UsageError
 from outlast.folder.layout import RunFolder
+from outlast.launch import providers
 from outlast.launch.records import all_launches
 from outlast.recipe import inspect as saved
 from outlast.recipe import registry
@@ -71,22 +72,22 @@ def _watch(folder: RunFolder, interval: float) -> None:
     records = all_launches(folder)
     if not records:
         raise UsageError(f"{folder.path.name} was never launched elsewhere, so there is nothing to watch.")
-    from outlast.launch.kaggle import follow, state_of
+    from outlast.launch.watch import ALIVE, follow, state_of
 
-    kaggle, said = launched.account(records[-1]), ""
+    provider, said = providers.of(records[-1]), ""
     try:
         while True:
-            lines = [line for line in follow(kaggle, records[-1], until_over=False) if line.strip()]
-            state = state_of(kaggle, records[-1])
-            words = f"{records[-1].record['slug']} is {state}" + (f": {lines[-1].strip()}" if lines else "")
+            lines = [line for line in follow(provider, records[-1], until_over=False) if line.strip()]
+            state = state_of(provider, records[-1])
+            words = f"{records[-1].name} is {state}" + (f": {lines[-1].strip()}" if lines else "")
             if words != said:
                 said = words
                 say(f"{time.strftime('%H:%M:%S')} {words}")
-            if state not in ("queued", "running", "saving"):
+            if state not in ALIVE:
                 return
             time.sleep(interval)
     except KeyboardInterrupt:
-        say(f"{records[-1].record['slug']} goes on; this has only stopped looking.")
+        say(f"{records[-1].name} goes on; this has only stopped looking.")
 
 
 def _print_launches(folder: RunFolder) -> None:
@@ -96,10 +97,10 @@ def _print_launches(folder: RunFolder) -> None:
         return
     state, newest = records[-1].record["state"], records[-1]
     if state in ("pushing", "pushed"):
-        from outlast.launch.kaggle import listen
+        from outlast.launch.watch import listen
 
         try:
-            state = listen(launched.account(newest, patience=20.0), newest)
+            state = listen(providers.of(newest, patience=20.0), newest)
         except OutlastError as error:
             state = f"{state} (not known: {error})"
     rows = show.table("launch", "on", "as", "with", "took", "state", "to step", right=("launch", "took", "to step"))
@@ -109,8 +110,8 @@ def _print_launches(folder: RunFolder) -> None:
         took = format_seconds(record["seconds"]) if "seconds" in record else ""
         rows.add_row(
             str(each.number),
-            record["on"],
-            record["slug"],
+            each.provider,
+            each.name,
             record["accelerator"],
             took,
             words,

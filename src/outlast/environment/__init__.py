@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from outlast.environment import gcp, kaggle, local
-from outlast.environment.base import Environment, Gpu, Limits
+from outlast.environment.base import Environment, Gpu, Limits, stated
 from outlast.errors import UsageError
 
 NAMES = ("local", "kaggle", "gcp")
@@ -21,8 +21,11 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
             still states the limits of the machine that it really runs on.
         root: where "/" is; another folder in tests.
 
+    Two variables state what nothing can detect: OUTLAST_SESSION_ENDS, a Unix time in seconds at which the session ends (in a Slurm job,
+    its SLURM_JOB_END_TIME), and OUTLAST_INPUTS, folders in which runs of earlier sessions lie, separated as in PATH.
+
     Raises:
-        UsageError: no such environment.
+        UsageError: no such environment, or OUTLAST_SESSION_ENDS is no time.
     """
     if name not in ("auto", *NAMES):
         raise UsageError(f"There is no environment {name!r}; choose one of auto, {', '.join(NAMES)}.")
@@ -32,4 +35,5 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
         found = gcp.describe(root)
     else:
         found = local.describe(root)
+    found = stated(found)
     return found if name in ("auto", found.name) else found.named(name)

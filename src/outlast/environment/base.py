@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
+
+from outlast.errors import UsageError
 
 SECRETS = (
     "WANDB_API_KEY",
@@ -106,6 +110,27 @@ class Environment:
                 "gpus": [gpu.name for gpu in limits.gpus],
             },
         }
+
+
+def stated(found: Environment, environ: Mapping[str, str] = os.environ) -> Environment:
+    """An environment with what its variables state: OUTLAST_SESSION_ENDS bounds the session, OUTLAST_INPUTS adds inputs.
+
+    Raises:
+        UsageError: OUTLAST_SESSION_ENDS is no time.
+    """
+    ends, limits = environ.get("OUTLAST_SESSION_ENDS", ""), found.limits
+    if ends:
+        try:
+            left = float(ends) - time.time()
+        except ValueError:
+            left = math.nan
+        if not math.isfinite(left):
+            raise UsageError(
+                f"OUTLAST_SESSION_ENDS is {ends[:60]!r}; expected a Unix time in seconds, such as {time.time() + 3600:.0f}."
+            )
+        limits = replace(limits, seconds=left if limits.seconds is None else min(left, limits.seconds))
+    inputs = [Path(place) for place in environ.get("OUTLAST_INPUTS", "").split(os.pathsep) if place]
+    return replace(found, limits=limits, inputs=(*found.inputs, *inputs))
 
 
 def machine_limits(root: Path, *, seconds: float | None = None, disk: int | None = None) -> Limits:

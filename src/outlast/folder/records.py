@@ -377,25 +377,33 @@ STATE = form(
 )
 RANK_STATE = form({"parts": _PARTS, "rng": _RNG}, _OWN)
 # Launches are deleted, with their datasets, in the account of whoever runs outlast: only what outlast may have made has such a name.
-_SLUG = text(200, "outlast-(?!secrets$)[a-z0-9-]+", "a name that begins with outlast- as all that it makes")
-LAUNCH = form(
-    {"state": _NAME, "slug": _SLUG, "on": _NAME, "accelerator": _NAME},
-    {
-        **_FORMAT,
-        "number": whole(0, 10**9),
-        "time": _NAME,
-        "bundle": _NAME,
-        "budget": or_null(number),
-        "after": or_null(text(300)),
-        "datasets": many(_SLUG, 10_000),
-        "user": or_null(_NAME),
-        "asked": table(),
-        "terms": table(),
-        "url": _LINE,
-        "seconds": number,
-        "step": _STEP,
-    },
+MADE = text(200, "outlast-(?!secrets$)[a-z0-9-]+", "a name that begins with outlast- as all that it makes")
+"""A name that outlast has given to something it made at a provider."""
+_LAUNCH_SAYS: Mapping[str, Check] = {
+    **_FORMAT,
+    "number": whole(0, 10**9),
+    "time": _NAME,
+    "bundle": _NAME,
+    "budget": or_null(number),
+    "after": or_null(text(300)),
+    "asked": table(),
+    "terms": table(),
+    "url": _LINE,
+    "seconds": number,
+    "step": _STEP,
+}
+_LAUNCH = form(
+    {"state": _NAME, "provider": _NAME, "name": MADE, "handle": table(most=1000), "accelerator": _NAME}, _LAUNCH_SAYS
 )
+_LAUNCH_BEFORE_PROVIDERS = form(
+    {"state": _NAME, "slug": MADE, "on": _NAME, "accelerator": _NAME},
+    {**_LAUNCH_SAYS, "datasets": many(MADE, 10_000), "user": or_null(_NAME)},
+)
+
+
+def LAUNCH(value: Any, where: str) -> None:  # noqa: N802 - a form like those above
+    """A launch: of any provider, whose handle the provider checks itself; or of the time when there was one provider."""
+    (_LAUNCH if isinstance(value, dict) and "provider" in value else _LAUNCH_BEFORE_PROVIDERS)(value, where)
 
 
 def check(record: Mapping[str, Any], kind: Check, path: object) -> None:

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,12 @@ def flags_of(values: Mapping[str, Any]) -> list[str]:
     return [flag(key, value) for key, value in values.items()]
 
 
-def make(prepared: Prepared, *, wheels: Path | None = None) -> Bundle:
+def make(prepared: Prepared, *, environments: Sequence[str] = (), wheels: Path | None = None) -> Bundle:
     """Pack outlast, the recipes that come with it, and the user's own recipe: the same for every session, whatever is asked of it.
 
     Args:
         prepared: what is to be trained.
+        environments: those whose preferences, configs/environment/NAME.yaml here, travel with the code.
         wheels: a folder of wheels for a machine that cannot install from the outside.
 
     Raises:
@@ -105,8 +106,9 @@ def make(prepared: Prepared, *, wheels: Path | None = None) -> Bundle:
     if recipes.is_dir():
         contents |= dict(_python(recipes, "outlast_recipes"))
     contents |= _installed()
-    if preferences := find_file("environment/kaggle.yaml"):
-        contents["configs/environment/kaggle.yaml"] = preferences.read_bytes()
+    for name in environments:
+        if preferences := find_file(f"environment/{name}.yaml"):
+            contents[f"outlast/configs/environment/{name}.yaml"] = preferences.read_bytes()
     left_out: tuple[str, ...] = ()
     if own_recipe(prepared.recipe.source):
         own, left_out = _own(Path(prepared.recipe.source))

@@ -14,7 +14,7 @@ from outlast.errors import CorruptCheckpoint, LaunchError
 from outlast.folder import durable, layout, plain, reading, records
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.lock import Lock
-from outlast.launch.kaggle.client import Kaggle, Output
+from outlast.launch.provider import Output, Provider
 from outlast.launch.records import LaunchRecord
 from outlast.remote.gather import bring_home
 from outlast.terminal import command
@@ -30,7 +30,9 @@ class NothingLeft(LaunchError):
     """A session has left no file of the run."""
 
 
-def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int], None] = lambda *_: None) -> list[str]:
+def fetch(
+    provider: Provider, record: LaunchRecord, *, progress: Callable[[int, int], None] = lambda *_: None
+) -> list[str]:
     """Bring home what a session left: every file whole, every checkpoint verified, and only then into the run folder.
 
     What was fetched stays beside the run folder until all of it is right, so that a second call goes on where this one ended.
@@ -43,19 +45,20 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
         NothingLeft: it has left nothing of the run, which is on record then.
         RunBusy: the run is being trained here.
     """
-    slug, folder = record.record["slug"], record.folder
-    status = kaggle.status(slug)
-    if status is not None and not status.over:
+    name, folder = record.name, record.folder
+    state = provider.state(record.handle)
+    if state is not None and not state.over:
         raise LaunchError(
-            f"{slug} is {status.state} still, and Kaggle gives files only when a session has ended. Look at it with `{command('outlast', 'logs', folder.path.name, '-f')}`."
+            f"{name} is {state.word} still, and {provider.title} gives files only when a session has ended. Look at it with "
+            f"`{command('outlast', 'logs', folder.path.name, '-f')}`."
         )
-    there = folder.path.parent / f".fetched-{slug}"
-    if status is None or not _all_of(kaggle, slug, there, f"runs/{folder.path.name}/", progress):
+    there = folder.path.parent / f".fetched-{name}"
+    if state is None or not _all_of(provider, record, there, f"runs/{folder.path.name}/", progress):
         shutil.rmtree(there, ignore_errors=True)
         if record.record["state"] not in ("refused", "abandoned", "deleted"):
-            record.learn(state="fetched" if status else "lost", step=Store(folder).newest_step())
-        why = "it ended before it wrote anything" if status else "it is not on Kaggle (any more)"
-        raise NothingLeft(f"{slug} has left nothing of the run {folder.path.name}: {why}.")
+            record.learn(state="fetched" if state else "lost", step=Store(folder).newest_step())
+        why = "it ended before it wrote anything" if state else f"it is not on {provider.title} (any more)"
+        raise NothingLeft(f"{name} has left nothing of the run {folder.path.name}: {why}.")
     lock = Lock(folder.lock)
     durable.make_folder(folder.path)
     lock.take("a fetch")  # the run may be trained here meanwhile, and has one writer
@@ -73,14 +76,16 @@ def fetch(kaggle: Kaggle, record: LaunchRecord, *, progress: Callable[[int, int]
     return told
 
 
-def _all_of(kaggle: Kaggle, slug: str, there: Path, prefix: str, progress: Callable[[int, int], None]) -> int:
+def _all_of(
+    provider: Provider, record: LaunchRecord, there: Path, prefix: str, progress: Callable[[int, int], None]
+) -> int:
     """Download all files of a run and check them; returns how many there are.
 
     Addresses live for a short time only, so what came too late, damaged or not at all is listed anew, as long as anything comes.
     """
     fruitless, whole = 0, -1
     while True:
-        listed = {output.name: output for output in kaggle.outputs(slug)}
+        listed = {output.name: output for output in provider.outputs(record.handle)}
         outputs = [output for name, output in listed.items() if _is_inside(name, prefix) and not name.endswith(_LOCKS)]
         if _LIST in listed:
             outputs.insert(0, listed[_LIST])
@@ -97,8 +102,8 @@ def _all_of(kaggle: Kaggle, slug: str, there: Path, prefix: str, progress: Calla
         fruitless, whole = (0 if now > whole else fruitless + 1), max(now, whole)
         if fruitless == _TRIES:
             raise LaunchError(
-                f"Of the {len(wanted)} files that {slug} left, {len(wanted) - now} did not come whole, also not when asked for again. What came is kept; "
-                "fetch again."
+                f"Of the {len(wanted)} files that {record.name} left, {len(wanted) - now} did not come whole, also not when asked for "
+                "again. What came is kept; fetch again."
             )
 
 
@@ -111,7 +116,7 @@ def _download_all(outputs: list[Output], there: Path, total: int, progress: Call
 
 
 def _promised(there: Path, prefix: str) -> set[str]:
-    """Names in the session's own list, whatever Kaggle lists."""
+    """Names in the session's own list, whatever the provider lists."""
     try:
         names = set(_listed(there / _LIST))
     except CorruptCheckpoint:
@@ -120,7 +125,7 @@ def _promised(there: Path, prefix: str) -> set[str]:
 
 
 def _is_inside(name: str, prefix: str) -> bool:
-    """Whether a name that a session or Kaggle gives is that of a file below the run's folder."""
+    """Whether a name that a session or a provider gives is that of a file below the run's folder."""
     plain = not {"", ".", ".."} & set(name.split("/")) and "\\" not in name
     return (
         plain and name.startswith(prefix) and not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)
@@ -129,24 +134,13 @@ def _is_inside(name: str, prefix: str) -> bool:
 
 def _download(output: Output, there: Path) -> bool:
     """Fetch one file under a temporary name; returns whether it is still missing."""
-    import requests
-
     target = there / output.name
     temporary = target.with_name(f"{layout.TEMPORARY}{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            requests.get(output.url, stream=True, timeout=60, headers={"Accept-Encoding": "identity"}) as answer,
-            temporary.open("wb") as file,
-        ):
-            answer.raise_for_status()
-            for piece in answer.iter_content(2**20):
-                file.write(piece)
-            expected = answer.headers.get("Content-Length")
-            if expected and file.tell() != int(expected):
-                return True
+        output.save(temporary)
         temporary.replace(target)
-    except (requests.RequestException, OSError):
+    except OSError:
         return True
     finally:
         temporary.unlink(missing_ok=True)

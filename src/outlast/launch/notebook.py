@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from outlast.environment import NAMES
 from outlast.errors import UsageError
 from outlast.folder import durable
 from outlast.launch import bundle
@@ -56,7 +57,7 @@ def notebook(prepared: Prepared) -> dict[str, Any]:
             "A notebook cannot carry a checkpoint: attach the folder of the old run as an input and give --resume in the train cell."
         )
     request = bundle.request_of(prepared, budget=0)
-    packed = bundle.make(prepared)
+    packed = bundle.make(prepared, environments=[name for name in NAMES if name != "local"])
     flags = [f"--experiment-name={prepared.run_id}", "--checkpoint-dir=runs", *bundle.flags_of(request["values"])]
     head = f"BUNDLE = {base64.b64encode(packed.data).decode()!r}\nSOURCE, NAME = {request['recipe']!r}, {prepared.run_id!r}\n"
     train = (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from outlast.folder.attempt import utc
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock
 from outlast.folder.records import LAUNCH
+from outlast.launch.provider import Handle
 
 try:
     import fcntl
@@ -29,8 +29,9 @@ class LaunchRecord:
     Attributes:
         folder: the run folder.
         number: counts from 1.
-        record: what the file holds: `on`, `slug`, `accelerator`, `datasets`, `state` ("preparing", "pushing", "pushed", "refused",
-            "abandoned", "lost", "fetched", "deleted"), and what is learnt of it later: `url`, `session`, `seconds`, `exit`, `step`, `end`.
+        record: what the file holds: `provider`, `name`, `handle`, `accelerator`, `state` ("preparing", "pushing", "pushed",
+            "refused", "abandoned", "lost", "fetched", "deleted"), and what is learnt of it later: `url`, `session`, `seconds`,
+            `exit`, `step`, `end`. Records of outlast before there were providers have `on`, `slug`, `user` and `datasets` instead.
     """
 
     folder: RunFolder
@@ -51,6 +52,30 @@ class LaunchRecord:
     def path(self) -> Path:
         """The file."""
         return self.folder.launches / f"{self.number:04d}.json"
+
+    @property
+    def provider(self) -> str:
+        """The name of the provider that runs it."""
+        return str(self.record.get("provider") or self.record["on"])
+
+    @property
+    def name(self) -> str:
+        """The name of this attempt, such as "outlast-digits-003"."""
+        return str(self.record.get("name") or self.record["slug"])
+
+    @property
+    def handle(self) -> Handle:
+        """What its provider finds it by."""
+        if "handle" in self.record:
+            handle: Handle = self.record["handle"]
+            return handle
+        return {key: self.record[key] for key in ("slug", "user", "datasets") if self.record.get(key)}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The provider's options that it was launched with, as they were written: nobody has checked their types."""
+        terms: dict[str, Any] = self.record.get("terms", {})
+        return terms if "provider" in self.record else {**terms, "dataset": terms.get("datasets")}
 
     def learn(self, **facts: Any) -> None:
         """Add what is known now to what the file says: another process may have learnt something else meanwhile."""
@@ -96,9 +121,3 @@ def all_launches(folder: RunFolder) -> list[LaunchRecord]:
     """The launches of a run, oldest first; raises CorruptCheckpoint when a record is none, as a session may run that it names."""
     numbers = layout.numbers_in(folder.launches)
     return [LaunchRecord(folder, n, reading.read_record(folder.launches / f"{n:04d}.json", LAUNCH)) for n in numbers]
-
-
-def mark_in(line: str, word: str) -> str:
-    """What a session says of itself in a line such as "::outlast session 12345"; empty when this line does not."""
-    match = re.fullmatch(rf"::outlast {word} (.*)", line.strip())
-    return match[1] if match else ""

@@ -16,22 +16,18 @@ from dataclasses import dataclass, replace
 
 from outlast.checkpoint import Store
 from outlast.config.units import format_seconds
-from outlast.errors import AnswerLost, KaggleRefused, LaunchError
+from outlast.errors import AnswerLost, LaunchError, Refused, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.down import delete
 from outlast.launch.fetch import NothingLeft, fetch
 from outlast.launch.inside import MISSING_CHECKPOINT
-from outlast.launch.kaggle.client import MOMENT, Kaggle, Quota, Status
-from outlast.launch.kaggle.setup import check_user
+from outlast.launch.provider import Limits, Provider, Quota, State, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching
-from outlast.launch.start import Terms, launch_next
+from outlast.launch.start import launch_next
 from outlast.launch.watch import follow, state_of
 from outlast.recipe.prepare import Prepared
 from outlast.report import read_run
 
-LEAST = 2400.0
-"""Seconds of accelerator below which a session is not worth its start: twenty minutes are for starting and for storing outputs."""
-_FULL = "session count"  # in Kaggle's words when other sessions of the account take all places
 _TRIES = 20
 _WEEK = 7 * 86400.0
 
@@ -41,13 +37,13 @@ class Pace:
     """How the time passes.
 
     Attributes:
-        ask: seconds between two questions while a session runs.
-        uncertain: seconds for which a push without an answer may still turn up.
+        ask: seconds between two looks while a session runs.
+        settles: seconds for which a submission without an answer may still turn up; None: as the provider says.
         sleep: waits; for tests.
     """
 
     ask: float = 45.0
-    uncertain: float = 60.0
+    settles: float | None = None
     sleep: Callable[[float], None] = time.sleep
 
     def pause(self) -> None:
@@ -62,8 +58,8 @@ class Bounds:
     Attributes:
         sessions: launches by this call, at most.
         gpu_hours: GPU time of all sessions of the run, in hours; the last one gets what is left.
-        keep: fetched sessions that stay on Kaggle; older ones are deleted there. None: all.
-        wait: whether to wait for next week's hours when this week's are used up, and for a place when other sessions take all.
+        keep: fetched sessions that stay at the provider; older ones are deleted there. None: all.
+        wait: whether to wait for the next hours when the quota is used up, and for a place when other sessions take all.
     """
 
     sessions: int | None = None
@@ -73,18 +69,18 @@ class Bounds:
 
 
 def relay(
-    kaggle: Kaggle,
+    provider: Provider,
     prepare: Callable[[], Prepared],
     terms: Terms,
     *,
     bounds: Bounds | None = None,
-    tell: Callable[[str], None],
+    tell: Tell,
     pace: Pace | None = None,
 ) -> None:
-    """Train on Kaggle until the run is finished.
+    """Train in sessions of a provider until the run is finished.
 
     Args:
-        kaggle: the account.
+        provider: where.
         prepare: what to train, looked at anew before every session.
         terms: what every session is to have.
         bounds: where to stop although the run is not finished.
@@ -93,131 +89,168 @@ def relay(
 
     Raises:
         RunBusy: another process launches this run.
+        UsageError: a bound is given for hours that the provider does not count, or a session of another provider is not at home.
         LaunchError: a session failed by itself, two sessions in a row came no further, no hours are left, or as many sessions as
-            allowed were not enough.
-        KaggleRefused: as of `Kaggle.push`.
+            allowed were not enough; and as of `Provider.submit`.
     """
+    bounds = bounds or Bounds()
+    if bounds.gpu_hours is not None and not provider.capabilities.quota:
+        raise UsageError(
+            f"{provider.title} counts no GPU hours, which --max-gpu-hours bounds. Bound the relay with --max-sessions."
+        )
     with launching(prepare().folder, "a relay"):
-        _relay(kaggle, prepare, terms, bounds or Bounds(), tell, pace or Pace())
+        _Relay(provider, prepare, terms, bounds, tell, pace or Pace()).run()
 
 
-def _relay(
-    kaggle: Kaggle,
-    prepare: Callable[[], Prepared],
-    terms: Terms,
-    bounds: Bounds,
-    tell: Callable[[str], None],
-    pace: Pace,
-) -> None:
-    folder, launched = prepare().folder, 0
-    for known in all_launches(folder):
-        check_user(kaggle, known.record.get("user"))
-    while True:
-        record = _unfetched(kaggle, folder, pace)
-        if record is None:
-            if _finished(folder) and not prepare().resolved.changes:
-                tell(f"{folder.path.name} is finished at step {Store(folder).newest_step()}{_spent(folder)}")
-                return
-            _refuse_without_progress(folder)
-            if launched == bounds.sessions:
-                raise LaunchError(
-                    f"{folder.path.name} is at step {Store(folder).newest_step()} after {launched} sessions and not finished. Run the same command to go on."
-                )
-            quota = _hours(kaggle, terms, bounds, tell, pace)
-            launched += 1
+@dataclass(frozen=True)
+class _Relay:
+    provider: Provider
+    prepare: Callable[[], Prepared]
+    terms: Terms
+    bounds: Bounds
+    tell: Tell
+    pace: Pace
+
+    def run(self) -> None:
+        folder, launched = self.prepare().folder, 0
+        for known in all_launches(folder):
+            if known.provider == self.provider.name:
+                self.provider.check(known.handle)
+        while True:
+            record = self._unfetched(folder)
+            if record is None:
+                if _finished(folder) and not self.prepare().resolved.changes:
+                    self.tell(
+                        f"{folder.path.name} is finished at step {Store(folder).newest_step()}{_spent(self.provider, folder)}"
+                    )
+                    return
+                _refuse_without_progress(folder)
+                if launched == self.bounds.sessions:
+                    raise LaunchError(
+                        f"{folder.path.name} is at step {Store(folder).newest_step()} after {launched} sessions and not finished. "
+                        "Run the same command to go on."
+                    )
+                launched += 1
+                try:
+                    record = self._launch(folder)
+                except AnswerLost as error:
+                    self.tell(f"{error} Looking for it.")
+                    continue
+                self.tell(f"session {record.number} is started: {record.record['url']}")
+            else:
+                self.tell(f"session {record.number} ({record.name}) is on record and not at home yet")
+            self._finish(record)
+            if self.bounds.keep is not None:
+                self._forget(folder, self.bounds.keep)
+
+    def _unfetched(self, folder: RunFolder) -> LaunchRecord | None:
+        """The launch that is still to be brought home; one whose submission nobody answered is looked for first."""
+        records = all_launches(folder)
+        if not records or records[-1].record["state"] not in ("preparing", "pushing", "pushed"):
+            return None
+        record = records[-1]
+        if record.provider != self.provider.name:
+            raise UsageError(
+                f"Session {record.number} ({record.name}) of {folder.path.name} is of the provider {record.provider} and not at home yet. "
+                f"Bring it home with `outlast fetch {folder.path.name}`, or relay with --on {record.provider}."
+            )
+        if record.record["state"] == "preparing":
+            record.learn(state="abandoned")  # the launch ended before it was submitted
+            return None
+        if record.record["state"] == "pushing":
+            settles = self.provider.capabilities.settles if self.pace.settles is None else self.pace.settles
+            end = time.monotonic() + settles
+            while self.provider.state(record.handle) is None:
+                if time.monotonic() >= end:
+                    record.learn(state="lost")
+                    return None
+                self.pace.pause()
+            record.learn(state="pushed", url=self.provider.address(record.handle))
+        return record
+
+    def _launch(self, folder: RunFolder) -> LaunchRecord:
+        """Launch; again later when it is refused for the moment, or all places are taken and waiting was asked for."""
+        limits = self.provider.limits(self.terms)
+        quota = self._hours(limits)
+        terms = _within(self.provider, folder, self.terms, limits, self.bounds)
+        if quota:
+            terms = limits.within(terms, quota.left)
+        told = ""
+        for tries in itertools.count():
             try:
-                record = _launch(kaggle, prepare(), _within(folder, terms, bounds).within(quota), bounds, tell, pace)
-            except AnswerLost as error:
-                tell(f"{error} Looking for it.")
-                continue
-            tell(f"session {record.number} is pushed: {record.record['url']}")
-        else:
-            tell(f"session {record.number} ({record.record['slug']}) is on record and not at home yet")
-        _finish(kaggle, record, tell, pace)
-        if bounds.keep is not None:
-            _forget(kaggle, folder, bounds.keep)
+                return launch_next(self.provider, self.prepare(), terms, tell=self.tell)
+            except Refused as error:
+                full = self.bounds.wait and error.again == "full"
+                if not full and (error.again != "moment" or tries >= _TRIES):
+                    raise
+                if (words := f"{'All places are taken.' if full else error} Waiting.") != told:
+                    told = words
+                    self.tell(words)
+                self.pace.sleep(6 * self.pace.ask)
+        raise AssertionError("itertools.count() does not end")
 
-
-def _unfetched(kaggle: Kaggle, folder: RunFolder, pace: Pace) -> LaunchRecord | None:
-    """The launch that is still to be brought home; a push that nobody answered is looked for first."""
-    records = all_launches(folder)
-    if not records or records[-1].record["state"] not in ("preparing", "pushing", "pushed"):
-        return None
-    record = records[-1]
-    if record.record["state"] == "preparing":
-        record.learn(state="abandoned")  # it ended before it was pushed
-        return None
-    if record.record["state"] == "pushing":
-        end = time.monotonic() + pace.uncertain
-        while kaggle.status(record.record["slug"]) is None:
-            if time.monotonic() > end:
-                record.learn(state="lost")
-                return None
-            pace.pause()
-        record.learn(state="pushed", url=f"https://www.kaggle.com/code/{kaggle.user}/{record.record['slug']}")
-    return record
-
-
-def _launch(
-    kaggle: Kaggle, prepared: Prepared, terms: Terms, bounds: Bounds, tell: Callable[[str], None], pace: Pace
-) -> LaunchRecord:
-    """Launch; again later when Kaggle has refused it for the moment, or all places are taken and waiting was asked for."""
-    told = ""
-    for tries in itertools.count():
+    def _finish(self, record: LaunchRecord) -> None:
+        """Wait for a session's end and bring home what it left; refuse to go on after an end that would come again."""
+        folder = record.folder
+        state = self._wait(record)
+        before = Store(folder).newest_step()
         try:
-            return launch_next(kaggle, prepared, terms, tell=tell)
-        except KaggleRefused as error:
-            full = bounds.wait and _FULL in str(error)
-            if not full and (error.status != MOMENT or tries >= _TRIES):
-                raise
-            if (words := f"{'All places are taken.' if full else error} Waiting.") != told:
-                told = words
-                tell(words)
-            pace.sleep(6 * pace.ask)
-    raise AssertionError("itertools.count() does not end")
+            told = fetch(self.provider, record)
+        except NothingLeft as error:
+            told = [str(error)]
+        for sentence in told:
+            self.tell(sentence)
+        step = Store(folder).newest_step()
+        if state == "cancelled":
+            raise LaunchError(
+                f"Session {record.number} was cancelled, at step {step} by what is here. Run the same command to go on."
+            )
+        if state == f"failed({MISSING_CHECKPOINT})":
+            self.tell(f"session {record.number} did not find what it was to continue; the next one is sent it")
+            return
+        if state.startswith("failed") or state == "out-of-memory":
+            raise LaunchError(
+                f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast logs "
+                f"{folder.path.name}`. What it had saved is here, at step {step}."
+            )
+        self.tell(f"session {record.number}: {state}, step {before} -> {step}{_forecast(self.provider, folder)}")
 
+    def _wait(self, record: LaunchRecord) -> str:
+        """Follow a session to its end, telling one of its lines now and then; returns how it ended."""
+        said, quiet = "", 0.0
 
-def _finish(kaggle: Kaggle, record: LaunchRecord, tell: Callable[[str], None], pace: Pace) -> None:
-    """Wait for a session's end and bring home what it left; refuse to go on after an end that would come again."""
-    folder = record.folder
-    state = _wait(kaggle, record, pace, tell)
-    before = Store(folder).newest_step()
-    try:
-        told = fetch(kaggle, record)
-    except NothingLeft as error:
-        told = [str(error)]
-    for sentence in told:
-        tell(sentence)
-    if state == "cancelled":
-        raise LaunchError(
-            f"Session {record.number} was cancelled, at step {Store(folder).newest_step()} by what is here. Run the same command to go on."
-        )
-    if state == f"failed({MISSING_CHECKPOINT})":
-        tell(f"session {record.number} did not find what it was to continue; the next one is sent it as a dataset")
-        return
-    if state.startswith("failed") or state == "out-of-memory":
-        raise LaunchError(
-            f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast logs {folder.path.name}`. What it had "
-            f"saved is here, at step {Store(folder).newest_step()}."
-        )
-    tell(f"session {record.number}: {state}, step {before} -> {Store(folder).newest_step()}{_forecast(kaggle, folder)}")
+        def seen(state: State | None) -> None:
+            nonlocal said
+            if state and not state.over and state.word != said:
+                said = state.word
+                self.tell(f"session {record.number} is {said}")
 
+        for line in follow(self.provider, record, pause=self.pace.ask, seen=seen):
+            if line.strip() and time.monotonic() >= quiet:
+                self.tell(f"  {line.strip()}")
+                quiet = time.monotonic() + self.pace.ask
+        return state_of(self.provider, record)
 
-def _wait(kaggle: Kaggle, record: LaunchRecord, pace: Pace, tell: Callable[[str], None]) -> str:
-    """Follow a session to its end, telling one of its lines now and then; returns how it ended."""
-    said, quiet = "", 0.0
+    def _hours(self, limits: Limits) -> Quota | None:
+        """Refuse, or wait, while the quota is used up; returns what is left of it, None when the session needs none."""
+        told = False
+        while (quota := _quota(self.provider, limits.metered)) and quota.left < limits.least:
+            when = f" They are given anew {quota.refresh:%A %d %B, %H:%M} UTC." if quota.refresh else ""
+            left = f"{quota.left / 60:.0f} minutes of {quota.kind} are left this week, too few for a session.{when}"
+            if not self.bounds.wait:
+                raise LaunchError(f"{left} Run the same command then, or let it wait with --wait.")
+            if not told:
+                self.tell(f"{left} Waiting.")
+                told = True
+            self.pace.sleep(max(self.pace.ask, min(3600.0, _until(quota))))
+        return quota
 
-    def seen(status: Status | None) -> None:
-        nonlocal said
-        if status and not status.over and status.state != said:
-            said = status.state
-            tell(f"session {record.number} is {said}")
-
-    for line in follow(kaggle, record, pause=pace.ask, seen=seen):
-        if line.strip() and time.monotonic() >= quiet:
-            tell(f"  {line.strip()}")
-            quiet = time.monotonic() + pace.ask
-    return state_of(kaggle, record)
+    def _forget(self, folder: RunFolder, keep: int) -> None:
+        """Delete sessions whose files are here, but for the newest ones: the next session continues from the last."""
+        fetched = [each for each in all_launches(folder) if each.record["state"] == "fetched"]
+        for record in fetched[: -max(1, keep)]:
+            if record.provider == self.provider.name:
+                delete(self.provider, record)
 
 
 def _refuse_without_progress(folder: RunFolder) -> None:
@@ -225,71 +258,58 @@ def _refuse_without_progress(folder: RunFolder) -> None:
     before = [0, *steps]
     if len(steps) > 1 and before[-1] == before[-2] == before[-3]:
         raise LaunchError(
-            f"The last two sessions of {folder.path.name} came no further than step {steps[-1]}; a third would be spent for nothing. Read `outlast logs "
-            f"{folder.path.name}`, and launch one by hand when the reason is gone."
+            f"The last two sessions of {folder.path.name} came no further than step {steps[-1]}; a third would be spent for nothing. Read "
+            f"`outlast logs {folder.path.name}`, and launch one by hand when the reason is gone."
         )
 
 
-def _hours(kaggle: Kaggle, terms: Terms, bounds: Bounds, tell: Callable[[str], None], pace: Pace) -> Quota:
-    """Refuse, or wait, while this week's hours are used up; returns what is left of them."""
-    told = False
-    while (quota := kaggle.quota()).left(terms.accelerator) < LEAST:
-        when = f" They are given anew {quota.refresh:%A %d %B, %H:%M} UTC." if quota.refresh else ""
-        kind = {"t4x2": "GPU"}.get(terms.accelerator, terms.accelerator.upper())
-        left = f"{quota.left(terms.accelerator) / 60:.0f} minutes of {kind} are left this week, too few for a session.{when}"
-        if not bounds.wait:
-            raise LaunchError(f"{left} Run the same command then, or let it wait with --wait.")
-        if not told:
-            tell(f"{left} Waiting.")
-            told = True
-        pace.sleep(max(pace.ask, min(3600.0, _until(quota))))
-    return quota
+def _quota(provider: Provider, metered: str | None) -> Quota | None:
+    """What is left of the hours of a kind; None when no such hours are counted."""
+    if metered is None or not provider.capabilities.quota:
+        return None
+    return next((quota for quota in provider.quotas() if quota.kind == metered), None)
 
 
 def _until(quota: Quota) -> float:
-    """Seconds until the hours are given anew; 0 when Kaggle does not say."""
+    """Seconds until the hours are given anew; 0 when the provider does not say."""
     if quota.refresh is None:
         return 0.0
     refresh = quota.refresh if quota.refresh.tzinfo else quota.refresh.replace(tzinfo=dt.UTC)
     return (refresh - dt.datetime.now(dt.UTC)).total_seconds()
 
 
-def _within(folder: RunFolder, terms: Terms, bounds: Bounds) -> Terms:
+def _within(provider: Provider, folder: RunFolder, terms: Terms, limits: Limits, bounds: Bounds) -> Terms:
     """The terms of the next session, cut to the GPU hours that are left of those allowed."""
-    if bounds.gpu_hours is None or terms.accelerator != "t4x2":
+    if bounds.gpu_hours is None or limits.metered != "GPU":
         return terms
-    left = bounds.gpu_hours * 3600.0 - _gpu_seconds(folder)
-    if left < LEAST:
+    spent = _gpu_seconds(provider, folder)
+    left = bounds.gpu_hours * 3600.0 - spent
+    if left < limits.least:
         raise LaunchError(
-            f"{folder.path.name} has had {_gpu_seconds(folder) / 3600:.1f} GPU hours, and {bounds.gpu_hours:g} are allowed; it is at step {Store(folder).newest_step()}. "
-            "Allow more with --max-gpu-hours."
+            f"{folder.path.name} has had {spent / 3600:.1f} GPU hours, and {bounds.gpu_hours:g} are allowed; it is at step "
+            f"{Store(folder).newest_step()}. Allow more with --max-gpu-hours."
         )
-    return replace(terms, seconds=min(terms.budget, left - LEAST / 2))
-
-
-def _forget(kaggle: Kaggle, folder: RunFolder, keep: int) -> None:
-    """Delete sessions whose files are here, but for the newest ones: the next session continues from the last."""
-    fetched = [each for each in all_launches(folder) if each.record["state"] == "fetched"]
-    for record in fetched[: -max(1, keep)]:
-        delete(kaggle, record)
+    return replace(terms, seconds=min(limits.training(terms), left - limits.least / 2))
 
 
 def _finished(folder: RunFolder) -> bool:
     return folder.run.exists() and read_run(folder.path).status == "finished"
 
 
-def _gpu_seconds(folder: RunFolder) -> float:
+def _gpu_seconds(provider: Provider, folder: RunFolder) -> float:
     return sum(
-        float(each.record.get("seconds", 0.0)) for each in all_launches(folder) if each.record["accelerator"] == "t4x2"
+        float(each.record.get("seconds", 0.0))
+        for each in all_launches(folder)
+        if each.provider == provider.name and provider.metered(each.record["accelerator"]) == "GPU"
     )
 
 
-def _spent(folder: RunFolder) -> str:
-    spent = _gpu_seconds(folder)
+def _spent(provider: Provider, folder: RunFolder) -> str:
+    spent = _gpu_seconds(provider, folder)
     return f", after {spent / 3600:.1f} GPU hours" if spent else ""
 
 
-def _forecast(kaggle: Kaggle, folder: RunFolder) -> str:
+def _forecast(provider: Provider, folder: RunFolder) -> str:
     """What is still to come, by what the sessions so far have done."""
     total, step = read_run(folder.path).total_steps if folder.run.exists() else None, Store(folder).newest_step()
     done = [each for each in all_launches(folder) if "step" in each.record]
@@ -299,12 +319,13 @@ def _forecast(kaggle: Kaggle, folder: RunFolder) -> str:
     spent = sum(float(each.record.get("seconds", 0.0)) for each in done)
     more = spent * (total - step) / step
     text = f" of {total}: about {sessions} more, {format_seconds(more)} of training"
-    if done[-1].record["accelerator"] != "t4x2":
+    quota = _quota(provider, provider.metered(done[-1].record["accelerator"]))
+    if quota is None:
         return text
-    quota = kaggle.quota()
     days = more / 86400.0
-    if quota.gpu_total and more > quota.gpu_left:
-        weeks = (more - quota.gpu_left) // quota.gpu_total
+    if quota.total and more > quota.left:
+        weeks = (more - quota.left) // quota.total
         days = ((_until(quota) or _WEEK) + _WEEK * weeks) / 86400.0
     count = max(1, math.ceil(days))
-    return f"{text}; {quota.gpu_left / 3600:.1f} GPU hours are left this week, so about {count} day{'s' if count > 1 else ''}"
+    hours = f"{quota.left / 3600:.1f} {quota.kind} hours are left this week"
+    return f"{text}; {hours}, so about {count} day{'s' if count > 1 else ''}"

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
 
 from outlast.config import yamlfile
 from outlast.errors import ConfigError
 from outlast.folder import durable
+from outlast.launch import providers
+from outlast.launch.options import Option
 from outlast.terminal import shortened
 
 FILE = "outlast-launch.yaml"
-
-
-class _Fields(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    where: Literal["kaggle"] | None = None
-    user: str | None = None
-    recipe: str | None = None
-    accelerator: Literal["t4x2", "tpu", "cpu"] = "t4x2"
-    internet: bool = True
-    secrets: bool = False
+_OWN = ("where", "user", "recipe")
 
 
 @dataclass(frozen=True)
@@ -31,20 +23,16 @@ class Settings:
     """Where and how to launch.
 
     Attributes:
-        where: "kaggle" (not "on", which YAML takes for true), or None when nothing was set up.
+        where: a provider's name (the key is not "on", which YAML takes for true), or None when nothing was set up.
         user: the account; a login of another one is refused.
         recipe: what is launched when no recipe is named.
-        accelerator: "t4x2", "tpu" or "cpu".
-        internet: whether sessions may reach the outside.
-        secrets: whether the dataset of `outlast kaggle secrets push` is attached.
+        options: options of providers, by name.
     """
 
     where: str | None = None
     user: str | None = None
     recipe: str | None = None
-    accelerator: str = "t4x2"
-    internet: bool = True
-    secrets: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_settings(folder: Path = Path()) -> Settings:
@@ -57,25 +45,49 @@ def read_settings(folder: Path = Path()) -> Settings:
     if not place.exists():
         return Settings()
     node = yamlfile.compose(place)
-    try:
-        return Settings(**_Fields.model_validate(yamlfile.plain(node) if node else {}).model_dump())
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the whole"
-        if first["type"] == "extra_forbidden":  # its value is not shown: somebody may have put a key there
+    found = yamlfile.plain(node) if node else {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"{place}: the whole is {shortened(repr(found))}; expected keys and values. {_MEND}")
+    known = _options()
+    values: dict[str, Any] = {}
+    for key, value in found.items():
+        if key not in (*_OWN, *known):  # its value is not shown: somebody may have put a key there
             raise ConfigError(
-                f"{place}: there is no setting {shortened(key, 60)!r}; expected {', '.join(_Fields.model_fields)}. Mend it, or run `outlast kaggle setup` again."
-            ) from None
-        raise ConfigError(
-            f"{place}: {key} is {shortened(repr(first['input']))}: {first['msg']}. Mend it, or run `outlast kaggle setup` again."
-        ) from None
+                f"{place}: there is no setting {shortened(str(key), 60)!r}; expected {', '.join((*_OWN, *known))}. {_MEND}"
+            )
+        try:
+            values[key] = known[key].read(value) if key in known else _text(key, value)
+        except ValueError as error:
+            raise ConfigError(f"{place}: {key} is {shortened(repr(value))}: {error}. {_MEND}") from None
+    own = {key: values.pop(key, None) for key in _OWN}
+    return Settings(**own, options=values)
+
+
+_MEND = "Mend it, or delete it and set up again."
+
+
+def _text(key: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("expected text")
+    if key == "where" and value is not None and value not in providers.TABLE:
+        raise ValueError(f"expected one of {', '.join(providers.TABLE)}")
+    return value
+
+
+def _options() -> dict[str, Option]:
+    """The options of all providers that this file may have."""
+    every = (option for name in providers.TABLE for option in providers.module(name).OPTIONS)
+    return {option.name: option for option in every if option.setting}
 
 
 def write_settings(settings: Settings, folder: Path = Path()) -> Path:
-    """Write the settings; returns the file."""
+    """Write the settings, with the options of their provider; returns the file."""
     import yaml
 
     place = folder / FILE
+    options = providers.module(settings.where).OPTIONS if settings.where else ()
+    chosen = {option.name: settings.options.get(option.name, option.default) for option in options if option.setting}
     text = "# Where `outlast launch` and `outlast relay` go. Flags win. No key belongs in here.\n"
-    durable.write_file(place, [(text + yaml.safe_dump(asdict(settings), sort_keys=False)).encode()])
+    held = {key: getattr(settings, key) for key in _OWN} | chosen
+    durable.write_file(place, [(text + yaml.safe_dump(held, sort_keys=False)).encode()])
     return place

@@ -11,10 +11,9 @@ import pytest
 
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
-from outlast.errors import AnswerLost, KaggleRefused, LaunchError, UsageError
+from outlast.errors import AnswerLost, LaunchError, UsageError
 from outlast.folder.layout import RunFolder
-from outlast.launch.kaggle import Credential, Kaggle, find_credential
-from outlast.launch.kaggle.client import Push
+from outlast.launch.kaggle import Credential, Kaggle, KaggleRefused, Push, find_credential
 from outlast.launch.records import LaunchRecord, all_launches
 from tests.standins.kaggle import Fault, Standin
 

@@ -31,7 +31,7 @@ def test_three_sessions_there_end_as_one_here(laptop, standin: Standin) -> None:
             "launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--lr", "0.3", "--experiment-name", "walk"
         )
         assert done.returncode == 0, done.stderr
-        assert f"pushed ada/outlast-walk-00{number}{after}" in done.stdout
+        assert f"started ada/outlast-walk-00{number}{after}" in done.stdout
         log = laptop("logs", "walk", "-f", "--checkpoint-dir", "runs")
         assert log.stdout.splitlines()[-1] == f"outlast-walk-00{number}: {'stopped' if number < 3 else 'succeeded'}", (
             log
@@ -292,7 +292,7 @@ def test_a_session_that_does_not_find_its_checkpoint_leaves_at_once_and_the_next
     over(standin, "outlast-walk-001")
     standin.world.knobs.layouts = ()  # nothing is mounted anywhere
     done = relay(laptop, "--max-sessions", "1")
-    assert "session 2 did not find what it was to continue; the next one is sent it as a dataset" in done.stdout, done
+    assert "session 2 did not find what it was to continue; the next one is sent it" in done.stdout, done
     standin.world.knobs.layouts = ("old",)
     done = relay(laptop)
     assert done.returncode == 0, done

@@ -62,7 +62,7 @@ def test_down_deletes_only_what_is_at_home(laptop, standin: Standin) -> None:
     assert "would be destroyed: `outlast fetch walk` first." in laptop("down").stderr
     laptop("fetch")
     assert "walk is not finished. With --unfinished" in laptop("down").stderr
-    assert laptop("down", "--unfinished").stdout == "deleted on Kaggle: outlast-walk-001\n"
+    assert laptop("down", "--unfinished").stdout == "deleted: outlast-walk-001\n"
     assert standin.world.kernels == {}
     launch(laptop)  # goes on from what is here
     over(standin, "outlast-walk-002")
@@ -75,7 +75,7 @@ def test_down_deletes_only_what_is_at_home(laptop, standin: Standin) -> None:
     over(standin, "outlast-walk-003")
     laptop("fetch")
     assert "step 9" not in laptop("status").stderr
-    assert laptop("down").stdout.startswith("deleted on Kaggle: outlast-walk-003")
+    assert laptop("down").stdout.startswith("deleted: outlast-walk-003")
     assert laptop("status").stdout.count("deleted") == 3
 
 
@@ -109,7 +109,7 @@ def test_the_five_scripts_of_the_originals_guide(laptop, standin: Standin) -> No
     done = script(laptop, "kaggle_setup.sh", "--username", "ada", "--recipe", "walk")
     assert done.returncode == 0, done.stderr
     assert (
-        "pushed ada/outlast-walk-001"
+        "started ada/outlast-walk-001"
         in script(laptop, "kaggle_push.sh", "--new", "--accelerator", "cpu", "--pause", "6").stdout
     )
     done = script(laptop, "kaggle_run.sh", "--accelerator", "cpu")
@@ -117,7 +117,7 @@ def test_the_five_scripts_of_the_originals_guide(laptop, standin: Standin) -> No
     assert "outlast-walk-001 is stopped" in script(laptop, "kaggle_status.sh", "--watch", "--interval", "1").stdout
     assert "was launched 1 times already" in script(laptop, "kaggle_push.sh", "--new").stderr
     done = script(laptop, "kaggle_run.sh", "--push-first", "--accelerator", "cpu", "--pause", "0")
-    assert "pushed ada/outlast-walk-002, continuing outlast-walk-001" in done.stdout, done
+    assert "started ada/outlast-walk-002, continuing outlast-walk-001" in done.stdout, done
     over(standin, "outlast-walk-002")
     done = script(laptop, "kaggle_download.sh")
     assert "copied to kaggle_output/walk" in done.stdout, done

@@ -1,106 +1,22 @@
 """The dozen calls to Kaggle that launching needs, with errors that say what the server said.
 
-Through kagglesdk, the official client's own wire library. What it does not do is added here: the server's reason out of a
-refusal, waiting out 429 and 503, HTML pages and broken connections, versions in status and outputs, and one sentence for each thing
-that can go wrong.
+Through kagglesdk, the official client's own wire library. What it does not do is added here and in `wire`: the server's reason out
+of a refusal, waiting out 429 and 503, HTML pages and broken connections, versions in status and outputs, and one sentence for each
+thing that can go wrong.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import math
 import random
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from outlast.errors import AnswerLost, KaggleRefused, LaunchError, UsageError
-from outlast.launch.kaggle.credentials import HOW, Credential
-from outlast.launch.kaggle.log import Line, entries, joined, so_far
-
-T = TypeVar("T")
-
-SHAPES = {"t4x2": "NvidiaTeslaT4", "tpu": "TpuV5E8", "cpu": ""}
-"""Names of accelerators -> Kaggle's machine shapes."""
-
-MOMENT = 429
-"""Status of a `KaggleRefused` that another try may not meet: too many requests, or no connection at all."""
-
-_WAIT = (MOMENT, 500, 502, 503, 504)
-_LONGEST = 60.0  # seconds between two tries
-
-
-@dataclass(frozen=True)
-class Quota:
-    """Accelerator time of this week, in seconds: used and in all; and when it is given anew (UTC)."""
-
-    gpu_used: float
-    gpu_total: float
-    tpu_used: float
-    tpu_total: float
-    refresh: dt.datetime | None
-
-    @property
-    def gpu_left(self) -> float:
-        """Seconds of GPU sessions left."""
-        return max(0.0, self.gpu_total - self.gpu_used)
-
-    def left(self, accelerator: str) -> float:
-        """Seconds left for sessions with this accelerator; without end for "cpu"."""
-        return {"t4x2": self.gpu_left, "tpu": max(0.0, self.tpu_total - self.tpu_used)}.get(accelerator, math.inf)
-
-
-@dataclass(frozen=True)
-class Push:
-    """One kernel to be run.
-
-    Attributes:
-        slug: its name; a fresh one for every attempt, at least 5 letters, digits and dashes.
-        text: its code.
-        accelerator: "t4x2", "tpu" or "cpu".
-        internet: whether it may reach the outside.
-        seconds: after which Kaggle is to stop it, as a backstop.
-        kernels: "owner/slug" whose outputs are mounted.
-        datasets: "owner/slug" that are mounted.
-    """
-
-    slug: str
-    text: str
-    accelerator: str = "cpu"
-    internet: bool = True
-    seconds: int | None = None
-    kernels: Sequence[str] = ()
-    datasets: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """A kernel that Kaggle has taken."""
-
-    ref: str
-    version: int
-    url: str
-
-
-@dataclass(frozen=True)
-class Status:
-    """What Kaggle says of a session.
-
-    Attributes:
-        state: "queued", "running", "saving" (after a cancel), "complete", "error" or "stopped".
-        message: Kaggle's sentence on a failure.
-    """
-
-    state: str
-    message: str = ""
-
-    @property
-    def over(self) -> bool:
-        """Whether the session has ended and its files, if any, are there."""
-        return self.state in ("complete", "error", "stopped")
-
+from outlast.errors import AnswerLost, LaunchError
+from outlast.launch.kaggle.answers import MOMENT, SHAPES, KaggleRefused, Output, Push, Pushed, Quota, Status
+from outlast.launch.kaggle.log import entries, joined, so_far
+from outlast.launch.kaggle.wire import ForTheMoment, Wire
+from outlast.launch.provider import Line
 
 _STATES = {
     "QUEUED": "queued",
@@ -113,61 +29,12 @@ _STATES = {
 }
 
 
-@dataclass(frozen=True)
-class Output:
-    """A file that a session left; its address lives for a short time."""
-
-    name: str
-    url: str = field(repr=False)
-
-
-class Kaggle:
-    """One account.
-
-    Args:
-        credential: a login.
-        patience: seconds for which calls that may be repeated wait out refusals for the moment, outages and broken lines.
-        sleep: waits; for tests.
-    """
-
-    def __init__(
-        self, credential: Credential, *, patience: float = 600.0, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        try:
-            import kagglesdk.kaggle_client  # noqa: F401 - said here, not at the first call
-        except ModuleNotFoundError as error:
-            raise UsageError("Launching on Kaggle needs its client: pip install 'outlast[kaggle]'.") from error
-        self.credential, self._patience, self.sleep = credential, patience, sleep
-        self._sdk: Any = None
-        self._renew = False
-        self._user = credential.user
-
-    @property
-    def sdk(self) -> Any:
-        """The official client's own wire library, logged in. Asked for anew inside every call: a login may have to be renewed."""
-        if self._sdk is None:
-            self._sdk = _logged_in(self.credential, renew=self._renew)
-        return self._sdk
+class Kaggle(Wire):
+    """One account, and what it can be asked for."""
 
     @property
     def _kernels(self) -> Any:
         return self.sdk.kernels.kernels_api_client
-
-    @property
-    def user(self) -> str:
-        """The account's name; asked for once when the login does not say it.
-
-        Raises:
-            KaggleRefused: the login is not valid.
-        """
-        if not self._user:
-            from kagglesdk.security.types.oauth_service import IntrospectTokenRequest
-
-            request = IntrospectTokenRequest()
-            request.token = self.credential.secret
-            answer = self.repeated("the login", lambda: self.sdk.security.oauth_client.introspect_token(request))
-            self._user = str(answer.username)
-        return self._user
 
     def quota(self) -> Quota:
         """Accelerator time left. Any login may ask, so this is also the proof that one works.
@@ -210,8 +77,8 @@ class Kaggle:
             request.session_timeout_seconds = push.seconds
         what = f"the push of {self.user}/{push.slug}"
         try:
-            answer = self._call(what, lambda: self._kernels.save_kernel(request))
-        except _ForTheMoment as error:
+            answer = self.call(what, lambda: self._kernels.save_kernel(request))
+        except ForTheMoment as error:
             if error.certain:
                 raise KaggleRefused(
                     f"Kaggle has refused {what} for the moment: {error}. Nothing runs; try again.", MOMENT
@@ -331,7 +198,7 @@ class Kaggle:
         request.user_name, request.kernel_slug = self.user, slug
         self.repeated(f"the deletion of {slug}", lambda: self._kernels.delete_kernel(request))
 
-    # how a call goes -----------------------------------------------------------------------------------------------
+    # one connection ------------------------------------------------------------------------------------------------
 
     def _page(self, slug: str, size: int, token: str) -> Any:
         from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
@@ -370,98 +237,3 @@ class Kaggle:
         ) as answer:
             answer.raise_for_status()
             yield from joined(entries(answer))
-
-    def repeated(self, what: str, call: Callable[[], T]) -> T:
-        """Make a call that does no harm when it is made twice, until it is answered.
-
-        Raises:
-            KaggleRefused: Kaggle will not do it.
-            LaunchError: it was not answered for as long as this account's patience.
-        """
-        end, pause = time.monotonic() + self._patience, 1.0
-        while True:
-            try:
-                return self._call(what, call)
-            except _ForTheMoment as error:
-                wait = error.retry_after or pause * random.uniform(0.7, 1.3)  # noqa: S311 - so that not all come back at once
-                if time.monotonic() + wait > end:
-                    raise LaunchError(
-                        f"Kaggle has not answered on {what} for {self._patience:.0f} s: {error}. Nothing was changed; try again later."
-                    ) from error
-                self.sleep(wait)
-                pause = min(2 * pause, _LONGEST)
-
-    def _call(self, what: str, call: Callable[[], T], *, renewed: bool = False) -> T:
-        import requests
-
-        try:
-            return call()
-        except requests.HTTPError as error:
-            answer = error.response
-            if answer is None:
-                raise _ForTheMoment(str(error)) from error
-            status, reason = answer.status_code, _reason(answer)
-            if status in _WAIT:
-                after = answer.headers.get("Retry-After", "")
-                raise _ForTheMoment(
-                    f"{status} {reason}",
-                    float(after) if after.replace(".", "", 1).isdigit() else None,
-                    certain=status == MOMENT,
-                ) from error
-            if status == 401 and self.credential.kind == "oauth" and self._sdk is not None and not renewed:
-                self._sdk, self._renew = None, True  # an access token lives for twelve hours, a relay for days
-                return self._call(what, call, renewed=True)
-            if status == 401:
-                raise KaggleRefused(
-                    f"Kaggle does not know the login from {self.credential.source}. {HOW}", status
-                ) from error
-            raise KaggleRefused(f"Kaggle has refused {what}: {status} {reason}.", status) from error
-        except requests.ConnectionError as error:
-            raise _ForTheMoment(
-                f"the connection broke ({type(error).__name__})", certain=_never_connected(error)
-            ) from error
-        except requests.RequestException as error:
-            raise _ForTheMoment(f"the connection broke ({type(error).__name__})") from error
-        except ValueError as error:  # a page of HTML with status 200: a throttle, or a wall to log in
-            raise _ForTheMoment("it sent a page instead of an answer") from error
-
-
-class _ForTheMoment(Exception):
-    """May go well later. `certain`: whether the request surely did nothing."""
-
-    def __init__(self, words: str, retry_after: float | None = None, *, certain: bool = False) -> None:
-        super().__init__(words)
-        self.retry_after, self.certain = retry_after, certain
-
-
-def _logged_in(credential: Credential, *, renew: bool) -> Any:
-    from kagglesdk.kaggle_client import KaggleClient
-    from kagglesdk.kaggle_creds import KaggleCredentials
-
-    if credential.kind == "key":
-        return KaggleClient(username=credential.user, password=credential.secret)
-    if credential.kind == "token":
-        return KaggleClient(api_token=credential.secret)
-    stored = KaggleCredentials.load(KaggleClient())
-    if stored is None:
-        raise UsageError(f"The login that {credential.source} held is gone. {HOW}")
-    if renew:
-        stored.refresh_access_token()  # the SDK's own check takes a token for good until half an hour past its end
-    return KaggleClient(api_token=stored.get_access_token())
-
-
-def _never_connected(error: Exception) -> bool:
-    from urllib3.exceptions import NewConnectionError
-
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(reason, NewConnectionError)
-
-
-def _reason(answer: Any) -> str:
-    """The server's sentence out of either form of its refusals."""
-    try:
-        found = answer.json()
-        found = found.get("error", found)
-        return str(found["message"]).rstrip(".") if isinstance(found, dict) else str(found)
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return str(answer.reason)

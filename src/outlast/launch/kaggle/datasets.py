@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from outlast.errors import KaggleRefused, LaunchError
+from outlast.errors import LaunchError
+from outlast.launch.kaggle.answers import KaggleRefused
 from outlast.launch.kaggle.client import Kaggle
 
 READY_WITHIN = 1800.0

@@ -7,16 +7,9 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Line:
-    """What a session has printed, and after how many seconds of it."""
-
-    seconds: float
-    text: str
+from outlast.launch.provider import Line
 
 
 def entries(answer: Any) -> Iterator[dict[str, Any]]:

@@ -9,10 +9,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from outlast.errors import KaggleRefused
 from outlast.launch.kaggle import datasets
-from outlast.launch.kaggle.client import Kaggle, Push, Status
-from outlast.launch.records import mark_in
+from outlast.launch.kaggle.answers import KaggleRefused, Push, Status
+from outlast.launch.kaggle.client import Kaggle
+from outlast.launch.watch import mark_in
 
 _FILES = 250
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from outlast.errors import UsageError
-from outlast.launch.kaggle.client import Kaggle, Quota
+from outlast.launch.kaggle.answers import Quota
+from outlast.launch.kaggle.client import Kaggle
 from outlast.launch.settings import Settings, read_settings, write_settings
 
 

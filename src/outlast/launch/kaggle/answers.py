@@ -1,0 +1,108 @@
+"""What is asked of Kaggle and what it answers, as plain values."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from outlast.errors import Refused
+
+SHAPES = {"t4x2": "NvidiaTeslaT4", "tpu": "TpuV5E8", "cpu": ""}
+"""Names of accelerators -> Kaggle's machine shapes."""
+
+MOMENT = 429
+"""Status of a refusal that another try may not meet: too many requests, or no connection at all."""
+
+_FULL = "session count"  # in Kaggle's words when other sessions of the account take all places
+
+
+class KaggleRefused(Refused):
+    """Kaggle has refused something.
+
+    Attributes:
+        status: the HTTP status, 200 for a refusal that came as an answer.
+    """
+
+    def __init__(self, words: str, status: int = 200) -> None:
+        super().__init__(words, "moment" if status == MOMENT else "full" if _FULL in words else "")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Accelerator time of this week, in seconds: used and in all; and when it is given anew (UTC)."""
+
+    gpu_used: float
+    gpu_total: float
+    tpu_used: float
+    tpu_total: float
+    refresh: dt.datetime | None
+
+    @property
+    def gpu_left(self) -> float:
+        """Seconds of GPU sessions left."""
+        return max(0.0, self.gpu_total - self.gpu_used)
+
+    def left(self, accelerator: str) -> float:
+        """Seconds left for sessions with this accelerator; without end for "cpu"."""
+        return {"t4x2": self.gpu_left, "tpu": max(0.0, self.tpu_total - self.tpu_used)}.get(accelerator, math.inf)
+
+
+@dataclass(frozen=True)
+class Push:
+    """One kernel to be run.
+
+    Attributes:
+        slug: its name; a fresh one for every attempt, at least 5 letters, digits and dashes.
+        text: its code.
+        accelerator: "t4x2", "tpu" or "cpu".
+        internet: whether it may reach the outside.
+        seconds: after which Kaggle is to stop it, as a backstop.
+        kernels: "owner/slug" whose outputs are mounted.
+        datasets: "owner/slug" that are mounted.
+    """
+
+    slug: str
+    text: str
+    accelerator: str = "cpu"
+    internet: bool = True
+    seconds: int | None = None
+    kernels: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A kernel that Kaggle has taken."""
+
+    ref: str
+    version: int
+    url: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """What Kaggle says of a session.
+
+    Attributes:
+        state: "queued", "running", "saving" (after a cancel), "complete", "error" or "stopped".
+        message: Kaggle's sentence on a failure.
+    """
+
+    state: str
+    message: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether the session has ended and its files, if any, are there."""
+        return self.state in ("complete", "error", "stopped")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a session left; its address lives for a short time."""
+
+    name: str
+    url: str = field(repr=False)

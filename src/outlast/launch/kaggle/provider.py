@@ -1,0 +1,272 @@
+"""Kaggle as a provider: a private kernel for each attempt, private datasets for what does not fit into it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from outlast.config.units import format_bytes, format_seconds
+from outlast.errors import CorruptCheckpoint, UnknownName, UsageError
+from outlast.folder import hashing, records
+from outlast.folder.layout import MANIFEST
+from outlast.launch.kaggle import datasets
+from outlast.launch.kaggle.answers import Push, Status
+from outlast.launch.kaggle.client import Kaggle
+from outlast.launch.kaggle.credentials import find_credential
+from outlast.launch.kaggle.download import download
+from outlast.launch.kaggle.script import script
+from outlast.launch.kaggle.secrets import DATASET
+from outlast.launch.kaggle.setup import check_user
+from outlast.launch.kaggle.terms import METERED, OPTIONS, KaggleTerms
+from outlast.launch.provider import (
+    Capabilities,
+    Handle,
+    Limits,
+    Line,
+    Output,
+    Quota,
+    Request,
+    State,
+    Tell,
+    Terms,
+    Word,
+)
+from outlast.launch.start import short
+from outlast.launch.watch import mark_in
+
+__all__ = ["OPTIONS", "KaggleProvider", "connect"]
+
+# What a handle names is deleted in the account of whoever runs outlast: only what outlast may have made has such a name.
+_HANDLE = records.form(
+    {"slug": records.MADE},
+    {"user": records.or_null(records.text(300)), "datasets": records.many(records.MADE, 1000)},
+)
+_ENDS: Mapping[str, Word] = {"complete": "completed", "error": "failed", "stopped": "cancelled"}
+_LIVES: Mapping[str, Word] = {"queued": "queued", "running": "running", "saving": "saving"}
+
+
+def connect(runs: Path, *, user: str | None = None, patience: float = 600.0) -> KaggleProvider:  # noqa: ARG001 - as all
+    """The account whose login lies on this machine; it is looked for at the first question."""
+
+    def login() -> Kaggle:
+        kaggle = Kaggle(find_credential(), patience=patience)
+        check_user(kaggle, user)
+        return kaggle
+
+    return KaggleProvider(login)
+
+
+class KaggleProvider:
+    """Kaggle (see `outlast.launch.provider.Provider`).
+
+    Args:
+        login: gives the account.
+    """
+
+    name = "kaggle"
+    title = "Kaggle"
+    environment = "kaggle"
+    capabilities = Capabilities(
+        quota=True,
+        live_logs=True,
+        secrets=True,
+        accelerators=("t4x2", "tpu", "cpu"),
+        inputs="completed",
+        settles=60.0,
+    )
+
+    def __init__(self, login: Callable[[], Kaggle]) -> None:
+        self._login = login
+        self._sessions: dict[str, str] = {}  # slug -> the id that its kernel has printed
+
+    @functools.cached_property
+    def kaggle(self) -> Kaggle:
+        """The account."""
+        return self._login()
+
+    def account(self) -> str:
+        """Where the login was found."""
+        return f"login from {self.kaggle.credential.source}"
+
+    # what a session may have ---------------------------------------------------------------------------------------
+
+    def limits(self, terms: Terms) -> Limits:
+        """Kaggle's limits; see docs/kaggle.md."""
+        return KaggleTerms.of(terms).limits
+
+    def metered(self, accelerator: str) -> str | None:
+        """GPU or TPU hours; CPU sessions use none."""
+        return METERED.get(accelerator)
+
+    def quotas(self) -> Sequence[Quota]:
+        """This week's GPU and TPU hours."""
+        quota = self.kaggle.quota()
+        return (
+            Quota("GPU", quota.gpu_used, quota.gpu_total, quota.refresh),
+            Quota("TPU", quota.tpu_used, quota.tpu_total, quota.refresh),
+        )
+
+    # starting ------------------------------------------------------------------------------------------------------
+
+    def preview(self, request: Request, folder: Path) -> str:
+        """Write the file that would be pushed."""
+        terms = KaggleTerms.of(request.terms)
+        made = script(request, terms.accelerator)
+        place = folder / f"{request.run}-launch.py"
+        folder.mkdir(parents=True, exist_ok=True)
+        place.write_text(made.text)
+        beside = (
+            f", and the private dataset {made.dataset} with {format_bytes(len(made.bundle.data))}"
+            if made.dataset
+            else ""
+        )
+        return (
+            f"{place} is what would be pushed: {len(made.bundle.files)} files, {format_bytes(len(made.text))}, bundle "
+            f"{made.bundle.hash[:12]}{beside}. It would train {request.run} for {format_seconds(request.training)} at most, on "
+            f"{terms.accelerator}. Nothing was sent."
+        )
+
+    def plan(self, request: Request) -> Handle:
+        """The kernel's name and those of its datasets."""
+        terms = KaggleTerms.of(request.terms)
+        if terms.secrets and datasets.state(self.kaggle, DATASET) != "READY":
+            raise UsageError(
+                f"There is no dataset {self.kaggle.user}/{DATASET} that is ready: `outlast kaggle secrets push secrets.json` makes it."
+            )
+        carried = (script(request, terms.accelerator).dataset, _dataset_of(request))
+        return {"user": self.kaggle.user, "slug": request.name, "datasets": [name for name in carried if name]}
+
+    def submit(self, request: Request, handle: Handle, *, begun: Callable[[], None], tell: Tell) -> Handle:
+        """Make the datasets that are not there yet, then push the kernel."""
+        terms, kaggle = KaggleTerms.of(request.terms), self.kaggle
+        made = script(request, terms.accelerator)
+        if made.dataset:
+            tell(f"sending the code as the private dataset {made.dataset}")
+            datasets.create(kaggle, made.dataset, {made.file: made.bundle.data})
+        if request.files:
+            tell(f"sending step {request.step} as the private dataset {_dataset_of(request)}")
+            datasets.create(kaggle, _dataset_of(request), request.files)
+        begun()
+        attached = [*handle["datasets"], *([DATASET] if terms.secrets else [])]
+        kaggle.push(
+            Push(
+                handle["slug"],
+                made.text,
+                terms.accelerator,
+                internet=terms.internet,
+                seconds=terms.backstop(request.training),
+                kernels=[f"{kaggle.user}/{self._slug(request.after)}"] if request.after else [],
+                datasets=[*(f"{kaggle.user}/{name}" for name in attached), *terms.datasets],
+            )
+        )
+        return handle
+
+    # sessions that are there ---------------------------------------------------------------------------------------
+
+    def check(self, handle: Handle) -> None:
+        """Refuse a handle of another provider or account."""
+        self._slug(handle)
+
+    def label(self, handle: Handle) -> str:
+        """The kernel's full name."""
+        return f"{self.kaggle.user}/{self._slug(handle)}"
+
+    def address(self, handle: Handle) -> str:
+        """The kernel's page."""
+        return f"https://www.kaggle.com/code/{self.label(handle)}"
+
+    def state(self, handle: Handle) -> State | None:
+        """What Kaggle says of the kernel's session."""
+        status = self.kaggle.status(self._slug(handle))
+        return _state(status) if status else None
+
+    def log(
+        self,
+        handle: Handle,
+        since: int = 0,
+        *,
+        live: bool = False,
+        pause: float = 5.0,
+        seen: Callable[[State | None], None] = lambda _: None,
+    ) -> Iterator[Line]:
+        """The kernel's log."""
+        slug = self._there(handle)
+        lines = self.kaggle.log(
+            slug, until_over=live, pause=pause, seen=lambda status: seen(_state(status) if status else None)
+        )
+        for number, line in enumerate(lines):
+            if session := mark_in(line.text, "session"):
+                self._sessions[slug] = session
+            if number >= since:
+                yield line
+
+    def outputs(self, handle: Handle) -> Iterator[Output]:
+        """The kernel's files."""
+        for output in self.kaggle.outputs(self._there(handle)):
+            yield Output(output.name, functools.partial(download, output.url))
+
+    def cancel(self, handle: Handle) -> None:
+        """Stop a session by the id that its kernel has printed; its files are saved, which takes about two minutes a gigabyte."""
+        slug = self._there(handle)
+        state = self.state(handle)
+        if state is None or state.over or state.word == "saving":
+            return
+        lines = self.log(handle) if slug not in self._sessions else iter(())
+        while slug not in self._sessions and next(lines, None) is not None:
+            pass
+        session = self._sessions.get(slug, "")
+        if not session.isdigit():
+            raise UsageError(
+                f"{slug} is {state.word} and has not printed its session id yet, without which Kaggle stops nothing. Try again when it runs; or "
+                "delete it in the browser, which also deletes what it has saved."
+            )
+        self.kaggle.cancel(int(session))
+
+    def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:
+        """Delete the kernel with its versions and files, and its datasets."""
+        gone, slug = [], self._slug(handle)
+        if self.kaggle.status(slug) is not None:
+            self.kaggle.delete(slug)
+            gone.append(slug)
+        used = set(itertools.chain.from_iterable(other.get("datasets", ()) for other in others))
+        for name in handle.get("datasets", ()):
+            if name not in used and datasets.state(self.kaggle, name) is not None:
+                datasets.delete(self.kaggle, name)
+                gone.append(name)
+        return gone
+
+    def _slug(self, handle: Handle) -> str:
+        """The kernel's name out of a handle."""
+        try:
+            records.check(handle, _HANDLE, "The handle")
+        except CorruptCheckpoint as error:
+            raise UsageError(f"This is not a session on Kaggle. {error}") from error
+        check_user(self.kaggle, handle.get("user"))
+        return str(handle["slug"])
+
+    def _there(self, handle: Handle) -> str:
+        """The name of a kernel that is there."""
+        slug = self._slug(handle)
+        if self.kaggle.status(slug) is None:
+            raise UnknownName(f"There is no session {slug} on Kaggle (any more).")
+        return slug
+
+
+def _state(status: Status) -> State:
+    if not status.over:
+        return State(_LIVES[status.state])
+    if "exceeded the max" in status.message:
+        return State("timed-out", status.message)
+    if "memory" in status.message:
+        return State("out-of-memory", status.message)
+    return State(_ENDS[status.state], status.message)
+
+
+def _dataset_of(request: Request) -> str:
+    """A name for the files that are sent along, which says what is in them, so that they are sent once; empty without files."""
+    if not request.files:
+        return ""
+    manifests = [path.read_bytes() for name, path in sorted(request.files.items()) if name.endswith(f"/{MANIFEST}")]
+    return f"outlast-{short(request.run, 16)}-step-{request.step}-{hashing.digest(b''.join(manifests))[:8]}"

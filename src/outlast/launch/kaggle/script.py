@@ -1,0 +1,54 @@
+"""The one file that is pushed to Kaggle: the runner, with the bundle inside where that is small enough."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from outlast.launch import bundle
+from outlast.launch.provider import Request
+
+INLINE = 900_000
+"""Bytes of code that one push may have; Kaggle refuses about a megabyte. Larger bundles go into a dataset."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """What is pushed.
+
+    Attributes:
+        text: the one file.
+        bundle: what travels.
+        dataset: the dataset that carries the bundle instead; empty when it travels in the text.
+    """
+
+    text: str
+    bundle: bundle.Bundle
+    dataset: str = ""
+
+    @property
+    def file(self) -> str:
+        """The bundle's name in its dataset: not one that Kaggle would unpack."""
+        return f"bundle-{self.bundle.hash[:16]}.bin"
+
+
+def script(request: Request, accelerator: str) -> Script:
+    """The file for a request."""
+    packed = request.bundle
+    about = {
+        "accelerator": accelerator,
+        "sha256": hashlib.sha256(packed.data).hexdigest(),
+        "request": dict(request.asked),
+    }
+    runner = (Path(__file__).parent / "runner.py").read_text()
+    inline = base64.b64encode(packed.data).decode()
+    if len(runner) + len(inline) + 1000 > INLINE:
+        made = Script("", packed, f"outlast-code-{packed.hash[:16]}")
+        inline, about = "", about | {"file": made.file}
+    else:
+        made = Script("", packed)
+    text = runner.replace('ABOUT = "{}"', f"ABOUT = {json.dumps(json.dumps(about))}", 1)
+    return Script(text.replace('DATA = ""', f'DATA = "{inline}"', 1), packed, made.dataset)

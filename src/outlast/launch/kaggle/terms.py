@@ -1,0 +1,75 @@
+"""What a session on Kaggle may have: the options, and the times that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from outlast.environment.kaggle import HOURS, HOURS_TPU, KEPT, reserve
+from outlast.launch.options import Option
+from outlast.launch.provider import Limits, Terms
+
+OPTIONS = (
+    Option("accelerator", "accelerator of the session", "choice", "t4x2", ("t4x2", "tpu", "cpu"), setting=True),
+    Option("internet", "internet access of the session", "switch", True, setting=True),
+    Option("secrets", "attach the keys of `outlast kaggle secrets push`", "switch", False, setting=True),
+    Option(
+        "dataset",
+        "dataset of yours that is attached below /kaggle/input; may be given several times",
+        "list",
+        metavar="OWNER/SLUG",
+    ),
+    Option(
+        "wheels",
+        "folder of wheels to install from, for a session without internet",
+        "path",
+        repeated=False,
+        metavar="FOLDER",
+    ),
+)
+METERED = {"t4x2": "GPU", "tpu": "TPU"}
+
+_LEAST = 2400.0  # seconds of accelerator below which a session is not worth its start: twenty minutes are for starting and storing outputs
+_MARGIN = 5 * 60  # seconds before the platform's own end that are left alone besides what storing the outputs takes
+_SETUP = 15 * 60  # seconds that a session may take until it trains
+
+
+@dataclass(frozen=True)
+class KaggleTerms:
+    """What a session is to have.
+
+    Attributes:
+        accelerator: "t4x2", "tpu" or "cpu".
+        internet: whether the kernel may reach the outside.
+        secrets: whether the dataset of `push_secrets` is attached.
+        datasets: further "owner/slug" to attach.
+        wheels: a folder of wheels that go into the bundle.
+    """
+
+    accelerator: str = "t4x2"
+    internet: bool = True
+    secrets: bool = False
+    datasets: tuple[str, ...] = ()
+    wheels: Path | None = None
+
+    @classmethod
+    def of(cls, terms: Terms) -> KaggleTerms:
+        """The options of a launch, typed."""
+        found = {option.name: option.read(terms.options.get(option.name, option.default)) for option in OPTIONS}
+        return cls(
+            found["accelerator"],
+            found["internet"],
+            found["secrets"],
+            tuple(found["dataset"] or ()),
+            Path(found["wheels"]) if found["wheels"] else None,
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """What Kaggle allows: training is as long as its limit without what storing the outputs takes."""
+        session = 3600.0 * (HOURS_TPU if self.accelerator == "tpu" else HOURS)
+        return Limits(session, reserve(0) + _MARGIN, _LEAST, self.accelerator, METERED.get(self.accelerator))
+
+    def backstop(self, training: float) -> int:
+        """Seconds after which Kaggle is asked to end the session: late enough for outputs as large as it keeps."""
+        return int(min(self.limits.session, training + reserve(KEPT) + _SETUP))

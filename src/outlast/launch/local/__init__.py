@@ -1,0 +1,1 @@
+"""This machine as a provider: sessions that are processes with a time limit, each in a folder of its own."""

@@ -1,0 +1,284 @@
+"""This machine as a provider: no account, no network. What a relay does elsewhere can be seen here in a minute.
+
+A session is a process with a time limit, in a folder of its own below RUNS/.sessions; see `outlast.launch.local.session`. It is given
+the same bundle as a session elsewhere, and finds what the session before it left below its inputs.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from outlast.config.units import format_seconds
+from outlast.environment.base import gpus
+from outlast.errors import CorruptCheckpoint, LaunchError, Refused, UnknownName, UsageError
+from outlast.folder import layout, plain, reading, records
+from outlast.launch.bundle import own_recipe
+from outlast.launch.local.process import kill_group, lives
+from outlast.launch.local.session import claim, write
+from outlast.launch.options import Option
+from outlast.launch.provider import Capabilities, Handle, Limits, Line, Output, Quota, Request, State, Tell, Terms
+
+OPTIONS = (
+    Option("session", "length of a session, at whose end it is killed", "seconds", 600.0, setting=True, metavar="TIME"),
+)
+FOLDER = ".sessions"
+
+_START = 30.0  # seconds that a process takes to begin, on a busy machine
+_LOOK = 1.0  # seconds between two looks, at most: they cost nothing
+_HANDLE = records.form({"session": records.MADE})
+_PROCESS = records.form({"pid": records.whole(2, 2**31 - 1), "began": records.text(300)})
+_WORDS = ("completed", "failed", "cancelled", "timed-out", "lost")
+_END = records.form(
+    {
+        "word": records.one_of(*_WORDS),
+        "message": records.text(),
+        "exit": records.whole(0, 255),
+        "seconds": records.number,
+    }
+)
+
+
+def connect(runs: Path, *, user: str | None = None, patience: float = 600.0) -> LocalProvider:  # noqa: ARG001 - as all
+    """The sessions beside the runs of this folder. There are no accounts."""
+    if os.name == "nt":
+        raise UsageError("Local sessions need process groups, which Windows has not; use `outlast train` there.")
+    return LocalProvider(runs.absolute() / FOLDER)
+
+
+class LocalProvider:
+    """This machine (see `outlast.launch.provider.Provider`).
+
+    Args:
+        root: the folder of the sessions.
+    """
+
+    name = "local"
+    title = "this machine"
+    environment = "local"
+    capabilities = Capabilities(live_logs=True, inputs="ended", ask=_LOOK)
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def account(self) -> str:
+        """There are no accounts."""
+        return ""
+
+    def limits(self, terms: Terms) -> Limits:
+        """A session is as long as the option says, and trains until shortly before its end."""
+        (option,) = OPTIONS
+        return Limits(option.read(terms.options.get("session", option.default)))
+
+    def metered(self, accelerator: str) -> str | None:  # noqa: ARG002 - as all
+        """No hours are counted."""
+        return None
+
+    def quotas(self) -> Sequence[Quota]:
+        """None."""
+        return ()
+
+    # starting ------------------------------------------------------------------------------------------------------
+
+    def preview(self, request: Request, folder: Path) -> str:  # noqa: ARG002 - nothing is worth writing
+        """Say what would be started."""
+        return (
+            f"A session in {self.root} would train {request.run} for {format_seconds(request.training)} at most, with "
+            f"{len(request.bundle.files)} files of code, bundle {request.bundle.hash[:12]}. Nothing was started."
+        )
+
+    def plan(self, request: Request) -> Handle:
+        """The name of the session's folder."""
+        return {"session": request.name}
+
+    def submit(self, request: Request, handle: Handle, *, begun: Callable[[], None], tell: Tell) -> Handle:  # noqa: ARG002
+        """Make the folder, then start the keeper in it, which outlives this process."""
+        folder = self._folder(handle)
+        coming = folder.with_name(f"{layout.TEMPORARY}{folder.name}")
+        shutil.rmtree(coming, ignore_errors=True)
+        try:
+            self._fill(coming, folder, request)
+            begun()
+            coming.rename(folder)
+        except OSError as error:
+            shutil.rmtree(coming, ignore_errors=True)
+            raise Refused(f"{folder} cannot be made: {error.strerror}. Nothing runs.") from error
+        command = [sys.executable, "-P", "-m", "outlast.launch.local.session", str(folder)]
+        with (folder / "keeper.txt").open("wb") as told:  # not the terminal: the keeper outlives it
+            started = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True, check=False
+            )
+        if started.returncode:
+            raise LaunchError(f"The session in {folder} did not begin: read {told.name}.")
+        return handle
+
+    def _fill(self, coming: Path, folder: Path, request: Request) -> None:
+        """Write all that the session needs; the paths in it are those of its last place."""
+        for name in ("code", "inputs", "work"):
+            (coming / name).mkdir(parents=True)
+        with zipfile.ZipFile(io.BytesIO(request.bundle.data)) as archive:
+            archive.extractall(coming / "code")
+        if request.after:
+            (coming / "inputs/after").symlink_to(Path("../..") / self._folder(request.after).name / "work")
+        for name, path in request.files.items():
+            target = coming / "inputs/sent" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        asked = dict(request.asked)
+        if own := own_recipe(asked["source"]):
+            asked["recipe"] = str(folder / "code" / own)
+        write(coming / "request.json", asked)
+        seconds = self.limits(request.terms).session
+        about = {
+            "command": _command(folder, ranks=bool(asked["ranks"])),
+            "cwd": str(Path.cwd()),  # paths of data mean here what they mean to `outlast train`
+            "seconds": seconds,
+            "grace": min(30.0, max(0.5, seconds / 10)),
+        }
+        write(coming / "session.json", about)
+
+    # sessions that are there ---------------------------------------------------------------------------------------
+
+    def check(self, handle: Handle) -> None:
+        """Refuse a handle of another provider."""
+        self._folder(handle)
+
+    def label(self, handle: Handle) -> str:
+        """The session's name."""
+        return self._folder(handle).name
+
+    def address(self, handle: Handle) -> str:
+        """The session's folder."""
+        folder = self._folder(handle)
+        return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+
+    def state(self, handle: Handle) -> State | None:
+        """How the session stands, by its processes and by what its keeper wrote at the end."""
+        folder = self._folder(handle)
+        if not folder.is_dir():
+            return None
+        if end := _ended(folder):
+            return end
+        keeper, training = (_read(folder / f"{name}.json", _PROCESS) for name in ("keeper", "training"))
+        if not keeper:
+            if time.time() - (folder / "session.json").stat().st_mtime < _START or (
+                not claim(folder) and time.time() - (folder / "begun").stat().st_mtime < _START
+            ):
+                return State("queued")
+            return State("lost", "it never began")
+        seconds = time.time() - (folder / "begun").stat().st_mtime
+        if lives(keeper["pid"], keeper["began"]):
+            return State("saving" if (folder / "cancel").exists() else "running", seconds=seconds)
+        if end := _ended(folder):  # between the two looks
+            return end
+        if training and lives(
+            training["pid"], training["began"]
+        ):  # its keeper was killed, so the limit is kept from here
+            limit = json.loads((folder / "session.json").read_text())["seconds"]
+            if seconds < limit and not (folder / "cancel").exists():
+                return State("running", seconds=seconds)
+            kill_group(training["pid"], training["began"])
+        return State("lost", "the machine went down, or the session's keeper was killed", seconds=seconds)
+
+    def log(
+        self,
+        handle: Handle,
+        since: int = 0,
+        *,
+        live: bool = False,
+        pause: float = 5.0,
+        seen: Callable[[State | None], None] = lambda _: None,
+    ) -> Iterator[Line]:
+        """What the training has printed; nobody has written down when."""
+        place, told, at = self._there(handle) / "log.txt", 0, 0
+        while True:
+            seen(state := self.state(handle))
+            over = state is None or state.over
+            text = b""
+            if plain.kind_of(place) == "file":
+                with place.open("rb") as file:
+                    file.seek(at)
+                    text = file.read()
+            whole = text if over else text[: text.rfind(b"\n") + 1]
+            at += len(whole)
+            for line in whole.decode("utf-8", errors="replace").splitlines():
+                if told >= since:
+                    yield Line(0.0, line)
+                told += 1
+            if over or not live:
+                return
+            time.sleep(min(pause, _LOOK))
+
+    def outputs(self, handle: Handle) -> Iterator[Output]:
+        """The files that lie in the session's working folder."""
+        folder = self._there(handle)
+        state = self.state(handle)
+        if state is None or not state.over:
+            return
+        for path in plain.plain_files(folder / "work"):
+            yield Output(path.relative_to(folder / "work").as_posix(), functools.partial(shutil.copyfile, path))
+
+    def cancel(self, handle: Handle) -> None:
+        """Ask the training to save and end; it is killed when it does not."""
+        folder = self._there(handle)
+        state = self.state(handle)
+        if state and not state.over and not (folder / "cancel").exists():
+            (folder / "cancel").write_text("")
+
+    def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:  # noqa: ARG002 - nothing is shared
+        """Delete the session's folder; a session that runs is killed."""
+        folder = self._folder(handle)
+        end = time.monotonic() + _START
+        while (state := self.state(handle)) is not None and not state.over:
+            (folder / "cancel").write_text("now")
+            if time.monotonic() > end:
+                raise LaunchError(f"{folder} still runs {_START:.0f} s after it was to be killed; nothing was deleted.")
+            time.sleep(0.05)
+        if state is None:
+            return []
+        shutil.rmtree(folder)
+        return [folder.name]
+
+    def _folder(self, handle: Handle) -> Path:
+        """The folder of a session."""
+        try:
+            records.check(handle, _HANDLE, "The handle")
+        except CorruptCheckpoint as error:
+            raise UsageError(f"This is not a session on this machine. {error}") from error
+        return self.root / str(handle["session"])
+
+    def _there(self, handle: Handle) -> Path:
+        folder = self._folder(handle)
+        if not folder.is_dir():
+            raise UnknownName(f"There is no session {folder.name} in {self.root} (any more).")
+        return folder
+
+
+def _command(folder: Path, *, ranks: bool) -> list[str]:
+    """What the session runs: as on other machines, on all cards by torchrun where the recipe takes several ranks."""
+    cards = len(gpus()) if ranks else 0
+    several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"] if cards > 1 else []
+    files = [str(folder / name) for name in ("request.json", "work", "exit")]
+    return [sys.executable, "-m", *several, "outlast.launch.inside", *files]
+
+
+def _read(path: Path, form: records.Check) -> Mapping[str, Any] | None:
+    try:
+        return reading.read_record(path, form)
+    except FileNotFoundError:
+        return None
+
+
+def _ended(folder: Path) -> State | None:
+    end = _read(folder / "end.json", _END)
+    return State(end["word"], end["message"], end["exit"], end["seconds"]) if end else None

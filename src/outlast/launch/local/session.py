@@ -1,0 +1,167 @@
+"""`python -m outlast.launch.local.session FOLDER`: one session. It starts the training, and ends it at the limit.
+
+A folder of a session holds
+
+    session.json    what to run: command, working folder, seconds, grace; no variable, as some are secret
+    code/           the unpacked bundle           request.json   what `outlast.launch.inside` is to train
+    inputs/         runs of earlier sessions      work/          what this session leaves
+    begun           made by whoever starts it, or by whoever says that nobody did: never both
+    keeper.json, training.json    the processes: pid, began          log.txt    what the training prints
+    cancel          asks for the end; "now" in it: at once           end.json   how it ended
+
+The keeper outlives whoever has started it. It asks the training to stop (SIGTERM) `grace` seconds before the limit, and kills its
+process group at the limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN
+from outlast.launch.local.process import identity
+
+_LOOK = 0.1  # seconds between two looks
+_SAVING = 30.0  # seconds that a training has to save after a cancel
+
+
+def claim(folder: Path) -> bool:
+    """Whether this process is the one that decides whether the session begins."""
+    try:
+        os.close(os.open(folder / "begun", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
+    return True
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Put a record there at once or not at all."""
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_text(json.dumps(record))
+    temporary.replace(path)
+
+
+def main(folder: Path) -> int:
+    """Start the keeper in the background; returns when it is on record, so that whoever called knows that the session began."""
+    if not claim(folder):
+        return 1
+    keeper = os.fork()
+    if keeper:
+        write(folder / "keeper.json", {"pid": keeper, "began": identity(keeper)})
+        return 0
+    code = 1
+    try:
+        os.setsid()
+        _Keeper(folder).run()
+        code = 0
+    finally:
+        os._exit(code)  # what belongs to the caller's process is not undone twice
+    raise AssertionError("unreachable")
+
+
+class _Keeper:
+    """Watches over one training.
+
+    Args:
+        folder: of the session.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.about = json.loads((folder / "session.json").read_text())
+        self.begun = time.monotonic()
+        self.asked = ""  # why the training was asked to stop
+        self.kill_at = self.begun + self.about["seconds"]
+        self.terminated = False
+
+    def run(self) -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # they are for whoever looks on, not for the session
+        signal.signal(signal.SIGTERM, self._terminate)
+        with (self.folder / "log.txt").open("ab") as log:
+            training = subprocess.Popen(
+                self.about["command"],
+                cwd=self.about["cwd"],
+                env=self._variables(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        write(self.folder / "training.json", {"pid": training.pid, "began": identity(training.pid)})
+        killed = self._watch(training)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(training.pid, signal.SIGKILL)  # whatever it has left behind
+        write(self.folder / "end.json", self._end(training.returncode, killed=killed))
+
+    def _variables(self) -> dict[str, str]:
+        """Those of whoever started it, except the ones that would tell the session's outlast where else to train or for how long."""
+        ends = time.time() + self.about["seconds"] - self.about["grace"]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("OUTLAST_")}
+        path = os.pathsep.join(filter(None, (str(self.folder / "code"), inherited.get("PYTHONPATH", ""))))
+        own = {
+            "PYTHONPATH": path,
+            "PYTHONSAFEPATH": "1",
+            "PYTHONUNBUFFERED": "1",
+            "OUTLAST_INPUTS": str(self.folder / "inputs"),
+            "OUTLAST_SESSION_ENDS": f"{ends:.3f}",
+        }
+        return inherited | own
+
+    def _watch(self, training: subprocess.Popen[bytes]) -> bool:
+        """Wait for the end; returns whether it was ours."""
+        soft = self.begun + self.about["seconds"] - self.about["grace"]
+        while training.poll() is None:
+            now = time.monotonic()
+            if now >= self.kill_at:
+                os.killpg(training.pid, signal.SIGKILL)
+                training.wait()
+                return True
+            if not self.asked:
+                self.asked = self._why(late=now >= soft)
+                if self.asked:
+                    training.send_signal(signal.SIGTERM)
+            time.sleep(_LOOK)
+        return False
+
+    def _why(self, *, late: bool) -> str:
+        """Why the training is to stop now; empty when it is not."""
+        if (self.folder / "cancel").exists():
+            at_once = (self.folder / "cancel").read_text() == "now"
+            self.kill_at = 0.0 if at_once else min(self.kill_at, time.monotonic() + _SAVING)
+            return "cancelled"
+        if self.terminated:
+            return "the machine goes down"
+        return "timed-out" if late else ""
+
+    def _terminate(self, *_: object) -> None:
+        self.terminated = True
+
+    def _end(self, code: int, *, killed: bool) -> dict[str, Any]:
+        """How it ended, as `State` says it."""
+        told = self.folder / "exit"
+        exit_code = int(told.read_text()) if told.exists() else (code if code >= 0 else 128 - code)
+        clean = exit_code in (EXIT_FINISHED, EXIT_RUN_AGAIN)
+        if self.asked == "cancelled":
+            word, message = "cancelled", "it was cancelled"
+        elif not killed and clean:
+            word, message = "completed", ""
+        elif self.asked or killed:
+            word, message = "timed-out", f"it was killed at its limit of {self.about['seconds']:g} s"
+        elif code == -signal.SIGKILL:
+            word, message = "lost", "its process was killed, by hand or because memory ran out"
+        else:
+            word, message = "failed", ""
+        seconds = round(time.monotonic() - self.begun, 3)
+        return {"word": word, "message": message, "exit": exit_code, "seconds": seconds}
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

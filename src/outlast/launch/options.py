@@ -1,0 +1,87 @@
+"""The options of a provider: one table from which flags are made and with which settings and records are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from outlast.config.units import format_seconds, parse_seconds
+
+_SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a provider.
+
+    Attributes:
+        name: of the flag, of the key in outlast-launch.yaml and of the key in a launch record.
+        help: a phrase.
+        kind: "choice", "switch", "list", "path" or "seconds".
+        default: the value when nothing says otherwise.
+        choices: of a choice.
+        setting: whether outlast-launch.yaml may have it.
+        repeated: whether the next launch of a run takes it from the last one's record. A folder of code is not: the user says it each time.
+        metavar: what help shows for the value.
+    """
+
+    name: str
+    help: str
+    kind: Literal["choice", "switch", "list", "path", "seconds"]
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    setting: bool = False
+    repeated: bool = True
+    metavar: str = ""
+
+    def read(self, value: Any) -> Any:
+        """A value of a settings file or a record, as the JSON value that it stands for.
+
+        Raises:
+            ValueError: it is not a value of this option; the message says what is expected.
+        """
+        if value is None and self.kind in ("path", "list"):
+            return self.default
+        if self.kind == "choice" and value in self.choices:
+            return value
+        if (
+            self.kind == "switch" and str(value).lower() in _SWITCH
+        ):  # YAML is read as text, so that no word changes its meaning
+            return _SWITCH[str(value).lower()]
+        if self.kind == "list" and isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return value
+        if self.kind == "path" and isinstance(value, str | Path):
+            return str(value)
+        if self.kind == "seconds" and isinstance(value, int | float | str) and not isinstance(value, bool):
+            seconds = parse_seconds(value)
+            if seconds > 0:
+                return seconds
+        raise ValueError(f"expected {self.expected}")
+
+    @property
+    def expected(self) -> str:
+        """What a value is."""
+        words = {
+            "switch": "true or false",
+            "list": "a list of names",
+            "path": "a path",
+            "seconds": "a duration such as 20s",
+        }
+        return f"one of {', '.join(self.choices)}" if self.kind == "choice" else words[self.kind]
+
+    @property
+    def shown(self) -> str:
+        """The default, for help."""
+        if self.kind == "seconds":
+            return format_seconds(self.default)
+        if self.kind == "switch":
+            return "yes" if self.default else "no"
+        return self.default if self.kind == "choice" else "none"
+
+
+def defaults(options: Sequence[Option], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Values of all options: those given, else the defaults."""
+    values = given or {}
+    return {option.name: values.get(option.name, option.default) for option in options}

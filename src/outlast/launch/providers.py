@@ -1,0 +1,85 @@
+"""The table of providers: where sessions can run, by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from outlast.launch.options import Option
+    from outlast.launch.provider import Provider
+    from outlast.launch.records import LaunchRecord
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One provider.
+
+    Attributes:
+        module: what holds its OPTIONS and its `connect`.
+        verb: what `outlast NAME ...` is for, when it has verbs of its own (VERBS in the module `verbs` beside it).
+    """
+
+    module: str
+    verb: str = ""
+
+
+TABLE = {
+    "kaggle": Entry("outlast.launch.kaggle.provider", "set up launching on Kaggle: setup, secrets, probe"),
+    "local": Entry("outlast.launch.local.provider"),
+}
+
+PATIENCE = 600.0
+"""Seconds for which a question to a provider is repeated while it does not answer."""
+
+
+class Module(Protocol):
+    """What the module of a provider holds."""
+
+    OPTIONS: Sequence[Option]
+
+    def connect(self, runs: Path, *, user: str | None = None, patience: float = PATIENCE) -> Provider:
+        """The provider, for runs in this folder. Nothing is asked of it before it is used.
+
+        Args:
+            runs: the folder of the run folders.
+            user: the account that is expected; a login of another one is refused.
+            patience: seconds.
+        """
+        ...
+
+
+def module(name: str) -> Module:
+    """The module of a provider.
+
+    Raises:
+        UnknownName: the table has none of this name.
+    """
+    from outlast.config.yamlfile import nearest
+    from outlast.errors import UnknownName
+    from outlast.terminal import shortened
+
+    if name not in TABLE:
+        raise UnknownName(
+            f"There is no provider {shortened(repr(name))}; expected one of {', '.join(TABLE)}.{nearest(name, TABLE)}"
+        )
+    return cast("Module", importlib.import_module(TABLE[name].module))
+
+
+def connect(name: str, runs: Path, *, user: str | None = None, patience: float = PATIENCE) -> Provider:
+    """A provider by its name; see `Module.connect`."""
+    return module(name).connect(runs, user=user, patience=patience)
+
+
+def of(record: LaunchRecord, patience: float = PATIENCE) -> Provider:
+    """The provider of a launch.
+
+    Raises:
+        UsageError: the launch is of another account, or its handle is none of this provider.
+    """
+    provider = connect(record.provider, record.folder.path.parent, patience=patience)
+    provider.check(record.handle)
+    return provider
