@@ -75,7 +75,7 @@ def soak(folder: Path, sessions: int, seed: int, *, tell=print) -> int:
     (laptop / "soak").mkdir(parents=True)
     (laptop / "soak/recipe.py").write_text(RECIPE)
     train = [sys.executable, "-m", "outlast.cli", "train", "soak", "--steps", str(steps), "--checkpoint-dir", "twin"]
-    base = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    base = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}", "OMP_NUM_THREADS": "1"}
     subprocess.run(train, cwd=laptop, env=base, check=True, capture_output=True)
     with Standin(folder / "kaggle") as standin:
         standin.world.add_user("ada", "key-of-ada")

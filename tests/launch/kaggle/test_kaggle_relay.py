@@ -114,7 +114,7 @@ def test_a_relay_killed_at_a_write_of_its_records_pushes_nothing_twice(
         flags = {"experiment_name": "walk", "stop_every": "3"}
         asked.write_text(json.dumps({"recipe": "walk", "flags": flags, "die": at, "after": after}))
         command = [sys.executable, "-m", "tests.launch.relaying", str(asked)]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}"}
         done = subprocess.run(command, cwd=laptop.folder, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode in (0, -9), done.stderr
     assert done.returncode == 0, done

@@ -145,16 +145,15 @@ class _Keeper:
         self.terminated = True
 
     def _end(self, code: int, *, killed: bool) -> dict[str, Any]:
-        """How it ended, as `State` says it."""
+        """How it ended, as `State` says it. What the training said of itself counts, though its process was slow to leave."""
         told = self.folder / "exit"
         exit_code = int(told.read_text()) if told.exists() else (code if code >= 0 else 128 - code)
-        clean = exit_code in (EXIT_FINISHED, EXIT_RUN_AGAIN)
         if self.asked == "cancelled":
             word, message = "cancelled", "it was cancelled"
-        elif not killed and clean:
+        elif exit_code in (EXIT_FINISHED, EXIT_RUN_AGAIN):
             word, message = "completed", ""
-        elif self.asked or killed:
-            word, message = "timed-out", f"it was killed at its limit of {self.about['seconds']:g} s"
+        elif killed or self.asked:
+            word, message = "timed-out", f"it had not stopped by its limit of {self.about['seconds']:g} s"
         elif code == -signal.SIGKILL:
             word, message = "lost", "its process was killed, by hand or because memory ran out"
         else:

@@ -1,0 +1,248 @@
+"""What every provider of sessions must do: one suite, run on each. Kaggle is the stand-in, which really runs what is pushed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.launch.conftest import RECIPE
+from tests.standins.kaggle import Standin
+
+from outlast.errors import LaunchError, UnknownName, UsageError
+from outlast.launch import providers
+from outlast.launch.down import down
+from outlast.launch.fetch import fetch
+from outlast.launch.provider import Handle, Provider, Terms
+from outlast.launch.records import LaunchRecord, all_launches
+from outlast.launch.relay import Bounds, Pace, relay
+from outlast.launch.start import launch
+from outlast.launch.watch import cancel, follow, state_of
+from outlast.recipe import prepare, registry
+
+ANOTHERS: dict[str, Handle] = {
+    "kaggle": {"session": "outlast-walk-001"},
+    "local": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
+}
+"""For each provider, a handle of another one."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A provider, and what to ask of it so that tests are quick."""
+
+    provider: Provider
+    terms: Terms
+    short: Callable[[], None]
+
+    def prepared(self, **flags: str) -> prepare.Prepared:
+        found = registry.find("walk")
+        return prepare.prepare(found, prepare.Request(flags={"experiment_name": "walk", **flags}))
+
+    def launch(self, **flags: str) -> LaunchRecord:
+        return launch(self.provider, self.prepared(**flags), self.terms)
+
+    def relay(self, bounds: Bounds | None = None, **flags: str) -> list[str]:
+        told: list[str] = []
+        pace = Pace(ask=0.1, settles=3.0)
+        relay(self.provider, lambda: self.prepared(**flags), self.terms, bounds=bounds, tell=told.append, pace=pace)
+        return told
+
+    def over(self, record: LaunchRecord) -> str:
+        for _ in follow(self.provider, record, pause=0.05):
+            pass
+        return state_of(self.provider, record)
+
+
+@pytest.fixture(params=sorted(providers.TABLE))
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    (tmp_path / "walk").mkdir()
+    (tmp_path / "walk/recipe.py").write_text(RECIPE.replace("from helper import STEP", "STEP = 0.5"))
+    if request.param == "local":
+        provider = providers.connect("local", Path("runs"))
+        local = Place(provider, Terms(options={"session": 120.0}), lambda: local.terms.options.update(session=3.0))  # type: ignore[attr-defined]
+        yield local
+        return
+    kaggle = pytest.importorskip("outlast.launch.kaggle")
+    pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
+    with Standin(tmp_path / "kaggle") as standin:
+        standin.world.add_user("ada", "key-of-ada")
+        for name, value in standin.client_environment(tmp_path / "home").items():
+            monkeypatch.setenv(name, value)
+        login = tmp_path / "home/.kaggle/kaggle.json"
+        login.parent.mkdir(parents=True)
+        login.write_text(json.dumps({"username": "ada", "key": "key-of-ada"}))
+        account = kaggle.Kaggle(
+            kaggle.Credential("key", "the test", "ada", "key-of-ada"),
+            sleep=lambda seconds: time.sleep(min(seconds, 0.1)),
+        )
+        terms = Terms(options={"accelerator": "cpu"})
+        yield Place(kaggle.KaggleProvider(lambda: account), terms, lambda: setattr(standin.world.knobs, "session", 2.5))
+    assert standin.strays == []
+
+
+@pytest.fixture
+def twin(tmp_path: Path) -> bytes:
+    """The journal of the same run, uninterrupted."""
+    flags = {"experiment_name": "walk", "stop_every": "0", "checkpoint_dir": "twin"}
+    prepare.start(prepare.prepare(registry.find("walk"), prepare.Request(flags=flags)), progress="none")
+    return (tmp_path / "twin/walk/journal.jsonl").read_bytes()
+
+
+def test_a_session_from_start_to_deletion(place: Place, tmp_path: Path) -> None:
+    provider = place.provider
+    assert provider.state(place_of(place, "outlast-walk-001")) is None
+    record = place.launch(stop_every="0")
+    assert (record.provider, record.name, record.record["state"]) == (provider.name, "outlast-walk-001", "pushed")
+    assert "outlast-walk-001" in provider.label(record.handle)
+    assert "outlast-walk-001" in provider.address(record.handle)
+    with pytest.raises(UsageError, match="a run has one writer"):
+        place.launch(stop_every="0")
+    assert place.over(record) == "succeeded"
+    state = provider.state(record.handle)
+    assert state
+    assert state.over
+    lines = [line.text for line in provider.log(record.handle)]
+    assert any("walk" in line for line in lines)
+    assert [line.text for line in provider.log(record.handle, since=2)] == lines[2:]
+    outputs = {output.name: output for output in provider.outputs(record.handle)}
+    assert {"runs/walk/run.json", "runs/walk/journal.jsonl", "runs/walk/artifacts/result.txt"} <= outputs.keys()
+    outputs["runs/walk/artifacts/result.txt"].save(tmp_path / "result.txt")
+    fetch(provider, record)
+    assert (tmp_path / "result.txt").read_bytes() == (tmp_path / "runs/walk/artifacts/result.txt").read_bytes()
+    assert record.record["step"] == 9
+    assert record.record["seconds"] > 0
+    assert down(record.folder) == ["outlast-walk-001"]
+    assert provider.state(record.handle) is None
+    assert provider.delete(record.handle) == []
+    assert all_launches(record.folder)[0].record["state"] == "deleted"
+
+
+def place_of(place: Place, name: str) -> Handle:
+    """The handle that a session of this name would have."""
+    from outlast.launch.start import request_for
+
+    request = request_for(place.provider, place.prepared(), place.terms)
+    return place.provider.plan(dataclasses.replace(request, name=name))
+
+
+def test_a_relay_ends_as_an_uninterrupted_run_does(place: Place, twin: bytes, tmp_path: Path) -> None:
+    told = place.relay()
+    assert told[-1] == "walk is finished at step 9"
+    assert (tmp_path / "runs/walk/journal.jsonl").read_bytes() == twin
+    ours, theirs = (max((tmp_path / root / "walk/checkpoints").glob("step-*")) for root in ("runs", "twin"))
+    for name in ("state.safetensors", "rng.safetensors", "state.json"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+    records = all_launches(place.prepared().folder)
+    assert [record.record["step"] for record in records] == [3, 6, 9]
+    assert [record.record["after"] for record in records] == ["", "outlast-walk-001", "outlast-walk-002"]
+
+
+def test_a_session_that_fails_ends_a_relay(place: Place) -> None:
+    with pytest.raises(LaunchError, match=r"Session 1 ended as failed\(1\)"):
+        place.relay(pause="-1")
+    (record,) = all_launches(place.prepared(pause="-1").folder)
+    state = place.provider.state(record.handle)
+    assert state
+    assert state.word == "failed"
+
+
+def test_two_sessions_without_progress_end_a_relay(place: Place) -> None:
+    place.short()
+    with pytest.raises(LaunchError, match="last two sessions of walk came no further than step 0"):
+        place.relay(stop_every="0", pause="60")
+    assert len(all_launches(place.prepared(pause="60").folder)) == 2
+
+
+def test_a_session_is_cancelled_twice(place: Place) -> None:
+    record = place.launch(stop_every="0", pause="0.5", save_every="1 steps")
+    deadline = time.monotonic() + 90
+    while not any("saved step" in line for line in follow(place.provider, record, until_over=False)):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    place.provider.cancel(record.handle)
+    place.provider.cancel(record.handle)
+    assert place.over(record) == "cancelled"
+    place.provider.cancel(record.handle)
+    with pytest.raises(UsageError, match="there is nothing to stop"):
+        cancel(place.provider, record)
+    assert any(output.name == "runs/walk/run.json" for output in place.provider.outputs(record.handle))
+    fetch(place.provider, record)
+    assert record.record["step"] > 0
+
+
+def test_a_session_that_runs_is_deleted(place: Place) -> None:
+    record = place.launch(stop_every="0", pause="60")
+    while (state := place.provider.state(record.handle)) and state.word != "running":
+        time.sleep(0.05)
+    assert place.provider.delete(record.handle) == ["outlast-walk-001"]
+    assert place.provider.state(record.handle) is None
+
+
+def test_a_session_that_is_not_there(place: Place) -> None:
+    handle = place_of(place, "outlast-nobody-001")
+    provider = place.provider
+    assert provider.state(handle) is None
+    assert provider.delete(handle) == []
+    for ask in (
+        lambda: list(provider.log(handle)),
+        lambda: list(provider.outputs(handle)),
+        lambda: provider.cancel(handle),
+    ):
+        with pytest.raises(UnknownName, match="outlast-nobody-001"):
+            ask()
+
+
+@pytest.mark.parametrize("method", ["check", "state", "label", "address", "log", "outputs", "cancel", "delete"])
+def test_a_handle_of_another_provider_is_refused(place: Place, method: str) -> None:
+    with pytest.raises(UsageError, match="This is not a session on"):
+        list(getattr(place.provider, method)(ANOTHERS[place.provider.name]) or [])
+
+
+@pytest.mark.parametrize("name", ["../../somewhere", "outlast-../x", "somebody-else", "outlast-secrets", ""])
+def test_a_handle_names_only_what_outlast_has_made(place: Place, name: str) -> None:
+    """Records come with run folders, and what they name is deleted."""
+    key = next(key for key, value in place_of(place, "outlast-walk-001").items() if value == "outlast-walk-001")
+    with pytest.raises(UsageError, match="This is not a session on"):
+        place.provider.delete({key: name})
+
+
+class Died(BaseException):
+    """What a kill is to the relay in this process: nothing catches it."""
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_relay_that_dies_at_each_write_of_its_records_starts_nothing_twice(
+    place: Place, after: bool, twin: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One death after the other, at the first write, the second, and so on."""
+    write, count, die = LaunchRecord.write, 0, 0
+
+    def dying(self: LaunchRecord) -> None:
+        nonlocal count
+        count += 1
+        if count == die and not after:
+            raise Died
+        write(self)
+        if count == die:
+            raise Died
+
+    monkeypatch.setattr(LaunchRecord, "write", dying)
+    deaths = 0
+    while True:
+        count, die = 0, deaths + 1
+        try:
+            place.relay()
+        except Died:
+            deaths += 1
+        else:
+            break
+    assert deaths >= 4
+    assert (tmp_path / "runs/walk/journal.jsonl").read_bytes() == twin
+    assert len(list((tmp_path / "runs/walk/attempts").glob("*.json"))) == 3, "one attempt for each session"
+    fetched = [record.name for record in all_launches(place.prepared().folder) if record.record["state"] == "fetched"]
+    assert len(fetched) == len(set(fetched)) == 3
