@@ -245,3 +245,16 @@ def test_no_internet_is_said_soon(monkeypatch) -> None:
 
     found = replace(local.describe(), probe_host="no-such-host.invalid")
     assert found.internet() is False
+
+
+def test_variables_state_what_nothing_detects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a session, such as SLURM_JOB_END_TIME, and folders with runs of earlier sessions."""
+    monkeypatch.setenv("OUTLAST_SESSION_ENDS", f"{time.time() + 100:.3f}")
+    monkeypatch.setenv("OUTLAST_INPUTS", f"{tmp_path}{os.pathsep}{tmp_path / 'b'}")
+    found = detect(root=tmp_path)
+    assert 90 < found.limits.seconds <= 100
+    assert found.inputs == (tmp_path, tmp_path / "b")
+    for wrong in ("tomorrow", "nan", "inf"):
+        monkeypatch.setenv("OUTLAST_SESSION_ENDS", wrong)
+        with pytest.raises(UsageError, match=r"OUTLAST_SESSION_ENDS is .*; expected a Unix time"):
+            detect(root=tmp_path)

@@ -1,0 +1,212 @@
+"""Sessions on this machine: their limit is kept, they outlive whoever started them, and nothing else is ever killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from outlast.errors import UsageError
+from outlast.launch.local.process import identity, kill_group, lives
+from outlast.launch.local.provider import LocalProvider, connect
+from outlast.launch.local.session import claim, write
+from outlast.launch.provider import Terms
+from outlast.launch.records import LaunchRecord, all_launches
+from outlast.launch.relay import Bounds, Pace, relay
+from outlast.launch.start import launch
+from outlast.launch.watch import follow, state_of
+from outlast.recipe import prepare, registry
+from tests.launch.conftest import RECIPE
+
+HANDLE = {"session": "outlast-x-001"}
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> LocalProvider:
+    (tmp_path / "walk").mkdir()
+    (tmp_path / "walk/recipe.py").write_text(RECIPE.replace("from helper import STEP", "STEP = 0.5"))
+    return connect(Path("runs"))
+
+
+def prepared(**flags: str) -> prepare.Prepared:
+    return prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "walk", **flags}))
+
+
+def session(provider: LocalProvider, code: str, seconds: float = 60.0, grace: float = 1.0) -> Path:
+    """A session that runs some code instead of a training."""
+    folder = provider.root / "outlast-x-001"
+    (folder / "code").mkdir(parents=True)
+    (folder / "work").mkdir()
+    command = [sys.executable, "-c", code]
+    write(folder / "session.json", {"command": command, "cwd": str(folder), "seconds": seconds, "grace": grace})
+    return folder
+
+
+def begin(folder: Path) -> int:
+    return subprocess.run([sys.executable, "-m", "outlast.launch.local.session", str(folder)], check=False).returncode
+
+
+def until_over(provider: LocalProvider, seconds: float = 60.0):
+    end = time.monotonic() + seconds
+    while not (state := provider.state(HANDLE)).over:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return state
+
+
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *_: print("asked to stop", flush=True))
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+print(child.pid, flush=True)
+time.sleep(300); time.sleep(300)
+"""
+
+
+def test_a_session_is_asked_to_stop_and_killed_at_its_limit_with_all_its_processes(provider: LocalProvider) -> None:
+    folder = session(provider, STUBBORN, seconds=4.0, grace=2.0)
+    assert begin(folder) == 0
+    state = until_over(provider)
+    assert (state.word, state.exit) == ("timed-out", 128 + signal.SIGKILL)
+    assert 3.9 <= state.seconds < 15
+    child, asked = [line.text for line in provider.log(HANDLE)]
+    assert asked == "asked to stop"
+    assert identity(int(child)) == ""
+
+
+def test_what_a_training_said_of_itself_counts_when_its_process_is_slow_to_leave(provider: LocalProvider) -> None:
+    code = "import time; open('exit', 'w').write('75'); time.sleep(300)"
+    assert begin(session(provider, code, seconds=2.0, grace=0.5)) == 0
+    assert (until_over(provider).word, provider.state(HANDLE).exit) == ("completed", 75)
+
+
+@pytest.mark.parametrize(
+    ("code", "word"), [("raise SystemExit(3)", "failed"), ("import os; os.kill(os.getpid(), 9)", "lost")]
+)
+def test_how_a_session_ends(provider: LocalProvider, code: str, word: str) -> None:
+    assert begin(session(provider, code)) == 0
+    assert until_over(provider).word == word
+
+
+def test_a_session_begins_once(provider: LocalProvider) -> None:
+    folder = session(provider, "print('here', flush=True)")
+    assert [begin(folder) for _ in range(3)] == [0, 1, 1]
+    until_over(provider)
+    assert [line.text for line in provider.log(HANDLE)] == ["here"]
+
+
+def test_what_was_said_never_to_have_begun_does_not_begin_later(provider: LocalProvider) -> None:
+    folder = session(provider, "print('here', flush=True)")
+    assert provider.state(HANDLE).word == "queued"
+    long_ago = time.time() - 3600
+    os.utime(folder / "session.json", (long_ago, long_ago))
+    assert provider.state(HANDLE).word == "lost"
+    assert begin(folder) == 1
+    assert not claim(folder)
+
+
+def test_a_training_whose_keeper_was_killed_still_runs_until_its_limit(provider: LocalProvider) -> None:
+    folder = session(provider, "import time; time.sleep(300)", seconds=6.0)
+    assert begin(folder) == 0
+    end = time.monotonic() + 30
+    while not (folder / "training.json").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    keeper, training = (json.loads((folder / f"{name}.json").read_text()) for name in ("keeper", "training"))
+    os.kill(keeper["pid"], signal.SIGKILL)
+    while lives(keeper["pid"], keeper["began"]):
+        time.sleep(0.02)
+    assert provider.state(HANDLE).word == "running"
+    assert until_over(provider).word == "lost"
+    end = time.monotonic() + 10
+    while lives(training["pid"], training["began"]):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_only_the_process_that_was_recorded_is_killed(provider: LocalProvider) -> None:
+    """Numbers of processes are given again, and a record may come from anywhere."""
+    victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
+    try:
+        kill_group(victim.pid, "another start")
+        kill_group(victim.pid, "")
+        folder = session(provider, "")
+        claim(folder)
+        for name in ("keeper", "training"):
+            write(folder / f"{name}.json", {"pid": victim.pid, "began": "another start"})
+        assert provider.delete(HANDLE) == ["outlast-x-001"]
+        assert victim.poll() is None
+        kill_group(victim.pid, identity(victim.pid))
+        assert victim.wait(10) == -signal.SIGKILL
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+def test_a_relay_that_was_killed_finds_the_session_that_still_runs(provider: LocalProvider, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "outlast.cli",
+        "relay",
+        "walk",
+        "--on",
+        "local",
+        "--session",
+        "2m",
+        "--pause",
+        "0.5",
+        "--stop-every",
+        "0",
+    ]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in first.stdout:
+        if "is running" in line:
+            break
+    first.kill()
+    first.communicate()
+    told: list[str] = []
+    relay(provider, lambda: prepared(), Terms(options={"session": 120.0}), tell=told.append, pace=Pace(ask=0.1))
+    assert told[0].startswith("session 1 (outlast-walk-001) is on record")
+    assert told[-1] == "walk is finished at step 9"
+    assert [path.name for path in provider.root.iterdir()] == ["outlast-walk-001"]
+
+
+def test_no_secret_is_written_down(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "planted-secret-1")
+    monkeypatch.setenv("OUTLAST_ROOT", str(tmp_path / "elsewhere"))
+    record = launch(provider, prepared(), Terms(options={"session": 120.0}))
+    list(follow(provider, record, pause=0.1))
+    assert state_of(provider, record) == "stopped"
+    texts = [path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert not any(b"planted-secret-1" in text for text in texts)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_old_sessions_are_deleted_when_they_are_at_home(provider: LocalProvider) -> None:
+    relay(provider, lambda: prepared(), Terms(), bounds=Bounds(keep=1), tell=lambda _: None, pace=Pace(ask=0.1))
+    assert [path.name for path in provider.root.iterdir()] == ["outlast-walk-003"]
+    assert [each.record["state"] for each in all_launches(prepared().folder)] == ["deleted", "deleted", "fetched"]
+
+
+def test_bounds_on_hours_that_nobody_counts_are_refused(provider: LocalProvider) -> None:
+    with pytest.raises(UsageError, match="counts no GPU hours"):
+        relay(provider, lambda: prepared(), Terms(), bounds=Bounds(gpu_hours=1.0), tell=lambda _: None)
+
+
+def test_a_run_goes_on_at_another_provider_only_when_it_is_at_home(provider: LocalProvider) -> None:
+    folder = prepared().folder
+    LaunchRecord.begin(
+        folder, 1, provider="kaggle", name="outlast-walk-001", handle={"slug": "outlast-walk-001"}, accelerator="cpu"
+    )
+    all_launches(folder)[0].learn(state="pushed")
+    with pytest.raises(UsageError, match="of the provider kaggle"):
+        launch(provider, prepared(), Terms())
+    with pytest.raises(UsageError, match="of the provider kaggle"):
+        relay(provider, lambda: prepared(), Terms(), tell=lambda _: None)
