@@ -24,7 +24,7 @@ from outlast.launch.start import launch
 from outlast.launch.watch import cancel, follow, state_of
 from outlast.recipe import prepare, registry
 
-ANOTHERS: dict[str, Handle] = {
+FOREIGN: dict[str, Handle] = {
     "kaggle": {"session": "outlast-walk-001"},
     "local": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
 }
@@ -200,7 +200,7 @@ def test_a_session_that_is_not_there(place: Place) -> None:
 @pytest.mark.parametrize("method", ["check", "state", "label", "address", "log", "outputs", "cancel", "delete"])
 def test_a_handle_of_another_provider_is_refused(place: Place, method: str) -> None:
     with pytest.raises(UsageError, match="This is not a session on"):
-        list(getattr(place.provider, method)(ANOTHERS[place.provider.name]) or [])
+        list(getattr(place.provider, method)(FOREIGN[place.provider.name]) or [])
 
 
 @pytest.mark.parametrize("name", ["../../somewhere", "outlast-../x", "somebody-else", "outlast-secrets", ""])
