@@ -58,7 +58,7 @@ class Place:
         return state_of(self.provider, record)
 
 
-@pytest.fixture(params=sorted(providers.TABLE))
+@pytest.fixture(params=sorted(providers.NAMES))
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     (tmp_path / "walk").mkdir()
     (tmp_path / "walk/recipe.py").write_text(RECIPE.replace("from helper import STEP", "STEP = 0.5"))

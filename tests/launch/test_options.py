@@ -104,7 +104,7 @@ def test_a_record_of_an_unknown_provider(tmp_path: Path) -> None:
 
 
 def test_no_two_providers_give_one_flag_two_meanings() -> None:
-    every = [option for name in providers.TABLE for option in providers.module(name).OPTIONS]
+    every = [option for name in providers.NAMES for option in providers.module(name).OPTIONS]
     assert len({option.name for option in every}) == len(every)
     assert {option.name for option in OPTIONS} == {"accelerator", "internet", "secrets", "dataset", "wheels"}
 

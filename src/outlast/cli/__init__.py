@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from outlast.launch.table import VERBS as PROVIDERS_OWN
+
 VERBS = {
     "train": "train a recipe, or continue its run",
     "resume": "continue a run by its name, with the values it had",
@@ -14,7 +16,7 @@ VERBS = {
     "export": "write the model of a checkpoint as safetensors, or in a form of its recipe",
     "config": "print every value and where it came from",
     "doctor": "check machine, limits, data and disk before a session is spent",
-    "kaggle": "set up launching on Kaggle: setup, secrets, probe",
+    **PROVIDERS_OWN,
     "launch": "train on another machine: start one attempt that continues where the last one stopped",
     "relay": "keep launching until the run is finished",
     "logs": "what a launched attempt prints",
@@ -79,6 +81,10 @@ def _run(verb: str, argv: list[str]) -> int:
                 if argv[0] in names() or "/" in argv[0]:
                     return offered.run(verb, argv)
             raise UsageError(f"There is no verb {verb!r}.{nearest(verb, VERBS)} `outlast --help` lists them.")
+        if verb in PROVIDERS_OWN:
+            from outlast.cli import provided
+
+            return provided.run(verb, argv)
         module = importlib.import_module(f"outlast.cli.{verb}")
         code: int = module.run(argv)
         return code

@@ -124,7 +124,7 @@ def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave
     on = values.on or settings.where
     if found is None or on is None:
         raise UsageError(
-            f"{prog} needs a recipe and a place, such as `{prog} digits --on local`; `--on` takes {', '.join(providers.TABLE)}, and "
+            f"{prog} needs a recipe and a place, such as `{prog} digits --on local`; `--on` takes {', '.join(providers.NAMES)}, and "
             "outlast-launch.yaml holds both for a project."
         )
     return Asked(found, request, on, _options(on, values, before, settings), settings.user, values)
@@ -133,9 +133,9 @@ def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave
 def _provider_flags() -> dict[str, dict[str, Any]]:
     """`--on`, and a flag for each option of each provider."""
     made: dict[str, dict[str, Any]] = {
-        "on": {"choices": tuple(providers.TABLE), "help": "where to train (default: as outlast-launch.yaml says)"}
+        "on": {"choices": providers.NAMES, "help": "where to train (default: as outlast-launch.yaml says)"}
     }
-    for name in providers.TABLE:
+    for name in providers.NAMES:
         for option in providers.module(name).OPTIONS:
             made[option.name] = _flag(option, name)
     return made
@@ -166,7 +166,7 @@ def _seconds(text: str) -> float:
 
 def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, settings: Settings) -> Mapping[str, Any]:
     """The provider's options, of the nearest layer that has them. Those of another provider are refused."""
-    for name in providers.TABLE:
+    for name in providers.NAMES:
         for option in providers.module(name).OPTIONS if name != on else ():
             if getattr(values, option.name) is not None and option not in providers.module(on).OPTIONS:
                 raise UsageError(f"--{option.name} is an option of --on {name}, and this goes to {on}. Leave it out.")

@@ -9,8 +9,8 @@ from outlast.cli import show
 from outlast.cli.flags import Parser
 from outlast.errors import UnknownName
 from outlast.folder.layout import RunFolder
-from outlast.launch.providers import TABLE
 from outlast.launch.records import LaunchRecord, all_launches
+from outlast.launch.table import PROVIDERS
 
 
 def parser(verb: str, description: str) -> Parser:
@@ -32,7 +32,7 @@ def newest(values: Any) -> LaunchRecord:
             if values.run
             else f"No run in {root} was launched elsewhere yet."
         )
-        raise UnknownName(f"{which} `outlast launch RECIPE --on {next(iter(TABLE))}` does that.")
+        raise UnknownName(f"{which} `outlast launch RECIPE --on {next(iter(PROVIDERS))}` does that.")
     return found[-1]
 
 

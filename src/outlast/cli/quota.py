@@ -17,13 +17,13 @@ def run(argv: list[str]) -> int:
     parser = Parser("outlast quota", "Print what is left of this week's accelerator hours.")
     parser.add_argument(
         "--on",
-        choices=tuple(providers.TABLE),
+        choices=providers.NAMES,
         help="provider (default: as outlast-launch.yaml says, else the first that counts hours)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object, in seconds")
     values = parser.parse(argv)
     on = values.on or read_settings().where
-    names = [on] if on else list(providers.TABLE)
+    names = [on] if on else providers.NAMES
     known = (providers.connect(name, Path("runs"), patience=60.0) for name in names)
     counting = [provider for provider in known if provider.capabilities.quota]
     if not counting:

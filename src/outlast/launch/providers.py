@@ -1,36 +1,25 @@
-"""The table of providers: where sessions can run, by name."""
+"""Finding a provider by its name in the table."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
+
+from outlast.config.yamlfile import nearest
+from outlast.errors import UnknownName
+from outlast.launch.table import PROVIDERS, VERBS
+from outlast.terminal import shortened
 
 if TYPE_CHECKING:
     from outlast.launch.options import Option
     from outlast.launch.provider import Provider
     from outlast.launch.records import LaunchRecord
+    from outlast.launch.verbs import Verb
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One provider.
-
-    Attributes:
-        module: what holds its OPTIONS and its `connect`.
-        verb: what `outlast NAME ...` is for, when it has verbs of its own (VERBS in the module `verbs` beside it).
-    """
-
-    module: str
-    verb: str = ""
-
-
-TABLE = {
-    "kaggle": Entry("outlast.launch.kaggle.provider", "set up launching on Kaggle: setup, secrets, probe"),
-    "local": Entry("outlast.launch.local.provider"),
-}
+NAMES = tuple(PROVIDERS)
 
 PATIENCE = 600.0
 """Seconds for which a question to a provider is repeated while it does not answer."""
@@ -58,15 +47,11 @@ def module(name: str) -> Module:
     Raises:
         UnknownName: the table has none of this name.
     """
-    from outlast.config.yamlfile import nearest
-    from outlast.errors import UnknownName
-    from outlast.terminal import shortened
-
-    if name not in TABLE:
+    if name not in PROVIDERS:
         raise UnknownName(
-            f"There is no provider {shortened(repr(name))}; expected one of {', '.join(TABLE)}.{nearest(name, TABLE)}"
+            f"There is no provider {shortened(repr(name))}; expected one of {', '.join(PROVIDERS)}.{nearest(name, PROVIDERS)}"
         )
-    return cast("Module", importlib.import_module(TABLE[name].module))
+    return cast("Module", importlib.import_module(f"{PROVIDERS[name]}.provider"))
 
 
 def connect(name: str, runs: Path, *, user: str | None = None, patience: float = PATIENCE) -> Provider:
@@ -83,3 +68,11 @@ def of(record: LaunchRecord, patience: float = PATIENCE) -> Provider:
     provider = connect(record.provider, record.folder.path.parent, patience=patience)
     provider.check(record.handle)
     return provider
+
+
+def verbs(name: str) -> Sequence[Verb]:
+    """The verbs of a provider's own; none when it has none."""
+    if name not in VERBS:
+        return ()
+    found: Sequence[Verb] = importlib.import_module(f"{PROVIDERS[name]}.verbs").VERBS
+    return found

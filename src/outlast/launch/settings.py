@@ -69,14 +69,14 @@ _MEND = "Mend it, or delete it and set up again."
 def _text(key: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ValueError("expected text")
-    if key == "where" and value is not None and value not in providers.TABLE:
-        raise ValueError(f"expected one of {', '.join(providers.TABLE)}")
+    if key == "where" and value is not None and value not in providers.NAMES:
+        raise ValueError(f"expected one of {', '.join(providers.NAMES)}")
     return value
 
 
 def _options() -> dict[str, Option]:
     """The options of all providers that this file may have."""
-    every = (option for name in providers.TABLE for option in providers.module(name).OPTIONS)
+    every = (option for name in providers.NAMES for option in providers.module(name).OPTIONS)
     return {option.name: option for option in every if option.setting}
 
 

@@ -1,0 +1,44 @@
+"""A provider's own verbs, such as setting up: what they take and what they say. The command line prints it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from outlast.launch.provider import Tell
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table for the user: names of the columns, and the cells."""
+
+    columns: Sequence[str]
+    cells: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Json:
+    """A value that is printed as JSON."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`outlast PROVIDER NAME ...`.
+
+    Attributes:
+        name: the verb.
+        usage: what follows it.
+        summary: one line.
+        arguments: adds what it takes to a parser.
+        run: does it. Takes the parsed values and what hears sentences meanwhile; yields lines, tables and JSON for the user.
+    """
+
+    name: str
+    usage: str
+    summary: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Tell], Iterator[str | Rows | Json]]
