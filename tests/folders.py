@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import outlast
-from outlast.checkpoint.committed import _manifest_digest
+from outlast.checkpoint.manifest import _manifest_digest
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded
 from outlast.folder import hashing

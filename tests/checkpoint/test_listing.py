@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.checkpoint import Checkpoint, Retention, Snapshot, Store, committed, listing, tensors
+from outlast.checkpoint import Checkpoint, Retention, Snapshot, Store, listing, manifest, tensors
 from outlast.checkpoint.listing import Listing, steps_in
 from outlast.checkpoint.snapshot import File
 from outlast.folder import durable, reading

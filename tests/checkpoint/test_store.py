@@ -125,7 +125,7 @@ def test_a_planted_pickle_is_refused_and_not_executed(store: Store, tmp_path: Pa
     (other / "model.safetensors").write_bytes(data)
     manifest = dict(reading.read_json(other / "MANIFEST.json"))
     manifest["files"]["model.safetensors"] = hashing.hash_pieces([data]).as_json()
-    from outlast.checkpoint.committed import _manifest_digest
+    from outlast.checkpoint.manifest import _manifest_digest
 
     durable.write_json(other / "MANIFEST.json", {**manifest, "digest": _manifest_digest(manifest)})
     with pytest.raises(CorruptCheckpoint, match="safetensors header"):

@@ -9,7 +9,7 @@ import pytest
 from tests.folders import forge, manifest_of, seal, told, walk
 
 from outlast.checkpoint import tensors
-from outlast.checkpoint.committed import read_manifest
+from outlast.checkpoint.manifest import read_manifest
 from outlast.errors import CorruptCheckpoint, OutlastError
 from outlast.folder import durable, reading, records
 from outlast.folder.attempt import read_record

@@ -1,6 +1,6 @@
 """Checkpoints: commit, verify, newest good one, retention. Knows files and hashes, no framework and no meaning of a step."""
 
-from outlast.checkpoint.committed import Checkpoint, Opened, open_checkpoint, read_manifest, verify
+from outlast.checkpoint.manifest import Checkpoint, Opened, open_checkpoint, read_manifest, verify
 from outlast.checkpoint.history import History, Identity
 from outlast.checkpoint.policy import Kept, Retention, SavePolicy
 from outlast.checkpoint.snapshot import Snapshot

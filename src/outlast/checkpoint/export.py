@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.checkpoint import tensors
-from outlast.checkpoint.committed import open_checkpoint, read_manifest
+from outlast.checkpoint.manifest import open_checkpoint, read_manifest
 from outlast.errors import CorruptCheckpoint, OutlastError, UnknownName, UsageError
 from outlast.folder import artifact, durable, reading
 from outlast.folder.layout import RunFolder

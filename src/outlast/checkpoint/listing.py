@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from outlast.checkpoint.committed import Checkpoint, read_manifest
+from outlast.checkpoint.manifest import Checkpoint, read_manifest
 from outlast.checkpoint.policy import Kept, Retention
 from outlast.errors import CheckpointError
 from outlast.folder import layout, plain

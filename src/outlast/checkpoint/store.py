@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from outlast.checkpoint.committed import (
+from outlast.checkpoint.manifest import (
     SHARED,
     Checkpoint,
     Opened,

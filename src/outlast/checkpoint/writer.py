@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from outlast.checkpoint.committed import Checkpoint
+from outlast.checkpoint.manifest import Checkpoint
 from outlast.checkpoint.snapshot import Committable, File, Snapshot
 from outlast.checkpoint.store import Store
 from outlast.errors import SaveFailed

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from outlast.checkpoint import Checkpoint, Store, open_checkpoint
-from outlast.checkpoint.committed import SHARED
+from outlast.checkpoint.manifest import SHARED
 from outlast.errors import CorruptCheckpoint, ObjectMissing, OutlastError, RemoteUnavailable, SaveFailed
 from outlast.folder import durable, hashing, layout, plain
 from outlast.folder.layout import MANIFEST, RunFolder

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.checkpoint import Checkpoint, Identity
-from outlast.checkpoint.committed import CHECKPOINTS, SHARED, names_of, parse_manifest
+from outlast.checkpoint.manifest import CHECKPOINTS, SHARED, names_of, parse_manifest
 from outlast.errors import (
     CheckpointError,
     CorruptCheckpoint,
