@@ -121,7 +121,7 @@ def with_journal(root: Path, name: str, lines: int) -> None:
     store = Store(folder, Retention(last=1))
     store.history = history_of(opened.checkpoint.manifest)
     store.commit(
-        Snapshot(
+        Snapshot.of(
             2,
             "steps",
             opened.parts,
@@ -150,7 +150,7 @@ def with_checkpoints(root: Path, name: str, count: int) -> None:
     try:
         for step in range(2, count + 1):
             store.commit(
-                Snapshot(
+                Snapshot.of(
                     step,
                     "steps",
                     opened.parts,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import outlast
-from outlast.checkpoint.manifest import _manifest_digest
+from outlast.checkpoint.manifest import digest_of
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded
 from outlast.folder import hashing
@@ -72,7 +72,7 @@ def manifest_of(checkpoint: Path) -> dict[str, Any]:
 def seal(checkpoint: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest with the digest that fits it."""
     manifest.pop("digest", None)
-    (checkpoint / MANIFEST).write_text(json.dumps({**manifest, "digest": _manifest_digest(manifest)}))
+    (checkpoint / MANIFEST).write_text(json.dumps({**manifest, "digest": digest_of(manifest)}))
 
 
 def forge(checkpoint: Path, name: str, data: bytes) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.checkpoint import Checkpoint, Retention, Snapshot, Store, listing, manifest, tensors
+from outlast.checkpoint import Checkpoint, Retention, Snapshot, Store, listing, manifest, verify
 from outlast.checkpoint.listing import Listing, steps_in
-from outlast.checkpoint.snapshot import File
-from outlast.folder import durable, reading
+from outlast.checkpoint.snapshot import files_of
+from outlast.folder import durable
 from outlast.folder.layout import RunFolder
 from outlast.state.array import Array
 
@@ -72,28 +72,17 @@ def test_only_folders_under_the_one_name_of_a_step_count(tmp_path: Path) -> None
     assert steps_in(tmp_path / "none") == []
 
 
-class Shares:
+def shares(step: int, shared: bytes, **metrics: float) -> Snapshot:
     """A snapshot with a part that training does not change."""
-
-    copied, nbytes = True, 3
-
-    def __init__(self, step: int, shared: bytes, **metrics: float) -> None:
-        array = Array("U8", (3,), bytes([step % 256] * 3))
-        self.snapshot = Snapshot(
-            step,
-            "steps",
-            {"model": {"w": array}},
-            {"step": step, "loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": {}, "rng": None},
-            metrics,
-        )
-        self._shared = shared
-
-    def hold(self) -> None: ...
-
-    def files(self) -> Iterator[File]:
-        yield from self.snapshot.files()
-        frozen = {"f": Array("U8", (len(self._shared),), self._shared)}
-        yield File("frozen", len(b"".join(tensors.encode(frozen))), lambda: tensors.encode(frozen), shared=True)
+    own = Snapshot.of(
+        step,
+        "steps",
+        {"model": {"w": Array("U8", (3,), bytes([step % 256] * 3))}},
+        {"step": step, "loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": {}, "rng": None},
+        metrics,
+    )
+    (frozen,) = files_of({"frozen": {"f": Array("U8", (len(shared),), shared)}})
+    return replace(own, files=[*own.files, replace(frozen, shared=True)])
 
 
 @pytest.fixture
@@ -110,7 +99,7 @@ def reads(monkeypatch) -> dict[str, int]:
 
         monkeypatch.setattr(module, name, watched)
 
-    watch(reading, "read_json", "manifests")
+    watch(manifest, "parse_manifest", "manifests")
     watch(listing, "steps_in", "listed")
     return counted
 
@@ -120,7 +109,7 @@ def test_a_save_reads_nothing_of_the_checkpoints_before_it(tmp_path: Path, reads
     durable.make_folder(folder.path)
     first = Store(folder, Retention(last=1000))
     for step in range(1, 61):
-        first.commit(Shares(step, b"same", m=float(step)))
+        first.commit(shares(step, b"same", m=float(step)))
     reads.update(manifests=0, listed=0)
     store = Store(folder, Retention(last=30, best=2, metric="m", mode="min", every=20))
     store.sweep()
@@ -129,7 +118,7 @@ def test_a_save_reads_nothing_of_the_checkpoints_before_it(tmp_path: Path, reads
     assert (store.best.step if store.best else None) == 1
     reads.update(manifests=0, listed=0)
     for step in range(61, 71):
-        store.commit(Shares(step, b"same", m=float(step)))
+        store.commit(shares(step, b"same", m=float(step)))
         assert [each.step for each in sorted(store._listing.kept, key=lambda kept: kept.step)][-1] == step
     assert reads == {"manifests": 0, "listed": 0}
     assert [each.step for each in store.committed()] == [1, 2, 20, 40, *range(41, 71)]
@@ -142,25 +131,25 @@ def test_what_somebody_else_does_is_noticed(tmp_path: Path, reads) -> None:
     durable.make_folder(folder.path)
     store = Store(folder, Retention(last=3))
     for step in (1, 2, 3):
-        store.commit(Shares(step, b"old"))
+        store.commit(shares(step, b"old"))
     shutil.copytree(folder.checkpoint(3), tmp_path / "kept")
     shutil.rmtree(folder.checkpoint(3))  # the user's own hand
-    store.commit(Shares(4, b"new"))
+    store.commit(shares(4, b"new"))
     assert [each.step for each in store.committed()] == [1, 2, 4]
     shutil.move(tmp_path / "kept", folder.checkpoint(3))
     reads.update(manifests=0)
-    store.commit(Shares(5, b"new"))
+    store.commit(shares(5, b"new"))
     assert reads["manifests"] == 1
     assert [each.step for each in store.committed()] == [3, 4, 5]
     for each in store.committed():
-        committed.verify(each.path)  # with the shared file that 3 refers to and nobody else does
+        verify(each.path)  # with the shared file that 3 refers to and nobody else does
 
 
 def test_one_that_cannot_be_deleted_keeps_its_shared_file(tmp_path: Path, monkeypatch) -> None:
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
     store = Store(folder, Retention(last=1))
-    store.commit(Shares(1, b"old"))
+    store.commit(shares(1, b"old"))
     real = durable.remove_folder
 
     def refuse(path: Path) -> None:
@@ -169,11 +158,11 @@ def test_one_that_cannot_be_deleted_keeps_its_shared_file(tmp_path: Path, monkey
         real(path)
 
     monkeypatch.setattr(durable, "remove_folder", refuse)
-    store.commit(Shares(2, b"new"))
-    store.commit(Shares(3, b"new"))
-    committed.verify(folder.checkpoint(1))
+    store.commit(shares(2, b"new"))
+    store.commit(shares(3, b"new"))
+    verify(folder.checkpoint(1))
     monkeypatch.undo()
-    store.commit(Shares(4, b"new"))
+    store.commit(shares(4, b"new"))
     assert [each.step for each in store.committed()] == [4]
     assert len(list((folder.checkpoints / "shared").iterdir())) == 2
 
@@ -182,12 +171,12 @@ def test_a_shared_file_of_another_length_is_written_anew(tmp_path: Path) -> None
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
     store = Store(folder)
-    store.commit(Shares(1, b"same"))
+    store.commit(shares(1, b"same"))
     one, other = sorted((folder.checkpoints / "shared").iterdir())
     good = one.read_bytes()
     one.write_bytes(good[:-1])
     other.write_bytes(good + b"x")
-    store.commit(Shares(2, b"same"))
+    store.commit(shares(2, b"same"))
     assert [path.read_bytes() for path in (one, other)] == [good, good]
 
 
@@ -195,16 +184,16 @@ def test_a_manifest_that_cannot_be_read_keeps_every_shared_file(tmp_path: Path) 
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
     store = Store(folder, Retention(last=1))
-    store.commit(Shares(1, b"old"))
+    store.commit(shares(1, b"old"))
     manifest = folder.checkpoint(1) / "MANIFEST.json"
     text = manifest.read_bytes()
     manifest.write_bytes(b"{")
     again = Store(folder, Retention(last=1))
     again.sweep()
     for step in (2, 3):
-        again.commit(Shares(step, b"new"))
+        again.commit(shares(step, b"new"))
     manifest.write_bytes(text)
-    committed.verify(folder.checkpoint(1))
+    verify(folder.checkpoint(1))
 
 
 def test_the_newest_are_read_first(tmp_path: Path, reads) -> None:
@@ -212,7 +201,7 @@ def test_the_newest_are_read_first(tmp_path: Path, reads) -> None:
     durable.make_folder(folder.path)
     store = Store(folder, Retention(last=100))
     for step in range(1, 21):
-        store.commit(Shares(step, b"same"))
+        store.commit(shares(step, b"same"))
     (folder.checkpoint(20) / "MANIFEST.json").write_bytes(b"{")
     reads.update(manifests=0)
     assert Store(folder).newest_step() == 19
@@ -220,7 +209,7 @@ def test_the_newest_are_read_first(tmp_path: Path, reads) -> None:
 
 
 def test_other_runs_are_counted_once_in_a_while_and_before_anything_is_refused(tmp_path: Path, monkeypatch) -> None:
-    from outlast.checkpoint import store as module
+    from outlast.checkpoint import prune as module
 
     walks: list[Path] = []
     real = module._folder_bytes
@@ -235,14 +224,14 @@ def test_other_runs_are_counted_once_in_a_while_and_before_anything_is_refused(t
     (tmp_path / "runs/other").write_bytes(bytes(100_000))
     store = Store(folder, Retention(last=2), module.SPARE + 200_000)
     for step in range(1, 6):
-        store.commit(Shares(step, b"same"))
+        store.commit(shares(step, b"same"))
     assert walks.count(tmp_path / "runs") == 1
     (tmp_path / "runs/other").write_bytes(bytes(180_000))
     monkeypatch.setattr(module, "_STALE", 0.0)
-    store.commit(Shares(6, b"same"))
+    store.commit(shares(6, b"same"))
     (tmp_path / "runs/other").write_bytes(bytes(250_000))
     with pytest.raises(Exception, match="this platform keeps"):
-        store.commit(Shares(7, b"same"))
+        store.commit(shares(7, b"same"))
     monkeypatch.setattr(module, "_STALE", 60.0)
     (tmp_path / "runs/other").write_bytes(bytes(0))
-    store.commit(Shares(8, b"same"))  # what was counted is too much, so it is counted again
+    store.commit(shares(8, b"same"))  # what was counted is too much, so it is counted again

@@ -8,6 +8,7 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ from torch import nn
 import outlast
 from outlast.checkpoint import Retention, Snapshot, Store, memory, open_checkpoint
 from outlast.checkpoint import staging as module
-from outlast.checkpoint.staging import Staging, TornCopy
+from outlast.checkpoint.flight import Flight, TornCopy
+from outlast.checkpoint.snapshot import File, files_of
+from outlast.checkpoint.staging import Staging
 from outlast.errors import SaveFailed
 from outlast.folder import durable
 from outlast.folder.layout import RunFolder
@@ -57,23 +60,33 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
 
 
-def packed(**things) -> tuple[Snapshot, set]:
+def packed(**things) -> tuple[dict, dict, set]:
     parts = Parts(None)
     parts.track(things)
     arrays, nodes, _ = parts.pack()
     state = {"loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": nodes, "rng": None}
-    return Snapshot(1, "steps", arrays, state), parts.guarded()
+    return arrays, state, parts.guarded()
 
 
-def contents(staged) -> dict[str, bytes]:
-    return {f"{file.part}{file.shared}": b"".join(bytes(piece) for piece in file.pieces()) for file in staged.files()}
+def staged_in(staging: Staging, *, step: int = 1, **things) -> Flight:
+    arrays, state, guarded = packed(**things)
+    files, copies = staging.stage(arrays, guarded)
+    return Flight(Snapshot(step, "steps", files, state), copies, 0.0)
+
+
+def joined(files: Sequence[File]) -> dict[str, bytes]:
+    return {f"{file.part}{file.shared}": b"".join(bytes(piece) for piece in file.pieces()) for file in files}
+
+
+def contents(flight: Flight) -> dict[str, bytes]:
+    return joined(flight.checked().files)
 
 
 def test_a_part_that_changes_its_form_is_laid_out_anew() -> None:
     staging = Staging()
     for size in (10, 10, 20, 10):
         layer = nn.Linear(size, 3)
-        staged = staging.stage(*packed(layer=layer))
+        staged = staged_in(staging, layer=layer)
         found = safetensors.torch.load(contents(staged)["layerFalse"])
         assert torch.equal(found["weight"], layer.weight)
         assert torch.equal(found["bias"], layer.bias)
@@ -82,9 +95,8 @@ def test_a_part_that_changes_its_form_is_laid_out_anew() -> None:
 def test_what_changes_during_the_copy_is_saved_as_it_was() -> None:
     """BatchNorm's buffers, an EMA and the generators change in forward; parameters and Adam's moments in the step."""
     model, optimizer, ema = network()
-    snapshot, guarded = packed(model=model, optimizer=optimizer, ema=ema)
-    expected = {file.part: b"".join(bytes(piece) for piece in file.pieces()) for file in snapshot.files()}
-    staged = Staging().stage(snapshot, guarded)
+    expected = joined(files_of(packed(model=model, optimizer=optimizer, ema=ema)[0]))
+    staged = staged_in(Staging(), model=model, optimizer=optimizer, ema=ema)
     assert not staged.copied, "the optimizer's part waits"
     with torch.no_grad():
         model(torch.randn(32, 256))  # running mean and variance
@@ -93,7 +105,7 @@ def test_what_changes_during_the_copy_is_saved_as_it_was() -> None:
         torch.rand(3)
     staged.hold()
     train(model, optimizer)
-    assert contents(staged) == {f"{part}False": data for part, data in expected.items()}
+    assert contents(staged) == expected
 
 
 def test_the_optimizer_waits_for_the_copy_and_forward_does_not(tmp_path: Path, here, monkeypatch) -> None:
@@ -216,11 +228,11 @@ def test_the_buffer_is_used_again_and_let_go() -> None:
     staging = Staging()
     addresses = set()
     for _ in range(3):
-        staged = staging.stage(*packed(model=model, optimizer=optimizer))
+        staged = staged_in(staging, model=model, optimizer=optimizer)
         contents(staged)
         addresses.add(np.frombuffer(staging._memory, np.uint8).ctypes.data)
     assert len(addresses) == 1
-    assert staging.nbytes < 1.05 * staged.nbytes + 64 * durable.PAGE
+    assert staging.nbytes < 1.05 * staged.snapshot.nbytes + 64 * durable.PAGE
     staging.close()
     assert staging.nbytes == 0
 
@@ -276,10 +288,7 @@ def test_retention_keeps_shared_files_as_long_as_they_are_referred_to(tmp_path: 
     layer = nn.Linear(600, 600)
 
     def commit(step: int) -> None:
-        snapshot, guarded = packed(layer=layer)
-        from dataclasses import replace
-
-        store.commit(staging.stage(replace(snapshot, step=step), guarded))
+        store.commit(staged_in(staging, step=step, layer=layer).checked())
 
     shared = tmp_path / "run/checkpoints/shared"
     commit(1)
@@ -302,7 +311,8 @@ def test_a_part_is_read_without_the_rest(tmp_path: Path, monkeypatch) -> None:
     durable.make_folder(tmp_path / "run")
     store = Store(RunFolder(tmp_path / "run"))
     model, optimizer, _ = network()
-    path = store.commit(packed(model=model, optimizer=optimizer)[0]).path
+    arrays, state, _ = packed(model=model, optimizer=optimizer)
+    path = store.commit(Snapshot.of(1, "steps", arrays, state)).path
     os.truncate(path / "optimizer.safetensors", 10)
     opened = open_checkpoint(path, parts=["model"])
     assert set(opened.parts) == {"model"}
@@ -311,7 +321,7 @@ def test_a_part_is_read_without_the_rest(tmp_path: Path, monkeypatch) -> None:
 
 def test_a_torn_copy_is_an_error_of_its_own() -> None:
     model, optimizer, _ = network()
-    staged = Staging().stage(*packed(model=model, optimizer=optimizer))
+    staged = staged_in(Staging(), model=model, optimizer=optimizer)
     with torch.no_grad():
         model[0].weight.add_(1.0)
     with pytest.raises(TornCopy, match=r"model\[0.weight\]"):
@@ -349,9 +359,7 @@ def test_when_the_system_refuses_the_memory_training_waits(tmp_path: Path, here,
 
 
 def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from outlast.checkpoint.store import SPARE
+    from outlast.checkpoint.prune import SPARE
 
     durable.make_folder(tmp_path / "runs/run")
     retention = Retention(last=9, best=1, metric="accuracy")
@@ -360,8 +368,8 @@ def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_
     for step in range(1, 8):
         with torch.no_grad():
             layer.weight.add_(1.0)
-        snapshot, _ = packed(layer=layer)
-        store.commit(replace(snapshot, step=step, metrics={"accuracy": 1.0 if step == 2 else 0.1}))
+        arrays, state, _ = packed(layer=layer)
+        store.commit(Snapshot.of(step, "steps", arrays, state, {"accuracy": 1.0 if step == 2 else 0.1}))
         kept = [checkpoint.step for checkpoint in store.committed()]
         assert kept[-1] == step
     assert kept == [2, 6, 7]

@@ -22,7 +22,7 @@ def state(step: int) -> dict:
 
 
 def snapshot(step: int, **metrics: float) -> Snapshot:
-    return Snapshot(
+    return Snapshot.of(
         step, "steps", {"model": {"w": Array("U8", (3,), bytes([step % 256] * 3))}, "none": {}}, state(step), metrics
     )
 
@@ -120,14 +120,14 @@ def test_a_planted_pickle_is_refused_and_not_executed(store: Store, tmp_path: Pa
         open_checkpoint(path)
     # Even with a manifest that vouches for it.
     data = pickle.dumps(Evil())
-    forged = Snapshot(2, "steps", {}, state(2))
+    forged = Snapshot.of(2, "steps", {}, state(2))
     other = store.commit(forged).path
     (other / "model.safetensors").write_bytes(data)
     manifest = dict(reading.read_json(other / "MANIFEST.json"))
     manifest["files"]["model.safetensors"] = hashing.hash_pieces([data]).as_json()
-    from outlast.checkpoint.manifest import _manifest_digest
+    from outlast.checkpoint.manifest import digest_of
 
-    durable.write_json(other / "MANIFEST.json", {**manifest, "digest": _manifest_digest(manifest)})
+    durable.write_json(other / "MANIFEST.json", {**manifest, "digest": digest_of(manifest)})
     with pytest.raises(CorruptCheckpoint, match="safetensors header"):
         open_checkpoint(other)
     assert not (tmp_path / "executed").exists()

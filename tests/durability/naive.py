@@ -17,12 +17,11 @@ class NaiveStore:
         self.retention, self.dropped = retention, []
         self.place = folder.checkpoints / "last"
 
-    def commit(self, state, before=lambda: None, durable=lambda: None):
+    def commit(self, snapshot, before=lambda: None, durable=lambda: None):
         before()
-        snapshot = state.snapshot
         self._mkdir(self.place.parent)
         self._mkdir(self.place)
-        for file in state.files():
+        for file in snapshot.files:
             self._write(self.place / f"{file.part}.safetensors", b"".join(bytes(piece) for piece in file.pieces()))
         self._write(self.place / "state.json", json.dumps(snapshot.state).encode())
         return self._checkpoint(snapshot.step)

@@ -89,7 +89,7 @@ def test_data_are_durable_before_their_manifest(tmp_path: Path) -> None:
     state = {"step": 4, "loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": {}, "rng": None}
 
     def commit(root: Path) -> None:
-        Store(RunFolder(root / "r")).commit(Snapshot(4, "steps", parts, state))
+        Store(RunFolder(root / "r")).commit(Snapshot.of(4, "steps", parts, state))
 
     survived = []
     for point, seed in itertools.product(range(1, 40), range(8)):

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import json
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,9 @@ import torch
 import outlast
 from outlast.checkpoint import Retention, Snapshot, Store, verify
 from outlast.checkpoint import staging as staging_module
-from outlast.checkpoint.staging import Staging, TornCopy
-from outlast.checkpoint.writer import Abandoned, Flight, Writer
+from outlast.checkpoint.flight import Abandoned, Flight, TornCopy
+from outlast.checkpoint.staging import Staging
+from outlast.checkpoint.writer import Writer
 from outlast.config import Config, resolve, setting
 from outlast.errors import CorruptCheckpoint, SaveFailed, UsageError
 from outlast.folder import durable, hashing, layout
@@ -87,22 +87,31 @@ def state(step: int, **parts) -> dict:
     return {"step": step, "loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": parts, "rng": None}
 
 
-def staged(layer: torch.nn.Module) -> tuple[Snapshot, set]:
+def staged(staging: Staging | None = None, step: int = 1, **things) -> Flight:
     parts = Parts(None)
-    parts.track({"layer": layer, "optimizer": torch.optim.SGD(layer.parameters())})
+    parts.track(things)
     arrays, nodes, _ = parts.pack()
-    return Snapshot(1, "steps", arrays, state(1, **nodes)), parts.guarded()
+    files, copies = (staging or Staging()).stage(arrays, parts.guarded())
+    return Flight(Snapshot(step, "steps", files, state(step, **nodes)), copies, 0.0)
+
+
+def of_layer(layer: torch.nn.Module) -> Flight:
+    return staged(layer=layer, optimizer=torch.optim.SGD(layer.parameters()))
+
+
+def contents(flight: Flight, part: str) -> bytes:
+    return b"".join(bytes(piece) for file in flight.checked().files if file.part == part for piece in file.pieces())
 
 
 def test_one_counted_change_between_the_samples_tears_a_copy() -> None:
     """torch counts it, and none of the 64 sampled places sees it."""
     layer = torch.nn.Linear(512, 512)
-    copy = Staging().stage(*staged(layer))
+    copy = of_layer(layer)
     assert not copy.copied
     with torch.no_grad():
         layer.weight.view(-1)[3] += 1.0
     with pytest.raises(TornCopy, match="weight"):
-        list(copy.files())
+        contents(copy, "layer")
 
 
 def test_what_a_killed_save_left_is_no_part_of_the_next(tmp_path: Path) -> None:
@@ -110,12 +119,12 @@ def test_what_a_killed_save_left_is_no_part_of_the_next(tmp_path: Path) -> None:
     left = store.folder.checkpoint(4)
     left.mkdir(parents=True)
     (left / "model.rank-0001.safetensors").write_bytes(b"left")
-    store.commit(Snapshot(4, "steps", {}, state(4)))
+    store.commit(Snapshot.of(4, "steps", {}, state(4)))
     assert sorted(path.name for path in left.iterdir()) == [MANIFEST, "state.json"]
 
 
 def test_one_changed_letter_of_a_manifest_is_noticed(tmp_path: Path) -> None:
-    path = Store(RunFolder(tmp_path)).commit(Snapshot(4, "steps", {}, state(4), {"score": 0.25})).path / MANIFEST
+    path = Store(RunFolder(tmp_path)).commit(Snapshot.of(4, "steps", {}, state(4), {"score": 0.25})).path / MANIFEST
     text = path.read_text()
     assert '"score": 0.25' in text
     path.write_text(text.replace('"score": 0.25', '"score": 0.75'))
@@ -126,15 +135,11 @@ def test_one_changed_letter_of_a_manifest_is_noticed(tmp_path: Path) -> None:
 def test_only_what_an_optimizer_guards_is_copied_later() -> None:
     """Anything else is copied before the program may go on."""
     layer, free = torch.nn.Linear(512, 512), torch.nn.Linear(512, 512)
-    parts = Parts(None)
-    parts.track({"layer": layer, "free": free, "optimizer": torch.optim.SGD(layer.parameters())})
-    arrays, nodes, _ = parts.pack()
-    copy = Staging().stage(Snapshot(1, "steps", arrays, state(1, **nodes)), parts.guarded())
+    copy = staged(layer=layer, free=free, optimizer=torch.optim.SGD(layer.parameters()))
     before = free.weight.detach().clone()
     with torch.no_grad():
         free.weight.add_(1.0)
-    (file,) = [file for file in copy.files() if file.part == "free"]
-    assert before.numpy().tobytes() in b"".join(bytes(piece) for piece in file.pieces())
+    assert before.numpy().tobytes() in contents(copy, "free")
 
 
 def test_augmentation_differs_from_batch_to_batch() -> None:
@@ -159,9 +164,7 @@ def shared_run(tmp_path: Path, last: int = 2) -> tuple[Store, list[Path]]:
         torch.nn.Linear(600, 600),
     )
     for step in (1, 2, 3):
-        snapshot, guarded = staged(layer)
-        moved = replace(snapshot, step=step, state={**snapshot.state, "step": step})
-        store.commit(staging.stage(moved, guarded))
+        store.commit(staged(staging, step, layer=layer, optimizer=torch.optim.SGD(layer.parameters())).checked())
     shared = sorted((store.folder.checkpoints / "shared").iterdir())
     assert len(shared) == 2
     return store, shared
@@ -199,7 +202,7 @@ def session_left(there: Path) -> RunFolder:
         durable.make_folder(place)
     durable.write_json(folder.run, {"format": layout.FORMAT, "id": "walk"})
     durable.write_json(folder.attempt(1), {"number": 1})
-    Store(folder).commit(Snapshot(3, "steps", {}, state(3)))
+    Store(folder).commit(Snapshot.of(3, "steps", {}, state(3)))
     listed = {
         path.relative_to(there).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in there.rglob("*")
@@ -281,9 +284,9 @@ def test_after_a_torn_copy_training_waits_for_every_copy(opened, monkeypatch) ->
 
 def test_the_copy_does_not_wait_for_the_journal(tmp_path: Path) -> None:
     durable.make_folder(tmp_path / "run")
-    gate, copy = Gate(), Staging().stage(*staged(torch.nn.Linear(512, 512)))
+    gate, flight = Gate(), of_layer(torch.nn.Linear(512, 512))
     writer = Writer(Store(RunFolder(tmp_path / "run")), before=gate)
-    flight = writer.submit(copy, 0.0)
+    writer.submit(flight)
     assert gate.here.wait(20)
     assert flight.copied
     assert not flight.done
@@ -295,8 +298,8 @@ def test_the_copy_does_not_wait_for_the_journal(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["less than half", "more than half"])
 def test_a_save_that_is_half_written_is_finished_and_another_given_up(part: str) -> None:
     arrays = {f"{name}": {"w": Array("U8", (100,), bytes(100))} for name in "abc"}
-    flight = Flight(Snapshot(1, "steps", arrays, {}), 0.0)
-    written = (piece for file in flight.files() for piece in file.pieces())
+    flight = Flight(Snapshot.of(1, "steps", arrays, {}), (), 0.0)
+    written = (piece for file in flight.checked().files for piece in file.pieces())
     for _ in range(2 if part == "less than half" else 5):
         next(written)
     flight.hurry()
@@ -309,19 +312,19 @@ def test_a_save_that_is_half_written_is_finished_and_another_given_up(part: str)
 
 def test_a_save_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
     store = Store(RunFolder(tmp_path))
-    flight = Flight(Snapshot(4, "steps", {"a": {"w": Array("U8", (9,), bytes(9))}}, state(4)), 0.0)
+    flight = Flight(Snapshot.of(4, "steps", {"a": {"w": Array("U8", (9,), bytes(9))}}, state(4)), (), 0.0)
     flight.abandon()
     with pytest.raises(Abandoned):
-        store.commit(flight)
+        store.commit(flight.checked())
     assert list(store.folder.checkpoints.iterdir()) == []
 
 
 def test_a_second_save_of_a_step_that_finds_no_room_leaves_the_first(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "runs/r")
     durable.make_folder(folder.path)
-    first = Store(folder).commit(Snapshot(4, "steps", {}, state(4)))
+    first = Store(folder).commit(Snapshot.of(4, "steps", {}, state(4)))
     with pytest.raises(SaveFailed, match="Nothing was written"):
-        Store(folder, allowance=1).commit(Snapshot(4, "steps", {}, state(4)))
+        Store(folder, allowance=1).commit(Snapshot.of(4, "steps", {}, state(4)))
     assert verify(first.path).step == 4
 
 

@@ -91,7 +91,7 @@ def test_enospc_at_every_write(tmp_path: Path, twin: dict[str, str]) -> None:
 def test_too_little_space_is_seen_before_writing(tmp_path: Path, monkeypatch) -> None:
     train(tmp_path, stop_after=4)
     usage = type("Usage", (), {"free": 1_000_000})()
-    monkeypatch.setattr("outlast.checkpoint.store.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("outlast.checkpoint.prune.shutil.disk_usage", lambda path: usage)
     with pytest.raises(SaveFailed, match=r"needs 16 MiB and .* has 1 MiB"):
         train(tmp_path)
     monkeypatch.undo()
@@ -107,7 +107,7 @@ def test_a_real_small_disk(tmp_path: Path, monkeypatch) -> None:
     )
     if mounted.returncode:
         pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
-    monkeypatch.setattr("outlast.checkpoint.store.SPARE", 0)
+    monkeypatch.setattr("outlast.checkpoint.prune.SPARE", 0)
     try:
         assert train(disk, stop_after=4) == "preempted"
         good = final(disk)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import outlast
-from outlast.checkpoint import Retention, Snapshot, Store, open_checkpoint
+from outlast.checkpoint import Retention, Snapshot, Store, manifest, open_checkpoint
 from outlast.checkpoint.history import History
 from outlast.cli import main
 from outlast.folder import durable, reading
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> RunFolder:
     store = Store(folder, Retention(last=100))
     store.history = History.following(manifest["run"], manifest["attempt"], None)
     for step in range(3, 62):
-        store.commit(Snapshot(step, "steps", opened.parts, opened.state | {"step": step}, {"loss": 1 / step}))
+        store.commit(Snapshot.of(step, "steps", opened.parts, opened.state | {"step": step}, {"loss": 1 / step}))
     record = reading.read_json(folder.attempt(1))
     for number in range(2, 42):
         durable.write_json(folder.attempt(number), record | {"number": number, "trained": number < 38})
@@ -45,17 +45,17 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_what_is_not_shown_is_not_read(folder: RunFolder, monkeypatch) -> None:
     manifests, records = [], []
-    real, real_record = reading.read_json, runs.read_record
-    monkeypatch.setattr(reading, "read_json", lambda path, *more: manifests.append(path) or real(path, *more))
+    real, real_record = manifest.parse_manifest, runs.read_record
+    monkeypatch.setattr(manifest, "parse_manifest", lambda *facts: manifests.append(facts) or real(*facts))
     monkeypatch.setattr(runs, "read_record", lambda *facts: records.append(facts) or real_record(*facts))
     info = read_run(folder.path)
     assert (info.status, info.step, info.total_steps, len(info.numbers)) == ("finished", 61, 2, 41)
-    assert len([path for path in manifests if path.name == "MANIFEST.json"]) == 1
+    assert len(manifests) == 1
     assert len(records) == 5
     assert info.metrics == {"loss": 0.5, "val": 0.5}
     assert [each.step for each in info.last_checkpoints(3)] == [59, 60, 61]
     assert info.checkpoint_count == 61
-    assert len([path for path in manifests if path.name == "MANIFEST.json"]) <= 5
+    assert len(manifests) <= 5
     there = sum(path.stat().st_size for path in folder.checkpoints.rglob("*") if path.is_file())
     assert info.stored_bytes == there
 

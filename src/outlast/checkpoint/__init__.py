@@ -1,8 +1,9 @@
 """Checkpoints: commit, verify, newest good one, retention. Knows files and hashes, no framework and no meaning of a step."""
 
-from outlast.checkpoint.manifest import Checkpoint, Opened, open_checkpoint, read_manifest, verify
 from outlast.checkpoint.history import History, Identity
+from outlast.checkpoint.manifest import Checkpoint, read_manifest
 from outlast.checkpoint.policy import Kept, Retention, SavePolicy
+from outlast.checkpoint.reading import Opened, open_checkpoint, verify
 from outlast.checkpoint.snapshot import Snapshot
 from outlast.checkpoint.store import Store
 

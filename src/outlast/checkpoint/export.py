@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from outlast.checkpoint import tensors
-from outlast.checkpoint.manifest import open_checkpoint, read_manifest
+from outlast.checkpoint.manifest import read_manifest
+from outlast.checkpoint.reading import open_checkpoint
 from outlast.errors import CorruptCheckpoint, OutlastError, UnknownName, UsageError
 from outlast.folder import artifact, durable, reading
 from outlast.folder.layout import RunFolder

@@ -1,11 +1,11 @@
-"""What is handed to the store: a state at a step, as files that are about to be written."""
+"""A state at a step, as it is handed to the store: JSON, and files whose bytes lie somewhere in memory."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Self
 
 from outlast.checkpoint import tensors
 from outlast.folder.hashing import Buffer
@@ -38,7 +38,7 @@ class Snapshot:
     Attributes:
         step: steps done.
         reason: why it is saved: "steps", "time", "epoch", "best", "asked", "final" or an end reason.
-        parts: part name -> array name -> array; one safetensors file each.
+        files: its arrays, in the order in which they are to be written.
         state: everything that is not an array, as JSON.
         metrics: values logged at this step, for retention.
         software: versions and device that produced it, for the resume grade.
@@ -46,51 +46,34 @@ class Snapshot:
 
     step: int
     reason: str
-    parts: Mapping[str, Mapping[str, Array]]
+    files: Sequence[File]
     state: Mapping[str, Any]
     metrics: Mapping[str, float] = field(default_factory=dict)
     software: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def snapshot(self) -> Snapshot:
-        """Itself: a snapshot can be committed as it is, straight from the program's memory."""
-        return self
+    @classmethod
+    def of(cls, step: int, reason: str, parts: Mapping[str, Mapping[str, Array]], *rest: Any, **more: Any) -> Self:
+        """A snapshot of arrays where they are: nobody may change them until it is written.
+
+        Args:
+            step: steps done.
+            reason: why it is saved.
+            parts: part name -> array name -> array; one safetensors file each.
+            *rest: the other attributes.
+            **more: the other attributes by name.
+        """
+        return cls(step, reason, files_of(parts), *rest, **more)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of array data."""
-        return sum(array.nbytes for arrays in self.parts.values() for array in arrays.values())
-
-    copied = True
-
-    def hold(self) -> None:
-        """Return at once: whoever commits a snapshot from the program's memory stops the program meanwhile."""
-
-    def files(self) -> Iterator[File]:
-        """The files, whose contents are read from the arrays as they are written."""
-        for part, arrays in self.parts.items():
-            if arrays:
-                size = tensors.Layout(arrays).size
-                yield File(part, size, functools.partial(tensors.encode, arrays))
+        """Bytes of its files."""
+        return sum(file.nbytes for file in self.files)
 
 
-class Committable(Protocol):
-    """What `Store.commit` takes."""
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """What it is."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of array data."""
-
-    @property
-    def copied(self) -> bool:
-        """Whether the program may change its state."""
-
-    def hold(self) -> None:
-        """Return when the program may change its state again."""
-
-    def files(self) -> Iterator[File]:
-        """Its files, in the order in which they are to be written."""
+def files_of(parts: Mapping[str, Mapping[str, Array]]) -> list[File]:
+    """One file for each part that has arrays; its contents are read from the arrays as it is written."""
+    return [
+        File(part, tensors.Layout(arrays).size, functools.partial(tensors.encode, arrays))
+        for part, arrays in parts.items()
+        if arrays
+    ]

@@ -10,19 +10,17 @@ nothing of it is committed.
 
 from __future__ import annotations
 
-import collections
 import ctypes
 import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from outlast.checkpoint import memory, tensors
-from outlast.checkpoint.snapshot import File, Snapshot
-from outlast.errors import SaveFailed
+from outlast.checkpoint.snapshot import File
 from outlast.folder import durable
 from outlast.state import adapters
 from outlast.state.array import Array, Live
@@ -34,19 +32,30 @@ _SHARED = 2**20
 _SAMPLES = 64
 
 
-class TornCopy(SaveFailed):
-    """Something changed an array between two optimizer steps while it was copied; nothing was written."""
-
-
 @dataclass(frozen=True)
-class _Task:
-    """One array to be copied later."""
+class Copy:
+    """A copy of one array that is still to be made.
+
+    Attributes:
+        name: of the array.
+        array: the program's.
+        target: the address of the copy.
+        block: the memory of the copy.
+        sample: some words of the array as it was; None where it is not in this machine's memory.
+    """
 
     name: str
     array: Array
     target: int
     block: Any
     sample: bytes | None
+
+    def make(self) -> bool:
+        """Copy it; returns whether the copy can be believed: nothing changed the array since it was asked for."""
+        _copy(self.array, self.target, self.block)
+        live = self.array.live
+        intact = live is not None and live.unchanged()
+        return intact and (self.sample is None or _sample(self.target, self.array.nbytes) == self.sample)
 
 
 class Staging:
@@ -78,27 +87,26 @@ class Staging:
         with self._growing:
             self._reserve(nbytes + 64 * durable.PAGE)
 
-    def stage(self, snapshot: Snapshot, guarded: Collection[Any]) -> Staged:
+    def stage(
+        self, parts: Mapping[str, Mapping[str, Array]], guarded: Collection[Any]
+    ) -> tuple[list[File], list[Copy]]:
         """Copy what must be copied now, and note what may be copied later.
 
         Args:
-            snapshot: arrays that are still the program's.
-            guarded: places (`Live.place`) that only change inside an optimizer's step, before which `Staged.hold` is called.
+            parts: part name -> array name -> array; they are still the program's.
+            guarded: places (`Live.place`) that only change inside an optimizer's step, before which all copies are made.
+
+        Returns:
+            The files in the buffer, and the copies that are to be made before they are read.
         """
-        groups = [
-            group
-            for part, arrays in snapshot.parts.items()
-            if arrays
-            for group in self._split(part, arrays)
-            if group[2]
-        ]
+        groups = [group for part, arrays in parts.items() if arrays for group in self._split(part, arrays) if group[2]]
         layouts = [(part, shared, arrays, self._layout(part, arrays, shared=shared)) for part, shared, arrays in groups]
         with self._growing:
             self._reserve(sum(_whole_pages(layout.size) for *_, layout in layouts))
-        for array in (array for arrays in snapshot.parts.values() for array in arrays.values()):
+        for array in (array for arrays in parts.values() for array in arrays.values()):
             if array.live:
                 array.live.fetch_ahead()
-        images, tasks, start = [], [], 0
+        files, copies, start = [], [], 0
         for part, shared, arrays, layout in layouts:
             image = self._memory[start : start + layout.size]
             start += _whole_pages(layout.size)
@@ -111,17 +119,17 @@ class Staging:
                 target = block[offset : offset + size]
                 if live and self._may_wait(part, name, array, live, guarded):
                     sample = _sample(live.address, size) if live.address is not None else None
-                    tasks.append(_Task(f"{part}[{name}]", array, address + offset, target, sample))
+                    copies.append(Copy(f"{part}[{name}]", array, address + offset, target, sample))
                 elif size:
                     _copy(array, address + offset, target)
-            images.append(File(part, layout.size, functools.partial(iter, (image,)), shared, direct=True))
+            files.append(File(part, layout.size, functools.partial(iter, (image,)), shared, direct=True))
         self._stamps = {
             (part, name): array.live.stamp
-            for part, arrays in snapshot.parts.items()
+            for part, arrays in parts.items()
             for name, array in arrays.items()
             if array.live and array.nbytes >= _LATER
         }
-        return Staged(snapshot, images, tasks)
+        return files, copies
 
     def _layout(self, part: str, arrays: Mapping[str, Array], *, shared: bool) -> tensors.Layout:
         """The layout of a file, which from save to save is nearly always the same; making it takes longer than all small copies."""
@@ -160,69 +168,6 @@ class Staging:
         if self._unpin:
             self._unpin()
         self._unpin, self._memory = None, memoryview(b"")
-
-
-class Staged:
-    """A snapshot whose arrays lie in the buffer, or soon will. Has the form that `Store.commit` takes.
-
-    Attributes:
-        snapshot: what is saved.
-        nbytes: bytes of array data.
-    """
-
-    def __init__(self, snapshot: Snapshot, images: list[File], tasks: list[_Task]) -> None:
-        self.snapshot = replace(snapshot, parts={})  # the program's memory is not kept longer than it is copied
-        self.nbytes = snapshot.nbytes
-        self._images = images
-        self._tasks = collections.deque(tasks)
-        self._left = len(tasks)
-        self._lock = threading.Lock()
-        self._copied = threading.Event()
-        self._torn: str | None = None
-        if not tasks:
-            self._copied.set()
-
-    @property
-    def copied(self) -> bool:
-        """Whether the program may change everything again."""
-        return self._copied.is_set()
-
-    def hold(self) -> None:
-        """Return when everything is copied; helps with it. To be called before anything changes."""
-        if not self._copied.is_set():
-            self._work()
-            self._copied.wait()
-
-    def files(self) -> Iterator[File]:
-        """Copy what is left, then give the files; raises TornCopy when a copy cannot be believed."""
-        self.hold()
-        if self._torn:
-            raise TornCopy(
-                f"{self._torn} was changed outside the optimizer's step while it was copied, so the save at step "
-                f"{self.snapshot.step} was dropped; from now on training waits for the copy."
-            )
-        yield from self._images
-
-    def _work(self) -> None:
-        while True:
-            try:
-                task = self._tasks.popleft()
-            except IndexError:
-                return
-            try:
-                _copy(task.array, task.target, task.block)
-                live = task.array.live
-                intact = live is not None and live.unchanged()
-                if task.sample is not None:
-                    intact = intact and _sample(task.target, task.array.nbytes) == task.sample
-            except BaseException:  # noqa: BLE001 - whatever it was, this copy is not to be believed, and training may not hang
-                intact = False
-            if not intact:
-                self._torn = self._torn or task.name
-            with self._lock:
-                self._left -= 1
-                if not self._left:
-                    self._copied.set()
 
 
 def _whole_pages(nbytes: int) -> int:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from outlast.checkpoint import SavePolicy, Snapshot, Store
+from outlast.checkpoint.flight import Abandoned, Flight, TornCopy
 from outlast.checkpoint.memory import available
 from outlast.checkpoint.policy import Kept
-from outlast.checkpoint.snapshot import Committable
-from outlast.checkpoint.staging import Staging, TornCopy
-from outlast.checkpoint.writer import Abandoned, Flight, Writer
+from outlast.checkpoint.snapshot import File, files_of
+from outlast.checkpoint.staging import Copy, Staging
+from outlast.checkpoint.writer import Writer
 from outlast.config.units import format_bytes, is_finite
 from outlast.distributed import replicas
 from outlast.distributed.ranks import Ranks
@@ -28,6 +29,7 @@ from outlast.run.parts import RNG, Parts
 from outlast.run.position import Position
 from outlast.run.session import Session
 from outlast.state import adapters
+from outlast.state.array import Array
 from outlast.tracking import Fanout, Journal, SaveFacts
 
 _RETRY = 60.0  # seconds until a failed save is tried again
@@ -181,9 +183,9 @@ class Saver:
         if step not in (self.saved_step, self._flight.snapshot.step if self._flight else -1):
             self.asked = False
             self._clock = begun
-            snapshot, guarded = self._snapshot(step, position, reason, metrics, more or {}), self._parts.guarded()
-            staged = self._stage(snapshot, guarded)
-            self._flight = flight = self._writer.submit(staged, begun, here=not self._background)
+            snapshot, copies = self._take(step, position, reason, metrics, more or {})
+            self._flight = flight = Flight(snapshot, copies, begun)
+            self._writer.submit(flight, here=not self._background)
             flight.held = time.perf_counter() - begun
             if must or not self._background:
                 self._settle(must=must)
@@ -219,38 +221,36 @@ class Saver:
         self._writer.close()
         self._staging.close()
 
-    def _snapshot(
+    def _take(
         self, step: int, position: Position, reason: str, metrics: Mapping[str, Any], more: Mapping[str, Any]
-    ) -> Snapshot:
+    ) -> tuple[Snapshot, Sequence[Copy]]:
+        """Take the state as it is now, and note what of it may be copied while training goes on."""
         arrays, nodes, generators = self._parts.pack_own(step)
         state = {"step": step, "loop": list(position), "journal": self._journal.mark(), "parts": nodes, RNG: generators}
         shards = replicas.shards(arrays)
-        return Snapshot(
-            step=step,
-            reason=reason,
-            parts=arrays,
-            state=state
-            | dict(more)
-            | ({"shards": shards} if shards else {})
-            | ({"batches": self.batches} if self.batches else {}),
-            metrics={name: value for name, value in metrics.items() if isinstance(value, int | float)},
-            software=self._software,
+        state |= (
+            dict(more) | ({"shards": shards} if shards else {}) | ({"batches": self.batches} if self.batches else {})
         )
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        files, copies = self._stage(arrays)
+        return Snapshot(step, reason, files, state, numbers, self._software), copies
 
-    def _stage(self, snapshot: Snapshot, guarded: set[Any]) -> Committable:
+    def _stage(self, arrays: Mapping[str, Mapping[str, Array]]) -> tuple[Sequence[File], Sequence[Copy]]:
+        """The files of these arrays: in the buffer, or where they are when training waits for the save."""
         if not self._background:
-            return snapshot
-        if self._has_room(snapshot.nbytes):
+            return files_of(arrays), ()
+        nbytes = sum(array.nbytes for part in arrays.values() for array in part.values())
+        if self._has_room(nbytes):
             with contextlib.suppress(OSError, MemoryError):  # the system refuses the memory after all
-                return self._staging.stage(snapshot, guarded)
+                return self._staging.stage(arrays, self._parts.guarded())
         self._tell(
             "warning",
-            f"The state takes {format_bytes(snapshot.nbytes)} and memory has no room for a copy of it, so training waits while it is "
-            "saved.",
+            f"The state takes {format_bytes(nbytes)} and memory has no room for a copy of it, so training waits while "
+            "it is saved.",
         )
         self._background = False
         self._staging.close()
-        return snapshot
+        return files_of(arrays), ()
 
     def _has_room(self, nbytes: int) -> bool:
         if self._staging.nbytes >= nbytes or (free := available()) is None:
@@ -300,7 +300,7 @@ class Saver:
             return
         waited = time.perf_counter() - begun
         self.saved_step = flight.snapshot.step
-        self._session.observe_state(flight.nbytes, self._store.nbytes, flight.seconds)
+        self._session.observe_state(flight.snapshot.nbytes, self._store.nbytes, flight.seconds)
         cores = self._session.environment.limits.cores
         self._cost = flight.held + (flight.seconds / cores if self._background else 0.0)
         self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
@@ -310,7 +310,7 @@ class Saver:
             seconds=flight.seconds,
             size=checkpoint.nbytes,
             held=flight.held + waited,
-            staged=flight.nbytes if self._background else 0,
+            staged=flight.snapshot.nbytes if self._background else 0,
         )
         self._shown.send("saved", facts)
         if self._store.dropped:

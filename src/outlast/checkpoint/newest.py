@@ -1,0 +1,111 @@
+"""Which checkpoints of a run are there, and the newest of them that verifies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from outlast.checkpoint.history import Identity
+from outlast.checkpoint.listing import steps_in
+from outlast.checkpoint.manifest import Checkpoint, read_manifest
+from outlast.checkpoint.reading import Opened, open_checkpoint
+from outlast.distributed.ranks import Ranks
+from outlast.errors import ANOTHER_NAME, CheckpointError, CorruptCheckpoint, NoGoodCheckpoint, OutlastError
+from outlast.folder import durable, layout, plain
+from outlast.folder.layout import MANIFEST, RunFolder
+
+
+def complaint_of(checkpoint: Checkpoint, identity: Identity | None) -> str | None:
+    """A sentence when a checkpoint is one of another run, which somebody put here."""
+    return identity.complaint(checkpoint.manifest, checkpoint.path) if identity else None
+
+
+def folders(folder: RunFolder) -> Sequence[Path]:
+    """Folders of a run that are named like checkpoints, ascending by step; a link is none."""
+    return [folder.checkpoint(step) for step in sorted(steps_in(folder.checkpoints))]
+
+
+def exists(folder: RunFolder, step: int) -> bool:
+    """Whether a checkpoint with a manifest stands at this step."""
+    place = folder.checkpoint(step)
+    return plain.kind_of(place) == "folder" and plain.kind_of(place / MANIFEST) is not None
+
+
+def newest_first(
+    folder: RunFolder, identity: Identity | None, passed: list[tuple[int, str]] | None = None
+) -> Iterator[Checkpoint]:
+    """Committed checkpoints with a readable manifest, descending by step; each manifest is read when it is asked for.
+
+    Args:
+        folder: the run folder.
+        identity: which run this is; checkpoints of another one are passed over. None: whatever lies there.
+        passed: takes the step of each that was passed over so far, and why. One that has no manifest was never committed.
+
+    Raises:
+        OutlastError: a newer outlast wrote one, and there is no `passed`.
+    """
+    for path in reversed(folders(folder)):
+        try:
+            checkpoint = read_manifest(path)
+        except OutlastError as error:
+            if passed is None and not isinstance(error, CheckpointError):
+                raise  # a newer outlast wrote it
+            complaint: str | None = str(error) if plain.kind_of(path / MANIFEST) else None
+        else:
+            complaint = complaint_of(checkpoint, identity)
+            if complaint is None:
+                yield checkpoint
+        if complaint and passed is not None:
+            passed.append((layout.step_of(path) or 0, complaint))
+
+
+def open_newest(
+    folder: RunFolder, identity: Identity | None, ranks: Ranks
+) -> tuple[Opened | None, list[CorruptCheckpoint]]:
+    """Open the newest checkpoint that verifies and set aside the damaged ones above it.
+
+    Of several ranks, each reads what it needs, and a checkpoint is good when it is on all of them.
+
+    Returns:
+        The checkpoint, or None when there is none at all; and what was wrong with each that was set aside.
+
+    Raises:
+        NoGoodCheckpoint: there are checkpoints and none verifies; nothing was moved.
+    """
+    names = [path.name for path in reversed(folders(folder)) if plain.kind_of(path / MANIFEST)]
+    names = json.loads(ranks.from_main("opening the run", json.dumps(names).encode()))
+    damaged: list[CorruptCheckpoint] = []
+    for index, name in enumerate(names):
+        complaint, opened = "", None
+        try:
+            opened = open_checkpoint(folder.checkpoints / name, mend=ranks.main, ranks=ranks)
+            complaint = complaint_of(opened.checkpoint, identity) or ""
+        except CorruptCheckpoint as error:
+            complaint = str(error)
+        complaints = [each.decode() for each in ranks.gather("opening the run", complaint.encode()) if each]
+        if complaints:
+            damaged.append(CorruptCheckpoint(complaints[0]))
+            continue
+        for bad in names[:index] if ranks.main else ():
+            set_aside(folder, folder.checkpoints / bad)
+        return opened, damaged
+    if damaged:
+        raise NoGoodCheckpoint(
+            f"None of the {len(damaged)} checkpoints in {folder.checkpoints} verifies, so training does not start: "
+            "going on would mean beginning again in silence.\n"
+            + "\n".join(f"  {error}" for error in damaged)
+            + "\nBring back an intact copy, or begin a new run under "
+            + ANOTHER_NAME
+            + "."
+        )
+    return None, []
+
+
+def set_aside(folder: RunFolder, path: Path) -> None:
+    """Move a folder of `checkpoints` out of the way; nothing of it is lost."""
+    durable.make_folder(folder.set_aside)
+    number = 1
+    while plain.kind_of(target := folder.set_aside / f"{path.name}-{number}"):
+        number += 1
+    durable.move(path, target)
