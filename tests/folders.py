@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 import outlast
+from outlast.checkpoint import Checkpoint, Store
 from outlast.checkpoint.manifest import digest_of
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded
 from outlast.folder import hashing
 from outlast.folder.layout import MANIFEST, RunFolder
+from outlast.run.loop import Loop
 
 
 class Walk:
@@ -62,6 +64,16 @@ def told(root: Path, name: str = "r") -> str:
 def steps(root: Path, name: str = "r") -> list[int]:
     """Steps of the checkpoints."""
     return [int(path.name[5:]) for path in sorted((root / name / "checkpoints").glob("step-*"))]
+
+
+def inside(run: outlast.Run) -> Loop:
+    """The loop behind the façade, with attempt, parts and saver: for tests that watch a run while it works."""
+    return run._loop
+
+
+def committed(folder: Path) -> list[Checkpoint]:
+    """The checkpoints of a run folder, ascending by step."""
+    return Store(RunFolder(folder)).committed()
 
 
 def manifest_of(checkpoint: Path) -> dict[str, Any]:

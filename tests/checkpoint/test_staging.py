@@ -16,6 +16,8 @@ import pytest
 import safetensors.torch
 import torch
 from safetensors import safe_open
+from tests.counting import attempts
+from tests.folders import committed, inside
 from torch import nn
 
 import outlast
@@ -116,15 +118,15 @@ def test_the_optimizer_waits_for_the_copy_and_forward_does_not(tmp_path: Path, h
         states = {}
         for step in run.steps():
             if step == 2:
-                assert not run._loop.saver._flight.copied
-                assert run._loop.saver.saved_step == -1
+                assert not inside(run).saver._flight.copied
+                assert inside(run).saver.saved_step == -1
                 threading.Timer(0.3, slow.gate.set).start()
-            before = run._loop.saver.held
+            before = inside(run).saver.held
             train(model, optimizer)
             states[step] = {name: value.clone() for name, value in model.state_dict().items()}
             if step == 2:
-                assert run._loop.saver.held - before > 0.0, "the step had to wait, or help"
-    for checkpoint in run._loop.attempt.store.committed():
+                assert inside(run).saver.held - before > 0.0, "the step had to wait, or help"
+    for checkpoint in committed(run.folder):
         held = open_checkpoint(checkpoint.path).parts["model"]
         for name, value in states[checkpoint.step].items():
             assert bytes(held[name].data) == value.reshape(-1).view(torch.uint8).numpy().tobytes()
@@ -151,10 +153,10 @@ def test_a_torn_copy_is_never_committed_and_the_next_one_is_whole(tmp_path: Path
                 weight = model[0].weight.data if how == "uncounted" else model[0].weight.detach()
                 weight.mul_(3.0)  # no optimizer did this
                 slow.gate.set()
-                run._loop.saver._wait_for_writer()
+                inside(run).saver.wait_for_writer()
     assert any("weight] was changed outside the optimizer's step" in sentence for sentence in told)
-    assert [checkpoint.step for checkpoint in run._loop.attempt.store.committed()] == [2, 3]
-    stored = bytes(open_checkpoint(run._loop.attempt.store.committed()[0].path).parts["model"]["0.weight"].data)
+    assert [checkpoint.step for checkpoint in committed(run.folder)] == [2, 3]
+    stored = bytes(open_checkpoint(committed(run.folder)[0].path).parts["model"]["0.weight"].data)
     assert stored == model[0].weight.detach().numpy().tobytes()
 
 
@@ -188,7 +190,7 @@ def test_a_failed_write_is_heard_of_at_the_next_step_and_at_the_end(tmp_path: Pa
     assert told[0][0] == 4
     assert "step 3" in told[0][1]
     assert "Training goes on" in told[0][1]
-    assert [checkpoint.step for checkpoint in run._loop.attempt.store.committed()] == [1]
+    assert [checkpoint.step for checkpoint in committed(run.folder)] == [1]
 
 
 def test_a_preemption_gives_up_a_save_that_is_not_half_written(tmp_path: Path, here, monkeypatch) -> None:
@@ -203,7 +205,7 @@ def test_a_preemption_gives_up_a_save_that_is_not_half_written(tmp_path: Path, h
             if step == 2:
                 run.session.request_stop("preempted", "test")
                 threading.Timer(0.2, slow.gate.set).start()
-    assert [(c.step, c.reason) for c in run._loop.attempt.store.committed()] == [(2, "preempted")]
+    assert [(c.step, c.reason) for c in committed(run.folder)] == [(2, "preempted")]
 
 
 def saved_while_training_waits(tmp_path: Path, here) -> outlast.Run:
@@ -212,15 +214,15 @@ def saved_while_training_waits(tmp_path: Path, here) -> outlast.Run:
         run.track(model=model, optimizer=optimizer)
         for _ in run.steps():
             train(model, optimizer)
-    assert "has no room for a copy" in run._loop.attempt._record.record["told"][0]
-    assert [checkpoint.step for checkpoint in run._loop.attempt.store.committed()] == [1]
+    assert "has no room for a copy" in attempts(tmp_path)[0]["told"][0]
+    assert [checkpoint.step for checkpoint in committed(run.folder)] == [1]
     return run
 
 
 def test_without_room_for_a_copy_training_waits_and_is_told(tmp_path: Path, here, monkeypatch) -> None:
     monkeypatch.setattr("outlast.run.saver.available", lambda: 1000)
     run = saved_while_training_waits(tmp_path, here)
-    assert run._loop.saver._staging.nbytes == 0
+    assert inside(run).saver._staging.nbytes == 0
 
 
 def test_the_buffer_is_used_again_and_let_go() -> None:
@@ -260,7 +262,7 @@ def test_a_frozen_backbone_is_stored_once_and_any_reader_opens_it(tmp_path: Path
     run, model = frozen_run(tmp_path, here, 5)
     shared = run.folder / "checkpoints/shared"
     assert len(list(shared.iterdir())) == 2, "one file, twice"
-    newest = run._loop.attempt.store.committed()[-1]
+    newest = committed(run.folder)[-1]
     assert (newest.path / "model.safetensors").stat().st_size < 200_000
     with safe_open(next(iter(shared.iterdir())), "pt") as file:
         assert torch.equal(file.get_tensor("0.weight"), model[0].weight)
@@ -274,7 +276,7 @@ def test_one_damaged_copy_of_a_shared_file_is_mended_from_the_other(tmp_path: Pa
     first = max((run.folder / "checkpoints/shared").iterdir())
     good = first.read_bytes()
     first.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    newest = run._loop.attempt.store.committed()[-1].path
+    newest = committed(run.folder)[-1].path
     open_checkpoint(newest)
     assert first.read_bytes() != good, "reading changes nothing unless it is to"
     open_checkpoint(newest, mend=True)
@@ -346,8 +348,8 @@ def test_an_unforeseen_error_in_the_writer_costs_one_save_and_not_the_training(
             if step == 1:
                 run.save()
             time.sleep(0.1)
-    assert "ZeroDivisionError: unforeseen" in run._loop.attempt._record.record["told"][0]
-    assert [checkpoint.step for checkpoint in run._loop.attempt.store.committed()] == [3]
+    assert "ZeroDivisionError: unforeseen" in attempts(tmp_path)[0]["told"][0]
+    assert [checkpoint.step for checkpoint in committed(run.folder)] == [3]
 
 
 def test_when_the_system_refuses_the_memory_training_waits(tmp_path: Path, here, monkeypatch) -> None:

@@ -26,6 +26,7 @@ from outlast.run.agreement import Agreement
 from outlast.run.parts import Parts
 from outlast.run.session import Session
 from outlast.state.array import Array
+from tests.folders import inside
 
 fetch = importlib.import_module("outlast.launch.fetch")  # the package has a function of that name
 
@@ -55,8 +56,8 @@ def test_a_failed_save_in_the_background_is_not_a_saved_step(opened, monkeypatch
         run.track(model=torch.nn.Linear(2, 2))
         for step in run.steps():
             if step == 3:
-                run._loop.saver._wait_for_writer()
-                assert run._loop.saver.saved_step == -1
+                inside(run).saver.wait_for_writer()
+                assert inside(run).saver.saved_step == -1
                 raise RuntimeError("the script's own")
     assert heard.steps == []
     assert any("nothing had been saved" in sentence for sentence in heard.sentences)
@@ -258,8 +259,8 @@ def test_a_best_on_its_way_to_the_disk_counts(opened, monkeypatch) -> None:
                 run.save()
             if step == 2:
                 assert gate.here.wait(20)
-                assert not run._loop.saver._is_best({"score": 0.4})
-                assert run._loop.saver._is_best({"score": 0.6})
+                assert not inside(run).saver._is_best({"score": 0.4})
+                assert inside(run).saver._is_best({"score": 0.6})
                 gate.open.set()
 
 
@@ -274,7 +275,7 @@ def test_after_a_torn_copy_training_waits_for_every_copy(opened, monkeypatch) ->
                 layer.weight.mul_(0.5)  # no optimizer's step
             gate.open.set()
             if step > 1:
-                run._loop.saver._wait_for_writer()
+                inside(run).saver.wait_for_writer()
             gate.open.clear()
             run.save()
         gate.open.set()
@@ -343,9 +344,9 @@ def test_a_save_by_time_that_failed_is_tried_again_within_a_minute(opened, monke
             if step == 2:
                 run.save()
             if step == 3:
-                assert run._loop.saver.next_save > 500
-                run._loop.saver._wait_for_writer()
-                assert run._loop.saver.next_save <= 60
+                assert inside(run).saver.next_save > 500
+                inside(run).saver.wait_for_writer()
+                assert inside(run).saver.next_save <= 60
 
 
 class Together:

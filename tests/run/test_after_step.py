@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.counting import Counter, attempts
+from tests.folders import committed, inside
 
 import outlast
 from outlast.errors import SessionEnded, UsageError
@@ -86,14 +87,14 @@ def test_a_callback_of_fifteen_lines_is_exact(opened, tmp_path: Path) -> None:
 )
 def test_the_save_policy_holds(save: str, saved: dict, opened) -> None:
     run, _ = train(opened, save=save, keep=outlast.Retention(last=99), background=False)
-    assert {c.step: c.reason for c in run._loop.attempt.store.committed()} == saved
+    assert {c.step: c.reason for c in committed(run.folder)} == saved
 
 
 def test_epochs_are_counted_over_sessions(opened) -> None:
     with pytest.raises(SessionEnded):
         train(opened, stop_at=8, save="2 epochs", background=False)
     run, _ = train(opened, save="2 epochs", keep=outlast.Retention(last=99), background=False)
-    assert [c.step for c in run._loop.attempt.store.committed()] == [8, 10, 20]
+    assert [c.step for c in committed(run.folder)] == [8, 10, 20]
 
 
 def test_by_time_by_best_and_when_asked(opened, monkeypatch) -> None:
@@ -108,7 +109,7 @@ def test_by_time_by_best_and_when_asked(opened, monkeypatch) -> None:
             if step == 8:
                 run.save()
             assert run.after_step(val=[1, 0, 5, 0, 0, 0, 0, 0, 0][step - 1]) is (step == 9)
-    assert {c.step: c.reason for c in run._loop.attempt.store.committed()} == {
+    assert {c.step: c.reason for c in committed(run.folder)} == {
         1: "best",
         3: "best",
         6: "time",
@@ -168,7 +169,7 @@ def test_misuse_is_a_sentence(opened) -> None:
                 run.after_step(epoch_ended=wrong)
         assert run.step == 5
         run.after_step(epoch_ended=7)
-        assert (run.step, run._loop.position) == (6, (7, 0))
+        assert (run.step, inside(run).position) == (6, (7, 0))
 
 
 def test_a_loop_that_never_says_that_an_epoch_ended_is_saved_by_time_and_told(opened, monkeypatch) -> None:
@@ -180,7 +181,7 @@ def test_a_loop_that_never_says_that_an_epoch_ended_is_saved_by_time_and_told(op
             if step == 60:
                 time.sleep(0.06)
             run.after_step(step)
-    assert {c.step: c.reason for c in run._loop.attempt.store.committed()} == {60: "time", 120: "final"}
+    assert {c.step: c.reason for c in committed(run.folder)} == {60: "time", 120: "final"}
     (told,) = [words for words in attempts(run.folder.parent)[0]["told"] if "epoch_ended" in words]
     assert told.startswith(
         "save= is by epochs alone, and the first 100 calls of after_step() came without epoch_ended="
@@ -193,7 +194,7 @@ def test_a_loop_whose_epochs_are_long_is_told_nothing(opened) -> None:
         run.begin(total_steps=120)
         for step in range(1, 121):
             run.after_step(step, epoch_ended=step == 110)
-    assert [(c.step, c.reason) for c in run._loop.attempt.store.committed()] == [(110, "epoch"), (120, "final")]
+    assert [(c.step, c.reason) for c in committed(run.folder)] == [(110, "epoch"), (120, "final")]
     assert not [words for words in attempts(run.folder.parent)[0].get("told", ()) if "epoch_ended" in words]
 
 

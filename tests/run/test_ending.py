@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.counting import Counter, attempts, count_to
+from tests.folders import committed, inside
 
 import outlast
 from outlast.errors import ResumeRefused, RunBusy, SaveFailed, SessionEnded, StateError, UsageError
@@ -25,7 +26,7 @@ def test_a_batch_systems_warning_saves_and_says_its_name(opened, tmp_path: Path,
             if step == 4:
                 os.kill(os.getpid(), signal.SIGUSR1)
     assert caught.value.code == 75
-    assert [c.step for c in run._loop.attempt.store.committed()] == [4]
+    assert [c.step for c in committed(run.folder)] == [4]
     end = attempts(tmp_path)[0]["end"]
     assert (end["reason"], end["signal"], end["step"]) == ("preempted", "SIGUSR1", 4)
     shown = capfd.readouterr().err
@@ -106,7 +107,7 @@ def test_ctrl_c_twice_in_the_last_save(opened, tmp_path: Path, monkeypatch) -> N
         run.track(counter=Counter())
         for step in run.steps():
             if step == 2:
-                monkeypatch.setattr(run._loop.saver, "save", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+                monkeypatch.setattr(inside(run).saver, "save", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
                 os.kill(os.getpid(), signal.SIGINT)
     (record,) = attempts(tmp_path)
     assert record["end"]["reason"] == "cancelled"
@@ -117,7 +118,7 @@ def test_ctrl_c_twice_in_the_last_save(opened, tmp_path: Path, monkeypatch) -> N
 def test_ctrl_c_while_it_waits_for_the_writer(opened, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt), opened(total_steps=5) as run:
         run.track(counter=Counter())
-        real = run._loop.saver.close
+        real = inside(run).saver.close
         calls: list[bool] = []
 
         def close(*, abandon: bool = False) -> None:
@@ -126,7 +127,7 @@ def test_ctrl_c_while_it_waits_for_the_writer(opened, tmp_path: Path, monkeypatc
                 raise KeyboardInterrupt
             real(abandon=abandon)
 
-        monkeypatch.setattr(run._loop.saver, "close", close)
+        monkeypatch.setattr(inside(run).saver, "close", close)
         for _ in run.steps():
             pass
     assert calls == [False, True]
@@ -165,7 +166,7 @@ def test_every_write_fails_at_the_end(opened, tmp_path: Path, monkeypatch) -> No
             pass
         run.log(after=1)
         monkeypatch.setattr("outlast.folder.durable.write_json", full)
-        monkeypatch.setattr(run._loop.attempt.journal, "flush", full)
+        monkeypatch.setattr(inside(run).attempt.journal, "flush", full)
     assert let_go(tmp_path)
 
 
@@ -278,7 +279,7 @@ def test_a_process_that_was_stopped_too_long_does_not_write_into_anothers_attemp
         for step in run.steps():
             run.log(x=step)
             if step == 3:
-                run._loop.saver._wait_for_writer()
+                inside(run).saver.wait_for_writer()
                 theirs = (
                     json.dumps({"attempt": "theirs", "pid": 1, "host": "elsewhere", "boot": "b", "beat": 4e9}).ljust(
                         511
@@ -316,7 +317,7 @@ def test_a_forked_child_does_not_train_the_parents_run(opened, tmp_path: Path) -
         run.track(counter=Counter())
         steps = run.steps()
         next(steps)
-        for action in (lambda: next(steps), lambda: run.log(x=1), lambda: run._loop.save("asked")):
+        for action in (lambda: next(steps), lambda: run.log(x=1), lambda: inside(run).save("asked")):
             assert "UsageError: The run r belongs to the process that opened it" in in_a_child(action)
         assert "held by the process that started this one" in in_a_child(lambda: opened(total_steps=4))
         assert "put the script's own lines under `if __name__ == '__main__':`" in in_a_child(

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.counting import Counter, attempts, count_to
+from tests.folders import committed, inside
 
 import outlast
 from outlast.errors import DataError, ResumeRefused, SaveFailed, SessionEnded, StateError, UsageError
@@ -120,10 +121,10 @@ def test_saves_by_steps_by_time_and_when_asked(opened, tmp_path: Path) -> None:
         for step in run.steps():
             if step == 2:
                 run.save()
-                assert run._loop.saver.saved_step == -1, "not in the middle of a step"
+                assert inside(run).saver.saved_step == -1, "not in the middle of a step"
             if step == 6:
                 time.sleep(0.25)
-    reasons = {c.step: c.reason for c in run._loop.attempt.store.committed()}
+    reasons = {c.step: c.reason for c in committed(run.folder)}
     assert reasons == {2: "asked", 4: "steps", 6: "time", 8: "steps", 9: "final"}
 
 
@@ -136,7 +137,7 @@ def test_a_new_best_is_saved_and_kept(opened, monkeypatch) -> None:
         run.track(counter=Counter())
         for step in run.steps():
             run.log(val=values[step - 1])
-    assert [(c.step, c.reason) for c in run._loop.attempt.store.committed()] == [(2, "best"), (4, "best"), (8, "final")]
+    assert [(c.step, c.reason) for c in committed(run.folder)] == [(2, "best"), (4, "best"), (8, "final")]
 
 
 def test_a_loss_that_falls_at_every_step_is_not_saved_at_every_step(opened, monkeypatch) -> None:
@@ -147,7 +148,7 @@ def test_a_loss_that_falls_at_every_step_is_not_saved_at_every_step(opened, monk
         run.track(counter=Counter())
         for step in run.steps():
             run.log(loss=-step)
-    assert len(run._loop.attempt.store.committed()) == 2, "the first one, whose cost nobody knew, and the last"
+    assert len(committed(run.folder)) == 2, "the first one, whose cost nobody knew, and the last"
 
 
 def test_batches_epochs_accumulation_and_validation(opened, tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_parts_must_stay_the_same(opened) -> None:
         pytest.raises(ResumeRefused, match="checkpoint holds counter, which this program does not track"),
         opened() as run,
     ):
-        run._loop.parts._trees["other"] = Counter()
+        inside(run).parts._trees["other"] = Counter()
         next(run.steps(4))
     with (
         pytest.raises(ResumeRefused, match="'more' is not in the checkpoint at step 2, which holds counter"),
@@ -368,7 +369,7 @@ with outlast.open_run("r", total_steps=50, root={str(tmp_path)!r}, save="3 steps
         counter.value += step
         run.log(value=counter.value)
         if step == 8:
-            run._loop.saver._wait_for_writer()
+            inside(run).saver.wait_for_writer()
             os.kill(os.getpid(), signal.SIGKILL)
 """
     from tests.conftest import REPOSITORY
@@ -535,7 +536,7 @@ def test_a_foreign_loop_must_say_how_far_it_is(opened) -> None:
         run.save(step=3)
         with pytest.raises(UsageError, match="still 3"):
             run.save()
-    assert [c.step for c in run._loop.attempt.store.committed()] == [3]
+    assert [c.step for c in committed(run.folder)] == [3]
 
 
 def test_a_state_must_be_offered_in_every_step(opened) -> None:
@@ -617,7 +618,7 @@ def test_another_batch_size_at_the_end_of_an_epoch(opened, tmp_path: Path) -> No
     assert attempts(tmp_path)[1]["end"]["step"] == attempts(tmp_path)[1]["end"]["total_steps"] == 10
     with pytest.raises(ResumeRefused, match="samples a batch"), opened("mid") as run:
         run.track(data=outlast.BatchSampler(8, 2))
-        run._loop.parts.things[0].load_state_dict({"epoch": 0, "batch": 1, "length": 8, "batch_size": 4, "seed": 0})
+        inside(run).parts.things[0].load_state_dict({"epoch": 0, "batch": 1, "length": 8, "batch_size": 4, "seed": 0})
 
 
 def test_a_budget_too_small_for_the_state_is_said_at_once(opened, monkeypatch) -> None:
@@ -730,7 +731,7 @@ def test_the_best_checkpoint_comes_home_too(opened, tmp_path: Path, here) -> Non
         run.track(counter=Counter())
         for _ in run.steps():
             pass
-    assert [c.step for c in run._loop.attempt.store.committed()] == [2, 6]
+    assert [c.step for c in committed(run.folder)] == [2, 6]
 
 
 def test_a_fork_does_not_meet_another_run(opened, tmp_path: Path) -> None:
@@ -739,7 +740,7 @@ def test_a_fork_does_not_meet_another_run(opened, tmp_path: Path) -> None:
     for name in ("a", "b"):
         with opened(name, total_steps=2, save="1 steps") as run:
             count_to(run, Counter())
-    checkpoint = run._loop.attempt.store.committed()[0]
+    checkpoint = committed(run.folder)[0]
     with pytest.raises(UsageError, match=r"is another run already, not one that began from step 1 of b"):
         fork(RunFolder(tmp_path / "b"), checkpoint, RunFolder(tmp_path / "a"))
 

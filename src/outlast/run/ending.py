@@ -76,6 +76,14 @@ class Ending:
         if left is not error:
             raise left from None
 
+    def check_over(self, call: str) -> None:
+        """Refuse what changes the state while the run goes on; raises UsageError."""
+        if not (self.ended or self._loop.left):
+            raise UsageError(
+                f"{call}() was called while the run goes on: what it loads would be saved as the newest state. Call it "
+                "when the loop has reached its last step, or after the with-block."
+            )
+
     def _complete(self) -> BaseException | None:
         """What the end of the with-block without an error means: finished, stopped, or nothing at all."""
         if not self._loop.begun or self.ended:

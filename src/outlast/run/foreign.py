@@ -49,7 +49,7 @@ class ForeignLoop:
         if step is None:
             done = loop.step if loop.step > self._counted else loop.step + 1
         else:
-            done = loop.check_step("after_step", step)
+            done = self._check_step("after_step", step)
         if done <= self._counted:
             raise UsageError(
                 f"after_step() was given step {done} and counts it already: the run is at step {self._counted}. Let the "
@@ -69,6 +69,49 @@ class ForeignLoop:
             return True
         loop.parts.begin_step()
         return False
+
+    def ask_save(self, step: int | None) -> None:
+        """Save at the end of the running step, or now; see `Run.save`."""
+        loop = self._loop
+        if loop.in_step:
+            loop.saver.asked = True
+            return
+        if not loop.begun:
+            raise UsageError(
+                "save() was called before the loop began: call run.begin() first, or save inside run.steps()."
+            )
+        if step is not None:
+            loop.set_step(self._check_step("save", step))
+        if step is None and not loop.own and loop.step == max(loop.saver.saved_step, 0):
+            raise UsageError(
+                f"save() was called and the step is still {loop.step}: say how far the loop is, with "
+                "run.save(step=...)."
+            )
+        loop.save("asked", must=True)
+
+    def _check_step(self, call: str, step: Any) -> int:
+        """A step that the loop says it has done.
+
+        Raises:
+            UsageError: it is none, or the run is further already.
+        """
+        loop = self._loop
+        if loop.own:
+            raise UsageError(
+                f"{call}() was given step {terminal.number(step)} while step {loop.step} runs; steps() and batches() "
+                "count by themselves: leave it out."
+            )
+        if not is_step(step):
+            raise UsageError(
+                f"{call}() was given step {terminal.number(step)}; expected the whole number of steps done, of at most "
+                "2**62."
+            )
+        if step < loop.step:
+            raise UsageError(
+                f"{call}() was given step {step} and the run is at step {loop.step} already: a run never goes back. Let "
+                "the loop count on from run.step, which is the step of the checkpoint that this attempt continues."
+            )
+        return int(step)
 
     def _epoch_number(self, ended: Any) -> int | None:
         """The number of the epoch that has ended, if the loop says so."""

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from outlast import terminal
 from outlast.checkpoint import Opened
 from outlast.errors import SessionEnded, UsageError
 from outlast.folder.records import LARGEST
@@ -252,6 +251,11 @@ class Loop:
 
     # validation ----------------------------------------------------------------------------------------------------
 
+    def give_validation(self, function: Callable[[], Mapping[str, Any] | None], every: str) -> None:
+        """Have a validation done between two steps; see `Run.validate`."""
+        self.check_early("validate() was called")
+        self.validation.give(function, every)
+
     def _validate(self, epoch_ended: int | None) -> None:
         before, metrics = Before(self.parts, self.attempt.journal), dict(self.metrics.of_step)
         ask = self.should_stop
@@ -338,24 +342,6 @@ class Loop:
             self.saver.check(clock)
             self._show_progress(clock)
 
-    def ask_save(self, step: int | None) -> None:
-        """Save at the end of the running step, or now; see `Run.save`."""
-        if self.in_step:
-            self.saver.asked = True
-            return
-        if not self.begun:
-            raise UsageError(
-                "save() was called before the loop began: call run.begin() first, or save inside run.steps()."
-            )
-        if step is not None:
-            self.set_step(self.check_step("save", step))
-        if step is None and not self.own and self.step == max(self.saver.saved_step, 0):
-            raise UsageError(
-                f"save() was called and the step is still {self.step}: say how far the loop is, with "
-                "run.save(step=...)."
-            )
-        self.save("asked", must=True)
-
     def track(self, things: Mapping[str, Any], keep: Mapping[str, Sequence[str]] | None = None) -> None:
         """Save these objects with every checkpoint, and load them now; see `Run.track`."""
         for name in things:
@@ -368,34 +354,22 @@ class Loop:
         if self.begun:
             raise UsageError(f"{words} after the loop began; call track() and restore() before it.")
 
+    def restore(self, initial: Any, name: str) -> Any:
+        """Return the pytree of the checkpoint, or the argument itself; see `Run.restore`."""
+        self.check_early(f"{name!r} was restored")
+        return self.parts.restore(name, initial)
+
+    def offer(self, tree: Any, name: str, metrics: Mapping[str, Any]) -> None:
+        """Take the state after this step, and log metrics; see `Run.offer`."""
+        self.parts.offer(name, tree, self.done_here)
+        if metrics:
+            self.log(metrics)
+
     def set_step(self, step: int) -> None:
         """A loop that outlast does not run has come this far."""
         if step != self.step:
             self.metrics.of_step = {}
             self.step = step
-
-    def check_step(self, call: str, step: Any) -> int:
-        """A step that such a loop says it has done.
-
-        Raises:
-            UsageError: it is none, or the run is further already.
-        """
-        if self.own:
-            raise UsageError(
-                f"{call}() was given step {terminal.number(step)} while step {self.step} runs; steps() and batches() "
-                "count by themselves: leave it out."
-            )
-        if not is_step(step):
-            raise UsageError(
-                f"{call}() was given step {terminal.number(step)}; expected the whole number of steps done, of at most "
-                "2**62."
-            )
-        if step < self.step:
-            raise UsageError(
-                f"{call}() was given step {step} and the run is at step {self.step} already: a run never goes back. Let "
-                "the loop count on from run.step, which is the step of the checkpoint that this attempt continues."
-            )
-        return int(step)
 
     def _show_progress(self, clock: float) -> None:
         self.metrics.show_progress(clock, self.step, self.total_steps, self.epoch, self.saver.next_save)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from outlast.errors import UsageError
 from outlast.run import arguments, best
 from outlast.run.artifact import artifact
 from outlast.run.ending import Ending
 from outlast.run.epochs import Epochs
 from outlast.run.foreign import ForeignLoop
 from outlast.run.loop import Loop
+
+
+def _of_loop(name: str) -> Any:
+    """An attribute that the loop keeps; a script reads it."""
+    return property(operator.attrgetter(f"_loop.{name}"))
 
 
 class Run:
@@ -25,68 +29,45 @@ class Run:
         folder: its folder.
         session: the lease of the machine.
         resumed_from: the step of the checkpoint that this attempt continues, None for a fresh start.
+        step: the step that runs, counted from 1; between steps, the steps done.
+        total_steps: steps in all, None until known.
+        epoch: the epoch that runs, counted from 1, in `batches` loops; None in `steps` loops.
+        epoch_end: whether the running batch is the last of its epoch.
+        update_due: whether the optimizer is to step after the running batch (gradient accumulation).
+        finished: whether all steps are done, or the run was ended early for good.
+        should_stop: call it to ask whether the session must end; costs well under a microsecond. Several ranks answer
+            alike, and in a loop that outlast does not run all of them must ask.
     """
+
+    step: int = _of_loop("step")
+    total_steps: int | None = _of_loop("total_steps")
+    epoch: int | None = _of_loop("epoch")
+    epoch_end: bool = _of_loop("epoch_end")
+    update_due: bool = _of_loop("update_due")
+    finished: bool = _of_loop("finished")
+    should_stop: Callable[[], bool] = _of_loop("should_stop")
 
     def __init__(self, loop: Loop, ending: Ending, *, resumed_from: int | None) -> None:
         self._loop, self._ending, self._foreign = loop, ending, ForeignLoop(loop)
-        self.id, self.folder, self.session = loop.attempt.id, loop.attempt.folder.path, loop.attempt.session
-        self.resumed_from = resumed_from
-
-    @property
-    def step(self) -> int:
-        """The step that runs, counted from 1; between steps, the steps done."""
-        return self._loop.step
-
-    @property
-    def total_steps(self) -> int | None:
-        """Steps in all, None until known."""
-        return self._loop.total_steps
-
-    @property
-    def epoch(self) -> int | None:
-        """The epoch that runs, counted from 1, in `batches` loops; None in `steps` loops."""
-        return self._loop.epoch
-
-    @property
-    def epoch_end(self) -> bool:
-        """Whether the running batch is the last of its epoch."""
-        return self._loop.epoch_end
-
-    @property
-    def update_due(self) -> bool:
-        """Whether the optimizer is to step after the running batch (gradient accumulation)."""
-        return self._loop.update_due
-
-    @property
-    def finished(self) -> bool:
-        """Whether all steps are done, or the run was ended early for good."""
-        return self._loop.finished
-
-    @property
-    def should_stop(self) -> Callable[[], bool]:
-        """Call it to ask whether the session must end; costs well under a microsecond.
-
-        With several ranks they answer alike, and in a loop that outlast does not run all of them must ask.
-        """
-        return self._loop.should_stop
+        attempt, self.resumed_from = loop.attempt, resumed_from
+        self.id, self.folder, self.session = attempt.id, attempt.folder.path, attempt.session
 
     def track(self, *, keep: Mapping[str, Sequence[str]] | None = None, **parts: Any) -> None:
         """Save these objects with every checkpoint, and load them now when the run continues.
 
-        Before the first step all that was loaded is compared with the checkpoint, so schedulers and wrappers may be built after this call.
+        What was loaded is compared with the checkpoint before the first step; until then more may be built.
 
         Args:
-            keep: part name -> names of values that this program wins over the checkpoint: `keep={"optimizer": ["lr"]}`. Without it the
-                values that the run was begun with go on, and it is said which this program built otherwise. A kept `lr` of a
-                scheduled optimizer goes on at the present point of the schedule. `["*"]`: the part begins anew.
-            **parts: name=object with `state_dict()` and `load_state_dict()`: models, optimizers, schedulers, scalers, loaders; a random
-                generator of torch, NumPy or Python; or a list or dict of such. The global random generators of Python, NumPy and
-                torch are always included.
+            keep: part name -> values of this program that win over the checkpoint: `keep={"optimizer": ["lr"]}`; other
+                values go on as the run was begun. A kept `lr` of a scheduled optimizer continues at the present point
+                of the schedule. `["*"]`: the part begins anew.
+            **parts: name=object with `state_dict()` and `load_state_dict()`, a random generator of torch, NumPy or
+                Python, or a list or dict of such. The global generators of all three are always included.
 
         Raises:
             StateError: an object has no usable state_dict, or its state could not be loaded again.
             ResumeRefused: the checkpoint holds another kind of state under this name.
-            UsageError: a name is taken or cannot be used; or `keep` names what is not there.
+            UsageError: a name is taken or cannot be used; or `keep` names something that is not tracked.
         """
         self._loop.track(parts, keep)
 
@@ -94,33 +75,30 @@ class Run:
         """Return the pytree of the checkpoint, or the argument itself when there is nothing to restore.
 
         Args:
-            initial: the initial state; its structure, shapes, dtypes and placement are what is restored into.
+            initial: the initial state; its structure, shapes, dtypes and placement are those of the result.
             name: the name of this state, when there are several.
 
         Raises:
             StateError: it holds something that cannot be saved without pickle.
             ResumeRefused: the checkpoint's state has another form.
         """
-        self._loop.check_early(f"{name!r} was restored")
-        return self._loop.parts.restore(name, initial)
+        return self._loop.restore(initial, name)
 
     def offer(self, tree: Any, name: str = "state", **metrics: Any) -> None:
-        """Hand over the state after this step, and log metrics. It is copied only when a save is due, before the next step.
+        """Hand over the state after this step, and log metrics. It is copied only when a save is due.
 
         Raises:
             UsageError: no state of this name was restored before.
             StateError: it has other leaves than the state that was restored.
         """
-        self._loop.parts.offer(name, tree, self._loop.done_here)
-        if metrics:
-            self._loop.log(metrics)
+        self._loop.offer(tree, name, metrics)
 
     def steps(self, total_steps: int | None = None) -> Iterator[int]:
         """Yield step numbers from the one after the last committed step up to the total.
 
-        When the session must end before that, the state is saved and SessionEnded leaves the loop and the script, with exit
-        code 75; so whatever stands after the loop belongs to a finished run. `break` ends the run early, and for good: it
-        counts the running step as done.
+        When the session must end before that, the state is saved and SessionEnded leaves the loop and the script, with
+        exit code 75, so code after the loop runs for a finished run only. `break` ends the run early and for good; the
+        running step counts as done.
 
         Raises:
             UsageError: no total was given, here or to `open_run`; or a state was not offered in some step.
@@ -133,14 +111,13 @@ class Run:
     def batches(self, loader: Any, epochs: int, accumulate: int = 1) -> Iterator[Any]:
         """Yield the batches of several epochs, from the batch after the last committed one.
 
-        A step is an optimizer update: with `accumulate` batches to a step, `update_due` says when to update; the last batch of
-        an epoch always completes one. `epoch_end` is true in the last batch's body: validate there. The session's end and
-        `break` are as in `steps`.
+        A step is an optimizer update of `accumulate` batches; the last batch of an epoch always completes one.
+        `update_due` says when to update, `epoch_end` is true in an epoch's last body. The end is as in `steps`.
 
         Args:
-            loader: an outlast.DataLoader, a torchdata StatefulDataLoader, or anything that is iterated once an epoch and has a
-                state_dict that tells its position. It is tracked as "data" unless it is tracked already. Where it has no len(), one
-                batch is taken ahead, to know the last. set_epoch(epoch), from 0, is called where it exists.
+            loader: an outlast.DataLoader, a torchdata StatefulDataLoader, or any iterable of one epoch whose state_dict
+                tells its position. It is tracked as "data" unless it is tracked. Without a len(), one batch is taken
+                ahead to know the last. set_epoch(epoch), from 0, is called where it exists.
             epochs: epochs in all.
             accumulate: batches per optimizer update.
 
@@ -148,7 +125,6 @@ class Run:
             StateError: the loader cannot say where it is.
             ResumeRefused: in the middle of an epoch, it is another loader than the checkpoint's.
             DataError: it has no batches, or more or fewer than len() says.
-            SessionEnded: as in `steps`.
         """
         with self._ending:
             yield from Epochs(self._loop, loader, epochs, accumulate).batches()
@@ -156,12 +132,9 @@ class Run:
     def begin(self, total_steps: int | None = None) -> None:
         """Start a loop that outlast does not run (ultralytics, Lightning, Hugging Face).
 
-        Call it after `track`; then call `after_step` from that framework's own extension point after every step, and leave the loop
-        when it returns True. The loop counts on from `run.step`. With a save policy by epochs alone, it is saved every 15 minutes as well,
-        because such a loop may never say that an epoch has ended.
-
-        Args:
-            total_steps: steps in all, if known; it decides whether the run is finished.
+        Call it after `track`, and `after_step` after every step; count on from `run.step`. With a save policy by epochs
+        alone, the state is also saved every 15 minutes, because such a loop may never say that an epoch has ended.
+        `total_steps`, if known, decides whether the run is finished.
 
         Raises:
             UsageError: a loop began already in this attempt.
@@ -173,17 +146,14 @@ class Run:
     def after_step(self, step: int | None = None, *, epoch_ended: int | bool | None = None, **metrics: Any) -> bool:
         """Do all that `steps` does after its body, in a loop that outlast does not run.
 
-        The step is counted, its metrics logged, and it is saved if the save policy says so: by steps, time, epochs or a new best. When the
-        session must end, or all steps are done, the state is saved here and now. Call it where the framework has finished the step:
-        parameters updated, schedulers moved on, the next batch not fetched yet.
+        Counts the step, logs its metrics, and saves if that is due. Call it when the framework has finished the step:
+        parameters updated, schedulers moved on, the next batch not fetched yet. Leave the loop when it returns True:
+        the with-block then ends with SessionEnded, or well when all steps are done.
 
         Args:
             step: steps (optimizer updates) done; one more than before when not given.
-            epoch_ended: whether this step was the last of its epoch; or the number of that epoch, counted from 1. save="1 epoch" needs it.
+            epoch_ended: whether this step ended an epoch, or that epoch's number from 1. save="1 epoch" needs it.
             **metrics: as in `log`.
-
-        Returns:
-            True: leave the loop. The with-block then ends with SessionEnded and exit code 75, or well when all steps are done.
 
         Raises:
             UsageError: begin() was not called; outlast runs the loop itself; or a step that is done already.
@@ -195,10 +165,10 @@ class Run:
     def validate(self, function: Callable[[], Mapping[str, Any] | None], every: str = "1 epoch") -> None:
         """Have a validation done between two steps, such that a stop may break it off.
 
-        `function()` is called after a step is done, its metrics are logged at that step and count for the best checkpoint. Where it
-        iterates `run.evaluate(loader)`, or asks `run.should_stop()`, it hears that the session must end; the state is then saved as it was
-        when the validation began, and the next attempt begins with this validation. What it changes for a while (averaged weights, eval
-        mode) it puts back in a `finally`.
+        Its metrics are logged at the step before it and count for the best checkpoint. Where it iterates
+        `run.evaluate(loader)` or asks `run.should_stop()`, it hears that the session must end. The state is then saved
+        as it was before, and the next attempt begins with this validation. What it changes for a while (averaged
+        weights, eval mode) it puts back in a `finally`.
 
         Args:
             function: takes nothing and returns metrics, name -> number; or nothing.
@@ -207,29 +177,24 @@ class Run:
         Raises:
             UsageError: there is one already; the loop has begun; or another interval.
         """
-        self._loop.check_early("validate() was called")
-        self._loop.validation.give(function, every)
+        self._loop.give_validation(function, every)
 
     def evaluate(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """The batches of a validation; ends the session in the middle of it when that must be.
+        """Yield the batches of a validation; raise SessionEnded in the middle of it when the session must end.
 
-        A loader of ours gives the batches of its first epoch every time. Inside the function of `validate` nothing is lost. In the body of a
-        loop the step is not done yet, so the next attempt goes on from the last save. With several ranks, whose loaders may differ in
-        length, a validation is not broken off.
-
-        Raises:
-            SessionEnded: the session must end.
+        A loader of outlast gives the batches of its first epoch every time. In the function of `validate` nothing is
+        lost; in a loop's body, the next attempt continues from the last save. Several ranks do not break it off.
         """
         with self._ending:
             yield from self._loop.evaluate(loader)
 
     def log(self, metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
-        """Add a line to the journal. Whatever is logged, training goes on: what cannot be kept is told once and left out.
+        """Add a line to the journal. What cannot be kept is left out and said once; training goes on.
 
         Args:
             metrics: name -> value, as W&B takes them; or give them as keywords.
             step: the step it belongs to, in a loop that outlast does not run; elsewhere it is known.
-            **named: name=number; tensors and arrays of one element are read. None and text are kept, and no curve shows them.
+            **named: name=number, tensors and arrays of one element included. None and text are kept, without a curve.
 
         Raises:
             UsageError: the loop has not begun.
@@ -237,25 +202,19 @@ class Run:
         self._loop.log({**metrics, **named} if metrics else named, step)
 
     def save(self, *, step: int | None = None) -> None:
-        """Save at the end of the running step; at once in a loop that outlast does not run.
-
-        Args:
-            step: steps done, in a loop that outlast does not run.
+        """Save at the end of the running step; at once in a loop that outlast does not run, which gives its `step`.
 
         Raises:
             SaveFailed: in such a loop, the checkpoint could not be written.
             UsageError: the loop has not begun; or such a loop does not say that it came further.
         """
-        self._loop.ask_save(step)
+        self._foreign.ask_save(step)
 
     def artifact(self, name: str, *, part: str | None = None) -> AbstractContextManager[Path]:
-        """A path to write a named output to, a file or a folder; it gets its name when the block ends without an error.
+        """A path to write a named output to, file or folder; it gets its name when the block ends without an error.
 
-        Beside it lies NAME.manifest.json, with the run, the step, the config's fingerprint and the hashes of its files.
-
-        Args:
-            name: a file name, such as "confusion.png"; folders in it are made.
-            part: the tracked name that it was made from, such as "ema", for the manifest.
+        `name` is that of a file, such as "confusion.png"; folders in it are made. Beside it lies NAME.manifest.json, with
+        run, step, config's fingerprint, hashes, and `part`: the tracked name that it was made from, such as "ema".
 
         Raises:
             UsageError: the name leads out of the folder for artifacts, or ends in .manifest.json.
@@ -267,35 +226,26 @@ class Run:
         self._loop.attempt.tell("info", sentence)
 
     def load_best(self, *names: str) -> int:
-        """Load the weights of the best checkpoint into what is tracked, after training: best by `keep`'s metric, at its own step.
+        """Load the weights of the best checkpoint by `keep`'s metric, after training; return its step.
 
         Args:
             *names: tracked names to load; by default every tracked object that has parameters, so no optimizer.
-
-        Returns:
-            The step of that checkpoint.
 
         Raises:
             UsageError: the run is not at its end, has no metric, or tracks no network.
             UnknownName: a name is not tracked, or no checkpoint logged the metric.
             CorruptCheckpoint: the checkpoint does not verify.
         """
-        if not (self._ending.ended or self._loop.left):
-            raise UsageError(
-                "load_best() was called while the run goes on: what it loads would be saved as the newest state. Call it "
-                "when the loop has reached its last step, or after the with-block."
-            )
+        self._ending.check_over("load_best")
         return best.load_best(self._loop.attempt.store, self._loop.parts, names)
 
     def __enter__(self) -> Self:
         self._ending.enter()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._ending.leave_block(error)
 
     def close(self) -> None:
         """End the attempt as the end of a with-block does."""
-        self.__exit__(None, None, None)
+        self._ending.leave_block(None)

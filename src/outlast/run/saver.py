@@ -178,7 +178,7 @@ class Saver:
         if self._flight and (must or self._flight.snapshot.step != step):
             if reason == "preempted" and self._flight.snapshot.step != step:
                 self._flight.hurry()  # the platform gives seconds
-            self._wait_for_writer()
+            self.wait_for_writer()
             self._end_if_cut_off()
         if step not in (self.saved_step, self._flight.snapshot.step if self._flight else -1):
             self.asked = False
@@ -210,6 +210,19 @@ class Saver:
             if self._flushing is None or self._flushing.done():
                 self._journal.seal()
                 self._flushing = self._writer.soon(self._flush_quietly)
+
+    def wait_for_writer(self) -> None:
+        """Wait for the save under way, and hear how it went; a long wait is said once."""
+        begun = time.perf_counter()
+        self._settle()
+        waited = time.perf_counter() - begun
+        if waited > _LONG and not self._told_waiting:
+            self._told_waiting = True
+            self._tell(
+                "info",
+                f"Training waited {waited:.1f} s because a save came while the one before it was still being written; save less often "
+                "(save= of open_run, or --save-every).",
+            )
 
     def close(self, *, abandon: bool = False) -> None:
         """Wait for the save under way, or give it up; then let go of thread, buffer and hook."""
@@ -272,18 +285,6 @@ class Saver:
             waited = time.perf_counter() - begun
             flight.held += waited
             self.held += waited
-
-    def _wait_for_writer(self) -> None:
-        begun = time.perf_counter()
-        self._settle()
-        waited = time.perf_counter() - begun
-        if waited > _LONG and not self._told_waiting:
-            self._told_waiting = True
-            self._tell(
-                "info",
-                f"Training waited {waited:.1f} s because a save came while the one before it was still being written; save less often "
-                "(save= of open_run, or --save-every).",
-            )
 
     def _settle(self, *, must: bool = False) -> None:
         """Wait for the save under way and take its outcome in; raises its failure only if it must succeed."""
