@@ -48,9 +48,8 @@ class Run:
     should_stop: Callable[[], bool] = _of_loop("should_stop")
 
     def __init__(self, loop: Loop, ending: Ending, *, resumed_from: int | None) -> None:
-        self._loop, self._ending, self._foreign = loop, ending, ForeignLoop(loop)
-        attempt, self.resumed_from = loop.attempt, resumed_from
-        self.id, self.folder, self.session = attempt.id, attempt.folder.path, attempt.session
+        self._loop, self._ending, self._foreign, self.resumed_from = loop, ending, ForeignLoop(loop), resumed_from
+        self.id, self.folder, self.session = loop.attempt.id, loop.attempt.folder.path, loop.attempt.session
 
     def track(self, *, keep: Mapping[str, Sequence[str]] | None = None, **parts: Any) -> None:
         """Save these objects with every checkpoint, and load them now when the run continues.
