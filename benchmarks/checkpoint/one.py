@@ -20,7 +20,7 @@ from outlast.checkpoint import Retention, Store
 from outlast.environment import Environment, Limits
 from outlast.folder.layout import RunFolder
 from outlast.run.parts import Parts
-from outlast.tracking import Sink
+from outlast.tracking import SaveFacts, Sink
 
 
 def memory(field: str) -> int:
@@ -60,9 +60,9 @@ def ours(model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[
     base = peak_of_training(model, optimizer)  # before the buffer is there
 
     class Listener(Sink):
-        def saved(self, step: int, reason: str, seconds: float, size: int) -> None:  # noqa: ARG002
-            found["saved"] = step
-            found["durable"] = seconds
+        def saved(self, save: SaveFacts) -> None:
+            found["durable"], found["stall"] = save.seconds, save.held
+            found["saved"] = save.step
 
     with outlast.open_run(
         "r",
@@ -75,18 +75,17 @@ def ours(model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[
         sinks=[Listener()],
     ) as run:
         run.track(model=model, optimizer=optimizer)
-        begun = held = 0.0
+        begun = 0.0
         for step in run.steps():
             train(model, optimizer)
             if step == 1:
                 run.save()
             elif step > 3 and found["saved"] == 1:
-                found["saved"], found["asked"], held = 0, step, run._loop.saver.held
+                found["saved"], found["asked"] = 0, step
                 begun = time.perf_counter()
                 run.save()
             elif found["saved"] > 1:
                 steps = step - found["asked"]
-                found["stall"] = run._loop.saver.held - held
                 found["slowdown"] = time.perf_counter() - begun - steps * step_seconds
                 found["extra bytes"] = memory("VmHWM") - base
                 break
@@ -97,8 +96,7 @@ def ours(model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[
     def load() -> None:
         opened, _ = Store(RunFolder(folder / "r")).open_newest()
         parts = Parts(opened)
-        parts.track("model", model)
-        parts.track("optimizer", optimizer)
+        parts.track({"model": model, "optimizer": optimizer})
 
     return {key: found[key] for key in ("durable", "stall", "slowdown", "extra bytes")} | {"load": timed(load)}
 

@@ -15,7 +15,7 @@ from benchmarks.checkpoint.peers import sync
 import outlast
 from outlast.checkpoint import Retention
 from outlast.environment import Environment, Limits
-from outlast.tracking import Sink
+from outlast.tracking import SaveFacts, Sink
 
 LAYERS = 12
 
@@ -80,9 +80,9 @@ class Heard(Sink):
     def __init__(self) -> None:
         self.durable: list[float] = []
 
-    def saved(self, step: int, reason: str, seconds: float, size: int) -> None:  # noqa: ARG002
+    def saved(self, save: SaveFacts) -> None:
         """Another save is safe."""
-        self.durable.append(seconds)
+        self.durable.append(save.seconds)
 
 
 def ours(model: Any, optimizer: Any, folder: Path, device: str) -> dict[str, float]:

@@ -36,8 +36,8 @@ class Heard(outlast.Sink):
         self.steps: list[int] = []
         self.sentences: list[str] = []
 
-    def saved(self, step, *facts) -> None:
-        self.steps.append(step)
+    def saved(self, facts) -> None:
+        self.steps.append(facts.step)
 
     def told(self, level, sentence) -> None:
         self.sentences.append(sentence)
