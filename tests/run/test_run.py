@@ -363,6 +363,7 @@ def test_a_lost_attempt_is_recorded_by_the_next(opened, tmp_path: Path) -> None:
     script = f"""
 import os, signal, outlast
 from tests.counting import Counter
+from tests.folders import inside
 with outlast.open_run("r", total_steps=50, root={str(tmp_path)!r}, save="3 steps", progress="none") as run:
     run.track(counter=(counter := Counter()))
     for step in run.steps():
