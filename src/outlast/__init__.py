@@ -1,7 +1,7 @@
 """outlast: training runs that outlive their sessions.
 
     import outlast
-    with outlast.open_run("digits", total_steps=10_000) as run:
+    with outlast.open_run("my-model", total_steps=10_000) as run:
         run.track(model=model, optimizer=optimizer, data=loader)
         for step in run.steps():
             run.log(loss=train_step(model, optimizer, next(loader)))
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from outlast.checkpoint import Retention as Retention
     from outlast.config import Config as Config
     from outlast.config import Section as Section
+    from outlast.config import SupervisedConfig as SupervisedConfig
     from outlast.config import setting as setting
     from outlast.data.loader import DataLoader as DataLoader
     from outlast.data.sampler import BatchSampler as BatchSampler
@@ -56,6 +57,7 @@ _HOMES = {
     "Section": "outlast.config",
     "SessionEnded": "outlast.errors",
     "Sink": "outlast.tracking",
+    "SupervisedConfig": "outlast.config",
     "detect": "outlast.environment",
     "open_run": "outlast.run.open",
     "open_saved": "outlast.recipe.inspect",

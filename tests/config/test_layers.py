@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from outlast.config import Config, Section, resolve, setting
+from outlast.config import Config, Section, SupervisedConfig, resolve, setting
 from outlast.config.units import format_bytes, format_seconds, parse_interval, parse_seconds
 from outlast.errors import ConfigError, ResumeRefused
 
@@ -23,7 +23,7 @@ class Data(Section):
     cameras: tuple[int, ...] = setting((1, 2), "cameras")
 
 
-class Example(Config):
+class Example(SupervisedConfig):
     model: Model = setting(Model(), "model", on_resume="fixed")
     data: Data = setting(Data(), "data", on_resume="fixed")
     clip: float | None = setting(None, "gradient norm")
@@ -316,3 +316,45 @@ def test_lists_travel_as_flags() -> None:
     assert flag == "--data.train-subjects=1,3,5"
     config = resolve(Skeleton, flags={"data.train_subjects": flag.partition("=")[2]}).config
     assert config.data.train_subjects == (1, 3, 5)
+
+
+class World(Config):
+    """A recipe that has no dataset."""
+
+    speed: float = setting(1.0, "speed", aliases=("pace",))
+
+
+def test_a_recipe_without_a_dataset_has_no_fields_of_one(tmp_path: Path) -> None:
+    assert {"epochs", "batch_size", "learning_rate", "num_workers", "data_root", "mixed_precision"} == set(
+        resolve(SupervisedConfig).values
+    ) - set(resolve(Config).values)
+    with pytest.raises(ConfigError, match="This recipe has no value 'num_workers'"):
+        resolve(World, flags={"num_workers": "2"})
+    train = write(tmp_path / "t.yaml", "num_workers: 2\n")
+    with pytest.raises(ConfigError, match=r"t\.yaml:1 has an unknown key 'num_workers'"):
+        resolve(World, train_file=train)
+
+
+def test_an_environment_file_serves_recipes_of_every_kind(tmp_path: Path) -> None:
+    """It is about a machine: what it says of data loading is nothing to a recipe that loads none. A wrong key is refused all the same."""
+    machine = write(
+        tmp_path / "e.yaml",
+        "environment: {platform: x}\ntraining_overrides: {num_workers: 4, max_epochs: 3, data_root: /x, pace: 2}\n",
+    )
+    assert resolve(World, environment_file=machine).config == World(speed=2.0)
+    assert (
+        resolve(SupervisedConfig, environment_file=write(tmp_path / "s.yaml", "num_workers: 4\n")).config.num_workers
+        == 4
+    )
+    machine.write_text("training_overrides: {num_worker: 4}\n")
+    with pytest.raises(ConfigError, match="unknown key 'num_worker'"):
+        resolve(World, environment_file=machine)
+
+
+def test_a_run_of_before_that_had_such_fields_is_continued() -> None:
+    stored = resolve(World, flags={"speed": "3"}).record()
+    stored["values"] |= {"num_workers": 0, "data_root": None}
+    stored["origins"] |= {"num_workers": "default", "data_root": "default"}
+    again = resolve(World, stored=stored)
+    assert (again.config.speed, again.changes) == (3.0, ())
+    assert "num_workers" not in again.record()["values"]

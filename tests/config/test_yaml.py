@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.config import Config, Section, resolve, setting
+from outlast.config import Config, Section, SupervisedConfig, resolve, setting
 from outlast.config.units import parse_seconds
 from outlast.errors import ConfigError
 from outlast.launch.settings import read_settings
@@ -18,7 +18,7 @@ class Model(Section):
     width: int = setting(8, "width", ge=1)
 
 
-class Example(Config):
+class Example(SupervisedConfig):
     model: Model = setting(Model(), "model", on_resume="fixed")
     cameras: tuple[int, ...] = setting((1, 2), "cameras")
     clip: float | None = setting(None, "gradient norm")

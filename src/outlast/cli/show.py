@@ -50,15 +50,15 @@ def word(reason: str, words: str | None = None) -> Text:
 
 def heading(prepared: Prepared) -> None:
     """Three lines before training: what, where, with what."""
-    config, environment = prepared.resolved.config, prepared.environment
+    environment = prepared.environment
     say(
         f"recipe {prepared.recipe.name} · environment {environment.name} · {environment.limits.cores} cores · {format_bytes(environment.limits.ram)} RAM"
     )
     given = [f"{key} {shortened(show(value))}" for key, value in prepared.given.items()]
     warnings(prepared)
-    say(
-        f"run {prepared.folder.path} · epochs {config.epochs} · batch size {config.batch_size} · seed {config.seed}{' · given: ' + ', '.join(given) if given else ''}"
-    )
+    values = prepared.resolved.values
+    size = [f"{name.replace('_', ' ')} {values[name]}" for name in ("epochs", "batch_size", "seed") if name in values]
+    say(" · ".join([f"run {prepared.folder.path}", *size, *(["given: " + ", ".join(given)] if given else [])]))
     for key, value in prepared.resolved.requested.items():
         say(f"{key} {value} is reduced to {prepared.resolved.values[key]}: {prepared.resolved.origins[key]}")
 

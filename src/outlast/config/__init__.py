@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from outlast.config.schema import Config as Config
     from outlast.config.schema import Leaf as Leaf
     from outlast.config.schema import Section as Section
+    from outlast.config.schema import SupervisedConfig as SupervisedConfig
     from outlast.config.schema import leaves as leaves
     from outlast.config.schema import setting as setting
 
-_SCHEMA = ("Config", "Leaf", "Section", "leaves", "setting")
+_SCHEMA = ("Config", "Leaf", "Section", "SupervisedConfig", "leaves", "setting")
 _LAYERS = ("Change", "Origin", "Resolved", "as_flag", "find_file", "flatten", "resolve", "show")
 
 __all__ = [*_SCHEMA, *_LAYERS]  # noqa: PLE0604 - the names are texts

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from outlast.config import yamlfile
-from outlast.config.schema import Leaf
+from outlast.config.schema import Leaf, SupervisedConfig, leaves
 from outlast.errors import ConfigError
 from outlast.terminal import shortened
 
@@ -59,8 +60,8 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
     unknown: list[yamlfile.Entry] = []
     sections = {key.partition(".")[0] for key in known if "." in key}
     for entry in yamlfile.read(path, role, sections):
-        if role == "environment" and entry.key in ("name", "type", "platform"):
-            continue  # labels for the reader; the machine is detected
+        if role == "environment" and entry.key not in names and entry.key in _of_others():
+            continue
         if entry.key in names:
             _say(said, names[entry.key], entry, path)
         elif not _attached(entry) and not (
@@ -70,6 +71,13 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
     if unknown:
         raise ConfigError(_unknown(path, role, unknown, names))
     return {key: Given(_expanded(entry, path), Origin(role, f"{path}:{entry.line}")) for key, entry in said.items()}
+
+
+@functools.cache
+def _of_others() -> frozenset[str]:
+    """What an environment file may say to recipes of another kind, which is nothing to this one, and labels for the reader."""
+    supervised = [name for leaf in leaves(SupervisedConfig) for name in (leaf.key, *leaf.extra["aliases"])]
+    return frozenset({*supervised, "name", "type", "platform"})
 
 
 def _say(said: dict[str, yamlfile.Entry], key: str, entry: yamlfile.Entry, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The typed values of a run. A recipe's config is a subclass of `Config`; nothing else knows which fields exist."""
+"""The typed values of a run. A recipe's config is a subclass of `Config` or `SupervisedConfig`; nothing else knows which fields exist."""
 
 from __future__ import annotations
 
@@ -102,9 +102,8 @@ class Section(BaseModel):
 
 
 class Config(Section):
-    """Fields that every recipe has."""
+    """Fields that every recipe has: where it writes, what it computes on, when it saves and logs, what it may take."""
 
-    data_root: Path | None = setting(None, "where the data lies", on_resume="place", flags=("--data-path",))
     checkpoint_dir: Path = setting(
         Path("runs"), "folder that holds the run folders", on_resume="session", aliases=("checkpoint_root",)
     )
@@ -116,19 +115,10 @@ class Config(Section):
     )
     experiment_name: str | None = setting(None, "name of the run; the recipe's name by default", on_resume="session")
 
-    epochs: int = setting(
-        10, "passes over the training data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1
-    )
-    batch_size: int = setting(64, "samples per optimizer step", flags=("-b",), ge=1)
-    learning_rate: float = setting(1e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
-    seed: int = setting(42, "decides initial weights, data order and augmentation", on_resume="fixed", ge=0, lt=2**63)
-    num_workers: int = setting(0, "processes that load data", on_resume="session", limit="cores", ge=0)
+    seed: int = setting(42, "seed of everything that is drawn at random", on_resume="fixed", ge=0, lt=2**63)
     device: str = setting("auto", "cpu, cuda, cuda:0, ..., or auto", on_resume="session")
-    mixed_precision: bool = setting(
-        default=False, help="train in bfloat16, or float16 with loss scaling where that is all there is"
-    )
     deterministic: bool = setting(default=False, help="ask for kernels that give the same bits every time")
-    debug: bool = setting(default=False, help="a small part of the data and a log line for every step")
+    debug: bool = setting(default=False, help="write a log line for every step")
 
     save_every: str = setting(
         "auto", 'how often to save: auto, or such as "10m", "500 steps", "1 epoch", "10m, 1 epoch"', on_resume="free"
@@ -171,6 +161,23 @@ class Config(Section):
     def save_interval(self) -> Interval:
         """`save_every`, read."""
         return parse_interval(self.save_every)
+
+
+class SupervisedConfig(Config):
+    """Fields of a recipe that trains on the samples of a dataset, epoch by epoch."""
+
+    data_root: Path | None = setting(None, "where the data lies", on_resume="place", flags=("--data-path",))
+    epochs: int = setting(
+        10, "passes over the training data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1
+    )
+    batch_size: int = setting(64, "samples per optimizer step", flags=("-b",), ge=1)
+    learning_rate: float = setting(1e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
+    seed: int = setting(42, "seed of initial weights, data order and augmentation", on_resume="fixed", ge=0, lt=2**63)
+    num_workers: int = setting(0, "processes that load data", on_resume="session", limit="cores", ge=0)
+    mixed_precision: bool = setting(
+        default=False, help="train in bfloat16, or float16 with loss scaling where that is all there is"
+    )
+    debug: bool = setting(default=False, help="use a small part of the data and write a log line for every step")
 
 
 @dataclass(frozen=True)

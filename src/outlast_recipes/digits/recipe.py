@@ -33,7 +33,7 @@ class Model(Section):
     activation: Literal["relu", "gelu"] = setting("relu", "nonlinearity")
 
 
-class Config(outlast.Config):
+class Config(outlast.SupervisedConfig):
     epochs: int = setting(40, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1)
     learning_rate: float = setting(3e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
     warmup: float = setting(0.1, "share of the steps in which the learning rate rises", ge=0, le=1)

@@ -165,6 +165,7 @@ class Config(outlast.Config):
     epochs: int = setting(4, "passes of PPO over a rollout", flags=("-e",), aliases=("max_epochs",), ge=1)
     batch_size: int = setting(16_384, "slot-steps of a minibatch", flags=("-b",), ge=1)
     learning_rate: float = setting(1e-3, "of Adam, at the beginning", flags=("--lr",), aliases=("lr",), ge=0)
+    mixed_precision: bool = setting(default=False, help="compute the networks in bfloat16")
     env: Env = setting(Env(), "world", on_resume="fixed")
     field: Field = setting(Field(), "shared field", on_resume="fixed")
     evolution: Evolution = setting(Evolution(), "inheritance", on_resume="fixed")

@@ -61,7 +61,7 @@ class Distill(Section):
     last_weight: float = setting(0.5, "the same at the end", ge=0)
 
 
-class Config(outlast.Config):
+class Config(outlast.SupervisedConfig):
     data_root: Path | None = setting(
         None, "folder of raw files or of a prepared store, or one that holds it", on_resume="place", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
     )  # fmt: skip

@@ -193,7 +193,7 @@ def test_every_option_changes_the_result(tmp_path: Path, store: Path) -> None:
     """A dead option is a defect; those of a teacher and the split by subjects have tests of their own."""
     from outlast.config import leaves
 
-    common = {leaf.key for leaf in leaves(outlast.Config)}
+    common = {leaf.key for leaf in leaves(outlast.SupervisedConfig)}
     own = {leaf.key for leaf in leaves(skeleton.Config)} - common - {"mode", "data.train_subjects"}
     assert {key for key in own if not key.startswith("distill.")} <= set(OPTIONS)
     train(tmp_path / "usual", store, epochs="1")
