@@ -129,7 +129,8 @@ class Loop:
 
     def steps(self) -> Iterator[int]:
         """Yield step numbers up to the total; see `Run.steps`."""
-        if self.total_steps is None:
+        total = self.total_steps
+        if total is None:
             raise UsageError("How many steps? Give total_steps to open_run() or to steps().")
         if self.saver.by_epochs_only:
             raise UsageError(
@@ -137,7 +138,7 @@ class Loop:
             )
         self.begin(own=True)
         self.go_on()
-        while not self.finished:
+        while self.step < total and not self.ended_early:
             self.leave_if_over()
             self.enter_step()
             yield self.step
