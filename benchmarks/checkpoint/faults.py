@@ -63,8 +63,7 @@ class Ours(Peer):
         if opened is None:
             raise FileNotFoundError
         parts = Parts(opened)
-        parts.track("model", self.model)
-        parts.track("optimizer", self.optimizer)
+        parts.track({"model": self.model, "optimizer": self.optimizer})
         self.fell_back = bool(damaged)
 
 

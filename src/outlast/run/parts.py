@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import xxhash
-
 from outlast import state
-from outlast.checkpoint import Opened, open_checkpoint
+from outlast.checkpoint import Opened
 from outlast.data import feed, foreign, leaving
 from outlast.distributed import replicas
 from outlast.distributed.ranks import Ranks
-from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError, UsageError
-from outlast.run.resume import LoadedPart, Verdict, check_keep, check_record, compare_tree
+from outlast.errors import StateError, UsageError
+from outlast.run.continuation import GRADIENTS, RNG, Continuation
+from outlast.run.resume import Verdict, check_keep, check_record
 from outlast.state import Tracked, adapters, rng
 from outlast.state.array import Array
-
-RNG = "rng"
-GRADIENTS = "gradients"
-"""The part that holds gradients which no optimizer's step has used yet, where there are some."""
 
 Packed = tuple[dict[str, dict[str, Array]], dict[str, Any], Any]
 """Part name -> array name -> array; part name -> kind and JSON; JSON of the generators."""
@@ -42,13 +36,10 @@ class Parts:
     """
 
     def __init__(self, opened: Opened | None, ranks: Ranks | None = None) -> None:
-        self._opened = opened
-        self._lenient = opened is not None and opened.checkpoint.manifest.get("format") == 1
         self._ranks = ranks or Ranks()
+        self._continued = Continuation(opened, self._ranks) if opened else None
         self._tracked: dict[str, Tracked] = {}
-        self._loaded: dict[str, LoadedPart] = {}
         self._options: dict[str, dict[str, Any]] = {}
-        self._kept_rates: dict[str, list[Any]] = {}
         self._trees: dict[str, Any] = {}
         self._offered: dict[str, int] = {}
         self._unsaved: dict[str, set[str]] = {}
@@ -91,23 +82,16 @@ class Parts:
         fresh = held.pack()
         state.try_way_back(name, fresh)
         self._note_empty(held, fresh)
-        built = held.options(fresh[0])
-        self._options[name] = built
-        if self._opened:
-            if "lr" in kept and (rates := held.rates()) is not None:
-                self._kept_rates[name] = rates
-            record, arrays = self._stored(name, "object")
-            loaded = LoadedPart(held, record, arrays, kept, lenient=self._lenient)
-            loaded.load()
-            self._loaded[name] = loaded
+        self._options[name] = held.options(fresh[0])
+        if self._continued:
+            self._continued.load(held, kept)
             state.try_way_back(name, held.pack())
         self._tracked[name] = held
 
     def load_once_more(self, thing: Any) -> None:
         """Load the state that the attempt began with into a tracked object once more."""
-        for name, loaded in self._loaded.items():
-            if self._tracked[name].thing is thing:
-                loaded.load()
+        if self._continued:
+            self._continued.load_once_more(thing)
 
     def substitute(self, thing: Any, other: Any) -> None:
         """Save another object's state from now on in place of a tracked one's."""
@@ -143,9 +127,8 @@ class Parts:
         self._check_name(name)
         node, arrays = state.pack_tree(name, initial)
         state.try_way_back(name, (list(node.values()), arrays))
-        if self._opened:
-            record, stored = self._stored(name, "tree")
-            initial = state.unpack_tree(name, initial, record["state"], stored)
+        if self._continued:
+            initial = self._continued.tree(name, initial)
         self._trees[name] = initial
         return initial
 
@@ -171,12 +154,8 @@ class Parts:
                 "Nothing is tracked, so nothing could be continued: call run.track(model=model, optimizer=optimizer, ...) or "
                 "state = run.restore(state) before the loop."
             )
-        missing = sorted(self._opened.state["parts"].keys() - {*self.names, GRADIENTS}) if self._opened else []
-        if missing:
-            raise ResumeRefused(
-                f"The checkpoint holds {', '.join(missing)}, which this program does not track; going on would drop it. Track it, "
-                f"or begin a new run under {ANOTHER_NAME}."
-            )
+        if self._continued:
+            self._continued.check_complete(self.names)
 
     @property
     def trees(self) -> list[str]:
@@ -200,72 +179,16 @@ class Parts:
         Raises:
             ResumeRefused: a part does not fit after all.
         """
-        verdict = Verdict()
         names = self._parameter_names()
         named = self._named_parameters()
         for held in self._tracked.values():
             held.names, held.named, held.settled = names, named, True
-        opened = self._opened
-        if opened is None:
-            self._warn_of_schedulers()
-            return verdict
-        for name in [*sorted(self._loaded, key=lambda name: self._tracked[name].turn), *self._trees]:
-            again = functools.partial(opened.intact, name), functools.partial(self._read_again, name)
-            if name in self._loaded:
-                each = self._verify_loaded(name, *again)
-            else:
-                record, arrays = self._stored(name, "tree")
-                each = compare_tree(
-                    name, (record["state"], dict(arrays)), self._trees[name], *again, lenient=self._lenient
-                )
-            verdict.repaired += each.repaired
-            verdict.differences += each.differences
-        for name, held in self._tracked.items():
-            if unsaved := self._stored(name, "object")[0].get("unsaved"):
-                verdict.differences.append(
-                    f"{name}: the buffers {', '.join(map(str, unsaved))} are not saved (persistent=False)"
-                )
-            if name in self._kept_rates:
-                held.take_rates(self._kept_rates[name], self._tracked.values())
-        verdict.differences += self._try_generators()
+        verdict = Verdict()
+        if self._continued:
+            verdict = self._continued.verify(self._tracked, self._trees, self._options)
+            self.notes += verdict.notes
         self._warn_of_schedulers()
         return verdict
-
-    def _verify_loaded(
-        self, name: str, intact: Callable[[], bool], reread: Callable[[], Mapping[str, Array]]
-    ) -> Verdict:
-        """Compare one part, and say what the program built otherwise."""
-        loaded, held = self._loaded[name], self._tracked[name]
-        if held.follow(self._tracked.values()):
-            loaded.load()
-        sampler = feed.own(held.thing)
-        if sampler and sampler.changes:
-            return (
-                Verdict()
-            )  # another length or batch size from this epoch on: that is said, and no difference of loading
-        verdict = loaded.verify(intact, reread)
-        verdict.differences += held.doubts()
-        self.notes += held.remarks()
-        self._options[name], sentence = loaded.options(self._options[name])
-        if sentence:
-            self.notes.append(sentence)
-        return verdict
-
-    def _try_generators(self) -> list[str]:
-        """Set the generators and look whether they are what was stored; they are set again right before the first step."""
-        assert self._opened is not None  # noqa: S101 - asked while it is open
-        stored = state.unpack_value(RNG, self._opened.state[RNG], self._opened.parts[RNG])
-        rng.restore(stored)
-        now = rng.capture()
-        missing = sorted(stored.keys() - now.keys())
-        if missing:
-            return [
-                f"the generator of {', '.join(missing)} was saved and is not loaded here: import that library before the loop"
-            ]
-        both = {key: now[key] for key in stored}
-        return state.differences(
-            RNG, state.pack_value(RNG, stored), state.pack_value(RNG, both), lenient=self._lenient
-        ).found
 
     def watch(self) -> None:
         """Look at what is not saved, so that a change of it is noticed later; to be called before the first step."""
@@ -278,24 +201,15 @@ class Parts:
         self._stepped.clear()
 
     def restore_generators(self) -> None:
-        """Set the random generators to the checkpoint's; the checkpoint's bytes are let go.
-
-        A rank that was not there when it was written gets generators that follow from those of another one and its number.
+        """Set the random generators to the checkpoint's, right before the first step; the checkpoint's bytes are let go.
 
         Raises:
             CorruptCheckpoint: they cannot be set.
         """
-        if self._opened:
-            self._restore_gradients()
-            arrays = self._opened.parts[RNG]
-            rng.restore(state.unpack_value(RNG, self._opened.state[RNG], arrays))
-            if self._opened.borrowed:
-                hasher = xxhash.xxh3_64(str(self._ranks.rank).encode())
-                for name in sorted(arrays):
-                    hasher.update(arrays[name].data)
-                rng.seed_generators(hasher.intdigest() >> 1)
-        self._opened = None
-        self._loaded.clear()
+        if self._continued:
+            self._continued.restore_gradients(self._named_parameters())
+            self._continued.restore_generators()
+        self._continued = None
 
     def pack(self) -> Packed:
         """Take all parts and the generators apart."""
@@ -332,23 +246,6 @@ class Parts:
             for parameter, gradient in held.unused_gradients()
             if id(parameter) in names
         }
-
-    def _restore_gradients(self) -> None:
-        assert self._opened is not None  # noqa: S101 - asked while it is open
-        record = self._opened.state["parts"].get(GRADIENTS)
-        if record is None:
-            return
-        named = self._named_parameters()
-        like = adapters.sharded({name: parameter.detach() for name, parameter in named.items()})
-        stored = state.unpack_value(
-            GRADIENTS, check_record(GRADIENTS, record)["state"], self._opened.parts[GRADIENTS], like
-        )
-        for name, gradient in stored.items():
-            if name not in named or named[name].shape != gradient.shape:
-                raise ResumeRefused(
-                    f"The checkpoint holds a gradient of {name!r}, and this program has no such parameter."
-                )
-            named[name].grad = gradient.to(named[name].device)
 
     def pack_own(self, step: int) -> Packed:
         """Like `pack`; on all ranks but the first only what rank 0 does not hold as well. All ranks call it at the same step.
@@ -428,22 +325,6 @@ class Parts:
                     f"A learning rate scheduler of {name} is not tracked, so its schedule begins anew at every resume. Track it: "
                     "run.track(scheduler=scheduler)."
                 )
-
-    def _read_again(self, name: str) -> Mapping[str, Array]:
-        assert self._opened is not None  # noqa: S101 - asked while it is open
-        again = open_checkpoint(self._opened.checkpoint.path, [name], ranks=self._ranks)
-        return again.parts.get(name, {})
-
-    def _stored(self, name: str, kind: str) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
-        assert self._opened is not None  # noqa: S101 - callers ask first
-        stored = self._opened.state["parts"]
-        if name not in stored or check_record(name, stored[name])["kind"] != kind:
-            raise ResumeRefused(
-                f"{name!r} is not in the checkpoint at step {self._opened.checkpoint.step}, which holds "
-                f"{', '.join(sorted(stored)) or 'nothing'}. A run tracks the same parts in every attempt: leave it out, or begin a new "
-                f"run under {ANOTHER_NAME}."
-            )
-        return stored[name], self._opened.parts.get(name, {})
 
 
 def _flat(name: str, thing: Any) -> list[tuple[str, Any]]:

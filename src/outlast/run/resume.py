@@ -29,10 +29,18 @@ class Verdict:
     Attributes:
         repaired: sentences about what differed and is right again.
         differences: sentences about what differs; the resume is not exact then.
+        notes: warnings that the user should read besides.
     """
 
     repaired: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, other: Verdict) -> None:
+        """Take another one in."""
+        self.repaired += other.repaired
+        self.differences += other.differences
+        self.notes += other.notes
 
 
 class LoadedPart:

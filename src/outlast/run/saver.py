@@ -25,7 +25,8 @@ from outlast.config.units import format_bytes, is_finite
 from outlast.distributed import replicas
 from outlast.distributed.ranks import Ranks
 from outlast.errors import RankFailed, SaveFailed
-from outlast.run.parts import RNG, Parts
+from outlast.run.continuation import RNG
+from outlast.run.parts import Parts
 from outlast.run.position import Position
 from outlast.run.session import Session
 from outlast.state import adapters

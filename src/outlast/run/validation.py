@@ -14,7 +14,8 @@ from outlast.config.units import parse_interval
 from outlast.data.sampler import BatchSampler
 from outlast.distributed import replicas
 from outlast.errors import SessionEnded, UsageError
-from outlast.run.parts import RNG, Parts
+from outlast.run.continuation import RNG
+from outlast.run.parts import Parts
 from outlast.state import rng
 from outlast.tracking import Journal
 
