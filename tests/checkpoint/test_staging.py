@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import resource
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -237,6 +239,20 @@ def test_the_buffer_is_used_again_and_let_go() -> None:
     assert staging.nbytes < 1.05 * staged.snapshot.nbytes + 64 * durable.PAGE
     staging.close()
     assert staging.nbytes == 0
+
+
+def test_a_save_that_is_over_keeps_no_memory(tmp_path: Path) -> None:
+    """Without the garbage collector, which may come by much later: there is one buffer, and the next may be larger."""
+    durable.make_folder(tmp_path / "run")
+    gc.disable()
+    try:
+        flight = staged_in(Staging(), layer=nn.Linear(256, 256))
+        Store(RunFolder(tmp_path / "run")).commit(flight.checked())
+        files, over = weakref.ref(flight.snapshot.files[0]), weakref.ref(flight)
+        del flight
+        assert (files(), over()) == (None, None)
+    finally:
+        gc.enable()
 
 
 # what does not change is stored once -----------------------------------------------------------------------------
