@@ -403,10 +403,10 @@ def test_training_ends_when_the_writers_channel_is_broken(tmp_path: Path) -> Non
     def train(root: Path) -> None:
         real = Store._write_data
 
-        def slow(self, state, target):
-            if torch.distributed.get_rank() == 1 and state.snapshot.step == 4:
+        def slow(self, snapshot, target):
+            if torch.distributed.get_rank() == 1 and snapshot.step == 4:
                 time.sleep(3)
-            return real(self, state, target)
+            return real(self, snapshot, target)
 
         Store._write_data = slow
         new_group, patience = torch.distributed.new_group, iter([dt.timedelta(days=1), dt.timedelta(seconds=1)])
