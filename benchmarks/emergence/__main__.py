@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from outlast.config import resolve
-from outlast_recipes.emergence import assay, learn, metrics, observe, world
+from outlast_recipes.emergence import assay, estimates, influence, learn, metrics, nulls, observe, rollout, tick, world
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.devices import keep_compilations
 from outlast_recipes.emergence.trackers import Book
@@ -74,7 +74,7 @@ def timed(call: Callable[[], Any], rounds: int) -> tuple[float, float]:
 def random_play(config: Config, *, seeing: bool) -> Callable[[], Any]:
     """A chunk of random moves; observations are made (and summed) or not."""
     count, slots = config.train.num_envs, config.env.slots
-    step, see = jax.vmap(partial(world.tick, config=config)), jax.vmap(partial(observe.observe, config=config))
+    step, see = jax.vmap(partial(tick.tick, config=config)), jax.vmap(partial(observe.observe, config=config))
     rows, start = config.evolution.births_per_chunk, learn.begin(config).worlds
     noise = jnp.zeros((count, rows, start.genes.shape[-1])), jnp.zeros((count, rows))
 
@@ -82,9 +82,9 @@ def random_play(config: Config, *, seeing: bool) -> Callable[[], Any]:
     def play(worlds: world.World, key: jax.Array) -> Any:
         def body(carry: Any, key: jax.Array) -> Any:
             worlds, total = carry
-            u = jax.random.uniform(key, (count, world.chances(config) + slots))
+            u = jax.random.uniform(key, (count, tick.chances(config) + slots))
             moves = (u[:, :slots] * 5).astype(jnp.int32)
-            action = world.Action(moves, jnp.zeros_like(moves), jnp.ones_like(moves, bool))
+            action = tick.Action(moves, jnp.zeros_like(moves), jnp.ones_like(moves, bool))
             worlds, events = step(worlds, action, u[:, slots:], noise, jnp.zeros(count, jnp.int32))
             return (worlds, total + events.meals.sum() + (see(worlds).sum() if seeing else 0.0)), None
 
@@ -98,7 +98,7 @@ def policy_play(config: Config) -> Callable[[], Any]:
 
     @jax.jit
     def play(worlds: world.World, key: jax.Array) -> Any:
-        return learn.rollout(worlds, learn.acts(colony.shared, config), key, jnp.float32(1), config)
+        return rollout.rollout(worlds, rollout.acts(colony.shared, config), key, jnp.float32(1), config)
 
     return lambda: play(colony.worlds, jax.random.key(0))
 
@@ -355,12 +355,12 @@ def evolution(seeds: int) -> None:
     for name, given in CONTROLS.items():
         rows = [kept("evolution", name, seed, partial(one, seed, given)) for seed in range(seeds)]
         gains[name] = [100 * (row["fitness"][-1] / row["fitness"][0] - 1) for row in rows]
-        columns = [metrics.over_seeds([row[key] for row in rows]) for key in ("spread", "diversity", "generation")]
-        table.add_row(name, str(metrics.over_seeds(gains[name])), *map(str, columns))
+        columns = [estimates.over_seeds([row[key] for row in rows]) for key in ("spread", "diversity", "generation")]
+        table.add_row(name, str(estimates.over_seeds(gains[name])), *map(str, columns))
     Console().print(table)
     for name in list(CONTROLS)[1:]:
         print(
-            f"evolution against {name}: d = {metrics.effect_size(gains['evolution'], gains[name]):.2f}, {seeds} paired seeds"
+            f"evolution against {name}: d = {estimates.effect_size(gains['evolution'], gains[name]):.2f}, {seeds} paired seeds"
         )
 
 
@@ -389,10 +389,10 @@ def specialists(seeds: int) -> None:
         shares = []
         for name in names:
             looks = [entry for row in rows for entry in row["findings"][name] if entry[3]]
-            shares.append(f"{sum(entry[2] <= metrics.LEVEL for entry in looks)} of {len(looks)}")
+            shares.append(f"{sum(entry[2] <= nulls.LEVEL for entry in looks)} of {len(looks)}")
         species = f"{sum(row['species'][-1] for row in rows)} of {seeds}"
         table.add_row(
-            case, str(seeds), str(metrics.over_seeds([row["extremeness"][-1] for row in rows])), *shares, species
+            case, str(seeds), str(estimates.over_seeds([row["extremeness"][-1] for row in rows])), *shares, species
         )
     Console().print(table)
 
@@ -409,7 +409,7 @@ def pressures(seeds: int) -> None:
 
         def look(colony: learn.Colony, number: int, told: dict[str, Any]) -> None:
             if number > config.chunks // 2:
-                pressed = jax.vmap(partial(world.pressure, config=config))
+                pressed = jax.vmap(partial(tick.pressure, config=config))
                 equal = dataclasses.replace(
                     colony.worlds, niche=jnp.full_like(colony.worlds.niche, 1 / world.niches(config))
                 )
@@ -429,13 +429,13 @@ def pressures(seeds: int) -> None:
     for case, given in cases.items():
         rows = [kept("pressures", case, seed, partial(one, seed, given)) for seed in range(seeds)]
         found[case] = {name: [row[name] for row in rows] for name in columns}
-        table.add_row(case, *(str(metrics.over_seeds(column)) for column in found[case].values()))
+        table.add_row(case, *(str(estimates.over_seeds(column)) for column in found[case].values()))
     Console().print(table)
     for case, name in (("diversity_bonus 1", "bits"), ("niche_pressure 1", "overlap"), ("niche_pressure 1", "near")):
         moved = [
             100 * (after / before - 1) for after, before in zip(found[case][name], found["neither"][name], strict=True)
         ]
-        print(f"{case} moves {name} by {metrics.over_seeds(moved)} %, {seeds} paired seeds")
+        print(f"{case} moves {name} by {estimates.over_seeds(moved)} %, {seeds} paired seeds")
 
 
 # calibration --------------------------------------------------------------------------------------------------------
@@ -470,7 +470,7 @@ def series(rng: np.random.Generator, kind: str, length: int) -> Any:
     return made[kind]
 
 
-def suites() -> Iterable[tuple[str, str, bool, Callable[[np.random.Generator], metrics.Finding]]]:
+def suites() -> Iterable[tuple[str, str, bool, Callable[[np.random.Generator], nulls.Finding]]]:
     """Metric, what it is shown, whether something is there, and how it is asked."""
 
     def meals(rng: np.random.Generator, shares: Any) -> Any:
@@ -510,7 +510,7 @@ def suites() -> Iterable[tuple[str, str, bool, Callable[[np.random.Generator], m
         lambda rng: metrics.heredity(rng.integers(0, 2, 60), rng.integers(0, 2, 60), np.arange(60) % 4, 99, rng),
     )
 
-    def children(rng: np.random.Generator) -> metrics.Finding:
+    def children(rng: np.random.Generator) -> nulls.Finding:
         parents = rng.integers(0, 2, 60)
         return metrics.heredity(
             np.where(rng.random(60) < 0.8, parents, 1 - parents), parents, np.arange(60) % 4, 99, rng
@@ -522,14 +522,14 @@ def suites() -> Iterable[tuple[str, str, bool, Callable[[np.random.Generator], m
             "imitation",
             kind,
             False,
-            lambda rng, kind=kind: metrics.imitation(
+            lambda rng, kind=kind: influence.imitation(
                 np.stack([symbols(rng, kind), symbols(rng, kind)], 1), [(0, 1)], 50, rng
             ),
         )
 
-    def follower(rng: np.random.Generator) -> metrics.Finding:
+    def follower(rng: np.random.Generator) -> nulls.Finding:
         leader = rng.integers(0, 5, 512)
-        return metrics.imitation(
+        return influence.imitation(
             np.stack([leader, np.where(rng.random(512) < 0.3, np.roll(leader, 1), rng.integers(0, 5, 512))], 1),
             [(0, 1)],
             50,
@@ -541,12 +541,12 @@ def suites() -> Iterable[tuple[str, str, bool, Callable[[np.random.Generator], m
         "field tells",
         "strangers, as smooth",
         False,
-        lambda rng: metrics.field_tells(fields(rng), fields(rng) > 0.55, 50, rng),
+        lambda rng: influence.field_tells(fields(rng), fields(rng) > 0.55, 50, rng),
     )
 
-    def told(rng: np.random.Generator) -> metrics.Finding:
+    def told(rng: np.random.Generator) -> nulls.Finding:
         field = fields(rng)
-        return metrics.field_tells(field, rng.random(field.shape) < 0.1 + 0.2 * (field > np.median(field)), 50, rng)
+        return influence.field_tells(field, rng.random(field.shape) < 0.1 + 0.2 * (field > np.median(field)), 50, rng)
 
     yield "field tells", "food where the field is high", True, told
     for kind in ("noise", "AR(1), 0.9", "random walk", "drift", "planted"):
@@ -555,7 +555,7 @@ def suites() -> Iterable[tuple[str, str, bool, Callable[[np.random.Generator], m
                 "change of course",
                 f"{kind}, {length} chunks",
                 kind == "planted",
-                lambda rng, kind=kind, length=length: metrics.change_point(series(rng, kind, length), rng)[1],
+                lambda rng, kind=kind, length=length: estimates.change_point(series(rng, kind, length), rng)[1],
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from outlast_recipes.emergence import learn
+from outlast_recipes.emergence import learn, ppo, rollout
 from outlast_recipes.emergence.config import Config
 
 Call = Callable[[], Any]
@@ -66,21 +66,21 @@ def _jaxmarl() -> tuple[int, Call]:
 
 def purejax(config: Config) -> Call:
     """The same worlds and network, updated as PureJaxRL does: all slot-steps permuted, dead ones too, in nested scans."""
-    transform, count = learn.adam(config), config.minibatches
+    transform, count = ppo.adam(config), config.minibatches
 
     @jax.jit
     def step(colony: learn.Colony) -> learn.Colony:
         key, chance, order = jax.random.split(colony.key, 3)
-        worlds, path, bank, _, _ = learn.rollout(
-            colony.worlds, learn.acts(colony.shared, config), chance, jnp.float32(1), config
+        worlds, path, bank, _, _ = rollout.rollout(
+            colony.worlds, rollout.acts(colony.shared, config), chance, jnp.float32(1), config
         )
-        gain, returns = learn.advantages(path, path.value[-1], config)
+        gain, returns = ppo.advantages(path, path.value[-1], config)
         zero = jnp.zeros_like(path.logp)
         facts = jnp.stack([path.logp, gain, returns, path.alive.astype(jnp.float32), zero, zero], -1)
         facts = jnp.concatenate([facts, path.chosen.astype(jnp.float32)], -1).reshape(-1, 6 + path.chosen.shape[-1])
         obs = path.obs.reshape(len(facts), -1)
         genes = jnp.zeros((len(facts), 0))
-        gradient = jax.grad(partial(learn.loss_of, config=config), has_aux=True)
+        gradient = jax.grad(partial(ppo.loss_of, config=config), has_aux=True)
 
         def one_pass(carry: Any, key: Any) -> Any:
             at = jax.random.permutation(key, len(facts)).reshape(count, -1)

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from outlast_recipes.emergence import learn, observe, policy
+from outlast_recipes.emergence import learn, observe, policy, refill, rollout
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.learn import Colony
 from outlast_recipes.emergence.observe import AGE
@@ -54,9 +54,11 @@ def _felt(config: Config, garden: Config) -> Lens:
     return lens
 
 
-def _harvest(worlds: World, act: learn.Act, key: Array, config: Config, garden: Config) -> Array:
+def _harvest(worlds: World, act: rollout.Act, key: Array, config: Config, garden: Config) -> Array:
     """What is eaten in an agent-step, in pieces at what they are worth to who eats them: f32[W]."""
-    after, *_ = learn.rollout(worlds, act, key, jnp.float32(0), garden, look=lambda *_: (), lens=_felt(config, garden))
+    after, *_ = rollout.rollout(
+        worlds, act, key, jnp.float32(0), garden, look=lambda *_: (), lens=_felt(config, garden)
+    )
     eaten = after.meals[..., : config.env.food_kinds]  # of whole lives, and nobody is born or dies
     return (eaten * use_of(after.trait, config)).sum((1, 2)) / (TICKS * garden.env.slots)
 
@@ -81,7 +83,7 @@ def common_garden(colony: Colony, key: Array, config: Config) -> Array:
 
     count = config.train.num_envs
     worlds = jax.vmap(plant)(colony.worlds, jax.random.split(pick, count), jax.random.split(new, count))
-    harvest = _harvest(worlds, learn.acts(colony.shared, garden), play, config, garden)
+    harvest = _harvest(worlds, rollout.acts(colony.shared, garden), play, config, garden)
     return jnp.where(colony.worlds.alive.any(1), harvest, jnp.nan)
 
 
@@ -98,11 +100,11 @@ def live_on(
         lens: what agents see is what this makes of the worlds.
         scripted: everybody does as `greedy` does.
     """
-    act = greedy(config) if scripted else learn.acts(colony.shared, config)
-    worlds, _, _, _, sums = learn.rollout(
+    act = greedy(config) if scripted else rollout.acts(colony.shared, config)
+    worlds, _, _, _, sums = rollout.rollout(
         colony.worlds, act, key, jnp.float32(learn.mutates(config)), config, look=lambda *_: (), lens=lens
     )
-    worlds, _, _ = learn.refill(worlds, colony.archive, jax.random.fold_in(key, 1), config)
+    worlds, _, _ = refill.refill(worlds, colony.archive, jax.random.fold_in(key, 1), config)
     return colony._replace(worlds=worlds), sums
 
 
@@ -113,7 +115,7 @@ def garden_of_greedy(key: Array, config: Config) -> Array:
     return _harvest(learn.begin(garden).worlds, greedy(garden), key, config, garden)
 
 
-def greedy(config: Config) -> learn.Act:
+def greedy(config: Config) -> rollout.Act:
     """The scripted forager: goes to the nearest food that it sees, ties by lot, and wanders where it sees none."""
     side, sight = 2 * config.env.sight + 1, config.env.sight
     rows, columns = np.mgrid[-sight : sight + 1, -sight : sight + 1].reshape(2, -1)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 import outlast
-from outlast_recipes.emergence import assay, learn, metrics, pictures
+from outlast_recipes.emergence import assay, estimates, learn, metrics, pictures
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.devices import keep_compilations
 from outlast_recipes.emergence.learn import Colony
@@ -73,7 +73,7 @@ def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
         meals.append(float(np.nanmean(np.asarray(assay.common_garden(colony, key, config)))))
         scripted.append(float(np.mean(np.asarray(assay.garden_of_greedy(key, config)))))
         tell(number + 1, values.gardens)
-    yield f"common garden, meals in an agent-step: {metrics.over_seeds(meals)}; scripted forager {metrics.over_seeds(scripted)}"
+    yield f"common garden, meals in an agent-step: {estimates.over_seeds(meals)}; scripted forager {estimates.over_seeds(scripted)}"
     alive = np.asarray(colony.worlds.alive)
     if alive.sum() > 1:
         yield f"behavioural diversity: {metrics.behavioural_diversity(assay.choices(colony, config, 24, 64)):.4f} of 1"
@@ -84,7 +84,7 @@ def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
         yield f"  {'species':14} {'yes' if book.species[-1] else 'no'}"
     rng = np.random.default_rng(values.seed)
     for name in ("population", "intake", "generation"):
-        at, event = metrics.change_point(np.array(book.curves[name]), rng)
+        at, event = estimates.change_point(np.array(book.curves[name]), rng)
         yield f"change of course of {name}: " + (f"at chunk {at}, {event}" if event.detected else str(event))
     if values.lives:
         with values.lives.open("w", newline="", encoding="utf-8") as file:
@@ -194,8 +194,8 @@ def _table(found: dict[str, list[tuple[float, float]]]) -> Iterable[str]:
     for name, pairs in found.items():
         meals, agents = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         change = 100 * (sum(meals) / max(sum(usual), 1e-9) - 1)
-        paired = f"{change:+.1f} % | {metrics.effect_size(meals, usual):+.2f}" if name != "as it is" else " | "
-        yield f"| {name} | {metrics.over_seeds(meals)} | {paired} | {metrics.over_seeds(agents)} |"
+        paired = f"{change:+.1f} % | {estimates.effect_size(meals, usual):+.2f}" if name != "as it is" else " | "
+        yield f"| {name} | {estimates.over_seeds(meals)} | {paired} | {estimates.over_seeds(agents)} |"
 
 
 def _bars(found: dict[str, list[tuple[float, float]]], path: Path) -> None:
@@ -206,7 +206,7 @@ def _bars(found: dict[str, list[tuple[float, float]]], path: Path) -> None:
     FigureCanvasSVG(figure)
     axis = figure.subplots()
     for height, (name, pairs) in enumerate(found.items()):
-        each = metrics.over_seeds([meals for meals, _ in pairs])
+        each = estimates.over_seeds([meals for meals, _ in pairs])
         axis.barh(height, each.value, color=pictures.FAINT if name == "as it is" else "#7d9cc9")
         axis.plot([each.low, each.high], [height, height], color=pictures.INK, linewidth=1.5)
     axis.set_yticks(range(len(found)), list(found), fontsize=8)

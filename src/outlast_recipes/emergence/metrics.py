@@ -1,63 +1,14 @@
-"""What can be seen in a population, each value beside what chance alone gives. "Not detected" is a normal answer.
-
-A metric returns a `Finding`: the value, the mean of its null distribution, the p-value by rank, and how many things it was reckoned from. The
-nulls keep what is uninteresting (how long a life was, how often a move is made, how slowly a field changes) and break what is asked about.
-`python -m benchmarks.emergence calibration` counts false positives on noise and detections of planted truth.
-"""
+"""Who is different from whom: division of labour, specialists, groups, heredity, diversity."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-Floats: TypeAlias = NDArray[np.float64]
-LEVEL = 0.05
-"""A finding is a detection when its p-value is at most this."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A value and what chance gives.
-
-    Attributes:
-        value: the statistic.
-        null: its mean under the null hypothesis.
-        p: share of null values that are as large, the value itself counted among them.
-        n: things it was reckoned from; 0 when there were too few to say anything, and then p is 1.
-    """
-
-    value: float
-    null: float
-    p: float
-    n: int
-
-    @property
-    def detected(self) -> bool:
-        """Whether it is more than chance."""
-        return self.p <= LEVEL
-
-    def __str__(self) -> str:
-        if not self.n:
-            return "too little to tell"
-        words = f"detected (p = {self.p:.3f})" if self.detected else f"not detected (p = {self.p:.2f})"
-        return f"{self.value:.4g}, by chance {self.null:.4g}: {words}, n = {self.n}"
-
-
-NOTHING = Finding(math.nan, math.nan, 1.0, 0)
-
-
-def against(value: float, null: Floats, n: int) -> Finding:
-    """A finding by rank: ties count against it, so a value that the null always has is never found."""
-    return Finding(float(value), float(np.mean(null)), float((1 + np.sum(null >= value)) / (1 + len(null))), n)
-
-
-# specialists --------------------------------------------------------------------------------------------------------
+from outlast_recipes.emergence.nulls import NOTHING, Finding, Floats, against
 
 
 def division_of_labour(
@@ -78,11 +29,11 @@ def division_of_labour(
     if table.shape[0] < 3 or table.shape[1] < 2:
         return NOTHING
     model = stats.random_table(table.sum(1), table.sum(0), seed=rng)
-    null = np.array([_told(each) for each in model.rvs(size=surrogates)])
-    return against(_told(table), null, len(table))
+    null = np.array([_shared_information(each) for each in model.rvs(size=surrogates)])
+    return against(_shared_information(table), null, len(table))
 
 
-def _told(table: NDArray[np.int64]) -> float:
+def _shared_information(table: NDArray[np.int64]) -> float:
     """I(row; column) / H(column)."""
     joint = table / table.sum()
     rows, columns = joint.sum(1), joint.sum(0)
@@ -206,151 +157,3 @@ def divergence(genes: Floats, generation: Floats, sigma: float, founders: float 
         return math.nan
     centred = genes - genes.mean(0)
     return math.sqrt(2 * float((centred**2).sum()) / (len(genes) - 1)) / expected
-
-
-# who follows whom ---------------------------------------------------------------------------------------------------
-
-
-def transfer_entropy(source: NDArray[np.int64], target: NDArray[np.int64], symbols: int) -> float:
-    """Bits that the source's last symbol tells of the target's next one beyond the target's own last (Schreiber 2000), plug-in."""
-    then, before, by = target[1:], target[:-1], source[:-1]
-    joint = np.bincount((then * symbols + before) * symbols + by, minlength=symbols**3).reshape(
-        symbols, symbols, symbols
-    )
-    share = joint / joint.sum()
-    return float(
-        stats.entropy(share.sum(2).ravel(), base=2)
-        - stats.entropy(share.sum((0, 2)), base=2)
-        - stats.entropy(share.ravel(), base=2)
-        + stats.entropy(share.sum(0).ravel(), base=2)
-    )
-
-
-def imitation(
-    moves: NDArray[np.int64], pairs: Sequence[tuple[int, int]], surrogates: int, rng: np.random.Generator
-) -> Finding:
-    """Mean transfer entropy over pairs of columns of moves i64[T, n]; by chance: with sources turned in time by at least a tenth of T.
-
-    T of 512 and more: shorter ones hold too little of 5 x 5 x 5 counts.
-    """
-    length = len(moves)
-    if not pairs or length < 100:
-        return NOTHING
-    symbols = int(moves.max()) + 1
-
-    def mean(shifts: NDArray[np.int64]) -> float:
-        return float(
-            np.mean(
-                [
-                    transfer_entropy(np.roll(moves[:, source], shift), moves[:, target], symbols)
-                    for (source, target), shift in zip(pairs, shifts, strict=True)
-                ]
-            )
-        )
-
-    value = mean(np.zeros(len(pairs), np.int64))
-    null = np.array([mean(rng.integers(length // 10, length - length // 10, len(pairs))) for _ in range(surrogates)])
-    return against(value, null, len(pairs))
-
-
-def coupled_pairs(
-    moves: NDArray[np.int64], pairs: Sequence[tuple[int, int]], surrogates: int, rng: np.random.Generator
-) -> list[tuple[tuple[int, int], Finding]]:
-    """The pairs that are coupled one by one, with false discoveries held at 5 % over all of them (Benjamini and Hochberg)."""
-    each = [(pair, imitation(moves, [pair], surrogates, rng)) for pair in pairs]
-    if not each:
-        return []
-    kept = stats.false_discovery_control([finding.p for _, finding in each]) <= LEVEL
-    return [found for found, keep in zip(each, kept, strict=True) if keep]
-
-
-# the field ----------------------------------------------------------------------------------------------------------
-
-
-def field_tells(field: Floats, present: NDArray[np.bool_], surrogates: int, rng: np.random.Generator) -> Finding:
-    """Bits that a cell's field tells of whether something is there; by chance: with the field moved by random offsets over the borders.
-
-    Args:
-        field: f64[W, H, H], one channel.
-        present: bool[W, H, H], such as food or agents.
-        surrogates: offsets.
-        rng: for them.
-    """
-    if present.sum() < 5 or np.ptp(field) < 1e-9:
-        return NOTHING
-    edges = np.unique(np.quantile(field, [0.25, 0.5, 0.75]))
-    level = np.digitize(field, edges)
-    side = field.shape[1]
-
-    def shifted() -> NDArray[np.int64]:
-        offsets = rng.integers(0, side, (len(level), 2))
-        return np.stack([np.roll(each, tuple(by), (0, 1)) for each, by in zip(level, offsets, strict=True)])
-
-    def bits(level: NDArray[np.int64]) -> float:
-        table = np.bincount((level * 2 + present).ravel(), minlength=8).reshape(-1, 2) / level.size
-        parts = (table.ravel(), table.sum(0), table.sum(1))
-        whole, there, levels = (float(stats.entropy(part, base=2)) for part in parts)
-        return there + levels - whole
-
-    return against(bits(level), np.array([bits(shifted()) for _ in range(surrogates)]), int(present.sum()))
-
-
-# time ---------------------------------------------------------------------------------------------------------------
-
-
-def change_point(series: Floats, rng: np.random.Generator, *, surrogates: int = 400) -> tuple[int, Finding]:
-    """Where a series changed its course, and whether it did: CUSUM of its first differences, held against block bootstraps of them.
-
-    Works on differences, because almost everything in a population drifts, and a drift is no event. Blocks keep how differences follow one another.
-
-    Returns:
-        The index after which the course is another, and the finding.
-    """
-    steps = np.diff(series[np.isfinite(series)])
-    count = len(steps)
-    if count < 20 or np.ptp(steps) < 1e-12:
-        return 0, NOTHING
-    centred = steps - steps.mean()
-    length = max(2, round(2 * count ** (1 / 3)))
-
-    def course(steps: Floats) -> Floats:
-        return np.abs((steps - steps.mean(-1, keepdims=True)).cumsum(-1))
-
-    starts = rng.integers(0, count, (surrogates, -(-count // length)))
-    rows = (starts[..., None] + np.arange(length)).reshape(surrogates, -1)[:, :count] % count
-    found = course(centred)
-    return int(found.argmax()) + 1, against(float(found.max()), course(centred[rows]).max(-1), count)
-
-
-# over seeds ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval, and from how many runs."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
-
-
-def over_seeds(values: Sequence[float], statistic: Callable[..., Floats] | None = None) -> Interval:
-    """The interquartile mean of runs with a bootstrapped 95 % interval (Agarwal et al. 2021, arXiv 2108.13264)."""
-    each = np.asarray(values, float)
-    measure = statistic or (lambda x, axis=-1: stats.trim_mean(x, 0.25, axis=axis))
-    value = float(measure(each, axis=-1))
-    if len(each) < 3 or np.ptp(each) < 1e-12:
-        return Interval(value, float(each.min()), float(each.max()), len(each))
-    found = stats.bootstrap((each,), measure, method="percentile", n_resamples=4000, rng=np.random.default_rng(0))
-    return Interval(value, float(found.confidence_interval.low), float(found.confidence_interval.high), len(each))
-
-
-def effect_size(treated: Sequence[float], control: Sequence[float]) -> float:
-    """Cohen's d of paired runs: the mean difference over the standard deviation of the differences."""
-    apart = np.asarray(treated, float) - np.asarray(control, float)
-    deviation = apart.std(ddof=1) if len(apart) > 1 else 0.0
-    return float(apart.mean() / deviation) if deviation else math.inf * np.sign(apart.mean()) if apart.mean() else 0.0

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from outlast_recipes.emergence.config import Config
-from outlast_recipes.emergence.world import MOVES, World, population_of, quarter_of, told_by
+from outlast_recipes.emergence.world import MOVES, World, niche_bits, population_of, quarter_of
 
 CROWD = 3.0  # agents in a cell that count as one
 AGE = 1000  # ticks that count as one where nobody dies of age
@@ -26,10 +26,10 @@ def layers(config: Config) -> int:
 def size(config: Config) -> int:
     """D: numbers of an observation."""
     side = 2 * config.env.sight + 1
-    return side * side * layers(config) + 3 + _told_of(config) + len(MOVES)
+    return side * side * layers(config) + 3 + _bits_of(config) + len(MOVES)
 
 
-def _told_of(config: Config) -> int:
+def _bits_of(config: Config) -> int:
     return config.env.food_kinds if config.train.diversity_bonus else 0
 
 
@@ -69,8 +69,8 @@ def observe(world: World, config: Config) -> Array:
     square = jax.vmap(around)(world.pos)
     age = (world.t - world.birth) / (env.max_age or AGE)
     own = jnp.stack([world.energy / env.max_energy, jnp.minimum(age, 1.0), world.trait], -1)
-    if _told_of(config):
+    if _bits_of(config):
         here = 4 * jnp.arange(env.food_kinds) + quarter_of(world.pos, config)[:, None]
-        own = jnp.concatenate([own, jnp.take_along_axis(told_by(world, config), here, 1) / BITS], -1)
+        own = jnp.concatenate([own, jnp.take_along_axis(niche_bits(world, config), here, 1) / BITS], -1)
     seen = jnp.concatenate([square, own, jax.nn.one_hot(world.move, len(MOVES))], -1)
     return seen * world.alive[:, None]

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from outlast_recipes.emergence import learn, metrics
+from outlast_recipes.emergence import learn, nulls, refill, rollout
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.learn import Colony
-from outlast_recipes.emergence.trackers import BIRTH, DEATH, PARENT, UID, Book
-from outlast_recipes.emergence.world import World
+from outlast_recipes.emergence.trackers import Book
+from outlast_recipes.emergence.world import BIRTH, DEATH, PARENT, UID, World
 
 INK, PAPER, FAINT = "#22262b", "#ffffff", "#c9ced6"
 NIGHT = np.array([13, 17, 23], float)
@@ -43,7 +43,7 @@ def curves(book: Book, path: Path) -> None:
         ("births and deaths in 1,000 agent-steps", ("births", "starved", "aged")),
         ("meals in an agent-step", ("intake",)),
         ("founders that the living descend from; generation", ("lineages", "generation")),
-        ("PPO: explained variance, entropy", ("explained", "entropy")),
+        ("PPO: explained variance, entropy", ("explained_variance", "entropy")),
     ]
     figure = _figure(11, 11)
     axes = figure.subplots(5, 2)
@@ -95,7 +95,7 @@ def _found(axis: Any, book: Book) -> None:
     shown = [(name, np.array(rows)) for name, rows in book.findings.items() if rows and np.array(rows)[:, 3].any()]
     for height, (_, rows) in enumerate(shown):
         known = rows[:, 3] > 0
-        found = known & (rows[:, 2] <= metrics.LEVEL)
+        found = known & (rows[:, 2] <= nulls.LEVEL)
         color = f"C{height}"
         axis.scatter(at[known], np.full(known.sum(), height), s=22, facecolors="none", edgecolors=color, linewidths=0.8)
         axis.scatter(at[found], np.full(found.sum(), height), s=22, color=color)
@@ -205,12 +205,12 @@ def record(colony: Colony, config: Config, world: int, ticks: int, seed: int) ->
 
     @jax.jit
     def play(worlds: World, shared: Any, key: Any) -> Any:
-        def look(after: World, _: learn.Trajectory) -> tuple[Any, ...]:
+        def look(after: World, _: rollout.Trajectory) -> tuple[Any, ...]:
             return tuple(getattr(after, name)[0] for name in Frames._fields)
 
-        act = learn.acts(shared, short)
-        worlds, kept, *_ = learn.rollout(worlds, act, key, jnp.float32(learn.mutates(config)), short, look=look)
-        return learn.refill(worlds, colony.archive, jax.random.fold_in(key, 1), short)[0], kept
+        act = rollout.acts(shared, short)
+        worlds, kept, *_ = rollout.rollout(worlds, act, key, jnp.float32(learn.mutates(config)), short, look=look)
+        return refill.refill(worlds, colony.archive, jax.random.fold_in(key, 1), short)[0], kept
 
     chunks = []
     for number in range(-(-ticks // train.num_steps)):

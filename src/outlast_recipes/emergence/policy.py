@@ -16,7 +16,8 @@ from jax import Array
 
 from outlast_recipes.emergence import observe
 from outlast_recipes.emergence.config import Config
-from outlast_recipes.emergence.world import MOVES, Action
+from outlast_recipes.emergence.tick import Action
+from outlast_recipes.emergence.world import MOVES
 
 Shared = Mapping[str, Array]
 

@@ -39,9 +39,9 @@ def train(run: Run, config: Config) -> None:
     step = compiled(config, spread)
     for number in run.steps(config.chunks):
         phase = learn.phase_of(number - 1, config)
-        colony, lives, told, moves = step(colony, phase)
+        colony, lives, metrics, moves = step(colony, phase)
         logged = book.record(
-            colony, np.asarray(lives.rows), np.asarray(lives.count), told, np.asarray(moves), float(phase.mutation)
+            colony, np.asarray(lives.rows), np.asarray(lives.count), metrics, np.asarray(moves), float(phase.mutation)
         )
         run.offer(colony)
         if number % (1 if config.debug else config.log_every) == 0 or number in (1, config.chunks):

@@ -12,95 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outlast_recipes.emergence import learn, metrics
+from outlast_recipes.emergence import influence, learn, metrics, nulls, ppo
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.learn import WATCHED, Colony
-from outlast_recipes.emergence.metrics import NOTHING, Finding
-from outlast_recipes.emergence.world import GRAVE, World, population_of
+from outlast_recipes.emergence.nulls import NOTHING, Finding
+from outlast_recipes.emergence.shadow import Shadow
+from outlast_recipes.emergence.world import GRAVE, MEALS_A, MEALS_B, World, population_of
 
 WINDOW = 512  # ticks that imitation is looked for in
 PAIRS = 24
-SHADOWS = 50  # neutral populations beside the real ones
 STREAK = 3  # looks in a row in which groups of diets must be found and inherited to be called species
 FINDINGS = ("specialists", "labour", "diets", "heredity", "imitation", "field_food", "signals_food")
-UID, PARENT, ROOT, GENERATION, BIRTH, DEATH, CAUSE, OFFSPRING, MOVED, MEALS_A, MEALS_B, POPULATION = range(len(GRAVE))
-
-
-class Shadow:
-    """Traits in populations with the same births and deaths, whose parents are drawn by lot: what drift alone does.
-
-    Bedau and Packard's neutral shadow. Column s of a world is one shadow; who is born in the run is born in each.
-    """
-
-    def __init__(self) -> None:
-        self.traits: dict[tuple[int, int], NDArray[np.float32]] = {}  # (world, uid) -> f32[SHADOWS]
-
-    def follow(
-        self, living: Mapping[str, NDArray[Any]], dead: NDArray[np.int32], std: float, rng: np.random.Generator
-    ) -> None:
-        """Repeat the births and deaths of a chunk.
-
-        Args:
-            living: of the worlds after it, arrays [W, N].
-            dead: lives that ended in it, rows of (world, *GRAVE).
-            std: of the mutation of traits in it.
-            rng: all chance.
-        """
-        traits, events = self.traits, []
-        born = [
-            (int(world), int(uid), int(parent), int(birth), int(population), float(trait))
-            for world, uid, parent, birth, population, trait in _rows(living)
-        ]
-        for row in dead.tolist():
-            world, uid = row[0], row[1 + UID]
-            events.append((row[1 + DEATH], 0, world, uid, row[1 + POPULATION], 0, 0.5))
-            if (world, uid) not in traits:
-                born.append((world, uid, row[1 + PARENT], row[1 + BIRTH], row[1 + POPULATION], 0.5))
-        for world, uid, parent, birth, population, trait in born:
-            if (world, uid) not in traits:
-                events.append((birth, 1, world, uid, population, parent, trait))
-        there: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        groups = {(row[0], row[1]): row[4] for row in born} | {
-            (row[0], row[1 + UID]): row[1 + POPULATION] for row in dead.tolist()
-        }
-        for who in traits:
-            there.setdefault((who[0], groups[who]), []).append(who)
-        for _, birth, world, uid, population, parent, trait in sorted(events):
-            among = there.setdefault((world, population), [])
-            if not birth:
-                if (world, uid) in traits:
-                    among.remove((world, uid))
-                    del traits[world, uid]
-                continue
-            if parent < 0 or not among:
-                own: NDArray[np.float32] = np.full(SHADOWS, trait, np.float32)
-            else:
-                chosen = np.stack([traits[who] for who in among])[
-                    rng.integers(0, len(among), SHADOWS), np.arange(SHADOWS)
-                ]
-                own = np.clip(chosen + std * rng.standard_normal(SHADOWS, np.float32), 0, 1)
-            traits[world, uid] = own
-            among.append((world, uid))
-
-    def now(self) -> NDArray[np.float64]:
-        """Traits of the living, f64[SHADOWS, n]."""
-        return np.stack(list(self.traits.values()), 1).astype(float) if self.traits else np.zeros((SHADOWS, 0))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Arrays of who, and of their traits."""
-        who = np.array(list(self.traits), np.int64).reshape(-1, 2)
-        return {"who": who, "traits": np.array(list(self.traits.values()), np.float32).reshape(-1, SHADOWS)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Back from `state_dict`."""
-        names = [(int(world), int(uid)) for world, uid in state["who"]]
-        self.traits = dict(zip(names, np.array(state["traits"]), strict=True))
-
-
-def _rows(living: Mapping[str, NDArray[Any]]) -> Any:
-    world, slot = np.nonzero(living["alive"])
-    names = ("uid", "parent", "birth", "population", "trait")
-    return zip(world, *(living[name][world, slot] for name in names), strict=True)
 
 
 class Book:
@@ -118,6 +40,7 @@ class Book:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.curves: dict[str, list[float]] = {}
+        self._stored: dict[str, str] = {}
         self.lives: list[NDArray[np.int32]] = []
         self.looks: list[int] = []
         self.findings: dict[str, list[list[float]]] = {name: [] for name in FINDINGS}
@@ -136,7 +59,7 @@ class Book:
             )
 
     def record(
-        self, colony: Colony, rows: NDArray[np.int32], counts: NDArray[np.int32], told: Mapping[str, Any],
+        self, colony: Colony, rows: NDArray[np.int32], counts: NDArray[np.int32], sums: Mapping[str, Any],
         moves: NDArray[np.int8], mutation: float,
     ) -> dict[str, float]:  # fmt: skip
         """Take in a chunk; returns what is to be logged of it.
@@ -145,7 +68,7 @@ class Book:
             colony: after it.
             rows: lives that ended, i32[W, L, len(GRAVE)].
             counts: how many rows of each world are filled, i32[W].
-            told: sums over the chunk.
+            sums: sums over the chunk, and the metrics of PPO.
             moves: i8[T, WATCHED, N].
             mutation: its factor in this chunk.
         """
@@ -159,7 +82,7 @@ class Book:
         if self.config.env.food_kinds == 2:
             std = self.config.evolution.trait_std * mutation
             self.shadow.follow(living, dead, std, np.random.default_rng((self.config.seed, chunk, 1)))
-        logged = self._curves(told, living)
+        logged = self._curves(sums, living)
         for name, value in logged.items():
             self.curves.setdefault(name, []).append(value)
         if chunk % self.config.track.every == 0:
@@ -172,8 +95,8 @@ class Book:
         group = np.asarray(population_of(self.config))
         return found | {"population": np.broadcast_to(group, found["alive"].shape)}
 
-    def _curves(self, told: Mapping[str, Any], living: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-        value = {name: float(each) for name, each in told.items()}
+    def _curves(self, sums: Mapping[str, Any], living: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+        value = {name: float(each) for name, each in sums.items()}
         config = self.config
         ticks = config.train.num_envs * config.train.num_steps
         agents = max(value["agents"], 1.0)
@@ -200,9 +123,7 @@ class Book:
             found["extremeness"] = (
                 float(metrics.extremeness(living["trait"][alive].astype(float))) if alive.any() else 0.0
             )
-        return found | {
-            name: value[name] for name in ("loss", "policy_loss", "value_loss", "entropy", "kl", "clipped", "explained")
-        }
+        return found | {name: value[name] for name in (*ppo.METRICS, "explained_variance")}
 
     # looks -------------------------------------------------------------------------------------------------------
 
@@ -216,9 +137,9 @@ class Book:
         present = np.zeros(field.shape[:3], bool)
         for world, (there, at) in enumerate(zip(food, place, strict=True)):
             present[world, at[there, 0], at[there, 1]] = True
-        found["field_food"] = metrics.field_tells(field[..., 1], present, surrogates, rng)
+        found["field_food"] = influence.field_tells(field[..., 1], present, surrogates, rng)
         if config.field.signals:
-            found["signals_food"] = metrics.field_tells(field[..., 2:].sum(-1), present, surrogates, rng)
+            found["signals_food"] = influence.field_tells(field[..., 2:].sum(-1), present, surrogates, rng)
         if config.env.food_kinds == 2:
             found |= self._specialists(living, rng)
         self.looks.append(chunk)
@@ -246,7 +167,7 @@ class Book:
         return {name: value for name, value in logged.items() if np.isfinite(value)}
 
     def _both(self, at: int) -> bool:
-        return all(self.findings[name][at][2] <= metrics.LEVEL for name in ("diets", "heredity"))
+        return all(self.findings[name][at][2] <= nulls.LEVEL for name in ("diets", "heredity"))
 
     def _imitation(self, living: Mapping[str, NDArray[Any]], rng: np.random.Generator) -> Finding:
         moves = np.concatenate(list(self._moves))[-WINDOW:]
@@ -267,7 +188,7 @@ class Book:
             return NOTHING
         chosen = rng.permutation(len(pairs))[:PAIRS]
         table = np.stack(columns, 1).astype(np.int64)
-        return metrics.imitation(table, [pairs[at] for at in chosen], self.config.track.surrogates, rng)
+        return influence.imitation(table, [pairs[at] for at in chosen], self.config.track.surrogates, rng)
 
     def _lived_through(
         self, living: Mapping[str, NDArray[Any]], world: int, slots: NDArray[np.int64]
@@ -325,7 +246,7 @@ class Book:
     def state_dict(self) -> dict[str, Any]:
         """Arrays: curves, lives, findings, shadow, and the moves of the last ticks."""
         return {
-            "curves": {name: np.array(values) for name, values in self.curves.items()},
+            "curves": {self._stored.get(name, name): np.array(values) for name, values in self.curves.items()},
             "lives": self.all_lives,
             "ends": np.array([len(each) for each in self.lives], np.int64),
             "looks": np.array(self.looks, np.int64),
@@ -338,7 +259,11 @@ class Book:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Back from `state_dict`."""
-        self.curves = {name: [float(value) for value in values] for name, values in state["curves"].items()}
+        # A run keeps the names that its first checkpoint has, so that what was loaded equals the checkpoint.
+        self._stored = {new: former for former, new in ppo.RENAMED.items() if former in state["curves"]}
+        self.curves = {
+            ppo.RENAMED.get(name, name): [float(value) for value in values] for name, values in state["curves"].items()
+        }
         ends = np.cumsum(state["ends"])
         self.lives = [np.array(each) for each in np.split(np.array(state["lives"]), ends[:-1])] if len(ends) else []
         self.looks = [int(chunk) for chunk in state["looks"]]

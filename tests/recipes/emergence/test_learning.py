@@ -16,7 +16,7 @@ import pytest
 
 import outlast
 from outlast.config import leaves
-from outlast_recipes.emergence import assay, learn, observe, policy
+from outlast_recipes.emergence import assay, learn, observe, policy, ppo, refill, rollout
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.world import AGENT
 from tests.conftest import REPOSITORY
@@ -78,8 +78,8 @@ def rolled(values: Config, chunks: int = 5):
     colony, _ = run(values, chunks)
     colony = colony._replace(shared=some(values)[0])
     worlds, path, bank, lives, sums = jax.jit(
-        lambda worlds: learn.rollout(
-            worlds, learn.acts(colony.shared, values), jax.random.key(5), jnp.float32(1), values
+        lambda worlds: rollout.rollout(
+            worlds, rollout.acts(colony.shared, values), jax.random.key(5), jnp.float32(1), values
         )
     )(colony.worlds)
     return colony, worlds, path, bank, lives, sums
@@ -109,7 +109,7 @@ def test_advantages_against_a_loop() -> None:
     died = alive & (rng.random(shape) < 0.2)
     zero = jnp.zeros(shape)
     reward, value, last = rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=shape[1:])
-    path = learn.Trajectory(
+    path = rollout.Trajectory(
         zero[..., None],
         zero[..., None],
         zero,
@@ -119,7 +119,7 @@ def test_advantages_against_a_loop() -> None:
         jnp.array(died),
         zero,
     )
-    found, returns = learn.advantages(path, jnp.array(last), values)
+    found, returns = ppo.advantages(path, jnp.array(last), values)
     for world in range(2):
         for slot in range(8):
             for t in range(8):
@@ -147,10 +147,10 @@ def test_the_dead_teach_nothing() -> None:
     dead = ~path.alive
     assert dead.any()
 
-    def learnt(path: learn.Trajectory):
-        phase = learn.Phase(jnp.float32(1e-3), jnp.int32(2), jnp.float32(1))
+    def learnt(path: rollout.Trajectory):
+        phase = ppo.Phase(jnp.float32(1e-3), jnp.int32(2), jnp.float32(1))
         last = jnp.zeros((2, 8))
-        return jax.jit(partial(learn.update, config=values))(
+        return jax.jit(partial(ppo.update, config=values))(
             colony.shared, colony.optimizer, path, bank, last, jax.random.key(0), phase
         )
 
@@ -184,7 +184,7 @@ def test_modes() -> None:
         train__mode="freeze-evolve", train__gradient_steps=256, train__evolve_steps=128, train__evolve_boost=5
     )
     phases = [learn.phase_of(number, values) for number in range(6)]
-    assert [int(phase.passes) for phase in phases] == [2, 2, 0, 2, 2, 0]
+    assert [int(phase.epochs) for phase in phases] == [2, 2, 0, 2, 2, 0]
     assert [float(phase.mutation) for phase in phases] == [0, 0, 5, 0, 0, 5]
 
 
@@ -231,12 +231,12 @@ def test_nearly_extinct_populations_get_immigrants_from_long_lives() -> None:
     birth = np.full((2, 8), 10)
     birth[0, 3] = -50  # the oldest
     full = dataclasses.replace(colony.worlds, alive=jnp.array(alive), genes=genes, birth=jnp.array(birth))
-    archive = learn.remember(begin(values).archive, full, values)
+    archive = refill.remember(begin(values).archive, full, values)
     assert float(archive.genes[0, 0, 0]) == 4
     assert float(archive.age[0, 0]) == float(full.t[0]) + 50
     alive[0, 1:] = False
     poor = dataclasses.replace(full, alive=jnp.array(alive))
-    worlds, came, over = jax.jit(partial(learn.refill, config=values))(poor, archive, jax.random.key(0))
+    worlds, came, over = jax.jit(partial(refill.refill, config=values))(poor, archive, jax.random.key(0))
     assert came.tolist() == [3, 0]  # up to the founders
     assert worlds.alive[0].sum() == 4
     assert not over.any()
@@ -248,7 +248,7 @@ def test_nearly_extinct_populations_get_immigrants_from_long_lives() -> None:
     assert worlds.parent[0, 1:4].tolist() == [-1] * 3
     assert worlds.energy[0, 1:4].tolist() == [200.0] * 3
     nobody = config(env__min_agents=0)
-    untouched, came, _ = learn.refill(poor, archive, jax.random.key(0), nobody)
+    untouched, came, _ = refill.refill(poor, archive, jax.random.key(0), nobody)
     assert same(untouched, poor)
 
 
@@ -256,9 +256,9 @@ def test_a_long_life_is_in_the_archive_once() -> None:
     values = config(env__min_agents=2)
     colony, _ = run(values, 2)
     alive = colony.worlds.alive
-    once = learn.remember(begin(values).archive, colony.worlds, values)
+    once = refill.remember(begin(values).archive, colony.worlds, values)
     older = dataclasses.replace(colony.worlds, t=colony.worlds.t + 8)
-    twice = learn.remember(once, older, values)
+    twice = refill.remember(once, older, values)
     for archive in (once, twice):
         held = np.asarray(archive.who[0])[np.asarray(archive.age[0]) >= 0]
         assert len(held) == int(alive.sum())
@@ -270,13 +270,13 @@ def test_a_long_life_is_in_the_archive_once() -> None:
 def test_who_lives_stays_as_it_is_when_immigrants_come_whatever_the_sizes(given: dict[str, int]) -> None:
     values = config(**given)  # as many places of food, or as many cells along a side, as slots
     colony, _ = run(values, 2)
-    worlds, came, _ = learn.refill(colony.worlds, colony.archive, jax.random.key(0), values)
+    worlds, came, _ = refill.refill(colony.worlds, colony.archive, jax.random.key(0), values)
     assert came.tolist() == [0, 0]
     assert same(worlds, colony.worlds)
     alive = np.zeros((2, 8), bool)
     alive[:, 5] = True
     poor = dataclasses.replace(colony.worlds, alive=jnp.array(alive))
-    worlds, came, _ = learn.refill(poor, colony.archive, jax.random.key(0), values)
+    worlds, came, _ = refill.refill(poor, colony.archive, jax.random.key(0), values)
     assert came.tolist() == [3, 3]
     for name in AGENT:
         assert np.array_equal(getattr(worlds, name)[:, 5], getattr(poor, name)[:, 5]), name
@@ -303,8 +303,8 @@ def test_worlds_begin_anew_and_their_lives_are_kept() -> None:
 
 def test_slot_steps_are_shuffled_with_the_living_first() -> None:
     living = np.random.default_rng(0).random((3, 1000)) < 0.4
-    order = np.asarray(learn.shuffled(jax.random.key(0), jnp.array(living)))
-    again = np.asarray(learn.shuffled(jax.random.key(1), jnp.array(living)))
+    order = np.asarray(ppo.shuffled(jax.random.key(0), jnp.array(living)))
+    again = np.asarray(ppo.shuffled(jax.random.key(1), jnp.array(living)))
     for row, lives, other in zip(order, living, again, strict=True):
         count = lives.sum()
         assert sorted(row) == list(range(1000))
@@ -357,7 +357,7 @@ def test_genomes_are_taken_away_as_asked() -> None:
     none = assay.with_genes(colony, "none", key, values)
     assert not none.worlds.genes.any()
     # Nor do immigrants bring back what was taken.
-    colony = colony._replace(archive=learn.remember(colony.archive, colony.worlds, values))
+    colony = colony._replace(archive=refill.remember(colony.archive, colony.worlds, values))
     assert colony.archive.genes.any()
     assert not assay.with_genes(colony, "none", key, values).archive.genes.any()
     assert len(np.unique(assay.with_genes(colony, "mean", key, values).archive.genes)) == 1

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from outlast_recipes.emergence import metrics
-from outlast_recipes.emergence.trackers import PARENT, SHADOWS, WINDOW, Book, Shadow
-from outlast_recipes.emergence.world import GRAVE
+from outlast_recipes.emergence import estimates, influence, metrics, nulls
+from outlast_recipes.emergence.shadow import SHADOWS, Shadow
+from outlast_recipes.emergence.trackers import WINDOW, Book
+from outlast_recipes.emergence.world import GRAVE, PARENT
 from tests.recipes.colonies import config
 
 RUNS = 60
@@ -29,7 +30,7 @@ def test_division_of_labour() -> None:
     assert detections(lambda rng: metrics.division_of_labour(meals(rng, np.linspace(0.2, 1, 20)), 60, rng), 10) == 10
     perfect = metrics.division_of_labour(np.array([[30, 0], [0, 30]] * 5), 60, np.random.default_rng(0))
     assert perfect.value == pytest.approx(1)
-    assert metrics.division_of_labour(np.array([[3, 0], [0, 3]]), 60, np.random.default_rng(0)) == metrics.NOTHING
+    assert metrics.division_of_labour(np.array([[3, 0], [0, 3]]), 60, np.random.default_rng(0)) == nulls.NOTHING
 
 
 def test_groups_of_diets() -> None:
@@ -80,7 +81,7 @@ def walk(rng, kind: str, length: int = 512) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["noise", "ar", "walk"])
 def test_imitation_is_not_found_in_strangers(kind: str) -> None:
     def strangers(rng):
-        return metrics.imitation(np.stack([walk(rng, kind), walk(rng, kind)], 1), [(0, 1)], 40, rng)
+        return influence.imitation(np.stack([walk(rng, kind), walk(rng, kind)], 1), [(0, 1)], 40, rng)
 
     assert detections(strangers, 40) <= 5
 
@@ -90,14 +91,14 @@ def test_imitation_is_found_and_has_a_direction() -> None:
     leader = rng.integers(0, 5, 600)
     follower = np.where(rng.random(600) < 0.5, np.roll(leader, 1), rng.integers(0, 5, 600))
     moves = np.stack([leader, follower, rng.integers(0, 5, 600)], 1)
-    assert metrics.imitation(moves, [(0, 1)], 40, rng).detected
-    assert not metrics.imitation(moves, [(1, 0), (2, 1), (0, 2)], 40, rng).detected
+    assert influence.imitation(moves, [(0, 1)], 40, rng).detected
+    assert not influence.imitation(moves, [(1, 0), (2, 1), (0, 2)], 40, rng).detected
     pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
-    assert [pair for pair, _ in metrics.coupled_pairs(moves, pairs, 200, rng)] == [(0, 1)]
+    assert [pair for pair, _ in influence.coupled_pairs(moves, pairs, 200, rng)] == [(0, 1)]
     # Exactly known: the copy of one fair bit among two, one step late.
     bits = rng.integers(0, 2, 200_000)
-    assert metrics.transfer_entropy(bits, np.roll(bits, 1), 2) == pytest.approx(1, abs=0.01)
-    assert metrics.transfer_entropy(np.roll(bits, 1), bits, 2) == pytest.approx(0, abs=0.01)
+    assert influence.transfer_entropy(bits, np.roll(bits, 1), 2) == pytest.approx(1, abs=0.01)
+    assert influence.transfer_entropy(np.roll(bits, 1), bits, 2) == pytest.approx(0, abs=0.01)
 
 
 def test_followers_are_found_among_those_who_lived_through_the_window() -> None:
@@ -108,7 +109,7 @@ def test_followers_are_found_among_those_who_lived_through_the_window() -> None:
         moves[:, :, slot] = np.where(copies, np.roll(moves[:, :, slot - 1], 1, 0), moves[:, :, slot])
     living = {"alive": np.ones((2, 8), bool), "birth": np.zeros((2, 8), np.int32)}
 
-    def asked(moves: np.ndarray, living: dict) -> metrics.Finding:
+    def asked(moves: np.ndarray, living: dict) -> nulls.Finding:
         book = Book(values)
         book.curves["population"] = [8.0] * (WINDOW // 64)
         book._moves.extend(np.split(moves, WINDOW // 64))
@@ -118,11 +119,11 @@ def test_followers_are_found_among_those_who_lived_through_the_window() -> None:
     assert found.detected
     assert found.n == 24
     assert not asked(rng.integers(0, 5, (WINDOW, 2, 8)).astype(np.int8), living).detected
-    assert asked(moves, {**living, "birth": np.full((2, 8), 1)}) == metrics.NOTHING  # born since
+    assert asked(moves, {**living, "birth": np.full((2, 8), 1)}) == nulls.NOTHING  # born since
     gaps = moves.copy()
     gaps[100, :, 1:] = -1  # all but one of each world were dead once
-    assert asked(gaps, living) == metrics.NOTHING
-    assert asked(moves, {**living, "alive": np.zeros((2, 8), bool)}) == metrics.NOTHING
+    assert asked(gaps, living) == nulls.NOTHING
+    assert asked(moves, {**living, "alive": np.zeros((2, 8), bool)}) == nulls.NOTHING
 
 
 def test_what_the_field_tells() -> None:
@@ -133,17 +134,17 @@ def test_what_the_field_tells() -> None:
         return field
 
     def strangers(rng):
-        return metrics.field_tells(smooth(rng), smooth(rng) > 0.55, 40, rng)
+        return influence.field_tells(smooth(rng), smooth(rng) > 0.55, 40, rng)
 
     def planted(rng):
         field = smooth(rng)
-        return metrics.field_tells(field, rng.random(field.shape) < 0.1 + 0.3 * (field > np.median(field)), 40, rng)
+        return influence.field_tells(field, rng.random(field.shape) < 0.1 + 0.3 * (field > np.median(field)), 40, rng)
 
     assert detections(strangers, 40) <= 5
     assert detections(planted, 10) >= 9
     assert (
-        metrics.field_tells(np.zeros((2, 8, 8)), np.ones((2, 8, 8), bool), 40, np.random.default_rng(0))
-        == metrics.NOTHING
+        influence.field_tells(np.zeros((2, 8, 8)), np.ones((2, 8, 8), bool), 40, np.random.default_rng(0))
+        == nulls.NOTHING
     )
 
 
@@ -157,7 +158,7 @@ def test_changes_of_course_are_not_found_in_noise(kind: str) -> None:
             "walk": steps.cumsum(),
             "drift": (steps + 0.3).cumsum(),
         }
-        return metrics.change_point(found[kind], rng)[1]
+        return estimates.change_point(found[kind], rng)[1]
 
     assert detections(series) <= ALLOWED
 
@@ -166,10 +167,10 @@ def test_a_change_of_course_is_found_where_it_is() -> None:
     rng = np.random.default_rng(0)
     steps = rng.normal(size=100) * 0.5
     steps[60:] += 1
-    at, finding = metrics.change_point(steps.cumsum(), rng)
+    at, finding = estimates.change_point(steps.cumsum(), rng)
     assert finding.detected
     assert abs(at - 60) <= 6
-    assert metrics.change_point(np.ones(100), rng)[1] == metrics.NOTHING
+    assert estimates.change_point(np.ones(100), rng)[1] == nulls.NOTHING
 
 
 def test_diversity_and_divergence() -> None:
@@ -189,14 +190,14 @@ def test_diversity_and_divergence() -> None:
 
 
 def test_intervals_and_effects() -> None:
-    each = metrics.over_seeds([1.0, 2.0, 3.0, 4.0, 100.0])
+    each = estimates.over_seeds([1.0, 2.0, 3.0, 4.0, 100.0])
     assert each.value == pytest.approx(3)  # the interquartile mean does not hear the last
     assert each.low <= 3 <= each.high
-    assert metrics.over_seeds([2.0, 2.0, 2.0]).low == 2
-    assert metrics.effect_size([2, 3, 4.5], [1, 2, 3]) == pytest.approx(
+    assert estimates.over_seeds([2.0, 2.0, 2.0]).low == 2
+    assert estimates.effect_size([2, 3, 4.5], [1, 2, 3]) == pytest.approx(
         np.mean([1, 1, 1.5]) / np.std([1, 1, 1.5], ddof=1)
     )
-    assert metrics.effect_size([1, 2], [1, 2]) == 0
+    assert estimates.effect_size([1, 2], [1, 2]) == 0
 
 
 def population(traits: list[float]) -> dict[str, np.ndarray]:
@@ -245,7 +246,7 @@ def test_a_shadow_has_the_same_births_and_deaths_and_no_selection() -> None:
 
 
 def test_too_little_is_said_to_be_too_little() -> None:
-    assert str(metrics.NOTHING) == "too little to tell"
-    assert str(metrics.Finding(0.5, 0.1, 0.02, 30)) == "0.5, by chance 0.1: detected (p = 0.020), n = 30"
-    assert "not detected (p = 0.40)" in str(metrics.Finding(0.5, 0.1, 0.4, 30))
+    assert str(nulls.NOTHING) == "too little to tell"
+    assert str(nulls.Finding(0.5, 0.1, 0.02, 30)) == "0.5, by chance 0.1: detected (p = 0.020), n = 30"
+    assert "not detected (p = 0.40)" in str(nulls.Finding(0.5, 0.1, 0.4, 30))
     assert config().track.surrogates == 20

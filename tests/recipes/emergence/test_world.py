@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outlast_recipes.emergence import observe, policy, world
+from outlast_recipes.emergence import observe, policy, tick, world
 from outlast_recipes.emergence.config import Config
-from outlast_recipes.emergence.world import Action, World, chances, founders
+from outlast_recipes.emergence.tick import Action, chances
+from outlast_recipes.emergence.world import World, founders
 from tests.recipes.colonies import config
 
 
 @cache
 def compiled(values: Config):
-    return jax.jit(partial(world.tick, config=values))
+    return jax.jit(partial(tick.tick, config=values))
 
 
 @cache
@@ -41,7 +42,7 @@ def noise(values: Config, size: float = 0.0) -> tuple[jax.Array, jax.Array]:
 
 def go(
     values: Config, before: World, moves=None, u=None, *, seed: int = 0, mutation: float = 0.0, signal=None, wants=None
-) -> tuple[World, world.Events]:
+) -> tuple[World, tick.Events]:
     count = values.env.slots
     moves = jnp.zeros(count, int) if moves is None else jnp.asarray(moves)
     signal = jnp.zeros(count, int) if signal is None else jnp.asarray(signal)
