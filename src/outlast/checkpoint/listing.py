@@ -8,6 +8,7 @@ kept of each, and the sums and the best are kept as checkpoints come and go.
 from __future__ import annotations
 
 import bisect
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -158,8 +159,8 @@ class Listing:
         return found
 
     def _rank(self, kept: Kept) -> None:
-        value = kept.metrics.get(self._policy.metric or "")
-        if value is None or value != value:  # noqa: PLR0124 - NaN
+        value = self._policy.value_of(kept.metrics)
+        if math.isnan(value):
             return
         bisect.insort(self._best, (-value if self._policy.mode == "max" else value, kept.step))
         del self._best[max(1, self._policy.best) :]
@@ -168,9 +169,8 @@ class Listing:
         entries = checkpoint.manifest["files"].values()
         shared = {str(entry["shared"]): int(entry["size"]) for entry in entries if "shared" in entry}
         own = sum(int(entry["size"]) for entry in entries if "shared" not in entry)
-        name = self._policy.metric or ""
-        value = checkpoint.metrics.get(name)
-        kept = Kept(checkpoint.step, {} if value is None else {name: value})
+        names = {self._policy.metric, *self._policy.former}
+        kept = Kept(checkpoint.step, {name: value for name, value in checkpoint.metrics.items() if name in names})
         return Entry(kept, own, shared, self._counts(checkpoint))
 
     def _changed(self) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -85,6 +85,7 @@ class Retention:
         metric: name of the metric, as logged.
         mode: "max" when larger is better, "min" when smaller is.
         every: keep for ever every checkpoint whose step is a multiple of this.
+        former: names under which earlier attempts logged the metric; checkpoints that have none of the new name are read by these.
     """
 
     last: int = 3
@@ -92,6 +93,7 @@ class Retention:
     metric: str | None = None
     mode: Mode = "max"
     every: int | None = None
+    former: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _whole(self.last, 1):
@@ -112,6 +114,10 @@ class Retention:
             )
         if self.best and not self.metric:
             raise UsageError("keep_best needs best_metric: the name of a logged metric to compare by.")
+
+    def value_of(self, metrics: Mapping[str, float]) -> float:
+        """The metric among those that a step logged, by its own name or a former one; NaN when it logged none of them."""
+        return next((metrics[name] for name in (self.metric or "", *self.former) if name in metrics), math.nan)
 
     def better(self, new: float, old: float) -> bool:
         """Whether new beats old; NaN never does."""
@@ -138,12 +144,12 @@ class Retention:
         """Whether a value beats every checkpoint that logged the metric."""
         if math.isnan(value):
             return False
-        return all(self.better(value, kept.metrics[self.metric or ""]) for kept in self._ranked(checkpoints))
+        return all(self.better(value, self.value_of(kept.metrics)) for kept in self._ranked(checkpoints))
 
     def _ranked(self, checkpoints: Sequence[Kept]) -> list[Kept]:
-        name, sign = self.metric or "", -1.0 if self.mode == "max" else 1.0
-        usable = [kept for kept in checkpoints if not math.isnan(kept.metrics.get(name, math.nan))]
-        return sorted(usable, key=lambda kept: (sign * kept.metrics[name], kept.step))
+        sign = -1.0 if self.mode == "max" else 1.0
+        usable = [kept for kept in checkpoints if not math.isnan(self.value_of(kept.metrics))]
+        return sorted(usable, key=lambda kept: (sign * self.value_of(kept.metrics), kept.step))
 
 
 def _whole(value: object, least: int) -> bool:

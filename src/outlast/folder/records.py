@@ -248,7 +248,8 @@ ATTEMPT = form(
         "software": table(),
         "total_steps": or_null(_STEP),
         "changes": many(text(LONGEST)),
-        "best_by": form({"metric": or_null(_NAME), "mode": _NAME}),
+        "best_by": form({"metric": or_null(_NAME), "mode": _NAME}, {"former": many(_NAME)}),
+        "renamed": table(_NAME),
         "resume": form({"step": _STEP, "grade": _NAME, "differences": many(text(LONGEST))}),
         "end": form(
             {"reason": one_of(*REASONS)},

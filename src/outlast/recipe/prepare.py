@@ -148,6 +148,7 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
             sinks=sinks,
             deterministic=config.deterministic,
             results=config.results_dir,
+            renamed=recipe.renamed,
         ) as run:
             recipe.train(run, config)
     except RunNotFinished as ended:  # in a notebook; whoever asked for this hears of it as elsewhere

@@ -46,6 +46,7 @@ class Recipe:
         grade: what a resume gives: "exact", "statistical" or "restart-epoch".
         metric: the logged metric that best checkpoints are chosen by; of a validation split, never of the test split.
         mode: "max" when a larger metric is better.
+        renamed: former name -> name of logged metrics, so that runs of earlier versions are read; see `outlast.open_run`.
         check: returns a line about the data that this config needs, or raises DataError or ConfigError (a device that is not
             there); used by doctor and --dry-run.
         part: the tracked part that `outlast export` writes: the network that the metric was measured on.
@@ -63,6 +64,7 @@ class Recipe:
     grade: Grade = "exact"
     metric: str | None = None
     mode: Literal["max", "min"] = "max"
+    renamed: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Any], str] | None = None
     part: str = "model"
     ranks: bool = False

@@ -58,7 +58,8 @@ def archive(
     place = RunFolder(folder)
     temporary = target.with_name(f".{target.name}.tmp")
     with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
-        known = history(place.journal, read_run(folder).latest)
+        info = read_run(folder)
+        known = history(place.journal, info.latest, info.renamed)
         made = _made(place, Path(scratch), part, step, known, all_lines=all_lines)
         contents = {path.name: path for path in made}
         told = _add_artifacts(place.artifacts, contents)

@@ -34,7 +34,8 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
     except ModuleNotFoundError as error:
         raise UsageError("Drawing curves needs matplotlib: pip install 'outlast[plots]'.") from error
     place = RunFolder(folder)
-    known = known or history(place.journal, read_run(folder).latest)
+    info = read_run(folder)
+    known = known or history(place.journal, info.latest, info.renamed)
     drawn = known.series
     logged = len(drawn)
     if not drawn:

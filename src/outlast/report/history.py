@@ -13,8 +13,8 @@ import math
 import os
 import re
 from array import array
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,11 +47,13 @@ class History:
         records: each as `tracking.read` gives it, in order.
         of: how many there are, about; None when these are all.
         cut: whether looking was given up, because long stretches hold no line.
+        renamed: former name -> name of metrics that are one series.
     """
 
     records: list[dict[str, Any]]
     of: int | None = None
     cut: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def series(self) -> dict[str, tuple[array[float], array[float]]]:
@@ -60,6 +62,7 @@ class History:
         for record in self.records:
             for name, value in record.items():
                 if name not in reading.PLACE and is_finite(value):
+                    name = self.renamed.get(name, name)  # noqa: PLW2901 - one series under two names
                     if name not in found:
                         found[name] = array("d"), array("d")
                     steps, values = found[name]
@@ -88,12 +91,13 @@ class History:
         )
 
 
-def history(journal: Path, latest: Latest) -> History:
+def history(journal: Path, latest: Latest, renamed: Mapping[str, str] | None = None) -> History:
     """All lines of a short journal, and some of a long one.
 
     Args:
         journal: journal.jsonl; it may be missing.
         latest: what is known of its metrics, so that none is left out.
+        renamed: former name -> name of metrics.
     """
     try:
         file = reading.opened(journal)
@@ -103,12 +107,12 @@ def history(journal: Path, latest: Latest) -> History:
         lines = _Lines(file)
         count = math.ceil(lines.size / max(1.0, lines.mean))
         if count <= SMALL_LINES and lines.size <= SMALL_BYTES:
-            return History(reading.read(journal))
+            return History(reading.read(journal), renamed=renamed or {})
         chosen = _parsed(lines.evenly(max(2, min(CHOSEN, int(_READ / 3 / max(1.0, lines.mean))))))
         for name, step in _rare(chosen.values(), latest):
             chosen |= _parsed(lines.recurring(name, step))
     records = [record for _, record in sorted(chosen.items())]
-    return History(records, _rounded(count), cut=lines.left <= 0)
+    return History(records, _rounded(count), cut=lines.left <= 0, renamed=renamed or {})
 
 
 def _parsed(found: Iterable[tuple[int, bytes]]) -> dict[int, dict[str, Any]]:

@@ -109,7 +109,18 @@ class RunInfo:
     @property
     def metrics(self) -> dict[str, Any]:
         """The last value of every metric in the journal."""
-        return {name: value for name, (_, value) in self.latest.last.items()}
+        found: dict[str, tuple[int, Any]] = {}
+        for name, (step, value) in self.latest.last.items():
+            name = self.renamed.get(name, name)  # noqa: PLW2901 - one metric under two names
+            if name not in found or step >= found[name][0]:
+                found[name] = step, value
+        return {name: value for name, (_, value) in found.items()}
+
+    @functools.cached_property
+    def renamed(self) -> Mapping[str, str]:
+        """Former name -> name of metrics, as the newest attempt that trained says."""
+        attempts = _Backwards(RunFolder(self.folder), self.numbers)
+        return next((attempt.get("renamed", {}) for attempt in attempts if attempt.get("trained")), {})
 
 
 def read_run(folder: Path) -> RunInfo:

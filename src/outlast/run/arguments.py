@@ -7,7 +7,7 @@ import operator
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Asked:
         total_steps: steps in all, or None.
         begin_from: a run folder or a checkpoint folder, for a run that has nothing yet.
         ignored: sentences about variables that are set and not read.
+        renamed: former name -> name of metrics.
     """
 
     folder: RunFolder
@@ -50,6 +51,7 @@ class Asked:
     total_steps: int | None
     begin_from: Path | None
     ignored: Sequence[str] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(
@@ -68,6 +70,7 @@ def read(
     sinks: Any,
     results: Any,
     recipe: str | None,
+    renamed: Any = None,
     variables: Mapping[str, str] = os.environ,
 ) -> Asked:
     """Check the arguments of open_run, and fill those that were left out from the environment variables.
@@ -105,6 +108,10 @@ def read(
         raise UsageError(
             f"open_run was given sinks={sinks!r:.100}; expected a list of outlast.Sink, such as sinks=[MySink()]."
         )
+    _instance(f"open_run was given renamed={renamed!r:.100}", renamed, Mapping | None, _RENAMED)
+    renamed = dict(renamed or {})
+    if not all(isinstance(text, str) and text for pair in renamed.items() for text in pair):
+        raise UsageError(f"open_run was given renamed={renamed!r:.100}; {_RENAMED}.")
     return Asked(
         folder=RunFolder(root / name),
         save=_interval(save),
@@ -113,10 +120,12 @@ def read(
         total_steps=steps("open_run", total_steps),
         begin_from=begin_from,
         ignored=_ignored(given, recipe, root, name),
+        renamed=renamed,
     )
 
 
 _KEEP = "expected an outlast.Retention, such as outlast.Retention(last=3, best=1, metric='val_loss', mode='min')"
+_RENAMED = "expected former names of metrics and their new ones, such as renamed={'val_acc': 'val_accuracy'}"
 _ENVIRONMENT = "expected an outlast.Environment, such as outlast.detect('kaggle'), or nothing"
 
 

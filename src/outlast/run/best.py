@@ -13,8 +13,11 @@ from outlast.terminal import shortened
 
 
 def record_of(keep: Retention) -> dict[str, Any]:
-    """What an attempt's record says of it: `metric` and `mode`; empty without a metric."""
-    return {"best_by": {"metric": keep.metric, "mode": keep.mode}} if keep.metric else {}
+    """What an attempt's record says of it: `metric`, `mode` and, where there are, `former` names; empty without a metric."""
+    if not keep.metric:
+        return {}
+    former = {"former": list(keep.former)} if keep.former else {}
+    return {"best_by": {"metric": keep.metric, "mode": keep.mode, **former}}
 
 
 def measure_of(attempts: Iterable[Mapping[str, Any]]) -> Retention | None:
@@ -23,7 +26,7 @@ def measure_of(attempts: Iterable[Mapping[str, Any]]) -> Retention | None:
     for attempt in attempts:
         said = attempt.get("best_by")
         if isinstance(said, Mapping) and isinstance(said.get("metric"), str) and said.get("mode") in ("max", "min"):
-            found = Retention(best=1, metric=said["metric"], mode=said["mode"])
+            found = Retention(best=1, metric=said["metric"], mode=said["mode"], former=tuple(said.get("former", ())))
     return found
 
 

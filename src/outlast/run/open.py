@@ -7,8 +7,9 @@ and restores the random generators last -> the first step. So a resume that is r
 
 from __future__ import annotations
 
+import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def open_run(
     results: Path | None = None,
     background: bool = True,
     resume_from: str | Path | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Run:
     """Open a run, new or begun earlier, for one attempt. Use it as a context manager.
 
@@ -78,6 +80,8 @@ def open_run(
             only a torch optimizer changes in its step is copied while the next forward and backward run.
         resume_from: a run folder, or one of its checkpoint folders, to begin from when this run has no checkpoint yet; OUTLAST_RESUME_FROM
             when not given. Later attempts go on from their own checkpoints.
+        renamed: former name -> name of metrics that earlier attempts logged under other names. `status`, plots and the choice of
+            the best checkpoint read both as one metric; the journal stays as it is.
 
     Raises:
         RunBusy: another live attempt writes this run.
@@ -101,6 +105,7 @@ def open_run(
         sinks=sinks,
         results=results,
         recipe=recipe,
+        renamed=renamed,
     )
     if deterministic:
         state.use_deterministic_kernels()
@@ -113,14 +118,17 @@ def open_run(
         reserve=asked.reserve,
         on_stop=lambda *facts: shown.interrupt("stopping", *facts),
     )
-    store = Store(asked.folder, keep or Retention(), environment.limits.disk, writing)
+    keep = keep or Retention()
+    former = tuple(old for old, new in asked.renamed.items() if new == keep.metric)
+    keep = dataclasses.replace(keep, former=(*keep.former, *former))
+    store = Store(asked.folder, keep, environment.limits.disk, writing)
     attempt = Attempt(
         asked.folder,
         session,
         shown,
         store=store,
         ranks=training,
-        about={"recipe": recipe, "grade": grade, "deterministic": deterministic},
+        about={"recipe": recipe, "grade": grade, "deterministic": deterministic, "renamed": asked.renamed},
         config=config,
         results=Path(results) if results is not None else None,
     )

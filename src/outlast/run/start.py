@@ -68,6 +68,8 @@ class Start:
         self._write_config()
         attempt.note(software=self._software, trained=True, total_steps=total_steps)
         attempt.note(**best.record_of(attempt.store.retention))
+        if attempt.about["renamed"]:
+            attempt.note(renamed=attempt.about["renamed"])
         attempt.write()
         if complaint:
             attempt.tell("warning", complaint)

@@ -46,7 +46,6 @@ class ClipStore(Generic[E]):
         refused: the files that were left out.
         layout: name of what the points are.
         classes: names of the classes.
-        fixed: name -> array with one row for each clip.
         hash: hash of all points, labels and the layout; equal for equal data, on whatever machine they were prepared.
 
     Raises:
@@ -55,13 +54,14 @@ class ClipStore(Generic[E]):
 
     def __init__(self, folder: Path, form: ClipFormat[Any, E]) -> None:
         self.folder = folder
+        self._names = (f"_{form.points}", *form.fixed)
         try:
             index = json.loads((folder / INDEX).read_bytes())
-            self._points: Floats = np.load(folder / f"{form.points}.npy", mmap_mode="r", allow_pickle=False)
+            # Attributes bear the arrays' names: a resume knows the samples that it compares by their paths.
+            setattr(self, self._names[0], np.load(folder / f"{form.points}.npy", mmap_mode="r", allow_pickle=False))
             self._mask: Mask = np.load(folder / "mask.npy", mmap_mode="r", allow_pickle=False)
-            self.fixed: dict[str, Floats] = {
-                name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in form.fixed
-            }
+            for name in form.fixed:
+                setattr(self, name, np.load(folder / f"{name}.npy", allow_pickle=False))
         except (OSError, ValueError) as error:
             raise outlast.DataError(
                 f"{folder} is a damaged store of {form.noun} ({error}). Prepare it anew, with --replace."
@@ -82,6 +82,11 @@ class ClipStore(Generic[E]):
         if not complete:
             raise outlast.DataError(f"{folder} is not complete: its files do not fit together. Prepare it anew.")
 
+    @property
+    def fixed(self) -> dict[str, Floats]:
+        """Name -> array with one row for each clip."""
+        return {name: getattr(self, name) for name in self._names[1:]}
+
     def __len__(self) -> int:
         return len(self.entries)
 
@@ -89,8 +94,9 @@ class ClipStore(Generic[E]):
         """Points (T, ..., D) and mask (T, ...) of one clip."""
         entry = self.entries[number]
         mask = np.array(self._mask[entry.frames : entry.frames + entry.length])
-        points = np.zeros((*mask.shape, *self._points.shape[1:]), np.float32)
-        points[mask] = self._points[entry.rows : entry.rows + int(mask.sum())]
+        packed: Floats = getattr(self, self._names[0])
+        points = np.zeros((*mask.shape, *packed.shape[1:]), np.float32)
+        points[mask] = packed[entry.rows : entry.rows + int(mask.sum())]
         return points, mask
 
 

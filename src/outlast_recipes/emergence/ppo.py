@@ -155,7 +155,7 @@ def pack(sample: Sample) -> Array:
 def unpack(packed: Array) -> Sample:
     """Back from `pack`."""
     scalars = jnp.moveaxis(packed[..., :6], -1, 0)
-    return Sample(*scalars, packed[..., 6:])
+    return Sample._make([*scalars, packed[..., 6:]])
 
 
 def shuffled(key: Array, alive: Array) -> Array:

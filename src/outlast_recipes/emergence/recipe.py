@@ -17,6 +17,7 @@ from outlast_recipes.emergence import commands, learn, observe, pictures, policy
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.devices import compiled, devices_of, keep_compilations, placement
 from outlast_recipes.emergence.learn import Colony
+from outlast_recipes.emergence.ppo import RENAMED
 from outlast_recipes.emergence.trackers import Book
 from outlast_recipes.emergence.world import niches
 
@@ -139,6 +140,7 @@ recipe = outlast.Recipe(
     Config=Config,
     train=train,
     part="state",
+    renamed=RENAMED,
     check=check,
     commands=commands.ALL,
 )

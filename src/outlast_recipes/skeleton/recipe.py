@@ -172,6 +172,7 @@ recipe = outlast.Recipe(
     Config=Config,
     train=train,
     metric="val_top1",
+    renamed=RENAMED,
     part="ema",
     check=check,
     ranks=True,

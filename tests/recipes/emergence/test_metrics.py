@@ -250,3 +250,12 @@ def test_too_little_is_said_to_be_too_little() -> None:
     assert str(nulls.Finding(0.5, 0.1, 0.02, 30)) == "0.5, by chance 0.1: detected (p = 0.020), n = 30"
     assert "not detected (p = 0.40)" in str(nulls.Finding(0.5, 0.1, 0.4, 30))
     assert config().track.surrogates == 20
+
+
+def test_a_book_of_an_earlier_version_is_read_and_goes_on_under_its_own_names() -> None:
+    state = Book(config()).state_dict() | {"curves": {"kl": np.array([0.1, 0.2]), "intake": np.array([1.0, 2.0])}}
+    book = Book(config())
+    book.load_state_dict(state)
+    assert book.curves == {"approx_kl": [0.1, 0.2], "intake": [1.0, 2.0]}
+    again = book.state_dict()["curves"]
+    assert {name: list(values) for name, values in again.items()} == {"kl": [0.1, 0.2], "intake": [1.0, 2.0]}
