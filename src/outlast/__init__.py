@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from outlast.recipe.inspect import open_saved as open_saved
     from outlast.recipe.recipe import Command as Command
     from outlast.recipe.recipe import Recipe as Recipe
+    from outlast.recipe.recipe import Stage as Stage
     from outlast.run.open import open_run as open_run
     from outlast.run.run import Run as Run
     from outlast.state.rng import seed_everything as seed_everything
@@ -57,6 +58,7 @@ _HOMES = {
     "Section": "outlast.config",
     "SessionEnded": "outlast.errors",
     "Sink": "outlast.tracking",
+    "Stage": "outlast.recipe.recipe",
     "SupervisedConfig": "outlast.config",
     "detect": "outlast.environment",
     "open_run": "outlast.run.open",

@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
 def copy(name: str, target: Path) -> Path:
     """Copy a recipe's folder to a new folder and give it that folder's name."""
     found = registry.find(name)
-    source = Path(inspect.getfile(found.train)).parent
+    source = Path(inspect.getfile(found.code)).parent
     check_run_id(target.name)
     if target.exists():
         raise UsageError(

@@ -165,6 +165,12 @@ def read(
     if recipe is None and argv and not argv[0].startswith("-"):
         recipe, argv = argv[0], argv[1:]
     found = find(recipe) if isinstance(recipe, str) and recipe else recipe or None
+    if found and found.stages:
+        names = [stage.name for stage in found.stages]
+        more = {
+            **(more or {}),
+            "stage": {"choices": names, "help": "one stage alone (default: all that are not finished, in order)"},
+        }
     parser = training_parser(
         f"{prog} {found.source if found else 'RECIPE'}",
         found.summary if found else f"{description} `{prog} RECIPE --help` lists the recipe's own values and defaults.",
@@ -179,6 +185,7 @@ def read(
     request = Request(
         environment=given.pop("environment"),
         resume=given.pop("resume"),
+        stage=given.get("stage") if found and found.stages else None,
         flags={key: value for key, value in given.items() if key not in own},
         **files,
     )

@@ -19,6 +19,7 @@ from outlast.launch.records import all_launches
 from outlast.recipe import inspect as saved
 from outlast.recipe import registry
 from outlast.report import RunInfo, read_run
+from outlast.report.chain import chain_named, chain_of, line, under_way
 from outlast.terminal import command, measures, say, say_json, visible
 from outlast.tracking import Latest
 
@@ -42,7 +43,8 @@ def run(argv: list[str]) -> int:
         raise UsageError(
             f"outlast status needs a run, as none in {root} was launched elsewhere; `outlast runs` lists those there are."
         )
-    place = launched_or_trained(named, values.checkpoint_dir)
+    links = chain_named(root, named)
+    place = under_way(links).folder if links else launched_or_trained(named, values.checkpoint_dir)
     if values.watch:
         _watch(RunFolder(place), values.interval)
     if not (place / "run.json").is_file():
@@ -148,6 +150,7 @@ def as_json(info: RunInfo) -> dict[str, Any]:
         "total_steps": info.total_steps,
         "metrics": info.metrics,
         "metrics_whole": info.latest.whole,
+        "chain": [link.as_json() for link in chain_of(info)],
         "attempts": [{**attempt, "seconds": _seconds(info, attempt)} for attempt in info.attempts],
         "launches": [each.record for each in all_launches(RunFolder(info.folder))],
         "checkpoints": [
@@ -219,6 +222,16 @@ def _print_metrics(info: RunInfo) -> None:
         )
 
 
+def _print_origins(info: RunInfo) -> None:
+    """The chain that the run is a stage of, what it is trained on, and what it began from."""
+    if links := chain_of(info):
+        say(f"stages: {line(links)}")
+    for name, found in info.about.get("inputs", {}).items():
+        say(f"trained on {name}: step {found['step']} of {found['run']} ({found['digest'][:12]})")
+    if parent := info.about.get("parent"):
+        say(f"begun from step {parent['step']} of {parent['run']}")
+
+
 def _print(info: RunInfo) -> None:
     console = show.console()
     of = f" of {info.total_steps}" if info.total_steps else ""
@@ -228,8 +241,7 @@ def _print(info: RunInfo) -> None:
             f"run {info.id} · recipe {info.about['recipe'] or '(script)'} · resume grade {info.about['grade']} · step {info.step}{of}"
         ),
     )
-    if parent := info.about.get("parent"):
-        say(f"begun from step {parent['step']} of {parent['run']}")
+    _print_origins(info)
     say()
     console.print(attempts_table(info))
     if (more := len(info.numbers) - _SHOWN) > 0:
@@ -255,4 +267,6 @@ def _print(info: RunInfo) -> None:
             say(f"attempt {attempt['number']} failed: {error}")
     if info.status not in ("finished", "running") and info.about["recipe"]:
         own = () if registry.is_installed(info.about["recipe"]) else ("--recipe", info.about["recipe"])
-        say(f"Go on with: {command('outlast', 'resume', _address(info.folder), *own)}")
+        chain = info.about.get("chain")
+        folder = info.folder.with_name(chain["name"]) if chain and chain_of(info) else info.folder
+        say(f"Go on with: {command('outlast', 'resume', _address(folder), *own)}")

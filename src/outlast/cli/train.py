@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
-from outlast.cli import flags, show
+from outlast.cli import flags, show, stages
 from outlast.distributed import ranks
 from outlast.errors import EXIT_FINISHED, SessionEnded, UsageError
 from outlast.recipe import prepare, registry
@@ -19,28 +20,37 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
         raise UsageError(
             f"{prog} needs a recipe, such as `{prog} digits`: the recipes are: {', '.join(registry.names())}."
         )
+    progress = "json" if values.json else "auto"
+    if found.stages and not values.dry_run:
+        speaks = not values.json and ranks.first()
+        return stages.train(found, request, functools.partial(train, progress=progress), speaks=speaks)
     with flags.looked_up():
-        prepared = prepare.prepare(found, request)
+        prepared = stages.dry(found, request) if found.stages else prepare.prepare(found, request)
     if values.dry_run:
         show.prepared(prepared)
         show.warnings(prepared)
         say(f"data: {found.check(prepared.resolved.config)}" if found.check else "data: this recipe has no check")
         say("Dry run: everything above is valid; nothing was trained or written.")
         return EXIT_FINISHED
-    return train(prepared, progress="json" if values.json else "auto")
+    return train(prepared, progress=progress)
 
 
 def train(prepared: prepare.Prepared, *, progress: str) -> int:
     """Train what was prepared; exit code 75 and words on how to go on when the session ended first."""
     speaks = progress != "json" and ranks.first()
     if speaks:
-        show.heading(prepared)
+        stages.heading(prepared)
     try:
         run = prepare.start(prepared, progress=progress)
     except SessionEnded as ended:
         if speaks:
             again = command(
-                "outlast", "resume", prepared.run_id, *_recipe(prepared.recipe), *_root(prepared), *_budget(prepared)
+                "outlast",
+                "resume",
+                prepared.chain or prepared.run_id,
+                *_recipe(prepared.recipe),
+                *_root(prepared),
+                *_budget(prepared),
             )
             say(f"Go on with: {again}")
         return int(ended.code or 0)

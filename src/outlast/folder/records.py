@@ -229,6 +229,8 @@ RUN = form(
         "uid": _ID,
         "format_1_until": _STEP,
         "parent": form({"run": _NAME, "step": _STEP}, {"uid": or_null(_ID), "digest": or_null(_HASH)}),
+        "chain": form({"name": _NAME, "stage": _NAME, "stages": many(_NAME, 1000)}),
+        "inputs": table(form({"run": _NAME, "step": _STEP, "digest": _HASH}), 1000),
     },
 )
 CONFIG = form({"values": table()}, {"origins": table(_LINE), "fingerprint": _NAME, **_FORMAT})

@@ -113,7 +113,7 @@ def make(prepared: Prepared, *, environments: Sequence[str] = (), wheels: Path |
     if own_recipe(prepared.recipe.source):
         own, left_out = _own(Path(prepared.recipe.source))
         contents |= own
-    elif not prepared.recipe.train.__module__.startswith("outlast_recipes."):
+    elif not prepared.recipe.code.__module__.startswith("outlast_recipes."):
         raise UsageError(
             f"The recipe {prepared.recipe.source!r} is of an installed package, and only outlast's own and folders travel. Give the path of its recipe.py."
         )

@@ -59,6 +59,11 @@ class Saved:
         return self._known
 
     @property
+    def digest(self) -> str:
+        """The hash of its manifest, which names it among all checkpoints."""
+        return self._opened.checkpoint.digest
+
+    @property
     def parts(self) -> list[str]:
         """Names of the parts that the checkpoint holds."""
         return sorted(self._opened.state["parts"])
@@ -166,7 +171,7 @@ def _recipe_and_config(
         except UsageError as error:
             return error
     else:
-        found = given if isinstance(given, Recipe) else find(str(given))
+        found = as_stage(given if isinstance(given, Recipe) else find(str(given)), place)
     environment = detect("auto")
     resolved = resolve(
         found.Config,
@@ -187,7 +192,17 @@ def recipe_of(place: RunFolder, otherwise: str = "") -> Recipe:
     name = read_run(place.path).about.get("recipe")
     if name is None:
         raise UsageError(f"{place.path} is the run of a script, so it has no recipe and no config.")
-    return stored(name, place.run, otherwise)
+    return as_stage(stored(name, place.run, otherwise), place)
+
+
+def as_stage(recipe: Recipe, place: RunFolder) -> Recipe:
+    """The recipe of a chain as that of the stage that a run is of; any other recipe as it is.
+
+    Raises:
+        UnknownName: the run is of a stage that the recipe has not.
+    """
+    chain = read_run(place.path).about.get("chain")
+    return recipe.of_stage(chain["stage"]) if recipe.stages and chain and recipe.stage is None else recipe
 
 
 def folder_of(run: str | Path, root: Path = Path("runs")) -> Path:
@@ -230,7 +245,7 @@ def part_of(place: RunFolder, recipe: Recipe | None = None, step: int | None = N
     """
     if recipe is None and read_run(place.path).about.get("recipe") is None:
         return _part_of_script(place, step)
-    return (recipe or recipe_of(place, "--part NAME writes a part without it.")).part
+    return (as_stage(recipe, place) if recipe else recipe_of(place, "--part NAME writes a part without it.")).part
 
 
 def _part_of_script(place: RunFolder, step: int | None) -> str:

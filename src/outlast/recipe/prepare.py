@@ -15,6 +15,7 @@ from outlast.environment import Environment, detect
 from outlast.errors import CorruptCheckpoint, RunNotFinished, SessionEnded, UnknownName, UsageError
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
+from outlast.recipe import inputs
 from outlast.recipe.recipe import Recipe
 from outlast.remote.attached import copies_of, stored_config
 from outlast.remote.fork import fork
@@ -33,6 +34,7 @@ class Request:
         model_config: a model YAML, or None.
         train_config: a train YAML, or None.
         resume: a run's name, a run folder, or a checkpoint folder; None to continue the run of this name, or begin it.
+        stage: a stage of a recipe that has several, or None.
         flags: dotted key -> text or boolean, only what was given.
     """
 
@@ -41,6 +43,7 @@ class Request:
     model_config: Path | None = None
     train_config: Path | None = None
     resume: str | None = None
+    stage: str | None = None
     flags: Mapping[str, str | bool] = field(default_factory=dict)
 
 
@@ -56,6 +59,7 @@ class Prepared:
         run_id: the run's name.
         fork_of: the checkpoint that a new run is to begin from, or None.
         given: the flags as they were typed.
+        chain: the name that the runs of all stages begin with; None when the recipe has no stages.
     """
 
     recipe: Recipe
@@ -65,6 +69,7 @@ class Prepared:
     run_id: str
     fork_of: Checkpoint | None = None
     given: Mapping[str, str | bool] = field(default_factory=dict)
+    chain: str | None = None
 
     @property
     def folder(self) -> RunFolder:
@@ -80,6 +85,8 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
         ResumeRefused: a field that the run keeps for ever was given another value.
         UnknownName: there is nothing to resume under that name.
     """
+    if request.stage:
+        recipe = recipe.of_stage(request.stage)
     environment = detect(request.environment)
     environment_file = find_file(f"environment/{environment.name}.yaml")
 
@@ -98,14 +105,16 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
 
     # What decides which run this is belongs to the session, so the run's own values cannot change it.
     first = resolved(None)
-    root, run_id, fork_of = _which_run(
+    root, name, fork_of = _which_run(
         request.resume, first.config.checkpoint_dir, first.config.experiment_name, recipe.name, environment.inputs
     )
+    run_id, chain = (f"{name}.{request.stage}", name) if request.stage and not request.resume else (name, None)
+    layout.check_run_id(run_id)
     stored = stored_config(RunFolder(fork_of.path.parents[1] if fork_of else root / run_id), environment.inputs)
     final = resolved(stored)
     if root != first.config.checkpoint_dir:
         final = replace(final, config=final.config.model_copy(update={"checkpoint_dir": root}))
-    return Prepared(recipe, environment, environment_file, final, run_id, fork_of, request.flags)
+    return Prepared(recipe, environment, environment_file, final, run_id, fork_of, request.flags, chain)
 
 
 def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] = ()) -> Run:
@@ -115,6 +124,11 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
         SessionEnded: the session is over and the run is not.
     """
     config, recipe = prepared.resolved.config, prepared.recipe
+    if recipe.train is None and recipe.stage is None:
+        names = ", ".join(stage.name for stage in recipe.stages)
+        raise UsageError(
+            f"The recipe {recipe.name!r} has the stages {names}; say which with --stage. Nothing was trained."
+        )
     if recipe.ranks:
         ranks.meet()
     if prepared.fork_of:
@@ -150,7 +164,10 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
             results=config.results_dir,
             renamed=recipe.renamed,
         ) as run:
-            recipe.train(run, config)
+            if recipe.stage:
+                inputs.train(run, config, recipe)
+            elif recipe.train:
+                recipe.train(run, config)
     except RunNotFinished as ended:  # in a notebook; whoever asked for this hears of it as elsewhere
         raise SessionEnded(ended.reason) from None
     return run

@@ -1,0 +1,77 @@
+"""`outlast train` and `outlast resume` for a recipe that has stages: what is not finished yet, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from outlast.cli import show
+from outlast.errors import EXIT_FINISHED, SessionEnded
+from outlast.folder import layout
+from outlast.folder.layout import RunFolder
+from outlast.recipe import inspect
+from outlast.recipe.prepare import Prepared, Request, locate, prepare
+from outlast.recipe.recipe import Recipe
+from outlast.recipe.stages import unfinished
+from outlast.report.chain import chain_named, line
+from outlast.terminal import say
+
+
+def train(recipe: Recipe, request: Request, one: Callable[[Prepared], int], *, speaks: bool) -> int:
+    """Train the stages that are not finished, one after the other; returns the first exit code that is not 0.
+
+    Args:
+        recipe: has stages.
+        request: what the user asks for.
+        one: trains a prepared run and returns its exit code.
+        speaks: whether lines are printed.
+    """
+    recipe, request = _resumed(recipe, request)
+    if recipe.stage:
+        return one(prepare(recipe, request))
+    first = prepare(recipe, request)
+    tell = say if speaks else _silent
+    try:
+        for prepared in unfinished(recipe, request, tell=tell):
+            if code := one(prepared):
+                return code
+    except SessionEnded as ended:
+        tell("The session's budget is used up before the next stage begins; start it again to go on.")
+        return int(ended.code or 0)
+    tell(f"{first.run_id}: {line(chain_named(first.folder.path.parent, first.run_id))}")
+    return EXIT_FINISHED
+
+
+def dry(recipe: Recipe, request: Request) -> Prepared:
+    """The stage that a request names, or the first, prepared."""
+    recipe, request = _resumed(recipe, request)
+    return prepare(recipe, request if recipe.stage else replace(request, stage=request.stage or recipe.stages[0].name))
+
+
+def _resumed(recipe: Recipe, request: Request) -> tuple[Recipe, Request]:
+    """What --resume means: the run of one stage, a checkpoint of it, or the name of the chain."""
+    if request.resume is None:
+        return recipe, request
+    path = Path(request.resume)
+    environment = prepare(recipe, replace(request, resume=None))
+    root = environment.resolved.config.checkpoint_dir
+    if layout.step_of(path) is not None and path.is_dir():
+        return inspect.as_stage(recipe, RunFolder(path.resolve().parents[1])), request
+    if folder := locate(request.resume, root, environment.environment.inputs):
+        return inspect.as_stage(recipe, RunFolder(folder)), request
+    if chain_named(root, request.resume):
+        return recipe, replace(request, resume=None, flags={**request.flags, "experiment_name": request.resume})
+    return recipe, request
+
+
+def heading(prepared: Prepared) -> None:
+    """Which stage of which chain comes now, and how far the others are."""
+    if prepared.chain and prepared.recipe.stage:
+        links = chain_named(prepared.folder.path.parent, prepared.chain)
+        say(f"stage {prepared.recipe.stage.name} of {prepared.chain}" + (f": {line(links)}" if links else ""))
+    show.heading(prepared)
+
+
+def _silent(_: str) -> None:
+    """Nothing is printed for programs that read JSON."""

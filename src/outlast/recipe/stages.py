@@ -1,0 +1,103 @@
+"""A chain of runs: the stages of a recipe, one after the other, each a run NAME.STAGE with a folder, a lock and attempts of its own.
+
+Nothing keeps the state of a chain: what is finished, the runs themselves say. So a session that ends in the second stage is continued
+there, and the first one is not touched.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from outlast.distributed import ranks
+from outlast.errors import SessionEnded
+from outlast.folder import durable, plain
+from outlast.folder.layout import RunFolder
+from outlast.folder.lock import Lock
+from outlast.recipe import inputs
+from outlast.recipe.prepare import Prepared, Request, prepare
+from outlast.recipe.recipe import Recipe
+from outlast.remote.attached import copies_of
+from outlast.remote.gather import bring_home
+from outlast.report import read_run
+from outlast.run.session import now
+
+LEAST = 2.0
+"""Seconds of a budget with which no further stage is begun."""
+
+
+def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None]) -> Iterator[Prepared]:
+    """Prepare the stages that are not finished, in order, each when it is asked for: the one before it has been trained then.
+
+    Every stage is checked before the first one. `request.stage` chooses one alone, finished or not.
+
+    Args:
+        recipe: has stages.
+        request: what the user asks for; `resume` is not looked at.
+        tell: hears what came from elsewhere.
+
+    Raises:
+        UsageError: an input is missing.
+        ResumeRefused: a value, or an input, is another one than the run was begun with.
+        RunBusy: the run of a stage is being trained, and its copy elsewhere is to come home.
+        SessionEnded: the budget is used up before the next stage.
+    """
+    if recipe.ranks:
+        ranks.meet()
+    chosen = [recipe.of_stage(request.stage).stage] if request.stage else recipe.stages
+    requests = [replace(request, resume=None, stage=stage.name) for stage in chosen if stage]
+    for each in requests:
+        prepare(recipe, each)
+    (channel,) = ranks.connect(1)
+    begun: float | None = None
+    for each in requests:
+        prepared = prepare(recipe, each)  # again: the session's limit is what is left of it now
+        came = channel.together("bringing home the stages", functools.partial(_bring_home, prepared, main=channel.main))
+        for sentence in came:
+            tell(sentence)
+        finished = channel.main and is_finished(prepared.folder)
+        if json.loads(channel.from_main("looking at the stages", json.dumps(finished).encode())) and not request.stage:
+            continue
+        inputs.open_inputs(prepared.folder, prepared.recipe)
+        begun = begun or now()
+        yield _with_what_is_left(prepared, now() - begun)
+
+
+def is_finished(folder: RunFolder) -> bool:
+    """Whether a run is there and finished."""
+    return bool(plain.kind_of(folder.run)) and read_run(folder.path).status == "finished"
+
+
+def _bring_home(prepared: Prepared, *, main: bool) -> list[str]:
+    """Gather the run of a stage and those that it is trained on: on a platform they lie in what it has attached."""
+    stage, told = prepared.recipe.stage, list[str]()
+    for name in [*stage.after, stage.name] if stage and main else ():
+        folder = RunFolder(prepared.folder.path.with_name(f"{prepared.chain}.{name}"))
+        told += [f"{folder.path.name}: {words}" for words in _bring_one_home(folder, prepared.environment.inputs)]
+    return told
+
+
+def _bring_one_home(folder: RunFolder, attached: Sequence[Path]) -> list[str]:
+    if not copies_of(folder.path.name, attached):
+        return []
+    durable.make_folder(folder.path)
+    lock = Lock(folder.lock)
+    lock.take("a chain of stages")
+    try:
+        return [*folder.check(), *bring_home(folder, attached).told]
+    finally:
+        lock.release()
+
+
+def _with_what_is_left(prepared: Prepared, spent: float) -> Prepared:
+    """The stage with what is left of the session's budget; a session has one, however many stages it trains."""
+    config = prepared.resolved.config
+    if config.budget is None or spent < LEAST:
+        return prepared
+    left = config.budget - spent
+    if left <= (config.reserve or 0.0) + LEAST:
+        raise SessionEnded("budget")
+    return replace(prepared, resolved=replace(prepared.resolved, config=config.model_copy(update={"budget": left})))

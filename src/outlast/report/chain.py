@@ -1,0 +1,85 @@
+"""A chain of runs as their folders tell it: the stages of a recipe, in order, and how far each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outlast.errors import OutlastError
+from outlast.folder import layout
+from outlast.report.runs import RunInfo, read_run
+
+
+@dataclass(frozen=True)
+class Link:
+    """A stage of a chain.
+
+    Attributes:
+        stage: its name.
+        info: its run, None while it has none.
+    """
+
+    stage: str
+    info: RunInfo | None
+
+    @property
+    def status(self) -> str:
+        """That of its run; pending while it has none."""
+        return self.info.status if self.info else "pending"
+
+    def __str__(self) -> str:
+        """How far it is, such as "vqvae finished at step 1200" or "diffusion running 300/5000"."""
+        if self.info is None:
+            return f"{self.stage} pending"
+        if self.status == "finished":
+            return f"{self.stage} finished at step {self.info.step}"
+        return f"{self.stage} {self.status} {self.info.step}" + (
+            f"/{self.info.total_steps}" if self.info.total_steps else ""
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """What --json prints of it."""
+        found = self.info
+        return {
+            "stage": self.stage, "run": found.id if found else None, "status": self.status, "step": found.step if found else 0,
+            "total_steps": found.total_steps if found else None,
+        }  # fmt: skip
+
+
+def chain_named(root: Path, name: str) -> list[Link]:
+    """The stages of the chain of a name below a folder of runs, in order; empty when there is no such chain.
+
+    Its runs say themselves which stage they are of; one that says otherwise is not of the chain.
+    """
+    if not layout.RUN_ID.fullmatch(name):
+        return []
+    found: dict[str, RunInfo] = {}
+    names: list[str] = []
+    for path in sorted(root.glob(f"{name}.*/run.json")):
+        try:
+            info = read_run(path.parent)
+        except OutlastError:
+            continue
+        chain = info.about.get("chain")
+        if chain and chain["name"] == name and info.id == f"{name}.{chain['stage']}":
+            found[chain["stage"]] = info
+            names = max(names, chain["stages"], key=len)
+    return [Link(stage, found.get(stage)) for stage in names]
+
+
+def chain_of(info: RunInfo) -> list[Link]:
+    """The chain that a run is a stage of; empty when it is of none."""
+    chain = info.about.get("chain")
+    return chain_named(info.folder.parent, chain["name"]) if chain else []
+
+
+def under_way(links: list[Link]) -> RunInfo:
+    """The run of the first stage that is not finished and has one, or else of the last that has one."""
+    infos = [link.info for link in links if link.info]
+    return next((info for info in infos if info.status != "finished"), infos[-1])
+
+
+def line(links: list[Link]) -> str:
+    """All stages on one line."""
+    return " -> ".join(map(str, links))

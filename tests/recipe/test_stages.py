@@ -1,0 +1,282 @@
+"""Chains of runs: a tiny recipe of two stages, of which the second is trained on what the first has reached."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import outlast
+from outlast import cli
+from outlast.checkpoint import read_manifest
+from outlast.environment import Environment, Limits
+from outlast.errors import SessionEnded, UnknownName, UsageError
+from outlast.recipe import prepare, stages
+from outlast.recipe.registry import find
+
+PAIR = str(Path(__file__).parent / "pair")
+
+
+def train(*flags: str, root: str = "runs") -> int:
+    return cli.main(["train", PAIR, "--device", "cpu", "--checkpoint-dir", root, *flags])
+
+
+def run_of(stage: str, root: str = "runs") -> Path:
+    return Path(root) / f"pair.{stage}"
+
+
+def newest(stage: str, root: str = "runs") -> Path:
+    return max((run_of(stage, root) / "checkpoints").glob("step-*"))
+
+
+def digest(stage: str, step: int, root: str = "runs") -> str:
+    return read_manifest(run_of(stage, root) / f"checkpoints/step-{step:08d}").digest
+
+
+def final(root: str) -> dict[str, bytes]:
+    """What both stages leave: newest checkpoint and journal, byte for byte."""
+    found = {}
+    for stage in ("mean", "walk"):
+        files = [path for path in newest(stage, root).iterdir() if path.name != "MANIFEST.json"]
+        found |= {f"{stage}/{path.name}": path.read_bytes() for path in [*files, run_of(stage, root) / "journal.jsonl"]}
+    return found
+
+
+def everything(folder: Path) -> dict[str, tuple[bytes, int]]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+
+
+def about(stage: str, root: str = "runs") -> dict:
+    return json.loads((run_of(stage, root) / "run.json").read_text())
+
+
+def told(stage: str, root: str = "runs") -> str:
+    return "\n".join(json.loads(max((run_of(stage, root) / "attempts").glob("*.json")).read_text())["told"])
+
+
+def test_interrupted_in_both_stages_it_ends_as_if_it_had_not_been(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(root="twin") == 0
+    assert train("--stop-at", "mean:2") == 75
+    assert not run_of("walk").exists()
+    assert train("--stop-at", "walk:4") == 75
+    first = everything(run_of("mean"))
+    capsys.readouterr()
+    assert train() == 0
+    assert everything(run_of("mean")) == first, "the next attempt does not touch the first stage"
+    assert final("runs") == final("twin")
+    assert "pair: mean finished at step 6 -> walk finished at step 6" in capsys.readouterr().out
+    walk = everything(run_of("walk"))
+    assert train() == 0
+    assert everything(run_of("walk")) == walk, "all is finished"
+
+
+def test_the_input_is_on_record_by_its_digest() -> None:
+    assert train() == 0
+    assert about("walk")["inputs"] == {"mean": {"run": "pair.mean", "step": 6, "digest": digest("mean", 6)}}
+    assert about("walk")["chain"] == {"name": "pair", "stage": "walk", "stages": ["mean", "walk"]}
+    assert about("mean")["inputs"] == {}
+
+
+def test_a_first_stage_that_was_trained_anew_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "walk:2") == 75
+    before, walk = digest("mean", 6), everything(run_of("walk"))
+    run_of("mean").rename("away")
+    assert train("--stage", "mean", "--seed", "7") == 0
+    capsys.readouterr()
+    assert train() == 1
+    said = capsys.readouterr().err
+    assert before[:12] in said
+    assert digest("mean", 6)[:12] in said
+    assert "step 6 of pair.mean" in said
+    assert everything(run_of("walk")) == walk, "nothing was written"
+    shutil.rmtree(run_of("mean"))
+    shutil.move("away", run_of("mean"))
+    assert train() == 0
+
+
+def test_a_first_stage_that_went_on_is_told_while_the_checkpoint_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "walk:2") == 75
+    before = digest("mean", 6)
+    assert train("--stage", "mean", "--steps", "8") == 0
+    assert train("--stop-at", "walk:4") == 75
+    assert "pair.mean has gone on: its latest checkpoint is at step 8" in told("walk")
+    assert digest("mean", 8)[:12] in told("walk")
+    assert before[:12] in told("walk")
+    assert about("walk")["inputs"]["mean"]["digest"] == before
+    assert train("--stage", "mean", "--steps", "9", "--keep-last", "1") == 0
+    capsys.readouterr()
+    assert train() == 1
+    assert "that checkpoint is not in runs/pair.mean any more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_missing_input_is_a_sentence_and_nothing_begins(begun: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    if begun:
+        assert train("--stop-at", "mean:2") == 75
+        capsys.readouterr()
+    assert train("--stage", "walk") == 2
+    said = capsys.readouterr().err
+    assert f"runs/pair.mean is {'interrupted at step 2 of 6' if begun else 'not begun'}" in said
+    assert f"outlast train {PAIR} --stage mean" in said
+    assert not run_of("walk").exists()
+
+
+def test_a_damaged_input_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "walk:2") == 75
+    (newest("mean") / "model.safetensors").write_bytes(b"damaged")
+    attempts = sorted((run_of("walk") / "attempts").iterdir())
+    assert train() == 1
+    assert "pair.mean/checkpoints/step-00000006/model.safetensors has 7 bytes" in capsys.readouterr().err
+    assert sorted((run_of("walk") / "attempts").iterdir()) == attempts
+
+
+def test_on_another_machine_both_runs_come_home_from_what_is_attached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Kaggle: the output of the session before is attached, and the next session's own output must hold all of it again."""
+    assert train(root="twin") == 0
+    assert train("--stop-at", "mean:3", root="attached/one/working/runs") == 75
+
+    def machine(attached: str) -> Environment:
+        return Environment("local", Limits(seconds=None, ram=2**34, cores=2), inputs=(Path(attached),))
+
+    monkeypatch.setattr(prepare, "detect", lambda _: machine("attached/one"))
+    assert train("--stop-at", "walk:3", root="attached/two/working/runs") == 75
+    monkeypatch.setattr(prepare, "detect", lambda _: machine("attached/two"))
+    assert train() == 0
+    assert final("runs") == final("twin")
+    attempts = [json.loads(path.read_text()) for path in sorted((run_of("walk") / "attempts").glob("*.json"))]
+    assert [attempt.get("resume", {}).get("step") for attempt in attempts] == [None, 3]
+    assert len(list((run_of("mean") / "attempts").glob("*.json"))) == 2
+
+
+def test_status_and_resume_take_the_name_of_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "walk:2") == 75
+    assert "Go on with: outlast resume pair --recipe" in capsys.readouterr().out
+    assert cli.main(["status", "pair"]) == 0
+    out = capsys.readouterr().out
+    assert "stages: mean finished at step 6 -> walk interrupted 2/6" in out
+    assert f"trained on mean: step 6 of pair.mean ({digest('mean', 6)[:12]})" in out
+    assert f"Go on with: outlast resume pair --recipe {PAIR}" in out
+    assert cli.main(["status", "pair.mean", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["run"] == "pair.mean"
+    assert [(link["stage"], link["status"], link["step"], link["total_steps"]) for link in found["chain"]] == [
+        ("mean", "finished", 6, 6), ("walk", "interrupted", 2, 6),
+    ]  # fmt: skip
+    assert cli.main(["resume", "pair", "--recipe", PAIR, "--device", "cpu", "--stop-at", "walk:4"]) == 75
+    assert cli.main(["resume", "pair.walk", "--recipe", PAIR, "--device", "cpu"]) == 0
+    assert cli.main(["status", "pair"]) == 0
+    assert "walk finished at step 6" in capsys.readouterr().out
+
+
+def test_another_name_is_another_chain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--experiment-name", "other", "--stop-at", "walk:2") == 75
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["other.mean", "other.walk"]
+    assert "outlast resume other" in capsys.readouterr().out
+    assert cli.main(["resume", "other", "--recipe", PAIR]) == 0
+
+
+def test_a_run_that_began_from_a_stage_keeps_its_input() -> None:
+    assert train("--stop-at", "walk:2") == 75
+    assert train("--resume", str(newest("walk")), "--experiment-name", "fork") == 0
+    fork = json.loads(Path("runs/fork/run.json").read_text())
+    assert fork["inputs"] == about("walk")["inputs"]
+    assert fork["parent"]["run"] == "pair.walk"
+
+
+def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--dry-run") == 0
+    assert "run pair.mean" in capsys.readouterr().out
+    assert train("--dry-run", "--stage", "walk") == 0
+    assert "run pair.walk" in capsys.readouterr().out
+    assert not Path("runs").exists()
+
+
+def test_a_saved_stage_is_opened_by_its_own_declaration() -> None:
+    assert train() == 0
+    opened = outlast.open_saved("pair.mean", step="best", recipe=PAIR)
+    distances = {
+        json.loads(line)["step"]: json.loads(line)["distance"] for line in (run_of("mean") / "journal.jsonl").open()
+    }
+    assert opened.step == min(distances, key=distances.__getitem__)
+    assert opened.recipe.stage is not None
+    assert opened.recipe.stage.name == "mean"
+    assert opened.part()["at"].shape == (3,)
+    assert opened.digest == digest("mean", opened.step)
+
+
+def test_a_session_has_one_budget_for_all_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(stages, "now", lambda: clock[0])
+    request = prepare.Request(flags={"budget": "60s"})
+    steps = stages.unfinished(find(PAIR), request, tell=print)
+    first = next(steps)
+    assert (first.run_id, first.resolved.config.budget) == ("pair.mean", 60.0)
+    prepare.start(first, progress="none")
+    clock[0] += 45.0
+    second = next(steps)
+    assert (second.run_id, second.resolved.config.budget) == ("pair.walk", 15.0)
+    again = stages.unfinished(find(PAIR), replace(request, stage="mean"), tell=print)
+    next(again)
+    clock[0] += 59.0
+    steps = stages.unfinished(
+        find(PAIR), replace(request, flags={"budget": "60s", "experiment_name": "late"}), tell=print
+    )
+    prepare.start(next(steps), progress="none")
+    clock[0] += 59.0
+    with pytest.raises(SessionEnded) as caught:
+        next(steps)
+    assert caught.value.code == 75
+
+
+def test_a_chain_says_which_stage_when_it_is_started_as_one_run() -> None:
+    recipe = find(PAIR)
+    with pytest.raises(UsageError, match=r"stages mean, walk; say which with --stage"):
+        prepare.start(prepare.prepare(recipe, prepare.Request()))
+    with pytest.raises(UnknownName, match=r"no stage 'men'; it has mean, walk.*mean"):
+        recipe.of_stage("men")
+
+
+def stage(name: str, **options: object) -> outlast.Stage:
+    return outlast.Stage(name, lambda run, config, inputs: None, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        ((stage("A"),), "'A'; expected a name"),
+        ((stage("a"), stage("a")), "that no other stage has"),
+        ((stage("a.b"),), "expected a name"),
+        ((stage("b", after={"a": "latest"}), stage("a")), "comes after 'a', which is no earlier stage"),
+        ((stage("a"), stage("b", after={"a": "best"})), "'best' of a stage with a metric"),
+        ((stage("a"), stage("b", after={"a": "first"})), "expected 'latest'"),
+        ((), "has neither"),
+    ],
+)
+def test_stages_that_contradict_each_other_are_refused(chain: tuple[outlast.Stage, ...], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        outlast.Recipe(name="x", summary="x", Config=outlast.Config, stages=chain)
+    with pytest.raises(UsageError, match="has both"):
+        outlast.Recipe(
+            name="x", summary="x", Config=outlast.Config, train=lambda run, config: None, stages=(stage("a"),)
+        )
+
+
+def test_links_and_lies_beside_the_runs_are_no_chain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "walk:2") == 75
+    lie = Path("runs/pair.lie")
+    lie.mkdir()
+    (lie / "run.json").write_text(
+        json.dumps(about("walk") | {"inputs": {"mean": {"run": "x", "step": -1, "digest": "0" * 32}}})
+    )
+    capsys.readouterr()
+    assert cli.main(["status", "pair"]) == 0
+    assert "stages: mean finished at step 6 -> walk interrupted 2/6" in capsys.readouterr().out
+    record = about("walk")
+    record["inputs"]["mean"]["digest"] = "../../x"
+    (run_of("walk") / "run.json").write_text(json.dumps(record))
+    assert train() == 1
+    assert "pair.walk/run.json" in capsys.readouterr().err
