@@ -133,20 +133,12 @@ def open_run(
         results=Path(results) if results is not None else None,
     )
     opened = attempt.open(asked.begin_from, asked.ignored, ending.make_way(asked.folder.path))
+    parts, step = Parts(opened, training), opened.checkpoint.step if opened else None
     every = asked.save
-    saver = Saver(
-        store,
-        SavePolicy(steps=every.steps, seconds=every.seconds, epochs=every.epochs, auto=every.auto),
-        session,
-        attempt.journal,
-        shown,
-        attempt.tell,
-        background=background,
-        ranks=training,
-        saved_step=opened.checkpoint.step if opened else -1,
-    )
-    loop = Loop(attempt, Parts(opened, training), saver, opened, asked.total_steps)
-    return Run(loop, Ending(loop), resumed_from=opened.checkpoint.step if opened else None)
+    policy = SavePolicy(steps=every.steps, seconds=every.seconds, epochs=every.epochs, auto=every.auto)
+    saver = Saver(attempt, parts, policy, background=background, saved_step=-1 if step is None else step)
+    loop = Loop(attempt, parts, saver, opened, asked.total_steps)
+    return Run(loop, Ending(loop), resumed_from=step)
 
 
 def _import_what_draws() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from outlast.checkpoint import SavePolicy, Snapshot, Store
+from outlast.checkpoint import SavePolicy, Snapshot
 from outlast.checkpoint.flight import Abandoned, Flight, TornCopy
 from outlast.checkpoint.memory import available
 from outlast.checkpoint.policy import Kept
@@ -23,15 +23,14 @@ from outlast.checkpoint.staging import Copy, Staging
 from outlast.checkpoint.writer import Writer
 from outlast.config.units import format_bytes, is_finite
 from outlast.distributed import replicas
-from outlast.distributed.ranks import Ranks
 from outlast.errors import RankFailed, SaveFailed
+from outlast.run.attempt import Attempt
 from outlast.run.continuation import RNG
 from outlast.run.parts import Parts
 from outlast.run.position import Position
-from outlast.run.session import Session
 from outlast.state import adapters
 from outlast.state.array import Array
-from outlast.tracking import Fanout, Journal, SaveFacts
+from outlast.tracking import SaveFacts
 
 _RETRY = 60.0  # seconds until a failed save is tried again
 _BEST_SHARE = 10.0  # a new best in the middle of an epoch is saved when the last save is this many times its cost ago
@@ -43,14 +42,11 @@ class Saver:
     """The saving side of a run.
 
     Args:
-        store: where checkpoints go; its retention policy names the metric of the best.
+        attempt: its store, session, journal and sinks; the store's retention policy names the metric of the best.
+        parts: what is saved.
         policy: when to save.
-        session: learns the size of the state and how long a save takes.
-        journal: flushed before every commit.
-        shown: told of saves.
-        tell: says a sentence to the user and records it.
-        background: copy and write while training goes on. Without it, or when memory has no room for a copy, training waits.
-        ranks: who saves together.
+        background: copy and write while training goes on. Without it, or when memory has no room for a copy, training
+            waits.
         saved_step: the step of the checkpoint that the attempt continues, -1 when there is none.
 
     Attributes:
@@ -61,31 +57,19 @@ class Saver:
     """
 
     def __init__(
-        self,
-        store: Store,
-        policy: SavePolicy,
-        session: Session,
-        journal: Journal,
-        shown: Fanout,
-        tell: Callable[[str, str], None],
-        *,
-        background: bool = True,
-        ranks: Ranks | None = None,
-        saved_step: int = -1,
+        self, attempt: Attempt, parts: Parts, policy: SavePolicy, *, background: bool = True, saved_step: int = -1
     ) -> None:
         self.saved_step = saved_step
         self.asked = False
         self.held = 0.0
         self.batches: Mapping[str, Any] = {}
-        self._store, self._policy, self._session, self._journal = store, policy, session, journal
-        self._shown, self._tell = shown, tell
-        self._background = background
-        self._parts = Parts(None)
+        self._store, self._session, self._journal = attempt.store, attempt.session, attempt.journal
+        self._shown, self._tell, self._ranks = attempt.shown, attempt.tell, attempt.ranks
+        self._parts, self._policy, self._background = parts, policy, background
         self._software: Mapping[str, Any] = {}
-        self._ranks = ranks or Ranks()
         self._staging = Staging(sharing=self._ranks.main)  # a shared file has one writer
         self._neighbours = 1  # ranks on this machine that need memory for a copy as well
-        self._writer = Writer(store, self._flush_journal)
+        self._writer = Writer(attempt.store, self._flush_journal)
         self._flight: Flight | None = None
         self._flushing: Future[None] | None = None
         self._unhook: Callable[[], None] = lambda: None
@@ -104,10 +88,14 @@ class Saver:
         """Save when the last save is so long ago, besides what the policy says; call it before `begin`."""
         self._policy = dataclasses.replace(self._policy, seconds=seconds)
 
-    def begin(self, parts: Parts, software: Mapping[str, Any]) -> None:
-        """Learn what there is to save, tell the session its size, and start the clock."""
-        self._parts, self._software = parts, software
-        arrays, _, _ = parts.pack()
+    def begin(self, software: Mapping[str, Any]) -> None:
+        """Look what there is to save, tell the session its size, and start the clock.
+
+        Args:
+            software: versions and device, which every checkpoint states.
+        """
+        self._software = software
+        arrays, _, _ = self._parts.pack()
         each = [array for part in arrays.values() for array in part.values()]
         blocks = sum(array.nbytes for array in each if array.shard)
         # Other ranks keep their blocks, and little besides; a buffer that is too small grows with the first save.

@@ -50,7 +50,7 @@ class Start:
         self._verdict = ranks.together("comparing what was loaded", self._parts.verify)
         self._parts.watch()
         self._software = state.software() | {"ranks": ranks.count}
-        ranks.together("beginning the loop", lambda: self._saver.begin(self._parts, self._software))
+        ranks.together("beginning the loop", lambda: self._saver.begin(self._software))
 
     def write(self, step: int, total_steps: int | None, inexact: Sequence[str]) -> None:
         """Cut the journal back to the step, and write down what trains here.
