@@ -94,10 +94,9 @@ def relay(
             allowed were not enough; and as of `Provider.submit`.
     """
     bounds = bounds or Bounds()
-    if bounds.gpu_hours is not None and not provider.capabilities.quota:
-        raise UsageError(
-            f"{provider.title} counts no GPU hours, which --max-gpu-hours bounds. Bound the relay with --max-sessions."
-        )
+    if not provider.capabilities.quota and (bounds.wait or bounds.gpu_hours is not None):
+        flag = "--wait, which waits for hours" if bounds.wait else "--max-gpu-hours"
+        raise UsageError(f"{provider.title} counts no GPU hours, so leave {flag} out. --max-sessions bounds a relay.")
     with launching(prepare().folder, "a relay"):
         _Relay(provider, prepare, terms, bounds, tell, pace or Pace()).run()
 

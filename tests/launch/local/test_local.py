@@ -196,8 +196,9 @@ def test_old_sessions_are_deleted_when_they_are_at_home(provider: LocalProvider)
 
 
 def test_bounds_on_hours_that_nobody_counts_are_refused(provider: LocalProvider) -> None:
-    with pytest.raises(UsageError, match="counts no GPU hours"):
-        relay(provider, lambda: prepared(), Terms(), bounds=Bounds(gpu_hours=1.0), tell=lambda _: None)
+    for bounds in (Bounds(gpu_hours=1.0), Bounds(wait=True)):
+        with pytest.raises(UsageError, match="counts no GPU hours"):
+            relay(provider, lambda: prepared(), Terms(), bounds=bounds, tell=lambda _: None)
 
 
 def test_a_run_goes_on_at_another_provider_only_when_it_is_at_home(provider: LocalProvider) -> None:
