@@ -15,7 +15,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "max-gpu-hours": {"type": positive, "metavar": "H", "help": "GPU hours of the run before it stops (default: no bound)"},
     "keep": {"type": int, "metavar": "N", "help": "number of fetched sessions that stay at the provider; older ones are deleted (default: all)"},
     "wait": {"action": "store_true", "help": "wait for the next hours of the quota, and for a place, instead of stopping"},
-    "ask-every": {"type": positive, "metavar": "SECONDS", "help": "seconds between two looks (default: kaggle 45, local 1)"},
+    "ask-every": {"type": positive, "metavar": "SECONDS", "help": "seconds between two looks (default: as the provider asks, 1 to 45)"},
 }  # fmt: skip
 
 _PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and nothing is lost by waiting

@@ -6,20 +6,18 @@ a launch that is on record is waited for and brought home before another one is 
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
-import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from outlast.checkpoint import Store
-from outlast.config.units import format_seconds
 from outlast.errors import AnswerLost, LaunchError, Refused, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.down import delete
 from outlast.launch.fetch import NothingLeft, fetch
+from outlast.launch.hours import forecast, quota_of, spent, until, within
 from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.provider import Limits, Provider, Quota, State, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching
@@ -29,7 +27,6 @@ from outlast.recipe.prepare import Prepared
 from outlast.report import read_run
 
 _TRIES = 20
-_WEEK = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class _Relay:
             if record is None:
                 if _finished(folder) and not self.prepare().resolved.changes:
                     self.tell(
-                        f"{folder.path.name} is finished at step {Store(folder).newest_step()}{_spent(self.provider, folder)}"
+                        f"{folder.path.name} is finished at step {Store(folder).newest_step()}{spent(self.provider, folder)}"
                     )
                     return
                 _refuse_without_progress(folder)
@@ -171,7 +168,7 @@ class _Relay:
         """Launch; again later when it is refused for the moment, or all places are taken and waiting was asked for."""
         limits = self.provider.limits(self.terms)
         quota = self._hours(limits)
-        terms = _within(self.provider, folder, self.terms, limits, self.bounds)
+        terms = within(self.provider, folder, self.terms, limits, self.bounds.gpu_hours)
         if quota:
             terms = limits.within(terms, quota.left)
         told = ""
@@ -212,7 +209,7 @@ class _Relay:
                 f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast logs "
                 f"{folder.path.name}`. What it had saved is here, at step {step}."
             )
-        self.tell(f"session {record.number}: {state}, step {before} -> {step}{_forecast(self.provider, folder)}")
+        self.tell(f"session {record.number}: {state}, step {before} -> {step}{forecast(self.provider, folder)}")
 
     def _wait(self, record: LaunchRecord) -> str:
         """Follow a session to its end, telling one of its lines now and then; returns how it ended."""
@@ -233,7 +230,7 @@ class _Relay:
     def _hours(self, limits: Limits) -> Quota | None:
         """Refuse, or wait, while the quota is used up; returns what is left of it, None when the session needs none."""
         told = False
-        while (quota := _quota(self.provider, limits.metered)) and quota.left < limits.least:
+        while (quota := quota_of(self.provider, limits.metered)) and quota.left < limits.least:
             when = f" They are given anew {quota.refresh:%A %d %B, %H:%M} UTC." if quota.refresh else ""
             left = f"{quota.left / 60:.0f} minutes of {quota.kind} are left this week, too few for a session.{when}"
             if not self.bounds.wait:
@@ -241,7 +238,7 @@ class _Relay:
             if not told:
                 self.tell(f"{left} Waiting.")
                 told = True
-            self.pace.sleep(max(self.pace.ask, min(3600.0, _until(quota))))
+            self.pace.sleep(max(self.pace.ask, min(3600.0, until(quota))))
         return quota
 
     def _forget(self, folder: RunFolder, keep: int) -> None:
@@ -262,69 +259,5 @@ def _refuse_without_progress(folder: RunFolder) -> None:
         )
 
 
-def _quota(provider: Provider, metered: str | None) -> Quota | None:
-    """What is left of the hours of a kind; None when no such hours are counted."""
-    if metered is None or not provider.capabilities.quota:
-        return None
-    return next((quota for quota in provider.quotas() if quota.kind == metered), None)
-
-
-def _until(quota: Quota) -> float:
-    """Seconds until the hours are given anew; 0 when the provider does not say."""
-    if quota.refresh is None:
-        return 0.0
-    refresh = quota.refresh if quota.refresh.tzinfo else quota.refresh.replace(tzinfo=dt.UTC)
-    return (refresh - dt.datetime.now(dt.UTC)).total_seconds()
-
-
-def _within(provider: Provider, folder: RunFolder, terms: Terms, limits: Limits, bounds: Bounds) -> Terms:
-    """The terms of the next session, cut to the GPU hours that are left of those allowed."""
-    if bounds.gpu_hours is None or limits.metered != "GPU":
-        return terms
-    spent = _gpu_seconds(provider, folder)
-    left = bounds.gpu_hours * 3600.0 - spent
-    if left < limits.least:
-        raise LaunchError(
-            f"{folder.path.name} has had {spent / 3600:.1f} GPU hours, and {bounds.gpu_hours:g} are allowed; it is at step "
-            f"{Store(folder).newest_step()}. Allow more with --max-gpu-hours."
-        )
-    return replace(terms, seconds=min(limits.training(terms), left - limits.least / 2))
-
-
 def _finished(folder: RunFolder) -> bool:
     return folder.run.exists() and read_run(folder.path).status == "finished"
-
-
-def _gpu_seconds(provider: Provider, folder: RunFolder) -> float:
-    return sum(
-        float(each.record.get("seconds", 0.0))
-        for each in all_launches(folder)
-        if each.provider == provider.name and provider.metered(each.record["accelerator"]) == "GPU"
-    )
-
-
-def _spent(provider: Provider, folder: RunFolder) -> str:
-    spent = _gpu_seconds(provider, folder)
-    return f", after {spent / 3600:.1f} GPU hours" if spent else ""
-
-
-def _forecast(provider: Provider, folder: RunFolder) -> str:
-    """What is still to come, by what the sessions so far have done."""
-    total, step = read_run(folder.path).total_steps if folder.run.exists() else None, Store(folder).newest_step()
-    done = [each for each in all_launches(folder) if "step" in each.record]
-    if not total or not step or step >= total:
-        return ""
-    sessions = -(-(total - step) * len(done) // step)
-    spent = sum(float(each.record.get("seconds", 0.0)) for each in done)
-    more = spent * (total - step) / step
-    text = f" of {total}: about {sessions} more, {format_seconds(more)} of training"
-    quota = _quota(provider, provider.metered(done[-1].record["accelerator"]))
-    if quota is None:
-        return text
-    days = more / 86400.0
-    if quota.total and more > quota.left:
-        weeks = (more - quota.left) // quota.total
-        days = ((_until(quota) or _WEEK) + _WEEK * weeks) / 86400.0
-    count = max(1, math.ceil(days))
-    hours = f"{quota.left / 3600:.1f} {quota.kind} hours are left this week"
-    return f"{text}; {hours}, so about {count} day{'s' if count > 1 else ''}"

@@ -1,0 +1,83 @@
+"""Hours that a provider counts: what is left of them, what a run has used, and how long it will still take."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from dataclasses import replace
+
+from outlast.checkpoint import Store
+from outlast.config.units import format_seconds
+from outlast.errors import LaunchError
+from outlast.folder.layout import RunFolder
+from outlast.launch.provider import Limits, Provider, Quota, Terms
+from outlast.launch.records import all_launches
+from outlast.report import read_run
+
+_WEEK = 7 * 86400.0
+
+
+def quota_of(provider: Provider, metered: str | None) -> Quota | None:
+    """What is left of the hours of a kind; None when no such hours are counted."""
+    if metered is None or not provider.capabilities.quota:
+        return None
+    return next((quota for quota in provider.quotas() if quota.kind == metered), None)
+
+
+def until(quota: Quota) -> float:
+    """Seconds until the hours are given anew; 0 when the provider does not say."""
+    if quota.refresh is None:
+        return 0.0
+    refresh = quota.refresh if quota.refresh.tzinfo else quota.refresh.replace(tzinfo=dt.UTC)
+    return (refresh - dt.datetime.now(dt.UTC)).total_seconds()
+
+
+def within(provider: Provider, folder: RunFolder, terms: Terms, limits: Limits, gpu_hours: float | None) -> Terms:
+    """The terms of the next session, cut to the GPU hours that are left of those allowed."""
+    if gpu_hours is None or limits.metered != "GPU":
+        return terms
+    had = gpu_seconds(provider, folder)
+    left = gpu_hours * 3600.0 - had
+    if left < limits.least:
+        raise LaunchError(
+            f"{folder.path.name} has had {had / 3600:.1f} GPU hours, and {gpu_hours:g} are allowed; it is at step "
+            f"{Store(folder).newest_step()}. Allow more with --max-gpu-hours."
+        )
+    return replace(terms, seconds=min(limits.training(terms), left - limits.least / 2))
+
+
+def gpu_seconds(provider: Provider, folder: RunFolder) -> float:
+    """GPU time that sessions of a run have had at this provider."""
+    return sum(
+        float(each.record.get("seconds", 0.0))
+        for each in all_launches(folder)
+        if each.provider == provider.name and provider.metered(each.record["accelerator"]) == "GPU"
+    )
+
+
+def spent(provider: Provider, folder: RunFolder) -> str:
+    """The same as words for the end of a sentence; empty when it is none."""
+    seconds = gpu_seconds(provider, folder)
+    return f", after {seconds / 3600:.1f} GPU hours" if seconds else ""
+
+
+def forecast(provider: Provider, folder: RunFolder) -> str:
+    """What is still to come, by what the sessions so far have done."""
+    total, step = read_run(folder.path).total_steps if folder.run.exists() else None, Store(folder).newest_step()
+    done = [each for each in all_launches(folder) if "step" in each.record]
+    if not total or not step or step >= total:
+        return ""
+    sessions = -(-(total - step) * len(done) // step)
+    took = sum(float(each.record.get("seconds", 0.0)) for each in done)
+    more = took * (total - step) / step
+    text = f" of {total}: about {sessions} more, {format_seconds(more)} of training"
+    quota = quota_of(provider, provider.metered(done[-1].record["accelerator"]))
+    if quota is None:
+        return text
+    days = more / 86400.0
+    if quota.total and more > quota.left:
+        weeks = (more - quota.left) // quota.total
+        days = ((until(quota) or _WEEK) + _WEEK * weeks) / 86400.0
+    count = max(1, math.ceil(days))
+    hours = f"{quota.left / 3600:.1f} {quota.kind} hours are left this week"
+    return f"{text}; {hours}, so about {count} day{'s' if count > 1 else ''}"
