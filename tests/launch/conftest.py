@@ -31,7 +31,7 @@ def train(run, config):
         path.write_text(f"{state['sum']:.6f}")
 
 
-class Config(outlast.Config):
+class Config(outlast.SupervisedConfig):
     pause: float = outlast.setting(0.0, "seconds that a step sleeps")
     stop_every: int = outlast.setting(3, "steps after which a session ends; 0: never", on_resume="free")
 

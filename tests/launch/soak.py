@@ -40,7 +40,7 @@ def train(run, config):
             run.session.request_stop("budget", "the session of the soak is short")
 
 
-class Config(outlast.Config):
+class Config(outlast.SupervisedConfig):
     steps: int = outlast.setting(60, "in all")
     stop_every: int = outlast.setting(0, "steps after which a session ends; 0: never", on_resume="free")
 
