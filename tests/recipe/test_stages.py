@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -280,3 +282,33 @@ def test_links_and_lies_beside_the_runs_are_no_chain(capsys: pytest.CaptureFixtu
     (run_of("walk") / "run.json").write_text(json.dumps(record))
     assert train() == 1
     assert "pair.walk/run.json" in capsys.readouterr().err
+
+
+def test_the_progress_line_shows_the_stages_before(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(monotonic=itertools.count(0, 100).__next__)
+    monkeypatch.setattr("outlast.tracking.progress.time", clock)
+    assert train() == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("mean · step ")]
+    assert [line for line in lines if line.startswith("mean finished at step 6 -> walk · step ")]
+
+
+def test_a_chain_elsewhere_is_named_by_its_path(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "walk:2", root="deep/runs") == 75
+    capsys.readouterr()
+    assert cli.main(["status", "deep/runs/pair"]) == 0
+    assert f"outlast resume deep/runs/pair --recipe {PAIR}" in capsys.readouterr().out
+    assert cli.main(["resume", "deep/runs/pair", "--recipe", PAIR, "--device", "cpu"]) == 0
+    assert not Path("runs").exists()
+    assert cli.main(["status", "pair", "--checkpoint-dir", "deep/runs"]) == 0
+    assert "walk finished at step 6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", [["launch", "--on", "local"], ["relay", "--on", "local"], ["notebook"]])
+def test_what_takes_one_run_elsewhere_refuses_a_chain(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([verb[0], PAIR, *verb[1:]]) == 2
+    assert "has the stages mean, walk" in capsys.readouterr().err
+    assert not Path("runs").exists()
+    assert not list(Path().glob("*.ipynb"))

@@ -50,7 +50,7 @@ class Asked:
 
     def prepared(self) -> prepare.Prepared:
         """The run as it is now."""
-        return prepare.prepare(self.recipe, self.request)
+        return prepare.without_stages(prepare.prepare(self.recipe, self.request))
 
     def terms(self, prepared: prepare.Prepared) -> Terms:
         """What a session is to have."""

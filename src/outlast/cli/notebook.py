@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
         )
     from outlast.launch.notebook import write_notebook
 
-    prepared = prepare.prepare(found, request)
+    prepared = prepare.without_stages(prepare.prepare(found, request))
     usual = f"{prepared.run_id}.ipynb"
     target = flags.output(Path(usual) if values.output is None else values.output, usual)
     write_notebook(prepared, target)

@@ -11,7 +11,7 @@ from outlast.environment import detect
 from outlast.errors import UnknownName, UsageError
 from outlast.folder import layout, reading
 from outlast.recipe import prepare, recipe, registry
-from outlast.report.chain import chain_named, under_way
+from outlast.report.chain import chain_at, under_way
 from outlast.terminal import say
 
 
@@ -46,7 +46,7 @@ def recipe_of(name: str, root: Path, own: str | None) -> recipe.Recipe:
     path = Path(name)
     checkpoint_of = path.resolve().parents[1] if layout.step_of(path) is not None else None
     folder = prepare.locate(str(checkpoint_of or name), root, detect().inputs)
-    if folder is None and (links := chain_named(root, name)):
+    if folder is None and (links := chain_at(name, root)):
         folder = under_way(links).folder
     if folder is None:
         there = sorted(path.parent.name for path in root.glob("*/run.json"))

@@ -14,7 +14,7 @@ from outlast.recipe import inspect
 from outlast.recipe.prepare import Prepared, Request, locate, prepare
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.stages import unfinished
-from outlast.report.chain import chain_named, line
+from outlast.report.chain import chain_at, chain_named, line, under_way
 from outlast.terminal import say
 
 
@@ -60,8 +60,9 @@ def _resumed(recipe: Recipe, request: Request) -> tuple[Recipe, Request]:
         return inspect.as_stage(recipe, RunFolder(path.resolve().parents[1])), request
     if folder := locate(request.resume, root, environment.environment.inputs):
         return inspect.as_stage(recipe, RunFolder(folder)), request
-    if chain_named(root, request.resume):
-        return recipe, replace(request, resume=None, flags={**request.flags, "experiment_name": request.resume})
+    if links := chain_at(request.resume, root):
+        place = {"experiment_name": path.name, "checkpoint_dir": str(under_way(links).folder.parent)}
+        return recipe, replace(request, resume=None, flags={**request.flags, **place})
     return recipe, request
 
 

@@ -19,7 +19,7 @@ from outlast.launch.records import all_launches
 from outlast.recipe import inspect as saved
 from outlast.recipe import registry
 from outlast.report import RunInfo, read_run
-from outlast.report.chain import chain_named, chain_of, line, under_way
+from outlast.report.chain import chain_at, chain_of, line, under_way
 from outlast.terminal import command, measures, say, say_json, visible
 from outlast.tracking import Latest
 
@@ -43,7 +43,7 @@ def run(argv: list[str]) -> int:
         raise UsageError(
             f"outlast status needs a run, as none in {root} was launched elsewhere; `outlast runs` lists those there are."
         )
-    links = chain_named(root, named)
+    links = chain_at(named, root)
     place = under_way(links).folder if links else launched_or_trained(named, values.checkpoint_dir)
     if values.watch:
         _watch(RunFolder(place), values.interval)

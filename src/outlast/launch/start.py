@@ -51,10 +51,6 @@ def launch_next(
 ) -> LaunchRecord:
     """As `launch`, for whoever is the only one already."""
     folder = prepared.folder
-    if prepared.recipe.stages:
-        raise UsageError(
-            f"The recipe {prepared.recipe.name!r} has stages, and those are trained on this machine only so far: outlast train {prepared.recipe.source}"
-        )
     if owner := holder(folder.lock):
         raise RunBusy(
             f"{folder.path} is being trained here by {owner.get('attempt', 'an attempt')}; a run has one writer. Stop it first."

@@ -117,6 +117,17 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
     return Prepared(recipe, environment, environment_file, final, run_id, fork_of, request.flags, chain)
 
 
+def without_stages(prepared: Prepared) -> Prepared:
+    """Refuse a recipe that has stages, for verbs that take a single run to another machine; raises UsageError."""
+    recipe = prepared.recipe
+    if recipe.stages:
+        raise UsageError(
+            f"The recipe {recipe.name!r} has the stages {', '.join(stage.name for stage in recipe.stages)}, and those are trained on this machine "
+            f"only: outlast train {recipe.source or recipe.name}. Nothing was started."
+        )
+    return prepared
+
+
 def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] = ()) -> Run:
     """Open the run and train it; returns the closed run when it is finished.
 

@@ -51,3 +51,14 @@ def know(folder: RunFolder, about: Mapping[str, Any]) -> Identity:
         new = {"format": layout.FORMAT, "uid": identity.uid, "format_1_until": identity.format_1_until}
         durable.write_json(folder.run, known | new)
     return identity
+
+
+def stages_of(folder: RunFolder) -> str:
+    """The stages of a chain up to the one that this run is, as run.json names them; empty when it is of none."""
+    about = Place.at(folder.path).read_record("run.json", RUN)
+    chain, inputs = about.get("chain"), about.get("inputs", {})
+    if not chain or chain["stage"] not in chain["stages"]:
+        return ""
+    earlier = chain["stages"][: chain["stages"].index(chain["stage"])]
+    done = [f"{name} finished at step {inputs[name]['step']}" if name in inputs else name for name in earlier]
+    return " -> ".join([*done, chain["stage"]])

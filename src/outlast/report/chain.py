@@ -47,6 +47,11 @@ class Link:
         }  # fmt: skip
 
 
+def chain_at(name: str, root: Path) -> list[Link]:
+    """The stages of a chain by its name, or by the path that its run folders begin with; empty when there is no such chain."""
+    return chain_named(Path(name).parent, Path(name).name) if "/" in name else chain_named(root, name)
+
+
 def chain_named(root: Path, name: str) -> list[Link]:
     """The stages of the chain of a name below a folder of runs, in order; empty when there is no such chain.
 

@@ -23,7 +23,7 @@ from outlast.folder.attempt import AttemptRecord
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock, Presence
 from outlast.remote.gather import bring_home
-from outlast.remote.identity import know
+from outlast.remote.identity import know, stages_of
 from outlast.run import source
 from outlast.run.session import Session, now
 from outlast.tracking import EventLog, Fanout, Journal, RunFacts, Stopwatch, Unwritten, without_secrets
@@ -200,6 +200,7 @@ class Attempt:
             grade=self.about["grade"],
             resumed_from=resumed_from,
             uid=identity.uid if identity else None,
+            stages=stages_of(self.folder) if self.ranks.main else "",
         )
         if self.ranks.main:
             self._events = EventLog(self.folder.events(self.number), self._record.record["id"])

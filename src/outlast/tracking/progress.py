@@ -63,9 +63,10 @@ class PlainLines(Sink):
     def __init__(self, stream: TextIO, every: float = 15.0) -> None:
         self.stream, self.every = stream, every
         self._next = 0.0
-        self._why = ""
+        self._why = self._stages = ""
 
     def started(self, facts: RunFacts, config: Mapping[str, Any]) -> None:
+        self._stages = f"{facts.stages} · " if facts.stages else ""
         run, step, total = f"outlast: run {facts.id}, attempt {facts.attempt}", facts.step, facts.total_steps
         if total is not None and 0 < total <= step:
             self._line(f"{run}: all {total} steps are done; ask for more to train on")
@@ -81,7 +82,7 @@ class PlainLines(Sink):
     def progressed(self, progress: Progress) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self.every
-            self._line(describe(progress))
+            self._line(self._stages + describe(progress))
 
     def saved(self, save: SaveFacts) -> None:
         self._line(f"saved step {save.step} ({save.reason}, {format_bytes(save.size)} in {save.seconds:.2f} s)")
@@ -136,7 +137,9 @@ class RichLine(PlainLines):
         share = progress.step / progress.total if progress.total else 0.0
         width = 24
         bar = "━" * round(width * share)
-        text = self._text.assemble((bar, "green"), ("━" * (width - len(bar)), "bright_black"), " ", describe(progress))
+        text = self._text.assemble(
+            (bar, "green"), ("━" * (width - len(bar)), "bright_black"), " ", self._stages + describe(progress)
+        )
         text.truncate(max(20, self._console.width - 1), overflow="ellipsis")
         self._live.update(text)
 

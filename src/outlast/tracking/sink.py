@@ -27,6 +27,7 @@ class RunFacts:
         recipe: name or path of the recipe, None for a script.
         grade: what a resume promises: "exact", "statistical" or "restart-epoch".
         resumed_from: step of the checkpoint that this attempt continues, None for a fresh start.
+        stages: of a chain, the stages up to this one, such as "vqvae finished at step 1200 -> diffusion"; else empty.
     """
 
     id: str
@@ -38,6 +39,7 @@ class RunFacts:
     grade: str = "exact"
     resumed_from: int | None = None
     uid: str | None = None
+    stages: str = ""
 
 
 @dataclass(frozen=True)
