@@ -7,8 +7,8 @@ from typing import Any
 
 from outlast.cli.flags import positive
 from outlast.cli.launch import read
-from outlast.errors import EXIT_FINISHED
-from outlast.terminal import say
+from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED
+from outlast.terminal import command, say
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "max-sessions": {"type": int, "metavar": "N", "help": "number of launches before it stops (default: as many as it takes)"},
@@ -28,12 +28,12 @@ def run(argv: list[str]) -> int:
 
     prepared, values = asked.prepared(), asked.values
     provider = asked.provider(prepared, _PATIENCE)
-    relay(
-        provider,
-        asked.prepared,
-        asked.terms(prepared),
-        bounds=Bounds(values.max_sessions, values.max_gpu_hours, values.keep, wait=values.wait),
-        tell=say,
-        pace=Pace(values.ask_every or provider.capabilities.ask),
-    )
+    bounds = Bounds(values.max_sessions, values.max_gpu_hours, values.keep, wait=values.wait)
+    pace = Pace(values.ask_every or provider.capabilities.ask)
+    try:
+        relay(provider, asked.prepared, asked.terms(prepared), bounds=bounds, tell=say, pace=pace)
+    except KeyboardInterrupt:
+        end = command("outlast", "cancel", prepared.run_id)
+        say(f"A session that was started goes on. Run the same command to follow it, or end it with: {end}", error=True)
+        return EXIT_INTERRUPTED
     return EXIT_FINISHED

@@ -127,7 +127,7 @@ def test_three_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(lapt
     """The self-stop comes before the limit, at which everything is lost; the end is that of one long run."""
     flags = ["--epochs", "100", "--num-workers", "0"]
     begun = time.time()
-    assert laptop("train", "digits", *flags, "--checkpoint-dir", "twin").returncode == 0
+    assert laptop("train", "digits", *flags, "--checkpoint-dir", "twin", timeout=400).returncode == 0
     twin = laptop.folder / "twin/digits"
     start = (twin / "run.json").stat().st_mtime - begun
     budget = start + 2.0 + 1.0  # a small part of the training on any machine; a second is kept back to save

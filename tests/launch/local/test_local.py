@@ -178,6 +178,37 @@ def test_a_relay_that_was_killed_finds_the_session_that_still_runs(provider: Loc
     assert [path.name for path in provider.root.iterdir()] == ["outlast-walk-001"]
 
 
+def test_ctrl_c_ends_the_relay_and_not_the_session(provider: LocalProvider, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "outlast.cli",
+        "relay",
+        "walk",
+        "--on",
+        "local",
+        "--session",
+        "2m",
+        "--stop-every",
+        "0",
+        "--pause",
+        "0.3",
+    ]
+    looking = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in looking.stdout:
+        if "is running" in line:
+            break
+    os.killpg(looking.pid, signal.SIGINT)  # as a terminal does, to all of its processes
+    _, words = looking.communicate(timeout=60)
+    assert looking.returncode == 130
+    assert "end it with: outlast cancel walk" in words
+    (record,) = all_launches(prepared().folder)
+    list(follow(provider, record, pause=0.1))
+    assert state_of(provider, record) == "succeeded"
+
+
 def test_no_secret_is_written_down(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "planted-secret-1")
     monkeypatch.setenv("OUTLAST_ROOT", str(tmp_path / "elsewhere"))

@@ -12,7 +12,7 @@ from outlast.launch.provider import Limits, Terms
 OPTIONS = (
     Option("accelerator", "accelerator of the session", "choice", "t4x2", ("t4x2", "tpu", "cpu"), setting=True),
     Option("internet", "internet access of the session", "switch", True, setting=True),
-    Option("secrets", "attach the keys of `outlast kaggle secrets push`", "switch", False, setting=True),
+    Option("secrets", "keys of `outlast kaggle secrets push` for the session", "switch", False, setting=True),
     Option(
         "dataset",
         "dataset of yours that is attached below /kaggle/input; may be given several times",
