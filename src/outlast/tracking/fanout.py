@@ -45,7 +45,7 @@ class Fanout:
         """Send an event. The queued sinks get the facts as they are now, so nobody may change them later."""
         for queue in self._queues:
             queue.put(event, *facts)
-        for sink in list(self.screens):
+        for sink in self.screens:
             self._call(sink, event, facts)
         self._complain()
 

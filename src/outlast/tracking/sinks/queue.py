@@ -67,10 +67,11 @@ class Queue:
         self._bell.acquire()
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
+        self._heard: dict[str, bool] = {}
 
     def put(self, event: str, *facts: Any) -> None:
         """Add an event. Never waits. Nothing happens in a forked child, which has no such thread."""
-        if os.getpid() != self._process or not hears(self.sink, event):
+        if not self._hears(event) or os.getpid() != self._process:
             return
         with self._lock:
             if self._abandoned:
@@ -87,12 +88,13 @@ class Queue:
                 oldest, _ = self._droppable.popitem(last=False)
                 del self._waiting[oldest]
                 self._drop()
-        self._start()
+        if self._thread is None:
+            self._start()
         self._ring()
 
     def interrupt(self, event: str, *facts: Any) -> None:
         """Add an event from a signal handler or any thread, before those that wait; takes no lock."""
-        if os.getpid() == self._process and hears(self.sink, event):
+        if self._hears(event) and os.getpid() == self._process:
             self._interrupts.append((time.time(), event, facts))
             self._ring()
 
@@ -126,16 +128,22 @@ class Queue:
                 f"{self.sink.title} is {self._most} events behind, so the oldest are dropped. The journal has all metrics."
             )
 
+    def _hears(self, event: str) -> bool:
+        heard = self._heard.get(event)
+        if heard is None:
+            heard = self._heard[event] = hears(self.sink, event)
+        return heard
+
     def _start(self) -> None:
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name=f"outlast-sink-{self.sink.title}", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no more threads: the next event tries again, and `finish` counts
-                thread.start()
-                self._thread = thread
+        thread = threading.Thread(target=self._run, name=f"outlast-sink-{self.sink.title}", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no more threads: the next event tries again, and `finish` counts
+            thread.start()
+            self._thread = thread
 
     def _ring(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it rings already
-            self._bell.release()
+        if self._bell.locked():
+            with contextlib.suppress(RuntimeError):  # another thread was quicker
+                self._bell.release()
 
     # in the thread ---------------------------------------------------------------------------------------------
 
