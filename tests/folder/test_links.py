@@ -249,6 +249,9 @@ def test_archive_packs_nothing_from_outside_and_keeps_its_own_files(tmp_path: Pa
     assert set(made.names) >= {"artifacts/config.json", "artifacts/Model_final.safetensors", "plots/a.png", "old.txt"}
     assert packed.read("config.json") == b"{}\n"
     assert packed.read("artifacts/config.json") == b"mine"
+    assert json.loads(packed.read("artifacts/config.json.manifest.json"))["name"] == "config.json"
+    assert "plots/a.png.manifest.json" in made.names
+    assert "config.json.manifest.json" not in made.names
     assert not [name for name in made.names if "plot.png" in name or "fifo" in name or "\\" in name or "thesis" in name]
     for words in (
         "plot.png is a link",

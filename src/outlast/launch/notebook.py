@@ -42,7 +42,7 @@ for path in sorted((RUN / "artifacts").glob("**/*")):
     if path.suffix in (".png", ".jpg") and path.name != "training_curves.png":
         print(path.name)
         display(Image(filename=str(path)))
-    elif path.suffix in (".txt", ".json", ".md"):
+    elif path.suffix in (".txt", ".json", ".md") and not path.name.endswith(".manifest.json"):
         print(path.name, path.read_text()[:2000], sep="\\n")"""
 
 

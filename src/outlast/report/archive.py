@@ -17,6 +17,7 @@ from outlast.checkpoint import Store
 from outlast.checkpoint.export import export
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import durable, hashing, layout, plain, reading
+from outlast.folder.artifact import ENDING
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import CONFIG
 from outlast.report.curves import draw_curves
@@ -91,8 +92,13 @@ def _add_artifacts(folder: Path, contents: dict[str, Path]) -> list[str]:
     """Add the artifacts under names that nothing has yet; returns what there is to say of some of them."""
     told = [f"{path} is a {plain.kind_of(path)} and was left out." for path in plain.strange_files(folder)]
     taken = {name.casefold() for name in contents}  # some file systems know no other names
-    for path in plain.plain_files(folder) if plain.kind_of(folder) == "folder" else []:
+    placed: dict[Path, str] = {}
+    found = plain.plain_files(folder) if plain.kind_of(folder) == "folder" else []
+    for path in sorted(found, key=lambda path: path.name.endswith(ENDING)):
         own = name = path.relative_to(folder).as_posix()
+        described = path.with_name(path.name.removesuffix(ENDING))
+        if described in placed:  # a manifest lies beside what it describes
+            name = placed[described] + ENDING
         if not all(
             layout.is_plain(piece.lstrip(".")) and ":" not in piece for piece in name.split("/")
         ) or not _encodes(name):
@@ -100,10 +106,11 @@ def _add_artifacts(folder: Path, contents: dict[str, Path]) -> list[str]:
             continue
         while name.casefold() in taken:
             name = f"artifacts/{name}"
-        if name != own:
+        if name != own and described not in placed:
             told.append(f"The artifact {own} is {name} in the archive, which has a file of its own under that name.")
         taken.add(name.casefold())
         contents[name] = path
+        placed[path] = name
     return told
 
 
