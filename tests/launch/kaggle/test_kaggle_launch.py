@@ -244,7 +244,7 @@ def train(run, config):
     state = run.restore({"x": 0})
     for step in run.steps(2):
         run.offer(state, value=step)
-    for number in range(40):
+    for number in range(20):  # each with its manifest
         with run.artifact(f"sample_{number:02d}.bin") as path:
             path.write_bytes(bytes([number]) * 5000)
 
@@ -265,7 +265,7 @@ def test_many_files_over_three_pages_with_one_corrupted_and_addresses_that_end(l
     pages = [method for method, _ in standin.requests].count("ListKernelSessionOutput")
     assert pages >= 6, "three pages, and all of them again for new addresses"
     artifacts = laptop.folder / "runs/walk/artifacts"
-    assert [path.read_bytes()[:1] for path in sorted(artifacts.glob("*.bin"))] == [bytes([number]) for number in range(40)]
+    assert [path.read_bytes()[:1] for path in sorted(artifacts.glob("*.bin"))] == [bytes([number]) for number in range(20)]
     for path in artifacts.iterdir():
         assert path.read_bytes() == left[f"runs/walk/artifacts/{path.name}"].read_bytes()
 
