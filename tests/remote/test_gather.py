@@ -63,7 +63,7 @@ def test_a_copy_that_continues_ours_is_taken(home: Path, tmp_path: Path) -> None
     assert snapshot(tmp_path / "away") == before
     lines = [json.loads(line)["count"] for line in (home / "r/journal.jsonl").read_text().splitlines()]
     assert lines == list(range(1, 11))
-    assert len(os.listdir(home / "r/attempts")) == 3
+    assert len(list((home / "r/attempts").glob("*.json"))) == 3
     assert not [path for path in (home / "r").iterdir() if path.name.startswith(".tmp-")]
 
 
