@@ -265,7 +265,9 @@ def test_many_files_over_three_pages_with_one_corrupted_and_addresses_that_end(l
     pages = [method for method, _ in standin.requests].count("ListKernelSessionOutput")
     assert pages >= 6, "three pages, and all of them again for new addresses"
     artifacts = laptop.folder / "runs/walk/artifacts"
-    assert [path.read_bytes()[:1] for path in sorted(artifacts.glob("*.bin"))] == [bytes([number]) for number in range(20)]
+    assert [path.read_bytes()[:1] for path in sorted(artifacts.glob("*.bin"))] == [
+        bytes([number]) for number in range(20)
+    ]
     for path in artifacts.iterdir():
         assert path.read_bytes() == left[f"runs/walk/artifacts/{path.name}"].read_bytes()
 
