@@ -11,7 +11,7 @@ from typing import Any
 
 from outlast.checkpoint import read_manifest
 from outlast.distributed import ranks
-from outlast.errors import CorruptCheckpoint, ResumeRefused, UsageError
+from outlast.errors import CorruptCheckpoint, OutlastError, ResumeRefused, UsageError
 from outlast.folder import durable, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import RUN
@@ -85,7 +85,10 @@ def gone_on(folder: RunFolder, recipe: Recipe) -> list[str]:
     told = []
     for name, choice in recipe.stage.after.items() if recipe.stage else ():
         place, known = _folder_of(folder, recipe, name), _about(folder)["inputs"][name]
-        now = read_manifest(place.checkpoint(step_of(place, choice, recipe.of_stage(name))))
+        try:
+            now = read_manifest(place.checkpoint(step_of(place, choice, recipe.of_stage(name))))
+        except OutlastError:  # none could be chosen today; the one that is used was opened
+            continue
         if now.digest != known["digest"]:
             told.append(
                 f"{place.path.name} has gone on: its {choice} checkpoint is at step {now.step} ({now.digest[:12]}) now. This run keeps the one that "
