@@ -43,11 +43,15 @@ def count(text: str) -> int:
 
 
 def _run_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--step", default="latest", help="checkpoint to use (default: latest)")
+    parser.add_argument("--step", default="latest", help="step of the checkpoint (default: latest)")
     parser.add_argument(
-        "--checkpoint-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders"
+        "--checkpoint-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of the run folders (default: runs)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of what is left to chance here")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
 
 # measure ------------------------------------------------------------------------------------------------------------
@@ -56,8 +60,10 @@ def _run_arguments(parser: ArgumentParser) -> None:
 def _measure_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", help="a run's name or folder, or a checkpoint's folder")
     _run_arguments(parser)
-    parser.add_argument("--gardens", type=count, default=5, metavar="N", help="repetitions (default: 5)")
-    parser.add_argument("--lives", type=Path, metavar="FILE", help="also write every life that ended as CSV")
+    parser.add_argument(
+        "--gardens", type=count, default=5, metavar="N", help="number of common-garden repetitions (default: 5)"
+    )
+    parser.add_argument("--lives", type=Path, metavar="FILE", help="CSV file of all lives that ended")
 
 
 def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
@@ -118,10 +124,10 @@ def _ablate_arguments(parser: ArgumentParser) -> None:
         "--checkpoint", required=True, metavar="RUN", help="a run's name or folder, or a checkpoint's folder"
     )
     _run_arguments(parser)
+    parser.add_argument("--chunks", type=count, default=4, metavar="N", help="chunks of each condition (default: 4)")
     parser.add_argument(
-        "--chunks", type=count, default=4, metavar="N", help="chunks that each condition lives on (default: 4)"
+        "--repeats", type=count, default=10, metavar="N", help="number of paired repetitions (default: 10)"
     )
-    parser.add_argument("--repeats", type=count, default=10, metavar="N", help="paired repetitions (default: 10)")
     parser.add_argument(
         "--to", type=Path, metavar="DIR", help="folder for ablation.md and ablation.svg (default: in the run)"
     )
@@ -222,9 +228,15 @@ def _bars(found: dict[str, list[tuple[float, float]]], path: Path) -> None:
 def _render_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", help="a run's name or folder, or a checkpoint's folder")
     _run_arguments(parser)
-    parser.add_argument("--ticks", type=count, default=150, metavar="N", help="length (default: 150)")
-    parser.add_argument("--world", type=int, metavar="N", help="which world (default: the one with the most agents)")
-    parser.add_argument("--cell", type=count, default=18, metavar="PIXELS", help="size of a cell (default: 18)")
+    parser.add_argument(
+        "--ticks", type=count, default=150, metavar="N", help="length of the film in ticks (default: 150)"
+    )
+    parser.add_argument(
+        "--world", type=int, metavar="N", help="number of the world (default: the one with the most agents)"
+    )
+    parser.add_argument(
+        "--cell", type=count, default=18, metavar="PIXELS", help="size of a cell in pixels (default: 18)"
+    )
     parser.add_argument(
         "--to",
         type=Path,
@@ -252,10 +264,10 @@ def _render(values: Namespace, tell: Tell) -> Iterable[str]:
 
 ALL = (
     outlast.Command(
-        "measure", "what a population does, each value beside what chance gives", _measure_arguments, _measure
+        "measure", "measure a population, each value with its null distribution", _measure_arguments, _measure
     ),
     outlast.Command(
-        "ablate", "take parts away from a trained population and see what is left", _ablate_arguments, _ablate
+        "ablate", "ablate parts of a trained population and compare its foraging", _ablate_arguments, _ablate
     ),
-    outlast.Command("render", "draw a film of a world, the family tree and the curves", _render_arguments, _render),
+    outlast.Command("render", "render a film of a world, the phylogeny and the curves", _render_arguments, _render),
 )

@@ -17,46 +17,50 @@ Hidden = Literal["food", "agents", "field"]
 class Env(Section):
     """A world: its size, its food, its energy."""
 
-    grid_size: int = setting(20, "cells along each side", ge=4)
-    torus: bool = setting(default=False, help="leave at one border and come in at the opposite one")
+    grid_size: int = setting(20, "cells along each side of a world", ge=4)
+    torus: bool = setting(default=False, help="whether opposite borders are joined")
     slots: int = setting(
-        32, "agents that a world can hold", flags=("--evolution.max-agents",), aliases=("evolution.max_agents",), ge=2
+        32, "most agents of a world", flags=("--evolution.max-agents",), aliases=("evolution.max_agents",), ge=2
     )
-    founders: int = setting(8, "agents that a world begins with", aliases=("env.num_agents",), ge=1)
+    founders: int = setting(8, "number of agents at the beginning of a world", aliases=("env.num_agents",), ge=1)
     populations: int = setting(
-        1, "populations with a policy of their own, which share food and field and never interbreed", ge=1
+        1, "number of populations, each with a policy of its own; they share food and field and never interbreed", ge=1
     )
-    num_food: int = setting(20, "places where food grows, each at most one piece", ge=1)
+    num_food: int = setting(20, "number of food places, each with at most one piece", ge=1)
     food_kinds: int = setting(
-        1, "kinds of food: 2 makes agents trade the use of one against the other (trade-off)", ge=1, le=2
+        1, "number of food kinds; with 2, agents trade the use of one against the other", ge=1, le=2
     )
     tradeoff: float = setting(
-        2.0, "exponent a of the trade-off: energies are t^a and (1-t)^a; above 1 specialists do better; 0: the trait does nothing", ge=0,
+        2.0, "trade-off exponent a: energies are t^a and (1-t)^a; above 1 specialists do better, at 0 the trait does nothing", ge=0,
     )  # fmt: skip
-    regrow: float = setting(0.1, "chance in a tick that an eaten piece grows again, elsewhere", ge=0, le=1)
-    starting_energy: float = setting(200.0, "of founders", flags=("--evolution.starting-energy",), gt=0)
-    max_energy: float = setting(200.0, "nobody holds more; the rest is wasted", flags=("--evolution.max-energy",), gt=0)
-    food_energy: float = setting(100.0, "in a piece of food", flags=("--evolution.food-energy",), ge=0)
-    energy_per_step: float = setting(1.0, "spent by living a tick", flags=("--evolution.energy-per-step",), ge=0)
-    move_cost: float = setting(0.0, "spent besides by a move", ge=0)
+    regrow: float = setting(0.1, "probability per tick that an eaten piece grows again, elsewhere", ge=0, le=1)
+    starting_energy: float = setting(200.0, "energy of a founder", flags=("--evolution.starting-energy",), gt=0)
+    max_energy: float = setting(
+        200.0, "most energy of an agent; what it eats beyond is wasted", flags=("--evolution.max-energy",), gt=0
+    )
+    food_energy: float = setting(100.0, "energy of a piece of food", flags=("--evolution.food-energy",), ge=0)
+    energy_per_step: float = setting(1.0, "energy that a tick costs", flags=("--evolution.energy-per-step",), ge=0)
+    move_cost: float = setting(0.0, "additional energy that a move costs", ge=0)
     reproduction: Literal["auto", "choice"] = setting(
-        "auto", "who has the energy gives birth; or only who chooses to, by an action of its own"
+        "auto", "reproduction: automatic above the threshold (auto), or by an action of its own (choice)"
     )
     reproduce_threshold: float = setting(
-        120.0, "energy from which one may give birth", flags=("--evolution.reproduce-threshold",), gt=0
+        120.0, "least energy of a parent", flags=("--evolution.reproduce-threshold",), gt=0
     )
     reproduce_cost: float = setting(
         50.0, "energy that a parent gives its child", flags=("--evolution.reproduce-cost",), gt=0
     )
-    births_by: Literal["energy", "random"] = setting("energy", "who gives birth where there is not room for all")
-    births_per_tick: int = setting(2, "most births of a population of a world in a tick", ge=1, le=8)
-    max_age: int = setting(0, "ticks after which an agent dies, give or take a tenth; 0: never", ge=0)
-    max_steps: int = setting(0, "ticks after which a world begins anew with founders of its own; 0: never", ge=0)
-    min_agents: int = setting(
-        2, "a population of fewer gets immigrants, up to the number of founders, after a chunk", ge=0
+    births_by: Literal["energy", "random"] = setting(
+        "energy", "which parents reproduce when there is not room for all: those with the most energy, or random ones"
     )
-    sight: int = setting(2, "cells that an agent sees in each direction", aliases=("env.obs_radius",), ge=1)
-    hide: tuple[Hidden, ...] = setting((), "what nobody sees: food, agents, field")
+    births_per_tick: int = setting(2, "most births per population and tick in a world", ge=1, le=8)
+    max_age: int = setting(0, "maximum age in ticks, varied by a tenth; 0: none", ge=0)
+    max_steps: int = setting(0, "ticks after which a world is reset to founders; 0: never", ge=0)
+    min_agents: int = setting(
+        2, "least agents of a population; below, immigrants fill it up to the founders' number after a chunk", ge=0
+    )
+    sight: int = setting(2, "visual range in cells in each direction", aliases=("env.obs_radius",), ge=1)
+    hide: tuple[Hidden, ...] = setting((), "observations that are hidden from agents: food, agents, field")
 
     @model_validator(mode="after")
     def _fits(self) -> Env:
@@ -85,13 +89,13 @@ class Env(Section):
 class Field(Section):
     """The field that all share: what is written, how it spreads and fades."""
 
-    signals: int = setting(0, "channels that agents choose to mark", ge=0, le=8)
-    presence: float = setting(0.05, "that every agent leaves in channel 1 each tick", ge=0)
-    meals: float = setting(0.5, "that a meal leaves in channel 2", ge=0)
-    mark: float = setting(0.1, "that a signal leaves in its channel", ge=0)
-    spread: float = setting(0.1, "share of a cell that a tick exchanges with its neighbours", ge=0, le=1)
-    decay: float = setting(0.05, "share that fades in a tick", ge=0, le=1)
-    cap: float = setting(1.0, "most that a cell holds", gt=0)
+    signals: int = setting(0, "number of signal channels that agents may write to", ge=0, le=8)
+    presence: float = setting(0.05, "amount that each agent adds to the presence channel per tick", ge=0)
+    meals: float = setting(0.5, "amount that a meal adds to the meal channel", ge=0)
+    mark: float = setting(0.1, "amount that a signal adds to its channel", ge=0)
+    spread: float = setting(0.1, "diffusion rate: share of a cell exchanged with its neighbours per tick", ge=0, le=1)
+    decay: float = setting(0.05, "decay rate: share of a cell that fades per tick", ge=0, le=1)
+    cap: float = setting(1.0, "maximum of a cell", gt=0)
 
     @property
     def channels(self) -> int:
@@ -102,69 +106,71 @@ class Field(Section):
 class Evolution(Section):
     """What a child inherits, and how it differs."""
 
-    enabled: bool = setting(default=True, help="children differ from their parents")
+    enabled: bool = setting(default=True, help="whether children's genomes mutate")
     genome: Genome = setting(
-        "head", "what each agent has of its own: none, gains of features (film), the action head, low-rank layers, all"
+        "head", "parameters of an agent's own: none, gains of features (film), the action head, low-rank layers, or all"
     )
-    rank: int = setting(4, "of the low-rank layers", ge=1)
-    founders_std: float = setting(
-        0.0, "of the weights of founders' genomes; 0: founders are alike, and all that differs has mutated", ge=0
-    )
-    mutation_std: float = setting(0.03, "of the weights of a child's genome", ge=0)
-    trait_std: float = setting(0.05, "of a child's trait", ge=0)
+    rank: int = setting(4, "rank of the low-rank layers", ge=1)
+    founders_std: float = setting(0.0, "standard deviation of founders' genomes; 0: founders are alike", ge=0)
+    mutation_std: float = setting(0.03, "standard deviation of a genome's mutation", ge=0)
+    trait_std: float = setting(0.05, "standard deviation of a trait's mutation", ge=0)
     inherit: Literal["parent", "random"] = setting(
-        "parent", "whose genome a child has; a random one's is evolution without selection, the control"
+        "parent", "source of a child's genome: its parent, or a random agent (evolution without selection, the control)"
     )
-    births_per_chunk: int = setting(64, "most births of a world in a chunk; further ones wait, and are counted", ge=1)
+    births_per_chunk: int = setting(64, "most births of a world per chunk; further ones wait and are counted", ge=1)
 
 
 class Model(Section):
-    hidden: int = setting(64, "units in each of the two layers", ge=4)
+    hidden: int = setting(64, "units of each of the two hidden layers", ge=4)
 
 
 class Train(Section):
     """Learning: PPO on the rollouts of all worlds."""
 
-    total_steps: int = setting(10_000_000, "slot-steps in all: worlds x ticks x slots", on_resume="free", ge=1)
-    num_envs: int = setting(32, "worlds", on_resume="fixed", ge=1)
-    num_steps: int = setting(128, "ticks of a chunk: a rollout, then updates", on_resume="fixed", ge=2)
+    total_steps: int = setting(10_000_000, "total slot-steps: worlds x ticks x slots", on_resume="free", ge=1)
+    num_envs: int = setting(32, "number of worlds", on_resume="fixed", ge=1)
+    num_steps: int = setting(128, "ticks of a rollout, which PPO updates follow", on_resume="fixed", ge=2)
     mode: Mode = setting(
-        "gradient", "gradient: PPO while genomes evolve. evolve: no PPO. freeze-evolve: in turns. frozen: neither",
+        "gradient", "training mode: PPO while genomes evolve (gradient), no PPO (evolve), in phases (freeze-evolve), neither (frozen)",
         flags=("--train.training-mode",),
     )  # fmt: skip
-    gradient_steps: int = setting(500_000, "slot-steps of a turn of PPO in freeze-evolve", ge=1)
-    evolve_steps: int = setting(100_000, "slot-steps of a turn of evolution in freeze-evolve", ge=1)
-    evolve_boost: float = setting(5.0, "times the mutation in a turn of evolution", ge=0)
-    gamma: float = setting(0.99, "discount of a tick", ge=0, le=1)
-    gae_lambda: float = setting(0.95, "of generalized advantage estimation", ge=0, le=1)
-    clip: float = setting(0.2, "of the ratio of probabilities", gt=0)
-    value_weight: float = setting(0.5, "of the value loss", ge=0)
-    entropy: float = setting(0.01, "bonus for undecided actions", ge=0)
-    max_grad_norm: float = setting(0.5, "gradients are scaled down to this", gt=0)
-    lr_schedule: Literal["linear", "constant"] = setting("linear", "of the learning rate, to zero at the planned total")
-    birth_reward: float = setting(0.0, "for a birth; a meal gives 1")
-    death_penalty: float = setting(0.0, "for one's death")
+    gradient_steps: int = setting(500_000, "slot-steps of a PPO phase of freeze-evolve", ge=1)
+    evolve_steps: int = setting(100_000, "slot-steps of an evolution phase of freeze-evolve", ge=1)
+    evolve_boost: float = setting(5.0, "factor of mutations in an evolution phase", ge=0)
+    gamma: float = setting(0.99, "discount factor per tick", ge=0, le=1)
+    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", ge=0, le=1)
+    clip: float = setting(0.2, "PPO clip range", gt=0)
+    value_weight: float = setting(0.5, "value loss coefficient", ge=0)
+    entropy: float = setting(0.01, "entropy bonus coefficient", ge=0)
+    max_grad_norm: float = setting(0.5, "maximum gradient norm", gt=0)
+    lr_schedule: Literal["linear", "constant"] = setting(
+        "linear", "learning rate schedule: linear to zero at the planned total, or constant"
+    )
+    birth_reward: float = setting(0.0, "reward for a birth; a meal gives 1")
+    death_penalty: float = setting(0.0, "penalty for the agent's death")
     diversity_bonus: float = setting(
-        0.1, "for each bit that a meal tells of who ate, by its kind and place: for what one eats oneself and others do not", on_resume="fixed", ge=0,
+        0.1, "diversity bonus per bit of information that a meal's kind and place give about who ate", on_resume="fixed", ge=0,
     )  # fmt: skip
     niche_pressure: float = setting(
-        0.05, "share by which each near agent that eats the same things raises the cost of living", ge=0
+        0.05, "niche pressure: share by which a near agent with the same diet raises the cost of a tick", ge=0
     )
 
 
 class Track(Section):
     """What is looked at while a run goes on."""
 
-    every: int = setting(5, "chunks between two looks at specialists, signals and imitation", on_resume="free", ge=1)
-    surrogates: int = setting(50, "shuffles that a value is held against", on_resume="free", ge=20)
+    every: int = setting(
+        5, "chunks between two measurements of specialists, signals and imitation", on_resume="free", ge=1
+    )
+    surrogates: int = setting(50, "number of surrogates of a null distribution", on_resume="free", ge=20)
 
 
 class Config(outlast.Config):
     """All of it."""
 
-    epochs: int = setting(4, "passes of PPO over a rollout", flags=("-e",), aliases=("max_epochs",), ge=1)
-    batch_size: int = setting(16_384, "slot-steps of a minibatch", flags=("-b",), ge=1)
-    learning_rate: float = setting(1e-3, "of Adam, at the beginning", flags=("--lr",), aliases=("lr",), ge=0)
+    epochs: int = setting(4, "PPO epochs over a rollout", flags=("-e",), aliases=("max_epochs",), ge=1)
+    batch_size: int = setting(16_384, "slot-steps of a PPO minibatch", flags=("-b",), ge=1)
+    learning_rate: float = setting(1e-3, "initial learning rate of Adam", flags=("--lr",), aliases=("lr",), ge=0)
     mixed_precision: bool = setting(default=False, help="compute the networks in bfloat16")
     env: Env = setting(Env(), "world", on_resume="fixed")
     field: Field = setting(Field(), "shared field", on_resume="fixed")

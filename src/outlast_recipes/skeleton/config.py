@@ -12,53 +12,55 @@ from outlast_recipes.skeleton.model import Routing, Shift, Streams
 
 
 class Data(Section):
-    split: str = setting("xsub", "xsub, xview, xset, cameras, or subjects", flags=("--split",))
+    split: str = setting("xsub", "split: xsub, xview, xset, cameras, or subjects", flags=("--split",))
     train_subjects: tuple[int, ...] = setting(
-        (), "who is trained on, with --split subjects", flags=("--train-subjects",)
+        (), "training subjects, with --split subjects", flags=("--train-subjects",)
     )
     validate_subjects: int | None = setting(
-        None, "training subjects that are kept back to choose by; a tenth of them when not given", ge=0
+        None, "number of validation subjects, taken out of the training subjects; a tenth when not given", ge=0
     )
-    frames: int = setting(64, "frames of a view, a multiple of 4", ge=8, multiple_of=4)
+    frames: int = setting(64, "frames of a view; a multiple of 4", ge=8, multiple_of=4)
 
 
 class Model(Section):
     size: Literal["nano", "tiny", "small", "base", "large"] = setting(
-        "base", "channels and depth", aliases=("model.variant",)
+        "base", "model size: channels and depth", aliases=("model.variant",)
     )
-    streams: Streams = setting("fused", "what it sees: joints, bones and velocities at once, or one of them")
-    shift: Shift = setting("adaptive", "shifts in time: learned, at fixed scales, as in TSM, or none")
-    routing: Routing = setting("adaptive", "mixing of joints: learned and by sample, learned, or none")
-    attention: bool = setting(default=True, help="attention over time at the end of each stage")
-    bodies: int = setting(2, "bodies that it looks at", ge=1, le=2)
-    dropout: float = setting(0.1, "share of the last features to drop", ge=0, lt=1)
+    streams: Streams = setting("fused", "input streams: joints, bones and velocities fused, or one of them")
+    shift: Shift = setting("adaptive", "temporal shifts: learned (adaptive), fixed (scales), as in TSM, or off")
+    routing: Routing = setting(
+        "adaptive", "joint routing: learned and sample-dependent (adaptive), learned (static), or off"
+    )
+    attention: bool = setting(default=True, help="whether each stage ends with attention over time")
+    bodies: int = setting(2, "number of bodies", ge=1, le=2)
+    dropout: float = setting(0.1, "dropout rate of the last features", ge=0, lt=1)
     drop_path: float | None = setting(
-        None, "share of samples that skip the deepest block; by size when not given", ge=0, lt=1
+        None, "drop-path rate of the deepest block; by model size when not given", ge=0, lt=1
     )
 
 
 class Augment(Section):
-    crop: float = setting(0.5, "the shortest share of a clip that a view shows", gt=0, le=1)
-    turn: float = setting(0.3, "radians about each axis", ge=0)
-    yaw: float = setting(0.0, "radians more about the vertical, where cameras stand elsewhere in the test", ge=0)
-    scale: float = setting(0.2, "share by which each axis grows or shrinks", ge=0, lt=1)
-    shear: float = setting(0.1, "of each axis by each other", ge=0)
-    mirror: float = setting(0.5, "chance of left and right being exchanged", ge=0, le=1)
-    swap: float = setting(0.5, "chance of the two bodies being exchanged", ge=0, le=1)
-    bones: float = setting(0.2, "chance of bones as long as those of another clip of the class", ge=0, le=1)
-    drop_axis: float = setting(0.0, "chance of an axis being zero", ge=0, le=1)
-    drop_joints: float = setting(0.1, "chance of a fifth of the joints being zero", ge=0, le=1)
-    drop_time: float = setting(0.1, "chance of a fifth of the frames being zero", ge=0, le=1)
+    crop: float = setting(0.5, "minimum share of a clip in a crop", gt=0, le=1)
+    turn: float = setting(0.3, "maximum rotation about each axis, in radians", ge=0)
+    yaw: float = setting(0.0, "additional rotation about the vertical axis, in radians", ge=0)
+    scale: float = setting(0.2, "maximum scaling of each axis, as a share", ge=0, lt=1)
+    shear: float = setting(0.1, "maximum shear of each axis by each other", ge=0)
+    mirror: float = setting(0.5, "probability of mirroring left and right", ge=0, le=1)
+    swap: float = setting(0.5, "probability of swapping the two bodies", ge=0, le=1)
+    bones: float = setting(0.2, "probability of bone lengths from another clip of the class", ge=0, le=1)
+    drop_axis: float = setting(0.0, "probability of zeroing an axis", ge=0, le=1)
+    drop_joints: float = setting(0.1, "probability of zeroing a fifth of the joints", ge=0, le=1)
+    drop_time: float = setting(0.1, "probability of zeroing a fifth of the frames", ge=0, le=1)
 
 
 class Distill(Section):
     teacher_logits: Path | None = setting(
-        None, "file that `outlast teacher-logits` wrote", on_resume="place", flags=("--teacher-logits",), aliases=("kaggle_datasets.teacher_logits",)
+        None, "teacher logits, written by `outlast teacher-logits`", on_resume="place", flags=("--teacher-logits",), aliases=("kaggle_datasets.teacher_logits",)
     )  # fmt: skip
-    loss: Loss = setting("standardised", "how logits are compared: kl, standardised, dkd or dist")
-    temperature: float | None = setting(None, "divides logits before the softmax; that of the paper by default", gt=0)
-    weight: float = setting(1.0, "of this loss beside cross-entropy, at the start", ge=0)
-    last_weight: float = setting(0.5, "the same at the end", ge=0)
+    loss: Loss = setting("standardised", "distillation loss: kl, standardised, dkd or dist")
+    temperature: float | None = setting(None, "distillation temperature; that of the paper when not given", gt=0)
+    weight: float = setting(1.0, "initial weight of the distillation loss", ge=0)
+    last_weight: float = setting(0.5, "final weight of the distillation loss", ge=0)
 
 
 class Config(outlast.SupervisedConfig):
@@ -66,18 +68,18 @@ class Config(outlast.SupervisedConfig):
         None, "folder of raw files or of a prepared store, or one that holds it", on_resume="place", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
     )  # fmt: skip
     epochs: int = setting(200, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1)
-    batch_size: int = setting(128, "clips per optimizer step", flags=("-b",), ge=2)
+    batch_size: int = setting(128, "batch size: clips per optimizer step", flags=("-b",), ge=2)
     learning_rate: float = setting(
         2e-3, "peak learning rate; 0.1 is usual for sgd", flags=("--lr",), aliases=("lr",), ge=0
     )
     mode: Literal["auto", "baseline", "distill"] = setting(
-        "auto", "with a teacher (distill) or without (baseline); auto: with one when its logits are given"
+        "auto", "training mode: distill with a teacher, baseline without; auto: distill when teacher logits are given"
     )
-    optimizer: Literal["adamw", "sgd"] = setting("adamw", "AdamW, or SGD with Nesterov's momentum")
-    weight_decay: float = setting(0.05, "weight decay; none on norms, biases and shifts", ge=0)
-    warmup: float = setting(0.05, "share of the steps in which the learning rate rises", ge=0, le=1)
-    label_smoothing: float = setting(0.1, "label smoothing", ge=0, lt=1)
-    ema: float = setting(0.9995, "decay of the averaged weights that are evaluated", ge=0, lt=1)
+    optimizer: Literal["adamw", "sgd"] = setting("adamw", "optimizer: AdamW, or SGD with Nesterov momentum")
+    weight_decay: float = setting(0.05, "weight decay; not applied to norms, biases and shifts", ge=0)
+    warmup: float = setting(0.05, "warm-up, as a share of the steps", ge=0, le=1)
+    label_smoothing: float = setting(0.1, "label smoothing of the cross-entropy", ge=0, lt=1)
+    ema: float = setting(0.9995, "decay of the exponential moving average of the weights (EMA)", ge=0, lt=1)
     data: Data = setting(Data(), "data", on_resume="fixed")
     model: Model = setting(Model(), "model", on_resume="fixed")
     augment: Augment = setting(Augment(), "views")
