@@ -9,8 +9,8 @@
     python -m benchmarks.emergence pressures    [--seeds N]      # what diversity_bonus and niche_pressure move, in emergence_two_resource
     python -m benchmarks.emergence calibration  [--series N]     # false positives on noise, detections of what was planted
 
-Run `speed` and `whole` on an idle machine. Everything is a function of seeds but the times. Writes benchmarks/results/emergence-TASK.json; a task that takes long goes on
-after the seeds that it has.
+Run `speed` and `whole` on an idle machine. Everything is a function of seeds but the times. Writes
+benchmarks/results/emergence-TASK.json; a task that takes long goes on after the seeds that it has.
 """
 
 from __future__ import annotations

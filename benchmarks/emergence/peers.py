@@ -65,7 +65,8 @@ def _jaxmarl() -> tuple[int, Call]:
 
 
 def purejax(config: Config) -> Call:
-    """The same worlds and network, updated as PureJaxRL does: all slot-steps permuted, dead ones too, in nested scans."""
+    """The same worlds and network, updated as PureJaxRL does: all slot-steps permuted, dead ones too, in nested
+    scans."""
     transform, count = ppo.adam(config), config.minibatches
 
     @jax.jit

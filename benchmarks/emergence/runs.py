@@ -55,10 +55,11 @@ def kept(task: str, name: str, seed: int, make: Callable[[], Any]) -> Any:
 
 
 def learning(seeds: int) -> None:
-    """PPO in `lean` against the scripted forager: meals in an agent-step of life, how many live of the same food, and meals in the common garden.
+    """PPO in `lean` against the scripted forager: meals in an agent-step of life, how many live of the same food, and
+    meals in the common garden.
 
-    In a life of its own any population that keeps itself alive eats what living costs, 0.05 here; so reaching that says that food is found, and no more. How many
-    live of it, and the garden, say how well.
+    In a life of its own any population that keeps itself alive eats what living costs, 0.05 here; so reaching that says
+    that food is found, and no more. How many live of it, and the garden, say how well.
     """
 
     def one(seed: int) -> dict[str, Any]:
@@ -161,12 +162,14 @@ def evolution(seeds: int) -> None:
     Console().print(table)
     for name in list(CONTROLS)[1:]:
         print(
-            f"evolution against {name}: d = {estimates.effect_size(gains['evolution'], gains[name]):.2f}, {seeds} paired seeds"
+            f"evolution against {name}: d = {estimates.effect_size(gains['evolution'], gains[name]):.2f}, {seeds} "
+            "paired seeds"
         )
 
 
 def specialists(seeds: int) -> None:
-    """Whether traits go to the ends (a = 2), stay away from them (a = 0.5), or drift (a = 0: a neutral run, whose p-values are even), and what the trackers say."""
+    """Whether traits go to the ends (a = 2), stay away from them (a = 0.5), or drift (a = 0: a neutral run, whose
+    p-values are even), and what the trackers say."""
     cases: dict[str, dict[str, Any]] = {
         "a = 2": {"env__tradeoff": 2.0}, "a = 0.5": {"env__tradeoff": 0.5},
         "a = 0, where the trait does nothing": {"env__tradeoff": 0.0},
@@ -199,7 +202,8 @@ def specialists(seeds: int) -> None:
 
 
 def pressures(seeds: int) -> None:
-    """What `diversity_bonus` and `niche_pressure` move in two_resource, with PPO: bits that a meal tells of who ate it, and how alike neighbours eat."""
+    """What `diversity_bonus` and `niche_pressure` move in two_resource, with PPO: bits that a meal tells of who ate it,
+    and how alike neighbours eat."""
     cases: dict[str, dict[str, Any]] = {
         "neither": {}, "diversity_bonus 1": {"train__diversity_bonus": 1.0}, "niche_pressure 1": {"train__niche_pressure": 1.0},
     }  # fmt: skip

@@ -122,7 +122,8 @@ def speed(rounds: int, *, growth: bool) -> dict[str, Any]:
 
 
 def compiling(config: Config) -> list[float]:
-    """Seconds from Python to a program: with nothing known of it, and with the cache that a session before left on the disk."""
+    """Seconds from Python to a program: with nothing known of it, and with the cache that a session before left on the
+    disk."""
     colony, seconds = learn.begin(config), []
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -159,7 +160,8 @@ def whole_run(devices: int) -> dict[str, Any]:
         run = sum(file.stat().st_size for file in Path(folder, "whole").rglob("*") if file.is_file())
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(
-        f"{devices} device(s): 10 million slot-steps in {wall:.0f} s of wall, {cpu:.0f} s of CPU; the last checkpoint {size / 1e6:.1f} MB, the run folder {run / 1e6:.1f} MB"
+        f"{devices} device(s): 10 million slot-steps in {wall:.0f} s of wall, {cpu:.0f} s of CPU; the last checkpoint "
+        f"{size / 1e6:.1f} MB, the run folder {run / 1e6:.1f} MB"
     )
     return {"devices": devices, "wall": wall, "cpu": cpu, "checkpoint bytes": size, "run bytes": run}
 

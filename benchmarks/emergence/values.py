@@ -11,7 +11,8 @@ from outlast_recipes.emergence.config import Config
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
 REFERENCE = {"field.signals": "1"}
-"""32 worlds of 20 x 20 with 32 slots, 2 cells of sight (159 numbers seen), 64 hidden units, 128 ticks, 4 passes of 8 minibatches."""
+"""32 worlds of 20 x 20 with 32 slots, 2 cells of sight (159 numbers seen), 64 hidden units, 128 ticks, 4 passes of 8
+minibatches."""
 
 
 def values(preset: str | None = None, **given: Any) -> Config:

@@ -1,4 +1,5 @@
-"""LAST against ST-GCN, a network of CTR-GCN's class and the original's, under one recipe: what they reach and what they cost.
+"""LAST against ST-GCN, a network of CTR-GCN's class and the original's, under one recipe: what they reach and what they
+cost.
 
     python -m benchmarks.skeleton nw-ucla   [--networks NAME ...] [--seeds N] [--set epochs=N ...] [--work FOLDER]
     python -m benchmarks.skeleton utkinect
@@ -6,8 +7,9 @@
     python -m benchmarks.skeleton speed
     python -m benchmarks.skeleton data
 
-Every network and seed is an outlast run below --work, so the whole is started again after any end and goes on. Nothing is chosen by the test: what is
-reported is the last step's averaged weights. Data are read from ../shared/data. Writes benchmarks/results/skeleton-*.json.
+Every network and seed is an outlast run below --work, so the whole is started again after any end and goes on. Nothing
+is chosen by the test: what is reported is the last step's averaged weights. Data are read from ../shared/data. Writes
+benchmarks/results/skeleton-*.json.
 """
 
 from __future__ import annotations
@@ -112,7 +114,8 @@ def generated(work: Path) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A data set, how it is split, and what it is trained with; chosen by held-out training subjects, see docs/log.md."""
+    """A data set, how it is split, and what it is trained with; chosen by held-out training subjects, see
+    docs/log.md."""
 
     data: Callable[[Path], Path]
     flags: dict[str, str]

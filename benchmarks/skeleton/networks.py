@@ -1,4 +1,5 @@
-"""What LAST is measured against, written here after the papers: ST-GCN, a network of CTR-GCN's class, and the architecture of seeds/000.
+"""What LAST is measured against, written here after the papers: ST-GCN, a network of CTR-GCN's class, and the
+architecture of seeds/000.
 
 All take positions (N, T, M, V, 3) and mask (N, T, M) and give logits (N, classes), from the same streams as LAST.
 """
@@ -28,7 +29,8 @@ def graph(layout: Layout) -> Tensor:
 
 
 class Skeletons(nn.Module):
-    """The frame that the three share: norm, blocks on each body, means over joints, frames and the bodies that are there."""
+    """The frame that the three share: norm, blocks on each body, means over joints, frames and the bodies that are
+    there."""
 
     def __init__(
         self, blocks: nn.Module, out: int, classes: int, layout: Layout, kind: Streams, dropout: float

@@ -1,6 +1,7 @@
 """What LAST and the baselines cost: clips a second, memory, MACs, and how cost grows with frames, joints and batch.
 
-Every figure is taken in a process of its own, so that peak memory is that figure's and not an earlier one's. A row is shown as soon as it stands.
+Every figure is taken in a process of its own, so that peak memory is that figure's and not an earlier one's. A row is
+shown as soon as it stands.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def _alone(*what: Any, **more: Any) -> tuple[float, float]:
 
 
 def measured(name: str, frames: int, skeletons: int, batch: int, *, training: bool) -> tuple[float, float]:
-    """The median seconds of a pass (or of a whole step of training), and by how many MB the process grew over what it held before it."""
+    """The median seconds of a pass (or of a whole step of training), and by how many MB the process grew over what it
+    held before it."""
     keep_freed_memory()  # as a training on the CPU does
     layout = KINECT_2 if skeletons == 1 else repeated(KINECT_2, skeletons)
     made = network(name, layout, frames).train(training)

@@ -1,4 +1,5 @@
-"""SYNTHETIC clips of 25 joints: made-up bodies that move by programs, to ask which part of a network solves which property. Nobody was recorded.
+"""SYNTHETIC clips of 25 joints: made-up bodies that move by programs, to ask which part of a network solves which
+property. Nobody was recorded.
 
 Four families of fifteen classes. What tells the classes of a family apart is one property alone:
     order      a movement and its reverse (and one that does both): only the direction of time differs
@@ -6,8 +7,9 @@ Four families of fifteen classes. What tells the classes of a family apart is on
     speed      the same movement once, twice or four times in a clip of the same length
     bodies     two people: one moves first and the other answers, or they move together; which of them is stored first is chance
 
-Nuisance: bone lengths of each subject, the camera's direction, start, speed, noise, and in half of the clips of one person a second body that does
-something else far away for a while. Split by subject, so no body of the test was trained on (`--set data.split=cameras` splits by direction instead).
+Nuisance: bone lengths of each subject, the camera's direction, start, speed, noise, and in half of the clips of one
+person a second body that does something else far away for a while. Split by subject, so no body of the test was trained
+on (`--set data.split=cameras` splits by direction instead).
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ MOVES = ("left arm", "right arm", "left elbow", "left leg", "bow")
 WAYS = 3
 CLASSES = [f"{family}: {move}, {way}" for family in FAMILIES for move in MOVES for way in range(WAYS)]
 
-# Joint -> where it is from its parent, in metres, standing with the arms down and facing the camera, which looks along +z.
+# Joint -> where it is from its parent, in metres, standing with the arms down and facing the camera, which looks
+# along +z.
 _BONES = {
     1: (0, 0.30, 0), 20: (0, 0.25, 0), 2: (0, 0.08, 0), 3: (0, 0.14, 0), 4: (-0.18, -0.02, 0), 5: (-0.03, -0.27, 0), 6: (0, -0.25, 0),
     7: (0, -0.08, 0), 8: (0.18, -0.02, 0), 9: (0.03, -0.27, 0), 10: (0, -0.25, 0), 11: (0, -0.08, 0), 12: (-0.09, -0.04, 0),

@@ -1,1 +1,2 @@
-"""What recipes share: data, training, evaluation and export. A recipe imports this, its framework and the public names of outlast."""
+"""What recipes share: data, training, evaluation and export. A recipe imports this, its framework and the public names
+of outlast."""

@@ -1,4 +1,5 @@
-"""The store that a training reads: the one that is given, or one prepared from the raw files that are given instead, once."""
+"""The store that a training reads: the one that is given, or one prepared from the raw files that are given instead,
+once."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def store_of(root: Path, runs: Path, form: ClipFormat[Any, E], run: Run | None =
         return _opened(found, root, form, run) if own else ClipStore(found, form)
     if run is None:
         raise NotPrepared(
-            f"{root} holds {len(raw.files)} files such as {raw.files[0].relative_to(root)}, which are no store yet. A training "
+            f"{root} holds {len(raw.files)} files such as {raw.files[0].relative_to(root)}, which are no store yet. A "
+            "training "
             f"makes one of them, and so does: {form.command} {shlex.quote(str(root))} --to STORE"
         )
     return _prepared(root, runs, raw, form, run)
@@ -72,7 +74,8 @@ def _prepared(root: Path, runs: Path, raw: RawFiles[Any], form: ClipFormat[Any, 
         if (place / INDEX).is_file():  # another process or rank has made it meanwhile
             return _opened(place, root, form, run)
         run.tell(
-            f"{root} holds {len(raw.files)} raw files. A store is prepared from them in {place}, once; if this is cut off, "
+            f"{root} holds {len(raw.files)} raw files. A store is prepared from them in {place}, once; if this is cut "
+            "off, "
             "the next session continues it."
         )
         said = 0

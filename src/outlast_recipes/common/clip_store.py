@@ -5,8 +5,8 @@
     STORE/mask.npy        (F, ...) bool: what was seen in each frame of each clip
     STORE/NAME.npy        (clips, ...) float32: an array of one shape for each clip, such as lengths of bones
 
-Only what was seen is stored, without loss: the second body, which most clips do not have, takes no space. Nothing in it is
-pickled. `preparing` makes stores.
+Only what was seen is stored, without loss: the second body, which most clips do not have, takes no space. Nothing in it
+is pickled. `preparing` makes stores.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ class ClipStore(Generic[E]):
 
 
 def find_store(root: Path, form: ClipFormat[Any, Any]) -> Path:
-    """The store in a folder: the folder itself, or the only one a few levels below it, as Kaggle attaches data sets below /kaggle/input.
+    """The store in a folder: the folder itself, or the only one a few levels below it, as Kaggle attaches data sets
+    below /kaggle/input.
 
     Raises:
         outlast.DataError: there is none, or several.
@@ -132,7 +133,8 @@ def find_store(root: Path, form: ClipFormat[Any, Any]) -> Path:
 
 
 def raw_files(root: Path, form: ClipFormat[Any, Any]) -> RawFiles[Any] | None:
-    """The raw files of one data set below a folder; None when there are none that the recipe knows, or of several kinds."""
+    """The raw files of one data set below a folder; None when there are none that the recipe knows, or of several
+    kinds."""
     try:
         found = form.find(root)
     except outlast.DataError:

@@ -1,6 +1,7 @@
 """How a store of clips is written: shards first, each of so many files, then all of them merged under temporary names.
 
-A shard is written whole or not at all, so a preparation that is cut off continues after the last one. The index appears last.
+A shard is written whole or not at all, so a preparation that is cut off continues after the last one. The index appears
+last.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ class Clip(Protocol):
 
 
 class Entry(Protocol):
-    """One clip in the index of a store, without its points. A recipe's own dataclass adds what it knows besides (subject, camera, ...)."""
+    """One clip in the index of a store, without its points. A recipe's own dataclass adds what it knows besides
+    (subject, camera, ...)."""
 
     @property
     def name(self) -> str:
@@ -94,8 +95,10 @@ class ClipFormat(Generic[C, E]):
         points: name of the array of points; POINTS.npy in the store.
         entry: dataclass of an entry: the fields that `facts` gives, and length, rows, frames and hash.
         facts: clip -> the fields of its entry that it brings, as JSON values; `name` and `label` among them.
-        find: folder -> the raw files of this recipe in it; raises outlast.DataError when there are none, or of several kinds.
-        fixed: name -> function of a clip and the layout's name that gives an array of the same shape for every clip; NAME.npy.
+        find: folder -> the raw files of this recipe in it; raises outlast.DataError when there are none, or of several
+            kinds.
+        fixed: name -> function of a clip and the layout's name that gives an array of the same shape for every clip;
+            NAME.npy.
     """
 
     recipe: str
@@ -128,7 +131,8 @@ def duplicates(
     before: Sequence[str] = ("train", "val"),
     after: str = "test",
 ) -> list[tuple[str, str]]:
-    """Pairs of names of clips with equal points: the first in one of the parts `before`, the second in the part `after`."""
+    """Pairs of names of clips with equal points: the first in one of the parts `before`, the second in the part
+    `after`."""
     known = {entries[number].hash: entries[number].name for part in before for number in parts[part]}
     found = ((known.get(entries[number].hash), entries[number].name) for number in parts[after])
     return [(first, second) for first, second in found if first is not None]

@@ -1,4 +1,5 @@
-"""Networks in forms that run without this project: torch.export and ONNX, each compared with the network before it is kept."""
+"""Networks in forms that run without this project: torch.export and ONNX, each compared with the network before it is
+kept."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ NEAR = 1e-4  # the most by which a logit may differ
 
 
 def to_torch_export(network: nn.Module, inputs: Sequence[Tensor], target: Path) -> Iterable[str]:
-    """Write a program that `torch.export.load` reads without the recipe's code; the first dimension of every input is free.
+    """Write a program that `torch.export.load` reads without the recipe's code; the first dimension of every input is
+    free.
 
     Raises:
         outlast.OutlastError: it computes something else than the network.
@@ -90,6 +92,7 @@ def _compare(
     if not worst <= NEAR:
         target.unlink(missing_ok=True)
         raise outlast.OutlastError(
-            f"What was written to {target} differs from the network by {worst:.1e}, more than {NEAR:.0e}; it was removed."
+            f"What was written to {target} differs from the network by {worst:.1e}, more than {NEAR:.0e}; it was "
+            "removed."
         )
     return worst

@@ -33,7 +33,8 @@ def prepare(
     replace: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> ClipStore[E]:
-    """Read files into a store. The shards of a call that was cut off are not read again; the store appears whole or not at all.
+    """Read files into a store. The shards of a call that was cut off are not read again; the store appears whole or not
+    at all.
 
     Args:
         raw: files of one data set.
@@ -44,7 +45,8 @@ def prepare(
         progress: is called with how many files of how many are read.
 
     Raises:
-        outlast.DataError: no file could be read; the folder holds something else or an older store, or cannot be written.
+        outlast.DataError: no file could be read; the folder holds something else or an older store, or cannot be
+        written.
     """
     _refuse_to_overwrite(folder, form, replace=replace)
     shards = _shards(raw, folder)
@@ -99,7 +101,8 @@ def _refuse_to_overwrite(folder: Path, form: ClipFormat[Any, Any], *, replace: b
         )
     if (folder / INDEX).exists() and not replace:
         raise outlast.DataError(
-            f"{folder} is a prepared store already; it stays as it is. Give a new folder to --to, or --replace to make this "
+            f"{folder} is a prepared store already; it stays as it is. Give a new folder to --to, or --replace to make "
+            "this "
             "one anew."
         )
 
@@ -112,7 +115,8 @@ def _shards(raw: RawFiles[Any], folder: Path) -> dict[Path, list[Path]]:
 
 
 def _identity(shard: Sequence[Path], layout: str) -> str:
-    """Hash of names, sizes and times of files. A link to nowhere has neither size nor time, and is refused when it is read."""
+    """Hash of names, sizes and times of files. A link to nowhere has neither size nor time, and is refused when it is
+    read."""
     facts = [
         (path.name, path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else (path.name, 0, 0)
         for path in shard
@@ -137,7 +141,8 @@ def _prepare_shard(place: Path, shard: Sequence[Path], raw: RawFiles[C], form: C
 
 
 def _end_with_parent() -> None:
-    """In a worker: end when the process that started it is gone, even killed. Otherwise a worker would wait for work for ever."""
+    """In a worker: end when the process that started it is gone, even killed. Otherwise a worker would wait for work
+    for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()

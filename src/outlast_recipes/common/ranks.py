@@ -15,14 +15,16 @@ def several_ranks() -> bool:
 
 
 def across_ranks(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network as one of several ranks calls it: the same losses and gradients as one rank with all samples would have.
+    """The network as one of several ranks calls it: the same losses and gradients as one rank with all samples would
+    have.
 
     Norms take their statistics from the samples of all ranks. With one rank it is the network itself.
     """
     if not several_ranks():
         return network
     together = nn.SyncBatchNorm.convert_sync_batchnorm(network) if device.type == "cuda" else _together(network)
-    # With three ranks or more torch's first step adds in another order than later ones, unless it looks for unused parameters.
+    # With three ranks or more torch's first step adds in another order than later ones, unless it looks for unused
+    # parameters.
     return DistributedDataParallel(together, find_unused_parameters=distributed.get_world_size() > 2)
 
 

@@ -36,7 +36,8 @@ class BestByValidation:
         self._key = "value"
 
     def update(self, epoch: int, value: float, network: nn.Module) -> bool:
-        """Keep the network's weights if the value is at least as good as the best; of equal ones the later has learned more.
+        """Keep the network's weights if the value is at least as good as the best; of equal ones the later has learned
+        more.
 
         Args:
             epoch: the epoch that has ended, from 1.
@@ -54,6 +55,7 @@ class BestByValidation:
         return {"epoch": self.epoch, self._key: self.value}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Back from `state_dict`. A run keeps the key that it began with, so that what was loaded equals the checkpoint."""
+        """Back from `state_dict`. A run keeps the key that it began with, so that what was loaded equals the
+        checkpoint."""
         self._key = _FORMER if _FORMER in state else "value"
         self.epoch, self.value = int(state["epoch"]), float(state[self._key])

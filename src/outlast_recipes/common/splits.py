@@ -26,7 +26,8 @@ def split_by_group(
         things: what is split, such as the entries of a store.
         trains: whether a thing belongs to the training part of the protocol, before validation groups are taken out.
         group: the group of a thing: things of one group are never in both train and val.
-        validate: the groups to validate on, all of them in the training part; or how many, the last in order; None: a tenth of
+        validate: the groups to validate on, all of them in the training part; or how many, the last in order; None: a
+            tenth of
             the groups, at least one, and none when there is only one.
         protocol: words that name the split in messages, such as "--split xsub".
         flag: flag that sets `validate`.
@@ -49,7 +50,8 @@ def split_by_group(
     count = validate if isinstance(validate, int) else len(validate)
     if count >= len(known):
         raise outlast.ConfigError(
-            f"{flag} is {count}, and the training part has {len(known)} {groups} ({', '.join(map(str, known))}): give at most "
+            f"{flag} is {count}, and the training part has {len(known)} {groups} ({', '.join(map(str, known))}): give "
+            "at most "
             f"{len(known) - 1}."
         )
     chosen = set(known[len(known) - validate :] if isinstance(validate, int) else validate)

@@ -43,7 +43,8 @@ def few_steps(samples: int, batch_size: int, steps: int, epochs: int) -> str:
     left = samples - steps * batch_size
     without = f", and each epoch leaves {left} out" if left > 0 else ""
     return (
-        f"{samples} samples in batches of {batch_size} make {steps} {'step' if steps == 1 else 'steps'} an epoch, {steps * epochs} in all{without}. "
+        f"{samples} samples in batches of {batch_size} make {steps} {'step' if steps == 1 else 'steps'} an epoch, "
+        f"{steps * epochs} in all{without}. "
         f"--batch-size {better} makes {samples // better} an epoch."
     )
 
@@ -52,10 +53,12 @@ _FEW = 4  # steps of an epoch
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory it frees, for a training on the CPU; does nothing where the C library is not glibc.
+    """Let this process keep the memory it frees, for a training on the CPU; does nothing where the C library is not
+    glibc.
 
-    glibc gives every freed block of more than 32 MB back to the system, and the kernel has to clear its pages anew for the next: with batches of 64 clips
-    that was half of the time of a step (docs/log.md). Sizes and speed change, values do not. mallopt(3).
+    glibc gives every freed block of more than 32 MB back to the system, and the kernel has to clear its pages anew for
+    the next: with batches of 64 clips that was half of the time of a step (docs/log.md). Sizes and speed change, values
+    do not. mallopt(3).
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):

@@ -26,9 +26,11 @@ Lens = Callable[[World], World]
 
 
 def garden_of(config: Config) -> Config:
-    """The same world without births, deaths and want: little food, and what is eaten grows again at once, so intake shows who forages well.
+    """The same world without births, deaths and want: little food, and what is eaten grows again at once, so intake
+    shows who forages well.
 
-    In a life of its own a population that neither grows nor shrinks eats what living costs, however well it forages; that shows nothing.
+    In a life of its own a population that neither grows nor shrinks eats what living costs, however well it forages;
+    that shows nothing.
     """
     env = config.env
     count = min(GARDEN, env.slots) // env.populations * env.populations
@@ -43,7 +45,8 @@ def garden_of(config: Config) -> Config:
 
 
 def _felt(config: Config, garden: Config) -> Lens:
-    """What agents feel of themselves in the garden, where nobody starves or is too old: the energy of a founder, and the age that they have."""
+    """What agents feel of themselves in the garden, where nobody starves or is too old: the energy of a founder, and
+    the age that they have."""
     env = config.env
 
     def lens(world: World) -> World:
@@ -65,7 +68,8 @@ def _harvest(worlds: World, act: rollout.Act, key: Array, config: Config, garden
 
 @partial(jax.jit, static_argnames="config")
 def common_garden(colony: Colony, key: Array, config: Config) -> Array:
-    """Pieces eaten in an agent-step of each world f32[W], by agents with genomes of the living, in the garden (`config` is the run's).
+    """Pieces eaten in an agent-step of each world f32[W], by agents with genomes of the living, in the garden (`config`
+    is the run's).
 
     Worlds without anybody alive give NaN.
     """
@@ -178,9 +182,11 @@ def no_food_seen(config: Config) -> Config:
 
 
 def with_genes(colony: Colony, change: str, key: Array, config: Config) -> Colony:
-    """A population with other genomes: "mean" of its world and population, "permuted" among the living, or "none" (all zero).
+    """A population with other genomes: "mean" of its world and population, "permuted" among the living, or "none" (all
+    zero).
 
-    Immigrants are changed, too, or the archive would bring back what was taken; "permuted" leaves it, as it is of nobody here.
+    Immigrants are changed, too, or the archive would bring back what was taken; "permuted" leaves it, as it is of
+    nobody here.
     """
     genes, alive = colony.worlds.genes, colony.worlds.alive
     count, size = config.env.populations, genes.shape[-1]
@@ -209,7 +215,8 @@ def with_genes(colony: Colony, change: str, key: Array, config: Config) -> Colon
 
 
 def choices(colony: Colony, config: Config, agents: int, probes: int) -> NDArray[np.float64]:
-    """How likely agents are to make each move at the same observations: f64[agents, probes, moves]; agents and observations are drawn from the living."""
+    """How likely agents are to make each move at the same observations: f64[agents, probes, moves]; agents and
+    observations are drawn from the living."""
     obs = jax.vmap(partial(observe.observe, config=config))(colony.worlds)
     alive = np.asarray(colony.worlds.alive)
     who = np.argwhere(alive)

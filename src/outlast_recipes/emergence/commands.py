@@ -151,8 +151,10 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(_table(found))
     about = (
-        f"{values.repeats} paired repetitions of {values.chunks} chunks ({values.chunks * config.train.num_steps} ticks, "
-        f"{config.train.num_envs} worlds), without learning; mean of the middle half [95 % interval]; d is Cohen's of the paired differences."
+        f"{values.repeats} paired repetitions of {values.chunks} chunks ({values.chunks * config.train.num_steps} "
+        "ticks, "
+        f"{config.train.num_envs} worlds), without learning; mean of the middle half [95 % interval]; d is Cohen's of "
+        "the paired differences."
     )
     words = [
         f"# {saved.run_id} at step {saved.step}: what is taken, and what is left",
@@ -161,7 +163,10 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
         "",
         *rows,
         "",
-        f"Command: outlast ablate emergence --checkpoint {values.checkpoint} --chunks {values.chunks} --repeats {values.repeats} --seed {values.seed}",
+        (
+            f"Command: outlast ablate emergence --checkpoint {values.checkpoint} --chunks {values.chunks} --repeats "
+            f"{values.repeats} --seed {values.seed}"
+        ),
     ]
     (folder / "ablation.md").write_text("\n".join(words) + "\n", encoding="utf-8")
     _bars(found, folder / "ablation.svg")

@@ -1,4 +1,5 @@
-"""The values of an emergence run. Names and defaults of the document that it answers; where they differ, README.md says why."""
+"""The values of an emergence run. Names and defaults of the document that it answers; where they differ, README.md says
+why."""
 
 from __future__ import annotations
 
@@ -68,19 +69,23 @@ class Env(Section):
             raise ValueError(f"slots is {self.slots} and has to be a multiple of populations ({self.populations})")
         if self.founders > self.slots // self.populations:
             raise ValueError(
-                f"founders is {self.founders} and a population has {self.slots // self.populations} slots; give at most so many"
+                f"founders is {self.founders} and a population has {self.slots // self.populations} slots; give at "
+                "most so many"
             )
         if self.reproduce_cost >= self.reproduce_threshold:
             raise ValueError(
-                f"reproduce_cost ({self.reproduce_cost:g}) is not below reproduce_threshold ({self.reproduce_threshold:g}): a birth could kill"
+                f"reproduce_cost ({self.reproduce_cost:g}) is not below reproduce_threshold "
+                f"({self.reproduce_threshold:g}): a birth could kill"
             )
         if self.reproduce_threshold > self.max_energy:
             raise ValueError(
-                f"reproduce_threshold ({self.reproduce_threshold:g}) is over max_energy ({self.max_energy:g}): nobody could ever give birth"
+                f"reproduce_threshold ({self.reproduce_threshold:g}) is over max_energy ({self.max_energy:g}): nobody "
+                "could ever give birth"
             )
         if max(self.starting_energy, self.reproduce_cost) > self.max_energy:
             raise ValueError(
-                f"starting_energy ({self.starting_energy:g}) and reproduce_cost ({self.reproduce_cost:g}), which a child gets, have to be at most "
+                f"starting_energy ({self.starting_energy:g}) and reproduce_cost ({self.reproduce_cost:g}), which a "
+                "child gets, have to be at most "
                 f"max_energy ({self.max_energy:g})"
             )
         return self

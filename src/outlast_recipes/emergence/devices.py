@@ -38,7 +38,8 @@ def devices_of(config: Config) -> list[Any]:
         )
     if config.train.num_envs % len(found):
         raise outlast.ConfigError(
-            f"--train.num-envs is {config.train.num_envs}, which {len(found)} devices cannot share equally: give a multiple of {len(found)}, or "
+            f"--train.num-envs is {config.train.num_envs}, which {len(found)} devices cannot share equally: give a "
+            f"multiple of {len(found)}, or "
             "one device, such as --device cuda:0."
         )
     return found

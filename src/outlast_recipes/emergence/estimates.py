@@ -13,9 +13,11 @@ from outlast_recipes.emergence.nulls import NOTHING, Finding, Floats, against
 
 
 def change_point(series: Floats, rng: np.random.Generator, *, surrogates: int = 400) -> tuple[int, Finding]:
-    """Where a series changed its course, and whether it did: CUSUM of its first differences, held against block bootstraps of them.
+    """Where a series changed its course, and whether it did: CUSUM of its first differences, held against block
+    bootstraps of them.
 
-    Works on differences, because almost everything in a population drifts, and a drift is no event. Blocks keep how differences follow one another.
+    Works on differences, because almost everything in a population drifts, and a drift is no event. Blocks keep how
+    differences follow one another.
 
     Returns:
         The index after which the course is another, and the finding.

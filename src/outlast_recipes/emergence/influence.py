@@ -12,7 +12,8 @@ from outlast_recipes.emergence.nulls import LEVEL, NOTHING, Finding, Floats, aga
 
 
 def transfer_entropy(source: NDArray[np.int64], target: NDArray[np.int64], symbols: int) -> float:
-    """Bits that the source's last symbol tells of the target's next one beyond the target's own last (Schreiber 2000), plug-in."""
+    """Bits that the source's last symbol tells of the target's next one beyond the target's own last (Schreiber 2000),
+    plug-in."""
     then, before, by = target[1:], target[:-1], source[:-1]
     joint = np.bincount((then * symbols + before) * symbols + by, minlength=symbols**3).reshape(
         symbols, symbols, symbols
@@ -29,7 +30,8 @@ def transfer_entropy(source: NDArray[np.int64], target: NDArray[np.int64], symbo
 def imitation(
     moves: NDArray[np.int64], pairs: Sequence[tuple[int, int]], surrogates: int, rng: np.random.Generator
 ) -> Finding:
-    """Mean transfer entropy over pairs of columns of moves i64[T, n]; by chance: with sources turned in time by at least a tenth of T.
+    """Mean transfer entropy over pairs of columns of moves i64[T, n]; by chance: with sources turned in time by at
+    least a tenth of T.
 
     T of 512 and more: shorter ones hold too little of 5 x 5 x 5 counts.
     """
@@ -56,7 +58,8 @@ def imitation(
 def coupled_pairs(
     moves: NDArray[np.int64], pairs: Sequence[tuple[int, int]], surrogates: int, rng: np.random.Generator
 ) -> list[tuple[tuple[int, int], Finding]]:
-    """The pairs that are coupled one by one, with false discoveries held at 5 % over all of them (Benjamini and Hochberg)."""
+    """The pairs that are coupled one by one, with false discoveries held at 5 % over all of them (Benjamini and
+    Hochberg)."""
     each = [(pair, imitation(moves, [pair], surrogates, rng)) for pair in pairs]
     if not each:
         return []
@@ -65,7 +68,8 @@ def coupled_pairs(
 
 
 def field_tells(field: Floats, present: NDArray[np.bool_], surrogates: int, rng: np.random.Generator) -> Finding:
-    """Bits that a cell's field tells of whether something is there; by chance: with the field moved by random offsets over the borders.
+    """Bits that a cell's field tells of whether something is there; by chance: with the field moved by random offsets
+    over the borders.
 
     Args:
         field: f64[W, H, H], one channel.

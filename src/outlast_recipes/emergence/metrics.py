@@ -14,7 +14,8 @@ from outlast_recipes.emergence.nulls import NOTHING, Finding, Floats, against
 def division_of_labour(
     table: NDArray[np.int64], surrogates: int, rng: np.random.Generator, *, least: int = 4
 ) -> Finding:
-    """How much a meal's kind tells of who ate it: mutual information over the entropy of kinds (Gorelick et al. 2004, doi 10.1007/s00265-003-0722-2).
+    """How much a meal's kind tells of who ate it: mutual information over the entropy of kinds (Gorelick et al. 2004,
+    doi 10.1007/s00265-003-0722-2).
 
     The null keeps how much each individual ate and how much of each kind was eaten (random contingency tables).
 
@@ -42,12 +43,14 @@ def _shared_information(table: NDArray[np.int64]) -> float:
 
 
 def extremeness(traits: Floats) -> Floats:
-    """How far traits f64[..., n] in 0..1 are from the middle, mean of (2t - 1)^2 over the last axis; NaN are left out."""
+    """How far traits f64[..., n] in 0..1 are from the middle, mean of (2t - 1)^2 over the last axis; NaN are left
+    out."""
     return np.nanmean((2 * traits - 1) ** 2, axis=-1)
 
 
 def specialists(traits: Floats, shadows: Floats) -> Finding:
-    """Whether traits are at the ends more than in populations with the same births and deaths whose parents were drawn by lot.
+    """Whether traits are at the ends more than in populations with the same births and deaths whose parents were drawn
+    by lot.
 
     Args:
         traits: of the living, f64[n].
@@ -104,7 +107,8 @@ def heredity(
     surrogates: int,
     rng: np.random.Generator,
 ) -> Finding:
-    """How often a child is in its parent's group; by chance: with the groups of the children of each world exchanged at random.
+    """How often a child is in its parent's group; by chance: with the groups of the children of each world exchanged at
+    random.
 
     Within worlds, because parent and child eat what their world has.
 
@@ -126,7 +130,8 @@ def heredity(
 def behavioural_diversity(chances: Floats) -> float:
     """Mean Jensen-Shannon distance (bits, 0..1) between the action distributions of pairs f64[agents, probes, actions].
 
-    The categorical form of System Neural Diversity (Bettini et al., JMLR 2025); no claim goes with it: compare it between runs.
+    The categorical form of System Neural Diversity (Bettini et al., JMLR 2025); no claim goes with it: compare it
+    between runs.
     """
     count = len(chances)
     if count < 2:
@@ -145,9 +150,11 @@ def _entropy(chances: Floats) -> Floats:
 
 
 def divergence(genes: Floats, generation: Floats, sigma: float, founders: float = 0.0) -> float:
-    """Mean distance between genomes f64[n, G] over what mutation and unlike founders alone give; NaN where neither gives any.
+    """Mean distance between genomes f64[n, G] over what mutation and unlike founders alone give; NaN where neither
+    gives any.
 
-    That is sqrt(2 G (founders^2 + generations sigma^2)), for standard deviations of a founder's weights and of a mutation.
+    That is sqrt(2 G (founders^2 + generations sigma^2)), for standard deviations of a founder's weights and of a
+    mutation.
 
     Near or below 1: drift, or shared descent. It is a ratio to look at, and no test.
     """

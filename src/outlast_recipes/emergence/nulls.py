@@ -1,8 +1,8 @@
 """A value beside what chance gives. "Not detected" is a normal answer.
 
-A null distribution keeps what is uninteresting (how long a life was, how often a move is made, how slowly a field changes) and
-breaks what is asked about. `python -m benchmarks.emergence calibration` counts false positives on noise and detections of
-planted truth.
+A null distribution keeps what is uninteresting (how long a life was, how often a move is made, how slowly a field
+changes) and breaks what is asked about. `python -m benchmarks.emergence calibration` counts false positives on noise
+and detections of planted truth.
 """
 
 from __future__ import annotations

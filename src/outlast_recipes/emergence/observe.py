@@ -56,7 +56,8 @@ def maps(world: World, config: Config) -> Array:
 def observe(world: World, config: Config) -> Array:
     """Observations of all slots, f32[N, D]; zero for the dead. The square is first, row by row, layers last.
 
-    Where meals are rewarded for telling who ate, agents feel what a meal of each kind would tell here: else nobody could learn to look for that.
+    Where meals are rewarded for telling who ate, agents feel what a meal of each kind would tell here: else nobody
+    could learn to look for that.
     """
     env = config.env
     side = 2 * env.sight + 1

@@ -138,7 +138,8 @@ def family(book: Book, worlds: World, world: int) -> list[Life]:
 
 
 def phylogeny(book: Book, worlds: World, path: Path) -> None:
-    """The family tree of the living of the world with the most of them: time to the right, one line a life, a colour a founder."""
+    """The family tree of the living of the world with the most of them: time to the right, one line a life, a colour a
+    founder."""
     world = int(np.asarray(worlds.alive).sum(1).argmax())
     lives = family(book, worlds, world)
     figure = _figure(10, max(3.0, min(14.0, 1.5 + 0.09 * len(lives))))
@@ -170,7 +171,8 @@ def phylogeny(book: Book, worlds: World, path: Path) -> None:
             axis.plot(life.death, height, ".", color=color, markersize=4)
     founders = len(colors)
     axis.set_title(
-        f"world {world}: {sum(life.lives for life in lives)} living, from {founders} founder{'s' if founders != 1 else ''}"
+        f"world {world}: {sum(life.lives for life in lives)} living, from {founders} "
+        f"founder{'s' if founders != 1 else ''}"
         if lives else "nobody lives", loc="left", fontsize=10, color=INK,
     )  # fmt: skip
     axis.set_xlabel("tick", fontsize=8, color=INK)
@@ -198,7 +200,8 @@ class Frames(NamedTuple):
 
 
 def record(colony: Colony, config: Config, world: int, ticks: int, seed: int) -> Frames:
-    """Let a population live on for so many ticks without learning, and keep what one of its worlds looked like; chunk by chunk, as in training."""
+    """Let a population live on for so many ticks without learning, and keep what one of its worlds looked like; chunk
+    by chunk, as in training."""
     train = config.train.model_copy(update={"num_steps": min(ticks, config.train.num_steps), "num_envs": 1})
     short = config.model_copy(update={"train": train})
     one = jax.tree.map(lambda each: each[world : world + 1], colony.worlds)
@@ -224,7 +227,8 @@ def film(
 ) -> None:
     """Draw a film of a world as GIF (or WebP, APNG, by the ending of the name).
 
-    The field glows, food is green (its second kind blue), an agent has the colour of its founder and is the larger the more energy it has.
+    The field glows, food is green (its second kind blue), an agent has the colour of its founder and is the larger the
+    more energy it has.
 
     Args:
         frames: what was recorded.

@@ -1,8 +1,8 @@
 """The policy: layers that a population shares, and what each agent has of its own.
 
-logits = f(x; shared, genome). PPO changes the shared layers and never a genome; a genome changes at birth and never otherwise.
-Two hidden layers of tanh, an action head and a value head. Heads: a move; with signals, which channel to mark; with
-`reproduction: choice`, whether to give birth.
+logits = f(x; shared, genome). PPO changes the shared layers and never a genome; a genome changes at birth and never
+otherwise. Two hidden layers of tanh, an action head and a value head. Heads: a move; with signals, which channel to
+mark; with `reproduction: choice`, whether to give birth.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def init(key: Array, config: Config) -> dict[str, Array]:
 
 
 def genome(config: Config) -> dict[str, tuple[int, ...]]:
-    """The matrices of a genome and their shapes: a row for each output; with the bias of the layer as last column, where it has one.
+    """The matrices of a genome and their shapes: a row for each output; with the bias of the layer as last column,
+    where it has one.
 
     So laid out, a batch of them is multiplied several times faster, and the genome of one matrix needs no copy.
     """
@@ -82,7 +83,8 @@ def unpack(genes: Array, config: Config) -> dict[str, Array]:
 
 
 def forward(shared: Shared, genes: Array, x: Array, config: Config) -> tuple[Array, Array]:
-    """Logits f32[S, A] and values f32[S] of observations f32[S, D], each with its genome f32[S, G]; layers of one population."""
+    """Logits f32[S, A] and values f32[S] of observations f32[S, D], each with its genome f32[S, G]; layers of one
+    population."""
     if config.mixed_precision:
         shared, genes, x = jax.tree.map(lambda each: each.astype(jnp.bfloat16), (dict(shared), genes, x))
     own = unpack(genes, config)
@@ -134,7 +136,8 @@ def split(logits: Array, config: Config) -> list[Array]:
 
 
 def sample(logits: Array, u: Array, config: Config) -> tuple[Array, Array]:
-    """Choices i32[..., heads] by one uniform number each f32[..., heads], and the log-probability of all of them together."""
+    """Choices i32[..., heads] by one uniform number each f32[..., heads], and the log-probability of all of them
+    together."""
     chosen, total = [], jnp.zeros(logits.shape[:-1])
     for number, logs in enumerate(split(logits, config)):
         below = jnp.exp(logs).cumsum(-1)[..., :-1]

@@ -1,8 +1,8 @@
 """PPO (Schulman et al. 2017, arXiv 1707.06347) with generalized advantage estimation (arXiv 1506.02438).
 
-An agent that died ended its episode; the end of a rollout only truncates it. A newborn starts its own episode, also in a slot
-that another agent had. Dead slots are in no mean and cost no update: the living are packed to the front of an epoch, which ends
-after them.
+An agent that died ended its episode; the end of a rollout only truncates it. A newborn starts its own episode, also in
+a slot that another agent had. Dead slots are in no mean and cost no update: the living are packed to the front of an
+epoch, which ends after them.
 """
 
 from __future__ import annotations

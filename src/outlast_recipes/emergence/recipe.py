@@ -1,7 +1,8 @@
-"""A population that forages, reproduces, evolves and learns. One step of a run is a chunk: a rollout of all worlds, then PPO.
+"""A population that forages, reproduces, evolves and learns. One step of a run is a chunk: a rollout of all worlds,
+then PPO.
 
-Everything is a function of the values and of the state: interrupted and resumed equals uninterrupted, to the last bit on a CPU with the same number of
-threads.
+Everything is a function of the values and of the state: interrupted and resumed equals uninterrupted, to the last bit
+on a CPU with the same number of threads.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ def train(run: Run, config: Config) -> None:
             run.log(**shown)
         if int(colony.deserted) >= PATIENCE:
             raise outlast.OutlastError(
-                f"Nobody lived in any of the {config.train.num_envs} worlds for {PATIENCE} chunks, so there is nothing to learn from: feed them "
-                "more (--env.num-food, --env.food-energy, --env.regrow) or let immigrants in (--env.min-agents), in a new run (--experiment-name)."
+                f"Nobody lived in any of the {config.train.num_envs} worlds for {PATIENCE} chunks, so there is nothing "
+                "to learn from: feed them "
+                "more (--env.num-food, --env.food-energy, --env.regrow) or let immigrants in (--env.min-agents), in a "
+                "new run (--experiment-name)."
             )
     with run.artifact("curves.png") as path:
         pictures.curves(book, path)
@@ -66,7 +69,8 @@ def summary(book: Book) -> list[str]:
     found = [f"{NAMES[name]}: {finding}" for name, finding in book.latest().items() if finding.n]
     if book.looks and book.config.env.food_kinds == 2:
         found.append(
-            f"species: {'yes' if book.species[-1] else 'no'} (groups of diets that children inherit, in three looks in a row)"
+            f"species: {'yes' if book.species[-1] else 'no'} (groups of diets that children inherit, in three looks in "
+            "a row)"
         )
     return found
 
@@ -105,7 +109,8 @@ def economy(config: Config) -> tuple[float, list[str]]:
     chosen = env.max_age and env.births_by == "energy"  # slots become free, and who has gathered most gets them
     if feeds > 0.8 * env.slots and not chosen:
         odd.append(
-            f"the food of a world feeds about {min(feeds, 9999):.0f} agents and it has {env.slots} slots: it fills up, births wait for deaths, and little is "
+            f"the food of a world feeds about {min(feeds, 9999):.0f} agents and it has {env.slots} slots: it fills up, "
+            "births wait for deaths, and little is "
             "selected. configs/train/emergence_lean.yaml is an economy in which food decides."
         )
     cells = env.grid_size**2 / CROWDED
@@ -117,7 +122,8 @@ def economy(config: Config) -> tuple[float, list[str]]:
         steady = each / field.decay if field.decay else (float("inf") if each else 0.0)
         if steady > field.cap:
             odd.append(
-                f"the field fills up: at --field.{name} {getattr(field, name):g} and --field.decay {field.decay:g} a cell comes to about {steady:.1f}, over "
+                f"the field fills up: at --field.{name} {getattr(field, name):g} and --field.decay {field.decay:g} a "
+                f"cell comes to about {steady:.1f}, over "
                 f"its cap of {field.cap:g}, and then it tells nothing."
             )
     return feeds, odd
@@ -127,8 +133,10 @@ def check(config: Any) -> str:
     devices = devices_of(config)
     feeds, odd = economy(config)
     sizes = (
-        f"{config.train.num_envs} worlds of {config.env.grid_size} x {config.env.grid_size} with {config.env.slots} slots on {len(devices)} {devices[0].platform}; "
-        f"{observe.size(config)} numbers seen, {niches(config)} niches, genomes of {policy.genome_size(config)}; {config.chunks} chunks of "
+        f"{config.train.num_envs} worlds of {config.env.grid_size} x {config.env.grid_size} with {config.env.slots} "
+        f"slots on {len(devices)} {devices[0].platform}; "
+        f"{observe.size(config)} numbers seen, {niches(config)} niches, genomes of {policy.genome_size(config)}; "
+        f"{config.chunks} chunks of "
         f"{config.slot_steps:,} slot-steps; food for about {min(feeds, 9999):.0f} agents a world"
     )
     return "simulated, no data: " + "; ".join([sizes, *odd])

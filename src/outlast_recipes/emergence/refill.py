@@ -61,7 +61,8 @@ def remember(archive: Archive, worlds: World, config: Config) -> Archive:
 
 
 def refill(worlds: World, archive: Archive, key: Array, config: Config) -> tuple[World, Array, Array]:
-    """Worlds that are over begin anew, and populations that are nearly extinct get immigrants; never in the middle of a rollout.
+    """Worlds that are over begin anew, and populations that are nearly extinct get immigrants; never in the middle of a
+    rollout.
 
     Both come with genomes of the archive, so that what evolved is not lost; with none while it is empty.
 

@@ -17,8 +17,8 @@ from outlast_recipes.emergence.world import AGED, GRAVE, STARVED, World
 
 
 class Trajectory(NamedTuple):
-    """What happened in a rollout, arrays [T, W, N, ...]: obs, chosen, logp, value, reward, alive (before the tick), died (in it), row
-    of the genome in the bank."""
+    """What happened in a rollout, arrays [T, W, N, ...]: obs, chosen, logp, value, reward, alive (before the tick),
+    died (in it), row of the genome in the bank."""
 
     obs: Array
     chosen: Array
@@ -38,7 +38,8 @@ class Lives(NamedTuple):
 
 
 Act = Callable[[Array, Array, Array], tuple[Array, Array, Array]]
-"""Observations f32[W, N, D], genes f32[W, N, G], uniform numbers f32[W, N, heads] -> choices, log-probability, value."""
+"""Observations f32[W, N, D], genes f32[W, N, G], uniform numbers f32[W, N, heads] -> choices, log-probability,
+value."""
 
 
 def acts(shared: policy.Shared, config: Config) -> Act:
@@ -74,7 +75,8 @@ def rollout(
         lens: what agents see is what this makes of the worlds.
 
     Returns:
-        The worlds after it; what was kept, arrays [T, ...]; the bank of genomes f32[W, N + K, G] that rows of the trajectory mean; lives that ended; sums.
+        The worlds after it; what was kept, arrays [T, ...]; the bank of genomes f32[W, N + K, G] that rows of the
+        trajectory mean; lives that ended; sums.
     """
     train, env, evolution = config.train, config.env, config.evolution
     count, slots, room = train.num_envs, env.slots, evolution.births_per_chunk

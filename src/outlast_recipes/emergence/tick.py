@@ -3,12 +3,14 @@
 What happens in a tick, in this order:
 
 1. All move at once; a border stops (or the world is a torus). Cells may be shared.
-2. Each piece of food goes to the nearest living agent within one cell (Chebyshev), ties by lot. Energy over the maximum is wasted.
+2. Each piece of food goes to the nearest living agent within one cell (Chebyshev), ties by lot. Energy over the maximum
+   is wasted.
 3. Eaten food grows again with a chance, elsewhere.
 4. The field spreads, fades, is written to, and is cut at its cap.
 5. Living costs energy, more among neighbours that eat the same (`niche_pressure`).
 6. Who has no energy left, or is too old, dies.
-7. Who has enough gives birth into a free slot: the child gets the parent's energy and genome, which mutates here and nowhere else.
+7. Who has enough gives birth into a free slot: the child gets the parent's energy and genome, which mutates here and
+   nowhere else.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class Action(NamedTuple):
 
 
 class Births(NamedTuple):
-    """At most B births: whether they happen bool[B], the slot i32[B] (N where none), the parent's slot i32[B], the genome f32[B, G]."""
+    """At most B births: whether they happen bool[B], the slot i32[B] (N where none), the parent's slot i32[B], the
+    genome f32[B, G]."""
 
     happen: Array
     slot: Array
@@ -170,7 +173,8 @@ def _regrow(world: World, chance: Array, place: Array, config: Config) -> World:
 
 
 def blur(field: Array, *, torus: bool) -> Array:
-    """The mean of each cell and its neighbours with weights [1 2 1] in both directions; f32[H, H, C]. Keeps the sum but at borders."""
+    """The mean of each cell and its neighbours with weights [1 2 1] in both directions; f32[H, H, C]. Keeps the sum but
+    at borders."""
     for axis in (0, 1):
         pads = [(1, 1) if a == axis else (0, 0) for a in range(3)]
         wide = jnp.pad(field, pads, mode="wrap" if torus else "edge")
@@ -194,7 +198,8 @@ def _write_field(world: World, action: Action, eaten: Array, config: Config) -> 
 
 
 def pressure(world: World, config: Config) -> Array:
-    """How many near agents of its population eat what an agent eats: sum of the overlaps (Bhattacharyya) of their niches, f32[N]."""
+    """How many near agents of its population eat what an agent eats: sum of the overlaps (Bhattacharyya) of their
+    niches, f32[N]."""
     root = jnp.sqrt(world.niche)
     overlap = root @ root.T
     population = population_of(config)

@@ -1,6 +1,7 @@
 """What is remembered of a run besides its state: curves, lives, and what was found. It is part of every checkpoint.
 
-Reckoned on the host from what each chunk gives, with chances that are a function of seed and chunk; so a resumed run finds the same.
+Reckoned on the host from what each chunk gives, with chances that are a function of seed and chunk; so a resumed run
+finds the same.
 """
 
 from __future__ import annotations

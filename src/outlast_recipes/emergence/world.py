@@ -146,9 +146,11 @@ def quarter_of(pos: Array, config: Config) -> Array:
 
 
 def niche_bits(world: World, config: Config) -> Array:
-    """Bits that a meal in each niche tells of who ate it, among its population: f32[N, M]; negative where others eat more than oneself.
+    """Bits that a meal in each niche tells of who ate it, among its population: f32[N, M]; negative where others eat
+    more than oneself.
 
-    The count-based form of a discriminator of individuals (DIAYN, Eysenbach et al. 2019): log p(niche | individual) / p(niche).
+    The count-based form of a discriminator of individuals (DIAYN, Eysenbach et al. 2019): log p(niche | individual) /
+    p(niche).
     """
     same = population_of(config)[:, None] == population_of(config)[None]
     among = (same & world.alive[None]).astype(jnp.float32)

@@ -1,9 +1,12 @@
-"""From clips of any length to batches of one length, with the changes that a class does not mind. In batches, on the model's device.
+"""From clips of any length to batches of one length, with the changes that a class does not mind. In batches, on the
+model's device.
 
-A view is a function of (seed, round, clip): all its chance is one row of numbers from a counter-based generator. So the same view comes again on
-any device, among any other clips, with any number of workers or ranks, after any resume, and in a student's training for a teacher's logits.
+A view is a function of (seed, round, clip): all its chance is one row of numbers from a counter-based generator. So the
+same view comes again on any device, among any other clips, with any number of workers or ranks, after any resume, and
+in a student's training for a teacher's logits.
 
-The list is that of SkateFormer (Do and Kim, ECCV 2024) and CTR-GCN (Chen et al., ICCV 2021), with a mirror that negates x.
+The list is that of SkateFormer (Do and Kim, ECCV 2024) and CTR-GCN (Chen et al., ICCV 2021), with a mirror that negates
+x.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ class Strength:
         mirror: chance of left and right being exchanged.
         swap: chance of two bodies being exchanged, where there are two.
         bones: chance of the bones becoming as long as those of another clip of the class.
-        drop_axis, drop_joints, drop_time: chance of an axis, a fifth of the joints, or a fifth of the frames being zero.
+        drop_axis, drop_joints, drop_time: chance of an axis, a fifth of the joints, or a fifth of the frames being
+            zero.
     """
 
     crop: float = 0.5
@@ -123,7 +127,8 @@ def _row(key: str, width: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
 
 
 def resample(joints: Tensor, mask: Tensor, begin: Tensor, length: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """Look at frames begin .. begin + length of each clip, `frames` times at equal distances, between two frames by interpolation.
+    """Look at frames begin .. begin + length of each clip, `frames` times at equal distances, between two frames by
+    interpolation.
 
     Args:
         joints: (N, T, M, V, 3).

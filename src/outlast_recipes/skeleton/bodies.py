@@ -1,7 +1,7 @@
 """One clip as every reader gives it, and what is done to raw bodies before they are one.
 
-Order of the steps after the chain that most published models share (facts: NTU RGB+D's FAQ; CTR-GCN, PYSKL): drop noise, keep the two
-bodies that move most, and put the origin at the first valid frame's spine.
+Order of the steps after the chain that most published models share (facts: NTU RGB+D's FAQ; CTR-GCN, PYSKL): drop
+noise, keep the two bodies that move most, and put the origin at the first valid frame's spine.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def _is_wide(body: Body) -> bool:
 
 
 def tracks(bodies: Sequence[Body], count: int = BODIES) -> list[Body]:
-    """The bodies that move most, most first; one that is never seen together with a chosen one is taken for the same person.
+    """The bodies that move most, most first; one that is never seen together with a chosen one is taken for the same
+    person.
 
     A sensor that loses somebody gives them a new number when they are found again.
     """

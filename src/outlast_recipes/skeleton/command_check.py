@@ -77,7 +77,8 @@ def _copies(store: Store, parts: Mapping[str, list[int]]) -> Iterable[str]:
     found = duplicates(store.entries, parts)
     if found:
         yield (
-            f"warning: {len(found)} clips of the test are copies of clips that are trained on, such as {found[0][1]} of "
+            f"warning: {len(found)} clips of the test are copies of clips that are trained on, such as {found[0][1]} "
+            "of "
             f"{found[0][0]}; `outlast evaluate` reports without them too"
         )
     else:

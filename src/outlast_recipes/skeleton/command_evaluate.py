@@ -1,4 +1,5 @@
-"""`outlast evaluate skeleton`: top-1 and top-5 accuracy, classes, confusion matrix, size and latency of a trained run."""
+"""`outlast evaluate skeleton`: top-1 and top-5 accuracy, classes, confusion matrix, size and latency of a trained
+run."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     part = parts[values.on]
     if not len(part):
         raise outlast.DataError(
-            f"The split {saved.config.data.split} of {saved.run_id} has no clips for {values.on}; choose another part with --on."
+            f"The split {saved.config.data.split} of {saved.run_id} has no clips for {values.on}; choose another part "
+            "with --on."
         )
     check_data(labels, store, saved)
     logits, truth = logits_of(network, part, saved.config.data.frames, device)
@@ -75,7 +77,8 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     yield f"  top-1 {report['top1']:.2%}   top-5 {report['top5']:.2%}"
     if copies:
         yield (
-            f"  top-1 {report['top1_without_copies']:.2%} on the {report['clips_without_copies']} that are no copies of clips "
+            f"  top-1 {report['top1_without_copies']:.2%} on the {report['clips_without_copies']} that are no copies "
+            "of clips "
             "that were trained on"
         )
     if store.hash != labels.data:
@@ -112,6 +115,7 @@ def _cost_line(report: dict[str, Any], saved: outlast.Saved) -> str:
     bodies, frames = saved.config.model.bodies, saved.config.data.frames
     return (
         f"  {report['parameters']:,} parameters, {report['macs'] / 1e9:.3f} GMAC for {bodies} "
-        f"{'body' if bodies == 1 else 'bodies'} of {frames} frames, {1e3 * report['seconds_for_one_clip']:.1f} ms a clip on "
+        f"{'body' if bodies == 1 else 'bodies'} of {frames} frames, {1e3 * report['seconds_for_one_clip']:.1f} ms a "
+        "clip on "
         f"{report['device']}"
     )

@@ -28,10 +28,12 @@ def open_run_of(values: Namespace) -> outlast.Saved:
 
 
 def check_data(labels: Labels, store: Store, saved: outlast.Saved) -> None:
-    """Refuse data of other joints or classes than those that a run was trained on; a different store of the same is allowed."""
+    """Refuse data of other joints or classes than those that a run was trained on; a different store of the same is
+    allowed."""
     if (labels.layout, labels.classes) != (store.layout, store.classes):
         raise outlast.DataError(
-            f"{saved.run_id} was trained on {labels.layout} with {len(labels.classes)} classes ({labels.classes[0]}, ...), and {store.folder} has "
+            f"{saved.run_id} was trained on {labels.layout} with {len(labels.classes)} classes ({labels.classes[0]}, "
+            f"...), and {store.folder} has "
             f"{store.layout} with {len(store.classes)} ({store.classes[0]}, ...)."
         )
 

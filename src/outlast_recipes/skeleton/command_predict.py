@@ -31,7 +31,8 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     layout = LAYOUTS[labels.layout]
     if clip.joints.shape[2] != layout.joints:
         raise outlast.DataError(
-            f"{values.file} has {clip.joints.shape[2]} joints, and {saved.run_id} was trained on {layout.name} with {layout.joints}."
+            f"{values.file} has {clip.joints.shape[2]} joints, and {saved.run_id} was trained on {layout.name} with "
+            f"{layout.joints}."
         )
     found = saliency.looked_at(network, clip, saved.config.data.frames)
     yield f"{values.file.name}: {len(clip.mask)} frames, {int(clip.mask.any(0).sum())} bodies, by {saved.run_id}, step {saved.step} ({values.part})"

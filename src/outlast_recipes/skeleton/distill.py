@@ -3,8 +3,9 @@
 LOGITS.safetensors    `logits` (N, K, C) float16; in its metadata: format, the store's hash, names of the clips, classes, split, seed, frames and
                       strength of the views, the teacher's run and step, and a hash of the logits
 
-Logits on clips as they lie in the store would not fit the student's changed views (Beyer et al., CVPR 2022): so K views of each clip are looked at, and
-the student makes the same ones again from the seed. Temperature is applied when they are read, never stored.
+Logits on clips as they lie in the store would not fit the student's changed views (Beyer et al., CVPR 2022): so K views
+of each clip are looked at, and the student makes the same ones again from the seed. Temperature is applied when they
+are read, never stored.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class TeacherLogits:
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             why = f"it has no {error}" if isinstance(error, KeyError) else error
             raise outlast.DataError(
-                f"{self.path} is not a file of teacher logits ({why}). Make one with: outlast teacher-logits skeleton RUN"
+                f"{self.path} is not a file of teacher logits ({why}). Make one with: outlast teacher-logits skeleton "
+                "RUN"
             ) from error
         if form != FORMAT:
             raise outlast.DataError(f"{self.path} has format {form}; this version reads {FORMAT}. Make it anew.")
@@ -126,20 +128,24 @@ class TeacherLogits:
         about = self.about
         if about.data != store.hash:
             raise outlast.DataError(
-                f"{self.path} belongs to the data with hash {about.data[:12]}, and {store.folder} has {store.hash[:12]}. Give the "
+                f"{self.path} belongs to the data with hash {about.data[:12]}, and {store.folder} has "
+                f"{store.hash[:12]}. Give the "
                 "logits of this store, or make them: outlast teacher-logits skeleton RUN"
             )
         strangers = sorted(self._rows.keys() ^ set(names))
         if strangers or len(about.names) != len(self._logits):
             first = f", such as {strangers[0]}" if strangers else ""
             raise outlast.DataError(
-                f"{self.path} belongs to {len(about.names)} clips ({about.split}), and {len(names)} are trained on here; {len(strangers)} are in one of "
-                f"them only{first}. A teacher must have seen what its student is trained on and nothing else: neither those that it is "
+                f"{self.path} belongs to {len(about.names)} clips ({about.split}), and {len(names)} are trained on "
+                f"here; {len(strangers)} are in one of "
+                f"them only{first}. A teacher must have seen what its student is trained on and nothing else: neither "
+                "those that it is "
                 "chosen by nor those of its test. Train both on the same split."
             )
         if (about.classes, about.frames) != (classes, frames):
             raise outlast.DataError(
-                f"{self.path} is of {about.classes} classes and views of {about.frames} frames; this training has {classes} and "
+                f"{self.path} is of {about.classes} classes and views of {about.frames} frames; this training has "
+                f"{classes} and "
                 f"{frames}. Make them from a teacher of the same classes and frames."
             )
 
@@ -155,7 +161,8 @@ def _the_file(path: Path) -> Path:
     found = sorted(path.rglob("*.safetensors"))
     if len(found) != 1:
         raise outlast.DataError(
-            f"{path} holds {len(found)} safetensors files; expected exactly one, of teacher logits. Give the file itself."
+            f"{path} holds {len(found)} safetensors files; expected exactly one, of teacher logits. Give the file "
+            "itself."
         )
     return found[0]
 
@@ -172,7 +179,8 @@ def distillation_loss(
     Args:
         student, teacher: (N, C) float32.
         labels: (N,); "dkd" treats the labelled class apart.
-        loss: "kl" (Hinton et al., 2015), "standardised" (Sun et al., CVPR 2024), "dkd" (Zhao et al., CVPR 2022) or "dist" (Huang et al., NeurIPS 2022).
+        loss: "kl" (Hinton et al., 2015), "standardised" (Sun et al., CVPR 2024), "dkd" (Zhao et al., CVPR 2022) or
+            "dist" (Huang et al., NeurIPS 2022).
         temperature: that of TEMPERATURES when None.
     """
     warm = TEMPERATURES[loss] if temperature is None else temperature

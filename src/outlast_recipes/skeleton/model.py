@@ -1,10 +1,12 @@
 """LAST: a light transformer that shifts, for skeletons.
 
-Two bodies share all weights and meet at the end, symmetrically. A block mixes joints by routing (ASJ), then time by shifting every channel by an
-offset that it learns (AST) and a depthwise convolution; the last block of a stage attends over time on tokens pooled over joints (TLA).
+Two bodies share all weights and meet at the end, symmetrically. A block mixes joints by routing (ASJ), then time by
+shifting every channel by an offset that it learns (AST) and a depthwise convolution; the last block of a stage attends
+over time on tokens pooled over joints (TLA).
 
-Own design after domains.md A.5. Ideas it stands on: shifts as spatial and temporal convolution (Cheng et al., Shift-GCN, CVPR 2020; Lin et al.,
-TSM, ICCV 2019), learned fractional offsets (Jeon and Kim, CVPR 2017), adaptive topology (Shi et al., 2s-AGCN, CVPR 2019; Chen et al., CTR-GCN, ICCV 2021).
+Own design after domains.md A.5. Ideas it stands on: shifts as spatial and temporal convolution (Cheng et al.,
+Shift-GCN, CVPR 2020; Lin et al., TSM, ICCV 2019), learned fractional offsets (Jeon and Kim, CVPR 2017), adaptive
+topology (Shi et al., 2s-AGCN, CVPR 2019; Chen et al., CTR-GCN, ICCV 2021).
 """
 
 from __future__ import annotations
@@ -49,9 +51,11 @@ SIZES = {
 
 
 class TemporalShift(nn.Module):
-    """AST: channel c at frame t is read at t + 4 tanh(theta_c), between two frames by linear interpolation; ends are repeated.
+    """AST: channel c at frame t is read at t + 4 tanh(theta_c), between two frames by linear interpolation; ends are
+    repeated.
 
-    `scales` keeps the offsets that the adaptive ones begin with; `tsm` moves an eighth of the channels by one frame each way.
+    `scales` keeps the offsets that the adaptive ones begin with; `tsm` moves an eighth of the channels by one frame
+    each way.
     """
 
     def __init__(self, channels: int, kind: Shift) -> None:
@@ -85,7 +89,8 @@ def _at(x: Tensor, frames: Tensor) -> Tensor:
 
 
 class JointRouting(nn.Module):
-    """ASJ: every head mixes joints by a learned matrix, begun as itself, parent, children or mirror, plus attention from pooled features.
+    """ASJ: every head mixes joints by a learned matrix, begun as itself, parent, children or mirror, plus attention
+    from pooled features.
 
     The softmax is in float32: in half precision it gives NaN on clips that stand still.
     """
@@ -114,7 +119,8 @@ class JointRouting(nn.Module):
 
 
 def anatomy(layout: Layout) -> Tensor:
-    """(4, V, V): where a joint reads from: itself, its parent, the mean of its children (itself when it has none), its mirror."""
+    """(4, V, V): where a joint reads from: itself, its parent, the mean of its children (itself when it has none), its
+    mirror."""
     joints = layout.joints
     child = torch.zeros(joints, joints)
     for joint, parent in enumerate(layout.parents):
@@ -234,7 +240,8 @@ class Block(nn.Module):
 
 
 def streams(joints: Tensor, mask: Tensor, layout: Layout, kind: Streams = "fused") -> Tensor:
-    """What a network sees of positions: joints, bones (a joint less its parent) and velocities (next frame less this one).
+    """What a network sees of positions: joints, bones (a joint less its parent) and velocities (next frame less this
+    one).
 
     Args:
         joints: (N, T, M, V, 3) metres, zero where the mask is.

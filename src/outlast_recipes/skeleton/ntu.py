@@ -1,6 +1,7 @@
 """NTU RGB+D and NTU RGB+D 120: `.skeleton` text, file names, the published splits.
 
-Format (rose1.ntu.edu.sg): frames; per frame the number of bodies; per body a line of ten fields that begins with its id, the number of
+Format (rose1.ntu.edu.sg): frames; per frame the number of bodies; per body a line of ten fields that begins with its
+id, the number of
 joints, and per joint a line of twelve: x y z, depth x y, colour x y, orientation w x y z, tracking state.
 Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2019.
 """
@@ -55,7 +56,8 @@ def parse_name(path: Path) -> Name:
     match = re.fullmatch(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", path.name.removesuffix(".skeleton"))
     if match is None:
         raise outlast.DataError(
-            f"{path} is not named as NTU RGB+D names its files; expected SsssCcccPpppRrrrAaaa.skeleton, such as S001C002P003R002A013.skeleton."
+            f"{path} is not named as NTU RGB+D names its files; expected SsssCcccPpppRrrrAaaa.skeleton, such as "
+            "S001C002P003R002A013.skeleton."
         )
     return Name(*map(int, match.groups()))
 
@@ -101,7 +103,8 @@ def _fields(text: str) -> NDArray[np.int64]:
 
 
 def _bodies(words: list[str], fields: NDArray[np.int64]) -> list[Body]:
-    """From all words of a file; ValueError or IndexError when they, or how many stand in a line, are not what the format says."""
+    """From all words of a file; ValueError or IndexError when they, or how many stand in a line, are not what the
+    format says."""
     seen: dict[str, list[tuple[int, int]]] = {}  # id -> frame, and where its joints begin
     place, total = 1, int(words[0])
     expected = [1]

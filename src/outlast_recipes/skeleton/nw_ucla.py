@@ -1,4 +1,5 @@
-"""NW-UCLA Multiview Action3D as JSON (the all_sqe files that CTR-GCN links): 1,484 sequences, 10 classes, 10 subjects, 3 cameras.
+"""NW-UCLA Multiview Action3D as JSON (the all_sqe files that CTR-GCN links): 1,484 sequences, 10 classes, 10 subjects,
+3 cameras.
 
 J. Wang et al., CVPR 2014. File aAA_sSS_eEE_vVV.json; `skeletons` [T][20][3] metres, `label` from 1.
 95 of the 464 test sequences are copies of training ones: `outlast data check skeleton` finds them.
@@ -38,7 +39,8 @@ def read_clip(path: Path) -> Clip:
         raise outlast.DataError(f"{path} is not a sequence of NW-UCLA ({type(error).__name__}: {error}).") from error
     if joints.ndim != 3 or joints.shape[1:] != (KINECT_1.joints, 3) or not np.isfinite(joints).all() or label < 1:
         raise outlast.DataError(
-            f"{path} holds label {label} and joints of shape {joints.shape}; expected a label from 1 and finite (T, {KINECT_1.joints}, 3)."
+            f"{path} holds label {label} and joints of shape {joints.shape}; expected a label from 1 and finite (T, "
+            f"{KINECT_1.joints}, 3)."
         )
     body = Body(np.arange(len(joints), dtype=np.int32), joints)
     positions, mask = assembled([body], spine=KINECT_1.spine)

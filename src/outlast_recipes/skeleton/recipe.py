@@ -1,7 +1,7 @@
 """Actions from skeletons with LAST.
 
-The epoch is chosen by validation subjects, which are taken out of the training part. The test is read once, at the end, with
-the averaged weights of the last step and with those that were best on validation.
+The epoch is chosen by validation subjects, which are taken out of the training part. The test is read once, at the end,
+with the averaged weights of the last step and with those that were best on validation.
 Data: a folder of NTU-named .skeleton files, NW-UCLA or UTKinect. The first training prepares a store of them, or
 `outlast data prepare skeleton` does.
 """
@@ -161,8 +161,10 @@ def check(config: Any) -> str:
     network = build(config, classes, layout)
     work = macs(network, example(layout, config.data.frames, bodies=config.model.bodies))
     return (
-        f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were refused{taught}; "
-        f"LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC a clip{'; ' + few if few else ''}"
+        f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were "
+        f"refused{taught}; "
+        f"LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC a "
+        f"clip{'; ' + few if few else ''}"
     )
 
 

@@ -1,6 +1,7 @@
 """What a network thinks of one clip, and which joints made it think so, as a picture and as a moving one.
 
-A joint's part in the decision is gradient times activation on the last features, as in Grad-CAM (Selvaraju et al., ICCV 2017), kept by joint and frame.
+A joint's part in the decision is gradient times activation on the last features, as in Grad-CAM (Selvaraju et al., ICCV
+2017), kept by joint and frame.
 """
 
 from __future__ import annotations

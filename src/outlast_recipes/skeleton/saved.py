@@ -37,7 +37,8 @@ class Labels:
         ):
             if state[key] != getattr(self, key):
                 raise ValueError(
-                    f"the run was begun with the {words} {state[key] or 'none'}, and now there are {getattr(self, key) or 'none'}"
+                    f"the run was begun with the {words} {state[key] or 'none'}, and now there are "
+                    f"{getattr(self, key) or 'none'}"
                 )
 
 
@@ -49,7 +50,8 @@ def restored(opened_run: outlast.Saved, part: str | None = None) -> tuple[nn.Mod
     """
     if part == "best" and not opened_run.part("choice")["epoch"]:
         raise outlast.OutlastError(
-            f"{opened_run.run_id} has no weights that were best on validation at step {opened_run.step}: no epoch had ended, or nobody was "
+            f"{opened_run.run_id} has no weights that were best on validation at step {opened_run.step}: no epoch had "
+            "ended, or nobody was "
             "kept back to choose by (--data.validate-subjects)."
         )
     labels = Labels(**opened_run.part("labels"))

@@ -1,4 +1,5 @@
-"""Who is trained on, chosen by, and reported on. Validation subjects are taken out of training, so nobody is in both of these parts."""
+"""Who is trained on, chosen by, and reported on. Validation subjects are taken out of training, so nobody is in both of
+these parts."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def split(
         entries: all clips.
         protocol: xsub, xview, xset, cameras, or subjects.
         train_subjects: who is trained on, with "subjects".
-        validate: the subjects to choose by, out of those of the training part; or how many of them, the last in order; None: a tenth.
+        validate: the subjects to choose by, out of those of the training part; or how many of them, the last in order;
+            None: a tenth.
 
     Returns:
         Numbers of clips under "train", "val" and "test".
@@ -56,7 +58,8 @@ def split(
         trains = Protocol("the subjects that were given", lambda clip: clip.subject in train_subjects).trains
     elif protocol in PROTOCOLS and train_subjects:
         raise outlast.ConfigError(
-            f"--train-subjects is given, and --split is {protocol}, which says itself who is trained on: add --split subjects, or leave them out."
+            f"--train-subjects is given, and --split is {protocol}, which says itself who is trained on: add --split "
+            "subjects, or leave them out."
         )
     elif protocol in PROTOCOLS:
         trains = PROTOCOLS[protocol].trains

@@ -1,4 +1,5 @@
-"""UTKinect-Action3D in its own form: joints_sSS_eEE.txt (frame number and 60 numbers a line) and actionLabel.txt (frame ranges).
+"""UTKinect-Action3D in its own form: joints_sSS_eEE.txt (frame number and 60 numbers a line) and actionLabel.txt (frame
+ranges).
 
 L. Xia, C. Chen, J. K. Aggarwal, CVPRW 2012. One file holds all ten actions of a subject's repeat.
 """

@@ -85,7 +85,8 @@ class Views:
         )
 
     def _ratios(self, batch: Batch, share: Tensor) -> Tensor:
-        """(N, M, V): lengths of the bones of another clip of the class, as multiples of the clip's own; 1 where either has none."""
+        """(N, M, V): lengths of the bones of another clip of the class, as multiples of the clip's own; 1 where either
+        has none."""
         alike = [self._alike[label] for label in batch.labels.tolist()]
         others = torch.stack([numbers[int(at * len(numbers))] for numbers, at in zip(alike, share, strict=True)])
         own, other = (
