@@ -1,4 +1,7 @@
-"""Checkpoints: commit, verify, newest good one, retention. Knows files and hashes, no framework and no meaning of a step."""
+"""Checkpoints: commit, verify, newest good one, retention.
+
+Knows files and hashes, no framework and no meaning of a step.
+"""
 
 from outlast.checkpoint.history import History, Identity
 from outlast.checkpoint.manifest import Checkpoint, read_manifest

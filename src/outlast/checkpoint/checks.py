@@ -1,4 +1,6 @@
-"""What a manifest and a state must say so that reading them can go nowhere else: names, sizes and numbers that fit each other.
+"""What a manifest and a state must say so that reading them can go nowhere else.
+
+Names, sizes and numbers that fit each other.
 
 Hashes find accidents. These checks find what somebody wrote on purpose, hashes and all.
 """

@@ -80,8 +80,12 @@ class Flight:
         self.seconds = time.perf_counter() - self.begun
 
     def checked(self) -> Snapshot:
-        """The snapshot for the store: reading its files ends with TornCopy or Abandoned where they are not to be believed, or not wanted."""
-        # Made when it is asked for: files that a flight kept and that refer to the flight would keep the memory of both.
+        """The snapshot for the store.
+
+        Reading its files ends with TornCopy or Abandoned where they are not to be believed, or not wanted.
+        """
+        # Made when it is asked for: files that a flight kept and that refer to the flight would keep the memory of
+        # both.
         files = [replace(file, pieces=functools.partial(self._pieces, file)) for file in self.snapshot.files]
         return replace(self.snapshot, files=files)
 
@@ -93,7 +97,7 @@ class Flight:
                 return
             try:
                 intact = copy.make()
-            except BaseException:  # noqa: BLE001 - whatever it was, this copy is not to be believed, and training may not hang
+            except BaseException:  # noqa: BLE001 - this copy is not to be believed, and training may not hang
                 intact = False
             if not intact:
                 self._torn = self._torn or copy.name

@@ -1,7 +1,7 @@
 """Which run and which attempt wrote a checkpoint, and which checkpoint each of its attempts went on from.
 
-Two machines may go on with one run from the same checkpoint, and then there are two histories under one name. They are told apart
-by this, and never mixed.
+Two machines may go on with one run from the same checkpoint, and then there are two histories under one name. They are
+told apart by this, and never mixed.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ class Identity:
         return bool(manifest["step"] <= self.format_1_until or self.parent == manifest["digest"])
 
     def complaint(self, manifest: Mapping[str, Any], path: Path) -> str | None:
-        """A sentence when the checkpoint of this manifest is one of another run, which somebody put into this one's folder."""
+        """A sentence when the checkpoint of this manifest is one of another run, put into this one's folder."""
         if self.owns(manifest):
             return None
         return (
-            f"{path} is a checkpoint of another run ({str(manifest.get('run', 'written by an older outlast'))[:12]}), and this one is "
-            f"{self.uid[:12]}. To begin from it, put it back into its own run folder and give that path as resume_from= or --resume."
+            f"{path} is a checkpoint of another run ({str(manifest.get('run', 'written by an older outlast'))[:12]}), "
+            "and this one is "
+            f"{self.uid[:12]}. To begin from it, put it back into its own run folder and give that path as "
+            "resume_from= or --resume."
         )
 
 
@@ -52,8 +54,9 @@ class History:
     Attributes:
         run: the run's uid.
         attempt: the attempt's id.
-        lineage: oldest first, one entry for each earlier attempt in the chain: its id (null: one that wrote format 1), and the step and
-            the digest of that checkpoint of it from which the next one went on. Only the newest MOST of them are kept.
+        lineage: oldest first, one entry for each earlier attempt in the chain: its id (null: one that wrote format 1),
+            and the step and the digest of that checkpoint of it from which the next one went on. Only the newest MOST
+            of them are kept.
     """
 
     run: str

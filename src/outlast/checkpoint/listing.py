@@ -1,8 +1,8 @@
 """The committed checkpoints of one run, kept in memory by whoever writes them.
 
-A save must not read the manifests of all checkpoints before it, nor even look at each: with thousands of them that would hold
-training. Each manifest is read once, and the folder is listed again only when somebody else changed it. Only what a save needs is
-kept of each, and the sums and the best are kept as checkpoints come and go.
+A save must not read the manifests of all checkpoints before it, nor even look at each: with thousands of them that
+would hold training. Each manifest is read once, and the folder is listed again only when somebody else changed it. Only
+what a save needs is kept of each, and the sums and the best are kept as checkpoints come and go.
 """
 
 from __future__ import annotations
@@ -141,7 +141,10 @@ class Listing:
 
     @property
     def shared(self) -> set[str] | None:
-        """Names of the shared files that are referred to; None when a manifest cannot be read, which may refer to any."""
+        """Names of the shared files that are referred to.
+
+        None when a manifest cannot be read, which may refer to any.
+        """
         return None if self._unreadable else set(self._references)
 
     def removable(self) -> list[int]:

@@ -3,8 +3,9 @@
     step-00001200/model.safetensors  optimizer.safetensors  rng.safetensors  state.json  MANIFEST.json
     shared/HASH.safetensors  HASH.copy.safetensors
 
-With several ranks, each has written what rank 0 does not hold beside it (model.rank-0001.safetensors, state.rank-0001.json). Arrays that
-training does not change lie in `shared`, twice, and the manifests of several checkpoints refer to them.
+With several ranks, each has written what rank 0 does not hold beside it (model.rank-0001.safetensors,
+state.rank-0001.json). Arrays that training does not change lie in `shared`, twice, and the manifests of several
+checkpoints refer to them.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ class Checkpoint:
         return str(self.manifest["digest"])
 
     def is_ancestor_of(self, other: Checkpoint) -> bool | None:
-        """Whether another one is this one or continues it; None when format 1, which says nothing of it, leaves it open."""
+        """Whether another one is this one or continues it.
+
+        None when format 1, which says nothing of it, leaves it open.
+        """
         return is_ancestor(self.manifest, other.manifest)
 
 
@@ -97,7 +101,10 @@ def read_manifest(path: Path) -> Checkpoint:
 
 
 def parse_manifest(data: bytes, path: Path) -> Checkpoint:
-    """The checkpoint of a folder, here or elsewhere, from the bytes of its manifest; raises CorruptCheckpoint as `read_manifest`."""
+    """The checkpoint of a folder, here or elsewhere, from the bytes of its manifest.
+
+    Raises CorruptCheckpoint as `read_manifest`.
+    """
     place = path / MANIFEST
     manifest = records.parse(data, place)
     reading.check_format(manifest, place)

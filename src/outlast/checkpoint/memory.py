@@ -9,7 +9,9 @@ from pathlib import Path
 
 _HUGE = getattr(mmap, "MADV_HUGEPAGE", None)
 _WIPEONFORK = 18 if sys.platform == "linux" else None
-"""linux/mman.h; the mmap module does not name it. A child sees zeros there. Not MADV_DONTFORK: that leaves a hole in the child,
+"""linux/mman.h; the mmap module does not name it.
+
+A child sees zeros there. Not MADV_DONTFORK: that leaves a hole in the child,
 where other memory comes to lie, and the child unmaps that when it collects the buffer: a crash with signal 11."""
 
 

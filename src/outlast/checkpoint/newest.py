@@ -40,7 +40,8 @@ def newest_first(
     Args:
         folder: the run folder.
         identity: which run this is; checkpoints of another one are passed over. None: whatever lies there.
-        passed: takes the step of each that was passed over so far, and why. One that has no manifest was never committed.
+        passed: takes the step of each that was passed over so far, and why. One that has no manifest was never
+            committed.
 
     Raises:
         OutlastError: a newer outlast wrote one, and there is no `passed`.

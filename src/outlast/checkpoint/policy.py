@@ -13,7 +13,10 @@ Mode = Literal["max", "min"]
 
 
 SHORTEST, LONGEST = 15.0, 900.0
-"""Seconds between which a reckoned interval is kept: below, files only wear the disk; above, a kill costs more than it should."""
+"""Seconds between which a reckoned interval is kept: below, files only wear the disk.
+
+Above, a kill costs more than it should.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class SavePolicy:
         """Seconds between two saves by time; None when saves are not by time.
 
         Young's first-order optimum, sqrt(2 x cost x mean time between failures), kept between SHORTEST and LONGEST
-        (J. W. Young, "A first order approximation to the optimum checkpoint interval", CACM 17(9), 1974; refined by Daly, 2006).
+        (J. W. Young, "A first order approximation to the optimum checkpoint interval", CACM 17(9), 1974; refined by
+        Daly, 2006).
 
         Args:
             cost: seconds of training that one save costs.
@@ -85,7 +89,8 @@ class Retention:
         metric: name of the metric, as logged.
         mode: "max" when larger is better, "min" when smaller is.
         every: keep for ever every checkpoint whose step is a multiple of this.
-        former: names under which earlier attempts logged the metric; checkpoints that have none of the new name are read by these.
+        former: names under which earlier attempts logged the metric; checkpoints that have none of the new name are
+            read by these.
     """
 
     last: int = 3
@@ -106,7 +111,8 @@ class Retention:
             raise UsageError(f"keep_every is {self.every!r}; expected a number of steps of at least 1, or None.")
         if self.mode not in ("max", "min"):
             raise UsageError(
-                f"mode is {self.mode!r}; expected 'max' when a larger {self.metric or 'metric'} is better, or 'min' when a smaller one is."
+                f"mode is {self.mode!r}; expected 'max' when a larger {self.metric or 'metric'} is better, or 'min' "
+                "when a smaller one is."
             )
         if self.metric is not None and not (isinstance(self.metric, str) and self.metric):
             raise UsageError(
@@ -116,7 +122,10 @@ class Retention:
             raise UsageError("keep_best needs best_metric: the name of a logged metric to compare by.")
 
     def value_of(self, metrics: Mapping[str, float]) -> float:
-        """The metric among those that a step logged, by its own name or a former one; NaN when it logged none of them."""
+        """The metric among those that a step logged, by its own name or a former one.
+
+        NaN when it logged none of them.
+        """
         return next((metrics[name] for name in (self.metric or "", *self.former) if name in metrics), math.nan)
 
     def better(self, new: float, old: float) -> bool:

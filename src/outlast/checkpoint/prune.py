@@ -1,6 +1,7 @@
 """Room on the disk: what is deleted after a commit, and whether the next checkpoint finds a place.
 
-By the retention policy first, and then as the platform's allowance demands. What a killed writer left is swept away here, too.
+By the retention policy first, and then as the platform's allowance demands. What a killed writer left is swept away
+here, too.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ class Pruner:
         folder: the run folder.
         listing: which checkpoints are there; it learns what is deleted.
         retention: what to keep.
-        allowance: bytes that the run folders beside this one and itself may take in all; None when only the disk limits them.
+        allowance: bytes that the run folders beside this one and itself may take in all; None when only the disk limits
+            them.
 
     Attributes:
-        dropped: steps of the checkpoints that the retention policy wanted and the allowance had no room for, since somebody
-            emptied this list.
+        dropped: steps of the checkpoints that the retention policy wanted and the allowance had no room for, since
+            somebody emptied this list.
     """
 
     def __init__(self, folder: RunFolder, listing: Listing, retention: Retention, allowance: int | None) -> None:
@@ -51,8 +53,8 @@ class Pruner:
         """Apply retention; returns the steps deleted. A failure to delete is no harm.
 
         Args:
-            room: bytes that the next checkpoint will take. Where the platform's allowance has no place for it, older ones go
-                that the policy would keep; the newest stays, and the best as long as it can.
+            room: bytes that the next checkpoint will take. Where the platform's allowance has no place for it, older
+                ones go that the policy would keep; the newest stays, and the best as long as it can.
         """
         removable = self._listing.removable()
         dropped = []
@@ -114,7 +116,10 @@ class Pruner:
         self._forget_shared()
 
     def _taken(self, more: int) -> int:
-        """Bytes that the runs beside this one and itself take. Counted anew once in a while, and when so many more would be too many."""
+        """Bytes that the runs beside this one and itself take.
+
+        Counted anew once in a while, and when so many more would be too many.
+        """
         own, now = self._listing.nbytes, time.monotonic()
         stale = self._counted is None or now - self._counted > _STALE
         if stale or self._beside + own + more > (self._allowance or 0):
@@ -129,14 +134,17 @@ class Pruner:
             taken = self._taken(needed)
             if taken + needed > self._allowance:
                 raise SaveFailed(
-                    f"The checkpoint at step {step} needs {needed / 2**20:.0f} MiB, and of the {self._allowance / 2**20:.0f} MiB that "
-                    f"this platform keeps, {place.parent} has taken {taken / 2**20:.0f}. Nothing was written and earlier checkpoints are "
+                    f"The checkpoint at step {step} needs {needed / 2**20:.0f} MiB, and of the "
+                    f"{self._allowance / 2**20:.0f} MiB that "
+                    f"this platform keeps, {place.parent} has taken {taken / 2**20:.0f}. Nothing was written and "
+                    "earlier checkpoints are "
                     "intact. Keep fewer (open_run's keep, or --keep-last), or delete other runs."
                 )
         if free < needed:
             raise SaveFailed(
                 f"The checkpoint at step {step} needs {needed / 2**20:.0f} MiB and {place} has {free / 2**20:.0f} MiB "
-                "free. Nothing was written and earlier checkpoints are intact. Free space, or keep fewer (open_run's keep, or --keep-last)."
+                "free. Nothing was written and earlier checkpoints are intact. Free space, or keep fewer (open_run's "
+                "keep, or --keep-last)."
             )
 
 

@@ -27,7 +27,8 @@ class Opened:
     Attributes:
         checkpoint: which.
         state: the structure, as it was on this rank.
-        parts: part name -> array name -> array, as they were on this rank; blocks that others wrote are read when they are asked for.
+        parts: part name -> array name -> array, as they were on this rank; blocks that others wrote are read when they
+            are asked for.
         borrowed: whether this rank was not there when it was written, and is given the state of another one.
         images: part name -> the memory that its files were read into, and what they have to be.
     """
@@ -52,8 +53,8 @@ def open_checkpoint(
         path: its folder.
         parts: read the arrays of these parts only, and verify only them and the structure.
         mend: write a damaged copy of a shared file anew from the good one.
-        ranks: as one of so many ranks. When that many wrote it, the arrays of other ranks are not read. None: read all, and return
-            what rank 0 had.
+        ranks: as one of so many ranks. When that many wrote it, the arrays of other ranks are not read. None: read all,
+            and return what rank 0 had.
 
     Raises:
         CorruptCheckpoint: names the file that is missing, of another length or of another hash.

@@ -1,11 +1,12 @@
 """The one host buffer: a checkpoint's files as they will lie on the disk, copied while training goes on.
 
-Three kinds of arrays. What an optimizer changes in its step, and nobody else, is copied *later*, in the writer's thread, and
-the optimizer waits for it if it is faster. What the framework counted no change in since the save before is *stable*: it is
-copied later, too, and goes into a file that several checkpoints share. Everything else is copied at once.
+Three kinds of arrays. What an optimizer changes in its step, and nobody else, is copied *later*, in the writer's
+thread, and the optimizer waits for it if it is faster. What the framework counted no change in since the save before is
+*stable*: it is copied later, too, and goes into a file that several checkpoints share. Everything else is copied at
+once.
 
-A later copy is believed only when the framework counted no change meanwhile and a sample of it is what it was. Otherwise
-nothing of it is committed.
+A later copy is believed only when the framework counted no change meanwhile and a sample of it is what it was.
+Otherwise nothing of it is committed.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ class Staging:
 
         Args:
             parts: part name -> array name -> array; they are still the program's.
-            guarded: places (`Live.place`) that only change inside an optimizer's step, before which all copies are made.
+            guarded: places (`Live.place`) that only change inside an optimizer's step, before which all copies are
+                made.
 
         Returns:
             The files in the buffer, and the copies that are to be made before they are read.
@@ -132,7 +134,10 @@ class Staging:
         return files, copies
 
     def _layout(self, part: str, arrays: Mapping[str, Array], *, shared: bool) -> tensors.Layout:
-        """The layout of a file, which from save to save is nearly always the same; making it takes longer than all small copies."""
+        """The layout of a file, which from save to save is nearly always the same.
+
+        To make it takes longer than all small copies.
+        """
         form = [(name, array.dtype, array.shape) for name, array in arrays.items()]
         known, layout = self._layouts.get((part, shared), (None, None))
         if layout is None or known != form:

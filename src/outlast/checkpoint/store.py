@@ -1,7 +1,8 @@
 """The store: commits checkpoints. What one of them is: `manifest`. Which are there: `newest`. What is deleted: `prune`.
 
-It knows files and hashes. It does not know what a step means, nor any framework. Data first, then the manifest, then retention.
-Without a manifest the folder does not count. With several ranks, rank 0 writes the one manifest when all of them are done.
+It knows files and hashes. It does not know what a step means, nor any framework. Data first, then the manifest, then
+retention. Without a manifest the folder does not count. With several ranks, rank 0 writes the one manifest when all of
+them are done.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ class Store:
     Args:
         folder: the run folder.
         retention: what to keep after each commit.
-        allowance: bytes that the run folders beside this one and itself may take in all; None when only the disk limits them.
+        allowance: bytes that the run folders beside this one and itself may take in all; None when only the disk limits
+            them.
         ranks: who writes a checkpoint together; `commit` and `open_newest` are called by all of them.
 
     Attributes:
-        dropped: steps of the checkpoints that the retention policy wanted and the allowance had no room for, since somebody
-            emptied this list.
-        identity: which run this is; checkpoints of another one are not used, counted or deleted. None: whatever lies there.
+        dropped: steps of the checkpoints that the retention policy wanted and the allowance had no room for, since
+            somebody emptied this list.
+        identity: which run this is; checkpoints of another one are not used, counted or deleted. None: whatever lies
+            there.
         history: what manifests say of where they come from; None: nothing.
         nbytes: bytes that the data of all checkpoints takes, as of the last commit or `look`.
         best: the best checkpoint by the retention policy's metric, as of then; None when none logged it.
@@ -99,12 +102,14 @@ class Store:
             self._discard(target, existed=existed)
             raise SaveFailed(
                 f"The checkpoint at step {step} ({snapshot.nbytes / 2**20:.1f} MiB) could not be written: "
-                f"{error.strerror or error} ({target}). Earlier checkpoints are intact. Free disk space or check the folder's permissions."
+                f"{error.strerror or error} ({target}). Earlier checkpoints are intact. Free disk space or check the "
+                "folder's permissions."
             ) from error
         except RankFailed as error:
             self._discard(target, existed=existed)
             raise SaveFailed(
-                f"The checkpoint at step {step} was not written, because another rank failed. Earlier checkpoints are intact. {error}"
+                f"The checkpoint at step {step} was not written, because another rank failed. Earlier checkpoints are "
+                f"intact. {error}"
             ) from error
         except SaveFailed:
             self._discard(target, existed=existed)
@@ -167,7 +172,10 @@ class Store:
         return manifest
 
     def forget(self) -> list[int]:
-        """Delete what the retention policy no longer wants; returns the steps deleted. A failure to delete is no harm."""
+        """Delete what the retention policy no longer wants; returns the steps deleted.
+
+        A failure to delete is no harm.
+        """
         self._listing.refresh()
         return self._pruner.prune(room=0)
 
@@ -194,7 +202,10 @@ class Store:
         return newest.exists(self.folder, step)
 
     def open_newest(self) -> tuple[Opened | None, list[CorruptCheckpoint]]:
-        """Open the newest checkpoint that verifies, and set aside the damaged ones above it; see `newest.open_newest`."""
+        """Open the newest checkpoint that verifies, and set aside the damaged ones above it.
+
+        See `newest.open_newest`.
+        """
         return newest.open_newest(self.folder, self.identity, self._ranks)
 
     def set_aside(self, path: Path) -> None:
@@ -220,7 +231,8 @@ class Store:
         own.append((name, [text], False))
         if len(text) > STATE_BYTES:
             raise SaveFailed(
-                f"The state of step {snapshot.step} without its arrays takes {len(text) / 2**20:.0f} MiB as JSON, and {STATE_BYTES / 2**20:.0f} "
+                f"The state of step {snapshot.step} without its arrays takes {len(text) / 2**20:.0f} MiB as JSON, and "
+                f"{STATE_BYTES / 2**20:.0f} "
                 "is the most that is read again. Earlier checkpoints are intact. Keep large tables in arrays."
             )
         entries[name] = {"rank": self._ranks.rank} if mark else {}

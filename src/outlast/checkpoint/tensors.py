@@ -43,7 +43,8 @@ class Layout:
     """
 
     def __init__(self, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
-        # Larger items first, as the format's own library does, so that every array starts at a multiple of its item size.
+        # Larger items first, as the format's own library does, so that every array starts at a multiple of its item
+        # size.
         order = sorted(
             arrays, key=lambda name: (arrays[name].nbytes % _ALIGNMENT > 0, -ITEM_BITS[arrays[name].dtype], name)
         )

@@ -49,6 +49,7 @@ class Writer:
             raise
         except Exception as error:  # whatever it is, it must reach the user as what it costs: this save
             raise SaveFailed(
-                f"The checkpoint at step {flight.snapshot.step} could not be written ({type(error).__name__}: {error}). Earlier "
+                f"The checkpoint at step {flight.snapshot.step} could not be written ({type(error).__name__}: "
+                f"{error}). Earlier "
                 "checkpoints are intact."
             ) from error

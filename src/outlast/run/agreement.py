@@ -1,7 +1,7 @@
 """What several ranks decide at the same step: whether to stop, and whether to save.
 
-Each has its own clock and hears its own signals. So they ask each other, about twice a second or after ten steps, and never in
-between: a question costs a collective, which waits for the slowest.
+Each has its own clock and hears its own signals. So they ask each other, about twice a second or after ten steps, and
+never in between: a question costs a collective, which waits for the slowest.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class Agreement:
         return self._stop > 0
 
     def should_stop_now(self) -> bool:
-        """For loops that outlast does not run: the same, asked anew every so many calls, which all ranks have to make."""
+        """`should_stop` for loops that outlast does not run.
+
+        It asks anew every so many calls, and all ranks have to make them.
+        """
         self.after(0, None)
         return self.should_stop()
 
@@ -70,8 +73,10 @@ class Agreement:
         steps, stops, wishes, paces = zip(*found, strict=True)
         if len(set(steps)) > 1:
             raise UsageError(
-                f"The ranks are not at the same step: {', '.join(f'rank {rank} at {at}' for rank, at in enumerate(steps))}. Every rank has to "
-                "run the same number of steps: give them shares of the same batches (outlast.DataLoader does), and let all of them break "
+                "The ranks are not at the same step: "
+                f"{', '.join(f'rank {rank} at {at}' for rank, at in enumerate(steps))}. Every rank has to "
+                "run the same number of steps: give them shares of the same batches (outlast.DataLoader does), and let "
+                "all of them break "
                 "or none."
             )
         self._stop = max(self._stop, *stops)

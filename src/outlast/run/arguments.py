@@ -1,4 +1,7 @@
-"""What `open_run` is asked for: its arguments, and the environment variables below them. Checked before anything is written."""
+"""What `open_run` is asked for: its arguments, and the environment variables below them.
+
+Checked before anything is written.
+"""
 
 from __future__ import annotations
 
@@ -163,7 +166,8 @@ def seconds(words: str, value: Any, *, least: float) -> float | None:
     found: float | None = _parsed(words, parse_seconds, value)
     if found is not None and not (math.isfinite(found) and found > least):
         raise UsageError(
-            f"{words}; expected a duration with units, such as '11h30m', or a number of seconds{' above 0' if least >= 0 else ''}."
+            f"{words}; expected a duration with units, such as '11h30m', or a number of "
+            f"seconds{' above 0' if least >= 0 else ''}."
         )
     return found
 
@@ -223,7 +227,8 @@ def _source(words: str, path: Path) -> None:
         raise UsageError(f"{words:.300}; no run can be there: {getattr(error, 'strerror', None) or error}.") from None
     if not found:
         raise UsageError(
-            f"{words}; expected a run folder, such as runs/NAME, or one of its checkpoint folders, such as runs/NAME/checkpoints/step-00001200. "
+            f"{words}; expected a run folder, such as runs/NAME, or one of its checkpoint folders, such as "
+            "runs/NAME/checkpoints/step-00001200. "
             f"There is no {run / 'run.json'}."
         )
 

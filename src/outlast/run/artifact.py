@@ -52,7 +52,10 @@ def artifact(attempt: Attempt, name: str, *, step: int, part: str | None = None)
 
 
 def _describe(attempt: Attempt, target: Path, name: str, step: int, part: str | None) -> None:
-    """Write the manifest, and tell the sinks. A disk that is full now has room for the artifact and not for its manifest."""
+    """Write the manifest, and tell the sinks.
+
+    A disk that is full now has room for the artifact and not for its manifest.
+    """
     try:
         write_manifest(target, name, {**attempt.origin(), "step": step, "part": part})
     except (OSError, ValueError) as error:

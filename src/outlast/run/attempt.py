@@ -1,7 +1,7 @@
 """One attempt at a run: the folder that it holds while it works, its record, and everybody whom it tells.
 
-Opening goes in this order, because a later step needs the earlier ones: lock -> what other places hold -> records -> newest
-checkpoint that verifies.
+Opening goes in this order, because a later step needs the earlier ones: lock -> what other places hold -> records ->
+newest checkpoint that verifies.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ class Attempt:
         return True
 
     def check_ours(self, *, at_once: bool = True) -> None:
-        """Refuse to write as a forked child, or when another machine has taken the run over while this process was stopped.
+        """Refuse to write as a forked child, or when another machine has taken the run over meanwhile.
 
         Args:
             at_once: look at the lock now; else only when the last look is long ago.
@@ -269,7 +269,8 @@ class Attempt:
         if self.lost:
             raise RunBusy(
                 f"Another attempt has taken over {self.folder.path} while this process was stopped or its machine "
-                "asleep, so this one ends and writes nothing. What it did since its last checkpoint is done again there."
+                "asleep, so this one ends and writes nothing. What it did since its last checkpoint is done again "
+                "there."
             )
 
     # ending --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,10 @@ from outlast.terminal import shortened
 
 
 def record_of(keep: Retention) -> dict[str, Any]:
-    """What an attempt's record says of it: `metric`, `mode` and, where there are, `former` names; empty without a metric."""
+    """What an attempt's record says of it: `metric`, `mode` and, where there are, `former` names.
+
+    Empty without a metric.
+    """
     if not keep.metric:
         return {}
     former = {"former": list(keep.former)} if keep.former else {}
@@ -46,12 +49,14 @@ def best_of(checkpoints: Sequence[Checkpoint], keep: Retention | None, where: ob
     there = f"Logged at the steps of its checkpoints: {', '.join(shortened(name, 60) for name in logged) or 'nothing'}."
     if keep is None or not keep.metric:
         raise UsageError(
-            f"{where} has no metric to choose the best by: open it with keep=outlast.Retention(best=1, metric=...), or give a step. {there}"
+            f"{where} has no metric to choose the best by: open it with keep=outlast.Retention(best=1, metric=...), or "
+            f"give a step. {there}"
         )
     step = keep.best_step([checkpoint.kept for checkpoint in checkpoints])
     if step is None:
         raise UnknownName(
-            f"{where} has no checkpoint that logged {keep.metric!r} at its own step; give a step. {there}{nearest(keep.metric, logged)}"
+            f"{where} has no checkpoint that logged {keep.metric!r} at its own step; give a step. "
+            f"{there}{nearest(keep.metric, logged)}"
         )
     return next(checkpoint for checkpoint in checkpoints if checkpoint.step == step)
 
@@ -65,16 +70,19 @@ def load_best(store: Store, parts: Parts, names: Sequence[str]) -> int:
     chosen = list(names) or parts.networks
     if not chosen:
         raise UsageError(
-            f"load_best() finds no network among {', '.join(parts.names)}: say what it is to load, such as run.load_best({parts.names[0]!r})."
+            f"load_best() finds no network among {', '.join(parts.names)}: say what it is to load, such as "
+            f"run.load_best({parts.names[0]!r})."
         )
     for name in chosen:
         if name in parts.trees:
             raise UsageError(
-                f'{name!r} is a pytree, which cannot be loaded into; get it with outlast.open_saved({str(store.folder.path)!r}, step="best").restore(initial, {name!r}).'
+                f"{name!r} is a pytree, which cannot be loaded into; get it with "
+                f'outlast.open_saved({str(store.folder.path)!r}, step="best").restore(initial, {name!r}).'
             )
         if name not in parts.names:
             raise UnknownName(
-                f"load_best() was asked for {name!r}, which is not tracked; tracked are {', '.join(parts.names)}.{nearest(name, parts.names)}"
+                f"load_best() was asked for {name!r}, which is not tracked; tracked are "
+                f"{', '.join(parts.names)}.{nearest(name, parts.names)}"
             )
     best = best_of(store.committed(), store.retention, store.folder.path)
     parts.load_again(open_checkpoint(best.path), chosen)

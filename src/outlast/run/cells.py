@@ -22,7 +22,10 @@ def interactive() -> bool:
 
 
 def in_a_cell(ended: SessionEnded, sentence: str) -> BaseException:
-    """What leaves the block instead of SessionEnded where a person types: a prompt and a kernel live on, and cells that follow do not run."""
+    """What leaves the block instead of SessionEnded where a person types.
+
+    A prompt and a kernel live on, and cells that follow do not run.
+    """
     if not interactive():
         return ended
     if "IPython" not in sys.modules and not isinstance(sys.excepthook, _OneLine):

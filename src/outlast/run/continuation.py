@@ -73,7 +73,8 @@ class Continuation:
         missing = sorted(self._opened.state["parts"].keys() - {*names, GRADIENTS})
         if missing:
             raise ResumeRefused(
-                f"The checkpoint holds {', '.join(missing)}, which this program does not track; going on would drop it. "
+                f"The checkpoint holds {', '.join(missing)}, which this program does not track; going on would drop "
+                "it. "
                 f"Track it, or begin a new run under {ANOTHER_NAME}."
             )
 
@@ -131,7 +132,10 @@ class Continuation:
         return verdict
 
     def _try_generators(self) -> list[str]:
-        """Set the generators and look whether they are what was stored; they are set again right before the first step."""
+        """Set the generators and look whether they are what was stored.
+
+        They are set again right before the first step.
+        """
         stored = state.unpack_value(RNG, self._opened.state[RNG], self._opened.parts[RNG])
         rng.restore(stored)
         now = rng.capture()
@@ -146,7 +150,8 @@ class Continuation:
     def restore_generators(self) -> None:
         """Set the random generators to the checkpoint's.
 
-        A rank that was not there when it was written gets generators that follow from those of another one and its number.
+        A rank that was not there when it was written gets generators that follow from those of another one and its
+        number.
 
         Raises:
             CorruptCheckpoint: they cannot be set.
@@ -188,7 +193,8 @@ class Continuation:
         if name not in stored or check_record(name, stored[name])["kind"] != kind:
             raise ResumeRefused(
                 f"{name!r} is not in the checkpoint at step {self._opened.checkpoint.step}, which holds "
-                f"{', '.join(sorted(stored)) or 'nothing'}. A run tracks the same parts in every attempt: leave it out, or "
+                f"{', '.join(sorted(stored)) or 'nothing'}. A run tracks the same parts in every attempt: leave it "
+                "out, or "
                 f"begin a new run under {ANOTHER_NAME}."
             )
         return stored[name], self._opened.parts.get(name, {})

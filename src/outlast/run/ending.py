@@ -1,7 +1,7 @@
 """How an attempt ends: the reason for its record, and what its process or cell hears of it.
 
-Whatever happens while it ends (a full disk, a sink that fails, Ctrl-C once more), the attempt's end is written down if it can be,
-the lock is released and the signal handlers are given back.
+Whatever happens while it ends (a full disk, a sink that fails, Ctrl-C once more), the attempt's end is written down if
+it can be, the lock is released and the signal handlers are given back.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ class Ending:
         if reason == "finished" and loop.total_steps is not None and loop.step < loop.total_steps:
             self._attempt.tell(
                 "info",
-                f"The loop was left at step {loop.step} of {loop.total_steps}, so the run counts as finished there; with "
+                f"The loop was left at step {loop.step} of {loop.total_steps}, so the run counts as finished there; "
+                "with "
                 "another total it goes on.",
             )
         if reason != "finished" and saved < loop.step:
@@ -173,7 +174,9 @@ class Ending:
         )
 
     def give_way(self) -> str | None:
-        """End the attempt because its own process opens the run anew; returns a sentence about it, None in a forked child.
+        """End the attempt because its own process opens the run anew.
+
+        Returns a sentence about it, None in a forked child.
 
         Raises:
             RunBusy: the script is inside the with-block.
@@ -182,13 +185,15 @@ class Ending:
             return None
         if self.entered:
             raise RunBusy(
-                f"This process holds the run {self._place} already, in a with-block that has not ended. One run has one "
+                f"This process holds the run {self._place} already, in a with-block that has not ended. One run has "
+                "one "
                 "writer: leave that block first, or choose another name."
             )
         reason = "finished" if self._loop.finished else "cancelled"
         self.close(None, reason)
         return (
-            f"attempt {self._attempt.number} was left open by this process at step {self._loop.step}; it is recorded as "
+            f"attempt {self._attempt.number} was left open by this process at step {self._loop.step}; it is recorded "
+            "as "
             f"{reason}, and this one takes over"
         )
 

@@ -83,7 +83,10 @@ class Epochs:
         loop.go_on()
 
     def _steps_left(self) -> int | None:
-        """Counted from here: a resume may have changed the batch size at the end of an epoch. None where the loader has no length."""
+        """Counted from here: a resume may have changed the batch size at the end of an epoch.
+
+        None where the loader has no length.
+        """
         (epoch, done), per_epoch = self._loop.position, self._feed.per_epoch
         if epoch >= self._epochs:
             return 0
@@ -119,7 +122,10 @@ class Epochs:
                 loop.finish_step()
 
     def _gives_up_waiting(self) -> bool:
-        """Whether to leave while the loop waits for the first batch of a step. Several ranks leave together, so none does it alone."""
+        """Whether to leave while the loop waits for the first batch of a step.
+
+        Several ranks leave together, so none does it alone.
+        """
         loop = self._loop
         if loop.agreement or self._gathered or not loop.in_step or not self._feed.may_leave:
             return False
@@ -136,6 +142,7 @@ class Epochs:
         else:
             loop.attempt.tell(
                 "warning",
-                f"The loop was left {self._gathered} batches into a step, before its update. The loader cannot take them "
+                f"The loop was left {self._gathered} batches into a step, before its update. The loader cannot take "
+                "them "
                 "back, so a longer run would go on after them.",
             )

@@ -1,7 +1,7 @@
 """The loop of an attempt: which step runs, what is done between two, and when the loop is left.
 
-Everything is saved between two steps and never in the middle of one. Loops over batches are in `epochs`, loops that outlast
-does not run in `foreign`; both count their steps here.
+Everything is saved between two steps and never in the middle of one. Loops over batches are in `epochs`, loops that
+outlast does not run in `foreign`; both count their steps here.
 """
 
 from __future__ import annotations
@@ -241,7 +241,10 @@ class Loop:
         return (self.agreement or self._session).should_stop()
 
     def over(self) -> bool:
-        """Whether the session ends between these two steps. Time alone never ends it before one step is done: a run must get further."""
+        """Whether the session ends between these two steps.
+
+        Time alone never ends it before one step is done: a run must get further.
+        """
         return self._stopping() and (self.done_here > 0 or self._session.reason != "budget")
 
     def leave_if_over(self) -> None:
@@ -275,7 +278,8 @@ class Loop:
         if changed := before.restore():
             self.attempt.tell(
                 "warning",
-                f"The validation of step {self.step} was broken off and left {', '.join(changed)} otherwise than it was "
+                f"The validation of step {self.step} was broken off and left {', '.join(changed)} otherwise than it "
+                "was "
                 "before it, so the step is not saved. Put back what it changes in a `finally`.",
             )
         else:
@@ -290,7 +294,8 @@ class Loop:
         if not self.validation.given:
             self.attempt.tell(
                 "warning",
-                f"The validation of step {self.step} was broken off by the attempt before, and this program has none, so "
+                f"The validation of step {self.step} was broken off by the attempt before, and this program has none, "
+                "so "
                 "it is left out. Give it to run.validate().",
             )
             return

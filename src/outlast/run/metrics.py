@@ -78,7 +78,7 @@ class Metrics:
         self._shown.send("progressed", facts)
 
     def look_for_best(self) -> None:
-        """Say once, when a first epoch or a first save has gone by, that nobody logs the metric of the best checkpoint."""
+        """Say once, after a first epoch or a first save, that nobody logs the metric of the best checkpoint."""
         store = self._attempt.store
         keep = store.retention
         if self._told_of_best or not keep.metric or keep.metric in self.last:

@@ -116,7 +116,10 @@ class Parts:
         return [reason for loader in theirs for reason in foreign.inexact(loader, in_epoch=True, tracked=self.things)]
 
     def close(self) -> None:
-        """End the workers of tracked loaders and those that other loaders of outlast's started meanwhile; listen to optimizers no longer."""
+        """End the workers of tracked loaders, and those that other loaders of outlast's started meanwhile.
+
+        Optimizers are no longer listened to.
+        """
         self._unhook()
         for thing in self.things:
             feed.close(thing)
@@ -151,7 +154,8 @@ class Parts:
         """Refuse to begin with nothing, or without something that the checkpoint holds."""
         if not self.names:
             raise StateError(
-                "Nothing is tracked, so nothing could be continued: call run.track(model=model, optimizer=optimizer, ...) or "
+                "Nothing is tracked, so nothing could be continued: call run.track(model=model, optimizer=optimizer, "
+                "...) or "
                 "state = run.restore(state) before the loop."
             )
         if self._continued:
@@ -174,7 +178,9 @@ class Parts:
             state.load_object(name, self._tracked[name].thing, record, opened.parts.get(name, {}))
 
     def verify(self) -> Verdict:
-        """Compare all that was loaded with the checkpoint, and put right what differs; to be called when everything is built.
+        """Compare all that was loaded with the checkpoint, and put right what differs.
+
+        To be called when everything is built.
 
         Raises:
             ResumeRefused: a part does not fit after all.
@@ -201,7 +207,9 @@ class Parts:
         self._stepped.clear()
 
     def restore_generators(self) -> None:
-        """Set the random generators to the checkpoint's, right before the first step; the checkpoint's bytes are let go.
+        """Set the random generators to the checkpoint's, right before the first step.
+
+        The checkpoint's bytes are let go.
 
         Raises:
             CorruptCheckpoint: they cannot be set.
@@ -237,7 +245,10 @@ class Parts:
         return arrays, records, generators
 
     def _carried(self) -> dict[str, Any]:
-        """Gradients that the next step adds to: of optimizers that made no step in this one. By the names of their parameters."""
+        """Gradients that the next step adds to, of optimizers that made no step in this one.
+
+        They go by the names of their parameters.
+        """
         names = self._parameter_names()
         return {
             names[id(parameter)]: gradient
@@ -248,7 +259,9 @@ class Parts:
         }
 
     def pack_own(self, step: int) -> Packed:
-        """Like `pack`; on all ranks but the first only what rank 0 does not hold as well. All ranks call it at the same step.
+        """Like `pack`; on all ranks but the first only what rank 0 does not hold as well.
+
+        All ranks call it at the same step.
 
         Raises:
             RankFailed: a rank is gone, or at another step.
@@ -266,7 +279,10 @@ class Parts:
 
     @property
     def sums_in_another_order(self) -> bool:
-        """Whether the first step of an attempt adds gradients otherwise than later ones: DDP with three ranks or more."""
+        """Whether the first step of an attempt adds gradients otherwise than later ones.
+
+        DDP with three ranks or more does.
+        """
         return self._ranks.count > 2 and any(adapters.regroups(thing) for thing in self.things)
 
     def guarded(self) -> set[Any]:
@@ -276,7 +292,8 @@ class Parts:
     def _check_name(self, name: str) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise UsageError(
-                f"{name!r:.120} cannot name a part of the state: use up to 100 letters, digits, '_', '.' and '-'; it becomes the name of a file."
+                f"{name!r:.120} cannot name a part of the state: use up to 100 letters, digits, '_', '.' and '-'; it "
+                "becomes the name of a file."
             )
         if name in (RNG, GRADIENTS) or name in self._tracked or name in self._trees:
             raise UsageError(f"The name {name!r} is taken; give each part of the state a name of its own.")
@@ -303,8 +320,10 @@ class Parts:
             not packed[1] and not packed[0] and not (callable(enabled) and not enabled())
         ):  # a scaler that is switched off
             self.notes.append(
-                f"{held.part} ({held.kind}) has an empty state_dict(), so nothing of it is saved, and it begins anew at every resume. If it "
-                "counts something (a metric of torchmetrics: metric.persistent(True)), let its state_dict() hold that; else leave it out."
+                f"{held.part} ({held.kind}) has an empty state_dict(), so nothing of it is saved, and it begins anew "
+                "at every resume. If it "
+                "counts something (a metric of torchmetrics: metric.persistent(True)), let its state_dict() hold that; "
+                "else leave it out."
             )
 
     def _look_at_buffers(self, held: Tracked) -> None:
@@ -313,8 +332,10 @@ class Parts:
         if new := [name for name in changed if name not in known]:
             known.update(new)
             self.notes.append(
-                f"Training changes {', '.join(f'{held.part}[{name}]' for name in new)}, which is no part of the state_dict (persistent=False) "
-                "and is not saved: a resume begins with what the program builds. Register the buffer with persistent=True to save it."
+                f"Training changes {', '.join(f'{held.part}[{name}]' for name in new)}, which is no part of the "
+                "state_dict (persistent=False) "
+                "and is not saved: a resume begins with what the program builds. Register the buffer with "
+                "persistent=True to save it."
             )
 
     def _warn_of_schedulers(self) -> None:
@@ -322,7 +343,8 @@ class Parts:
         for name, held in self._tracked.items():
             if held.lacks_schedule(self._tracked.values()):
                 self.notes.append(
-                    f"A learning rate scheduler of {name} is not tracked, so its schedule begins anew at every resume. Track it: "
+                    f"A learning rate scheduler of {name} is not tracked, so its schedule begins anew at every resume. "
+                    "Track it: "
                     "run.track(scheduler=scheduler)."
                 )
 

@@ -1,7 +1,7 @@
-"""What a resume loads: into what, what the program chose and the checkpoint overrides, and whether it has really been loaded.
+"""What a resume loads, what the program chose and the checkpoint overrides, and whether it has really been loaded.
 
-Nothing here is believed. Before the first step everything that was loaded is taken apart once more and compared with the checkpoint.
-What differs is put right, or it is named, and the resume is not called exact.
+Nothing here is believed. Before the first step everything that was loaded is taken apart once more and compared with
+the checkpoint. What differs is put right, or it is named, and the resume is not called exact.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ class LoadedPart:
         self.held.load(wanted, self._facts())
 
     def _prepare(self) -> Any:
-        """What is to be loaded; notes what the object is to hold then, before it gets it: some change what they are given."""
+        """What is to be loaded.
+
+        What the object is to hold then is noted before it gets it: some objects change what they are given.
+        """
         stored = self.held.decode(self.record["state"], self.arrays)
         fitted = self.held.fit(stored, self.record)
         wanted = fitted if self._built is None else self._with_kept(fitted)
@@ -141,7 +144,10 @@ class LoadedPart:
         return Verdict(differences=[_list(words)])
 
     def _compare(self, intact: Callable[[], bool], reread: Callable[[], Mapping[str, Array]]) -> list[str]:
-        """What differs. An object that changes what it is given is held against what the disk has, and not against its own work."""
+        """What differs.
+
+        An object that changes what it is given is held against what the disk has, and not against its own work.
+        """
         found = self._differences()
         if (found.aliased or not self.held.copies) and not intact():
             self.arrays = reread()
@@ -188,7 +194,8 @@ class LoadedPart:
                 {path.split(".")[-1] for path in self.held.options(state.pack_value(self.held.part, self._built)[0])}
             )
             raise UsageError(
-                f"keep names {', '.join(map(repr, sorted(left)))} of {self.held.part!r}, which has no such value. It has: "
+                f"keep names {', '.join(map(repr, sorted(left)))} of {self.held.part!r}, which has no such value. It "
+                "has: "
                 f"{', '.join(names) or 'none'}; '*' keeps all of it."
             )
         return result
@@ -207,14 +214,16 @@ class LoadedPart:
                 names.append(name)
         part = self.held.part
         return (
-            f"{part} goes on with the values that the run was begun with: {', '.join(texts[:6])}{', ...' if len(texts) > 6 else ''}. To take "
+            f"{part} goes on with the values that the run was begun with: "
+            f"{', '.join(texts[:6])}{', ...' if len(texts) > 6 else ''}. To take "
             f"this program's instead: run.track(..., keep={{{part!r}: {names!r}}})."
         )
 
     def _repaired(self, words: Sequence[str]) -> str:
         rate = any(".lr]" in word for word in words)
         why = " A scheduler that is built after its optimizer was tracked does that." if rate else ""
-        return f"{_list(words)}: it was changed after track() had loaded it, and is set to the checkpoint's value again.{why}"
+        changed = "it was changed after track() had loaded it, and is set to the checkpoint's value again"
+        return f"{_list(words)}: {changed}.{why}"
 
 
 def compare_tree(
@@ -226,7 +235,10 @@ def compare_tree(
     *,
     lenient: bool,
 ) -> Verdict:
-    """Compare a restored pytree with the checkpoint; it is the program's, and nothing is put right. The rest is as in `LoadedPart.verify`."""
+    """Compare a restored pytree with the checkpoint; it is the program's, and nothing is put right.
+
+    The rest is as in `LoadedPart.verify`.
+    """
     live = state.pack_tree(part, tree)
     found = state.differences(part, stored, live, lenient=lenient)
     if found.aliased and not intact():

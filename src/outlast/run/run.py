@@ -212,8 +212,8 @@ class Run:
     def artifact(self, name: str, *, part: str | None = None) -> AbstractContextManager[Path]:
         """A path to write a named output to, file or folder; it gets its name when the block ends without an error.
 
-        `name` is that of a file, such as "confusion.png"; folders in it are made. Beside it lies NAME.manifest.json, with
-        run, step, config's fingerprint, hashes, and `part`: the tracked name that it was made from, such as "ema".
+        `name` is that of a file, such as "confusion.png"; folders in it are made. Beside it lies NAME.manifest.json,
+        with run, step, config's fingerprint, hashes, and `part`: the tracked name that it was made from, such as "ema".
 
         Raises:
             UsageError: the name leads out of the folder for artifacts, or ends in .manifest.json.

@@ -1,8 +1,10 @@
-"""Decides when the state is saved, has it copied and committed, and remembers what is safe. Asked between two steps only.
+"""Decides when the state is saved, has it copied and committed, and remembers what is safe.
 
-A save is *staged* in the training thread (what changes outside the optimizer's step is copied there and then), *held for* by the
-optimizer if it comes before the rest is copied, and *settled* at the end of a later step, when the writer is done: only then
-does anybody hear of it.
+Asked between two steps only.
+
+A save is *staged* in the training thread (what changes outside the optimizer's step is copied there and then), *held
+for* by the optimizer if it comes before the rest is copied, and *settled* at the end of a later step, when the writer
+is done: only then does anybody hear of it.
 """
 
 from __future__ import annotations
@@ -209,7 +211,8 @@ class Saver:
             self._told_waiting = True
             self._tell(
                 "info",
-                f"Training waited {waited:.1f} s because a save came while the one before it was still being written; save less often "
+                f"Training waited {waited:.1f} s because a save came while the one before it was still being written; "
+                "save less often "
                 "(save= of open_run, or --save-every).",
             )
 
@@ -262,7 +265,8 @@ class Saver:
     def _end_if_cut_off(self) -> None:
         if self._store.cut_off:
             raise RankFailed(
-                f"Another rank is gone, so nothing can be saved any more; step {max(self.saved_step, 0)} is safe. Start all ranks again."
+                f"Another rank is gone, so nothing can be saved any more; step {max(self.saved_step, 0)} is safe. "
+                "Start all ranks again."
             )
 
     def _hold(self, _optimizer: Any = None) -> None:
@@ -308,8 +312,10 @@ class Saver:
             self._store.dropped.clear()
             self._tell(
                 "warning",
-                f"This platform keeps {format_bytes(self._store.allowance or 0)} in all, so the checkpoint at step {steps} was deleted although "
-                "last= and best= of keep (--keep-last, --keep-best) would have kept it. Keep fewer, or a smaller state.",
+                f"This platform keeps {format_bytes(self._store.allowance or 0)} in all, so the checkpoint at step "
+                f"{steps} was deleted although "
+                "last= and best= of keep (--keep-last, --keep-best) would have kept it. Keep fewer, or a smaller "
+                "state.",
             )
 
     def _failed(self, error: SaveFailed) -> None:

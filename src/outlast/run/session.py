@@ -37,8 +37,8 @@ class Session:
     """Knows when to stop.
 
     Two ends may be near: the platform's limit, before which its own reserve is kept (Kaggle stores outputs inside the
-    session), and the user's budget, by whose end the process is to be gone. Both leave time for the last save and for the
-    longest step seen.
+    session), and the user's budget, by whose end the process is to be gone. Both leave time for the last save and for
+    the longest step seen.
 
     Args:
         environment: states the limit, the platform's reserve, and its notice of an end.
@@ -121,7 +121,8 @@ class Session:
         """Learn how long steps take: none may be begun that would run over the end.
 
         Returns:
-            Whether it was one to learn from: not when the process was stopped meanwhile (SIGSTOP, Ctrl-Z) and continued.
+            Whether it was one to learn from: not when the process was stopped meanwhile (SIGSTOP, Ctrl-Z) and
+            continued.
         """
         if self._paused:
             self._paused = False
@@ -142,15 +143,19 @@ class Session:
         """Refuse a budget that is all reserve, as far as the size of the state is known; raises UsageError."""
         if self.budget is not None and self.budget <= self.reserve:
             raise UsageError(
-                f"The budget of {self.budget:g} s leaves no time to train: {self.reserve:.1f} s of it are kept back for the last save. "
-                "Give a longer budget (budget= of open_run, OUTLAST_BUDGET, or --budget) or a shorter reserve (reserve= or --reserve)."
+                f"The budget of {self.budget:g} s leaves no time to train: {self.reserve:.1f} s of it are kept back "
+                "for the last save. "
+                "Give a longer budget (budget= of open_run, OUTLAST_BUDGET, or --budget) or a shorter reserve "
+                "(reserve= or --reserve)."
             )
 
     def listen(self) -> list[str]:
-        """Take signals as requests to stop, and wait for the platform's notice; returns what the user should know of it.
+        """Take signals as requests to stop, and wait for the platform's notice.
 
-        SIGTERM, SIGHUP and SIGINT, and SIGUSR1, SIGUSR2 and SIGXCPU where the program does not handle them itself; see `signals`.
-        Calling it again is fine.
+        Returns what the user should know of it.
+
+        SIGTERM, SIGHUP and SIGINT, and SIGUSR1, SIGUSR2 and SIGXCPU where the program does not handle them itself; see
+        `signals`. Calling it again is fine.
         """
         told = signals.listen(self._hear)
         if self.environment.notice and self._listener is None:

@@ -1,8 +1,8 @@
 """Signals of a process that trains: one handler for all of its runs, and what is left to the program.
 
-SIGTERM, SIGHUP and SIGINT end a process, so while a run trains they are taken over. SIGUSR1, SIGUSR2 and SIGXCPU are what batch
-systems send some time before the end (Slurm's --signal, a limit of CPU seconds), and also what programs use for themselves
-(faulthandler's dump, Lightning's requeue, a debugger): those that the program handles are left alone.
+SIGTERM, SIGHUP and SIGINT end a process, so while a run trains they are taken over. SIGUSR1, SIGUSR2 and SIGXCPU are
+what batch systems send some time before the end (Slurm's --signal, a limit of CPU seconds), and also what programs use
+for themselves (faulthandler's dump, Lightning's requeue, a debugger): those that the program handles are left alone.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ def listen(hear: Hear) -> list[str]:
         missing = [name for name in ("SIGTERM", "SIGINT") if signal.getsignal(getattr(signal, name)) != _handle]
         if new and missing:
             sentence = (
-                f"This run trains outside the main thread, where Python allows no signal handlers: {' and '.join(missing)} will end the process without "
-                "a save. Its budget and the platform's notice still stop it. Train in the main thread to have signals heard."
+                "This run trains outside the main thread, where Python allows no signal handlers: "
+                f"{' and '.join(missing)} will end the process without "
+                "a save. Its budget and the platform's notice still stop it. Train in the main thread to have signals "
+                "heard."
             )
             return [sentence]
         return []
@@ -80,14 +82,16 @@ def _take(name: str) -> Iterator[str]:
         if name in WARNINGS and number not in _told:
             _told.add(number)
             yield (
-                f"{name} is handled by this program ({_words(handler)}) and stays so: it does not stop the run. To stop at it as well, let that handler "
+                f"{name} is handled by this program ({_words(handler)}) and stays so: it does not stop the run. To "
+                "stop at it as well, let that handler "
                 f"call run.session.request_stop('preempted', '{name} received')."
             )
         return
     if name in REASONS and callable(handler) and handler is not signal.default_int_handler and number not in _told:
         _told.add(number)
         yield (
-            f"{name} is handled by this program ({_words(handler)}); while the run trains, {name} makes it save and stop instead, and that handler is "
+            f"{name} is handled by this program ({_words(handler)}); while the run trains, {name} makes it save and "
+            "stop instead, and that handler is "
             "not called. It is put back when the run ends."
         )
     _previous.setdefault(number, handler)

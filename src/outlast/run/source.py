@@ -12,7 +12,10 @@ from outlast.remote.fork import fork
 
 
 def copies(path: Path | None, folder: RunFolder) -> list[Path]:
-    """The folder above a copy of this very run that it is to continue from: brought home as what a platform attaches is."""
+    """The folder above a copy of this very run that it is to continue from.
+
+    It is brought home as what a platform attaches is.
+    """
     if path is None or layout.step_of(path) is not None or path.resolve() == folder.path.resolve():
         return []
     return [path.resolve().parent] if path.resolve().name == folder.path.name else []
@@ -34,7 +37,8 @@ def begin(path: Path | None, folder: RunFolder) -> str | None:
         if parent.get("run") == source.path.name:
             return None
         return (
-            f"{path} is not used: this run has step {own.step} of its own, which did not begin from there, and goes on from it. For a run that "
+            f"{path} is not used: this run has step {own.step} of its own, which did not begin from there, and goes on "
+            "from it. For a run that "
             "begins from it, choose another name."
         )
     fork(source, checkpoint, folder)

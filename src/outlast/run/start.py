@@ -1,7 +1,7 @@
 """The start of training: all is known and nothing of the run was touched yet, so it is checked first and then written.
 
-`check` refuses a resume that does not fit. Then `write` cuts the journal back, judges whether the resume can be exact, and
-records what trains here.
+`check` refuses a resume that does not fit. Then `write` cuts the journal back, judges whether the resume can be exact,
+and records what trains here.
 """
 
 from __future__ import annotations

@@ -100,7 +100,10 @@ class Validation:
         return not self.heard
 
     def take_pending(self) -> Pending | None:
-        """The validation that the attempt before broke off; None when there is none, or when it was asked for before."""
+        """The validation that the attempt before broke off.
+
+        None when there is none, or when it was asked for before.
+        """
         pending, self._pending = self._pending, None
         if pending is None:
             return None
@@ -156,7 +159,10 @@ class Before:
 
 
 def from_its_beginning(loader: Any) -> Iterator[Any]:
-    """Iterate a loader of validation; one of ours always gives the batches of its first epoch, so that a repeated validation is the same."""
+    """Iterate a loader of validation.
+
+    One of ours always gives the batches of its first epoch, so that a repeated validation is the same.
+    """
     if isinstance(getattr(loader, "sampler", None), BatchSampler):
         loader.load_state_dict({**loader.state_dict(), "epoch": 0, "batch": 0})
     try:
@@ -166,12 +172,16 @@ def from_its_beginning(loader: Any) -> Iterator[Any]:
             raise  # of its own
         kind = type(loader).__qualname__
         raise UsageError(
-            f"evaluate() was given {'None' if loader is None else f'a {kind}'}; expected a loader, or another iterable of batches."
+            f"evaluate() was given {'None' if loader is None else f'a {kind}'}; expected a loader, or another iterable "
+            "of batches."
         ) from None
 
 
 def _pending_of(state: Mapping[str, Any]) -> dict[str, int | None] | None:
-    """What a state.json says of a validation that is still to be done: `epoch_ended` and `epoch`; None when there is none."""
+    """What a state.json says of a validation that is still to be done: `epoch_ended` and `epoch`.
+
+    None when there is none.
+    """
     found = state.get(PENDING)
     if not isinstance(found, Mapping):
         return None
