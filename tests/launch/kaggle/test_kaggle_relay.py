@@ -201,6 +201,25 @@ def test_a_relay_waits_for_the_hours_of_next_week(laptop, standin: Standin, twin
     assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
 
 
+def test_a_run_moves_from_one_provider_to_another(laptop, standin: Standin, twin: bytes) -> None:
+    local = ("relay", "walk", "--on", "local", "--session", "2m", "--experiment-name", "walk")
+    done = laptop(*local, "--max-sessions", "1")
+    assert "walk is at step 3 after 1 sessions" in done.stderr, done
+    done = relay(laptop, "--max-sessions", "1")
+    assert "sending step 3 as the private dataset" in done.stdout, done
+    assert "walk is at step 6 after 1 sessions" in done.stderr
+    done = laptop(*local)
+    assert done.returncode == 0, done
+    assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
+    records = [json.loads(path.read_text()) for path in sorted(laptop.folder.glob("runs/walk/launches/*.json"))]
+    assert [record["provider"] for record in records] == ["local", "kaggle", "local"]
+    done = laptop("down", "walk")
+    assert done.returncode == 0, done
+    assert standin.world.kernels == {}
+    assert standin.world.datasets == {}
+    assert list((laptop.folder / "runs/.sessions").iterdir()) == []
+
+
 def test_out_of_memory_and_cancelled_end_a_relay(laptop, standin: Standin) -> None:
     standin.world.knobs.memory_marker = "outlast-files.json"  # every session leaves it, so every one dies of memory
     done = relay(laptop)
