@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -230,7 +229,10 @@ class KaggleProvider:
         if self.kaggle.status(slug) is not None:
             self.kaggle.delete(slug)
             gone.append(slug)
-        used = set(itertools.chain.from_iterable(other.get("datasets", ()) for other in others))
+        lists = [
+            names for other in others if isinstance(names := other.get("datasets"), list)
+        ]  # of records that nobody has checked
+        used = [name for names in lists for name in names]
         for name in handle.get("datasets", ()):
             if name not in used and datasets.state(self.kaggle, name) is not None:
                 datasets.delete(self.kaggle, name)
