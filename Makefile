@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 # The Python whose torch and JAX know the GPU: Kaggle's or Colab's own, or the one in .venv where there is one.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-.PHONY: help demo test test-all check bench bench-checkpoint bench-faults bench-long check-gpu soak-kaggle clean
+.PHONY: help demo test test-all check bench bench-checkpoint bench-faults bench-long check-gpu test-new soak-kaggle clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -27,6 +27,13 @@ test: $(READY) check  ## check, and all tests but the slow ones
 
 test-all: $(READY) check  ## check, and all tests
 	$(BIN)/python -m pytest -n 2 -q
+
+# What runs without torch; a test that needs it is skipped, and says so.
+NEW_TESTS := tests/state tests/config tests/folder tests/checkpoint tests/remote tests/report tests/tracking tests/environment tests/run \
+	tests/recipes/emergence
+
+test-new: .venv-new/.ready  ## core and JAX tests without torch and with the newest JAX, on another Python: PYTHON=python3.13
+	OUTLAST_TESTS_WITHOUT=torch,torchdata,torchao,schedulefree,safetensors .venv-new/bin/python -m pytest -m 'not slow' -n 2 -q $(NEW_TESTS)
 
 check: $(READY)  ## lint, types, arrows between rooms, spelling
 	$(BIN)/ruff check .
@@ -53,6 +60,12 @@ check-gpu:  ## what a GPU shows: exact resumes, copies beside training, NCCL, JA
 soak-kaggle: $(READY)  ## twenty sessions on a stand-in of Kaggle with random faults and kills, against a twin; SEED=n
 	$(BIN)/python -m tests.launch.soak --sessions $(or $(SESSIONS),20) --seed $(or $(SEED),0)
 
+.venv-new/.ready: pyproject.toml
+	@$(PYTHON) -m venv --clear .venv-new
+	.venv-new/bin/python -m pip install --quiet --disable-pip-version-check -e '.[jax,test]'
+	@.venv-new/bin/python -c 'import sys, importlib.metadata as m; print("Python", sys.version.split()[0], *(f"{n} {m.version(n)}" for n in ("jax", "numpy", "optax", "pydantic")))'
+	@touch $@
+
 .venv-bench/.ready: benchmarks/checkpoint/requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,jax]' safetensors
@@ -63,4 +76,4 @@ soak-kaggle: $(READY)  ## twenty sessions on a stand-in of Kaggle with random fa
 	@touch $@
 
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) .venv-bench demo-runs
+	rm -rf $(VENV) .venv-bench .venv-new demo-runs

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from outlast.tracking import CsvView, Journal, Progress, RunFacts, SaveFacts, Sink, read
 from outlast.tracking.progress import JsonLines, PlainLines, RichLine, choose, describe
@@ -27,14 +26,19 @@ def test_lines_are_numbers_of_any_framework(journal: Journal) -> None:
         "a": 1,
         "b": 0.1,
         "c": np.float32(2),
-        "d": torch.tensor(3.0, requires_grad=True),
         "e": np.int64(4),
         "f": True,
     }
     journal.append(1, values, epoch=2)
     journal.seal()
     journal.flush()
-    assert read(journal.path) == [{"step": 1, "epoch": 2, "a": 1, "b": 0.1, "c": 2.0, "d": 3.0, "e": 4.0, "f": 1.0}]
+    assert read(journal.path) == [{"step": 1, "epoch": 2, "a": 1, "b": 0.1, "c": 2.0, "e": 4.0, "f": 1.0}]
+
+
+def test_a_metric_may_be_a_tensor_of_one_number(journal: Journal) -> None:
+    torch = pytest.importorskip("torch")
+    assert journal.append(1, {"d": torch.tensor(3.0, requires_grad=True), "x": torch.zeros(2, 2)}) == {"d": 3.0}
+    assert "'x' is Tensor of shape (2, 2), and" in journal.complaints[0]
 
 
 def test_what_is_no_finite_number_survives(journal: Journal) -> None:
@@ -85,7 +89,6 @@ class Rude:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (torch.zeros(2, 2), "'x' is Tensor of shape (2, 2), and"),
         (np.zeros(3), "'x' is ndarray of shape (3,), and the journal keeps numbers. It is left out."),
         ([1], "'x' is of type list"),
         ({"a": 1}, "'x' is of type dict"),

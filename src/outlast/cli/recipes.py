@@ -25,5 +25,4 @@ def run(argv: list[str]) -> int:
     show.console().print(rows)
     say(*(["", "Besides training:", *offers] if offers else [""]))
     say("", "Train one with `outlast train NAME`; make one your own with `outlast copy NAME FOLDER`.")
-    say(f"Planned, not in this version: {', '.join(registry.PLANNED)}.")
     return EXIT_FINISHED

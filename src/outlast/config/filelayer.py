@@ -94,7 +94,7 @@ def _say(said: dict[str, yamlfile.Entry], key: str, entry: yamlfile.Entry, path:
 
 def _attached(entry: yamlfile.Entry) -> bool:
     """Whether an entry names one attached input."""
-    return entry.key.startswith(yamlfile.ATTACHED)
+    return yamlfile.ATTACHED.match(entry.key) is not None
 
 
 def _expanded(entry: yamlfile.Entry, path: Path) -> Any:

@@ -55,7 +55,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """Bytes in decimal units, as disks and Kaggle count them."""
+    """Bytes in decimal units, as the makers of disks count them."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -32,8 +32,8 @@ _HEADINGS: Mapping[Role, tuple[str, ...]] = {
 """Headings that only group keys. Below `data` and `model` keys belong to that section, except under `dataloader`."""
 
 
-ATTACHED = "kaggle_datasets."
-"""Below this, one environment file names the attached data of all recipes; each takes those that it knows."""
+ATTACHED = re.compile(r"\w+_datasets\.")
+"""Below such a heading, one environment file names the data that a platform attaches, for all recipes; each takes those that it knows."""
 
 LARGEST = 2**20  # bytes of a file
 _DEEPEST = 20  # levels
@@ -45,7 +45,7 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KAGGLE_", re.IGNORECASE)
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 
 

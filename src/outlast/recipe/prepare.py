@@ -29,7 +29,7 @@ class Request:
     """What a user asks for, before any of it is looked at.
 
     Attributes:
-        environment: "auto", "local", "kaggle" or "gcp".
+        environment: "auto", or the name of one, such as "local".
         data_config: a data YAML, or None.
         model_config: a model YAML, or None.
         train_config: a train YAML, or None.

@@ -19,8 +19,6 @@ from outlast.recipe.recipe import Recipe
 from outlast.terminal import command, shortened
 
 GROUP = "outlast.recipes"
-PLANNED = ("sign", "dungeon", "yolo")
-"""Recipes that the documents name and that a later version brings; each leaves this list when it lands."""
 
 _NAMED: set[Path] = set()
 """Files that the user has named as recipes in this process."""
@@ -43,10 +41,6 @@ def find(name: str) -> Recipe:
     if path := _file_of(name):
         _NAMED.add(path.resolve())
         return _from_file(path, name)
-    if name in PLANNED:
-        raise UnknownName(
-            f"The recipe {name!r} is planned and not part of this version, which has {', '.join(names())}: give --recipe or its name."
-        )
     raise UnknownName(
         f"There is no recipe {shortened(repr(name))}; the recipes are: {', '.join(names())}.{nearest(name, names())} A path to a recipe.py works too."
     )

@@ -129,7 +129,7 @@ def read(
 
 _KEEP = "expected an outlast.Retention, such as outlast.Retention(last=3, best=1, metric='val_loss', mode='min')"
 _RENAMED = "expected former names of metrics and their new ones, such as renamed={'val_acc': 'val_accuracy'}"
-_ENVIRONMENT = "expected an outlast.Environment, such as outlast.detect('kaggle'), or nothing"
+_ENVIRONMENT = "expected an outlast.Environment, such as outlast.detect('local'), or nothing"
 
 
 class _Said:
