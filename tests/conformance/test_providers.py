@@ -46,8 +46,8 @@ class Place:
     def launch(self, **flags: str) -> LaunchRecord:
         return launch(self.provider, self.prepared(**flags), self.terms)
 
-    def relay(self, bounds: Bounds | None = None, **flags: str) -> list[str]:
-        told: list[str] = []
+    def relay(self, bounds: Bounds | None = None, told: list[str] | None = None, **flags: str) -> list[str]:
+        told = [] if told is None else told
         pace = Pace(ask=0.1, settles=3.0)
         relay(self.provider, lambda: self.prepared(**flags), self.terms, bounds=bounds, tell=told.append, pace=pace)
         return told
@@ -153,8 +153,12 @@ def test_a_session_that_fails_ends_a_relay(place: Place) -> None:
 
 def test_two_sessions_without_progress_end_a_relay(place: Place) -> None:
     place.short()
+    told: list[str] = []
     with pytest.raises(LaunchError, match="last two sessions of walk came no further than step 0"):
-        place.relay(stop_every="0", pause="60")
+        place.relay(told=told, stop_every="0", pause="60")
+    (ended, _) = [sentence for sentence in told if "timed-out" in sentence]
+    assert ended.startswith("session 1: timed-out (")
+    assert ended.endswith("), step 0 -> 0")
     assert len(all_launches(place.prepared(pause="60").folder)) == 2
 
 

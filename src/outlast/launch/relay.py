@@ -189,6 +189,8 @@ class _Relay:
         """Wait for a session's end and bring home what it left; refuse to go on after an end that would come again."""
         folder = record.folder
         state = self._wait(record)
+        end = self.provider.state(record.handle)
+        why = f" ({end.message.rstrip('.')})" if end and end.message and state == end.word else ""
         before = Store(folder).newest_step()
         try:
             told = fetch(self.provider, record)
@@ -209,7 +211,7 @@ class _Relay:
                 f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast logs "
                 f"{folder.path.name}`. What it had saved is here, at step {step}."
             )
-        self.tell(f"session {record.number}: {state}, step {before} -> {step}{forecast(self.provider, folder)}")
+        self.tell(f"session {record.number}: {state}{why}, step {before} -> {step}{forecast(self.provider, folder)}")
 
     def _wait(self, record: LaunchRecord) -> str:
         """Follow a session to its end, telling one of its lines now and then; returns how it ended."""
