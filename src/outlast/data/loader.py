@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import inspect
 import time
@@ -13,43 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader as TorchLoader
-from torch.utils.data import Dataset, IterableDataset, default_collate, default_convert, get_worker_info
+from torch.utils.data import Dataset, default_collate, default_convert, get_worker_info
 
 from outlast.data import leaving, within, workers
+from outlast.data.options import check_dataset, check_options
 from outlast.data.sampler import BatchSampler, ExactLoader
 from outlast.distributed import ranks
-from outlast.errors import StateError, UsageError
+from outlast.errors import UsageError
 from outlast.state import rng
 
 _Ticket = tuple[int, int, list[int]]
 """Epoch, batch, and the indices of its samples: what the sampler sends to a worker."""
 
-_OPTIONS = {
-    "collate_fn",
-    "in_order",
-    "multiprocessing_context",
-    "num_workers",
-    "persistent_workers",
-    "pin_memory",
-    "pin_memory_device",
-    "prefetch_factor",
-    "timeout",
-    "worker_init_fn",
-}
-"""Options of torch's DataLoader that leave the order alone."""
-
-_REFUSED = {
-    "batch_sampler": (
-        "what it would give after a resume is not known. Give batch_size with sampler= (any torch sampler) or weights=, and outlast draws the "
-        "same batches again"
-    ),
-    "generator": "the order is a function of seed= and the epoch, so that it can be drawn again. Give seed= instead",
-}
-
 _TRIES = 3
 """How often a batch is made at most, until no new generator turns up in the dataset."""
-
-_NEED_WORKERS = ("timeout", "prefetch_factor", "persistent_workers", "multiprocessing_context")
 
 
 class DataLoader(ExactLoader):
@@ -99,8 +75,8 @@ class DataLoader(ExactLoader):
         split: bool = True,
         **options: Any,
     ) -> None:
-        _check_dataset(dataset)
-        _check_options(options)
+        check_dataset(dataset)
+        check_options(options, _arguments(TorchLoader), _arguments(DataLoader))
         self.waited = 0.0
         self.dataset = dataset
         self.sampler = BatchSampler(
@@ -234,50 +210,8 @@ class DataLoader(ExactLoader):
         return getattr(context, "_name", None) == "forkserver" and workers.signalled()
 
 
-def _check_dataset(dataset: Any) -> None:
-    kind = type(dataset).__qualname__
-    if isinstance(dataset, IterableDataset):
-        raise StateError(
-            f"{kind} is an IterableDataset, and outlast.DataLoader needs samples by index. Use torchdata's "
-            "StatefulDataLoader with a dataset that has state_dict()."
-        )
-    if not hasattr(dataset, "__len__") or not (hasattr(dataset, "__getitem__") or hasattr(dataset, "__getitems__")):
-        raise UsageError(
-            f"The dataset is a {kind} without a length or without samples by index; expected an object with __len__ and __getitem__."
-        )
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    theirs = set(inspect.signature(TorchLoader).parameters)
-    for name, value in options.items():
-        if name in _REFUSED:
-            if value is not None:
-                raise UsageError(f"outlast.DataLoader takes no {name}: {_REFUSED[name]}.")
-        elif name not in _OPTIONS & theirs:
-            known = sorted({*_OPTIONS, *inspect.signature(DataLoader).parameters} - {"options"})
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"It takes {', '.join(known)}."
-            what = (
-                "is an option of torch's DataLoader whose effect on the order is not known"
-                if name in theirs
-                else "is no option"
-            )
-            raise UsageError(f"outlast.DataLoader was given {name}={value!r}, and '{name}' {what}. {hint}")
-    for name in _REFUSED:
-        options.pop(name, None)
-    if not options.get("in_order", True):
-        raise UsageError(
-            "outlast.DataLoader takes no in_order=False: batches would come as workers finish them, and the position counts them in order, so "
-            "that after a resume some would come twice and others never. Leave it out."
-        )
-    count = options.get("num_workers", 0)
-    if not isinstance(count, int) or count < 0:
-        raise UsageError(f"num_workers is {count!r}; expected a whole number of at least 0.")
-    for name in _NEED_WORKERS:
-        if not count and options.get(name):
-            raise UsageError(
-                f"outlast.DataLoader was given {name}={options[name]!r} and no workers; give num_workers=1 or more, or leave it out."
-            )
+def _arguments(kind: type) -> set[str]:
+    return set(inspect.signature(kind).parameters)
 
 
 def _as_it_is(batch: Any) -> Any:

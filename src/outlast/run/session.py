@@ -36,7 +36,7 @@ _clock = _choose_clock()
 class Session:
     """Knows when to stop.
 
-    Two ends may be near: the platform's limit, before which its own reserve is kept (Kaggle stores outputs inside the
+    Two ends may be near: the platform's limit, before which its own reserve is kept (some store outputs inside the
     session), and the user's budget, by whose end the process is to be gone. Both leave time for the last save and for
     the longest step seen.
 
@@ -44,7 +44,7 @@ class Session:
         environment: states the limit, the platform's reserve, and its notice of an end.
         budget: seconds this session may take; None: no more limit than the environment's.
         reserve: seconds to keep back for the last save, instead of what is reckoned from the size of the state. What a
-            platform needs after training (Kaggle stores the outputs) is kept back all the same.
+            platform needs after training (some store the outputs) is kept back all the same.
         on_stop: called once, in any thread, with the reason and a sentence, when a stop is first asked for.
 
     Attributes:
