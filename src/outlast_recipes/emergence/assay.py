@@ -36,7 +36,9 @@ def garden_of(config: Config) -> Config:
     count = min(GARDEN, env.slots) // env.populations * env.populations
     env = env.model_copy(
         update={
-            "num_food": max(env.food_kinds, round(DENSITY * env.grid_size**2)), "slots": count, "founders": count // env.populations, "regrow": 1.0, "energy_per_step": 0.0, "move_cost": 0.0,
+            "num_food": max(env.food_kinds, round(DENSITY * env.grid_size**2)), "slots": count,
+            "founders": count // env.populations,
+            "regrow": 1.0, "energy_per_step": 0.0, "move_cost": 0.0,
             "reproduce_threshold": 1e9, "max_age": 0, "max_steps": 0, "min_agents": 0, "max_energy": 1e9,
         }
     )  # fmt: skip

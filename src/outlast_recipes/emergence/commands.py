@@ -69,7 +69,8 @@ def _measure_arguments(parser: ArgumentParser) -> None:
 def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
     saved, colony, book = opened(values.run, values)
     config = saved.config
-    yield f"{saved.run_id} at step {saved.step}: {saved.step * config.slot_steps:,} slot-steps, {sum(map(len, book.lives)):,} lives ended"
+    lives = sum(map(len, book.lives))
+    yield f"{saved.run_id} at step {saved.step}: {saved.step * config.slot_steps:,} slot-steps, {lives:,} lives ended"
     for name, curve in book.curves.items():
         if name in ("population", "intake", "births", "generation", "lineages", "energy"):
             yield f"  {name:12} {curve[-1]:.4g}"
@@ -79,7 +80,8 @@ def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
         meals.append(float(np.nanmean(np.asarray(assay.common_garden(colony, key, config)))))
         scripted.append(float(np.mean(np.asarray(assay.garden_of_greedy(key, config)))))
         tell(number + 1, values.gardens)
-    yield f"common garden, meals in an agent-step: {estimates.over_seeds(meals)}; scripted forager {estimates.over_seeds(scripted)}"
+    found, forager = estimates.over_seeds(meals), estimates.over_seeds(scripted)
+    yield f"common garden, meals in an agent-step: {found}; scripted forager {forager}"
     alive = np.asarray(colony.worlds.alive)
     if alive.sum() > 1:
         yield f"behavioural diversity: {metrics.behavioural_diversity(assay.choices(colony, config, 24, 64)):.4f} of 1"
@@ -181,7 +183,8 @@ def under(condition: str, colony: Colony, key: Any, config: Config, chunks: int)
         "field from far away": assay.shuffled_field, "mean of the field": assay.mean_field,
     }  # fmt: skip
     genes = {
-        "genomes: none": "none", "genomes: mean of the world": "mean", "genomes: exchanged among the living": "permuted",
+        "genomes: none": "none", "genomes: mean of the world": "mean",
+        "genomes: exchanged among the living": "permuted",
     }  # fmt: skip
     if condition in genes:
         colony = assay.with_genes(colony, genes[condition], key, config)
@@ -263,7 +266,9 @@ def _render(values: Namespace, tell: Tell) -> Iterable[str]:
     pictures.film(frames, config, folder / "world.gif", cell=values.cell, tell=tell)
     pictures.curves(book, folder / "curves.png")
     pictures.phylogeny(book, colony.worlds, folder / "phylogeny.png")
-    yield f"{folder / 'world.gif'}: world {world} for {values.ticks} ticks after step {saved.step}, {(folder / 'world.gif').stat().st_size / 1e6:.1f} MB"
+    film = folder / "world.gif"
+    size = film.stat().st_size / 1e6
+    yield f"{film}: world {world} for {values.ticks} ticks after step {saved.step}, {size:.1f} MB"
     yield f"{folder / 'curves.png'} and {folder / 'phylogeny.png'}"
 
 

@@ -32,8 +32,10 @@ class Env(Section):
         1, "number of food kinds; with 2, agents trade the use of one against the other", ge=1, le=2
     )
     tradeoff: float = setting(
-        2.0, "trade-off exponent a: energies are t^a and (1-t)^a; above 1 specialists do better, at 0 the trait does nothing", ge=0,
-    )  # fmt: skip
+        2.0,
+        "trade-off exponent a: energies are t^a and (1-t)^a; above 1 specialists do better, 0: no effect",
+        ge=0,
+    )
     regrow: float = setting(0.1, "probability per tick that an eaten piece grows again, elsewhere", ge=0, le=1)
     starting_energy: float = setting(200.0, "energy of a founder", flags=("--evolution.starting-energy",), gt=0)
     max_energy: float = setting(
@@ -136,9 +138,10 @@ class Train(Section):
     num_envs: int = setting(32, "number of worlds", on_resume="fixed", ge=1)
     num_steps: int = setting(128, "ticks of a rollout, which PPO updates follow", on_resume="fixed", ge=2)
     mode: Mode = setting(
-        "gradient", "training mode: PPO while genomes evolve (gradient), no PPO (evolve), in phases (freeze-evolve), neither (frozen)",
+        "gradient",
+        "training mode: PPO and evolution (gradient), no PPO (evolve), in phases (freeze-evolve), neither (frozen)",
         flags=("--train.training-mode",),
-    )  # fmt: skip
+    )
     gradient_steps: int = setting(500_000, "slot-steps of a PPO phase of freeze-evolve", ge=1)
     evolve_steps: int = setting(100_000, "slot-steps of an evolution phase of freeze-evolve", ge=1)
     evolve_boost: float = setting(5.0, "factor of mutations in an evolution phase", ge=0)
@@ -154,8 +157,11 @@ class Train(Section):
     birth_reward: float = setting(0.0, "reward for a birth; a meal gives 1")
     death_penalty: float = setting(0.0, "penalty for the agent's death")
     diversity_bonus: float = setting(
-        0.1, "diversity bonus per bit of information that a meal's kind and place give about who ate", on_resume="fixed", ge=0,
-    )  # fmt: skip
+        0.1,
+        "diversity bonus per bit of information that a meal's kind and place give about who ate",
+        on_resume="fixed",
+        ge=0,
+    )
     niche_pressure: float = setting(
         0.05, "niche pressure: share by which a near agent with the same diet raises the cost of a tick", ge=0
     )

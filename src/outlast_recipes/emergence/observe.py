@@ -12,7 +12,7 @@ from outlast_recipes.emergence.world import MOVES, World, niche_bits, population
 CROWD = 3.0  # agents in a cell that count as one
 AGE = 1000  # ticks that count as one where nobody dies of age
 BITS = 4.0  # that count as one
-PIECE = 4.0  # what a piece of food counts: there are few in sight, and a network that has not learnt yet would hardly notice them
+PIECE = 4.0  # weight of a piece of food: few are in sight, and an untrained network would hardly notice them
 
 
 def layers(config: Config) -> int:

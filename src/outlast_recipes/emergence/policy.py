@@ -60,7 +60,8 @@ def genome(config: Config) -> dict[str, tuple[int, ...]]:
         "film": {"gain": (hidden,), "shift": (hidden,)},
         "head": head,
         "lowrank": {
-            "first_in": (rank, wide), "first_out": (hidden, rank), "second_in": (rank, hidden), "second_out": (hidden, rank), **head,
+            "first_in": (rank, wide), "first_out": (hidden, rank), "second_in": (rank, hidden),
+            "second_out": (hidden, rank), **head,
         },
         "full": {"first": (hidden, wide + 1), "second": (hidden, hidden + 1), **head},
     }  # fmt: skip

@@ -92,7 +92,8 @@ def refill(worlds: World, archive: Archive, key: Array, config: Config) -> tuple
         comes = free & (number <= env.founders - living[population])
         uid = (world.next_uid + comes.cumsum() - 1).astype(jnp.int32)
         arrived = dataclasses.replace(
-            fresh, alive=comes, energy=jnp.full(slots, env.starting_energy), uid=uid, root=uid, birth=jnp.broadcast_to(world.t, slots),
+            fresh, alive=comes, energy=jnp.full(slots, env.starting_energy), uid=uid, root=uid,
+            birth=jnp.broadcast_to(world.t, slots),
         )  # fmt: skip
 
         def settled(name: str) -> Array:

@@ -109,8 +109,10 @@ def rollout(
         trajectory = Trajectory(obs, chosen, logp, value, reward, worlds.alive, died, acting)
         sums = {
             "agents": worlds.alive.sum(), "meals": events.meals.sum(), "births": events.births.happen.sum(),
-            "waiting": events.waiting.sum(), "starved": (events.cause == STARVED).sum(), "aged": (events.cause == AGED).sum(),
-            "gained": events.gained.sum(), "wasted": events.wasted.sum(), "spent": events.spent.sum(), "lost": events.lost.sum(),
+            "waiting": events.waiting.sum(), "starved": (events.cause == STARVED).sum(),
+            "aged": (events.cause == AGED).sum(),
+            "gained": events.gained.sum(), "wasted": events.wasted.sum(),
+            "spent": events.spent.sum(), "lost": events.lost.sum(),
             "bits": events.bits.sum(), "marks": ((action.signal > 0) & worlds.alive).sum(),
         }  # fmt: skip
         return (after, bank, row, born, lives), (

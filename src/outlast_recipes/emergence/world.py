@@ -17,7 +17,8 @@ from outlast_recipes.emergence.config import Config
 MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # stay, north, south, west, east
 STARVED, AGED, ENDED = 1, 2, 3  # why a life ended; the last: its world began anew
 GRAVE = (
-    "uid", "parent", "root", "generation", "birth", "death", "cause", "offspring", "moved", "meals_a", "meals_b", "population",
+    "uid", "parent", "root", "generation", "birth", "death", "cause", "offspring", "moved", "meals_a", "meals_b",
+    "population",
 )  # fmt: skip
 """What is kept of a life that ended."""
 UID, PARENT, ROOT, GENERATION, BIRTH, DEATH, CAUSE, OFFSPRING, MOVED, MEALS_A, MEALS_B, POPULATION = range(len(GRAVE))
@@ -76,7 +77,8 @@ class World:
 
 
 AGENT = (
-    "pos", "energy", "alive", "uid", "parent", "root", "generation", "birth", "trait", "genes", "niche", "move", "offspring", "moved", "meals",
+    "pos", "energy", "alive", "uid", "parent", "root", "generation", "birth", "trait", "genes", "niche", "move",
+    "offspring", "moved", "meals",
 )  # fmt: skip
 """What of a world belongs to its slots; the rest is the world's own."""
 

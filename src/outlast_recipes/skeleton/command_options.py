@@ -13,9 +13,20 @@ from outlast_recipes.skeleton.store import Store
 def add_run_arguments(parser: ArgumentParser, *, data: bool = True) -> None:
     """Declare the run, its checkpoint, the device, and where the data are."""
     parser.add_argument("run", help="a run's name or folder")
-    parser.add_argument("--checkpoint-dir", type=Path, default=Path("runs"), metavar="PATH", help="folder that holds the run folders (default: runs)")  # fmt: skip
+    parser.add_argument(
+        "--checkpoint-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="PATH",
+        help="folder that holds the run folders (default: runs)",
+    )
     parser.add_argument("--step", default="latest", help='step of a checkpoint, "latest" or "best" (default: latest)')
-    parser.add_argument("--part", default="ema", choices=("ema", "best", "model"), help="weights: averaged (ema), best on validation (best), or as trained (model) (default: ema)")  # fmt: skip
+    parser.add_argument(
+        "--part",
+        default="ema",
+        choices=("ema", "best", "model"),
+        help="weights: averaged (ema), best on validation (best), or as trained (model) (default: ema)",
+    )
     parser.add_argument("--device", default="auto", help="device: cpu, cuda, cuda:0 or auto (default: auto)")
     if data:
         parser.add_argument("--data-root", metavar="STORE", help="folder of the prepared store")

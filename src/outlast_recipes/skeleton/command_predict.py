@@ -35,7 +35,10 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
             f"{layout.joints}."
         )
     found = saliency.looked_at(network, clip, saved.config.data.frames)
-    yield f"{values.file.name}: {len(clip.mask)} frames, {int(clip.mask.any(0).sum())} bodies, by {saved.run_id}, step {saved.step} ({values.part})"
+    yield (
+        f"{values.file.name}: {len(clip.mask)} frames, {int(clip.mask.any(0).sum())} bodies, by {saved.run_id}, step "
+        f"{saved.step} ({values.part})"
+    )
     for share, label in zip(*(each.tolist() for each in found.shares.topk(min(5, len(labels.classes)))), strict=True):
         yield f"  {share:6.1%}  {labels.classes[label]}"
     best = labels.classes[int(found.shares.argmax())]

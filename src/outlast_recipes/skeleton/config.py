@@ -55,8 +55,12 @@ class Augment(Section):
 
 class Distill(Section):
     teacher_logits: Path | None = setting(
-        None, "teacher logits, written by `outlast teacher-logits`", on_resume="place", flags=("--teacher-logits",), aliases=("kaggle_datasets.teacher_logits",)
-    )  # fmt: skip
+        None,
+        "teacher logits, written by `outlast teacher-logits`",
+        on_resume="place",
+        flags=("--teacher-logits",),
+        aliases=("kaggle_datasets.teacher_logits",),
+    )
     loss: Loss = setting("standardised", "distillation loss: kl, standardised, dkd or dist")
     temperature: float | None = setting(None, "distillation temperature; that of the paper when not given", gt=0)
     weight: float = setting(1.0, "initial weight of the distillation loss", ge=0)
@@ -65,8 +69,12 @@ class Distill(Section):
 
 class Config(outlast.SupervisedConfig):
     data_root: Path | None = setting(
-        None, "folder of raw files or of a prepared store, or one that holds it", on_resume="place", flags=("--data-path",), aliases=("kaggle_datasets.ntu120_skeletons",)
-    )  # fmt: skip
+        None,
+        "folder of raw files or of a prepared store, or one that holds it",
+        on_resume="place",
+        flags=("--data-path",),
+        aliases=("kaggle_datasets.ntu120_skeletons",),
+    )
     epochs: int = setting(200, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1)
     batch_size: int = setting(128, "batch size: clips per optimizer step", flags=("-b",), ge=2)
     learning_rate: float = setting(

@@ -78,8 +78,15 @@ def train(run: Run, config: Config, build: Build = build) -> None:
     )
     labels = Labels(store.layout, store.classes, store.hash, teacher.hash if teacher else "")
     run.track(
-        model=model, ema=ema, best=best.weights, choice=best, labels=labels, optimizer=optimizer, scaler=scaler, data=loader,
-    )  # fmt: skip
+        model=model,
+        ema=ema,
+        best=best.weights,
+        choice=best,
+        labels=labels,
+        optimizer=optimizer,
+        scaler=scaler,
+        data=loader,
+    )
     if few := few_steps(len(parts["train"]), config.batch_size, len(loader), config.epochs):
         run.tell(few)
 

@@ -2,7 +2,7 @@
 
 STORE/joints.npy      (N, V, 3) float32 metres: the positions of all bodies that were seen
 STORE/mask.npy        (F, M) bool: which bodies were seen
-STORE/bones.npy       (clips, M, V) float32 metres: mean length of the bone that ends in each joint; 0 where there is none
+STORE/bones.npy       (clips, M, V) float32 metres: mean length of the bone that ends in each joint; 0 for none
 """
 
 from __future__ import annotations

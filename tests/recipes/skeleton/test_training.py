@@ -48,7 +48,7 @@ def journal(root: Path) -> list[dict[str, float]]:
 def taught(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained teacher's folder of runs, its logits beside it."""
     root = tmp_path_factory.mktemp("teacher")
-    assert train(root, store, epochs="6", experiment_name="teacher") == "finished"
+    assert train(root, store, epochs="2", experiment_name="teacher") == "finished"
     words = ["teacher-logits", "skeleton", "teacher", "--checkpoint-dir", str(root), "--data-root", str(store)]
     assert main([*words, "--views", "2", "-o", str(root / "logits.safetensors")]) == 0
     return root
@@ -64,8 +64,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_interrupted_equals_uninterrupted(tmp_path: Path, store: Path, taught: Path, case: str) -> None:
-    flags = CASES[case] | (
-        {"distill__teacher_logits": str(taught / "logits.safetensors")} if case == "distilled" else {}
+    flags = (
+        {"epochs": "2"}
+        | CASES[case]
+        | ({"distill__teacher_logits": str(taught / "logits.safetensors")} if case == "distilled" else {})
     )
     assert train(tmp_path / "twin", store, **flags) == "finished"
     assert train(tmp_path / "cut", store, stop_after=2, **flags) == "preempted"
@@ -83,7 +85,7 @@ def test_float16_resumes_with_the_scale_that_it_had_found(
         return torch.float16, torch.amp.GradScaler("cpu", init_scale=2.0**24, growth_interval=2, enabled=wanted)
 
     monkeypatch.setattr(skeleton, "half_precision", narrow)
-    flags = {"mixed_precision": "True"}
+    flags = {"mixed_precision": "True", "epochs": "2"}
     assert train(tmp_path / "twin", store, **flags) == "finished"
     assert train(tmp_path / "cut", store, stop_after=3, **flags) == "preempted"
     cut = outlast.open_saved("skeleton", root=tmp_path / "cut").part("scaler")
@@ -196,16 +198,16 @@ def test_every_option_changes_the_result(tmp_path: Path, store: Path) -> None:
     common = {leaf.key for leaf in leaves(outlast.SupervisedConfig)}
     own = {leaf.key for leaf in leaves(skeleton.Config)} - common - {"mode", "data.train_subjects"}
     assert {key for key in own if not key.startswith("distill.")} <= set(OPTIONS)
-    train(tmp_path / "usual", store, epochs="1")
+    train(tmp_path / "usual", store, stop_after=2, epochs="1")
     for key, value in OPTIONS.items():
-        flags = {"epochs": "1", key: value}
+        flags, steps = {"epochs": "1", key: value}, 2
         if key == "ema":  # which forgets faster while it is young
-            flags["epochs"] = "3"
-            train(tmp_path / "usual-ema", store)
+            flags["epochs"], steps = "3", 10
+            train(tmp_path / "usual-ema", store, stop_after=10)
         if key == "debug":  # four batches of eight are all there is
             flags["batch_size"] = "4"
-            train(tmp_path / "usual4", store, epochs="1", batch_size="4")
-        train(tmp_path / key, store, **flags)
+            train(tmp_path / "usual4", store, stop_after=2, epochs="1", batch_size="4")
+        assert train(tmp_path / key, store, stop_after=steps, **flags) == "preempted"
         changed = final(tmp_path / key, "skeleton")
         against = {"debug": "usual4", "ema": "usual-ema"}.get(key, "usual")
         against = final(tmp_path / against, "skeleton")
@@ -254,7 +256,7 @@ def test_a_teacher_changes_what_is_learnt_in_each_way(tmp_path: Path, store: Pat
     }  # fmt: skip
     hashes = {}
     for name, flags in ways.items():
-        assert train(tmp_path / name, store, epochs="1", **flags) == "finished"
+        assert train(tmp_path / name, store, stop_after=2, epochs="1", **flags) == "preempted"
         hashes[name] = final(tmp_path / name, "skeleton")["model.safetensors"]
     assert len(set(hashes.values())) == len(ways)
     assert "distillation_loss" in journal(tmp_path / "usual")[0]
@@ -344,24 +346,20 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, store: Path, half: boo
         "epochs": "2",
         "save_every": "1 epoch",
     }
-    words = [word for key, value in small.items() for word in (f"--{key.replace('_', '-')}", value)]
+    words = ["train", "skeleton"]
+    words += [word for key, value in small.items() for word in (f"--{key.replace('_', '-')}", value)]
     words += ["--mixed-precision"] if half else []
     near = 0.05 if half else 1e-6
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, front in (("one", []), ("two", ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"])):
-        script = [
-            sys.executable,
-            "-m",
-            *front,
-            "outlast.cli",
-            "train",
-            "skeleton",
-            *words,
-            "--checkpoint-dir",
-            str(tmp_path / name),
-        ]
-        done = subprocess.run(script, capture_output=True, text=True, env=environment, timeout=300)
-        assert done.returncode == 0, done.stderr
+    assert main([*words, "--checkpoint-dir", str(tmp_path / "one")]) == 0
+    ranks = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "outlast.cli"]
+    done = subprocess.run(
+        [sys.executable, "-m", *ranks, *words, "--checkpoint-dir", str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
     one, two = journal(tmp_path / "one"), journal(tmp_path / "two")
     assert len(one) == len(two)
     for ours, theirs in zip(one, two, strict=True):
