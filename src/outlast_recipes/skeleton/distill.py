@@ -1,7 +1,8 @@
 """What a student learns from a teacher: logits on views that both see, written once, and four ways of comparing them.
 
 LOGITS.safetensors    `logits` (N, K, C) float16; in its metadata: format, the store's hash, names of the clips,
-                      classes, split, seed, frames and strength of the views, the teacher's run and step, a hash of the logits
+                      classes, split, seed, frames and strength of the views, the teacher's run and step, and a
+                      hash of the logits
 
 Logits on clips as they lie in the store would not fit the student's changed views (Beyer et al., CVPR 2022): so K views
 of each clip are looked at, and the student makes the same ones again from the seed. Temperature is applied when they
