@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -89,13 +90,22 @@ def _installed(name: str) -> Recipe | None:
         found = point.load()
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"The recipe {name!r} needs {error.name}, which is not installed. Install its extra, such as pip install 'outlast[torch]'."
+            f"The recipe {name!r} needs {error.name}, which is not installed. Install {_extra(point, error.name or '')}."
         ) from error
     if not isinstance(found, Recipe):
         raise UsageError(
             f"The installed recipe {name!r} ({point.value}) is {type(found).__name__}; expected an outlast.Recipe."
         )
     return replace(found, source=name)
+
+
+def _extra(point: importlib.metadata.EntryPoint, package: str) -> str:
+    """What brings a package: an extra of the distribution that the recipe is in, or the package itself."""
+    for line in (point.dist.requires if point.dist else None) or ():
+        found = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line)
+        if point.dist and found and found[1] == package and found[2] not in ("all", "dev"):
+            return f"its extra, such as pip install '{point.dist.name}[{found[2]}]'"
+    return "it"
 
 
 def _file_of(name: str) -> Path | None:
