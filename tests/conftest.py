@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 import outlast
 from outlast.environment import Environment, Limits
+from tests import processes
 
 # Two test processes with two threads each would wait for each other on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -96,16 +96,15 @@ def opened(tmp_path: Path, here):
 
 @pytest.fixture
 def outlast_cli():
-    """Run the command line in a process of its own; returns the completed process."""
+    """Run the command line in a process of its own, one that is forked; returns the completed process."""
 
     def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120):
-        return subprocess.run(
+        return processes.run(
             [sys.executable, "-m", "outlast.cli", *words],
-            capture_output=True,
-            text=True,
             cwd=cwd,
             env={**os.environ, "COLUMNS": "120", **(env or {})},
             timeout=timeout,
+            template="jax" if "emergence" in words else "torch",
         )
 
     return run

@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests import processes
 from tests.conftest import REPOSITORY
 
 from outlast.environment import Environment, Limits
@@ -23,12 +23,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run `digits` and one that its budget cut off, `cut`."""
     folder = tmp_path_factory.mktemp("trained")
     for words in (["--save_every", "2 steps", "--log_csv", "logs/train.csv", "--log_dir", "csv"],):
-        done = subprocess.run(
-            [sys.executable, "-m", "outlast.cli", "train", "digits", *SMALL, *words],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-        )
+        done = processes.run([sys.executable, "-m", "outlast.cli", "train", "digits", *SMALL, *words], cwd=folder)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -250,13 +245,9 @@ def test_a_budget_ends_with_75_and_says_how_to_go_on(outlast_cli, tmp_path: Path
     ("number", "code", "status"), [(signal.SIGTERM, 75, "interrupted"), (signal.SIGINT, 130, "cancelled")]
 )
 def test_signals_save_and_exit(tmp_path: Path, outlast_cli, number: int, code: int, status: str) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "outlast.cli", "train", "digits", "--epochs", "4000"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = processes.start(
+        [sys.executable, "-m", "outlast.cli", "train", "digits", "--epochs", "4000"], cwd=tmp_path
     )
-    assert process.stderr is not None
     while "step" not in (line := process.stderr.readline()) or "begins" in line:
         assert process.poll() is None
     process.send_signal(number)
@@ -286,8 +277,7 @@ def test_a_signal_to_the_whole_group_saves_with_workers_too(tmp_path: Path, outl
         "--log_every",
         "1",
     ]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stderr is not None
+    process = processes.start(command, cwd=tmp_path, start_new_session=True)
     while "step" not in (line := process.stderr.readline()) or "begins" in line:
         assert process.poll() is None
     os.killpg(process.pid, number)
@@ -409,13 +399,9 @@ def test_recipes(outlast_cli, tmp_path: Path) -> None:
 
 
 def test_a_second_attempt_is_refused_while_one_runs(tmp_path: Path, outlast_cli) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "outlast.cli", "train", "digits", "--epochs", "4000"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = processes.start(
+        [sys.executable, "-m", "outlast.cli", "train", "digits", "--epochs", "4000"], cwd=tmp_path
     )
-    assert process.stderr is not None
     process.stderr.readline()
     done = outlast_cli("train", "digits", "--epochs", "4000", cwd=tmp_path)
     assert done.returncode == 1
@@ -451,15 +437,13 @@ ORIGINALS = [
 @pytest.mark.parametrize("words", ORIGINALS, ids=" ".join)
 def test_the_originals_commands_are_understood(words: list[str]) -> None:
     script = [sys.executable, "scripts/train.py", "--recipe", "digits", *words, "--dry_run"]
-    done = subprocess.run(script, cwd=REPOSITORY, capture_output=True, text=True)
+    done = processes.run(script, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert "Dry run" in done.stdout
 
 
 def test_the_originals_script_defaults_to_skeleton() -> None:
-    done = subprocess.run(
-        [sys.executable, "scripts/train.py", "--dry_run"], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    done = processes.run([sys.executable, "scripts/train.py", "--dry_run"], cwd=REPOSITORY)
     assert done.returncode == 2
     assert "skeleton needs --data-root" in done.stderr
 

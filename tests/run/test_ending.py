@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests import processes
 from tests.counting import Counter, attempts, count_to
 from tests.folders import committed, inside
 
@@ -239,7 +239,7 @@ def test_a_script_without_a_with_block_writes_down_its_end(last: str, code: int,
         f"run = outlast.open_run('r', total_steps=3, root={str(tmp_path)!r}, progress='none')\nrun.track(s=S())\n"
         f"for step in run.steps():\n  if step == 2:\n    {last or 'pass'}\n"
     )
-    assert subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode == code
+    assert processes.run([sys.executable, "-c", script]).returncode == code
     end = attempts(tmp_path)[0]["end"]
     assert end["reason"] == reason
     assert end.get("error") == ("ZeroDivisionError: division by zero" if reason == "failed" else None)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests import processes
 from tests.conftest import REPOSITORY
 
 import outlast
@@ -133,7 +134,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 def test_the_readmes_ten_lines_run(tmp_path: Path) -> None:
     code = next(block for block in blocks(REPOSITORY / "README.md", "python") if "open_run" in block)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = processes.run([sys.executable, "-c", code], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs").is_dir()
     assert "finished" in done.stderr
@@ -143,7 +144,7 @@ def test_the_readmes_ten_lines_run(tmp_path: Path) -> None:
 def test_the_how_tos_blocks_run_and_run_again(number: int, tmp_path: Path) -> None:
     code = blocks(REPOSITORY / "docs/how-to.md", "python")[number]
     for words in ("finished", "steps are done"):
-        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        done = processes.run([sys.executable, "-c", code], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert words in done.stderr or (number == 1 and "so the run counts as finished there" in done.stderr)
 
@@ -167,16 +168,17 @@ def test_examples_run_stop_and_continue(name: str, tmp_path: Path) -> None:
     twin, cut = tmp_path / "twin", tmp_path / "cut"
     for folder in (twin, cut):
         folder.mkdir()
-    done = subprocess.run([sys.executable, str(script)], cwd=twin, capture_output=True, text=True)
+    template = "jax" if "jax" in script.name else "torch"
+    done = processes.run([sys.executable, str(script)], cwd=twin, template=template)
     assert done.returncode == 0, done.stderr
     shorter = script.read_text().replace("total_steps=600", 'total_steps=600, save="50 steps"')
-    process = subprocess.Popen([sys.executable, "-c", shorter], cwd=cut, stderr=subprocess.PIPE)
+    process = processes.start([sys.executable, "-c", shorter], cwd=cut, template=template)
     deadline = time.monotonic() + 60
     while not list(cut.glob("runs/*/checkpoints/*/MANIFEST.json")) and time.monotonic() < deadline:
         time.sleep(0.002)
     process.kill()
     process.communicate()
-    done = subprocess.run([sys.executable, "-c", shorter], cwd=cut, capture_output=True, text=True)
+    done = processes.run([sys.executable, "-c", shorter], cwd=cut, template=template)
     assert done.returncode == 0, done.stderr
     one, two = (folder / "runs" / name / "journal.jsonl" for folder in (twin, cut))
     assert one.read_bytes() == two.read_bytes()

@@ -1,0 +1,156 @@
+"""Processes for tests that start in some milliseconds: forked from one that has imported the frameworks already.
+
+`run` and `start` take the same words as `subprocess` with `sys.executable` first, and give the same back. A test about imports, about what starts
+a program, or about Ctrl-C starts a process of its own with `subprocess` instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+PRELOADED = {
+    "torch": "numpy pydantic yaml rich.console rich.live rich.progress outlast.cli outlast.run.run outlast.recipe.prepare outlast.report torch torch._dynamo sklearn.datasets",
+    "jax": "numpy pydantic yaml rich.console rich.live rich.progress outlast.cli outlast.run.run outlast.recipe.prepare outlast.report jax optax",
+}
+"""Name of a template -> what it has imported. Neither has the other's framework, as a program of a user."""
+
+_templates: dict[str, Template] = {}
+
+
+def run(
+    words: Sequence[str],
+    *,
+    cwd: Path | str | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 120,
+    check: bool = False,
+    template: str = "torch",
+) -> subprocess.CompletedProcess[str]:
+    """Run `[sys.executable, "-m" module | "-c" code | script, ...]` to its end, with its output as text."""
+    process = start(words, cwd=cwd, env=env, template=template)
+    out, err = process.communicate(timeout)
+    done = subprocess.CompletedProcess(list(words), process.returncode or 0, out, err)
+    if check:
+        done.check_returncode()
+    return done
+
+
+def start(
+    words: Sequence[str],
+    *,
+    cwd: Path | str | None = None,
+    env: Mapping[str, str] | None = None,
+    start_new_session: bool = False,
+    template: str = "torch",
+) -> Process:
+    """Start it, and go on meanwhile."""
+    assert words[0] == sys.executable
+    if template not in _templates:
+        _templates[template] = Template(PRELOADED[template].split())
+    return _templates[template].fork(list(words[1:]), cwd or Path.cwd(), {**(env or os.environ)}, start_new_session)
+
+
+class Process:
+    """A forked process, as much of `subprocess.Popen` as tests use; stdout and stderr are pipes of text."""
+
+    def __init__(self, connection: socket.socket, pipes: Sequence[int], words: list[str]) -> None:
+        self._connection, self._words = connection, words
+        self._answers = connection.makefile()
+        self.stdout, self.stderr = (os.fdopen(pipe, encoding="utf-8", errors="replace") for pipe in pipes)
+        self.pid = int(self._answers.readline())
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, negative for a signal."""
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self._words, timeout or 0)
+            self.returncode = int(self._answers.readline())
+            self._answers.close()
+            self._connection.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait, and return what it wrote to stdout and to stderr."""
+        with ThreadPoolExecutor(2) as readers:
+            texts = [readers.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+        self.stdout.close()
+        self.stderr.close()
+        return texts[0].result(), texts[1].result()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+
+class Template:
+    """A process that has imported much and forks for everyone who asks."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="outlast-template-"))
+        self._place = str(self._folder / "socket")
+        clean = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+        command = [sys.executable, str(Path(__file__).with_name("template.py")), self._place, *modules]
+        self._process = subprocess.Popen(command, env=clean, cwd=self._folder)
+        atexit.register(self.close)
+
+    def fork(self, words: list[str], cwd: Path | str, env: dict[str, str], session: bool) -> Process:
+        """Another process of it."""
+        request: dict[str, Any] = {"words": words, "cwd": str(cwd), "env": env, "session": session}
+        connection = socket.socket(socket.AF_UNIX)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                connection.connect(self._place)
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+        out, err = os.pipe(), os.pipe()
+        socket.send_fds(connection, [b"!"], [out[1], err[1]])
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        os.close(out[1])
+        os.close(err[1])
+        return Process(connection, [out[0], err[0]], words)
+
+    def close(self) -> None:
+        """End it, and remove what its processes wrote."""
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,132 @@
+"""The process that `tests.processes` forks from: `template.py SOCKET MODULE...`. It imports nothing of the tests."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import runpy
+import signal
+import socket
+import sys
+import threading
+import types
+import warnings
+from typing import Any
+
+
+def main() -> None:
+    """Fork for each connection, until killed."""
+    place, modules = sys.argv[1], sys.argv[2:]
+    for module in modules:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # what is shared with those that are forked stays so
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(place + ".new")
+    server.listen(16)
+    os.rename(place + ".new", place)
+    warnings.simplefilter("ignore")  # of forking: nothing has started a thread
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks for the wardens
+    while True:
+        connection, _ = server.accept()
+        if os.fork() == 0:
+            server.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _, streams, _, _ = socket.recv_fds(connection, 1, 2)
+            request = json.loads(connection.makefile().readline())
+            child = os.fork()
+            if child == 0:
+                connection.close()
+                warnings.resetwarnings()
+                become(request, streams)
+            for stream in streams:
+                os.close(stream)
+            watch(connection, child)
+        connection.close()
+
+
+def watch(connection: socket.socket, child: int) -> None:
+    """Tell the child's number and then its status; ends this process."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # sent to the group: the child answers for itself
+    try:
+        connection.sendall(f"{child}\n".encode())
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        connection.sendall(f"{status}\n".encode())
+    except OSError:  # the test is gone
+        pass
+    os._exit(0)
+
+
+def become(request: dict[str, Any], streams: list[int]) -> None:
+    """Be what `python WORDS...` would be."""
+    if request["session"]:
+        os.setsid()
+    for number, descriptor in enumerate(streams, 1):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    # The template's own objects remember what its streams were.
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    words = request["words"]
+    try:
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            sys.path[0] = os.getcwd()
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        elif words[0] == "-c":
+            sys.argv = ["-c", *words[2:]]
+            sys.path[0] = ""
+            module = types.ModuleType("__main__")
+            sys.modules["__main__"] = module
+            exec(compile(words[1], "<string>", "exec"), module.__dict__)
+        else:
+            sys.argv = list(words)
+            sys.path[0] = os.path.dirname(os.path.abspath(words[0]))
+            with open(words[0], "rb") as file:
+                code = compile(file.read(), words[0], "exec")
+            module = types.ModuleType("__main__")
+            module.__file__ = words[0]
+            sys.modules["__main__"] = module
+            exec(code, module.__dict__)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            print(ended.code, file=sys.stderr)
+        leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+    except BaseException as error:
+        trace = error.__traceback__
+        while trace and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
+            trace = trace.tb_next
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+        leave(1)
+    leave(0)
+
+
+def leave(code: int) -> None:
+    """End as the interpreter does, without taking all modules apart: that takes longer than most tests."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code & 0xFF)
+
+
+if __name__ == "__main__":
+    main()
