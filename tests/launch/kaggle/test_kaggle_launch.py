@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import re
-import subprocess
 import sys
 import time
 import zipfile
@@ -17,6 +16,7 @@ import pytest
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
 from outlast.checkpoint import verify
+from tests import processes
 from tests.launch.helpers import RELAY, launch, over, relay
 from tests.standins.kaggle import Fault, Standin
 
@@ -342,9 +342,7 @@ def test_what_a_session_did_is_not_mixed_with_what_was_done_here_meanwhile(lapto
 
 def test_two_at_once_are_refused(laptop, standin: Standin) -> None:
     launch(laptop, "--pause", "60", "--stop-every", "0")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "outlast.cli", *RELAY], cwd=laptop.folder, stdout=subprocess.PIPE, text=True
-    )
+    process = processes.start([sys.executable, "-m", "outlast.cli", *RELAY], cwd=laptop.folder)
     assert "on record and not at home yet" in process.stdout.readline()
     done = relay(laptop)
     process.kill()

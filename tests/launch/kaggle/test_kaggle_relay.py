@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
+from tests import processes
 from tests.conftest import REPOSITORY
 from tests.launch.helpers import RELAY, relay
 from tests.launch.soak import soak
@@ -54,17 +55,11 @@ def test_a_killed_relay_goes_on_and_pushes_nothing_twice(laptop, standin: Standi
     deadline = time.monotonic() + 200
     for attempt in itertools.count():
         seconds = 3.0 * 1.15**attempt  # long enough at last, however slow the machine is
-        process = subprocess.Popen(
-            [sys.executable, "-m", "outlast.cli", *RELAY],
-            cwd=laptop.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        process = processes.start([sys.executable, "-m", "outlast.cli", *RELAY], cwd=laptop.folder)
         try:
             process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+        except subprocess.TimeoutExpired:  # and so it was killed
+            pass
         else:
             break
         assert time.monotonic() < deadline
@@ -115,7 +110,7 @@ def test_a_relay_killed_at_a_write_of_its_records_pushes_nothing_twice(
         asked.write_text(json.dumps({"recipe": "walk", "flags": flags, "die": at, "after": after}))
         command = [sys.executable, "-m", "tests.launch.relaying", str(asked)]
         environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}"}
-        done = subprocess.run(command, cwd=laptop.folder, env=environment, capture_output=True, text=True, timeout=120)
+        done = processes.run(command, cwd=laptop.folder, env=environment)
         assert done.returncode in (0, -9), done.stderr
     assert done.returncode == 0, done
     assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
@@ -226,12 +221,7 @@ def test_out_of_memory_and_cancelled_end_a_relay(laptop, standin: Standin) -> No
     assert done.returncode == 1
     assert "Session 1 ended as out-of-memory, which another session would only repeat" in done.stderr
     standin.world.knobs.memory_marker = "nothing"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "outlast.cli", *RELAY, "--pause", "30"],
-        cwd=laptop.folder,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = processes.start([sys.executable, "-m", "outlast.cli", *RELAY, "--pause", "30"], cwd=laptop.folder)
     deadline = time.monotonic() + 60
     while not any(session.status == "RUNNING" for session in standin.world.sessions()):
         assert time.monotonic() < deadline
