@@ -15,7 +15,16 @@ import outlast
 from outlast.report import archive, draw_curves
 from outlast.report import history as module
 from outlast.report.history import history
-from outlast.tracking import latest
+from outlast.tracking import CsvView, latest
+
+
+class Weights:
+    """Something that an export can be made of."""
+
+    def state_dict(self) -> dict[str, object]:
+        return {"w": np.zeros(3)}
+
+    def load_state_dict(self, state: dict[str, object]) -> None: ...
 
 
 @pytest.fixture
@@ -85,14 +94,8 @@ def test_lines_that_are_wide_or_damaged(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_the_archive_and_the_picture_say_so(tmp_path: Path, journal: Path, monkeypatch) -> None:
-    class Counter:
-        def state_dict(self) -> dict[str, object]:
-            return {"w": np.zeros(3)}
-
-        def load_state_dict(self, state: dict[str, object]) -> None: ...
-
     with outlast.open_run("r", total_steps=2, root=tmp_path, progress="none") as run:
-        run.track(model=Counter())
+        run.track(model=Weights())
         for step in run.steps():
             run.log(loss=1.0 / step)
     (tmp_path / "r/journal.jsonl").write_bytes(journal.read_bytes())
@@ -114,3 +117,23 @@ def test_the_archive_and_the_picture_say_so(tmp_path: Path, journal: Path, monke
     monkeypatch.setattr("outlast.report.curves._MOST", 2)
     draw_curves(tmp_path / "r", tmp_path / "c.png")
     assert "the first 2 of 3 metrics" in drawn[-1]
+
+
+def test_a_journal_of_lone_surrogates_is_archived_drawn_and_viewed(opened, tmp_path: Path) -> None:
+    """Half of a character, as a JSON escape: Python reads it, and UTF-8 cannot hold it."""
+    pytest.importorskip("matplotlib")
+    with opened(total_steps=2) as run:
+        run.track(model=Weights())
+        for step in run.steps():
+            run.log(loss=step)
+    path = tmp_path / "r/journal.jsonl"
+    path.write_text('{"step": 1, "\\ud800": 1.5}\n{"step": 2, "\\ud800": 2.5, "note": "\\udfff"}\n')
+    made = archive(tmp_path / "r", tmp_path / "a.zip")
+    assert "training_curves.png" in made.names
+    with zipfile.ZipFile(tmp_path / "a.zip") as packed:
+        rows = json.loads(packed.read("training_history.json"))
+    assert rows == [{"step": 1, "\ud800": 1.5}, {"step": 2, "\ud800": 2.5, "note": "\udfff"}]
+    view = CsvView(tmp_path / "a.csv", path)
+    view.started(None, None)
+    view.closed()
+    assert (tmp_path / "a.csv").read_text().splitlines()[0].split(",")[2:] == ["\\ud800", "note"]

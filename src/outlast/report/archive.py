@@ -143,7 +143,8 @@ def _made(
 
 def _write_history(target: Path, found: Iterable[dict[str, Any]]) -> None:
     """A JSON list with a record a line, written as the records come."""
-    with target.open("w", encoding="utf-8") as file:
+    # A lone surrogate is no text that UTF-8 can hold; replaced so, it is JSON's own escape of it.
+    with target.open("w", encoding="utf-8", errors="backslashreplace") as file:
         before = "[\n"
         for record in found:
             file.write(before + json.dumps(_plain(record), ensure_ascii=False))

@@ -155,7 +155,7 @@ class _Lines:
 
     def recurring(self, name: str, last: int) -> Iterator[tuple[int, bytes]]:
         """The lines of a metric that is logged every so many steps, at most `_LOOKED` of them, evenly spaced."""
-        needle = b'"' + name.encode() + b'"'
+        needle = b'"' + name.encode("utf-8", "backslashreplace") + b'"'
         end, line = self._of_step(last, needle, (self.size, last + 1))
         if line is None or end in self._looked_up or len(self._looked_up) >= _GROUPS:
             return  # it stands in one line with a metric that was looked up before
