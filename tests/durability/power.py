@@ -128,8 +128,12 @@ class Disk:
         return image
 
     def _folder(self, path: str) -> Node:
-        folder = self.node(os.path.dirname(path))
-        assert folder is not None, path
+        """The folder that a path lies in. One that another process made is taken for durable, with nothing in it that is ours."""
+        folder = self._top
+        for name in Path(path).relative_to(self._root).parts[:-1]:
+            if name not in folder.live:
+                folder.durable[name] = folder.live[name] = Node()
+            folder = folder.live[name]
         return folder
 
     def _after(self, node: Node) -> dict[str, Node]:
@@ -150,6 +154,8 @@ class Disk:
             target = os.path.join(path, name)
             if child is not node.live.get(name):
                 self._place(child, target)
+            elif not os.path.exists(target):
+                continue  # another process removed it, and answers for that
             elif child.image is None:
                 self._settle(child, target)
             elif child.synced < os.path.getsize(target):

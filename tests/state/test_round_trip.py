@@ -280,6 +280,31 @@ def test_generators_go_on_where_they_were(make) -> None:
     assert draw(back) == draw(generator)
 
 
+def test_children_that_a_generator_spawned_are_not_spawned_again() -> None:
+    """NumPy's `bit_generator.state` does not count them."""
+    generator = np.random.default_rng(3)
+    generator.spawn(2)
+    node, arrays = pack_value("part", {"g": generator})
+    expected = [child.random() for child in generator.spawn(2)]
+    back = unpack_value("part", node, arrays)["g"]
+    assert [child.random() for child in back.spawn(2)] == expected
+    own = np.random.default_rng(99)  # what the next attempt's program made
+    held = tracked("g", own)
+    held.load(held.decode(tracked("g", unpack_value("part", node, arrays)["g"]).pack()[0], {}), {})
+    assert own.spawn(1)[0].random() == expected[0]
+    assert "seeds" not in str(pack_value("part", {"g": np.random.default_rng(3)})[0])
+
+
+@pytest.mark.parametrize("size", [2**60, 3, "4", None])
+def test_a_seed_sequence_of_any_size_is_refused(size: object) -> None:
+    generator = np.random.default_rng(3)
+    generator.spawn(1)
+    text = json.dumps(pack_value("part", {"g": generator})[0])
+    node = json.loads(text.replace('"pool_size": 4', f'"pool_size": {json.dumps(size)}'))
+    with pytest.raises(CorruptCheckpoint, match="pool of"):
+        unpack_value("part", node, {})
+
+
 def test_generators_with_a_position_outside_of_their_memory_are_refused() -> None:
     for bits, path in ((np.random.MT19937(1), ("state", "pos")), (np.random.Philox(1), ("buffer_pos",))):
         node, arrays = pack_value("part", np.random.Generator(bits))

@@ -95,7 +95,7 @@ def _take_apart(value: Any) -> Pieces | None:
         parts = {"data": np.asarray(value.data), "fill": np.asarray(value.fill_value), "hard": bool(value.hardmask)}
         return Pieces("$numpy.masked", parts | ({} if mask is np.ma.nomask else {"mask": np.asarray(mask)}))
     if isinstance(value, np.random.Generator):
-        return Pieces("$numpy.generator", {"state": _bits(value.bit_generator)})
+        return Pieces("$numpy.generator", {"state": _bits(value.bit_generator), **_children(value.bit_generator)})
     if isinstance(value, np.random.RandomState):
         return Pieces("$numpy.randomstate", {"state": _plain_state(value.get_state(legacy=False))})
     return None
@@ -108,6 +108,35 @@ def _bits(generator: Any) -> dict[str, Any]:
             f"its bits come from a {type(generator).__qualname__}; NumPy's own are {', '.join(sorted(_KINDS_OF_BITS))}"
         )
     return _plain_state(generator.state)
+
+
+def _children(generator: Any) -> dict[str, Any]:
+    """What `spawn` counts, which is in no `state`: without it a resumed program is given its first children once more (NumPy 2.4)."""
+    seeds = getattr(generator, "seed_seq", None)
+    if not isinstance(seeds, np.random.SeedSequence) or not seeds.n_children_spawned:
+        return {}
+    held = {**seeds.state, "spawn_key": list(seeds.spawn_key)}
+    return {"seeds": {name: held[name] for name in ("entropy", "spawn_key", "pool_size", "n_children_spawned")}}
+
+
+def _set_children(generator: Any, held: Any) -> None:
+    """Give a bit generator the seed sequence that `_children` took apart.
+
+    Raises:
+        CorruptCheckpoint: it is none.
+    """
+    size = held.get("pool_size") if isinstance(held, Mapping) else None
+    if not isinstance(size, int) or not 4 <= size <= 4096:
+        raise CorruptCheckpoint(f"The checkpoint holds a seed sequence of NumPy with a pool of {size!r:.40} words.")
+    try:
+        made = np.random.SeedSequence(**{**held, "spawn_key": tuple(held["spawn_key"])})
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise CorruptCheckpoint(f"The checkpoint holds a malformed seed sequence of NumPy: {error}") from error
+    generator.__setstate__((generator.state, made))  # as unpickling does: the only way to give it another
+    if generator.seed_seq is not made:  # before NumPy 1.25
+        raise CorruptCheckpoint(
+            f"NumPy {np.__version__} cannot go on with children that were spawned; use 1.25 or newer."
+        )
 
 
 def _set_bits(generator: Any, state: Mapping[str, Any]) -> None:
@@ -158,6 +187,8 @@ def _put_together(key: str, content: Mapping[str, Any]) -> Any:
         state = content["state"]
         made = _KINDS_OF_BITS[state["bit_generator"]](0)
         _set_bits(made, state)
+        if "seeds" in content:
+            _set_children(made, content["seeds"])
         return np.random.Generator(made)
     if key == "$numpy.randomstate":
         legacy = np.random.RandomState(0)
@@ -246,6 +277,8 @@ def _reseed(generator: Any, seed: Any) -> None:
 def _load(generator: Any, state: Mapping[str, Any]) -> None:
     if isinstance(generator, np.random.Generator):
         _set_bits(generator.bit_generator, state["state"])
+        if "seeds" in state:
+            _set_children(generator.bit_generator, state["seeds"])
     else:
         _set_random_state(generator, state["state"])
 
