@@ -8,7 +8,7 @@
 # Version:  numpy 2.4.6, Python 3.11.
 # Matters:  a run that spawns a child for every epoch or worker repeats the random numbers of its
 #           first epochs after each resume, and differs from the run that never stopped.
-# outlast:  stores the same state, so its users are concerned: see the table in README.md.
+# outlast:  keeps the seed sequence and its count beside the state (tests/state/test_round_trip.py).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -321,9 +321,9 @@ class Parts:
         ):  # a scaler that is switched off
             self.notes.append(
                 f"{held.part} ({held.kind}) has an empty state_dict(), so nothing of it is saved, and it begins anew "
-                "at every resume. If it "
-                "counts something (a metric of torchmetrics: metric.persistent(True)), let its state_dict() hold that; "
-                "else leave it out."
+                "at every resume. If it counts something, let its state_dict() hold that (metric.persistent(True) for a "
+                "metric of torchmetrics; where it stays empty then, as MinMaxMetric's does, track what it wraps); else "
+                "leave it out."
             )
 
     def _look_at_buffers(self, held: Tracked) -> None:
