@@ -2,8 +2,8 @@
 
     make bench-long        python -m benchmarks.long [--lines N] [--checkpoints N]
 
-Each command is a process of its own; its time and its peak of memory come from wait4. The best of two counts, as the machine may do
-other things. Everything is made in a temporary folder; about four minutes and 2 GB of disk.
+Each command is a process of its own; its time and its peak of memory come from wait4. The best of two counts, as the
+machine may do other things. Everything is made in a temporary folder; about four minutes and 2 GB of disk.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def measured(command: list[str]) -> tuple[float, float, float]:
 
 
 def apart(work: Callable[..., object], *facts: object) -> None:
-    """Do something in a process of its own: Linux counts the memory of whoever starts a process as that process's peak."""
+    """Do something in a process of its own: Linux counts the memory of whoever starts a process as that process's
+    peak."""
     child = os.fork()
     if not child:
         try:
@@ -168,7 +169,8 @@ HEAD = "| command | {0} | {1} | more | of a core, more | {0}: peak | more |\n|--
 
 def row(what: str, short: tuple[float, ...], long: tuple[float, ...]) -> None:
     say(
-        f"| {what} | {short[0]:.2f} s | {long[0]:.2f} s | {long[0] - short[0]:+.2f} s, {long[0] / short[0]:.2f}x | {long[1] - short[1]:+.2f} s | "
+        f"| {what} | {short[0]:.2f} s | {long[0]:.2f} s | {long[0] - short[0]:+.2f} s, {long[0] / short[0]:.2f}x | "
+        f"{long[1] - short[1]:+.2f} s | "
         f"{short[2]:.0f} MB | {long[2] - short[2]:+.1f} MB |"
     )
 
@@ -199,7 +201,8 @@ def journals(root: Path, lines: int) -> None:
     script = [
         sys.executable,
         "-c",
-        f"import sys; sys.path[:0] = ['.']; from pathlib import Path; from benchmarks.long import train; train(Path({str(root)!r}), sys.argv[1], 1)",
+        "import sys; sys.path[:0] = ['.']; from pathlib import Path; from benchmarks.long import train; "
+        f"train(Path({str(root)!r}), sys.argv[1], 1)",
     ]
     row("resume and one step (hashes the journal)", *(measured([*script, name]) for name in ("short", "long")))
 
@@ -224,7 +227,8 @@ def checkpoints(root: Path, count: int) -> None:
     script = [
         sys.executable,
         "-c",
-        f"import sys; sys.path[:0] = ['.']; from pathlib import Path; from benchmarks.long import train; train(Path({str(root)!r}), sys.argv[1], 1)",
+        "import sys; sys.path[:0] = ['.']; from pathlib import Path; from benchmarks.long import train; "
+        f"train(Path({str(root)!r}), sys.argv[1], 1)",
     ]
     row("resume and one step", *(measured([*script, name]) for name in ("few", "many")))
     say("\n| a step of 50 ms that is saved, over 50 ms | 5 kept | many kept |\n|---|---|---|")

@@ -83,7 +83,8 @@ def twin() -> tuple[int, Pace]:
 
 
 def budgeted(given: str | None, pace: Pace) -> int:
-    """Session 1, which its budget ends. On a machine that is faster than it was for the twin, again with half the steps."""
+    """Session 1, which its budget ends. On a machine that is faster than it was for the twin, again with half the
+    steps."""
     steps = STOP_AT - EVERY
     while True:
         budget = given or f"{pace.start + pace.step * steps + RESERVE:.1f}s"
@@ -91,7 +92,8 @@ def budgeted(given: str | None, pace: Pace) -> int:
         if code or given or steps < EVERY:
             return code
         print(
-            f"--- exit code {code}: all {STEPS} steps were done in {budget}, as the machine is faster than it was for the twin; again with less"
+            f"--- exit code {code}: all {STEPS} steps were done in {budget}, as the machine is faster than it was for "
+            "the twin; again with less"
         )
         shutil.rmtree(ROOT / "digits")
         steps //= 2
@@ -164,7 +166,8 @@ def main() -> int:
     third = begin("session 3: the same command once more", COMMON).wait()
     if (undisturbed, first, second, third) != (0, 75, -signal.SIGKILL, 0):
         print(
-            f"The twin and the sessions ended with {undisturbed}, {first}, {second} and {third}; expected 0, 75, {-signal.SIGKILL} and 0. "
+            f"The twin and the sessions ended with {undisturbed}, {first}, {second} and {third}; expected 0, 75, "
+            f"{-signal.SIGKILL} and 0. "
             "Where the machine's pace changes much meanwhile, give --budget."
         )
         return 1

@@ -1,4 +1,5 @@
-"""python scripts/train.py [--recipe NAME] [flags]: the door that the original's documents name, to the same code as `outlast train`.
+"""python scripts/train.py [--recipe NAME] [flags]: the door that the original's documents name, to the same code as
+`outlast train`.
 
 python scripts/train.py --data_path STORE --model_config configs/model/last_tiny.yaml
 python scripts/train.py --recipe digits

@@ -38,7 +38,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).parents[1]
 
-# `make test-new` names packages that are not installed on purpose: what needs one is skipped, and says so. Elsewhere this is empty.
+# `make test-new` names packages that are not installed on purpose: what needs one is skipped, and says so. Elsewhere
+# this is empty.
 WITHOUT = frozenset(filter(None, os.environ.get("OUTLAST_TESTS_WITHOUT", "").split(",")))
 _MISSING = re.compile(r"No module named '(\w+)|Install its extra, such as pip install 'outlast\[(\w+)\]'")
 

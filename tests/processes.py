@@ -1,7 +1,7 @@
 """Processes for tests that start in some milliseconds: forked from one that has imported the frameworks already.
 
-`run` and `start` take the same words as `subprocess` with `sys.executable` first, and give the same back. A test about imports, about what starts
-a program, or about Ctrl-C starts a process of its own with `subprocess` instead.
+`run` and `start` take the same words as `subprocess` with `sys.executable` first, and give the same back. A test about
+imports, about what starts a program, or about Ctrl-C starts a process of its own with `subprocess` instead.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What checkpoints cost, ours and the peers', in interleaved rounds; then the loop, the start, and a model of goodput.
 
-    python -m benchmarks.checkpoint [--rounds N] [--only NAME ...] [--sizes small large] [--what saves loop start goodput]
+    python -m benchmarks.checkpoint [--rounds N] [--only NAME ...] [--sizes small large] [--what saves loop start
+    goodput]
 
 Run it on an idle machine. Writes benchmarks/results/checkpoint.json.
 """
@@ -82,8 +83,10 @@ def main() -> None:
         for size, rows in saves(options.rounds, names, options.sizes).items():
             results.setdefault("costs", {}).setdefault(size, {}).update(rows)
         print(
-            "\nMedians of ratios taken inside one process: stall (training held) and slowdown (training later than without a save) to a memcpy "
-            "of the state; durable (until fsynced; the peers are fsynced by this benchmark) to a raw write with fsync; load (ours verifies every "
+            "\nMedians of ratios taken inside one process: stall (training held) and slowdown (training later than "
+            "without a save) to a memcpy "
+            "of the state; durable (until fsynced; the peers are fsynced by this benchmark) to a raw write with fsync; "
+            "load (ours verifies every "
             "byte) to a read from the page cache; extra memory to the size of the state.\n"
         )
     if "loop" in options.what:

@@ -1,7 +1,8 @@
 """What it costs to compare what was loaded: `python -m benchmarks.checkpoint.compare [--rounds N] [--sizes ...]`.
 
-In one process and for each size: reading the checkpoint with its hashes (open), loading and trying the way back (track), and comparing every
-array with the checkpoint before the first step (compare). Beside it, copying the state in memory once, and reading it once.
+In one process and for each size: reading the checkpoint with its hashes (open), loading and trying the way back
+(track), and comparing every array with the checkpoint before the first step (compare). Beside it, copying the state in
+memory once, and reading it once.
 """
 
 from __future__ import annotations

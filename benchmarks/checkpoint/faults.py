@@ -1,7 +1,7 @@
 """make bench-faults: what is left after a flipped bit, a truncated file, a full disk and kill -9, ours and the peers'.
 
-Every value of the state is the number of the step, so a load that mixes two steps or takes damaged bytes is seen at once. Each trial runs in a
-fork of its own. The peers overwrite one place, as their examples do.
+Every value of the state is the number of the step, so a load that mixes two steps or takes damaged bytes is seen at
+once. Each trial runs in a fork of its own. The peers overwrite one place, as their examples do.
 """
 
 from __future__ import annotations

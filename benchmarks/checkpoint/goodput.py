@@ -1,9 +1,10 @@
-"""A model, not a measurement: how much of 100 hours of training gets done on sessions that end. `python -m benchmarks.checkpoint.goodput`
+"""A model, not a measurement: how much of 100 hours of training gets done on sessions that end. `python -m
+benchmarks.checkpoint.goodput`
 
-A run of 100 hours of steps on 12-hour sessions. Machines are taken back at random (exponential times), in half of the cases with a
-notice of 30 s. Each strategy pays what its saves cost, loses what it had not saved, and starts anew; the costs are those that
-`make bench-checkpoint` measured (results/checkpoint.json), or the ones that are given. Outlast's interval is chosen by its own SavePolicy, which believes
-a failure rate and is not told the true one.
+A run of 100 hours of steps on 12-hour sessions. Machines are taken back at random (exponential times), in half of the
+cases with a notice of 30 s. Each strategy pays what its saves cost, loses what it had not saved, and starts anew; the
+costs are those that `make bench-checkpoint` measured (results/checkpoint.json), or the ones that are given. Outlast's
+interval is chosen by its own SavePolicy, which believes a failure rate and is not told the true one.
 """
 
 from __future__ import annotations
@@ -122,8 +123,10 @@ def main(arguments: list[str] | None = None) -> None:
         table.add_row(name, *cells)
     Console(width=140, highlight=False).print(table)
     print(
-        f"\nA model of {WORK / HOUR:.0f} hours of training on {SESSION / HOUR:.0f}-hour sessions: training time / machine time, median and 5 to 95 % of "
-        f"{options.runs} simulated runs. Costs of saves and loads as measured for {options.size} states; every start costs {RESTART:.0f} s besides; {ANNOUNCED:.0%} of "
+        f"\nA model of {WORK / HOUR:.0f} hours of training on {SESSION / HOUR:.0f}-hour sessions: training time / "
+        "machine time, median and 5 to 95 % of "
+        f"{options.runs} simulated runs. Costs of saves and loads as measured for {options.size} states; every start "
+        f"costs {RESTART:.0f} s besides; {ANNOUNCED:.0%} of "
         "the early ends come with a notice of 30 s."
     )
     place = Path(__file__).parents[1] / "results/goodput.json"

@@ -1,6 +1,7 @@
 """What a way adds to every step, nothing being saved: `python -m benchmarks.checkpoint.loop [--rounds N]`.
 
-In every process blocks of bare steps stand before and after those of the way, so that the ratio is taken within seconds.
+In every process blocks of bare steps stand before and after those of the way, so that the ratio is taken within
+seconds.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def lightning_trainer_logged(folder: Path) -> float:
 
 
 def trainer_and_module(size: tuple[int, ...], steps: int, after: Callable[[int], None], log: Path | None = None) -> Any:
-    """A Lightning Trainer with all switched off that can be, or with a CSV logger that is given the loss of every step."""
+    """A Lightning Trainer with all switched off that can be, or with a CSV logger that is given the loss of every
+    step."""
     import logging
     import warnings
 

@@ -1,4 +1,5 @@
-"""One way to save, one size, one process: `python -m benchmarks.checkpoint.one NAME BYTES FOLDER` prints a JSON object."""
+"""One way to save, one size, one process: `python -m benchmarks.checkpoint.one NAME BYTES FOLDER` prints a JSON
+object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Ways to save and load a model with its optimizer, behind one small interface. Written from the peers' public documentation."""
+"""Ways to save and load a model with its optimizer, behind one small interface. Written from the peers' public
+documentation."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from typing import Any
 class Peer:
     """One way to save. `save` returns when training may go on, `finish` when all is handed to the system.
 
-    `save` may return seconds that it spent on other things than saving; `waited` counts seconds for which the optimizer was held.
+    `save` may return seconds that it spent on other things than saving; `waited` counts seconds for which the optimizer
+    was held.
 
     Args:
         model, optimizer: what is saved.
@@ -213,7 +215,8 @@ class LightningTrainerAsync(LightningTrainer):
 
 
 class HuggingFaceTrainer(Peer):
-    """A step of transformers' Trainer that saves; only the time between its callbacks before and after the save counts."""
+    """A step of transformers' Trainer that saves; only the time between its callbacks before and after the save
+    counts."""
 
     module = "transformers"
 
@@ -270,7 +273,8 @@ class HuggingFaceTrainer(Peer):
 
 
 class TorchExperimental(Peer):
-    """torch.distributed.checkpoint._experimental: staged in a thread, written by a process; the optimizer waits for the staging."""
+    """torch.distributed.checkpoint._experimental: staged in a thread, written by a process; the optimizer waits for the
+    staging."""
 
     module = "torch.distributed.checkpoint._experimental.builder"
     background = True

@@ -1,6 +1,8 @@
-"""From the start of a process to the end of its first resumed step: `python -m benchmarks.checkpoint.start [--rounds N]`.
+"""From the start of a process to the end of its first resumed step: `python -m benchmarks.checkpoint.start [--rounds
+N]`.
 
-Bare: import torch, build the model, read as many bytes as the checkpoint has, one step. The others load their own checkpoint.
+Bare: import torch, build the model, read as many bytes as the checkpoint has, one step. The others load their own
+checkpoint.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""make check-gpu: what outlast does on a GPU, checked and measured; prints as it goes and ends with a table for docs/log.md.
+"""make check-gpu: what outlast does on a GPU, checked and measured; prints as it goes and ends with a table for
+docs/log.md.
 
-One process after another, at most four minutes in all. Without a GPU it says so and checks nothing. `--device cpu` tries the checks themselves.
+One process after another, at most four minutes in all. Without a GPU it says so and checks nothing. `--device cpu`
+tries the checks themselves.
 """
 
 from __future__ import annotations
@@ -64,11 +66,13 @@ class Report:
 
 
 def device_facts() -> str | None:
-    """The GPU in words, None where torch sees none; asked in a process of its own, so that this one holds no GPU memory."""
+    """The GPU in words, None where torch sees none; asked in a process of its own, so that this one holds no GPU
+    memory."""
     code = (
         "import torch; ok = torch.cuda.is_available(); "
         "print(f'{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB, "
-        "torch {torch.__version__}, CUDA {torch.version.cuda}' if ok else f'!torch {torch.__version__} sees no CUDA device')"
+        "torch {torch.__version__}, CUDA {torch.version.cuda}' if ok else f'!torch {torch.__version__} sees no CUDA "
+        "device')"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     words = ended.stdout.strip() or "!torch cannot be imported: " + (ended.stderr.strip().splitlines() or [""])[-1]
@@ -123,9 +127,11 @@ def costs(report: Report, folder: Path, device: str, sizes: list[int]) -> None:
         seconds = {key: float(str(value)) for key, value in found.items()}
         copy = seconds.get("pinned", seconds["pageable"])
         words = (
-            f"training held {seconds['held'] * 1e3:.1f} ms ({seconds['held'] / copy:.2f}x a copy to the host of {copy * 1e3:.1f} ms); "
+            f"training held {seconds['held'] * 1e3:.1f} ms ({seconds['held'] / copy:.2f}x a copy to the host of "
+            f"{copy * 1e3:.1f} ms); "
             f"steps meanwhile {seconds['slowed step'] / seconds['step']:.2f}x of {seconds['step'] * 1e3:.1f} ms; "
-            f"durable after {seconds['durable']:.2f} s ({seconds['durable'] / seconds['torch.save']:.2f}x torch.save and fsync)"
+            f"durable after {seconds['durable']:.2f} s ({seconds['durable'] / seconds['torch.save']:.2f}x torch.save "
+            "and fsync)"
         )
         report.add(f"a save of {seconds['bytes'] / 1e6:.0f} MB", "measured", words)
 

@@ -1,4 +1,5 @@
-"""What a save costs on a GPU, beside the copy and `torch.save`: `python -m benchmarks.gpu.costs FOLDER DEVICE BYTES`."""
+"""What a save costs on a GPU, beside the copy and `torch.save`: `python -m benchmarks.gpu.costs FOLDER DEVICE
+BYTES`."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class Heard(Sink):
 
 
 def ours(model: Any, optimizer: Any, folder: Path, device: str) -> dict[str, float]:
-    """Seconds that a step was longer with a save after it, that later steps were longer while it is written, and until it is durable."""
+    """Seconds that a step was longer with a save after it, that later steps were longer while it is written, and until
+    it is durable."""
     heard, plain, slowed, held = Heard(), [], [], []
     with outlast.open_run(
         "costs",

@@ -1,4 +1,5 @@
-"""Small trainings on one device, and one attempt at all of them: `python -m benchmarks.gpu.training FOLDER DEVICE STOP`."""
+"""Small trainings on one device, and one attempt at all of them: `python -m benchmarks.gpu.training FOLDER DEVICE
+STOP`."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ HERE = Environment("local", Limits(None, 2**40, 2))
 
 
 class Small(nn.Module):
-    """Convolution, batch norm, dropout and attention: what draws from the device's generator, and what cuDNN chooses."""
+    """Convolution, batch norm, dropout and attention: what draws from the device's generator, and what cuDNN
+    chooses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +73,8 @@ def run_name(kind: str) -> str:
 
 
 def attempt(folder: Path, kind: str, device: str, stop: int | None) -> None:
-    """Train one kind, from wherever its run is; `stop` ends the attempt after that step as the end of a session does."""
+    """Train one kind, from wherever its run is; `stop` ends the attempt after that step as the end of a session
+    does."""
     options = KINDS[kind]
     outlast.seed_everything(3)
     model: Any = Small().to(device)

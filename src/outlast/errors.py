@@ -59,7 +59,10 @@ class OutlastError(Exception):
 
 
 class _OneLine(Exception):
-    """What a notebook shows as one line: an answer to the user, whose traceback would say nothing more. Scripts keep theirs."""
+    """What a notebook shows as one line: an answer to the user, whose traceback would say nothing more.
+
+    Scripts keep theirs.
+    """
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows of it; all of it where it came from something else."""
@@ -87,7 +90,10 @@ class RunBusy(_OneLine, OutlastError):
 
 
 class UnsafeFolder(OutlastError):
-    """A link or a special file stands where a file or folder of a run folder belongs; nothing was written through it."""
+    """A link or a special file stands where a file or folder of a run folder belongs.
+
+    Nothing was written through it.
+    """
 
 
 class ResumeRefused(_OneLine, OutlastError):
@@ -114,7 +120,8 @@ class Refused(LaunchError):
     """A provider has refused something.
 
     Attributes:
-        again: whether the same may be accepted later: "moment" (it is busy, or was not reached), "full" (other sessions take all
+        again: whether the same may be accepted later: "moment" (it is busy, or was not reached), "full" (other sessions
+            take all
             places), or "" (it will be refused again).
     """
 
@@ -152,7 +159,9 @@ class ObjectConflict(RemoteRefused):
 
 
 class RemoteUnavailable(RemoteError):
-    """The same request may succeed later: a timeout, a lost connection, a service that asks to be left alone for a while."""
+    """The same request may succeed later: a timeout, a lost connection, a service that asks to be left alone for a
+    while.
+    """
 
 
 class CheckpointError(OutlastError):
@@ -190,8 +199,9 @@ class SessionEnded(SystemExit):
 class RunNotFinished(BaseException):
     """What leaves a notebook's cell, or a statement at a prompt, where SessionEnded would leave a script.
 
-    The state is saved. It is raised, so that "Run all" and tools such as nbclient and papermill stop at this cell, and the cells after it do
-    not run on an unfinished model; the notebook shows its sentence and no traceback. `except outlast.RunNotFinished` goes on all the same.
+    The state is saved. It is raised, so that "Run all" and tools such as nbclient and papermill stop at this cell, and
+    the cells after it do not run on an unfinished model; the notebook shows its sentence and no traceback. `except
+    outlast.RunNotFinished` goes on all the same.
 
     Attributes:
         reason: the attempt's end reason: "budget", "preempted" or "cancelled".

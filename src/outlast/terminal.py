@@ -1,6 +1,7 @@
 """Text on its way to a person: what names, files, records and remotes say is shown, and never acted on by the terminal.
 
-`visible` is the one place where control characters are made harmless; whatever prints calls it. JSON escapes them by itself.
+`visible` is the one place where control characters are made harmless; whatever prints calls it. JSON escapes them by
+itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _ESCAPED = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Categories: control characters (C0, C1, DEL), formats (also those that turn the direction of text), halves of pairs, line and paragraph ends."""
+"""Categories: control characters (C0, C1, DEL), formats (also those that turn the direction of text), halves of pairs,
+line and paragraph ends."""
 _JOINERS = "\u200c\u200d"  # parts of words in Persian and of emoji
 TAB = "\t"
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -37,7 +39,9 @@ def visible(text: object, *, keep: str = "") -> str:
 
 
 def lines(text: object) -> str:
-    """A sentence that may have several lines: the later ones are indented, so that none of them passes for a sentence of its own."""
+    """A sentence that may have several lines: the later ones are indented, so that none of them passes for a sentence
+    of its own.
+    """
     return visible(text, keep="\n").rstrip("\n").replace("\n", "\n  ")
 
 
@@ -80,7 +84,9 @@ def say(*sentences: object, error: bool = False) -> None:
 
 
 def say_json(value: object, indent: int | None = None) -> None:
-    """Print a value as JSON; NaN and infinities, which JSON has no numbers for, as the words that the journal has for them."""
+    """Print a value as JSON; NaN and infinities, which JSON has no numbers for, as the words that the journal has for
+    them.
+    """
     sys.stdout.write(json.dumps(_plain(value), indent=indent, allow_nan=False) + "\n")
     sys.stdout.flush()
 

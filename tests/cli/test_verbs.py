@@ -182,7 +182,8 @@ def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
     for words, sentence in (
         (
             ["trian", "digits"],
-            "There is no verb 'trian' for it: the recipe 'digits' offers nothing besides training. Did you mean 'train'?",
+            "There is no verb 'trian' for it: the recipe 'digits' offers nothing besides training. Did you mean "
+            "'train'?",
         ),
         (["trian"], "There is no verb 'trian'. Did you mean 'train'?"),
         (
@@ -431,7 +432,8 @@ ORIGINALS = [
     ["--data_root", "d", "--log_dir", "l", "--results_dir", "r", "--mixed_precision", "--seed", "0"],
     ["--no_mixed_precision", "--num-workers", "0", "--train-config", "configs/train/digits.yaml"],
 ]  # fmt: skip
-"""The commands of seeds/000 sections 4.1, 4.7 and 14, with the digits recipe's files where theirs are a later issue's."""
+"""The commands of seeds/000 sections 4.1, 4.7 and 14, with the digits recipe's files where theirs are a later
+issue's."""
 
 
 @pytest.mark.parametrize("words", ORIGINALS, ids=" ".join)

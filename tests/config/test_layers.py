@@ -237,7 +237,8 @@ def test_all_unknown_keys_of_a_file_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(Example, environment_file=path)
     assert str(caught.value) == (
-        f"{path}:2 has an unknown key 'kaggle.internet'. So are pin_memory (line 5), numworkers (line 6): remove them all."
+        f"{path}:2 has an unknown key 'kaggle.internet'. So are pin_memory (line 5), numworkers (line 6): remove them "
+        "all."
     )
 
 
@@ -336,7 +337,8 @@ def test_a_recipe_without_a_dataset_has_no_fields_of_one(tmp_path: Path) -> None
 
 
 def test_an_environment_file_serves_recipes_of_every_kind(tmp_path: Path) -> None:
-    """It is about a machine: what it says of data loading is nothing to a recipe that loads none. A wrong key is refused all the same."""
+    """It is about a machine: what it says of data loading is nothing to a recipe that loads none. A wrong key is
+    refused all the same."""
     machine = write(
         tmp_path / "e.yaml",
         "environment: {platform: x}\ntraining_overrides: {num_workers: 4, max_epochs: 3, data_root: /x, pace: 2}\n",

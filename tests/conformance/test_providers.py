@@ -1,4 +1,5 @@
-"""What every provider of sessions must do: one suite, run on each. Kaggle is the stand-in, which really runs what is pushed."""
+"""What every provider of sessions must do: one suite, run on each. Kaggle is the stand-in, which really runs what is
+pushed."""
 
 from __future__ import annotations
 

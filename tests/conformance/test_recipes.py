@@ -1,4 +1,5 @@
-"""What every installed recipe must do: check its data, train a little, stop and go on exactly, refuse bad input, export."""
+"""What every installed recipe must do: check its data, train a little, stop and go on exactly, refuse bad input,
+export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What every remote must do. A driver joins with a `Case` in CASES; what it declares that it cannot do is skipped by name."""
+"""What every remote must do. A driver joins with a `Case` in CASES; what it declares that it cannot do is skipped by
+name."""
 
 from __future__ import annotations
 

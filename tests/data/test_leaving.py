@@ -20,7 +20,8 @@ import outlast
 from outlast.data import leaving
 
 LIMIT = 2.0
-"""Seconds from the signal, or from a script's last line, to the end of the process; torch alone waits five for a busy worker."""
+"""Seconds from the signal, or from a script's last line, to the end of the process; torch alone waits five for a busy
+worker."""
 
 
 def limit() -> float:
@@ -108,7 +109,8 @@ class Ended:
         self.end = json.loads(ends[-1].read_text())["end"] if ends else None
 
     def alone(self) -> bool:
-        """Whether no process of its is left, within a few seconds: multiprocessing's helpers notice that it has gone."""
+        """Whether no process of its is left, within a few seconds: multiprocessing's helpers notice that it has
+        gone."""
         for _ in range(50):
             if not any(psutil.pid_exists(pid) for pid in self.family):
                 return True

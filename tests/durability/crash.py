@@ -1,10 +1,12 @@
 """Kills a training process before every one of its file operations in turn, resumes it, and compares with a twin.
 
-    python -m tests.durability.crash torch|large|jax FOLDER [--store naive] [--power] [--torn] [--again N] [--stride N] ...
+    python -m tests.durability.crash torch|large|jax FOLDER [--store naive] [--power] [--torn] [--again N] [--stride N]
+    ...
 
 Each attempt is a fork of a process that has imported the framework and done nothing else, so that hundreds of them take
-seconds. `--power` is a power cut (`power`): what was not fsynced is lost or not, file by file and name by name. `--torn` lets
-the last write get half done. `--again` kills an attempt that continues what a killed one left. Prints one JSON object.
+seconds. `--power` is a power cut (`power`): what was not fsynced is lost or not, file by file and name by name.
+`--torn` lets the last write get half done. `--again` kills an attempt that continues what a killed one left. Prints one
+JSON object.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ class Counter:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def promised(self) -> list[Path]:
-        """Checkpoints that must survive: all but the newest, which may be in the middle of its commit, or is durable as well."""
+        """Checkpoints that must survive: all but the newest, which may be in the middle of its commit, or is durable as
+        well."""
         manifests = sorted(Path(self.root).glob("r/checkpoints/step-*/MANIFEST.json"))
         return [path.parent for path in manifests if path != manifests[-1] or self.disk.is_durable(str(path))]
 
@@ -195,7 +198,8 @@ def train_torch(root: Path) -> None:
 
 
 def train_large(root: Path) -> None:
-    """Files that checkpoints share, arrays that are copied while training goes on, several chunks a file, and the best kept."""
+    """Files that checkpoints share, arrays that are copied while training goes on, several chunks a file, and the best
+    kept."""
     import torch
     from torch import nn
 
@@ -289,7 +293,8 @@ def attempt(trainer, root: Path, store: str, counter: Counter | None) -> int:
 def final_state(root: Path, store: str, framework: str) -> dict[str, str] | None:
     """Hashes of what a finished run leaves: the newest checkpoint and the journal, byte for byte.
 
-    Of the large state the arrays, because which file holds them depends on what the attempt has saved before; and the best.
+    Of the large state the arrays, because which file holds them depends on what the attempt has saved before; and the
+    best.
     """
     from outlast.checkpoint import open_checkpoint
     from outlast.folder.hashing import digest

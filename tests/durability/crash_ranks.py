@@ -1,6 +1,7 @@
 """The crash points of `crash`, for several ranks: one of them is killed before each of its file operations in turn.
 
-    python -m tests.durability.crash_ranks ddp FOLDER [--ranks 2] [--rank 1] [--power] [--torn] [--stride N] [--offset N]
+    python -m tests.durability.crash_ranks ddp FOLDER [--ranks 2] [--rank 1] [--power] [--torn] [--stride N] [--offset
+    N]
 
 The others have to end by themselves; then all begin again, and what the finished run holds is compared with a twin's.
 """

@@ -1,8 +1,8 @@
 """What a power cut may leave of a folder, by the letter of POSIX and not by the kindness of one file system.
 
-The contents of a file are safe up to its last fsync. A name (created, renamed, deleted) is safe when its folder was fsynced
-after it; of the changes before that, any subset may survive, in any folder. A rename is one change: nothing vanishes from both
-of its ends.
+The contents of a file are safe up to its last fsync. A name (created, renamed, deleted) is safe when its folder was
+fsynced after it; of the changes before that, any subset may survive, in any folder. A rename is one change: nothing
+vanishes from both of its ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Node:
         synced: bytes of a file that are safe.
         durable: names in a folder that are safe.
         live: names in a folder as running programs see them.
-        pending: changes of a folder since its last fsync: what decides whether one survives, and the names that it changes.
+        pending: changes of a folder since its last fsync: what decides whether one survives, and the names that it
+            changes.
     """
 
     image: str | None = None
@@ -128,7 +129,8 @@ class Disk:
         return image
 
     def _folder(self, path: str) -> Node:
-        """The folder that a path lies in. One that another process made is taken for durable, with nothing in it that is ours."""
+        """The folder that a path lies in. One that another process made is taken for durable, with nothing in it that
+        is ours."""
         folder = self._top
         for name in Path(path).relative_to(self._root).parts[:-1]:
             if name not in folder.live:

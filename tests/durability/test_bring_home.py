@@ -1,4 +1,5 @@
-"""Killed before every file operation of bringing a run home: nothing here is lost, and doing it again ends as if nothing had happened."""
+"""Killed before every file operation of bringing a run home: nothing here is lost, and doing it again ends as if
+nothing had happened."""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def killed(homes: Path, tmp_path: Path, way: str, stride: int, monkeypatch: pyte
         assert {2, 4} <= set(steps), point
         come(root)
         found = whole(root / "r")
-        # The rename that sets it aside is in two folders: after a power cut it may be in both, and is then set aside once more.
+        # The rename that sets it aside is in two folders: after a power cut it may be in both, and is then set aside
+        # once more.
         again = [name for name in found if name.startswith("set-aside/step-00000006-2/") and way == "power"]
         assert {name: found[name] for name in found if name not in again} == expected, point
         assert all(found[name] == expected[name.replace("-2/", "-1/")] for name in again), point

@@ -84,7 +84,8 @@ def test_every_point_every_way(tmp_path: Path, framework: str, way: str) -> None
 
 
 def test_data_are_durable_before_their_manifest(tmp_path: Path) -> None:
-    """The power is cut at every point of one commit, eight times: where there is a manifest, all that it names is whole."""
+    """The power is cut at every point of one commit, eight times: where there is a manifest, all that it names is
+    whole."""
     parts = {name: {"w": Array("U8", (2**12,), bytes(2**12))} for name in ("model", "optimizer", "ema")}
     state = {"step": 4, "loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": {}, "rng": None}
 

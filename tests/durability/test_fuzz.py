@@ -1,7 +1,8 @@
-"""Every record of a run folder, mutated thousands of ways with hashes that fit: sentences, no traceback, no wait, nothing outside.
+"""Every record of a run folder, mutated thousands of ways with hashes that fit: sentences, no traceback, no wait,
+nothing outside.
 
-What the readers may do with a mutated folder is to read it, or to refuse it with an OutlastError. Whatever they do, a folder beside
-the run is neither opened nor changed, locks are let go, and signal handlers come back.
+What the readers may do with a mutated folder is to read it, or to refuse it with an OutlastError. Whatever they do, a
+folder beside the run is neither opened nor changed, locks are let go, and signal handlers come back.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ LEAVES = (
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with two checkpoints, two attempts, a launch, a config and an artifact; and something beside it that is nobody's business."""
+    """A run with two checkpoints, two attempts, a launch, a config and an artifact; and something beside it that is
+    nobody's business."""
     root = tmp_path_factory.mktemp("fuzz")
     walk(root / "runs", stop=2, total=8)
     walk(root / "runs", stop=4, total=8)

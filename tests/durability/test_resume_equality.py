@@ -46,7 +46,8 @@ def test_variants_differ(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_can_be_extended(tmp_path: Path) -> None:
-    """Warm-up to a constant rate would differ only in the schedule's length, so the rate is held: warmup 1 never decays."""
+    """Warm-up to a constant rate would differ only in the schedule's length, so the rate is held: warmup 1 never
+    decays."""
     assert train(tmp_path / "cut", epochs=2, warmup=0, learning_rate=0) == "finished"
     journal = (tmp_path / "cut/digits/journal.jsonl").read_text()
     assert "test_accuracy" in journal.splitlines()[-1]

@@ -1,4 +1,5 @@
-"""The outside witness: ckpt-chaos kills three scripts at each of its crash points, starts them again and compares the weights."""
+"""The outside witness: ckpt-chaos kills three scripts at each of its crash points, starts them again and compares the
+weights."""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
     python tests/durability/witness.py torch_10_lines|jax_10_lines|workers OUT [--store naive]
 
-Trains below OUT and writes the final weights to OUT/final.npy. The two examples are executed as they stand in `examples/`; all
-that is added is more saves than the one at their end.
+Trains below OUT and writes the final weights to OUT/final.npy. The two examples are executed as they stand in
+`examples/`; all that is added is more saves than the one at their end.
 
-ckpt-chaos sees names: `os.open` for writing, renames, deletions, folders. It does not see `os.write`, which raises no audit
-event, and tears only what goes through `open()`. Where it has armed this process, writes are reported to it here, as its own
-wrappers report `torch.save`. It kills and does not cut the power, so an fsync would be no event of its own.
+ckpt-chaos sees names: `os.open` for writing, renames, deletions, folders. It does not see `os.write`, which raises no
+audit event, and tears only what goes through `open()`. Where it has armed this process, writes are reported to it here,
+as its own wrappers report `torch.save`. It kills and does not cut the power, so an fsync would be no event of its own.
 """
 
 from __future__ import annotations

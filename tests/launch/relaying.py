@@ -1,4 +1,5 @@
-"""A relay in a process of its own that can be killed at any write of its records: `python -m tests.launch.relaying FLAGS.json`."""
+"""A relay in a process of its own that can be killed at any write of its records: `python -m tests.launch.relaying
+FLAGS.json`."""
 
 from __future__ import annotations
 

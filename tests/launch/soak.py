@@ -1,4 +1,5 @@
-"""`make soak-kaggle`: a run of many short sessions on the stand-in, with random faults and a relay that is killed at random.
+"""`make soak-kaggle`: a run of many short sessions on the stand-in, with random faults and a relay that is killed at
+random.
 
 python -m tests.launch.soak [--sessions 20] [--seed 0] [DIR]
 
@@ -120,7 +121,8 @@ def soak(folder: Path, sessions: int, seed: int, *, tell=print) -> int:
         assert pushed >= sessions
         assert not standin.strays
         tell(
-            f"{sessions} sessions of {STEPS} steps, {pushed} pushed, {starts} starts of the relay, {kills} of them killed and "
+            f"{sessions} sessions of {STEPS} steps, {pushed} pushed, {starts} starts of the relay, {kills} of them "
+            "killed and "
             f"{errors} given up, among {seen} faults: identical to the twin"
         )
         return pushed

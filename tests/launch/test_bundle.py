@@ -1,4 +1,5 @@
-"""What travels: outlast as an installed package, the user's recipe, and the preferences of the environment that it goes to."""
+"""What travels: outlast as an installed package, the user's recipe, and the preferences of the environment that it goes
+to."""
 
 from __future__ import annotations
 

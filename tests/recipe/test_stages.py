@@ -137,7 +137,8 @@ def test_a_damaged_input_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_on_another_machine_both_runs_come_home_from_what_is_attached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Kaggle: the output of the session before is attached, and the next session's own output must hold all of it again."""
+    """As on Kaggle: the output of the session before is attached, and the next session's own output must hold all of it
+    again."""
     assert train(root="twin") == 0
     assert train("--stop-at", "mean:3", root="attached/one/working/runs") == 75
 

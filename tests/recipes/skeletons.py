@@ -22,7 +22,8 @@ TINY = {
 
 
 def clip(number: int) -> Clip:
-    """Class 0 raises the left hand over time, class 1 lowers it, class 2 does both; subjects and cameras differ in size and place; some are not alone."""
+    """Class 0 raises the left hand over time, class 1 lowers it, class 2 does both; subjects and cameras differ in size
+    and place; some are not alone."""
     chance = np.random.default_rng(number)
     label, subject, camera = number % 3, 1 + number // 3 % 4, 1 + number // 12 % 3
     length = 12 + number % 9
@@ -39,7 +40,8 @@ def clip(number: int) -> Clip:
 
 
 def store(folder: Path, clips: int = 72) -> Store:
-    """A store of such clips: 36 to train on (with subject 4 kept back), 12 to choose by, 24 to test with --split xview."""
+    """A store of such clips: 36 to train on (with subject 4 kept back), 12 to choose by, 24 to test with --split
+    xview."""
     return made(folder, [clip(number) for number in range(clips)])
 
 

@@ -1,4 +1,5 @@
-"""Copies of a run elsewhere: what continues ours is taken, whole and verified; another history is told and left where it is."""
+"""Copies of a run elsewhere: what continues ours is taken, whole and verified; another history is told and left where
+it is."""
 
 from __future__ import annotations
 
@@ -367,7 +368,8 @@ def began(root: Path, number: int, when: str, **more: str) -> None:
 
 @pytest.fixture
 def two_attempts_each(home: Path, tmp_path: Path) -> list[str]:
-    """Home has the first, third and fourth attempt, away the first and second, which went further; returns their ids in the order in which they began."""
+    """Home has the first, third and fourth attempt, away the first and second, which went further; returns their ids in
+    the order in which they began."""
     walk(tmp_path / "away", stop=8)
     began(tmp_path / "away", 2, "2030-01-01T00:00:00Z")
     began(home, 2, "2030-01-01T00:00:01Z", id="3" * 32)  # these two saved nothing that is new

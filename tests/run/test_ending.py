@@ -1,4 +1,5 @@
-"""The ways in which an attempt ends: signals, errors in every place, exits; the lock and the handlers always come back."""
+"""The ways in which an attempt ends: signals, errors in every place, exits; the lock and the handlers always come
+back."""
 
 from __future__ import annotations
 

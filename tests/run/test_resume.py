@@ -354,7 +354,8 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_scheduler_that_is_built_after_its_optimizer_was_tracked(train, name: str) -> None:
-    """Its constructor writes the rate over the one that was loaded: torch 2.13, and 9 of 17 schedulers were wrong after that."""
+    """Its constructor writes the rate over the one that was loaded: torch 2.13, and 9 of 17 schedulers were wrong after
+    that."""
 
     def build(run: Any) -> dict[str, Any]:
         model = nn.Linear(6, 1)

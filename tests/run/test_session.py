@@ -93,7 +93,8 @@ def test_a_budget_that_is_all_reserve_is_refused() -> None:
 
 
 def test_asking_costs_less_than_a_microsecond() -> None:
-    """The issue's own bound; five times it, so that a busy machine does not fail the test. benchmarks/ has the figure."""
+    """The issue's own bound; five times it, so that a busy machine does not fail the test. benchmarks/ has the
+    figure."""
     session = Session(environment(1e9), budget=1e9)
     cost = min(timeit.repeat(session.should_stop, number=20_000, repeat=5)) / 20_000
     assert cost < 5e-6

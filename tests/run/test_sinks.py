@@ -1,4 +1,5 @@
-"""What sinks hear of a run: its facts, what is no longer part of it, and where its time went; and that they cost it nothing."""
+"""What sinks hear of a run: its facts, what is no longer part of it, and where its time went; and that they cost it
+nothing."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ EPOCHS, BATCHES = 3, 4
 
 
 class Training:
-    """A small net with dropout and a loader; a validation that draws from every generator and swaps weights for a while."""
+    """A small net with dropout and a loader; a validation that draws from every generator and swaps weights for a
+    while."""
 
     def __init__(self, opened: Callable, root: Path, loop: str, stop: tuple[int, int] | None = None, **options) -> None:
         outlast.seed_everything(0)

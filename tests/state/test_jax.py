@@ -159,7 +159,8 @@ def test_open_run_asks_for_them_only_when_told(given: bool, tmp_path: Path, monk
 
 
 def test_modules_of_jax_libraries_are_refused_with_the_lines_that_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """flax.nnx has no state_dict, and an equinox module holds functions; stand-ins of the same modules, since neither is installed."""
+    """flax.nnx has no state_dict, and an equinox module holds functions; stand-ins of the same modules, since neither
+    is installed."""
     from outlast.state import tracked
 
     for library in ("flax", "equinox"):

@@ -1,4 +1,5 @@
-"""In a notebook, and at a prompt: a budget stops the cell in one sentence, the kernel lives on, and running the cell again goes on."""
+"""In a notebook, and at a prompt: a budget stops the cell in one sentence, the kernel lives on, and running the cell
+again goes on."""
 
 from __future__ import annotations
 

@@ -118,7 +118,8 @@ def test_help_imports_less_than_twice_what_argparse_does() -> None:
 
 
 def test_help_is_as_quick_as_importing_argparse() -> None:
-    """The issue's bound is 1.5 times; asserted with room for a busy machine, of which the quickest of interleaved rounds says least."""
+    """The issue's bound is 1.5 times; asserted with room for a busy machine, of which the quickest of interleaved
+    rounds says least."""
     commands = ([str(Path(sys.executable).with_name("outlast")), "--help"], [sys.executable, "-c", "import argparse"])
     times: list[list[float]] = [[], []]
     for number in range(18):

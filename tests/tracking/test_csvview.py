@@ -1,4 +1,5 @@
-"""The CSV view of a long journal: continued where it agrees, written anew where it does not, and never held in memory."""
+"""The CSV view of a long journal: continued where it agrees, written anew where it does not, and never held in
+memory."""
 
 from __future__ import annotations
 

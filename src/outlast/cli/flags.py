@@ -58,14 +58,18 @@ class Parser(argparse.ArgumentParser):
         if rest:
             known = [text for action in self._actions for text in action.option_strings]
             raise UsageError(
-                f"{self.prog} takes no {shortened(repr(rest[0]))}.{nearest(rest[0], known)} `{self.prog} --help` lists what it takes."
+                f"{self.prog} takes no {shortened(repr(rest[0]))}.{nearest(rest[0], known)} `{self.prog} --help` lists "
+                "what it takes."
             )
         return values
 
 
 @contextlib.contextmanager
 def looked_up() -> Iterator[None]:
-    """While what was typed is looked for: a folder that cannot be read is a sentence. What a training raises keeps its traceback."""
+    """While what was typed is looked for: a folder that cannot be read is a sentence.
+
+    What a training raises keeps its traceback.
+    """
     try:
         yield
     except OSError as error:
@@ -116,7 +120,10 @@ def training_parser(
     more: Mapping[str, Mapping[str, Any]] | None = None,
     leave_out: Sequence[str] = (),
 ) -> Parser:
-    """The parser of train, config, doctor and launch for one recipe; `more`: flags of the verb's own, by name; and those it has not."""
+    """The parser of train, config, doctor and launch for one recipe; `more`: flags of the verb's own, by name.
+
+    And those it has not.
+    """
     parser = Parser(prog, description)
     where = parser.add_argument_group("where and from what")
     where.add_argument(
@@ -208,7 +215,8 @@ def _add(group: Any, leaf: Leaf) -> None:
         group.add_argument(*names, dest=leaf.key, default=argparse.SUPPRESS, help=text, **form)
     except argparse.ArgumentError as error:
         raise ConfigError(
-            f"The recipe's value {leaf.key!r} has the flags {', '.join(names)}, and {error.message.rpartition(' ')[2]} means something else already. "
+            f"The recipe's value {leaf.key!r} has the flags {', '.join(names)}, and {error.message.rpartition(' ')[2]} "
+            "means something else already. "
             "Give the value another name."
         ) from error
 

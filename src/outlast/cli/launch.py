@@ -71,7 +71,8 @@ def run(argv: list[str]) -> int:
     before = all_launches(prepared.folder)
     if asked.values.new and before:
         raise UsageError(
-            f"{name} was launched {len(before)} times already. Leave --new out to continue it, or choose another --experiment-name."
+            f"{name} was launched {len(before)} times already. Leave --new out to continue it, or choose another "
+            "--experiment-name."
         )
     if asked.values.dry_run:
         request = start.request_for(provider, prepared, terms)
@@ -81,14 +82,16 @@ def run(argv: list[str]) -> int:
         return EXIT_FINISHED
     if asked.values.if_idle and before and (state := watch.listen(providers.of(before[-1]), before[-1])) in watch.ALIVE:
         say(
-            f"{before[-1].name} is {state}; pushing has started it. Follow it with: {command('outlast', 'logs', name, '-f')}"
+            f"{before[-1].name} is {state}; pushing has started it. Follow it with: "
+            f"{command('outlast', 'logs', name, '-f')}"
         )
         return EXIT_FINISHED
     record = start.launch(provider, prepared, _within_quota(provider, terms), tell=say)
     after = f", continuing {record.record['after']}" if record.record["after"] else ""
     say(f"started {provider.label(record.handle)}{after}", record.record["url"])
     say(
-        f"Follow it with: {command('outlast', 'logs', name, '-f')} · when it has ended: {command('outlast', 'fetch', name)}"
+        f"Follow it with: {command('outlast', 'logs', name, '-f')} · when it has ended: "
+        f"{command('outlast', 'fetch', name)}"
     )
     return EXIT_FINISHED
 
@@ -100,7 +103,8 @@ def _within_quota(provider: Provider, terms: Terms) -> Terms:
     if left is None or (cut := limits.within(terms, left)) == terms:
         return terms
     say(
-        f"warning: {left / 3600:.1f} hours are left this week, so this session trains for {format_seconds(limits.training(cut))} at most; "
+        f"warning: {left / 3600:.1f} hours are left this week, so this session trains for "
+        f"{format_seconds(limits.training(cut))} at most; "
         f"{provider.title} stops it when they are used up.",
         error=True,
     )
@@ -108,7 +112,10 @@ def _within_quota(provider: Provider, terms: Terms) -> Terms:
 
 
 def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave_out: Sequence[str] = ()) -> Asked:
-    """Parse `RECIPE [flags]` or `RUN [flags]`; what was not typed is as in the run's last launch, else as in outlast-launch.yaml."""
+    """Parse `RECIPE [flags]` or `RUN [flags]`.
+
+    What was not typed is as in the run's last launch, else as in outlast-launch.yaml.
+    """
     settings = read_settings()
     before: LaunchRecord | None = None
     named = argv and not argv[0].startswith("-")
@@ -124,7 +131,8 @@ def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave
     on = values.on or settings.where
     if found is None or on is None:
         raise UsageError(
-            f"{prog} needs a recipe and a place, such as `{prog} digits --on local`; `--on` takes {', '.join(providers.NAMES)}, and "
+            f"{prog} needs a recipe and a place, such as `{prog} digits --on local`; `--on` takes "
+            f"{', '.join(providers.NAMES)}, and "
             "outlast-launch.yaml holds both for a project."
         )
     return Asked(found, request, on, _options(on, values, before, settings), settings.user, values)
@@ -176,7 +184,8 @@ def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, s
         given = getattr(values, option.name)
         if given is None and not option.repeated and last.get(option.name):
             raise UsageError(
-                f"The last launch of this run had --{option.name} {shortened(last[option.name])}. Say whether this one does: "
+                f"The last launch of this run had --{option.name} {shortened(last[option.name])}. Say whether this one "
+                "does: "
                 f"{command(f'--{option.name}', last[option.name])}."
             )
         if given is None and last.get(option.name) is not None and before:
@@ -184,7 +193,8 @@ def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, s
                 given = option.read(last[option.name])
             except ValueError as error:
                 raise UsageError(
-                    f"{before.path}: terms.{option.name} is {shortened(repr(last[option.name]))}: {error}. Give --{option.name}."
+                    f"{before.path}: terms.{option.name} is {shortened(repr(last[option.name]))}: {error}. Give "
+                    f"--{option.name}."
                 ) from None
         if given is None:
             given = settings.options.get(option.name, option.default)
@@ -193,12 +203,16 @@ def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, s
 
 
 def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> list[str]:
-    """The flags that give a run's last launch again, before those that were typed. Of its record only values of the recipe are taken."""
+    """The flags that give a run's last launch again, before those that were typed.
+
+    Of its record only values of the recipe are taken.
+    """
     asked, seconds = before.record["asked"], before.record["terms"]["seconds"]
     known = {leaf.key for leaf in leaves(recipe.Config)}
     if strange := sorted(set(asked["values"]) - known):
         raise UsageError(
-            f"{before.path} gives {shortened(repr(strange[0]))}, which the recipe {recipe.source} does not have.{nearest(strange[0], known)}"
+            f"{before.path} gives {shortened(repr(strange[0]))}, which the recipe {recipe.source} does not "
+            f"have.{nearest(strange[0], known)}"
         )
     return [
         *bundle.flags_of(asked["values"]),

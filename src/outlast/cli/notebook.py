@@ -32,7 +32,8 @@ def run(argv: list[str]) -> int:
     target = flags.output(Path(usual) if values.output is None else values.output, usual)
     write_notebook(prepared, target)
     say(
-        f"{target}: setup, doctor, train, curves, samples and archive of {prepared.run_id}, {format_bytes(target.stat().st_size)}"
+        f"{target}: setup, doctor, train, curves, samples and archive of {prepared.run_id}, "
+        f"{format_bytes(target.stat().st_size)}"
     )
     say("Upload it where notebooks run (Kaggle, Colab), choose an accelerator, and run all cells.")
     return EXIT_FINISHED

@@ -25,7 +25,8 @@ def run(verb: str, argv: list[str]) -> int:
         offers = [command.name for command in found.commands]
         there = f"offers {', '.join(offers)}" if offers else "offers nothing besides training"
         raise UsageError(
-            f"There is no verb {verb!r} for it: the recipe {found.name!r} {there}.{nearest(verb, [*VERBS, *offers])} `outlast --help` "
+            f"There is no verb {verb!r} for it: the recipe {found.name!r} {there}.{nearest(verb, [*VERBS, *offers])} "
+            "`outlast --help` "
             "lists the verbs."
         )
     parser = Parser(f"outlast {verb} {argv[0]}", command.summary)

@@ -52,7 +52,8 @@ def heading(prepared: Prepared) -> None:
     """Three lines before training: what, where, with what."""
     environment = prepared.environment
     say(
-        f"recipe {prepared.recipe.name} · environment {environment.name} · {environment.limits.cores} cores · {format_bytes(environment.limits.ram)} RAM"
+        f"recipe {prepared.recipe.name} · environment {environment.name} · {environment.limits.cores} cores · "
+        f"{format_bytes(environment.limits.ram)} RAM"
     )
     given = [f"{key} {shortened(show(value))}" for key, value in prepared.given.items()]
     warnings(prepared)
@@ -68,7 +69,8 @@ def warnings(prepared: Prepared) -> None:
     environment = prepared.environment
     if detected := environment.facts.get("detected"):
         say(
-            f"warning: this machine is {detected}; it is treated as {environment.name}, with the paths and preferences of "
+            f"warning: this machine is {detected}; it is treated as {environment.name}, with the paths and preferences "
+            "of "
             f"{prepared.environment_file}"
         )
 

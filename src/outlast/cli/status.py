@@ -41,7 +41,8 @@ def run(argv: list[str]) -> int:
     named = values.run or ((found := launched.last(root)) and found.path.name)
     if not named:
         raise UsageError(
-            f"outlast status needs a run, as none in {root} was launched elsewhere; `outlast runs` lists those there are."
+            f"outlast status needs a run, as none in {root} was launched elsewhere; `outlast runs` lists those there "
+            "are."
         )
     links = chain_at(named, root)
     place = under_way(links).folder if links else launched_or_trained(named, values.checkpoint_dir)
@@ -218,7 +219,8 @@ def _print_metrics(info: RunInfo) -> None:
         say(not_looked_further(info.latest))
     if info.set_aside:
         say(
-            f"set aside: {len(info.set_aside)} folders in {info.folder / 'set-aside'}, never used again; delete them when you do not want to look at them"
+            f"set aside: {len(info.set_aside)} folders in {info.folder / 'set-aside'}, never used again; delete them "
+            "when you do not want to look at them"
         )
 
 
@@ -238,7 +240,8 @@ def _print(info: RunInfo) -> None:
     console.print(
         show.word(info.status),
         visible(
-            f"run {info.id} · recipe {info.about['recipe'] or '(script)'} · resume grade {info.about['grade']} · step {info.step}{of}"
+            f"run {info.id} · recipe {info.about['recipe'] or '(script)'} · resume grade {info.about['grade']} · step "
+            f"{info.step}{of}"
         ),
     )
     _print_origins(info)
@@ -259,7 +262,8 @@ def _print(info: RunInfo) -> None:
     console.print(rows)
     if (more := info.checkpoint_count - _SHOWN) > 0:
         say(
-            f"and {more} checkpoints before these: {command('outlast', 'checkpoints', _address(info.folder), '--quick')}"
+            f"and {more} checkpoints before these: "
+            f"{command('outlast', 'checkpoints', _address(info.folder), '--quick')}"
         )
     _print_metrics(info)
     for attempt in info.last_attempts(_SHOWN):

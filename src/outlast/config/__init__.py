@@ -1,6 +1,7 @@
 """Configuration: layers over defaults, typed, frozen, and every value knows where it came from.
 
-A script without a config needs none of this but `units`, so the rest, and pydantic with it, is loaded when it is first used.
+A script without a config needs none of this but `units`, so the rest, and pydantic with it, is loaded when it is first
+used.
 """
 
 from __future__ import annotations

@@ -75,7 +75,9 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
 
 @functools.cache
 def _of_others() -> frozenset[str]:
-    """What an environment file may say to recipes of another kind, which is nothing to this one, and labels for the reader."""
+    """What an environment file may say to recipes of another kind, which is nothing to this one, and labels for the
+    reader.
+    """
     supervised = [name for leaf in leaves(SupervisedConfig) for name in (leaf.key, *leaf.extra["aliases"])]
     return frozenset({*supervised, "name", "type", "platform"})
 
@@ -85,7 +87,8 @@ def _say(said: dict[str, yamlfile.Entry], key: str, entry: yamlfile.Entry, path:
     before = said.get(key)
     if before and _attached(entry) == _attached(before):
         raise ConfigError(
-            f"{path}:{entry.line} gives {key} a second time, as {shortened(entry.path, 80)!r}; it stands in line {before.line} already, as "
+            f"{path}:{entry.line} gives {key} a second time, as {shortened(entry.path, 80)!r}; it stands in line "
+            f"{before.line} already, as "
             f"{shortened(before.path, 80)!r}. Leave one out."
         )
     if before is None or _attached(entry):  # where one input lies goes before where all data lie

@@ -1,8 +1,8 @@
 """Layers -> typed values with origins.
 
-Priority, highest first: command line > train YAML (and the data and model YAML, whose keys are other ones) > the values that
-the run already has > environment YAML > default. "Was it given?" is a fact that the layers carry; no value, not 0 nor false,
-means absence. Limits are not a layer: they clamp what declares it, afterwards.
+Priority, highest first: command line > train YAML (and the data and model YAML, whose keys are other ones) > the values
+that the run already has > environment YAML > default. "Was it given?" is a fact that the layers carry; no value, not 0
+nor false, means absence. Limits are not a layer: they clamp what declares it, afterwards.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def resolve(
         stored: the run's config.json when this continues a run.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, a missing file, a value over a limit: one sentence that names the place.
+        ConfigError: an unknown key, a wrong type, a missing file, a value over a limit: one sentence that names the
+            place.
         ResumeRefused: a field that a run keeps for ever was given another value.
     """
     known = {leaf.key: leaf for leaf in leaves(model)}
@@ -145,7 +146,9 @@ def resolve(
 
 
 def find_file(name: str) -> Path | None:
-    """A file of configs/: below the working folder, else the one that was installed with outlast, else the checkout's."""
+    """A file of configs/: below the working folder, else the one that was installed with outlast, else the
+    checkout's.
+    """
     places = (Path("configs"), Path(__file__).parents[1] / "configs", Path(__file__).parents[3] / "configs")
     return next((place / name for place in places if (place / name).is_file()), None)
 
@@ -257,7 +260,10 @@ def _sentence(error: Any, given: Mapping[str, Given]) -> str:
 def _clamp(
     config: C, limits: Mapping[str, float | None], limits_of: str, known: Mapping[str, Leaf], origins: dict[str, Origin]
 ) -> tuple[C, dict[str, Any]]:
-    """Reduce what declares that it may be reduced, and refuse the rest that is over a limit; origins are changed in place."""
+    """Reduce what declares that it may be reduced, and refuse the rest that is over a limit.
+
+    Origins are changed in place.
+    """
     requested: dict[str, Any] = {}
     values = flatten(config)
     for leaf in known.values():
@@ -267,7 +273,8 @@ def _clamp(
             continue
         if not leaf.extra["clampable"]:
             raise ConfigError(
-                f"{leaf.key} is {show(value)} ({origins[leaf.key]}), and {limits_of} has {limit} {name}: give at most {limit}."
+                f"{leaf.key} is {show(value)} ({origins[leaf.key]}), and {limits_of} has {limit} {name}: give at most "
+                f"{limit}."
             )
         requested[leaf.key] = value
         config = _with_value(config, leaf.key.split("."), limit)
@@ -297,7 +304,9 @@ def _changes(
     fixed = [change for change in changes if change.rule == "fixed"]
     if fixed:
         raise ResumeRefused(
-            f"This run was begun with {fixed[0].key} {shortened(show(before[fixed[0].key]))}, and {fixed[0].origin} now asks for "
-            f"{shortened(show(fixed[0].after))}; a run keeps it for ever. Leave it out to continue, or begin another run under {ANOTHER_NAME}."
+            f"This run was begun with {fixed[0].key} {shortened(show(before[fixed[0].key]))}, and {fixed[0].origin} "
+            "now asks for "
+            f"{shortened(show(fixed[0].after))}; a run keeps it for ever. Leave it out to continue, or begin another "
+            f"run under {ANOTHER_NAME}."
         )
     return changes

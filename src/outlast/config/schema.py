@@ -1,4 +1,7 @@
-"""The typed values of a run. A recipe's config is a subclass of `Config` or `SupervisedConfig`; nothing else knows which fields exist."""
+"""The typed values of a run. A recipe's config is a subclass of `Config` or `SupervisedConfig`.
+
+Nothing else knows which fields exist.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ OnResume = Literal["fixed", "warns", "free", "place", "session"]
 fixed: never another value in the same run (architecture, data, seed).
 warns: another value is taken, and said to make this another training (learning rate).
 free: another value is taken and mentioned (epochs, save interval).
-place: where something to read lies; that of the environment or of this session, and else the run's own while it is still there (data, a teacher).
+place: where something to read lies; that of the environment or of this session, and else the run's own while it is
+still there (data, a teacher).
 session: belongs to the machine of this attempt and is not carried over at all (device, budget, folders to write to).
 """
 
@@ -90,7 +94,8 @@ class Section(BaseModel):
             raise ValueError("expected a number, not true or false")
         if isinstance(value, str) and wanted & {int, float} and str not in wanted and _ZEROS.match(value.strip()):
             raise ValueError(
-                f"expected a number without leading zeros, which some read as octal: write {value.strip().lstrip('+-0_') or 0}"
+                "expected a number without leading zeros, which some read as octal: write "
+                f"{value.strip().lstrip('+-0_') or 0}"
             )
         if isinstance(value, str) and Path in wanted:
             return _path(value)

@@ -1,8 +1,9 @@
 """YAML files with the line of every key, and the section names that the originals' files use.
 
-The one loader. A value is the text that was written, and the field that it is for decides what it means, as with a flag: `010` is no 8,
-`1:30` no 90, `1e-3` a number, `no` a word where words are expected. Of YAML's other means only anchors and aliases are taken; tags, merge
-keys, several documents and invisible characters are refused. Whatever is wrong is one sentence with file and line.
+The one loader. A value is the text that was written, and the field that it is for decides what it means, as with a
+flag: `010` is no 8, `1:30` no 90, `1e-3` a number, `no` a word where words are expected. Of YAML's other means only
+anchors and aliases are taken; tags, merge keys, several documents and invisible characters are refused. Whatever is
+wrong is one sentence with file and line.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _HEADINGS: Mapping[Role, tuple[str, ...]] = {
 
 
 ATTACHED = re.compile(r"\w+_datasets\.")
-"""Below such a heading, one environment file names the data that a platform attaches, for all recipes; each takes those that it knows."""
+"""Below such a heading, one environment file names the data that a platform attaches, for all recipes.
+
+Each takes those that it knows.
+"""
 
 LARGEST = 2**20  # bytes of a file
 _DEEPEST = 20  # levels
@@ -51,7 +55,10 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 
 @dataclass(frozen=True)
 class Entry:
-    """One value of a file and where it stands: text, None, or a list or dict of such. `path`: the key with its headings."""
+    """One value of a file and where it stands: text, None, or a list or dict of such.
+
+    `path`: the key with its headings.
+    """
 
     key: str
     value: Any
@@ -262,7 +269,8 @@ class _Composer:
         if event.anchor not in self._anchors:
             self._refuse(
                 event,
-                f"has the alias *{shortened(event.anchor, 60)}, and nothing before it is called &{shortened(event.anchor, 60)}",
+                f"has the alias *{shortened(event.anchor, 60)}, and nothing before it is called "
+                f"&{shortened(event.anchor, 60)}",
             )
         found = self._anchors[event.anchor]
         if not found.whole:
@@ -281,7 +289,8 @@ class _Composer:
         if event.tag is not None:
             self._refuse(
                 event,
-                f"has the tag {shortened(event.tag.replace('tag:yaml.org,2002:', '!!'), 60)}; tags are not taken: write the value alone",
+                f"has the tag {shortened(event.tag.replace('tag:yaml.org,2002:', '!!'), 60)}; tags are not taken: "
+                "write the value alone",
             )
 
     def _refuse(self, event: Any, words: str) -> NoReturn:
@@ -295,7 +304,8 @@ def _walk(
     for key, line, value in node.pairs or ():
         if role == "environment" and key == "constraints":
             raise ConfigError(
-                f"{path}:{line} states 'constraints'. Limits are measured on the machine, not configured (`outlast doctor` prints "
+                f"{path}:{line} states 'constraints'. Limits are measured on the machine, not configured (`outlast "
+                "doctor` prints "
                 "them): remove the section, and use `budget:` to end sessions earlier."
             )
         heading = key in headings

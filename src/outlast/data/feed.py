@@ -1,7 +1,8 @@
 """A data loader as the loop of a run sees it: epochs, batches, a position, and what cannot be exact.
 
-outlast's own loaders say all of it themselves. Of others this knows torchdata's StatefulDataLoader (also inside accelerate's wrappers),
-Hugging Face's iterable datasets, and anything that can be iterated once an epoch and has a state_dict.
+outlast's own loaders say all of it themselves. Of others this knows torchdata's StatefulDataLoader (also inside
+accelerate's wrappers), Hugging Face's iterable datasets, and anything that can be iterated once an epoch and has a
+state_dict.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ _END = object()
 class Feed:
     """Takes batches out of a loader, epoch by epoch.
 
-    A loader without a length is asked for one batch more than the loop has, so that the last batch of an epoch is known as such. Its state
-    is then that of before, and what it draws while it makes a batch is drawn from generators that depend on the place of the batch.
+    A loader without a length is asked for one batch more than the loop has, so that the last batch of an epoch is known
+    as such. Its state is then that of before, and what it draws while it makes a batch is drawn from generators that
+    depend on the place of the batch.
 
     Args:
         loader: the loader.
-        facts: what the checkpoint remembers of the loader that the run had; None: no checkpoint, or one of an earlier version.
+        facts: what the checkpoint remembers of the loader that the run had; None: no checkpoint, or one of an earlier
+            version.
 
     Attributes:
         per_epoch: batches of an epoch, None where the loader does not know.
@@ -42,7 +45,8 @@ class Feed:
         self.per_epoch = _length(loader)
         if self.per_epoch == 0:
             raise DataError(
-                f"The loader ({type(loader).__qualname__}) has no batch: its len() is 0. Give it data, or a batch size that leaves a batch."
+                f"The loader ({type(loader).__qualname__}) has no batch: its len() is 0. Give it data, or a batch size "
+                "that leaves a batch."
             )
         if not self._own:
             foreign.check_exact(loader)
@@ -76,18 +80,22 @@ class Feed:
                 continue
             if name == "accumulate":
                 told.append(
-                    f"An update takes {now[name]} batches from here on; before, it took {before[name]}. No batch is lost, and the number of steps of "
+                    f"An update takes {now[name]} batches from here on; before, it took {before[name]}. No batch is "
+                    "lost, and the number of steps of "
                     "the run is another one."
                 )
             elif done:
                 raise ResumeRefused(
-                    f"{name} of the data loader was {before[name]} and is {now[name]} in this program, so the place after batch {done} of epoch "
-                    f"{epoch + 1} cannot be kept: samples would come twice and others never. Use the same data and options until the epoch has "
+                    f"{name} of the data loader was {before[name]} and is {now[name]} in this program, so the place "
+                    f"after batch {done} of epoch "
+                    f"{epoch + 1} cannot be kept: samples would come twice and others never. Use the same data and "
+                    "options until the epoch has "
                     "ended, or begin a new run."
                 )
             else:
                 told.append(
-                    f"{name} of the data loader is {now[name]} from epoch {epoch + 1} on; before, it was {before[name]}."
+                    f"{name} of the data loader is {now[name]} from epoch {epoch + 1} on; before, it was "
+                    f"{before[name]}."
                 )
         return told
 
@@ -96,7 +104,8 @@ class Feed:
         return [] if self._own else foreign.inexact(self.loader, in_epoch=bool(done), tracked=tracked)
 
     def begin(self, epoch: int, done: int, *, reload: Callable[[], None], leave: Callable[[], bool]) -> list[str]:
-        """Stand at the batch after the last one done, before the generators are restored; returns what the user should know.
+        """Stand at the batch after the last one done, before the generators are restored; returns what the user should
+        know.
 
         Args:
             epoch: epochs done.
@@ -113,7 +122,8 @@ class Feed:
                 if hasattr(self.loader, "close"):
                     self.loader.close()
                 sentence = (
-                    "Batches were taken from the loader before the loop began, which moved its position; it is put back, and the run begins where "
+                    "Batches were taken from the loader before the loop began, which moved its position; it is put "
+                    "back, and the run begins where "
                     f"it was: after batch {done} of epoch {epoch + 1}."
                 )
                 return [sentence]
@@ -121,7 +131,8 @@ class Feed:
         if done:
             if self._facts is not None and foreign.set_epoch(self.loader, epoch):
                 reload()  # the state of an epoch is dropped by some unless they know the epoch
-            # Its making may draw a seed that the uninterrupted run drew long ago: hence before the generators are restored.
+            # Its making may draw a seed that the uninterrupted run drew long ago: hence before the generators are
+            # restored.
             self._iterator = iter(self.loader)
             if done == (self.per_epoch or (self._facts or {}).get("batches")):
                 for _ in self._iterator:  # all were given, and the loader has not noticed yet
@@ -148,7 +159,8 @@ class Feed:
                 self._iterator = None
                 if not done:
                     raise DataError(
-                        f"The loader ({type(self.loader).__qualname__}) gave no batch in epoch {epoch + 1}. Give it data, or a dataset that begins anew "
+                        f"The loader ({type(self.loader).__qualname__}) gave no batch in epoch {epoch + 1}. Give it "
+                        "data, or a dataset that begins anew "
                         "when it is iterated again."
                     )
                 return False
@@ -173,7 +185,8 @@ class Feed:
             batch = next(self._iterator, _END) if self._iterator is not None else _END
             if batch is _END:
                 raise DataError(
-                    f"The loader ended after {done} batches of epoch {epoch + 1}, and its len() says {self.per_epoch}. The length "
+                    f"The loader ended after {done} batches of epoch {epoch + 1}, and its len() says {self.per_epoch}. "
+                    "The length "
                     "must be exact, because the number of steps is reckoned from it."
                 )
         self._place = epoch, done + 1
@@ -190,8 +203,10 @@ class Feed:
             return
         if next(iterator, _END) is not _END:
             raise DataError(
-                f"The loader has more batches in epoch {self._place[0] + 1} than the {self.per_epoch} that its len() says, and they would be left out. "
-                f"{foreign.why_more(self.loader)}Make the length exact; without one (no __len__), an epoch ends where the data end."
+                f"The loader has more batches in epoch {self._place[0] + 1} than the {self.per_epoch} that its len() "
+                "says, and they would be left out. "
+                f"{foreign.why_more(self.loader)}Make the length exact; without one (no __len__), an epoch ends where "
+                "the data end."
             )
 
     def put_back(self, done: int) -> bool:

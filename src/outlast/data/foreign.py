@@ -1,4 +1,6 @@
-"""What other libraries' loaders keep of their position, and what they forget (torchdata 0.11, accelerate 1.15, datasets 5.2)."""
+"""What other libraries' loaders keep of their position, and what they forget (torchdata 0.11, accelerate 1.15, datasets
+5.2).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from outlast.state import adapters, rng
 _TRIED = 256  # indices that are drawn twice to see whether a sampler gives them again
 _STREAM = "_InfiniteConstantSampler"  # torch's own, where the dataset decides the order
 _INSTEAD = (
-    "Use outlast.DataLoader(dataset, batch_size, ...), which takes sampler= and draws it again, or StatefulDataLoader(dataset, batch_size, "
+    "Use outlast.DataLoader(dataset, batch_size, ...), which takes sampler= and draws it again, or "
+    "StatefulDataLoader(dataset, batch_size, "
     "shuffle=True), whose own sampler has a state."
 )
 
@@ -35,15 +38,18 @@ def check_exact(loader: Any) -> None:
     dataset = getattr(loader, "dataset", loader)
     if buffer := _shuffle_buffer(dataset):
         raise StateError(
-            f"The dataset ({type(dataset).__qualname__}) shuffles through a buffer ({buffer}), and its state does not hold what lies in the buffer: "
-            "after a resume those samples would never come. Leave out .shuffle() and shuffle when the data are written, or use a map-style dataset "
+            f"The dataset ({type(dataset).__qualname__}) shuffles through a buffer ({buffer}), and its state does not "
+            "hold what lies in the buffer: "
+            "after a resume those samples would never come. Leave out .shuffle() and shuffle when the data are "
+            "written, or use a map-style dataset "
             "with outlast.DataLoader."
         )
     if not is_torchdata(loader):
         return
     if loader.num_workers and not getattr(loader, "in_order", True):
         raise StateError(
-            "StatefulDataLoader was given in_order=False: batches come as workers finish them, and its state counts them in order, so that after a "
+            "StatefulDataLoader was given in_order=False: batches come as workers finish them, and its state counts "
+            "them in order, so that after a "
             "resume some would come twice and others never. Leave it out."
         )
     sampler = loader._index_sampler
@@ -57,13 +63,17 @@ def check_exact(loader: Any) -> None:
         return
     if _draws_at_random(inside) or not _gives_again(sampler):
         raise StateError(
-            f"The loader's position is a count of samples and no order: {type(sampler).__qualname__} over {type(inside).__qualname__} has no state, and "
-            f"gives another order when it is asked again. After a resume samples would come twice and others never. {_INSTEAD}"
+            f"The loader's position is a count of samples and no order: {type(sampler).__qualname__} over "
+            f"{type(inside).__qualname__} has no state, and "
+            "gives another order when it is asked again. After a resume samples would come twice and others never. "
+            f"{_INSTEAD}"
         )
 
 
 def shield(loader: Any) -> None:
-    """Have the workers of a StatefulDataLoader, which the first question for its state starts, outlive a signal to the whole group."""
+    """Have the workers of a StatefulDataLoader, which the first question for its state starts, outlive a signal to the
+    whole group.
+    """
     if is_torchdata(loader) and loader.num_workers:
         bare = getattr(loader, "base_dataloader", loader)
         init = bare.worker_init_fn
@@ -97,7 +107,8 @@ def inexact(loader: Any, *, in_epoch: bool, tracked: Sequence[Any] = ()) -> list
     found = []
     if loader.num_workers and (in_epoch or loader.persistent_workers):
         found.append(
-            f"random numbers that StatefulDataLoader's {loader.num_workers} workers draw (augmentation) begin anew; outlast.DataLoader draws the same again"
+            f"random numbers that StatefulDataLoader's {loader.num_workers} workers draw (augmentation) begin anew; "
+            "outlast.DataLoader draws the same again"
         )
     if not loader.num_workers and not _has_state(loader.dataset):
         inside = within.generators(dataset=loader.dataset, collate_fn=loader.collate_fn)
@@ -116,13 +127,16 @@ def why_more(loader: Any) -> str:
     if not is_torchdata(loader) or not loader.num_workers or type(loader.sampler).__name__ != _STREAM:
         return ""
     return (
-        f"Each of its {loader.num_workers} workers goes through the dataset by itself: unless the dataset gives each of them a share "
+        f"Each of its {loader.num_workers} workers goes through the dataset by itself: unless the dataset gives each "
+        "of them a share "
         "(torch.utils.data.get_worker_info), every sample comes once from each. "
     )
 
 
 def set_epoch(loader: Any, epoch: int) -> bool:
-    """Tell everything in a loader that wants to hear it which epoch begins, from 0; returns whether there was anything."""
+    """Tell everything in a loader that wants to hear it which epoch begins, from 0; returns whether there was
+    anything.
+    """
     if callable(tell := getattr(loader, "set_epoch", None)):
         tell(epoch)
         return True

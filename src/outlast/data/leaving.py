@@ -1,8 +1,9 @@
 """The end of a data loader's workers: soon, whatever they are doing.
 
-A worker outlives a SIGTERM that was meant for its whole group (`workers`), so nothing but this ends it before its time: when a run
-closes, when a loader is dropped, and when the interpreter exits, where multiprocessing would otherwise wait for it. Works on the
-iterators of torch's DataLoader and of torchdata's StatefulDataLoader, which share their inner parts.
+A worker outlives a SIGTERM that was meant for its whole group (`workers`), so nothing but this ends it before its time:
+when a run closes, when a loader is dropped, and when the interpreter exits, where multiprocessing would otherwise wait
+for it. Works on the iterators of torch's DataLoader and of torchdata's StatefulDataLoader, which share their inner
+parts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from typing import Any
 from outlast.data import workers
 
 SOON = 0.5
-"""Seconds that workers get to end by themselves; after them they are killed. They hold nothing that is not fetched again."""
+"""Seconds that workers get to end by themselves; after them they are killed.
+
+They hold nothing that is not fetched again.
+"""
 
 _SERVER_DIED = 255  # what multiprocessing says of a process whose fork server is gone
 _SLICE = 0.1  # seconds between two questions whether to go on waiting for a batch
@@ -36,7 +40,8 @@ class Interrupted(Exception):
 def end_workers(iterator: Any, patience: float = SOON) -> None:
     """End the workers of a torch iterator and let go of its queues; returns within a second or two. Raises nothing.
 
-    The iterator is of no use afterwards. Nothing happens to one without workers, or one that belongs to a parent process.
+    The iterator is of no use afterwards. Nothing happens to one without workers, or one that belongs to a parent
+    process.
 
     Args:
         iterator: the iterator, or anything else.
@@ -88,8 +93,8 @@ def _join_or_kill(iterator: Any, processes: list[Any], patience: float) -> None:
 def starting(context: Any) -> Iterator[None]:
     """While workers are started: signals wait, so that none reaches a worker that cannot outlive it yet.
 
-    A worker has them waiting too, until `workers.shield`. A fork server would hand that on to the children of others, so there it
-    is left out.
+    A worker has them waiting too, until `workers.shield`. A fork server would hand that on to the children of others,
+    so there it is left out.
     """
     method = context if isinstance(context, str) else getattr(context, "_name", None)
     method = method or multiprocessing.get_start_method()
@@ -132,7 +137,10 @@ def at_work() -> weakref.WeakSet[Any]:
 
 
 def end_since(before: weakref.WeakSet[Any]) -> None:
-    """End all workers that were started since `at_work` was asked. Loaders of outlast's go on with new ones where they were."""
+    """End all workers that were started since `at_work` was asked.
+
+    Loaders of outlast's go on with new ones where they were.
+    """
     for iterator in at_work():
         if iterator not in before:
             loader = iterator.owner and iterator.owner()
@@ -145,7 +153,8 @@ def end_since(before: weakref.WeakSet[Any]) -> None:
 class _Prompt:
     """What a torch iterator with workers does otherwise under outlast.
 
-    These are methods, not functions that are set on the iterator: they would hold it in a cycle, which only the garbage collector
+    These are methods, not functions that are set on the iterator: they would hold it in a cycle, which only the garbage
+    collector
     ends, at a time of its own: in the middle of a later loop, or in a worker that was forked from it.
     """
 

@@ -31,14 +31,15 @@ _TRIES = 3
 class DataLoader(ExactLoader):
     """Batches of a map-style dataset, exact on resume in the middle of an epoch with any number of workers.
 
-    Iterate it for the rest of the current epoch, or call `next()` for ever. While a batch is made, the generators of Python,
-    NumPy and torch are seeded from (seed, epoch, batch), and so are those that dataset and collate_fn keep for themselves, where they are
-    found within a few levels of attributes. So random augmentation is the same with 0 workers or 8, before or after a resume; the
-    training loop's own generators are not touched.
+    Iterate it for the rest of the current epoch, or call `next()` for ever. While a batch is made, the generators of
+    Python, NumPy and torch are seeded from (seed, epoch, batch), and so are those that dataset and collate_fn keep for
+    themselves, where they are found within a few levels of attributes. So random augmentation is the same with 0
+    workers or 8, before or after a resume; the training loop's own generators are not touched.
 
-    With several ranks (torchrun), a batch is what all of them train on in one step, and each gets its share: the position is one for
-    all, so a run may continue on another number of ranks in the middle of an epoch. In the last batch of an epoch a share may be
-    one sample larger than another; when it has fewer samples than there are ranks, some are given twice.
+    With several ranks (torchrun), a batch is what all of them train on in one step, and each gets its share: the
+    position is one for all, so a run may continue on another number of ranks in the middle of an epoch. In the last
+    batch of an epoch a share may be one sample larger than another; when it has fewer samples than there are ranks,
+    some are given twice.
 
     Workers end within a second when the run closes, the loader is dropped, or the interpreter exits.
 
@@ -58,7 +59,8 @@ class DataLoader(ExactLoader):
 
     Raises:
         StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
-        UsageError: torchrun's processes have not met yet; or an option that does not exist, or that would make the order one that
+        UsageError: torchrun's processes have not met yet; or an option that does not exist, or that would make the
+            order one that
             cannot be drawn again; or as of `BatchSampler`; or the ranks cannot share a batch equally.
     """
 
@@ -92,7 +94,8 @@ class DataLoader(ExactLoader):
         rank, count = ranks.position() if split else (0, 1)
         if (batch_size or 1) % count:
             raise UsageError(
-                f"A batch of {batch_size or 'one'} samples cannot be shared equally by {count} ranks, and training averages over ranks. Choose a "
+                f"A batch of {batch_size or 'one'} samples cannot be shared equally by {count} ranks, and training "
+                "averages over ranks. Choose a "
                 f"multiple of {count}; batch_size counts the samples of all ranks together."
             )
         seed = self.sampler.seed
@@ -103,7 +106,8 @@ class DataLoader(ExactLoader):
             single=batch_size is None,
         )
         self._tickets = _Tickets(self.sampler, rank, count)
-        # A generator of its own: torch draws the workers' base seed from it instead of from the training loop's generator.
+        # A generator of its own: torch draws the workers' base seed from it instead of from the training loop's
+        # generator.
         self._loader = TorchLoader(
             self._samples,
             collate_fn=_as_it_is,
@@ -182,7 +186,10 @@ class DataLoader(ExactLoader):
         self._batches = None
 
     def close(self) -> None:
-        """End the workers now, also those that are in the middle of a sample. The next batch that is asked for starts new ones."""
+        """End the workers now, also those that are in the middle of a sample.
+
+        The next batch that is asked for starts new ones.
+        """
         batches, self._batches = self._batches, None
         kept, self._loader._iterator = self._loader._iterator, None
         for iterator in (batches, kept):
@@ -240,7 +247,9 @@ class _Tickets:
 
 
 class _Seeded(Dataset[Any]):
-    """Fetches and collates a ticket's samples under generators that depend on the ticket alone: the global ones and those inside the dataset."""
+    """Fetches and collates a ticket's samples under generators that depend on the ticket alone: the global ones and
+    those inside the dataset.
+    """
 
     def __init__(
         self, dataset: Any, seed: tuple[int, ...], collate: Callable[[Any], Any], *, single: bool = False
@@ -258,7 +267,8 @@ class _Seeded(Dataset[Any]):
             known, found = found, self._generators()
             if found.keys() <= known.keys():
                 return batch
-            # A generator was made while the first batch was: it was seeded otherwise than when this batch is not the first, so once more.
+            # A generator was made while the first batch was: it was seeded otherwise than when this batch is not the
+            # first, so once more.
         return batch
 
     def _generators(self) -> dict[str, Any]:

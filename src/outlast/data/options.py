@@ -1,4 +1,6 @@
-"""What outlast.DataLoader takes: datasets with samples by index, and the options of torch's DataLoader that leave the order alone."""
+"""What outlast.DataLoader takes: datasets with samples by index, and the options of torch's DataLoader that leave the
+order alone.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ _OPTIONS = {
 
 _REFUSED = {
     "batch_sampler": (
-        "what it would give after a resume is not known. Give batch_size with sampler= (any torch sampler) or weights=, and outlast draws the "
+        "what it would give after a resume is not known. Give batch_size with sampler= (any torch sampler) or "
+        "weights=, and outlast draws the "
         "same batches again"
     ),
     "generator": "the order is a function of seed= and the epoch, so that it can be drawn again. Give seed= instead",
@@ -45,12 +48,14 @@ def check_dataset(dataset: Any) -> None:
         )
     if not hasattr(dataset, "__len__") or not (hasattr(dataset, "__getitem__") or hasattr(dataset, "__getitems__")):
         raise UsageError(
-            f"The dataset is a {kind} without a length or without samples by index; expected an object with __len__ and __getitem__."
+            f"The dataset is a {kind} without a length or without samples by index; expected an object with __len__ "
+            "and __getitem__."
         )
 
 
 def check_options(options: dict[str, Any], theirs: Collection[str], own: Collection[str]) -> None:
-    """Refuse options that do not exist, or with which the order could not be drawn again; options that say so by None are removed.
+    """Refuse options that do not exist, or with which the order could not be drawn again; options that say so by None
+    are removed.
 
     Args:
         options: what was given besides DataLoader's own arguments.
@@ -78,7 +83,8 @@ def check_options(options: dict[str, Any], theirs: Collection[str], own: Collect
         options.pop(name, None)
     if not options.get("in_order", True):
         raise UsageError(
-            "outlast.DataLoader takes no in_order=False: batches would come as workers finish them, and the position counts them in order, so "
+            "outlast.DataLoader takes no in_order=False: batches would come as workers finish them, and the position "
+            "counts them in order, so "
             "that after a resume some would come twice and others never. Leave it out."
         )
     count = options.get("num_workers", 0)
@@ -87,5 +93,6 @@ def check_options(options: dict[str, Any], theirs: Collection[str], own: Collect
     for name in _NEED_WORKERS:
         if not count and options.get(name):
             raise UsageError(
-                f"outlast.DataLoader was given {name}={options[name]!r} and no workers; give num_workers=1 or more, or leave it out."
+                f"outlast.DataLoader was given {name}={options[name]!r} and no workers; give num_workers=1 or more, or "
+                "leave it out."
             )

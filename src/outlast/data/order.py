@@ -1,6 +1,7 @@
 """The order of one epoch's samples, as a function of seed and epoch: nothing else, so that it can be drawn again.
 
-Every order is drawn anew after a resume. A digest of it goes into the position, so that one that came out otherwise is noticed.
+Every order is drawn anew after a resume. A digest of it goes into the position, so that one that came out otherwise is
+noticed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Order(Protocol):
 
     Attributes:
         count: indices in an epoch.
-        name: what decides it, for messages and for the position; None: outlast's own permutation, or the plain sequence.
+        name: what decides it, for messages and for the position; None: outlast's own permutation, or the plain
+            sequence.
     """
 
     count: int
@@ -39,8 +41,8 @@ class Order(Protocol):
 class Plain:
     """0, 1, 2, ... or a permutation that sorts raw 64-bit words of Philox(seed, epoch).
 
-    NumPy guarantees that stream for all versions (numpy.org/doc/stable/reference/random/compatibility.html), so the order
-    survives an upgrade in the middle of a run.
+    NumPy guarantees that stream for all versions (numpy.org/doc/stable/reference/random/compatibility.html), so the
+    order survives an upgrade in the middle of a run.
     """
 
     name = None
@@ -78,15 +80,18 @@ class Weighted:
             given = np.asarray(weights, dtype=np.float64)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise UsageError(
-                f"weights are a {type(weights).__name__} that is no list of numbers ({error}); expected one number for each sample."
+                f"weights are a {type(weights).__name__} that is no list of numbers ({error}); expected one number for "
+                "each sample."
             ) from error
         if given.shape != (length,):
             raise UsageError(
-                f"weights have the shape {given.shape} and there are {length} samples; expected one number for each sample."
+                f"weights have the shape {given.shape} and there are {length} samples; expected one number for each "
+                "sample."
             )
         if not np.isfinite(given).all() or (given < 0).any() or not given.any():
             raise UsageError(
-                "weights hold a number below 0, no number, or nothing but 0; expected finite numbers of at least 0, some above it."
+                "weights hold a number below 0, no number, or nothing but 0; expected finite numbers of at least 0, "
+                "some above it."
             )
         room = 62 - length.bit_length()
         whole = np.floor(given / given.max() * 2.0**room).astype(np.int64)
@@ -125,19 +130,22 @@ class Sampled:
         self.name = kind = type(sampler).__qualname__
         if hasattr(sampler, "num_replicas") and hasattr(sampler, "rank"):
             raise UsageError(
-                f"The sampler is a {kind}, which gives each rank its share, and outlast.DataLoader does that itself: leave sampler= out, and "
+                f"The sampler is a {kind}, which gives each rank its share, and outlast.DataLoader does that itself: "
+                "leave sampler= out, and "
                 "give the batch size of all ranks together."
             )
         if not hasattr(sampler, "__iter__"):
             raise UsageError(
-                f"The sampler is a {kind}, which cannot be iterated once an epoch; expected a sampler with __iter__ and __len__ "
+                f"The sampler is a {kind}, which cannot be iterated once an epoch; expected a sampler with __iter__ "
+                "and __len__ "
                 "such as those of torch.utils.data."
             )
         try:
             self.count = len(sampler)
         except TypeError as error:
             raise UsageError(
-                f"The sampler ({kind}) has no length, so an epoch of it has no end; give it a __len__ that says how many indices it gives."
+                f"The sampler ({kind}) has no length, so an epoch of it has no end; give it a __len__ that says how "
+                "many indices it gives."
             ) from error
         if self.count < 1:
             raise UsageError(f"The sampler ({kind}) has a length of {self.count}: an epoch would have no batch.")
@@ -145,8 +153,10 @@ class Sampled:
         self.draw(1)
         if (self.draw(0) != first).any():
             raise UsageError(
-                f"The sampler ({kind}) gives another order when it is asked again for the same epoch, so its order could not be drawn again "
-                "after a resume. outlast seeds the generators of Python, NumPy and torch and its own `generator`; have it draw from those "
+                f"The sampler ({kind}) gives another order when it is asked again for the same epoch, so its order "
+                "could not be drawn again "
+                "after a resume. outlast seeds the generators of Python, NumPy and torch and its own `generator`; have "
+                "it draw from those "
                 "alone, or from what set_epoch(epoch) tells it."
             )
 
@@ -168,13 +178,15 @@ class Sampled:
         if len(drawn) != self.count:
             found = f"more than {self.count}" if len(drawn) > self.count else str(len(drawn))
             raise DataError(
-                f"The sampler ({self.name}) gave {found} indices in epoch {epoch + 1} and its length was {self.count}. Every epoch of a run "
+                f"The sampler ({self.name}) gave {found} indices in epoch {epoch + 1} and its length was {self.count}. "
+                "Every epoch of a run "
                 "has the same number of samples."
             )
         least, most = min(drawn), max(drawn)
         if not 0 <= least <= most < self.length:
             raise UsageError(
-                f"The sampler ({self.name}) gives the indices {number(least)} to {number(most)} and there are {self.length} samples; expected "
+                f"The sampler ({self.name}) gives the indices {number(least)} to {number(most)} and there are "
+                f"{self.length} samples; expected "
                 f"0 to {self.length - 1}."
             )
         return np.array(drawn, dtype=np.int64)
@@ -207,5 +219,6 @@ def _index(value: Any, name: str) -> int:
     except (TypeError, ValueError):
         what = "lists: give the sampler that is inside it, and batch_size" if isinstance(value, list | tuple) else ""
         raise UsageError(
-            f"The sampler ({name}) gives {what or f'a {type(value).__name__}'}; expected one whole number for each sample."
+            f"The sampler ({name}) gives {what or f'a {type(value).__name__}'}; expected one whole number for each "
+            "sample."
         ) from None

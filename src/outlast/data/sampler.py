@@ -28,17 +28,21 @@ _SAID = {
 
 
 class BatchSampler:
-    """Batches of indices, shuffled or weighted, endlessly: an iterator over the rest of one epoch at a time, or `next()` for ever.
+    """Batches of indices, shuffled or weighted, endlessly: an iterator over the rest of one epoch at a time, or
+    `next()` for ever.
 
     Args:
         length: number of samples.
-        batch_size: samples per batch; the last batch of an epoch is smaller unless drop_last. None: one index at a time, as a
+        batch_size: samples per batch; the last batch of an epoch is smaller unless drop_last. None: one index at a
+            time, as a
             whole number and not as a batch.
         shuffle: another order every epoch; False: 0, 1, 2, ... True unless weights or a sampler decide the order.
         seed: decides the order.
         drop_last: leave out a last batch that is not full.
-        weights: a number for each sample, in any scale: an epoch is `length` draws with replacement, in proportion to them.
-        sampler: an iterable of indices with a length, such as torch's samplers. Each epoch is drawn from it at once, under
+        weights: a number for each sample, in any scale: an epoch is `length` draws with replacement, in proportion to
+            them.
+        sampler: an iterable of indices with a length, such as torch's samplers. Each epoch is drawn from it at once,
+            under
             generators seeded from seed and epoch, after `set_epoch(epoch)` if it has that.
 
     Attributes:
@@ -47,7 +51,8 @@ class BatchSampler:
         changes: what a loaded position was one of and this sampler is not, in sentences; nothing is lost by them.
 
     Raises:
-        UsageError: no samples, a batch size below 1, or no full batch with drop_last; weights, a sampler or options that cannot be, or
+        UsageError: no samples, a batch size below 1, or no full batch with drop_last; weights, a sampler or options
+            that cannot be, or
             cannot be together; or whose order could not be drawn again.
     """
 
@@ -66,7 +71,8 @@ class BatchSampler:
         self.batch_size = None if batch_size is None else _whole("batch_size", batch_size)
         if self.length < 1 or (self.batch_size is not None and self.batch_size < 1):
             raise UsageError(
-                f"A batch sampler needs samples and a batch size of at least 1; it got length={number(length)} and batch_size={number(batch_size)}."
+                f"A batch sampler needs samples and a batch size of at least 1; it got length={number(length)} and "
+                f"batch_size={number(batch_size)}."
             )
         if self.length > LARGEST:
             raise UsageError(f"length is {number(length)}; no epoch has that many samples.")
@@ -77,7 +83,8 @@ class BatchSampler:
         decides = [name for name, given in (("weights", weights), ("sampler", sampler)) if given is not None]
         if len(decides) + bool(shuffle) > 1:
             raise UsageError(
-                f"{' and '.join([*decides, *(['shuffle=True'] if shuffle else [])])} were given, and only one of them can decide the order; "
+                f"{' and '.join([*decides, *(['shuffle=True'] if shuffle else [])])} were given, and only one of them "
+                "can decide the order; "
                 "leave the others out."
             )
         self.shuffle = not decides if shuffle is None else bool(shuffle)
@@ -91,7 +98,8 @@ class BatchSampler:
             self._order = Plain(self.length, self.seed, shuffle=self.shuffle)
         if drop_last and self._order.count < (self.batch_size or 1):
             raise UsageError(
-                f"drop_last leaves no batch at all: {self._order.count} samples are fewer than one batch of {number(batch_size)}. "
+                f"drop_last leaves no batch at all: {self._order.count} samples are fewer than one batch of "
+                f"{number(batch_size)}. "
                 "Choose a smaller batch_size, or leave drop_last out."
             )
         self.epoch = 0
@@ -135,12 +143,16 @@ class BatchSampler:
         """Refuse a batch to anybody else than the owner; raises UsageError."""
         if self._owner:
             raise UsageError(
-                f"{self._owner} goes through this loader, and whoever takes a batch from it moves the position of the run. For an evaluation, "
+                f"{self._owner} goes through this loader, and whoever takes a batch from it moves the position of the "
+                "run. For an evaluation, "
                 "make another loader of the same dataset."
             )
 
     def _stand_at(self, batch: int) -> bool:
-        """Stand at this batch of the running epoch whatever was taken since a position was loaded; returns whether that moves it."""
+        """Stand at this batch of the running epoch whatever was taken since a position was loaded.
+
+        Returns whether that moves it.
+        """
         if self.batch == batch:
             return False
         if self._loaded[1] == batch:
@@ -156,8 +168,8 @@ class BatchSampler:
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch runs, as samplers of other libraries want to hear; this one counts by itself.
 
-        Frameworks (Hugging Face's Trainer, Lightning) count the epochs of a session from 0 again when they are continued: a number that is
-        too small is warned of and changes nothing.
+        Frameworks (Hugging Face's Trainer, Lightning) count the epochs of a session from 0 again when they are
+        continued: a number that is too small is warned of and changes nothing.
 
         Raises:
             UsageError: a later epoch than the one that it is in.
@@ -169,7 +181,10 @@ class BatchSampler:
             warnings.warn(f"{words} The call changes nothing.", stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, and what it is a position in. `order` is a digest of the running epoch, None where none has begun; `data` one of the samples."""
+        """The position, and what it is a position in.
+
+        `order` is a digest of the running epoch, None where none has begun; `data` one of the samples.
+        """
         return {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -186,7 +201,8 @@ class BatchSampler:
         """
         if not {"epoch", "batch"} <= state.keys():
             raise ResumeRefused(
-                "The data position in the checkpoint is not one of outlast.DataLoader or outlast.BatchSampler: it has no epoch and batch. "
+                "The data position in the checkpoint is not one of outlast.DataLoader or outlast.BatchSampler: it has "
+                "no epoch and batch. "
                 "Use the loader that the run began with, or begin a new run under another name."
             )
         epoch, batch = _whole("epoch", state["epoch"]), _whole("batch", state["batch"])
@@ -198,22 +214,28 @@ class BatchSampler:
             said, mine = _SAID[name].format(_short(state[name])), _short(self._defining(name))
             place = f"batch {batch} of epoch {epoch + 1}" if batch else "its place"
             raise ResumeRefused(
-                f"The data order in the checkpoint has {said} and this program's has {mine}, so {place} cannot be kept: samples would come "
-                "twice and others never. Use the same data, order, batch size and seed until the epoch has ended, or begin a new run."
+                f"The data order in the checkpoint has {said} and this program's has {mine}, so {place} cannot be "
+                "kept: samples would come "
+                "twice and others never. Use the same data, order, batch size and seed until the epoch has ended, or "
+                "begin a new run."
             )
         if batch and state.get("order") is not None and state["order"] != self._draw(epoch)[1]:
             raise ResumeRefused(
-                f"The order of epoch {epoch + 1} is not the one that the checkpoint saw the first {batch} batches of, though length, batch size "
-                f"and seed are the same: {self._order.name or 'the permutation'} gives other indices now. Use the sampler and the "
+                f"The order of epoch {epoch + 1} is not the one that the checkpoint saw the first {batch} batches of, "
+                "though length, batch size "
+                f"and seed are the same: {self._order.name or 'the permutation'} gives other indices now. Use the "
+                "sampler and the "
                 "weights of that time until the epoch has ended, or begin a new run."
             )
         if not 0 <= epoch <= LARGEST or not 0 <= batch < len(self):
             raise ResumeRefused(
-                f"The data position in the checkpoint is batch {batch} of epoch {epoch}, and an epoch has the batches 0 to {len(self) - 1}: no outlast "
+                f"The data position in the checkpoint is batch {batch} of epoch {epoch}, and an epoch has the batches "
+                f"0 to {len(self) - 1}: no outlast "
                 "has written that. Use an earlier checkpoint, or begin a new run."
             )
         self.changes = [
-            f"The data order has {_SAID[name].format(_short(self._defining(name)))} from epoch {epoch + 1} on; before, it was "
+            f"The data order has {_SAID[name].format(_short(self._defining(name)))} from epoch {epoch + 1} on; before, "
+            "it was "
             f"{_short(state[name])}."
             for name in changed
         ]

@@ -27,8 +27,10 @@ class StatefulLoader(Tracked):
             before = main.get("_num_workers")
         if before is not None and before != self.thing.num_workers:
             raise ResumeRefused(
-                f"{self.part} (StatefulDataLoader) had num_workers={before} when it was saved and has {self.thing.num_workers} now, and "
-                f"torchdata keeps one position for each worker. Give it num_workers={before}; outlast.DataLoader continues with any number."
+                f"{self.part} (StatefulDataLoader) had num_workers={before} when it was saved and has "
+                f"{self.thing.num_workers} now, and "
+                f"torchdata keeps one position for each worker. Give it num_workers={before}; outlast.DataLoader "
+                "continues with any number."
             )
         return state
 

@@ -1,7 +1,8 @@
-"""What lies inside a dataset and its transforms: the random generators that they draw from, and the arrays of the samples.
+"""What lies inside a dataset and its transforms: the random generators that they draw from, and the arrays of the
+samples.
 
-Both are found by looking: at attributes, elements of containers, what functions close over, and generators among the globals that methods
-name. The search has one budget, and what lies deeper is not found.
+Both are found by looking: at attributes, elements of containers, what functions close over, and generators among the
+globals that methods name. The search has one budget, and what lies deeper is not found.
 """
 
 from __future__ import annotations
@@ -73,9 +74,11 @@ def seeded(found: Mapping[str, Any], words: Sequence[int], *, keep: bool = True)
 
 
 def digest(dataset: Any) -> str | None:
-    """A hash of the arrays that hold a dataset's samples, with at least as many rows as it has samples; None where none is found.
+    """A hash of the arrays that hold a dataset's samples, with at least as many rows as it has samples; None where none
+    is found.
 
-    Arrays of up to 1 MiB are read whole, of larger ones 64 rows. Lists of numbers count as arrays. Files are not read. A dataset keeps the
+    Arrays of up to 1 MiB are read whole, of larger ones 64 rows. Lists of numbers count as arrays. Files are not read.
+    A dataset keeps the
     digest that it had first: some fill an array as they go.
     """
     key = id(dataset)

@@ -1,8 +1,8 @@
 """What a helper process of the training (a data loader's worker) makes of signals that were meant for the whole group.
 
-`timeout`, a closed terminal, systemd and Slurm signal every process of the group. The training process finishes its step and
-saves; for that its workers have to live on for a moment. They end when the loader closes, when the training process ends them
-because nothing needs them any more, or when it is gone.
+`timeout`, a closed terminal, systemd and Slurm signal every process of the group. The training process finishes its
+step and saves; for that its workers have to live on for a moment. They end when the loader closes, when the training
+process ends them because nothing needs them any more, or when it is gone.
 """
 
 from __future__ import annotations

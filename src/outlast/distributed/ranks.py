@@ -1,6 +1,8 @@
-"""The processes of one attempt: torchrun starts several *ranks*, which train one model together and save one checkpoint a step.
+"""The processes of one attempt: torchrun starts several *ranks*, which train one model together and save one checkpoint
+a step.
 
-They speak over gloo groups of outlast's own, so that nothing here meets the collectives of training, and in numbers and bytes
+They speak over gloo groups of outlast's own, so that nothing here meets the collectives of training, and in numbers and
+bytes
 only: torch's collectives for Python objects would unpickle what another process sent.
 """
 
@@ -19,7 +21,10 @@ T = TypeVar("T")
 
 _NUMBERS = 8
 _PATIENCE = dt.timedelta(days=1)
-"""How long a rank waits for another that lives: rank 0 may evaluate, or a disk be slow. One that has died is noticed at once."""
+"""How long a rank waits for another that lives: rank 0 may evaluate, or a disk be slow.
+
+One that has died is noticed at once.
+"""
 
 
 class Ranks:
@@ -76,7 +81,8 @@ class Ranks:
             if each[0] != mine[0]:
                 self.broken = True
                 raise RankFailed(
-                    f"Rank {self.rank} is {moment} and rank {rank} is somewhere else in the program. All ranks have to make the same calls in "
+                    f"Rank {self.rank} is {moment} and rank {rank} is somewhere else in the program. All ranks have to "
+                    "make the same calls in "
                     "the same order and run the same number of steps: let all of them break out of the loop, or none."
                 )
         return [tuple(each[1 : len(numbers) + 1].tolist()) for each in found]
@@ -128,7 +134,8 @@ class Ranks:
         except RuntimeError as error:
             self.broken = True
             raise RankFailed(
-                f"Rank {self.rank} of {self.count} waited for the others, and one is gone or did not answer: look for the first error "
+                f"Rank {self.rank} of {self.count} waited for the others, and one is gone or did not answer: look for "
+                "the first error "
                 "among the ranks. What was committed is intact; start all of them again."
             ) from error
 
@@ -148,7 +155,10 @@ def connect(channels: int) -> list[Ranks]:
 
 
 def meet() -> None:
-    """Under torchrun: let the ranks find each other, unless the program has done so; each takes the GPU of its number."""
+    """Under torchrun: let the ranks find each other, unless the program has done so.
+
+    Each takes the GPU of its number.
+    """
     if int(os.environ.get("WORLD_SIZE") or 1) < 2 or "RANK" not in os.environ:
         return
     import torch
@@ -178,7 +188,8 @@ def position() -> tuple[int, int]:
     if int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ:
         raise UsageError(
             f"A launcher started {os.environ['WORLD_SIZE']} processes for this run and they have not met: call "
-            "torch.distributed.init_process_group() in every process, before outlast.DataLoader() and open_run(), or start a single one."
+            "torch.distributed.init_process_group() in every process, before outlast.DataLoader() and open_run(), or "
+            "start a single one."
         )
     return 0, 1
 

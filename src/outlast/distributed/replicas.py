@@ -1,4 +1,6 @@
-"""What the ranks of one attempt hold alike is stored once: every rank but the first leaves out what is the same on rank 0."""
+"""What the ranks of one attempt hold alike is stored once: every rank but the first leaves out what is the same on rank
+0.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import xxhash
 from outlast.state.array import Array
 
 _SAMPLED = 2**16
-"""What an optimizer changes is compared by a sample from this size on: hashing all of it would cost what writing it does."""
+"""What an optimizer changes is compared by a sample from this size on: hashing all of it would cost what writing it
+does."""
 _SAMPLES = 64
 
 Arrays = Mapping[str, Mapping[str, Array]]
@@ -45,7 +48,8 @@ def without_copies(
         nodes: this rank's.
         own: its fingerprints.
         mains: those of rank 0.
-        guarded: memory that an optimizer changes. When ranks differ there they do not train together, whatever a sample says of the
+        guarded: memory that an optimizer changes. When ranks differ there they do not train together, whatever a sample
+            says of the
             rest, and the whole part is kept. When only a BatchNorm's averages differ, those are.
     """
     kept = {}

@@ -21,8 +21,9 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
             still states the limits of the machine that it really runs on.
         root: where "/" is; another folder in tests.
 
-    Two variables state what nothing can detect: OUTLAST_SESSION_ENDS, a Unix time in seconds at which the session ends (in a Slurm job,
-    its SLURM_JOB_END_TIME), and OUTLAST_INPUTS, folders in which runs of earlier sessions lie, separated as in PATH.
+    Two variables state what nothing can detect: OUTLAST_SESSION_ENDS, a Unix time in seconds at which the session ends
+    (in a Slurm job, its SLURM_JOB_END_TIME), and OUTLAST_INPUTS, folders in which runs of earlier sessions lie,
+    separated as in PATH.
 
     Raises:
         UsageError: no such environment, or OUTLAST_SESSION_ENDS is no time.

@@ -69,7 +69,8 @@ class Environment:
         inputs: folders under which checkpoints of earlier sessions may be attached, read-only.
         reserve: seconds of the session's limit to leave unused, given the bytes that will lie in the run folder.
         notice: waits for the platform's own warning of an end; None where there is none.
-        failure_seconds: mean time between two ends that nobody announces, believed and not measured; it decides, with the cost
+        failure_seconds: mean time between two ends that nobody announces, believed and not measured; it decides, with
+            the cost
             of a save, how often to save.
         probe_host: a host whose reachability answers "is there internet?".
     """
@@ -113,7 +114,8 @@ class Environment:
 
 
 def stated(found: Environment, environ: Mapping[str, str] = os.environ) -> Environment:
-    """An environment with what its variables state: OUTLAST_SESSION_ENDS bounds the session, OUTLAST_INPUTS adds inputs.
+    """An environment with what its variables state: OUTLAST_SESSION_ENDS bounds the session, OUTLAST_INPUTS adds
+    inputs.
 
     Raises:
         UsageError: OUTLAST_SESSION_ENDS is no time.
@@ -126,7 +128,8 @@ def stated(found: Environment, environ: Mapping[str, str] = os.environ) -> Envir
             left = math.nan
         if not math.isfinite(left):
             raise UsageError(
-                f"OUTLAST_SESSION_ENDS is {ends[:60]!r}; expected a Unix time in seconds, such as {time.time() + 3600:.0f}."
+                f"OUTLAST_SESSION_ENDS is {ends[:60]!r}; expected a Unix time in seconds, such as "
+                f"{time.time() + 3600:.0f}."
             )
         limits = replace(limits, seconds=left if limits.seconds is None else min(left, limits.seconds))
     inputs = [Path(place) for place in environ.get("OUTLAST_INPUTS", "").split(os.pathsep) if place]

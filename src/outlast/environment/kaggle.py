@@ -1,7 +1,7 @@
 """A Kaggle session, interactive or pushed.
 
-Numbers: kaggle.com/docs/notebooks as of 2026 (12 h CPU and GPU, 9 h TPU, 20 GB kept of /kaggle/working). Cores and memory
-are measured, not believed.
+Numbers: kaggle.com/docs/notebooks as of 2026 (12 h CPU and GPU, 9 h TPU, 20 GB kept of /kaggle/working). Cores and
+memory are measured, not believed.
 """
 
 from __future__ import annotations
@@ -29,13 +29,19 @@ def _place(root: Path, environ: Mapping[str, str]) -> Path:
 
 
 def here(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is a Kaggle session: its working folder and one of its variables; either alone may be a coincidence."""
+    """Whether this is a Kaggle session: its working folder and one of its variables.
+
+    Either alone may be a coincidence.
+    """
     marks = ("KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_URL_BASE", "KAGGLE_CONTAINER_NAME", "KAGGLE_DATA_PROXY_URL")
     return (_place(root, environ) / "working").is_dir() and any(environ.get(name) for name in marks)
 
 
 def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> Environment:
-    """Facts and limits of this session. Values of KAGGLE_* variables are tokens at times, so only harmless ones are kept."""
+    """Facts and limits of this session.
+
+    Values of KAGGLE_* variables are tokens at times, so only harmless ones are kept.
+    """
     hours = HOURS_TPU if environ.get("TPU_ACCELERATOR_TYPE") or environ.get("ISTPUVM") else HOURS
     secrets = [*present_secrets(environ)]
     if environ.get("KAGGLE_USER_SECRETS_TOKEN"):

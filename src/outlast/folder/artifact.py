@@ -1,7 +1,8 @@
 """The manifest of an artifact: what it was made from, and what its files hold.
 
-It lies beside the artifact as NAME.manifest.json, so it goes wherever the artifact goes: out of a platform, into an archive, to a
-remote. It is written after the artifact and deleted before the artifact is replaced, so a manifest never names older files.
+It lies beside the artifact as NAME.manifest.json, so it goes wherever the artifact goes: out of a platform, into an
+archive, to a remote. It is written after the artifact and deleted before the artifact is replaced, so a manifest never
+names older files.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def write_manifest(artifact: Path, name: str, about: Mapping[str, Any]) -> Path:
     Args:
         artifact: the file or folder; complete.
         name: what the program calls it.
-        about: what it was made from: `run` (uid), `run_id`, `attempt` (id), `step`, `part`, `config` (fingerprint), `checkpoint` (digest of
+        about: what it was made from: `run` (uid), `run_id`, `attempt` (id), `step`, `part`, `config` (fingerprint),
+            `checkpoint` (digest of
             its manifest); what is not known is left out.
 
     Returns:

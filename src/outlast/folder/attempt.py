@@ -36,7 +36,8 @@ def read_record(folder: RunFolder, number: int) -> dict[str, Any]:
 
 
 def copy_events(source: RunFolder, number: int, target: RunFolder, to: int) -> None:
-    """Copy what an attempt wrote down with a clock, when it did and it can be read: it goes where the attempt's record goes.
+    """Copy what an attempt wrote down with a clock, when it did and it can be read: it goes where the attempt's record
+    goes.
 
     Raises:
         OSError: the copy cannot be written.
@@ -125,7 +126,10 @@ class AttemptRecord:
         return "step" not in end or bool(end["step"] > step)
 
     def tell(self, sentence: str) -> None:
-        """Keep a sentence with the attempt, once; it reaches the disk with the next `write`. Of very many, the first are kept and all counted."""
+        """Keep a sentence with the attempt, once; it reaches the disk with the next `write`.
+
+        Of very many, the first are kept and all counted.
+        """
         told, sentence = self.record["told"], writable(sentence)[:LONGEST]
         if len(told) < MOST and sentence not in told:
             told.append(sentence)

@@ -85,7 +85,8 @@ def read_verified(path: Path, expected: Written, allocate: Callable[[int], memor
                 _read_all(descriptor, chunk, path)
                 if index >= len(expected.xxh3_128) or digest(chunk) != expected.xxh3_128[index]:
                     raise CorruptCheckpoint(
-                        f"{path} was changed after it was written: the hash of its bytes from {index * CHUNK} on is not the one in "
+                        f"{path} was changed after it was written: the hash of its bytes from {index * CHUNK} on is "
+                        "not the one in "
                         "the manifest."
                     )
         finally:

@@ -97,7 +97,8 @@ class RunFolder:
             kind, wanted = kind_of(path), "folder" if path in folders else "file"
             if kind not in (None, wanted):
                 raise UnsafeFolder(
-                    f"{path} is a {kind} where a {wanted} of outlast's own belongs; outlast follows nothing out of a run folder, so nothing was "
+                    f"{path} is a {kind} where a {wanted} of outlast's own belongs; outlast follows nothing out of a "
+                    "run folder, so nothing was "
                     "changed. Remove it, or put the real thing in its place."
                 )
         named = [*entries(self.checkpoints), *entries(self.attempts)]
@@ -113,7 +114,8 @@ def check_run_id(run_id: str) -> str:
     """Return run_id if it can name a folder everywhere; raises UsageError otherwise."""
     if not RUN_ID.fullmatch(run_id):
         raise UsageError(
-            f"{run_id!r} cannot name a run: use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit."
+            f"{run_id!r} cannot name a run: use up to 100 letters, digits, '.', '_' and '-', beginning with a letter "
+            "or digit."
         )
     return run_id
 
@@ -153,7 +155,10 @@ def record_name(number: int) -> str:
 
 
 def numbers_in(folder: Path) -> list[int]:
-    """Numbers of the records 0001.json and so on in a folder, ascending; what is no plain file of such a name does not count."""
+    """Numbers of the records 0001.json and so on in a folder, ascending.
+
+    What is no plain file of such a name does not count.
+    """
     found = ((number_in(path.name), path) for path in entries(folder))
     return sorted(number for number, path in found if number is not None and kind_of(path) == "file")
 

@@ -1,7 +1,7 @@
 """One writer per run.
 
-Two guards. The kernel's own lock on the file goes with its process, so a killed owner, or one before a reboot, blocks nobody.
-The heartbeat inside the file speaks to machines that share the folder without sharing that lock.
+Two guards. The kernel's own lock on the file goes with its process, so a killed owner, or one before a reboot, blocks
+nobody. The heartbeat inside the file speaks to machines that share the folder without sharing that lock.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Lock:
             owner = _read(descriptor)
             if kernel is False or _lives(owner, descriptor, kernel_free=kernel is True):
                 raise RunBusy(  # noqa: TRY301 - the descriptor is closed in one place
-                    f"{self.path.parent} is being written by {owner.get('attempt', 'another attempt')} (process {owner.get('pid', '?')} on "
+                    f"{self.path.parent} is being written by {owner.get('attempt', 'another attempt')} (process "
+                    f"{owner.get('pid', '?')} on "
                     f"{owner.get('host', 'this machine')}). One run has one writer: wait for it, stop it, or choose "
                     f"{ANOTHER_NAME}."
                 )
@@ -88,7 +89,8 @@ class Lock:
         self._beats.start()
         if owner.get("pid") and not owner.get("released"):
             return (
-                f"{owner.get('attempt', 'The last attempt')} (process {owner['pid']} on {owner.get('host')}) was killed (kill -9, out of memory, a crash, power "
+                f"{owner.get('attempt', 'The last attempt')} (process {owner['pid']} on {owner.get('host')}) was "
+                "killed (kill -9, out of memory, a crash, power "
                 "off), so what came after its last save is done again."
             )
         return None
@@ -120,7 +122,8 @@ class Lock:
                 self._beat()
 
     def ours(self) -> bool:
-        """Whether the record still names this process. A process that was stopped for longer than STALE may have lost it to another machine.
+        """Whether the record still names this process. A process that was stopped for longer than STALE may have lost
+        it to another machine.
 
         What cannot be read speaks against nobody.
         """
@@ -143,7 +146,8 @@ class Lock:
 class Presence:
     """That a rank lives, whoever of the others is gone: it holds a second file together with the others.
 
-    Only rank 0 holds the run's lock. When it dies alone, another rank may still be about to write; the next attempt waits for it.
+    Only rank 0 holds the run's lock. When it dies alone, another rank may still be about to write; the next attempt
+    waits for it.
 
     Args:
         path: the file; made by `show`.
@@ -181,7 +185,8 @@ class Presence:
             while _kernel_lock(descriptor) is False:
                 if time.monotonic() > end:
                     raise RunBusy(
-                        f"A rank of an earlier attempt at {self.path.parent} still lives, though its rank 0 is gone. Stop it, or wait until it "
+                        f"A rank of an earlier attempt at {self.path.parent} still lives, though its rank 0 is gone. "
+                        "Stop it, or wait until it "
                         "notices, and start again."
                     )
                 time.sleep(0.05)
@@ -198,7 +203,9 @@ _HELD: set[Lock | Presence] = set()
 
 
 def _let_go_in_child() -> None:
-    """A data loader's worker inherits the descriptor, and with it the kernel's lock, which would outlive a killed owner."""
+    """A data loader's worker inherits the descriptor, and with it the kernel's lock, which would outlive a killed
+    owner.
+    """
     for lock in list(_HELD):
         lock._close()  # noqa: SLF001 - same module
 
@@ -208,7 +215,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def holder(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock now, asked from outside; None when nobody alive does. Writes nothing, waits for nobody, needs no permission to write."""
+    """Who holds a lock now, asked from outside; None when nobody alive does.
+
+    Writes nothing, waits for nobody, needs no permission to write.
+    """
     try:
         descriptor = plain.open_plain(path)
     except (OSError, UnsafeFolder):
@@ -259,7 +269,10 @@ def _same(path: Path, descriptor: int) -> bool:
 
 
 def _kernel_lock_patiently(descriptor: int) -> bool | None:
-    """As `_kernel_lock`; whoever merely asks who holds it shares the lock for an instant, and an owner shares it with nobody."""
+    """As `_kernel_lock`.
+
+    Whoever merely asks who holds it shares the lock for an instant, and an owner shares it with nobody.
+    """
     kernel = _kernel_lock(descriptor)
     for _ in range(_PATIENCE):
         if kernel is not False or not _kernel_lock(descriptor, shared=True):
@@ -325,7 +338,9 @@ def _process_lives(pid: int) -> bool:
 
 
 def _start_of(pid: int) -> int:
-    """When a process began, in ticks since the machine's start: two of the same number are told apart by it. 0 where nobody says."""
+    """When a process began, in ticks since the machine's start: two of the same number are told apart by it. 0 where
+    nobody says.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         return int(text.rpartition(")")[2].split()[19])

@@ -10,12 +10,15 @@ from pathlib import Path
 from outlast.errors import CorruptCheckpoint, UnsafeFolder
 from outlast.folder import records
 
-# O_NOFOLLOW: a link where a file of ours should be is refused. O_NONBLOCK: so is a FIFO, and without waiting for its other end.
+# O_NOFOLLOW: a link where a file of ours should be is refused. O_NONBLOCK: so is a FIFO, and without waiting for its
+# other end.
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def kind_of(path: Path) -> str | None:
-    """In a word what lies there, itself and not what it may point to: "file", "folder", "link", "special file"; None: nothing."""
+    """In a word what lies there, itself and not what it may point to: "file", "folder", "link", "special file"; None:
+    nothing.
+    """
     try:
         mode = os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -83,7 +86,10 @@ def read_plain(path: Path, most: int = records.RECORD_BYTES) -> bytes:
 
 
 def plain_files(path: Path) -> list[Path]:
-    """The file itself, or all plain files below a folder, by name; links are not followed, and special files are not among them."""
+    """The file itself, or all plain files below a folder, by name.
+
+    Links are not followed, and special files are not among them.
+    """
     return [each for each, kind in _below(path) if kind == "file"]
 
 

@@ -1,8 +1,9 @@
 """What the JSON records of a run folder may hold. They are parsed with bounds and typed where they are read.
 
-A run folder may come from somebody else. So no reader meets a number that does not fit, a value of another type, text that cannot
-be written again, or nesting that overflows the stack: whatever is wrong is one sentence of `CorruptCheckpoint`. Keys that nobody
-knows here are left alone, because a newer outlast may have written them.
+A run folder may come from somebody else. So no reader meets a number that does not fit, a value of another type, text
+that cannot
+be written again, or nesting that overflows the stack: whatever is wrong is one sentence of `CorruptCheckpoint`. Keys
+that nobody knows here are left alone, because a newer outlast may have written them.
 """
 
 from __future__ import annotations
@@ -379,7 +380,8 @@ STATE = form(
     {**_OWN, "batches": _BATCHES},
 )
 RANK_STATE = form({"parts": _PARTS, "rng": _RNG}, _OWN)
-# Launches are deleted, with their datasets, in the account of whoever runs outlast: only what outlast may have made has such a name.
+# Launches are deleted, with their datasets, in the account of whoever runs outlast: only what outlast may have made
+# has such a name.
 MADE = text(200, "outlast-(?!secrets$)[a-z0-9-]+", "a name that begins with outlast- as all that it makes")
 """A name that outlast has given to something it made at a provider."""
 _LAUNCH_SAYS: Mapping[str, Check] = {
@@ -405,7 +407,10 @@ _LAUNCH_BEFORE_PROVIDERS = form(
 
 
 def LAUNCH(value: Any, where: str) -> None:  # noqa: N802 - a form like those above
-    """A launch: of any provider, whose handle the provider checks itself; or of the time when there was one provider."""
+    """A launch: of any provider, whose handle the provider checks itself.
+
+    Or of the time when there was one provider.
+    """
     (_LAUNCH if isinstance(value, dict) and "provider" in value else _LAUNCH_BEFORE_PROVIDERS)(value, where)
 
 

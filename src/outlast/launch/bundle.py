@@ -1,4 +1,7 @@
-"""What travels to another machine: outlast itself and the recipe, as one zip that is named by its contents; and beside it what was asked for."""
+"""What travels to another machine: outlast itself and the recipe, as one zip that is named by its contents.
+
+And beside it what was asked for.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,8 @@ LARGEST = 20 * 2**20
 _CODE = (".py", ".yaml", ".yml", ".toml", ".json", ".txt", ".md")
 _ELSEWHERE = ("__pycache__", "runs", "node_modules", "kaggle_output")
 _SECRET = re.compile(r"(^|[_.-])(secrets?|tokens?|credentials?|passwords?|kaggle)([_.-]|$)", re.IGNORECASE)
-"""Of a user's folder, what travels, what is something else, and what never does: names of files, other than code, that logins have."""
+"""Of a user's folder, what travels, what is something else, and what never does: names of files, other than code, that
+logins have."""
 
 _SENT = ("flag", "train", "data", "model", "run")
 """Layers whose values are sent: what the other machine would not find by itself."""
@@ -54,7 +58,8 @@ class Bundle:
 
 
 def request_of(prepared: Prepared, *, budget: float, step: int = 0) -> dict[str, Any]:
-    """What the other machine is to train: recipe, run, budget in seconds, the values that were given here, and whether on several ranks.
+    """What the other machine is to train: recipe, run, budget in seconds, the values that were given here, and whether
+    on several ranks.
 
     `step`: that of the checkpoint which is sent or attached; finding less than that over there is an error.
     """
@@ -90,7 +95,8 @@ def flags_of(values: Mapping[str, Any]) -> list[str]:
 
 
 def make(prepared: Prepared, *, environments: Sequence[str] = (), wheels: Path | None = None) -> Bundle:
-    """Pack outlast, the recipes that come with it, and the user's own recipe: the same for every session, whatever is asked of it.
+    """Pack outlast, the recipes that come with it, and the user's own recipe: the same for every session, whatever is
+    asked of it.
 
     Args:
         prepared: what is to be trained.
@@ -98,7 +104,8 @@ def make(prepared: Prepared, *, environments: Sequence[str] = (), wheels: Path |
         wheels: a folder of wheels for a machine that cannot install from the outside.
 
     Raises:
-        UsageError: the user's recipe folder is too large to be code, there are no wheels, or the recipe is of an installed package.
+        UsageError: the user's recipe folder is too large to be code, there are no wheels, or the recipe is of an
+            installed package.
     """
     package = Path(outlast.__file__).parent
     contents = dict(_python(package, "outlast"))
@@ -115,7 +122,8 @@ def make(prepared: Prepared, *, environments: Sequence[str] = (), wheels: Path |
         contents |= own
     elif not prepared.recipe.code.__module__.startswith("outlast_recipes."):
         raise UsageError(
-            f"The recipe {prepared.recipe.source!r} is of an installed package, and only outlast's own and folders travel. Give the path of its recipe.py."
+            f"The recipe {prepared.recipe.source!r} is of an installed package, and only outlast's own and folders "
+            "travel. Give the path of its recipe.py."
         )
     if wheels is not None:
         contents |= _wheels(wheels)
@@ -127,7 +135,10 @@ def make(prepared: Prepared, *, environments: Sequence[str] = (), wheels: Path |
 
 
 def own_recipe(source: str) -> str:
-    """Where a user's own recipe lies in the bundle; empty for one that comes with a name, which a folder of that name does not hide."""
+    """Where a user's own recipe lies in the bundle.
+
+    Empty for one that comes with a name, which a folder of that name does not hide.
+    """
     path = Path(source)
     if source in names() or not (path.suffix == ".py" or path.is_dir()):
         return ""
@@ -144,7 +155,10 @@ def _installed() -> dict[str, bytes]:
 
 
 def _python(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
-    """A package's code and small data; the configs that a wheel has inside it and a checkout has not travel by themselves."""
+    """A package's code and small data.
+
+    The configs that a wheel has inside it and a checkout has not travel by themselves.
+    """
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         code = path.suffix in (".py", ".typed", ".yaml", ".json", ".txt") and "__pycache__" not in path.parts
@@ -156,7 +170,8 @@ def _wheels(folder: Path) -> dict[str, bytes]:
     found = {f"wheels/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.whl"))}
     if not found:
         raise UsageError(
-            f"{folder} holds no wheels. Make them with: pip download --only-binary :all: --python-version 3.12 -d {folder} "
+            f"{folder} holds no wheels. Make them with: pip download --only-binary :all: --python-version 3.12 -d "
+            f"{folder} "
             "numpy pydantic PyYAML rich xxhash"
         )
     return found
@@ -184,7 +199,8 @@ def _own(source: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
             found[f"recipe/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
         if sum(map(len, found.values())) > LARGEST:
             raise UsageError(
-                f"{folder} holds more than {LARGEST // 2**20} MiB of {', '.join(_CODE)}, which is more than code. Give the recipe a folder of its own, and "
+                f"{folder} holds more than {LARGEST // 2**20} MiB of {', '.join(_CODE)}, which is more than code. Give "
+                "the recipe a folder of its own, and "
                 "attach data as a dataset (--dataset OWNER/SLUG)."
             )
     return found, tuple(left_out)

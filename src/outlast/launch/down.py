@@ -39,7 +39,8 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
         here = each.record["state"] == "fetched"  # a later session has what the ones before it had
     if not here:
         raise UsageError(
-            f"What the last session of {name} has left is not here, and would be destroyed: `outlast fetch {name}` first."
+            f"What the last session of {name} has left is not here, and would be destroyed: `outlast fetch {name}` "
+            "first."
         )
     if not unfinished and (not folder.run.exists() or read_run(folder.path).status != "finished"):
         raise UsageError(

@@ -35,10 +35,12 @@ def fetch(
 ) -> list[str]:
     """Bring home what a session left: every file whole, every checkpoint verified, and only then into the run folder.
 
-    What was fetched stays beside the run folder until all of it is right, so that a second call goes on where this one ended.
+    What was fetched stays beside the run folder until all of it is right, so that a second call goes on where this one
+    ended.
 
     Returns:
-        Sentences for the user. What does not continue the run as it is here is not mixed in; its folder is named and kept.
+        Sentences for the user. What does not continue the run as it is here is not mixed in; its folder is named and
+        kept.
 
     Raises:
         LaunchError: the session has not ended, or a file does not come whole.
@@ -49,7 +51,8 @@ def fetch(
     state = provider.state(record.handle)
     if state is not None and not state.over:
         raise LaunchError(
-            f"{name} is {state.word} still, and {provider.title} gives files only when a session has ended. Look at it with "
+            f"{name} is {state.word} still, and {provider.title} gives files only when a session has ended. Look at it "
+            "with "
             f"`{command('outlast', 'logs', folder.path.name, '-f')}`."
         )
     there = folder.path.parent / f".fetched-{name}"
@@ -81,7 +84,8 @@ def _all_of(
 ) -> int:
     """Download all files of a run and check them; returns how many there are.
 
-    Addresses live for a short time only, so what came too late, damaged or not at all is listed anew, as long as anything comes.
+    Addresses live for a short time only, so what came too late, damaged or not at all is listed anew, as long as
+    anything comes.
     """
     fruitless, whole = 0, -1
     while True:
@@ -102,7 +106,8 @@ def _all_of(
         fruitless, whole = (0 if now > whole else fruitless + 1), max(now, whole)
         if fruitless == _TRIES:
             raise LaunchError(
-                f"Of the {len(wanted)} files that {record.name} left, {len(wanted) - now} did not come whole, also not when asked for "
+                f"Of the {len(wanted)} files that {record.name} left, {len(wanted) - now} did not come whole, also not "
+                "when asked for "
                 "again. What came is kept; fetch again."
             )
 

@@ -1,7 +1,7 @@
 """`python -m outlast.launch.inside REQUEST.json FOLDER EXIT`: the far end of a launch.
 
-Trains what the request says, below FOLDER/runs, and writes the exit code of `outlast train` into the file EXIT: torchrun, which may
-have started this, knows no other code than its own.
+Trains what the request says, below FOLDER/runs, and writes the exit code of `outlast train` into the file EXIT:
+torchrun, which may have started this, knows no other code than its own.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def main(request: Path, working: Path) -> int:
         prepared = prepare.prepare(found, prepare.Request(flags=flags))
         if (here := _newest(prepared)) < asked["step"]:
             say(
-                f"Step {asked['step']} of {asked['run']} was to be continued, and there is only step {here} here; it ends at once."
+                f"Step {asked['step']} of {asked['run']} was to be continued, and there is only step {here} here; it "
+                "ends at once."
             )
             return MISSING_CHECKPOINT
         run = prepare.start(prepared, progress="plain")

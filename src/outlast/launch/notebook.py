@@ -47,14 +47,16 @@ for path in sorted((RUN / "artifacts").glob("**/*")):
 
 
 def notebook(prepared: Prepared) -> dict[str, Any]:
-    """The notebook of a recipe, as nbformat 4.5 has it. The values that were given stand in a cell as flags and can be changed there.
+    """The notebook of a recipe, as nbformat 4.5 has it. The values that were given stand in a cell as flags and can be
+    changed there.
 
     Raises:
         UsageError: the recipe's folder is too large to be code, or a checkpoint is to be begun from.
     """
     if prepared.fork_of:
         raise UsageError(
-            "A notebook cannot carry a checkpoint: attach the folder of the old run as an input and give --resume in the train cell."
+            "A notebook cannot carry a checkpoint: attach the folder of the old run as an input and give --resume in "
+            "the train cell."
         )
     request = bundle.request_of(prepared, budget=0)
     packed = bundle.make(prepared, environments=[name for name in NAMES if name != "local"])
@@ -67,8 +69,10 @@ def notebook(prepared: Prepared) -> dict[str, Any]:
         'print({0: "finished", 75: "stopped cleanly with work left: run me again"}.get(code, f"ended with {code}"))'
     )
     words = (
-        f"# {prepared.recipe.name}\n\n{prepared.recipe.summary}\n\nMade by `outlast notebook`. Run all cells. The training stops by itself before the "
-        "session does, and goes on where it was: in the same session by running the train cell again, in a new one when this notebook's last output is "
+        f"# {prepared.recipe.name}\n\n{prepared.recipe.summary}\n\nMade by `outlast notebook`. Run all cells. The "
+        "training stops by itself before the "
+        "session does, and goes on where it was: in the same session by running the train cell again, in a new one "
+        "when this notebook's last output is "
         "attached to it (Add Input → Your Work)."
     )
     cells = [

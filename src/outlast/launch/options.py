@@ -23,7 +23,8 @@ class Option:
         default: the value when nothing says otherwise.
         choices: of a choice.
         setting: whether outlast-launch.yaml may have it.
-        repeated: whether the next launch of a run takes it from the last one's record. A folder of code is not: the user says it each time.
+        repeated: whether the next launch of a run takes it from the last one's record. A folder of code is not: the
+            user says it each time.
         metavar: what help shows for the value.
     """
 

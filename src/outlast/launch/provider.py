@@ -1,8 +1,8 @@
 """What a provider of sessions is: the interface through which `launch`, `relay` and their neighbours start attempts.
 
-A provider runs a bundle for a limited time and keeps the files that the session wrote. `launch`, `relay`, `logs`, `fetch`,
-`cancel`, `down` and `quota` know nothing else of it. docs/providers.md says how to write one; tests/conformance/test_providers.py
-is what each one must pass.
+A provider runs a bundle for a limited time and keeps the files that the session wrote. `launch`, `relay`, `logs`,
+`fetch`, `cancel`, `down` and `quota` know nothing else of it. docs/providers.md says how to write one;
+tests/conformance/test_providers.py is what each one must pass.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Capabilities:
         live_logs: `log` gives lines while the session runs.
         secrets: it can hand keys to a session.
         accelerators: names that `--accelerator` takes; empty when there is no choice.
-        inputs: of which sessions the outputs can be attached to the next one: those that "completed", all that "ended", or "none".
+        inputs: of which sessions the outputs can be attached to the next one: those that "completed", all that "ended",
+            or "none".
         settles: seconds for which a submission without an answer may still turn up.
         ask: seconds between two looks at a session that it well bears.
     """
@@ -81,14 +82,19 @@ class Limits:
         return terms.seconds or self.session - self.overhead
 
     def within(self, terms: Terms, left: float) -> Terms:
-        """The terms of a session for which only so many seconds of quota are left; never less than a minute of training."""
+        """The terms of a session for which only so many seconds of quota are left.
+
+        Never less than a minute of training.
+        """
         seconds = max(left - self.overhead, 60.0)
         return replace(terms, seconds=seconds) if left - self.overhead < self.training(terms) else terms
 
 
 @dataclass(frozen=True)
 class Quota:
-    """Accelerator time of one kind: seconds used and in all, and when it is renewed (UTC; None when the provider does not say)."""
+    """Accelerator time of one kind: seconds used and in all, and when it is renewed (UTC; None when the provider does
+    not say).
+    """
 
     kind: str
     used: float
@@ -182,8 +188,8 @@ class Request:
 class Provider(Protocol):
     """Where sessions run.
 
-    All methods that take a handle raise UsageError for one of another provider or account. `log`, `outputs` and `cancel` raise
-    UnknownName for a session that is not there; `state` returns None and `delete` does nothing.
+    All methods that take a handle raise UsageError for one of another provider or account. `log`, `outputs` and
+    `cancel` raise UnknownName for a session that is not there; `state` returns None and `delete` does nothing.
 
     Attributes:
         name: in the table of providers, in records and after `--on`.
@@ -291,7 +297,8 @@ class Provider(Protocol):
         ...
 
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:
-        """Delete the session with its files, ending it when it runs, and what was made for it unless one of `others` uses it.
+        """Delete the session with its files, ending it when it runs, and what was made for it unless one of `others`
+        uses it.
 
         Returns:
             The names of what was deleted; empty when nothing was there.

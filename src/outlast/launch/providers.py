@@ -49,7 +49,8 @@ def module(name: str) -> Module:
     """
     if name not in PROVIDERS:
         raise UnknownName(
-            f"There is no provider {shortened(repr(name))}; expected one of {', '.join(PROVIDERS)}.{nearest(name, PROVIDERS)}"
+            f"There is no provider {shortened(repr(name))}; expected one of "
+            f"{', '.join(PROVIDERS)}.{nearest(name, PROVIDERS)}"
         )
     return cast("Module", importlib.import_module(f"{PROVIDERS[name]}.provider"))
 

@@ -1,4 +1,7 @@
-"""launches/0003.json in a run folder: one attempt that was, or was to be, started on another machine. Written before it is started."""
+"""launches/0003.json in a run folder: one attempt that was, or was to be, started on another machine.
+
+Written before it is started.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,11 @@ class LaunchRecord:
     Attributes:
         folder: the run folder.
         number: counts from 1.
-        record: what the file holds: `provider`, `name`, `handle`, `accelerator`, `state` ("preparing", "pushing", "pushed",
-            "refused", "abandoned", "lost", "fetched", "deleted"), and what is learnt of it later: `url`, `session`, `seconds`,
-            `exit`, `step`, `end`. Records of outlast before there were providers have `on`, `slug`, `user` and `datasets` instead.
+        record: what the file holds: `provider`, `name`, `handle`, `accelerator`, `state` ("preparing", "pushing",
+            "pushed",
+            "refused", "abandoned", "lost", "fetched", "deleted"), and what is learnt of it later: `url`, `session`,
+            `seconds`, `exit`, `step`, `end`. Records of outlast before there were providers have `on`, `slug`, `user`
+            and `datasets` instead.
     """
 
     folder: RunFolder
@@ -118,6 +123,9 @@ def launching(folder: RunFolder, who: str) -> Iterator[None]:
 
 
 def all_launches(folder: RunFolder) -> list[LaunchRecord]:
-    """The launches of a run, oldest first; raises CorruptCheckpoint when a record is none, as a session may run that it names."""
+    """The launches of a run, oldest first.
+
+    Raises CorruptCheckpoint when a record is none, as a session may run that it names.
+    """
     numbers = layout.numbers_in(folder.launches)
     return [LaunchRecord(folder, n, reading.read_record(folder.launches / f"{n:04d}.json", LAUNCH)) for n in numbers]

@@ -1,6 +1,7 @@
 """Launch, wait, bring home, again: until the run is finished, however many sessions it takes.
 
-What it knows is in the run folder (launches/, attempts/, checkpoints/), so it may be killed at any moment and started again:
+What it knows is in the run folder (launches/, attempts/, checkpoints/), so it may be killed at any moment and started
+again:
 a launch that is on record is waited for and brought home before another one is made.
 """
 
@@ -56,7 +57,8 @@ class Bounds:
         sessions: launches by this call, at most.
         gpu_hours: GPU time of all sessions of the run, in hours; the last one gets what is left.
         keep: fetched sessions that stay at the provider; older ones are deleted there. None: all.
-        wait: whether to wait for the next hours when the quota is used up, and for a place when other sessions take all.
+        wait: whether to wait for the next hours when the quota is used up, and for a place when other sessions take
+            all.
     """
 
     sessions: int | None = None
@@ -86,8 +88,10 @@ def relay(
 
     Raises:
         RunBusy: another process launches this run.
-        UsageError: a bound is given for hours that the provider does not count, or a session of another provider is not at home.
-        LaunchError: a session failed by itself, two sessions in a row came no further, no hours are left, or as many sessions as
+        UsageError: a bound is given for hours that the provider does not count, or a session of another provider is not
+            at home.
+        LaunchError: a session failed by itself, two sessions in a row came no further, no hours are left, or as many
+            sessions as
             allowed were not enough; and as of `Provider.submit`.
     """
     bounds = bounds or Bounds()
@@ -117,13 +121,15 @@ class _Relay:
             if record is None:
                 if _finished(folder) and not self.prepare().resolved.changes:
                     self.tell(
-                        f"{folder.path.name} is finished at step {Store(folder).newest_step()}{spent(self.provider, folder)}"
+                        f"{folder.path.name} is finished at step "
+                        f"{Store(folder).newest_step()}{spent(self.provider, folder)}"
                     )
                     return
                 _refuse_without_progress(folder)
                 if launched == self.bounds.sessions:
                     raise LaunchError(
-                        f"{folder.path.name} is at step {Store(folder).newest_step()} after {launched} sessions and not finished. "
+                        f"{folder.path.name} is at step {Store(folder).newest_step()} after {launched} sessions and "
+                        "not finished. "
                         "Run the same command to go on."
                     )
                 launched += 1
@@ -147,7 +153,8 @@ class _Relay:
         record = records[-1]
         if record.provider != self.provider.name:
             raise UsageError(
-                f"Session {record.number} ({record.name}) of {folder.path.name} is of the provider {record.provider} and not at home yet. "
+                f"Session {record.number} ({record.name}) of {folder.path.name} is of the provider {record.provider} "
+                "and not at home yet. "
                 f"Bring it home with `outlast fetch {folder.path.name}`, or relay with --on {record.provider}."
             )
         if record.record["state"] == "preparing":
@@ -208,7 +215,8 @@ class _Relay:
             return
         if state.startswith("failed") or state == "out-of-memory":
             raise LaunchError(
-                f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast logs "
+                f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast "
+                "logs "
                 f"{folder.path.name}`. What it had saved is here, at step {step}."
             )
         self.tell(f"session {record.number}: {state}{why}, step {before} -> {step}{forecast(self.provider, folder)}")
@@ -256,7 +264,8 @@ def _refuse_without_progress(folder: RunFolder) -> None:
     before = [0, *steps]
     if len(steps) > 1 and before[-1] == before[-2] == before[-3]:
         raise LaunchError(
-            f"The last two sessions of {folder.path.name} came no further than step {steps[-1]}; a third would be spent for nothing. Read "
+            f"The last two sessions of {folder.path.name} came no further than step {steps[-1]}; a third would be "
+            "spent for nothing. Read "
             f"`outlast logs {folder.path.name}`, and launch one by hand when the reason is gone."
         )
 

@@ -1,4 +1,7 @@
-"""outlast-launch.yaml in the project's folder: what `launch` and `relay` take when no flag says otherwise. No secret is ever in it."""
+"""outlast-launch.yaml in the project's folder: what `launch` and `relay` take when no flag says otherwise.
+
+No secret is ever in it.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,8 @@ def read_settings(folder: Path = Path()) -> Settings:
     for key, value in found.items():
         if key not in (*_OWN, *known):  # its value is not shown: somebody may have put a key there
             raise ConfigError(
-                f"{place}: there is no setting {shortened(str(key), 60)!r}; expected {', '.join((*_OWN, *known))}. {_MEND}"
+                f"{place}: there is no setting {shortened(str(key), 60)!r}; expected {', '.join((*_OWN, *known))}. "
+                f"{_MEND}"
             )
         try:
             values[key] = known[key].read(value) if key in known else _text(key, value)

@@ -28,8 +28,8 @@ def launch(
 ) -> LaunchRecord:
     """Start one attempt. It is on record before it is started, so a lost answer cannot lose it.
 
-    It continues from the outputs of the run's last session there when the provider can attach them, else from this folder's newest
-    checkpoint, which is sent; from that too when it is further.
+    It continues from the outputs of the run's last session there when the provider can attach them, else from this
+    folder's newest checkpoint, which is sent; from that too when it is further.
 
     Args:
         provider: where.
@@ -53,7 +53,8 @@ def launch_next(
     folder = prepared.folder
     if owner := holder(folder.lock):
         raise RunBusy(
-            f"{folder.path} is being trained here by {owner.get('attempt', 'an attempt')}; a run has one writer. Stop it first."
+            f"{folder.path} is being trained here by {owner.get('attempt', 'an attempt')}; a run has one writer. Stop "
+            "it first."
         )
     if prepared.fork_of:
         fork(RunFolder(prepared.fork_of.path.parents[1]), prepared.fork_of, folder)
@@ -138,7 +139,10 @@ def _begin(provider: Provider, prepared: Prepared, request: Request, source: Sou
 
 
 def _continues(provider: Provider, prepared: Prepared, tell: Tell) -> Source:
-    """What the next session continues from. Outputs that the provider does not surely attach are brought home and sent."""
+    """What the next session continues from.
+
+    Outputs that the provider does not surely attach are brought home and sent.
+    """
     folder, attached = prepared.folder, provider.capabilities.inputs
     records = [each for each in all_launches(folder) if each.record["state"] not in ("refused", "abandoned", "deleted")]
     last, there, mounts = None, 0, attached != "none"
@@ -146,7 +150,8 @@ def _continues(provider: Provider, prepared: Prepared, tell: Tell) -> Source:
         if record.provider != provider.name:
             if record.record["state"] in _UNFETCHED:
                 raise UsageError(
-                    f"{record.name} is of the provider {record.provider}, and what it leaves is not here yet: `outlast fetch "
+                    f"{record.name} is of the provider {record.provider}, and what it leaves is not here yet: `outlast "
+                    "fetch "
                     f"{folder.path.name}` first, or end it with `outlast cancel {folder.path.name}`."
                 )
             break
@@ -156,7 +161,8 @@ def _continues(provider: Provider, prepared: Prepared, tell: Tell) -> Source:
             continue
         if not state.over:
             raise UsageError(
-                f"{record.name} is {state.word} still, and a run has one writer: follow it with `outlast logs {folder.path.name}`, or end "
+                f"{record.name} is {state.word} still, and a run has one writer: follow it with `outlast logs "
+                f"{folder.path.name}`, or end "
                 f"it with `outlast cancel {folder.path.name}`."
             )
         mounts = mounts and record.record.get("exit") != str(MISSING_CHECKPOINT)

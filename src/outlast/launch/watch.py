@@ -69,8 +69,8 @@ def listen(provider: Provider, record: LaunchRecord) -> str:
 def state_of(provider: Provider, record: LaunchRecord) -> str:
     """In one word or two.
 
-    queued, running, saving, succeeded, stopped (saved, with work left), failed(code), timed-out, out-of-memory, cancelled, lost;
-    refused and deleted of what is not there by intention.
+    queued, running, saving, succeeded, stopped (saved, with work left), failed(code), timed-out, out-of-memory,
+    cancelled, lost; refused and deleted of what is not there by intention.
     """
     state = provider.state(record.handle)
     if state is None:

@@ -46,7 +46,8 @@ def train(run: Run, config: Any, recipe: Recipe) -> None:
 
 
 def open_inputs(folder: RunFolder, recipe: Recipe) -> dict[str, Saved]:
-    """Open the checkpoints that a stage is trained on: those that its run names, or else those that its declaration chooses.
+    """Open the checkpoints that a stage is trained on: those that its run names, or else those that its declaration
+    chooses.
 
     Args:
         folder: of the stage's run, which may not exist yet.
@@ -71,7 +72,10 @@ def open_inputs(folder: RunFolder, recipe: Recipe) -> dict[str, Saved]:
 
 
 def record(folder: RunFolder, recipe: Recipe, opened: Mapping[str, Saved]) -> None:
-    """Let run.json say which stage of what chain the run is, and what it is trained on. Only who holds the run's lock calls it."""
+    """Let run.json say which stage of what chain the run is, and what it is trained on.
+
+    Only who holds the run's lock calls it.
+    """
     about, stage = reading.read_record(folder.run, RUN), recipe.stage
     assert stage is not None  # noqa: S101 - asked by the caller
     chain = {"name": chain_of(folder, recipe), "stage": stage.name, "stages": [each.name for each in recipe.stages]}
@@ -81,7 +85,9 @@ def record(folder: RunFolder, recipe: Recipe, opened: Mapping[str, Saved]) -> No
 
 
 def gone_on(folder: RunFolder, recipe: Recipe) -> list[str]:
-    """Sentences about earlier stages of which another checkpoint would be chosen today than the one that this run is trained on."""
+    """Sentences about earlier stages of which another checkpoint would be chosen today than the one that this run is
+    trained on.
+    """
     told = []
     for name, choice in recipe.stage.after.items() if recipe.stage else ():
         place, known = _folder_of(folder, recipe, name), _about(folder)["inputs"][name]
@@ -91,7 +97,8 @@ def gone_on(folder: RunFolder, recipe: Recipe) -> list[str]:
             continue
         if now.digest != known["digest"]:
             told.append(
-                f"{place.path.name} has gone on: its {choice} checkpoint is at step {now.step} ({now.digest[:12]}) now. This run keeps the one that "
+                f"{place.path.name} has gone on: its {choice} checkpoint is at step {now.step} ({now.digest[:12]}) "
+                "now. This run keeps the one that "
                 f"it was begun with, at step {known['step']} ({known['digest'][:12]})."
             )
     return told
@@ -124,8 +131,10 @@ def _same(folder: RunFolder, place: RunFolder, known: Mapping[str, Any]) -> Path
     if found != known["digest"]:
         there = f"has the digest {found[:12]} now: it was trained anew" if found else f"is not in {place.path}"
         raise ResumeRefused(
-            f"{folder.path.name} was begun with step {known['step']} of {known['run']}, with the digest {known['digest'][:12]}, and that checkpoint "
-            f"{there if found else there + ' any more'}. Bring it back to continue, or begin this stage anew: move {folder.path} away, or choose "
+            f"{folder.path.name} was begun with step {known['step']} of {known['run']}, with the digest "
+            f"{known['digest'][:12]}, and that checkpoint "
+            f"{there if found else there + ' any more'}. Bring it back to continue, or begin this stage anew: move "
+            f"{folder.path} away, or choose "
             "another --experiment-name."
         )
     return path
@@ -140,6 +149,7 @@ def _check_finished(place: RunFolder, name: str, recipe: Recipe) -> None:
     if status != "finished":
         wanted = recipe.stage.name if recipe.stage else ""
         raise UsageError(
-            f"The stage {wanted} of {recipe.name} is trained on {name}, and {place.path} is {status}{step}. Finish it before: outlast train "
+            f"The stage {wanted} of {recipe.name} is trained on {name}, and {place.path} is {status}{step}. Finish it "
+            "before: outlast train "
             f"{recipe.source or recipe.name} --stage {name}"
         )

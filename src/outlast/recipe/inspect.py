@@ -1,4 +1,7 @@
-"""A run as it lies on disk, opened for looking at: its recipe, its values, and the parts of one checkpoint. Nothing is written."""
+"""A run as it lies on disk, opened for looking at: its recipe, its values, and the parts of one checkpoint.
+
+Nothing is written.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ class Saved:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that it is a run of; raises UsageError when it is the run of a script, or of a file that must be named to be used."""
+        """The recipe that it is a run of.
+
+        Raises UsageError when it is the run of a script, or of a file that must be named to be used.
+        """
         return self._of_recipe[0]
 
     @property
@@ -101,7 +107,8 @@ class Saved:
         parts = self._opened.state["parts"]
         if name not in parts:
             raise UnknownName(
-                f"The checkpoint at step {self.step} of {self.folder} has no part {name!r}; it holds {', '.join(self.parts)}.{nearest(name, parts)}"
+                f"The checkpoint at step {self.step} of {self.folder} has no part {name!r}; it holds "
+                f"{', '.join(self.parts)}.{nearest(name, parts)}"
             )
         return name, parts[name], self._opened.parts.get(name, {})
 
@@ -125,7 +132,8 @@ class Saved:
         if name not in parts or parts[name]["kind"] != "tree":
             trees = sorted(part for part, held in parts.items() if held["kind"] == "tree")
             raise UnknownName(
-                f"The checkpoint at step {self.step} of {self.folder} has no pytree {name!r}; it holds {', '.join(trees) or 'none'}."
+                f"The checkpoint at step {self.step} of {self.folder} has no pytree {name!r}; it holds "
+                f"{', '.join(trees) or 'none'}."
             )
         return state.unpack_tree(name, initial, parts[name]["state"], self._opened.parts.get(name, {}))
 
@@ -144,7 +152,8 @@ def open_saved(
         run: a run's name or folder, or the folder of one of its checkpoints, which is the step then.
         root: folder that holds the run folders.
         step: a step, "latest", or "best" by the metric that the run was opened with.
-        recipe: the run's recipe, or its file. A file that only the run's own records name is never imported; all but `recipe` and
+        recipe: the run's recipe, or its file. A file that only the run's own records name is never imported; all but
+            `recipe` and
             `config` of what is returned works without it.
         flags: dotted key -> text, for values of this machine such as data_root.
 
@@ -225,7 +234,8 @@ def folder_of(run: str | Path, root: Path = Path("runs")) -> Path:
     known = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
     kind = "" if root.is_dir() or not root.exists() else f" {root} is no folder."
     raise UnknownName(
-        f"There is no run {shortened(repr(str(run)))}: {shortened(root)} holds {known or 'no runs yet'}.{kind}{nearest(str(run), there)}"
+        f"There is no run {shortened(repr(str(run)))}: {shortened(root)} holds "
+        f"{known or 'no runs yet'}.{kind}{nearest(str(run), there)}"
     )
 
 
@@ -233,7 +243,8 @@ _SHOWN = 20  # names in a sentence
 
 
 def part_of(place: RunFolder, recipe: Recipe | None = None, step: int | None = None) -> str:
-    """The part of a run that its recipe measures. For a script's: "model", or else its only network, or its only part with arrays.
+    """The part of a run that its recipe measures. For a script's: "model", or else its only network, or its only part
+    with arrays.
 
     Args:
         place: the run folder.
@@ -280,7 +291,8 @@ def step_of(place: RunFolder, wanted: str, recipe: Recipe | None = None) -> int:
     steps = [checkpoint.step for checkpoint in itertools.islice(store.newest_first(), _SHOWN)][::-1]
     if not (wanted.isascii() and wanted.isdigit()) or len(wanted) > 20 or not store.exists(int(wanted)):
         raise UnknownName(
-            f"{place.path} has no checkpoint at step {shortened(wanted)}; there are {', '.join(map(str, steps))}, latest and best."
+            f"{place.path} has no checkpoint at step {shortened(wanted)}; there are {', '.join(map(str, steps))}, "
+            "latest and best."
         )
     return int(wanted)
 

@@ -122,7 +122,8 @@ def without_stages(prepared: Prepared) -> Prepared:
     recipe = prepared.recipe
     if recipe.stages:
         raise UsageError(
-            f"The recipe {recipe.name!r} has the stages {', '.join(stage.name for stage in recipe.stages)}, and those are trained on this machine "
+            f"The recipe {recipe.name!r} has the stages {', '.join(stage.name for stage in recipe.stages)}, and those "
+            "are trained on this machine "
             f"only: outlast train {recipe.source or recipe.name}. Nothing was started."
         )
     return prepared
@@ -209,14 +210,16 @@ def _which_run(
     if folder is not None:
         if name not in (None, folder.name):
             raise UsageError(
-                f"--resume {resume} continues the run {folder.name!r} and --experiment-name says {name!r}. To begin a new run "
+                f"--resume {resume} continues the run {folder.name!r} and --experiment-name says {name!r}. To begin a "
+                "new run "
                 "from an old one's state, give one of its checkpoint folders to --resume."
             )
         return _home(folder, root, inputs), folder.name, None
     if path.is_file():
         raise UsageError(
             f"{path} is a file. outlast resumes from a run's name, a run folder, or one of its checkpoint folders "
-            "(runs/NAME/checkpoints/step-00001200); pickled checkpoints (.pt, .pth, .pkl) are never loaded, because loading one can run code."
+            "(runs/NAME/checkpoints/step-00001200); pickled checkpoints (.pt, .pth, .pkl) are never loaded, because "
+            "loading one can run code."
         )
     there = sorted(p.parent.name for p in root.glob("*/run.json"))
     known = f"{root} holds {', '.join(there)}." if there else f"{root} holds no runs yet."
@@ -224,7 +227,9 @@ def _which_run(
 
 
 def _home(folder: Path, root: Path, inputs: Sequence[Path]) -> Path:
-    """Where a run that lies in this folder is to go on: there, or in `root` when a platform attached the folder read-only."""
+    """Where a run that lies in this folder is to go on: there, or in `root` when a platform attached the folder
+    read-only.
+    """
     attached = any(folder.is_relative_to(place.resolve()) for place in inputs)
     return root if attached or folder.parent == root.resolve() else folder.parent
 
@@ -236,7 +241,8 @@ def _at_checkpoint(
     source = RunFolder(path.resolve().parents[1])
     if not source.run.is_file():
         raise CorruptCheckpoint(
-            f"{path} is not inside a run folder: {source.run} is missing. Copy whole run folders, not single checkpoints."
+            f"{path} is not inside a run folder: {source.run} is missing. Copy whole run folders, not single "
+            "checkpoints."
         )
     newest = Store(source).newest_step()
     if checkpoint.step == newest and name in (None, source.path.name):

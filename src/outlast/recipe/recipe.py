@@ -39,12 +39,15 @@ class Command:
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the trainings of a recipe that has several, one after the other. Its run is NAME.STAGE, a run like any other.
+    """One of the trainings of a recipe that has several, one after the other. Its run is NAME.STAGE, a run like any
+    other.
 
     Attributes:
         name: of lower-case letters, digits and "-".
-        train: train(run, config, inputs): as a recipe's, and `inputs` has an `outlast.Saved` for each stage that `after` names.
-        after: which checkpoint of which earlier stages it trains on: {"vqvae": "best"}, or "latest". Those stages finish first.
+        train: train(run, config, inputs): as a recipe's, and `inputs` has an `outlast.Saved` for each stage that
+            `after` names.
+        after: which checkpoint of which earlier stages it trains on: {"vqvae": "best"}, or "latest". Those stages
+            finish first.
         metric, mode, part: as a recipe's, for this stage.
     """
 
@@ -70,13 +73,16 @@ class Recipe:
         grade: what a resume gives: "exact", "statistical" or "restart-epoch".
         metric: the logged metric that best checkpoints are chosen by; of a validation split, never of the test split.
         mode: "max" when a larger metric is better.
-        renamed: former name -> name of logged metrics, so that runs of earlier versions are read; see `outlast.open_run`.
-        check: returns a line about the data that this config needs, or raises DataError or ConfigError (a device that is not
+        renamed: former name -> name of logged metrics, so that runs of earlier versions are read; see
+            `outlast.open_run`.
+        check: returns a line about the data that this config needs, or raises DataError or ConfigError (a device that
+            is not
             there); used by doctor and --dry-run.
         part: the tracked part that `outlast export` writes: the network that the metric was measured on.
         ranks: whether `train` may be called by several ranks of torchrun, so that a launch uses all GPUs of a session.
         commands: what else it can do.
-        exports: other forms than safetensors that `outlast export --format NAME` writes, by the ending of their files: each is given the opened run, the part and
+        exports: other forms than safetensors that `outlast export --format NAME` writes, by the ending of their files:
+            each is given the opened run, the part and
             the file to write, and yields lines for the user.
         source: what `find` was asked for, so that a run can find its recipe again.
     """
@@ -108,18 +114,21 @@ class Recipe:
         for stage in self.stages:
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", stage.name) or stage.name in earlier:
                 raise UsageError(
-                    f"The recipe {self.name!r} has a stage {stage.name!r}; expected a name of up to 40 lower-case letters, digits and '-' that no "
+                    f"The recipe {self.name!r} has a stage {stage.name!r}; expected a name of up to 40 lower-case "
+                    "letters, digits and '-' that no "
                     "other stage has."
                 )
             for name, choice in stage.after.items():
                 if name not in earlier:
                     raise UsageError(
-                        f"The stage {stage.name!r} of the recipe {self.name!r} comes after {name!r}, which is no earlier stage; earlier are: "
+                        f"The stage {stage.name!r} of the recipe {self.name!r} comes after {name!r}, which is no "
+                        "earlier stage; earlier are: "
                         f"{', '.join(earlier) or 'none'}."
                     )
                 if choice not in ("latest", "best") or (choice == "best" and earlier[name].metric is None):
                     raise UsageError(
-                        f"The stage {stage.name!r} of the recipe {self.name!r} takes {choice!r} of {name!r}; expected 'latest', or 'best' of a stage "
+                        f"The stage {stage.name!r} of the recipe {self.name!r} takes {choice!r} of {name!r}; expected "
+                        "'latest', or 'best' of a stage "
                         "with a metric."
                     )
             earlier[stage.name] = stage
@@ -135,6 +144,7 @@ class Recipe:
         if found is None:
             names = [stage.name for stage in self.stages]
             raise UnknownName(
-                f"The recipe {self.name!r} has no stage {name!r}; it has {', '.join(names) or 'none'}.{nearest(name, names)}"
+                f"The recipe {self.name!r} has no stage {name!r}; it has "
+                f"{', '.join(names) or 'none'}.{nearest(name, names)}"
             )
         return replace(self, stage=found, metric=found.metric, mode=found.mode, part=found.part)

@@ -1,7 +1,7 @@
 """Finding a recipe: by the name of an installed one, or by the path of its file, which only the user may give.
 
-A record that came from elsewhere (run.json, a launch) may name any file; nothing that it names is imported, unless it is installed
-or the user has named that very file in this process.
+A record that came from elsewhere (run.json, a launch) may name any file; nothing that it names is imported, unless it
+is installed or the user has named that very file in this process.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Recipe:
-    """The recipe that the user has named: an installed one, or a path to a folder with recipe.py, or to such a file, which is imported.
+    """The recipe that the user has named: an installed one, or a path to a folder with recipe.py, or to such a file,
+    which is imported.
 
     Raises:
         UnknownName: there is none.
-        UsageError: it needs a package that is not installed, its file cannot be read or run, or it does not define `recipe`.
+        UsageError: it needs a package that is not installed, its file cannot be read or run, or it does not define
+            `recipe`.
     """
     if found := _installed(name):
         return found
@@ -43,7 +45,8 @@ def find(name: str) -> Recipe:
         _NAMED.add(path.resolve())
         return _from_file(path, name)
     raise UnknownName(
-        f"There is no recipe {shortened(repr(name))}; the recipes are: {', '.join(names())}.{nearest(name, names())} A path to a recipe.py works too."
+        f"There is no recipe {shortened(repr(name))}; the recipes are: {', '.join(names())}.{nearest(name, names())} A "
+        "path to a recipe.py works too."
     )
 
 
@@ -68,11 +71,13 @@ def stored(name: object, said_by: Path, otherwise: str = "") -> Recipe:
     words = f" {otherwise}" if otherwise else ""
     if path or "/" in name or name.endswith(".py"):
         raise UsageError(
-            f"{said_by} names the recipe {shortened(name)}, a file, and no file is run because a folder says so. If it is yours, give it "
+            f"{said_by} names the recipe {shortened(name)}, a file, and no file is run because a folder says so. If it "
+            "is yours, give it "
             f"yourself: {command('--recipe', name)}.{words}"
         )
     raise UsageError(
-        f"{said_by} names the recipe {shortened(name)}, which is not installed here; installed are {', '.join(names())}. Give the path of its "
+        f"{said_by} names the recipe {shortened(name)}, which is not installed here; installed are "
+        f"{', '.join(names())}. Give the path of its "
         f"recipe.py with --recipe.{words}"
     )
 
@@ -90,7 +95,8 @@ def _installed(name: str) -> Recipe | None:
         found = point.load()
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"The recipe {name!r} needs {error.name}, which is not installed. Install {_extra(point, error.name or '')}."
+            f"The recipe {name!r} needs {error.name}, which is not installed. Install "
+            f"{_extra(point, error.name or '')}."
         ) from error
     if not isinstance(found, Recipe):
         raise UsageError(
@@ -135,6 +141,7 @@ def _from_file(path: Path, source: str) -> Recipe:
     found = getattr(module, "recipe", None)
     if not isinstance(found, Recipe):
         raise UsageError(
-            f"{path} defines no `recipe`; end it with recipe = outlast.Recipe(name=..., summary=..., Config=..., train=...)."
+            f"{path} defines no `recipe`; end it with recipe = outlast.Recipe(name=..., summary=..., Config=..., "
+            "train=...)."
         )
     return replace(found, source=source)

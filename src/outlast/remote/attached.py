@@ -1,4 +1,5 @@
-"""What the platform has attached: folders that are read only, such as the output of an earlier Kaggle session, and the runs in them.
+"""What the platform has attached: folders that are read only, such as the output of an earlier Kaggle session, and the
+runs in them.
 
 Kaggle mounts an input as /kaggle/input/SLUG or as /kaggle/input/notebooks/OWNER/SLUG; a run lies anywhere below it.
 """
@@ -35,7 +36,8 @@ def copies_of(run_id: str, inputs: Iterable[Path], told: list[str] | None = None
         found += [RunFolder(path) for path in sorted(here, key=lambda path: (len(path.parts), path))]
         if not complete and told is not None:
             told.append(
-                f"{root} has more than {_FOLDERS:,} folders, and only so many were searched for a copy of {run_id}; give the copy itself with "
+                f"{root} has more than {_FOLDERS:,} folders, and only so many were searched for a copy of {run_id}; "
+                "give the copy itself with "
                 "--resume or resume_from if there is one."
             )
     return found

@@ -1,7 +1,8 @@
 """What a remote is: named objects that are written once, and read, listed and deleted by name.
 
-A remote is a folder, a bucket, an sftp server, a data set. All drivers pass tests/conformance/test_remotes.py. A driver retries what
-is transient within bounds of its own, never what is permanent; it keeps the service's reason; it never overwrites an object.
+A remote is a folder, a bucket, an sftp server, a data set. All drivers pass tests/conformance/test_remotes.py. A driver
+retries what is transient within bounds of its own, never what is permanent; it keeps the service's reason; it never
+overwrites an object.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ class Stat(Entry):
 class Remote(ABC):
     """A place for named objects.
 
-    Every method raises RemoteRefused for a name that `check_name` refuses and for what the service refuses, and RemoteUnavailable
-    when it may succeed later.
+    Every method raises RemoteRefused for a name that `check_name` refuses and for what the service refuses, and
+    RemoteUnavailable when it may succeed later.
     """
 
     @property
@@ -88,8 +89,8 @@ class Remote(ABC):
     def put_if_absent(self, name: str, file: Path) -> bool:
         """Write a file under a name that nothing has yet, durably, whole or not at all.
 
-        An object that is there already counts as written when its size and its digest are those of the file; its age then begins
-        anew, so that nobody deletes as forgotten what somebody relies on again.
+        An object that is there already counts as written when its size and its digest are those of the file; its age
+        then begins anew, so that nobody deletes as forgotten what somebody relies on again.
 
         Args:
             name: of the object.
@@ -140,8 +141,8 @@ class Remote(ABC):
 def check_name(name: str) -> str:
     """Return the name if every remote can take it.
 
-    Each component is a plain file name: not empty, not beginning with a dot, without control characters and backslashes, of at most 200
-    characters. A name that begins with a dot is a driver's own.
+    Each component is a plain file name: not empty, not beginning with a dot, without control characters and
+    backslashes, of at most 200 characters. A name that begins with a dot is a driver's own.
 
     Raises:
         RemoteRefused: it cannot name an object.
@@ -152,8 +153,10 @@ def check_name(name: str) -> str:
         size = LONGEST_NAME + 1
     if size > LONGEST_NAME or not all(layout.is_plain(each) for each in name.split("/")):
         raise RemoteRefused(
-            f"{name[:80]!r} cannot name an object of a remote: expected at most {LONGEST_NAME} bytes of UTF-8, file names with '/' between "
-            "them, none empty or beginning with a dot, and no control characters or backslashes. Nothing was read or written."
+            f"{name[:80]!r} cannot name an object of a remote: expected at most {LONGEST_NAME} bytes of UTF-8, file "
+            "names with '/' between "
+            "them, none empty or beginning with a dot, and no control characters or backslashes. Nothing was read or "
+            "written."
         )
     return name
 

@@ -34,8 +34,8 @@ _TRANSIENT = {
 class FolderRemote(Remote):
     """A folder as a remote.
 
-    Its digest is SHA-256, for which an object is read back. Creating an object needs hard links, which FAT and some FUSE file systems
-    have not; deleting one needs `flock`.
+    Its digest is SHA-256, for which an object is read back. Creating an object needs hard links, which FAT and some
+    FUSE file systems have not; deleting one needs `flock`.
 
     Args:
         root: the folder; the first object makes it.
@@ -75,7 +75,8 @@ class FolderRemote(Remote):
                 if self.stat(name).digest == self._digest_of_source(file):
                     return False
                 raise ObjectConflict(
-                    f"{path} is another file than {file}: its contents differ. Nothing was written; choose another name."
+                    f"{path} is another file than {file}: its contents differ. Nothing was written; choose another "
+                    "name."
                 )
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
@@ -131,7 +132,10 @@ class FolderRemote(Remote):
         return place / last
 
     def _names(self, prefix: str) -> Iterator[tuple[str, Path]]:
-        """Names that begin with a text and the paths of their plain files; folders that cannot hold any are not looked into."""
+        """Names that begin with a text and the paths of their plain files.
+
+        Folders that cannot hold any are not looked into.
+        """
         waiting = [("", self.root)]
         while waiting:
             above, folder = waiting.pop()

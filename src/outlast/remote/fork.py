@@ -17,7 +17,8 @@ from outlast.remote.place import Place
 def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
     """Begin a run from a checkpoint of another one, unless it has begun so already.
 
-    The new run has the checkpoint, the config and the journal up to it; it has no attempts yet and remembers its parent.
+    The new run has the checkpoint, the config and the journal up to it; it has no attempts yet and remembers its
+    parent.
 
     Raises:
         UsageError: another run has that name.
@@ -31,7 +32,8 @@ def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
         same = {"run": known.get("run"), "step": known.get("step")} == parent
         if not same or known.get("digest", checkpoint.digest) != checkpoint.digest:
             raise UsageError(
-                f"{target.path} is another run already, not one that began from step {checkpoint.step} of {source.path.name}. Choose "
+                f"{target.path} is another run already, not one that began from step {checkpoint.step} of "
+                f"{source.path.name}. Choose "
                 f"{ANOTHER_NAME}, or leave resume_from or --resume out to continue it."
             )
         return

@@ -1,8 +1,10 @@
-"""Bringing a run home: of all places that hold a copy of it, the newest checkpoint that verifies and continues the one here.
+"""Bringing a run home: of all places that hold a copy of it, the newest checkpoint that verifies and continues the one
+here.
 
-With it come the checkpoints that it continues, the journal, the config and the records of the attempts, so that the run folder is whole
-again on this machine. Two histories of one run are never mixed: what does not continue the newest checkpoint here stays where it is, and
-is told. A checkpoint elsewhere is read once: it is verified while it is copied, and the copy is read again before anything moves.
+With it come the checkpoints that it continues, the journal, the config and the records of the attempts, so that the run
+folder is whole again on this machine. Two histories of one run are never mixed: what does not continue the newest
+checkpoint here stays where it is, and is told. A checkpoint elsewhere is read once: it is verified while it is copied,
+and the copy is read again before anything moves.
 """
 
 from __future__ import annotations
@@ -99,7 +101,8 @@ class _Copy:
 
 
 def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remote] = ()) -> Brought:
-    """Copy the run into its folder when a place holds a checkpoint that continues the newest one here; else only what its attempts say.
+    """Copy the run into its folder when a place holds a checkpoint that continues the newest one here; else only what
+    its attempts say.
 
     Args:
         folder: the run folder.
@@ -146,7 +149,10 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remo
 def _look(
     place: Place, folder: RunFolder, here: Identity | None, own: Checkpoint | None, brought: Brought
 ) -> _Copy | None:
-    """A place's copy of this very run; None when it holds none, and a sentence when it holds something that does not belong here."""
+    """A place's copy of this very run.
+
+    None when it holds none, and a sentence when it holds something that does not belong here.
+    """
     try:
         identity = identify(place)
         if here and identity.uid != here.uid and (own or plain.entries(folder.checkpoints)):
@@ -180,15 +186,20 @@ def _step(copy: _Copy) -> int:
 
 
 def _is_behind(newest: Checkpoint, own: Checkpoint) -> bool:
-    """Whether the newest one elsewhere has nothing that is not here; by their steps alone where the manifests say no more."""
+    """Whether the newest one elsewhere has nothing that is not here.
+
+    By their steps alone where the manifests say no more.
+    """
     behind = newest.is_ancestor_of(own)
     return newest.step < own.step if behind is None else behind
 
 
 def _apart(theirs: Checkpoint, ours: Checkpoint) -> str:
     return (
-        f"The checkpoint at step {theirs.step} in {theirs.path.parents[1]} does not continue the one at step {ours.step} in "
-        f"{ours.path.parents[1]}: two attempts went on from an older one. It was left where it is. To go on from it instead, begin a run from it under "
+        f"The checkpoint at step {theirs.step} in {theirs.path.parents[1]} does not continue the one at step "
+        f"{ours.step} in "
+        f"{ours.path.parents[1]}: two attempts went on from an older one. It was left where it is. To go on from it "
+        "instead, begin a run from it under "
         f"{ANOTHER_NAME}: resume_from={str(theirs.path)!r} in open_run, or --resume {theirs.path}."
     )
 
@@ -228,7 +239,8 @@ def _sentences(passed: Sequence[tuple[int, str]], then: str, place: Place) -> li
 
 
 def _take(copy: _Copy, folder: RunFolder, here: Identity | None) -> list[str]:
-    """Bring the newest checkpoint home, those of its history that verify (the platform kept what retention wanted), and what is beside them.
+    """Bring the newest checkpoint home, those of its history that verify (the platform kept what retention wanted), and
+    what is beside them.
 
     Returns:
         Sentences about what was taken, and what was not.
@@ -261,7 +273,9 @@ def _take(copy: _Copy, folder: RunFolder, here: Identity | None) -> list[str]:
 
 
 def _take_attempts(place: Place, folder: RunFolder) -> list[str]:
-    """Bring home what an attempt says that saved nothing, and may yet have finished (its last step was saved before) or failed."""
+    """Bring home what an attempt says that saved nothing, and may yet have finished (its last step was saved before) or
+    failed.
+    """
     incoming = Incoming(place, folder)
     with incoming.collect("What was done there"):
         told = stage_attempts(place, folder, incoming.ready)

@@ -16,8 +16,8 @@ from outlast.remote.place import Place
 def identify(place: Place) -> Identity:
     """What makes a checkpoint one of this run.
 
-    A run that began under format 1 has no uid. It gets one that is the same wherever its folder was copied to before: from its name and
-    the id of its first attempt.
+    A run that began under format 1 has no uid. It gets one that is the same wherever its folder was copied to before:
+    from its name and the id of its first attempt.
 
     Raises:
         ObjectMissing: there is no run.json.
@@ -34,7 +34,8 @@ def identify(place: Place) -> Identity:
 
 
 def know(folder: RunFolder, about: Mapping[str, Any]) -> Identity:
-    """Write run.json of a new run, or give that of an older outlast the uid that checkpoints of this format name; returns who it is.
+    """Write run.json of a new run, or give that of an older outlast the uid that checkpoints of this format name;
+    returns who it is.
 
     Args:
         folder: the run folder.

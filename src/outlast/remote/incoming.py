@@ -1,4 +1,6 @@
-"""What comes into a run folder from elsewhere: made ready and verified in a folder inside it, so that only renames are left to be done."""
+"""What comes into a run folder from elsewhere: made ready and verified in a folder inside it, so that only renames are
+left to be done.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ class Incoming:
 
     @contextlib.contextmanager
     def collect(self, what: str) -> Iterator[None]:
-        """Let the body make files ready, then move them to their places. If it fails, nothing has changed and nothing is left.
+        """Let the body make files ready, then move them to their places. If it fails, nothing has changed and nothing
+        is left.
 
         Args:
             what: comes, for the message, such as "Step 6".
@@ -59,7 +62,8 @@ class Incoming:
                 durable.remove_any(ready.path)
             if isinstance(error, OSError):
                 raise SaveFailed(
-                    f"{what} could not be copied from {self.source.address()} to {target.path}: {error.strerror or error}. What is here is as it "
+                    f"{what} could not be copied from {self.source.address()} to {target.path}: "
+                    f"{error.strerror or error}. What is here is as it "
                     "was. Free disk space or check the folder's permissions, and start again."
                 ) from error
             if isinstance(error, RemoteUnavailable):
@@ -108,14 +112,16 @@ class Incoming:
         if journal.stat().st_size >= size and hashing.hash_beginning(journal, size) == mark["xxh3_128"]:
             return None
         return (
-            f"{self.source.address('journal.jsonl')} is not what its own checkpoint remembers of it: it was damaged after it was written, or is "
+            f"{self.source.address('journal.jsonl')} is not what its own checkpoint remembers of it: it was damaged "
+            "after it was written, or is "
             "another run's."
         )
 
     def _move(self) -> None:
         """Move what was verified to where it belongs; a checkpoint that lies there is set aside and not deleted.
 
-        The checkpoints come last, oldest first: what the one here remembers of the journal is the beginning of the new one, too.
+        The checkpoints come last, oldest first: what the one here remembers of the journal is the beginning of the new
+            one, too.
         """
         ready, target = self.ready, self.target
         move_attempts(ready, target)

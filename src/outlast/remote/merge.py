@@ -1,4 +1,7 @@
-"""The attempts of two copies of one run, as one list; what an attempt wrote down with a clock goes where its record goes."""
+"""The attempts of two copies of one run, as one list.
+
+What an attempt wrote down with a clock goes where its record goes.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ class _Attempt:
 
 
 def stage_attempts(source: Place, target: RunFolder, ready: RunFolder) -> list[str]:
-    """Make ready both folders' attempts, in the order in which they began; returns sentences about those that were left out.
+    """Make ready both folders' attempts, in the order in which they began; returns sentences about those that were left
+    out.
 
     Those here keep their order, and move to a higher number where one from there belongs before them.
     """
@@ -80,8 +84,8 @@ def _stage(attempt: _Attempt, number: int, source: Place, target: RunFolder, rea
 def move_attempts(ready: RunFolder, target: RunFolder) -> None:
     """Move the attempts that were made ready to their places.
 
-    From the highest number down: none moves to a lower one, so each lies at its new place before its old one is taken. Events come
-    before their record, and those of another attempt go before another record takes their number.
+    From the highest number down: none moves to a lower one, so each lies at its new place before its old one is taken.
+    Events come before their record, and those of another attempt go before another record takes their number.
     """
     for number in reversed(ready.attempt_numbers()):
         if plain.kind_of(ready.events(number)):
@@ -99,6 +103,9 @@ def key_of(record: Mapping[str, Any], number: int) -> object:
 
 
 def _says_more(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Whether a copy of an attempt's record knows better how it ended; that it was lost is what others thought of it."""
+    """Whether a copy of an attempt's record knows better how it ended.
+
+    That it was lost is what others thought of it.
+    """
     known = [("end" in record) + (record.get("end", {}).get("reason", "lost") != "lost") for record in (theirs, ours)]
     return bool(known[0] > known[1])

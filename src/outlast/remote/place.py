@@ -1,4 +1,7 @@
-"""A run as it lies in a remote. What is read of it is bounded and typed, and what is copied is compared with its manifest meanwhile."""
+"""A run as it lies in a remote.
+
+What is read of it is bounded and typed, and what is copied is compared with its manifest meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +136,8 @@ class Place:
             found = "more" if written.size > expected.size else written.size
             words = "other contents" if written.size == expected.size else f"{found} bytes"
             raise CorruptCheckpoint(
-                f"{self.address(name)} has {words}; the manifest says {expected.size} bytes of known hashes. It was not copied."
+                f"{self.address(name)} has {words}; the manifest says {expected.size} bytes of known hashes. It was "
+                "not copied."
             )
 
     def copy_checkpoint(self, checkpoint: Checkpoint, checkpoints: Path) -> None:

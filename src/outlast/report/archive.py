@@ -172,5 +172,6 @@ def _export(place: RunFolder, target: Path, part: str, step: int | None) -> None
             continue
         return
     raise UsageError(
-        f"{place.path} has no checkpoint{'' if step is None else f' at step {step}'} that verifies, so there is no model to archive."
+        f"{place.path} has no checkpoint{'' if step is None else f' at step {step}'} that verifies, so there is no "
+        "model to archive."
     )

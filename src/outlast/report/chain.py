@@ -48,7 +48,10 @@ class Link:
 
 
 def chain_at(name: str, root: Path) -> list[Link]:
-    """The stages of a chain by its name, or by the path that its run folders begin with; empty when there is no such chain."""
+    """The stages of a chain by its name, or by the path that its run folders begin with.
+
+    Empty when there is no such chain.
+    """
     return chain_named(Path(name).parent, Path(name).name) if "/" in name else chain_named(root, name)
 
 

@@ -1,7 +1,7 @@
 """A journal as a table or a picture can hold it: all of its lines when they are few, else lines evenly spaced over it.
 
-Of a long journal only the chosen lines are read. A metric that is logged rarely, such as one an epoch, would fall between them: where
-it recurs every so many steps, the lines of those steps are looked up as well.
+Of a long journal only the chosen lines are read. A metric that is logged rarely, such as one an epoch, would fall
+between them: where it recurs every so many steps, the lines of those steps are looked up as well.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class History:
 
     @functools.cached_property
     def series(self) -> dict[str, tuple[array[float], array[float]]]:
-        """Metric -> its steps and values, in the order of their first appearance; what is not a finite number is left out."""
+        """Metric -> its steps and values, in the order of their first appearance.
+
+        What is not a finite number is left out.
+        """
         found: dict[str, tuple[array[float], array[float]]] = {}
         for record in self.records:
             for name, value in record.items():
@@ -81,10 +84,13 @@ class History:
         if self.of is None:
             return ""
         return (
-            f"The journal is long, so these are {self.counted}: evenly spaced ones, the last, and those in which rarely logged metrics recur at a "
-            "fixed number of steps. What lies between them is not seen: a peak, or a metric that is logged rarely and not at such steps."
+            f"The journal is long, so these are {self.counted}: evenly spaced ones, the last, and those in which "
+            "rarely logged metrics recur at a "
+            "fixed number of steps. What lies between them is not seen: a peak, or a metric that is logged rarely and "
+            "not at such steps."
             + (
-                " Long stretches of it hold no lines; it was damaged after it was written, and not looked through to its end."
+                " Long stretches of it hold no lines; it was damaged after it was written, and not looked through to "
+                "its end."
                 if self.cut
                 else ""
             )

@@ -321,7 +321,8 @@ class Parts:
         ):  # a scaler that is switched off
             self.notes.append(
                 f"{held.part} ({held.kind}) has an empty state_dict(), so nothing of it is saved, and it begins anew "
-                "at every resume. If it counts something, let its state_dict() hold that (metric.persistent(True) for a "
+                "at every resume. If it counts something, let its state_dict() hold that (metric.persistent(True) for "
+                "a "
                 "metric of torchmetrics; where it stays empty then, as MinMaxMetric's does, track what it wraps); else "
                 "leave it out."
             )

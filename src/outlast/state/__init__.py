@@ -1,7 +1,7 @@
 """Training state: everything needed to continue identically, taken apart into arrays and JSON and put together again.
 
-Two kinds of state. *Tracked* objects have `state_dict()` and `load_state_dict()`. A *pytree* is nested containers of arrays
-that the script hands over after each step.
+Two kinds of state. *Tracked* objects have `state_dict()` and `load_state_dict()`. A *pytree* is nested containers of
+arrays that the script hands over after each step.
 """
 
 from __future__ import annotations
@@ -54,10 +54,12 @@ def unpack_value(part: str, node: Any, arrays: Mapping[str, Array], sharded: Map
 
 
 def load_object(part: str, thing: Any, record: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Load a stored part into an object for looking at it: what is frozen, and training or evaluation mode, stay as they are.
+    """Load a stored part into an object for looking at it: what is frozen, and training or evaluation mode, stay as
+    they are.
 
     Raises:
-        ResumeRefused: the object does not take it: another architecture, another optimizer. A torch module is untouched then.
+        ResumeRefused: the object does not take it: another architecture, another optimizer. A torch module is untouched
+            then.
     """
     held = tracked(part, thing)
     held.settled = True
@@ -113,7 +115,8 @@ def check_same_leaves(part: str, before: Any, after: Any) -> None:
     if old != new:
         raise StateError(
             f"{part} was offered with other leaves than it was restored with: {min(old ^ new)!r} is only in the "
-            f"{'restored' if min(old ^ new) in old else 'offered'} one. Its structure must stay the same, or it could not be resumed."
+            f"{'restored' if min(old ^ new) in old else 'offered'} one. Its structure must stay the same, or it could "
+            "not be resumed."
         )
 
 

@@ -1,7 +1,7 @@
 """What outlast asks a framework: one `Adapter` per framework, made in the framework's own file under the name ADAPTER.
 
-A framework says which values are its own, how they are taken apart and put together, which of its objects can be tracked, and which
-random generators it has. What it does not say keeps the default, which means: it has no such thing.
+A framework says which values are its own, how they are taken apart and put together, which of its objects can be
+tracked, and which random generators it has. What it does not say keeps the default, which means: it has no such thing.
 """
 
 from __future__ import annotations
@@ -37,14 +37,17 @@ class Generators:
         kinds: the classes of generators that can be seeded and set.
         shared: the global generators that a CPU draws from, as objects of these classes.
         seed: seeds all global generators, those of devices included, with one whole number.
-        seed_words: seeds `shared` with four whole numbers of 32 bits, of which each library takes its own: Python the first, NumPy
+        seed_words: seeds `shared` with four whole numbers of 32 bits, of which each library takes its own: Python the
+            first, NumPy
             the second, torch the last two. Another library mixes all four with its name.
         capture: the state of the global generators, as a tree of arrays and numbers by name. Empty when there is none.
-        restore: sets the global generators to what `capture` gave; other names in it are ignored. It may raise anything.
+        restore: sets the global generators to what `capture` gave; other names in it are ignored. It may raise
+            anything.
         get_state: the state of a generator, for `set_state` in the same process.
         set_state: sets a generator to such a state.
         reseed: seeds a generator with a whole number or a numpy.random.SeedSequence.
-        load: sets a generator to what the adapter's `pack` said of it; raises KeyError, RuntimeError, TypeError, or ValueError when it
+        load: sets a generator to what the adapter's `pack` said of it; raises KeyError, RuntimeError, TypeError, or
+            ValueError when it
             is malformed.
         initial_seed: what the library was seeded with, None when it does not say.
     """
@@ -67,21 +70,29 @@ class Adapter:
     """A framework, as the rest of outlast sees it.
 
     Attributes:
-        name: the framework's name. It stands in checkpoints: arrays are `{"as": name}` and other values `{"$name.form": ...}`.
-        matches: whether `pack` takes this value: an array, a generator, a dtype. It has to be a matter of the value's class alone.
-        pack: takes such a value apart: an array into `Found`, what is made of several values into `Pieces`, a small value into its
+        name: the framework's name. It stands in checkpoints: arrays are `{"as": name}` and other values `{"$name.form":
+            ...}`.
+        matches: whether `pack` takes this value: an array, a generator, a dtype. It has to be a matter of the value's
+            class alone.
+        pack: takes such a value apart: an array into `Found`, what is made of several values into `Pieces`, a small
+            value into its
             JSON under one key `$name.form`. None: it cannot be stored. Raises CannotStore with a reason.
-        from_array: puts an array together: its bytes, the JSON that `Found.node` was, and for a sharded one a tensor of this program
+        from_array: puts an array together: its bytes, the JSON that `Found.node` was, and for a sharded one a tensor of
+            this program
             that lies on several ranks in the same way, else None.
-        put_together: puts together what `Pieces` or JSON was: its key and its content, whose values are put together already.
+        put_together: puts together what `Pieces` or JSON was: its key and its content, whose values are put together
+            already.
         tracked: what is known of an object that can be tracked, by part name and object; None for any other object.
         generators: its random generators.
-        flatten: the leaves of a pytree with their paths, and what puts them together again. At most one framework has it.
+        flatten: the leaves of a pytree with their paths, and what puts them together again. At most one framework has
+            it.
         place_like: puts a restored leaf onto the device where the leaf of the template lies.
         becomes: whether a step of this framework turns such an initial leaf (first) into such an array (second).
         advice: what to write instead of a value, or of a pytree with a leaf, that cannot be saved.
-        rows: of an array of samples: its dtype as text, and a function that gives the bytes of such an array; None for anything else.
-        software: what decides the last bits of a result: versions, devices, threads. A device is under the key "NAME device", and a
+        rows: of an array of samples: its dtype as text, and a function that gives the bytes of such an array; None for
+            anything else.
+        software: what decides the last bits of a result: versions, devices, threads. A device is under the key "NAME
+            device", and a
             CPU's value begins with "cpu".
         use_deterministic_kernels: asks for kernels that give the same bits every time.
         pin: locks memory for copies by a device; returns what undoes it, None where there is nothing to lock it for.

@@ -1,7 +1,7 @@
 """The one table of frameworks, and what the rest of outlast asks all of them.
 
-Adding a framework takes one file with an ADAPTER in it (adapter.py) and one line in TABLE. Only frameworks that the program has imported
-are asked; none is imported here.
+Adding a framework takes one file with an ADAPTER in it (adapter.py) and one line in TABLE. Only frameworks that the
+program has imported are asked; none is imported here.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def _named(name: Any, what: str) -> Adapter:
         return _adapter(row.module)
     except ImportError as error:
         raise ResumeRefused(
-            f"{what} belongs to {name}, which cannot be imported here ({error}). Install it, or continue the run where it is installed."
+            f"{what} belongs to {name}, which cannot be imported here ({error}). Install it, or continue the run where "
+            "it is installed."
         ) from error
 
 

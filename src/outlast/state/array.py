@@ -132,7 +132,8 @@ class Live:
 
     Attributes:
         place: names the memory; the places that only an optimizer changes are known by it.
-        stamp: equal for the same memory with the same contents, as far as the framework counts changes; None when it does not.
+        stamp: equal for the same memory with the same contents, as far as the framework counts changes; None when it
+            does not.
         address: where in this process's memory the bytes lie, in order and plain; None when they have to be asked for.
         on_device: whether the host has to ask a device for the bytes.
     """
@@ -160,7 +161,10 @@ class Live:
 
 
 class CannotStore(Exception):
-    """A framework's array that has no bytes to store: meta, sparse, object dtype. Turned into a StateError with its name."""
+    """A framework's array that has no bytes to store: meta, sparse, object dtype.
+
+    Turned into a StateError with its name.
+    """
 
 
 class Found(NamedTuple):

@@ -7,7 +7,8 @@ from typing import Any
 from outlast.state.adapter import Adapter
 
 _ADVICE = (
-    "Hand over its arrays: `arrays, static = eqx.partition(model, eqx.is_array)` and `model = eqx.combine(run.restore(arrays), static)` "
+    "Hand over its arrays: `arrays, static = eqx.partition(model, eqx.is_array)` and `model = "
+    "eqx.combine(run.restore(arrays), static)` "
     "before the loop, `run.offer(eqx.filter(model, eqx.is_array))` in every step."
 )
 

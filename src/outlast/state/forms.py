@@ -76,7 +76,8 @@ def take_apart(value: Any) -> tuple[str, Iterable[Any], Any]:
         name = next((name for name, known in FACTORIES.items() if known is factory), None)
         if factory is not None and name is None:
             raise NoForm(
-                f"it is a defaultdict of {factory!r:.80}, and a checkpoint names no functions; use a factory such as int or list, or a "
+                f"it is a defaultdict of {factory!r:.80}, and a checkpoint names no functions; use a factory such as "
+                "int or list, or a "
                 "plain dict"
             )
         return "$defaultdict", value.items(), [name]

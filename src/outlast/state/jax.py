@@ -1,4 +1,7 @@
-"""JAX's arrays, PRNG keys and pytrees. Imported only when the program uses JAX. Its keys are part of the state: it has no global generators."""
+"""JAX's arrays, PRNG keys and pytrees.
+
+Imported only when the program uses JAX. Its keys are part of the state: it has no global generators.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,8 @@ def _from_array(array: Array, node: Mapping[str, Any], _like: Any) -> Any:
     value = numpy_state.from_array(array, plain)
     if jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
         raise ResumeRefused(
-            f"The checkpoint holds JAX arrays of {value.dtype} and this program runs without them: set JAX_ENABLE_X64=1 as it was when "
+            f"The checkpoint holds JAX arrays of {value.dtype} and this program runs without them: set "
+            "JAX_ENABLE_X64=1 as it was when "
             "the run began."
         )
     if "key" in node:
@@ -93,7 +97,9 @@ def _place_like(value: Any, template: Any) -> Any:
 
 
 def _becomes(initial: Any, later: Any) -> bool:
-    """Whether jit makes an array like `later` of a leaf like `initial`: a number becomes 0-d, NumPy's float64 float32."""
+    """Whether jit makes an array like `later` of a leaf like `initial`: a number becomes 0-d, NumPy's float64
+    float32.
+    """
     if not _is_array(later):
         return False
     if isinstance(initial, bool | int | float | complex):
@@ -111,7 +117,10 @@ def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], An
 
 
 def _software() -> dict[str, Any]:
-    """What decides JAX's last bits: version, device, threads. Asking starts the backend, so only a running program is asked."""
+    """What decides JAX's last bits: version, device, threads.
+
+    Asking starts the backend, so only a running program is asked.
+    """
     device = jax.devices()[0]
     facts = {"jax": jax.__version__, "jax device": f"{device.platform} {device.device_kind} x{jax.device_count()}"}
     for name in ("jax_enable_x64", "jax_default_matmul_precision"):
@@ -124,7 +133,10 @@ def _software() -> dict[str, Any]:
 
 
 def use_deterministic_kernels() -> None:
-    """Ask XLA for GPU kernels that give the same bits every time. It reads this when JAX computes for the first time, and not later."""
+    """Ask XLA for GPU kernels that give the same bits every time.
+
+    It reads this when JAX computes for the first time, and not later.
+    """
     flag, given = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "")
     if flag not in given:
         os.environ["XLA_FLAGS"] = f"{given} {flag}".strip()

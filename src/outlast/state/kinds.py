@@ -51,7 +51,8 @@ def tracked(part: str, thing: Any) -> Tracked:
     missing = [name for name in ("state_dict", "load_state_dict") if not callable(getattr(thing, name, None))]
     if missing:
         hint = adapters.advice(thing) or (
-            "Track objects that have both, lists and dicts of them, and random generators; or hand arrays over with run.restore() "
+            "Track objects that have both, lists and dicts of them, and random generators; or hand arrays over with "
+            "run.restore() "
             "and run.offer()."
         )
         raise StateError(f"{part} is a {type(thing).__qualname__} without {' and '.join(missing)}(). {hint}")
@@ -59,7 +60,10 @@ def tracked(part: str, thing: Any) -> Tracked:
 
 
 def members(part: str, thing: Any) -> list[tuple[str, Any]] | None:
-    """The objects of a list, tuple or dict that is tracked as one, each under a name of its own; None for anything else."""
+    """The objects of a list, tuple or dict that is tracked as one, each under a name of its own.
+
+    None for anything else.
+    """
     pairs: list[tuple[Any, Any]] = []
     if type(thing) in (list, tuple):
         pairs = list(enumerate(thing))

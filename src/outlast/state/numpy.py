@@ -39,7 +39,8 @@ def to_array(value: Any) -> Found:
         node["scalar"] = True
     elif type(value) is not np.ndarray:
         raise CannotStore(
-            f"it is a {type(value).__module__}.{type(value).__qualname__}, which would come back as a plain array; keep np.array(it) instead"
+            f"it is a {type(value).__module__}.{type(value).__qualname__}, which would come back as a plain array; "
+            "keep np.array(it) instead"
         )
     array = np.asarray(value)
     if array.dtype.byteorder == ">":
@@ -57,7 +58,9 @@ def to_array(value: Any) -> Found:
 
 
 def form(dtype: Any, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], str | None]:
-    """The safetensors code and shape of an array, and the dtype to note beside it when the format has no code for it."""
+    """The safetensors code and shape of an array, and the dtype to note beside it when the format has no code for
+    it.
+    """
     if dtype.name in CODES:
         return CODES[dtype.name], tuple(shape), None
     if _is_plain(dtype):
@@ -111,7 +114,9 @@ def _bits(generator: Any) -> dict[str, Any]:
 
 
 def _children(generator: Any) -> dict[str, Any]:
-    """What `spawn` counts, which is in no `state`: without it a resumed program is given its first children once more (NumPy 2.4)."""
+    """What `spawn` counts, which is in no `state`: without it a resumed program is given its first children once more
+    (NumPy 2.4).
+    """
     seeds = getattr(generator, "seed_seq", None)
     if not isinstance(seeds, np.random.SeedSequence) or not seeds.n_children_spawned:
         return {}

@@ -38,7 +38,8 @@ class Tracked:
         names: the names of parameters of tracked modules, by identity.
         named: those parameters by their names.
         settled: whether everything is tracked.
-        group_order: of an optimizer, and of what drives it, for each group the number of the stored one; None when they stand alike.
+        group_order: of an optimizer, and of what drives it, for each group the number of the stored one; None when they
+            stand alike.
         copies: whether a load copies out of what it is given, and leaves that as it is.
     """
 
@@ -71,7 +72,8 @@ class Tracked:
             raise
         except (Exception, SystemExit, GeneratorExit) as error:
             raise StateError(
-                f"{self.part} ({self.kind}): its state_dict() failed with {type(error).__name__}: {error}. Nothing was saved."
+                f"{self.part} ({self.kind}): its state_dict() failed with {type(error).__name__}: {error}. Nothing was "
+                "saved."
             ) from error
 
     def pack(self) -> Packed:
@@ -91,7 +93,8 @@ class Tracked:
             given = "None" if state is None else f"a {form.__name__}"
             earlier = f" after a {before.__name__} before" if before else ""
             raise StateError(
-                f"{self.part} ({self.kind}): its state_dict() gives {given}{earlier}, which could not be loaded again. Checkpoints of before are "
+                f"{self.part} ({self.kind}): its state_dict() gives {given}{earlier}, which could not be loaded again. "
+                "Checkpoints of before are "
                 "intact."
             )
 
@@ -106,7 +109,10 @@ class Tracked:
         return Decoder(self.part, arrays, self.sharded() if adapters.knows_shards() else {}).decode(node)
 
     def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:  # noqa: ARG002
-        """The stored state in the order of this program; raises ResumeRefused when it belongs to another kind of thing."""
+        """The stored state in the order of this program.
+
+        Raises ResumeRefused when it belongs to another kind of thing.
+        """
         return state
 
     def load(self, state: Any, facts: Mapping[str, Any]) -> None:  # noqa: ARG002
@@ -121,7 +127,8 @@ class Tracked:
             raise
         except (Exception, SystemExit, GeneratorExit) as error:
             raise ResumeRefused(
-                f"{self.part} ({self.kind}) does not take the state in the checkpoint ({type(error).__name__}: {error}). What is tracked "
+                f"{self.part} ({self.kind}) does not take the state in the checkpoint ({type(error).__name__}: "
+                f"{error}). What is tracked "
                 "under a name must stay the same kind of thing from one attempt to the next."
             ) from error
 
@@ -177,7 +184,9 @@ class Tracked:
         return values
 
     def options(self, node: Any) -> dict[str, Any]:
-        """What the program chose when it built the object: path -> value as JSON, out of the packed state of the new object."""
+        """What the program chose when it built the object: path -> value as JSON, out of the packed state of the new
+        object.
+        """
         if not any(callable(getattr(self.bare, name, None)) for name in ("step", "update")):
             return {}  # neither a schedule nor an average: its values are results
         found = dict(_scalars(node))

@@ -1,8 +1,8 @@
 """Training state <-> arrays and JSON, without pickle.
 
 A value is taken apart into nested JSON in which every array is a reference `{"$array": name, ...}` into one safetensors
-file. What JSON lacks is written as an object with a single key that begins with "$" (`forms`). Types are exact: a value comes
-back as the type that it was, or it is refused by name before the first step.
+file. What JSON lacks is written as an object with a single key that begins with "$" (`forms`). Types are exact: a value
+comes back as the type that it was, or it is refused by name before the first step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ DEEPEST = 100
 """Levels of containers in a state. JSON readers recurse, and no training state is nested like this."""
 
 _ADVICE = (
-    "outlast saves arrays, numbers, strings, random generators, and lists, tuples, sets and dicts of those: leave it out of what you "
+    "outlast saves arrays, numbers, strings, random generators, and lists, tuples, sets and dicts of those: leave it "
+    "out of what you "
     "track, or give its owner a state_dict() made of them."
 )
 
@@ -102,7 +103,8 @@ class Encoder:
             raise StateError(f"{self._place(path)} cannot be saved: {error}.") from error
         except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise StateError(
-                f"{self._place(path)} is a {_kind(value)}, whose bytes cannot be asked for ({type(error).__name__}: {error})."
+                f"{self._place(path)} is a {_kind(value)}, whose bytes cannot be asked for ({type(error).__name__}: "
+                f"{error})."
             ) from error
         if isinstance(found, Pieces):
             return {found.form: {name: self.encode(child, (*path, name)) for name, child in found.children.items()}}
@@ -111,7 +113,8 @@ class Encoder:
         if found is not None:
             return found
         raise StateError(
-            f"{self._place(path)} is a {_kind(value)}, which cannot be saved without pickle. {adapters.advice(value) or _ADVICE}"
+            f"{self._place(path)} is a {_kind(value)}, which cannot be saved without pickle. "
+            f"{adapters.advice(value) or _ADVICE}"
         )
 
     def _array(self, found: Found, path: tuple[str, ...]) -> Json:

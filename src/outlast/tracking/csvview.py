@@ -24,8 +24,8 @@ _COMPARED = 64 * 2**10
 class CsvView(Sink):
     """Keeps a CSV file equal to the journal; written at every epoch's end, at every checkpoint and at the end.
 
-    Rows are appended. A file of an earlier attempt that agrees with the journal's end is cut back to it and continued; else it is
-    written anew, line by line, and so it is when a metric appears that has no column yet.
+    Rows are appended. A file of an earlier attempt that agrees with the journal's end is cut back to it and continued;
+    else it is written anew, line by line, and so it is when a metric appears that has no column yet.
 
     Args:
         path: the CSV file.
@@ -131,7 +131,10 @@ class CsvView(Sink):
 
 
 def _end_of(step: int, file: BinaryIO) -> int:
-    """Where the rows up to a step end in a CSV file that is ascending by step; raises ValueError when a row begins with no number."""
+    """Where the rows up to a step end in a CSV file that is ascending by step.
+
+    Raises ValueError when a row begins with no number.
+    """
     low, high = file.tell(), file.seek(0, os.SEEK_END)
     while high - low > _COMPARED:
         middle = (low + high) // 2

@@ -1,8 +1,9 @@
 """attempts/NNNN.events.jsonl: what happened in one attempt and when, one JSON object a line.
 
-It has a clock, so two equal trainings write different bytes: it is no part of the bit-for-bit claim, is not fsynced, and a line may
-be missing. It is written by a sink (`EventLog`) in the thread of its queue. So a slow or full disk never slows or fails training,
-and the crash-point tests do not count these writes (docs/decisions/0013-events-have-a-clock.md).
+It has a clock, so two equal trainings write different bytes: it is no part of the bit-for-bit claim, is not fsynced,
+and a line may be missing. It is written by a sink (`EventLog`) in the thread of its queue. So a slow or full disk never
+slows or fails training, and the crash-point tests do not count these writes
+(docs/decisions/0013-events-have-a-clock.md).
 """
 
 from __future__ import annotations
@@ -144,7 +145,10 @@ def read_events(folder: RunFolder, number: int, attempt: str | None) -> list[dic
 
 
 def spent_in(folder: RunFolder, number: int, attempt: str | None) -> Spent | None:
-    """Where the time of an attempt went, as its newest event that says so; None when there is none. Reads only the file's ends."""
+    """Where the time of an attempt went, as its newest event that says so; None when there is none.
+
+    Reads only the file's ends.
+    """
     path = folder.events(number)
     try:
         first = next(reading.lines(path, 0, reading.BLOCK), b"")

@@ -18,8 +18,10 @@ class Fanout:
     """Passes every event on, and survives whatever hears it.
 
     Args:
-        screens: called in the training thread, in order. For what must be in step with the program and costs little: the
-            progress line, which stands between the program's own lines, and the CSV file, which is read as soon as it is written.
+        screens: called in the training thread, in order. For what must be in step with the program and costs little:
+            the
+            progress line, which stands between the program's own lines, and the CSV file, which is read as soon as it
+            is written.
         sinks: all others; each has a queue and a thread of its own.
 
     Attributes:
@@ -80,7 +82,8 @@ class Fanout:
             self._failures[id(sink)] = self._failures.get(id(sink), 0) + 1
             if self._failures[id(sink)] == 1:
                 self._tell(
-                    f"{sink.title} failed at {event!r} ({words_of(error)}). It is called again at the next event; the journal has all metrics."
+                    f"{sink.title} failed at {event!r} ({words_of(error)}). It is called again at the next event; the "
+                    "journal has all metrics."
                 )
 
     def _complain(self) -> None:

@@ -1,8 +1,8 @@
 """journal.jsonl: what was logged, one JSON object a line, each step once even after a crash.
 
 A line holds the step and the metrics and nothing of the clock, so that an interrupted run writes the same bytes as an
-uninterrupted one. Lines are kept in memory until they are sealed and flushed: every few seconds, and before every commit,
-whose checkpoint remembers how long the journal was. On resume it is cut back to that length.
+uninterrupted one. Lines are kept in memory until they are sealed and flushed: every few seconds, and before every
+commit, whose checkpoint remembers how long the journal was. On resume it is cut back to that length.
 """
 
 from __future__ import annotations
@@ -130,10 +130,11 @@ class Journal:
         return {"bytes": self._sealed_size, "xxh3_128": self._hasher.hexdigest()}
 
     def mark(self) -> dict[str, Any]:
-        """What a checkpoint remembers of the journal: what `seal` returns, and the last value of every metric with its step.
+        """What a checkpoint remembers of the journal: what `seal` returns, and the last value of every metric with its
+        step.
 
-        So a metric that was logged once, ten million lines ago, is known without reading them. Of more than MOST names, those that
-        were logged last are kept.
+        So a metric that was logged once, ten million lines ago, is known without reading them. Of more than MOST names,
+        those that were logged last are kept.
         """
         self._forget_names()
         found = self.seal() | {"last": {name: list(each) for name, each in self._last.items()}}
@@ -196,7 +197,8 @@ class Journal:
             size = self._length()
             self._hasher = self._hash(size)
             complaint = (
-                f"{self.path} is not what the checkpoint at step {step} remembers of it: it was damaged after it was written, or came without it. "
+                f"{self.path} is not what the checkpoint at step {step} remembers of it: it was damaged after it was "
+                "written, or came without it. "
                 f"Of its lines up to step {step}, those that can be read are kept. "
                 "Training is not affected; the curve may have gaps."
             )
@@ -212,7 +214,10 @@ class Journal:
         return os.lstat(self.path).st_size if plain.kind_of(self.path) == "file" else 0
 
     def _hash(self, size: int) -> xxhash.xxh3_128:
-        """A hasher that has taken in the first bytes of the file; block by block, as journals may be larger than memory."""
+        """A hasher that has taken in the first bytes of the file.
+
+        Block by block, as journals may be larger than memory.
+        """
         hasher = xxhash.xxh3_128()
         if size:
             block = memoryview(bytearray(min(size, _BLOCK)))
@@ -272,8 +277,8 @@ class _Unwritable(Exception):
 def as_written(value: Any) -> int | float | str | None:
     """A metric as the journal keeps it.
 
-    Tensors and arrays of one element become numbers; NaN and infinities become words, as do numbers beyond float64. None stays, and text
-    that is no number stays text, cut at 200 characters.
+    Tensors and arrays of one element become numbers; NaN and infinities become words, as do numbers beyond float64.
+    None stays, and text that is no number stays text, cut at 200 characters.
     """
     if value is None:
         return None

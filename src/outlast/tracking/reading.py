@@ -1,7 +1,7 @@
 """Reading journal.jsonl, however long it is: from the front line by line, or from its end in bounded blocks.
 
-Nothing here holds more than a block and a line in memory. A line that cannot be read is passed over; one without a newline at the end
-of the file is torn and does not count.
+Nothing here holds more than a block and a line in memory. A line that cannot be read is passed over; one without a
+newline at the end of the file is torn and does not count.
 """
 
 from __future__ import annotations
@@ -110,7 +110,10 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def backwards(path: Path, most: int = TAIL) -> Iterator[tuple[int, bytes]]:
-    """Offset and text of whole lines, the last one first, until about so many bytes are read; at least one line, if it is not too long."""
+    """Offset and text of whole lines, the last one first, until about so many bytes are read.
+
+    At least one line, if it is not too long.
+    """
     try:
         file = opened(path)
     except FileNotFoundError:
@@ -148,7 +151,8 @@ def latest(path: Path, mark: Mapping[str, Any] | None = None, most: int = TAIL) 
 
     Args:
         path: journal.jsonl; it may be missing, torn, damaged or shorter than the checkpoint knew it.
-        mark: what `Journal.mark` returned when the newest checkpoint was made. Lines after it are newer than what it remembers.
+        mark: what `Journal.mark` returned when the newest checkpoint was made. Lines after it are newer than what it
+            remembers.
         most: bytes to read from the end.
     """
     memory = remembered(mark)

@@ -52,7 +52,8 @@ class SaveFacts:
         seconds: from the request until it was durable.
         held: seconds that training waited for it.
         size: bytes of its files.
-        staged: bytes that were copied in memory, so that training went on while they were written; 0 when training waited.
+        staged: bytes that were copied in memory, so that training went on while they were written; 0 when training
+            waited.
     """
 
     step: int
@@ -94,9 +95,10 @@ class Progress:
 class Sink:
     """Base of all sinks: every event does nothing.
 
-    The sinks of `open_run(sinks=[...])` are called one event after the other in a thread of their own, each sink in another one, so
-    a slow one does not slow training. A method that raises an error is called again with the same event after a pause; after several
-    errors the event is counted as lost and the next one comes. A sink must not change the facts, nor draw from the global random
+    The sinks of `open_run(sinks=[...])` are called one event after the other in a thread of their own, each sink in
+    another one, so a slow one does not slow training. A method that raises an error is called again with the same event
+    after a pause; after several errors the event is counted as lost and the next one comes. A sink must not change the
+    facts, nor draw from the global random
     generators: those are the training's.
 
     Attributes:
@@ -111,7 +113,10 @@ class Sink:
         return type(self).__name__
 
     def started(self, facts: RunFacts, config: Mapping[str, Any]) -> None:
-        """The loop begins. `config` has dotted keys, without text whose key is named like a secret; empty for a script."""
+        """The loop begins. `config` has dotted keys, without text whose key is named like a secret.
+
+        Empty for a script.
+        """
 
     def rewound(self, step: int) -> None:
         """What was logged after this step is no longer part of the run: the training from here on logs it again."""
@@ -129,7 +134,10 @@ class Sink:
         """An evaluation is over: `run.evaluate`, or the function of `run.validate`."""
 
     def timed(self, step: int, rate: float, spent: Spent) -> None:
-        """Steps per second lately, and where the time of this attempt went so far. Sent once a minute and at the end."""
+        """Steps per second lately, and where the time of this attempt went so far.
+
+        Sent once a minute and at the end.
+        """
 
     def saved(self, save: SaveFacts) -> None:
         """A checkpoint was committed."""
@@ -141,7 +149,10 @@ class Sink:
         """Something the user should read: level "info" or "warning"."""
 
     def stopping(self, reason: str, sentence: str) -> None:
-        """A stop was asked for. What outlast calls in the training thread hears it inside a signal handler: no locks there."""
+        """A stop was asked for.
+
+        What outlast calls in the training thread hears it inside a signal handler: no locks there.
+        """
 
     def ended(self, reason: str, step: int, total: int | None) -> None:
         """The attempt is over."""

@@ -1,4 +1,6 @@
-"""Where the time of an attempt goes: measured by the loop, written into the attempt's events, and what to do about it."""
+"""Where the time of an attempt goes: measured by the loop, written into the attempt's events, and what to do about
+it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ class Spent:
         starting: from the opening of the run until the loop began: building, loading, comparing.
         training: in steps, besides what follows.
         data: waiting for the next batch; None where outlast does not see it, and it is part of `training`.
-        evaluation: in `run.evaluate` and the function of `run.validate`; those of another framework's loop are part of `training`.
+        evaluation: in `run.evaluate` and the function of `run.validate`; those of another framework's loop are part of
+            `training`.
         saves: training waited for a checkpoint.
         other: between and after the steps.
     """
@@ -73,7 +76,8 @@ class Spent:
             (
                 (self.data or 0.0) / total,
                 _MUCH_DATA,
-                "waiting for data: give the loader more workers (num_workers=, --num-workers), or put the data on faster storage",
+                "waiting for data: give the loader more workers (num_workers=, --num-workers), or put the data on "
+                "faster storage",
             ),
             (
                 self.evaluation / total,
@@ -84,7 +88,8 @@ class Spent:
             (
                 self.starting / total,
                 _MUCH_STARTING,
-                "starting: longer sessions start less often; make data ready before the session, and cache what is compiled",
+                "starting: longer sessions start less often; make data ready before the session, and cache what is "
+                "compiled",
             ),
         ]
         found = [(share, much, words) for share, much, words in found if share >= much]

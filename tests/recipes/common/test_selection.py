@@ -1,4 +1,5 @@
-"""Which weights are validated, and on what: the averaged ones, on the validation split; the test is read once and chooses nothing."""
+"""Which weights are validated, and on what: the averaged ones, on the validation split; the test is read once and
+chooses nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ VALIDATION = [0.9, 0.5, 0.1]
 
 
 class Watched:
-    """Stands in for a recipe's evaluation: notes which split was read with which weights, and answers as it was told."""
+    """Stands in for a recipe's evaluation: notes which split was read with which weights, and answers as it was
+    told."""
 
     def __init__(self) -> None:
         self.parts: dict[str, object] = {}

@@ -481,7 +481,8 @@ print(jax.device_count(), train(Path(sys.argv[1]), recipe="emergence", small=TIN
 
 
 def attempt(root: pathlib.Path, stop: int, **environment: str) -> str:
-    """Train TINY in a process of its own, compiled as it is for users; stop after so many chunks, 0: go to the end. How many devices, and how it ended."""
+    """Train TINY in a process of its own, compiled as it is for users; stop after so many chunks, 0: go to the end. How
+    many devices, and how it ended."""
     usual = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-c", ALONE, str(root), str(stop)],
@@ -495,7 +496,8 @@ def attempt(root: pathlib.Path, stop: int, **environment: str) -> str:
 
 
 def test_a_resume_in_another_process_is_exact_as_compiled_for_users(tmp_path) -> None:
-    """What tests/conformance asks of every recipe, without the flags of tests/conftest.py, which may hide what optimised code does."""
+    """What tests/conformance asks of every recipe, without the flags of tests/conftest.py, which may hide what
+    optimised code does."""
     assert attempt(tmp_path / "twin", 0) == "1 finished"
     assert attempt(tmp_path / "cut", 5) == "1 preempted"
     assert attempt(tmp_path / "cut", 0) == "1 finished"

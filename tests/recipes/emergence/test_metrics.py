@@ -1,4 +1,5 @@
-"""What is found where nothing is, and what is found where something was planted. Longer series: benchmarks/emergence."""
+"""What is found where nothing is, and what is found where something was planted. Longer series:
+benchmarks/emergence."""
 
 from __future__ import annotations
 
@@ -209,7 +210,8 @@ def population(traits: list[float]) -> dict[str, np.ndarray]:
 
 
 def generations(rng, *, selected: bool) -> tuple[Shadow, np.ndarray]:
-    """Twenty live one tick and have twenty children: those with high traits, or anybody. uids 0 to 19, then 20 to 39, and so on."""
+    """Twenty live one tick and have twenty children: those with high traits, or anybody. uids 0 to 19, then 20 to 39,
+    and so on."""
     shadow, trait, living = Shadow(), np.full(20, 0.5), population([0.5] * 20)
     shadow.follow(living, np.zeros((0, 1 + len(GRAVE)), np.int64), 0.1, rng)
     assert shadow.now().shape == (SHADOWS, 20)

@@ -222,7 +222,8 @@ def test_check_counts_and_verifies(store: Path, tmp_path: Path, capsys) -> None:
 
 
 def test_random_reads_are_twenty_times_faster_than_text(folder: Path, store: Path) -> None:
-    """Not a benchmark: half of what is promised, so that a busy machine does not matter; benchmarks/skeleton has the figure."""
+    """Not a benchmark: half of what is promised, so that a busy machine does not matter; benchmarks/skeleton has the
+    figure."""
     opened, files = open_store(store), {path.stem: path for path in folder.rglob("*.skeleton")}
     order = np.random.default_rng(0).permutation(len(opened))
 
@@ -323,14 +324,17 @@ def test_what_is_asked_of_the_wrong_run_or_recipe_is_refused(runs: Path, capsys)
 SEED = [
     "--env kaggle --batch_size 16 --epochs 5",
     "--data_path {store} --checkpoint_dir ./checkpoints",
-    "--env gcp --data_config configs/data/ntu120_xset.yaml --model_config configs/model/last_large.yaml --batch_size 32 --lr 0.0005 --epochs 120 --device cpu",
+    "--env gcp --data_config configs/data/ntu120_xset.yaml --model_config configs/model/last_large.yaml --batch_size "
+    "32 --lr 0.0005 --epochs 120 --device cpu",
     "--env kaggle --batch_size 16 --epochs 5 --num_workers 2 --debug",
-    "--env kaggle --data_config configs/data/ntu120_xsub.yaml --model_config configs/model/last_tiny.yaml --epochs 20 --batch_size 24",
+    "--env kaggle --data_config configs/data/ntu120_xsub.yaml --model_config configs/model/last_tiny.yaml --epochs 20 "
+    "--batch_size 24",
     "--debug --epochs 2 --batch_size 8",
     "--lr 0.001 --experiment_name lr_001",
     "--env kaggle --batch_size 16 --num_workers 2",
     "--env local --device cpu --batch_size 4 --epochs 1",
-    "--data_config configs/data/ntu120_xsub.yaml --model_config configs/model/last_base.yaml --train_config configs/train/baseline.yaml",
+    "--data_config configs/data/ntu120_xsub.yaml --model_config configs/model/last_base.yaml --train_config "
+    "configs/train/baseline.yaml",
 ]
 
 
@@ -369,7 +373,8 @@ def test_its_scripts_and_an_input_for_distillation(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs/environment").mkdir(parents=True)
     (tmp_path / "configs/environment/local.yaml").write_text(
-        f"paths:\n  data_root: nowhere\n  kaggle_datasets:\n    ntu120_skeletons: {store}\n    teacher_logits: {logits.parent}\n"
+        f"paths:\n  data_root: nowhere\n  kaggle_datasets:\n    ntu120_skeletons: {store}\n    teacher_logits: "
+        f"{logits.parent}\n"
         "    somebody_elses: /kaggle/input/other\n"
     )
     script = runpy.run_path(str(REPOSITORY / "scripts/train.py"))["main"]

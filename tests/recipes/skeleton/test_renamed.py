@@ -1,4 +1,5 @@
-"""A run that an earlier version began, whose journal, checkpoints and state have former names, goes on and is read as one."""
+"""A run that an earlier version began, whose journal, checkpoints and state have former names, goes on and is read as
+one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Training on a prepared store: interrupted equals uninterrupted, what can be learnt is learnt, a teacher teaches, and ranks are one."""
+"""Training on a prepared store: interrupted equals uninterrupted, what can be learnt is learnt, a teacher teaches, and
+ranks are one."""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ def test_the_order_of_time_is_learnt_and_both_choices_are_told(tmp_path: Path, s
 def test_what_it_says_of_its_data(store: Path) -> None:
     config = skeleton.Config(data_root=store, batch_size=8, data={"split": "xview", "validate_subjects": 1})
     assert skeleton.check(config) == (
-        "72 clips of 3 classes (kinect-2): 36 train, 12 val, 24 test; 0 files were refused; LAST base, 999,065 parameters, 0.968 GMAC a clip"
+        "72 clips of 3 classes (kinect-2): 36 train, 12 val, 24 test; 0 files were refused; LAST base, 999,065 "
+        "parameters, 0.968 GMAC a clip"
     )
     with pytest.raises(outlast.ConfigError, match="needs --data-root"):
         skeleton.check(skeleton.Config())
@@ -475,15 +477,16 @@ def test_one_step_an_epoch_is_told_with_a_better_value(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert few_steps(228, 128, 1, 200) == (
-        "228 samples in batches of 128 make 1 step an epoch, 200 in all, and each epoch leaves 100 out. --batch-size 16 makes 14 an epoch."
+        "228 samples in batches of 128 make 1 step an epoch, 200 in all, and each epoch leaves 100 out. --batch-size "
+        "16 makes 14 an epoch."
     )
     assert few_steps(1000, 128, 7, 200) == ""
     words = ["train", "skeleton", "--data-root", str(store), *RAW[:-1], "32"]
     assert main(words) == 0
     said = capsys.readouterr().err
     assert (
-        "36 samples in batches of 32 make 1 step an epoch, 1 in all, and each epoch leaves 4 out. --batch-size 4 makes 9 an epoch."
-        in said
+        "36 samples in batches of 32 make 1 step an epoch, 1 in all, and each epoch leaves 4 out. --batch-size 4 makes "
+        "9 an epoch." in said
     )
     assert main([*words, "--dry-run"]) == 0
     assert "make 1 step an epoch" in capsys.readouterr().out

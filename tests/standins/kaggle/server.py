@@ -32,7 +32,8 @@ class Fault:
 
     Attributes:
         method: such as "SaveKernel", "logs", "download", "upload".
-        kind: an HTTP status as text; "drop" (the connection breaks before anything is done); "drop after" (it is done, and the answer is
+        kind: an HTTP status as text; "drop" (the connection breaks before anything is done); "drop after" (it is done,
+            and the answer is
             lost); "html" (a page with status 200); "cut" (half of the answer's body); "corrupt" (a flipped bit in it).
         times: how many requests.
         skip: requests that go well before.

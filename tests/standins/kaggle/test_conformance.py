@@ -171,7 +171,8 @@ def test_outputs_of_one_kernel_are_the_input_of_the_next(client: Client, standin
     client.push("open('state.txt', 'w').write('7')")
     client.wait()
     client.push(
-        "import os; print(open(os.environ['OUTLAST_KAGGLE_ROOT'] + '/kaggle/input/notebooks/ada/first-run/state.txt').read())",
+        "import os; print(open(os.environ['OUTLAST_KAGGLE_ROOT'] + "
+        "'/kaggle/input/notebooks/ada/first-run/state.txt').read())",
         "second-run",
         kernel_sources=["ada/first-run"],
     )

@@ -31,7 +31,8 @@ class Knobs:
         queue: between a push and RUNNING.
         saving: of the phase after a session's end in which its files appear one by one.
         session: length of a session, whatever the push asked for.
-        keep_at_limit: whether the files of a session that hit its limit are kept. Contested on the real service, so they are not.
+        keep_at_limit: whether the files of a session that hit its limit are kept. Contested on the real service, so
+            they are not.
         keep_at_cancel: the same for a cancelled one.
         gpu_sessions, cpu_sessions: at once.
         gpu_seconds: left this week.
@@ -43,7 +44,8 @@ class Knobs:
         layouts: of mounts: "new" (/input/datasets/OWNER/SLUG), "old" (/input/SLUG).
         gpu_is_there: whether a session that asked for a GPU finds one.
         flat_errors: {"code", "message"} instead of {"error": {...}}.
-        session_token: whether a session finds a token of its account, as kagglehub uses it there. Whether that one may write datasets on the real
+        session_token: whether a session finds a token of its account, as kagglehub uses it there. Whether that one may
+            write datasets on the real
             service is not known.
         memory_marker: a session that writes a file of this name dies as out of memory.
     """
@@ -391,7 +393,8 @@ class World:
         return process.returncode, stopped
 
     def interpreter(self) -> Path:
-        """A Python with all that this one has but outlast, as an image of Kaggle would be: what is pushed has to bring it."""
+        """A Python with all that this one has but outlast, as an image of Kaggle would be: what is pushed has to bring
+        it."""
         with self.lock:
             folder = self.folder / "image"
             python = folder / "bin/python"

@@ -1,4 +1,5 @@
-"""A sink in a thread of its own: it costs the loop nothing, keeps its order, loses only what may be lost, and says what it lost."""
+"""A sink in a thread of its own: it costs the loop nothing, keeps its order, loses only what may be lost, and says what
+it lost."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The dozen calls to Kaggle that launching needs, with errors that say what the server said.
 
-Through kagglesdk, the official client's own wire library. What it does not do is added here and in `wire`: the server's reason out
-of a refusal, waiting out 429 and 503, HTML pages and broken connections, versions in status and outputs, and one sentence for each
-thing that can go wrong.
+Through kagglesdk, the official client's own wire library. What it does not do is added here and in `wire`: the server's
+reason out of a refusal, waiting out 429 and 503, HTML pages and broken connections, versions in status and outputs, and
+one sentence for each thing that can go wrong.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class Kaggle(Wire):
         if missing:
             self.delete(push.slug)
             raise LaunchError(
-                f"Kaggle has taken {what} and does not find {', '.join(missing)}, so it would run without. It was deleted; check the names, and "
+                f"Kaggle has taken {what} and does not find {', '.join(missing)}, so it would run without. It was "
+                "deleted; check the names, and "
                 "that datasets are ready."
             )
         return Pushed(f"{self.user}/{push.slug}", int(answer.version_number), str(answer.url))
@@ -138,14 +139,16 @@ class Kaggle(Wire):
         pause: float = 5.0,
         seen: Callable[[Status | None], None] = lambda _: None,
     ) -> Iterator[Line]:
-        """Lines that a session prints: from its first to its last while it lives, afterwards the stored ones, each once.
+        """Lines that a session prints: from its first to its last while it lives, afterwards the stored ones, each
+        once.
 
-        Every connection tells them from the beginning, and may end early; so they are counted, and it is asked again until
-        the session is over.
+        Every connection tells them from the beginning, and may end early; so they are counted, and it is asked again
+        until the session is over.
 
         Args:
             slug: the kernel.
-            until_over: False: only what was printed so far; a living session is listened to until it is quiet for two seconds, and for
+            until_over: False: only what was printed so far; a living session is listened to until it is quiet for two
+                seconds, and for
                 twenty at most.
             pause: seconds between two connections.
             seen: hears what Kaggle says of the session whenever it is asked.
@@ -168,7 +171,8 @@ class Kaggle(Wire):
             self.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - so that not all come back at once
 
     def cancel(self, session: int) -> None:
-        """Stop a session, by the id that its kernel printed; its files are saved, which takes about two minutes a gigabyte.
+        """Stop a session, by the id that its kernel printed; its files are saved, which takes about two minutes a
+        gigabyte.
 
         Raises:
             KaggleRefused: it is not a session of this account, or this kind of login may not.
@@ -191,7 +195,10 @@ class Kaggle(Wire):
             raise KaggleRefused(f"Kaggle has not stopped session {session}: {answer.error_message}")
 
     def delete(self, slug: str) -> None:
-        """Delete a kernel with all its versions and files; a session that runs ends at once and nothing of it is kept."""
+        """Delete a kernel with all its versions and files.
+
+        A session that runs ends at once and nothing of it is kept.
+        """
         from kagglesdk.kernels.types.kernels_api_service import ApiDeleteKernelRequest
 
         request = ApiDeleteKernelRequest()

@@ -1,4 +1,5 @@
-"""Where a Kaggle login lies on this machine, in the order in which the official client looks. Nothing is stored anywhere new.
+"""Where a Kaggle login lies on this machine, in the order in which the official client looks. Nothing is stored
+anywhere new.
 
 Source: kagglesdk 0.1.37 (kaggle_env.py, kaggle_creds.py) and kaggle 2.2.4, `KaggleApi.authenticate`.
 """
@@ -84,7 +85,8 @@ def _key(variables: Mapping[str, str], home: Path) -> Credential | None:
                 return Credential("key", str(place), pair["username"], pair["key"])
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(
-                    f"{place} is not what Kaggle gives out (an object with username and key). Download it again from kaggle.com/settings."
+                    f"{place} is not what Kaggle gives out (an object with username and key). Download it again from "
+                    "kaggle.com/settings."
                 ) from error
     return None
 

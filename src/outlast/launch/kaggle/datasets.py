@@ -24,7 +24,10 @@ Progress = Callable[[int, int], None]
 
 
 def state(kaggle: Kaggle, slug: str) -> str | None:
-    """READY, FAILED or a word for on-the-way, in Kaggle's spelling; None when there is no such dataset of this account."""
+    """READY, FAILED or a word for on-the-way, in Kaggle's spelling.
+
+    None when there is no such dataset of this account.
+    """
     from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetStatusRequest
 
     request = ApiGetDatasetStatusRequest()
@@ -84,7 +87,8 @@ def create(kaggle: Kaggle, slug: str, contents: Mapping[str, Content], *, progre
 
 
 def replace(kaggle: Kaggle, slug: str, contents: Mapping[str, Content]) -> None:
-    """Make a private dataset, or a version of it after which the earlier ones are deleted; wait until it can be mounted.
+    """Make a private dataset, or a version of it after which the earlier ones are deleted; wait until it can be
+    mounted.
 
     Raises:
         KaggleRefused, LaunchError: as of `create`.
@@ -111,7 +115,8 @@ def replace(kaggle: Kaggle, slug: str, contents: Mapping[str, Content]) -> None:
 
 
 def wait(kaggle: Kaggle, slug: str, *, after: int = 0) -> None:
-    """Wait until a dataset, of a version later than `after`, can be mounted: a kernel pushed before would run without it.
+    """Wait until a dataset, of a version later than `after`, can be mounted: a kernel pushed before would run without
+    it.
 
     Raises:
         LaunchError: it was not ready in time, or Kaggle could not unpack it.
@@ -125,7 +130,8 @@ def wait(kaggle: Kaggle, slug: str, *, after: int = 0) -> None:
             )
         if time.monotonic() > end:
             raise LaunchError(
-                f"The dataset {slug} is not ready after {READY_WITHIN / 60:.0f} minutes ({found}). Nothing was launched; try again later."
+                f"The dataset {slug} is not ready after {READY_WITHIN / 60:.0f} minutes ({found}). Nothing was "
+                "launched; try again later."
             )
         kaggle.sleep(pause)
         pause = min(1.5 * pause, 15.0)

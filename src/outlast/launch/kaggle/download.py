@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def download(url: str, target: Path) -> None:
-    """Write what an address gives into a file; raises OSError, of which requests' errors are a kind, when it does not come whole."""
+    """Write what an address gives into a file.
+
+    Raises OSError, of which requests' errors are a kind, when it does not come whole.
+    """
     import requests
 
     with (

@@ -37,7 +37,8 @@ from outlast.launch.watch import mark_in
 
 __all__ = ["OPTIONS", "KaggleProvider", "connect"]
 
-# What a handle names is deleted in the account of whoever runs outlast: only what outlast may have made has such a name.
+# What a handle names is deleted in the account of whoever runs outlast: only what outlast may have made has such a
+# name.
 _HANDLE = records.form(
     {"slug": records.MADE},
     {"user": records.or_null(records.text(300)), "datasets": records.many(records.MADE, 1000)},
@@ -123,7 +124,8 @@ class KaggleProvider:
         )
         return (
             f"{place} is what would be pushed: {len(made.bundle.files)} files, {format_bytes(len(made.text))}, bundle "
-            f"{made.bundle.hash[:12]}{beside}. It would train {request.run} for {format_seconds(request.training)} at most, on "
+            f"{made.bundle.hash[:12]}{beside}. It would train {request.run} for {format_seconds(request.training)} at "
+            "most, on "
             f"{terms.accelerator}. Nothing was sent."
         )
 
@@ -132,7 +134,8 @@ class KaggleProvider:
         terms = KaggleTerms.of(request.terms)
         if terms.secrets and datasets.state(self.kaggle, DATASET) != "READY":
             raise UsageError(
-                f"There is no dataset {self.kaggle.user}/{DATASET} that is ready: `outlast kaggle secrets push secrets.json` makes it."
+                f"There is no dataset {self.kaggle.user}/{DATASET} that is ready: `outlast kaggle secrets push "
+                "secrets.json` makes it."
             )
         carried = (script(request, terms.accelerator).dataset, _dataset_of(request))
         return {"user": self.kaggle.user, "slug": request.name, "datasets": [name for name in carried if name]}
@@ -207,7 +210,10 @@ class KaggleProvider:
             yield Output(output.name, functools.partial(download, output.url))
 
     def cancel(self, handle: Handle) -> None:
-        """Stop a session by the id that its kernel has printed; its files are saved, which takes about two minutes a gigabyte."""
+        """Stop a session by the id that its kernel has printed.
+
+        Its files are saved, which takes about two minutes a gigabyte.
+        """
         slug = self._there(handle)
         state = self.state(handle)
         if state is None or state.over or state.word == "saving":
@@ -218,7 +224,8 @@ class KaggleProvider:
         session = self._sessions.get(slug, "")
         if not session.isdigit():
             raise UsageError(
-                f"{slug} is {state.word} and has not printed its session id yet, without which Kaggle stops nothing. Try again when it runs; or "
+                f"{slug} is {state.word} and has not printed its session id yet, without which Kaggle stops nothing. "
+                "Try again when it runs; or "
                 "delete it in the browser, which also deletes what it has saved."
             )
         self.kaggle.cancel(int(session))
@@ -267,7 +274,10 @@ def _state(status: Status) -> State:
 
 
 def _dataset_of(request: Request) -> str:
-    """A name for the files that are sent along, which says what is in them, so that they are sent once; empty without files."""
+    """A name for the files that are sent along, which says what is in them, so that they are sent once.
+
+    Empty without files.
+    """
     if not request.files:
         return ""
     manifests = [path.read_bytes() for name, path in sorted(request.files.items()) if name.endswith(f"/{MANIFEST}")]

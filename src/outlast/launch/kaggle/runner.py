@@ -1,6 +1,8 @@
-"""Runs inside the kernel, before anything of outlast is there: standard library only. Its text is pushed with ABOUT and DATA filled in.
+"""Runs inside the kernel, before anything of outlast is there: standard library only. Its text is pushed with ABOUT and
+DATA filled in.
 
-It prints lines that begin with "::outlast" for whoever follows the log: session, image, device, and at last the exit code.
+It prints lines that begin with "::outlast" for whoever follows the log: session, image, device, and at last the exit
+code.
 """
 
 import base64
@@ -50,7 +52,10 @@ def gpus() -> list[str]:
 
 
 def bundle(about: dict[str, str], root: Path) -> bytes | None:
-    """The bytes of the bundle, from this file or from its dataset in either layout of mounts; None when they are not what was sent."""
+    """The bytes of the bundle, from this file or from its dataset in either layout of mounts.
+
+    None when they are not what was sent.
+    """
     if DATA:
         found = [base64.b64decode(DATA)]
     else:
@@ -59,7 +64,10 @@ def bundle(about: dict[str, str], root: Path) -> bytes | None:
 
 
 def install(code: Path) -> bool:
-    """Install what is missing, from the wheels that came along where there are any; what the image has of KEPT stays."""
+    """Install what is missing, from the wheels that came along where there are any.
+
+    What the image has of KEPT stays.
+    """
     missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
     wanted = code / "recipe/requirements.txt"
     asked = [*missing, *(["-r", str(wanted)] if wanted.exists() else [])]
@@ -153,7 +161,8 @@ def main() -> int:
     wanted = {"t4x2": len(cards) >= 2, "tpu": bool(tpu)}.get(about["accelerator"], True)
     if not wanted:
         print(
-            f"{about['accelerator']} was asked for and this session has none; it ends at once, so that no hours are spent."
+            f"{about['accelerator']} was asked for and this session has none; it ends at once, so that no hours are "
+            "spent."
         )
         return MISSING_DEVICE
     data = bundle(about, root)
@@ -174,5 +183,6 @@ def main() -> int:
 if __name__ == "__main__":
     ended = main()
     tell("exit", ended)
-    # 75 asks to be run again: that is no failure, and what a session that did not fail has saved is surely mounted in the next.
+    # 75 asks to be run again: that is no failure, and what a session that did not fail has saved is surely mounted in
+    # the next.
     sys.exit(0 if ended == 75 else ended)

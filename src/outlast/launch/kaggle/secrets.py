@@ -1,6 +1,7 @@
 """Keys that a session needs: a private dataset with one file, `secrets.json`, attached only when asked for.
 
-A push has no field for secrets, and those attached in the browser are dropped by a push from outside. In the kernel runner.py reads
+A push has no field for secrets, and those attached in the browser are dropped by a push from outside. In the kernel
+runner.py reads
 them: UserSecretsClient's first, then this file, by its exact name and fields.
 """
 
@@ -23,7 +24,8 @@ def push_secrets(kaggle: Kaggle, path: Path) -> list[str]:
 
     Args:
         kaggle: the account.
-        path: a JSON object with some of WANDB_API_KEY, GITHUB_TOKEN, GDRIVE_USER_CREDENTIALS and HF_TOKEN, and nothing else.
+        path: a JSON object with some of WANDB_API_KEY, GITHUB_TOKEN, GDRIVE_USER_CREDENTIALS and HF_TOKEN, and nothing
+            else.
 
     Returns:
         The names that were sent.
@@ -55,7 +57,8 @@ def read_secrets(path: Path) -> dict[str, object]:
     unknown = sorted(set(found) - set(SECRETS)) if isinstance(found, dict) else ["no object"]
     if unknown or not found:
         raise UsageError(
-            f"{path} holds {', '.join(unknown) or 'nothing'}; expected an object with some of {', '.join(SECRETS)} and nothing else, so that no key "
+            f"{path} holds {', '.join(unknown) or 'nothing'}; expected an object with some of {', '.join(SECRETS)} and "
+            "nothing else, so that no key "
             "is sent by mistake."
         )
     empty = [name for name, value in found.items() if not value]

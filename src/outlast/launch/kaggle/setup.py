@@ -40,6 +40,7 @@ def check_user(kaggle: Kaggle, expected: str | None) -> None:
     """Refuse a login that is not the expected account's."""
     if expected and kaggle.user.lower() != expected.lower():
         raise UsageError(
-            f"The login from {kaggle.credential.source} is {kaggle.user}'s; expected {expected}'s. Log in as that one with `kaggle auth login`, or run "
+            f"The login from {kaggle.credential.source} is {kaggle.user}'s; expected {expected}'s. Log in as that one "
+            "with `kaggle auth login`, or run "
             f"`outlast kaggle setup --username {kaggle.user}`."
         )

@@ -58,7 +58,8 @@ def _secrets(values: argparse.Namespace, _: Tell) -> Iterator[str]:
         return
     names = push_secrets(kaggle, values.file)
     yield (
-        f"warning: {', '.join(names)} now lie in the private dataset {kaggle.user}/{DATASET}. Whoever you share it with, or a notebook that attaches it "
+        f"warning: {', '.join(names)} now lie in the private dataset {kaggle.user}/{DATASET}. Whoever you share it "
+        "with, or a notebook that attaches it "
         "with, can read them. Use keys that can do little and that end, and keep it private."
     )
     yield "Versions from before were deleted. Sessions get it with: outlast launch RECIPE --on kaggle --secrets"
@@ -87,7 +88,8 @@ def _probe(values: argparse.Namespace, tell: Tell) -> Iterator[str | Rows | Json
         return
     yield Rows(("asked", "found", "what outlast does"), [(each.question, each.answer, each.relies) for each in found])
     yield (
-        "Not asked, as it needs GPU time: whether an image can be pinned by its digest. What was made for this is deleted."
+        "Not asked, as it needs GPU time: whether an image can be pinned by its digest. What was made for this is "
+        "deleted."
     )
 
 

@@ -1,4 +1,6 @@
-"""How a call to Kaggle goes: logged in, repeated where that does no harm, and with the server's reason when it is refused."""
+"""How a call to Kaggle goes: logged in, repeated where that does no harm, and with the server's reason when it is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class Wire:
 
     Args:
         credential: a login.
-        patience: seconds for which calls that may be repeated wait out refusals for the moment, outages and broken lines.
+        patience: seconds for which calls that may be repeated wait out refusals for the moment, outages and broken
+            lines.
         sleep: waits; for tests.
     """
 
@@ -40,7 +43,10 @@ class Wire:
 
     @property
     def sdk(self) -> Any:
-        """The official client's own wire library, logged in. Asked for anew inside every call: a login may have to be renewed."""
+        """The official client's own wire library, logged in.
+
+        Asked for anew inside every call: a login may have to be renewed.
+        """
         if self._sdk is None:
             self._sdk = _logged_in(self.credential, renew=self._renew)
         return self._sdk
@@ -76,7 +82,8 @@ class Wire:
                 wait = error.retry_after or pause * random.uniform(0.7, 1.3)  # noqa: S311 - so that not all come back at once
                 if time.monotonic() + wait > end:
                     raise LaunchError(
-                        f"Kaggle has not answered on {what} for {self._patience:.0f} s: {error}. Nothing was changed; try again later."
+                        f"Kaggle has not answered on {what} for {self._patience:.0f} s: {error}. Nothing was changed; "
+                        "try again later."
                     ) from error
                 self.sleep(wait)
                 pause = min(2 * pause, _LONGEST)

@@ -1,4 +1,6 @@
-"""Which process a number means: numbers are given again, and only the very process that was recorded may be signalled."""
+"""Which process a number means: numbers are given again, and only the very process that was recorded may be
+signalled.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from pathlib import Path
 
 
 def identity(pid: int) -> str:
-    """When a living process began, as this machine says it, with an identifier of the machine's start; empty when it is not alive."""
+    """When a living process began, as this machine says it, with an identifier of the machine's start.
+
+    Empty when it is not alive.
+    """
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -1,7 +1,8 @@
 """This machine as a provider: no account, no network. What a relay does elsewhere can be seen here in a minute.
 
-A session is a process with a time limit, in a folder of its own below RUNS/.sessions; see `outlast.launch.local.session`. It is given
-the same bundle as a session elsewhere, and finds what the session before it left below its inputs.
+A session is a process with a time limit, in a folder of its own below RUNS/.sessions; see
+`outlast.launch.local.session`. It is given the same bundle as a session elsewhere, and finds what the session before it
+left below its inputs.
 """
 
 from __future__ import annotations

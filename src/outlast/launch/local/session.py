@@ -9,8 +9,8 @@ A folder of a session holds
     keeper.json, training.json    the processes: pid, began          log.txt    what the training prints
     cancel          asks for the end; "now" in it: at once           end.json   how it ended
 
-The keeper outlives whoever has started it. It asks the training to stop (SIGTERM) `grace` seconds before the limit, and kills its
-process group at the limit.
+The keeper outlives whoever has started it. It asks the training to stop (SIGTERM) `grace` seconds before the limit, and
+kills its process group at the limit.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def write(path: Path, record: dict[str, Any]) -> None:
 
 
 def main(folder: Path) -> int:
-    """Start the keeper in the background; returns when it is on record, so that whoever called knows that the session began."""
+    """Start the keeper in the background.
+
+    Returns when it is on record, so that whoever called knows that the session began.
+    """
     if not claim(folder):
         return 1
     keeper = os.fork()
@@ -102,7 +105,9 @@ class _Keeper:
         write(self.folder / "end.json", self._end(training.returncode, killed=killed))
 
     def _variables(self) -> dict[str, str]:
-        """Those of whoever started it, except the ones that would tell the session's outlast where else to train or for how long."""
+        """Those of whoever started it, except the ones that would tell the session's outlast where else to train or for
+        how long.
+        """
         ends = time.time() + self.about["seconds"] - self.about["grace"]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OUTLAST_")}
         path = os.pathsep.join(filter(None, (str(self.folder / "code"), inherited.get("PYTHONPATH", ""))))
@@ -145,7 +150,10 @@ class _Keeper:
         self.terminated = True
 
     def _end(self, code: int, *, killed: bool) -> dict[str, Any]:
-        """How it ended, as `State` says it. What the training said of itself counts, though its process was slow to leave."""
+        """How it ended, as `State` says it.
+
+        What the training said of itself counts, though its process was slow to leave.
+        """
         told = self.folder / "exit"
         exit_code = int(told.read_text()) if told.exists() else (code if code >= 0 else 128 - code)
         if self.asked == "cancelled":

@@ -14,7 +14,10 @@ from outlast.errors import ANOTHER_NAME, ResumeRefused
 def match(
     part: str, stored: Sequence[Sequence[str]], own: Sequence[Sequence[str]]
 ) -> list[tuple[int, list[int]]] | None:
-    """For each own group the number of the stored one, and where its parameters stand among all stored ones. None: as they stand."""
+    """For each own group the number of the stored one, and where its parameters stand among all stored ones.
+
+    None: as they stand.
+    """
     if [list(group) for group in stored] == [list(group) for group in own]:
         return None
     advice = f"The parameters that it updates are fixed for a run: build it as before, or begin a new run under {ANOTHER_NAME}."
@@ -41,7 +44,8 @@ def match(
         number = next((index for index, theirs in enumerate(names) if set(theirs) == set(group)), None)
         if number is None:
             raise ResumeRefused(
-                f"{part} has its parameters in other groups than in the checkpoint: no stored group holds exactly {', '.join(group[:3])}"
+                f"{part} has its parameters in other groups than in the checkpoint: no stored group holds exactly "
+                f"{', '.join(group[:3])}"
                 f"{', ...' if len(group) > 3 else ''}. {advice}"
             )
         found.append((number, [places[name] for name in group]))
@@ -73,7 +77,8 @@ def _check_positions(part: str, stored: Sequence[Sequence[str]], own: Sequence[S
             why = "Track the model, too, so that parameters are known by their names."
             if form == own_form and own_name == "?":
                 why = (
-                    "Its module has other parameters now: a load_state_dict() that replaces them (assign=True) leaves the optimizer with the old "
+                    "Its module has other parameters now: a load_state_dict() that replaces them (assign=True) leaves "
+                    "the optimizer with the old "
                     "ones. Build the optimizer after track(model=...), and track it in a call of its own."
                 )
             raise ResumeRefused(

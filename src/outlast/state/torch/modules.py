@@ -32,14 +32,16 @@ class Module(Tracked):
         for name, tensor in self._own_state().items():
             if torch.nn.parameter.is_lazy(tensor):
                 raise StateError(
-                    f"{self.part}[{name}] is lazy and has no shape yet, so nothing could be loaded into it: run one forward pass, such as "
+                    f"{self.part}[{name}] is lazy and has no shape yet, so nothing could be loaded into it: run one "
+                    "forward pass, such as "
                     "model(batch), before track()."
                 )
             if tensors.is_tensor(tensor) and any(
                 not stride and length > 1 for stride, length in zip(_strides(tensor), tensor.shape, strict=False)
             ):
                 raise StateError(
-                    f"{self.part}[{name}] is an expanded tensor: several elements are one place in memory, and no load can fill it. Register "
+                    f"{self.part}[{name}] is an expanded tensor: several elements are one place in memory, and no load "
+                    "can fill it. Register "
                     "tensor.clone() instead."
                 )
 
@@ -53,7 +55,9 @@ class Module(Tracked):
         return plain
 
     def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:  # noqa: ARG002
-        """Refuse the state of another architecture, naming the first parameter that differs, before anything is loaded."""
+        """Refuse the state of another architecture, naming the first parameter that differs, before anything is
+        loaded.
+        """
         own = self.state()
         advice = f"The architecture changed since this run began: begin a new run under {ANOTHER_NAME}, or go back to the old model."
         if not isinstance(state, Mapping):
@@ -70,7 +74,8 @@ class Module(Tracked):
                 )
             if tensors.is_tensor(mine) and (mine.shape, mine.dtype) != (theirs.shape, theirs.dtype):
                 raise ResumeRefused(
-                    f"{self.part}[{name}] has shape {tuple(theirs.shape)} of {theirs.dtype} in the checkpoint and {tuple(mine.shape)} of "
+                    f"{self.part}[{name}] has shape {tuple(theirs.shape)} of {theirs.dtype} in the checkpoint and "
+                    f"{tuple(mine.shape)} of "
                     f"{mine.dtype} in this model. {advice}"
                 )
         return state
@@ -130,7 +135,9 @@ class Module(Tracked):
                 yield self._plain_name(f"{name}.")[:-1], module
 
     def unsaved(self) -> list[str]:
-        """Buffers that are in no state_dict (persistent=False) and have changed since they were looked at for the first time."""
+        """Buffers that are in no state_dict (persistent=False) and have changed since they were looked at for the first
+        time.
+        """
         changed = []
         for name, module in self.modules():
             for key in module._non_persistent_buffers_set:  # noqa: SLF001 - torch has no public way to ask
@@ -162,7 +169,10 @@ _WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module", "Opt
 
 
 def without_wrapper(thing: Any) -> Any:
-    """The model inside of wrappers, whose state has the same names with one rank or many, compiled or not; else the thing."""
+    """The model inside of wrappers, whose state has the same names with one rank or many, compiled or not.
+
+    Else the thing.
+    """
     while (inner := _wrapper(thing)) is not None:
         thing = getattr(thing, inner)
     return thing
@@ -192,7 +202,9 @@ def _wrapped(module: torch.nn.Module, prefix: str, plain: str = "") -> Iterator[
 
 
 def regroups(thing: Any) -> bool:
-    """Whether DistributedDataParallel regroups gradients after the first step of a process, and so adds them in another order."""
+    """Whether DistributedDataParallel regroups gradients after the first step of a process, and so adds them in another
+    order.
+    """
     return isinstance(thing, torch.nn.parallel.DistributedDataParallel) and not thing.find_unused_parameters
 
 
@@ -205,7 +217,9 @@ def _strides(tensor: Any) -> Sequence[int]:
 
 
 def _as_plain(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of a program's own class as a plain one: a module's state is copied into its own tensors, so the class stays."""
+    """A tensor of a program's own class as a plain one: a module's state is copied into its own tensors, so the class
+    stays.
+    """
     if tensors.is_sharded(tensor) or hasattr(tensor, "__tensor_flatten__") or not hasattr(tensor, "as_subclass"):
         return tensor
     try:

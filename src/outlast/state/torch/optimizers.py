@@ -18,7 +18,8 @@ _NEW_RUN = f"begin a new run under {ANOTHER_NAME}"
 
 
 class Optimizer(Tracked):
-    """A torch optimizer. torch loads its state by position and casts it; here it is matched by name and keeps its types.
+    """A torch optimizer. torch loads its state by position and casts it; here it is matched by name and keeps its
+    types.
 
     Attributes:
         grown: the parameters of groups that were added again.
@@ -29,7 +30,9 @@ class Optimizer(Tracked):
         self.grown: list[str] = []
 
     def sharded(self) -> dict[str, Any]:
-        """The DTensors that its moments will be like, which it makes only in its first step: name's first words -> parameter."""
+        """The DTensors that its moments will be like, which it makes only in its first step: name's first words ->
+        parameter.
+        """
         parameters = [parameter for group in self.bare.param_groups for parameter in group["params"]]
         like = {f"state/{index}": each.detach() for index, each in enumerate(parameters) if tensors.is_sharded(each)}
         return like or super().sharded()
@@ -161,7 +164,8 @@ class Optimizer(Tracked):
     def _parameters(self) -> list[list[str]]:
         return [
             [
-                f"{self.names.get(id(each), '?')} {str(each.dtype).removeprefix('torch.')} {'x'.join(map(str, each.shape))}"
+                f"{self.names.get(id(each), '?')} {str(each.dtype).removeprefix('torch.')} "
+                f"{'x'.join(map(str, each.shape))}"
                 for each in group["params"]
             ]
             for group in self.bare.param_groups
@@ -191,7 +195,8 @@ def check_class(held: Tracked, facts: Mapping[str, Any], word: str) -> None:
     theirs = facts.get("class", held.kind)
     if theirs != held.kind:
         raise ResumeRefused(
-            f"{held.part} is the {word} {theirs} in the checkpoint and {held.kind} in this program. Go back to {theirs}, {_NEW_RUN}, or "
+            f"{held.part} is the {word} {theirs} in the checkpoint and {held.kind} in this program. Go back to "
+            f"{theirs}, {_NEW_RUN}, or "
             f"begin this part anew with run.track(..., keep={{{held.part!r}: ['*']}})."
         )
 

@@ -107,7 +107,8 @@ def _regroup(part: str, state: Any, order: Sequence[int]) -> Any:
                 made[key] = [value[number] for number in order]
             elif key not in _PER_STEP:
                 raise ResumeRefused(
-                    f"The groups of the optimizer come in another order than in the checkpoint, and {part} keeps a list {key!r} of which it is not "
+                    f"The groups of the optimizer come in another order than in the checkpoint, and {part} keeps a "
+                    f"list {key!r} of which it is not "
                     "known whether it belongs to them: build the groups in the order of before."
                 )
     return made

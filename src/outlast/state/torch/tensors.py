@@ -18,7 +18,10 @@ CODES = {
     torch.int64: "I64", torch.float64: "F64", torch.complex64: "C64", torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
-"""torch dtype -> safetensors code. Others (complex128, float8_*fnuz, ...) are stored as bytes with their name beside them."""
+"""torch dtype -> safetensors code.
+
+Others (complex128, float8_*fnuz, ...) are stored as bytes with their name beside them.
+"""
 
 _ALIGNMENT = 64
 
@@ -31,7 +34,10 @@ def is_tensor(value: Any) -> bool:
 
 
 class _LiveTensor(Live):
-    """A tensor of the program. torch counts in-place changes in `_version`; views and detached tensors share the count."""
+    """A tensor of the program. torch counts in-place changes in `_version`.
+
+    Views and detached tensors share the count.
+    """
 
     __slots__ = ("_counted", "_ready", "_tensor", "_version", "address", "on_device", "place", "stamp")
 
@@ -47,7 +53,10 @@ class _LiveTensor(Live):
         return self._version == self._versions()
 
     def _versions(self) -> Any:
-        """The count of the tensor, for a DTensor also that of this rank's part in it; None where torch does not count."""
+        """The count of the tensor, for a DTensor also that of this rank's part in it.
+
+        None where torch does not count.
+        """
         tensor, counted = self._tensor, self._counted
         try:
             return tensor._version if counted is tensor else (counted._version, tensor._version)  # noqa: SLF001
@@ -138,7 +147,8 @@ def _foreign(tensor: Any) -> CannotStore:
             "it is lazy and has no shape yet; run one forward pass, such as model(batch), before track()"
         )
     return CannotStore(
-        f"it is {name}, a tensor class without __tensor_flatten__(), and its plain bytes would come back as a plain tensor"
+        f"it is {name}, a tensor class without __tensor_flatten__(), and its plain bytes would come back as a plain "
+        "tensor"
     )
 
 
@@ -176,7 +186,8 @@ def _bytes(plain: torch.Tensor) -> torch.Tensor:
 
 
 def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
-    """Put a tensor together on the CPU: in the memory that was read, if it lies there as torch's own would, else in its own.
+    """Put a tensor together on the CPU: in the memory that was read, if it lies there as torch's own would, else in its
+    own.
 
     Args:
         array: its bytes.

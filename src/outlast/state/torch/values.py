@@ -1,4 +1,6 @@
-"""PyTorch's values that are no plain tensors: generators, dtypes, devices, sizes, and tensors that are made of other tensors."""
+"""PyTorch's values that are no plain tensors: generators, dtypes, devices, sizes, and tensors that are made of other
+tensors.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,8 @@ def put_together(key: str, content: Any) -> Any:
         ]
         if not found or not hasattr(found[0], "__tensor_unflatten__"):
             raise ResumeRefused(
-                f"The checkpoint holds a tensor of the class {content['class']!r:.200}, which this program has not imported. Import it before "
+                f"The checkpoint holds a tensor of the class {content['class']!r:.200}, which this program has not "
+                "imported. Import it before "
                 "track()."
             )
         return found[0].__tensor_unflatten__(content["inner"], content["context"], content["size"], content["stride"])

@@ -1,7 +1,8 @@
-"""Gives a sink its events in a thread of its own: training waits for no tracker, and a failing one loses only what it must.
+"""Gives a sink its events in a thread of its own: training waits for no tracker, and a failing one loses only what it
+must.
 
-Training adds events to a bounded queue; the thread takes them out in order. What the user should know (failures, losses) is kept in
-`complaints` for the training thread, which is the only one that prints and writes records.
+Training adds events to a bounded queue; the thread takes them out in order. What the user should know (failures,
+losses) is kept in `complaints` for the training thread, which is the only one that prints and writes records.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ TRIES = 5
 """Calls for one event before it is counted as lost; one for a droppable event, when the queue is being closed."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""Seconds after the first error, doubled after each further one up to the longest; an event that is taken ends the pauses."""
+"""Seconds after the first error, doubled after each further one up to the longest.
+
+An event that is taken ends the pauses.
+"""
 
 DROPPABLE = frozenset({"progressed", "logged", "timed", "evaluated", "told", "epoch_ended"})
 """Events that a sink which is far behind may lose; never a save, an artifact, or how the attempt began and ended."""
@@ -105,7 +109,10 @@ class Queue:
         self._ring()
 
     def finish(self, deadline: float) -> None:
-        """Wait until the sink has had all events, at most until a deadline (time.monotonic()); then count what is lost."""
+        """Wait until the sink has had all events, at most until a deadline (time.monotonic()).
+
+        Then count what is lost.
+        """
         if os.getpid() != self._process:
             return
         if self._thread is not None:
@@ -125,7 +132,8 @@ class Queue:
         self.dropped += 1
         if self.dropped == 1:
             self.complaints.append(
-                f"{self.sink.title} is {self._most} events behind, so the oldest are dropped. The journal has all metrics."
+                f"{self.sink.title} is {self._most} events behind, so the oldest are dropped. The journal has all "
+                "metrics."
             )
 
     def _hears(self, event: str) -> bool:
@@ -169,7 +177,8 @@ class Queue:
         self.errors += 1
         if self.errors == 1:
             self.complaints.append(
-                f"{self.sink.title} failed at {event!r} ({words_of(error)}). It is tried again; the journal has all metrics."
+                f"{self.sink.title} failed at {event!r} ({words_of(error)}). It is tried again; the journal has all "
+                "metrics."
             )
 
     def _call(self, at: float, event: str, facts: tuple[Any, ...]) -> BaseException | None:
