@@ -159,8 +159,9 @@ class ObjectConflict(RemoteRefused):
 
 
 class RemoteUnavailable(RemoteError):
-    """The same request may succeed later: a timeout, a lost connection, a service that asks to be left alone for a
-    while.
+    """The same request may succeed later.
+
+    Examples are a timeout, a lost connection, or a service that asks to be left alone for a while.
     """
 
 

@@ -39,8 +39,9 @@ def visible(text: object, *, keep: str = "") -> str:
 
 
 def lines(text: object) -> str:
-    """A sentence that may have several lines: the later ones are indented, so that none of them passes for a sentence
-    of its own.
+    """A sentence that may have several lines.
+
+    The later ones are indented, so that none of them passes for a sentence of its own.
     """
     return visible(text, keep="\n").rstrip("\n").replace("\n", "\n  ")
 
@@ -84,8 +85,9 @@ def say(*sentences: object, error: bool = False) -> None:
 
 
 def say_json(value: object, indent: int | None = None) -> None:
-    """Print a value as JSON; NaN and infinities, which JSON has no numbers for, as the words that the journal has for
-    them.
+    """Print a value as JSON.
+
+    NaN and infinities, which JSON has no numbers for, are printed as the words that the journal has for them.
     """
     sys.stdout.write(json.dumps(_plain(value), indent=indent, allow_nan=False) + "\n")
     sys.stdout.flush()

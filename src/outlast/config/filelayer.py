@@ -75,8 +75,9 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
 
 @functools.cache
 def _of_others() -> frozenset[str]:
-    """What an environment file may say to recipes of another kind, which is nothing to this one, and labels for the
-    reader.
+    """What an environment file may say to recipes of another kind, and its labels.
+
+    What it says to the others is nothing to this recipe. The labels are for the reader.
     """
     supervised = [name for leaf in leaves(SupervisedConfig) for name in (leaf.key, *leaf.extra["aliases"])]
     return frozenset({*supervised, "name", "type", "platform"})

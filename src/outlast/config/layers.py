@@ -146,8 +146,9 @@ def resolve(
 
 
 def find_file(name: str) -> Path | None:
-    """A file of configs/: below the working folder, else the one that was installed with outlast, else the
-    checkout's.
+    """A file of configs/.
+
+    It is looked for below the working folder, else in what was installed with outlast, else in the checkout.
     """
     places = (Path("configs"), Path(__file__).parents[1] / "configs", Path(__file__).parents[3] / "configs")
     return next((place / name for place in places if (place / name).is_file()), None)

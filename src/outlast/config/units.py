@@ -40,8 +40,9 @@ def _instead(text: str) -> str:
 
 
 def is_finite(value: object) -> TypeGuard[int | float]:
-    """Whether this is a number that a float can hold: no NaN, no infinity, no int beyond them (which math.isfinite
-    raises at).
+    """Whether this is a number that a float can hold.
+
+    Not NaN, not an infinity, and no int beyond a float's range (which math.isfinite raises at).
     """
     return isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST
 

@@ -104,8 +104,9 @@ class Feed:
         return [] if self._own else foreign.inexact(self.loader, in_epoch=bool(done), tracked=tracked)
 
     def begin(self, epoch: int, done: int, *, reload: Callable[[], None], leave: Callable[[], bool]) -> list[str]:
-        """Stand at the batch after the last one done, before the generators are restored; returns what the user should
-        know.
+        """Stand at the batch after the last one done, before the generators are restored.
+
+        Returns what the user should know.
 
         Args:
             epoch: epochs done.

@@ -1,5 +1,6 @@
-"""What other libraries' loaders keep of their position, and what they forget (torchdata 0.11, accelerate 1.15, datasets
-5.2).
+"""What other libraries' loaders keep of their position, and what they forget.
+
+Looked at: torchdata 0.11, accelerate 1.15, datasets 5.2.
 """
 
 from __future__ import annotations
@@ -71,8 +72,9 @@ def check_exact(loader: Any) -> None:
 
 
 def shield(loader: Any) -> None:
-    """Have the workers of a StatefulDataLoader, which the first question for its state starts, outlive a signal to the
-    whole group.
+    """Have the workers of a StatefulDataLoader outlive a signal to the whole group.
+
+    The first question for the loader's state starts these workers.
     """
     if is_torchdata(loader) and loader.num_workers:
         bare = getattr(loader, "base_dataloader", loader)
@@ -134,8 +136,9 @@ def why_more(loader: Any) -> str:
 
 
 def set_epoch(loader: Any, epoch: int) -> bool:
-    """Tell everything in a loader that wants to hear it which epoch begins, from 0; returns whether there was
-    anything.
+    """Tell everything in a loader that wants to hear it which epoch begins, from 0.
+
+    Returns whether there was anything.
     """
     if callable(tell := getattr(loader, "set_epoch", None)):
         tell(epoch)

@@ -247,8 +247,9 @@ class _Tickets:
 
 
 class _Seeded(Dataset[Any]):
-    """Fetches and collates a ticket's samples under generators that depend on the ticket alone: the global ones and
-    those inside the dataset.
+    """Fetches and collates a ticket's samples under generators that depend on the ticket alone.
+
+    These are the global generators and those inside the dataset.
     """
 
     def __init__(

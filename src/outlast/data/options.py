@@ -1,5 +1,6 @@
-"""What outlast.DataLoader takes: datasets with samples by index, and the options of torch's DataLoader that leave the
-order alone.
+"""What outlast.DataLoader takes.
+
+Datasets with samples by index, and the options of torch's DataLoader that leave the order alone.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ def check_dataset(dataset: Any) -> None:
 
 
 def check_options(options: dict[str, Any], theirs: Collection[str], own: Collection[str]) -> None:
-    """Refuse options that do not exist, or with which the order could not be drawn again; options that say so by None
-    are removed.
+    """Refuse options that do not exist, or with which the order could not be drawn again.
+
+    Options that say so by None are removed.
 
     Args:
         options: what was given besides DataLoader's own arguments.

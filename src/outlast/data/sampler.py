@@ -28,8 +28,9 @@ _SAID = {
 
 
 class BatchSampler:
-    """Batches of indices, shuffled or weighted, endlessly: an iterator over the rest of one epoch at a time, or
-    `next()` for ever.
+    """Batches of indices, shuffled or weighted, endlessly.
+
+    An iterator over the rest of one epoch at a time, or `next()` for ever.
 
     Args:
         length: number of samples.

@@ -1,5 +1,6 @@
-"""What lies inside a dataset and its transforms: the random generators that they draw from, and the arrays of the
-samples.
+"""What lies inside a dataset and its transforms.
+
+That is the random generators that they draw from, and the arrays of the samples.
 
 Both are found by looking: at attributes, elements of containers, what functions close over, and generators among the
 globals that methods name. The search has one budget, and what lies deeper is not found.
@@ -74,8 +75,9 @@ def seeded(found: Mapping[str, Any], words: Sequence[int], *, keep: bool = True)
 
 
 def digest(dataset: Any) -> str | None:
-    """A hash of the arrays that hold a dataset's samples, with at least as many rows as it has samples; None where none
-    is found.
+    """A hash of the arrays that hold a dataset's samples.
+
+    These have at least as many rows as the dataset has samples. None where no such array is found.
 
     Arrays of up to 1 MiB are read whole, of larger ones 64 rows. Lists of numbers count as arrays. Files are not read.
     A dataset keeps the

@@ -1,5 +1,6 @@
-"""The processes of one attempt: torchrun starts several *ranks*, which train one model together and save one checkpoint
-a step.
+"""The processes of one attempt.
+
+torchrun starts several *ranks*, which train one model together and save one checkpoint a step.
 
 They speak over gloo groups of outlast's own, so that nothing here meets the collectives of training, and in numbers and
 bytes

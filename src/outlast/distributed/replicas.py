@@ -1,5 +1,6 @@
-"""What the ranks of one attempt hold alike is stored once: every rank but the first leaves out what is the same on rank
-0.
+"""What the ranks of one attempt hold alike is stored once.
+
+Every rank but the first leaves out what is the same on rank 0.
 """
 
 from __future__ import annotations

@@ -114,8 +114,9 @@ class Environment:
 
 
 def stated(found: Environment, environ: Mapping[str, str] = os.environ) -> Environment:
-    """An environment with what its variables state: OUTLAST_SESSION_ENDS bounds the session, OUTLAST_INPUTS adds
-    inputs.
+    """An environment with what its variables state.
+
+    OUTLAST_SESSION_ENDS bounds the session, OUTLAST_INPUTS adds inputs.
 
     Raises:
         UsageError: OUTLAST_SESSION_ENDS is no time.

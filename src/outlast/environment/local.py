@@ -1,5 +1,6 @@
-"""A machine of one's own, or any that is neither Kaggle nor Google Cloud: the session has no end that anybody
-states.
+"""A machine of one's own, or any that is neither Kaggle nor Google Cloud.
+
+The session has no stated end.
 """
 
 from __future__ import annotations

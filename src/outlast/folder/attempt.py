@@ -36,8 +36,9 @@ def read_record(folder: RunFolder, number: int) -> dict[str, Any]:
 
 
 def copy_events(source: RunFolder, number: int, target: RunFolder, to: int) -> None:
-    """Copy what an attempt wrote down with a clock, when it did and it can be read: it goes where the attempt's record
-    goes.
+    """Copy what an attempt wrote down with a clock, when it did and it can be read.
+
+    It goes where the attempt's record goes.
 
     Raises:
         OSError: the copy cannot be written.

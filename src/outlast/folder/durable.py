@@ -113,8 +113,9 @@ def write_files(folder: Path, contents: Iterable[tuple[str, Iterable[Buffer], bo
 
 
 def create_file(path: Path, pieces: Iterable[Buffer]) -> Written:
-    """Write a file under a name that nothing has yet, whole or not at all; of several writers of one name exactly one
-    succeeds.
+    """Write a file under a name that nothing has yet, whole or not at all.
+
+    Of several writers of one name exactly one succeeds.
 
     As `write_file`, but a hard link gives the file its name, because a link is refused where the name is taken.
 
@@ -146,8 +147,9 @@ def _write_pieces(descriptor: int, pieces: Iterable[Buffer], path: Path) -> Writ
 
 
 def open_to_append(path: Path) -> int:
-    """A new empty file, open for appending; what lies there, a link or another name of a file elsewhere too, is deleted
-    first.
+    """A new empty file, open for appending.
+
+    What lies there, a link or another name of a file elsewhere too, is deleted first.
 
     Raises:
         OSError: it cannot be made.

@@ -122,8 +122,9 @@ class Lock:
                 self._beat()
 
     def ours(self) -> bool:
-        """Whether the record still names this process. A process that was stopped for longer than STALE may have lost
-        it to another machine.
+        """Whether the record still names this process.
+
+        A process that was stopped for longer than STALE may have lost it to another machine.
 
         What cannot be read speaks against nobody.
         """
@@ -203,8 +204,9 @@ _HELD: set[Lock | Presence] = set()
 
 
 def _let_go_in_child() -> None:
-    """A data loader's worker inherits the descriptor, and with it the kernel's lock, which would outlive a killed
-    owner.
+    """Close the descriptors of locks that a data loader's worker inherits.
+
+    With a descriptor it inherits the kernel's lock, which would outlive a killed owner.
     """
     for lock in list(_HELD):
         lock._close()  # noqa: SLF001 - same module
@@ -338,8 +340,9 @@ def _process_lives(pid: int) -> bool:
 
 
 def _start_of(pid: int) -> int:
-    """When a process began, in ticks since the machine's start: two of the same number are told apart by it. 0 where
-    nobody says.
+    """When a process began, in ticks since the machine's start.
+
+    Two processes of the same number are told apart by it. 0 where the system does not say.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

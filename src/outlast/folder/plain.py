@@ -16,7 +16,9 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr
 
 
 def kind_of(path: Path) -> str | None:
-    """In a word what lies there, itself and not what it may point to: "file", "folder", "link", "special file"; None:
+    """In a word what lies at a path.
+
+    The word is of the path itself and not of what it may point to: "file", "folder", "link", "special file". None:
     nothing.
     """
     try:

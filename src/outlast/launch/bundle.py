@@ -58,8 +58,9 @@ class Bundle:
 
 
 def request_of(prepared: Prepared, *, budget: float, step: int = 0) -> dict[str, Any]:
-    """What the other machine is to train: recipe, run, budget in seconds, the values that were given here, and whether
-    on several ranks.
+    """What the other machine is to train.
+
+    Recipe, run, budget in seconds, the values that were given here, and whether on several ranks.
 
     `step`: that of the checkpoint which is sent or attached; finding less than that over there is an error.
     """
@@ -95,8 +96,9 @@ def flags_of(values: Mapping[str, Any]) -> list[str]:
 
 
 def make(prepared: Prepared, *, environments: Sequence[str] = (), wheels: Path | None = None) -> Bundle:
-    """Pack outlast, the recipes that come with it, and the user's own recipe: the same for every session, whatever is
-    asked of it.
+    """Pack outlast, the recipes that come with it, and the user's own recipe.
+
+    The pack is the same for every session, whatever is asked of it.
 
     Args:
         prepared: what is to be trained.

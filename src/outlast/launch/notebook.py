@@ -47,8 +47,9 @@ for path in sorted((RUN / "artifacts").glob("**/*")):
 
 
 def notebook(prepared: Prepared) -> dict[str, Any]:
-    """The notebook of a recipe, as nbformat 4.5 has it. The values that were given stand in a cell as flags and can be
-    changed there.
+    """The notebook of a recipe, as nbformat 4.5 has it.
+
+    The values that were given stand in a cell as flags and can be changed there.
 
     Raises:
         UsageError: the recipe's folder is too large to be code, or a checkpoint is to be begun from.

@@ -92,8 +92,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Quota:
-    """Accelerator time of one kind: seconds used and in all, and when it is renewed (UTC; None when the provider does
-    not say).
+    """Accelerator time of one kind: seconds used and in all, and when it is renewed.
+
+    The time of renewal is in UTC; None when the provider does not say.
     """
 
     kind: str
@@ -297,8 +298,9 @@ class Provider(Protocol):
         ...
 
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:
-        """Delete the session with its files, ending it when it runs, and what was made for it unless one of `others`
-        uses it.
+        """Delete the session with its files, ending it when it runs.
+
+        What was made for it is deleted too, unless one of `others` uses it.
 
         Returns:
             The names of what was deleted; empty when nothing was there.

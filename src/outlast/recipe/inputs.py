@@ -46,8 +46,9 @@ def train(run: Run, config: Any, recipe: Recipe) -> None:
 
 
 def open_inputs(folder: RunFolder, recipe: Recipe) -> dict[str, Saved]:
-    """Open the checkpoints that a stage is trained on: those that its run names, or else those that its declaration
-    chooses.
+    """Open the checkpoints that a stage is trained on.
+
+    These are those that its run names, or else those that its declaration chooses.
 
     Args:
         folder: of the stage's run, which may not exist yet.
@@ -85,8 +86,9 @@ def record(folder: RunFolder, recipe: Recipe, opened: Mapping[str, Saved]) -> No
 
 
 def gone_on(folder: RunFolder, recipe: Recipe) -> list[str]:
-    """Sentences about earlier stages of which another checkpoint would be chosen today than the one that this run is
-    trained on.
+    """Sentences about earlier stages of which another checkpoint would be chosen today.
+
+    The comparison is with the one that this run is trained on.
     """
     told = []
     for name, choice in recipe.stage.after.items() if recipe.stage else ():

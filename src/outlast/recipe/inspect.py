@@ -243,8 +243,9 @@ _SHOWN = 20  # names in a sentence
 
 
 def part_of(place: RunFolder, recipe: Recipe | None = None, step: int | None = None) -> str:
-    """The part of a run that its recipe measures. For a script's: "model", or else its only network, or its only part
-    with arrays.
+    """The part of a run that its recipe measures.
+
+    For a script's run: "model", or else its only network, or its only part with arrays.
 
     Args:
         place: the run folder.

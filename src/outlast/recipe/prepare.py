@@ -227,8 +227,9 @@ def _which_run(
 
 
 def _home(folder: Path, root: Path, inputs: Sequence[Path]) -> Path:
-    """Where a run that lies in this folder is to go on: there, or in `root` when a platform attached the folder
-    read-only.
+    """Where a run that lies in this folder is to go on.
+
+    That is there, or in `root` when a platform attached the folder read-only.
     """
     attached = any(folder.is_relative_to(place.resolve()) for place in inputs)
     return root if attached or folder.parent == root.resolve() else folder.parent

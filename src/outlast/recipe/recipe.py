@@ -39,8 +39,9 @@ class Command:
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the trainings of a recipe that has several, one after the other. Its run is NAME.STAGE, a run like any
-    other.
+    """One of the trainings of a recipe that has several, one after the other.
+
+    Its run is NAME.STAGE, a run like any other.
 
     Attributes:
         name: of lower-case letters, digits and "-".

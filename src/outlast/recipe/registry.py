@@ -31,8 +31,9 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Recipe:
-    """The recipe that the user has named: an installed one, or a path to a folder with recipe.py, or to such a file,
-    which is imported.
+    """The recipe that the user has named.
+
+    An installed one, or a path to a folder with recipe.py, or to such a file, which is imported.
 
     Raises:
         UnknownName: there is none.

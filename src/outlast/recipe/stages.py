@@ -1,5 +1,6 @@
-"""A chain of runs: the stages of a recipe, one after the other, each a run NAME.STAGE with a folder, a lock and
-attempts of its own.
+"""A chain of runs: the stages of a recipe, one after the other.
+
+Each is a run NAME.STAGE with a folder, a lock and attempts of its own.
 
 Nothing keeps the state of a chain: what is finished, the runs themselves say. So a session that ends in the second
 stage is continued there, and the first one is not touched.
@@ -31,8 +32,9 @@ LEAST = 2.0
 
 
 def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None]) -> Iterator[Prepared]:
-    """Prepare the stages that are not finished, in order, each when it is asked for: the one before it has been trained
-    then.
+    """Prepare the stages that are not finished, in order, each when it is asked for.
+
+    The one before it has been trained then.
 
     Every stage is checked before the first one. `request.stage` chooses one alone, finished or not.
 

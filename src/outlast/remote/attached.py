@@ -1,5 +1,6 @@
-"""What the platform has attached: folders that are read only, such as the output of an earlier Kaggle session, and the
-runs in them.
+"""What the platform has attached, and the runs in it.
+
+These are folders that are read only, such as the output of an earlier Kaggle session.
 
 Kaggle mounts an input as /kaggle/input/SLUG or as /kaggle/input/notebooks/OWNER/SLUG; a run lies anywhere below it.
 """

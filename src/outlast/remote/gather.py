@@ -1,5 +1,6 @@
-"""Bringing a run home: of all places that hold a copy of it, the newest checkpoint that verifies and continues the one
-here.
+"""Bringing a run home.
+
+Of all places that hold a copy of it, the newest checkpoint is taken that verifies and continues the one here.
 
 With it come the checkpoints that it continues, the journal, the config and the records of the attempts, so that the run
 folder is whole again on this machine. Two histories of one run are never mixed: what does not continue the newest
@@ -101,8 +102,9 @@ class _Copy:
 
 
 def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remote] = ()) -> Brought:
-    """Copy the run into its folder when a place holds a checkpoint that continues the newest one here; else only what
-    its attempts say.
+    """Copy the run into its folder when a place holds a checkpoint that continues the newest one here.
+
+    Else only what its attempts say is copied.
 
     Args:
         folder: the run folder.
@@ -239,8 +241,9 @@ def _sentences(passed: Sequence[tuple[int, str]], then: str, place: Place) -> li
 
 
 def _take(copy: _Copy, folder: RunFolder, here: Identity | None) -> list[str]:
-    """Bring the newest checkpoint home, those of its history that verify (the platform kept what retention wanted), and
-    what is beside them.
+    """Bring the newest checkpoint home, with its history and what is beside them.
+
+    Of the history come the checkpoints that verify (the platform kept what retention wanted).
 
     Returns:
         Sentences about what was taken, and what was not.
@@ -273,8 +276,9 @@ def _take(copy: _Copy, folder: RunFolder, here: Identity | None) -> list[str]:
 
 
 def _take_attempts(place: Place, folder: RunFolder) -> list[str]:
-    """Bring home what an attempt says that saved nothing, and may yet have finished (its last step was saved before) or
-    failed.
+    """Bring home what an attempt says that saved nothing.
+
+    It may yet have finished (its last step was saved before) or failed.
     """
     incoming = Incoming(place, folder)
     with incoming.collect("What was done there"):

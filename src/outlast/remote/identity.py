@@ -34,8 +34,9 @@ def identify(place: Place) -> Identity:
 
 
 def know(folder: RunFolder, about: Mapping[str, Any]) -> Identity:
-    """Write run.json of a new run, or give that of an older outlast the uid that checkpoints of this format name;
-    returns who it is.
+    """Write run.json of a new run, or give that of an older outlast a uid.
+
+    The uid is what checkpoints of this format name. Returns the identity of the run.
 
     Args:
         folder: the run folder.

@@ -1,5 +1,6 @@
-"""What comes into a run folder from elsewhere: made ready and verified in a folder inside it, so that only renames are
-left to be done.
+"""What comes into a run folder from elsewhere.
+
+It is made ready and verified in a folder inside it, so that only renames are left to be done.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class Incoming:
 
     @contextlib.contextmanager
     def collect(self, what: str) -> Iterator[None]:
-        """Let the body make files ready, then move them to their places. If it fails, nothing has changed and nothing
-        is left.
+        """Let the body make files ready, then move them to their places.
+
+        If it fails, nothing has changed and nothing is left.
 
         Args:
             what: comes, for the message, such as "Step 6".

@@ -32,8 +32,9 @@ class _Attempt:
 
 
 def stage_attempts(source: Place, target: RunFolder, ready: RunFolder) -> list[str]:
-    """Make ready both folders' attempts, in the order in which they began; returns sentences about those that were left
-    out.
+    """Make ready both folders' attempts, in the order in which they began.
+
+    Returns sentences about those that were left out.
 
     Those here keep their order, and move to a higher number where one from there belongs before them.
     """

@@ -18,8 +18,9 @@ _WIDTH, _HEIGHT, _COLUMNS = 5.2, 3.0, 3  # inches of one picture; pictures in a 
 
 
 def draw_curves(folder: Path, target: Path, known: History | None = None) -> Path:
-    """Draw every metric of a run over its steps; sessions' ends are marked. Of a long journal, chosen lines are drawn,
-    and it says so.
+    """Draw every metric of a run over its steps; sessions' ends are marked.
+
+    Of a long journal, chosen lines are drawn, and it says so.
 
     Args:
         folder: the run folder.

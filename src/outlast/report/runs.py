@@ -32,8 +32,10 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run folder: what decides its status is read at once, all else when it is asked for, so that a long run is told
-    of as soon as a short one.
+    """A run folder.
+
+    What decides its status is read at once, all else when it is asked for, so that a long run is told of as soon as a
+    short one.
 
     Attributes:
         folder: where it is.

@@ -54,8 +54,9 @@ def unpack_value(part: str, node: Any, arrays: Mapping[str, Array], sharded: Map
 
 
 def load_object(part: str, thing: Any, record: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Load a stored part into an object for looking at it: what is frozen, and training or evaluation mode, stay as
-    they are.
+    """Load a stored part into an object for looking at it.
+
+    What is frozen, and training or evaluation mode, stay as they are.
 
     Raises:
         ResumeRefused: the object does not take it: another architecture, another optimizer. A torch module is untouched

@@ -97,8 +97,9 @@ def _place_like(value: Any, template: Any) -> Any:
 
 
 def _becomes(initial: Any, later: Any) -> bool:
-    """Whether jit makes an array like `later` of a leaf like `initial`: a number becomes 0-d, NumPy's float64
-    float32.
+    """Whether jit makes an array like `later` of a leaf like `initial`.
+
+    A number becomes 0-d, NumPy's float64 becomes float32.
     """
     if not _is_array(later):
         return False

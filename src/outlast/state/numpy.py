@@ -58,8 +58,9 @@ def to_array(value: Any) -> Found:
 
 
 def form(dtype: Any, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], str | None]:
-    """The safetensors code and shape of an array, and the dtype to note beside it when the format has no code for
-    it.
+    """The safetensors code and shape of an array, and the dtype to note beside it.
+
+    The dtype is noted when the format has no code for it.
     """
     if dtype.name in CODES:
         return CODES[dtype.name], tuple(shape), None
@@ -114,8 +115,9 @@ def _bits(generator: Any) -> dict[str, Any]:
 
 
 def _children(generator: Any) -> dict[str, Any]:
-    """What `spawn` counts, which is in no `state`: without it a resumed program is given its first children once more
-    (NumPy 2.4).
+    """What `spawn` counts, which is in no `state`.
+
+    Without it a resumed program is given its first children once more (NumPy 2.4).
     """
     seeds = getattr(generator, "seed_seq", None)
     if not isinstance(seeds, np.random.SeedSequence) or not seeds.n_children_spawned:

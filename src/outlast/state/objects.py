@@ -184,8 +184,9 @@ class Tracked:
         return values
 
     def options(self, node: Any) -> dict[str, Any]:
-        """What the program chose when it built the object: path -> value as JSON, out of the packed state of the new
-        object.
+        """What the program chose when it built the object: path -> value as JSON.
+
+        It is taken out of the packed state of the new object.
         """
         if not any(callable(getattr(self.bare, name, None)) for name in ("step", "update")):
             return {}  # neither a schedule nor an average: its values are results

@@ -16,8 +16,9 @@ _TRIED_WHOLE = 2**16  # bytes of an array up to which its way back is tried with
 
 
 def try_way_back(part: str, packed: tuple[Any, Mapping[str, Array]]) -> None:
-    """Take what was packed through JSON and put it together and apart again, so that no state is saved that cannot come
-    back.
+    """Take what was packed through JSON and put it together and apart again.
+
+    So no state is saved that cannot come back.
 
     Raises:
         StateError: names what does not come back as it was.

@@ -130,8 +130,9 @@ class Journal:
         return {"bytes": self._sealed_size, "xxh3_128": self._hasher.hexdigest()}
 
     def mark(self) -> dict[str, Any]:
-        """What a checkpoint remembers of the journal: what `seal` returns, and the last value of every metric with its
-        step.
+        """What a checkpoint remembers of the journal.
+
+        That is what `seal` returns, and the last value of every metric with its step.
 
         So a metric that was logged once, ten million lines ago, is known without reading them. Of more than MOST names,
         those that were logged last are kept.

@@ -1,5 +1,6 @@
-"""Where the time of an attempt goes: measured by the loop, written into the attempt's events, and what to do about
-it.
+"""Where the time of an attempt goes.
+
+It is measured by the loop and written into the attempt's events; also what to do about it.
 """
 
 from __future__ import annotations

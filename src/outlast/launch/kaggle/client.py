@@ -139,8 +139,9 @@ class Kaggle(Wire):
         pause: float = 5.0,
         seen: Callable[[Status | None], None] = lambda _: None,
     ) -> Iterator[Line]:
-        """Lines that a session prints: from its first to its last while it lives, afterwards the stored ones, each
-        once.
+        """Lines that a session prints, each once.
+
+        While the session lives they are told from its first to its last, afterwards the stored ones are.
 
         Every connection tells them from the beginning, and may end early; so they are counted, and it is asked again
         until the session is over.
@@ -171,8 +172,9 @@ class Kaggle(Wire):
             self.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - so that not all come back at once
 
     def cancel(self, session: int) -> None:
-        """Stop a session, by the id that its kernel printed; its files are saved, which takes about two minutes a
-        gigabyte.
+        """Stop a session, by the id that its kernel printed.
+
+        Its files are saved, which takes about two minutes a gigabyte.
 
         Raises:
             KaggleRefused: it is not a session of this account, or this kind of login may not.

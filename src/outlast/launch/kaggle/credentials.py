@@ -1,5 +1,6 @@
-"""Where a Kaggle login lies on this machine, in the order in which the official client looks. Nothing is stored
-anywhere new.
+"""Where a Kaggle login lies on this machine, in the order in which the official client looks.
+
+Nothing is stored anywhere new.
 
 Source: kagglesdk 0.1.37 (kaggle_env.py, kaggle_creds.py) and kaggle 2.2.4, `KaggleApi.authenticate`.
 """

@@ -87,8 +87,9 @@ def create(kaggle: Kaggle, slug: str, contents: Mapping[str, Content], *, progre
 
 
 def replace(kaggle: Kaggle, slug: str, contents: Mapping[str, Content]) -> None:
-    """Make a private dataset, or a version of it after which the earlier ones are deleted; wait until it can be
-    mounted.
+    """Make a private dataset, or a version of it, and wait until it can be mounted.
+
+    After a new version the earlier ones are deleted.
 
     Raises:
         KaggleRefused, LaunchError: as of `create`.
@@ -115,8 +116,9 @@ def replace(kaggle: Kaggle, slug: str, contents: Mapping[str, Content]) -> None:
 
 
 def wait(kaggle: Kaggle, slug: str, *, after: int = 0) -> None:
-    """Wait until a dataset, of a version later than `after`, can be mounted: a kernel pushed before would run without
-    it.
+    """Wait until a dataset, of a version later than `after`, can be mounted.
+
+    A kernel pushed before would run without it.
 
     Raises:
         LaunchError: it was not ready in time, or Kaggle could not unpack it.

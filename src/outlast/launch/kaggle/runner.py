@@ -1,5 +1,6 @@
-"""Runs inside the kernel, before anything of outlast is there: standard library only. Its text is pushed with ABOUT and
-DATA filled in.
+"""Runs inside the kernel, before anything of outlast is there: standard library only.
+
+Its text is pushed with ABOUT and DATA filled in.
 
 It prints lines that begin with "::outlast" for whoever follows the log: session, image, device, and at last the exit
 code.

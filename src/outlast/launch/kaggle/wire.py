@@ -1,5 +1,6 @@
-"""How a call to Kaggle goes: logged in, repeated where that does no harm, and with the server's reason when it is
-refused.
+"""How a call to Kaggle goes.
+
+It is logged in, repeated where that does no harm, and told with the server's reason when it is refused.
 """
 
 from __future__ import annotations

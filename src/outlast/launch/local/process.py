@@ -1,5 +1,6 @@
-"""Which process a number means: numbers are given again, and only the very process that was recorded may be
-signalled.
+"""Which process a number means.
+
+Numbers are given again, and only the very process that was recorded may be signalled.
 """
 
 from __future__ import annotations

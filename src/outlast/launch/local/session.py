@@ -105,8 +105,9 @@ class _Keeper:
         write(self.folder / "end.json", self._end(training.returncode, killed=killed))
 
     def _variables(self) -> dict[str, str]:
-        """Those of whoever started it, except the ones that would tell the session's outlast where else to train or for
-        how long.
+        """The environment variables of the process which started the session, without some.
+
+        Left out are the ones that would tell the session's outlast where else to train or for how long.
         """
         ends = time.time() + self.about["seconds"] - self.about["grace"]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OUTLAST_")}

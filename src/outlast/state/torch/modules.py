@@ -55,8 +55,9 @@ class Module(Tracked):
         return plain
 
     def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:  # noqa: ARG002
-        """Refuse the state of another architecture, naming the first parameter that differs, before anything is
-        loaded.
+        """Refuse the state of another architecture before anything is loaded.
+
+        The message names the first parameter that differs.
         """
         own = self.state()
         advice = f"The architecture changed since this run began: begin a new run under {ANOTHER_NAME}, or go back to the old model."
@@ -135,8 +136,9 @@ class Module(Tracked):
                 yield self._plain_name(f"{name}.")[:-1], module
 
     def unsaved(self) -> list[str]:
-        """Buffers that are in no state_dict (persistent=False) and have changed since they were looked at for the first
-        time.
+        """Buffers that are in no state_dict (persistent=False) and have changed.
+
+        The change is since they were looked at for the first time.
         """
         changed = []
         for name, module in self.modules():
@@ -202,8 +204,9 @@ def _wrapped(module: torch.nn.Module, prefix: str, plain: str = "") -> Iterator[
 
 
 def regroups(thing: Any) -> bool:
-    """Whether DistributedDataParallel regroups gradients after the first step of a process, and so adds them in another
-    order.
+    """Whether DistributedDataParallel regroups gradients after the first step of a process.
+
+    It then adds them in another order.
     """
     return isinstance(thing, torch.nn.parallel.DistributedDataParallel) and not thing.find_unused_parameters
 
@@ -217,8 +220,9 @@ def _strides(tensor: Any) -> Sequence[int]:
 
 
 def _as_plain(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of a program's own class as a plain one: a module's state is copied into its own tensors, so the class
-    stays.
+    """A tensor of a program's own class as a plain one.
+
+    A module's state is copied into its own tensors, so the class stays.
     """
     if tensors.is_sharded(tensor) or hasattr(tensor, "__tensor_flatten__") or not hasattr(tensor, "as_subclass"):
         return tensor

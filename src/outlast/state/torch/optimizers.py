@@ -18,8 +18,9 @@ _NEW_RUN = f"begin a new run under {ANOTHER_NAME}"
 
 
 class Optimizer(Tracked):
-    """A torch optimizer. torch loads its state by position and casts it; here it is matched by name and keeps its
-    types.
+    """A torch optimizer.
+
+    torch loads its state by position and casts it; here it is matched by name and keeps its types.
 
     Attributes:
         grown: the parameters of groups that were added again.
@@ -30,8 +31,9 @@ class Optimizer(Tracked):
         self.grown: list[str] = []
 
     def sharded(self) -> dict[str, Any]:
-        """The DTensors that its moments will be like, which it makes only in its first step: name's first words ->
-        parameter.
+        """The DTensors that its moments will be like: name's first words -> parameter.
+
+        The optimizer makes its moments only in its first step.
         """
         parameters = [parameter for group in self.bare.param_groups for parameter in group["params"]]
         like = {f"state/{index}": each.detach() for index, each in enumerate(parameters) if tensors.is_sharded(each)}

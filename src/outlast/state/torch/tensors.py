@@ -186,8 +186,9 @@ def _bytes(plain: torch.Tensor) -> torch.Tensor:
 
 
 def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
-    """Put a tensor together on the CPU: in the memory that was read, if it lies there as torch's own would, else in its
-    own.
+    """Put a tensor together on the CPU.
+
+    It lies in the memory that was read, if it lies there as torch's own would, else in its own.
 
     Args:
         array: its bytes.

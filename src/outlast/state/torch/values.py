@@ -1,5 +1,6 @@
-"""PyTorch's values that are no plain tensors: generators, dtypes, devices, sizes, and tensors that are made of other
-tensors.
+"""PyTorch's values that are no plain tensors.
+
+Generators, dtypes, devices, sizes, and tensors that are made of other tensors.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Gives a sink its events in a thread of its own: training waits for no tracker, and a failing one loses only what it
-must.
+"""Gives a sink its events in a thread of its own.
+
+Training waits for no tracker, and a failing one loses only what it must.
 
 Training adds events to a bounded queue; the thread takes them out in order. What the user should know (failures,
 losses) is kept in `complaints` for the training thread, which is the only one that prints and writes records.
