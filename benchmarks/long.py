@@ -201,8 +201,10 @@ def journals(root: Path, lines: int) -> None:
     script = [
         sys.executable,
         "-c",
-        "import sys; sys.path[:0] = ['.']; from pathlib import Path; from benchmarks.long import train; "
-        f"train(Path({str(root)!r}), sys.argv[1], 1)",
+        (
+            "import sys; sys.path[:0] = ['.']; from pathlib import Path; from benchmarks.long import train; "
+            f"train(Path({str(root)!r}), sys.argv[1], 1)"
+        ),
     ]
     row("resume and one step (hashes the journal)", *(measured([*script, name]) for name in ("short", "long")))
 
@@ -227,8 +229,10 @@ def checkpoints(root: Path, count: int) -> None:
     script = [
         sys.executable,
         "-c",
-        "import sys; sys.path[:0] = ['.']; from pathlib import Path; from benchmarks.long import train; "
-        f"train(Path({str(root)!r}), sys.argv[1], 1)",
+        (
+            "import sys; sys.path[:0] = ['.']; from pathlib import Path; from benchmarks.long import train; "
+            f"train(Path({str(root)!r}), sys.argv[1], 1)"
+        ),
     ]
     row("resume and one step", *(measured([*script, name]) for name in ("few", "many")))
     say("\n| a step of 50 ms that is saved, over 50 ms | 5 kept | many kept |\n|---|---|---|")

@@ -43,7 +43,7 @@ SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" 
 <rect width="{width}" height="{height}" rx="8" fill="#11151c"/>
 <defs><clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/></clipPath>{lines}</defs>
 <g transform="translate(16, 16)">{backgrounds}<g class="{unique_id}-matrix">{matrix}</g></g></svg>
-"""
+"""  # noqa: E501 - the text of an SVG file
 
 
 def outlast(*words: str) -> list[str]:

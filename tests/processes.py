@@ -24,8 +24,14 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = {
-    "torch": "numpy pydantic yaml rich.console rich.live rich.progress outlast.cli outlast.run.run outlast.recipe.prepare outlast.report torch torch._dynamo sklearn.datasets",
-    "jax": "numpy pydantic yaml rich.console rich.live rich.progress outlast.cli outlast.run.run outlast.recipe.prepare outlast.report jax optax",
+    "torch": (
+        "numpy pydantic yaml rich.console rich.live rich.progress "
+        "outlast.cli outlast.run.run outlast.recipe.prepare outlast.report torch torch._dynamo sklearn.datasets"
+    ),
+    "jax": (
+        "numpy pydantic yaml rich.console rich.live rich.progress "
+        "outlast.cli outlast.run.run outlast.recipe.prepare outlast.report jax optax"
+    ),
 }
 """Name of a template -> what it has imported. Neither has the other's framework, as a program of a user."""
 

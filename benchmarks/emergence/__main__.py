@@ -11,7 +11,7 @@
 
 Run `speed` and `whole` on an idle machine. Everything is a function of seeds but the times. Writes
 benchmarks/results/emergence-TASK.json; a task that takes long goes on after the seeds that it has.
-"""
+"""  # noqa: E501 - the table of --help
 
 from __future__ import annotations
 

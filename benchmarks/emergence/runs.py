@@ -205,7 +205,8 @@ def pressures(seeds: int) -> None:
     """What `diversity_bonus` and `niche_pressure` move in two_resource, with PPO: bits that a meal tells of who ate it,
     and how alike neighbours eat."""
     cases: dict[str, dict[str, Any]] = {
-        "neither": {}, "diversity_bonus 1": {"train__diversity_bonus": 1.0}, "niche_pressure 1": {"train__niche_pressure": 1.0},
+        "neither": {}, "diversity_bonus 1": {"train__diversity_bonus": 1.0},
+        "niche_pressure 1": {"train__niche_pressure": 1.0},
     }  # fmt: skip
 
     def one(seed: int, given: dict[str, Any]) -> dict[str, Any]:

@@ -125,7 +125,8 @@ class Task:
 TASKS = {
     "nw-ucla": Task(
         nw_ucla,
-        {"data.split": "cameras", "data.frames": "52", "batch_size": "32", "epochs": "80", "model.bodies": "1", "augment.yaw": "1"},
+        {"data.split": "cameras", "data.frames": "52", "batch_size": "32", "epochs": "80", "model.bodies": "1",
+         "augment.yaw": "1"},
     ),
     "utkinect": Task(
         utkinect,
@@ -135,7 +136,8 @@ TASKS = {
     "synthetic": Task(
         generated,
         # Left and right, and speed, are what classes differ by: a mirror or a short crop would make one the other.
-        {"data.split": "subjects", "data.train_subjects": "1,2,3,4,5,6", "data.frames": "64", "batch_size": "32", "epochs": "15",
+        {"data.split": "subjects", "data.train_subjects": "1,2,3,4,5,6", "data.frames": "64", "batch_size": "32",
+            "epochs": "15",
          "augment.mirror": "0", "augment.crop": "0.9"},
     ),
 }  # fmt: skip

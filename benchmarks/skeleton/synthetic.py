@@ -5,7 +5,8 @@ Four families of fifteen classes. What tells the classes of a family apart is on
     order      a movement and its reverse (and one that does both): only the direction of time differs
     delay      one limb, then another, after a short, a middle or a long pause: the two moments lie far apart
     speed      the same movement once, twice or four times in a clip of the same length
-    bodies     two people: one moves first and the other answers, or they move together; which of them is stored first is chance
+    bodies     two people: one moves first and the other answers, or they move together; which of them is stored first
+               is chance
 
 Nuisance: bone lengths of each subject, the camera's direction, start, speed, noise, and in half of the clips of one
 person a second body that does something else far away for a while. Split by subject, so no body of the test was trained
@@ -32,13 +33,15 @@ CLASSES = [f"{family}: {move}, {way}" for family in FAMILIES for move in MOVES f
 # Joint -> where it is from its parent, in metres, standing with the arms down and facing the camera, which looks
 # along +z.
 _BONES = {
-    1: (0, 0.30, 0), 20: (0, 0.25, 0), 2: (0, 0.08, 0), 3: (0, 0.14, 0), 4: (-0.18, -0.02, 0), 5: (-0.03, -0.27, 0), 6: (0, -0.25, 0),
-    7: (0, -0.08, 0), 8: (0.18, -0.02, 0), 9: (0.03, -0.27, 0), 10: (0, -0.25, 0), 11: (0, -0.08, 0), 12: (-0.09, -0.04, 0),
-    13: (0, -0.42, 0), 14: (0, -0.40, 0), 15: (0, -0.05, -0.12), 16: (0.09, -0.04, 0), 17: (0, -0.42, 0), 18: (0, -0.40, 0),
-    19: (0, -0.05, -0.12), 21: (0, -0.08, 0), 22: (0.03, -0.04, 0), 23: (0, -0.08, 0), 24: (-0.03, -0.04, 0),
+    1: (0, 0.30, 0), 20: (0, 0.25, 0), 2: (0, 0.08, 0), 3: (0, 0.14, 0), 4: (-0.18, -0.02, 0), 5: (-0.03, -0.27, 0),
+    6: (0, -0.25, 0), 7: (0, -0.08, 0), 8: (0.18, -0.02, 0), 9: (0.03, -0.27, 0), 10: (0, -0.25, 0), 11: (0, -0.08, 0),
+    12: (-0.09, -0.04, 0), 13: (0, -0.42, 0), 14: (0, -0.40, 0), 15: (0, -0.05, -0.12), 16: (0.09, -0.04, 0),
+    17: (0, -0.42, 0), 18: (0, -0.40, 0), 19: (0, -0.05, -0.12), 21: (0, -0.08, 0), 22: (0.03, -0.04, 0),
+    23: (0, -0.08, 0), 24: (-0.03, -0.04, 0),
 }  # fmt: skip
 _ORDER = (1, 20, 2, 3, 4, 5, 6, 7, 21, 22, 8, 9, 10, 11, 23, 24, 12, 13, 14, 15, 16, 17, 18, 19)
-_FROM = {1: 0, 20: 1, 2: 20, 3: 2, 4: 20, 5: 4, 6: 5, 7: 6, 21: 7, 22: 7, 8: 20, 9: 8, 10: 9, 11: 10, 23: 11, 24: 11, 12: 0, 13: 12,
+_FROM = {1: 0, 20: 1, 2: 20, 3: 2, 4: 20, 5: 4, 6: 5, 7: 6, 21: 7, 22: 7, 8: 20, 9: 8, 10: 9, 11: 10, 23: 11, 24: 11,
+    12: 0, 13: 12,
          14: 13, 15: 14, 16: 0, 17: 16, 18: 17, 19: 18}  # fmt: skip
 _HINGE = {
     "left arm": (4, 2, -2.4),

@@ -14,8 +14,9 @@ from outlast.errors import CorruptCheckpoint
 from outlast.state import pack_value, unpack_value
 
 TENSORS = {
-    "a": torch.arange(5, dtype=torch.int8), "bf": torch.randn(3, 2).bfloat16(), "f8": torch.ones(3).to(torch.float8_e4m3fn),
-    "empty": torch.empty(0, 3), "scalar": torch.tensor(2.5, dtype=torch.float64), "c": torch.ones(2, dtype=torch.complex64), "é/x": torch.ones(1),
+    "a": torch.arange(5, dtype=torch.int8), "bf": torch.randn(3, 2).bfloat16(),
+    "f8": torch.ones(3).to(torch.float8_e4m3fn), "empty": torch.empty(0, 3),
+    "scalar": torch.tensor(2.5, dtype=torch.float64), "c": torch.ones(2, dtype=torch.complex64), "é/x": torch.ones(1),
 }  # fmt: skip
 
 
@@ -60,10 +61,13 @@ def header(**entries: object) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"short", (10**9).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]", (4).to_bytes(8, "little") + b"{{{{",
-        header(x={"dtype": "F32", "shape": [1], "data_offsets": [0, 8]}), header(x={"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}),
-        header(x={"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}), header(x={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}),
-        header(x={"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}), header(x=3), header(x={"dtype": "U8", "shape": "ab", "data_offsets": [0, 2]}),
+        b"", b"short", (10**9).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]",
+        (4).to_bytes(8, "little") + b"{{{{", header(x={"dtype": "F32", "shape": [1], "data_offsets": [0, 8]}),
+        header(x={"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}),
+        header(x={"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}),
+        header(x={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}),
+        header(x={"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}), header(x=3),
+        header(x={"dtype": "U8", "shape": "ab", "data_offsets": [0, 2]}),
     ],
 )  # fmt: skip
 def test_malformed_files_are_refused(data: bytes) -> None:

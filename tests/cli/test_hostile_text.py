@@ -128,7 +128,10 @@ def test_json_stays_json(hostile: Path, ran: Ran) -> None:
 
 def test_what_is_typed_or_named_by_a_folder_is_shown_too(tmp_path: Path, ran: Ran) -> None:
     for name in (ESCAPE, "[/red]", "a\nerror: forged", "\udcff\u202e"):
-        for words in (["status", name], ["train", name], [name], ["resume", name], ["train", "digits", f"--{name}"], ["config", "digits", "--train-config", name], ["export", name], ["config", "digits", "--epochs", name]):  # fmt: skip
+        for words in (
+            ["status", name], ["train", name], [name], ["resume", name], ["train", "digits", f"--{name}"],
+            ["config", "digits", "--train-config", name], ["export", name], ["config", "digits", "--epochs", name],
+        ):  # fmt: skip
             code, said = ran(*words)
             assert code == 2, words
             assert harmful(said) == [], said
@@ -220,7 +223,9 @@ def test_visible(text: object, shown: str) -> None:
 
 def test_words_for_values() -> None:
     assert lines("a\nerror: b\n") == "a\n  error: b"
-    assert [measured(value) for value in (1, 0.25, True, None, "x\x1b", 10**400, float("nan"))] == ["1", "0.25", "True", "none", r"x\x1b", "1.000e+400", "nan"]  # fmt: skip
+    assert [measured(value) for value in (1, 0.25, True, None, "x\x1b", 10**400, float("nan"))] == [
+        "1", "0.25", "True", "none", r"x\x1b", "1.000e+400", "nan",
+    ]  # fmt: skip
     assert measures({"a": 1, "b\n": 2.5}) == r"a 1, b\n 2.5"
     assert shortened("x" * 300).startswith("x" * 150 + "... (300 characters) ...xx")
     assert len(shortened("x" * 10**6)) < 250

@@ -30,7 +30,7 @@ def train(run, config):
     for step in run.steps(config.epochs):
         run.log(loss=1.0 / step)
 recipe = outlast.Recipe(name="own", summary="own", Config=outlast.Config, train=train, metric="loss", mode="min", part="s")
-"""
+"""  # noqa: E501 - code of a recipe
 
 
 @pytest.fixture
@@ -57,9 +57,11 @@ def evil(tmp_path: Path) -> Path:
     name(folder, "runs/evil/recipe.py")
     (folder / "launches").mkdir()
     record = {
-        "format": 1, "number": 1, "time": "2026-01-01T00:00:00Z", "on": "kaggle", "slug": "outlast-x-001", "accelerator": "cpu", "state": "fetched",
-        "user": "ada", "after": None, "asked": {"source": "runs/evil/recipe.py", "recipe": "recipe", "values": {"epochs": 3}},
-        "terms": {"seconds": None, "accelerator": "cpu", "internet": True, "secrets": False, "wheels": None, "datasets": []},
+        "format": 1, "number": 1, "time": "2026-01-01T00:00:00Z", "on": "kaggle", "slug": "outlast-x-001",
+        "accelerator": "cpu", "state": "fetched", "user": "ada", "after": None,
+        "asked": {"source": "runs/evil/recipe.py", "recipe": "recipe", "values": {"epochs": 3}},
+        "terms": {"seconds": None, "accelerator": "cpu", "internet": True, "secrets": False, "wheels": None,
+            "datasets": []},
     }  # fmt: skip
     (folder / "launches/0001.json").write_text(json.dumps(record))
     return folder
@@ -71,11 +73,13 @@ def name(folder: Path, recipe: object) -> None:
 
 
 VERBS = [
-    ["status", "evil"], ["status", "evil", "--json"], ["runs"], ["checkpoints", "evil"], ["verify", "evil"], ["export", "evil"],
-    ["export", "evil", "--part", "s"], ["export", "evil", "--step", "best", "--part", "s"], ["export", "evil", "--format", "onnx", "--part", "s"],
-    ["archive", "evil"], ["archive", "evil", "--part", "s"], ["resume", "evil"], ["resume", "runs/evil"], ["launch", "evil"], ["relay", "evil"],
-    ["resume", "runs/evil/checkpoints/step-00000002"], ["evaluate", "skeleton", "evil"], ["predict", "skeleton", "evil", "x.json"],
-    ["train", "digits", "--resume", "evil", "--dry-run"], ["doctor", "digits", "--experiment-name", "evil"], ["config", "digits", "--resume", "evil"],
+    ["status", "evil"], ["status", "evil", "--json"], ["runs"], ["checkpoints", "evil"], ["verify", "evil"],
+    ["export", "evil"], ["export", "evil", "--part", "s"], ["export", "evil", "--step", "best", "--part", "s"],
+    ["export", "evil", "--format", "onnx", "--part", "s"], ["archive", "evil"], ["archive", "evil", "--part", "s"],
+    ["resume", "evil"], ["resume", "runs/evil"], ["launch", "evil"], ["relay", "evil"],
+    ["resume", "runs/evil/checkpoints/step-00000002"], ["evaluate", "skeleton", "evil"],
+    ["predict", "skeleton", "evil", "x.json"], ["train", "digits", "--resume", "evil", "--dry-run"],
+    ["doctor", "digits", "--experiment-name", "evil"], ["config", "digits", "--resume", "evil"],
     ["notebook", "digits", "--experiment-name", "evil"], ["logs", "evil"], ["evil", "evil"], ["copy", "evil", "mine"],
 ]  # fmt: skip
 

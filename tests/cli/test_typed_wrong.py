@@ -14,8 +14,9 @@ import outlast
 from outlast.cli import VERBS, main
 
 WRONG = [
-    "", " ", ".", "/", "nope", "plain", "a dir", "link", "loop1", "pipe", "other", "bad", "binary.yaml", "syntax.py", "runs/mine/run.json",
-    "runs/mine/checkpoints", "runs/mine/checkpoints/step-00000009", "-1", "0", "1e400", "x" * 5000, "\udcff", "--", "-", "~", "*", "null",
+    "", " ", ".", "/", "nope", "plain", "a dir", "link", "loop1", "pipe", "other", "bad", "binary.yaml", "syntax.py",
+    "runs/mine/run.json", "runs/mine/checkpoints", "runs/mine/checkpoints/step-00000009", "-1", "0", "1e400",
+    "x" * 5000, "\udcff", "--", "-", "~", "*", "null",
 ]  # fmt: skip
 """Names, paths and numbers that mean nothing, or something else than a verb expects."""
 
@@ -94,7 +95,10 @@ def test_a_wrong_flag_of_export(place: Path, refused, flag: str) -> None:
                 refused(verb, "mine", *([] if flag == "--part" else ["--part", "s"]), flag, word)
 
 
-@pytest.mark.parametrize("flag", ["--train-config", "--resume", "--checkpoint-dir", "--experiment-name", "--budget", "--epochs", "--batch-size", "--lr", "--seed", "--num-workers", "--save-every", "--log-csv", "--data-root", "--env", "--model.width"])  # fmt: skip
+@pytest.mark.parametrize("flag", [
+    "--train-config", "--resume", "--checkpoint-dir", "--experiment-name", "--budget", "--epochs", "--batch-size",
+    "--lr", "--seed", "--num-workers", "--save-every", "--log-csv", "--data-root", "--env", "--model.width",
+])  # fmt: skip
 def test_a_wrong_value(place: Path, refused, flag: str) -> None:
     for word in WRONG:
         code, _ = refused("config", "digits", flag, word)
@@ -109,12 +113,14 @@ def test_a_wrong_value(place: Path, refused, flag: str) -> None:
     ("words", "sentence"),
     [
         (["status", "mien"], "There is no run 'mien': runs holds mine. Did you mean 'mine'?"),
-        (["status", "mine", "--checkpoint-dir", "plain"], "There is no run 'mine': plain holds no runs yet. plain is no folder."),
+        (["status", "mine", "--checkpoint-dir", "plain"],
+            "There is no run 'mine': plain holds no runs yet. plain is no folder."),
         (["export", "mine", "--step", "7"], "has no checkpoint at step 7; there are 1, 2, 3, latest and best."),
         (["export", "mine", "--step", "-1"], "has no checkpoint at step -1"),
         (["export", "mine", "--step", "³"], "has no checkpoint at step ³"),
         (["export", "mine", "--part", "t"], "no arrays under 't'; it holds s"),
-        (["export", "mine", "--part", "s", "-o", "a dir"], "--output is 'a dir', a folder; give the name of a file, such as mine-s-step-3.safetensors."),
+        (["export", "mine", "--part", "s", "-o", "a dir"],
+            "--output is 'a dir', a folder; give the name of a file, such as mine-s-step-3.safetensors."),
         (["export", "mine", "--part", "s", "-o", "pipe"], "--output is 'pipe', no ordinary file"),
         (["archive", "mine", "--part", "s", "-o", ""], "--output is '.', a folder"),
         (["archive", "mine", "--part", "s", "-o", "plain/x.zip"], "plain"),

@@ -182,8 +182,10 @@ def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
     for words, sentence in (
         (
             ["trian", "digits"],
-            "There is no verb 'trian' for it: the recipe 'digits' offers nothing besides training. Did you mean "
-            "'train'?",
+            (
+                "There is no verb 'trian' for it: the recipe 'digits' offers nothing besides training. Did you mean "
+                "'train'?"
+            ),
         ),
         (["trian"], "There is no verb 'trian'. Did you mean 'train'?"),
         (
@@ -421,7 +423,8 @@ ORIGINALS = [
     ["--env", "kaggle"],
     ["--env", "kaggle", "--batch_size", "16", "--epochs", "50"],
     ["--data_path", "/custom/data", "--checkpoint_dir", "./checkpoints"],
-    ["--env", "gcp", "--data_config", "configs/data/digits.yaml", "--model_config", "configs/model/digits_small.yaml", "--batch_size", "32",
+    ["--env", "gcp", "--data_config", "configs/data/digits.yaml", "--model_config", "configs/model/digits_small.yaml",
+        "--batch_size", "32",
      "--learning_rate", "0.0005", "--epochs", "120", "--device", "cpu"],
     ["--env", "kaggle", "--batch_size", "16", "--epochs", "5", "--num_workers", "2", "--debug"],
     ["--env", "kaggle", "--data_path", "/kaggle/input/x", "--checkpoint_dir", "out"],

@@ -28,21 +28,28 @@ LAUGHS = "\n".join(
     f"{name}: &{name} {{{', '.join(f'k{i}: ' + (f'*{before}' if before else '1') for i in range(9))}}}"
     for name, before in zip("abcdefghi", ["", *"abcdefgh"], strict=True)
 )
-LISTS = "epochs: [" + ", ".join(f"&{n} [" + ",".join([f"*{p}" if p else "x"] * 9) + "]" for n, p in zip("abcdefgh", ["", *"abcdefg"], strict=True)) + "]"  # fmt: skip
+LISTS = "epochs: [" + ", ".join(
+    f"&{n} [" + ",".join([f"*{p}" if p else "x"] * 9) + "]" for n, p in zip("abcdefgh", ["", *"abcdefg"], strict=True)
+) + "]"  # fmt: skip
 
 REFUSED = {
     "merge keys": ("training:\n  <<: {learning_rate: 0.5}\n", r":2: training merges keys with '<<'"),
-    "an alias inside of itself": ("training: &a\n  training: *a\n", r":2: training\.training has the alias \*a inside of what it stands for"),
+    "an alias inside of itself": ("training: &a\n  training: *a\n",
+        r":2: training\.training has the alias \*a inside of what it stands for"),
     "the same in a list": ("epochs: &a [*a]\n", r":1: epochs has the alias \*a inside"),
     "an unknown alias": ("epochs: *nowhere\n", "is not valid YAML|nothing before it"),
     "a billion laughs": (LAUGHS, "makes more than 10000 values with its aliases"),
     "the same of lists": (LISTS, "makes more than 10000 values"),
     "twice": ("epochs: 1\nepochs: 2\n", r":2 gives 'epochs' a second time; it stands in line 1 already"),
-    "twice in a section": ("training:\n  epochs: 1\n  epochs: 2\n", r":3: training gives 'epochs' a second time; it stands in line 2"),
-    "twice by headings": ("training: {epochs: 1}\nepochs: 2\n", r":2 gives epochs a second time, as 'epochs'; it stands in line 1 already, as 'training\.epochs'"),
-    "twice by aliases": ("learning_rate: 1.0\nlr: 2.0\n", r":2 gives learning_rate a second time, as 'lr'; it stands in line 1 already, as 'learning_rate'"),
+    "twice in a section": ("training:\n  epochs: 1\n  epochs: 2\n",
+        r":3: training gives 'epochs' a second time; it stands in line 2"),
+    "twice by headings": ("training: {epochs: 1}\nepochs: 2\n",
+        r":2 gives epochs a second time, as 'epochs'; it stands in line 1 already, as 'training\.epochs'"),
+    "twice by aliases": ("learning_rate: 1.0\nlr: 2.0\n",
+        r":2 gives learning_rate a second time, as 'lr'; it stands in line 1 already, as 'learning_rate'"),
     "tabs": ("training:\n\tepochs: 2\n", r":2 is not valid YAML.* Indent with spaces\."),
-    "octal": ("epochs: 010\n", r":1: epochs is '010'; expected a number without leading zeros, which some read as octal: write 10\."),
+    "octal": ("epochs: 010\n",
+        r":1: epochs is '010'; expected a number without leading zeros, which some read as octal: write 10\."),
     "octal seconds": ("learning_rate: 007.5\n", r"without leading zeros.*: write 7\.5\."),
     "octal of YAML 1.2": ("seed: 0o17\n", r":1: seed is '0o17'; expected a whole number\."),
     "hex": ("epochs: 0x10\n", r":1: epochs is '0x10'; expected a whole number\."),
@@ -57,7 +64,8 @@ REFUSED = {
     "no number as Python has it": ("clip: nan\n", r":1: clip is 'nan'; expected a finite number\."),
     "too large for a float": ("learning_rate: 1e999\n", r"expected a finite number\."),
     "an infinite budget": ("budget: .inf\n", r":1: budget is '\.inf'; expected a duration"),
-    "code": ("epochs: !!python/object/apply:os.system ['touch PWNED']\n", r":1: epochs has the tag !!python/object/apply:os\.system; tags are not taken: write the value alone"),
+    "code": ("epochs: !!python/object/apply:os.system ['touch PWNED']\n",
+        r":1: epochs has the tag !!python/object/apply:os\.system; tags are not taken: write the value alone"),
     "an own tag": ("epochs: !foo 3\n", r":1: epochs has the tag !foo"),
     "a tag of a number": ("epochs: !!int abc\n", r":1: epochs has the tag !!int"),
     "binary": ("experiment_name: !!binary '=x'\n", r"has the tag !!binary"),
@@ -76,20 +84,27 @@ REFUSED = {
     "depth of mappings": ("a: " + "{a: " * 3000 + "}" * 3000 + "\n", r"is nested more than 20 deep"),
     "depth of blocks": ("".join(" " * i + "a:\n" for i in range(60)), r":2\d: .* is nested more than 20 deep"),
     "a long key": ("x" * 100_000 + ": 1\n", r":1 is not valid YAML"),
-    "a number of 5000 digits": ("seed: " + "9" * 5000 + "\n", r"\(5000 characters\).*expected a whole number that is not that long"),
+    "a number of 5000 digits": ("seed: " + "9" * 5000 + "\n",
+        r"\(5000 characters\).*expected a whole number that is not that long"),
     "a large number": ("seed: 99999999999999999999999\n", r"expected less than 9223372036854775808"),
     "NUL": ("epochs: 7\0\n", r":1 has the invisible character U\+0000; delete it"),
-    "a line end that nobody sees": ("epochs: 7\n# x\u0085learning_rate: 0.2", r":2 has the invisible character U\+0085"),
+    "a line end that nobody sees": ("epochs: 7\n# x\u0085learning_rate: 0.2",
+        r":2 has the invisible character U\+0085"),
     "text that is turned": ("experiment_name: a\u202eb\n", r":1 has the invisible character U\+202E"),
-    "an escaped control character": ('experiment_name: "a\\e[31mb"\n', r":1: experiment_name has the character U\+001B in a value"),
+    "an escaped control character": ('experiment_name: "a\\e[31mb"\n',
+        r":1: experiment_name has the character U\+001B in a value"),
     "half of a pair": ('experiment_name: "\\ud800"\n', r":1: experiment_name has the character U\+D800 in a value"),
     "NUL in a path": ('checkpoint_dir: "a\\0b"\n', r":1: checkpoint_dir has the character U\+0000"),
     "a control character in a key": ('"a\\e[31mb\\a": 1\n', r":1 has an unknown key 'a\\x1b\[31mb\\x07'"),
     "an empty path": ("checkpoint_dir: ''\n", r":1: checkpoint_dir is ''; expected a path"),
     "no such user": ("checkpoint_dir: ~nobody-of-this-name/runs\n", r"expected a path; "),
-    "a variable that is not set": ("checkpoint_dir: $NOT_SET_ANYWHERE/runs\n", r":1: checkpoint_dir is '\$NOT_SET_ANYWHERE/runs'; expected a value without \$NOT_SET_ANYWHERE, which is not set here"),
-    "a secret": ("checkpoint_dir: runs/${WANDB_API_KEY}\n", r"expected a value without \$WANDB_API_KEY, which is named like a secret"),
-    "bytes of another encoding": (b"# a\nexperiment_name: \xe9\n", r":2 is not UTF-8 text \(byte 0xe9\); save the file as UTF-8"),
+    "a variable that is not set": ("checkpoint_dir: $NOT_SET_ANYWHERE/runs\n",
+        (r":1: checkpoint_dir is '\$NOT_SET_ANYWHERE/runs'; "
+        r"expected a value without \$NOT_SET_ANYWHERE, which is not set here")),
+    "a secret": ("checkpoint_dir: runs/${WANDB_API_KEY}\n",
+        r"expected a value without \$WANDB_API_KEY, which is named like a secret"),
+    "bytes of another encoding": (b"# a\nexperiment_name: \xe9\n",
+        r":2 is not UTF-8 text \(byte 0xe9\); save the file as UTF-8"),
     "UTF-16": ("epochs: 7\n".encode("utf-16"), r":1 is not UTF-8 text \(byte 0xff\)"),
     "a list": ("- a\n", r":1 holds a sequence; expected keys with values"),
     "one word": ("epochs\n", r":1 holds only the text 'epochs'; expected keys with values"),
@@ -176,7 +191,8 @@ def test_very_many_unknown_keys_are_not_all_named(tmp_path: Path) -> None:
     path = write(tmp_path / "c.yaml", "\n".join(f"k{i}: 1" for i in range(3000)))
     with pytest.raises(
         ConfigError,
-        match=r"c\.yaml:1 has an unknown key 'k0'\. So are k1 \(line 2\), .*k10 \(line 11\) and 2989 more: remove them all\.",
+        match=r"c\.yaml:1 has an unknown key 'k0'\. "
+        r"So are k1 \(line 2\), .*k10 \(line 11\) and 2989 more: remove them all\.",
     ):
         resolve(Example, train_file=path)
 
@@ -197,7 +213,8 @@ def test_an_attached_input_goes_before_where_all_data_lie(tmp_path: Path) -> Non
         ({"learning_rate": "nan"}, r"^--learning-rate is 'nan'; expected a finite number\.$"),
         ({"epochs": "010"}, r"^--epochs is '010'; expected a number without leading zeros"),
         ({"epochs": "0"}, r"^--epochs is '0'; expected at least 1\.$"),
-        ({"epochs": "9" * 5000}, r"^--epochs is '9{150}\.\.\. \(5000 characters\) \.\.\.9{50}'; expected a whole number"),
+        ({"epochs": "9" * 5000},
+            r"^--epochs is '9{150}\.\.\. \(5000 characters\) \.\.\.9{50}'; expected a whole number"),
         ({"budget": "1:30"}, r"^--budget is '1:30'; .*: write 1h30m or 90s\.$"),
         ({"budget": "1e400s"}, r"^--budget is '1e400s'; expected a duration"),
         ({"checkpoint_dir": ""}, r"^--checkpoint-dir is ''; expected a path\.$"),

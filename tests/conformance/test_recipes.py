@@ -68,9 +68,9 @@ def test_it_describes_itself(name: str, tiny: dict[str, dict[str, str]]) -> None
 def options() -> list[tuple[str, str]]:
     """Every training option of the starter with another value than its default."""
     return [
-        ("epochs", "2"), ("batch_size", "32"), ("learning_rate", "0.01"), ("seed", "7"), ("mixed_precision", "True"), ("warmup", "0.5"),
-        ("weight_decay", "0.5"), ("ema", "0.5"), ("accumulate", "2"), ("data.augment", "False"), ("data.samples", "128"),
-        ("model.width", "6"), ("model.dropout", "0"), ("model.activation", "gelu"),
+        ("epochs", "2"), ("batch_size", "32"), ("learning_rate", "0.01"), ("seed", "7"), ("mixed_precision", "True"),
+        ("warmup", "0.5"), ("weight_decay", "0.5"), ("ema", "0.5"), ("accumulate", "2"), ("data.augment", "False"),
+        ("data.samples", "128"), ("model.width", "6"), ("model.dropout", "0"), ("model.activation", "gelu"),
     ]  # fmt: skip
 
 
@@ -88,10 +88,11 @@ def test_every_training_option_changes_the_result(tmp_path: Path) -> None:
 def test_every_option_is_tested_somewhere() -> None:
     """A dead option is a defect: each field of the starter is changed by a test named here."""
     elsewhere = {
-        "data_root": "it is for recipes with data on disk", "checkpoint_dir": "tests/cli", "log_dir": "tests/cli", "log_csv": "tests/cli",
-        "results_dir": "tests/test_run.py (artifacts)", "experiment_name": "tests/cli", "num_workers": "tests/durability, tests/config",
-        "device": "below", "deterministic": "below", "debug": "tests/cli", "save_every": "tests/test_run.py", "keep_last": "below",
-        "keep_best": "below", "keep_every": "below", "log_every": "below", "budget": "tests/cli", "reserve": "tests/test_session.py",
+        "data_root": "it is for recipes with data on disk", "checkpoint_dir": "tests/cli", "log_dir": "tests/cli",
+        "log_csv": "tests/cli", "results_dir": "tests/test_run.py (artifacts)", "experiment_name": "tests/cli",
+        "num_workers": "tests/durability, tests/config", "device": "below", "deterministic": "below",
+        "debug": "tests/cli", "save_every": "tests/test_run.py", "keep_last": "below", "keep_best": "below",
+        "keep_every": "below", "log_every": "below", "budget": "tests/cli", "reserve": "tests/test_session.py",
     }  # fmt: skip
     assert {leaf.key for leaf in leaves(find("digits").Config)} == {key for key, _ in options()} | set(elsewhere)
 

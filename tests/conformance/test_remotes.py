@@ -185,8 +185,8 @@ def test_ranges_that_are_none(remote: Remote, tmp_path: Path, start: int, stop: 
 
 
 ODD = (
-    "with space", "a+b%20c", "100%", "q?x=1&y=#z", "ünïcödé/雪", "e\u0301", "'quoted\"", "$HOME", "a;b|c", "-rf", "~", "a.b/c..d", "x" * 200,
-    "UPPER/lower", "[a]*{b}", "\U0001f9ea", "trailing.", "comma,=",
+    "with space", "a+b%20c", "100%", "q?x=1&y=#z", "ünïcödé/雪", "e\u0301", "'quoted\"", "$HOME", "a;b|c", "-rf", "~",
+    "a.b/c..d", "x" * 200, "UPPER/lower", "[a]*{b}", "\U0001f9ea", "trailing.", "comma,=",
 )  # fmt: skip
 
 
@@ -203,8 +203,8 @@ def test_names_with_odd_characters(remote: Remote, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "", "/", "/etc/passwd", "../up", "a/../b", "a/./b", "a//b", "a/", ".hidden", "a/.tmp-b", "a\\b", "a\nb", "a\0b", "\x7f", "\ud800",
-        "x" * 201, "/".join(["y" * 150] * 7), "..",
+        "", "/", "/etc/passwd", "../up", "a/../b", "a/./b", "a//b", "a/", ".hidden", "a/.tmp-b", "a\\b", "a\nb",
+        "a\0b", "\x7f", "\ud800", "x" * 201, "/".join(["y" * 150] * 7), "..",
     ],
 )  # fmt: skip
 def test_names_that_lead_elsewhere_are_refused(case: FolderCase, tmp_path: Path, name: str) -> None:

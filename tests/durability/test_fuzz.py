@@ -43,14 +43,16 @@ EXAMPLES = 210
 
 CHECKPOINT = "checkpoints/step-00000004"
 KINDS = (
-    "run.json", "config.json", "attempts/0002.json", "journal.jsonl", "lock", "launches/0001.json", f"{CHECKPOINT}/{MANIFEST}",
-    f"{CHECKPOINT}/state.json", f"{CHECKPOINT}/walk.safetensors", f"{CHECKPOINT}/rng.safetensors",
+    "run.json", "config.json", "attempts/0002.json", "journal.jsonl", "lock", "launches/0001.json",
+    f"{CHECKPOINT}/{MANIFEST}", f"{CHECKPOINT}/state.json", f"{CHECKPOINT}/walk.safetensors",
+    f"{CHECKPOINT}/rng.safetensors",
 )  # fmt: skip
 DEEP = "@deep@"
 LEAVES = (
-    None, True, False, 0, 1, -1, 7, 2**31, 2**63, 10**400, 0.5, -1e308, float("nan"), float("inf"), "", "x", "state.json", "\x1b[31m\x07", "\0",
-    "\ud800", "[red]markup[/red]", "a" * 400, "../../../canary/secret.json", "@canary@/secret.json", "U8", "F64", "$array", [], {}, [0], [[]],
-    {"": None}, {"$array": "x", "as": "torch"}, {"$dict": [[1]]}, {"$tuple": 3}, DEEP, "0" * 32,
+    None, True, False, 0, 1, -1, 7, 2**31, 2**63, 10**400, 0.5, -1e308, float("nan"), float("inf"), "", "x",
+    "state.json", "\x1b[31m\x07", "\0", "\ud800", "[red]markup[/red]", "a" * 400, "../../../canary/secret.json",
+    "@canary@/secret.json", "U8", "F64", "$array", [], {}, [0], [[]], {"": None}, {"$array": "x", "as": "torch"},
+    {"$dict": [[1]]}, {"$tuple": 3}, DEEP, "0" * 32,
 )  # fmt: skip
 
 
@@ -64,9 +66,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = root / "runs/r"
     (folder / "launches").mkdir()
     launch = {
-        "format": 2, "number": 1, "time": "2026-01-01T00:00:00Z", "state": "fetched", "on": "kaggle", "slug": "outlast-r-001", "step": 2,
-        "accelerator": "cpu", "datasets": ["outlast-code-1"], "user": "u", "budget": 3.0, "after": "", "seconds": 2.0,
-        "asked": {"recipe": "x"}, "terms": {"hours": None},
+        "format": 2, "number": 1, "time": "2026-01-01T00:00:00Z", "state": "fetched", "on": "kaggle",
+        "slug": "outlast-r-001", "step": 2, "accelerator": "cpu", "datasets": ["outlast-code-1"], "user": "u",
+        "budget": 3.0, "after": "", "seconds": 2.0, "asked": {"recipe": "x"}, "terms": {"hours": None},
     }  # fmt: skip
     (folder / "launches/0001.json").write_text(json.dumps(launch))
     config = {"format": 2, "values": {"lr": 0.1}, "origins": {"lr": "default"}, "fingerprint": "0" * 32}

@@ -177,8 +177,8 @@ def test_asking_does_not_keep_anybody_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "facts",
     [
-        {"pid": 10**30}, {"pid": -1}, {"pid": 0}, {"pid": True}, {"pid": "1"}, {"pid": 1.5}, {"beat": "now"}, {"beat": 10**400},
-        {"host": 3}, {"boot": []}, {"attempt": {"deep": 1}}, {"released": "no"},
+        {"pid": 10**30}, {"pid": -1}, {"pid": 0}, {"pid": True}, {"pid": "1"}, {"pid": 1.5}, {"beat": "now"},
+        {"beat": 10**400}, {"host": 3}, {"boot": []}, {"attempt": {"deep": 1}}, {"released": "no"},
     ],
 )  # fmt: skip
 def test_a_forged_record_locks_nobody_out_and_no_process_is_asked(tmp_path: Path, monkeypatch, facts: dict) -> None:

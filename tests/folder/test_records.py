@@ -53,7 +53,9 @@ def test_a_run_that_is_none(tmp_path: Path, run: Path, facts: dict, words: str) 
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a": NaN}', '{"a": ' + "9" * 5000 + "}", "[" * 300 + "]" * 300, '{"a": "\\ud800"}', '{"a": ' + "[" * 250 + "]" * 250 + "}", "\x00", '"x"']
+    "text",
+    ['{"a": NaN}', '{"a": ' + "9" * 5000 + "}", "[" * 300 + "]" * 300, '{"a": "\\ud800"}',
+        '{"a": ' + "[" * 250 + "]" * 250 + "}", "\x00", '"x"']
 )  # fmt: skip
 def test_json_that_is_not_ours(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
@@ -109,10 +111,11 @@ def test_a_manifest_that_is_none_is_set_aside(tmp_path: Path, run: Path, facts: 
 @pytest.mark.parametrize(
     ("name", "entry"),
     [
-        ("walk.safetensors", {"size": 10**15}), ("walk.safetensors", {"size": -1}), ("walk.safetensors", {"xxh3_128": []}),
-        ("walk.safetensors", {"xxh3_128": ["0" * 32] * 2}), ("walk.safetensors", {"rank": 1}), ("walk.safetensors", {"part": "other"}),
-        ("walk.safetensors", {"shared": "../../../x"}), ("walk.safetensors", {"shared": "0" * 32}), ("state.json", {"size": 2**40}),
-        ("state.json", {"shared": "0" * 32}), ("state.json", {"rank": 1}),
+        ("walk.safetensors", {"size": 10**15}), ("walk.safetensors", {"size": -1}),
+        ("walk.safetensors", {"xxh3_128": []}), ("walk.safetensors", {"xxh3_128": ["0" * 32] * 2}),
+        ("walk.safetensors", {"rank": 1}), ("walk.safetensors", {"part": "other"}),
+        ("walk.safetensors", {"shared": "../../../x"}), ("walk.safetensors", {"shared": "0" * 32}),
+        ("state.json", {"size": 2**40}), ("state.json", {"shared": "0" * 32}), ("state.json", {"rank": 1}),
     ],
 )  # fmt: skip
 def test_an_entry_that_contradicts_itself(tmp_path: Path, run: Path, name: str, entry: dict) -> None:
@@ -128,8 +131,10 @@ def test_an_entry_that_contradicts_itself(tmp_path: Path, run: Path, name: str, 
 @pytest.mark.parametrize(
     "facts",
     [
-        {"loop": [0]}, {"loop": [0, -1]}, {"loop": [0.5, 1]}, {"journal": None}, {"journal": {"bytes": 10**30, "xxh3_128": "0" * 32}}, {"step": 3},
-        {"parts": {"walk": {"kind": "tree", "state": 3}}}, {"parts": []}, {"rng": 3}, {"shards": {"walk": {"w": {"dtype": "F32"}}}},
+        {"loop": [0]}, {"loop": [0, -1]}, {"loop": [0.5, 1]}, {"journal": None},
+        {"journal": {"bytes": 10**30, "xxh3_128": "0" * 32}}, {"step": 3},
+        {"parts": {"walk": {"kind": "tree", "state": 3}}}, {"parts": []}, {"rng": 3},
+        {"shards": {"walk": {"w": {"dtype": "F32"}}}},
         {"shards": {"walk": {"position": {"dtype": "F64", "shape": [3], "of": [10**9], "at": [0]}}}},
     ],
 )  # fmt: skip

@@ -50,8 +50,12 @@ def test_a_session_has_a_length(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("where: nowhere\n", "where is 'nowhere': expected one of kaggle, local"), ("session: long\n", "session is 'long'"), ("accelerator: p100\n", "accelerator is 'p100'")],
-)  # fmt: skip
+    [
+        ("where: nowhere\n", "where is 'nowhere': expected one of kaggle, local"),
+        ("session: long\n", "session is 'long'"),
+        ("accelerator: p100\n", "accelerator is 'p100'"),
+    ],
+)
 def test_settings_that_are_none(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "outlast-launch.yaml").write_text(text)
     with pytest.raises(ConfigError, match=words):
@@ -62,9 +66,11 @@ def test_a_record_of_the_time_before_providers_is_read(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "runs/old")
     folder.launches.mkdir(parents=True)
     record = {
-        "format": 1, "number": 1, "time": "2026-01-01T00:00:00Z", "state": "fetched", "on": "kaggle", "slug": "outlast-old-001", "user": "ada",
-        "accelerator": "cpu", "datasets": ["outlast-code-1"], "asked": {"source": "digits", "recipe": "digits", "values": {"epochs": 3}},
-        "terms": {"seconds": 60.0, "accelerator": "cpu", "internet": False, "secrets": True, "wheels": None, "datasets": ["a/b"]},
+        "format": 1, "number": 1, "time": "2026-01-01T00:00:00Z", "state": "fetched", "on": "kaggle",
+        "slug": "outlast-old-001", "user": "ada", "accelerator": "cpu", "datasets": ["outlast-code-1"],
+        "asked": {"source": "digits", "recipe": "digits", "values": {"epochs": 3}},
+        "terms": {"seconds": 60.0, "accelerator": "cpu", "internet": False, "secrets": True, "wheels": None,
+            "datasets": ["a/b"]},
     }  # fmt: skip
     (folder.launches / "0001.json").write_text(json.dumps(record))
     (found,) = all_launches(folder)
@@ -89,8 +95,8 @@ def test_values_of_a_record_are_typed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "runs/odd")
     asked = {"source": "digits", "recipe": "digits", "values": {}}
     LaunchRecord.begin(
-        folder, 1, provider="local", name="outlast-odd-001", handle={"session": "outlast-odd-001"}, accelerator="this machine", asked=asked,
-        terms={"seconds": None, "session": {"a": 1}},
+        folder, 1, provider="local", name="outlast-odd-001", handle={"session": "outlast-odd-001"},
+        accelerator="this machine", asked=asked, terms={"seconds": None, "session": {"a": 1}},
     )  # fmt: skip
     with pytest.raises(UsageError, match=r"0001\.json: terms\.session is .*expected a duration"):
         read("outlast relay", ["odd"], {})

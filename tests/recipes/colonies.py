@@ -13,9 +13,10 @@ from outlast_recipes.emergence import learn
 from outlast_recipes.emergence.config import Config
 
 TINY = {
-    "env.grid_size": "8", "env.slots": "8", "env.founders": "4", "env.num_food": "6", "env.sight": "1", "env.max_age": "40",
-    "model.hidden": "8", "train.num_envs": "2", "train.num_steps": "8", "train.total_steps": "1536", "batch_size": "32", "epochs": "2",
-    "log_every": "1", "save_every": "never", "keep_best": "0", "track.every": "3", "track.surrogates": "20",
+    "env.grid_size": "8", "env.slots": "8", "env.founders": "4", "env.num_food": "6", "env.sight": "1",
+    "env.max_age": "40", "model.hidden": "8", "train.num_envs": "2", "train.num_steps": "8",
+    "train.total_steps": "1536", "batch_size": "32", "epochs": "2", "log_every": "1", "save_every": "never",
+    "keep_best": "0", "track.every": "3", "track.surrogates": "20",
 }  # fmt: skip
 """12 chunks of 128 slot-steps."""
 

@@ -15,8 +15,8 @@ from tests.conftest import REPOSITORY
 DATA = REPOSITORY.parent / "shared/data"
 
 TINY = {
-    "model.size": "nano", "epochs": "3", "batch_size": "8", "data.frames": "16", "data.split": "xview", "data.validate_subjects": "1",
-    "log_every": "1", "save_every": "never", "keep_best": "0", "ema": "0.9",
+    "model.size": "nano", "epochs": "3", "batch_size": "8", "data.frames": "16", "data.split": "xview",
+    "data.validate_subjects": "1", "log_every": "1", "save_every": "never", "keep_best": "0", "ema": "0.9",
 }  # fmt: skip
 """12 steps of 4 batches an epoch."""
 

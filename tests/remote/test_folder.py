@@ -53,8 +53,8 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path, source: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "kind"),
     [
-        (errno.ENOSPC, RemoteRefused), (errno.EROFS, RemoteRefused), (errno.EIO, RemoteRefused), (errno.EPERM, RemoteRefused),
-        (errno.ESTALE, RemoteUnavailable), (errno.ETIMEDOUT, RemoteUnavailable),
+        (errno.ENOSPC, RemoteRefused), (errno.EROFS, RemoteRefused), (errno.EIO, RemoteRefused),
+        (errno.EPERM, RemoteRefused), (errno.ESTALE, RemoteUnavailable), (errno.ETIMEDOUT, RemoteUnavailable),
     ],
 )  # fmt: skip
 def test_the_systems_errors_are_permanent_or_transient(

@@ -302,9 +302,12 @@ A = torch.optim
     [
         (lambda m: A.Adam(m.parameters()), lambda m: A.SGD(m.parameters(), 0.1), "Adam in the checkpoint and SGD"),
         (lambda m: A.Adam(m.parameters()), lambda m: A.AdamW(m.parameters()), "Adam in the checkpoint and AdamW"),
-        (lambda m: A.SGD(m.parameters(), 0.1, momentum=0.9), lambda m: A.Adam(m.parameters()), "SGD in the checkpoint and Adam"),
-        (lambda m: A.Adam(m.parameters()), lambda m: A.Adam([m.weight]), "updates model.bias in the checkpoint and not in this program"),
-        (lambda m: A.Adam([m.weight]), lambda m: A.Adam(m.parameters()), "updates model.bias in this program and not in the checkpoint"),
+        (lambda m: A.SGD(m.parameters(), 0.1, momentum=0.9), lambda m: A.Adam(m.parameters()),
+            "SGD in the checkpoint and Adam"),
+        (lambda m: A.Adam(m.parameters()), lambda m: A.Adam([m.weight]),
+            "updates model.bias in the checkpoint and not in this program"),
+        (lambda m: A.Adam([m.weight]), lambda m: A.Adam(m.parameters()),
+            "updates model.bias in this program and not in the checkpoint"),
         (
             lambda m: A.Adam(m.parameters()),
             lambda m: A.Adam([{"params": [m.weight]}, {"params": [m.bias]}]),

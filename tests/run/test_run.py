@@ -458,7 +458,10 @@ def test_generators_of_all_libraries_continue(opened, tmp_path: Path) -> None:
 def test_the_readers_of_a_run_need_no_framework(opened, tmp_path: Path) -> None:
     with opened(total_steps=1) as run:
         count_to(run, Counter())
-    code = f"import sys; from outlast.report import read_run; from pathlib import Path; read_run(Path({str(tmp_path / 'r')!r})); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from outlast.report import read_run; from pathlib import Path; "
+        f"read_run(Path({str(tmp_path / 'r')!r})); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -764,7 +767,10 @@ def test_a_best_by_a_metric_that_nobody_logs_is_told_once(opened, tmp_path: Path
             run.log(loss=1)
             if run.epoch_end:
                 run.log(val_loss=1)
-    said = "The best checkpoint is kept by 'val_los', which no step has logged so far; logged are: loss, val_loss. Did you mean 'val_loss'?"
+    said = (
+        "The best checkpoint is kept by 'val_los', which no step has logged so far; logged are: loss, val_loss. "
+        "Did you mean 'val_loss'?"
+    )
     assert attempts(tmp_path)[0]["told"] == [said]
     with opened("s", keep=keep, total_steps=4, save="2 steps") as run:
         count_to(run, Counter())

@@ -43,8 +43,8 @@ def through_disk(value):
 
 
 TORCH_DTYPES = [
-    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
-    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
+    torch.uint64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
     torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz,
 ]  # fmt: skip
 
@@ -130,9 +130,9 @@ def test_tied_weights_of_a_module(tmp_path: Path) -> None:
 
 
 NUMPY = [
-    np.array(3.5), np.zeros((0, 2), np.int16), np.arange(6, dtype=">i4").reshape(2, 3), np.array([1 + 2j, 3]), np.array([True, False]),
-    np.array(["2020-01-01", "2021-05-05"], dtype="datetime64[D]"), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.float16([1.5]),
-    np.arange(5)[::2],
+    np.array(3.5), np.zeros((0, 2), np.int16), np.arange(6, dtype=">i4").reshape(2, 3), np.array([1 + 2j, 3]),
+    np.array([True, False]), np.array(["2020-01-01", "2021-05-05"], dtype="datetime64[D]"),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.float16([1.5]), np.arange(5)[::2],
 ]  # fmt: skip
 
 

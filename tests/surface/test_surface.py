@@ -103,7 +103,10 @@ def test_importing_the_core_imports_no_framework(module: str) -> None:
 
 
 def test_help_needs_nothing_but_itself() -> None:
-    code = "import sys; from outlast.cli import main; main(['--help']); print([n for n in ('argparse','pydantic','rich','yaml','numpy') if n in sys.modules], file=sys.stderr)"
+    code = (
+        "import sys; from outlast.cli import main; main(['--help']); "
+        "print([n for n in ('argparse','pydantic','rich','yaml','numpy') if n in sys.modules], file=sys.stderr)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == "[]\n"
 
 
@@ -233,7 +236,10 @@ def die():
 
 
 def test_a_script_without_a_config_does_not_load_what_reads_configs() -> None:
-    code = "import sys, outlast; outlast.open_run; print({'pydantic', 'yaml', 'rich', 'torch', 'jax'} & sys.modules.keys())"
+    code = (
+        "import sys, outlast; outlast.open_run; "
+        "print({'pydantic', 'yaml', 'rich', 'torch', 'jax'} & sys.modules.keys())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -26,7 +26,8 @@ def run(argv: list[str]) -> int:
     )
     parser.add_argument(
         "--part",
-        help="the tracked name that is the model (default: the part that the recipe measures, or a script's only network)",
+        help="the tracked name that is the model "
+        "(default: the part that the recipe measures, or a script's only network)",
     )
     parser.add_argument("--recipe", metavar="PATH", help=RECIPE)
     parser.add_argument(

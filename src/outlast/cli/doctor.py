@@ -28,7 +28,7 @@ _DISK_NEEDED = 2 * 10**9
 _GUARANTEE = """what a resume gives
   exact            same versions, same kind of device, same number of threads; on a GPU also --deterministic
   not the last bit another version, another GPU, a GPU instead of a CPU: it continues, and the attempt says what differed
-  refused          another architecture, other data or another seed: begin a new run under another name (--experiment-name)"""
+  refused          another architecture, other data or another seed: begin a new run under another name (--experiment-name)"""  # noqa: E501 - a table as it is printed
 
 Row = tuple[str, str, str]
 """Mark ("ok", "!", "-"), what, and what was found."""

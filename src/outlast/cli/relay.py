@@ -11,11 +11,16 @@ from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED
 from outlast.terminal import command, say
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
-    "max-sessions": {"type": int, "metavar": "N", "help": "number of launches before it stops (default: as many as it takes)"},
-    "max-gpu-hours": {"type": positive, "metavar": "H", "help": "GPU hours of the run before it stops (default: no bound)"},
-    "keep": {"type": int, "metavar": "N", "help": "number of fetched sessions that stay at the provider; older ones are deleted (default: all)"},
-    "wait": {"action": "store_true", "help": "wait for the next hours of the quota, and for a place, instead of stopping"},
-    "ask-every": {"type": positive, "metavar": "SECONDS", "help": "seconds between two looks (default: as the provider asks, 1 to 45)"},
+    "max-sessions": {"type": int, "metavar": "N",
+        "help": "number of launches before it stops (default: as many as it takes)"},
+    "max-gpu-hours": {"type": positive, "metavar": "H",
+        "help": "GPU hours of the run before it stops (default: no bound)"},
+    "keep": {"type": int, "metavar": "N",
+        "help": "number of fetched sessions that stay at the provider; older ones are deleted (default: all)"},
+    "wait": {"action": "store_true",
+        "help": "wait for the next hours of the quota, and for a place, instead of stopping"},
+    "ask-every": {"type": positive, "metavar": "SECONDS",
+        "help": "seconds between two looks (default: as the provider asks, 1 to 45)"},
 }  # fmt: skip
 
 _PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and nothing is lost by waiting

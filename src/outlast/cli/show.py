@@ -15,8 +15,8 @@ from outlast.recipe.prepare import Prepared
 from outlast.terminal import say, shortened, visible
 
 STYLES = {
-    "finished": "green", "running": "cyan", "interrupted": "yellow", "pending": "bright_black", "failed": "red", "cancelled": "yellow",
-    "budget": "yellow", "preempted": "yellow", "lost": "red",
+    "finished": "green", "running": "cyan", "interrupted": "yellow", "pending": "bright_black", "failed": "red",
+    "cancelled": "yellow", "budget": "yellow", "preempted": "yellow", "lost": "red",
 }  # fmt: skip
 """Colours of run statuses and end reasons."""
 

@@ -209,7 +209,10 @@ _SHOWN = 20  # attempts, launches and checkpoints, the newest
 def not_looked_further(found: Latest) -> str:
     """That a long journal was not read to its beginning, and what may be missing therefore."""
     where = "its last lines, which cannot be read" if found.since is None else f"step {found.since}"
-    return f"(the journal was not looked at further back than {where}: a metric that was logged last before that may be missing or older)"
+    return (
+        f"(the journal was not looked at further back than {where}: "
+        "a metric that was logged last before that may be missing or older)"
+    )
 
 
 def _print_metrics(info: RunInfo) -> None:

@@ -222,9 +222,10 @@ def _typed(model: type[C], given: Mapping[str, Given]) -> C:
 
 _EXPECTED = {
     "int_parsing": "a whole number", "int_type": "a whole number", "int_from_float": "a whole number",
-    "float_parsing": "a number", "float_type": "a number", "bool_parsing": "true or false", "bool_type": "true or false",
-    "string_type": "a text", "path_type": "a path", "finite_number": "a finite number", "int_parsing_size": "a whole number that is not that long",
-    "tuple_type": "a list", "list_type": "a list", "dict_type": "keys with values",
+    "float_parsing": "a number", "float_type": "a number", "bool_parsing": "true or false",
+    "bool_type": "true or false", "string_type": "a text", "path_type": "a path", "finite_number": "a finite number",
+    "int_parsing_size": "a whole number that is not that long", "tuple_type": "a list", "list_type": "a list",
+    "dict_type": "keys with values",
 }  # fmt: skip
 
 

@@ -175,7 +175,10 @@ class BatchSampler:
         Raises:
             UsageError: a later epoch than the one that it is in.
         """
-        words = f"set_epoch({epoch}) was called and epoch {self.epoch} runs (counted from 0): outlast counts epochs itself, because they are a part of the position."
+        words = (
+            f"set_epoch({epoch}) was called and epoch {self.epoch} runs (counted from 0): "
+            "outlast counts epochs itself, because they are a part of the position."
+        )
         if epoch > self.epoch:
             raise UsageError(f"{words} Leave the call out.")
         if epoch < self.epoch:

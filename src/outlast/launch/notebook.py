@@ -29,7 +29,7 @@ importlib.invalidate_caches()
 from outlast.cli import main as outlast
 RECIPE = str(code / SOURCE) if SOURCE.startswith("recipe") else SOURCE
 RUN = Path("runs") / NAME
-print("outlast is ready:", NAME)"""
+print("outlast is ready:", NAME)"""  # noqa: E501 - code of a cell
 
 _CURVES = """# Curves: every metric that was logged
 from IPython.display import Image, display
@@ -62,7 +62,10 @@ def notebook(prepared: Prepared) -> dict[str, Any]:
     request = bundle.request_of(prepared, budget=0)
     packed = bundle.make(prepared, environments=[name for name in NAMES if name != "local"])
     flags = [f"--experiment-name={prepared.run_id}", "--checkpoint-dir=runs", *bundle.flags_of(request["values"])]
-    head = f"BUNDLE = {base64.b64encode(packed.data).decode()!r}\nSOURCE, NAME = {request['recipe']!r}, {prepared.run_id!r}\n"
+    head = (
+        f"BUNDLE = {base64.b64encode(packed.data).decode()!r}\n"
+        f"SOURCE, NAME = {request['recipe']!r}, {prepared.run_id!r}\n"
+    )
     train = (
         f"# Train: run this cell again to go on; in a new session attach this notebook's last output as an input.\n"
         f"FLAGS = {json.dumps(flags)}\n"

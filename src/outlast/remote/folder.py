@@ -26,7 +26,10 @@ LOCK = ".lock"
 
 _TRANSIENT = {
     getattr(errno, name)
-    for name in ("EAGAIN", "EBUSY", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "EINTR", "ENETDOWN", "ENETUNREACH", "ESTALE", "ETIMEDOUT")
+    for name in (
+        "EAGAIN", "EBUSY", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "EINTR", "ENETDOWN", "ENETUNREACH", "ESTALE",
+        "ETIMEDOUT",
+    )
     if hasattr(errno, name)
 }  # fmt: skip
 

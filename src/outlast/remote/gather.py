@@ -75,7 +75,10 @@ class _Copy:
         if self.newest is None:
             rest = f"no good one is in {self.place.address()}."
         else:
-            rest = f"the newest {'good one there' if self.verified else 'one there that can be read'} is step {self.newest.step}."
+            rest = (
+                f"the newest {'good one there' if self.verified else 'one there that can be read'} "
+                f"is step {self.newest.step}."
+            )
         passed = [each for each in self._passed if self.newest is None or each[0] > self.newest.step]
         return _sentences(passed, f"It is passed over; {rest}", self.place)
 

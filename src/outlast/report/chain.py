@@ -42,8 +42,8 @@ class Link:
         """What --json prints of it."""
         found = self.info
         return {
-            "stage": self.stage, "run": found.id if found else None, "status": self.status, "step": found.step if found else 0,
-            "total_steps": found.total_steps if found else None,
+            "stage": self.stage, "run": found.id if found else None, "status": self.status,
+            "step": found.step if found else 0, "total_steps": found.total_steps if found else None,
         }  # fmt: skip
 
 

@@ -90,7 +90,10 @@ def unpack_tree(part: str, template: Any, node: Mapping[str, Any], arrays: Mappi
         ResumeRefused: leaves are missing, new, or of another shape or dtype than the template's.
     """
     leaves, rebuild = _flatten(template)
-    advice = f"The state changed its form since this run began: begin a new run under {ANOTHER_NAME}, or go back to the old form."
+    advice = (
+        f"The state changed its form since this run began: begin a new run under {ANOTHER_NAME}, "
+        "or go back to the old form."
+    )
     names = {path for path, _ in leaves}
     for path in sorted(names ^ node.keys()):
         where = (

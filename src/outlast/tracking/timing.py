@@ -77,8 +77,10 @@ class Spent:
             (
                 (self.data or 0.0) / total,
                 _MUCH_DATA,
-                "waiting for data: give the loader more workers (num_workers=, --num-workers), or put the data on "
-                "faster storage",
+                (
+                    "waiting for data: give the loader more workers (num_workers=, --num-workers), or put the data on "
+                    "faster storage"
+                ),
             ),
             (
                 self.evaluation / total,
@@ -89,8 +91,10 @@ class Spent:
             (
                 self.starting / total,
                 _MUCH_STARTING,
-                "starting: longer sessions start less often; make data ready before the session, and cache what is "
-                "compiled",
+                (
+                    "starting: longer sessions start less often; make data ready before the session, and cache what is "
+                    "compiled"
+                ),
             ),
         ]
         found = [(share, much, words) for share, much, words in found if share >= much]

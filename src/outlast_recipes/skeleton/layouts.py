@@ -35,9 +35,10 @@ KINECT_2 = Layout(
     mirror=(0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22),
     spine=1,
     names=(
-        "spine base", "spine", "neck", "head", "left shoulder", "left elbow", "left wrist", "left hand", "right shoulder", "right elbow",
-        "right wrist", "right hand", "left hip", "left knee", "left ankle", "left foot", "right hip", "right knee", "right ankle", "right foot",
-        "spine shoulder", "left hand tip", "left thumb", "right hand tip", "right thumb",
+        "spine base", "spine", "neck", "head", "left shoulder", "left elbow", "left wrist", "left hand",
+        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle",
+        "left foot", "right hip", "right knee", "right ankle", "right foot", "spine shoulder", "left hand tip",
+        "left thumb", "right hand tip", "right thumb",
     ),
 )  # fmt: skip
 """NTU RGB+D: 25 joints; the root is the shoulder centre, 20. Thumbs and hand tips (21-24) hang on the hands."""
@@ -48,8 +49,9 @@ KINECT_1 = Layout(
     mirror=(0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15),
     spine=1,
     names=(
-        "hip centre", "spine", "shoulder centre", "head", "left shoulder", "left elbow", "left wrist", "left hand", "right shoulder", "right elbow",
-        "right wrist", "right hand", "left hip", "left knee", "left ankle", "left foot", "right hip", "right knee", "right ankle", "right foot",
+        "hip centre", "spine", "shoulder centre", "head", "left shoulder", "left elbow", "left wrist", "left hand",
+        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle",
+        "left foot", "right hip", "right knee", "right ankle", "right foot",
     ),
 )  # fmt: skip
 """NW-UCLA and UTKinect: 20 joints; the root is the shoulder centre, 2."""

@@ -18,8 +18,8 @@ from outlast_recipes.skeleton.bodies import Body, Clip, assembled
 from outlast_recipes.skeleton.layouts import KINECT_1
 
 CLASSES = (
-    "pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down", "stand up", "donning", "doffing",
-    "throw", "carry",
+    "pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down", "stand up", "donning",
+    "doffing", "throw", "carry",
 )  # fmt: skip
 
 

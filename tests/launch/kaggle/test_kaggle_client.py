@@ -160,7 +160,10 @@ def test_the_stored_log_is_asked_for_until_it_is_told(kaggle: Kaggle, standin: S
 
 
 def test_cancel_by_the_id_that_the_kernel_prints(kaggle: Kaggle, standin: Standin) -> None:
-    code = "import os, time\nprint(os.environ['KAGGLE_CONTAINER_NAME'].rsplit('-', 2)[1], flush=True)\nopen('a.txt', 'w').write('x')\nprint('written', flush=True)\ntime.sleep(60)"
+    code = (
+        "import os, time\nprint(os.environ['KAGGLE_CONTAINER_NAME'].rsplit('-', 2)[1], flush=True)\n"
+        "open('a.txt', 'w').write('x')\nprint('written', flush=True)\ntime.sleep(60)"
+    )
     kaggle.push(Push("first-run", code))
     log = kaggle.log("first-run")
     session = int(next(log).text)

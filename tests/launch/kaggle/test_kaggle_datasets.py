@@ -113,7 +113,7 @@ def train(run, config):
         run.offer(state, value=step)
 
 recipe = outlast.Recipe(name="walk", summary="tells lengths of keys", Config=outlast.Config, train=train)
-"""
+"""  # noqa: E501 - code of a recipe
 
 
 def test_keys_reach_the_training_and_nothing_else(laptop, standin: Standin) -> None:

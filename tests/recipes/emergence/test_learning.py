@@ -367,21 +367,24 @@ def test_genomes_are_taken_away_as_asked() -> None:
 def test_every_option_changes_what_happens() -> None:
     """A dead option is a defect."""
     others = {
-        "env.grid_size": 10, "env.torus": True, "env.slots": 10, "env.founders": 3, "env.populations": 2, "env.num_food": 5,
-        "env.food_kinds": 2, "env.regrow": 0.5, "env.starting_energy": 90, "env.food_energy": 30,
+        "env.grid_size": 10, "env.torus": True, "env.slots": 10, "env.founders": 3, "env.populations": 2,
+        "env.num_food": 5, "env.food_kinds": 2, "env.regrow": 0.5, "env.starting_energy": 90, "env.food_energy": 30,
         "env.energy_per_step": 2, "env.move_cost": 0.5, "env.reproduction": "choice", "env.reproduce_threshold": 199.5,
-        "env.reproduce_cost": 60, "env.births_by": "random", "env.births_per_tick": 1, "env.max_age": 10, "env.max_steps": 16,
-        "env.sight": 2, "env.hide": "field", "field.signals": 1, "field.presence": 0.2, "field.meals": 0.1, "field.spread": 0.5,
-        "field.decay": 0.5, "field.cap": 0.02, "evolution.enabled": False, "evolution.genome": "film", "evolution.mutation_std": 0.5,
-        "evolution.founders_std": 0.1, "evolution.inherit": "random", "evolution.births_per_chunk": 2, "model.hidden": 12, "train.num_envs": 4, "train.num_steps": 16,
-        "train.mode": "evolve", "train.gamma": 0.5, "train.gae_lambda": 0.5, "train.clip": 0.01, "train.value_weight": 2,
-        "train.entropy": 0.5, "train.max_grad_norm": 0.01, "train.lr_schedule": "constant", "train.birth_reward": 1,
-        "train.death_penalty": 1, "train.diversity_bonus": 1, "train.niche_pressure": 1, "train.total_steps": 600,
-        "epochs": 3, "batch_size": 64, "learning_rate": 0.01, "seed": 1, "mixed_precision": True,
+        "env.reproduce_cost": 60, "env.births_by": "random", "env.births_per_tick": 1, "env.max_age": 10,
+        "env.max_steps": 16, "env.sight": 2, "env.hide": "field", "field.signals": 1, "field.presence": 0.2,
+        "field.meals": 0.1, "field.spread": 0.5, "field.decay": 0.5, "field.cap": 0.02, "evolution.enabled": False,
+        "evolution.genome": "film", "evolution.mutation_std": 0.5, "evolution.founders_std": 0.1,
+        "evolution.inherit": "random", "evolution.births_per_chunk": 2, "model.hidden": 12, "train.num_envs": 4,
+        "train.num_steps": 16, "train.mode": "evolve", "train.gamma": 0.5, "train.gae_lambda": 0.5, "train.clip": 0.01,
+        "train.value_weight": 2, "train.entropy": 0.5, "train.max_grad_norm": 0.01, "train.lr_schedule": "constant",
+        "train.birth_reward": 1, "train.death_penalty": 1, "train.diversity_bonus": 1, "train.niche_pressure": 1,
+        "train.total_steps": 600, "epochs": 3, "batch_size": 64, "learning_rate": 0.01, "seed": 1,
+        "mixed_precision": True,
     }  # fmt: skip
     beside = {
-        "env.max_energy": ({"env.starting_energy": 150}, 150), "env.tradeoff": ({"env.food_kinds": 2}, 0.5), "evolution.trait_std": ({"env.food_kinds": 2}, 0.5),
-        "field.mark": ({"field.signals": 1}, 0.3), "evolution.rank": ({"evolution.genome": "lowrank"}, 2),
+        "env.max_energy": ({"env.starting_energy": 150}, 150), "env.tradeoff": ({"env.food_kinds": 2}, 0.5),
+        "evolution.trait_std": ({"env.food_kinds": 2}, 0.5), "field.mark": ({"field.signals": 1}, 0.3),
+        "evolution.rank": ({"evolution.genome": "lowrank"}, 2),
         "train.gradient_steps": ({"train.mode": "freeze-evolve", "train.evolve_steps": 256}, 128),
         "train.evolve_steps": ({"train.mode": "freeze-evolve", "train.gradient_steps": 128}, 128),
         "train.evolve_boost": ({"train.mode": "freeze-evolve", "train.gradient_steps": 128}, 20),
@@ -429,8 +432,9 @@ def test_what_trackers_are_asked_for(tmp_path) -> None:
 
 
 RICH = {
-    "env.food_kinds": "2", "env.populations": "2", "env.founders": "2", "env.max_steps": "24", "env.torus": "True", "env.reproduction": "choice",
-    "field.signals": "2", "evolution.genome": "film", "train.mode": "freeze-evolve", "train.gradient_steps": "256", "train.evolve_steps": "128",
+    "env.food_kinds": "2", "env.populations": "2", "env.founders": "2", "env.max_steps": "24", "env.torus": "True",
+    "env.reproduction": "choice", "field.signals": "2", "evolution.genome": "film", "train.mode": "freeze-evolve",
+    "train.gradient_steps": "256", "train.evolve_steps": "128",
 }  # fmt: skip
 """What TINY leaves out: shadows, two populations, worlds that begin anew, choices, marks, turns."""
 

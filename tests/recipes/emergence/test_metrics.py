@@ -204,8 +204,8 @@ def test_intervals_and_effects() -> None:
 def population(traits: list[float]) -> dict[str, np.ndarray]:
     count = len(traits)
     return {
-        "alive": np.ones((1, count), bool), "uid": np.arange(count)[None], "parent": np.full((1, count), -1), "birth": np.zeros((1, count), int),
-        "population": np.zeros((1, count), int), "trait": np.array([traits]),
+        "alive": np.ones((1, count), bool), "uid": np.arange(count)[None], "parent": np.full((1, count), -1),
+        "birth": np.zeros((1, count), int), "population": np.zeros((1, count), int), "trait": np.array([traits]),
     }  # fmt: skip
 
 

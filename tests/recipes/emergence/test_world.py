@@ -306,7 +306,8 @@ def test_observations_against_a_loop() -> None:
     assert observe.size(config(train__diversity_bonus=0.0, **given_)) == observe.size(values) - 2
     for name, layers in (("food", slice(0, 2)), ("agents", slice(2, 4)), ("field", slice(5, 8))):
         hidden = np.asarray(observe.observe(state, config(
-            env__food_kinds=2, env__populations=2, env__sight=2, field__signals=1, env__founders=3, env__hide=name)))  # fmt: skip
+            env__food_kinds=2, env__populations=2, env__sight=2, field__signals=1, env__founders=3,
+            env__hide=name)))  # fmt: skip
         square = hidden[:, : 25 * 8].reshape(8, 25, 8)
         assert not square[..., layers].any()
         assert square.any()

@@ -324,17 +324,23 @@ def test_what_is_asked_of_the_wrong_run_or_recipe_is_refused(runs: Path, capsys)
 SEED = [
     "--env kaggle --batch_size 16 --epochs 5",
     "--data_path {store} --checkpoint_dir ./checkpoints",
-    "--env gcp --data_config configs/data/ntu120_xset.yaml --model_config configs/model/last_large.yaml --batch_size "
-    "32 --lr 0.0005 --epochs 120 --device cpu",
+    (
+        "--env gcp --data_config configs/data/ntu120_xset.yaml --model_config configs/model/last_large.yaml "
+        "--batch_size 32 --lr 0.0005 --epochs 120 --device cpu"
+    ),
     "--env kaggle --batch_size 16 --epochs 5 --num_workers 2 --debug",
-    "--env kaggle --data_config configs/data/ntu120_xsub.yaml --model_config configs/model/last_tiny.yaml --epochs 20 "
-    "--batch_size 24",
+    (
+        "--env kaggle --data_config configs/data/ntu120_xsub.yaml --model_config configs/model/last_tiny.yaml "
+        "--epochs 20 --batch_size 24"
+    ),
     "--debug --epochs 2 --batch_size 8",
     "--lr 0.001 --experiment_name lr_001",
     "--env kaggle --batch_size 16 --num_workers 2",
     "--env local --device cpu --batch_size 4 --epochs 1",
-    "--data_config configs/data/ntu120_xsub.yaml --model_config configs/model/last_base.yaml --train_config "
-    "configs/train/baseline.yaml",
+    (
+        "--data_config configs/data/ntu120_xsub.yaml --model_config configs/model/last_base.yaml --train_config "
+        "configs/train/baseline.yaml"
+    ),
 ]
 
 

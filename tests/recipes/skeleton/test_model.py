@@ -68,8 +68,8 @@ def like(whole: Last, other: Last, leave: str = "nothing") -> Last:
 @pytest.mark.parametrize(
     "options",
     [
-        {"kind": "joint"}, {"kind": "bone"}, {"kind": "velocity"}, {"shift": "off"}, {"shift": "tsm"}, {"shift": "scales"}, {"routing": "static"},
-        {"routing": "off"}, {"attention": False}, {"bodies": 1},
+        {"kind": "joint"}, {"kind": "bone"}, {"kind": "velocity"}, {"shift": "off"}, {"shift": "tsm"},
+        {"shift": "scales"}, {"routing": "static"}, {"routing": "off"}, {"attention": False}, {"bodies": 1},
     ],
     ids=str,
 )  # fmt: skip
@@ -129,7 +129,8 @@ def test_another_sensor_and_half_precision() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind", "count"),
-    [("st_gcn", "joint", 3_114_252), ("ctr_gcn", "joint", 1_461_942), ("last_seed", "joint", 689_100), ("last_seed", "fused", None)],
+    [("st_gcn", "joint", 3_114_252), ("ctr_gcn", "joint", 1_461_942), ("last_seed", "joint", 689_100),
+        ("last_seed", "fused", None)],
 )  # fmt: skip
 def test_baselines_have_the_published_sizes_and_learn(name: str, kind: str, count: int | None) -> None:
     """ST-GCN's own code has 3.1 M, CTR-GCN's 1.46 M, and the model of seeds/000 exactly 689,100."""

@@ -75,7 +75,10 @@ def client(standin: Standin, tmp_path: Path) -> Client:
 
 
 def test_push_status_logs_output_and_delete(client: Client, standin: Standin, tmp_path: Path) -> None:
-    code = "import os, sys\nprint('hello'); print('trouble', file=sys.stderr)\nos.makedirs('deep')\nopen('deep/a.bin', 'wb').write(bytes(range(256)))\n"
+    code = (
+        "import os, sys\nprint('hello'); print('trouble', file=sys.stderr)\n"
+        "os.makedirs('deep')\nopen('deep/a.bin', 'wb').write(bytes(range(256)))\n"
+    )
     done = client.push(code)
     assert "Kernel version 1 successfully pushed." in done.stdout, done
     assert client.wait() == "COMPLETE"
@@ -157,7 +160,11 @@ def test_a_dataset_is_made_becomes_ready_and_is_mounted_in_both_layouts(client: 
     assert "403" in early.stdout + early.stderr
     standin.world.datasets["ada", "my-weights"].versions[0].ready_at = 0.0
     assert client("datasets", "status", "ada/my-weights").stdout.strip() == "ready"
-    code = "import os\nroot = os.environ['OUTLAST_KAGGLE_ROOT'] + '/kaggle/input'\nprint(os.path.getsize(root + '/datasets/ada/my-weights/weights.bin') + os.path.getsize(root + '/my-weights/weights.bin'))"
+    code = (
+        "import os\nroot = os.environ['OUTLAST_KAGGLE_ROOT'] + '/kaggle/input'\n"
+        "print(os.path.getsize(root + '/datasets/ada/my-weights/weights.bin') "
+        "+ os.path.getsize(root + '/my-weights/weights.bin'))"
+    )
     client.push(code, dataset_sources=["ada/my-weights"])
     client.wait()
     session = standin.world.kernels["ada", "first-run"].versions[-1].session

@@ -50,7 +50,7 @@ try:
     print("::outlast dataset made", flush=True)
 except BaseException as error:
     print("::outlast dataset", type(error).__name__, flush=True)
-"""
+"""  # noqa: E501 - code for a kernel
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,19 @@ def _ask(
     found = [output.name for output in kaggle.outputs(limit)]
     page = kaggle.page(limit, 500)
     return [
-        Finding("files of a session at its hard limit", f"{len(found)} of {_FILES} kept; it ended as {last.state}: {last.message or 'no words'}", "nothing: training stops before the limit"),
+        Finding("files of a session at its hard limit",
+            f"{len(found)} of {_FILES} kept; it ended as {last.state}: {last.message or 'no words'}",
+            "nothing: training stops before the limit"),
         Finding("a signal before the hard limit", heard, "nothing: training stops before the limit"),
-        Finding(f"cancel with this login ({kaggle.credential.kind})", refused or "works", "`outlast cancel` says what Kaggle says"),
+        Finding(f"cancel with this login ({kaggle.credential.kind})", refused or "works",
+            "`outlast cancel` says what Kaggle says"),
         Finding("files of a cancelled session", f"{kept} kept", "a cancelled session without files is passed over"),
         Finding("whether those files mount in the next session", mounted, "what is newer at home is sent as a dataset"),
         Finding("the session's own token may make a dataset", made, "nothing: results leave as outputs"),
-        Finding("the log while a session is queued", f"{early} lines while {was.state if was else 'unknown'}", "asked again until there are some"),
-        Finding("files on one page of outputs", f"{page} of {len(found)} when 500 are asked for", "asks for 200 and goes on"),
+        Finding("the log while a session is queued", f"{early} lines while {was.state if was else 'unknown'}",
+            "asked again until there are some"),
+        Finding("files on one page of outputs", f"{page} of {len(found)} when 500 are asked for",
+            "asks for 200 and goes on"),
     ]  # fmt: skip
 
 

@@ -22,7 +22,8 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-ABOUT = "{}"  # filled in: accelerator, sha256 of the bundle, the request, and the bundle's file when it does not travel inline
+# filled in: accelerator, sha256 of the bundle, the request, and the bundle's file when it does not travel inline
+ABOUT = "{}"
 DATA = ""  # filled in: the bundle in base64, empty when it comes as a dataset
 
 NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "rich", "xxhash": "xxhash"}

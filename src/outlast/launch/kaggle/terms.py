@@ -29,7 +29,9 @@ OPTIONS = (
 )
 METERED = {"t4x2": "GPU", "tpu": "TPU"}
 
-_LEAST = 2400.0  # seconds of accelerator below which a session is not worth its start: twenty minutes are for starting and storing outputs
+# seconds of accelerator below which a session is not worth its start: twenty minutes are for starting and for storing
+# outputs
+_LEAST = 2400.0
 _MARGIN = 5 * 60  # seconds before the platform's own end that are left alone besides what storing the outputs takes
 _SETUP = 15 * 60  # seconds that a session may take until it trains
 

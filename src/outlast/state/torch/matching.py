@@ -20,7 +20,10 @@ def match(
     """
     if [list(group) for group in stored] == [list(group) for group in own]:
         return None
-    advice = f"The parameters that it updates are fixed for a run: build it as before, or begin a new run under {ANOTHER_NAME}."
+    advice = (
+        "The parameters that it updates are fixed for a run: "
+        f"build it as before, or begin a new run under {ANOTHER_NAME}."
+    )
     names = [[entry.split(" ")[0] for entry in group] for group in stored]
     mine = [[entry.split(" ")[0] for entry in group] for group in own]
     flat, flat_mine = [name for group in names for name in group], [name for group in mine for name in group]

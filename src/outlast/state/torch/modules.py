@@ -60,7 +60,10 @@ class Module(Tracked):
         The message names the first parameter that differs.
         """
         own = self.state()
-        advice = f"The architecture changed since this run began: begin a new run under {ANOTHER_NAME}, or go back to the old model."
+        advice = (
+            f"The architecture changed since this run began: begin a new run under {ANOTHER_NAME}, "
+            "or go back to the old model."
+        )
         if not isinstance(state, Mapping):
             raise ResumeRefused(f"The checkpoint's {self.part} is no state of a module. {advice}")
         for name in [*own, *(name for name in state if name not in own)]:
