@@ -1,9 +1,8 @@
-"""make check-gpu: what outlast does on a GPU, checked and measured; prints as it goes and ends with a table for
-docs/log.md.
+"""make check-gpu: what outlast does on a GPU, checked and measured; prints as it goes and ends with a table for docs/log.md.
 
 One process after another, at most four minutes in all. Without a GPU it says so and checks nothing. `--device cpu`
 tries the checks themselves.
-"""
+"""  # noqa: E501 - the first line is what --help says
 
 from __future__ import annotations
 
