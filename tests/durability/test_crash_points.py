@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,13 +13,14 @@ import pytest
 from outlast.checkpoint import Snapshot, Store, verify
 from outlast.folder.layout import RunFolder
 from outlast.state.array import Array
+from tests import processes
 from tests.conftest import REPOSITORY
 from tests.durability.crash import Counter, attempt
 
 
 def crash(folder: Path, *options: str) -> dict:
     command = [sys.executable, "-m", "tests.durability.crash", *options[:1], str(folder / "work"), *options[1:]]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=3000)
+    done = processes.run(command, cwd=REPOSITORY, timeout=3000, template="jax" if options[0] == "jax" else "torch")
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 

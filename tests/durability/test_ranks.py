@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,6 +27,7 @@ from outlast.folder.layout import RunFolder  # noqa: E402
 from outlast.folder.lock import Presence  # noqa: E402
 from outlast.run import agreement  # noqa: E402
 from outlast.tracking import read  # noqa: E402
+from tests import processes  # noqa: E402
 from tests.conftest import REPOSITORY  # noqa: E402
 from tests.durability import crash_ranks  # noqa: E402
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks after tor
 
 def crash(folder: Path, *options: str) -> dict:
     command = [sys.executable, "-m", "tests.durability.crash_ranks", *options[:1], str(folder / "work"), *options[1:]]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=3000)
+    done = processes.run(command, cwd=REPOSITORY, timeout=3000)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
