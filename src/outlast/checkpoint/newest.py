@@ -75,20 +75,20 @@ def open_newest(
         NoGoodCheckpoint: there are checkpoints and none verifies; nothing was moved.
     """
     names = [path.name for path in reversed(folders(folder)) if plain.kind_of(path / MANIFEST)]
-    names = json.loads(ranks.from_main("opening the run", json.dumps(names).encode()))
+    names = json.loads(ranks.broadcast("opening the run", json.dumps(names).encode()))
     damaged: list[CorruptCheckpoint] = []
     for index, name in enumerate(names):
         complaint, opened = "", None
         try:
-            opened = open_checkpoint(folder.checkpoints / name, mend=ranks.main, ranks=ranks)
+            opened = open_checkpoint(folder.checkpoints / name, mend=ranks.is_main, ranks=ranks)
             complaint = complaint_of(opened.checkpoint, identity) or ""
         except CorruptCheckpoint as error:
             complaint = str(error)
-        complaints = [each.decode() for each in ranks.gather("opening the run", complaint.encode()) if each]
+        complaints = [each.decode() for each in ranks.all_gather("opening the run", complaint.encode()) if each]
         if complaints:
             damaged.append(CorruptCheckpoint(complaints[0]))
             continue
-        for bad in names[:index] if ranks.main else ():
+        for bad in names[:index] if ranks.is_main else ():
             set_aside(folder, folder.checkpoints / bad)
         return opened, damaged
     if damaged:

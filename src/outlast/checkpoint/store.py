@@ -88,12 +88,12 @@ class Store:
         """
         step, ranks = snapshot.step, self._ranks
         target = self.folder.checkpoint(step)
-        moment, existed = f"saving step {step}", ranks.main and newest.exists(self.folder, step)
+        moment, existed = f"saving step {step}", ranks.is_main and newest.exists(self.folder, step)
         try:
             begun = time.monotonic()
-            nbytes = sum(size for (size,) in ranks.exchange(moment, snapshot.nbytes))
+            nbytes = sum(size for (size,) in ranks.all_gather_numbers(moment, snapshot.nbytes))
             here = ranks.together(moment, lambda: self._begin(step, nbytes, target, before))
-            if ranks.exchange(moment, here)[0] == (True,):
+            if ranks.all_gather_numbers(moment, here)[0] == (True,):
                 durable()
                 return read_manifest(target)
             entries = ranks.together(moment, lambda: self._write_data(snapshot, target))
@@ -118,7 +118,7 @@ class Store:
         self._listing.add(checkpoint)
         durable()
         with contextlib.suppress(OSError):  # it is committed; deleting is tried again with the next one
-            if ranks.main:
+            if ranks.is_main:
                 self._pruner.prune(nbytes)
                 self._listing.settled()
             else:
@@ -137,7 +137,7 @@ class Store:
     def _begin(self, step: int, nbytes: int, target: Path, before: Callable[[], None]) -> bool:
         """Make the folder ready for all ranks; returns whether the checkpoint is there already."""
         before()
-        if not self._ranks.main:
+        if not self._ranks.is_main:
             return False
         self._listing.glance()
         self._pruner.check_space(step, nbytes)
@@ -153,13 +153,13 @@ class Store:
     ) -> Mapping[str, Any]:
         """Write the manifest when the files of all ranks are durable; returns it on every rank."""
         written: dict[str, Any] = {}
-        for each in self._ranks.gather(moment, json.dumps(entries).encode()):
+        for each in self._ranks.all_gather(moment, json.dumps(entries).encode()):
             written |= json.loads(each)
         manifest = make_manifest(snapshot, written, time.monotonic() - begun, self._ranks.count, self.history)
         sealed = []
 
         def write() -> None:
-            if self._ranks.main:
+            if self._ranks.is_main:
                 durable.write_json(target / MANIFEST, manifest)
                 sealed.append(True)
 
@@ -218,7 +218,7 @@ class Store:
         """Write all files of this rank but the manifest, durably; returns what the manifest says of them."""
         entries: dict[str, dict[str, Any]] = {}
         own: list[tuple[str, Iterable[hashing.Buffer], bool]] = []
-        mark = "" if self._ranks.main else f".rank-{self._ranks.rank:04d}"
+        mark = "" if self._ranks.is_main else f".rank-{self._ranks.rank:04d}"
         for file in snapshot.files:
             if file.shared:
                 entries[f"{file.part}.{SHARED}{TENSORS}"] = self._write_shared(file.pieces, file.part)
@@ -262,7 +262,7 @@ class Store:
         return self._ranks.broken
 
     def _discard(self, target: Path, *, existed: bool) -> None:
-        if existed or not self._ranks.main:
+        if existed or not self._ranks.is_main:
             return
         try:
             durable.remove_folder(target)

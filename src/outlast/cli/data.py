@@ -17,6 +17,6 @@ def run(argv: list[str]) -> int:
         "Make a recipe's data ready, or check them. `outlast data prepare RECIPE --help` says what it takes.",
     )
     parser.add_argument("what", choices=VERBS, help="make a store of files, or count and verify one")
-    parser.add_argument("recipe", help="a recipe's name, such as skeleton; its own arguments follow")
+    parser.add_argument("recipe", help="name of a recipe; its own arguments follow")
     parser.parse(argv)
     return 0  # only reached by --help, which argparse ends itself

@@ -131,7 +131,7 @@ def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave
     on = values.on or settings.where
     if found is None or on is None:
         raise UsageError(
-            f"{prog} needs a recipe and a place, such as `{prog} digits --on local`; `--on` takes "
+            f"{prog} needs a recipe and a place, as in `{prog} RECIPE --on local`; `--on` takes "
             f"{', '.join(providers.NAMES)}, and "
             "outlast-launch.yaml holds both for a project."
         )

@@ -23,7 +23,7 @@ def run(argv: list[str]) -> int:
     )
     if found is None:
         raise UsageError(
-            f"outlast notebook needs a recipe, such as `outlast notebook digits`: {', '.join(registry.names())}."
+            f"outlast notebook needs a recipe, as in `outlast notebook RECIPE`; the recipes are {', '.join(registry.names())}."
         )
     from outlast.launch.notebook import write_notebook
 

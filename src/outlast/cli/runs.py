@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
             )
         return EXIT_FINISHED
     if not found:
-        say(f"{root} holds no runs. `outlast train digits` begins one.")
+        say(f"{root} holds no runs. `outlast train RECIPE` begins one; `outlast recipes` lists them.")
         return EXIT_FINISHED
     rows = show.table(
         "run", "recipe", "status", "step", "of", "attempts", "size", right=("step", "of", "attempts", "size")

@@ -18,11 +18,11 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
     found, request, values = flags.read(prog, "Train a recipe, or continue its run.", argv, recipe)
     if found is None:
         raise UsageError(
-            f"{prog} needs a recipe, such as `{prog} digits`: the recipes are: {', '.join(registry.names())}."
+            f"{prog} needs a recipe, as in `{prog} RECIPE`; the recipes are {', '.join(registry.names())}."
         )
     progress = "json" if values.json else "auto"
     if found.stages and not values.dry_run:
-        speaks = not values.json and ranks.first()
+        speaks = not values.json and ranks.is_main_process()
         return stages.train(found, request, functools.partial(train, progress=progress), speaks=speaks)
     with flags.looked_up():
         prepared = stages.dry(found, request) if found.stages else prepare.prepare(found, request)
@@ -37,7 +37,7 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
 
 def train(prepared: prepare.Prepared, *, progress: str) -> int:
     """Train what was prepared; exit code 75 and words on how to go on when the session ended first."""
-    speaks = progress != "json" and ranks.first()
+    speaks = progress != "json" and ranks.is_main_process()
     if speaks:
         stages.heading(prepared)
     try:

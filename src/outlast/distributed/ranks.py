@@ -44,12 +44,12 @@ class Ranks:
         self.broken = False
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is rank 0, which holds the run folder: lock, records, journal, manifest."""
         return self.rank == 0
 
     @property
-    def here(self) -> int:
+    def local_world_size(self) -> int:
         """How many of them run on this machine, as far as torchrun says."""
         return min(self.count, int(os.environ.get("LOCAL_WORLD_SIZE") or self.count))
 
@@ -58,7 +58,7 @@ class Ranks:
         """Whether there are others."""
         return self.count > 1
 
-    def exchange(self, moment: str, *numbers: int) -> list[tuple[int, ...]]:
+    def all_gather_numbers(self, moment: str, *numbers: int) -> list[tuple[int, ...]]:
         """Give every rank some numbers of all, in the order of the ranks.
 
         Args:
@@ -88,13 +88,13 @@ class Ranks:
                 )
         return [tuple(each[1 : len(numbers) + 1].tolist()) for each in found]
 
-    def gather(self, moment: str, data: bytes) -> list[bytes]:
+    def all_gather(self, moment: str, data: bytes) -> list[bytes]:
         """Give every rank the bytes of all, in the order of the ranks; raises RankFailed as `exchange` does."""
         if not self.several:
             return [data]
         import torch
 
-        sizes = [size for (size,) in self.exchange(moment, len(data))]
+        sizes = [size for (size,) in self.all_gather_numbers(moment, len(data))]
         if not any(sizes):
             return [b""] * self.count
         mine = torch.frombuffer(bytearray(data.ljust(max(sizes))), dtype=torch.uint8)
@@ -102,9 +102,9 @@ class Ranks:
         self._call(torch.distributed.all_gather, found, mine)
         return [each.numpy().tobytes()[:size] for each, size in zip(found, sizes, strict=True)]
 
-    def from_main(self, moment: str, data: bytes) -> bytes:
+    def broadcast(self, moment: str, data: bytes) -> bytes:
         """The bytes of rank 0, whatever the others give."""
-        return self.gather(moment, data if self.main else b"")[0]
+        return self.all_gather(moment, data if self.is_main else b"")[0]
 
     def together(self, moment: str, work: Callable[[], T]) -> T:
         """Do something on every rank: it succeeds everywhere, or raises everywhere.
@@ -120,7 +120,7 @@ class Ranks:
         except Exception as error:  # noqa: BLE001 - whatever it is, the others have to hear of it
             failure = error
         try:
-            complaints = self.gather(moment, _words(failure).encode() if failure else b"")
+            complaints = self.all_gather(moment, _words(failure).encode() if failure else b"")
         finally:
             if failure:
                 raise failure
@@ -172,7 +172,7 @@ def meet() -> None:
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the rank that speaks to the user, as far as the launcher says."""
     return (os.environ.get("RANK") or "0") == "0"
 

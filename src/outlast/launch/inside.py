@@ -50,7 +50,7 @@ def main(request: Path, working: Path) -> int:
     except OutlastError as error:
         say(f"error: {error}", error=True)
         return error.exit_code
-    if ranks.first():
+    if ranks.is_main_process():
         say(f"run {run.id} is finished")
     return EXIT_FINISHED
 
@@ -63,7 +63,7 @@ def _newest(prepared: prepare.Prepared) -> int:
 
 if __name__ == "__main__":
     code = main(Path(sys.argv[1]), Path(sys.argv[2]))
-    if ranks.first():
+    if ranks.is_main_process():
         Path(sys.argv[3]).write_text(str(code))
     # Under torchrun a rank that ends with 75 is a failure, for which the others are killed.
     sys.exit(EXIT_FINISHED if code == EXIT_RUN_AGAIN else code)

@@ -38,7 +38,7 @@ def train(run: Run, config: Any, recipe: Recipe) -> None:
     (channel,) = ranks.connect(1)
     opened = channel.together("opening the inputs of the stage", lambda: open_inputs(folder, recipe))
     channel.together(
-        "recording the inputs of the stage", lambda: record(folder, recipe, opened) if channel.main else None
+        "recording the inputs of the stage", lambda: record(folder, recipe, opened) if channel.is_main else None
     )
     for sentence in gone_on(folder, recipe):
         run.tell(sentence)

@@ -149,7 +149,7 @@ def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] =
         origin = RunFolder(source.path.parents[1])
         channel.together(
             "beginning from an old state",
-            lambda: fork(origin, source, prepared.folder) if channel.main else None,
+            lambda: fork(origin, source, prepared.folder) if channel.is_main else None,
         )
     keep = Retention(
         last=config.keep_last,

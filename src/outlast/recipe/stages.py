@@ -59,11 +59,11 @@ def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None])
     begun: float | None = None
     for each in requests:
         prepared = prepare(recipe, each)  # again: the session's limit is what is left of it now
-        came = channel.together("bringing home the stages", functools.partial(_bring_home, prepared, main=channel.main))
+        came = channel.together("bringing home the stages", functools.partial(_bring_home, prepared, main=channel.is_main))
         for sentence in came:
             tell(sentence)
-        finished = channel.main and is_finished(prepared.folder)
-        if json.loads(channel.from_main("looking at the stages", json.dumps(finished).encode())) and not request.stage:
+        finished = channel.is_main and is_finished(prepared.folder)
+        if json.loads(channel.broadcast("looking at the stages", json.dumps(finished).encode())) and not request.stage:
             continue
         inputs.open_inputs(prepared.folder, prepared.recipe)
         begun = begun or now()

@@ -67,7 +67,7 @@ class Agreement:
         pace = int(1e6 * (clock - self._asked) / self._passed)
         if not self._stop:
             self._session.should_stop()
-        found = self._ranks.exchange(
+        found = self._ranks.all_gather_numbers(
             "after a step", step, _STOPS.index(self._session.reason or ""), _WISHES.index(wish or ""), pace
         )
         steps, stops, wishes, paces = zip(*found, strict=True)

@@ -22,7 +22,7 @@ def artifact(attempt: Attempt, name: str, *, step: int, part: str | None = None)
     Raises:
         UsageError: the name leads out of the folder for artifacts, or is that of a manifest.
     """
-    if not attempt.ranks.main:
+    if not attempt.ranks.is_main:
         with tempfile.TemporaryDirectory() as folder:  # written and dropped: rank 0 keeps its own
             yield Path(folder) / Path(name).name
         return

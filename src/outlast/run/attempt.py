@@ -71,7 +71,7 @@ class Attempt:
         self.folder, self.session, self.shown, self.store, self.ranks = folder, session, shown, store, ranks
         self.about, self.config = about, config
         self.artifacts = results / self.id if results else folder.artifacts
-        self.journal = (Journal if ranks.main else Unwritten)(folder.journal)
+        self.journal = (Journal if ranks.is_main else Unwritten)(folder.journal)
         self.watch = Stopwatch()
         self._events: EventLog | None = None
         shown.tell = self.tell
@@ -108,7 +108,7 @@ class Attempt:
     def _open_folder(self, begin_from: Path | None, ignored: Sequence[str]) -> list[tuple[str, str]]:
         """Make the folder this attempt's own; returns what the user should hear."""
         folder = self.folder
-        if not self.ranks.main:
+        if not self.ranks.is_main:
             return []
         try:
             durable.make_folder(folder.path)
@@ -155,7 +155,7 @@ class Attempt:
         for level, sentence in told:
             self.tell(level, sentence)
         step = opened.checkpoint.step if opened else 0
-        for damage in damaged if self.ranks.main else ():
+        for damage in damaged if self.ranks.is_main else ():
             self.tell(
                 "warning", f"{damage} It is set aside in {self.folder.set_aside}, and step {step} is used instead."
             )
@@ -200,9 +200,9 @@ class Attempt:
             grade=self.about["grade"],
             resumed_from=resumed_from,
             uid=identity.uid if identity else None,
-            stages=stages_of(self.folder) if self.ranks.main else "",
+            stages=stages_of(self.folder) if self.ranks.is_main else "",
         )
-        if self.ranks.main:
+        if self.ranks.is_main:
             self._events = EventLog(self.folder.events(self.number), self._record.record["id"])
             self.shown.add(self._events)
         self.watch.begin()
@@ -246,7 +246,7 @@ class Attempt:
     @property
     def lost(self) -> bool:
         """Whether another machine has taken the run over: what lies in the folder is its own now."""
-        if not self.ranks.main or self._lock.ours():
+        if not self.ranks.is_main or self._lock.ours():
             return False
         if self._events:
             self._events.stop()
@@ -263,7 +263,7 @@ class Attempt:
                 f"The run {self.id} belongs to the process that opened it ({self._process}), and this is a forked "
                 "child of it: log, save and train there."
             )
-        if (not at_once and now() - self._looked < _LOOK) or not self.ranks.main:
+        if (not at_once and now() - self._looked < _LOOK) or not self.ranks.is_main:
             return
         self._looked = now()
         if self.lost:

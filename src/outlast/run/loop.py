@@ -107,7 +107,7 @@ class Loop:
         self._start.check()
         self.begun, self.own = True, own
         ended_early = attempt.ended_early(self.step, self.total_steps)
-        self.ended_early = bool(attempt.ranks.exchange("beginning the loop", ended_early)[0][0])
+        self.ended_early = bool(attempt.ranks.all_gather_numbers("beginning the loop", ended_early)[0][0])
         self._start.write(self.step, self.total_steps, inexact)
         self.metrics.begin()
         for sentence in self._session.listen():

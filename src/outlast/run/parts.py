@@ -271,8 +271,8 @@ class Parts:
             return arrays, nodes, generators
         guarded = self.guarded()
         own = replicas.fingerprints(arrays, nodes, guarded)
-        mains = json.loads(self._ranks.from_main(f"saving step {step}", json.dumps(own).encode()))
-        if not self._ranks.main:
+        mains = json.loads(self._ranks.broadcast(f"saving step {step}", json.dumps(own).encode()))
+        if not self._ranks.is_main:
             kept, nodes = replicas.without_copies(arrays, nodes, own, mains, guarded)
             return kept, nodes, generators
         return arrays, nodes, generators

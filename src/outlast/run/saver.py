@@ -69,7 +69,7 @@ class Saver:
         self._shown, self._tell, self._ranks = attempt.shown, attempt.tell, attempt.ranks
         self._parts, self._policy, self._background = parts, policy, background
         self._software: Mapping[str, Any] = {}
-        self._staging = Staging(sharing=self._ranks.main)  # a shared file has one writer
+        self._staging = Staging(sharing=self._ranks.is_main)  # a shared file has one writer
         self._neighbours = 1  # ranks on this machine that need memory for a copy as well
         self._writer = Writer(attempt.store, self._flush_journal)
         self._flight: Flight | None = None
@@ -101,8 +101,8 @@ class Saver:
         each = [array for part in arrays.values() for array in part.values()]
         blocks = sum(array.nbytes for array in each if array.shard)
         # Other ranks keep their blocks, and little besides; a buffer that is too small grows with the first save.
-        size = sum(array.nbytes for array in each) if self._ranks.main else blocks
-        self._neighbours = self._ranks.here if blocks else 1
+        size = sum(array.nbytes for array in each) if self._ranks.is_main else blocks
+        self._neighbours = self._ranks.local_world_size if blocks else 1
         self._store.look()
         self._session.observe_state(size, self._store.nbytes)
         self._session.check_budget()

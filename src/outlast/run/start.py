@@ -83,7 +83,7 @@ class Start:
 
     def _write_config(self) -> None:
         attempt, config = self._attempt, self._attempt.config
-        if config is None or not attempt.ranks.main:
+        if config is None or not attempt.ranks.is_main:
             return
         durable.write_json(attempt.folder.config, config.record())
         attempt.note(changes=[str(change) for change in config.changes])
@@ -123,7 +123,7 @@ class Start:
         ranks = self._attempt.ranks
         if not ranks.several:
             return words
-        found = [json.loads(each) for each in ranks.gather("comparing what was loaded", json.dumps(words).encode())]
+        found = [json.loads(each) for each in ranks.all_gather("comparing what was loaded", json.dumps(words).encode())]
         return list(dict.fromkeys(word for each in found for word in each))
 
 

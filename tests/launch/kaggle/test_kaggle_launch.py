@@ -233,7 +233,7 @@ def test_checkpoints_made_here_are_sent_and_continued_there(laptop, standin: Sta
 
 def test_words_for_what_cannot_be(laptop, standin: Standin) -> None:
     assert "was never launched elsewhere" in laptop("logs", "walk").stderr
-    assert "needs a recipe and a place, such as" in laptop("launch", "walk").stderr
+    assert "needs a recipe and a place, as in" in laptop("launch", "walk").stderr
     assert "No run in runs was launched elsewhere yet." in laptop("fetch").stderr
 
 
