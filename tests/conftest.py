@@ -99,13 +99,19 @@ def opened(tmp_path: Path, here):
 def outlast_cli():
     """Run the command line in a process of its own, one that is forked; returns the completed process."""
 
-    def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120):
+    def run(
+        *words: str,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        timeout: float = 120,
+        template: str = "torch",
+    ):
         return processes.run(
             [sys.executable, "-m", "outlast.cli", *words],
             cwd=cwd,
             env={**os.environ, "COLUMNS": "120", **(env or {})},
             timeout=timeout,
-            template="jax" if "emergence" in words else "torch",
+            template="jax" if "emergence" in words else template,
         )
 
     return run

@@ -23,17 +23,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+CORE = (
+    "numpy pydantic yaml rich.console rich.live rich.progress "
+    "outlast.cli outlast.run.run outlast.recipe.prepare outlast.report"
+)
 PRELOADED = {
-    "torch": (
-        "numpy pydantic yaml rich.console rich.live rich.progress "
-        "outlast.cli outlast.run.run outlast.recipe.prepare outlast.report torch torch._dynamo sklearn.datasets"
-    ),
-    "jax": (
-        "numpy pydantic yaml rich.console rich.live rich.progress "
-        "outlast.cli outlast.run.run outlast.recipe.prepare outlast.report jax optax"
-    ),
+    "torch": f"{CORE} torch torch._dynamo sklearn.datasets",
+    "jax": f"{CORE} jax optax",
+    "plain": CORE,
 }
-"""Name of a template -> what it has imported. Neither has the other's framework, as a program of a user."""
+"""Name of a template -> what it has imported. That is state (random generators): take what the program would have."""
 
 _templates: dict[str, Template] = {}
 

@@ -29,7 +29,7 @@ def train(run, config):
     run.track(s=S())
     for step in run.steps(config.epochs):
         run.log(loss=1.0 / step)
-recipe = outlast.Recipe(name="own", summary="own", Config=outlast.Config, train=train, metric="loss", mode="min", part="s")
+recipe = outlast.Recipe(name="own", summary="own", Config=outlast.SupervisedConfig, train=train, metric="loss", mode="min", part="s")
 """  # noqa: E501 - code of a recipe
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests import processes
 from tests.launch.conftest import RECIPE
 from tests.standins.kaggle import Standin
 
@@ -89,8 +91,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def twin(tmp_path: Path) -> bytes:
     """The journal of the same run, uninterrupted."""
-    flags = {"experiment_name": "walk", "stop_every": "0", "checkpoint_dir": "twin"}
-    prepare.start(prepare.prepare(registry.find("walk"), prepare.Request(flags=flags)), progress="none")
+    flags = ["--experiment-name", "walk", "--stop-every", "0", "--checkpoint-dir", "twin"]
+    # In a process without torch, as the sessions are: what is imported has generators, which are saved.
+    processes.run([sys.executable, "-m", "outlast.cli", "train", "walk", *flags], check=True, template="plain")
     return (tmp_path / "twin/walk/journal.jsonl").read_bytes()
 
 

@@ -23,7 +23,8 @@ def run(argv: list[str]) -> int:
     )
     if found is None:
         raise UsageError(
-            f"outlast notebook needs a recipe, as in `outlast notebook RECIPE`; the recipes are {', '.join(registry.names())}."
+            "outlast notebook needs a recipe, as in `outlast notebook RECIPE`; the recipes are "
+            f"{', '.join(registry.names())}."
         )
     from outlast.launch.notebook import write_notebook
 

@@ -59,7 +59,9 @@ def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None])
     begun: float | None = None
     for each in requests:
         prepared = prepare(recipe, each)  # again: the session's limit is what is left of it now
-        came = channel.together("bringing home the stages", functools.partial(_bring_home, prepared, main=channel.is_main))
+        came = channel.together(
+            "bringing home the stages", functools.partial(_bring_home, prepared, main=channel.is_main)
+        )
         for sentence in came:
             tell(sentence)
         finished = channel.is_main and is_finished(prepared.folder)

@@ -114,7 +114,9 @@ def open_run(
         state.use_deterministic_kernels()
     environment = environment or detect()
     training, writing = ranks.connect(2)  # the writer's thread has a channel of its own
-    shown = Fanout([screens.choose(progress)], sinks) if training.is_main else Fanout([screens.OtherRank(training.rank)])
+    shown = (
+        Fanout([screens.choose(progress)], sinks) if training.is_main else Fanout([screens.OtherRank(training.rank)])
+    )
     session = Session(
         environment,
         budget=asked.budget,
