@@ -23,17 +23,17 @@ demo: $(READY)  ## train a real model through three sessions, two of them cut of
 	$(BIN)/python scripts/demo.py
 
 test: $(READY) check  ## check, and all tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow' -n 2 -q
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal -q
 
 test-all: $(READY) check  ## check, and all tests
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 # What runs without torch; a test that needs it is skipped, and says so.
 NEW_TESTS := tests/state tests/config tests/folder tests/checkpoint tests/remote tests/report tests/tracking tests/environment tests/run \
 	tests/recipes/emergence
 
 test-new: .venv-new/.ready  ## core and JAX tests without torch and with the newest JAX, on another Python: PYTHON=python3.13
-	OUTLAST_TESTS_WITHOUT=torch,torchdata,torchao,schedulefree,safetensors .venv-new/bin/python -m pytest -m 'not slow' -n 2 -q $(NEW_TESTS)
+	OUTLAST_TESTS_WITHOUT=torch,torchdata,torchao,schedulefree,safetensors .venv-new/bin/python -m pytest -m 'not slow' -n 2 --dist worksteal -q $(NEW_TESTS)
 
 check: $(READY)  ## lint, types, arrows between rooms, spelling
 	$(BIN)/ruff check .
