@@ -127,10 +127,9 @@ def costs(report: Report, folder: Path, device: str, sizes: list[int]) -> None:
         copy = seconds.get("pinned", seconds["pageable"])
         words = (
             f"training held {seconds['held'] * 1e3:.1f} ms ({seconds['held'] / copy:.2f}x a copy to the host of "
-            f"{copy * 1e3:.1f} ms); "
-            f"steps meanwhile {seconds['slowed step'] / seconds['step']:.2f}x of {seconds['step'] * 1e3:.1f} ms; "
-            f"durable after {seconds['durable']:.2f} s ({seconds['durable'] / seconds['torch.save']:.2f}x torch.save "
-            "and fsync)"
+            f"{copy * 1e3:.1f} ms); steps meanwhile {seconds['slowed step'] / seconds['step']:.2f}x of "
+            f"{seconds['step'] * 1e3:.1f} ms; durable after {seconds['durable']:.2f} s "
+            f"({seconds['durable'] / seconds['torch.save']:.2f}x torch.save and fsync)"
         )
         report.add(f"a save of {seconds['bytes'] / 1e6:.0f} MB", "measured", words)
 

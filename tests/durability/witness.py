@@ -29,17 +29,23 @@ sys.path.insert(0, str(REPOSITORY))
 def report_writes(witness) -> None:
     """Make every write of the armed process an event, which may be torn."""
     real_open, real_write = os.open, os.write
-    paths: dict[int, str] = {}
+    files: dict[int, tuple[str, tuple[int, int]]] = {}
+
+    def identity(descriptor) -> tuple[int, int]:
+        found = os.fstat(descriptor)
+        return found.st_dev, found.st_ino
 
     def remember(path, flags, *args, **more):
         descriptor = real_open(path, flags, *args, **more)
-        paths.pop(descriptor, None)
+        files.pop(descriptor, None)
         if isinstance(path, str | os.PathLike) and witness._under(path):
-            paths[descriptor] = os.fspath(path)
+            files[descriptor] = os.fspath(path), identity(descriptor)
         return descriptor
 
     def write(descriptor, data):
-        if descriptor in paths and witness._event("os.write", paths[descriptor], tornable=True):
+        # A number is given again once it is closed, to a pipe of the loader's workers, say: that is no write of ours.
+        path, own = files.get(descriptor, ("", None))
+        if own == identity(descriptor) and witness._event("os.write", path, tornable=True):
             real_write(descriptor, memoryview(data)[: len(data) // 2])
             os._exit(137)
         return real_write(descriptor, data)

@@ -144,8 +144,9 @@ def test_in_a_checkpoint_they_are_damage(tmp_path: Path, run: Path, name: str, k
 def test_in_an_attempts_place_they_are_left_alone(tmp_path: Path, run: Path, kind: str) -> None:
     KINDS[kind](run / "attempts/0007.json")
     walk(tmp_path, stop=6)
-    records = [name for name in os.listdir(run / "attempts") if name.endswith(".json")]
-    assert sorted(records) == ["0001.json", "0002.json", "0007.json"]
+    assert sorted(os.listdir(run / "attempts")) == [
+        "0001.events.jsonl", "0001.json", "0002.events.jsonl", "0002.json", "0007.json"
+    ]  # fmt: skip
     assert len(read_run(run).attempts) == 2
 
 

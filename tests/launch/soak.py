@@ -122,8 +122,7 @@ def soak(folder: Path, sessions: int, seed: int, *, tell=print) -> int:
         assert not standin.strays
         tell(
             f"{sessions} sessions of {STEPS} steps, {pushed} pushed, {starts} starts of the relay, {kills} of them "
-            "killed and "
-            f"{errors} given up, among {seen} faults: identical to the twin"
+            f"killed and {errors} given up, among {seen} faults: identical to the twin"
         )
         return pushed
 

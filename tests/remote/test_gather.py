@@ -64,7 +64,9 @@ def test_a_copy_that_continues_ours_is_taken(home: Path, tmp_path: Path) -> None
     assert snapshot(tmp_path / "away") == before
     lines = [json.loads(line)["count"] for line in (home / "r/journal.jsonl").read_text().splitlines()]
     assert lines == list(range(1, 11))
-    assert len(list((home / "r/attempts").glob("*.json"))) == 3
+    assert sorted(os.listdir(home / "r/attempts")) == [
+        f"000{number}{ending}" for number in (1, 2, 3) for ending in (".events.jsonl", ".json")
+    ]
     assert not [path for path in (home / "r").iterdir() if path.name.startswith(".tmp-")]
 
 
@@ -442,8 +444,9 @@ def test_an_attempt_keeps_out_of_the_way_of_what_is_no_record(
 def test_a_folder_in_the_place_of_an_attempt_is_no_reason_not_to_train(home: Path) -> None:
     (home / "r/attempts/0002.json").mkdir()
     assert walk(home, stop=6).resumed_from == 4
-    records = [name for name in os.listdir(home / "r/attempts") if name.endswith(".json")]
-    assert sorted(records) == ["0001.json", "0002.json", "0003.json"]
+    assert sorted(os.listdir(home / "r/attempts")) == [
+        "0001.events.jsonl", "0001.json", "0002.json", "0003.events.jsonl", "0003.json"
+    ]  # fmt: skip
     assert "0002.json is a folder and is left alone" in told(home)
 
 

@@ -41,9 +41,8 @@ class Identity:
             return None
         return (
             f"{path} is a checkpoint of another run ({str(manifest.get('run', 'written by an older outlast'))[:12]}), "
-            "and this one is "
-            f"{self.uid[:12]}. To begin from it, put it back into its own run folder and give that path as "
-            "resume_from= or --resume."
+            f"and this one is {self.uid[:12]}. To begin from it, put it back into its own run folder and give that "
+            "path as resume_from= or --resume."
         )
 
 

@@ -50,6 +50,5 @@ class Writer:
         except Exception as error:  # whatever it is, it must reach the user as what it costs: this save
             raise SaveFailed(
                 f"The checkpoint at step {flight.snapshot.step} could not be written ({type(error).__name__}: "
-                f"{error}). Earlier "
-                "checkpoints are intact."
+                f"{error}). Earlier checkpoints are intact."
             ) from error

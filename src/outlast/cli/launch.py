@@ -185,8 +185,7 @@ def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, s
         if given is None and not option.repeated and last.get(option.name):
             raise UsageError(
                 f"The last launch of this run had --{option.name} {shortened(last[option.name])}. Say whether this one "
-                "does: "
-                f"{command(f'--{option.name}', last[option.name])}."
+                f"does: {command(f'--{option.name}', last[option.name])}."
             )
         if given is None and last.get(option.name) is not None and before:
             try:

@@ -26,8 +26,7 @@ def run(verb: str, argv: list[str]) -> int:
         there = f"offers {', '.join(offers)}" if offers else "offers nothing besides training"
         raise UsageError(
             f"There is no verb {verb!r} for it: the recipe {found.name!r} {there}.{nearest(verb, [*VERBS, *offers])} "
-            "`outlast --help` "
-            "lists the verbs."
+            "`outlast --help` lists the verbs."
         )
     parser = Parser(f"outlast {verb} {argv[0]}", command.summary)
     command.arguments(parser)

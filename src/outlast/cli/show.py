@@ -70,8 +70,7 @@ def warnings(prepared: Prepared) -> None:
     if detected := environment.facts.get("detected"):
         say(
             f"warning: this machine is {detected}; it is treated as {environment.name}, with the paths and preferences "
-            "of "
-            f"{prepared.environment_file}"
+            f"of {prepared.environment_file}"
         )
 
 

@@ -307,8 +307,7 @@ def _changes(
     if fixed:
         raise ResumeRefused(
             f"This run was begun with {fixed[0].key} {shortened(show(before[fixed[0].key]))}, and {fixed[0].origin} "
-            "now asks for "
-            f"{shortened(show(fixed[0].after))}; a run keeps it for ever. Leave it out to continue, or begin another "
-            f"run under {ANOTHER_NAME}."
+            f"now asks for {shortened(show(fixed[0].after))}; a run keeps it for ever. Leave it out to continue, or "
+            f"begin another run under {ANOTHER_NAME}."
         )
     return changes

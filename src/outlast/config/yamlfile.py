@@ -305,8 +305,7 @@ def _walk(
         if role == "environment" and key == "constraints":
             raise ConfigError(
                 f"{path}:{line} states 'constraints'. Limits are measured on the machine, not configured (`outlast "
-                "doctor` prints "
-                "them): remove the section, and use `budget:` to end sessions earlier."
+                "doctor` prints them): remove the section, and use `budget:` to end sessions earlier."
             )
         heading = key in headings
         if value.pairs:

@@ -187,8 +187,7 @@ class Feed:
             if batch is _END:
                 raise DataError(
                     f"The loader ended after {done} batches of epoch {epoch + 1}, and its len() says {self.per_epoch}. "
-                    "The length "
-                    "must be exact, because the number of steps is reckoned from it."
+                    "The length must be exact, because the number of steps is reckoned from it."
                 )
         self._place = epoch, done + 1
         return batch, done + 1 == self.per_epoch

@@ -130,8 +130,7 @@ def why_more(loader: Any) -> str:
         return ""
     return (
         f"Each of its {loader.num_workers} workers goes through the dataset by itself: unless the dataset gives each "
-        "of them a share "
-        "(torch.utils.data.get_worker_info), every sample comes once from each. "
+        "of them a share (torch.utils.data.get_worker_info), every sample comes once from each. "
     )
 
 

@@ -137,8 +137,7 @@ class Sampled:
         if not hasattr(sampler, "__iter__"):
             raise UsageError(
                 f"The sampler is a {kind}, which cannot be iterated once an epoch; expected a sampler with __iter__ "
-                "and __len__ "
-                "such as those of torch.utils.data."
+                "and __len__ such as those of torch.utils.data."
             )
         try:
             self.count = len(sampler)
@@ -154,10 +153,8 @@ class Sampled:
         if (self.draw(0) != first).any():
             raise UsageError(
                 f"The sampler ({kind}) gives another order when it is asked again for the same epoch, so its order "
-                "could not be drawn again "
-                "after a resume. outlast seeds the generators of Python, NumPy and torch and its own `generator`; have "
-                "it draw from those "
-                "alone, or from what set_epoch(epoch) tells it."
+                "could not be drawn again after a resume. outlast seeds the generators of Python, NumPy and torch and "
+                "its own `generator`; have it draw from those alone, or from what set_epoch(epoch) tells it."
             )
 
     def draw(self, epoch: int) -> Any:
@@ -179,8 +176,7 @@ class Sampled:
             found = f"more than {self.count}" if len(drawn) > self.count else str(len(drawn))
             raise DataError(
                 f"The sampler ({self.name}) gave {found} indices in epoch {epoch + 1} and its length was {self.count}. "
-                "Every epoch of a run "
-                "has the same number of samples."
+                "Every epoch of a run has the same number of samples."
             )
         least, most = min(drawn), max(drawn)
         if not 0 <= least <= most < self.length:

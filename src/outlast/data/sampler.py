@@ -85,8 +85,7 @@ class BatchSampler:
         if len(decides) + bool(shuffle) > 1:
             raise UsageError(
                 f"{' and '.join([*decides, *(['shuffle=True'] if shuffle else [])])} were given, and only one of them "
-                "can decide the order; "
-                "leave the others out."
+                "can decide the order; leave the others out."
             )
         self.shuffle = not decides if shuffle is None else bool(shuffle)
         self.drop_last = bool(drop_last)
@@ -100,8 +99,7 @@ class BatchSampler:
         if drop_last and self._order.count < (self.batch_size or 1):
             raise UsageError(
                 f"drop_last leaves no batch at all: {self._order.count} samples are fewer than one batch of "
-                f"{number(batch_size)}. "
-                "Choose a smaller batch_size, or leave drop_last out."
+                f"{number(batch_size)}. Choose a smaller batch_size, or leave drop_last out."
             )
         self.epoch = 0
         self.batch = 0
@@ -206,8 +204,7 @@ class BatchSampler:
         if not {"epoch", "batch"} <= state.keys():
             raise ResumeRefused(
                 "The data position in the checkpoint is not one of outlast.DataLoader or outlast.BatchSampler: it has "
-                "no epoch and batch. "
-                "Use the loader that the run began with, or begin a new run under another name."
+                "no epoch and batch. Use the loader that the run began with, or begin a new run under another name."
             )
         epoch, batch = _whole("epoch", state["epoch"]), _whole("batch", state["batch"])
         changed = [name for name in _SAID if name in state and state[name] != self._defining(name)]
@@ -226,10 +223,9 @@ class BatchSampler:
         if batch and state.get("order") is not None and state["order"] != self._draw(epoch)[1]:
             raise ResumeRefused(
                 f"The order of epoch {epoch + 1} is not the one that the checkpoint saw the first {batch} batches of, "
-                "though length, batch size "
-                f"and seed are the same: {self._order.name or 'the permutation'} gives other indices now. Use the "
-                "sampler and the "
-                "weights of that time until the epoch has ended, or begin a new run."
+                f"though length, batch size and seed are the same: {self._order.name or 'the permutation'} gives other "
+                "indices now. Use the sampler and the weights of that time until the epoch has ended, or begin a new "
+                "run."
             )
         if not 0 <= epoch <= LARGEST or not 0 <= batch < len(self):
             raise ResumeRefused(
@@ -239,8 +235,7 @@ class BatchSampler:
             )
         self.changes = [
             f"The data order has {_SAID[name].format(_short(self._defining(name)))} from epoch {epoch + 1} on; before, "
-            "it was "
-            f"{_short(state[name])}."
+            f"it was {_short(state[name])}."
             for name in changed
         ]
         if None not in (self._data, state.get("data")) and self._data != state["data"]:

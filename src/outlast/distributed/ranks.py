@@ -136,8 +136,7 @@ class Ranks:
             self.broken = True
             raise RankFailed(
                 f"Rank {self.rank} of {self.count} waited for the others, and one is gone or did not answer: look for "
-                "the first error "
-                "among the ranks. What was committed is intact; start all of them again."
+                "the first error among the ranks. What was committed is intact; start all of them again."
             ) from error
 
 

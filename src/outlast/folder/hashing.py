@@ -86,8 +86,7 @@ def read_verified(path: Path, expected: Written, allocate: Callable[[int], memor
                 if index >= len(expected.xxh3_128) or digest(chunk) != expected.xxh3_128[index]:
                     raise CorruptCheckpoint(
                         f"{path} was changed after it was written: the hash of its bytes from {index * CHUNK} on is "
-                        "not the one in "
-                        "the manifest."
+                        "not the one in the manifest."
                     )
         finally:
             os.close(descriptor)

@@ -173,8 +173,7 @@ def _wheels(folder: Path) -> dict[str, bytes]:
     if not found:
         raise UsageError(
             f"{folder} holds no wheels. Make them with: pip download --only-binary :all: --python-version 3.12 -d "
-            f"{folder} "
-            "numpy pydantic PyYAML rich xxhash"
+            f"{folder} numpy pydantic PyYAML rich xxhash"
         )
     return found
 

@@ -52,8 +52,7 @@ def fetch(
     if state is not None and not state.over:
         raise LaunchError(
             f"{name} is {state.word} still, and {provider.title} gives files only when a session has ended. Look at it "
-            "with "
-            f"`{command('outlast', 'logs', folder.path.name, '-f')}`."
+            f"with `{command('outlast', 'logs', folder.path.name, '-f')}`."
         )
     there = folder.path.parent / f".fetched-{name}"
     if state is None or not _all_of(provider, record, there, f"runs/{folder.path.name}/", progress):
@@ -107,8 +106,7 @@ def _all_of(
         if fruitless == _TRIES:
             raise LaunchError(
                 f"Of the {len(wanted)} files that {record.name} left, {len(wanted) - now} did not come whole, also not "
-                "when asked for "
-                "again. What came is kept; fetch again."
+                "when asked for again. What came is kept; fetch again."
             )
 
 

@@ -129,8 +129,7 @@ class _Relay:
                 if launched == self.bounds.sessions:
                     raise LaunchError(
                         f"{folder.path.name} is at step {Store(folder).newest_step()} after {launched} sessions and "
-                        "not finished. "
-                        "Run the same command to go on."
+                        "not finished. Run the same command to go on."
                     )
                 launched += 1
                 try:
@@ -154,8 +153,8 @@ class _Relay:
         if record.provider != self.provider.name:
             raise UsageError(
                 f"Session {record.number} ({record.name}) of {folder.path.name} is of the provider {record.provider} "
-                "and not at home yet. "
-                f"Bring it home with `outlast fetch {folder.path.name}`, or relay with --on {record.provider}."
+                f"and not at home yet. Bring it home with `outlast fetch {folder.path.name}`, or relay with --on "
+                f"{record.provider}."
             )
         if record.record["state"] == "preparing":
             record.learn(state="abandoned")  # the launch ended before it was submitted
@@ -216,8 +215,7 @@ class _Relay:
         if state.startswith("failed") or state == "out-of-memory":
             raise LaunchError(
                 f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast "
-                "logs "
-                f"{folder.path.name}`. What it had saved is here, at step {step}."
+                f"logs {folder.path.name}`. What it had saved is here, at step {step}."
             )
         self.tell(f"session {record.number}: {state}{why}, step {before} -> {step}{forecast(self.provider, folder)}")
 

@@ -151,8 +151,7 @@ def _continues(provider: Provider, prepared: Prepared, tell: Tell) -> Source:
             if record.record["state"] in _UNFETCHED:
                 raise UsageError(
                     f"{record.name} is of the provider {record.provider}, and what it leaves is not here yet: `outlast "
-                    "fetch "
-                    f"{folder.path.name}` first, or end it with `outlast cancel {folder.path.name}`."
+                    f"fetch {folder.path.name}` first, or end it with `outlast cancel {folder.path.name}`."
                 )
             break
         provider.check(record.handle)

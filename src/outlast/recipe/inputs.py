@@ -152,6 +152,5 @@ def _check_finished(place: RunFolder, name: str, recipe: Recipe) -> None:
         wanted = recipe.stage.name if recipe.stage else ""
         raise UsageError(
             f"The stage {wanted} of {recipe.name} is trained on {name}, and {place.path} is {status}{step}. Finish it "
-            "before: outlast train "
-            f"{recipe.source or recipe.name} --stage {name}"
+            f"before: outlast train {recipe.source or recipe.name} --stage {name}"
         )

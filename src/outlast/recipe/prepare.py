@@ -211,8 +211,7 @@ def _which_run(
         if name not in (None, folder.name):
             raise UsageError(
                 f"--resume {resume} continues the run {folder.name!r} and --experiment-name says {name!r}. To begin a "
-                "new run "
-                "from an old one's state, give one of its checkpoint folders to --resume."
+                "new run from an old one's state, give one of its checkpoint folders to --resume."
             )
         return _home(folder, root, inputs), folder.name, None
     if path.is_file():

@@ -73,8 +73,7 @@ def stored(name: object, said_by: Path, otherwise: str = "") -> Recipe:
     if path or "/" in name or name.endswith(".py"):
         raise UsageError(
             f"{said_by} names the recipe {shortened(name)}, a file, and no file is run because a folder says so. If it "
-            "is yours, give it "
-            f"yourself: {command('--recipe', name)}.{words}"
+            f"is yours, give it yourself: {command('--recipe', name)}.{words}"
         )
     raise UsageError(
         f"{said_by} names the recipe {shortened(name)}, which is not installed here; installed are "

@@ -202,10 +202,9 @@ def _is_behind(newest: Checkpoint, own: Checkpoint) -> bool:
 def _apart(theirs: Checkpoint, ours: Checkpoint) -> str:
     return (
         f"The checkpoint at step {theirs.step} in {theirs.path.parents[1]} does not continue the one at step "
-        f"{ours.step} in "
-        f"{ours.path.parents[1]}: two attempts went on from an older one. It was left where it is. To go on from it "
-        "instead, begin a run from it under "
-        f"{ANOTHER_NAME}: resume_from={str(theirs.path)!r} in open_run, or --resume {theirs.path}."
+        f"{ours.step} in {ours.path.parents[1]}: two attempts went on from an older one. It was left where it is. To "
+        f"go on from it instead, begin a run from it under {ANOTHER_NAME}: resume_from={str(theirs.path)!r} in "
+        f"open_run, or --resume {theirs.path}."
     )
 
 

@@ -74,8 +74,7 @@ class Continuation:
         if missing:
             raise ResumeRefused(
                 f"The checkpoint holds {', '.join(missing)}, which this program does not track; going on would drop "
-                "it. "
-                f"Track it, or begin a new run under {ANOTHER_NAME}."
+                f"it. Track it, or begin a new run under {ANOTHER_NAME}."
             )
 
     def verify(
@@ -194,7 +193,6 @@ class Continuation:
             raise ResumeRefused(
                 f"{name!r} is not in the checkpoint at step {self._opened.checkpoint.step}, which holds "
                 f"{', '.join(sorted(stored)) or 'nothing'}. A run tracks the same parts in every attempt: leave it "
-                "out, or "
-                f"begin a new run under {ANOTHER_NAME}."
+                f"out, or begin a new run under {ANOTHER_NAME}."
             )
         return stored[name], self._opened.parts.get(name, {})

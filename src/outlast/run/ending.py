@@ -135,8 +135,7 @@ class Ending:
             self._attempt.tell(
                 "info",
                 f"The loop was left at step {loop.step} of {loop.total_steps}, so the run counts as finished there; "
-                "with "
-                "another total it goes on.",
+                "with another total it goes on.",
             )
         if reason != "finished" and saved < loop.step:
             safe = f"step {saved} is safe and" if saved > 0 else "nothing had been saved, so"
@@ -186,15 +185,13 @@ class Ending:
         if self.entered:
             raise RunBusy(
                 f"This process holds the run {self._place} already, in a with-block that has not ended. One run has "
-                "one "
-                "writer: leave that block first, or choose another name."
+                "one writer: leave that block first, or choose another name."
             )
         reason = "finished" if self._loop.finished else "cancelled"
         self.close(None, reason)
         return (
             f"attempt {self._attempt.number} was left open by this process at step {self._loop.step}; it is recorded "
-            "as "
-            f"{reason}, and this one takes over"
+            f"as {reason}, and this one takes over"
         )
 
     def at_exit(self) -> None:

@@ -143,6 +143,5 @@ class Epochs:
             loop.attempt.tell(
                 "warning",
                 f"The loop was left {self._gathered} batches into a step, before its update. The loader cannot take "
-                "them "
-                "back, so a longer run would go on after them.",
+                "them back, so a longer run would go on after them.",
             )

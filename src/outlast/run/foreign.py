@@ -53,8 +53,7 @@ class ForeignLoop:
         if done <= self._counted:
             raise UsageError(
                 f"after_step() was given step {done} and counts it already: the run is at step {self._counted}. Let "
-                "the "
-                "loop count on from run.step, and call after_step() once a step."
+                "the loop count on from run.step, and call after_step() once a step."
             )
         ended = self._epoch_number(epoch_ended)
         if ended is not None:
@@ -110,8 +109,7 @@ class ForeignLoop:
         if step < loop.step:
             raise UsageError(
                 f"{call}() was given step {step} and the run is at step {loop.step} already: a run never goes back. "
-                "Let "
-                "the loop count on from run.step, which is the step of the checkpoint that this attempt continues."
+                "Let the loop count on from run.step, which is the step of the checkpoint that this attempt continues."
             )
         return int(step)
 
@@ -123,8 +121,7 @@ class ForeignLoop:
         if not is_step(number) or number < 1:
             raise UsageError(
                 f"after_step() was given epoch_ended={terminal.number(ended)}; expected True, or the number of the "
-                "epoch "
-                "that has ended, counted from 1."
+                "epoch that has ended, counted from 1."
             )
         return int(number)
 
@@ -140,8 +137,8 @@ class ForeignLoop:
             self._loop.attempt.tell(
                 "warning",
                 f"save= is by epochs alone, and the first {calls} calls of after_step() came without epoch_ended=, so "
-                "no "
-                f"epoch is known to end and the run is saved every {LONGEST / 60:.0f} minutes only. Give after_step() "
-                "epoch_ended=True with the last step of an epoch and False with the others, or add time or steps to "
+                f"no epoch is known to end and the run is saved every {LONGEST / 60:.0f} minutes only. Give "
+                "after_step() epoch_ended=True with the last step of an epoch and False with the others, or add time "
+                "or steps to "
                 'save=, such as "10m, 1 epoch".',
             )

@@ -279,8 +279,7 @@ class Loop:
             self.attempt.tell(
                 "warning",
                 f"The validation of step {self.step} was broken off and left {', '.join(changed)} otherwise than it "
-                "was "
-                "before it, so the step is not saved. Put back what it changes in a `finally`.",
+                "was before it, so the step is not saved. Put back what it changes in a `finally`.",
             )
         else:
             self.save(ended.reason, must=True, more=Pending.record(epoch_ended, self.epoch))
@@ -295,8 +294,7 @@ class Loop:
             self.attempt.tell(
                 "warning",
                 f"The validation of step {self.step} was broken off by the attempt before, and this program has none, "
-                "so "
-                "it is left out. Give it to run.validate().",
+                "so it is left out. Give it to run.validate().",
             )
             return
         self.epoch, self.metrics.of_step = pending.epoch, pending.metrics

@@ -155,8 +155,7 @@ class Parts:
         if not self.names:
             raise StateError(
                 "Nothing is tracked, so nothing could be continued: call run.track(model=model, optimizer=optimizer, "
-                "...) or "
-                "state = run.restore(state) before the loop."
+                "...) or state = run.restore(state) before the loop."
             )
         if self._continued:
             self._continued.check_complete(self.names)
@@ -322,9 +321,8 @@ class Parts:
             self.notes.append(
                 f"{held.part} ({held.kind}) has an empty state_dict(), so nothing of it is saved, and it begins anew "
                 "at every resume. If it counts something, let its state_dict() hold that (metric.persistent(True) for "
-                "a "
-                "metric of torchmetrics; where it stays empty then, as MinMaxMetric's does, track what it wraps); else "
-                "leave it out."
+                "a metric of torchmetrics; where it stays empty then, as MinMaxMetric's does, track what it wraps); "
+                "else leave it out."
             )
 
     def _look_at_buffers(self, held: Tracked) -> None:
@@ -345,8 +343,7 @@ class Parts:
             if held.lacks_schedule(self._tracked.values()):
                 self.notes.append(
                     f"A learning rate scheduler of {name} is not tracked, so its schedule begins anew at every resume. "
-                    "Track it: "
-                    "run.track(scheduler=scheduler)."
+                    "Track it: run.track(scheduler=scheduler)."
                 )
 
 

@@ -195,8 +195,7 @@ class LoadedPart:
             )
             raise UsageError(
                 f"keep names {', '.join(map(repr, sorted(left)))} of {self.held.part!r}, which has no such value. It "
-                "has: "
-                f"{', '.join(names) or 'none'}; '*' keeps all of it."
+                f"has: {', '.join(names) or 'none'}; '*' keeps all of it."
             )
         return result
 

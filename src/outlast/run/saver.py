@@ -212,8 +212,7 @@ class Saver:
             self._tell(
                 "info",
                 f"Training waited {waited:.1f} s because a save came while the one before it was still being written; "
-                "save less often "
-                "(save= of open_run, or --save-every).",
+                "save less often (save= of open_run, or --save-every).",
             )
 
     def close(self, *, abandon: bool = False) -> None:

@@ -144,9 +144,8 @@ class Session:
         if self.budget is not None and self.budget <= self.reserve:
             raise UsageError(
                 f"The budget of {self.budget:g} s leaves no time to train: {self.reserve:.1f} s of it are kept back "
-                "for the last save. "
-                "Give a longer budget (budget= of open_run, OUTLAST_BUDGET, or --budget) or a shorter reserve "
-                "(reserve= or --reserve)."
+                "for the last save. Give a longer budget (budget= of open_run, OUTLAST_BUDGET, or --budget) or a "
+                "shorter reserve (reserve= or --reserve)."
             )
 
     def listen(self) -> list[str]:

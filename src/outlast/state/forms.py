@@ -77,8 +77,7 @@ def take_apart(value: Any) -> tuple[str, Iterable[Any], Any]:
         if factory is not None and name is None:
             raise NoForm(
                 f"it is a defaultdict of {factory!r:.80}, and a checkpoint names no functions; use a factory such as "
-                "int or list, or a "
-                "plain dict"
+                "int or list, or a plain dict"
             )
         return "$defaultdict", value.items(), [name]
     if isinstance(value, dict):

@@ -52,8 +52,7 @@ def tracked(part: str, thing: Any) -> Tracked:
     if missing:
         hint = adapters.advice(thing) or (
             "Track objects that have both, lists and dicts of them, and random generators; or hand arrays over with "
-            "run.restore() "
-            "and run.offer()."
+            "run.restore() and run.offer()."
         )
         raise StateError(f"{part} is a {type(thing).__qualname__} without {' and '.join(missing)}(). {hint}")
     return Tracked(part, thing)

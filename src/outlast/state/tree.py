@@ -22,8 +22,7 @@ DEEPEST = 100
 
 _ADVICE = (
     "outlast saves arrays, numbers, strings, random generators, and lists, tuples, sets and dicts of those: leave it "
-    "out of what you "
-    "track, or give its owner a state_dict() made of them."
+    "out of what you track, or give its owner a state_dict() made of them."
 )
 
 

@@ -51,8 +51,7 @@ def store_of(root: Path, runs: Path, form: ClipFormat[Any, E], run: Run | None =
     if run is None:
         raise NotPrepared(
             f"{root} holds {len(raw.files)} files such as {raw.files[0].relative_to(root)}, which are no store yet. A "
-            "training "
-            f"makes one of them, and so does: {form.command} {shlex.quote(str(root))} --to STORE"
+            f"training makes one of them, and so does: {form.command} {shlex.quote(str(root))} --to STORE"
         )
     return _prepared(root, runs, raw, form, run)
 
@@ -75,8 +74,7 @@ def _prepared(root: Path, runs: Path, raw: RawFiles[Any], form: ClipFormat[Any, 
             return _opened(place, root, form, run)
         run.tell(
             f"{root} holds {len(raw.files)} raw files. A store is prepared from them in {place}, once; if this is cut "
-            "off, "
-            "the next session continues it."
+            "off, the next session continues it."
         )
         said = 0
 

@@ -102,8 +102,7 @@ def _refuse_to_overwrite(folder: Path, form: ClipFormat[Any, Any], *, replace: b
     if (folder / INDEX).exists() and not replace:
         raise outlast.DataError(
             f"{folder} is a prepared store already; it stays as it is. Give a new folder to --to, or --replace to make "
-            "this "
-            "one anew."
+            "this one anew."
         )
 
 

@@ -51,8 +51,7 @@ def split_by_group(
     if count >= len(known):
         raise outlast.ConfigError(
             f"{flag} is {count}, and the training part has {len(known)} {groups} ({', '.join(map(str, known))}): give "
-            "at most "
-            f"{len(known) - 1}."
+            f"at most {len(known) - 1}."
         )
     chosen = set(known[len(known) - validate :] if isinstance(validate, int) else validate)
     if unknown := sorted(chosen - set(known)):

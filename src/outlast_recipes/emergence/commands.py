@@ -154,9 +154,8 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
     rows = list(_table(found))
     about = (
         f"{values.repeats} paired repetitions of {values.chunks} chunks ({values.chunks * config.train.num_steps} "
-        "ticks, "
-        f"{config.train.num_envs} worlds), without learning; mean of the middle half [95 % interval]; d is Cohen's of "
-        "the paired differences."
+        f"ticks, {config.train.num_envs} worlds), without learning; mean of the middle half [95 % interval]; d is "
+        "Cohen's of the paired differences."
     )
     words = [
         f"# {saved.run_id} at step {saved.step}: what is taken, and what is left",

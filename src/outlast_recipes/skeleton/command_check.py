@@ -78,8 +78,7 @@ def _copies(store: Store, parts: Mapping[str, list[int]]) -> Iterable[str]:
     if found:
         yield (
             f"warning: {len(found)} clips of the test are copies of clips that are trained on, such as {found[0][1]} "
-            "of "
-            f"{found[0][0]}; `outlast evaluate` reports without them too"
+            f"of {found[0][0]}; `outlast evaluate` reports without them too"
         )
     else:
         yield "No clip of the test is a copy of one that is trained on."

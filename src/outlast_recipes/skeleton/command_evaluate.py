@@ -78,8 +78,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     if copies:
         yield (
             f"  top-1 {report['top1_without_copies']:.2%} on the {report['clips_without_copies']} that are no copies "
-            "of clips "
-            "that were trained on"
+            "of clips that were trained on"
         )
     if store.hash != labels.data:
         yield f"  (on other data than it was trained on: {store.hash[:12]} and not {labels.data[:12]})"
@@ -116,6 +115,5 @@ def _cost_line(report: dict[str, Any], saved: outlast.Saved) -> str:
     return (
         f"  {report['parameters']:,} parameters, {report['macs'] / 1e9:.3f} GMAC for {bodies} "
         f"{'body' if bodies == 1 else 'bodies'} of {frames} frames, {1e3 * report['seconds_for_one_clip']:.1f} ms a "
-        "clip on "
-        f"{report['device']}"
+        f"clip on {report['device']}"
     )

@@ -60,8 +60,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
         processes = min(workers, -(-len(now) // preparing.SHARD))
         yield (
             f"Read {len(now)} files with {processes} {'process' if processes == 1 else 'processes'} in {seconds:.1f} "
-            "s: "
-            f"{nbytes / 1e6 / seconds:.1f} MB/s of text, {len(now) / seconds:.0f} files/s"
+            f"s: {nbytes / 1e6 / seconds:.1f} MB/s of text, {len(now) / seconds:.0f} files/s"
         )
     yield from refused_lines(store)
     if store.layout == KINECT_2.name and now:

@@ -138,16 +138,14 @@ class TeacherLogits:
             first = f", such as {strangers[0]}" if strangers else ""
             raise outlast.DataError(
                 f"{self.path} belongs to {len(about.names)} clips ({about.split}), and {len(names)} are trained on "
-                f"here; {len(strangers)} are in one of "
-                f"them only{first}. A teacher must have seen what its student is trained on and nothing else: neither "
-                "those that it is "
-                "chosen by nor those of its test. Train both on the same split."
+                f"here; {len(strangers)} are in one of them only{first}. A teacher must have seen what its student is "
+                "trained on and nothing else: neither those that it is chosen by nor those of its test. Train both on "
+                "the same split."
             )
         if (about.classes, about.frames) != (classes, frames):
             raise outlast.DataError(
                 f"{self.path} is of {about.classes} classes and views of {about.frames} frames; this training has "
-                f"{classes} and "
-                f"{frames}. Make them from a teacher of the same classes and frames."
+                f"{classes} and {frames}. Make them from a teacher of the same classes and frames."
             )
 
     def of(self, store: Store, batch: Batch, view: int) -> Tensor:

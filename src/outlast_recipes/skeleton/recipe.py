@@ -169,8 +169,7 @@ def check(config: Any) -> str:
     work = macs(network, example(layout, config.data.frames, bodies=config.model.bodies))
     return (
         f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were "
-        f"refused{taught}; "
-        f"LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC a "
+        f"refused{taught}; LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC a "
         f"clip{'; ' + few if few else ''}"
     )
 

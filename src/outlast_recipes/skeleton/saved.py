@@ -51,8 +51,7 @@ def restored(opened_run: outlast.Saved, part: str | None = None) -> tuple[nn.Mod
     if part == "best" and not opened_run.part("choice")["epoch"]:
         raise outlast.OutlastError(
             f"{opened_run.run_id} has no weights that were best on validation at step {opened_run.step}: no epoch had "
-            "ended, or nobody was "
-            "kept back to choose by (--data.validate-subjects)."
+            "ended, or nobody was kept back to choose by (--data.validate-subjects)."
         )
     labels = Labels(**opened_run.part("labels"))
     network = build(opened_run.config, len(labels.classes), LAYOUTS[labels.layout])

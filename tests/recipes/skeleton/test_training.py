@@ -407,16 +407,17 @@ def test_raw_files_are_made_into_a_store_by_the_training_itself(
     assert main([*words, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "holds 72 files such as" in said
+    assert "A training makes one of them" in said
     assert "outlast data prepare skeleton" in said
     assert not (raw / "outlast-store").exists(), "a dry run makes nothing"
     assert main(words) == 0
     said = capsys.readouterr().err
-    assert f"{raw} holds 72 raw files." in said
+    assert f"{raw} holds 72 raw files. A store is prepared from them in {raw}/outlast-store, once" in said
     assert f"{raw}/outlast-store: 72 clips of 3 classes (kinect-2)" in said
     made = (raw / "outlast-store/index.json").stat().st_mtime_ns
     assert main(["resume", "skeleton", "--epochs", "2"]) == 0
     said = capsys.readouterr().err
-    assert f"the store in {raw}/outlast-store is used" in said
+    assert f"the store in {raw}/outlast-store is used, which was prepared from the files in {raw}" in said
     assert "newer" not in said
     assert (raw / "outlast-store/index.json").stat().st_mtime_ns == made
     late = raw / "S001C001P001R099A001.skeleton"

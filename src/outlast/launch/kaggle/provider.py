@@ -125,8 +125,7 @@ class KaggleProvider:
         return (
             f"{place} is what would be pushed: {len(made.bundle.files)} files, {format_bytes(len(made.text))}, bundle "
             f"{made.bundle.hash[:12]}{beside}. It would train {request.run} for {format_seconds(request.training)} at "
-            "most, on "
-            f"{terms.accelerator}. Nothing was sent."
+            f"most, on {terms.accelerator}. Nothing was sent."
         )
 
     def plan(self, request: Request) -> Handle:

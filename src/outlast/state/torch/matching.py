@@ -48,8 +48,7 @@ def match(
         if number is None:
             raise ResumeRefused(
                 f"{part} has its parameters in other groups than in the checkpoint: no stored group holds exactly "
-                f"{', '.join(group[:3])}"
-                f"{', ...' if len(group) > 3 else ''}. {advice}"
+                f"{', '.join(group[:3])}{', ...' if len(group) > 3 else ''}. {advice}"
             )
         found.append((number, [places[name] for name in group]))
     return found

@@ -33,16 +33,14 @@ class Module(Tracked):
             if torch.nn.parameter.is_lazy(tensor):
                 raise StateError(
                     f"{self.part}[{name}] is lazy and has no shape yet, so nothing could be loaded into it: run one "
-                    "forward pass, such as "
-                    "model(batch), before track()."
+                    "forward pass, such as model(batch), before track()."
                 )
             if tensors.is_tensor(tensor) and any(
                 not stride and length > 1 for stride, length in zip(_strides(tensor), tensor.shape, strict=False)
             ):
                 raise StateError(
                     f"{self.part}[{name}] is an expanded tensor: several elements are one place in memory, and no load "
-                    "can fill it. Register "
-                    "tensor.clone() instead."
+                    "can fill it. Register tensor.clone() instead."
                 )
 
     def state(self) -> Any:
