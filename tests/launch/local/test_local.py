@@ -149,22 +149,14 @@ def test_only_the_process_that_was_recorded_is_killed(provider: LocalProvider) -
         victim.wait()
 
 
+def relaying(pause: str) -> list[str]:
+    """A relay in a process of its own, whose one session does not stop by itself; a step sleeps for `pause` seconds."""
+    words = ["relay", "walk", "--on", "local", "--session", "2m", "--stop-every", "0", "--pause", pause]
+    return [sys.executable, "-m", "outlast.cli", *words]
+
+
 def test_a_relay_that_was_killed_finds_the_session_that_still_runs(provider: LocalProvider, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "outlast.cli",
-        "relay",
-        "walk",
-        "--on",
-        "local",
-        "--session",
-        "2m",
-        "--pause",
-        "0.5",
-        "--stop-every",
-        "0",
-    ]
+    command = relaying("0.5")
     first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in first.stdout:
         if "is running" in line:
@@ -179,21 +171,7 @@ def test_a_relay_that_was_killed_finds_the_session_that_still_runs(provider: Loc
 
 
 def test_ctrl_c_ends_the_relay_and_not_the_session(provider: LocalProvider, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "outlast.cli",
-        "relay",
-        "walk",
-        "--on",
-        "local",
-        "--session",
-        "2m",
-        "--stop-every",
-        "0",
-        "--pause",
-        "0.3",
-    ]
+    command = relaying("0.3")
     looking = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
