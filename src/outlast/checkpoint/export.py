@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.checkpoint import tensors
-from outlast.checkpoint.manifest import read_manifest
+from outlast.checkpoint.manifest import Checkpoint
 from outlast.checkpoint.reading import open_checkpoint
 from outlast.errors import CorruptCheckpoint, OutlastError, UnknownName, UsageError
 from outlast.folder import artifact, durable, reading
@@ -51,12 +51,12 @@ def export(checkpoint: Path, part: str, target: Path) -> int:
     return len(arrays)
 
 
-def describe(folder: RunFolder, step: int, part: str, target: Path) -> Path:
+def describe(folder: RunFolder, checkpoint: Checkpoint, part: str, target: Path) -> Path:
     """Write the manifest of what was exported: run, checkpoint, part, config, and the hashes of its files.
 
     Args:
         folder: the run folder.
-        step: of the checkpoint that it was made from.
+        checkpoint: what it was made from.
         part: the part that it was made from.
         target: what was written; its manifest lies beside it.
 
@@ -66,12 +66,11 @@ def describe(folder: RunFolder, step: int, part: str, target: Path) -> Path:
     Raises:
         UsageError: it cannot be written.
     """
-    checkpoint = read_manifest(folder.checkpoint(step))
     known = {name: checkpoint.manifest.get(name) for name in ("run", "attempt")}
     config = None
     with contextlib.suppress(FileNotFoundError, OutlastError):  # of a script, or damaged: what was exported is whole
         config = reading.read_record(folder.config, CONFIG).get("fingerprint")
-    about = {**known, "run_id": folder.path.resolve().name, "step": step, "part": part, "config": config}
+    about = {**known, "run_id": folder.path.resolve().name, "step": checkpoint.step, "part": part, "config": config}
     try:
         return artifact.write_manifest(target, target.name, {**about, "checkpoint": checkpoint.digest})
     except (OSError, ValueError) as error:

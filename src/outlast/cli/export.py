@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from outlast.checkpoint.export import describe, export
+from outlast.checkpoint.manifest import read_manifest
 from outlast.cli.flags import RECIPE, Parser, output
 from outlast.cli.status import folder_of
 from outlast.config.units import format_bytes
@@ -42,17 +43,21 @@ def run(argv: list[str]) -> int:
     part = values.part or part_of(RunFolder(folder), recipe, step)
     if values.format != "safetensors":
         target = _other(open_saved(folder, step=step, recipe=recipe), part, values.format, values.output)
-        say(f"Its manifest is {describe(RunFolder(folder), step, part, target)}")
+        say(f"Its manifest is {_describe(RunFolder(folder), step, part, target)}")
         return EXIT_FINISHED
     usual = f"{folder.resolve().name}-{part}-step-{step}.safetensors"
     target = output(Path(usual) if values.output is None else values.output, usual)
     remove_file(manifest_of(target))
     count = export(RunFolder(folder).checkpoint(step), part, target)
-    manifest = describe(RunFolder(folder), step, part, target)
+    manifest = _describe(RunFolder(folder), step, part, target)
     say(f"{target}: the {count} tensors of {part!r} at step {step}, {format_bytes(target.stat().st_size)}")
     say(f"Its manifest is {manifest}")
     say(f"Load them with: model.load_state_dict(safetensors.torch.load_file({str(target)!r}))")
     return EXIT_FINISHED
+
+
+def _describe(folder: RunFolder, step: int, part: str, target: Path) -> Path:
+    return describe(folder, read_manifest(folder.checkpoint(step)), part, target)
 
 
 def _other(opened: Saved, part: str, form: str, given: Path | None) -> Path:

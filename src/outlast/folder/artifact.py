@@ -7,10 +7,11 @@ names older files.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,32 @@ ENDING = ".manifest.json"
 def manifest_of(artifact: Path) -> Path:
     """Where the manifest of an artifact lies."""
     return artifact.with_name(f"{artifact.name}{ENDING}")
+
+
+@contextlib.contextmanager
+def replaced(artifact: Path) -> Iterator[Path]:
+    """A path beside an artifact to write the new one to, a file or a folder; it then takes the artifact's name.
+
+    Order: the manifest of the earlier one is deleted, the earlier one is deleted, the new one gets its name. The caller
+    writes the new manifest. If the caller raises, the earlier one stays.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    durable.make_folder(artifact.parent)
+    temporary = artifact.with_name(f"{layout.TEMPORARY}{artifact.name}")
+    durable.remove_any(temporary)
+    try:
+        yield temporary
+        durable.sync_file(temporary)
+        if plain.kind_of(manifest_of(artifact)):
+            durable.remove_any(manifest_of(artifact))
+            durable.sync_folder(artifact.parent)
+        if artifact.is_dir():
+            durable.remove_folder(artifact)
+        durable.move(temporary, artifact)
+    finally:
+        durable.remove_any(temporary)
 
 
 def write_manifest(artifact: Path, name: str, about: Mapping[str, Any]) -> Path:

@@ -1,6 +1,6 @@
 """A run as it lies on disk, opened for looking at: its recipe, its values, and the parts of one checkpoint.
 
-Nothing is written.
+Nothing of it is changed; what is made from it becomes an artifact.
 """
 
 from __future__ import annotations
@@ -8,18 +8,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from outlast import state
 from outlast.checkpoint import Opened, Retention, Store, open_checkpoint
+from outlast.checkpoint.export import describe
 from outlast.config import Config, find_file, resolve
 from outlast.config.yamlfile import nearest
 from outlast.environment import detect
 from outlast.errors import CorruptCheckpoint, OutlastError, UnknownName, UsageError
-from outlast.folder import layout
+from outlast.folder import durable, layout
+from outlast.folder.artifact import replaced
 from outlast.folder.layout import RunFolder
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import find, stored
@@ -136,6 +138,44 @@ class Saved:
                 f"{', '.join(trees) or 'none'}."
             )
         return state.unpack_tree(name, initial, parts[name]["state"], self._opened.parts.get(name, {}))
+
+    @contextlib.contextmanager
+    def artifact(self, name: str, *, to: Path | None = None, part: str | None = None) -> Iterator[Path]:
+        """A folder for files that are made from this checkpoint; they are kept only if the block ends without an error.
+
+        In the run they become one artifact with a manifest, which replaces an earlier one of this name. In a folder of
+        the user's each file is replaced and gets a manifest of its own; other files there stay.
+
+        Args:
+            name: of the artifact, a plain file name.
+            to: a folder of the user's; by default the run's folder for artifacts.
+            part: the part that they are made from, for the manifest; by default as `part` chooses.
+
+        Raises:
+            UsageError: the name is no plain file name, or a manifest cannot be written.
+            OSError: a file cannot be written.
+        """
+        if not layout.is_plain(name):
+            raise UsageError(f"{name!r:.120} cannot name an artifact; expected a plain file name.")
+        place, checkpoint, part = RunFolder(self.folder), self._opened.checkpoint, part or self._usual()
+        if to is None:
+            with replaced(place.artifacts / name) as folder:
+                folder.mkdir()
+                yield folder
+            describe(place, checkpoint, part, place.artifacts / name)
+            return
+        durable.make_folder(to)
+        folder = to / f"{layout.TEMPORARY}{name}"
+        durable.remove_any(folder)
+        try:
+            folder.mkdir()
+            yield folder
+            for made in sorted(folder.iterdir()):
+                with replaced(to / made.name) as moved:
+                    made.rename(moved)
+                describe(place, checkpoint, part, to / made.name)
+        finally:
+            durable.remove_any(folder)
 
 
 def open_saved(

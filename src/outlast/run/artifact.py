@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from outlast.errors import UsageError
-from outlast.folder import durable, layout, plain
-from outlast.folder.artifact import ENDING, manifest_of, write_manifest
+from outlast.folder.artifact import ENDING, replaced, write_manifest
 from outlast.run.attempt import Attempt
 
 
 @contextlib.contextmanager
 def artifact(attempt: Attempt, name: str, *, step: int, part: str | None = None) -> Iterator[Path]:
     """A path to write to, a file or a folder; see `Run.artifact`.
-
-    Order: the manifest of an earlier one is deleted, the artifact gets its name, the new manifest is written.
 
     Raises:
         UsageError: the name leads out of the folder for artifacts, or is that of a manifest.
@@ -34,21 +31,9 @@ def artifact(attempt: Attempt, name: str, *, step: int, part: str | None = None)
         )
     if name.endswith(ENDING):
         raise UsageError(f"An artifact is named {name!r}; names ending in {ENDING} belong to manifests of artifacts.")
-    durable.make_folder(target.parent)
-    temporary = target.with_name(f"{layout.TEMPORARY}{target.name}")
-    durable.remove_any(temporary)
-    try:
+    with replaced(target) as temporary:
         yield temporary
-        durable.sync_file(temporary)
-        if plain.kind_of(manifest_of(target)):
-            durable.remove_any(manifest_of(target))
-            durable.sync_folder(target.parent)
-        if target.is_dir():
-            durable.remove_folder(target)
-        durable.move(temporary, target)
-        _describe(attempt, target, name, step, part)
-    finally:
-        durable.remove_any(temporary)
+    _describe(attempt, target, name, step, part)
 
 
 def _describe(attempt: Attempt, target: Path, name: str, step: int, part: str | None) -> None:

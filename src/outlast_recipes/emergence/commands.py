@@ -149,8 +149,6 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
         for number, name in enumerate(conditions):
             found[name].append(under(name, colony, key, config, values.chunks))
             tell(repeat * len(conditions) + number + 1, values.repeats * len(conditions))
-    folder = values.to or saved.folder / "artifacts" / f"ablation-{saved.step:08d}"
-    folder.mkdir(parents=True, exist_ok=True)
     rows = list(_table(found))
     about = (
         f"{values.repeats} paired repetitions of {values.chunks} chunks ({values.chunks * config.train.num_steps} "
@@ -169,8 +167,11 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
             f"{values.repeats} --seed {values.seed}"
         ),
     ]
-    (folder / "ablation.md").write_text("\n".join(words) + "\n", encoding="utf-8")
-    _bars(found, folder / "ablation.svg")
+    name = f"ablation-{saved.step:08d}"
+    with saved.artifact(name, to=values.to) as made:
+        (made / "ablation.md").write_text("\n".join(words) + "\n", encoding="utf-8")
+        _bars(found, made / "ablation.svg")
+    folder = values.to or saved.folder / "artifacts" / name
     yield from rows
     yield f"Written: {folder / 'ablation.md'} and {folder / 'ablation.svg'}"
 
@@ -259,12 +260,13 @@ def _render(values: Namespace, tell: Tell) -> Iterable[str]:
     world = values.world if values.world is not None else int(np.asarray(colony.worlds.alive).sum(1).argmax())
     if not 0 <= world < worlds:
         raise outlast.OutlastError(f"--world is {world}, and the run has worlds 0 to {worlds - 1}.")
-    folder = values.to or saved.folder / "artifacts" / f"film-{saved.step:08d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    frames = pictures.record(colony, config, world, values.ticks + 1, values.seed)
-    pictures.film(frames, config, folder / "world.gif", cell=values.cell, tell=tell)
-    pictures.curves(book, folder / "curves.png")
-    pictures.phylogeny(book, colony.worlds, folder / "phylogeny.png")
+    name = f"film-{saved.step:08d}"
+    with saved.artifact(name, to=values.to) as made:
+        frames = pictures.record(colony, config, world, values.ticks + 1, values.seed)
+        pictures.film(frames, config, made / "world.gif", cell=values.cell, tell=tell)
+        pictures.curves(book, made / "curves.png")
+        pictures.phylogeny(book, colony.worlds, made / "phylogeny.png")
+    folder = values.to or saved.folder / "artifacts" / name
     film = folder / "world.gif"
     size = film.stat().st_size / 1e6
     yield f"{film}: world {world} for {values.ticks} ticks after step {saved.step}, {size:.1f} MB"

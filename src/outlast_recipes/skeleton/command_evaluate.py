@@ -17,7 +17,7 @@ from outlast_recipes.common import classification
 from outlast_recipes.common.clips import duplicates
 from outlast_recipes.common.complexity import latency, macs, parameters
 from outlast_recipes.common.training import device_of
-from outlast_recipes.skeleton.command_options import add_run_arguments, check_data, make_folder, open_run_of
+from outlast_recipes.skeleton.command_options import add_run_arguments, check_data, open_run_of
 from outlast_recipes.skeleton.data import load_data
 from outlast_recipes.skeleton.evaluation import example, logits_of
 from outlast_recipes.skeleton.layouts import LAYOUTS
@@ -68,11 +68,12 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
         "classes": rows,
         "confusion": matrix.tolist(),
     }
-    folder = values.output or saved.folder / "artifacts" / f"evaluation-{saved.step}-{values.part}"
-    make_folder(folder)
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    title = f"{saved.run_id}, step {saved.step} ({values.part}) on {values.on}: {report['top1']:.1%}"
-    classification.plot_confusion_matrix(matrix, labels.classes, folder / "confusion.png", title)
+    name = f"evaluation-{saved.step}-{values.part}"
+    with saved.artifact(name, to=values.output, part=values.part) as made:
+        (made / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        title = f"{saved.run_id}, step {saved.step} ({values.part}) on {values.on}: {report['top1']:.1%}"
+        classification.plot_confusion_matrix(matrix, labels.classes, made / "confusion.png", title)
+    folder = values.output or saved.folder / "artifacts" / name
     yield f"{saved.run_id}, step {saved.step} ({values.part}), on {len(part)} clips of {values.on}"
     yield f"  top-1 {report['top1']:.2%}   top-5 {report['top5']:.2%}"
     if copies:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from outlast.cli import main
+from outlast.folder.artifact import manifest_of, verify_artifact
 from outlast_recipes.emergence import pictures
 from outlast_recipes.emergence.trackers import Book
 from tests.conftest import REPOSITORY
@@ -83,6 +84,7 @@ def test_ablate_the_checkpoint_of_the_document(
     place = folder / "runs/colony/artifacts/ablation-00000006"
     assert "Command: outlast ablate emergence" in (place / "ablation.md").read_text()
     assert (place / "ablation.svg").read_text().startswith("<?xml")
+    assert verify_artifact(manifest_of(place))["step"] == 6
 
 
 def test_render(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,6 +96,7 @@ def test_render(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     film = Image.open(folder / "film/world.gif")
     assert film.n_frames == 12
     assert film.size == (8 * 18, 8 * 18)
+    assert verify_artifact(folder / "film/world.gif.manifest.json")["step"] == 12
     first = np.asarray(film.convert("RGB"), float)
     film.seek(11)
     assert np.abs(first - np.asarray(film.convert("RGB"), float)).max() > 50  # something moves

@@ -18,6 +18,7 @@ import torch
 
 import outlast
 from outlast.cli import main
+from outlast.folder.artifact import manifest_of, verify_artifact
 from outlast_recipes.common import preparing
 from outlast_recipes.skeleton import formats, ntu
 from outlast_recipes.skeleton.store import FORM, open_store
@@ -250,8 +251,11 @@ def test_evaluate_reports_and_draws(runs: Path, store: Path, tmp_path: Path, cap
     assert report["macs"] > 1e6
     assert report["seconds_for_one_clip"] > 0
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert verify_artifact(tmp_path / "report.json.manifest.json")["step"] == report["step"]
     assert main([*words, "--part", "best", "--on", "val"]) == 0
-    assert list((runs / "waves/artifacts").glob("evaluation-*-best/confusion.png"))
+    (picture,) = (runs / "waves/artifacts").glob("evaluation-*-best/confusion.png")
+    record = verify_artifact(manifest_of(picture.parent))
+    assert (record["run_id"], record["part"], record["step"]) == ("waves", "best", report["step"])
 
 
 def test_resume_needs_no_word_of_the_data_that_lie_where_they_lay(runs: Path, tmp_path: Path, capfd) -> None:
