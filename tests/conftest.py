@@ -15,7 +15,7 @@ import pytest
 
 import outlast
 from outlast.environment import Environment, Limits
-from tests import processes
+from tests import messages, processes
 
 # Two test processes with two threads each would wait for each other on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -77,6 +77,12 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    messages.use(tmp_path.parent)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A message names the case that it belongs to."""
+    return val.key if isinstance(val, messages.Message) else None
 
 
 @pytest.fixture
