@@ -162,7 +162,14 @@ class RemoteUnavailable(RemoteError):
     """The same request may succeed later.
 
     Examples are a timeout, a lost connection, or a service that asks to be left alone for a while.
+
+    Attributes:
+        after: seconds after which the service asks to be asked again, if it says so.
     """
+
+    def __init__(self, sentence: str, reason: str = "", after: float | None = None) -> None:
+        super().__init__(sentence, reason)
+        self.after = after
 
 
 class CheckpointError(OutlastError):

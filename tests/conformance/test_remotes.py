@@ -90,7 +90,7 @@ def test_the_same_again_is_not_written_and_is_young(remote: Remote, tmp_path: Pa
     after = remote.stat("a")
     assert (after.size, after.digest) == (before.size, before.digest)
     assert after.modified >= before.modified
-    if remote.capabilities.conditional_delete:
+    if remote.capabilities.conditional_delete and remote.capabilities.freshens:
         assert after.generation != before.generation
         with pytest.raises(ObjectConflict):
             remote.delete_if_unchanged("a", before.generation)
@@ -103,6 +103,27 @@ def test_nothing_is_overwritten(remote: Remote, tmp_path: Path, other: bytes) ->
     with pytest.raises(ObjectConflict, match="a"):
         remote.put_if_absent("a", file(tmp_path, other, "other"))
     assert contents(remote, "a") == b"first"
+
+
+def test_several_at_once(remote: Remote, tmp_path: Path) -> None:
+    files = {name: file(tmp_path, name.encode(), name) for name in ("manifest", "a", "b")}
+    remote.put_if_absent("runs/a", files["a"])
+    named = {f"runs/{name}": path for name, path in files.items()}
+    assert remote.put_all_if_absent(named, "runs/manifest") == {"runs/manifest", "runs/b"}
+    assert {name: contents(remote, name) for name in named} == {name: name[5:].encode() for name in named}
+    assert remote.put_all_if_absent(named) == set()
+    assert remote.put_all_if_absent({}) == set()
+    with pytest.raises(ValueError, match="last is 'c'"):
+        remote.put_all_if_absent(named, "c")
+
+
+def test_the_last_of_several_needs_all_others(remote: Remote, tmp_path: Path) -> None:
+    remote.put_if_absent("b", file(tmp_path, b"another"))
+    files = {name: file(tmp_path, name.encode(), name) for name in ("manifest", "a", "b")}
+    with pytest.raises(ObjectConflict, match="b"):
+        remote.put_all_if_absent(files, "manifest")
+    assert names(remote) == (["b"] if remote.capabilities.atomic_batch else ["a", "b"])
+    assert contents(remote, "b") == b"another"
 
 
 @pytest.mark.parametrize("same", [True, False])

@@ -1,8 +1,8 @@
 """What a remote is: named objects that are written once, and read, listed and deleted by name.
 
 A remote is a folder, a bucket, an sftp server, a data set. All drivers pass tests/conformance/test_remotes.py. A driver
-retries what is transient within bounds of its own, never what is permanent; it keeps the service's reason; it never
-overwrites an object.
+retries what is transient within the bounds of retry.py, never what is permanent. It keeps the service's reason, and
+never overwrites an object. Several threads may use one remote at a time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,19 @@ class Capabilities:
         exclusive_put: of several writers of one name exactly one succeeds. Without it a name must have one writer.
         conditional_delete: an object is deleted only while it is the one that was listed.
         digest: name of the algorithm of the digests that `stat` reports, as hashlib has it.
+        server_digest: `stat` gives the digest from what the service keeps, without reading the object back.
+        freshens: an object that is put again is young again. Without it an object's age says nothing of its use, and
+            what goes by age must not delete here.
+        atomic_batch: `put_all_if_absent` makes all of its objects visible at once, or none.
     """
 
     writes: bool
     exclusive_put: bool
     conditional_delete: bool
     digest: str
+    server_digest: bool = False
+    freshens: bool = True
+    atomic_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,29 @@ class Remote(ABC):
             OutlastError: the file cannot be read.
         """
 
+    def put_all_if_absent(self, files: Mapping[str, Path], last: str | None = None) -> set[str]:
+        """Write several files under names that nothing has yet, each as `put_if_absent` does.
+
+        They become visible one by one in the order of the mapping. Where `Capabilities.atomic_batch` is declared they
+        become visible together.
+
+        Args:
+            files: the name of each object, and its file.
+            last: the name that becomes visible when all others are durable, such as a manifest that names them.
+
+        Returns:
+            The names that were written; under the other ones the same object was there.
+
+        Raises:
+            ObjectConflict: another object has one of the names; it was not changed. Without `atomic_batch` those that
+                come before it were written.
+            ValueError: `last` is not among the files.
+        """
+        if last is not None and last not in files:
+            raise ValueError(f"last is {last!r}; expected one of the {len(files)} names to be written")
+        ordered = sorted(files, key=lambda name: name == last)
+        return {name for name in ordered if self.put_if_absent(name, files[name])}
+
     @abstractmethod
     def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes [start, stop) of an object, or those of them that it has, in pieces of at most PIECE bytes.
@@ -136,6 +166,9 @@ class Remote(ABC):
             ObjectMissing: there is no such object.
             ObjectConflict: it was replaced or put again since; it was not deleted.
         """
+
+    def close(self) -> None:  # noqa: B027
+        """Close the connections, if it holds any; it opens them again when it is used again."""
 
 
 def check_name(name: str) -> str:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import SplitResult, unquote
 
 try:
     import fcntl
@@ -32,6 +33,13 @@ _TRANSIENT = {
     )
     if hasattr(errno, name)
 }  # fmt: skip
+
+
+def open_at(location: SplitResult, options: dict[str, str], *, writes: bool) -> FolderRemote:  # noqa: ARG001
+    """The folder of a `file://` URL."""
+    if location.netloc not in ("", "localhost") or not location.path:
+        raise RemoteRefused(f"{location.geturl()} is no folder of this machine; expected file:///FOLDER.")
+    return FolderRemote(Path(unquote(location.path)), writes=writes)
 
 
 class FolderRemote(Remote):
