@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from outlast.cli.status import attempts_table
-from outlast.folder.hashing import Written, digest
+from outlast.folder.hashing import WrittenFile, digest
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.report import RunInfo, read_run
 
@@ -115,8 +115,8 @@ def compare(one: RunInfo, two: RunInfo) -> list[tuple[str, str, str, bool]]:
     rows = [
         (
             name,
-            Written.from_json(a[name]).name,
-            Written.from_json(b[name]).name if name in b else "absent",
+            WrittenFile.from_json(a[name]).name,
+            WrittenFile.from_json(b[name]).name if name in b else "absent",
             a[name] == b.get(name),
         )
         for name in a

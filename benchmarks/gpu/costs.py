@@ -75,7 +75,7 @@ def torch_save(model: Any, optimizer: Any, folder: Path) -> float:
     return took
 
 
-class Heard(Sink):
+class SaveTimes(Sink):
     """Notes when a save was durable."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Heard(Sink):
 def ours(model: Any, optimizer: Any, folder: Path, device: str) -> dict[str, float]:
     """Seconds that a step was longer with a save after it, that later steps were longer while it is written, and until
     it is durable."""
-    heard, plain, slowed, held = Heard(), [], [], []
+    heard, plain, slowed, held = SaveTimes(), [], [], []
     with outlast.open_run(
         "costs",
         total_steps=10**6,

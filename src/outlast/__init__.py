@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from outlast.errors import OutlastError as OutlastError
     from outlast.errors import RunNotFinished as RunNotFinished
     from outlast.errors import SessionEnded as SessionEnded
-    from outlast.recipe.inspect import Saved as Saved
+    from outlast.recipe.inspect import SavedCheckpoint as SavedCheckpoint
     from outlast.recipe.inspect import open_saved as open_saved
     from outlast.recipe.recipe import Command as Command
     from outlast.recipe.recipe import Recipe as Recipe
@@ -54,7 +54,7 @@ _HOMES = {
     "Retention": "outlast.checkpoint",
     "Run": "outlast.run.run",
     "RunNotFinished": "outlast.errors",
-    "Saved": "outlast.recipe.inspect",
+    "SavedCheckpoint": "outlast.recipe.inspect",
     "Section": "outlast.config",
     "SessionEnded": "outlast.errors",
     "Sink": "outlast.tracking",
@@ -67,10 +67,13 @@ _HOMES = {
     "setting": "outlast.config",
 }
 
+_OLD_NAMES = {"Saved": "SavedCheckpoint"}  # programs that use them go on working
+
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - the names are texts
 
 
 def __getattr__(name: str) -> Any:
+    name = _OLD_NAMES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module 'outlast' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(importlib.import_module(_HOMES[name]), name)

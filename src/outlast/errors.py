@@ -11,7 +11,7 @@
     ├── DataError                   exit 1   data missing or malformed
     ├── RankFailed                  exit 1   another process of this attempt failed, or is gone
     ├── LaunchError                 exit 1   an attempt on another machine could not be started, followed or fetched
-    │   ├── Refused                 exit 1   a provider has refused something, in its words
+    │   ├── LaunchRefused           exit 1   a provider has refused something, in its words
     │   └── AnswerLost              exit 1   an answer was lost: what was asked may have happened
     ├── RemoteError                 exit 1   a remote has not done what it was asked for
     │   ├── RemoteRefused           exit 1   it will not, however often it is asked: permanent
@@ -116,7 +116,7 @@ class LaunchError(OutlastError):
     """An attempt on another machine could not be started, followed or fetched."""
 
 
-class Refused(LaunchError):
+class LaunchRefused(LaunchError):
     """A provider has refused something.
 
     Attributes:

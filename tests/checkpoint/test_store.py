@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.checkpoint import Kept, Retention, SavePolicy, Snapshot, Store, open_checkpoint, read_manifest, verify
+from outlast.checkpoint import (
+    CheckpointFacts,
+    Retention,
+    SavePolicy,
+    Snapshot,
+    Store,
+    open_checkpoint,
+    read_manifest,
+    verify,
+)
 from outlast.errors import CorruptCheckpoint, NoGoodCheckpoint, OutlastError, UsageError
 from outlast.folder import durable, hashing, reading
 from outlast.folder.layout import RunFolder
@@ -160,7 +169,7 @@ def test_retention_keeps_what_it_promises(
     values = data.draw(
         st.lists(st.floats(allow_nan=True, allow_infinity=False, width=16), min_size=len(found), max_size=len(found))
     )
-    kept = [Kept(step, {"m": value}) for step, value in zip(found, values, strict=True)]
+    kept = [CheckpointFacts(step, {"m": value}) for step, value in zip(found, values, strict=True)]
     policy = Retention(last=last, best=best, metric="m", mode=mode, every=every)
     removed = set(policy.removable(kept))
     assert not removed & set(sorted(found)[-last:])
@@ -205,5 +214,7 @@ def test_save_policy() -> None:
     auto = SavePolicy(auto=True)
     assert auto.interval(0.5, 86400.0) == pytest.approx(293.9, abs=0.1)
     assert (auto.interval(0.0, 86400.0), auto.interval(1e3, 86400.0)) == (15.0, 900.0)
-    assert Retention(best=1, metric="m", mode="min").is_new_best(1.0, [Kept(1, {"m": 2.0}), Kept(2, {})])
+    assert Retention(best=1, metric="m", mode="min").is_new_best(
+        1.0, [CheckpointFacts(1, {"m": 2.0}), CheckpointFacts(2, {})]
+    )
     assert not Retention(best=1, metric="m").is_new_best(math.nan, [])

@@ -42,7 +42,7 @@ class Place:
     terms: Terms
     short: Callable[[], None]
 
-    def prepared(self, **flags: str) -> prepare.Prepared:
+    def prepared(self, **flags: str) -> prepare.PreparedRun:
         found = registry.find("walk")
         return prepare.prepare(found, prepare.Request(flags={"experiment_name": "walk", **flags}))
 

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from outlast.checkpoint import Checkpoint, Opened, tensors
+from outlast.checkpoint import Checkpoint, OpenedCheckpoint, tensors
 
 
 class NaiveStore:
@@ -31,7 +31,7 @@ class NaiveStore:
             return None, []
         state = json.loads((self.place / "state.json").read_text())
         parts = {path.stem: tensors.decode(path.read_bytes(), path) for path in self.place.glob("*.safetensors")}
-        return Opened(self._checkpoint(state["step"]), state, parts), []
+        return OpenedCheckpoint(self._checkpoint(state["step"]), state, parts), []
 
     def look(self):
         pass

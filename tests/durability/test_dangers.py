@@ -15,7 +15,7 @@ import torch
 import outlast
 from outlast.checkpoint import Retention, Snapshot, Store, verify
 from outlast.checkpoint import staging as staging_module
-from outlast.checkpoint.flight import Abandoned, Flight, TornCopy
+from outlast.checkpoint.flight import Flight, SaveAbandoned, TornCopy
 from outlast.checkpoint.staging import Staging
 from outlast.checkpoint.writer import Writer
 from outlast.config import Config, resolve, setting
@@ -305,7 +305,7 @@ def test_a_save_that_is_half_written_is_finished_and_another_given_up(part: str)
         next(written)
     flight.hurry()
     if part == "less than half":
-        with pytest.raises(Abandoned):
+        with pytest.raises(SaveAbandoned):
             list(written)
     else:
         assert list(written)
@@ -315,7 +315,7 @@ def test_a_save_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
     store = Store(RunFolder(tmp_path))
     flight = Flight(Snapshot.of(4, "steps", {"a": {"w": Array("U8", (9,), bytes(9))}}, state(4)), (), 0.0)
     flight.abandon()
-    with pytest.raises(Abandoned):
+    with pytest.raises(SaveAbandoned):
         store.commit(flight.checked())
     assert list(store.folder.checkpoints.iterdir()) == []
 

@@ -13,7 +13,7 @@ from outlast.folder.artifact import manifest_of, verify_artifact
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> outlast.Saved:
+def saved(tmp_path: Path) -> outlast.SavedCheckpoint:
     with outlast.open_run("r", total_steps=2, root=tmp_path / "runs", progress="none") as run:
         state = run.restore({"w": np.zeros(2)})
         for _ in run.steps():
@@ -21,7 +21,7 @@ def saved(tmp_path: Path) -> outlast.Saved:
     return outlast.open_saved("r", root=tmp_path / "runs")
 
 
-def test_of_the_run(saved: outlast.Saved) -> None:
+def test_of_the_run(saved: outlast.SavedCheckpoint) -> None:
     for text in ("first", "second"):
         with saved.artifact("table") as folder:
             (folder / f"{text}.md").write_text(text)
@@ -34,7 +34,7 @@ def test_of_the_run(saved: outlast.Saved) -> None:
     assert list(record["files"]) == ["table/second.md"]
 
 
-def test_an_error_leaves_the_earlier_one(saved: outlast.Saved) -> None:
+def test_an_error_leaves_the_earlier_one(saved: outlast.SavedCheckpoint) -> None:
     with saved.artifact("table") as folder:
         (folder / "a").write_text("good")
     with pytest.raises(ZeroDivisionError), saved.artifact("table") as folder:
@@ -46,7 +46,7 @@ def test_an_error_leaves_the_earlier_one(saved: outlast.Saved) -> None:
     assert sorted(each.name for each in artifact.parent.iterdir()) == ["table", "table.manifest.json"]
 
 
-def test_in_a_folder_of_the_user(saved: outlast.Saved, tmp_path: Path) -> None:
+def test_in_a_folder_of_the_user(saved: outlast.SavedCheckpoint, tmp_path: Path) -> None:
     mine = tmp_path / "mine/deeper"
     mine.mkdir(parents=True)
     (mine / "notes").write_text("mine")
@@ -65,6 +65,6 @@ def test_in_a_folder_of_the_user(saved: outlast.Saved, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden"])
-def test_a_name_that_leaves_the_folder_is_refused(saved: outlast.Saved, name: str) -> None:
+def test_a_name_that_leaves_the_folder_is_refused(saved: outlast.SavedCheckpoint, name: str) -> None:
     with pytest.raises(UsageError, match="cannot name an artifact"), saved.artifact(name):
         pass

@@ -9,7 +9,7 @@ import pytest
 from tests.counting import Counter
 
 import outlast
-from outlast.checkpoint.policy import Kept, Retention
+from outlast.checkpoint.policy import CheckpointFacts, Retention
 from outlast.report import read_run
 from outlast.report.history import history
 
@@ -52,7 +52,11 @@ def test_status_and_curves_have_one_metric(tmp_path: Path, opened) -> None:
 
 def test_a_policy_prefers_the_new_name() -> None:
     keep = Retention(best=1, metric="new", former=("old", "older"))
-    checkpoints = [Kept(1, {"older": 0.4}), Kept(2, {"old": 0.5, "older": 9.0}), Kept(3, {"new": 0.45, "old": 9.0})]
+    checkpoints = [
+        CheckpointFacts(1, {"older": 0.4}),
+        CheckpointFacts(2, {"old": 0.5, "older": 9.0}),
+        CheckpointFacts(3, {"new": 0.45, "old": 9.0}),
+    ]
     assert keep.best_step(checkpoints) == 2
     assert not keep.is_new_best(0.5, checkpoints)
     assert keep.is_new_best(0.6, checkpoints)

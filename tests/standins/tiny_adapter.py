@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from outlast.state.adapter import Adapter, Generators
-from outlast.state.array import Array, Found, Pieces
-from outlast.state.objects import Tracked
+from outlast.state.array import Array, FrameworkArray, Pieces
+from outlast.state.objects import TrackedObject
 from tests.standins import tiny
 
 
-class LayerPart(Tracked):
+class LayerPart(TrackedObject):
     def state(self) -> Any:
         return {"weights": self.thing.weights, "rate": self.thing.rate}
 
@@ -20,11 +20,11 @@ class LayerPart(Tracked):
         self.thing.rate = state["rate"]
 
 
-def pack(value: Any) -> Found | Pieces:
+def pack(value: Any) -> FrameworkArray | Pieces:
     if isinstance(value, tiny.Dice):
         return Pieces("$tiny.dice", {"state": value.state})
     data = value.values.tobytes()
-    return Found(Array("F64", (len(value.values),), data), {"as": "tiny"}, id(value))
+    return FrameworkArray(Array("F64", (len(value.values),), data), {"as": "tiny"}, id(value))
 
 
 def from_array(array: Array, _node: Mapping[str, Any], _like: Any) -> tiny.Vector:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from outlast.folder.layout import RunFolder
-from outlast.tracking import EventLog, RunFacts, SaveFacts, Spent, events, read_events, spent_in
+from outlast.tracking import EventLog, RunFacts, SaveFacts, TimeSpent, events, read_events, spent_in
 from outlast.tracking.sinks import Queue
 
 ID = "ab" * 16
-SPENT = Spent(starting=1.0, training=60.0, data=20.0, evaluation=10.0, saves=5.0, other=4.0)
+SPENT = TimeSpent(starting=1.0, training=60.0, data=20.0, evaluation=10.0, saves=5.0, other=4.0)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from outlast.tracking import Spent, Stopwatch
+from outlast.tracking import Stopwatch, TimeSpent
 from outlast.tracking import timing as module
 
 
@@ -34,7 +34,7 @@ def test_the_seconds_add_up(monkeypatch) -> None:
     watch.steps, watch.saves = 59.0, 4.0
     clock.now = 170.0
     spent = watch.spent(held=6.0)  # two of the six seconds inside of steps
-    assert spent == Spent(starting=3.0, training=40.0, data=10.0, evaluation=8.0, saves=6.0, other=3.0)
+    assert spent == TimeSpent(starting=3.0, training=40.0, data=10.0, evaluation=8.0, saves=6.0, other=3.0)
     assert spent.total == 70.0
 
 
@@ -42,7 +42,7 @@ def test_before_the_loop_all_of_it_is_the_start_and_unseen_data_are_training(mon
     clock = Clock(monkeypatch)
     watch = Stopwatch()
     clock.now = 105.0
-    assert watch.spent(0.0) == Spent(starting=5.0)
+    assert watch.spent(0.0) == TimeSpent(starting=5.0)
     watch.begin()
     watch.steps = 2.0
     clock.now = 107.0
@@ -60,22 +60,22 @@ def test_a_loop_that_takes_its_batches_itself_is_measured_at_the_loader(monkeypa
     watch.begin()
     watch.watch_loaders([object(), loader])
     loader.waited, watch.steps, clock.now = 5.0, 8.0, 108.0
-    assert watch.spent(0.0) == Spent(training=6.0, data=2.0)
+    assert watch.spent(0.0) == TimeSpent(training=6.0, data=2.0)
 
 
 @pytest.mark.parametrize(
     ("spent", "named"),
     [
-        (Spent(training=80.0, data=20.0), ["--num-workers"]),
-        (Spent(training=60.0, data=0.0, evaluation=40.0), ["every="]),
-        (Spent(training=90.0, saves=10.0), ["--save-every"]),
-        (Spent(starting=50.0, training=50.0), ["starting"]),
-        (Spent(training=100.0, data=1.0, evaluation=1.0, saves=1.0, starting=1.0), []),
-        (Spent(starting=30.0, training=10.0, data=20.0, evaluation=30.0, saves=10.0), ["every=", "starting"]),
-        (Spent(training=5.0, data=45.0), []),  # too short to say
+        (TimeSpent(training=80.0, data=20.0), ["--num-workers"]),
+        (TimeSpent(training=60.0, data=0.0, evaluation=40.0), ["every="]),
+        (TimeSpent(training=90.0, saves=10.0), ["--save-every"]),
+        (TimeSpent(starting=50.0, training=50.0), ["starting"]),
+        (TimeSpent(training=100.0, data=1.0, evaluation=1.0, saves=1.0, starting=1.0), []),
+        (TimeSpent(starting=30.0, training=10.0, data=20.0, evaluation=30.0, saves=10.0), ["every=", "starting"]),
+        (TimeSpent(training=5.0, data=45.0), []),  # too short to say
     ],
 )
-def test_advice_names_what_takes_most_and_what_to_do(spent: Spent, named: list[str]) -> None:
+def test_advice_names_what_takes_most_and_what_to_do(spent: TimeSpent, named: list[str]) -> None:
     first, *advice = spent.sentences()
     assert len(advice) == len(named)
     assert all(any(word in sentence for sentence in advice) for word in named)
@@ -83,4 +83,4 @@ def test_advice_names_what_takes_most_and_what_to_do(spent: Spent, named: list[s
 
 
 def test_an_attempt_without_time_says_nothing() -> None:
-    assert Spent().sentences() == []
+    assert TimeSpent().sentences() == []

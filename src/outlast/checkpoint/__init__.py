@@ -5,17 +5,17 @@ Knows files and hashes, no framework and no meaning of a step.
 
 from outlast.checkpoint.history import History, Identity
 from outlast.checkpoint.manifest import Checkpoint, read_manifest
-from outlast.checkpoint.policy import Kept, Retention, SavePolicy
-from outlast.checkpoint.reading import Opened, open_checkpoint, verify
+from outlast.checkpoint.policy import CheckpointFacts, Retention, SavePolicy
+from outlast.checkpoint.reading import OpenedCheckpoint, open_checkpoint, verify
 from outlast.checkpoint.snapshot import Snapshot
 from outlast.checkpoint.store import Store
 
 __all__ = [
     "Checkpoint",
+    "CheckpointFacts",
     "History",
     "Identity",
-    "Kept",
-    "Opened",
+    "OpenedCheckpoint",
     "Retention",
     "SavePolicy",
     "Snapshot",

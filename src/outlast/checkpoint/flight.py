@@ -21,7 +21,7 @@ class TornCopy(SaveFailed):
     """Something changed an array between two optimizer steps while it was copied; nothing was written."""
 
 
-class Abandoned(SaveFailed):
+class SaveAbandoned(SaveFailed):
     """A save was given up half-way because something else is more urgent; nothing of it is visible."""
 
 
@@ -82,7 +82,7 @@ class Flight:
     def checked(self) -> Snapshot:
         """The snapshot for the store.
 
-        Reading its files ends with TornCopy or Abandoned where they are not to be believed, or not wanted.
+        Reading its files ends with TornCopy or SaveAbandoned where they are not to be believed, or not wanted.
         """
         # Made when it is asked for: files that a flight kept and that refer to the flight would keep the memory of
         # both.
@@ -118,7 +118,7 @@ class Flight:
             view = memoryview(piece)
             for start in range(0, len(view), CHUNK):
                 if self._abandoned:
-                    raise Abandoned(
+                    raise SaveAbandoned(
                         f"The save at step {self.snapshot.step} was given up half-way; nothing of it is visible."
                     )
                 yield view[start : start + CHUNK]

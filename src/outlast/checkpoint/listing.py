@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast.checkpoint.manifest import Checkpoint, read_manifest
-from outlast.checkpoint.policy import Kept, Retention
+from outlast.checkpoint.policy import CheckpointFacts, Retention
 from outlast.errors import CheckpointError
 from outlast.folder import layout, plain
 from outlast.folder.layout import MANIFEST
@@ -32,7 +32,7 @@ class Entry:
         counts: whether it is one of this run.
     """
 
-    kept: Kept
+    kept: CheckpointFacts
     own: int
     shared: dict[str, int]
     counts: bool
@@ -50,7 +50,7 @@ class Listing:
     def __init__(self, place: Path, retention: Retention, counts: Callable[[Checkpoint], bool]) -> None:
         self._place, self._policy, self._counts = place, retention, counts
         self._found: dict[int, Entry] = {}  # ascending, as are all below
-        self._own: dict[int, Kept] = {}  # those of this run
+        self._own: dict[int, CheckpointFacts] = {}  # those of this run
         self._passing: dict[int, None] = {}  # of them, those that are not kept for ever
         self._best: list[tuple[float, int]] = []  # as many as are kept for being the best, and one at least
         self._unreadable: set[int] = set()
@@ -125,12 +125,12 @@ class Listing:
     # what is known ---------------------------------------------------------------------------------------------
 
     @property
-    def kept(self) -> list[Kept]:
+    def kept(self) -> list[CheckpointFacts]:
         """What retention may know of this run's checkpoints, ascending."""
         return list(self._own.values())
 
     @property
-    def best(self) -> Kept | None:
+    def best(self) -> CheckpointFacts | None:
         """The best of them, None when none logged the metric."""
         return self._own[self._best[0][1]] if self._best else None
 
@@ -161,7 +161,7 @@ class Listing:
                 found.append(step)
         return found
 
-    def _rank(self, kept: Kept) -> None:
+    def _rank(self, kept: CheckpointFacts) -> None:
         value = self._policy.value_of(kept.metrics)
         if math.isnan(value):
             return
@@ -173,7 +173,9 @@ class Listing:
         shared = {str(entry["shared"]): int(entry["size"]) for entry in entries if "shared" in entry}
         own = sum(int(entry["size"]) for entry in entries if "shared" not in entry)
         names = {self._policy.metric, *self._policy.former}
-        kept = Kept(checkpoint.step, {name: value for name, value in checkpoint.metrics.items() if name in names})
+        kept = CheckpointFacts(
+            checkpoint.step, {name: value for name, value in checkpoint.metrics.items() if name in names}
+        )
         return Entry(kept, own, shared, self._counts(checkpoint))
 
     def _changed(self) -> int | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from outlast.checkpoint import checks
 from outlast.checkpoint.history import History, is_ancestor
-from outlast.checkpoint.policy import Kept
+from outlast.checkpoint.policy import CheckpointFacts
 from outlast.checkpoint.snapshot import Snapshot
 from outlast.config.units import is_finite
 from outlast.errors import CorruptCheckpoint
@@ -64,9 +64,9 @@ class Checkpoint:
         return {name: places_of(self.path, name, entry) for name, entry in self.manifest["files"].items()}
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> CheckpointFacts:
         """What retention may know about it."""
-        return Kept(self.step, self.metrics)
+        return CheckpointFacts(self.step, self.metrics)
 
     @property
     def digest(self) -> str:

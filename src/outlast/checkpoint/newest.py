@@ -9,7 +9,7 @@ from pathlib import Path
 from outlast.checkpoint.history import Identity
 from outlast.checkpoint.listing import steps_in
 from outlast.checkpoint.manifest import Checkpoint, read_manifest
-from outlast.checkpoint.reading import Opened, open_checkpoint
+from outlast.checkpoint.reading import OpenedCheckpoint, open_checkpoint
 from outlast.distributed.ranks import Ranks
 from outlast.errors import ANOTHER_NAME, CheckpointError, CorruptCheckpoint, NoGoodCheckpoint, OutlastError
 from outlast.folder import durable, layout, plain
@@ -63,7 +63,7 @@ def newest_first(
 
 def open_newest(
     folder: RunFolder, identity: Identity | None, ranks: Ranks
-) -> tuple[Opened | None, list[CorruptCheckpoint]]:
+) -> tuple[OpenedCheckpoint | None, list[CorruptCheckpoint]]:
     """Open the newest checkpoint that verifies and set aside the damaged ones above it.
 
     Of several ranks, each reads what it needs, and a checkpoint is good when it is on all of them.

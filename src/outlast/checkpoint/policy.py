@@ -72,7 +72,7 @@ class SavePolicy:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CheckpointFacts:
     """What a retention policy may know about one checkpoint."""
 
     step: int
@@ -134,7 +134,7 @@ class Retention:
             return False
         return math.isnan(old) or (new > old if self.mode == "max" else new < old)
 
-    def removable(self, checkpoints: Sequence[Kept]) -> list[int]:
+    def removable(self, checkpoints: Sequence[CheckpointFacts]) -> list[int]:
         """Steps that may be deleted, oldest first."""
         ordered = sorted(checkpoints, key=lambda kept: kept.step)
         keep = {kept.step for kept in ordered[-self.last :]}
@@ -144,18 +144,18 @@ class Retention:
             keep |= {kept.step for kept in self._ranked(ordered)[: self.best]}
         return [kept.step for kept in ordered if kept.step not in keep]
 
-    def best_step(self, checkpoints: Sequence[Kept]) -> int | None:
+    def best_step(self, checkpoints: Sequence[CheckpointFacts]) -> int | None:
         """Step of the best checkpoint by the metric, or None when none logged it."""
         ranked = self._ranked(checkpoints)
         return ranked[0].step if ranked else None
 
-    def is_new_best(self, value: float, checkpoints: Sequence[Kept]) -> bool:
+    def is_new_best(self, value: float, checkpoints: Sequence[CheckpointFacts]) -> bool:
         """Whether a value beats every checkpoint that logged the metric."""
         if math.isnan(value):
             return False
         return all(self.better(value, self.value_of(kept.metrics)) for kept in self._ranked(checkpoints))
 
-    def _ranked(self, checkpoints: Sequence[Kept]) -> list[Kept]:
+    def _ranked(self, checkpoints: Sequence[CheckpointFacts]) -> list[CheckpointFacts]:
         sign = -1.0 if self.mode == "max" else 1.0
         usable = [kept for kept in checkpoints if not math.isnan(self.value_of(kept.metrics))]
         return sorted(usable, key=lambda kept: (sign * self.value_of(kept.metrics), kept.step))

@@ -15,13 +15,13 @@ from outlast.checkpoint.manifest import Checkpoint, read_manifest
 from outlast.distributed.ranks import Ranks
 from outlast.errors import CorruptCheckpoint
 from outlast.folder import durable, hashing
-from outlast.folder.hashing import Written
+from outlast.folder.hashing import WrittenFile
 from outlast.folder.layout import TENSORS
 from outlast.state.array import Array, Block, Blocks
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedCheckpoint:
     """A checkpoint whose files have been read and found to be what the manifest says.
 
     Attributes:
@@ -37,7 +37,7 @@ class Opened:
     state: dict[str, Any]
     parts: dict[str, dict[str, Array]]
     borrowed: bool = False
-    images: Mapping[str, Sequence[tuple[memoryview, Written]]] = field(default_factory=dict)
+    images: Mapping[str, Sequence[tuple[memoryview, WrittenFile]]] = field(default_factory=dict)
 
     def intact(self, part: str) -> bool:
         """Whether the memory of a part still holds what was read: a program may have been given it, and changed it."""
@@ -46,7 +46,7 @@ class Opened:
 
 def open_checkpoint(
     path: Path, parts: Collection[str] | None = None, *, mend: bool = False, ranks: Ranks | None = None
-) -> Opened:
+) -> OpenedCheckpoint:
     """Read a checkpoint and verify every byte of it against the manifest.
 
     Args:
@@ -64,14 +64,14 @@ def open_checkpoint(
     rank = ranks.rank % count if ranks else 0
     read_now = {0, rank} if ranks and ranks.count == count else set(range(count))
 
-    images: dict[str, list[tuple[memoryview, Written]]] = {}
+    images: dict[str, list[tuple[memoryview, WrittenFile]]] = {}
 
     @functools.cache
     def arrays_of(owner: int, part: str) -> dict[str, Array]:
         found: dict[str, Array] = {}
         for name, entry in checkpoint.manifest["files"].items():
             if name.endswith(TENSORS) and (_part(name, entry), entry.get("rank", 0)) == (part, owner):
-                written = Written.from_json(entry)
+                written = WrittenFile.from_json(entry)
                 place, data = _read(checkpoint.paths[name], written, mend=mend)
                 images.setdefault(part, []).append((data, written))
                 found |= tensors.decode(data, place)
@@ -82,7 +82,7 @@ def open_checkpoint(
     for name, entry in checkpoint.manifest["files"].items():
         owner, part = entry.get("rank", 0), _part(name, entry)
         if not name.endswith(TENSORS):
-            place, data = _read(checkpoint.paths[name], Written.from_json(entry), mend=mend)
+            place, data = _read(checkpoint.paths[name], WrittenFile.from_json(entry), mend=mend)
             states[owner] = checks.read_state(bytes(data), place, checkpoint.step, owner)
         elif owner in read_now and (parts is None or part in parts):
             held.setdefault(owner, {})[part] = arrays_of(owner, part)
@@ -93,7 +93,7 @@ def open_checkpoint(
     state = states[0]
     if rank:
         state |= {"rng": states[rank]["rng"], "parts": state["parts"] | states[rank]["parts"]}
-    return Opened(checkpoint, state, found, borrowed=bool(ranks and ranks.rank >= count), images=images)
+    return OpenedCheckpoint(checkpoint, state, found, borrowed=bool(ranks and ranks.rank >= count), images=images)
 
 
 def _part(name: str, entry: Mapping[str, Any]) -> str:
@@ -133,7 +133,7 @@ def verify(path: Path) -> Checkpoint:
     return open_checkpoint(path).checkpoint
 
 
-def _read(places: Sequence[Path], expected: Written, *, mend: bool) -> tuple[Path, memoryview]:
+def _read(places: Sequence[Path], expected: WrittenFile, *, mend: bool) -> tuple[Path, memoryview]:
     """Read a file from the first of its places that verifies."""
     for number, place in enumerate(places):
         try:

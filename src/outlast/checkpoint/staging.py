@@ -24,7 +24,7 @@ from outlast.checkpoint import memory, tensors
 from outlast.checkpoint.snapshot import File
 from outlast.folder import durable
 from outlast.state import adapters
-from outlast.state.array import Array, Live
+from outlast.state.array import Array, LiveMemory
 
 _LATER = 2**16
 """Arrays smaller than this are copied at once: waiting for them costs more than copying them."""
@@ -95,8 +95,7 @@ class Staging:
 
         Args:
             parts: part name -> array name -> array; they are still the program's.
-            guarded: places (`Live.place`) that only change inside an optimizer's step, before which all copies are
-                made.
+            guarded: places (`LiveMemory.place`) that change only in an optimizer's step; all copies are made before it.
 
         Returns:
             The files in the buffer, and the copies that are to be made before they are read.
@@ -156,7 +155,7 @@ class Staging:
         stamp = array.live.stamp if array.live and array.nbytes >= _LATER else None
         return stamp is not None and self._stamps.get((part, name)) == stamp
 
-    def _may_wait(self, part: str, name: str, array: Array, live: Live, guarded: Collection[Any]) -> bool:
+    def _may_wait(self, part: str, name: str, array: Array, live: LiveMemory, guarded: Collection[Any]) -> bool:
         if not self.lazy or live.stamp is None or array.nbytes < _LATER:
             return False
         return live.place in guarded or self._is_stable(part, name, array)

@@ -18,9 +18,9 @@ from outlast.checkpoint import newest
 from outlast.checkpoint.history import History, Identity
 from outlast.checkpoint.listing import Listing
 from outlast.checkpoint.manifest import SHARED, Checkpoint, make_manifest, places_of, read_manifest
-from outlast.checkpoint.policy import Kept, Retention
+from outlast.checkpoint.policy import CheckpointFacts, Retention
 from outlast.checkpoint.prune import Pruner
-from outlast.checkpoint.reading import Opened
+from outlast.checkpoint.reading import OpenedCheckpoint
 from outlast.checkpoint.snapshot import Snapshot
 from outlast.distributed.ranks import Ranks
 from outlast.errors import CorruptCheckpoint, RankFailed, SaveFailed
@@ -60,7 +60,7 @@ class Store:
         self.identity: Identity | None = None
         self.history: History | None = None
         self.nbytes = 0
-        self.best: Kept | None = None
+        self.best: CheckpointFacts | None = None
         self._ranks = ranks or Ranks()
         self._listing = Listing(
             folder.checkpoints, self.retention, lambda found: newest.complaint_of(found, self.identity) is None
@@ -201,7 +201,7 @@ class Store:
         """Whether a checkpoint with a manifest stands at this step."""
         return newest.exists(self.folder, step)
 
-    def open_newest(self) -> tuple[Opened | None, list[CorruptCheckpoint]]:
+    def open_newest(self) -> tuple[OpenedCheckpoint | None, list[CorruptCheckpoint]]:
         """Open the newest checkpoint that verifies, and set aside the damaged ones above it.
 
         See `newest.open_newest`.

@@ -13,7 +13,7 @@ from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.artifact import manifest_of
 from outlast.folder.durable import make_folder, remove_file
 from outlast.folder.layout import RunFolder
-from outlast.recipe.inspect import Saved, open_saved, part_of, step_of
+from outlast.recipe.inspect import SavedCheckpoint, open_saved, part_of, step_of
 from outlast.recipe.registry import find
 from outlast.report import read_run
 from outlast.terminal import say
@@ -60,7 +60,7 @@ def _describe(folder: RunFolder, step: int, part: str, target: Path) -> Path:
     return describe(folder, read_manifest(folder.checkpoint(step)), part, target)
 
 
-def _other(opened: Saved, part: str, form: str, given: Path | None) -> Path:
+def _other(opened: SavedCheckpoint, part: str, form: str, given: Path | None) -> Path:
     forms = opened.recipe.exports
     if form not in forms:
         known = ", ".join(["safetensors", *sorted(forms)])

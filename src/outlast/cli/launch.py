@@ -29,7 +29,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class LaunchArguments:
     """What was typed, with what was not typed taken from the run's last launch and from outlast-launch.yaml.
 
     Attributes:
@@ -48,15 +48,15 @@ class Asked:
     user: str | None
     values: argparse.Namespace
 
-    def prepared(self) -> prepare.Prepared:
+    def prepared(self) -> prepare.PreparedRun:
         """The run as it is now."""
         return prepare.without_stages(prepare.prepare(self.recipe, self.request))
 
-    def terms(self, prepared: prepare.Prepared) -> Terms:
+    def terms(self, prepared: prepare.PreparedRun) -> Terms:
         """What a session is to have."""
         return Terms(prepared.resolved.config.budget, self.options)
 
-    def provider(self, prepared: prepare.Prepared, patience: float = providers.PATIENCE) -> Provider:
+    def provider(self, prepared: prepare.PreparedRun, patience: float = providers.PATIENCE) -> Provider:
         """Where."""
         return providers.connect(self.on, prepared.folder.path.parent, user=self.user, patience=patience)
 
@@ -111,7 +111,9 @@ def _within_quota(provider: Provider, terms: Terms) -> Terms:
     return cut
 
 
-def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave_out: Sequence[str] = ()) -> Asked:
+def read(
+    prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave_out: Sequence[str] = ()
+) -> LaunchArguments:
     """Parse `RECIPE [flags]` or `RUN [flags]`.
 
     What was not typed is as in the run's last launch, else as in outlast-launch.yaml.
@@ -135,7 +137,7 @@ def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave
             f"{', '.join(providers.NAMES)}, and "
             "outlast-launch.yaml holds both for a project."
         )
-    return Asked(found, request, on, _options(on, values, before, settings), settings.user, values)
+    return LaunchArguments(found, request, on, _options(on, values, before, settings), settings.user, values)
 
 
 def _provider_flags() -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from outlast.config import show
 from outlast.config.units import format_bytes
-from outlast.recipe.prepare import Prepared
+from outlast.recipe.prepare import PreparedRun
 from outlast.terminal import say, shortened, visible
 
 STYLES = {
@@ -48,7 +48,7 @@ def word(reason: str, words: str | None = None) -> Text:
     return Text(visible(reason if words is None else words), style=STYLES.get(reason, ""))
 
 
-def heading(prepared: Prepared) -> None:
+def heading(prepared: PreparedRun) -> None:
     """Three lines before training: what, where, with what."""
     environment = prepared.environment
     say(
@@ -64,7 +64,7 @@ def heading(prepared: Prepared) -> None:
         say(f"{key} {value} is reduced to {prepared.resolved.values[key]}: {prepared.resolved.origins[key]}")
 
 
-def warnings(prepared: Prepared) -> None:
+def warnings(prepared: PreparedRun) -> None:
     """What a user should know before it matters."""
     environment = prepared.environment
     if detected := environment.facts.get("detected"):
@@ -74,7 +74,7 @@ def warnings(prepared: Prepared) -> None:
         )
 
 
-def prepared(prepared: Prepared) -> None:
+def prepared(prepared: PreparedRun) -> None:
     """Every value with its origin."""
     rows = table("value", "", "from")
     for key, value in prepared.resolved.values.items():

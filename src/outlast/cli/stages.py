@@ -11,14 +11,14 @@ from outlast.errors import EXIT_FINISHED, SessionEnded
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
 from outlast.recipe import inspect
-from outlast.recipe.prepare import Prepared, Request, locate, prepare
+from outlast.recipe.prepare import PreparedRun, Request, locate, prepare
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.stages import unfinished
 from outlast.report.chain import chain_at, chain_named, line, under_way
 from outlast.terminal import say
 
 
-def train(recipe: Recipe, request: Request, one: Callable[[Prepared], int], *, speaks: bool) -> int:
+def train(recipe: Recipe, request: Request, one: Callable[[PreparedRun], int], *, speaks: bool) -> int:
     """Train the stages that are not finished, one after the other; returns the first exit code that is not 0.
 
     Args:
@@ -43,7 +43,7 @@ def train(recipe: Recipe, request: Request, one: Callable[[Prepared], int], *, s
     return EXIT_FINISHED
 
 
-def dry(recipe: Recipe, request: Request) -> Prepared:
+def dry(recipe: Recipe, request: Request) -> PreparedRun:
     """The stage that a request names, or the first, prepared."""
     recipe, request = _resumed(recipe, request)
     return prepare(recipe, request if recipe.stage else replace(request, stage=request.stage or recipe.stages[0].name))
@@ -66,7 +66,7 @@ def _resumed(recipe: Recipe, request: Request) -> tuple[Recipe, Request]:
     return recipe, request
 
 
-def heading(prepared: Prepared) -> None:
+def heading(prepared: PreparedRun) -> None:
     """Which stage of which chain comes now, and how far the others are."""
     if prepared.chain and prepared.recipe.stage:
         links = chain_named(prepared.folder.path.parent, prepared.chain)

@@ -35,7 +35,7 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
     return train(prepared, progress=progress)
 
 
-def train(prepared: prepare.Prepared, *, progress: str) -> int:
+def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
     """Train what was prepared; exit code 75 and words on how to go on when the session ended first."""
     speaks = progress != "json" and ranks.is_main_process()
     if speaks:
@@ -65,13 +65,13 @@ def _recipe(found: Recipe) -> Iterator[str]:
         yield from ("--recipe", found.source)
 
 
-def _budget(prepared: prepare.Prepared) -> Iterator[str]:
+def _budget(prepared: prepare.PreparedRun) -> Iterator[str]:
     """A budget belongs to a session, so the next one has to be given it again."""
     if "budget" in prepared.given:
         yield from ("--budget", str(prepared.given["budget"]))
 
 
-def _root(prepared: prepare.Prepared) -> Iterator[str]:
+def _root(prepared: prepare.PreparedRun) -> Iterator[str]:
     root = prepared.resolved.config.checkpoint_dir
     if str(root) != "runs":
         yield from ("--checkpoint-dir", str(root))

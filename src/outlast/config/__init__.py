@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from outlast.config.filelayer import Origin as Origin
     from outlast.config.layers import Change as Change
-    from outlast.config.layers import Resolved as Resolved
+    from outlast.config.layers import ResolvedConfig as ResolvedConfig
     from outlast.config.layers import as_flag as as_flag
     from outlast.config.layers import find_file as find_file
     from outlast.config.layers import flatten as flatten
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from outlast.config.schema import setting as setting
 
 _SCHEMA = ("Config", "Leaf", "Section", "SupervisedConfig", "leaves", "setting")
-_LAYERS = ("Change", "Origin", "Resolved", "as_flag", "find_file", "flatten", "resolve", "show")
+_LAYERS = ("Change", "Origin", "ResolvedConfig", "as_flag", "find_file", "flatten", "resolve", "show")
 
 __all__ = [*_SCHEMA, *_LAYERS]  # noqa: PLE0604 - the names are texts
 

@@ -33,14 +33,14 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Given:
+class LayerValue:
     """A value that a layer gives, before it is typed."""
 
     value: Any
     origin: Origin
 
 
-Layer = Mapping[str, Given]
+Layer = Mapping[str, LayerValue]
 
 
 def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]) -> Layer:
@@ -70,7 +70,9 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
             unknown.append(entry)  # and neither another recipe's input nor a section with nothing in it
     if unknown:
         raise ConfigError(_unknown(path, role, unknown, names))
-    return {key: Given(_expanded(entry, path), Origin(role, f"{path}:{entry.line}")) for key, entry in said.items()}
+    return {
+        key: LayerValue(_expanded(entry, path), Origin(role, f"{path}:{entry.line}")) for key, entry in said.items()
+    }
 
 
 @functools.cache

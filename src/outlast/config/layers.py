@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from outlast.config import yamlfile
-from outlast.config.filelayer import Given, Layer, Origin, file_layer
+from outlast.config.filelayer import Layer, LayerValue, Origin, file_layer
 from outlast.config.schema import Config, Leaf, leaves
 from outlast.errors import ANOTHER_NAME, ConfigError, ResumeRefused
 from outlast.folder import hashing, layout
@@ -47,7 +47,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Resolved(Generic[C]):
+class ResolvedConfig(Generic[C]):
     """A config and where each of its values came from.
 
     Attributes:
@@ -106,7 +106,7 @@ def resolve(
     model_file: Path | None = None,
     train_file: Path | None = None,
     stored: Mapping[str, Any] | None = None,
-) -> Resolved[C]:
+) -> ResolvedConfig[C]:
     """Lay the layers over the defaults, type them, clamp them.
 
     Args:
@@ -135,14 +135,14 @@ def resolve(
         file_layer(train_file, "train", known),
         _flag_layer(flags or {}, known),
     ]
-    given: dict[str, Given] = {}
+    given: dict[str, LayerValue] = {}
     for layer in layers:
         given.update(layer)
     config = _typed(model, given)
     origins = {key: given[key].origin if key in given else Origin("default") for key in known}
     config, requested = _clamp(config, limits or {}, limits_of, known, origins)
     changes = _changes(flatten(config), stored, known, origins)
-    return Resolved(config, origins, changes, requested)
+    return ResolvedConfig(config, origins, changes, requested)
 
 
 def find_file(name: str) -> Path | None:
@@ -174,7 +174,7 @@ def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -
     if stored is None:
         return {}
     return {
-        key: Given(value, Origin("run", f"(was: {_first_origin(stored['origins'].get(key, 'default'))})"))
+        key: LayerValue(value, Origin("run", f"(was: {_first_origin(stored['origins'].get(key, 'default'))})"))
         for key, value in stored["values"].items()
         if key in known and known[key].on_resume not in ("place", "session")
     }
@@ -184,7 +184,7 @@ def _places_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -
     """Where a run's data lay, if they still do: under everything that is said of this machine."""
     values: Mapping[str, Any] = stored["values"] if stored else {}
     return {
-        key: Given(value, Origin("run", "(was there before)"))
+        key: LayerValue(value, Origin("run", "(was there before)"))
         for key, value in values.items()
         if key in known and known[key].on_resume == "place" and value and Path(value).exists()
     }
@@ -201,10 +201,10 @@ def _flag_layer(flags: Mapping[str, str | bool], known: Mapping[str, Leaf]) -> L
     unknown = next((key for key in flags if key not in known), None)
     if unknown:
         raise ConfigError(f"This recipe has no value {unknown!r}.{yamlfile.nearest(unknown, known)}")
-    return {key: Given(value, Origin("flag", f"--{key.replace('_', '-')}")) for key, value in flags.items()}
+    return {key: LayerValue(value, Origin("flag", f"--{key.replace('_', '-')}")) for key, value in flags.items()}
 
 
-def _typed(model: type[C], given: Mapping[str, Given]) -> C:
+def _typed(model: type[C], given: Mapping[str, LayerValue]) -> C:
     nested: dict[str, Any] = {}
     for key, item in given.items():
         *sections, name = key.split(".")
@@ -234,7 +234,7 @@ def _short(bound: Any) -> str:
     return str(int(bound)) if isinstance(bound, float) and bound.is_integer() and abs(bound) < 2**53 else str(bound)
 
 
-def _sentence(error: Any, given: Mapping[str, Given]) -> str:
+def _sentence(error: Any, given: Mapping[str, LayerValue]) -> str:
     """One sentence that names the place, the value found and what was expected."""
     parts = [str(part) for part in error["loc"]]
     key = next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in given), ".".join(parts))

@@ -99,7 +99,7 @@ class DataLoader(ExactLoader):
                 f"multiple of {count}; batch_size counts the samples of all ranks together."
             )
         seed = self.sampler.seed
-        self._samples = _Seeded(
+        self._samples = _SeededDataset(
             dataset,
             (seed % 2**63, rank) if rank else (seed % 2**63,),
             options.pop("collate_fn", None) or (default_convert if batch_size is None else default_collate),
@@ -246,7 +246,7 @@ class _Tickets:
         return epoch, batch, np.array_split(indices, self.ranks)[self.rank].tolist()
 
 
-class _Seeded(Dataset[Any]):
+class _SeededDataset(Dataset[Any]):
     """Fetches and collates a ticket's samples under generators that depend on the ticket alone.
 
     These are the global generators and those inside the dataset.

@@ -38,7 +38,7 @@ class Order(Protocol):
         """The indices of an epoch: an int64 array of shape (count,)."""
 
 
-class Plain:
+class PlainOrder:
     """0, 1, 2, ... or a permutation that sorts raw 64-bit words of Philox(seed, epoch).
 
     NumPy guarantees that stream for all versions (numpy.org/doc/stable/reference/random/compatibility.html), so the
@@ -59,7 +59,7 @@ class Plain:
         return np.arange(self.count)
 
 
-class Weighted:
+class WeightedOrder:
     """As many samples as there are, with replacement, each as often as its weight says (torch's WeightedRandomSampler).
 
     Weights become whole numbers whose sums are exact, so that no way of adding floats decides an order.
@@ -110,7 +110,7 @@ class Weighted:
         return np.searchsorted(self._sums, drawn, side="right")
 
 
-class Sampled:
+class SamplerOrder:
     """The indices that a sampler of somebody else gives, all drawn at once under generators seeded from seed and epoch.
 
     `set_epoch(epoch)` is called when the sampler has it, and a `generator` of its own (and that of a sampler inside) is

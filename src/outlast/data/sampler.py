@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from outlast.data.order import Order, Plain, Sampled, Weighted, digest
+from outlast.data.order import Order, PlainOrder, SamplerOrder, WeightedOrder, digest
 from outlast.errors import ResumeRefused, UsageError
 from outlast.folder.records import LARGEST
 from outlast.terminal import number
@@ -91,11 +91,11 @@ class BatchSampler:
         self.drop_last = bool(drop_last)
         self._order: Order
         if weights is not None:
-            self._order = Weighted(weights, self.length, self.seed)
+            self._order = WeightedOrder(weights, self.length, self.seed)
         elif sampler is not None:
-            self._order = Sampled(sampler, self.length, self.seed)
+            self._order = SamplerOrder(sampler, self.length, self.seed)
         else:
-            self._order = Plain(self.length, self.seed, shuffle=self.shuffle)
+            self._order = PlainOrder(self.length, self.seed, shuffle=self.shuffle)
         if drop_last and self._order.count < (self.batch_size or 1):
             raise UsageError(
                 f"drop_last leaves no batch at all: {self._order.count} samples are fewer than one batch of "

@@ -9,10 +9,10 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from outlast.errors import ResumeRefused
 from outlast.state.adapter import Adapter
-from outlast.state.objects import Tracked
+from outlast.state.objects import TrackedObject
 
 
-class StatefulLoader(Tracked):
+class StatefulLoader(TrackedObject):
     """A StatefulDataLoader, also inside of accelerate's wrapper."""
 
     def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:  # noqa: ARG002
@@ -39,7 +39,7 @@ def _is_loader(value: Any) -> bool:
     return isinstance(value, StatefulDataLoader)
 
 
-def _tracked(part: str, thing: Any) -> Tracked | None:
+def _tracked(part: str, thing: Any) -> TrackedObject | None:
     return StatefulLoader(part, thing) if _is_loader(thing) else None
 
 

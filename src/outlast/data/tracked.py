@@ -6,10 +6,10 @@ from typing import Any
 
 from outlast.data import feed
 from outlast.state.adapter import Adapter
-from outlast.state.objects import Tracked
+from outlast.state.objects import TrackedObject
 
 
-class Loader(Tracked):
+class Loader(TrackedObject):
     """A loader of outlast's own, or a sampler: loading its position twice is harmless, though it can be iterated."""
 
     def __init__(self, part: str, thing: Any) -> None:
@@ -17,7 +17,7 @@ class Loader(Tracked):
         self.repairable = True
 
 
-def _tracked(part: str, thing: Any) -> Tracked | None:
+def _tracked(part: str, thing: Any) -> TrackedObject | None:
     return None if feed.own(thing) is None else Loader(part, thing)
 
 

@@ -22,7 +22,7 @@ except ImportError:  # Windows
 
 from outlast.errors import CorruptCheckpoint, UnsafeFolder
 from outlast.folder import records
-from outlast.folder.hashing import CHUNK, Buffer, Written, hash_pieces
+from outlast.folder.hashing import CHUNK, Buffer, WrittenFile, hash_pieces
 from outlast.folder.layout import MANIFEST, TEMPORARY
 from outlast.folder.plain import entries, kind_of, open_plain, plain_files
 
@@ -56,7 +56,7 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def write_file(path: Path, pieces: Iterable[Buffer], *, durable_name: bool = True, direct: bool = False) -> Written:
+def write_file(path: Path, pieces: Iterable[Buffer], *, durable_name: bool = True, direct: bool = False) -> WrittenFile:
     """Write a file so that it exists under its name whole or not at all.
 
     Temporary name in the same folder, write, length check, fsync, rename, fsync of the folder.
@@ -79,7 +79,7 @@ def write_file(path: Path, pieces: Iterable[Buffer], *, durable_name: bool = Tru
     return written
 
 
-def write_files(folder: Path, contents: Iterable[tuple[str, Iterable[Buffer], bool]]) -> dict[str, Written]:
+def write_files(folder: Path, contents: Iterable[tuple[str, Iterable[Buffer], bool]]) -> dict[str, WrittenFile]:
     """Write several files of one folder as `write_file` does, and fsync them together: that is cheaper than one by one.
 
     Args:
@@ -91,7 +91,7 @@ def write_files(folder: Path, contents: Iterable[tuple[str, Iterable[Buffer], bo
             a later one that fails leaves the earlier ones.
     """
     begun: dict[str, int] = {}
-    written: dict[str, Written] = {}
+    written: dict[str, WrittenFile] = {}
     try:
         try:
             for name, pieces, direct in contents:
@@ -112,7 +112,7 @@ def write_files(folder: Path, contents: Iterable[tuple[str, Iterable[Buffer], bo
     return written
 
 
-def create_file(path: Path, pieces: Iterable[Buffer]) -> Written:
+def create_file(path: Path, pieces: Iterable[Buffer]) -> WrittenFile:
     """Write a file under a name that nothing has yet, whole or not at all.
 
     Of several writers of one name exactly one succeeds.
@@ -138,7 +138,7 @@ def create_file(path: Path, pieces: Iterable[Buffer]) -> Written:
     return written
 
 
-def _write_pieces(descriptor: int, pieces: Iterable[Buffer], path: Path) -> Written:
+def _write_pieces(descriptor: int, pieces: Iterable[Buffer], path: Path) -> WrittenFile:
     written = hash_pieces(pieces, lambda chunk: _write_all(descriptor, chunk))
     found = os.fstat(descriptor).st_size
     if found != written.size:
@@ -164,7 +164,7 @@ def copy_file(
     source: Path,
     target: Path,
     *,
-    expected: Written | None = None,
+    expected: WrittenFile | None = None,
     durable_name: bool = True,
     most: int | None = None,
 ) -> None:
@@ -205,7 +205,7 @@ def copy_file(
         raise CorruptCheckpoint(f"{source} is not what the manifest says of it; it was not copied.")
 
 
-def write_json(path: Path, value: Mapping[str, Any], *, durable_name: bool = True) -> Written:
+def write_json(path: Path, value: Mapping[str, Any], *, durable_name: bool = True) -> WrittenFile:
     """Write a JSON object with `write_file`. Keys keep their order; NaN is refused."""
     return write_file(path, [as_json(value)], durable_name=durable_name)
 

@@ -21,7 +21,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFile:
     """A file as it was meant to be: its size in bytes, and the xxh3-128 (hex) of every CHUNK of it."""
 
     size: int
@@ -37,7 +37,7 @@ class Written:
         return {"size": self.size, "xxh3_128": list(self.xxh3_128)}
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> Written:
+    def from_json(cls, entry: Mapping[str, Any]) -> WrittenFile:
         """What a manifest says of it, read again."""
         return cls(int(entry["size"]), tuple(entry["xxh3_128"]))
 
@@ -47,7 +47,7 @@ def digest(data: Buffer) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
-def hash_pieces(pieces: Iterable[Buffer], take: Callable[[memoryview], None] = lambda _: None) -> Written:
+def hash_pieces(pieces: Iterable[Buffer], take: Callable[[memoryview], None] = lambda _: None) -> WrittenFile:
     """Size and hashes of a file with these contents; every chunk is handed over after it is hashed."""
     hashes, hasher, size = [], xxhash.xxh3_128(), 0
     for piece in pieces:
@@ -58,10 +58,10 @@ def hash_pieces(pieces: Iterable[Buffer], take: Callable[[memoryview], None] = l
             if size % CHUNK == 0:
                 hashes.append(hasher.hexdigest())
                 hasher.reset()
-    return Written(size, (*hashes, hasher.hexdigest()) if size % CHUNK else tuple(hashes))
+    return WrittenFile(size, (*hashes, hasher.hexdigest()) if size % CHUNK else tuple(hashes))
 
 
-def read_verified(path: Path, expected: Written, allocate: Callable[[int], memoryview]) -> memoryview:
+def read_verified(path: Path, expected: WrittenFile, allocate: Callable[[int], memoryview]) -> memoryview:
     """Read a file into memory and check every chunk while it is still warm.
 
     Read and not mapped: a bad sector is an error here then, and not a SIGBUS in the middle of training.

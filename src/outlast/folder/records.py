@@ -40,10 +40,10 @@ REASONS = ("finished", "budget", "preempted", "failed", "cancelled", "lost")
 _MISSING = object()
 
 Check = Callable[[Any, str], None]
-"""Takes a value and where it stands; raises Malformed."""
+"""Takes a value and where it stands; raises MalformedRecord."""
 
 
-class Malformed(Exception):
+class MalformedRecord(Exception):
     """A value is not what a record has at its place."""
 
     def __init__(self, where: str, found: Any, expected: str) -> None:
@@ -114,7 +114,7 @@ def whole(low: int = 0, high: int = LARGEST) -> Check:
 
     def check(value: Any, where: str) -> None:
         if type(value) is not int or not low <= value <= high:
-            raise Malformed(where, value, f"a whole number from {low} to {high}")
+            raise MalformedRecord(where, value, f"a whole number from {low} to {high}")
 
     return check
 
@@ -122,13 +122,13 @@ def whole(low: int = 0, high: int = LARGEST) -> Check:
 def number(value: Any, where: str) -> None:
     """A finite number that fits a float."""
     if type(value) not in (int, float) or not -1e308 < value < 1e308:
-        raise Malformed(where, value, "a finite number")
+        raise MalformedRecord(where, value, "a finite number")
 
 
 def flag(value: Any, where: str) -> None:
     """True or false."""
     if type(value) is not bool:
-        raise Malformed(where, value, "true or false")
+        raise MalformedRecord(where, value, "true or false")
 
 
 def text(longest: int = 10_000, pattern: str = "", words: str = "") -> Check:
@@ -137,7 +137,7 @@ def text(longest: int = 10_000, pattern: str = "", words: str = "") -> Check:
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or len(value) > longest or (form and not form.fullmatch(value)):
-            raise Malformed(where, value, words or f"text of at most {longest} characters")
+            raise MalformedRecord(where, value, words or f"text of at most {longest} characters")
 
     return check
 
@@ -147,7 +147,7 @@ def one_of(*words: str) -> Check:
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or value not in words:
-            raise Malformed(where, value, f"one of {', '.join(words)}")
+            raise MalformedRecord(where, value, f"one of {', '.join(words)}")
 
     return check
 
@@ -166,7 +166,7 @@ def many(check: Check, most: int = 1_000_000) -> Check:
 
     def checked(value: Any, where: str) -> None:
         if not isinstance(value, list) or len(value) > most:
-            raise Malformed(where, value, f"a list of at most {most}")
+            raise MalformedRecord(where, value, f"a list of at most {most}")
         for index, each in enumerate(value):
             check(each, f"{where}[{index}]")
 
@@ -178,7 +178,7 @@ def pair(check: Check) -> Check:
 
     def checked(value: Any, where: str) -> None:
         if not isinstance(value, list) or len(value) != 2:
-            raise Malformed(where, value, "a list of two")
+            raise MalformedRecord(where, value, "a list of two")
         for each in value:
             check(each, where)
 
@@ -190,7 +190,7 @@ def table(check: Check = anything, most: int = 1_000_000) -> Check:
 
     def checked(value: Any, where: str) -> None:
         if not isinstance(value, dict) or len(value) > most:
-            raise Malformed(where, value, "an object")
+            raise MalformedRecord(where, value, "an object")
         for key, each in value.items():
             check(each, f"{where}[{_shown(key)}]")
 
@@ -202,10 +202,10 @@ def form(needed: Mapping[str, Check], known: Mapping[str, Check] | None = None) 
 
     def checked(value: Any, where: str) -> None:
         if not isinstance(value, dict):
-            raise Malformed(where, value, "an object")
+            raise MalformedRecord(where, value, "an object")
         for key, check in needed.items():
             if key not in value:
-                raise Malformed(f"{where}.{key}".lstrip("."), _MISSING, "a value")
+                raise MalformedRecord(f"{where}.{key}".lstrip("."), _MISSING, "a value")
             check(value[key], f"{where}.{key}".lstrip("."))
         for key, check in (known or {}).items():
             if key in value:
@@ -418,7 +418,7 @@ def check(record: Mapping[str, Any], kind: Check, path: object) -> None:
     """Refuse a record that is not of its kind; raises CorruptCheckpoint."""
     try:
         kind(record, "")
-    except Malformed as error:
+    except MalformedRecord as error:
         raise CorruptCheckpoint(
             f"{path}: {error}. It was damaged after it was written, or is not outlast's."
         ) from error

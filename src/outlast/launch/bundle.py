@@ -19,7 +19,7 @@ import outlast
 from outlast.config import as_flag, find_file
 from outlast.errors import UsageError
 from outlast.folder import hashing
-from outlast.recipe.prepare import Prepared
+from outlast.recipe.prepare import PreparedRun
 from outlast.recipe.registry import names
 
 LARGEST = 20 * 2**20
@@ -57,7 +57,7 @@ class Bundle:
         return hashing.digest(self.data)
 
 
-def request_of(prepared: Prepared, *, budget: float, step: int = 0) -> dict[str, Any]:
+def request_of(prepared: PreparedRun, *, budget: float, step: int = 0) -> dict[str, Any]:
     """What the other machine is to train.
 
     Recipe, run, budget in seconds, the values that were given here, and whether on several ranks.
@@ -95,7 +95,7 @@ def flags_of(values: Mapping[str, Any]) -> list[str]:
     return [flag(key, value) for key, value in values.items()]
 
 
-def make(prepared: Prepared, *, environments: Sequence[str] = (), wheels: Path | None = None) -> Bundle:
+def make(prepared: PreparedRun, *, environments: Sequence[str] = (), wheels: Path | None = None) -> Bundle:
     """Pack outlast, the recipes that come with it, and the user's own recipe.
 
     The pack is the same for every session, whatever is asked of it.

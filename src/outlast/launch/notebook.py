@@ -11,7 +11,7 @@ from outlast.environment import NAMES
 from outlast.errors import UsageError
 from outlast.folder import durable
 from outlast.launch import bundle
-from outlast.recipe.prepare import Prepared
+from outlast.recipe.prepare import PreparedRun
 
 _SETUP = """# Setup: unpacks outlast and the recipe that came with this notebook; installs only what is missing.
 import base64, importlib.util, io, subprocess, sys, tempfile, zipfile
@@ -46,7 +46,7 @@ for path in sorted((RUN / "artifacts").glob("**/*")):
         print(path.name, path.read_text()[:2000], sep="\\n")"""
 
 
-def notebook(prepared: Prepared) -> dict[str, Any]:
+def notebook(prepared: PreparedRun) -> dict[str, Any]:
     """The notebook of a recipe, as nbformat 4.5 has it.
 
     The values that were given stand in a cell as flags and can be changed there.
@@ -99,7 +99,7 @@ def notebook(prepared: Prepared) -> dict[str, Any]:
     return {"cells": cells, "metadata": about, "nbformat": 4, "nbformat_minor": 5}
 
 
-def write_notebook(prepared: Prepared, target: Path) -> None:
+def write_notebook(prepared: PreparedRun, target: Path) -> None:
     """Write it; the file appears whole or not at all."""
     durable.make_folder(target.parent)
     durable.write_file(target, [json.dumps(notebook(prepared), indent=1).encode()])

@@ -247,7 +247,7 @@ class Provider(Protocol):
 
         Raises:
             AnswerLost: it may have been started. Ask `state` before starting another.
-            Refused: the provider does not start it; nothing runs.
+            LaunchRefused: the provider does not start it; nothing runs.
             LaunchError: another failure; nothing runs.
         """
         ...
@@ -293,7 +293,7 @@ class Provider(Protocol):
 
         Raises:
             UsageError: it cannot be ended now.
-            Refused: the provider does not do it.
+            LaunchRefused: the provider does not do it.
         """
         ...
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from outlast.checkpoint import Store
-from outlast.errors import AnswerLost, LaunchError, Refused, UsageError
+from outlast.errors import AnswerLost, LaunchError, LaunchRefused, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.down import delete
 from outlast.launch.fetch import NothingLeft, fetch
@@ -24,7 +24,7 @@ from outlast.launch.provider import Limits, Provider, Quota, State, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching
 from outlast.launch.start import launch_next
 from outlast.launch.watch import follow, state_of
-from outlast.recipe.prepare import Prepared
+from outlast.recipe.prepare import PreparedRun
 from outlast.report import read_run
 
 _TRIES = 20
@@ -69,7 +69,7 @@ class Bounds:
 
 def relay(
     provider: Provider,
-    prepare: Callable[[], Prepared],
+    prepare: Callable[[], PreparedRun],
     terms: Terms,
     *,
     bounds: Bounds | None = None,
@@ -105,7 +105,7 @@ def relay(
 @dataclass(frozen=True)
 class _Relay:
     provider: Provider
-    prepare: Callable[[], Prepared]
+    prepare: Callable[[], PreparedRun]
     terms: Terms
     bounds: Bounds
     tell: Tell
@@ -181,7 +181,7 @@ class _Relay:
         for tries in itertools.count():
             try:
                 return launch_next(self.provider, self.prepare(), terms, tell=self.tell)
-            except Refused as error:
+            except LaunchRefused as error:
                 full = self.bounds.wait and error.again == "full"
                 if not full and (error.again != "moment" or tries >= _TRIES):
                     raise

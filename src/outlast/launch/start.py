@@ -17,14 +17,14 @@ from outlast.launch.fetch import fetch
 from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.provider import Handle, Provider, Request, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching
-from outlast.recipe.prepare import Prepared
+from outlast.recipe.prepare import PreparedRun
 from outlast.remote.fork import fork
 
 _UNFETCHED = ("preparing", "pushing", "pushed")
 
 
 def launch(
-    provider: Provider, prepared: Prepared, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
+    provider: Provider, prepared: PreparedRun, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
 ) -> LaunchRecord:
     """Start one attempt. It is on record before it is started, so a lost answer cannot lose it.
 
@@ -47,7 +47,7 @@ def launch(
 
 
 def launch_next(
-    provider: Provider, prepared: Prepared, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
+    provider: Provider, prepared: PreparedRun, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
 ) -> LaunchRecord:
     """As `launch`, for whoever is the only one already."""
     folder = prepared.folder
@@ -91,7 +91,7 @@ class Source:
     step: int = 0
 
 
-def request_for(provider: Provider, prepared: Prepared, terms: Terms, source: Source | None = None) -> Request:
+def request_for(provider: Provider, prepared: PreparedRun, terms: Terms, source: Source | None = None) -> Request:
     """What a provider is asked for: the first attempt's name, until `launch` knows which one is free.
 
     Raises:
@@ -111,7 +111,7 @@ def request_for(provider: Provider, prepared: Prepared, terms: Terms, source: So
     )
 
 
-def _begin(provider: Provider, prepared: Prepared, request: Request, source: Source) -> tuple[Request, LaunchRecord]:
+def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: Source) -> tuple[Request, LaunchRecord]:
     """Put on record what is about to be started, under a name that nothing has; a refused attempt has used up none."""
     folder = prepared.folder
     number = max((each.number for each in all_launches(folder) if each.record["state"] != "refused"), default=0) + 1
@@ -138,7 +138,7 @@ def _begin(provider: Provider, prepared: Prepared, request: Request, source: Sou
     return request, record
 
 
-def _continues(provider: Provider, prepared: Prepared, tell: Tell) -> Source:
+def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
     """What the next session continues from.
 
     Outputs that the provider does not surely attach are brought home and sent.
@@ -187,7 +187,7 @@ def steps_left(provider: Provider, handle: Handle, folder: RunFolder) -> list[in
     return [int(match[1]) for match in found if match]
 
 
-def _good(folder: RunFolder, prepared: Prepared) -> list[Checkpoint]:
+def _good(folder: RunFolder, prepared: PreparedRun) -> list[Checkpoint]:
     """Of this folder's checkpoints the best one and the newest, if they verify, ascending."""
     found = Store(folder).committed()
     recipe = prepared.recipe

@@ -87,7 +87,7 @@ def cancel(provider: Provider, record: LaunchRecord) -> None:
 
     Raises:
         UsageError: it is not running, or cannot be ended now.
-        Refused: the provider does not do it.
+        LaunchRefused: the provider does not do it.
     """
     state = listen(provider, record)
     if state not in ("queued", "running"):

@@ -15,7 +15,7 @@ from outlast.errors import CorruptCheckpoint, OutlastError, ResumeRefused, Usage
 from outlast.folder import durable, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import RUN
-from outlast.recipe.inspect import Saved, open_saved, step_of
+from outlast.recipe.inspect import SavedCheckpoint, open_saved, step_of
 from outlast.recipe.recipe import Recipe
 from outlast.report import read_run
 from outlast.run.run import Run
@@ -45,7 +45,7 @@ def train(run: Run, config: Any, recipe: Recipe) -> None:
     stage.train(run, config, opened)
 
 
-def open_inputs(folder: RunFolder, recipe: Recipe) -> dict[str, Saved]:
+def open_inputs(folder: RunFolder, recipe: Recipe) -> dict[str, SavedCheckpoint]:
     """Open the checkpoints that a stage is trained on.
 
     These are those that its run names, or else those that its declaration chooses.
@@ -72,7 +72,7 @@ def open_inputs(folder: RunFolder, recipe: Recipe) -> dict[str, Saved]:
     return opened
 
 
-def record(folder: RunFolder, recipe: Recipe, opened: Mapping[str, Saved]) -> None:
+def record(folder: RunFolder, recipe: Recipe, opened: Mapping[str, SavedCheckpoint]) -> None:
     """Let run.json say which stage of what chain the run is, and what it is trained on.
 
     Only who holds the run's lock calls it.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast import state
-from outlast.checkpoint import Opened, Retention, Store, open_checkpoint
+from outlast.checkpoint import OpenedCheckpoint, Retention, Store, open_checkpoint
 from outlast.checkpoint.export import describe
 from outlast.config import Config, find_file, resolve
 from outlast.config.yamlfile import nearest
@@ -32,7 +32,7 @@ from outlast.terminal import shortened
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedCheckpoint:
     """One checkpoint of a run, verified.
 
     Attributes:
@@ -44,7 +44,7 @@ class Saved:
     run_id: str
     folder: Path
     step: int
-    _opened: Opened
+    _opened: OpenedCheckpoint
     _known: tuple[Recipe, Any] | OutlastError
 
     @property
@@ -185,7 +185,7 @@ def open_saved(
     step: str | int = "latest",
     recipe: str | Path | Recipe | None = None,
     flags: Mapping[str, str | bool] | None = None,
-) -> Saved:
+) -> SavedCheckpoint:
     """Open a checkpoint of a run, of a recipe or of a script, for loading, evaluating, exporting or drawing.
 
     Args:
@@ -208,7 +208,7 @@ def open_saved(
     place = RunFolder(folder)
     number = step_of(place, str(step))
     opened = open_checkpoint(place.checkpoint(number))
-    return Saved(folder.resolve().name, folder, number, opened, _recipe_and_config(place, recipe, flags))
+    return SavedCheckpoint(folder.resolve().name, folder, number, opened, _recipe_and_config(place, recipe, flags))
 
 
 def _recipe_and_config(

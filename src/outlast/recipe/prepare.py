@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.checkpoint import Checkpoint, Retention, Store, read_manifest
-from outlast.config import Resolved, find_file, resolve
+from outlast.config import ResolvedConfig, find_file, resolve
 from outlast.config.yamlfile import nearest
 from outlast.distributed import ranks
 from outlast.environment import Environment, detect
@@ -48,7 +48,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """A request that makes sense: everything is typed and nothing was written yet.
 
     Attributes:
@@ -65,7 +65,7 @@ class Prepared:
     recipe: Recipe
     environment: Environment
     environment_file: Path | None
-    resolved: Resolved[Any]
+    resolved: ResolvedConfig[Any]
     run_id: str
     fork_of: Checkpoint | None = None
     given: Mapping[str, str | bool] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Prepared:
         return RunFolder(self.resolved.config.checkpoint_dir / self.run_id)
 
 
-def prepare(recipe: Recipe, request: Request) -> Prepared:
+def prepare(recipe: Recipe, request: Request) -> PreparedRun:
     """Find out where this is, what the run already has, and what every value is. Writes nothing.
 
     Raises:
@@ -90,7 +90,7 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
     environment = detect(request.environment)
     environment_file = find_file(f"environment/{environment.name}.yaml")
 
-    def resolved(stored: Mapping[str, Any] | None) -> Resolved[Any]:
+    def resolved(stored: Mapping[str, Any] | None) -> ResolvedConfig[Any]:
         return resolve(
             recipe.Config,
             limits={"cores": environment.limits.cores},
@@ -114,10 +114,10 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
     final = resolved(stored)
     if root != first.config.checkpoint_dir:
         final = replace(final, config=final.config.model_copy(update={"checkpoint_dir": root}))
-    return Prepared(recipe, environment, environment_file, final, run_id, fork_of, request.flags, chain)
+    return PreparedRun(recipe, environment, environment_file, final, run_id, fork_of, request.flags, chain)
 
 
-def without_stages(prepared: Prepared) -> Prepared:
+def without_stages(prepared: PreparedRun) -> PreparedRun:
     """Refuse a recipe that has stages, for verbs that take a single run to another machine; raises UsageError."""
     recipe = prepared.recipe
     if recipe.stages:
@@ -129,7 +129,7 @@ def without_stages(prepared: Prepared) -> Prepared:
     return prepared
 
 
-def start(prepared: Prepared, *, progress: str = "auto", sinks: Sequence[Sink] = ()) -> Run:
+def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink] = ()) -> Run:
     """Open the run and train it; returns the closed run when it is finished.
 
     Raises:

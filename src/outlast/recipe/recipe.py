@@ -45,8 +45,8 @@ class Stage:
 
     Attributes:
         name: of lower-case letters, digits and "-".
-        train: train(run, config, inputs): as a recipe's, and `inputs` has an `outlast.Saved` for each stage that
-            `after` names.
+        train: train(run, config, inputs): as a recipe's, and `inputs` has an `outlast.SavedCheckpoint` for each stage
+            that `after` names.
         after: which checkpoint of which earlier stages it trains on: {"vqvae": "best"}, or "latest". Those stages
             finish first.
         metric, mode, part: as a recipe's, for this stage.

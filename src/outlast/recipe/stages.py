@@ -20,7 +20,7 @@ from outlast.folder import durable, plain
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock
 from outlast.recipe import inputs
-from outlast.recipe.prepare import Prepared, Request, prepare
+from outlast.recipe.prepare import PreparedRun, Request, prepare
 from outlast.recipe.recipe import Recipe
 from outlast.remote.attached import copies_of
 from outlast.remote.gather import bring_home
@@ -31,7 +31,7 @@ LEAST = 2.0
 """Seconds of a budget with which no further stage is begun."""
 
 
-def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None]) -> Iterator[Prepared]:
+def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None]) -> Iterator[PreparedRun]:
     """Prepare the stages that are not finished, in order, each when it is asked for.
 
     The one before it has been trained then.
@@ -77,7 +77,7 @@ def is_finished(folder: RunFolder) -> bool:
     return bool(plain.kind_of(folder.run)) and read_run(folder.path).status == "finished"
 
 
-def _bring_home(prepared: Prepared, *, main: bool) -> list[str]:
+def _bring_home(prepared: PreparedRun, *, main: bool) -> list[str]:
     """Gather the run of a stage and those that it is trained on: on a platform they lie in what it has attached."""
     stage, told = prepared.recipe.stage, list[str]()
     for name in [*stage.after, stage.name] if stage and main else ():
@@ -98,7 +98,7 @@ def _bring_one_home(folder: RunFolder, attached: Sequence[Path]) -> list[str]:
         lock.release()
 
 
-def _with_what_is_left(prepared: Prepared, spent: float) -> Prepared:
+def _with_what_is_left(prepared: PreparedRun, spent: float) -> PreparedRun:
     """The stage with what is left of the session's budget; a session has one, however many stages it trains."""
     config = prepared.resolved.config
     if config.budget is None or spent < LEAST:

@@ -38,7 +38,7 @@ _SAID = 3  # of equal complaints about one copy, the others are counted
 
 
 @dataclass
-class Brought:
+class GatherResult:
     """What became of the copies elsewhere.
 
     Attributes:
@@ -104,7 +104,7 @@ class _Copy:
         return _sentences(sorted(older, reverse=True), "It was not copied.", self.place)
 
 
-def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remote] = ()) -> Brought:
+def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remote] = ()) -> GatherResult:
     """Copy the run into its folder when a place holds a checkpoint that continues the newest one here.
 
     Else only what its attempts say is copied.
@@ -122,7 +122,7 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remo
         SaveFailed: there is no room for the copy; what is here is as it was.
         RemoteUnavailable: a remote does not answer, so what is newest cannot be known; what is here is as it was.
     """
-    brought = Brought()
+    brought = GatherResult()
     places = [Place.at(copy.path) for copy in copies_of(folder.path.name, inputs, brought.told)]
     places += [Place(remote, f"{folder.path.name}/") for remote in remotes]
     if not places:
@@ -130,7 +130,7 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remo
     here = identify(Place.at(folder.path)) if plain.kind_of(folder.run) else None
     own = _newest_good(folder, here)
     copies = [copy for copy in (_look(place, folder, here, own, brought) for place in places) if copy]
-    left, taken = Brought(), list[str]()
+    left, taken = GatherResult(), list[str]()
     found = [copy for copy in copies if _continues(copy, own, left)]
     while found:
         best = max(found, key=_step)
@@ -148,11 +148,11 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remo
     if found and not taken and own and _step(best) == own.step and _began_last(best.place) > _began_here(folder):
         taken = _take_attempts(best.place, folder)
     complaints = [sentence for copy in copies for sentence in copy.complaints()]
-    return Brought([*brought.told, *complaints, *left.told, *taken], brought.apart + left.apart)
+    return GatherResult([*brought.told, *complaints, *left.told, *taken], brought.apart + left.apart)
 
 
 def _look(
-    place: Place, folder: RunFolder, here: Identity | None, own: Checkpoint | None, brought: Brought
+    place: Place, folder: RunFolder, here: Identity | None, own: Checkpoint | None, brought: GatherResult
 ) -> _Copy | None:
     """A place's copy of this very run.
 
@@ -174,7 +174,7 @@ def _look(
         return None
 
 
-def _continues(copy: _Copy, own: Checkpoint | None, left: Brought) -> bool:
+def _continues(copy: _Copy, own: Checkpoint | None, left: GatherResult) -> bool:
     """Whether a copy has anything that may be taken; another history is told."""
     newest = copy.newest
     if newest is None or (own and newest.digest != own.digest and _is_behind(newest, own)):
@@ -208,7 +208,7 @@ def _apart(theirs: Checkpoint, ours: Checkpoint) -> str:
     )
 
 
-def _leave(left: Brought, place: Place, sentence: str) -> None:
+def _leave(left: GatherResult, place: Place, sentence: str) -> None:
     left.told.append(sentence)
     left.apart.append(place.address())
 

@@ -20,7 +20,7 @@ from outlast.errors import (
     RemoteUnavailable,
 )
 from outlast.folder import durable, layout, plain, reading, records
-from outlast.folder.hashing import Written
+from outlast.folder.hashing import WrittenFile
 from outlast.folder.layout import MANIFEST
 from outlast.remote.base import Remote
 from outlast.remote.folder import FolderRemote
@@ -107,7 +107,7 @@ class Place:
         name: str,
         target: Path,
         *,
-        expected: Written | None = None,
+        expected: WrittenFile | None = None,
         most: int | None = None,
         durable_name: bool = True,
     ) -> None:
@@ -153,7 +153,7 @@ class Place:
         folder = checkpoint.path.name
         durable.make_folder(checkpoints / folder)
         for name, entry in checkpoint.manifest["files"].items():
-            expected = Written.from_json(entry)
+            expected = WrittenFile.from_json(entry)
             places = [f"{CHECKPOINTS}/{each}" for each in names_of(folder, name, entry)]
             if "shared" not in entry:
                 self.copy(places[0], checkpoints / folder / name, expected=expected, durable_name=False)
@@ -163,7 +163,7 @@ class Place:
                 self._copy_shared(place, places, checkpoints / SHARED / place.rpartition("/")[2], expected)
         self.copy(f"{CHECKPOINTS}/{folder}/{MANIFEST}", checkpoints / folder / MANIFEST)
 
-    def _copy_shared(self, name: str, copies: list[str], target: Path, expected: Written) -> None:
+    def _copy_shared(self, name: str, copies: list[str], target: Path, expected: WrittenFile) -> None:
         """Copy one of two equal files; from the other one when it is damaged."""
         if plain.kind_of(target) == "file":
             return

@@ -27,7 +27,7 @@ from outlast.tracking import records
 
 
 @dataclass(frozen=True)
-class Archived:
+class Archive:
     """What became of an archive.
 
     Attributes:
@@ -41,7 +41,7 @@ class Archived:
 
 def archive(
     folder: Path, target: Path, *, part: str = "model", step: int | None = None, all_lines: bool = False
-) -> Archived:
+) -> Archive:
     """Write config.json, training_history.json, training_curves.png, model_final.safetensors, and the artifacts.
 
     Args:
@@ -77,7 +77,7 @@ def archive(
             temporary.unlink(missing_ok=True)
     if known.thinned and not all_lines:
         told.insert(0, f"training_history.json: {known.thinned} --all-lines writes every line.")
-    return Archived(list(contents), told)
+    return Archive(list(contents), told)
 
 
 def _pack(packed: zipfile.ZipFile, name: str, path: Path) -> None:

@@ -18,7 +18,7 @@ from outlast.folder import lock, plain, reading
 from outlast.folder.attempt import read_record
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import RUN
-from outlast.tracking import Latest, Spent, latest, spent_in
+from outlast.tracking import Latest, TimeSpent, latest, spent_in
 
 _STATUS = {
     "finished": "finished",
@@ -72,7 +72,7 @@ class RunInfo:
         """The records of so many of the newest attempts, in order."""
         return [read_record(RunFolder(self.folder), number) for number in self.numbers[-most:]] if most else []
 
-    def spent(self, attempt: Mapping[str, Any]) -> Spent | None:
+    def spent(self, attempt: Mapping[str, Any]) -> TimeSpent | None:
         """Where the time of an attempt went, as far as it has written that down; None when it has not."""
         return spent_in(RunFolder(self.folder), attempt["number"], attempt.get("id"))
 
@@ -122,7 +122,7 @@ class RunInfo:
     @functools.cached_property
     def renamed(self) -> Mapping[str, str]:
         """Former name -> name of metrics, as the newest attempt that trained says."""
-        attempts = _Backwards(RunFolder(self.folder), self.numbers)
+        attempts = _ReverseReader(RunFolder(self.folder), self.numbers)
         return next((attempt.get("renamed", {}) for attempt in attempts if attempt.get("trained")), {})
 
 
@@ -136,7 +136,7 @@ def read_run(folder: Path) -> RunInfo:
             f"{folder} is not a run folder: it has no run.json. `outlast runs` lists those there are."
         ) from None
     numbers = tuple(place.attempt_numbers())
-    attempts = _Backwards(place, numbers)
+    attempts = _ReverseReader(place, numbers)
     return RunInfo(
         folder, about, _status(place, attempts), next(Store(place).newest_first(), None), _total(attempts), numbers
     )
@@ -153,7 +153,7 @@ def list_runs(root: Path) -> list[RunInfo]:
     return found
 
 
-class _Backwards:
+class _ReverseReader:
     """The records of a run's attempts, the newest first; each is read once, when it is asked for."""
 
     def __init__(self, place: RunFolder, numbers: Sequence[int]) -> None:

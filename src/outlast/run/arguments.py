@@ -33,7 +33,7 @@ GRADES = ("exact", "statistical", "restart-epoch")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Arguments:
     """The arguments of open_run that need a look, as they count.
 
     Attributes:
@@ -75,14 +75,14 @@ def read(
     recipe: str | None,
     renamed: Any = None,
     variables: Mapping[str, str] = os.environ,
-) -> Asked:
+) -> Arguments:
     """Check the arguments of open_run, and fill those that were left out from the environment variables.
 
     Raises:
         UsageError: one of them cannot be; it is named, argument or variable.
     """
     given = {key: variables[key] for key in VARIABLES if variables.get(key)}
-    said = _Said({} if recipe else given)
+    said = _Lookup({} if recipe else given)
     name, words = said("name", name, "OUTLAST_RUN")
     if name is None:
         raise UsageError("open_run was given no name, and OUTLAST_RUN is not set: give the run a name.")
@@ -100,7 +100,7 @@ def read(
             _instance(words, begin_from, str | os.PathLike, "expected a run folder or a checkpoint folder")
         )
         _source(words, begin_from)
-    budget, words = _Said(given)("budget", budget, "OUTLAST_BUDGET")
+    budget, words = _Lookup(given)("budget", budget, "OUTLAST_BUDGET")
     budget = seconds(words, budget, least=0.0)
     _instance(f"open_run was given keep={keep!r}", keep, Retention | None, _KEEP)
     _instance(f"open_run was given environment={environment!r}", environment, Environment | None, _ENVIRONMENT)
@@ -115,7 +115,7 @@ def read(
     renamed = dict(renamed or {})
     if not all(isinstance(text, str) and text for pair in renamed.items() for text in pair):
         raise UsageError(f"open_run was given renamed={renamed!r:.100}; {_RENAMED}.")
-    return Asked(
+    return Arguments(
         folder=RunFolder(root / name),
         save=_interval(save),
         budget=budget,
@@ -132,7 +132,7 @@ _RENAMED = "expected former names of metrics and their new ones, such as renamed
 _ENVIRONMENT = "expected an outlast.Environment, such as outlast.detect('local'), or nothing"
 
 
-class _Said:
+class _Lookup:
     """An argument, or else a variable; and the words that name whichever it was."""
 
     def __init__(self, given: Mapping[str, str]) -> None:

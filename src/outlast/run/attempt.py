@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import outlast
 from outlast import terminal
-from outlast.checkpoint import History, Opened, Store
+from outlast.checkpoint import History, OpenedCheckpoint, Store
 from outlast.distributed.ranks import Ranks
 from outlast.errors import OutlastError, RunBusy, UsageError
 from outlast.folder import durable, lock
@@ -26,10 +26,10 @@ from outlast.remote.gather import bring_home
 from outlast.remote.identity import know, stages_of
 from outlast.run import source
 from outlast.run.session import Session, now
-from outlast.tracking import EventLog, Fanout, Journal, RunFacts, Stopwatch, Unwritten, without_secrets
+from outlast.tracking import EventLog, Fanout, Journal, NullJournal, RunFacts, Stopwatch, without_secrets
 
 if TYPE_CHECKING:
-    from outlast.config import Resolved
+    from outlast.config import ResolvedConfig
 
 _LOOK = 20.0  # seconds between two looks at the lock; less than what makes another machine take it
 _ORPHANS = 40.0  # seconds that ranks whose rank 0 is gone may take to end; torchrun kills them after 30
@@ -64,14 +64,14 @@ class Attempt:
         store: Store,
         ranks: Ranks,
         about: Mapping[str, Any],
-        config: Resolved[Any] | None = None,
+        config: ResolvedConfig[Any] | None = None,
         results: Path | None = None,
     ) -> None:
         self.id = folder.path.name
         self.folder, self.session, self.shown, self.store, self.ranks = folder, session, shown, store, ranks
         self.about, self.config = about, config
         self.artifacts = results / self.id if results else folder.artifacts
-        self.journal = (Journal if ranks.is_main else Unwritten)(folder.journal)
+        self.journal = (Journal if ranks.is_main else NullJournal)(folder.journal)
         self.watch = Stopwatch()
         self._events: EventLog | None = None
         shown.tell = self.tell
@@ -82,7 +82,7 @@ class Attempt:
 
     # opening -------------------------------------------------------------------------------------------------------
 
-    def open(self, begin_from: Path | None, ignored: Sequence[str], note: str | None) -> Opened | None:
+    def open(self, begin_from: Path | None, ignored: Sequence[str], note: str | None) -> OpenedCheckpoint | None:
         """Make the folder this attempt's own, and open the newest checkpoint that verifies.
 
         Args:
@@ -143,7 +143,7 @@ class Attempt:
                 "lines under `if __name__ == '__main__':`."
             ) from error
 
-    def _open_newest(self, told: Sequence[tuple[str, str]]) -> Opened | None:
+    def _open_newest(self, told: Sequence[tuple[str, str]]) -> OpenedCheckpoint | None:
         try:
             opened, damaged = self.store.open_newest()
         except OutlastError as error:

@@ -9,12 +9,12 @@ from typing import Any
 import xxhash
 
 from outlast import state
-from outlast.checkpoint import Opened, open_checkpoint
+from outlast.checkpoint import OpenedCheckpoint, open_checkpoint
 from outlast.data import feed
 from outlast.distributed.ranks import Ranks
 from outlast.errors import ANOTHER_NAME, ResumeRefused
 from outlast.run.resume import LoadedPart, Verdict, check_record, compare_tree
-from outlast.state import Tracked, adapters, rng
+from outlast.state import TrackedObject, adapters, rng
 from outlast.state.array import Array
 
 RNG = "rng"
@@ -30,13 +30,13 @@ class Continuation:
         ranks: who reads it together.
     """
 
-    def __init__(self, opened: Opened, ranks: Ranks) -> None:
+    def __init__(self, opened: OpenedCheckpoint, ranks: Ranks) -> None:
         self._opened, self._ranks = opened, ranks
         self._lenient = opened.checkpoint.manifest.get("format") == 1
         self._loaded: dict[str, LoadedPart] = {}
         self._kept_rates: dict[str, list[Any]] = {}
 
-    def load(self, held: Tracked, kept: Collection[str]) -> None:
+    def load(self, held: TrackedObject, kept: Collection[str]) -> None:
         """Load the stored state of its part into a tracked object.
 
         Args:
@@ -79,7 +79,7 @@ class Continuation:
 
     def verify(
         self,
-        tracked: Mapping[str, Tracked],
+        tracked: Mapping[str, TrackedObject],
         trees: Mapping[str, Any],
         options: MutableMapping[str, dict[str, Any]],
     ) -> Verdict:
@@ -112,7 +112,7 @@ class Continuation:
         return verdict
 
     def _verify_loaded(
-        self, name: str, tracked: Mapping[str, Tracked], options: MutableMapping[str, dict[str, Any]]
+        self, name: str, tracked: Mapping[str, TrackedObject], options: MutableMapping[str, dict[str, Any]]
     ) -> Verdict:
         """Compare one part, and say what the program built otherwise."""
         loaded, held = self._loaded[name], tracked[name]

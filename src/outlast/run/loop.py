@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from outlast.checkpoint import Opened
+from outlast.checkpoint import OpenedCheckpoint
 from outlast.errors import SessionEnded, UsageError
 from outlast.folder.records import LARGEST
 from outlast.run.agreement import Agreement
@@ -20,8 +20,8 @@ from outlast.run.parts import Parts
 from outlast.run.position import Position
 from outlast.run.saver import Saver
 from outlast.run.start import Start
-from outlast.run.validation import Before, Pending, Validation, from_its_beginning
-from outlast.tracking import Spent
+from outlast.run.validation import PendingValidation, RestorePoint, Validation, from_its_beginning
+from outlast.tracking import TimeSpent
 
 __all__ = ["Loop", "Position", "is_step"]
 
@@ -51,7 +51,7 @@ class Loop:
     """
 
     def __init__(
-        self, attempt: Attempt, parts: Parts, saver: Saver, opened: Opened | None, total_steps: int | None
+        self, attempt: Attempt, parts: Parts, saver: Saver, opened: OpenedCheckpoint | None, total_steps: int | None
     ) -> None:
         self.attempt, self.parts, self.saver = attempt, parts, saver
         self.metrics, self.validation = Metrics(attempt), Validation(opened)
@@ -261,7 +261,7 @@ class Loop:
         self.validation.give(function, every)
 
     def _validate(self, epoch_ended: int | None) -> None:
-        before, metrics = Before(self.parts, self.attempt.journal), dict(self.metrics.of_step)
+        before, metrics = RestorePoint(self.parts, self.attempt.journal), dict(self.metrics.of_step)
         ask = self.should_stop
         if not self.agreement:
             self.should_stop = self._asked_inside
@@ -282,7 +282,7 @@ class Loop:
                 "was before it, so the step is not saved. Put back what it changes in a `finally`.",
             )
         else:
-            self.save(ended.reason, must=True, more=Pending.record(epoch_ended, self.epoch))
+            self.save(ended.reason, must=True, more=PendingValidation.record(epoch_ended, self.epoch))
         raise ended
 
     def _validate_what_was_cut(self) -> None:
@@ -381,7 +381,7 @@ class Loop:
             self._timed = clock + _MINUTE
             self.show_time()
 
-    def show_time(self) -> Spent:
+    def show_time(self) -> TimeSpent:
         """Tell sinks where the time of the attempt went so far; returns it."""
         spent = self.attempt.watch.spent(self.saver.held)
         self.attempt.shown.send("timed", self.step, self.metrics.rate, spent)

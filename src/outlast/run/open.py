@@ -29,7 +29,7 @@ from outlast.tracking import Fanout, Sink
 from outlast.tracking import progress as screens
 
 if TYPE_CHECKING:
-    from outlast.config import Resolved
+    from outlast.config import ResolvedConfig
 
 
 def open_run(
@@ -41,7 +41,7 @@ def open_run(
     keep: Retention | None = None,
     budget: str | float | None = None,
     reserve: str | float | None = None,
-    config: Resolved[Any] | None = None,
+    config: ResolvedConfig[Any] | None = None,
     recipe: str | None = None,
     grade: str = "exact",
     environment: Environment | None = None,

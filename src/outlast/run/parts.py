@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from outlast import state
-from outlast.checkpoint import Opened
+from outlast.checkpoint import OpenedCheckpoint
 from outlast.data import feed, foreign, leaving
 from outlast.distributed import replicas
 from outlast.distributed.ranks import Ranks
 from outlast.errors import StateError, UsageError
 from outlast.run.continuation import GRADIENTS, RNG, Continuation
 from outlast.run.resume import Verdict, check_keep, check_record
-from outlast.state import Tracked, adapters, rng
+from outlast.state import TrackedObject, adapters, rng
 from outlast.state.array import Array
 
 Packed = tuple[dict[str, dict[str, Array]], dict[str, Any], Any]
@@ -35,10 +35,10 @@ class Parts:
         notes: warnings that the user should read, since somebody emptied this list.
     """
 
-    def __init__(self, opened: Opened | None, ranks: Ranks | None = None) -> None:
+    def __init__(self, opened: OpenedCheckpoint | None, ranks: Ranks | None = None) -> None:
         self._ranks = ranks or Ranks()
         self._continued = Continuation(opened, self._ranks) if opened else None
-        self._tracked: dict[str, Tracked] = {}
+        self._tracked: dict[str, TrackedObject] = {}
         self._options: dict[str, dict[str, Any]] = {}
         self._trees: dict[str, Any] = {}
         self._offered: dict[str, int] = {}
@@ -65,7 +65,7 @@ class Parts:
     def track(self, parts: Mapping[str, Any], keep: Mapping[str, Any] | None = None) -> None:
         """Take objects in, and load their stored state; see `Run.track`."""
         wins = check_keep(keep, parts)
-        found: dict[str, tuple[Tracked, list[str]]] = {}
+        found: dict[str, tuple[TrackedObject, list[str]]] = {}
         for name, thing in parts.items():
             for each, member in _flat(name, thing):
                 self._check_name(each)
@@ -77,7 +77,7 @@ class Parts:
             self._take(name, held, kept)
         self._tracked = {name: self._tracked[name] for name in [*(n for n in self._tracked if n not in found), *found]}
 
-    def _take(self, name: str, held: Tracked, kept: Collection[str]) -> None:
+    def _take(self, name: str, held: TrackedObject, kept: Collection[str]) -> None:
         held.names = self._parameter_names()
         fresh = held.pack()
         state.try_way_back(name, fresh)
@@ -170,7 +170,7 @@ class Parts:
         """Names of the tracked objects that have parameters."""
         return [name for name, held in self._tracked.items() if callable(getattr(held.thing, "parameters", None))]
 
-    def load_again(self, opened: Opened, names: Sequence[str]) -> None:
+    def load_again(self, opened: OpenedCheckpoint, names: Sequence[str]) -> None:
         """Load tracked objects from another checkpoint of this run."""
         for name in names:
             record = check_record(name, opened.state["parts"].get(name))
@@ -313,7 +313,7 @@ class Parts:
         for sentence in notes:
             tell("warning", sentence)
 
-    def _note_empty(self, held: Tracked, packed: state.Packed) -> None:
+    def _note_empty(self, held: TrackedObject, packed: state.Packed) -> None:
         enabled = getattr(held.bare, "is_enabled", None)
         if (
             not packed[1] and not packed[0] and not (callable(enabled) and not enabled())
@@ -325,7 +325,7 @@ class Parts:
                 "else leave it out."
             )
 
-    def _look_at_buffers(self, held: Tracked) -> None:
+    def _look_at_buffers(self, held: TrackedObject) -> None:
         changed = held.unsaved()
         known = self._unsaved.setdefault(held.part, set())
         if new := [name for name in changed if name not in known]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from outlast import state
 from outlast.errors import ResumeRefused, UsageError
-from outlast.state import Packed, Tracked
+from outlast.state import Packed, TrackedObject
 from outlast.state.array import Array
 
 ALL = "*"
@@ -56,7 +56,7 @@ class LoadedPart:
 
     def __init__(
         self,
-        held: Tracked,
+        held: TrackedObject,
         record: Mapping[str, Any],
         arrays: Mapping[str, Array],
         keep: Collection[str],

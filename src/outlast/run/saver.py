@@ -17,9 +17,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from outlast.checkpoint import SavePolicy, Snapshot
-from outlast.checkpoint.flight import Abandoned, Flight, TornCopy
+from outlast.checkpoint.flight import Flight, SaveAbandoned, TornCopy
 from outlast.checkpoint.memory import available
-from outlast.checkpoint.policy import Kept
+from outlast.checkpoint.policy import CheckpointFacts
 from outlast.checkpoint.snapshot import File, files_of
 from outlast.checkpoint.staging import Copy, Staging
 from outlast.checkpoint.writer import Writer
@@ -323,7 +323,7 @@ class Saver:
             self._staging.lazy = False
             self.asked = True
             return
-        if isinstance(error, Abandoned):
+        if isinstance(error, SaveAbandoned):
             self._tell("info", str(error))
             return
         self._tell("warning", f"{error}" if self._store.cut_off else f"{error} Training goes on and tries again.")
@@ -349,5 +349,7 @@ class Saver:
         if not keep.best or not is_finite(value):
             return False
         known = [self._store.best] if self._store.best else []
-        coming = [Kept(self._flight.snapshot.step, dict(self._flight.snapshot.metrics))] if self._flight else []
+        coming = (
+            [CheckpointFacts(self._flight.snapshot.step, dict(self._flight.snapshot.metrics))] if self._flight else []
+        )
         return keep.is_new_best(value, [*known, *coming])

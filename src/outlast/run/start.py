@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast import state
-from outlast.checkpoint import Opened
+from outlast.checkpoint import OpenedCheckpoint
 from outlast.folder import durable
 from outlast.run import best
 from outlast.run.attempt import Attempt
@@ -32,7 +32,7 @@ class Start:
         opened: the checkpoint that the attempt continues, or None for a fresh start.
     """
 
-    def __init__(self, attempt: Attempt, parts: Parts, saver: Saver, opened: Opened | None) -> None:
+    def __init__(self, attempt: Attempt, parts: Parts, saver: Saver, opened: OpenedCheckpoint | None) -> None:
         self._attempt, self._parts, self._saver = attempt, parts, saver
         self._mark: Mapping[str, Any] | None = opened.state["journal"] if opened else None
         self._software_before: Mapping[str, Any] | None = opened.checkpoint.manifest["software"] if opened else None

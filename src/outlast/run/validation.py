@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from outlast.checkpoint import Opened
+from outlast.checkpoint import OpenedCheckpoint
 from outlast.config.units import parse_interval
 from outlast.data.sampler import BatchSampler
 from outlast.distributed import replicas
@@ -36,7 +36,7 @@ class Validation:
         cut: whether the step's validation was broken off and is still to be done.
     """
 
-    def __init__(self, opened: Opened | None) -> None:
+    def __init__(self, opened: OpenedCheckpoint | None) -> None:
         self.running = self.heard = self.completed = False
         self._pending = _pending_of(opened.state) if opened else None
         self._metrics = opened.checkpoint.metrics if opened else {}
@@ -99,7 +99,7 @@ class Validation:
         self.completed = self.completed or not self.heard
         return not self.heard
 
-    def take_pending(self) -> Pending | None:
+    def take_pending(self) -> PendingValidation | None:
         """The validation that the attempt before broke off.
 
         None when there is none, or when it was asked for before.
@@ -108,11 +108,11 @@ class Validation:
         if pending is None:
             return None
         self.cut = False
-        return Pending(pending["epoch_ended"], pending["epoch"], dict(self._metrics))
+        return PendingValidation(pending["epoch_ended"], pending["epoch"], dict(self._metrics))
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingValidation:
     """A validation that is still to be done.
 
     Attributes:
@@ -131,7 +131,7 @@ class Pending:
         return {PENDING: {"epoch_ended": epoch_ended, "epoch": epoch}}
 
 
-class Before:
+class RestorePoint:
     """How things stood when a validation began, so that it can be as if it had not.
 
     Args:

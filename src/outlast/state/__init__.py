@@ -17,7 +17,7 @@ from outlast.state.adapter import Rebuild
 from outlast.state.array import Array
 from outlast.state.compare import Comparison, differences
 from outlast.state.kinds import members, tracked
-from outlast.state.objects import Packed, TooEarly, Tracked
+from outlast.state.objects import Packed, TooEarly, TrackedObject
 from outlast.state.tree import Decoder, Encoder
 from outlast.state.trial import try_way_back
 
@@ -25,7 +25,7 @@ __all__ = [
     "Comparison",
     "Packed",
     "TooEarly",
-    "Tracked",
+    "TrackedObject",
     "check_same_leaves",
     "differences",
     "load_object",

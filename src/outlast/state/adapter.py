@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from outlast.state.array import Array, Found, Pieces
+from outlast.state.array import Array, FrameworkArray, Pieces
 
 if TYPE_CHECKING:
-    from outlast.state.objects import Tracked
+    from outlast.state.objects import TrackedObject
 
 Json = dict[str, Any]
 
@@ -74,14 +74,13 @@ class Adapter:
             ...}`.
         matches: whether `pack` takes this value: an array, a generator, a dtype. It has to be a matter of the value's
             class alone.
-        pack: takes such a value apart: an array into `Found`, what is made of several values into `Pieces`, a small
-            value into its
-            JSON under one key `$name.form`. None: it cannot be stored. Raises CannotStore with a reason.
-        from_array: puts an array together: its bytes, the JSON that `Found.node` was, and for a sharded one a tensor of
-            this program
-            that lies on several ranks in the same way, else None.
-        put_together: puts together what `Pieces` or JSON was: its key and its content, whose values are put together
-            already.
+        pack: takes such a value apart: an array becomes a `FrameworkArray`, a value with several components becomes
+            `Pieces`, a small value becomes JSON under one key `$name.form`. None: it cannot be saved. Raises
+            UnsupportedArray with a reason.
+        from_array: rebuilds an array from its bytes, the JSON of `FrameworkArray.node`, and, for a sharded array, a
+            tensor of this program that is sharded in the same way, else None.
+        put_together: rebuilds a value from `Pieces` or JSON: from its key and its content, the values of which are
+            rebuilt already.
         tracked: what is known of an object that can be tracked, by part name and object; None for any other object.
         generators: its random generators.
         flatten: the leaves of a pytree with their paths, and what puts them together again. At most one framework has
@@ -92,11 +91,10 @@ class Adapter:
         rows: of an array of samples: its dtype as text, and a function that gives the bytes of such an array; None for
             anything else.
         software: what decides the last bits of a result: versions, devices, threads. A device is under the key "NAME
-            device", and a
-            CPU's value begins with "cpu".
+            device", and a CPU's value begins with "cpu".
         use_deterministic_kernels: asks for kernels that give the same bits every time.
         pin: locks memory for copies by a device; returns what undoes it, None where there is nothing to lock it for.
-        optimizer_places: the memory (`Live.place`) that changes only in the step of an optimizer among these objects.
+        optimizer_places: the memory (`LiveMemory.place`) that only a step of an optimizer among these objects changes.
         before_updates: has a function called with every optimizer before each of its steps; returns what ends that.
         regroups: whether this object adds gradients in another order after the first step of a process.
         is_sharded: whether a value lies on several ranks.
@@ -105,10 +103,10 @@ class Adapter:
 
     name: str
     matches: Callable[[Any], bool] = _never
-    pack: Callable[[Any], Found | Pieces | Json | None] = _nothing
+    pack: Callable[[Any], FrameworkArray | Pieces | Json | None] = _nothing
     from_array: Callable[[Array, Mapping[str, Any], Any], Any] | None = None
     put_together: Callable[[str, Any], Any] | None = None
-    tracked: Callable[[str, Any], Tracked | None] = _nothing
+    tracked: Callable[[str, Any], TrackedObject | None] = _nothing
     generators: Generators | None = None
     flatten: Callable[[Any], tuple[list[tuple[str, Any]], Rebuild]] | None = None
     place_like: Callable[[Any, Any], Any] | None = None

@@ -45,7 +45,7 @@ class Array:
         shape: tuple[int, ...],
         data: Buffer | Callable[[], Buffer],
         nbytes: int | None = None,
-        live: Live | None = None,
+        live: LiveMemory | None = None,
         shard: Shard | None = None,
     ) -> None:
         self.dtype, self.shape, self._data, self.live, self.shard = dtype, shape, data, live, shard
@@ -127,7 +127,7 @@ def _region(dtype: str, blocks: Sequence[Block], at: Sequence[int], shape: Seque
     return Array(dtype, wanted, memoryview(target.reshape(-1).view(np.uint8)))
 
 
-class Live:
+class LiveMemory:
     """Memory of a framework that training goes on with.
 
     Attributes:
@@ -160,14 +160,14 @@ class Live:
         raise NotImplementedError
 
 
-class CannotStore(Exception):
+class UnsupportedArray(Exception):
     """A framework's array that has no bytes to store: meta, sparse, object dtype.
 
     Turned into a StateError with its name.
     """
 
 
-class Found(NamedTuple):
+class FrameworkArray(NamedTuple):
     """An array out of a framework.
 
     Attributes:

@@ -15,7 +15,7 @@ import numpy as np
 from outlast.errors import ResumeRefused
 from outlast.state import numpy as numpy_state
 from outlast.state.adapter import Adapter
-from outlast.state.array import Array, CannotStore, Found, Live
+from outlast.state.array import Array, FrameworkArray, LiveMemory, UnsupportedArray
 
 try:
     # Weak types decide what arrays are promoted to, and no public function makes one out of an array.
@@ -29,7 +29,7 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, jax.Array)
 
 
-class _LiveArray(Live):
+class _LiveArray(LiveMemory):
     """A jax.Array never changes, but the next jitted step may take its buffer over (donation): it is copied at once."""
 
     def __init__(self, value: jax.Array) -> None:
@@ -40,16 +40,18 @@ class _LiveArray(Live):
             self._value.copy_to_host_async()
 
 
-def _to_array(value: Any) -> Found:
+def _to_array(value: Any) -> FrameworkArray:
     """Take an array apart; its bytes are fetched from the device when they are asked for.
 
     Raises:
-        CannotStore: the array was donated already, or lives on devices of other processes.
+        UnsupportedArray: the array was donated already, or lives on devices of other processes.
     """
     if value.is_deleted():
-        raise CannotStore("its buffer was donated to a jitted function; offer the state that the function returned")
+        raise UnsupportedArray(
+            "its buffer was donated to a jitted function; offer the state that the function returned"
+        )
     if not value.is_fully_addressable:
-        raise CannotStore("it is spread over several processes, which this version does not save")
+        raise UnsupportedArray("it is spread over several processes, which this version does not save")
     node: dict[str, Any] = {"as": "jax"}
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         node["key"] = str(jax.random.key_impl(value))
@@ -57,7 +59,7 @@ def _to_array(value: Any) -> Found:
     elif value.weak_type:
         node["weak"] = True
         if value.ndim and _make_weak is None:
-            raise CannotStore(
+            raise UnsupportedArray(
                 "it is weakly typed, which this JAX cannot restore; give it a dtype, as in jnp.full(shape, x, dtype)"
             )
     code, shape, dtype = numpy_state.form(value.dtype, value.shape)
@@ -65,8 +67,8 @@ def _to_array(value: Any) -> Found:
         node["dtype"] = dtype
     size = int(value.size) * value.dtype.itemsize
     if not size:
-        return Found(Array(code, shape, b""), node)
-    return Found(
+        return FrameworkArray(Array(code, shape, b""), node)
+    return FrameworkArray(
         Array(code, shape, lambda: numpy_state.to_array(np.asarray(value)).array.data, size, _LiveArray(value)), node
     )
 

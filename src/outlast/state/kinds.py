@@ -8,10 +8,10 @@ from typing import Any
 from outlast.errors import ResumeRefused, StateError
 from outlast.state import adapters
 from outlast.state.array import Pieces
-from outlast.state.objects import Tracked
+from outlast.state.objects import TrackedObject
 
 
-class Generator(Tracked):
+class Generator(TrackedObject):
     """A random generator, which has a state and no state_dict()."""
 
     def state(self) -> Any:
@@ -37,7 +37,7 @@ class Generator(Tracked):
         return {}
 
 
-def tracked(part: str, thing: Any) -> Tracked:
+def tracked(part: str, thing: Any) -> TrackedObject:
     """What is known of an object by its kind.
 
     Raises:
@@ -55,7 +55,7 @@ def tracked(part: str, thing: Any) -> Tracked:
             "run.restore() and run.offer()."
         )
         raise StateError(f"{part} is a {type(thing).__qualname__} without {' and '.join(missing)}(). {hint}")
-    return Tracked(part, thing)
+    return TrackedObject(part, thing)
 
 
 def members(part: str, thing: Any) -> list[tuple[str, Any]] | None:

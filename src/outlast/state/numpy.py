@@ -10,7 +10,7 @@ import numpy as np
 
 from outlast.errors import CorruptCheckpoint
 from outlast.state.adapter import Adapter, Generators
-from outlast.state.array import Array, CannotStore, Found, Pieces
+from outlast.state.array import Array, FrameworkArray, Pieces, UnsupportedArray
 
 CODES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "float16": "F16", "bfloat16": "BF16",
@@ -28,17 +28,17 @@ def _matches(value: Any) -> bool:
     return isinstance(value, np.ndarray | np.generic | np.random.Generator | np.random.RandomState)
 
 
-def _pack(value: Any) -> Found | Pieces:
+def _pack(value: Any) -> FrameworkArray | Pieces:
     return _take_apart(value) or to_array(value)
 
 
-def to_array(value: Any) -> Found:
-    """Take an array or NumPy scalar apart; raises CannotStore for object, string and structured dtypes."""
+def to_array(value: Any) -> FrameworkArray:
+    """Take an array or NumPy scalar apart; raises UnsupportedArray for object, string and structured dtypes."""
     node: dict[str, Any] = {"as": "numpy"}
     if isinstance(value, np.generic):
         node["scalar"] = True
     elif type(value) is not np.ndarray:
-        raise CannotStore(
+        raise UnsupportedArray(
             f"it is a {type(value).__module__}.{type(value).__qualname__}, which would come back as a plain array; "
             "keep np.array(it) instead"
         )
@@ -54,7 +54,7 @@ def to_array(value: Any) -> Found:
         node["dtype"] = dtype
     data = array.reshape(-1).view(np.uint8).data if array.size else b""
     identity = None if "scalar" in node else (value.ctypes.data, value.dtype.str, value.shape, value.strides)
-    return Found(Array(code, shape, data), node, identity if array.size else None)
+    return FrameworkArray(Array(code, shape, data), node, identity if array.size else None)
 
 
 def form(dtype: Any, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], str | None]:
@@ -66,7 +66,7 @@ def form(dtype: Any, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], str 
         return CODES[dtype.name], tuple(shape), None
     if _is_plain(dtype):
         return "U8", (*shape, dtype.itemsize), dtype.name if dtype.kind not in "mM" else dtype.str
-    raise CannotStore(f"a NumPy array of dtype {dtype} would need pickle")
+    raise UnsupportedArray(f"a NumPy array of dtype {dtype} would need pickle")
 
 
 def from_array(array: Array, node: Mapping[str, Any], _like: Any = None) -> Any:
@@ -88,11 +88,11 @@ def _take_apart(value: Any) -> Pieces | None:
     """A masked array or a random generator; None for anything else.
 
     Raises:
-        CannotStore: a generator over bits that NumPy does not ship.
+        UnsupportedArray: a generator over bits that NumPy does not ship.
     """
     if isinstance(value, np.ma.MaskedArray):
         if type(value) is not np.ma.MaskedArray:
-            raise CannotStore(
+            raise UnsupportedArray(
                 f"it is a {type(value).__module__}.{type(value).__qualname__}; only plain masked arrays come back"
             )
         mask = np.ma.getmask(value)
@@ -106,9 +106,9 @@ def _take_apart(value: Any) -> Pieces | None:
 
 
 def _bits(generator: Any) -> dict[str, Any]:
-    """The state of a bit generator; raises CannotStore for one that NumPy does not ship."""
+    """The state of a bit generator; raises UnsupportedArray for one that NumPy does not ship."""
     if type(generator).__name__ not in _KINDS_OF_BITS:
-        raise CannotStore(
+        raise UnsupportedArray(
             f"its bits come from a {type(generator).__qualname__}; NumPy's own are {', '.join(sorted(_KINDS_OF_BITS))}"
         )
     return _plain_state(generator.state)

@@ -25,7 +25,7 @@ class TooEarly(Exception):
     """Not everything is tracked yet that a stored state has to be matched with."""
 
 
-class Tracked:
+class TrackedObject:
     """An object with `state_dict()` and `load_state_dict()`.
 
     Args:
@@ -152,14 +152,14 @@ class Tracked:
         """Learning rates as the program built them, before any schedule; None for what has none."""
         return None
 
-    def take_rates(self, rates: Sequence[Any], others: Iterable[Tracked]) -> None:
+    def take_rates(self, rates: Sequence[Any], others: Iterable[TrackedObject]) -> None:
         """Take over what `rates` gave, at the present point of the schedule."""
 
-    def lacks_schedule(self, others: Iterable[Tracked]) -> bool:  # noqa: ARG002
+    def lacks_schedule(self, others: Iterable[TrackedObject]) -> bool:  # noqa: ARG002
         """Whether a schedule was built for it, and none of these is it."""
         return False
 
-    def follow(self, others: Iterable[Tracked]) -> bool:  # noqa: ARG002
+    def follow(self, others: Iterable[TrackedObject]) -> bool:  # noqa: ARG002
         """Take over an order from those that it belongs to; returns whether that is another one than before."""
         return False
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from outlast.errors import CorruptCheckpoint, OutlastError, StateError
 from outlast.state import adapters, forms
-from outlast.state.array import Array, CannotStore, Found, Pieces
+from outlast.state.array import Array, FrameworkArray, Pieces, UnsupportedArray
 
 Json = Any
 
@@ -98,7 +98,7 @@ class Encoder:
         adapter = adapters.owner(value)
         try:
             found = None if adapter is None else adapter.pack(value)
-        except CannotStore as error:
+        except UnsupportedArray as error:
             raise StateError(f"{self._place(path)} cannot be saved: {error}.") from error
         except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise StateError(
@@ -107,7 +107,7 @@ class Encoder:
             ) from error
         if isinstance(found, Pieces):
             return {found.form: {name: self.encode(child, (*path, name)) for name, child in found.children.items()}}
-        if isinstance(found, Found):
+        if isinstance(found, FrameworkArray):
             return self._array(found, path)
         if found is not None:
             return found
@@ -116,7 +116,7 @@ class Encoder:
             f"{adapters.advice(value) or _ADVICE}"
         )
 
-    def _array(self, found: Found, path: tuple[str, ...]) -> Json:
+    def _array(self, found: FrameworkArray, path: tuple[str, ...]) -> Json:
         if found.identity is not None and found.identity in self._seen:
             name = self._seen[found.identity]  # tied weights: one array, two references
         else:

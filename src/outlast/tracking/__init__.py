@@ -3,10 +3,10 @@
 from outlast.tracking.csvview import CsvView
 from outlast.tracking.events import EventLog, read_events, spent_in
 from outlast.tracking.fanout import Fanout
-from outlast.tracking.journal import Journal, Unwritten
+from outlast.tracking.journal import Journal, NullJournal
 from outlast.tracking.reading import Latest, latest, read, records
 from outlast.tracking.sink import Progress, RunFacts, SaveFacts, Sink, without_secrets
-from outlast.tracking.timing import Spent, Stopwatch
+from outlast.tracking.timing import Stopwatch, TimeSpent
 
 __all__ = [
     "CsvView",
@@ -14,13 +14,13 @@ __all__ = [
     "Fanout",
     "Journal",
     "Latest",
+    "NullJournal",
     "Progress",
     "RunFacts",
     "SaveFacts",
     "Sink",
-    "Spent",
     "Stopwatch",
-    "Unwritten",
+    "TimeSpent",
     "latest",
     "read",
     "read_events",

@@ -21,7 +21,7 @@ from outlast.folder.records import EVENT, EVENTS_BYTES
 from outlast.terminal import clean
 from outlast.tracking import reading
 from outlast.tracking.sink import RunFacts, SaveFacts, Sink
-from outlast.tracking.timing import Spent
+from outlast.tracking.timing import TimeSpent
 
 _LONGEST = 2000
 """Characters of a sentence; the attempt's record has it whole."""
@@ -67,7 +67,7 @@ class EventLog(Sink):
     def rewound(self, step: int) -> None:
         self._write("rewound", step=step)
 
-    def timed(self, step: int, rate: float, spent: Spent) -> None:
+    def timed(self, step: int, rate: float, spent: TimeSpent) -> None:
         self._write("timed", step=step, steps_per_second=round(rate, 4), spent=spent.as_json())
 
     def evaluated(self, step: int, seconds: float) -> None:
@@ -144,7 +144,7 @@ def read_events(folder: RunFolder, number: int, attempt: str | None) -> list[dic
     return found
 
 
-def spent_in(folder: RunFolder, number: int, attempt: str | None) -> Spent | None:
+def spent_in(folder: RunFolder, number: int, attempt: str | None) -> TimeSpent | None:
     """Where the time of an attempt went, as its newest event that says so; None when there is none.
 
     Reads only the file's ends.
@@ -157,13 +157,13 @@ def spent_in(folder: RunFolder, number: int, attempt: str | None) -> Spent | Non
         for _, line in reading.backwards(path):
             event = _parsed(line, path)
             if event is not None and "spent" in event:
-                return Spent(**{name: event["spent"].get(name) for name in _SPENT})
+                return TimeSpent(**{name: event["spent"].get(name) for name in _SPENT})
     except (OSError, OutlastError):
         return None
     return None
 
 
-_SPENT = tuple(Spent.__dataclass_fields__)
+_SPENT = tuple(TimeSpent.__dataclass_fields__)
 
 
 def _parsed(line: bytes, path: Path) -> dict[str, Any] | None:

@@ -258,7 +258,7 @@ class Journal:
         self._last_since = None if known.whole else -1 if known.since is None else known.since
 
 
-class Unwritten(Journal):
+class NullJournal(Journal):
     """The journal of all ranks but the first: what is logged is checked, and rank 0 writes its own."""
 
     def append(self, step: int, metrics: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:  # noqa: D102

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from outlast.config.units import format_bytes, format_seconds
 from outlast.terminal import lines, measured, shortened
 from outlast.tracking.sink import Progress, RunFacts, SaveFacts, Sink
-from outlast.tracking.timing import Spent
+from outlast.tracking.timing import TimeSpent
 
 _ENDS = {
     "finished": "finished",
@@ -186,7 +186,7 @@ class JsonLines(Sink):
             seconds_to_next_save=progress.next_save,
         )
 
-    def timed(self, step: int, rate: float, spent: Spent) -> None:
+    def timed(self, step: int, rate: float, spent: TimeSpent) -> None:
         self._send("timed", step=step, steps_per_second=round(rate, 3), seconds=spent.as_json())
 
     def saved(self, save: SaveFacts) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast.tracking.timing import Spent
+from outlast.tracking.timing import TimeSpent
 
 _SECRET = re.compile(r"(?i)(^|[_.-])(api_?keys?|keys?|secrets?|tokens?|credentials?|passwords?|passwd)([_.-]|$)")
 
@@ -133,7 +133,7 @@ class Sink:
     def evaluated(self, step: int, seconds: float) -> None:
         """An evaluation is over: `run.evaluate`, or the function of `run.validate`."""
 
-    def timed(self, step: int, rate: float, spent: Spent) -> None:
+    def timed(self, step: int, rate: float, spent: TimeSpent) -> None:
         """Steps per second lately, and where the time of this attempt went so far.
 
         Sent once a minute and at the end.

@@ -23,7 +23,7 @@ _MUCH_DATA, _MUCH_EVALUATION, _MUCH_SAVES, _MUCH_STARTING = 0.10, 0.25, 0.05, 0.
 
 
 @dataclass(frozen=True)
-class Spent:
+class TimeSpent:
     """Seconds of an attempt by what they went into; they add up to the total.
 
     Attributes:
@@ -152,7 +152,7 @@ class Stopwatch:
             else:
                 self._outside += took
 
-    def spent(self, held: float) -> Spent:
+    def spent(self, held: float) -> TimeSpent:
         """Where the time went until now.
 
         Args:
@@ -165,7 +165,7 @@ class Stopwatch:
         evaluation, saves = self._inside + self._outside, self.saves + holds
         training = max(0.0, self.steps - (data or 0.0) - self._inside - holds)
         other = max(0.0, now - begun - training - (data or 0.0) - evaluation - saves)
-        return Spent(begun - self._opened, training, data, evaluation, saves, other)
+        return TimeSpent(begun - self._opened, training, data, evaluation, saves, other)
 
 
 def _percent(part: float, whole: float) -> str:

@@ -27,7 +27,7 @@ INDEX = "index.json"
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedFile:
     """A file that was left out, and why."""
 
     name: str
@@ -76,7 +76,7 @@ class ClipStore(Generic[E]):
         self.hash: str = index["hash"]
         self.classes: list[str] = index["classes"]
         self.entries: list[E] = [form.entry(**each) for each in index["clips"]]
-        self.refused = [Refused(**each) for each in index["refused"]]
+        self.refused = [RefusedFile(**each) for each in index["refused"]]
         complete = len(self._mask) == sum(entry.length for entry in self.entries)
         complete &= all(len(array) == len(self.entries) for array in self.fixed.values())
         if not complete:

@@ -23,7 +23,7 @@ from outlast_recipes.emergence.world import GRAVE
 Tell = Callable[[int, int], None]
 
 
-def opened(run: str, values: Namespace) -> tuple[outlast.Saved, Colony, Book]:
+def opened(run: str, values: Namespace) -> tuple[outlast.SavedCheckpoint, Colony, Book]:
     """A run's population and its book. `run`: a name, a run folder, or a checkpoint in one."""
     saved = outlast.open_saved(run, root=values.checkpoint_dir, step=values.step)
     if not isinstance(saved.config, Config):

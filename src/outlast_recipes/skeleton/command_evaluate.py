@@ -101,7 +101,7 @@ def _accuracies(logits: Tensor, truth: Tensor, kept: Tensor) -> dict[str, Any]:
     }
 
 
-def _cost(network: nn.Module, saved: outlast.Saved, labels: Labels, device: torch.device) -> dict[str, Any]:
+def _cost(network: nn.Module, saved: outlast.SavedCheckpoint, labels: Labels, device: torch.device) -> dict[str, Any]:
     config = saved.config
     inputs = example(LAYOUTS[labels.layout], config.data.frames, device=device, bodies=config.model.bodies)
     return {
@@ -111,7 +111,7 @@ def _cost(network: nn.Module, saved: outlast.Saved, labels: Labels, device: torc
     }
 
 
-def _cost_line(report: dict[str, Any], saved: outlast.Saved) -> str:
+def _cost_line(report: dict[str, Any], saved: outlast.SavedCheckpoint) -> str:
     bodies, frames = saved.config.model.bodies, saved.config.data.frames
     return (
         f"  {report['parameters']:,} parameters, {report['macs'] / 1e9:.3f} GMAC for {bodies} "

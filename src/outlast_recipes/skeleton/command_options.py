@@ -32,13 +32,13 @@ def add_run_arguments(parser: ArgumentParser, *, data: bool = True) -> None:
         parser.add_argument("--data-root", metavar="STORE", help="folder of the prepared store")
 
 
-def open_run_of(values: Namespace) -> outlast.Saved:
+def open_run_of(values: Namespace) -> outlast.SavedCheckpoint:
     """The checkpoint that the arguments name."""
     flags = {"data_root": values.data_root} if getattr(values, "data_root", None) else {}
     return outlast.open_saved(values.run, root=values.checkpoint_dir, step=values.step, flags=flags)
 
 
-def check_data(labels: Labels, store: Store, saved: outlast.Saved) -> None:
+def check_data(labels: Labels, store: Store, saved: outlast.SavedCheckpoint) -> None:
     """Refuse data of other joints or classes than those that a run was trained on; a different store of the same is
     allowed."""
     if (labels.layout, labels.classes) != (store.layout, store.classes):

@@ -20,7 +20,7 @@ from outlast_recipes.skeleton.config import Config
 from outlast_recipes.skeleton.data import load_data
 from outlast_recipes.skeleton.evaluation import BATCH
 from outlast_recipes.skeleton.saved import restored
-from outlast_recipes.skeleton.views import Part, Views
+from outlast_recipes.skeleton.views import ClipSubset, Views
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     network.to(device)
     store, parts, classes = load_data(saved.config, whole=True)
     check_data(labels, store, saved)
-    part: Part = parts["train"]
+    part: ClipSubset = parts["train"]
     strength, frames = Strength(**saved.config.augment.model_dump()), saved.config.data.frames
     views = Views(part, frames, strength, values.seed)
     logits = np.empty((len(part), values.views, classes), np.float16)
@@ -56,7 +56,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     target = values.output or Path(f"{saved.run_id}-logits.safetensors")
     if target.exists() and not target.is_file():
         raise outlast.ConfigError(f"--output is {str(target)!r}, a folder or a device; give the name of a file.")
-    about = distill.About(
+    about = distill.TeacherFacts(
         data=store.hash,
         names=[store.entries[number].name for number in part.numbers],
         classes=classes,

@@ -12,10 +12,12 @@ from outlast_recipes.skeleton.config import Config
 from outlast_recipes.skeleton.distill import TeacherLogits
 from outlast_recipes.skeleton.splits import split
 from outlast_recipes.skeleton.store import FORM, Store
-from outlast_recipes.skeleton.views import Part, Views
+from outlast_recipes.skeleton.views import ClipSubset, Views
 
 
-def load_data(config: Config, *, whole: bool = False, run: Run | None = None) -> tuple[Store, dict[str, Part], int]:
+def load_data(
+    config: Config, *, whole: bool = False, run: Run | None = None
+) -> tuple[Store, dict[str, ClipSubset], int]:
     """The store, its parts, and the number of classes.
 
     Args:
@@ -45,7 +47,7 @@ def load_data(config: Config, *, whole: bool = False, run: Run | None = None) ->
             f"--batch-size is {config.batch_size}, and there are {len(parts['train'])} clips to train on: give at most "
             "so many."
         )
-    return store, {name: Part(store, numbers) for name, numbers in parts.items()}, len(store.classes)
+    return store, {name: ClipSubset(store, numbers) for name, numbers in parts.items()}, len(store.classes)
 
 
 def spread(numbers: Sequence[int], count: int) -> list[int]:
@@ -70,12 +72,12 @@ def teacher_of(config: Config) -> TeacherLogits | None:
     return teacher
 
 
-def views_of(config: Config, parts: Mapping[str, Part], teacher: TeacherLogits | None) -> Views:
+def views_of(config: Config, parts: Mapping[str, ClipSubset], teacher: TeacherLogits | None) -> Views:
     """The views of this training; a teacher's own where there is one."""
     if teacher is None:
         strength = Strength(**config.augment.model_dump())
         return Views(parts["train"], config.data.frames, strength, config.seed)
     store = parts["train"].store
     rows = {entry.name: number for number, entry in enumerate(store.entries)}
-    lenders = Part(store, [rows[name] for name in teacher.about.names])
+    lenders = ClipSubset(store, [rows[name] for name in teacher.about.names])
     return Views(lenders, teacher.about.frames, teacher.about.strength, teacher.about.seed)

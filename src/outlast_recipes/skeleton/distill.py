@@ -38,7 +38,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class About:
+class TeacherFacts:
     """What logits belong to.
 
     Attributes:
@@ -60,7 +60,7 @@ class About:
     teacher: str
 
 
-def write(path: Path, logits: NDArray[np.float16], about: About) -> None:
+def write(path: Path, logits: NDArray[np.float16], about: TeacherFacts) -> None:
     """Write a file of logits, whole or not at all.
 
     Args:
@@ -97,7 +97,7 @@ class TeacherLogits:
                 facts: dict[str, Any] = json.loads((opened.metadata() or {})["about"])
                 self._logits: NDArray[np.float16] = opened.get_tensor("logits")
             written, form = facts.pop("hash"), facts.pop("format")
-            self.about = About(**{**facts, "strength": Strength(**facts["strength"])})
+            self.about = TeacherFacts(**{**facts, "strength": Strength(**facts["strength"])})
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             why = f"it has no {error}" if isinstance(error, KeyError) else error
             raise outlast.DataError(

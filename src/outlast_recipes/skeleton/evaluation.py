@@ -9,13 +9,13 @@ from outlast_recipes.common.classification import topk_accuracy
 from outlast_recipes.common.ranks import several_ranks
 from outlast_recipes.skeleton.augment import centre
 from outlast_recipes.skeleton.layouts import Layout
-from outlast_recipes.skeleton.views import Part
+from outlast_recipes.skeleton.views import ClipSubset
 
 BATCH = 128
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, part: Part, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def logits_of(model: nn.Module, part: ClipSubset, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Logits (N, C) and labels (N,) of a part, on the centred views."""
     logits, labels = [], []
     for batch in part.batches(BATCH):
@@ -24,10 +24,10 @@ def logits_of(model: nn.Module, part: Part, frames: int, device: torch.device) -
     return torch.cat(logits), torch.cat(labels)
 
 
-def accuracies(model: nn.Module, part: Part, frames: int, device: torch.device) -> tuple[float, float]:
+def accuracies(model: nn.Module, part: ClipSubset, frames: int, device: torch.device) -> tuple[float, float]:
     """Top-1 and top-5 accuracy. Several ranks share the work; all of them call it."""
     rank, count = (distributed.get_rank(), distributed.get_world_size()) if several_ranks() else (0, 1)
-    own = Part(part.store, part.numbers[rank::count])
+    own = ClipSubset(part.store, part.numbers[rank::count])
     outputs = logits_of(model, own, frames, device) if len(own) else None
     top1, top5 = topk_accuracy(outputs, len(part), device)
     return top1, top5

@@ -14,17 +14,17 @@ from outlast_recipes.skeleton.layouts import LAYOUTS
 from outlast_recipes.skeleton.saved import restored
 
 
-def to_onnx(saved: outlast.Saved, part: str, target: Path) -> Iterable[str]:
+def to_onnx(saved: outlast.SavedCheckpoint, part: str, target: Path) -> Iterable[str]:
     network, inputs = _traced(saved, part)
     yield from exporting.to_onnx(network, inputs, ("joints", "mask"), ("logits",), target)
 
 
-def to_torch_export(saved: outlast.Saved, part: str, target: Path) -> Iterable[str]:
+def to_torch_export(saved: outlast.SavedCheckpoint, part: str, target: Path) -> Iterable[str]:
     network, inputs = _traced(saved, part)
     yield from exporting.to_torch_export(network, inputs, target)
 
 
-def _traced(saved: outlast.Saved, part: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]:
+def _traced(saved: outlast.SavedCheckpoint, part: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]:
     network, labels = restored(saved, part)
     joints, mask = example(LAYOUTS[labels.layout], saved.config.data.frames, batch=2)
     mask[1, :, 1] = False  # one clip with two bodies, one with one

@@ -144,7 +144,7 @@ def _what_is_wrong(path: Path, text: str) -> str:
                 for _ in range(JOINTS):
                     lines.take(_JOINT, "a joint's line")
         wrong = lines.rest()
-    except _Wrong as error:
+    except _MalformedLine as error:
         wrong = str(error)
     return f"{path}:{lines.number} holds {wrong}. Get the file again; it is left out until then."
 
@@ -164,7 +164,7 @@ def _count(word: str) -> int:
 _WANTED: dict[Callable[[str], float], str] = {_natural: "a whole number from 0", _count: str(JOINTS)}
 
 
-class _Wrong(Exception):
+class _MalformedLine(Exception):
     """What stands in a line."""
 
 
@@ -175,18 +175,18 @@ class _Lines:
         self._lines, self.number = text.splitlines(), 0
 
     def take(self, fields: int, what: str, kind: Callable[[str], float] = float) -> list[str]:
-        """The words of the next line; raises _Wrong when they are not so many finite numbers."""
+        """The words of the next line; raises _MalformedLine when they are not so many finite numbers."""
         words = self._lines[self.number].split() if self.number < len(self._lines) else []
         self.number += 1
         if len(words) != fields:
-            raise _Wrong(f"{len(words)} fields where {what} has {fields}")
+            raise _MalformedLine(f"{len(words)} fields where {what} has {fields}")
         for word in words:
             try:
                 finite = np.isfinite(kind(word))
             except ValueError:
                 finite = np.False_
             if not finite:
-                raise _Wrong(f"{word[:30]!r} where {what} has {_WANTED.get(kind, 'a number')}")
+                raise _MalformedLine(f"{word[:30]!r} where {what} has {_WANTED.get(kind, 'a number')}")
         return words
 
     def rest(self) -> str:

@@ -41,7 +41,7 @@ from outlast_recipes.skeleton.evaluation import accuracies, example
 from outlast_recipes.skeleton.export import EXPORTS
 from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
 from outlast_recipes.skeleton.saved import Labels
-from outlast_recipes.skeleton.views import Part
+from outlast_recipes.skeleton.views import ClipSubset
 
 Build = Callable[[Config, int, Layout], nn.Module]
 
@@ -130,7 +130,7 @@ def train(run: Run, config: Config, build: Build = build) -> None:
         run.tell(f"--split {config.data.split} leaves no clip for the test, so nothing is reported on it.")
 
 
-def log_test(run: Run, test: Part, config: Config, ema: nn.Module, best: BestByValidation) -> None:
+def log_test(run: Run, test: ClipSubset, config: Config, ema: nn.Module, best: BestByValidation) -> None:
     """Test accuracy of the last averaged weights and of those that were best on validation.
 
     The test is read once, by a finished run, and nothing is chosen by it.

@@ -27,7 +27,7 @@ SECONDS = 0.08  # between two pictures of the moving one: 64 frames take five se
 
 
 @dataclass(frozen=True)
-class Looked:
+class Saliency:
     """A clip as the network saw it.
 
     Attributes:
@@ -43,7 +43,7 @@ class Looked:
     weight: Floats
 
 
-def looked_at(network: Last, clip: Clip, frames: int) -> Looked:
+def looked_at(network: Last, clip: Clip, frames: int) -> Saliency:
     """Classify a clip and ask which joints decided."""
     batch = collate([(torch.from_numpy(clip.joints), torch.from_numpy(clip.mask), 0, 0)])
     joints, mask = centre(batch, frames, torch.device("cpu"))
@@ -55,7 +55,7 @@ def looked_at(network: Last, clip: Clip, frames: int) -> Looked:
     smooth = F.interpolate(spoken.transpose(1, 2), size=frames, mode="linear", align_corners=False)  # (M, V, T)
     weight = (smooth / smooth.max().clamp(min=1e-9)).permute(2, 0, 1)
     seen = mask[0, :, : weight.shape[1]]
-    return Looked(
+    return Saliency(
         logits.softmax(0).detach(),
         joints[0, :, : weight.shape[1]].numpy(),
         seen.numpy(),
@@ -63,7 +63,7 @@ def looked_at(network: Last, clip: Clip, frames: int) -> Looked:
     )
 
 
-def draw(found: Looked, layout: Layout, path: Path, title: str) -> None:
+def draw(found: Saliency, layout: Layout, path: Path, title: str) -> None:
     """Poses at equal distances in time, and below them each joint's part over time."""
     from matplotlib.figure import Figure
 
@@ -94,7 +94,7 @@ def draw(found: Looked, layout: Layout, path: Path, title: str) -> None:
     figure.savefig(path, dpi=110, format="png")
 
 
-def animate(found: Looked, layout: Layout, path: Path, title: str) -> None:
+def animate(found: Saliency, layout: Layout, path: Path, title: str) -> None:
     """The clip as a moving picture."""
     from matplotlib.animation import FuncAnimation, PillowWriter
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -115,7 +115,7 @@ def animate(found: Looked, layout: Layout, path: Path, title: str) -> None:
     moving.save(path, writer=PillowWriter(fps=round(1 / SECONDS)), dpi=80)
 
 
-def _limits(found: Looked) -> tuple[tuple[float, float], tuple[float, float]]:
+def _limits(found: Saliency) -> tuple[tuple[float, float], tuple[float, float]]:
     seen = found.joints[found.mask]
     low, high = seen.reshape(-1, 3).min(axis=0), seen.reshape(-1, 3).max(axis=0)
     half = 0.55 * max(float(high[0] - low[0]), float(high[1] - low[1]), 0.5)
@@ -123,7 +123,7 @@ def _limits(found: Looked) -> tuple[tuple[float, float], tuple[float, float]]:
     return (x - half, x + half), (y - half, y + half)
 
 
-def _pose(axes: Any, found: Looked, layout: Layout, frame: int, limits: Any) -> None:
+def _pose(axes: Any, found: Saliency, layout: Layout, frame: int, limits: Any) -> None:
     for body in range(found.mask.shape[1]):
         if not found.mask[frame, body]:
             continue

@@ -42,7 +42,7 @@ class Labels:
                 )
 
 
-def restored(opened_run: outlast.Saved, part: str | None = None) -> tuple[nn.Module, Labels]:
+def restored(opened_run: outlast.SavedCheckpoint, part: str | None = None) -> tuple[nn.Module, Labels]:
     """The network of a checkpoint, ready to be used, and what its numbers mean.
 
     Raises:

@@ -14,7 +14,7 @@ from outlast_recipes.skeleton.store import Store
 STRETCH = 2.0  # the most by which a bone of another body may differ; beyond it the tracker was wrong
 
 
-class Part:
+class ClipSubset:
     """Some clips of a store, as tensors.
 
     Args:
@@ -50,7 +50,7 @@ class Views:
         seed: of all views.
     """
 
-    def __init__(self, part: Part, frames: int, strength: Strength, seed: int) -> None:
+    def __init__(self, part: ClipSubset, frames: int, strength: Strength, seed: int) -> None:
         self.store, self.frames, self.strength, self.seed = part.store, frames, strength, seed
         self.layout = LAYOUTS[part.store.layout]
         classes: dict[int, list[int]] = {}

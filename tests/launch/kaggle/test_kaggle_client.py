@@ -13,7 +13,7 @@ pytest.importorskip("kagglesdk", reason="the official Kaggle client is not insta
 
 from outlast.errors import AnswerLost, LaunchError, UsageError
 from outlast.folder.layout import RunFolder
-from outlast.launch.kaggle import Credential, Kaggle, KaggleRefused, Push, find_credential
+from outlast.launch.kaggle import Credential, Kaggle, KaggleRefused, PushRequest, find_credential
 from outlast.launch.records import LaunchRecord, all_launches
 from tests.standins.kaggle import Fault, Standin
 
@@ -51,7 +51,7 @@ def over(kaggle: Kaggle, slug: str) -> str:
 
 def test_a_kernel_from_push_to_deletion(kaggle: Kaggle, standin: Standin) -> None:
     assert kaggle.status("first-run") is None
-    pushed = kaggle.push(Push("first-run", "print('hello')\nopen('a.txt', 'w').write('x')", "t4x2", seconds=99))
+    pushed = kaggle.push(PushRequest("first-run", "print('hello')\nopen('a.txt', 'w').write('x')", "t4x2", seconds=99))
     assert (pushed.ref, pushed.version) == ("ada/first-run", 1)
     sent = standin.world.kernels["ada", "first-run"].versions[0].metadata
     assert sent["machineShape"] == "NvidiaTeslaT4"
@@ -82,18 +82,18 @@ def test_the_reason_of_a_refusal_is_told(kaggle: Kaggle, standin: Standin, flat:
     with pytest.raises(
         KaggleRefused, match="refused the push of ada/first-run: 400 The kernel source must not exceed 1 mega"
     ):
-        kaggle.push(Push("first-run", "#" * 99))
+        kaggle.push(PushRequest("first-run", "#" * 99))
 
 
 def test_a_refusal_inside_an_answer_is_one(kaggle: Kaggle, standin: Standin) -> None:
     standin.world.knobs.cpu_sessions = 0
     with pytest.raises(KaggleRefused, match="Maximum batch CPU session count of 0 reached. Nothing runs."):
-        kaggle.push(Push("first-run", "pass"))
+        kaggle.push(PushRequest("first-run", "pass"))
 
 
 def test_a_kernel_that_would_run_without_its_source_is_deleted(kaggle: Kaggle, standin: Standin) -> None:
     with pytest.raises(LaunchError, match="does not find ada/nowhere, so it would run without. It was deleted"):
-        kaggle.push(Push("first-run", "pass", kernels=["ada/nowhere"]))
+        kaggle.push(PushRequest("first-run", "pass", kernels=["ada/nowhere"]))
     assert standin.world.kernels == {}
 
 
@@ -127,7 +127,7 @@ def test_patience_ends(kaggle: Kaggle, standin: Standin) -> None:
 def test_a_push_is_never_repeated(kaggle: Kaggle, standin: Standin, kind: str) -> None:
     standin.faults.append(Fault("SaveKernel", kind))
     with pytest.raises(AnswerLost, match="Whether the push of ada/first-run has arrived is not known"):
-        kaggle.push(Push("first-run", "pass"))
+        kaggle.push(PushRequest("first-run", "pass"))
     assert sum(method == "SaveKernel" for method, _ in standin.requests) == 1
     assert (kaggle.status("first-run") is not None) == (kind == "drop after")
 
@@ -135,25 +135,25 @@ def test_a_push_is_never_repeated(kaggle: Kaggle, standin: Standin, kind: str) -
 def test_a_push_that_was_throttled_has_surely_not_arrived(kaggle: Kaggle, standin: Standin) -> None:
     standin.faults.append(Fault("SaveKernel", "429"))
     with pytest.raises(KaggleRefused, match="for the moment: 429 try again later. Nothing runs; try again."):
-        kaggle.push(Push("first-run", "pass"))
+        kaggle.push(PushRequest("first-run", "pass"))
 
 
 def test_without_a_connection_a_push_has_surely_not_arrived(kaggle: Kaggle, monkeypatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with pytest.raises((KaggleRefused, AnswerLost)):
-        kaggle.push(Push("first-run", "pass"))
+        kaggle.push(PushRequest("first-run", "pass"))
 
 
 def test_a_log_that_breaks_off_and_replays_is_told_once(kaggle: Kaggle, standin: Standin) -> None:
     code = "import time\nfor i in range(8):\n    print(i, flush=True)\n    time.sleep(0.1)\n"
-    kaggle.push(Push("first-run", code))
+    kaggle.push(PushRequest("first-run", code))
     standin.faults += [Fault("logs", "cut", times=2), Fault("logs", "503")]
     assert [line.text for line in kaggle.log("first-run", pause=0.05)] == [str(i) for i in range(8)]
     assert [line.text for line in kaggle.log("first-run", pause=0.05)] == [str(i) for i in range(8)], "the stored one"
 
 
 def test_the_stored_log_is_asked_for_until_it_is_told(kaggle: Kaggle, standin: Standin) -> None:
-    kaggle.push(Push("first-run", "print('written')"))
+    kaggle.push(PushRequest("first-run", "print('written')"))
     over(kaggle, "first-run")
     standin.faults += [Fault("logs", "503", times=2), Fault("logs", "429")]
     assert [line.text for line in kaggle.log("first-run")] == ["written"]
@@ -164,7 +164,7 @@ def test_cancel_by_the_id_that_the_kernel_prints(kaggle: Kaggle, standin: Standi
         "import os, time\nprint(os.environ['KAGGLE_CONTAINER_NAME'].rsplit('-', 2)[1], flush=True)\n"
         "open('a.txt', 'w').write('x')\nprint('written', flush=True)\ntime.sleep(60)"
     )
-    kaggle.push(Push("first-run", code))
+    kaggle.push(PushRequest("first-run", code))
     log = kaggle.log("first-run")
     session = int(next(log).text)
     next(log)
@@ -178,17 +178,17 @@ def test_cancel_by_the_id_that_the_kernel_prints(kaggle: Kaggle, standin: Standi
 
 
 def test_states_with_kaggles_own_sentence(kaggle: Kaggle, standin: Standin) -> None:
-    kaggle.push(Push("crashing", "raise SystemExit(3)"))
+    kaggle.push(PushRequest("crashing", "raise SystemExit(3)"))
     assert over(kaggle, "crashing") == "error"
     standin.world.knobs.session = 0.5
-    kaggle.push(Push("too-long", "import time; time.sleep(60)"))
+    kaggle.push(PushRequest("too-long", "import time; time.sleep(60)"))
     assert over(kaggle, "too-long") == "stopped"
     assert "exceeded the max allowed execution duration" in kaggle.status("too-long").message
 
 
 def test_47_files_in_pages(kaggle: Kaggle, standin: Standin) -> None:
     standin.world.knobs.page = 20
-    kaggle.push(Push("first-run", "for i in range(47): open(f'{i:02}', 'w').write('x')"))
+    kaggle.push(PushRequest("first-run", "for i in range(47): open(f'{i:02}', 'w').write('x')"))
     over(kaggle, "first-run")
     assert [output.name for output in kaggle.outputs("first-run")] == [f"{i:02}" for i in range(47)]
 
@@ -281,7 +281,7 @@ def test_a_login_that_ends_is_renewed(standin: Standin, tmp_path: Path) -> None:
 
 
 def test_what_a_talkative_session_has_said_so_far_comes_soon(kaggle: Kaggle, standin: Standin) -> None:
-    kaggle.push(Push("first-run", "import time\nwhile True: print('again', flush=True); time.sleep(0.2)"))
+    kaggle.push(PushRequest("first-run", "import time\nwhile True: print('again', flush=True); time.sleep(0.2)"))
     while kaggle.status("first-run").state == "queued":
         time.sleep(0.02)
     begun = time.monotonic()
@@ -291,7 +291,7 @@ def test_what_a_talkative_session_has_said_so_far_comes_soon(kaggle: Kaggle, sta
 
 
 def test_lines_that_come_in_pieces_are_joined_and_letters_stay(kaggle: Kaggle, standin: Standin) -> None:
-    kaggle.push(Push("first-run", "pass"))
+    kaggle.push(PushRequest("first-run", "pass"))
     assert over(kaggle, "first-run") == "complete"
     session = standin.world.kernels["ada", "first-run"].versions[0].session
     pieces = [("stdout", "::outlast ses"), ("stderr", "Ångström\n"), ("stdout", "sion 41\nend"), ("stdout", "ing")]

@@ -34,7 +34,7 @@ def provider(tmp_path: Path) -> LocalProvider:
     return connect(Path("runs"))
 
 
-def prepared(**flags: str) -> prepare.Prepared:
+def prepared(**flags: str) -> prepare.PreparedRun:
     return prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "walk", **flags}))
 
 

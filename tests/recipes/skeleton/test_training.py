@@ -288,7 +288,7 @@ def test_a_students_views_are_those_that_the_teacher_saw(store: Path, taught: Pa
             torch.testing.assert_close(seen, teacher.of(opened, batch, view), atol=5e-3, rtol=5e-3)
 
 
-def about(store: Store, **other: object) -> distill.About:
+def about(store: Store, **other: object) -> distill.TeacherFacts:
     names = [entry.name for entry in store.entries]
     facts = {
         "data": store.hash,
@@ -300,7 +300,7 @@ def about(store: Store, **other: object) -> distill.About:
         "strength": Strength(),
         "teacher": "t",
     }
-    return distill.About(**(facts | other))
+    return distill.TeacherFacts(**(facts | other))
 
 
 def test_logits_that_do_not_fit_are_refused(tmp_path: Path, store: Path) -> None:

@@ -1,6 +1,6 @@
 """Kaggle: its client, and the provider that `outlast launch` and its neighbours speak to."""
 
-from outlast.launch.kaggle.answers import KaggleRefused, Output, Push, Pushed, Quota, Status
+from outlast.launch.kaggle.answers import KaggleRefused, Output, PushAnswer, PushRequest, Quota, Status
 from outlast.launch.kaggle.client import Kaggle
 from outlast.launch.kaggle.credentials import Credential, find_credential
 from outlast.launch.kaggle.probe import probe
@@ -14,8 +14,8 @@ __all__ = [
     "KaggleProvider",
     "KaggleRefused",
     "Output",
-    "Push",
-    "Pushed",
+    "PushAnswer",
+    "PushRequest",
     "Quota",
     "Status",
     "check_user",

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from outlast.errors import Refused
+from outlast.errors import LaunchRefused
 
 SHAPES = {"t4x2": "NvidiaTeslaT4", "tpu": "TpuV5E8", "cpu": ""}
 """Names of accelerators -> Kaggle's machine shapes."""
@@ -18,7 +18,7 @@ MOMENT = 429
 _FULL = "session count"  # in Kaggle's words when other sessions of the account take all places
 
 
-class KaggleRefused(Refused):
+class KaggleRefused(LaunchRefused):
     """Kaggle has refused something.
 
     Attributes:
@@ -51,7 +51,7 @@ class Quota:
 
 
 @dataclass(frozen=True)
-class Push:
+class PushRequest:
     """One kernel to be run.
 
     Attributes:
@@ -74,7 +74,7 @@ class Push:
 
 
 @dataclass(frozen=True)
-class Pushed:
+class PushAnswer:
     """A kernel that Kaggle has taken."""
 
     ref: str

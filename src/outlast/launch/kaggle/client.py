@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from outlast.errors import AnswerLost, LaunchError
-from outlast.launch.kaggle.answers import MOMENT, SHAPES, KaggleRefused, Output, Push, Pushed, Quota, Status
+from outlast.launch.kaggle.answers import MOMENT, SHAPES, KaggleRefused, Output, PushAnswer, PushRequest, Quota, Status
 from outlast.launch.kaggle.log import entries, joined, so_far
-from outlast.launch.kaggle.wire import ForTheMoment, Wire
+from outlast.launch.kaggle.wire import TemporaryError, Wire
 from outlast.launch.provider import Line
 
 _STATES = {
@@ -55,7 +55,7 @@ class Kaggle(Wire):
             answer.quota_refresh_time,
         )
 
-    def push(self, push: Push) -> Pushed:
+    def push(self, push: PushRequest) -> PushAnswer:
         """Have a private kernel run. Never repeated by itself: a second push is a second session.
 
         Raises:
@@ -78,7 +78,7 @@ class Kaggle(Wire):
         what = f"the push of {self.user}/{push.slug}"
         try:
             answer = self.call(what, lambda: self._kernels.save_kernel(request))
-        except ForTheMoment as error:
+        except TemporaryError as error:
             if error.certain:
                 raise KaggleRefused(
                     f"Kaggle has refused {what} for the moment: {error}. Nothing runs; try again.", MOMENT
@@ -96,7 +96,7 @@ class Kaggle(Wire):
                 "deleted; check the names, and "
                 "that datasets are ready."
             )
-        return Pushed(f"{self.user}/{push.slug}", int(answer.version_number), str(answer.url))
+        return PushAnswer(f"{self.user}/{push.slug}", int(answer.version_number), str(answer.url))
 
     def status(self, slug: str) -> Status | None:
         """What a kernel of this account does; None when there is none, or none that was run.

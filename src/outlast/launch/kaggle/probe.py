@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from outlast.launch.kaggle import datasets
-from outlast.launch.kaggle.answers import KaggleRefused, Push, Status
+from outlast.launch.kaggle.answers import KaggleRefused, PushRequest, Status
 from outlast.launch.kaggle.client import Kaggle
 from outlast.launch.watch import mark_in
 
@@ -89,16 +89,18 @@ def _ask(
     kaggle: Kaggle, slugs: list[str], dataset: str, seconds: int, tell: Callable[[str], None], pause: float
 ) -> list[Finding]:
     limit, cancel, mount = slugs
-    kaggle.push(Push(limit, _LIMIT.format(files=_FILES), seconds=seconds, internet=False))
+    kaggle.push(PushRequest(limit, _LIMIT.format(files=_FILES), seconds=seconds, internet=False))
     early = len(list(kaggle.log(limit, until_over=False)))
     was = kaggle.status(limit)
-    kaggle.push(Push(cancel, _CANCEL, seconds=max(600, seconds), internet=False))
+    kaggle.push(PushRequest(cancel, _CANCEL, seconds=max(600, seconds), internet=False))
     tell(f"two CPU sessions run; the first is to be stopped after {seconds} s")
     refused = _cancel(kaggle, cancel, pause)
     tell("the second is cancelled" if not refused else f"the second cannot be cancelled: {refused}")
     kept = sum(1 for _ in kaggle.outputs(cancel))
     kaggle.push(
-        Push(mount, _MOUNT.format(owner=kaggle.user, slug=dataset), kernels=[f"{kaggle.user}/{cancel}"] if kept else [])
+        PushRequest(
+            mount, _MOUNT.format(owner=kaggle.user, slug=dataset), kernels=[f"{kaggle.user}/{cancel}"] if kept else []
+        )
     )
     mounted, made = "not asked: a cancelled session kept nothing", "the session said nothing of it"
     for line in kaggle.log(mount, pause=pause):

@@ -11,7 +11,7 @@ from outlast.errors import CorruptCheckpoint, UnknownName, UsageError
 from outlast.folder import hashing, records
 from outlast.folder.layout import MANIFEST
 from outlast.launch.kaggle import datasets
-from outlast.launch.kaggle.answers import Push, Status
+from outlast.launch.kaggle.answers import PushRequest, Status
 from outlast.launch.kaggle.client import Kaggle
 from outlast.launch.kaggle.credentials import find_credential
 from outlast.launch.kaggle.download import download
@@ -152,7 +152,7 @@ class KaggleProvider:
         begun()
         attached = [*handle["datasets"], *([DATASET] if terms.secrets else [])]
         kaggle.push(
-            Push(
+            PushRequest(
                 handle["slug"],
                 made.text,
                 terms.accelerator,

@@ -79,7 +79,7 @@ class Wire:
         while True:
             try:
                 return self.call(what, call)
-            except ForTheMoment as error:
+            except TemporaryError as error:
                 wait = error.retry_after or pause * random.uniform(0.7, 1.3)  # noqa: S311 - so that not all come back at once
                 if time.monotonic() + wait > end:
                     raise LaunchError(
@@ -94,7 +94,7 @@ class Wire:
 
         Raises:
             KaggleRefused: Kaggle will not do it.
-            ForTheMoment: another try may go well.
+            TemporaryError: another try may go well.
         """
         import requests
 
@@ -103,11 +103,11 @@ class Wire:
         except requests.HTTPError as error:
             answer = error.response
             if answer is None:
-                raise ForTheMoment(str(error)) from error
+                raise TemporaryError(str(error)) from error
             status, reason = answer.status_code, _reason(answer)
             if status in _WAIT:
                 after = answer.headers.get("Retry-After", "")
-                raise ForTheMoment(
+                raise TemporaryError(
                     f"{status} {reason}",
                     float(after) if after.replace(".", "", 1).isdigit() else None,
                     certain=status == MOMENT,
@@ -121,16 +121,16 @@ class Wire:
                 ) from error
             raise KaggleRefused(f"Kaggle has refused {what}: {status} {reason}.", status) from error
         except requests.ConnectionError as error:
-            raise ForTheMoment(
+            raise TemporaryError(
                 f"the connection broke ({type(error).__name__})", certain=_never_connected(error)
             ) from error
         except requests.RequestException as error:
-            raise ForTheMoment(f"the connection broke ({type(error).__name__})") from error
+            raise TemporaryError(f"the connection broke ({type(error).__name__})") from error
         except ValueError as error:  # a page of HTML with status 200: a throttle, or a wall to log in
-            raise ForTheMoment("it sent a page instead of an answer") from error
+            raise TemporaryError("it sent a page instead of an answer") from error
 
 
-class ForTheMoment(Exception):
+class TemporaryError(Exception):
     """May go well later. `certain`: whether the request surely did nothing."""
 
     def __init__(self, words: str, retry_after: float | None = None, *, certain: bool = False) -> None:

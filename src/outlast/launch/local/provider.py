@@ -22,7 +22,7 @@ from typing import Any
 
 from outlast.config.units import format_seconds
 from outlast.environment.base import gpus
-from outlast.errors import CorruptCheckpoint, LaunchError, Refused, UnknownName, UsageError
+from outlast.errors import CorruptCheckpoint, LaunchError, LaunchRefused, UnknownName, UsageError
 from outlast.folder import layout, plain, reading, records
 from outlast.launch.bundle import own_recipe
 from outlast.launch.local.process import kill_group, lives
@@ -113,7 +113,7 @@ class LocalProvider:
             coming.rename(folder)
         except OSError as error:
             shutil.rmtree(coming, ignore_errors=True)
-            raise Refused(f"{folder} cannot be made: {error.strerror}. Nothing runs.") from error
+            raise LaunchRefused(f"{folder} cannot be made: {error.strerror}. Nothing runs.") from error
         command = [sys.executable, "-P", "-m", "outlast.launch.local.session", str(folder)]
         with (folder / "keeper.txt").open("wb") as told:  # not the terminal: the keeper outlives it
             started = subprocess.run(

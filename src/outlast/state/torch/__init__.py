@@ -8,11 +8,11 @@ import torch
 import torch.utils.data
 
 from outlast.state.adapter import Adapter
-from outlast.state.objects import Tracked
+from outlast.state.objects import TrackedObject
 from outlast.state.torch import machine, modules, optimizers, tensors, values
 from outlast.state.torch.schedulers import Scheduler
 
-KINDS: tuple[tuple[type, type[Tracked]], ...] = (
+KINDS: tuple[tuple[type, type[TrackedObject]], ...] = (
     (torch.nn.Module, modules.Module),
     (torch.optim.Optimizer, optimizers.Optimizer),
     (torch.optim.lr_scheduler.LRScheduler, Scheduler),
@@ -20,7 +20,7 @@ KINDS: tuple[tuple[type, type[Tracked]], ...] = (
 """Class of a program's object -> what is known of such objects."""
 
 
-def _tracked(part: str, thing: Any) -> Tracked | None:
+def _tracked(part: str, thing: Any) -> TrackedObject | None:
     return next((kind(part, thing) for theirs, kind in KINDS if isinstance(thing, theirs)), None)
 
 

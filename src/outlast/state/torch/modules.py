@@ -10,11 +10,11 @@ import torch
 import xxhash
 
 from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError
-from outlast.state.objects import Tracked
+from outlast.state.objects import TrackedObject
 from outlast.state.torch import tensors
 
 
-class Module(Tracked):
+class Module(TrackedObject):
     """A torch module. Wrappers (torch.compile, DataParallel, DistributedDataParallel) are not part of it."""
 
     turn = 0  # its parameters' names are what optimizers are matched by

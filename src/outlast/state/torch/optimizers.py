@@ -10,14 +10,14 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from outlast.errors import ANOTHER_NAME, ResumeRefused
-from outlast.state.objects import TooEarly, Tracked
+from outlast.state.objects import TooEarly, TrackedObject
 from outlast.state.torch import tensors
 from outlast.state.torch.matching import forms_of, match, name_of, reorder
 
 _NEW_RUN = f"begin a new run under {ANOTHER_NAME}"
 
 
-class Optimizer(Tracked):
+class Optimizer(TrackedObject):
     """A torch optimizer.
 
     torch loads its state by position and casts it; here it is matched by name and keeps its types.
@@ -143,7 +143,7 @@ class Optimizer(Tracked):
         """The learning rates of its groups, before any schedule."""
         return [group.get("initial_lr", group.get("lr")) for group in self.bare.param_groups]
 
-    def take_rates(self, rates: Sequence[Any], others: Iterable[Tracked]) -> None:
+    def take_rates(self, rates: Sequence[Any], others: Iterable[TrackedObject]) -> None:
         """Take over rates, as `rates` gave them, at the present point of the schedule."""
         schedulers = [each.thing for each in others if drives(each.thing, self.thing)]
         for index, (group, rate) in enumerate(zip(self.bare.param_groups, rates, strict=True)):
@@ -158,7 +158,7 @@ class Optimizer(Tracked):
                 if index < len(getattr(each, "_last_lr", ())):
                     each._last_lr[index] = group["lr"]  # noqa: SLF001
 
-    def lacks_schedule(self, others: Iterable[Tracked]) -> bool:
+    def lacks_schedule(self, others: Iterable[TrackedObject]) -> bool:
         """Whether a scheduler was built for it, and none of these is it."""
         built = getattr(getattr(self.thing, "step", None), "_wrapped_by_lr_sched", False)
         return bool(built) and not any(drives(each.thing, self.thing) for each in others)
@@ -192,7 +192,7 @@ def flat_schedulers(schedulers: Iterable[Any]) -> Iterator[Any]:
         yield from flat_schedulers(getattr(each, "_schedulers", ()))
 
 
-def check_class(held: Tracked, facts: Mapping[str, Any], word: str) -> None:
+def check_class(held: TrackedObject, facts: Mapping[str, Any], word: str) -> None:
     """Refuse a stored state of another class; raises ResumeRefused."""
     theirs = facts.get("class", held.kind)
     if theirs != held.kind:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from outlast.errors import ResumeRefused
-from outlast.state.objects import Tracked
+from outlast.state.objects import TrackedObject
 from outlast.state.torch.optimizers import Optimizer, check_class, drives, flat_schedulers
 
 _MOVES = {
@@ -29,7 +29,7 @@ _PER_GROUP = {"base_lrs", "_last_lr", "lr_lambdas", "min_lrs", "base_momentums",
 _PER_STEP = {"_milestones", "_schedulers", "milestones", "_schedule_phases"}
 
 
-class Scheduler(Tracked):
+class Scheduler(TrackedObject):
     """A torch learning rate scheduler."""
 
     turn = 2  # its constructor and its load may write rates into the optimizer, and it follows the order of its groups
@@ -60,7 +60,7 @@ class Scheduler(Tracked):
                 made[path] = value
         return made
 
-    def follow(self, others: Iterable[Tracked]) -> bool:
+    def follow(self, others: Iterable[TrackedObject]) -> bool:
         """Take over the order of its optimizer's groups; returns whether that is another one than before."""
         orders = [each.group_order for each in others if isinstance(each, Optimizer) and drives(self.thing, each.thing)]
         order = next((order for order in orders if order is not None), None)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from outlast.errors import CorruptCheckpoint
-from outlast.state.array import Array, CannotStore, Found, Live, Shard
+from outlast.state.array import Array, FrameworkArray, LiveMemory, Shard, UnsupportedArray
 
 CODES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.uint16: "U16", torch.int16: "I16",
@@ -33,7 +33,7 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-class _LiveTensor(Live):
+class _LiveTensor(LiveMemory):
     """A tensor of the program. torch counts in-place changes in `_version`.
 
     Views and detached tensors share the count.
@@ -89,11 +89,11 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)
 """Types of tensors whose bytes are all that they are."""
 
 
-def to_array(tensor: Any) -> Found:  # noqa: C901 - one question after the other, each for some tensors only
+def to_array(tensor: Any) -> FrameworkArray:  # noqa: C901 - one question after the other, each for some tensors only
     """Take a tensor apart, without a copy where its memory allows it.
 
     Raises:
-        CannotStore: it is sparse, quantised, on the meta device, lazy, or of a class without memory of its own.
+        UnsupportedArray: it is sparse, quantised, on the meta device, lazy, or of a class without memory of its own.
     """
     # Most of what a small save holds training for is spent here: torch is asked only what matters for this tensor.
     if type(tensor) not in PLAIN and not is_sharded(tensor):
@@ -129,7 +129,7 @@ def to_array(tensor: Any) -> Found:  # noqa: C901 - one question after the other
     if not place and (tensor.is_meta or size):
         raise _no_bytes(tensor)
     if not size:
-        return Found(Array(code, form, b"", shard=shard), node, sharded=sharded)
+        return FrameworkArray(Array(code, form, b"", shard=shard), node, sharded=sharded)
     contiguous = tensor.is_contiguous()
     if not contiguous and sharded is None and _is_dense(tensor):
         node["stride"] = list(tensor.stride())
@@ -137,16 +137,16 @@ def to_array(tensor: Any) -> Found:  # noqa: C901 - one question after the other
     on_host = device < 0 and lazy == (False, False) and contiguous
     live = _LiveTensor(tensor, whole, place, on_host=on_host)
     data = Array(code, form, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live, shard)
-    return Found(data, node, (place, device, dtype, shape, tensor.stride(), lazy), sharded)
+    return FrameworkArray(data, node, (place, device, dtype, shape, tensor.stride(), lazy), sharded)
 
 
-def _foreign(tensor: Any) -> CannotStore:
+def _foreign(tensor: Any) -> UnsupportedArray:
     name = f"a {type(tensor).__module__}.{type(tensor).__qualname__}"
     if torch.nn.parameter.is_lazy(tensor):
-        return CannotStore(
+        return UnsupportedArray(
             "it is lazy and has no shape yet; run one forward pass, such as model(batch), before track()"
         )
-    return CannotStore(
+    return UnsupportedArray(
         f"it is {name}, a tensor class without __tensor_flatten__(), and its plain bytes would come back as a plain "
         "tensor"
     )
@@ -164,8 +164,8 @@ def _is_dense(tensor: torch.Tensor) -> bool:
     return True
 
 
-def _no_bytes(tensor: torch.Tensor) -> CannotStore:
-    return CannotStore(f"a torch tensor of layout {tensor.layout} on {tensor.device} has no plain bytes")
+def _no_bytes(tensor: torch.Tensor) -> UnsupportedArray:
+    return UnsupportedArray(f"a torch tensor of layout {tensor.layout} on {tensor.device} has no plain bytes")
 
 
 def is_sharded(value: Any) -> bool:

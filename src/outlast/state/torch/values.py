@@ -12,7 +12,7 @@ import torch
 
 from outlast.errors import CorruptCheckpoint, ResumeRefused
 from outlast.state.adapter import Generators
-from outlast.state.array import CannotStore, Found, Pieces
+from outlast.state.array import FrameworkArray, Pieces, UnsupportedArray
 from outlast.state.torch import tensors
 
 
@@ -21,11 +21,11 @@ def matches(value: Any) -> bool:
     return isinstance(value, torch.Tensor | torch.Generator | torch.dtype | torch.device | torch.Size)
 
 
-def pack(value: Any) -> Found | Pieces | dict[str, Any]:
+def pack(value: Any) -> FrameworkArray | Pieces | dict[str, Any]:
     """Take a value of torch apart.
 
     Raises:
-        CannotStore: a tensor without bytes, or whose class does not take it apart.
+        UnsupportedArray: a tensor without bytes, or whose class does not take it apart.
     """
     if isinstance(value, torch.Tensor):
         return _of_tensors(value) if tensors.is_made_of_tensors(value) else tensors.to_array(value)
@@ -43,7 +43,7 @@ def _of_tensors(value: torch.Tensor) -> Pieces:
     try:
         names, context = value.__tensor_flatten__()
     except Exception as error:
-        raise CannotStore(f"its __tensor_flatten__() failed ({type(error).__name__}: {error})") from error
+        raise UnsupportedArray(f"its __tensor_flatten__() failed ({type(error).__name__}: {error})") from error
     return Pieces(
         "$torch.subclass",
         {
