@@ -34,6 +34,9 @@ PRELOADED = {
 }
 """Name of a template -> what it has imported. That is state (random generators): take what the program would have."""
 
+_WITHOUT = set(os.environ.get("OUTLAST_TESTS_WITHOUT", "").split(","))
+"""Packages that `make test-new` leaves out: a template does without them."""
+
 _templates: dict[str, Template] = {}
 
 
@@ -66,8 +69,20 @@ def start(
     """Start it, and go on meanwhile."""
     assert words[0] == sys.executable
     if template not in _templates:
-        _templates[template] = Template(PRELOADED[template].split())
+        modules = [name for name in PRELOADED[template].split() if name.partition(".")[0] not in _WITHOUT]
+        _templates[template] = Template(modules)
     return _templates[template].fork(list(words[1:]), cwd or Path.cwd(), {**(env or os.environ)}, start_new_session)
+
+
+def start_ranks(words: Sequence[str], count: int) -> list[Process]:
+    """Start it as so many ranks of one training, with what torchrun tells each of them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    common |= {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    return [
+        start(words, env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(count)
+    ]
 
 
 class Process:

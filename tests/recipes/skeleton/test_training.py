@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from outlast_recipes.skeleton.augment import Strength
 from outlast_recipes.skeleton.saved import restored
 from outlast_recipes.skeleton.splits import split
 from outlast_recipes.skeleton.store import FORM, Store, open_store
+from tests import processes
 from tests.durability.digits import final
 from tests.durability.digits import train as any_train
 from tests.recipes import skeletons
@@ -355,15 +355,10 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, store: Path, half: boo
     words += ["--mixed-precision"] if half else []
     near = 0.05 if half else 1e-6
     assert main([*words, "--checkpoint-dir", str(tmp_path / "one")]) == 0
-    ranks = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "outlast.cli"]
-    done = subprocess.run(
-        [sys.executable, "-m", *ranks, *words, "--checkpoint-dir", str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "outlast.cli", *words, "--checkpoint-dir", str(tmp_path / "two")]
+    for process in processes.start_ranks(command, 2):
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
     one, two = journal(tmp_path / "one"), journal(tmp_path / "two")
     assert len(one) == len(two)
     for ours, theirs in zip(one, two, strict=True):
