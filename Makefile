@@ -4,10 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export MPLBACKEND := Agg
+CHECKS := check-style check-types check-arrows check-spelling
 # The Python whose torch and JAX know the GPU: Kaggle's or Colab's own, or the one in .venv where there is one.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-.PHONY: help demo test test-all check bench bench-checkpoint bench-faults bench-long check-gpu test-new soak-kaggle clean
+# One more than cores: a test that waits for a process or a disk leaves its core to another. 1.2 GB of memory each.
+WORKERS ?= 3
+PYTEST_WORKERS := -n $(WORKERS) --dist worksteal
+
+.PHONY: help demo test test-all check $(CHECKS) bench bench-checkpoint bench-faults bench-long check-gpu test-new soak-kaggle clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,23 +28,32 @@ demo: $(READY)  ## train a real model through three sessions, two of them cut of
 	$(BIN)/python scripts/demo.py
 
 test: $(READY) check  ## check, and all tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal -q
+	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_WORKERS) -q
 
 test-all: $(READY) check  ## check, and all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	$(BIN)/python -m pytest $(PYTEST_WORKERS) -q
 
 # What runs without torch; a test that needs it is skipped, and says so.
 NEW_TESTS := tests/state tests/config tests/folder tests/checkpoint tests/remote tests/report tests/tracking tests/environment tests/run \
 	tests/recipes/emergence
 
 test-new: .venv-new/.ready  ## core and JAX tests without torch and with the newest JAX, on another Python: PYTHON=python3.13
-	OUTLAST_TESTS_WITHOUT=torch,torchdata,torchao,schedulefree,safetensors .venv-new/bin/python -m pytest -m 'not slow' -n 2 --dist worksteal -q $(NEW_TESTS)
+	OUTLAST_TESTS_WITHOUT=torch,torchdata,torchao,schedulefree,safetensors .venv-new/bin/python -m pytest -m 'not slow' $(PYTEST_WORKERS) -q $(NEW_TESTS)
 
-check: $(READY)  ## lint, types, arrows between rooms, spelling
+check: $(READY)  ## lint, types, arrows between rooms, spelling; side by side
+	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(CHECKS)
+
+check-style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check-types:
 	$(BIN)/mypy
+
+check-arrows:
 	$(BIN)/lint-imports
+
+check-spelling:
 	$(BIN)/codespell src docs scripts examples benchmarks tests README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md configs
 
 bench: $(READY)  ## what outlast adds to a step, a save and a start, against bare PyTorch

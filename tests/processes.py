@@ -30,7 +30,7 @@ CORE = (
 PRELOADED = {
     "torch": f"{CORE} torch torch._dynamo sklearn.datasets",
     "jax": f"{CORE} jax optax",
-    "plain": CORE,
+    "launch": f"{CORE} numpy.random outlast.launch.kaggle kagglesdk.kaggle_client",
 }
 """Name of a template -> what it has imported. That is state (random generators): take what the program would have."""
 

@@ -93,7 +93,7 @@ def twin(tmp_path: Path) -> bytes:
     """The journal of the same run, uninterrupted."""
     flags = ["--experiment-name", "walk", "--stop-every", "0", "--checkpoint-dir", "twin"]
     # In a process without torch, as the sessions are: what is imported has generators, which are saved.
-    processes.run([sys.executable, "-m", "outlast.cli", "train", "walk", *flags], check=True, template="plain")
+    processes.run([sys.executable, "-m", "outlast.cli", "train", "walk", *flags], check=True, template="launch")
     return (tmp_path / "twin/walk/journal.jsonl").read_bytes()
 
 

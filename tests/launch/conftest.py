@@ -68,7 +68,7 @@ def laptop(tmp_path: Path, outlast_cli):
 
     def call(*words: str, timeout: float = 120):
         # The recipe uses NumPy alone, and so do its sessions.
-        return outlast_cli(*words, cwd=folder, timeout=timeout, template="torch" if "digits" in words else "plain")
+        return outlast_cli(*words, cwd=folder, timeout=timeout, template="torch" if "digits" in words else "launch")
 
     call.folder = folder
     return call

@@ -342,7 +342,7 @@ def test_what_a_session_did_is_not_mixed_with_what_was_done_here_meanwhile(lapto
 
 def test_two_at_once_are_refused(laptop, standin: Standin) -> None:
     launch(laptop, "--pause", "60", "--stop-every", "0")
-    process = processes.start([sys.executable, "-m", "outlast.cli", *RELAY], cwd=laptop.folder)
+    process = processes.start([sys.executable, "-m", "outlast.cli", *RELAY], cwd=laptop.folder, template="launch")
     assert "on record and not at home yet" in process.stdout.readline()
     done = relay(laptop)
     process.kill()

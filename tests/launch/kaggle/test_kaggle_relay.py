@@ -55,7 +55,7 @@ def test_a_killed_relay_goes_on_and_pushes_nothing_twice(laptop, standin: Standi
     deadline = time.monotonic() + 200
     for attempt in itertools.count():
         seconds = 3.0 * 1.15**attempt  # long enough at last, however slow the machine is
-        process = processes.start([sys.executable, "-m", "outlast.cli", *RELAY], cwd=laptop.folder)
+        process = processes.start([sys.executable, "-m", "outlast.cli", *RELAY], cwd=laptop.folder, template="launch")
         try:
             process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:  # and so it was killed
@@ -110,7 +110,7 @@ def test_a_relay_killed_at_a_write_of_its_records_pushes_nothing_twice(
         asked.write_text(json.dumps({"recipe": "walk", "flags": flags, "die": at, "after": after}))
         command = [sys.executable, "-m", "tests.launch.relaying", str(asked)]
         environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}"}
-        done = processes.run(command, cwd=laptop.folder, env=environment)
+        done = processes.run(command, cwd=laptop.folder, env=environment, template="launch")
         assert done.returncode in (0, -9), done.stderr
     assert done.returncode == 0, done
     assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
@@ -222,16 +222,17 @@ def test_out_of_memory_and_cancelled_end_a_relay(laptop, standin: Standin) -> No
     assert done.returncode == 1
     assert "Session 1 ended as out-of-memory, which another session would only repeat" in done.stderr
     standin.world.knobs.memory_marker = "nothing"
-    process = processes.start([sys.executable, "-m", "outlast.cli", *RELAY, "--pause", "30"], cwd=laptop.folder)
+    words = [sys.executable, "-m", "outlast.cli", *RELAY, "--pause", "30"]
+    process = processes.start(words, cwd=laptop.folder, template="launch")
     deadline = time.monotonic() + 60
     while not any(session.status == "RUNNING" for session in standin.world.sessions()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     for session in standin.world.sessions():
         session.cancelled.set()
-    _, words = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "Session 2 was cancelled, at step 3 by what is here. Run the same command to go on." in words
+    assert "Session 2 was cancelled, at step 3 by what is here. Run the same command to go on." in said
     done = relay(laptop)
     assert done.returncode == 0, done.stderr
     twin_of_one = relay(laptop, "--seed", "42")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import subprocess
 import sys
 from functools import partial
 
@@ -19,6 +18,7 @@ from outlast.config import leaves
 from outlast_recipes.emergence import assay, learn, observe, policy, ppo, refill, rollout
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.world import AGENT
+from tests import processes
 from tests.conftest import REPOSITORY
 from tests.durability.digits import final, train
 from tests.recipes.colonies import TINY, begin, chunk, config, forget, run, same
@@ -488,12 +488,11 @@ def attempt(root: pathlib.Path, stop: int, **environment: str) -> str:
     """Train TINY in a process of its own, compiled as it is for users; stop after so many chunks, 0: go to the end. How
     many devices, and how it ended."""
     usual = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", ALONE, str(root), str(stop)],
-        capture_output=True,
-        text=True,
         env={**usual, "PYTHONPATH": str(REPOSITORY), **environment},
         timeout=300,
+        template="jax",
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

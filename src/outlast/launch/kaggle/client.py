@@ -137,6 +137,7 @@ class Kaggle(Wire):
         *,
         until_over: bool = True,
         pause: float = 5.0,
+        longest: float = 20.0,
         seen: Callable[[Status | None], None] = lambda _: None,
     ) -> Iterator[Line]:
         """Lines that a session prints, each once.
@@ -149,9 +150,9 @@ class Kaggle(Wire):
         Args:
             slug: the kernel.
             until_over: False: only what was printed so far; a living session is listened to until it is quiet for two
-                seconds, and for
-                twenty at most.
+                seconds.
             pause: seconds between two connections.
+            longest: seconds for which a living session is listened to at most when until_over is False.
             seen: hears what Kaggle says of the session whenever it is asked.
         """
         told = 0
@@ -162,7 +163,7 @@ class Kaggle(Wire):
             if over:
                 lines = self._stored(slug)
             elif status and status.state != "queued":
-                lines = self._lines(slug) if until_over else so_far(self._lines(slug))
+                lines = self._lines(slug) if until_over else so_far(self._lines(slug), longest)
             for number, line in enumerate(lines):
                 if number >= told:
                     yield line

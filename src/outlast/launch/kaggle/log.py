@@ -39,8 +39,8 @@ def joined(events: Iterator[dict[str, Any]]) -> Iterator[Line]:
     yield from (Line(seconds, text) for text in begun.values() if text)
 
 
-def so_far(lines: Iterator[Line]) -> Iterator[Line]:
-    """What has been said until now, of somebody who may go on for hours."""
+def so_far(lines: Iterator[Line], longest: float) -> Iterator[Line]:
+    """What has been said until now, of somebody who may go on for hours; listens for so many seconds at most."""
     heard: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -51,7 +51,7 @@ def so_far(lines: Iterator[Line]) -> Iterator[Line]:
             heard.put(None)
 
     threading.Thread(target=listen, name="outlast-log", daemon=True).start()
-    end, patience = time.monotonic() + 20.0, 10.0
+    end, patience = time.monotonic() + longest, 10.0
     while (left := min(patience, end - time.monotonic())) > 0:
         try:
             line = heard.get(timeout=left)
