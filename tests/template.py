@@ -67,6 +67,8 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
     """Be what `python WORDS...` would be."""
     if request["session"]:
         os.setsid()
+    if not request["fsync"]:
+        os.fsync = lambda descriptor: os.fstat(descriptor) and None
     for number, descriptor in enumerate(streams, 1):
         os.dup2(descriptor, number)
         os.close(descriptor)
