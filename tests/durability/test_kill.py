@@ -58,6 +58,7 @@ def kills(tmp_path: Path, count: int) -> None:
     assert final(tmp_path / "cut") == final(tmp_path / "twin")
 
 
+@pytest.mark.long
 def test_three_kills(tmp_path: Path) -> None:
     kills(tmp_path, 3)
 

@@ -14,6 +14,7 @@ from safetensors.numpy import load
 WANTED = ["config.json", "training_history.json", "model_final.safetensors", "training_curves.png"]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_a_notebook_trains_stops_goes_on_draws_and_packs(outlast_cli, tmp_path: Path) -> None:
     done = outlast_cli(

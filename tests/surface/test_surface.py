@@ -188,6 +188,7 @@ def test_examples_run_stop_and_continue(name: str, tmp_path: Path) -> None:
     assert one.read_bytes() == two.read_bytes()
 
 
+@pytest.mark.long
 def test_the_torchrun_example_survives_the_death_of_a_rank(tmp_path: Path) -> None:
     text = (REPOSITORY / "examples/torchrun_ddp.py").read_text()
     twin, cut = tmp_path / "twin", tmp_path / "cut"

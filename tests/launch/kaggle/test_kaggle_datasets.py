@@ -210,6 +210,7 @@ recipe = outlast.Recipe(name="walk", summary="tells its ranks", Config=outlast.C
 """
 
 
+@pytest.mark.long
 def test_both_gpus_are_used_where_the_recipe_takes_ranks(laptop, standin: Standin) -> None:
     (laptop.folder / "walk/recipe.py").write_text(RANKS)
     for number, end in ((1, "stopped"), (2, "succeeded")):

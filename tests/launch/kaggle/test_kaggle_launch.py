@@ -21,6 +21,7 @@ from tests.launch.helpers import RELAY, launch, over, relay
 from tests.standins.kaggle import Fault, Standin
 
 
+@pytest.mark.long
 def test_three_sessions_there_end_as_one_here(laptop, standin: Standin) -> None:
     one = laptop(
         "train", "walk", "--stop-every", "0", "--lr", "0.3", "--experiment-name", "walk", "--checkpoint-dir", "twin"

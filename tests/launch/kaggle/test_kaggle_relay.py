@@ -51,6 +51,7 @@ def test_a_relay_goes_on_until_the_run_is_finished(laptop, standin: Standin, twi
     assert len(standin.world.kernels) == 3
 
 
+@pytest.mark.long
 def test_a_killed_relay_goes_on_and_pushes_nothing_twice(laptop, standin: Standin, twin: bytes) -> None:
     deadline = time.monotonic() + 200
     for attempt in itertools.count():
@@ -118,6 +119,7 @@ def test_a_relay_killed_at_a_write_of_its_records_pushes_nothing_twice(
     assert len([session for session in standin.world.sessions() if session.log]) == 3
 
 
+@pytest.mark.long
 def test_three_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(laptop, standin: Standin) -> None:
     """The self-stop comes before the limit, at which everything is lost; the end is that of one long run."""
     flags = ["--epochs", "20", "--num-workers", "0"]

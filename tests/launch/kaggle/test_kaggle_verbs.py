@@ -105,6 +105,7 @@ def script(laptop, name: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=laptop.folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.long
 def test_the_five_scripts_of_the_originals_guide(laptop, standin: Standin) -> None:
     done = script(laptop, "kaggle_setup.sh", "--username", "ada", "--recipe", "walk")
     assert done.returncode == 0, done.stderr

@@ -498,6 +498,7 @@ def attempt(root: pathlib.Path, stop: int, **environment: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.long
 def test_a_resume_in_another_process_is_exact_as_compiled_for_users(tmp_path) -> None:
     """What tests/conformance asks of every recipe, without the flags of tests/conftest.py, which may hide what
     optimised code does."""

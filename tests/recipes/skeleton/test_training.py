@@ -194,6 +194,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_every_option_changes_the_result(tmp_path: Path, store: Path) -> None:
     """A dead option is a defect; those of a teacher and the split by subjects have tests of their own."""
     from outlast.config import leaves
