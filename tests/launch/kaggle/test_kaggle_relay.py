@@ -156,14 +156,19 @@ def test_three_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(lapt
         assert (newest[0] / name).read_bytes() == (newest[1] / name).read_bytes(), name
 
 
-def test_what_comes_in_the_way_of_a_push(laptop, standin: Standin, twin: bytes) -> None:
+def test_what_comes_in_the_way_of_a_push(laptop, standin: Standin, twin: bytes, monkeypatch) -> None:
     """A throttle, and places that others take."""
     standin.faults.append(Fault("SaveKernel", "429", retry_after=0.1))
     standin.world.knobs.cpu_sessions = 0
-    freed = threading.Timer(6.0, lambda: setattr(standin.world.knobs, "cpu_sessions", 5))
-    freed.start()
+    push = standin.world.push
+
+    def freed(user: str, request: dict) -> dict:
+        answer = push(user, request)
+        standin.world.knobs.cpu_sessions = 5
+        return answer
+
+    monkeypatch.setattr(standin.world, "push", freed)
     done = relay(laptop, "--wait")
-    freed.join()
     assert done.returncode == 0, done.stderr
     assert "for the moment" in done.stdout
     assert "All places are taken. Waiting." in done.stdout
