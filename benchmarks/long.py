@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import outlast
-from outlast.checkpoint import Retention, Snapshot, Store, open_checkpoint
+from outlast.checkpoint import CheckpointStore, Retention, Snapshot, open_checkpoint
 from outlast.folder.layout import RunFolder
 from outlast.tracking import Journal
 
@@ -63,7 +63,7 @@ def measured(command: list[str]) -> tuple[float, float, float]:
     return min(each[0] for each in found), min(each[1] for each in found), min(each[2] for each in found)
 
 
-def apart(work: Callable[..., object], *facts: object) -> None:
+def in_subprocess(work: Callable[..., object], *facts: object) -> None:
     """Do something in a process of its own: Linux counts the memory of whoever starts a process as that process's
     peak."""
     child = os.fork()
@@ -85,7 +85,7 @@ def verb(*words: str) -> list[str]:
 def train(root: Path, name: str, more: int, every: str = "never") -> list[float]:
     """Continue a run by so many steps; returns the seconds of each step beyond the first."""
     folder = RunFolder(root / name)
-    done = Store(folder).newest_step() if folder.run.exists() else 0
+    done = CheckpointStore(folder).newest_step() if folder.run.exists() else 0
     took, state = [], State()
     keep = Retention(last=10**6, best=3, metric="loss", mode="min")
     with outlast.open_run(name, total_steps=done + more, root=root, save=every, keep=keep, progress="none") as run:
@@ -119,7 +119,7 @@ def with_journal(root: Path, name: str, lines: int) -> None:
             journal.flush()
     mark = journal.mark()
     journal.flush()
-    store = Store(folder, Retention(last=1))
+    store = CheckpointStore(folder, Retention(last=1))
     store.history = history_of(opened.checkpoint.manifest)
     store.commit(
         Snapshot.of(
@@ -145,7 +145,7 @@ def with_checkpoints(root: Path, name: str, count: int) -> None:
     train(root, name, 1)
     folder = RunFolder(root / name)
     opened = open_checkpoint(folder.checkpoint(1))
-    store, sync = Store(folder, Retention(last=10**6)), os.fsync
+    store, sync = CheckpointStore(folder, Retention(last=10**6)), os.fsync
     store.history = history_of(opened.checkpoint.manifest)
     os.fsync = lambda _: None  # type: ignore[assignment]
     try:
@@ -177,8 +177,8 @@ def row(what: str, short: tuple[float, ...], long: tuple[float, ...]) -> None:
 
 def journals(root: Path, lines: int) -> None:
     begun = time.perf_counter()
-    apart(with_journal, root, "short", 10)
-    apart(with_journal, root, "long", lines)
+    in_subprocess(with_journal, root, "short", 10)
+    in_subprocess(with_journal, root, "long", lines)
     size = (root / "long/journal.jsonl").stat().st_size
     say(f"a journal of {lines:,} lines, {size / 1e6:.0f} MB, made in {time.perf_counter() - begun:.0f} s\n")
     say(HEAD.format("10 lines", f"{lines:,} lines"))
@@ -211,8 +211,8 @@ def journals(root: Path, lines: int) -> None:
 
 def checkpoints(root: Path, count: int) -> None:
     begun = time.perf_counter()
-    apart(with_checkpoints, root, "few", 5)
-    apart(with_checkpoints, root, "many", count)
+    in_subprocess(with_checkpoints, root, "few", 5)
+    in_subprocess(with_checkpoints, root, "many", count)
     say(f"\n{count:,} checkpoints made in {time.perf_counter() - begun:.0f} s\n")
     say(HEAD.format("5 kept", f"{count:,} kept"))
     for words in (["status", "{}"], ["status", "{}", "--json"], ["checkpoints", "--quick", "--json", "{}"]):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import outlast
-from outlast.checkpoint import Checkpoint, Store
+from outlast.checkpoint import Checkpoint, CheckpointStore
 from outlast.checkpoint.manifest import digest_of
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded
@@ -73,7 +73,7 @@ def inside(run: outlast.Run) -> Loop:
 
 def committed(folder: Path) -> list[Checkpoint]:
     """The checkpoints of a run folder, ascending by step."""
-    return Store(RunFolder(folder)).committed()
+    return CheckpointStore(RunFolder(folder)).committed()
 
 
 def manifest_of(checkpoint: Path) -> dict[str, Any]:

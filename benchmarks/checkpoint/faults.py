@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import outlast
-from outlast.checkpoint import Retention, Store
+from outlast.checkpoint import CheckpointStore, Retention
 from outlast.environment import Environment, Limits
 from outlast.errors import CheckpointError
 from outlast.folder.layout import RunFolder
@@ -56,10 +56,10 @@ class Ours(Peer):
                 fill(self.model, self.optimizer, max(first, step))
 
     def save(self, place: Path) -> None:  # noqa: ARG002
-        self.steps(0, 1 + max([c.step for c in Store(RunFolder(self.folder / "r")).committed()], default=0))
+        self.steps(0, 1 + max([c.step for c in CheckpointStore(RunFolder(self.folder / "r")).committed()], default=0))
 
     def load(self, place: Path) -> None:  # noqa: ARG002
-        opened, damaged = Store(RunFolder(self.folder / "r")).open_newest()
+        opened, damaged = CheckpointStore(RunFolder(self.folder / "r")).open_newest()
         if opened is None:
             raise FileNotFoundError
         parts = Parts(opened)

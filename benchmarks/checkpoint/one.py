@@ -17,7 +17,7 @@ from benchmarks.checkpoint.network import network, train
 from benchmarks.checkpoint.peers import PEERS, sync, timed
 
 import outlast
-from outlast.checkpoint import Retention, Store
+from outlast.checkpoint import CheckpointStore, Retention
 from outlast.environment import Environment, Limits
 from outlast.folder.layout import RunFolder
 from outlast.run.parts import Parts
@@ -95,7 +95,7 @@ def ours(model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[
         path.read_bytes()  # into the page cache, as for the others
 
     def load() -> None:
-        opened, _ = Store(RunFolder(folder / "r")).open_newest()
+        opened, _ = CheckpointStore(RunFolder(folder / "r")).open_newest()
         parts = Parts(opened)
         parts.track({"model": model, "optimizer": optimizer})
 

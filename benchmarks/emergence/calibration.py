@@ -114,12 +114,12 @@ def suites() -> Iterable[tuple[str, str, bool, Callable[[np.random.Generator], n
         "field tells",
         "strangers, as smooth",
         False,
-        lambda rng: influence.field_tells(fields(rng), fields(rng) > 0.55, 50, rng),
+        lambda rng: influence.field_effect(fields(rng), fields(rng) > 0.55, 50, rng),
     )
 
     def told(rng: np.random.Generator) -> nulls.Finding:
         field = fields(rng)
-        return influence.field_tells(field, rng.random(field.shape) < 0.1 + 0.2 * (field > np.median(field)), 50, rng)
+        return influence.field_effect(field, rng.random(field.shape) < 0.1 + 0.2 * (field > np.median(field)), 50, rng)
 
     yield "field tells", "food where the field is high", True, told
     for kind in ("noise", "AR(1), 0.9", "random walk", "drift", "planted"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from outlast.checkpoint import Store
+from outlast.checkpoint import CheckpointStore
 from outlast.folder.layout import RunFolder
 
 
@@ -16,7 +16,7 @@ def same(one: Path, other: Path) -> str | None:
     """
     newest = []
     for folder in (one, other):
-        committed = Store(RunFolder(folder)).committed()
+        committed = CheckpointStore(RunFolder(folder)).committed()
         if not committed:
             return f"{folder} has no checkpoint"
         newest.append(committed[-1])

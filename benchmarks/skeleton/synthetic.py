@@ -125,12 +125,12 @@ def _moved(
         pose[:, joint] = pose[:, _FROM[joint]] + whole * limbs[joint] * np.array(_BONES[joint])
     for move, curve in angles.items():
         joint, axis, most = _HINGE[move]
-        _turn(pose, joint, axis, most * chance.uniform(0.8, 1.1) * curve)
+        _rotate(pose, joint, axis, most * chance.uniform(0.8, 1.1) * curve)
     sway = np.cumsum(chance.normal(scale=0.004, size=(length, 1, 3)), axis=0)
     return pose + sway
 
 
-def _turn(pose: NDArray[np.float64], joint: int, axis: int, angle: NDArray[np.float64]) -> None:
+def _rotate(pose: NDArray[np.float64], joint: int, axis: int, angle: NDArray[np.float64]) -> None:
     """Turn everything beyond a joint about it, in place; a bow turns all above the hips."""
     beyond = [1, 20, *_beyond(20)] if joint == 0 else _beyond(joint)
     a, b = [number for number in range(3) if number != axis]

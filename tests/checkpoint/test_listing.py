@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.checkpoint import Checkpoint, Retention, Snapshot, Store, listing, manifest, verify
+from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, Snapshot, listing, manifest, verify
 from outlast.checkpoint.listing import Listing, steps_in
 from outlast.checkpoint.snapshot import files_of
 from outlast.folder import durable
@@ -107,11 +107,11 @@ def reads(monkeypatch) -> dict[str, int]:
 def test_a_save_reads_nothing_of_the_checkpoints_before_it(tmp_path: Path, reads) -> None:
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
-    first = Store(folder, Retention(last=1000))
+    first = CheckpointStore(folder, Retention(last=1000))
     for step in range(1, 61):
         first.commit(shares(step, b"same", m=float(step)))
     reads.update(manifests=0, listed=0)
-    store = Store(folder, Retention(last=30, best=2, metric="m", mode="min", every=20))
+    store = CheckpointStore(folder, Retention(last=30, best=2, metric="m", mode="min", every=20))
     store.sweep()
     store.look()
     assert reads == {"manifests": 60, "listed": 2}  # each once
@@ -129,7 +129,7 @@ def test_a_save_reads_nothing_of_the_checkpoints_before_it(tmp_path: Path, reads
 def test_what_somebody_else_does_is_noticed(tmp_path: Path, reads) -> None:
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
-    store = Store(folder, Retention(last=3))
+    store = CheckpointStore(folder, Retention(last=3))
     for step in (1, 2, 3):
         store.commit(shares(step, b"old"))
     shutil.copytree(folder.checkpoint(3), tmp_path / "kept")
@@ -148,7 +148,7 @@ def test_what_somebody_else_does_is_noticed(tmp_path: Path, reads) -> None:
 def test_one_that_cannot_be_deleted_keeps_its_shared_file(tmp_path: Path, monkeypatch) -> None:
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
-    store = Store(folder, Retention(last=1))
+    store = CheckpointStore(folder, Retention(last=1))
     store.commit(shares(1, b"old"))
     real = durable.remove_folder
 
@@ -170,7 +170,7 @@ def test_one_that_cannot_be_deleted_keeps_its_shared_file(tmp_path: Path, monkey
 def test_a_shared_file_of_another_length_is_written_anew(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
-    store = Store(folder)
+    store = CheckpointStore(folder)
     store.commit(shares(1, b"same"))
     one, other = sorted((folder.checkpoints / "shared").iterdir())
     good = one.read_bytes()
@@ -183,12 +183,12 @@ def test_a_shared_file_of_another_length_is_written_anew(tmp_path: Path) -> None
 def test_a_manifest_that_cannot_be_read_keeps_every_shared_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
-    store = Store(folder, Retention(last=1))
+    store = CheckpointStore(folder, Retention(last=1))
     store.commit(shares(1, b"old"))
     manifest = folder.checkpoint(1) / "MANIFEST.json"
     text = manifest.read_bytes()
     manifest.write_bytes(b"{")
-    again = Store(folder, Retention(last=1))
+    again = CheckpointStore(folder, Retention(last=1))
     again.sweep()
     for step in (2, 3):
         again.commit(shares(step, b"new"))
@@ -199,12 +199,12 @@ def test_a_manifest_that_cannot_be_read_keeps_every_shared_file(tmp_path: Path) 
 def test_the_newest_are_read_first(tmp_path: Path, reads) -> None:
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
-    store = Store(folder, Retention(last=100))
+    store = CheckpointStore(folder, Retention(last=100))
     for step in range(1, 21):
         store.commit(shares(step, b"same"))
     (folder.checkpoint(20) / "MANIFEST.json").write_bytes(b"{")
     reads.update(manifests=0)
-    assert Store(folder).newest_step() == 19
+    assert CheckpointStore(folder).newest_step() == 19
     assert reads["manifests"] == 2
 
 
@@ -222,7 +222,7 @@ def test_other_runs_are_counted_once_in_a_while_and_before_anything_is_refused(t
     folder = RunFolder(tmp_path / "runs/run")
     durable.make_folder(folder.path)
     (tmp_path / "runs/other").write_bytes(bytes(100_000))
-    store = Store(folder, Retention(last=2), module.SPARE + 200_000)
+    store = CheckpointStore(folder, Retention(last=2), module.SPARE + 200_000)
     for step in range(1, 6):
         store.commit(shares(step, b"same"))
     assert walks.count(tmp_path / "runs") == 1

@@ -23,7 +23,7 @@ from tests.folders import committed, inside
 from torch import nn
 
 import outlast
-from outlast.checkpoint import Retention, Snapshot, Store, memory, open_checkpoint
+from outlast.checkpoint import CheckpointStore, Retention, Snapshot, memory, open_checkpoint
 from outlast.checkpoint import staging as module
 from outlast.checkpoint.flight import Flight, TornCopy
 from outlast.checkpoint.snapshot import File, files_of
@@ -247,7 +247,7 @@ def test_a_save_that_is_over_keeps_no_memory(tmp_path: Path) -> None:
     gc.disable()
     try:
         flight = staged_in(Staging(), layer=nn.Linear(256, 256))
-        Store(RunFolder(tmp_path / "run")).commit(flight.checked())
+        CheckpointStore(RunFolder(tmp_path / "run")).commit(flight.checked())
         files, over = weakref.ref(flight.snapshot.files[0]), weakref.ref(flight)
         del flight
         assert (files(), over()) == (None, None)
@@ -301,7 +301,7 @@ def test_one_damaged_copy_of_a_shared_file_is_mended_from_the_other(tmp_path: Pa
 
 def test_retention_keeps_shared_files_as_long_as_they_are_referred_to(tmp_path: Path) -> None:
     durable.make_folder(tmp_path / "run")
-    store = Store(RunFolder(tmp_path / "run"), Retention(last=1))
+    store = CheckpointStore(RunFolder(tmp_path / "run"), Retention(last=1))
     staging = Staging()
     layer = nn.Linear(600, 600)
 
@@ -327,7 +327,7 @@ def test_retention_keeps_shared_files_as_long_as_they_are_referred_to(tmp_path: 
 
 def test_a_part_is_read_without_the_rest(tmp_path: Path, monkeypatch) -> None:
     durable.make_folder(tmp_path / "run")
-    store = Store(RunFolder(tmp_path / "run"))
+    store = CheckpointStore(RunFolder(tmp_path / "run"))
     model, optimizer, _ = network()
     arrays, state, _ = packed(model=model, optimizer=optimizer)
     path = store.commit(Snapshot.of(1, "steps", arrays, state)).path
@@ -349,14 +349,14 @@ def test_a_torn_copy_is_an_error_of_its_own() -> None:
 def test_an_unforeseen_error_in_the_writer_costs_one_save_and_not_the_training(
     tmp_path: Path, here, monkeypatch
 ) -> None:
-    real, once = Store.commit, iter([True])
+    real, once = CheckpointStore.commit, iter([True])
 
     def commit(self, state, *callbacks):
         if next(once, False):
             raise ZeroDivisionError("unforeseen")
         return real(self, state, *callbacks)
 
-    monkeypatch.setattr(Store, "commit", commit)
+    monkeypatch.setattr(CheckpointStore, "commit", commit)
     model, optimizer, _ = network()
     with outlast.open_run("r", total_steps=3, root=tmp_path, save="never", progress="none", environment=here) as run:
         run.track(model=model, optimizer=optimizer)
@@ -381,7 +381,7 @@ def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_
 
     durable.make_folder(tmp_path / "runs/run")
     retention = Retention(last=9, best=1, metric="accuracy")
-    store = Store(RunFolder(tmp_path / "runs/run"), retention, SPARE + 2_300_000)
+    store = CheckpointStore(RunFolder(tmp_path / "runs/run"), retention, SPARE + 2_300_000)
     layer = nn.Linear(350, 350)  # half a megabyte
     for step in range(1, 8):
         with torch.no_grad():

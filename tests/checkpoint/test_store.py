@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from outlast.checkpoint import (
     CheckpointFacts,
+    CheckpointStore,
     Retention,
     SavePolicy,
     Snapshot,
-    Store,
     open_checkpoint,
     read_manifest,
     verify,
@@ -37,12 +37,12 @@ def snapshot(step: int, **metrics: float) -> Snapshot:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> CheckpointStore:
     durable.make_folder(tmp_path / "run")
-    return Store(RunFolder(tmp_path / "run"), Retention(last=2))
+    return CheckpointStore(RunFolder(tmp_path / "run"), Retention(last=2))
 
 
-def test_what_is_committed_is_opened(store: Store) -> None:
+def test_what_is_committed_is_opened(store: CheckpointStore) -> None:
     store.commit(snapshot(7, loss=math.nan, accuracy=0.5))
     opened, damaged = store.open_newest()
     assert opened is not None
@@ -56,30 +56,30 @@ def test_what_is_committed_is_opened(store: Store) -> None:
     )
 
 
-def test_an_empty_store_is_a_fresh_start(store: Store) -> None:
+def test_an_empty_store_is_a_fresh_start(store: CheckpointStore) -> None:
     assert store.open_newest() == (None, [])
 
 
-def test_committing_the_same_step_again_changes_nothing(store: Store) -> None:
+def test_committing_the_same_step_again_changes_nothing(store: CheckpointStore) -> None:
     first = store.commit(snapshot(1))
     assert store.commit(snapshot(1)).manifest == first.manifest
 
 
-def test_retention_follows_each_commit(store: Store) -> None:
+def test_retention_follows_each_commit(store: CheckpointStore) -> None:
     for step in range(1, 6):
         store.commit(snapshot(step))
     assert [checkpoint.step for checkpoint in store.committed()] == [4, 5]
 
 
-def test_it_is_durable_before_older_ones_are_deleted(store: Store) -> None:
-    store = Store(store.folder, Retention(last=1))
+def test_it_is_durable_before_older_ones_are_deleted(store: CheckpointStore) -> None:
+    store = CheckpointStore(store.folder, Retention(last=1))
     there: list[list[int]] = []
     for step in (1, 2, 2):
         store.commit(snapshot(step), durable=lambda: there.append([each.step for each in store.committed()]))
     assert there == [[1], [1, 2], [2]]
 
 
-def test_steps_are_compared_as_numbers(store: Store) -> None:
+def test_steps_are_compared_as_numbers(store: CheckpointStore) -> None:
     store.commit(snapshot(99_999_999))
     store.commit(snapshot(100_000_000))
     opened, _ = store.open_newest()
@@ -87,7 +87,7 @@ def test_steps_are_compared_as_numbers(store: Store) -> None:
     assert opened.checkpoint.step == 100_000_000
 
 
-def test_sweeping_takes_only_what_is_unfinished(store: Store) -> None:
+def test_sweeping_takes_only_what_is_unfinished(store: CheckpointStore) -> None:
     store.commit(snapshot(1))
     half = store.folder.checkpoint(2)
     half.mkdir()
@@ -99,7 +99,7 @@ def test_sweeping_takes_only_what_is_unfinished(store: Store) -> None:
     verify(store.folder.checkpoint(1))
 
 
-def test_every_damaged_one_is_named_when_none_verifies(store: Store) -> None:
+def test_every_damaged_one_is_named_when_none_verifies(store: CheckpointStore) -> None:
     for step in (1, 2):
         store.commit(snapshot(step))
         (store.folder.checkpoint(step) / "model.safetensors").write_bytes(b"")
@@ -110,7 +110,7 @@ def test_every_damaged_one_is_named_when_none_verifies(store: Store) -> None:
     assert [checkpoint.step for checkpoint in store.committed()] == [1, 2]
 
 
-def test_a_newer_format_is_not_read(store: Store) -> None:
+def test_a_newer_format_is_not_read(store: CheckpointStore) -> None:
     path = store.commit(snapshot(1)).path
     manifest = reading.read_json(path / "MANIFEST.json")
     durable.write_json(path / "MANIFEST.json", {**manifest, "format": 99})
@@ -118,7 +118,7 @@ def test_a_newer_format_is_not_read(store: Store) -> None:
         read_manifest(path)
 
 
-def test_a_planted_pickle_is_refused_and_not_executed(store: Store, tmp_path: Path) -> None:
+def test_a_planted_pickle_is_refused_and_not_executed(store: CheckpointStore, tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "executed",))

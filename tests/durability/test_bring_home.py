@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.checkpoint import Store
+from outlast.checkpoint import CheckpointStore
 from outlast.remote.gather import bring_home
 from tests.durability.crash import Counter, attempt
 from tests.folders import place, walk
@@ -89,7 +89,7 @@ def killed(homes: Path, tmp_path: Path, way: str, stride: int, monkeypatch: pyte
         lost.unlink(missing_ok=True)
         there = {json.loads(path.read_text())["id"] for path in (root / "r/attempts").glob("0*.json")}
         assert ours <= there, point
-        steps = [checkpoint.step for checkpoint in Store(place(root)).committed()]
+        steps = [checkpoint.step for checkpoint in CheckpointStore(place(root)).committed()]
         assert {2, 4} <= set(steps), point
         come(root)
         found = whole(root / "r")

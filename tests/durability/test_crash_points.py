@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.checkpoint import Snapshot, Store, verify
+from outlast.checkpoint import CheckpointStore, Snapshot, verify
 from outlast.folder.layout import RunFolder
 from outlast.state.array import Array
 from tests import processes
@@ -90,7 +90,7 @@ def test_data_are_durable_before_their_manifest(tmp_path: Path) -> None:
     state = {"step": 4, "loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": {}, "rng": None}
 
     def commit(root: Path) -> None:
-        Store(RunFolder(root / "r")).commit(Snapshot.of(4, "steps", parts, state))
+        CheckpointStore(RunFolder(root / "r")).commit(Snapshot.of(4, "steps", parts, state))
 
     survived = []
     for point, seed in itertools.product(range(1, 40), range(8)):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.checkpoint import Store
+from outlast.checkpoint import CheckpointStore
 from outlast.errors import NoGoodCheckpoint
 from outlast.folder.layout import RunFolder
 from tests.durability.digits import final, train
@@ -73,7 +73,7 @@ def test_the_one_before_is_used(tmp_path: Path, stopped: Path, way: str, name: s
     shutil.copytree(stopped, tmp_path / "runs")
     place = RunFolder(tmp_path / "runs/digits")
     WAYS[way](place.checkpoint(6) / name)
-    opened, damaged = Store(place).open_newest()
+    opened, damaged = CheckpointStore(place).open_newest()
     assert opened is not None
     assert opened.checkpoint.step == 4
     if not (name == "MANIFEST.json" and way == "delete"):  # without a manifest it never was a checkpoint

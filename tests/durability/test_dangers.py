@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import outlast
-from outlast.checkpoint import Retention, Snapshot, Store, verify
+from outlast.checkpoint import CheckpointStore, Retention, Snapshot, verify
 from outlast.checkpoint import staging as staging_module
 from outlast.checkpoint.flight import Flight, SaveAbandoned, TornCopy
 from outlast.checkpoint.staging import Staging
@@ -116,7 +116,7 @@ def test_one_counted_change_between_the_samples_tears_a_copy() -> None:
 
 
 def test_what_a_killed_save_left_is_no_part_of_the_next(tmp_path: Path) -> None:
-    store = Store(RunFolder(tmp_path))
+    store = CheckpointStore(RunFolder(tmp_path))
     left = store.folder.checkpoint(4)
     left.mkdir(parents=True)
     (left / "model.rank-0001.safetensors").write_bytes(b"left")
@@ -125,7 +125,10 @@ def test_what_a_killed_save_left_is_no_part_of_the_next(tmp_path: Path) -> None:
 
 
 def test_one_changed_letter_of_a_manifest_is_noticed(tmp_path: Path) -> None:
-    path = Store(RunFolder(tmp_path)).commit(Snapshot.of(4, "steps", {}, state(4), {"score": 0.25})).path / MANIFEST
+    path = (
+        CheckpointStore(RunFolder(tmp_path)).commit(Snapshot.of(4, "steps", {}, state(4), {"score": 0.25})).path
+        / MANIFEST
+    )
     text = path.read_text()
     assert '"score": 0.25' in text
     path.write_text(text.replace('"score": 0.25', '"score": 0.75'))
@@ -156,11 +159,11 @@ def test_augmentation_differs_from_batch_to_batch() -> None:
     assert len(set(values)) == 24
 
 
-def shared_run(tmp_path: Path, last: int = 2) -> tuple[Store, list[Path]]:
+def shared_run(tmp_path: Path, last: int = 2) -> tuple[CheckpointStore, list[Path]]:
     """Checkpoints 1 to 3 of a layer that does not change; the last two share its file."""
     durable.make_folder(tmp_path / "run")
     store, staging, layer = (
-        Store(RunFolder(tmp_path / "run"), Retention(last=last)),
+        CheckpointStore(RunFolder(tmp_path / "run"), Retention(last=last)),
         Staging(),
         torch.nn.Linear(600, 600),
     )
@@ -203,7 +206,7 @@ def session_left(there: Path) -> RunFolder:
         durable.make_folder(place)
     durable.write_json(folder.run, {"format": layout.FORMAT, "id": "walk"})
     durable.write_json(folder.attempt(1), {"number": 1})
-    Store(folder).commit(Snapshot.of(3, "steps", {}, state(3)))
+    CheckpointStore(folder).commit(Snapshot.of(3, "steps", {}, state(3)))
     listed = {
         path.relative_to(there).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in there.rglob("*")
@@ -248,8 +251,8 @@ class Gate:
 
 
 def test_a_best_on_its_way_to_the_disk_counts(opened, monkeypatch) -> None:
-    gate, real = Gate(), Store._write_data
-    monkeypatch.setattr(Store, "_write_data", lambda *words: (gate(), real(*words))[1])
+    gate, real = Gate(), CheckpointStore._write_data
+    monkeypatch.setattr(CheckpointStore, "_write_data", lambda *words: (gate(), real(*words))[1])
     keep = Retention(last=1, best=1, metric="score")
     with opened(total_steps=3, save="never", keep=keep) as run:
         run.track(model=torch.nn.Linear(2, 2))
@@ -286,7 +289,7 @@ def test_after_a_torn_copy_training_waits_for_every_copy(opened, monkeypatch) ->
 def test_the_copy_does_not_wait_for_the_journal(tmp_path: Path) -> None:
     durable.make_folder(tmp_path / "run")
     gate, flight = Gate(), of_layer(torch.nn.Linear(512, 512))
-    writer = Writer(Store(RunFolder(tmp_path / "run")), before=gate)
+    writer = Writer(CheckpointStore(RunFolder(tmp_path / "run")), before=gate)
     writer.submit(flight)
     assert gate.here.wait(20)
     assert flight.copied
@@ -312,7 +315,7 @@ def test_a_save_that_is_half_written_is_finished_and_another_given_up(part: str)
 
 
 def test_a_save_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
-    store = Store(RunFolder(tmp_path))
+    store = CheckpointStore(RunFolder(tmp_path))
     flight = Flight(Snapshot.of(4, "steps", {"a": {"w": Array("U8", (9,), bytes(9))}}, state(4)), (), 0.0)
     flight.abandon()
     with pytest.raises(SaveAbandoned):
@@ -323,9 +326,9 @@ def test_a_save_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
 def test_a_second_save_of_a_step_that_finds_no_room_leaves_the_first(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "runs/r")
     durable.make_folder(folder.path)
-    first = Store(folder).commit(Snapshot.of(4, "steps", {}, state(4)))
+    first = CheckpointStore(folder).commit(Snapshot.of(4, "steps", {}, state(4)))
     with pytest.raises(SaveFailed, match="Nothing was written"):
-        Store(folder, allowance=1).commit(Snapshot.of(4, "steps", {}, state(4)))
+        CheckpointStore(folder, allowance=1).commit(Snapshot.of(4, "steps", {}, state(4)))
     assert verify(first.path).step == 4
 
 

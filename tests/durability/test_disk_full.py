@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.checkpoint import Store, verify
+from outlast.checkpoint import CheckpointStore, verify
 from outlast.errors import SaveFailed
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
@@ -95,7 +95,7 @@ def test_too_little_space_is_seen_before_writing(tmp_path: Path, monkeypatch) ->
     with pytest.raises(SaveFailed, match=r"needs 16 MiB and .* has 1 MiB"):
         train(tmp_path)
     monkeypatch.undo()
-    assert [checkpoint.step for checkpoint in Store(RunFolder(tmp_path / "digits")).committed()] == [4]
+    assert [checkpoint.step for checkpoint in CheckpointStore(RunFolder(tmp_path / "digits")).committed()] == [4]
 
 
 def test_a_real_small_disk(tmp_path: Path, monkeypatch) -> None:

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 import outlast
 from outlast import cli
-from outlast.checkpoint import Store, open_checkpoint, read_manifest
+from outlast.checkpoint import CheckpointStore, open_checkpoint, read_manifest
 from outlast.environment import Environment, Limits
 from outlast.errors import OutlastError
 from outlast.folder import hashing
@@ -198,7 +198,7 @@ def look(root: Path, verb: list[str], which: int) -> None:
         lambda: archive(folder, root / "out/a.zip", part="walk"),
         lambda: bring_home(RunFolder(root / "out/r"), [root / "runs"]),
         lambda: fork(RunFolder(folder), read_manifest(folder / CHECKPOINT), RunFolder(root / "out/fork")),
-        lambda: [open_checkpoint(each.path, mend=True) for each in Store(RunFolder(folder)).committed()],
+        lambda: [open_checkpoint(each.path, mend=True) for each in CheckpointStore(RunFolder(folder)).committed()],
     )
     with contextlib.suppress(OutlastError):
         works[which % len(works)]()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.checkpoint import Store
+from outlast.checkpoint import CheckpointStore
 from outlast.folder.layout import RunFolder
 from tests import processes
 from tests.durability.digits import final
@@ -50,7 +50,7 @@ def kills(tmp_path: Path, count: int) -> None:
         if killed(tmp_path / "cut", chance.uniform(0.0, 1.2)) == 0:
             assert number > 5, "it finished before it was killed often"
             break
-        opened, damaged = Store(place).open_newest()
+        opened, damaged = CheckpointStore(place).open_newest()
         assert not damaged, number
         assert opened is None or opened.checkpoint.step > 0
     done = processes.run([*TRAIN, "--checkpoint-dir", str(tmp_path / "cut")])

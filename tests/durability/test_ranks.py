@@ -19,7 +19,7 @@ importlib.import_module("torch.distributed.fsdp")  # here once, and not in every
 
 import outlast  # noqa: E402
 from outlast import errors  # noqa: E402
-from outlast.checkpoint import Store, open_checkpoint, verify  # noqa: E402
+from outlast.checkpoint import CheckpointStore, open_checkpoint, verify  # noqa: E402
 from outlast.checkpoint.export import export  # noqa: E402
 from outlast.distributed import ranks  # noqa: E402
 from outlast.folder import durable  # noqa: E402
@@ -277,7 +277,7 @@ def fork(tmp_path: Path, train, count: int = 2) -> list[int]:
 
 
 def steps(tmp_path: Path) -> list[int]:
-    return [checkpoint.step for checkpoint in Store(RunFolder(tmp_path / "runs/r")).committed()]
+    return [checkpoint.step for checkpoint in CheckpointStore(RunFolder(tmp_path / "runs/r")).committed()]
 
 
 def test_one_rank_may_ask_for_a_save_while_the_policy_does(tmp_path: Path) -> None:
@@ -401,14 +401,14 @@ def test_the_next_attempt_waits_for_ranks_whose_rank_0_is_gone(tmp_path: Path) -
 
 def test_training_ends_when_the_writers_channel_is_broken(tmp_path: Path) -> None:
     def train(root: Path) -> None:
-        real = Store._write_data
+        real = CheckpointStore._write_data
 
         def slow(self, snapshot, target):
             if torch.distributed.get_rank() == 1 and snapshot.step == 4:
                 time.sleep(3)
             return real(self, snapshot, target)
 
-        Store._write_data = slow
+        CheckpointStore._write_data = slow
         new_group, patience = torch.distributed.new_group, iter([dt.timedelta(days=1), dt.timedelta(seconds=1)])
         torch.distributed.new_group = lambda **options: new_group(**options | {"timeout": next(patience)})
         torch.manual_seed(torch.distributed.get_rank())
@@ -425,7 +425,7 @@ def test_training_ends_when_the_writers_channel_is_broken(tmp_path: Path) -> Non
 
 def test_a_manifest_that_cannot_be_written_is_no_checkpoint_whoever_is_gone(tmp_path: Path) -> None:
     def train(root: Path) -> None:
-        real = Store._seal
+        real = CheckpointStore._seal
 
         def seal(self, moment, snapshot, target, entries, begun):
             if snapshot.step == 3 and torch.distributed.get_rank() == 1:
@@ -438,7 +438,7 @@ def test_a_manifest_that_cannot_be_written_is_no_checkpoint_whoever_is_gone(tmp_
                 raise OSError(28, "No space left on device")
             return write(path, value, **more)
 
-        Store._seal, write, durable.write_json = seal, durable.write_json, write_json
+        CheckpointStore._seal, write, durable.write_json = seal, durable.write_json, write_json
         with outlast.open_run("r", total_steps=3, root=root, save="2 steps", progress="none") as run:
             run.track(model=torch.nn.Linear(2, 2))
             for _ in run.steps():

@@ -110,14 +110,14 @@ def test_nobody_is_asked_on_other_makers_machines(monkeypatch, tmp_path: Path) -
     plant(tmp_path, sys__class__dmi__id__product_name="Standard PC (Q35)")
     monkeypatch.setattr(gcp, "ask", lambda *a, **k: pytest.fail("asked"))
     monkeypatch.setattr(gcp, "_resolves", lambda host: pytest.fail("resolved"))
-    assert not gcp.here(tmp_path)
+    assert not gcp.detected(tmp_path)
 
 
 def test_nobody_is_asked_when_the_name_does_not_resolve(monkeypatch, tmp_path: Path) -> None:
     plant(tmp_path, sys__class__dmi__id__product_name="Google Compute Engine")
     monkeypatch.setattr(gcp, "ask", lambda *a, **k: pytest.fail("asked"))
     monkeypatch.setattr(gcp, "HOST", "no-such-host.invalid")
-    assert not gcp.here(tmp_path)
+    assert not gcp.detected(tmp_path)
 
 
 def test_nobody_is_asked_on_kaggle(metadata: Metadata, tmp_path: Path, monkeypatch) -> None:
@@ -147,7 +147,7 @@ def test_kaggle(tmp_path: Path) -> None:
         "KAGGLE_USER_SECRETS_TOKEN": "s3cret",
         "WANDB_API_KEY": "s3cret",
     }
-    assert kaggle.here(tmp_path, environ)
+    assert kaggle.detected(tmp_path, environ)
     ticks = os.sysconf("SC_CLK_TCK")
     plant(
         tmp_path,
@@ -164,8 +164,8 @@ def test_kaggle(tmp_path: Path) -> None:
     assert kaggle.describe(tmp_path, {**environ, "TPU_ACCELERATOR_TYPE": "v5e-8"}).limits.seconds == pytest.approx(
         9 * 3600 - 3600.5, abs=1
     )
-    assert not kaggle.here(tmp_path, {}), "a folder alone may be a coincidence"
-    assert not kaggle.here(tmp_path / "elsewhere", environ)
+    assert not kaggle.detected(tmp_path, {}), "a folder alone may be a coincidence"
+    assert not kaggle.detected(tmp_path / "elsewhere", environ)
 
 
 def test_an_unreadable_start_time_is_age_zero(tmp_path: Path) -> None:

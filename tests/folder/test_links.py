@@ -14,7 +14,7 @@ import pytest
 from tests.folders import Walk, manifest_of, place, seal, steps, told, walk
 
 import outlast
-from outlast.checkpoint import Store, open_checkpoint, read_manifest
+from outlast.checkpoint import CheckpointStore, open_checkpoint, read_manifest
 from outlast.errors import CorruptCheckpoint, OutlastError, UnsafeFolder
 from outlast.folder import durable, lock
 from outlast.folder.attempt import AttemptRecord
@@ -226,7 +226,7 @@ def test_shared_as_a_link_is_not_read_or_swept(tmp_path: Path, run: Path, victim
     (run / "checkpoints/shared").symlink_to(victim)
     with pytest.raises(CorruptCheckpoint, match="shared is a link and no folder"):
         open_checkpoint(checkpoint, mend=True)
-    Store(RunFolder(run)).sweep()
+    CheckpointStore(RunFolder(run)).sweep()
 
 
 def test_archive_packs_nothing_from_outside_and_keeps_its_own_files(tmp_path: Path, victim: Path) -> None:

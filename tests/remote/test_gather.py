@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.folders import as_format_1, forge, manifest_of, place, seal, steps, told, walk
 
-from outlast.checkpoint import Store, read_manifest
+from outlast.checkpoint import CheckpointStore, read_manifest
 from outlast.checkpoint.history import History, is_ancestor
 from outlast.errors import CorruptCheckpoint, NoGoodCheckpoint, RemoteUnavailable, SaveFailed, UsageError
 from outlast.folder import durable, hashing
@@ -74,7 +74,7 @@ def test_a_copy_that_ours_continues_changes_nothing(home: Path, tmp_path: Path) 
     walk(home, stop=8)
     journal = (home / "r/journal.jsonl").read_bytes()
     brought = bring_home(place(home), [tmp_path / "away"])
-    assert (brought.told, brought.apart) == ([], [])
+    assert (brought.told, brought.rejected) == ([], [])
     assert (home / "r/journal.jsonl").read_bytes() == journal
     assert steps(home) == [4, 6, 8]
 
@@ -86,7 +86,7 @@ def test_another_history_is_told_and_left_where_it_is(home: Path, tmp_path: Path
     brought = bring_home(place(home), [tmp_path / "away"])
     assert snapshot(home) == before
     assert snapshot(tmp_path / "away") == elsewhere
-    assert brought.apart == [str(tmp_path / "away/r")]
+    assert brought.rejected == [str(tmp_path / "away/r")]
     (sentence,) = brought.told
     assert "step 10" in sentence
     assert "step 6" in sentence
@@ -114,7 +114,7 @@ def test_with_nothing_here_the_newest_wins_and_the_other_is_told(home: Path, tmp
     walk(tmp_path / "away", stop=8)
     brought = bring_home(place(tmp_path / "new"), [home, tmp_path / "away"])
     assert f"step 8 comes from {tmp_path / 'away/r'}" in brought.told
-    assert brought.apart == [str(home / "r")]
+    assert brought.rejected == [str(home / "r")]
     # Of the two histories, only one is here.
     assert {read_manifest(path).manifest["attempt"] for path in (tmp_path / "new/r/checkpoints").glob("step-*")} <= {
         json.loads(path.read_text())["id"] for path in (tmp_path / "away/r/attempts").glob("*.json")
@@ -161,7 +161,7 @@ def test_a_run_of_format_1_goes_on_and_its_copies_still_count(home: Path, tmp_pa
     # A copy that another old outlast took further meanwhile cannot continue step 8.
     walk(tmp_path / "away", stop=10)
     as_format_1(tmp_path / "away/r")
-    assert bring_home(place(home), [tmp_path / "away"]).apart == [str(tmp_path / "away/r")]
+    assert bring_home(place(home), [tmp_path / "away"]).rejected == [str(tmp_path / "away/r")]
 
 
 def test_a_checkpoint_of_another_run_that_was_copied_here_is_not_used(home: Path, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_shared_file_comes_whole_from_its_good_copy(home: Path, tmp_path: Path
     bring_home(place(tmp_path / "new"), [home])
     copies = sorted((tmp_path / "new/r/checkpoints/shared").iterdir())
     assert [path.read_bytes() for path in copies] == [data, data]
-    assert Store(place(tmp_path / "new")).open_newest()[0].checkpoint.step == 4
+    assert CheckpointStore(place(tmp_path / "new")).open_newest()[0].checkpoint.step == 4
 
 
 @pytest.mark.parametrize("damage", ["empty", "other", "gone", "fifo"])

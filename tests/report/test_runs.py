@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import outlast
-from outlast.checkpoint import Retention, Snapshot, Store, manifest, open_checkpoint
+from outlast.checkpoint import CheckpointStore, Retention, Snapshot, manifest, open_checkpoint
 from outlast.checkpoint.history import History
 from outlast.cli import main
 from outlast.folder import durable, reading
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "r")
     opened = open_checkpoint(folder.checkpoint(2))
     manifest = opened.checkpoint.manifest
-    store = Store(folder, Retention(last=100))
+    store = CheckpointStore(folder, Retention(last=100))
     store.history = History.following(manifest["run"], manifest["attempt"], None)
     for step in range(3, 62):
         store.commit(Snapshot.of(step, "steps", opened.parts, opened.state | {"step": step}, {"loss": 1 / step}))

@@ -8,18 +8,18 @@ from outlast.checkpoint.manifest import Checkpoint, read_manifest
 from outlast.checkpoint.policy import CheckpointFacts, Retention, SavePolicy
 from outlast.checkpoint.reading import OpenedCheckpoint, open_checkpoint, verify
 from outlast.checkpoint.snapshot import Snapshot
-from outlast.checkpoint.store import Store
+from outlast.checkpoint.store import CheckpointStore
 
 __all__ = [
     "Checkpoint",
     "CheckpointFacts",
+    "CheckpointStore",
     "History",
     "Identity",
     "OpenedCheckpoint",
     "Retention",
     "SavePolicy",
     "Snapshot",
-    "Store",
     "open_checkpoint",
     "read_manifest",
     "verify",

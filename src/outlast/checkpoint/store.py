@@ -29,7 +29,7 @@ from outlast.folder.layout import MANIFEST, STATE, TENSORS, RunFolder
 from outlast.folder.records import STATE_BYTES
 
 
-class Store:
+class CheckpointStore:
     """The checkpoints of one run folder.
 
     Args:

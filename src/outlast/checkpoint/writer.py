@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from outlast.checkpoint.flight import Flight
 from outlast.checkpoint.manifest import Checkpoint
-from outlast.checkpoint.store import Store
+from outlast.checkpoint.store import CheckpointStore
 from outlast.errors import SaveFailed
 
 
@@ -19,7 +19,7 @@ class Writer:
         before: called in that thread before each commit: the journal's flush.
     """
 
-    def __init__(self, store: Store, before: Callable[[], None]) -> None:
+    def __init__(self, store: CheckpointStore, before: Callable[[], None]) -> None:
         self._store, self._before = store, before
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outlast-writer")
 

@@ -10,23 +10,23 @@ VERBS = {
     "train": "train a recipe, or continue its run",
     "resume": "continue a run by its name, with the values it had",
     "runs": "list runs with status and steps",
-    "status": "one run: attempts, checkpoints, last metrics",
+    "status": "show a run: attempts, checkpoints, last metrics",
     "checkpoints": "list a run's checkpoints: why, size, time, state of the hashes",
     "verify": "hash a run's checkpoints and artifacts again",
-    "export": "write the model of a checkpoint as safetensors, or in a form of its recipe",
+    "export": "write the model of a checkpoint as safetensors, or in a format of its recipe",
     "config": "print every value and where it came from",
-    "doctor": "check machine, limits, data and disk before a session is spent",
+    "doctor": "check machine, limits, data and disk before a session starts",
     **PROVIDERS_OWN,
     "launch": "train on another machine: start one attempt that continues where the last one stopped",
     "relay": "keep launching until the run is finished",
-    "logs": "what a launched attempt prints",
-    "fetch": "bring home what a launched attempt has left, verified",
+    "logs": "print the log of a launched attempt",
+    "fetch": "fetch and verify the files of a launched attempt",
     "cancel": "stop a launched attempt; its files are saved",
-    "down": "delete what a finished run's sessions have left where they ran",
-    "quota": "what is left of this week's accelerator hours",
+    "down": "delete a finished run's sessions and their files at the provider",
+    "quota": "show the accelerator hours that are left this week",
     "archive": "write a run's results as one zip: config, history, curves, final model, artifacts",
     "notebook": "write a notebook that trains a recipe, for the browser",
-    "data": "make a recipe's data ready, or check them: prepare, check",
+    "data": "prepare or check a recipe's data: prepare, check",
     "recipes": "list recipes, and what else they offer: outlast VERB RECIPE",
     "copy": "copy a recipe to make it your own",
 }
@@ -43,7 +43,7 @@ def usage() -> str:
         "usage: outlast VERB ...\n\n"
         "Training runs that outlive their sessions.\n\n"
         f"{verbs}\n\n"
-        "outlast VERB --help says more.   outlast --version\n"
+        "details: outlast VERB --help   version: outlast --version\n"
         f"{_EXITS}\n"
     )
 

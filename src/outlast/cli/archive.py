@@ -22,12 +22,11 @@ def run(argv: list[str]) -> int:
     parser.add_argument("run", help="a run's name or folder")
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     parser.add_argument(
-        "--step", help="the model's step, or \"best\" by the run's metric (default: the newest that verifies)"
+        "--step", help='checkpoint: a step, or "best" by the run\'s metric (default: the newest that verifies)'
     )
     parser.add_argument(
         "--part",
-        help="the tracked name that is the model "
-        "(default: the part that the recipe measures, or a script's only network)",
+        help="tracked name of the model (default: the part that the recipe measures, or a script's only network)",
     )
     parser.add_argument("--recipe", metavar="PATH", help=RECIPE)
     parser.add_argument(
@@ -35,7 +34,7 @@ def run(argv: list[str]) -> int:
         action="store_true",
         help="write every line of a long journal into training_history.json (default: thinned above 100,000 lines)",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: RUN_outputs.zip here")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="output file (default: RUN_outputs.zip)")
     values = parser.parse(argv)
     from outlast.report import archive
 

@@ -21,7 +21,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("run", help="a run's name or folder")
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     parser.add_argument("--quick", action="store_true", help="read the manifests only and hash nothing")
-    parser.add_argument("--json", action="store_true", help="one JSON object a checkpoint")
+    parser.add_argument("--json", action="store_true", help="one JSON object per checkpoint")
     values = parser.parse(argv)
     place = RunFolder(read_run(folder_of(values.run, values.checkpoint_dir)).folder)
     paths = [path for path in place.checkpoints.glob("step-*") if step_of(path) is not None]

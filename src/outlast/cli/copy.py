@@ -18,7 +18,7 @@ def run(argv: list[str]) -> int:
     """Copy a recipe's folder; the copy has a name of its own, so its runs do not meet the original's."""
     parser = Parser("outlast copy", "Copy a recipe to make it your own.")
     parser.add_argument("recipe", help="a recipe's name or folder")
-    parser.add_argument("folder", type=Path, help="where to copy it; must not exist yet")
+    parser.add_argument("folder", type=Path, help="target folder; must not exist yet")
     values = parser.parse(argv)
     target = copy(values.recipe, values.folder)
     say(f"Copied to {target}. Change {target / 'recipe.py'} and train it with: {command('outlast', 'train', target)}")

@@ -14,9 +14,9 @@ def run(argv: list[str]) -> int:
         return offered.run(f"data {argv[0]}", argv[1:])
     parser = Parser(
         "outlast data",
-        "Make a recipe's data ready, or check them. `outlast data prepare RECIPE --help` says what it takes.",
+        "Prepare or check a recipe's data. `outlast data prepare RECIPE --help` says what it takes.",
     )
-    parser.add_argument("what", choices=VERBS, help="make a store of files, or count and verify one")
+    parser.add_argument("what", choices=VERBS, help="prepare a data set from files, or count and verify one")
     parser.add_argument("recipe", help="name of a recipe; its own arguments follow")
     parser.parse(argv)
     return 0  # only reached by --help, which argparse ends itself

@@ -37,7 +37,7 @@ Row = tuple[str, str, str]
 def run(argv: list[str]) -> int:
     """Print what is here and what a session would make of it; exit code 1 when something would stop it."""
     found, request, _ = flags.read(
-        "outlast doctor", "Check machine, limits, data and disk before a session is spent.", argv
+        "outlast doctor", "Check machine, limits, data and disk before a session starts.", argv
     )
     environment = detect(request.environment)
     rows = [*_machine(environment), *_secrets(environment), *_software()]

@@ -11,10 +11,10 @@ def run(argv: list[str]) -> int:
     """Delete what a run's sessions have left where they ran."""
     parser = launched.parser(
         "down",
-        "Delete a finished run's sessions where they ran, and what was made for them; what they left must be here.",
+        "Delete a finished run's sessions and their data at the provider. Their files must have been fetched.",
     )
     parser.add_argument(
-        "--unfinished", action="store_true", help="also of a run that is not finished, which then continues from here"
+        "--unfinished", action="store_true", help="also for an unfinished run, which then continues from this machine"
     )
     values = parser.parse(argv)
     record = launched.newest(values)

@@ -25,17 +25,21 @@ def run(argv: list[str]) -> int:
     parser.add_argument("run", help="a run's name or folder")
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     parser.add_argument(
-        "--step", default="latest", help='a step, "latest", or "best" by the run\'s metric (default: latest)'
+        "--step",
+        default="latest",
+        help='checkpoint: a step, "latest", or "best" by the run\'s metric (default: latest)',
     )
     parser.add_argument(
         "--part",
-        help="what to write: a tracked name (default: the part that the recipe measures, or a script's only network)",
+        help="tracked name to write (default: the part that the recipe measures, or a script's only network)",
     )
     parser.add_argument(
-        "--format", default="safetensors", help="safetensors, or one that the recipe offers, such as onnx"
+        "--format", default="safetensors", help="file format: safetensors, or one that the recipe offers, such as onnx"
     )
     parser.add_argument("--recipe", metavar="PATH", help=RECIPE)
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: RUN-PART-step-STEP.FORMAT here")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="output file (default: RUN-PART-step-STEP.FORMAT)"
+    )
     values = parser.parse(argv)
     folder = read_run(folder_of(values.run, values.checkpoint_dir)).folder
     recipe = find(values.recipe) if values.recipe else None

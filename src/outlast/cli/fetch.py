@@ -13,9 +13,11 @@ from outlast.terminal import command, say
 
 
 def run(argv: list[str]) -> int:
-    """Bring home what the newest launched attempt of a run has left."""
-    parser = launched.parser("fetch", "Bring home what the newest launched attempt of a run has left, verified.")
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="put a copy of the run folder there, too")
+    """Fetch the files of the newest launched attempt of a run."""
+    parser = launched.parser("fetch", "Fetch and verify the files of the newest launched attempt of a run.")
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="folder for an additional copy of the run folder"
+    )
     values = parser.parse(argv)
     record = launched.newest(values)
     from rich.progress import Progress

@@ -22,11 +22,11 @@ from outlast.terminal import shortened
 
 _SWITCHES = {
     "dry-run": "check everything, print the values, train nothing",
-    "json": "progress as one JSON object a line, on stderr",
+    "json": "print progress to stderr, one JSON object per line",
 }
 _FILES = ("data_config", "model_config", "train_config")
 
-RECIPE = "the run's recipe, when it is a file: no file is run because a run names it"
+RECIPE = "path of the run's recipe file; a file that only the run names is never executed"
 
 
 def positive(text: str) -> float:
@@ -125,14 +125,14 @@ def training_parser(
     And those it has not.
     """
     parser = Parser(prog, description)
-    where = parser.add_argument_group("where and from what")
+    where = parser.add_argument_group("environment and files")
     where.add_argument(
         "--env",
         "--environment",
         dest="environment",
         choices=("auto", *NAMES),
         default="auto",
-        help="where this runs (default: auto)",
+        help="environment of this session (default: auto)",
     )
     for name, words in zip(_FILES, ("data", "model", "training"), strict=True):
         where.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="YAML", help=f"{words} values from a file")

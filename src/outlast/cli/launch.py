@@ -24,7 +24,7 @@ from outlast.terminal import command, say, shortened
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "new": {"action": "store_true", "help": "refuse when this run was launched before"},
-    "if-idle": {"action": "store_true", "help": "do nothing, and say so, while a session of this run is alive"},
+    "if-idle": {"action": "store_true", "help": "do nothing, with a message, while a session of this run is running"},
 }
 
 

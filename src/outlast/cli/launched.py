@@ -16,7 +16,7 @@ from outlast.launch.table import PROVIDERS
 def parser(verb: str, description: str) -> Parser:
     """A parser for a verb about a launched run."""
     made = Parser(f"outlast {verb}", description)
-    made.add_argument("run", nargs="?", help="the run's name (default: the one that was launched last)")
+    made.add_argument("run", nargs="?", help="the run's name (default: the last launched run)")
     made.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     return made
 

@@ -9,9 +9,14 @@ from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
-    """Print what a launched attempt has printed so far; with -f until it ends."""
-    parser = launched.parser("logs", "Print what the newest launched attempt of a run prints.")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until it ends; Ctrl-C only stops looking")
+    """Print the log of a launched attempt; with -f until it ends."""
+    parser = launched.parser("logs", "Print the log of the newest launched attempt of a run.")
+    parser.add_argument(
+        "-f",
+        "--follow",
+        action="store_true",
+        help="follow the log until the session ends; Ctrl-C does not stop the session",
+    )
     values = parser.parse(argv)
     record = launched.newest(values)
     from outlast.launch.watch import follow, state_of

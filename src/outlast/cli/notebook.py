@@ -13,7 +13,7 @@ from outlast.terminal import say
 
 def run(argv: list[str]) -> int:
     """Write a notebook that trains a recipe."""
-    more = {"output": {"type": Path, "metavar": "FILE", "help": "default: RUN.ipynb here"}}
+    more = {"output": {"type": Path, "metavar": "FILE", "help": "output file (default: RUN.ipynb)"}}
     found, request, values = flags.read(
         "outlast notebook",
         "Write a notebook that trains a recipe, for the browser.",

@@ -13,12 +13,12 @@ from outlast.terminal import say, say_json
 
 
 def run(argv: list[str]) -> int:
-    """Print what is left of this week's accelerator hours."""
-    parser = Parser("outlast quota", "Print what is left of this week's accelerator hours.")
+    """Show the accelerator hours that are left this week."""
+    parser = Parser("outlast quota", "Show the accelerator hours that are left this week.")
     parser.add_argument(
         "--on",
         choices=providers.NAMES,
-        help="provider (default: as outlast-launch.yaml says, else the first that counts hours)",
+        help="provider (default: from outlast-launch.yaml, else the first that has a quota)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object, in seconds")
     values = parser.parse(argv)

@@ -18,9 +18,9 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "keep": {"type": int, "metavar": "N",
         "help": "number of fetched sessions that stay at the provider; older ones are deleted (default: all)"},
     "wait": {"action": "store_true",
-        "help": "wait for the next hours of the quota, and for a place, instead of stopping"},
+        "help": "wait for the quota to renew, or for a free slot, instead of stopping"},
     "ask-every": {"type": positive, "metavar": "SECONDS",
-        "help": "seconds between two looks (default: as the provider asks, 1 to 45)"},
+        "help": "seconds between two queries (default: as the provider asks, 1 to 45)"},
 }  # fmt: skip
 
 _PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and nothing is lost by waiting

@@ -24,8 +24,8 @@ def run(argv: list[str]) -> int:
                 "",
                 "Continue a run by its name, with the values it had. Flags given here win.",
                 "A recipe that is a file is run only when --recipe names it.",
-                "`outlast train RECIPE --help` lists them; --checkpoint-dir says where the runs are, when not in "
-                "./runs.",
+                "`outlast train RECIPE --help` lists the flags.",
+                "--checkpoint-dir names the folder of the runs (default: ./runs).",
             )
             return 0
         raise UsageError("outlast resume needs a run's name or folder; `outlast runs` lists those there are.")

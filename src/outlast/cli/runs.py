@@ -14,7 +14,7 @@ def run(argv: list[str]) -> int:
     """List the runs of a folder."""
     parser = Parser("outlast runs", "List runs with status and steps.")
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a run")
+    parser.add_argument("--json", action="store_true", help="one JSON object per run")
     values = parser.parse(argv)
     root = show.root_of(values.checkpoint_dir)
     found = list_runs(root)

@@ -26,15 +26,15 @@ from outlast.tracking import Latest
 
 def run(argv: list[str]) -> int:
     """One run, whole."""
-    parser = Parser("outlast status", "One run: attempts, launches, checkpoints, last metrics.")
-    parser.add_argument("run", nargs="?", help="a run's name or folder (default: the one that was launched last)")
+    parser = Parser("outlast status", "Show a run: attempts, launches, checkpoints, last metrics.")
+    parser.add_argument("run", nargs="?", help="a run's name or folder (default: the last launched run)")
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument(
-        "--watch", action="store_true", help="go on until the launched session ends; Ctrl-C only stops looking"
+        "--watch", action="store_true", help="repeat until the launched session ends; Ctrl-C does not stop the session"
     )
     parser.add_argument(
-        "--interval", type=positive, default=60.0, metavar="SECONDS", help="between two looks (default: 60)"
+        "--interval", type=positive, default=60.0, metavar="SECONDS", help="seconds between two updates (default: 60)"
     )
     values = parser.parse(argv)
     root = show.root_of(values.checkpoint_dir)

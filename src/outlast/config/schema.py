@@ -120,26 +120,30 @@ class Config(Section):
     )
     experiment_name: str | None = setting(None, "name of the run; the recipe's name by default", on_resume="session")
 
-    seed: int = setting(42, "seed of everything that is drawn at random", on_resume="fixed", ge=0, lt=2**63)
-    device: str = setting("auto", "cpu, cuda, cuda:0, ..., or auto", on_resume="session")
-    deterministic: bool = setting(default=False, help="ask for kernels that give the same bits every time")
+    seed: int = setting(42, "seed of all random numbers", on_resume="fixed", ge=0, lt=2**63)
+    device: str = setting("auto", "device: cpu, cuda, cuda:0, ..., or auto", on_resume="session")
+    deterministic: bool = setting(default=False, help="use deterministic kernels: the same bits every time")
     debug: bool = setting(default=False, help="write a log line for every step")
 
     save_every: str = setting(
-        "auto", 'how often to save: auto, or such as "10m", "500 steps", "1 epoch", "10m, 1 epoch"', on_resume="free"
+        "auto", 'save interval: auto, or for example "10m", "500 steps", "1 epoch" or "10m, 1 epoch"', on_resume="free"
     )
-    keep_last: int = setting(3, "newest checkpoints to keep", on_resume="free", ge=1)
+    keep_last: int = setting(3, "number of newest checkpoints to keep", on_resume="free", ge=1)
     keep_best: int = setting(
-        1, "best checkpoints to keep, by the recipe's metric", on_resume="free", aliases=("keep_best_k",), ge=0
+        1,
+        "number of best checkpoints to keep, by the recipe's metric",
+        on_resume="free",
+        aliases=("keep_best_k",),
+        ge=0,
     )
-    keep_every: int | None = setting(
-        None, "keep checkpoints at multiples of this many steps for ever", on_resume="free", ge=1
+    keep_every: int | None = setting(None, "keep every checkpoint at a multiple of N steps", on_resume="free", ge=1)
+    log_every: int = setting(
+        10, "number of steps between two journal lines", on_resume="free", aliases=("log_frequency",), ge=1
     )
-    log_every: int = setting(10, "steps between two journal lines", on_resume="free", aliases=("log_frequency",), ge=1)
-    log_csv: Path | None = setting(None, "also write the metrics as CSV to this file", on_resume="session")
-    budget: Seconds = setting(None, "time that this session may take, such as 11h30m", on_resume="session", gt=0)
+    log_csv: Path | None = setting(None, "CSV file to which the metrics are also written", on_resume="session")
+    budget: Seconds = setting(None, "time budget of this session, for example 11h30m", on_resume="session", gt=0)
     reserve: Seconds = setting(
-        None, "time to keep back for the last save; reckoned when not given", on_resume="session", ge=0
+        None, "time reserved for the last save; estimated when not given", on_resume="session", ge=0
     )
 
     @field_validator("save_every")
@@ -171,18 +175,18 @@ class Config(Section):
 class SupervisedConfig(Config):
     """Fields of a recipe that trains on the samples of a dataset, epoch by epoch."""
 
-    data_root: Path | None = setting(None, "where the data lies", on_resume="place", flags=("--data-path",))
+    data_root: Path | None = setting(None, "folder of the data", on_resume="place", flags=("--data-path",))
     epochs: int = setting(
         10, "passes over the training data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1
     )
     batch_size: int = setting(64, "samples per optimizer step", flags=("-b",), ge=1)
     learning_rate: float = setting(1e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
     seed: int = setting(42, "seed of initial weights, data order and augmentation", on_resume="fixed", ge=0, lt=2**63)
-    num_workers: int = setting(0, "processes that load data", on_resume="session", limit="cores", ge=0)
+    num_workers: int = setting(0, "number of processes that load data", on_resume="session", limit="cores", ge=0)
     mixed_precision: bool = setting(
-        default=False, help="train in bfloat16, or float16 with loss scaling where that is all there is"
+        default=False, help="train in bfloat16, or in float16 with loss scaling where bfloat16 is not supported"
     )
-    debug: bool = setting(default=False, help="use a small part of the data and write a log line for every step")
+    debug: bool = setting(default=False, help="use a small subset of the data and write a log line for every step")
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Ite
         with contextlib.suppress(Exception):  # objects that do not like to be looked at
             inside = isinstance(value, list | tuple | dict)
             owner = holder if inside and holder is not None else value
-            for name, part in _parts(value, among_globals):
+            for name, part in _members(value, among_globals):
                 if len(seen) + len(waiting) < MOST and not _is_idle(part, among_many=inside):
                     waiting.append((path + name, part, owner))
 
@@ -177,7 +177,7 @@ def _is_idle(part: Any, *, among_many: bool) -> bool:
     )
 
 
-def _parts(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+def _members(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, part in itertools.islice(value.items(), WIDE):
             yield f"[{key!r:.60}]", part

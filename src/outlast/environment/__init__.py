@@ -30,9 +30,9 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
     """
     if name not in ("auto", *NAMES):
         raise UsageError(f"There is no environment {name!r}; choose one of auto, {', '.join(NAMES)}.")
-    if kaggle.here(root):
+    if kaggle.detected(root):
         found = kaggle.describe(root)
-    elif gcp.here(root):
+    elif gcp.detected(root):
         found = gcp.describe(root)
     else:
         found = local.describe(root)

@@ -24,7 +24,7 @@ _WAIT = 60
 """Seconds that one question for a change stays open."""
 
 
-def here(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
+def detected(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
     """Whether a metadata server answers as Google's do.
 
     Nobody is asked on a machine whose firmware names another maker, or where the name does not resolve.

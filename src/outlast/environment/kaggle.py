@@ -28,7 +28,7 @@ def _place(root: Path, environ: Mapping[str, str]) -> Path:
     return _root(root, environ) / "kaggle"
 
 
-def here(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
+def detected(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
     """Whether this is a Kaggle session: its working folder and one of its variables.
 
     Either alone may be a coincidence.

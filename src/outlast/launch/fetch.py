@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from outlast.checkpoint import Store, verify
+from outlast.checkpoint import CheckpointStore, verify
 from outlast.errors import CorruptCheckpoint, LaunchError
 from outlast.folder import durable, layout, plain, reading, records
 from outlast.folder.layout import MANIFEST, RunFolder
@@ -58,7 +58,7 @@ def fetch(
     if state is None or not _all_of(provider, record, there, f"runs/{folder.path.name}/", progress):
         shutil.rmtree(there, ignore_errors=True)
         if record.record["state"] not in ("refused", "abandoned", "deleted"):
-            record.learn(state="fetched" if state else "lost", step=Store(folder).newest_step())
+            record.learn(state="fetched" if state else "lost", step=CheckpointStore(folder).newest_step())
         why = "it ended before it wrote anything" if state else f"it is not on {provider.title} (any more)"
         raise NothingLeft(f"{name} has left nothing of the run {folder.path.name}: {why}.")
     lock = Lock(folder.lock)
@@ -68,13 +68,13 @@ def fetch(
         told = folder.check()
         brought = bring_home(folder, [there])
         told += brought.told
-        if not brought.apart:
+        if not brought.rejected:
             told += durable.copy_tree(there / f"runs/{folder.path.name}/artifacts", folder.artifacts)
     finally:
         lock.release()
-    if not brought.apart:
+    if not brought.rejected:
         shutil.rmtree(there)
-    record.learn(state="fetched", step=Store(folder).newest_step())
+    record.learn(state="fetched", step=CheckpointStore(folder).newest_step())
     return told
 
 

@@ -6,7 +6,7 @@ import datetime as dt
 import math
 from dataclasses import replace
 
-from outlast.checkpoint import Store
+from outlast.checkpoint import CheckpointStore
 from outlast.config.units import format_seconds
 from outlast.errors import LaunchError
 from outlast.folder.layout import RunFolder
@@ -41,7 +41,7 @@ def within(provider: Provider, folder: RunFolder, terms: Terms, limits: Limits, 
     if left < limits.least:
         raise LaunchError(
             f"{folder.path.name} has had {had / 3600:.1f} GPU hours, and {gpu_hours:g} are allowed; it is at step "
-            f"{Store(folder).newest_step()}. Allow more with --max-gpu-hours."
+            f"{CheckpointStore(folder).newest_step()}. Allow more with --max-gpu-hours."
         )
     return replace(terms, seconds=min(limits.training(terms), left - limits.least / 2))
 
@@ -62,8 +62,9 @@ def spent(provider: Provider, folder: RunFolder) -> str:
 
 
 def forecast(provider: Provider, folder: RunFolder) -> str:
-    """What is still to come, by what the sessions so far have done."""
-    total, step = read_run(folder.path).total_steps if folder.run.exists() else None, Store(folder).newest_step()
+    """The estimated rest of the run, from the speed of the sessions so far."""
+    total = read_run(folder.path).total_steps if folder.run.exists() else None
+    step = CheckpointStore(folder).newest_step()
     done = [each for each in all_launches(folder) if "step" in each.record]
     if not total or not step or step >= total:
         return ""

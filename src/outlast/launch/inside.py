@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from outlast.checkpoint import Store
+from outlast.checkpoint import CheckpointStore
 from outlast.config import as_flag
 from outlast.distributed import ranks
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, SessionEnded
@@ -58,7 +58,7 @@ def main(request: Path, working: Path) -> int:
 def _newest(prepared: prepare.PreparedRun) -> int:
     """The newest step of the run that lies here, or in what is attached."""
     places_of_it = [prepared.folder, *copies_of(prepared.run_id, prepared.environment.inputs)]
-    return max(Store(place).newest_step() for place in places_of_it)
+    return max(CheckpointStore(place).newest_step() for place in places_of_it)
 
 
 if __name__ == "__main__":

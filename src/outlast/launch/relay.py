@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from outlast.checkpoint import Store
+from outlast.checkpoint import CheckpointStore
 from outlast.errors import AnswerLost, LaunchError, LaunchRefused, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.down import delete
@@ -122,14 +122,14 @@ class _Relay:
                 if _finished(folder) and not self.prepare().resolved.changes:
                     self.tell(
                         f"{folder.path.name} is finished at step "
-                        f"{Store(folder).newest_step()}{spent(self.provider, folder)}"
+                        f"{CheckpointStore(folder).newest_step()}{spent(self.provider, folder)}"
                     )
                     return
                 _refuse_without_progress(folder)
                 if launched == self.bounds.sessions:
                     raise LaunchError(
-                        f"{folder.path.name} is at step {Store(folder).newest_step()} after {launched} sessions and "
-                        "not finished. Run the same command to go on."
+                        f"{folder.path.name} is at step {CheckpointStore(folder).newest_step()} after {launched} "
+                        "sessions and not finished. Run the same command to go on."
                     )
                 launched += 1
                 try:
@@ -197,14 +197,14 @@ class _Relay:
         state = self._wait(record)
         end = self.provider.state(record.handle)
         why = f" ({end.message.rstrip('.')})" if end and end.message and state == end.word else ""
-        before = Store(folder).newest_step()
+        before = CheckpointStore(folder).newest_step()
         try:
             told = fetch(self.provider, record)
         except NothingLeft as error:
             told = [str(error)]
         for sentence in told:
             self.tell(sentence)
-        step = Store(folder).newest_step()
+        step = CheckpointStore(folder).newest_step()
         if state == "cancelled":
             raise LaunchError(
                 f"Session {record.number} was cancelled, at step {step} by what is here. Run the same command to go on."

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from outlast.checkpoint import Checkpoint, Retention, Store, verify
+from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, verify
 from outlast.errors import AnswerLost, CorruptCheckpoint, LaunchError, RunBusy, UsageError
 from outlast.folder import layout, plain
 from outlast.folder.layout import MANIFEST, RunFolder
@@ -189,7 +189,7 @@ def steps_left(provider: Provider, handle: Handle, folder: RunFolder) -> list[in
 
 def _good(folder: RunFolder, prepared: PreparedRun) -> list[Checkpoint]:
     """Of this folder's checkpoints the best one and the newest, if they verify, ascending."""
-    found = Store(folder).committed()
+    found = CheckpointStore(folder).committed()
     recipe = prepared.recipe
     keep = Retention(best=1, metric=recipe.metric, mode=recipe.mode) if recipe.metric else Retention()
     best = keep.best_step([checkpoint.kept for checkpoint in found])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast import state
-from outlast.checkpoint import OpenedCheckpoint, Retention, Store, open_checkpoint
+from outlast.checkpoint import CheckpointStore, OpenedCheckpoint, Retention, open_checkpoint
 from outlast.checkpoint.export import describe
 from outlast.config import Config, find_file, resolve
 from outlast.config.yamlfile import nearest
@@ -301,7 +301,7 @@ def part_of(place: RunFolder, recipe: Recipe | None = None, step: int | None = N
 
 
 def _part_of_script(place: RunFolder, step: int | None) -> str:
-    for checkpoint in Store(place).newest_first():
+    for checkpoint in CheckpointStore(place).newest_first():
         if step not in (None, checkpoint.step):
             continue
         with contextlib.suppress(CorruptCheckpoint):
@@ -321,7 +321,7 @@ def step_of(place: RunFolder, wanted: str, recipe: Recipe | None = None) -> int:
         UnknownName: there is no such checkpoint.
         UsageError: "best" of a run that has no metric.
     """
-    store = Store(place)
+    store = CheckpointStore(place)
     newest = next(store.newest_first(), None)
     if newest is None:
         raise UnknownName(f"{place.path} has no checkpoints yet.")

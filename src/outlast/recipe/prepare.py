@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from outlast.checkpoint import Checkpoint, Retention, Store, read_manifest
+from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, read_manifest
 from outlast.config import ResolvedConfig, find_file, resolve
 from outlast.config.yamlfile import nearest
 from outlast.distributed import ranks
@@ -244,7 +244,7 @@ def _at_checkpoint(
             f"{path} is not inside a run folder: {source.run} is missing. Copy whole run folders, not single "
             "checkpoints."
         )
-    newest = Store(source).newest_step()
+    newest = CheckpointStore(source).newest_step()
     if checkpoint.step == newest and name in (None, source.path.name):
         return _home(source.path, root, inputs), source.path.name, None
     return root, name or f"{source.path.name}-from-{checkpoint.step}", checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from outlast.checkpoint import Checkpoint, Store
+from outlast.checkpoint import Checkpoint, CheckpointStore
 from outlast.errors import ANOTHER_NAME, CorruptCheckpoint, UsageError
 from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
@@ -27,7 +27,7 @@ def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
         UnsafeFolder: a link stands where a file of the new run belongs.
     """
     parent = {"run": source.path.name, "step": checkpoint.step}
-    if plain.kind_of(target.run) and Store(target).committed():
+    if plain.kind_of(target.run) and CheckpointStore(target).committed():
         known = reading.read_record(target.run, RUN).get("parent") or {}
         same = {"run": known.get("run"), "step": known.get("step")} == parent
         if not same or known.get("digest", checkpoint.digest) != checkpoint.digest:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from outlast.checkpoint import Checkpoint, Identity, Store, open_checkpoint
+from outlast.checkpoint import Checkpoint, CheckpointStore, Identity, open_checkpoint
 from outlast.errors import (
     ANOTHER_NAME,
     CheckpointError,
@@ -43,11 +43,11 @@ class GatherResult:
 
     Attributes:
         told: sentences for the user.
-        apart: addresses of the copies that were not taken, because they are another history or another run.
+        rejected: addresses of the copies that were not taken, because they are another history or another run.
     """
 
     told: list[str] = field(default_factory=list)
-    apart: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
 
 
 class _Copy:
@@ -93,13 +93,13 @@ class _Copy:
         incoming.checkpoint(newest)
         self.verified = True
         for checkpoint in self._rest:
-            if checkpoint.is_ancestor_of(newest) is False or _is_here(checkpoint, target):
+            if checkpoint.is_ancestor_of(newest) is False or _is_present(checkpoint, target):
                 continue
             try:
                 incoming.checkpoint(checkpoint)
             except CorruptCheckpoint as error:
                 self._passed.append((checkpoint.step, str(error)))
-        home = Store(target)
+        home = CheckpointStore(target)
         older = [(step, words) for step, words in self._passed if step < newest.step and not home.exists(step)]
         return _sentences(sorted(older, reverse=True), "It was not copied.", self.place)
 
@@ -144,11 +144,11 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remo
             found = [copy for copy in found if copy is not best or _continues(copy, own, left)]
     for copy in found:
         if copy.newest and best.newest and copy.newest.is_ancestor_of(best.newest) is False:
-            _leave(left, copy.place, _apart(copy.newest, best.newest))
-    if found and not taken and own and _step(best) == own.step and _began_last(best.place) > _began_here(folder):
+            _leave(left, copy.place, _diverged(copy.newest, best.newest))
+    if found and not taken and own and _step(best) == own.step and _last_start_at(best.place) > _last_start(folder):
         taken = _take_attempts(best.place, folder)
     complaints = [sentence for copy in copies for sentence in copy.complaints()]
-    return GatherResult([*brought.told, *complaints, *left.told, *taken], brought.apart + left.apart)
+    return GatherResult([*brought.told, *complaints, *left.told, *taken], brought.rejected + left.rejected)
 
 
 def _look(
@@ -180,7 +180,7 @@ def _continues(copy: _Copy, own: Checkpoint | None, left: GatherResult) -> bool:
     if newest is None or (own and newest.digest != own.digest and _is_behind(newest, own)):
         return False
     if own and own.is_ancestor_of(newest) is False:
-        _leave(left, copy.place, _apart(newest, own))
+        _leave(left, copy.place, _diverged(newest, own))
         return False
     return True
 
@@ -199,7 +199,7 @@ def _is_behind(newest: Checkpoint, own: Checkpoint) -> bool:
     return newest.step < own.step if behind is None else behind
 
 
-def _apart(theirs: Checkpoint, ours: Checkpoint) -> str:
+def _diverged(theirs: Checkpoint, ours: Checkpoint) -> str:
     return (
         f"The checkpoint at step {theirs.step} in {theirs.path.parents[1]} does not continue the one at step "
         f"{ours.step} in {ours.path.parents[1]}: two attempts went on from an older one. It was left where it is. To "
@@ -210,21 +210,21 @@ def _apart(theirs: Checkpoint, ours: Checkpoint) -> str:
 
 def _leave(left: GatherResult, place: Place, sentence: str) -> None:
     left.told.append(sentence)
-    left.apart.append(place.address())
+    left.rejected.append(place.address())
 
 
-def _began_last(place: Place) -> str:
+def _last_start_at(place: Place) -> str:
     """When the last attempt of a run began, as its record says; empty when it has none."""
     return max((str(place.attempt(number).get("started", "")) for number in place.attempt_numbers()), default="")
 
 
-def _began_here(folder: RunFolder) -> str:
+def _last_start(folder: RunFolder) -> str:
     return max((str(read_record(folder, number).get("started", "")) for number in folder.attempt_numbers()), default="")
 
 
 def _newest_good(folder: RunFolder, identity: Identity | None) -> Checkpoint | None:
     """The newest checkpoint here that verifies, None when there is none."""
-    store = Store(folder)
+    store = CheckpointStore(folder)
     store.identity = identity
     for checkpoint in store.newest_first():
         try:
@@ -294,8 +294,8 @@ def _stage_config(incoming: Incoming) -> list[str]:
     return [f"{complaint} It was not copied."] if complaint else []
 
 
-def _is_here(checkpoint: Checkpoint, target: RunFolder) -> bool:
-    """Whether this very checkpoint lies at home already, whole."""
+def _is_present(checkpoint: Checkpoint, target: RunFolder) -> bool:
+    """Whether this checkpoint is already in the run folder, complete."""
     try:
         return open_checkpoint(target.checkpoint(checkpoint.step)).checkpoint.digest == checkpoint.digest
     except CheckpointError:

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from outlast.checkpoint import Checkpoint, Store, open_checkpoint
+from outlast.checkpoint import Checkpoint, CheckpointStore, open_checkpoint
 from outlast.checkpoint.manifest import SHARED
 from outlast.errors import CorruptCheckpoint, ObjectMissing, OutlastError, RemoteUnavailable, SaveFailed
 from outlast.folder import durable, hashing, layout, plain
@@ -132,7 +132,7 @@ class Incoming:
                 durable.replace(getattr(ready, name), getattr(target, name))
         for path in plain.entries(ready.checkpoints / SHARED):
             durable.replace(path, target.checkpoints / SHARED / path.name)
-        store = Store(target)
+        store = CheckpointStore(target)
         for path in plain.entries(ready.checkpoints):
             if layout.step_of(path) is None:
                 continue

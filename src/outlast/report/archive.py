@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast.checkpoint import Store
+from outlast.checkpoint import CheckpointStore
 from outlast.checkpoint.export import export
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import durable, hashing, layout, plain, reading
@@ -161,7 +161,7 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _export(place: RunFolder, target: Path, part: str, step: int | None) -> None:
-    for checkpoint in Store(place).newest_first():
+    for checkpoint in CheckpointStore(place).newest_first():
         if step not in (None, checkpoint.step):
             continue
         try:

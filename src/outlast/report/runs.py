@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast.checkpoint import Checkpoint, Store, open_checkpoint
+from outlast.checkpoint import Checkpoint, CheckpointStore, open_checkpoint
 from outlast.checkpoint.listing import steps_in
 from outlast.errors import OutlastError, UnknownName
 from outlast.folder import lock, plain, reading
@@ -79,11 +79,11 @@ class RunInfo:
     @functools.cached_property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """All committed checkpoints, ascending; not verified."""
-        return tuple(Store(RunFolder(self.folder)).committed())
+        return tuple(CheckpointStore(RunFolder(self.folder)).committed())
 
     def last_checkpoints(self, most: int) -> list[Checkpoint]:
         """So many of the newest committed checkpoints, ascending."""
-        return list(itertools.islice(Store(RunFolder(self.folder)).newest_first(), most))[::-1]
+        return list(itertools.islice(CheckpointStore(RunFolder(self.folder)).newest_first(), most))[::-1]
 
     @functools.cached_property
     def checkpoint_count(self) -> int:
@@ -138,7 +138,12 @@ def read_run(folder: Path) -> RunInfo:
     numbers = tuple(place.attempt_numbers())
     attempts = _ReverseReader(place, numbers)
     return RunInfo(
-        folder, about, _status(place, attempts), next(Store(place).newest_first(), None), _total(attempts), numbers
+        folder,
+        about,
+        _status(place, attempts),
+        next(CheckpointStore(place).newest_first(), None),
+        _total(attempts),
+        numbers,
     )
 
 

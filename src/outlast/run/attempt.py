@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import outlast
 from outlast import terminal
-from outlast.checkpoint import History, OpenedCheckpoint, Store
+from outlast.checkpoint import CheckpointStore, History, OpenedCheckpoint
 from outlast.distributed.ranks import Ranks
 from outlast.errors import OutlastError, RunBusy, UsageError
 from outlast.folder import durable, lock
@@ -61,7 +61,7 @@ class Attempt:
         session: Session,
         shown: Fanout,
         *,
-        store: Store,
+        store: CheckpointStore,
         ranks: Ranks,
         about: Mapping[str, Any],
         config: ResolvedConfig[Any] | None = None,
@@ -239,7 +239,7 @@ class Attempt:
     # holding -------------------------------------------------------------------------------------------------------
 
     @property
-    def here(self) -> bool:
+    def in_own_process(self) -> bool:
         """Whether this is the process that opened the run, and no fork of it."""
         return os.getpid() == self._process
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from outlast.checkpoint import Checkpoint, Retention, Store, open_checkpoint
+from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, open_checkpoint
 from outlast.config.words import nearest
 from outlast.errors import UnknownName, UsageError
 from outlast.run.parts import Parts
@@ -61,7 +61,7 @@ def best_of(checkpoints: Sequence[Checkpoint], keep: Retention | None, where: ob
     return next(checkpoint for checkpoint in checkpoints if checkpoint.step == step)
 
 
-def load_best(store: Store, parts: Parts, names: Sequence[str]) -> int:
+def load_best(store: CheckpointStore, parts: Parts, names: Sequence[str]) -> int:
     """Load the best checkpoint's state into tracked objects; see `Run.load_best`. All ranks call it.
 
     Returns:

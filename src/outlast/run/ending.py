@@ -53,7 +53,7 @@ class Ending:
             SessionEnded: the session is over and the run is not.
             SaveFailed: the last save, or the record of the end, could not be written.
         """
-        if not self._attempt.here:
+        if not self._attempt.in_own_process:
             return  # a forked child that leaves the block; the run is its parent's
         left = error if error is not None else self._complete()
         failed = self.close(left)
@@ -180,7 +180,7 @@ class Ending:
         Raises:
             RunBusy: the script is inside the with-block.
         """
-        if not self._attempt.here:
+        if not self._attempt.in_own_process:
             return None
         if self.entered:
             raise RunBusy(
@@ -197,7 +197,7 @@ class Ending:
     def at_exit(self) -> None:
         """A script without a with-block ends: what became of the run is written down, as far as it is known."""
         error = None if cells.interactive() else getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-        if self._attempt.here:
+        if self._attempt.in_own_process:
             self.close(error, None if error else "finished" if self._loop.finished else "cancelled")
 
 

@@ -334,7 +334,7 @@ class Loop:
         """Add a line to the journal; see `Run.log`."""
         if not self.begun:
             raise UsageError("log() was called before the loop began: log inside the loop, or after it.")
-        if not self.attempt.here:
+        if not self.attempt.in_own_process:
             self.attempt.check_ours()
         if step is not None and step != self.step:
             if self.own or not is_step(step) or step < self.step:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outlast import state
-from outlast.checkpoint import Retention, SavePolicy, Store
+from outlast.checkpoint import CheckpointStore, Retention, SavePolicy
 from outlast.distributed import ranks
 from outlast.environment import Environment, detect
 from outlast.run import arguments, ending
@@ -126,7 +126,7 @@ def open_run(
     keep = keep or Retention()
     former = tuple(old for old, new in asked.renamed.items() if new == keep.metric)
     keep = dataclasses.replace(keep, former=(*keep.former, *former))
-    store = Store(asked.folder, keep, environment.limits.disk, writing)
+    store = CheckpointStore(asked.folder, keep, environment.limits.disk, writing)
     attempt = Attempt(
         asked.folder,
         session,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.checkpoint import Checkpoint, Store, open_checkpoint, read_manifest
+from outlast.checkpoint import Checkpoint, CheckpointStore, open_checkpoint, read_manifest
 from outlast.errors import CheckpointError, CorruptCheckpoint
 from outlast.folder import layout, reading
 from outlast.folder.layout import RunFolder
@@ -31,7 +31,7 @@ def begin(path: Path | None, folder: RunFolder) -> str | None:
         return None
     checkpoint = read_manifest(path.resolve()) if layout.step_of(path) is not None else _newest_good(path)
     source = RunFolder(checkpoint.path.parents[1])
-    own = next(Store(folder).newest_first(), None)
+    own = next(CheckpointStore(folder).newest_first(), None)
     if own:
         parent = reading.read_json(folder.run).get("parent") or {}
         if parent.get("run") == source.path.name:
@@ -47,7 +47,7 @@ def begin(path: Path | None, folder: RunFolder) -> str | None:
 
 def _newest_good(path: Path) -> Checkpoint:
     damaged = ""
-    for checkpoint in Store(RunFolder(path.resolve())).newest_first():
+    for checkpoint in CheckpointStore(RunFolder(path.resolve())).newest_first():
         try:
             open_checkpoint(checkpoint.path)
         except CheckpointError as error:

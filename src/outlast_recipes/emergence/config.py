@@ -18,49 +18,51 @@ Hidden = Literal["food", "agents", "field"]
 class Env(Section):
     """A world: its size, its food, its energy."""
 
-    grid_size: int = setting(20, "cells along each side of a world", ge=4)
+    grid_size: int = setting(20, "grid size: cells along each side of a world", ge=4)
     torus: bool = setting(default=False, help="whether opposite borders are joined")
     slots: int = setting(
-        32, "most agents of a world", flags=("--evolution.max-agents",), aliases=("evolution.max_agents",), ge=2
+        32,
+        "maximum number of agents in a world",
+        flags=("--evolution.max-agents",),
+        aliases=("evolution.max_agents",),
+        ge=2,
     )
     founders: int = setting(8, "number of agents at the beginning of a world", aliases=("env.num_agents",), ge=1)
     populations: int = setting(
         1, "number of populations, each with a policy of its own; they share food and field and never interbreed", ge=1
     )
     num_food: int = setting(20, "number of food places, each with at most one piece", ge=1)
-    food_kinds: int = setting(
-        1, "number of food kinds; with 2, agents trade the use of one against the other", ge=1, le=2
-    )
+    food_kinds: int = setting(1, "number of food kinds; with 2, agents trade one against the other", ge=1, le=2)
     tradeoff: float = setting(
         2.0,
         "trade-off exponent a: energies are t^a and (1-t)^a; above 1 specialists do better, 0: no effect",
         ge=0,
     )
-    regrow: float = setting(0.1, "probability per tick that an eaten piece grows again, elsewhere", ge=0, le=1)
+    regrow: float = setting(0.1, "probability per tick that an eaten piece grows again at another place", ge=0, le=1)
     starting_energy: float = setting(200.0, "energy of a founder", flags=("--evolution.starting-energy",), gt=0)
     max_energy: float = setting(
-        200.0, "most energy of an agent; what it eats beyond is wasted", flags=("--evolution.max-energy",), gt=0
+        200.0, "maximum energy of an agent; a surplus is lost", flags=("--evolution.max-energy",), gt=0
     )
     food_energy: float = setting(100.0, "energy of a piece of food", flags=("--evolution.food-energy",), ge=0)
-    energy_per_step: float = setting(1.0, "energy that a tick costs", flags=("--evolution.energy-per-step",), ge=0)
-    move_cost: float = setting(0.0, "additional energy that a move costs", ge=0)
+    energy_per_step: float = setting(1.0, "energy cost of a tick", flags=("--evolution.energy-per-step",), ge=0)
+    move_cost: float = setting(0.0, "additional energy cost of a move", ge=0)
     reproduction: Literal["auto", "choice"] = setting(
         "auto", "reproduction: automatic above the threshold (auto), or by an action of its own (choice)"
     )
     reproduce_threshold: float = setting(
-        120.0, "least energy of a parent", flags=("--evolution.reproduce-threshold",), gt=0
+        120.0, "minimum energy of a parent", flags=("--evolution.reproduce-threshold",), gt=0
     )
     reproduce_cost: float = setting(
-        50.0, "energy that a parent gives its child", flags=("--evolution.reproduce-cost",), gt=0
+        50.0, "energy that a parent gives to its child", flags=("--evolution.reproduce-cost",), gt=0
     )
     births_by: Literal["energy", "random"] = setting(
-        "energy", "which parents reproduce when there is not room for all: those with the most energy, or random ones"
+        "energy", "order of births when slots are short: parents with the most energy first, or random"
     )
-    births_per_tick: int = setting(2, "most births per population and tick in a world", ge=1, le=8)
+    births_per_tick: int = setting(2, "maximum number of births per population and tick in a world", ge=1, le=8)
     max_age: int = setting(0, "maximum age in ticks, varied by a tenth; 0: none", ge=0)
-    max_steps: int = setting(0, "ticks after which a world is reset to founders; 0: never", ge=0)
+    max_steps: int = setting(0, "number of ticks after which a world is reset to founders; 0: never", ge=0)
     min_agents: int = setting(
-        2, "least agents of a population; below, immigrants fill it up to the founders' number after a chunk", ge=0
+        2, "minimum number of agents in a population; below it, immigrants restore the number of founders", ge=0
     )
     sight: int = setting(2, "visual range in cells in each direction", aliases=("env.obs_radius",), ge=1)
     hide: tuple[Hidden, ...] = setting((), "observations that are hidden from agents: food, agents, field")
@@ -124,7 +126,9 @@ class Evolution(Section):
     inherit: Literal["parent", "random"] = setting(
         "parent", "source of a child's genome: its parent, or a random agent (evolution without selection, the control)"
     )
-    births_per_chunk: int = setting(64, "most births of a world per chunk; further ones wait and are counted", ge=1)
+    births_per_chunk: int = setting(
+        64, "maximum number of births in a world per chunk; further births wait and are counted", ge=1
+    )
 
 
 class Model(Section):
@@ -168,16 +172,16 @@ class Train(Section):
 
 
 class Track(Section):
-    """What is looked at while a run goes on."""
+    """Measurements during a run."""
 
     every: int = setting(
-        5, "chunks between two measurements of specialists, signals and imitation", on_resume="free", ge=1
+        5, "number of chunks between two measurements of specialists, signals and imitation", on_resume="free", ge=1
     )
     surrogates: int = setting(50, "number of surrogates of a null distribution", on_resume="free", ge=20)
 
 
 class Config(outlast.Config):
-    """All of it."""
+    """Every value of the recipe."""
 
     epochs: int = setting(4, "PPO epochs over a rollout", flags=("-e",), aliases=("max_epochs",), ge=1)
     batch_size: int = setting(16_384, "slot-steps of a PPO minibatch", flags=("-b",), ge=1)

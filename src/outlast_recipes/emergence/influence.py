@@ -67,7 +67,7 @@ def coupled_pairs(
     return [found for found, keep in zip(each, kept, strict=True) if keep]
 
 
-def field_tells(field: Floats, present: NDArray[np.bool_], surrogates: int, rng: np.random.Generator) -> Finding:
+def field_effect(field: Floats, present: NDArray[np.bool_], surrogates: int, rng: np.random.Generator) -> Finding:
     """Bits that a cell's field tells of whether something is there; by chance: with the field moved by random offsets
     over the borders.
 

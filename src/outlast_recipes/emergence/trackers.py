@@ -138,9 +138,9 @@ class Book:
         present = np.zeros(field.shape[:3], bool)
         for world, (there, at) in enumerate(zip(food, place, strict=True)):
             present[world, at[there, 0], at[there, 1]] = True
-        found["field_food"] = influence.field_tells(field[..., 1], present, surrogates, rng)
+        found["field_food"] = influence.field_effect(field[..., 1], present, surrogates, rng)
         if config.field.signals:
-            found["signals_food"] = influence.field_tells(field[..., 2:].sum(-1), present, surrogates, rng)
+            found["signals_food"] = influence.field_effect(field[..., 2:].sum(-1), present, surrogates, rng)
         if config.env.food_kinds == 2:
             found |= self._specialists(living, rng)
         self.looks.append(chunk)

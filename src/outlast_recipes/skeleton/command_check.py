@@ -16,7 +16,7 @@ from outlast_recipes.skeleton.store import Store, open_store
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("store", type=Path, help="folder of a prepared store")
+    parser.add_argument("store", type=Path, help="folder of a clip store")
     parser.add_argument("--split", help="split: xsub, xview, xset, cameras, or subjects (default: by the data set)")
     parser.add_argument(
         "--train-subjects", metavar="N,N,...", default="", help="training subjects, with --split subjects"
@@ -24,7 +24,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--validate-subjects", type=int, metavar="N", help="number of validation subjects (default: a tenth)"
     )
-    parser.add_argument("--quick", action="store_true", help="skip reading all positions to compare their hashes")
+    parser.add_argument("--quick", action="store_true", help="skip the comparison of all positions with their hashes")
 
 
 def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str]:

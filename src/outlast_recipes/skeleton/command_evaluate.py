@@ -27,14 +27,14 @@ from outlast_recipes.skeleton.saved import Labels, restored
 def arguments(parser: ArgumentParser) -> None:
     add_run_arguments(parser)
     parser.add_argument(
-        "--on", default="test", choices=("train", "val", "test"), help="part of the split (default: test)"
+        "--on", default="test", choices=("train", "val", "test"), help="subset of the split (default: test)"
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="folder (default: artifacts/evaluation-STEP-PART in the run)",
+        help="output folder (default: artifacts/evaluation-STEP-PART in the run)",
     )
 
 

@@ -29,7 +29,7 @@ def add_run_arguments(parser: ArgumentParser, *, data: bool = True) -> None:
     )
     parser.add_argument("--device", default="auto", help="device: cpu, cuda, cuda:0 or auto (default: auto)")
     if data:
-        parser.add_argument("--data-root", metavar="STORE", help="folder of the prepared store")
+        parser.add_argument("--data-root", metavar="STORE", help="folder of the clip store")
 
 
 def open_run_of(values: Namespace) -> outlast.SavedCheckpoint:

@@ -16,11 +16,16 @@ from outlast_recipes.skeleton.saved import restored
 
 def arguments(parser: ArgumentParser) -> None:
     add_run_arguments(parser, data=False)
-    parser.add_argument("file", type=Path, help="a .skeleton file of NTU, or a .json of NW-UCLA")
+    parser.add_argument("file", type=Path, help="clip: a .skeleton file of NTU, or a .json file of NW-UCLA")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="for the pictures (default: here)"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="folder for the pictures (default: this folder)",
     )
-    parser.add_argument("--no-gif", action="store_true", help="draw the still picture only")
+    parser.add_argument("--no-gif", action="store_true", help="write only the still picture")
 
 
 def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[str]:

@@ -22,18 +22,18 @@ SESSION = 2  # cores of the smallest session that a forecast is made for
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="folder of the raw files, at any depth")
-    parser.add_argument("--to", type=Path, required=True, metavar="STORE", help="folder of the new store")
+    parser.add_argument("--to", type=Path, required=True, metavar="STORE", help="folder of the new clip store")
     parser.add_argument(
         "--format", choices=formats.NAMES, default="auto", help="format of the files (default: auto, by their names)"
     )
     parser.add_argument(
         "--class-names",
         metavar="FILE",
-        help='file with a line for each class; or "ntu" for the published names (default: A001, A002, ...)',
+        help='file with one line per class, or "ntu" for the published names (default: A001, A002, ...)',
     )
     parser.add_argument("--keep-missing", action="store_true", help="also read the 535 clips of NTU's list")
     parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
-    parser.add_argument("--replace", action="store_true", help="replace the store when there is one")
+    parser.add_argument("--replace", action="store_true", help="replace an existing clip store")
 
 
 def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from outlast.checkpoint import Checkpoint, Store, open_checkpoint
+from outlast.checkpoint import Checkpoint, CheckpointStore, open_checkpoint
 from outlast.folder.layout import RunFolder
 from outlast_recipes.common.selection import BestByValidation
 from outlast_recipes.digits import recipe as digits
@@ -37,7 +37,7 @@ class Watched:
 
 
 def committed(root: Path, name: str) -> list[Checkpoint]:
-    return Store(RunFolder(root / name)).committed()
+    return CheckpointStore(RunFolder(root / name)).committed()
 
 
 def holds(checkpoint: Checkpoint, part: str, weights: dict[str, torch.Tensor]) -> bool:

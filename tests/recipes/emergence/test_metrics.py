@@ -135,16 +135,16 @@ def test_what_the_field_tells() -> None:
         return field
 
     def strangers(rng):
-        return influence.field_tells(smooth(rng), smooth(rng) > 0.55, 40, rng)
+        return influence.field_effect(smooth(rng), smooth(rng) > 0.55, 40, rng)
 
     def planted(rng):
         field = smooth(rng)
-        return influence.field_tells(field, rng.random(field.shape) < 0.1 + 0.3 * (field > np.median(field)), 40, rng)
+        return influence.field_effect(field, rng.random(field.shape) < 0.1 + 0.3 * (field > np.median(field)), 40, rng)
 
     assert detections(strangers, 40) <= 5
     assert detections(planted, 10) >= 9
     assert (
-        influence.field_tells(np.zeros((2, 8, 8)), np.ones((2, 8, 8), bool), 40, np.random.default_rng(0))
+        influence.field_effect(np.zeros((2, 8, 8)), np.ones((2, 8, 8), bool), 40, np.random.default_rng(0))
         == nulls.NOTHING
     )
 

@@ -193,7 +193,7 @@ class KaggleProvider:
         seen: Callable[[State | None], None] = lambda _: None,
     ) -> Iterator[Line]:
         """The kernel's log."""
-        slug = self._there(handle)
+        slug = self._existing_slug(handle)
         lines = self.kaggle.log(
             slug, until_over=live, pause=pause, seen=lambda status: seen(_state(status) if status else None)
         )
@@ -205,7 +205,7 @@ class KaggleProvider:
 
     def outputs(self, handle: Handle) -> Iterator[Output]:
         """The kernel's files."""
-        for output in self.kaggle.outputs(self._there(handle)):
+        for output in self.kaggle.outputs(self._existing_slug(handle)):
             yield Output(output.name, functools.partial(download, output.url))
 
     def cancel(self, handle: Handle) -> None:
@@ -213,7 +213,7 @@ class KaggleProvider:
 
         Its files are saved, which takes about two minutes a gigabyte.
         """
-        slug = self._there(handle)
+        slug = self._existing_slug(handle)
         state = self.state(handle)
         if state is None or state.over or state.word == "saving":
             return
@@ -254,8 +254,8 @@ class KaggleProvider:
         check_user(self.kaggle, handle.get("user"))
         return str(handle["slug"])
 
-    def _there(self, handle: Handle) -> str:
-        """The name of a kernel that is there."""
+    def _existing_slug(self, handle: Handle) -> str:
+        """The name of a kernel that exists."""
         slug = self._slug(handle)
         if self.kaggle.status(slug) is None:
             raise UnknownName(f"There is no session {slug} on Kaggle (any more).")

@@ -32,7 +32,7 @@ SECRETS = ("WANDB_API_KEY", "GITHUB_TOKEN", "GDRIVE_USER_CREDENTIALS", "HF_TOKEN
 MISSING_DEVICE, BROKEN_BUNDLE, NOT_INSTALLED = 3, 4, 5
 
 
-def tell(*words: object) -> None:
+def emit(*words: object) -> None:
     sys.stdout.write(
         " ".join(map(str, ("::outlast", *words))) + "\n"
     )  # in one piece: whoever follows looks for whole lines
@@ -156,10 +156,10 @@ def main() -> int:
     about = json.loads(ABOUT)
     root = Path(os.environ.get("OUTLAST_KAGGLE_ROOT", "/")) / "kaggle"
     cards = gpus()
-    tell("session", session())
-    tell("image", os.environ.get("KAGGLE_DOCKER_IMAGE", "unknown"))
+    emit("session", session())
+    emit("image", os.environ.get("KAGGLE_DOCKER_IMAGE", "unknown"))
     tpu = os.environ.get("TPU_ACCELERATOR_TYPE") or os.environ.get("ISTPUVM")
-    tell("device", "; ".join(cards) or ("TPU" if tpu else "CPU"))
+    emit("device", "; ".join(cards) or ("TPU" if tpu else "CPU"))
     wanted = {"t4x2": len(cards) >= 2, "tpu": bool(tpu)}.get(about["accelerator"], True)
     if not wanted:
         print(
@@ -184,7 +184,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     ended = main()
-    tell("exit", ended)
+    emit("exit", ended)
     # 75 asks to be run again: that is no failure, and what a session that did not fail has saved is surely mounted in
     # the next.
     sys.exit(0 if ended == 75 else ended)

@@ -14,7 +14,7 @@ from outlast.launch.settings import Settings, read_settings, write_settings
 def setup(
     kaggle: Kaggle, *, username: str | None = None, recipe: str | None = None, folder: Path = Path()
 ) -> tuple[Path, Settings, Quota]:
-    """Prove a login with one call and write outlast-launch.yaml; no key is stored anywhere new.
+    """Test a login with one call and write outlast-launch.yaml; no key is copied.
 
     Args:
         kaggle: the account.

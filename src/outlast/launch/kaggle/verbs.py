@@ -20,8 +20,8 @@ from outlast.recipe import registry
 
 
 def _setup_takes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--username", metavar="NAME", help="account that is expected (default: whichever the login is)")
-    parser.add_argument("--recipe", metavar="RECIPE", help="recipe that `outlast launch` takes when none is named")
+    parser.add_argument("--username", metavar="NAME", help="expected account (default: that of the login)")
+    parser.add_argument("--recipe", metavar="RECIPE", help="default recipe of `outlast launch`")
 
 
 def _setup(values: argparse.Namespace, _: Tell) -> Iterator[str]:
@@ -71,10 +71,10 @@ def _probe_takes(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=120,
         metavar="N",
-        help="length of the session that is run into its limit (default: 120)",
+        help="length of the session that runs into its time limit (default: 120)",
     )
     parser.add_argument(
-        "--ask-every", type=float, default=10.0, metavar="SECONDS", help="seconds between two looks (default: 10)"
+        "--ask-every", type=float, default=10.0, metavar="SECONDS", help="seconds between two queries (default: 10)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON array, to be shared")
 
@@ -97,7 +97,7 @@ VERBS = (
     Verb(
         "setup",
         "[--username NAME] [--recipe RECIPE]",
-        "find the login of the official client, prove it, and write outlast-launch.yaml; no key is stored anywhere new",
+        "find and test the login of the official client, and write outlast-launch.yaml; no key is copied",
         _setup_takes,
         _setup,
     ),
@@ -111,7 +111,7 @@ VERBS = (
     Verb(
         "probe",
         "[--seconds N]",
-        "ask your account what nobody has measured: three CPU sessions of some minutes, no GPU time",
+        "measure undocumented limits with your account: three CPU sessions of some minutes, no GPU time",
         _probe_takes,
         _probe,
     ),

@@ -201,7 +201,7 @@ class LocalProvider:
         seen: Callable[[State | None], None] = lambda _: None,
     ) -> Iterator[Line]:
         """What the training has printed; nobody has written down when."""
-        place, told, at = self._there(handle) / "log.txt", 0, 0
+        place, told, at = self._existing_folder(handle) / "log.txt", 0, 0
         while True:
             seen(state := self.state(handle))
             over = state is None or state.over
@@ -222,7 +222,7 @@ class LocalProvider:
 
     def outputs(self, handle: Handle) -> Iterator[Output]:
         """The files that lie in the session's working folder."""
-        folder = self._there(handle)
+        folder = self._existing_folder(handle)
         state = self.state(handle)
         if state is None or not state.over:
             return
@@ -231,7 +231,7 @@ class LocalProvider:
 
     def cancel(self, handle: Handle) -> None:
         """Ask the training to save and end; it is killed when it does not."""
-        folder = self._there(handle)
+        folder = self._existing_folder(handle)
         state = self.state(handle)
         if state and not state.over and not (folder / "cancel").exists():
             (folder / "cancel").write_text("")
@@ -258,7 +258,7 @@ class LocalProvider:
             raise UsageError(f"This is not a session on this machine. {error}") from error
         return self.root / str(handle["session"])
 
-    def _there(self, handle: Handle) -> Path:
+    def _existing_folder(self, handle: Handle) -> Path:
         folder = self._folder(handle)
         if not folder.is_dir():
             raise UnknownName(f"There is no session {folder.name} in {self.root} (any more).")
