@@ -1,6 +1,6 @@
 """Validation between two steps, which a stop may break off: the next attempt does it again from the same state.
 
-docs/decisions/0011-a-validation-that-was-cut.md says why it is a function.
+docs/decisions/0011-interrupted-validation.md says why it is a function.
 """
 
 from __future__ import annotations
