@@ -121,8 +121,7 @@ class LaunchRefused(LaunchError):
 
     Attributes:
         again: whether the same may be accepted later: "moment" (it is busy, or was not reached), "full" (other sessions
-            take all
-            places), or "" (it will be refused again).
+            take all places), or "" (it will be refused again).
     """
 
     def __init__(self, words: str, again: Literal["", "moment", "full"] = "") -> None:

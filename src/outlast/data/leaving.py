@@ -154,8 +154,7 @@ class _Prompt:
     """What a torch iterator with workers does otherwise under outlast.
 
     These are methods, not functions that are set on the iterator: they would hold it in a cycle, which only the garbage
-    collector
-    ends, at a time of its own: in the middle of a later loop, or in a worker that was forked from it.
+    collector ends, at a time of its own: in the middle of a later loop, or in a worker that was forked from it.
     """
 
     leave: Callable[[], bool]

@@ -60,8 +60,7 @@ class DataLoader(ExactLoader):
     Raises:
         StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
         UsageError: torchrun's processes have not met yet; or an option that does not exist, or that would make the
-            order one that
-            cannot be drawn again; or as of `BatchSampler`; or the ranks cannot share a batch equally.
+            order one that cannot be drawn again; or as of `BatchSampler`; or the ranks cannot share a batch equally.
     """
 
     def __init__(

@@ -35,16 +35,14 @@ class BatchSampler:
     Args:
         length: number of samples.
         batch_size: samples per batch; the last batch of an epoch is smaller unless drop_last. None: one index at a
-            time, as a
-            whole number and not as a batch.
+            time, as a whole number and not as a batch.
         shuffle: another order every epoch; False: 0, 1, 2, ... True unless weights or a sampler decide the order.
         seed: decides the order.
         drop_last: leave out a last batch that is not full.
         weights: a number for each sample, in any scale: an epoch is `length` draws with replacement, in proportion to
             them.
         sampler: an iterable of indices with a length, such as torch's samplers. Each epoch is drawn from it at once,
-            under
-            generators seeded from seed and epoch, after `set_epoch(epoch)` if it has that.
+            under generators seeded from seed and epoch, after `set_epoch(epoch)` if it has that.
 
     Attributes:
         epoch: epochs done.
@@ -53,8 +51,7 @@ class BatchSampler:
 
     Raises:
         UsageError: no samples, a batch size below 1, or no full batch with drop_last; weights, a sampler or options
-            that cannot be, or
-            cannot be together; or whose order could not be drawn again.
+            that cannot be, or cannot be together; or whose order could not be drawn again.
     """
 
     def __init__(

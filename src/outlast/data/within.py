@@ -80,8 +80,7 @@ def digest(dataset: Any) -> str | None:
     These have at least as many rows as the dataset has samples. None where no such array is found.
 
     Arrays of up to 1 MiB are read whole, of larger ones 64 rows. Lists of numbers count as arrays. Files are not read.
-    A dataset keeps the
-    digest that it had first: some fill an array as they go.
+    A dataset keeps the digest that it had first: some fill an array as they go.
     """
     key = id(dataset)
     if key not in _digests:

@@ -3,8 +3,7 @@
 torchrun starts several *ranks*, which train one model together and save one checkpoint a step.
 
 They speak over gloo groups of outlast's own, so that nothing here meets the collectives of training, and in numbers and
-bytes
-only: torch's collectives for Python objects would unpickle what another process sent.
+bytes only: torch's collectives for Python objects would unpickle what another process sent.
 """
 
 from __future__ import annotations

@@ -50,8 +50,7 @@ def without_copies(
         own: its fingerprints.
         mains: those of rank 0.
         guarded: memory that an optimizer changes. When ranks differ there they do not train together, whatever a sample
-            says of the
-            rest, and the whole part is kept. When only a BatchNorm's averages differ, those are.
+            says of the rest, and the whole part is kept. When only a BatchNorm's averages differ, those are.
     """
     kept = {}
     for part, found in arrays.items():

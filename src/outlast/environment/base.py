@@ -70,8 +70,7 @@ class Environment:
         reserve: seconds of the session's limit to leave unused, given the bytes that will lie in the run folder.
         notice: waits for the platform's own warning of an end; None where there is none.
         failure_seconds: mean time between two ends that nobody announces, believed and not measured; it decides, with
-            the cost
-            of a save, how often to save.
+            the cost of a save, how often to save.
         probe_host: a host whose reachability answers "is there internet?".
     """
 

@@ -62,8 +62,7 @@ def write_manifest(artifact: Path, name: str, about: Mapping[str, Any]) -> Path:
         artifact: the file or folder; complete.
         name: what the program calls it.
         about: what it was made from: `run` (uid), `run_id`, `attempt` (id), `step`, `part`, `config` (fingerprint),
-            `checkpoint` (digest of
-            its manifest); what is not known is left out.
+            `checkpoint` (digest of its manifest); what is not known is left out.
 
     Returns:
         The manifest's path.

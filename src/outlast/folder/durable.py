@@ -1,7 +1,7 @@
 """The one atomic write, and everything else that changes a run folder.
 
-Every byte that outlast writes into a run
-folder goes through here or through `tracking.journal`, so that the crash-point tests see every operation.
+Every byte that outlast writes into a run folder goes through here or through `tracking.journal`, so that the
+crash-point tests see every operation.
 """
 
 from __future__ import annotations

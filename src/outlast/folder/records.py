@@ -1,9 +1,8 @@
 """What the JSON records of a run folder may hold. They are parsed with bounds and typed where they are read.
 
 A run folder may come from somebody else. So no reader meets a number that does not fit, a value of another type, text
-that cannot
-be written again, or nesting that overflows the stack: whatever is wrong is one sentence of `CorruptCheckpoint`. Keys
-that nobody knows here are left alone, because a newer outlast may have written them.
+that cannot be written again, or nesting that overflows the stack: whatever is wrong is one sentence of
+`CorruptCheckpoint`. Keys that nobody knows here are left alone, because a newer outlast may have written them.
 """
 
 from __future__ import annotations

@@ -33,10 +33,9 @@ class LaunchRecord:
         folder: the run folder.
         number: counts from 1.
         record: what the file holds: `provider`, `name`, `handle`, `accelerator`, `state` ("preparing", "pushing",
-            "pushed",
-            "refused", "abandoned", "lost", "fetched", "deleted"), and what is learnt of it later: `url`, `session`,
-            `seconds`, `exit`, `step`, `end`. Records of outlast before there were providers have `on`, `slug`, `user`
-            and `datasets` instead.
+            "pushed", "refused", "abandoned", "lost", "fetched", "deleted"), and what is learnt of it later: `url`,
+            `session`, `seconds`, `exit`, `step`, `end`. Records of outlast before there were providers have `on`,
+            `slug`, `user` and `datasets` instead.
     """
 
     folder: RunFolder

@@ -1,8 +1,7 @@
 """Launch, wait, bring home, again: until the run is finished, however many sessions it takes.
 
 What it knows is in the run folder (launches/, attempts/, checkpoints/), so it may be killed at any moment and started
-again:
-a launch that is on record is waited for and brought home before another one is made.
+again: a launch that is on record is waited for and brought home before another one is made.
 """
 
 from __future__ import annotations
@@ -91,8 +90,7 @@ def relay(
         UsageError: a bound is given for hours that the provider does not count, or a session of another provider is not
             at home.
         LaunchError: a session failed by itself, two sessions in a row came no further, no hours are left, or as many
-            sessions as
-            allowed were not enough; and as of `Provider.submit`.
+            sessions as allowed were not enough; and as of `Provider.submit`.
     """
     bounds = bounds or Bounds()
     if not provider.capabilities.quota and (bounds.wait or bounds.gpu_hours is not None):

@@ -193,8 +193,7 @@ def open_saved(
         root: folder that holds the run folders.
         step: a step, "latest", or "best" by the metric that the run was opened with.
         recipe: the run's recipe, or its file. A file that only the run's own records name is never imported; all but
-            `recipe` and
-            `config` of what is returned works without it.
+            `recipe` and `config` of what is returned works without it.
         flags: dotted key -> text, for values of this machine such as data_root.
 
     Raises:

@@ -77,14 +77,12 @@ class Recipe:
         renamed: former name -> name of logged metrics, so that runs of earlier versions are read; see
             `outlast.open_run`.
         check: returns a line about the data that this config needs, or raises DataError or ConfigError (a device that
-            is not
-            there); used by doctor and --dry-run.
+            is not there); used by doctor and --dry-run.
         part: the tracked part that `outlast export` writes: the network that the metric was measured on.
         ranks: whether `train` may be called by several ranks of torchrun, so that a launch uses all GPUs of a session.
         commands: what else it can do.
         exports: other forms than safetensors that `outlast export --format NAME` writes, by the ending of their files:
-            each is given the opened run, the part and
-            the file to write, and yields lines for the user.
+            each is given the opened run, the part and the file to write, and yields lines for the user.
         source: what `find` was asked for, so that a run can find its recipe again.
     """
 

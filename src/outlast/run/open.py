@@ -1,8 +1,8 @@
-"""Opening a run: what is asked for is read, and the objects that hold it are made and put together.
+"""Opening a run: reads the arguments, and creates and connects its objects.
 
-Order of a start, because it decides what is exact: lock -> what other places hold -> records -> newest checkpoint that
-verifies -> [the script builds its model] -> `track` loads into it -> `steps` checks that all of it fits, cuts the
-journal back and restores the random generators last -> the first step. So a resume that is refused has changed nothing.
+The order of a start decides what is exact: lock -> copies in other places -> records -> newest valid checkpoint -> [the
+script builds its model] -> `track` loads into it -> `steps` checks that everything fits, cuts the journal back and
+restores the random generators last -> the first step. A refused resume has changed nothing.
 """
 
 from __future__ import annotations
@@ -55,42 +55,42 @@ def open_run(
 ) -> Run:
     """Open a run, new or begun earlier, for one attempt. Use it as a context manager.
 
-    Under torchrun every rank calls it, after torch.distributed.init_process_group(), and does the same calls in the
-    same order. Rank 0 holds the run folder, speaks, and keeps the journal; a checkpoint is one for all ranks.
+    Under torchrun, every rank calls it after torch.distributed.init_process_group(), and makes the same calls in the
+    same order. Rank 0 owns the run folder, prints, and keeps the journal. All ranks share one checkpoint.
 
     Args:
-        name: the run's id and the name of its folder; the same name continues the same run. OUTLAST_RUN when not given.
-        total_steps: steps in all; or give it to `steps`, or let `batches` count it.
-        root: the folder that holds run folders; OUTLAST_ROOT when not given, else "runs".
+        name: the run's id and the name of its folder; the same name continues the same run. Default: OUTLAST_RUN.
+        total_steps: total number of steps; or give it to `steps`, or let `batches` compute it.
+        root: the folder that holds run folders. Default: OUTLAST_ROOT, else "runs".
         save: when to save besides the end of a session: "auto", "10m", "500 steps", "1 epoch", "10m, 1 epoch", "never".
-            "auto" is by time, reckoned from what a save costs and how often such machines fail: between 15 s and 15
-            minutes.
+            "auto" is by time, every 15 s to 15 minutes, estimated from the cost of a save and the failure rate of such
+            machines.
         keep: which checkpoints to keep; the newest three by default.
-        budget: time that this session may take: "11h30m", or a number of seconds. The environment's own limit holds
-            besides. OUTLAST_BUDGET when not given.
-        reserve: time of it to keep back for the last save; reckoned from the size of the state when not given.
+        budget: time of this session: "11h30m", or a number of seconds. The environment's own limit also applies.
+            Default: OUTLAST_BUDGET.
+        reserve: part of the budget that is reserved for the last save; by default, estimated from the size of the
+            state.
         config: resolved values, for config.json and the checks on resume.
         recipe: name of the recipe, for the records.
-        grade: what the script promises of a resume: "exact", "statistical" or "restart-epoch".
-        environment: where this runs; detected when not given.
+        grade: the grade that the script declares for a resume: "exact", "statistical" or "restart-epoch".
+        environment: the environment of this session; detected by default.
         progress: "auto", "rich", "plain", "json" or "none".
-        sinks: receive the events of the run, each in a thread of its own: `outlast.Sink`.
-        deterministic: ask torch and JAX for kernels that give the same bits every time; JAX hears it before its first
-            computation only.
+        sinks: receive the events of the run, each in its own thread: `outlast.Sink`.
+        deterministic: use deterministic kernels of torch and JAX; for JAX, only before its first computation.
         results: folder for artifacts instead of the run folder's own.
-        background: copy the state into memory kept for that, as large as itself, and write it while training goes on.
-            What only a torch optimizer changes in its step is copied while the next forward and backward run.
-        resume_from: a run folder, or one of its checkpoint folders, to begin from when this run has no checkpoint yet;
-            OUTLAST_RESUME_FROM when not given. Later attempts go on from their own checkpoints.
-        renamed: former name -> name of metrics that earlier attempts logged under other names. `status`, plots and the
-            choice of the best checkpoint read both as one metric; the journal stays as it is.
+        background: copy the state into a buffer of its size, and write it while training continues. State that only a
+            torch optimizer changes in its step is copied during the next forward and backward pass.
+        resume_from: a run folder, or one of its checkpoint folders, from which this run begins if it has no checkpoint.
+            Default: OUTLAST_RESUME_FROM. Later attempts continue from the run's own checkpoints.
+        renamed: former name -> present name of metrics that earlier attempts logged under other names. `status`, plots
+            and the choice of the best checkpoint read both as one metric; the journal stays unchanged.
 
     Raises:
         RunBusy: another live attempt writes this run.
-        NoGoodCheckpoint: the run has checkpoints and none verifies.
-        UsageError: an argument, or the variable in its place, that cannot be; ranks that have not met. Nothing was
+        NoGoodCheckpoint: the run has checkpoints, but none verifies.
+        UsageError: an argument, or its variable, is invalid; or the process group is not initialised. Nothing was
             written.
-        RankFailed: another rank could not open it.
+        RankFailed: another rank could not open the run.
     """
     _import_what_draws()
     asked = arguments.read(

@@ -1,4 +1,4 @@
-"""The façade that a training script holds: one run, in one attempt. Everything is done by what it is made of."""
+"""The façade for a training script: one run, in one attempt. It delegates to its components."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from outlast.run.loop import Loop
 
 
 def _of_loop(name: str) -> Any:
-    """An attribute that the loop keeps; a script reads it."""
+    """An attribute of the loop, read-only for a script."""
     return property(operator.attrgetter(f"_loop.{name}"))
 
 
 class Run:
-    """One run, held by one attempt. Made by `open_run`.
+    """A run in one attempt. `open_run` creates it.
 
     Attributes:
         id: the run's name.
         folder: its folder.
         session: the lease of the machine.
         resumed_from: the step of the checkpoint that this attempt continues, None for a fresh start.
-        step: the step that runs, counted from 1; between steps, the steps done.
-        total_steps: steps in all, None until known.
-        epoch: the epoch that runs, counted from 1, in `batches` loops; None in `steps` loops.
+        step: the running step, counted from 1; between steps, the number of completed steps.
+        total_steps: total number of steps, None until known.
+        epoch: the running epoch, counted from 1, in `batches` loops; None in `steps` loops.
         epoch_end: whether the running batch is the last of its epoch.
-        update_due: whether the optimizer is to step after the running batch (gradient accumulation).
-        finished: whether all steps are done, or the run was ended early for good.
-        should_stop: call it to ask whether the session must end; costs well under a microsecond. Several ranks answer
-            alike, and in a loop that outlast does not run all of them must ask.
+        update_due: whether the optimizer must step after the running batch (gradient accumulation).
+        finished: whether all steps are done, or the run was ended early.
+        should_stop: function that returns whether the session must end; takes less than a microsecond. All ranks get
+            the same answer. In the loop of another framework, all ranks must call it.
     """
 
     step: int = _of_loop("step")
@@ -52,55 +52,55 @@ class Run:
         self.id, self.folder, self.session = loop.attempt.id, loop.attempt.folder.path, loop.attempt.session
 
     def track(self, *, keep: Mapping[str, Sequence[str]] | None = None, **parts: Any) -> None:
-        """Save these objects with every checkpoint, and load them now when the run continues.
+        """Save these objects with every checkpoint. If the run resumes, load their state now.
 
-        What was loaded is compared with the checkpoint before the first step; until then more may be built.
+        The loaded state is compared with the checkpoint before the first step. Objects may be built until then.
 
         Args:
-            keep: part name -> values of this program that win over the checkpoint: `keep={"optimizer": ["lr"]}`; other
-                values go on as the run was begun. A kept `lr` of a scheduled optimizer continues at the present point
-                of the schedule. `["*"]`: the part begins anew.
+            keep: part name -> values of this program that win over the checkpoint, such as `keep={"optimizer":
+                ["lr"]}`. All other values are those of the run. A kept `lr` of a scheduled optimizer continues at the
+                present point of the schedule. `["*"]`: the part starts with a fresh state.
             **parts: name=object with `state_dict()` and `load_state_dict()`, a random generator of torch, NumPy or
-                Python, or a list or dict of such. The global generators of all three are always included.
+                Python, or a list or dict of these. The global generators of all three are always included.
 
         Raises:
             StateError: an object has no usable state_dict, or its state could not be loaded again.
             ResumeRefused: the checkpoint holds another kind of state under this name.
-            UsageError: a name is taken or cannot be used; or `keep` names something that is not tracked.
+            UsageError: a name is taken or invalid; or `keep` names an object that is not tracked.
         """
         self._loop.track(parts, keep)
 
     def restore(self, initial: Any, name: str = "state") -> Any:
-        """Return the pytree of the checkpoint, or the argument itself when there is nothing to restore.
+        """Return the pytree of the checkpoint, or the argument itself if there is no checkpoint.
 
         Args:
             initial: the initial state; its structure, shapes, dtypes and placement are those of the result.
-            name: the name of this state, when there are several.
+            name: the name of this state, if there are several.
 
         Raises:
-            StateError: it holds something that cannot be saved without pickle.
-            ResumeRefused: the checkpoint's state has another form.
+            StateError: it holds a value that cannot be saved without pickle.
+            ResumeRefused: the checkpoint's state has another structure.
         """
         return self._loop.restore(initial, name)
 
     def offer(self, tree: Any, name: str = "state", **metrics: Any) -> None:
-        """Hand over the state after this step, and log metrics. It is copied only when a save is due.
+        """Offer the state after this step, and log metrics. The state is copied only when a save is due.
 
         Raises:
             UsageError: no state of this name was restored before.
-            StateError: it has other leaves than the state that was restored.
+            StateError: it has other leaves than the restored state.
         """
         self._loop.offer(tree, name, metrics)
 
     def steps(self, total_steps: int | None = None) -> Iterator[int]:
         """Yield step numbers from the one after the last committed step up to the total.
 
-        When the session must end before that, the state is saved and SessionEnded leaves the loop and the script, with
-        exit code 75, so code after the loop runs for a finished run only. `break` ends the run early and for good; the
-        running step counts as done.
+        If the session must end earlier, the state is saved, and SessionEnded leaves the loop and the script with exit
+        code 75. Code after the loop therefore runs only for a finished run. `break` ends the run early and permanently;
+        the running step counts as done.
 
         Raises:
-            UsageError: no total was given, here or to `open_run`; or a state was not offered in some step.
+            UsageError: no total was given, here or to `open_run`; or a state was not offered in a step.
             SessionEnded: the session is over and the run is not.
         """
         self._loop.total_steps = arguments.steps("steps()", total_steps) or self._loop.total_steps
@@ -110,30 +110,31 @@ class Run:
     def batches(self, loader: Any, epochs: int, accumulate: int = 1) -> Iterator[Any]:
         """Yield the batches of several epochs, from the batch after the last committed one.
 
-        A step is an optimizer update of `accumulate` batches; the last batch of an epoch always completes one.
-        `update_due` says when to update, `epoch_end` is true in an epoch's last body. The end is as in `steps`.
+        A step is an optimizer update of `accumulate` batches; the last batch of an epoch always completes a step.
+        `update_due` is true when the optimizer must step, `epoch_end` in the last batch of an epoch. The loop ends as
+        in `steps`.
 
         Args:
             loader: an outlast.DataLoader, a torchdata StatefulDataLoader, or any iterable of one epoch whose state_dict
-                tells its position. It is tracked as "data" unless it is tracked. Without a len(), one batch is taken
-                ahead to know the last. set_epoch(epoch), from 0, is called where it exists.
-            epochs: epochs in all.
+                contains its position. It is tracked as "data" unless it is tracked already. Without a len(), one batch
+                is read ahead to detect the last batch. set_epoch(epoch), from 0, is called if it exists.
+            epochs: total number of epochs.
             accumulate: batches per optimizer update.
 
         Raises:
-            StateError: the loader cannot say where it is.
+            StateError: the loader has no position.
             ResumeRefused: in the middle of an epoch, it is another loader than the checkpoint's.
-            DataError: it has no batches, or more or fewer than len() says.
+            DataError: it has no batches, or more or fewer than len() returns.
         """
         with self._ending:
             yield from Epochs(self._loop, loader, epochs, accumulate).batches()
 
     def begin(self, total_steps: int | None = None) -> None:
-        """Start a loop that outlast does not run (ultralytics, Lightning, Hugging Face).
+        """Start the loop of another framework (ultralytics, Lightning, Hugging Face).
 
-        Call it after `track`, and `after_step` after every step; count on from `run.step`. With a save policy by epochs
-        alone, the state is also saved every 15 minutes, because such a loop may never say that an epoch has ended.
-        `total_steps`, if known, decides whether the run is finished.
+        Call it after `track`, call `after_step` after every step, and start counting at `run.step`. If the save policy
+        has only epochs, the state is also saved every 15 minutes, because such a loop may never report the end of an
+        epoch. `total_steps`, if known, decides whether the run is finished.
 
         Raises:
             UsageError: a loop began already in this attempt.
@@ -143,57 +144,58 @@ class Run:
             self._foreign.begin()
 
     def after_step(self, step: int | None = None, *, epoch_ended: int | bool | None = None, **metrics: Any) -> bool:
-        """Do all that `steps` does after its body, in a loop that outlast does not run.
+        """Complete a step in the loop of another framework; does what `steps` does after its body.
 
-        Counts the step, logs its metrics, and saves if that is due. Call it when the framework has finished the step:
-        parameters updated, schedulers moved on, the next batch not fetched yet. Leave the loop when it returns True:
-        the with-block then ends with SessionEnded, or well when all steps are done.
+        It counts the step, logs its metrics, and saves if a save is due. Call it when the framework has finished the
+        step: parameters and schedulers are updated, and the next batch is not fetched yet. Leave the loop when it
+        returns True. The with-block then ends with SessionEnded, or without an error if all steps are done.
 
         Args:
-            step: steps (optimizer updates) done; one more than before when not given.
-            epoch_ended: whether this step ended an epoch, or that epoch's number from 1. save="1 epoch" needs it.
+            step: number of completed steps (optimizer updates); one more than before if not given.
+            epoch_ended: whether this step ended an epoch, or the number of that epoch from 1. save="1 epoch" needs it.
             **metrics: as in `log`.
 
         Raises:
-            UsageError: begin() was not called; outlast runs the loop itself; or a step that is done already.
+            UsageError: begin() was not called; outlast runs the loop itself; or the step is done already.
             SaveFailed: the last save of the session could not be written.
         """
         with self._ending:
             return self._foreign.after_step(step, epoch_ended=epoch_ended, metrics=metrics)
 
     def validate(self, function: Callable[[], Mapping[str, Any] | None], every: str = "1 epoch") -> None:
-        """Have a validation done between two steps, such that a stop may break it off.
+        """Register a validation that runs between two steps and that a stop can interrupt.
 
-        Its metrics are logged at the step before it and count for the best checkpoint. Where it iterates
-        `run.evaluate(loader)` or asks `run.should_stop()`, it hears that the session must end. The state is then saved
-        as it was before, and the next attempt begins with this validation. What it changes for a while (averaged
-        weights, eval mode) it puts back in a `finally`.
+        Its metrics are logged at the step before it and count for the best checkpoint. In `run.evaluate(loader)` or
+        `run.should_stop()`, the function is stopped when the session must end. The state before it is then saved, and
+        the next attempt begins with this validation. The function must restore temporary changes (averaged weights,
+        eval mode) in a `finally`.
 
         Args:
-            function: takes nothing and returns metrics, name -> number; or nothing.
+            function: takes no arguments and returns metrics, name -> number, or None.
             every: "1 epoch", "500 steps", or both with a comma.
 
         Raises:
-            UsageError: there is one already; the loop has begun; or another interval.
+            UsageError: there is a validation already; the loop has begun; or the interval is of another kind.
         """
         self._loop.give_validation(function, every)
 
     def evaluate(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """Yield the batches of a validation; raise SessionEnded in the middle of it when the session must end.
+        """Yield the batches of a validation; raise SessionEnded between two batches when the session must end.
 
-        A loader of outlast gives the batches of its first epoch every time. In the function of `validate` nothing is
-        lost; in a loop's body, the next attempt continues from the last save. Several ranks do not break it off.
+        An outlast loader yields the batches of its first epoch every time. Inside the function of `validate`, nothing
+        is lost. In the body of a loop, the next attempt continues from the last save. With several ranks, the
+        validation is not interrupted.
         """
         with self._ending:
             yield from self._loop.evaluate(loader)
 
     def log(self, metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
-        """Add a line to the journal. What cannot be kept is left out and said once; training goes on.
+        """Add a line to the journal. A value that cannot be logged is left out and reported once; training continues.
 
         Args:
-            metrics: name -> value, as W&B takes them; or give them as keywords.
-            step: the step it belongs to, in a loop that outlast does not run; elsewhere it is known.
-            **named: name=number, tensors and arrays of one element included. None and text are kept, without a curve.
+            metrics: name -> value, as in W&B; or give them as keywords.
+            step: the step of the metrics, in the loop of another framework; in other loops it is known.
+            **named: name=number, also tensors and arrays of one element. None and text are logged, but not plotted.
 
         Raises:
             UsageError: the loop has not begun.
@@ -201,19 +203,19 @@ class Run:
         self._loop.log({**metrics, **named} if metrics else named, step)
 
     def save(self, *, step: int | None = None) -> None:
-        """Save at the end of the running step; at once in a loop that outlast does not run, which gives its `step`.
+        """Save at the end of the running step. In the loop of another framework, which gives its `step`, save at once.
 
         Raises:
             SaveFailed: in such a loop, the checkpoint could not be written.
-            UsageError: the loop has not begun; or such a loop does not say that it came further.
+            UsageError: the loop has not begun; or such a loop gives a step that is not new.
         """
         self._foreign.ask_save(step)
 
     def artifact(self, name: str, *, part: str | None = None) -> AbstractContextManager[Path]:
-        """A path to write a named output to, file or folder; it gets its name when the block ends without an error.
+        """A path for a named output, a file or a folder; it gets its name when the block ends without an error.
 
-        `name` is that of a file, such as "confusion.png"; folders in it are made. Beside it lies NAME.manifest.json,
-        with run, step, config's fingerprint, hashes, and `part`: the tracked name that it was made from, such as "ema".
+        `name` is a file name, such as "confusion.png"; its folders are created. NAME.manifest.json is written next to
+        it, with run, step, config fingerprint, hashes, and `part`: the tracked name of its source, such as "ema".
 
         Raises:
             UsageError: the name leads out of the folder for artifacts, or ends in .manifest.json.
@@ -221,7 +223,7 @@ class Run:
         return artifact(self._loop.attempt, name, step=self._loop.step, part=part)
 
     def tell(self, sentence: str) -> None:
-        """Say something to whoever watches: on the screen and in the attempt's record."""
+        """Show the user a sentence, on the screen and in the attempt's record."""
         self._loop.attempt.tell("info", sentence)
 
     def load_best(self, *names: str) -> int:
@@ -246,5 +248,5 @@ class Run:
         self._ending.leave_block(error)
 
     def close(self) -> None:
-        """End the attempt as the end of a with-block does."""
+        """End the attempt, as the end of a with-block does."""
         self._ending.leave_block(None)

@@ -38,8 +38,7 @@ class Generators:
         shared: the global generators that a CPU draws from, as objects of these classes.
         seed: seeds all global generators, those of devices included, with one whole number.
         seed_words: seeds `shared` with four whole numbers of 32 bits, of which each library takes its own: Python the
-            first, NumPy
-            the second, torch the last two. Another library mixes all four with its name.
+            first, NumPy the second, torch the last two. Another library mixes all four with its name.
         capture: the state of the global generators, as a tree of arrays and numbers by name. Empty when there is none.
         restore: sets the global generators to what `capture` gave; other names in it are ignored. It may raise
             anything.
@@ -47,8 +46,7 @@ class Generators:
         set_state: sets a generator to such a state.
         reseed: seeds a generator with a whole number or a numpy.random.SeedSequence.
         load: sets a generator to what the adapter's `pack` said of it; raises KeyError, RuntimeError, TypeError, or
-            ValueError when it
-            is malformed.
+            ValueError when it is malformed.
         initial_seed: what the library was seeded with, None when it does not say.
     """
 

@@ -19,9 +19,8 @@ class Fanout:
 
     Args:
         screens: called in the training thread, in order. For what must be in step with the program and costs little:
-            the
-            progress line, which stands between the program's own lines, and the CSV file, which is read as soon as it
-            is written.
+            the progress line, which stands between the program's own lines, and the CSV file, which is read as soon as
+            it is written.
         sinks: all others; each has a queue and a thread of its own.
 
     Attributes:

@@ -98,8 +98,7 @@ class Sink:
     The sinks of `open_run(sinks=[...])` are called one event after the other in a thread of their own, each sink in
     another one, so a slow one does not slow training. A method that raises an error is called again with the same event
     after a pause; after several errors the event is counted as lost and the next one comes. A sink must not change the
-    facts, nor draw from the global random
-    generators: those are the training's.
+    facts, nor draw from the global random generators: those are the training's.
 
     Attributes:
         time: Unix time of the event that is being delivered; it may be delivered later.

@@ -27,8 +27,7 @@ def split_by_group(
         trains: whether a thing belongs to the training part of the protocol, before validation groups are taken out.
         group: the group of a thing: things of one group are never in both train and val.
         validate: the groups to validate on, all of them in the training part; or how many, the last in order; None: a
-            tenth of
-            the groups, at least one, and none when there is only one.
+            tenth of the groups, at least one, and none when there is only one.
         protocol: words that name the split in messages, such as "--split xsub".
         flag: flag that sets `validate`.
         groups: noun of the groups.

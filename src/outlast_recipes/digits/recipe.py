@@ -1,7 +1,7 @@
 """Handwritten digits with a small convolutional net: the starter to copy.
 
-Data: 1,797 real 8x8 digits of the UCI optical recognition set, shipped inside scikit-learn.
-Hardware and time: 2 CPU cores, about 20 s. Expected: 99 % on the test split. Resume grade: exact.
+Data: 1,797 real 8x8 digits of the UCI optical recognition set, shipped inside scikit-learn. Hardware and time: 2 CPU
+cores, about 20 s. Expected: 99 % on the test split. Resume grade: exact.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """NTU RGB+D and NTU RGB+D 120: `.skeleton` text, file names, the published splits.
 
 Format (rose1.ntu.edu.sg): frames; per frame the number of bodies; per body a line of ten fields that begins with its
-id, the number of
-joints, and per joint a line of twelve: x y z, depth x y, colour x y, orientation w x y z, tracking state.
-Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2019.
+id, the number of joints, and per joint a line of twelve: x y z, depth x y, colour x y, orientation w x y z, tracking
+state. Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2019.
 """
 
 from __future__ import annotations

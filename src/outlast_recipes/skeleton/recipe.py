@@ -1,9 +1,9 @@
 """Actions from skeletons with LAST.
 
 The epoch is chosen by validation subjects, which are taken out of the training part. The test is read once, at the end,
-with the averaged weights of the last step and with those that were best on validation.
-Data: a folder of NTU-named .skeleton files, NW-UCLA or UTKinect. The first training prepares a store of them, or
-`outlast data prepare skeleton` does.
+with the averaged weights of the last step and with those that were best on validation. Data: a folder of NTU-named
+.skeleton files, NW-UCLA or UTKinect. The first training prepares a store of them, or `outlast data prepare skeleton`
+does.
 """
 
 from __future__ import annotations
