@@ -2,7 +2,7 @@
 
     make bench-long        python -m benchmarks.long [--lines N] [--checkpoints N]
 
-Each command is a process of its own; its time and its peak of memory come from wait4. The best of two counts, as the
+Each command is its own process; its time and its peak of memory come from wait4. The best of two counts, as the
 machine may do other things. Everything is made in a temporary folder; about four minutes and 2 GB of disk.
 """
 
@@ -64,7 +64,7 @@ def measured(command: list[str]) -> tuple[float, float, float]:
 
 
 def in_subprocess(work: Callable[..., object], *facts: object) -> None:
-    """Do something in a process of its own: Linux counts the memory of whoever starts a process as that process's
+    """Do something in its own process: Linux counts the memory of whoever starts a process as that process's
     peak."""
     child = os.fork()
     if not child:

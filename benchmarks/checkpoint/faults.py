@@ -104,7 +104,7 @@ def in_fork(action: Callable[[], int]) -> int:
 
 
 class Subject:
-    """One way to save, in a folder of its own."""
+    """One way to save, in its own folder."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.kind = Ours if name == "outlast" else PEERS[name]

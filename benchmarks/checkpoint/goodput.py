@@ -2,7 +2,7 @@
 benchmarks.checkpoint.goodput`
 
 A run of 100 hours of steps on 12-hour sessions. Machines are taken back at random (exponential times), in half of the
-cases with a notice of 30 s. Each strategy pays what its saves cost, loses what it had not saved, and starts anew; the
+cases with a notice of 30 s. Each strategy pays what its saves cost, loses what it had not saved, and starts again; the
 costs are those that `make bench-checkpoint` measured (results/checkpoint.json), or the ones that are given. Outlast's
 interval is chosen by its own SavePolicy, which believes a failure rate and is not told the true one.
 """
@@ -37,7 +37,7 @@ class Strategy:
         held: seconds that a save costs training.
         durable: seconds from its beginning until it counts.
         load: seconds to read it.
-        interval: seconds of training between two saves; None: as outlast reckons.
+        interval: seconds of training between two saves; None: as outlast computes.
         ends_well: whether it saves before its session ends and at a notice.
         torn: chance that a kill during a save destroys the only copy (overwriting in place).
     """

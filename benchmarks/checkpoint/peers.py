@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Peer:
-    """One way to save. `save` returns when training may go on, `finish` when all is handed to the system.
+    """One way to save. `save` returns when training may continue, `finish` when all is handed to the system.
 
     `save` may return seconds that it spent on other things than saving; `waited` counts seconds for which the optimizer
     was held.

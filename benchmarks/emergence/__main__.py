@@ -1,6 +1,6 @@
 """What emergence costs, whether it learns, whether evolution does anything, and how often its metrics are wrong.
 
-    python -m benchmarks.emergence all                           # everything below, one after the other: an hour or two (reckoned)
+    python -m benchmarks.emergence all                           # everything below, one after the other: an hour or two (estimated)
     python -m benchmarks.emergence speed        [--rounds N] [--growth]
     python -m benchmarks.emergence whole        [--devices N]    # `outlast train emergence` as it is: 10 million slot-steps, start and saves included
     python -m benchmarks.emergence learning     [--seeds N]      # PPO against the scripted forager, in emergence_lean
@@ -10,7 +10,7 @@
     python -m benchmarks.emergence calibration  [--series N]     # false positives on noise, detections of what was planted
 
 Run `speed` and `whole` on an idle machine. Everything is a function of seeds but the times. Writes
-benchmarks/results/emergence-TASK.json; a task that takes long goes on after the seeds that it has.
+benchmarks/results/emergence-TASK.json; a task that takes long continues after the seeds that it has.
 """  # noqa: E501 - the table of --help
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What emergence is held against: other environments where they install, and PPO as single-file programs write it."""
+"""What emergence is compared with: other environments where they install, and PPO as single-file programs write it."""
 
 from __future__ import annotations
 

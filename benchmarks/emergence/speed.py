@@ -139,7 +139,7 @@ def compiling(config: Config) -> list[float]:
 
 
 def whole_run(devices: int) -> dict[str, Any]:
-    """The command that a user types, as a process of its own."""
+    """The command that a user types, as its own process."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,

@@ -65,7 +65,7 @@ class Report:
 
 
 def device_facts() -> str | None:
-    """The GPU in words, None where torch sees none; asked in a process of its own, so that this one holds no GPU
+    """The GPU in words, None where torch sees none; asked in its own process, so that this one holds no GPU
     memory."""
     code = (
         "import torch; ok = torch.cuda.is_available(); "

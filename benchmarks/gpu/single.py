@@ -25,7 +25,7 @@ def opened(folder: Path, name: str, steps: int, **options: Any) -> outlast.Run:
 
 
 def pinned(folder: Path, device: str) -> dict[str, Any]:
-    """A save whose copy runs on a side stream while training goes on, against what the parameters were at that step."""
+    """A save whose copy runs on a side stream while training continues, compared with the parameters at that step."""
     import torch
 
     from outlast.checkpoint import open_checkpoint

@@ -7,7 +7,7 @@ cost.
     python -m benchmarks.skeleton speed
     python -m benchmarks.skeleton data
 
-Every network and seed is an outlast run below --work, so the whole is started again after any end and goes on. Nothing
+Every network and seed is an outlast run below --work, so the same command continues after any end. Nothing
 is chosen by the test: what is reported is the last step's averaged weights. Data are read from ../shared/data. Writes
 benchmarks/results/skeleton-*.json.
 """
@@ -144,7 +144,7 @@ TASKS = {
 
 
 def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], work: Path) -> dict[str, Any]:
-    """Train one network, or go on with it, and say what it reached on the test."""
+    """Train one network, or continue with it, and say what it reached on the test."""
     store = task.data(work)
     given = {
         "data.validate_subjects": "0",

@@ -1,6 +1,6 @@
 """What LAST and the baselines cost: clips a second, memory, MACs, and how cost grows with frames, joints and batch.
 
-Every figure is taken in a process of its own, so that peak memory is that figure's and not an earlier one's. A row is
+Every figure is taken in its own process, so that peak memory is that figure's and not an earlier one's. A row is
 shown as soon as it stands.
 """
 

@@ -3,7 +3,7 @@ property. Nobody was recorded.
 
 Four families of fifteen classes. What tells the classes of a family apart is one property alone:
     order      a movement and its reverse (and one that does both): only the direction of time differs
-    delay      one limb, then another, after a short, a middle or a long pause: the two moments lie far apart
+    delay      one limb, then another, after a short, a middle or a long pause: the two moments are far apart
     speed      the same movement once, twice or four times in a clip of the same length
     bodies     two people: one moves first and the other answers, or they move together; which of them is stored first
                is chance

@@ -67,7 +67,7 @@ _HOMES = {
     "setting": "outlast.config",
 }
 
-_OLD_NAMES = {"Saved": "SavedCheckpoint"}  # programs that use them go on working
+_OLD_NAMES = {"Saved": "SavedCheckpoint"}  # programs that use them keep working
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - the names are texts
 

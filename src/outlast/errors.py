@@ -23,7 +23,7 @@
         ├── NoGoodCheckpoint        exit 1   there are checkpoints and none verifies
         └── SaveFailed              exit 1   a save did not reach the disk; the ones before it are intact
 
-    SessionEnded (a SystemExit)     exit 75 or 130; not an error: the session ends, the run goes on elsewhere
+    SessionEnded (a SystemExit)     exit 75 or 130; not an error: the session ends, the run continues elsewhere
     RunNotFinished (BaseException)  the same in a notebook or at a prompt, which live on
 
 Messages are sentences that name the thing, what was found, what was expected and what to do next (docs/style.md).
@@ -208,7 +208,7 @@ class RunNotFinished(BaseException):
 
     The state is saved. It is raised, so that "Run all" and tools such as nbclient and papermill stop at this cell, and
     the cells after it do not run on an unfinished model; the notebook shows its sentence and no traceback. `except
-    outlast.RunNotFinished` goes on all the same.
+    outlast.RunNotFinished` continues all the same.
 
     Attributes:
         reason: the attempt's end reason: "budget", "preempted" or "cancelled".

@@ -56,7 +56,7 @@ def shortened(text: object, limit: int = LONGEST, *, keep: str = "") -> str:
 
 
 def measured(value: object) -> str:
-    """A metric with four digits, however large it is, or whatever else somebody logged."""
+    """A metric with four digits, however large it is, or whatever else someone logged."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "none" if value is None else shortened(value, 60)
     try:

@@ -2,7 +2,7 @@
 
 Names, sizes and numbers that fit each other.
 
-Hashes find accidents. These checks find what somebody wrote on purpose, hashes and all.
+Hashes find accidents. These checks find what someone wrote on purpose, hashes and all.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def describe(folder: RunFolder, checkpoint: Checkpoint, part: str, target: Path)
         folder: the run folder.
         checkpoint: what it was made from.
         part: the part that it was made from.
-        target: what was written; its manifest lies beside it.
+        target: what was written; its manifest is beside it.
 
     Returns:
         The manifest's path.

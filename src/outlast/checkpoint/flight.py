@@ -1,4 +1,4 @@
-"""One save on its way to the disk: copied while training goes on, written while it goes on, or given up."""
+"""One save on its way to the disk: copied while training continues, written while it continues, or abandoned."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TornCopy(SaveFailed):
 
 
 class SaveAbandoned(SaveFailed):
-    """A save was given up half-way because something else is more urgent; nothing of it is visible."""
+    """A save was abandoned half-way because something else is more urgent; nothing of it is visible."""
 
 
 class Flight:
@@ -82,7 +82,7 @@ class Flight:
     def checked(self) -> Snapshot:
         """The snapshot for the store.
 
-        Reading its files ends with TornCopy or SaveAbandoned where they are not to be believed, or not wanted.
+        Reading its files ends with TornCopy or SaveAbandoned where they are not to be trusted, or not wanted.
         """
         # Made when it is asked for: files that a flight kept and that refer to the flight would keep the memory of
         # both.
@@ -97,7 +97,7 @@ class Flight:
                 return
             try:
                 intact = copy.make()
-            except BaseException:  # noqa: BLE001 - this copy is not to be believed, and training may not hang
+            except BaseException:  # noqa: BLE001 - this copy is not to be trusted, and training may not hang
                 intact = False
             if not intact:
                 self._torn = self._torn or copy.name
@@ -107,7 +107,7 @@ class Flight:
                     self._copied.set()
 
     def _pieces(self, file: File) -> Iterator[Buffer]:
-        """The contents of a file, once all is copied, and as long as the save is not given up."""
+        """The contents of a file, once all is copied, and as long as the save is not abandoned."""
         self.hold()
         if self._torn:
             raise TornCopy(

@@ -1,7 +1,7 @@
-"""Which run and which attempt wrote a checkpoint, and which checkpoint each of its attempts went on from.
+"""Which run and which attempt wrote a checkpoint, and which checkpoint each of its attempts continued from.
 
-Two machines may go on with one run from the same checkpoint, and then there are two histories under one name. They are
-told apart by this, and never mixed.
+Two machines may continue with one run from the same checkpoint, and then there are two histories under one name. They
+are told apart by this, and never mixed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class History:
         run: the run's uid.
         attempt: the attempt's id.
         lineage: oldest first, one entry for each earlier attempt in the chain: its id (null: one that wrote format 1),
-            and the step and the digest of that checkpoint of it from which the next one went on. Only the newest MOST
+            and the step and the digest of that checkpoint of it from which the next one continued. Only the newest MOST
             of them are kept.
     """
 

@@ -1,7 +1,7 @@
 """The committed checkpoints of one run, kept in memory by whoever writes them.
 
 A save must not read the manifests of all checkpoints before it, nor even look at each: with thousands of them that
-would hold training. Each manifest is read once, and the folder is listed again only when somebody else changed it. Only
+would hold training. Each manifest is read once, and the folder is listed again only when someone else changed it. Only
 what a save needs is kept of each, and the sums and the best are kept as checkpoints come and go.
 """
 
@@ -51,7 +51,7 @@ class Listing:
         self._place, self._policy, self._counts = place, retention, counts
         self._found: dict[int, Entry] = {}  # ascending, as are all below
         self._own: dict[int, CheckpointFacts] = {}  # those of this run
-        self._passing: dict[int, None] = {}  # of them, those that are not kept for ever
+        self._passing: dict[int, None] = {}  # of them, those that are not kept forever
         self._best: list[tuple[float, int]] = []  # as many as are kept for being the best, and one at least
         self._unreadable: set[int] = set()
         self._references: dict[str, tuple[int, int]] = {}  # shared file -> how many refer to it, its size
@@ -76,7 +76,7 @@ class Listing:
                     self._unreadable.add(step)
 
     def glance(self) -> None:
-        """Look again if somebody else changed the folder since `settled`."""
+        """Look again if someone else changed the folder since `settled`."""
         if self._seen is None or self._seen != self._changed():
             self.refresh()
 
@@ -136,7 +136,7 @@ class Listing:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the data of all takes; a shared file lies there twice, whoever refers to it."""
+        """Bytes that the data of all takes; a shared file is there twice, whoever refers to it."""
         return self._bytes + 2 * sum(size for _, size in self._references.values())
 
     @property

@@ -1,10 +1,10 @@
-"""One committed checkpoint as it lies in its folder, and the manifest that makes it exist.
+"""One committed checkpoint as it is in its folder, and the manifest that makes it exist.
 
     step-00001200/model.safetensors  optimizer.safetensors  rng.safetensors  state.json  MANIFEST.json
     shared/HASH.safetensors  HASH.copy.safetensors
 
 With several ranks, each has written what rank 0 does not hold beside it (model.rank-0001.safetensors,
-state.rank-0001.json). Arrays that training does not change lie in `shared`, twice, and the manifests of several
+state.rank-0001.json). Arrays that training does not change are in `shared`, twice, and the manifests of several
 checkpoints refer to them.
 """
 
@@ -115,7 +115,7 @@ def parse_manifest(data: bytes, path: Path) -> Checkpoint:
 
 
 def places_of(folder: Path, name: str, entry: Mapping[str, Any]) -> list[Path]:
-    """Where a file of a checkpoint lies: one place, or two for a shared one."""
+    """Where a file of a checkpoint is: one place, or two for a shared one."""
     shared = folder.parent / SHARED
     if "shared" in entry and plain.kind_of(shared) not in ("folder", None):
         raise CorruptCheckpoint(f"{shared} is a {plain.kind_of(shared)} and no folder; nothing is read through it.")

@@ -1,4 +1,4 @@
-"""Memory for whole files: on page boundaries, given back to the system when nobody refers to it."""
+"""Memory for whole files: on page boundaries, returned to the system when nobody refers to it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from outlast.folder.layout import MANIFEST, RunFolder
 
 
 def complaint_of(checkpoint: Checkpoint, identity: Identity | None) -> str | None:
-    """A sentence when a checkpoint is one of another run, which somebody put here."""
+    """A sentence when a checkpoint is one of another run, which someone put here."""
     return identity.complaint(checkpoint.manifest, checkpoint.path) if identity else None
 
 
@@ -27,7 +27,7 @@ def folders(folder: RunFolder) -> Sequence[Path]:
 
 
 def exists(folder: RunFolder, step: int) -> bool:
-    """Whether a checkpoint with a manifest stands at this step."""
+    """Whether a checkpoint with a manifest is at this step."""
     place = folder.checkpoint(step)
     return plain.kind_of(place) == "folder" and plain.kind_of(place / MANIFEST) is not None
 
@@ -39,7 +39,7 @@ def newest_first(
 
     Args:
         folder: the run folder.
-        identity: which run this is; checkpoints of another one are passed over. None: whatever lies there.
+        identity: which run this is; checkpoints of another one are passed over. None: whatever is there.
         passed: takes the step of each that was passed over so far, and why. One that has no manifest was never
             committed.
 

@@ -24,11 +24,11 @@ class SavePolicy:
     """When to commit besides the end of the run and the end of a session, which always do.
 
     Attributes:
-        steps: every so many steps (None: not by steps).
+        steps: every N steps (None: not by steps).
         seconds: when the last save is at least this long ago (None: not by time).
-        epochs: at the end of every so many epochs (None: not by epochs).
+        epochs: at the end of every N epochs (None: not by epochs).
         on_best: when the step logged a new best value of the retention policy's metric.
-        auto: by time, at an interval that is reckoned from what a save costs and how often the machine fails.
+        auto: by time, at an interval that is estimated from what a save costs and how often the machine fails.
     """
 
     steps: int | None = None
@@ -88,7 +88,7 @@ class Retention:
         best: the best so many by `metric`, among checkpoints whose own step logged it.
         metric: name of the metric, as logged.
         mode: "max" when larger is better, "min" when smaller is.
-        every: keep for ever every checkpoint whose step is a multiple of this.
+        every: keep forever every checkpoint whose step is a multiple of this.
         former: names under which earlier attempts logged the metric; checkpoints that have none of the new name are
             read by these.
     """

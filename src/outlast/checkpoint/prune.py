@@ -40,7 +40,7 @@ class Pruner:
 
     Attributes:
         dropped: steps of the checkpoints that the retention policy wanted and the allowance had no room for, since
-            somebody emptied this list.
+            someone emptied this list.
     """
 
     def __init__(self, folder: RunFolder, listing: Listing, retention: Retention, allowance: int | None) -> None:
@@ -66,7 +66,7 @@ class Pruner:
             try:
                 durable.remove_folder(self._folder.checkpoint(step))
             except OSError:
-                self._listing.refresh()  # what is left lies there until the next commit tries again
+                self._listing.refresh()  # what is left is there until the next commit tries again
                 continue
             removed.append(step)
         self.dropped += [step for step in dropped if step in removed]
@@ -118,7 +118,7 @@ class Pruner:
     def _taken(self, more: int) -> int:
         """Bytes that the runs beside this one and itself take.
 
-        Counted anew once in a while, and when so many more would be too many.
+        Counted again once in a while, and when so many more would be too many.
         """
         own, now = self._listing.nbytes, time.monotonic()
         stale = self._counted is None or now - self._counted > _STALE

@@ -52,7 +52,7 @@ def open_checkpoint(
     Args:
         path: its folder.
         parts: read the arrays of these parts only, and verify only them and the structure.
-        mend: write a damaged copy of a shared file anew from the good one.
+        mend: write a damaged copy of a shared file again from the good one.
         ranks: as one of so many ranks. When that many wrote it, the arrays of other ranks are not read. None: read all,
             and return what rank 0 had.
 

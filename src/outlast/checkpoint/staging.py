@@ -1,11 +1,11 @@
-"""The one host buffer: a checkpoint's files as they will lie on the disk, copied while training goes on.
+"""The one host buffer: a checkpoint's files as they will be on the disk, copied while training continues.
 
 Three kinds of arrays. What an optimizer changes in its step, and nobody else, is copied *later*, in the writer's
 thread, and the optimizer waits for it if it is faster. What the framework counted no change in since the save before is
 *stable*: it is copied later, too, and goes into a file that several checkpoints share. Everything else is copied at
 once.
 
-A later copy is believed only when the framework counted no change meanwhile and a sample of it is what it was.
+A later copy is trusted only when the framework counted no change meanwhile and a sample of it is what it was.
 Otherwise nothing of it is committed.
 """
 
@@ -52,7 +52,7 @@ class Copy:
     sample: bytes | None
 
     def make(self) -> bool:
-        """Copy it; returns whether the copy can be believed: nothing changed the array since it was asked for."""
+        """Copy it; returns whether the copy can be trusted: nothing changed the array since it was asked for."""
         _copy(self.array, self.target, self.block)
         live = self.array.live
         intact = live is not None and live.unchanged()
@@ -179,7 +179,7 @@ def _whole_pages(nbytes: int) -> int:
 
 
 def _copy(array: Array, target: int, block: Any) -> None:
-    """Copy an array to an address, which is the beginning of a block; lets go of the GIL."""
+    """Copy an array to an address, which is the beginning of a block; releases the GIL."""
     live = array.live
     if live and live.address is not None:
         ctypes.memmove(target, live.address, array.nbytes)

@@ -41,8 +41,8 @@ class CheckpointStore:
 
     Attributes:
         dropped: steps of the checkpoints that the retention policy wanted and the allowance had no room for, since
-            somebody emptied this list.
-        identity: which run this is; checkpoints of another one are not used, counted or deleted. None: whatever lies
+            someone emptied this list.
+        identity: which run this is; checkpoints of another one are not used, counted or deleted. None: whatever is
             there.
         history: what manifests say of where they come from; None: nothing.
         nbytes: bytes that the data of all checkpoints takes, as of the last commit or `look`.
@@ -198,7 +198,7 @@ class CheckpointStore:
         return newest.newest_first(self.folder, self.identity, passed)
 
     def exists(self, step: int) -> bool:
-        """Whether a checkpoint with a manifest stands at this step."""
+        """Whether a checkpoint with a manifest is at this step."""
         return newest.exists(self.folder, step)
 
     def open_newest(self) -> tuple[OpenedCheckpoint | None, list[CorruptCheckpoint]]:

@@ -30,7 +30,7 @@ _HEADER = records.table(
 
 
 class Layout:
-    """Where everything of a safetensors file lies; it depends on the names, dtypes and shapes alone.
+    """Where everything of a safetensors file is; it depends on the names, dtypes and shapes alone.
 
     Args:
         arrays: name -> array.

@@ -12,7 +12,7 @@ from outlast.errors import SaveFailed
 
 
 class Writer:
-    """Commits one save at a time in a thread of its own.
+    """Commits one save at a time in its own thread.
 
     Args:
         store: where to.

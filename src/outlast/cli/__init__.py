@@ -26,7 +26,7 @@ VERBS = {
     "quota": "show the accelerator hours that are left this week",
     "archive": "write a run's results as one zip: config, history, curves, final model, artifacts",
     "notebook": "write a notebook that trains a recipe, for the browser",
-    "data": "prepare or check a recipe's data: prepare, check",
+    "data": "prepare or check a recipe's data",
     "recipes": "list recipes, and what else they offer: outlast VERB RECIPE",
     "copy": "copy a recipe to make it your own",
 }

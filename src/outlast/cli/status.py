@@ -94,7 +94,7 @@ def _watch(folder: RunFolder, interval: float) -> None:
 
 
 def _print_launches(folder: RunFolder) -> None:
-    """Launches elsewhere, and what to do next; of one that is not at home, how it stands there."""
+    """Launches elsewhere, and what to do next; of one that is not at home, how it is there."""
     records = all_launches(folder)
     if not records:
         return
@@ -132,7 +132,7 @@ def _print_launches(folder: RunFolder) -> None:
 
 
 def _address(folder: Path) -> str:
-    """What a verb takes for a run: its name when it lies in ./runs, else its path."""
+    """What a verb takes for a run: its name when it is in ./runs, else its path."""
     return folder.name if folder == Path("runs") / folder.name else str(folder)
 
 
@@ -182,7 +182,7 @@ def attempts_table(info: RunInfo) -> Any:
         end, resume = attempt.get("end", {}), attempt.get("resume")
         came = f"step {resume['step']}, {resume['grade']}" if resume else "from nothing"
         where = attempt.get("environment", {}).get("name", "?")
-        # A killed attempt could not say how far it came; where the next one went on is what it had saved.
+        # A killed attempt could not say how far it came; where the next one continued is what it had saved.
         step = str(end["step"]) if "step" in end else f"{after['resume']['step']}+" if "resume" in after else ""
         rows.add_row(
             str(attempt["number"]),
@@ -196,7 +196,7 @@ def attempts_table(info: RunInfo) -> Any:
 
 
 def _ended(end: Mapping[str, Any], *, alive: bool) -> Text:
-    """How an attempt ended, in its colour. Without an end it runs, if somebody holds the run's lock, or was killed."""
+    """How an attempt ended, in its colour. Without an end it runs, if someone holds the run's lock, or was killed."""
     reason = str(end.get("reason", "running" if alive else "lost"))
     if reason == "preempted" and end.get("signal"):  # a user's own kill is no preemption: say what was heard
         return show.word(reason, f"{end['signal']} received")

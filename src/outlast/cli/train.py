@@ -36,7 +36,7 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
 
 
 def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
-    """Train what was prepared; exit code 75 and words on how to go on when the session ended first."""
+    """Train what was prepared; exit code 75 and words on how to continue when the session ended first."""
     speaks = progress != "json" and ranks.is_main_process()
     if speaks:
         stages.heading(prepared)

@@ -94,7 +94,7 @@ def _say(said: dict[str, yamlfile.Entry], key: str, entry: yamlfile.Entry, path:
             f"{before.line} already, as "
             f"{shortened(before.path, 80)!r}. Leave one out."
         )
-    if before is None or _attached(entry):  # where one input lies goes before where all data lie
+    if before is None or _attached(entry):  # where one input is goes before where all data are
         said[key] = entry
 
 

@@ -123,7 +123,7 @@ def resolve(
     Raises:
         ConfigError: an unknown key, a wrong type, a missing file, a value over a limit: one sentence that names the
             place.
-        ResumeRefused: a field that a run keeps for ever was given another value.
+        ResumeRefused: a field that a run keeps forever was given another value.
     """
     known = {leaf.key: leaf for leaf in leaves(model)}
     layers: list[Layer] = [

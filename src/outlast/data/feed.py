@@ -142,7 +142,7 @@ class Feed:
         return []
 
     def open(self, epoch: int, done: int) -> bool:
-        """Begin an epoch, or go on in it; returns whether there is a batch left.
+        """Begin an epoch, or continue in it; returns whether there is a batch left.
 
         Raises:
             DataError: an epoch without a batch.
@@ -222,7 +222,7 @@ class Feed:
 
     @property
     def may_leave(self) -> bool:
-        """Whether waiting for the next batch may be given up without a trace."""
+        """Whether waiting for the next batch may be abandoned without a trace."""
         return self._own is not None or self._place[1] > 0  # making an iterator has drawn a number from the generators
 
     def state_dict(self) -> Any:

@@ -34,7 +34,7 @@ def check_exact(loader: Any) -> None:
     """Refuse a loader whose state cannot bring its position back.
 
     Raises:
-        StateError: it would go on with other samples than those that were left, and say nothing.
+        StateError: it would continue with other samples than those that were left, and say nothing.
     """
     dataset = getattr(loader, "dataset", loader)
     if buffer := _shuffle_buffer(dataset):
@@ -102,7 +102,7 @@ def inexact(loader: Any, *, in_epoch: bool, tracked: Sequence[Any] = ()) -> list
     Args:
         loader: the loader.
         in_epoch: whether the resume is in the middle of an epoch.
-        tracked: what the run saves; generators among it go on.
+        tracked: what the run saves; generators among it continue.
     """
     if not is_torchdata(loader):
         return []

@@ -27,7 +27,7 @@ They hold nothing that is not fetched again.
 """
 
 _SERVER_DIED = 255  # what multiprocessing says of a process whose fork server is gone
-_SLICE = 0.1  # seconds between two questions whether to go on waiting for a batch
+_SLICE = 0.1  # seconds between two questions whether to continue waiting for a batch
 
 _watched: weakref.WeakSet[Any] = weakref.WeakSet()
 """The torch iterators of this process that have, or had, workers and that outlast looks after."""
@@ -38,7 +38,7 @@ class Interrupted(Exception):
 
 
 def end_workers(iterator: Any, patience: float = SOON) -> None:
-    """End the workers of a torch iterator and let go of its queues; returns within a second or two. Raises nothing.
+    """End the workers of a torch iterator and release its queues; returns within a second or two. Raises nothing.
 
     The iterator is of no use afterwards. Nothing happens to one without workers, or one that belongs to a parent
     process.
@@ -83,7 +83,7 @@ def _join_or_kill(iterator: Any, processes: list[Any], patience: float) -> None:
         if process.sentinel in waiting:
             process.kill()
         elif process.exitcode == _SERVER_DIED and getattr(process, "_start_method", "") == "forkserver":
-            with contextlib.suppress(OSError):  # multiprocessing has lost sight of it, and it may go on for long
+            with contextlib.suppress(OSError):  # multiprocessing has lost sight of it, and it may continue for long
                 os.kill(process.pid, signal.SIGKILL)
     for process in processes:
         process.join(SOON)
@@ -139,7 +139,7 @@ def at_work() -> weakref.WeakSet[Any]:
 def end_since(before: weakref.WeakSet[Any]) -> None:
     """End all workers that were started since `at_work` was asked.
 
-    Loaders of outlast's go on with new ones where they were.
+    Loaders of outlast's continue with new ones where they were.
     """
     for iterator in at_work():
         if iterator not in before:

@@ -31,7 +31,7 @@ _TRIES = 3
 class DataLoader(ExactLoader):
     """Batches of a map-style dataset, exact on resume in the middle of an epoch with any number of workers.
 
-    Iterate it for the rest of the current epoch, or call `next()` for ever. While a batch is made, the generators of
+    Iterate it for the rest of the current epoch, or call `next()` forever. While a batch is made, the generators of
     Python, NumPy and torch are seeded from (seed, epoch, batch), and so are those that dataset and collate_fn keep for
     themselves, where they are found within a few levels of attributes. So random augmentation is the same with 0
     workers or 8, before or after a resume; the training loop's own generators are not touched.

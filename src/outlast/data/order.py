@@ -1,6 +1,6 @@
 """The order of one epoch's samples, as a function of seed and epoch: nothing else, so that it can be drawn again.
 
-Every order is drawn anew after a resume. A digest of it goes into the position, so that one that came out otherwise is
+Every order is drawn again after a resume. A digest of it goes into the position, so that one that came out otherwise is
 noticed.
 """
 
@@ -111,10 +111,10 @@ class WeightedOrder:
 
 
 class SamplerOrder:
-    """The indices that a sampler of somebody else gives, all drawn at once under generators seeded from seed and epoch.
+    """The indices that a sampler of someone else gives, all drawn at once under generators seeded from seed and epoch.
 
     `set_epoch(epoch)` is called when the sampler has it, and a `generator` of its own (and that of a sampler inside) is
-    seeded anew. Whether that makes the order a function of seed and epoch is tried before it is believed.
+    seeded again. Whether that makes the order a function of seed and epoch is tried before it is trusted.
 
     Args:
         sampler: an iterable of indices with a length, such as torch's samplers.

@@ -30,7 +30,7 @@ _SAID = {
 class BatchSampler:
     """Batches of indices, shuffled or weighted, endlessly.
 
-    An iterator over the rest of one epoch at a time, or `next()` for ever.
+    An iterator over the rest of one epoch at a time, or `next()` forever.
 
     Args:
         length: number of samples.

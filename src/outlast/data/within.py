@@ -1,9 +1,9 @@
-"""What lies inside a dataset and its transforms.
+"""What is inside a dataset and its transforms.
 
 That is the random generators that they draw from, and the arrays of the samples.
 
 Both are found by looking: at attributes, elements of containers, what functions close over, and generators among the
-globals that methods name. The search has one budget, and what lies deeper is not found.
+globals that methods name. The search has one budget, and what is deeper is not found.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _digest(dataset: Any) -> str | None:
             if not shape or not shape[0] or shape[0] < len(value if holder is None else holder):
                 continue
             rows = in_bytes(_chosen(value, shape[0]))
-        except Exception:  # noqa: BLE001, S112 - whatever an object of somebody else's does; it is not compared then
+        except Exception:  # noqa: BLE001, S112 - whatever an object of someone else's does; it is not compared then
             continue
         if (count := count + 1) > WIDE:
             break
@@ -143,7 +143,7 @@ def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Ite
 
     Args:
         roots: name -> object to begin with.
-        among_globals: which values of module globals and of classes count; most of those belong to somebody else.
+        among_globals: which values of module globals and of classes count; most of those belong to someone else.
     """
     waiting: collections.deque[_Step] = collections.deque((name, value, None) for name, value in roots.items())
     seen: set[int] = set()

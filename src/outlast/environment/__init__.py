@@ -22,7 +22,7 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
         root: where "/" is; another folder in tests.
 
     Two variables state what nothing can detect: OUTLAST_SESSION_ENDS, a Unix time in seconds at which the session ends
-    (in a Slurm job, its SLURM_JOB_END_TIME), and OUTLAST_INPUTS, folders in which runs of earlier sessions lie,
+    (in a Slurm job, its SLURM_JOB_END_TIME), and OUTLAST_INPUTS, folders in which runs of earlier sessions are,
     separated as in PATH.
 
     Raises:

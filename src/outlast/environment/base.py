@@ -67,7 +67,7 @@ class Environment:
         facts: what is known of it besides, for `doctor` and the attempt record; never a secret's value.
         secrets: where secrets could come from: names only.
         inputs: folders under which checkpoints of earlier sessions may be attached, read-only.
-        reserve: seconds of the session's limit to leave unused, given the bytes that will lie in the run folder.
+        reserve: seconds of the session's limit to leave unused, given the bytes that will be in the run folder.
         notice: waits for the platform's own warning of an end; None where there is none.
         failure_seconds: mean time between two ends that nobody announces, believed and not measured; it decides, with
             the cost of a save, how often to save.

@@ -1,6 +1,6 @@
 """The manifest of an artifact: what it was made from, and what its files hold.
 
-It lies beside the artifact as NAME.manifest.json, so it goes wherever the artifact goes: out of a platform, into an
+It is beside the artifact as NAME.manifest.json, so it goes wherever the artifact goes: out of a platform, into an
 archive, to a remote. It is written after the artifact and deleted before the artifact is replaced, so a manifest never
 names older files.
 """
@@ -25,7 +25,7 @@ ENDING = ".manifest.json"
 
 
 def manifest_of(artifact: Path) -> Path:
-    """Where the manifest of an artifact lies."""
+    """Where the manifest of an artifact is."""
     return artifact.with_name(f"{artifact.name}{ENDING}")
 
 
@@ -90,7 +90,7 @@ def manifests_in(folder: Path) -> list[Path]:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest. Its files are those of the artifact beside it, and lie nowhere else.
+    """Read a manifest. Its files are those of the artifact beside it, and are nowhere else.
 
     Raises:
         FileNotFoundError: there is none.

@@ -149,7 +149,7 @@ def _write_pieces(descriptor: int, pieces: Iterable[Buffer], path: Path) -> Writ
 def open_to_append(path: Path) -> int:
     """A new empty file, open for appending.
 
-    What lies there, a link or another name of a file elsewhere too, is deleted first.
+    What is there, a link or another name of a file elsewhere too, is deleted first.
 
     Raises:
         OSError: it cannot be made.
@@ -194,7 +194,7 @@ def copy_file(
         def pieces() -> Iterator[bytes]:
             left = (
                 size if most is None else min(size, most)
-            )  # no more than that, even if somebody lets it grow meanwhile
+            )  # no more than that, even if someone lets it grow meanwhile
             while left and (piece := file.read(min(CHUNK, left))):
                 left -= len(piece)
                 yield piece
@@ -245,7 +245,7 @@ def remove_any(path: Path) -> None:
         remove_file(path)
         return
     waiting, found = [path], []
-    while waiting:  # no recursion: folders may lie in each other a thousand deep
+    while waiting:  # no recursion: folders may be in each other a thousand deep
         found.append(waiting.pop())
         waiting += [each for each in entries(found[-1]) if kind_of(each) == "folder"]
     for folder in reversed(found):
@@ -311,7 +311,7 @@ def _open_to_write(path: Path, *, direct: bool) -> int:
     if kind_of(path):
         remove_any(
             path
-        )  # left by a killed writer; or a link, or a second name of a file elsewhere, that somebody put there
+        )  # left by a killed writer; or a link, or a second name of a file elsewhere, that someone put there
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     if direct and _DIRECT and fcntl:
         try:

@@ -69,7 +69,7 @@ class RunFolder:
         return numbers_in(self.attempts)
 
     def free_attempt(self, number: int) -> int:
-        """This number, or the next higher one at which nothing lies but a plain file."""
+        """This number, or the next higher one at which nothing is but a plain file."""
         return free_number(self.attempts, number)
 
     def checkpoint(self, step: int) -> Path:
@@ -77,13 +77,13 @@ class RunFolder:
         return self.checkpoints / step_name(step)
 
     def check(self) -> list[str]:
-        """Refuse to write where a link or a special file stands in the place of a file or folder of ours.
+        """Refuse to write where a link or a special file is in the place of a file or folder of ours.
 
         Returns:
             Sentences about links that are named like checkpoints or attempts: they are left alone.
 
         Raises:
-            UnsafeFolder: names what stands there, and that nothing was touched.
+            UnsafeFolder: names what is there, and that nothing was touched.
         """
         folders = (
             self.attempts,
@@ -164,7 +164,7 @@ def numbers_in(folder: Path) -> list[int]:
 
 
 def free_number(folder: Path, number: int) -> int:
-    """This number, or the next higher one at which no folder, link or special file stands in the way of a record."""
+    """This number, or the next higher one at which no folder, link or special file is in the way of a record."""
     while kind_of(folder / f"{number:04d}.json") not in (None, "file"):
         number += 1
     return number

@@ -34,10 +34,10 @@ _SIZE = 512  # the record is padded to this length and overwritten in place, so 
 
 
 class Lock:
-    """The lock of a run folder. Created by `take`, given back by `release`.
+    """The lock of a run folder. Created by `take`, returned by `release`.
 
     Args:
-        path: the lock file. It stays where it is for ever; what counts is who holds it.
+        path: the lock file. It stays where it is forever; what counts is who holds it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -318,7 +318,7 @@ def _lives(owner: dict[str, Any], descriptor: int, *, kernel_free: bool) -> bool
         return False  # another container of this very machine, whose process is gone
     if owner.get("host") == socket.gethostname():
         if kernel_free or owner.get("boot") != _boot():
-            return False  # the kernel let its lock go, or the machine was started anew since
+            return False  # the kernel let its lock go, or the machine was started again since
         if os.name != "nt":  # on Windows the question itself, os.kill, would end the process
             pid = int(owner["pid"])
             return _process_lives(pid) and owner.get("start", 0) in (0, _start_of(pid))
@@ -334,7 +334,7 @@ def _process_lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it exists and is somebody else's
+    except OSError:  # it exists and is someone else's
         return True
     return True
 

@@ -1,4 +1,4 @@
-"""Looking at what lies in a folder without following a link, and without waiting for a special file."""
+"""Looking at what is in a folder without following a link, and without waiting for a special file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr
 
 
 def kind_of(path: Path) -> str | None:
-    """In a word what lies at a path.
+    """In a word what is at a path.
 
     The word is of the path itself and not of what it may point to: "file", "folder", "link", "special file". None:
     nothing.
@@ -33,7 +33,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name; nothing when it is a link, or no folder, or gone meanwhile."""
+    """What is in a folder, by name; nothing when it is a link, or no folder, or gone meanwhile."""
     if kind_of(folder) != "folder":
         return []
     with contextlib.suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
 """What the JSON records of a run folder may hold. They are parsed with bounds and typed where they are read.
 
-A run folder may come from somebody else. So no reader meets a number that does not fit, a value of another type, text
+A run folder may come from someone else. So no reader meets a number that does not fit, a value of another type, text
 that cannot be written again, or nesting that overflows the stack: whatever is wrong is one sentence of
 `CorruptCheckpoint`. Keys that nobody knows here are left alone, because a newer outlast may have written them.
 """
@@ -76,7 +76,7 @@ def parse(data: bytes, path: object) -> dict[str, Any]:
 
 
 def check_depth(value: Any) -> None:
-    """Raise ValueError when more than DEPTH containers lie inside each other."""
+    """Raise ValueError when more than DEPTH containers are inside each other."""
     level = [value]
     for _ in range(DEPTH + 1):
         level = [

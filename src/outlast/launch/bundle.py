@@ -137,7 +137,7 @@ def make(prepared: PreparedRun, *, environments: Sequence[str] = (), wheels: Pat
 
 
 def own_recipe(source: str) -> str:
-    """Where a user's own recipe lies in the bundle.
+    """Where a user's own recipe is in the bundle.
 
     Empty for one that comes with a name, which a folder of that name does not hide.
     """

@@ -35,8 +35,8 @@ def fetch(
 ) -> list[str]:
     """Bring home what a session left: every file whole, every checkpoint verified, and only then into the run folder.
 
-    What was fetched stays beside the run folder until all of it is right, so that a second call goes on where this one
-    ended.
+    What was fetched stays beside the run folder until all of it is right, so that a second call continues where this
+    one ended.
 
     Returns:
         Sentences for the user. What does not continue the run as it is here is not mixed in; its folder is named and
@@ -83,7 +83,7 @@ def _all_of(
 ) -> int:
     """Download all files of a run and check them; returns how many there are.
 
-    Addresses live for a short time only, so what came too late, damaged or not at all is listed anew, as long as
+    Addresses live for a short time only, so what came too late, damaged or not at all is listed again, as long as
     anything comes.
     """
     fruitless, whole = 0, -1
@@ -153,7 +153,7 @@ def _download(output: Output, there: Path) -> bool:
 def _damaged(there: Path, folder: RunFolder) -> list[Path]:
     """Files that are not what the session's list says; and files of checkpoints that are not what their manifests say.
 
-    A session that was killed has left no list; then what is no checkpoint is believed if it can be read.
+    A session that was killed has left no list; then what is no checkpoint is trusted if it can be read.
     """
     try:
         listed = _listed(there / _LIST)

@@ -25,7 +25,7 @@ def quota_of(provider: Provider, metered: str | None) -> Quota | None:
 
 
 def until(quota: Quota) -> float:
-    """Seconds until the hours are given anew; 0 when the provider does not say."""
+    """Seconds until the hours are given again; 0 when the provider does not say."""
     if quota.refresh is None:
         return 0.0
     refresh = quota.refresh if quota.refresh.tzinfo else quota.refresh.replace(tzinfo=dt.UTC)

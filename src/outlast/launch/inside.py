@@ -56,7 +56,7 @@ def main(request: Path, working: Path) -> int:
 
 
 def _newest(prepared: prepare.PreparedRun) -> int:
-    """The newest step of the run that lies here, or in what is attached."""
+    """The newest step of the run that is here, or in what is attached."""
     places_of_it = [prepared.folder, *copies_of(prepared.run_id, prepared.environment.inputs)]
     return max(CheckpointStore(place).newest_step() for place in places_of_it)
 

@@ -278,7 +278,7 @@ class Provider(Protocol):
         Args:
             handle: the session.
             since: how many lines to leave out.
-            live: go on until the session is over.
+            live: continue until the session is over.
             pause: seconds between two looks.
             seen: hears the session's state at each look.
         """

@@ -1,7 +1,7 @@
-"""Launch, wait, bring home, again: until the run is finished, however many sessions it takes.
+"""Launch, wait, fetch, again: until the run is finished, however many sessions it takes.
 
 What it knows is in the run folder (launches/, attempts/, checkpoints/), so it may be killed at any moment and started
-again: a launch that is on record is waited for and brought home before another one is made.
+again: a launch that is on record is waited for and fetched before another one is made.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def relay(
 
     Args:
         provider: where.
-        prepare: what to train, looked at anew before every session.
+        prepare: what to train, looked at again before every session.
         terms: what every session is to have.
         bounds: where to stop although the run is not finished.
         tell: says a sentence to the user.
@@ -143,7 +143,7 @@ class _Relay:
                 self._forget(folder, self.bounds.keep)
 
     def _unfetched(self, folder: RunFolder) -> LaunchRecord | None:
-        """The launch that is still to be brought home; one whose submission nobody answered is looked for first."""
+        """The launch that is still to be fetched; one whose submission nobody answered is looked for first."""
         records = all_launches(folder)
         if not records or records[-1].record["state"] not in ("preparing", "pushing", "pushed"):
             return None
@@ -190,7 +190,7 @@ class _Relay:
         raise AssertionError("itertools.count() does not end")
 
     def _finish(self, record: LaunchRecord) -> None:
-        """Wait for a session's end and bring home what it left; refuse to go on after an end that would come again."""
+        """Wait for a session's end and fetch what it left; refuse to continue after an end that would come again."""
         folder = record.folder
         state = self._wait(record)
         end = self.provider.state(record.handle)

@@ -54,7 +54,7 @@ def read_settings(folder: Path = Path()) -> Settings:
     known = _options()
     values: dict[str, Any] = {}
     for key, value in found.items():
-        if key not in (*_OWN, *known):  # its value is not shown: somebody may have put a key there
+        if key not in (*_OWN, *known):  # its value is not shown: someone may have put a key there
             raise ConfigError(
                 f"{place}: there is no setting {shortened(str(key), 60)!r}; expected {', '.join((*_OWN, *known))}. "
                 f"{_MEND}"

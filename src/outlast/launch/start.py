@@ -141,7 +141,7 @@ def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: 
 def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
     """What the next session continues from.
 
-    Outputs that the provider does not surely attach are brought home and sent.
+    Outputs that the provider does not surely attach are fetched and sent.
     """
     folder, attached = prepared.folder, provider.capabilities.inputs
     records = [each for each in all_launches(folder) if each.record["state"] not in ("refused", "abandoned", "deleted")]

@@ -82,7 +82,7 @@ def prepare(recipe: Recipe, request: Request) -> PreparedRun:
 
     Raises:
         ConfigError: a layer is wrong.
-        ResumeRefused: a field that the run keeps for ever was given another value.
+        ResumeRefused: a field that the run keeps forever was given another value.
         UnknownName: there is nothing to resume under that name.
     """
     if request.stage:
@@ -226,7 +226,7 @@ def _which_run(
 
 
 def _home(folder: Path, root: Path, inputs: Sequence[Path]) -> Path:
-    """Where a run that lies in this folder is to go on.
+    """Where a run that is in this folder is to continue.
 
     That is there, or in `root` when a platform attached the folder read-only.
     """

@@ -134,7 +134,7 @@ class Recipe:
 
     @property
     def code(self) -> Callable[..., None]:
-        """The function that trains, of a chain the first one: where its source lies, the recipe's lies."""
+        """The function that trains, of a chain the first one: where its source is, the recipe's is."""
         return self.train or self.stages[0].train
 
     def of_stage(self, name: str) -> Recipe:

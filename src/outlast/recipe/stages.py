@@ -78,7 +78,7 @@ def is_finished(folder: RunFolder) -> bool:
 
 
 def _bring_home(prepared: PreparedRun, *, main: bool) -> list[str]:
-    """Gather the run of a stage and those that it is trained on: on a platform they lie in what it has attached."""
+    """Gather the run of a stage and those that it is trained on: on a platform they are in what it has attached."""
     stage, told = prepared.recipe.stage, list[str]()
     for name in [*stage.after, stage.name] if stage and main else ():
         folder = RunFolder(prepared.folder.path.with_name(f"{prepared.chain}.{name}"))
@@ -99,7 +99,7 @@ def _bring_one_home(folder: RunFolder, attached: Sequence[Path]) -> list[str]:
 
 
 def _with_what_is_left(prepared: PreparedRun, spent: float) -> PreparedRun:
-    """The stage with what is left of the session's budget; a session has one, however many stages it trains."""
+    """The stage with the rest of the session's budget; a session has one, however many stages it trains."""
     config = prepared.resolved.config
     if config.budget is None or spent < LEAST:
         return prepared

@@ -2,7 +2,7 @@
 
 These are folders that are read only, such as the output of an earlier Kaggle session.
 
-Kaggle mounts an input as /kaggle/input/SLUG or as /kaggle/input/notebooks/OWNER/SLUG; a run lies anywhere below it.
+Kaggle mounts an input as /kaggle/input/SLUG or as /kaggle/input/notebooks/OWNER/SLUG; a run is anywhere below it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def copies_of(run_id: str, inputs: Iterable[Path], told: list[str] | None = None
 
     Args:
         run_id: its name.
-        inputs: where to look. What lies directly in one may be a link, as mounts are; links below are not followed.
+        inputs: where to look. What is directly in one may be a link, as mounts are; links below are not followed.
         told: takes a sentence when an input has more folders than are looked into.
     """
     found = []

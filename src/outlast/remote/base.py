@@ -97,7 +97,7 @@ class Remote(ABC):
         """Write a file under a name that nothing has yet, durably, whole or not at all.
 
         An object that is there already counts as written when its size and its digest are those of the file; its age
-        then begins anew, so that nobody deletes as forgotten what somebody relies on again.
+        then starts over, so that nobody deletes as forgotten what someone relies on again.
 
         Args:
             name: of the object.

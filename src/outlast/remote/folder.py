@@ -95,7 +95,7 @@ class FolderRemote(Remote):
         if start < 0 or (stop is not None and stop < start):
             raise ValueError(f"bytes from {start} to {stop}; expected 0 <= start <= stop")
         with self._explained(name), os.fdopen(plain.open_plain(self._path(name)), "rb", buffering=0) as opened:
-            size = os.fstat(opened.fileno()).st_size  # no more than that, even if somebody lets it grow meanwhile
+            size = os.fstat(opened.fileno()).st_size  # no more than that, even if someone lets it grow meanwhile
             left = (size if stop is None else min(stop, size)) - start
             opened.seek(start)
             while left > 0 and (piece := opened.read(min(PIECE, left))):
@@ -131,7 +131,7 @@ class FolderRemote(Remote):
             durable.sync_folder(path.parent)
 
     def _path(self, name: str) -> Path:
-        """Where an object lies; no component above it is a link."""
+        """Where an object is; no component above it is a link."""
         *folders, last = check_name(name).split("/")
         place = self.root
         for each in folders:
@@ -165,7 +165,7 @@ class FolderRemote(Remote):
                     yield name, folder / entry.name
 
     def _freshen(self, name: str, path: Path) -> None:
-        """Let the age of an object begin anew; who had listed it for deletion does not delete it then."""
+        """Let the age of an object start over; who had listed it for deletion does not delete it then."""
         with self._explained(name), self._locked():
             _entry(name, path)
             now = max(time.time_ns(), os.lstat(path).st_mtime_ns + 1)

@@ -4,8 +4,8 @@ Of all places that hold a copy of it, the newest checkpoint is taken that verifi
 
 With it come the checkpoints that it continues, the journal, the config and the records of the attempts, so that the run
 folder is whole again on this machine. Two histories of one run are never mixed: what does not continue the newest
-checkpoint here stays where it is, and is told. A checkpoint elsewhere is read once: it is verified while it is copied,
-and the copy is read again before anything moves.
+checkpoint here stays where it is, and is reported. A checkpoint elsewhere is read once: it is verified while it is
+copied, and the copy is read again before anything moves.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _look(
 
 
 def _continues(copy: _Copy, own: Checkpoint | None, left: GatherResult) -> bool:
-    """Whether a copy has anything that may be taken; another history is told."""
+    """Whether a copy has anything that may be taken; another history is reported."""
     newest = copy.newest
     if newest is None or (own and newest.digest != own.digest and _is_behind(newest, own)):
         return False

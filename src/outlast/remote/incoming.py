@@ -120,7 +120,7 @@ class Incoming:
         )
 
     def _move(self) -> None:
-        """Move what was verified to where it belongs; a checkpoint that lies there is set aside and not deleted.
+        """Move what was verified to where it belongs; a checkpoint that is there is set aside and not deleted.
 
         The checkpoints come last, oldest first: what the one here remembers of the journal is the beginning of the new
             one, too.

@@ -85,7 +85,7 @@ def _stage(attempt: _Attempt, number: int, source: Place, target: RunFolder, rea
 def move_attempts(ready: RunFolder, target: RunFolder) -> None:
     """Move the attempts that were made ready to their places.
 
-    From the highest number down: none moves to a lower one, so each lies at its new place before its old one is taken.
+    From the highest number down: none moves to a lower one, so each is at its new place before its old one is taken.
     Events come before their record, and those of another attempt go before another record takes their number.
     """
     for number in reversed(ready.attempt_numbers()):

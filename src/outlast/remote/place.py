@@ -1,4 +1,4 @@
-"""A run as it lies in a remote.
+"""A run as it is in a remote.
 
 What is read of it is bounded and typed, and what is copied is compared with its manifest meanwhile.
 """
@@ -79,7 +79,7 @@ class Place:
         """Its checkpoints with a readable manifest, descending by step; each manifest is read when it is asked for.
 
         Args:
-            identity: which run it is; checkpoints of another one are passed over. None: whatever lies there.
+            identity: which run it is; checkpoints of another one are passed over. None: whatever is there.
             passed: takes the step of each that was passed over so far, and why.
 
         Raises:

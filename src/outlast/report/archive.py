@@ -97,7 +97,7 @@ def _add_artifacts(folder: Path, contents: dict[str, Path]) -> list[str]:
     for path in sorted(found, key=lambda path: path.name.endswith(ENDING)):
         own = name = path.relative_to(folder).as_posix()
         described = path.with_name(path.name.removesuffix(ENDING))
-        if described in placed:  # a manifest lies beside what it describes
+        if described in placed:  # a manifest is beside what it describes
             name = placed[described] + ENDING
         if not all(
             layout.is_plain(piece.lstrip(".")) and ":" not in piece for piece in name.split("/")

@@ -1,7 +1,7 @@
 """A journal as a table or a picture can hold it: all of its lines when they are few, else lines evenly spaced over it.
 
 Of a long journal only the chosen lines are read. A metric that is logged rarely, such as one an epoch, would fall
-between them: where it recurs every so many steps, the lines of those steps are looked up as well.
+between them: where it recurs every N steps, the lines of those steps are looked up as well.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class History:
     Attributes:
         records: each as `tracking.read` gives it, in order.
         of: how many there are, about; None when these are all.
-        cut: whether looking was given up, because long stretches hold no line.
+        cut: whether looking was abandoned, because long stretches hold no line.
         renamed: former name -> name of metrics that are one series.
     """
 
@@ -160,11 +160,11 @@ class _Lines:
             yield next(self._last())
 
     def recurring(self, name: str, last: int) -> Iterator[tuple[int, bytes]]:
-        """The lines of a metric that is logged every so many steps, at most `_LOOKED` of them, evenly spaced."""
+        """The lines of a metric that is logged every N steps, at most `_LOOKED` of them, evenly spaced."""
         needle = b'"' + name.encode("utf-8", "backslashreplace") + b'"'
         end, line = self._of_step(last, needle, (self.size, last + 1))
         if line is None or end in self._looked_up or len(self._looked_up) >= _GROUPS:
-            return  # it stands in one line with a metric that was looked up before
+            return  # it is in one line with a metric that was looked up before
         self._looked_up.add(end)
         yield end, line
         before = self._before(end, needle)
@@ -200,7 +200,7 @@ class _Lines:
             want *= 2
         self._longest = max(
             _SHORTEST, self._longest // 4
-        )  # no line is so long: the next such stretch is given up sooner
+        )  # no line is so long: the next such stretch is abandoned sooner
         return None
 
     def _last(self) -> Iterator[tuple[int, bytes]]:

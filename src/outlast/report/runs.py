@@ -1,4 +1,4 @@
-"""One run as its folder tells it; the status is derived from the attempts and never set by hand."""
+"""One run as its folder tells it; the status is derived from the attempts and never set manually."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunInfo:
         about: run.json.
         status: pending, running, interrupted, finished, failed or cancelled.
         newest: the newest committed checkpoint, not verified; None when there is none.
-        total_steps: steps in all, as the last attempt that knew them said.
+        total_steps: total number of steps, as the last attempt that knew them said.
         numbers: of the attempts on disk, ascending.
     """
 
@@ -193,7 +193,7 @@ def _bytes_in(folder: Path) -> int:
     if plain.kind_of(folder) != "folder":
         return 0
     total, waiting = 0, [str(folder)]
-    while waiting:  # no recursion: folders may lie in each other a thousand deep
+    while waiting:  # no recursion: folders may be in each other a thousand deep
         with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as found:
             for each in found:
                 if each.is_dir(follow_symlinks=False):

@@ -40,7 +40,7 @@ class Agreement:
     def should_stop_now(self) -> bool:
         """`should_stop` for loops that outlast does not run.
 
-        It asks anew every so many calls, and all ranks have to make them.
+        It asks again every so many calls, and all ranks have to make them.
         """
         self.after(0, None)
         return self.should_stop()

@@ -41,7 +41,7 @@ class Arguments:
         save: when to save.
         budget: seconds, or None.
         reserve: seconds, or None.
-        total_steps: steps in all, or None.
+        total_steps: total number of steps, or None.
         begin_from: a run folder or a checkpoint folder, for a run that has nothing yet.
         ignored: sentences about variables that are set and not read.
         renamed: former name -> name of metrics.

@@ -170,7 +170,7 @@ class Attempt:
 
     @property
     def reason_before(self) -> str | None:
-        """How the attempt before this one ended; None for the first."""
+        """How the previous attempt ended; None for the first."""
         return self._record.reason_before
 
     def ended_early(self, step: int, total: int | None) -> bool:
@@ -186,7 +186,7 @@ class Attempt:
 
         Args:
             step: steps done.
-            total_steps: steps in all, None when unknown.
+            total_steps: total number of steps, None when unknown.
             resumed_from: step of the checkpoint that the attempt continues, or None.
         """
         identity = self.store.identity
@@ -245,7 +245,7 @@ class Attempt:
 
     @property
     def lost(self) -> bool:
-        """Whether another machine has taken the run over: what lies in the folder is its own now."""
+        """Whether another machine has taken the run over: what is in the folder is its own now."""
         if not self.ranks.is_main or self._lock.ours():
             return False
         if self._events:

@@ -69,7 +69,7 @@ class Continuation:
         return state.unpack_tree(name, initial, record["state"], stored)
 
     def check_complete(self, names: Collection[str]) -> None:
-        """Refuse to go on without something that the checkpoint holds."""
+        """Refuse to continue without something that the checkpoint holds."""
         missing = sorted(self._opened.state["parts"].keys() - {*names, GRADIENTS})
         if missing:
             raise ResumeRefused(
@@ -83,7 +83,7 @@ class Continuation:
         trees: Mapping[str, Any],
         options: MutableMapping[str, dict[str, Any]],
     ) -> Verdict:
-        """Compare all that was loaded with the checkpoint, and put right what differs.
+        """Compare all that was loaded with the checkpoint, and correct what differs.
 
         Args:
             tracked: part name -> tracked object.

@@ -1,7 +1,7 @@
 """How an attempt ends: the reason for its record, and what its process or cell hears of it.
 
 Whatever happens while it ends (a full disk, a sink that fails, Ctrl-C once more), the attempt's end is written down if
-it can be, the lock is released and the signal handlers are given back.
+it can be, the lock is released and the signal handlers are returned.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Ending:
             raise left from None
 
     def check_over(self, call: str) -> None:
-        """Refuse what changes the state while the run goes on; raises UsageError."""
+        """Refuse what changes the state while the run continues; raises UsageError."""
         if not (self.ended or self._loop.left):
             raise UsageError(
                 f"{call}() was called while the run goes on: what it loads would be saved as the newest state. Call it "
@@ -94,7 +94,7 @@ class Ending:
             return error
 
     def close(self, error: BaseException | None, reason: str | None = None) -> BaseException | None:
-        """Write down how the attempt ended and let go of everything, whatever fails; returns the first failure.
+        """Write down how the attempt ended and release everything, whatever fails; returns the first failure.
 
         Args:
             error: what ended it, or None.
@@ -106,12 +106,12 @@ class Ending:
         loop, attempt, saver = self._loop, self._attempt, self._loop.saver
         lost = attempt.lost
         failed = each(lambda: saver.close(abandon=lost or isinstance(error, KeyboardInterrupt)))
-        if failed:  # interrupted while it waited for the disk: the save under way is given up
+        if failed:  # interrupted while it waited for the disk: the save in progress is abandoned
             each(lambda: saver.close(abandon=True))
         reason = reason or reason_of(error)
         if error is None and not loop.begun:
             reason = attempt.reason_before or "cancelled"  # opened to look at: nothing has changed
-        self._session.patient = True  # the next few file operations are not broken off
+        self._session.patient = True  # the next few file operations are not interrupted
         write = (
             [] if lost else [lambda: self._write_end(reason, terminal.words_of(error) if reason == "failed" else None)]
         )
@@ -173,7 +173,7 @@ class Ending:
         )
 
     def give_way(self) -> str | None:
-        """End the attempt because its own process opens the run anew.
+        """End the attempt because its own process opens the run again.
 
         Returns a sentence about it, None in a forked child.
 

@@ -21,7 +21,7 @@ class Epochs:
     Args:
         loop: counts the steps.
         loader: gives the batches; see `Run.batches`. It is tracked as "data" unless it is tracked already.
-        epochs: epochs in all.
+        epochs: total number of epochs.
         accumulate: batches per optimizer update.
 
     Raises:

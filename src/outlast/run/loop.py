@@ -36,18 +36,18 @@ class Loop:
         parts: what is saved.
         saver: saves it.
         opened: the checkpoint that the attempt continues, or None for a fresh start.
-        total_steps: steps in all, or None.
+        total_steps: total number of steps, or None.
 
     Attributes:
         step, total_steps, epoch, epoch_end, update_due, should_stop: as those of `Run`.
-        position: where the loop stands in its epochs.
+        position: where the loop is in its epochs.
         begun: whether it has begun.
         own: whether outlast runs it.
         in_step: whether a step runs.
         done_here: steps done in this attempt.
         ended_early: whether the script called the run finished before its last step.
         loader_before: what the checkpoint remembers of the loader of a loop over batches, or None.
-        undo: gives back the batches of a step that is not made.
+        undo: returns the batches of a step that is not made.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Loop:
         self._timed = self._clock + _MINUTE
 
     def go_on(self) -> None:
-        """Set the random generators, and do the validation that the attempt before broke off; then steps may come."""
+        """Set the random generators, and do the validation that the attempt before interrupted; then steps may come."""
         self.parts.restore_generators()
         self._validate_what_was_cut()
 
@@ -286,7 +286,7 @@ class Loop:
         raise ended
 
     def _validate_what_was_cut(self) -> None:
-        """The validation that the attempt before broke off, before anything else."""
+        """The validation that the attempt before interrupted, before anything else."""
         pending = self.validation.take_pending()
         if pending is None:
             return

@@ -32,7 +32,7 @@ class Parts:
         ranks: who holds parts of the same state.
 
     Attributes:
-        notes: warnings that the user should read, since somebody emptied this list.
+        notes: warnings that the user should read, since someone emptied this list.
     """
 
     def __init__(self, opened: OpenedCheckpoint | None, ranks: Ranks | None = None) -> None:
@@ -177,7 +177,7 @@ class Parts:
             state.load_object(name, self._tracked[name].thing, record, opened.parts.get(name, {}))
 
     def verify(self) -> Verdict:
-        """Compare all that was loaded with the checkpoint, and put right what differs.
+        """Compare all that was loaded with the checkpoint, and correct what differs.
 
         To be called when everything is built.
 
@@ -338,7 +338,7 @@ class Parts:
             )
 
     def _warn_of_schedulers(self) -> None:
-        """A schedule that is not tracked starts anew in every session."""
+        """A schedule that is not tracked starts again in every session."""
         for name, held in self._tracked.items():
             if held.lacks_schedule(self._tracked.values()):
                 self.notes.append(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Position(NamedTuple):
-    """A place in the data. It does not change; a loop that goes on has another one.
+    """A place in the data. It does not change; a loop that continues has another one.
 
     Attributes:
         epoch: epochs done.

@@ -1,7 +1,7 @@
 """What a resume loads, what the program chose and the checkpoint overrides, and whether it has really been loaded.
 
-Nothing here is believed. Before the first step everything that was loaded is taken apart once more and compared with
-the checkpoint. What differs is put right, or it is named, and the resume is not called exact.
+Nothing here is trusted. Before the first step everything that was loaded is packed once more and compared with
+the checkpoint. What differs is corrected, or it is named, and the resume is not called exact.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class LoadedPart:
     def _compare(self, intact: Callable[[], bool], reread: Callable[[], Mapping[str, Array]]) -> list[str]:
         """What differs.
 
-        An object that changes what it is given is held against what the disk has, and not against its own work.
+        An object that changes what it is given is compared with what the disk has, and not against its own work.
         """
         found = self._differences()
         if (found.aliased or not self.held.copies) and not intact():
@@ -234,7 +234,7 @@ def compare_tree(
     *,
     lenient: bool,
 ) -> Verdict:
-    """Compare a restored pytree with the checkpoint; it is the program's, and nothing is put right.
+    """Compare a restored pytree with the checkpoint; it is the program's, and nothing is corrected.
 
     The rest is as in `LoadedPart.verify`.
     """

@@ -47,7 +47,7 @@ class Saver:
         attempt: its store, session, journal and sinks; the store's retention policy names the metric of the best.
         parts: what is saved.
         policy: when to save.
-        background: copy and write while training goes on. Without it, or when memory has no room for a copy, training
+        background: copy and write while training continues. Without it, or when memory has no room for a copy, training
             waits.
         saved_step: the step of the checkpoint that the attempt continues, -1 when there is none.
 
@@ -152,7 +152,7 @@ class Saver:
 
         Args:
             step: steps done.
-            position: where the loop stands in its epochs.
+            position: where the loop is in its epochs.
             reason: why.
             metrics: what the step logged.
             must: return only when it is on the disk.
@@ -162,7 +162,7 @@ class Saver:
             Seconds that training was held.
 
         Raises:
-            SaveFailed: it was one that must succeed; any other failure is told and tried again later.
+            SaveFailed: it was one that must succeed; any other failure is reported and tried again later.
             RankFailed: another rank is gone, so no save will succeed.
         """
         begun = time.perf_counter()
@@ -185,7 +185,7 @@ class Saver:
         return time.perf_counter() - begun
 
     def check(self, clock: float) -> None:
-        """After every step: hear how the save under way went, and flush the journal now and then.
+        """After every step: hear how the save in progress went, and flush the journal now and then.
 
         Raises:
             RankFailed: another rank is gone, so no save will succeed.
@@ -203,7 +203,7 @@ class Saver:
                 self._flushing = self._writer.soon(self._flush_quietly)
 
     def wait_for_writer(self) -> None:
-        """Wait for the save under way, and hear how it went; a long wait is said once."""
+        """Wait for the save in progress, and hear how it went; a long wait is said once."""
         begun = time.perf_counter()
         self._settle()
         waited = time.perf_counter() - begun
@@ -216,7 +216,7 @@ class Saver:
             )
 
     def close(self, *, abandon: bool = False) -> None:
-        """Wait for the save under way, or give it up; then let go of thread, buffer and hook."""
+        """Wait for the save in progress, or give it up; then release thread, buffer and hook."""
         if self._flight:
             if abandon:
                 self._flight.abandon()
@@ -228,7 +228,7 @@ class Saver:
     def _take(
         self, step: int, position: Position, reason: str, metrics: Mapping[str, Any], more: Mapping[str, Any]
     ) -> tuple[Snapshot, Sequence[Copy]]:
-        """Take the state as it is now, and note what of it may be copied while training goes on."""
+        """Take the state as it is now, and note what of it may be copied while training continues."""
         arrays, nodes, generators = self._parts.pack_own(step)
         state = {"step": step, "loop": list(position), "journal": self._journal.mark(), "parts": nodes, RNG: generators}
         shards = replicas.shards(arrays)
@@ -279,7 +279,7 @@ class Saver:
             self.held += waited
 
     def _settle(self, *, must: bool = False) -> None:
-        """Wait for the save under way and take its outcome in; raises its failure only if it must succeed."""
+        """Wait for the save in progress and take its outcome in; raises its failure only if it must succeed."""
         flight, self._flight = self._flight, None
         if flight is None:
             return

@@ -16,7 +16,7 @@ DISK_SPEED = 50e6
 
 
 def now() -> float:
-    """Seconds on a clock that never jumps and goes on while a laptop sleeps: a lease ends at its hour all the same."""
+    """Seconds on a clock that never jumps and that runs while a laptop sleeps: a lease ends at its hour."""
     return _clock()
 
 
@@ -43,7 +43,7 @@ class Session:
     Args:
         environment: states the limit, the platform's reserve, and its notice of an end.
         budget: seconds this session may take; None: no more limit than the environment's.
-        reserve: seconds to keep back for the last save, instead of what is reckoned from the size of the state. What a
+        reserve: seconds to keep back for the last save, instead of what is estimated from the size of the state. What a
             platform needs after training (some store the outputs) is kept back all the same.
         on_stop: called once, in any thread, with the reason and a sentence, when a stop is first asked for.
 
@@ -51,7 +51,7 @@ class Session:
         reason: why to stop: "budget", "preempted", "cancelled"; None while nobody asked.
         explanation: the same as a sentence.
         signal: the signal that asked, such as "SIGTERM"; None when it was something else.
-        patient: while true, a second Ctrl-C does not break off what runs: the few moments in which an attempt is ended.
+        patient: while true, a second Ctrl-C does not interrupt what runs: the few moments in which an attempt is ended.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Session:
         return True
 
     def observe_state(self, state_bytes: int, stored_bytes: int, save_seconds: float | None = None) -> None:
-        """Learn the size of the state, of all that lies in the run folder, and how long a save took."""
+        """Learn the size of the state, of all that is in the run folder, and how long a save took."""
         self._state_bytes, self._stored_bytes = state_bytes, stored_bytes
         if save_seconds is not None:
             self._save_seconds = max(self._save_seconds, save_seconds)

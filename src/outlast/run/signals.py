@@ -65,7 +65,7 @@ def leave(hear: Hear) -> None:
 
 
 def handled_by_program(number: int) -> bool:
-    """Whether somebody else than Python's default or outlast handles or ignores this signal, in Python or below it."""
+    """Whether someone else than Python's default or outlast handles or ignores this signal, in Python or below it."""
     handler = signal.getsignal(number)
     if handler == _handle:
         return False

@@ -14,7 +14,7 @@ from outlast.remote.fork import fork
 def copies(path: Path | None, folder: RunFolder) -> list[Path]:
     """The folder above a copy of this very run that it is to continue from.
 
-    It is brought home as what a platform attaches is.
+    It is fetched as what a platform attaches is.
     """
     if path is None or layout.step_of(path) is not None or path.resolve() == folder.path.resolve():
         return []

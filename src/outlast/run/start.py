@@ -57,7 +57,7 @@ class Start:
 
         Args:
             step: steps done.
-            total_steps: steps in all, None when unknown.
+            total_steps: total number of steps, None when unknown.
             inexact: why data come otherwise after a resume.
         """
         attempt = self._attempt

@@ -1,4 +1,4 @@
-"""Validation between two steps, which a stop may break off: the next attempt does it again from the same state.
+"""Validation between two steps, which a stop may interrupt: the next attempt does it again from the same state.
 
 docs/decisions/0011-interrupted-validation.md says why it is a function.
 """
@@ -24,7 +24,7 @@ PENDING = "pending"
 
 
 class Validation:
-    """The validation of a loop: what it is, whether it runs, and whether one was broken off.
+    """The validation of a loop: what it is, whether it runs, and whether one was interrupted.
 
     Args:
         opened: the checkpoint that the attempt continues, or None for a fresh start.
@@ -33,7 +33,7 @@ class Validation:
         running: whether it runs.
         heard: whether it heard of the session's end, and is therefore not complete.
         completed: whether one was completed in this attempt.
-        cut: whether the step's validation was broken off and is still to be done.
+        cut: whether the step's validation was interrupted and is still to be done.
     """
 
     def __init__(self, opened: OpenedCheckpoint | None) -> None:
@@ -100,7 +100,7 @@ class Validation:
         return not self.heard
 
     def take_pending(self) -> PendingValidation | None:
-        """The validation that the attempt before broke off.
+        """The validation that the attempt before interrupted.
 
         None when there is none, or when it was asked for before.
         """

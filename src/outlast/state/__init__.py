@@ -1,4 +1,4 @@
-"""Training state: everything needed to continue identically, taken apart into arrays and JSON and put together again.
+"""Training state: everything needed to continue identically, packed into arrays and JSON and rebuilt.
 
 Two kinds of state. *Tracked* objects have `state_dict()` and `load_state_dict()`. A *pytree* is nested containers of
 arrays that the script hands over after each step.

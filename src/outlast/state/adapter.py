@@ -1,6 +1,6 @@
 """What outlast asks a framework: one `Adapter` per framework, made in the framework's own file under the name ADAPTER.
 
-A framework says which values are its own, how they are taken apart and put together, which of its objects can be
+A framework says which values are its own, how they are packed and put together, which of its objects can be
 tracked, and which random generators it has. What it does not say keeps the default, which means: it has no such thing.
 """
 
@@ -68,7 +68,7 @@ class Adapter:
     """A framework, as the rest of outlast sees it.
 
     Attributes:
-        name: the framework's name. It stands in checkpoints: arrays are `{"as": name}` and other values `{"$name.form":
+        name: the framework's name. It is in checkpoints: arrays are `{"as": name}` and other values `{"$name.form":
             ...}`.
         matches: whether `pack` takes this value: an array, a generator, a dtype. It has to be a matter of the value's
             class alone.
@@ -83,7 +83,7 @@ class Adapter:
         generators: its random generators.
         flatten: the leaves of a pytree with their paths, and what puts them together again. At most one framework has
             it.
-        place_like: puts a restored leaf onto the device where the leaf of the template lies.
+        place_like: puts a restored leaf onto the device where the leaf of the template is.
         becomes: whether a step of this framework turns such an initial leaf (first) into such an array (second).
         advice: what to write instead of a value, or of a pytree with a leaf, that cannot be saved.
         rows: of an array of samples: its dtype as text, and a function that gives the bytes of such an array; None for

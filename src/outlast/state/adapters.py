@@ -147,7 +147,7 @@ def flatten(tree: Any) -> tuple[list[tuple[str, Any]], Rebuild] | None:
 
 
 def place_like(value: Any, template: Any) -> Any:
-    """Put a restored leaf where the template's leaf lies."""
+    """Put a restored leaf where the template's leaf is."""
     for each in loaded():
         if each.place_like is not None:
             value = each.place_like(value, template)

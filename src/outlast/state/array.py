@@ -18,7 +18,7 @@ class Shard:
 
     Attributes:
         shape: of the whole.
-        at: where in the whole its first element lies.
+        at: where in the whole its first element is.
     """
 
     shape: tuple[int, ...]
@@ -128,13 +128,13 @@ def _region(dtype: str, blocks: Sequence[Block], at: Sequence[int], shape: Seque
 
 
 class LiveMemory:
-    """Memory of a framework that training goes on with.
+    """Memory of a framework that training continues with.
 
     Attributes:
         place: names the memory; the places that only an optimizer changes are known by it.
         stamp: equal for the same memory with the same contents, as far as the framework counts changes; None when it
             does not.
-        address: where in this process's memory the bytes lie, in order and plain; None when they have to be asked for.
+        address: where in this process's memory the bytes are, in order and plain; None when they have to be asked for.
         on_device: whether the host has to ask a device for the bytes.
     """
 
@@ -188,7 +188,7 @@ class Pieces(NamedTuple):
 
     Attributes:
         form: the special key under which they are stored, such as "$numpy.masked".
-        children: name -> value, each of which can be taken apart in turn.
+        children: name -> value, each of which can be packed in turn.
     """
 
     form: str

@@ -21,7 +21,7 @@ class Comparison:
     Attributes:
         found: a sentence for each difference.
         paths: where each is.
-        aliased: whether an array was found to lie in the very memory that it is compared with.
+        aliased: whether an array was found to be in the very memory that it is compared with.
     """
 
     found: list[str] = field(default_factory=list)

@@ -94,7 +94,7 @@ def _from_array(array: Array, node: Mapping[str, Any], _like: Any) -> Any:
 
 
 def _place_like(value: Any, template: Any) -> Any:
-    """Put a restored array where the template array lies."""
+    """Put a restored array where the template array is."""
     return jax.device_put(value, template.sharding) if _is_array(template) else value
 
 

@@ -33,7 +33,7 @@ class Generator(TrackedObject):
             ) from error
 
     def options(self, node: Any) -> dict[str, Any]:  # noqa: ARG002
-        """None: a seed is no option that a checkpoint overrides in silence; it is the state itself."""
+        """None: a seed is no option that a checkpoint overrides silently; it is the state itself."""
         return {}
 
 

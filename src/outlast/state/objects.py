@@ -1,6 +1,6 @@
 """Tracked objects: what is asked of any of them, and which kind a given one is.
 
-A framework has kinds of its own (torch/). A kind knows how its objects are taken apart and loaded, what is
+A framework has kinds of its own (torch/). A kind knows how its objects are packed and loaded, what is
 stored beside their state, and what the program chose when it built them.
 """
 

@@ -24,7 +24,7 @@ def seeded() -> int | None:
 def seed_everything(seed: int) -> None:
     """Seed the global generators of Python, NumPy and (when it is loaded) torch, all devices. JAX has none to seed.
 
-    A run remembers the seed: another one at a resume is told.
+    A run remembers the seed: another one at a resume is reported.
     """
     _seeded[:] = [seed]
     seed_generators(seed)

@@ -1,6 +1,6 @@
 """Training state <-> arrays and JSON, without pickle.
 
-A value is taken apart into nested JSON in which every array is a reference `{"$array": name, ...}` into one safetensors
+A value is packed into nested JSON in which every array is a reference `{"$array": name, ...}` into one safetensors
 file. What JSON lacks is written as an object with a single key that begins with "$" (`forms`). Types are exact: a value
 comes back as the type that it was, or it is refused by name before the first step.
 """

@@ -25,7 +25,7 @@ class CsvView(Sink):
     """Keeps a CSV file equal to the journal; written at every epoch's end, at every checkpoint and at the end.
 
     Rows are appended. A file of an earlier attempt that agrees with the journal's end is cut back to it and continued;
-    else it is written anew, line by line, and so it is when a metric appears that has no column yet.
+    else it is written again, line by line, and so it is when a metric appears that has no column yet.
 
     Args:
         path: the CSV file.
@@ -70,7 +70,7 @@ class CsvView(Sink):
                 self._write_anew(self._until)
         elif (
             self._failed or not self.path.exists()
-        ):  # or somebody deleted it; what the journal has not on the disk yet comes at the end
+        ):  # or someone deleted it; what the journal has not on the disk yet comes at the end
             self._incomplete = True
             self._write_anew(self._source.stat().st_size if self._source.exists() else 0)
         rows, self._waiting = self._waiting, []

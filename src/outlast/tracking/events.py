@@ -36,7 +36,7 @@ class EventLog(Sink):
     """Appends the events of one attempt to its file.
 
     Args:
-        path: attempts/NNNN.events.jsonl; what lies there is replaced, as it belongs to no attempt.
+        path: attempts/NNNN.events.jsonl; what is there is replaced, as it belongs to no attempt.
         attempt: the attempt's id, in the first line: the file belongs to the record with the same id.
     """
 

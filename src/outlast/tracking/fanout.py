@@ -21,7 +21,7 @@ class Fanout:
         screens: called in the training thread, in order. For what must be in step with the program and costs little:
             the progress line, which stands between the program's own lines, and the CSV file, which is read as soon as
             it is written.
-        sinks: all others; each has a queue and a thread of its own.
+        sinks: all others; each has a queue and its own thread.
 
     Attributes:
         screens: as above; more may be added.
@@ -57,7 +57,7 @@ class Fanout:
         for sink in list(self.screens):
             try:
                 getattr(sink, event)(*facts)
-            except (Exception, SystemExit):  # noqa: BLE001 - nothing can be told here; the next event fails as well
+            except (Exception, SystemExit):  # noqa: BLE001 - nothing can be reported here; the next event fails as well
                 self._failures[id(sink)] = self._failures.get(id(sink), 0) + 1
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Fanout:
     def _call(self, sink: Sink, event: str, facts: tuple[Any, ...]) -> None:
         try:
             getattr(sink, event)(*facts)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a sink does, training goes on
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a sink does, training continues
             self._failures[id(sink)] = self._failures.get(id(sink), 0) + 1
             if self._failures[id(sink)] == 1:
                 self._tell(

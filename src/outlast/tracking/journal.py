@@ -179,7 +179,7 @@ class Journal:
         """Cut the journal back to a checkpoint's mark, or to nothing.
 
         Args:
-            mark: what `seal` returned when the checkpoint was made; None to begin anew.
+            mark: what `seal` returned when the checkpoint was made; None to start over.
             step: the checkpoint's step, used when the journal itself was damaged.
 
         Returns:
@@ -289,7 +289,7 @@ def as_written(value: Any) -> int | float | str | None:
         number = float(value.item() if hasattr(value, "item") else value)
     except OverflowError:
         number = math.inf if value > 0 else -math.inf
-    except Exception as error:  # whatever an object does when it is read, training goes on
+    except Exception as error:  # whatever an object does when it is read, training continues
         if isinstance(value, str):
             return clean(value[:_LONGEST])
         shape = getattr(value, "shape", None)

@@ -50,7 +50,7 @@ def opened(path: Path) -> BinaryIO:
 
     Raises:
         FileNotFoundError: there is none.
-        UnsafeFolder: something else lies there.
+        UnsafeFolder: something else is there.
     """
     return os.fdopen(plain.open_plain(path), "rb")
 
@@ -135,7 +135,7 @@ def backwards(path: Path, most: int = TAIL) -> Iterator[tuple[int, bytes]]:
                 passing = not held
             whole = (
                 0 if start == 0 else held.find(b"\n") + 1
-            )  # before it may lie the end of a line that begins further back
+            )  # before it may be the end of a line that begins further back
             at = start + len(held)
             for line in reversed(held[whole:].split(b"\n")[:-1]):
                 at -= len(line) + 1

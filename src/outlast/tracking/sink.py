@@ -23,7 +23,7 @@ class RunFacts:
         folder: the run folder.
         attempt: number of this attempt, from 1.
         step: steps done.
-        total_steps: steps in all, None when unknown.
+        total_steps: total number of steps, None when unknown.
         recipe: name or path of the recipe, None for a script.
         grade: what a resume promises: "exact", "statistical" or "restart-epoch".
         resumed_from: step of the checkpoint that this attempt continues, None for a fresh start.
@@ -52,7 +52,7 @@ class SaveFacts:
         seconds: from the request until it was durable.
         held: seconds that training waited for it.
         size: bytes of its files.
-        staged: bytes that were copied in memory, so that training went on while they were written; 0 when training
+        staged: bytes that were copied in memory, so that training continued while they were written; 0 when training
             waited.
     """
 
@@ -70,7 +70,7 @@ class Progress:
 
     Attributes:
         step: steps done.
-        total: steps in all, None when unknown.
+        total: total number of steps, None when unknown.
         epoch: epoch that runs, 1-based, None for step loops.
         rate: steps per second in this attempt, lately.
         metrics: the last values logged.
@@ -142,7 +142,7 @@ class Sink:
         """A checkpoint was committed."""
 
     def artifact(self, name: str, path: Path) -> None:
-        """A named output, a file or a folder, lies complete at its path."""
+        """A named output, a file or a folder, is complete at its path."""
 
     def told(self, level: str, sentence: str) -> None:
         """Something the user should read: level "info" or "warning"."""

@@ -141,7 +141,7 @@ def _prepare_shard(place: Path, shard: Sequence[Path], raw: RawFiles[C], form: C
 
 def _end_with_parent() -> None:
     """In a worker: end when the process that started it is gone, even killed. Otherwise a worker would wait for work
-    for ever."""
+    forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()

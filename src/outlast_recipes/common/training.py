@@ -56,7 +56,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory it frees, for a training on the CPU; does nothing where the C library is not
     glibc.
 
-    glibc gives every freed block of more than 32 MB back to the system, and the kernel has to clear its pages anew for
+    glibc gives every freed block of more than 32 MB back to the system, and the kernel has to clear its pages again for
     the next: with batches of 64 clips that was half of the time of a step (docs/log.md). Sizes and speed change, values
     do not. mallopt(3).
     """

@@ -46,7 +46,7 @@ def devices_of(config: Config) -> list[Any]:
 
 
 def placement(colony: Colony, devices: list[Any]) -> Colony:
-    """Where each array of the state lies: each device has as many worlds, and all else is on all of them."""
+    """Where each array of the state is: each device has as many worlds, and all else is on all of them."""
     mesh = Mesh(np.array(devices), ("worlds",))
     shared, everywhere = NamedSharding(mesh, PartitionSpec("worlds")), NamedSharding(mesh, PartitionSpec())
     spread = jax.tree.map(lambda _: everywhere, colony)
@@ -55,7 +55,7 @@ def placement(colony: Colony, devices: list[Any]) -> Colony:
 
 def compiled(config: Config, spread: Colony) -> Any:
     """The chunk, compiled once."""
-    # The state comes out where it went in; else the second chunk would be compiled anew.
+    # The state comes out where it went in; else the second chunk would be compiled again.
     return jax.jit(partial(learn.chunk, config=config), donate_argnums=0, out_shardings=(spread, None, None, None))
 
 

@@ -27,7 +27,7 @@ class Finding:
         value: the statistic.
         null: its mean under the null hypothesis.
         p: share of null values that are as large, the value itself counted among them.
-        n: things it was reckoned from; 0 when there were too few to say anything, and then p is 1.
+        n: things it was estimated from; 0 when there were too few to say anything, and then p is 1.
     """
 
     value: float

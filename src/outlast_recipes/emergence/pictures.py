@@ -106,7 +106,7 @@ def _found(axis: Any, book: Book) -> None:
 
 
 class Life(NamedTuple):
-    """One line of a family tree: who, from whom, from when to when (ticks), and whether it goes on."""
+    """One line of a family tree: who, from whom, from when to when (ticks), and whether it continues."""
 
     uid: int
     parent: int

@@ -23,7 +23,7 @@ from outlast_recipes.emergence.trackers import Book
 from outlast_recipes.emergence.world import niches
 
 CROWDED = 5  # times the mean that agents are found in a cell where food is
-PATIENCE = 3  # chunks without anybody to learn from, after which going on is of no use
+PATIENCE = 3  # chunks without anybody to learn from, after which continuing is of no use
 
 
 def train(run: Run, config: Config) -> None:

@@ -61,13 +61,13 @@ def remember(archive: Archive, worlds: World, config: Config) -> Archive:
 
 
 def refill(worlds: World, archive: Archive, key: Array, config: Config) -> tuple[World, Array, Array]:
-    """Worlds that are over begin anew, and populations that are nearly extinct get immigrants; never in the middle of a
+    """Worlds that are over start over, and populations that are nearly extinct get immigrants; never in the middle of a
     rollout.
 
     Both come with genomes of the archive, so that what evolved is not lost; with none while it is empty.
 
     Returns:
-        The worlds; how many immigrants came to each, i32[W]; and which began anew, bool[W].
+        The worlds; how many immigrants came to each, i32[W]; and which began again, bool[W].
     """
     env = config.env
     slots, size = env.slots, policy.genome_size(config)

@@ -15,7 +15,7 @@ from jax import Array
 from outlast_recipes.emergence.config import Config
 
 MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # stay, north, south, west, east
-STARVED, AGED, ENDED = 1, 2, 3  # why a life ended; the last: its world began anew
+STARVED, AGED, ENDED = 1, 2, 3  # why a life ended; the last: its world began again
 GRAVE = (
     "uid", "parent", "root", "generation", "birth", "death", "cause", "offspring", "moved", "meals_a", "meals_b",
     "population",

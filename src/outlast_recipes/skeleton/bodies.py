@@ -86,7 +86,7 @@ def tracks(bodies: Sequence[Body], count: int = BODIES) -> list[Body]:
     """The bodies that move most, most first; one that is never seen together with a chosen one is taken for the same
     person.
 
-    A sensor that loses somebody gives them a new number when they are found again.
+    A sensor that loses someone gives them a new number when they are found again.
     """
     chosen: list[Body] = []
     for body in sorted(bodies, key=lambda body: body.motion, reverse=True):

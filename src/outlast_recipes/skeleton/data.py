@@ -56,7 +56,7 @@ def spread(numbers: Sequence[int], count: int) -> list[int]:
 
 
 def teacher_of(config: Config) -> TeacherLogits | None:
-    """The teacher's logits, held against the data; None when this is no distillation."""
+    """The teacher's logits, compared with the data; None when this is no distillation."""
     path = config.distill.teacher_logits
     if config.mode == "baseline" or (config.mode == "auto" and path is None):
         return None

@@ -4,7 +4,7 @@ LOGITS.safetensors    `logits` (N, K, C) float16; in its metadata: format, the s
                       classes, split, seed, frames and strength of the views, the teacher's run and step, and a
                       hash of the logits
 
-Logits on clips as they lie in the store would not fit the student's changed views (Beyer et al., CVPR 2022): so K views
+Logits on clips as they are in the store would not fit the student's changed views (Beyer et al., CVPR 2022): so K views
 of each clip are looked at, and the student makes the same ones again from the seed. Temperature is applied when they
 are read, never stored.
 """
@@ -76,7 +76,7 @@ def write(path: Path, logits: NDArray[np.float16], about: TeacherFacts) -> None:
 
 
 class TeacherLogits:
-    """A file of logits, held against the data that a student is trained on.
+    """A file of logits, compared with the data that a student is trained on.
 
     Args:
         path: the file, or a folder that holds exactly one, as Kaggle attaches data sets.

@@ -4,7 +4,7 @@ Two bodies share all weights and meet at the end, symmetrically. A block mixes j
 shifting every channel by an offset that it learns (AST) and a depthwise convolution; the last block of a stage attends
 over time on tokens pooled over joints (TLA).
 
-Own design after domains.md A.5. Ideas it stands on: shifts as spatial and temporal convolution (Cheng et al.,
+Own design after domains.md A.5. Ideas it is on: shifts as spatial and temporal convolution (Cheng et al.,
 Shift-GCN, CVPR 2020; Lin et al., TSM, ICCV 2019), learned fractional offsets (Jeon and Kim, CVPR 2017), adaptive
 topology (Shi et al., 2s-AGCN, CVPR 2019; Chen et al., CTR-GCN, ICCV 2021).
 """

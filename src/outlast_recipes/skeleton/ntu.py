@@ -164,7 +164,7 @@ _WANTED: dict[Callable[[str], float], str] = {_natural: "a whole number from 0",
 
 
 class _MalformedLine(Exception):
-    """What stands in a line."""
+    """What is in a line."""
 
 
 class _Lines:

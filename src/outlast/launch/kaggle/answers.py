@@ -32,7 +32,7 @@ class KaggleRefused(LaunchRefused):
 
 @dataclass(frozen=True)
 class Quota:
-    """Accelerator time of this week, in seconds: used and in all; and when it is given anew (UTC)."""
+    """Accelerator time of this week, in seconds: used and in all; and when it is given again (UTC)."""
 
     gpu_used: float
     gpu_total: float

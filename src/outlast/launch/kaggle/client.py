@@ -42,7 +42,7 @@ class Kaggle(Wire):
         Raises:
             KaggleRefused: the login is not valid.
         """
-        answer = self.repeated("the quota", lambda: self._kernels.get_accelerator_quota_statistics())  # noqa: PLW0108 - asked for anew
+        answer = self.repeated("the quota", lambda: self._kernels.get_accelerator_quota_statistics())  # noqa: PLW0108 - asked for again
 
         def seconds(quota: Any, name: str) -> float:
             return float(getattr(quota, name).total_seconds()) if quota else 0.0
@@ -142,7 +142,7 @@ class Kaggle(Wire):
     ) -> Iterator[Line]:
         """Lines that a session prints, each once.
 
-        While the session lives they are told from its first to its last, afterwards the stored ones are.
+        While the session lives they are reported from its first to its last, afterwards the stored ones are.
 
         Every connection tells them from the beginning, and may end early; so they are counted, and it is asked again
         until the session is over.

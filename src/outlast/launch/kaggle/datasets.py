@@ -1,6 +1,6 @@
 """Private datasets: how code that is too large for a push, checkpoints made elsewhere, and secrets get into a session.
 
-Wire: kagglesdk 0.1.37 (blobs, datasets); uploads are Google's resumable ones, which go on where they broke.
+Wire: kagglesdk 0.1.37 (blobs, datasets); uploads are Google's resumable ones, which continue where they broke.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Wire:
     def sdk(self) -> Any:
         """The official client's own wire library, logged in.
 
-        Asked for anew inside every call: a login may have to be renewed.
+        Asked for again inside every call: a login may have to be renewed.
         """
         if self._sdk is None:
             self._sdk = _logged_in(self.credential, renew=self._renew)

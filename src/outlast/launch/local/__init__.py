@@ -1,1 +1,1 @@
-"""This machine as a provider: sessions that are processes with a time limit, each in a folder of its own."""
+"""This machine as a provider: sessions that are processes with a time limit, each in its own folder."""

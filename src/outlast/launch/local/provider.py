@@ -1,8 +1,7 @@
 """This machine as a provider: no account, no network. What a relay does elsewhere can be seen here in a minute.
 
-A session is a process with a time limit, in a folder of its own below RUNS/.sessions; see
-`outlast.launch.local.session`. It is given the same bundle as a session elsewhere, and finds what the session before it
-left below its inputs.
+A session is a process with a time limit, in its own folder below RUNS/.sessions; see `outlast.launch.local.session`. It
+is given the same bundle as a session elsewhere, and finds what the session before it left below its inputs.
 """
 
 from __future__ import annotations
@@ -221,7 +220,7 @@ class LocalProvider:
             time.sleep(min(pause, _LOOK))
 
     def outputs(self, handle: Handle) -> Iterator[Output]:
-        """The files that lie in the session's working folder."""
+        """The files that are in the session's working folder."""
         folder = self._existing_folder(handle)
         state = self.state(handle)
         if state is None or not state.over:

@@ -188,7 +188,7 @@ def _bytes(plain: torch.Tensor) -> torch.Tensor:
 def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
     """Put a tensor together on the CPU.
 
-    It lies in the memory that was read, if it lies there as torch's own would, else in its own.
+    It is in the memory that was read, if it is there as torch's own would, else in its own.
 
     Args:
         array: its bytes.
@@ -237,7 +237,7 @@ def knows_shards() -> bool:
 
 
 def memories(tensor: torch.Tensor) -> Iterator[int]:
-    """Where in memory a tensor lies: more than one place for a tensor that is made of others."""
+    """Where in memory a tensor is: more than one place for a tensor that is made of others."""
     if is_sharded(tensor):
         yield tensor.detach().to_local().data_ptr()
     elif type(tensor) in PLAIN:

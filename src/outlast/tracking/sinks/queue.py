@@ -1,4 +1,4 @@
-"""Gives a sink its events in a thread of its own.
+"""Gives a sink its events in its own thread.
 
 Training waits for no tracker, and a failing one loses only what it must.
 
@@ -49,7 +49,7 @@ class Queue:
         complaints: sentences for the user; the training thread takes them out.
         errors: errors that the sink raised.
         dropped: events that were dropped because the sink was too far behind.
-        failed: events that were given up because the sink raised an error at each call.
+        failed: events that were abandoned because the sink raised an error at each call.
         unsent: events that still waited at the deadline.
     """
 
@@ -186,7 +186,7 @@ class Queue:
         try:
             self.sink.time = at
             getattr(self.sink, event)(*facts)
-        except BaseException as error:  # noqa: BLE001 - whatever a sink does, training goes on
+        except BaseException as error:  # noqa: BLE001 - whatever a sink does, training continues
             return error
         return None
 
