@@ -40,7 +40,7 @@ def joined(events: Iterator[dict[str, Any]]) -> Iterator[Line]:
 
 
 def so_far(lines: Iterator[Line], longest: float) -> Iterator[Line]:
-    """What has been said until now, of somebody who may go on for hours; listens for so many seconds at most."""
+    """What has been said until now, of someone who may continue for hours; listens for so many seconds at most."""
     heard: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
 
     def listen() -> None:
