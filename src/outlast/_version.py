@@ -1,3 +1,3 @@
-"""The version, in the one place that everything reads."""
+"""The version of outlast."""
 
 __version__ = "0.1.0"

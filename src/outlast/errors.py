@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree.
+"""The errors of outlast, as one tree.
 
     OutlastError                    exit 1   something failed and a retry will not help
     ├── UsageError                  exit 2   what was typed or written cannot be done

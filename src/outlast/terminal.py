@@ -1,4 +1,4 @@
-"""Text on its way to a person: what names, files, records and remotes say is shown, and never acted on by the terminal.
+"""Output to the terminal: control characters in names, files, records and remote text are escaped.
 
 `visible` is the one place where control characters are made harmless; whatever prints calls it. JSON escapes them by
 itself.

@@ -1,1 +1,1 @@
-"""Recipes: user scripts with a name. They reach only the public names of outlast, and not each other."""
+"""Recipes: training scripts with a name. They import only the public names of outlast, and not each other."""

@@ -1,4 +1,4 @@
-"""Checkpoints: commit, verify, newest good one, retention.
+"""Checkpoints: commit, verification, the newest valid one, retention.
 
 Knows files and hashes, no framework and no meaning of a step.
 """

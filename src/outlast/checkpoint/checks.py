@@ -1,4 +1,4 @@
-"""What a manifest and a state must say so that reading them can go nowhere else.
+"""Checks of manifests and states, so that reading them cannot leave the run folder.
 
 Names, sizes and numbers that fit each other.
 

@@ -1,4 +1,4 @@
-"""An inference-only safetensors file made from a checkpoint, never in its place."""
+"""Writes an inference-only safetensors file from a checkpoint, which stays unchanged."""
 
 from __future__ import annotations
 

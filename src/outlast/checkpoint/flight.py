@@ -1,4 +1,4 @@
-"""One save on its way to the disk: copied while training continues, written while it continues, or abandoned."""
+"""One save in progress: copied and written while training continues, or abandoned."""
 
 from __future__ import annotations
 

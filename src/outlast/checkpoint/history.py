@@ -1,4 +1,4 @@
-"""Which run and which attempt wrote a checkpoint, and which checkpoint each of its attempts continued from.
+"""The run and the attempt that wrote a checkpoint, and the checkpoints that it continues.
 
 Two machines may continue with one run from the same checkpoint, and then there are two histories under one name. They
 are told apart by this, and never mixed.

@@ -1,4 +1,4 @@
-"""The committed checkpoints of one run, kept in memory by whoever writes them.
+"""The committed checkpoints of one run, kept in memory by their writer.
 
 A save must not read the manifests of all checkpoints before it, nor even look at each: with thousands of them that
 would hold training. Each manifest is read once, and the folder is listed again only when someone else changed it. Only

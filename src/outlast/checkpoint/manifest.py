@@ -1,4 +1,4 @@
-"""One committed checkpoint as it is in its folder, and the manifest that makes it exist.
+"""One committed checkpoint in its folder, and the manifest that makes it exist.
 
     step-00001200/model.safetensors  optimizer.safetensors  rng.safetensors  state.json  MANIFEST.json
     shared/HASH.safetensors  HASH.copy.safetensors

@@ -1,4 +1,4 @@
-"""Memory for whole files: on page boundaries, returned to the system when nobody refers to it."""
+"""Page-aligned memory for whole files, released when nothing refers to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are there, and the newest of them that verifies."""
+"""The checkpoints of a run, and the newest of them that verifies."""
 
 from __future__ import annotations
 

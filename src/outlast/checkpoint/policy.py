@@ -1,4 +1,4 @@
-"""When to save and what to keep: small pure objects that look at facts and touch nothing."""
+"""When to save and what to keep: small pure objects without side effects."""
 
 from __future__ import annotations
 

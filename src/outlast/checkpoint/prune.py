@@ -1,4 +1,4 @@
-"""Room on the disk: what is deleted after a commit, and whether the next checkpoint finds a place.
+"""Space on the disk: deletes checkpoints after a commit, and checks that the next one fits.
 
 By the retention policy first, and then as the platform's allowance demands. What a killed writer left is swept away
 here, too.

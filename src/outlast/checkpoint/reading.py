@@ -1,4 +1,4 @@
-"""Reading a checkpoint while every byte of it is verified against its manifest."""
+"""Reads a checkpoint and verifies every byte against its manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A state at a step, as it is handed to the store: JSON, and files whose bytes are somewhere in memory."""
+"""A state at a step for the store: JSON, and files whose bytes are in memory."""
 
 from __future__ import annotations
 

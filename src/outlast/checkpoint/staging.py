@@ -1,4 +1,4 @@
-"""The one host buffer: a checkpoint's files as they will be on the disk, copied while training continues.
+"""The one host buffer: a checkpoint's files in their layout on the disk, copied while training continues.
 
 Three kinds of arrays. What an optimizer changes in its step, and nobody else, is copied *later*, in the writer's
 thread, and the optimizer waits for it if it is faster. What the framework counted no change in since the save before is

@@ -1,4 +1,4 @@
-"""The store: commits checkpoints. What one of them is: `manifest`. Which are there: `newest`. What is deleted: `prune`.
+"""The checkpoint store: commits checkpoints. See also `manifest` (one of them), `newest` (lookup), `prune` (deletion).
 
 It knows files and hashes. It does not know what a step means, nor any framework. Data first, then the manifest, then
 retention. Without a manifest the folder does not count. With several ranks, rank 0 writes the one manifest when all of

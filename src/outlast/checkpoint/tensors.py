@@ -1,4 +1,4 @@
-"""The safetensors format: named arrays in one file that any reader opens.
+"""The safetensors format: named arrays in one file.
 
 Written here rather than by the safetensors library because every byte has to pass through one atomic, hashed write
 (docs/decisions/0002-dependencies.md); the tests read our files with that library and its files with ours.

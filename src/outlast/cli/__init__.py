@@ -1,4 +1,4 @@
-"""The command line: one file per verb. This one is all that `outlast --help` loads."""
+"""The command line: one file per verb. `outlast --help` imports only this file."""
 
 from __future__ import annotations
 

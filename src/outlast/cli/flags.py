@@ -1,4 +1,4 @@
-"""Flags made from a recipe's config: `-` and `_` alike, and only what was given is handed on."""
+"""Flags generated from a recipe's config; `-` and `_` are equivalent, and only given flags are passed on."""
 
 from __future__ import annotations
 

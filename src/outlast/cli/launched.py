@@ -1,4 +1,4 @@
-"""What the verbs about launched runs share: which run and launch are meant."""
+"""Shared code of the verbs for launched runs: finds the run and the launch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""outlast VERB RECIPE: what a recipe offers besides training."""
+"""outlast VERB RECIPE: the verbs of a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""outlast PROVIDER VERB: what a provider of sessions offers of its own, such as setting up."""
+"""outlast PROVIDER VERB: the verbs of a provider, such as its setup."""
 
 from __future__ import annotations
 

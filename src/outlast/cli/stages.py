@@ -1,4 +1,4 @@
-"""`outlast train` and `outlast resume` for a recipe that has stages: what is not finished yet, in order."""
+"""`outlast train` and `outlast resume` for a recipe with stages: trains the unfinished stages in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration: layers over defaults, typed, frozen, and every value knows where it came from.
+"""Configuration: layers over defaults, typed and frozen; every value has an origin.
 
 A script without a config needs none of this but `units`, so the rest, and pydantic with it, is loaded when it is first
 used.

@@ -1,4 +1,4 @@
-"""A YAML file as a layer: which fields it gives, under whichever of their names and headings, and where each stands."""
+"""A YAML file as a layer: its fields under all their names and headings, with their lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers -> typed values with origins.
+"""Resolves layers to typed values with origins.
 
 Priority, highest first: command line > train YAML (and the data and model YAML, whose keys are other ones) > the values
 that the run already has > environment YAML > default. "Was it given?" is a fact that the layers carry; no value, not 0

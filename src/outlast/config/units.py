@@ -1,4 +1,4 @@
-"""Quantities as people write them: "11h30m", "500 steps", "2 epochs"."""
+"""Quantities with units: "11h30m", "500 steps", "2 epochs"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nearest of the names that there are, for messages about one that there is not."""
+"""The nearest valid name, for messages about an unknown name."""
 
 from __future__ import annotations
 

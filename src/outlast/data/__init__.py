@@ -1,4 +1,4 @@
-"""The order of data is state of its own kind: samplers, loaders and what is known of their position."""
+"""The order of data: samplers, loaders and their positions."""
 
 from outlast.state import adapters
 

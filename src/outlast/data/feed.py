@@ -1,4 +1,4 @@
-"""A data loader as the loop of a run sees it: epochs, batches, a position, and what cannot be exact.
+"""A data loader in the loop of a run: epochs, batches, a position, and the reasons why it is not exact.
 
 outlast's own loaders say all of it themselves. Of others this knows torchdata's StatefulDataLoader (also inside
 accelerate's wrappers), Hugging Face's iterable datasets, and anything that can be iterated once an epoch and has a

@@ -1,4 +1,4 @@
-"""What other libraries' loaders keep of their position, and what they forget.
+"""Loaders of other libraries: the position that they save, and the state that they omit.
 
 Looked at: torchdata 0.11, accelerate 1.15, datasets 5.2.
 """

@@ -1,4 +1,4 @@
-"""The end of a data loader's workers: soon, whatever they are doing.
+"""Ends the workers of a data loader quickly, whatever they are doing.
 
 A worker outlives a SIGTERM that was meant for its whole group (`workers`), so nothing but this ends it before its time:
 when a run closes, when a loader is dropped, and when the interpreter exits, where multiprocessing would otherwise wait

@@ -1,4 +1,4 @@
-"""A torch DataLoader that can say where it is. Exported as `outlast.DataLoader`."""
+"""A torch DataLoader with a position. Exported as `outlast.DataLoader`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What outlast.DataLoader takes.
+"""The arguments of outlast.DataLoader.
 
 Datasets with samples by index, and the options of torch's DataLoader that leave the order alone.
 """

@@ -1,4 +1,4 @@
-"""The order of one epoch's samples, as a function of seed and epoch: nothing else, so that it can be drawn again.
+"""The order of the samples of one epoch, as a function of seed and epoch, so that it can be drawn again.
 
 Every order is drawn again after a resume. A digest of it goes into the position, so that one that came out otherwise is
 noticed.

@@ -1,4 +1,4 @@
-"""Data order that can say where it is: exact in the middle of an epoch, with any number of workers.
+"""Samplers with a position: exact in the middle of an epoch, with any number of workers.
 
 The position counts batches that the training loop received, not those that workers fetched ahead; the order and every
 random number drawn while a batch is made are functions of (seed, epoch, batch). So nothing of a worker has to be saved.

@@ -1,4 +1,4 @@
-"""Loaders of outlast's own as tracked objects."""
+"""Loaders of outlast as tracked objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is inside a dataset and its transforms.
+"""Generators and arrays inside a dataset and its transforms.
 
 That is the random generators that they draw from, and the arrays of the samples.
 

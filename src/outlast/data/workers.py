@@ -1,4 +1,4 @@
-"""What a helper process of the training (a data loader's worker) makes of signals that were meant for the whole group.
+"""Handling of process-group signals in a helper process (a data loader's worker).
 
 `timeout`, a closed terminal, systemd and Slurm signal every process of the group. The training process finishes its
 step and saves; for that its workers have to live on for a moment. They end when the loader closes, when the training

@@ -1,4 +1,4 @@
-"""The processes of one attempt.
+"""Communication between the processes of one attempt.
 
 torchrun starts several *ranks*, which train one model together and save one checkpoint a step.
 

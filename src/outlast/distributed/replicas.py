@@ -1,4 +1,4 @@
-"""What the ranks of one attempt hold alike is stored once.
+"""Saves state that all ranks of an attempt share only once.
 
 Every rank but the first leaves out what is the same on rank 0.
 """

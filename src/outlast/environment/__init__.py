@@ -1,4 +1,4 @@
-"""Where am I, and what are the limits here? Facts only: nothing is written and `os.environ` is not changed."""
+"""Detects the environment and its limits. It reads facts only, and changes neither files nor `os.environ`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The facts of a machine that are the same question everywhere: memory, cores, disk, GPUs."""
+"""Facts that are measured in the same way on every machine: memory, cores, disk, GPUs."""
 
 from __future__ import annotations
 

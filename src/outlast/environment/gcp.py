@@ -1,4 +1,4 @@
-"""A Google Cloud machine, known by its metadata server.
+"""A Google Cloud machine, detected by its metadata server.
 
 Source: cloud.google.com/compute/docs/metadata. GCE_METADATA_HOST is the variable that Google's own libraries honour.
 """

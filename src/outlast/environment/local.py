@@ -1,4 +1,4 @@
-"""A machine of one's own, or any that is neither Kaggle nor Google Cloud.
+"""Any machine that is neither Kaggle nor Google Cloud.
 
 The session has no stated end.
 """

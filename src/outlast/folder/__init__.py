@@ -1,1 +1,1 @@
-"""A run folder's files: their names, the one atomic write, records with bounds, the lock, attempts."""
+"""The files of a run folder: names, the one atomic write, records with bounds, the lock, attempts."""

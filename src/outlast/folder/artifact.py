@@ -1,4 +1,4 @@
-"""The manifest of an artifact: what it was made from, and what its files hold.
+"""The manifest of an artifact: its source, and the hashes of its files.
 
 It is beside the artifact as NAME.manifest.json, so it goes wherever the artifact goes: out of a platform, into an
 archive, to a remote. It is written after the artifact and deleted before the artifact is replaced, so a manifest never

@@ -1,4 +1,4 @@
-"""attempts/0003.json: one process's work on a run, from its first breath to its end reason."""
+"""attempts/0003.json: the record of one process that works on a run, from its start to its end reason."""
 
 from __future__ import annotations
 

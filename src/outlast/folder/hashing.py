@@ -1,4 +1,4 @@
-"""The hashes of a file, chunk by chunk, and reading that checks them while the bytes are warm."""
+"""The hashes of a file, chunk by chunk, and reads that verify them while the data is in the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at what is in a folder without following a link, and without waiting for a special file."""
+"""Lists a folder without following links, and without blocking on special files."""
 
 from __future__ import annotations
 

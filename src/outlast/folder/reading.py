@@ -1,4 +1,4 @@
-"""Records of a run folder, read: with bounds, typed, and of a format that this version knows."""
+"""Reads the records of a run folder: with bounds, typed, and of a known format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the JSON records of a run folder may hold. They are parsed with bounds and typed where they are read.
+"""Schemas of the JSON records of a run folder. They are parsed with bounds, and typed where they are read.
 
 A run folder may come from someone else. So no reader meets a number that does not fit, a value of another type, text
 that cannot be written again, or nesting that overflows the stack: whatever is wrong is one sentence of

@@ -1,4 +1,4 @@
-"""What travels to another machine: outlast itself and the recipe, as one zip that is named by its contents.
+"""The code for another machine: outlast and the recipe, as one zip named by its contents.
 
 And beside it what was asked for.
 """

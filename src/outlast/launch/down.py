@@ -1,4 +1,4 @@
-"""Delete what a run has left at its providers: its sessions with their outputs, and what was made for them."""
+"""Deletes a run's sessions, their outputs and their data at its providers."""
 
 from __future__ import annotations
 

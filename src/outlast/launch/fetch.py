@@ -1,4 +1,4 @@
-"""Bring home what a session has left."""
+"""Fetches the files of a session."""
 
 from __future__ import annotations
 

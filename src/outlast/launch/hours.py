@@ -1,4 +1,4 @@
-"""Hours that a provider counts: what is left of them, what a run has used, and how long it will still take."""
+"""Hours that a provider counts: the remaining quota, the hours of a run, and the estimated rest."""
 
 from __future__ import annotations
 

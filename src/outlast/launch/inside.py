@@ -1,4 +1,4 @@
-"""`python -m outlast.launch.inside REQUEST.json FOLDER EXIT`: the far end of a launch.
+"""`python -m outlast.launch.inside REQUEST.json FOLDER EXIT`: the program that runs in a session.
 
 Trains what the request says, below FOLDER/runs, and writes the exit code of `outlast train` into the file EXIT:
 torchrun, which may have started this, knows no other code than its own.

@@ -1,4 +1,4 @@
-"""A notebook for people who prefer the browser: everything that a session needs is in its first cell."""
+"""Writes a notebook for the browser; its first cell contains everything that a session needs."""
 
 from __future__ import annotations
 

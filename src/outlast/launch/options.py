@@ -1,4 +1,4 @@
-"""The options of a provider: one table from which flags are made and with which settings and records are read."""
+"""The options of a provider: one table for flags, settings and records."""
 
 from __future__ import annotations
 

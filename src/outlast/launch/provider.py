@@ -1,4 +1,4 @@
-"""What a provider of sessions is: the interface through which `launch`, `relay` and their neighbours start attempts.
+"""The interface of a provider, through which `launch`, `relay` and the other verbs start attempts.
 
 A provider runs a bundle for a limited time and keeps the files that the session wrote. `launch`, `relay`, `logs`,
 `fetch`, `cancel`, `down` and `quota` know nothing else of it. docs/providers.md says how to write one;

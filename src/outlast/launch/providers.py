@@ -1,4 +1,4 @@
-"""Finding a provider by its name in the table."""
+"""Looks up a provider by its name in the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""launches/0003.json in a run folder: one attempt that was, or was to be, started on another machine.
+"""launches/0003.json in a run folder: the record of one attempt on another machine, written before it starts.
 
 Written before it is started.
 """

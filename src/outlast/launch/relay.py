@@ -1,4 +1,4 @@
-"""Launch, wait, fetch, again: until the run is finished, however many sessions it takes.
+"""Launches, waits and fetches until the run is finished, in any number of sessions.
 
 What it knows is in the run folder (launches/, attempts/, checkpoints/), so it may be killed at any moment and started
 again: a launch that is on record is waited for and fetched before another one is made.

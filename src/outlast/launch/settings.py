@@ -1,4 +1,4 @@
-"""outlast-launch.yaml in the project's folder: what `launch` and `relay` take when no flag says otherwise.
+"""outlast-launch.yaml in the project's folder: the defaults of `launch` and `relay`.
 
 No secret is ever in it.
 """

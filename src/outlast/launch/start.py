@@ -1,4 +1,4 @@
-"""Start an attempt at a provider: what is sent, what it continues from, and the record that comes before it."""
+"""Starts an attempt at a provider: its bundle, its inputs, and the record that precedes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The providers by name. Nothing is imported here: `outlast --help` reads it."""
+"""The names of the providers. It imports nothing: `outlast --help` reads it."""
 
 PROVIDERS = {"kaggle": "outlast.launch.kaggle", "local": "outlast.launch.local"}
 """Name -> package. Its module `provider` holds OPTIONS and `connect` (`outlast.launch.providers.Module`)."""

@@ -1,4 +1,4 @@
-"""A provider's own verbs, such as setting up: what they take and what they say. The command line prints it."""
+"""A provider's own verbs, such as its setup: arguments and output. The command line prints the output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session says, how it stands, and how it is ended."""
+"""The log and the state of a session, and its cancellation."""
 
 from __future__ import annotations
 

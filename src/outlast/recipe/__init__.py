@@ -1,1 +1,1 @@
-"""Recipes: what one is, where they are found, how a run of one is prepared, and how a saved one is opened."""
+"""Recipes: the class, the lookup, the preparation of a run, and access to saved runs."""

@@ -1,4 +1,4 @@
-"""What a stage is trained on: checkpoints of the runs of earlier stages, which its run.json names by digest.
+"""The inputs of a stage: checkpoints of earlier stages' runs, which its run.json names by digest.
 
 They are chosen once, when the stage begins. Every later attempt opens those very checkpoints again, or is refused.
 """

@@ -1,4 +1,4 @@
-"""A run as it lies on disk, opened for looking at: its recipe, its values, and the parts of one checkpoint.
+"""Opens a run folder for reading: its recipe, its values, and the parts of one checkpoint.
 
 Nothing of it is changed; what is made from it becomes an artifact.
 """

@@ -1,4 +1,4 @@
-"""How a run of a recipe is prepared: where this is, what the run has, what every value is; and how it is started."""
+"""Prepares and starts a run of a recipe: environment, previous values of the run, and all values."""
 
 from __future__ import annotations
 

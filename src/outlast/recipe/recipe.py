@@ -1,4 +1,4 @@
-"""What a recipe is. How a run of one is prepared: `prepare`; how it is found: `registry`."""
+"""The class `Recipe`. `prepare` prepares a run of it; `registry` finds it."""
 
 from __future__ import annotations
 

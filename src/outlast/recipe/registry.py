@@ -1,4 +1,4 @@
-"""Finding a recipe: by the name of an installed one, or by the path of its file, which only the user may give.
+"""Finds a recipe by the name of an installed one, or by the path of its file, which only the user may give.
 
 A record that came from elsewhere (run.json, a launch) may name any file; nothing that it names is imported, unless it
 is installed or the user has named that very file in this process.

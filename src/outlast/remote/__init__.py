@@ -1,1 +1,1 @@
-"""Places that hold copies of a run: bringing it home, and beginning one run from another."""
+"""Places that hold copies of a run: copying a run into its folder, and beginning one run from another."""

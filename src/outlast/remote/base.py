@@ -1,4 +1,4 @@
-"""What a remote is: named objects that are written once, and read, listed and deleted by name.
+"""The interface of a remote: named objects that are written once, and read, listed and deleted by name.
 
 A remote is a folder, a bucket, an sftp server, a data set. All drivers pass tests/conformance/test_remotes.py. A driver
 retries what is transient within the bounds of retry.py, never what is permanent. It keeps the service's reason, and

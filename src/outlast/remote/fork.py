@@ -1,4 +1,4 @@
-"""Beginning one run from a checkpoint of another."""
+"""Begins a run from a checkpoint of another run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing a run home.
+"""Copies a run from other places into its run folder.
 
 Of all places that hold a copy of it, the newest checkpoint is taken that verifies and continues the one here.
 

@@ -1,4 +1,4 @@
-"""Which run a folder holds, wherever it was copied to: run.json, read and written."""
+"""The identity of the run in a folder, independent of its place: reads and writes run.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes into a run folder from elsewhere.
+"""Prepares incoming files in a temporary folder of the run folder, then renames them.
 
 It is made ready and verified in a folder inside it, so that only renames are left to be done.
 """

@@ -1,4 +1,4 @@
-"""The attempts of two copies of one run, as one list.
+"""Merges the attempts of two copies of one run.
 
 What an attempt wrote down with a clock goes where its record goes.
 """

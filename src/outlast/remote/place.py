@@ -1,4 +1,4 @@
-"""A run as it is in a remote.
+"""A run in a remote.
 
 What is read of it is bounded and typed, and what is copied is compared with its manifest meanwhile.
 """

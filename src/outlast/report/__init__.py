@@ -1,4 +1,4 @@
-"""What run folders say. Reads files only; never a live run."""
+"""Reports on run folders. They read files only, never a live run."""
 
 from outlast.report.archive import archive
 from outlast.report.curves import draw_curves

@@ -1,4 +1,4 @@
-"""A run's results as one zip: what a browser can download and a thesis can be handed in with."""
+"""A run's results as one zip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chain of runs as their folders tell it: the stages of a recipe, in order, and how far each is."""
+"""A chain of runs, read from their folders: the stages of a recipe, in order, with their progress."""
 
 from __future__ import annotations
 

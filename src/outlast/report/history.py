@@ -1,4 +1,4 @@
-"""A journal as a table or a picture can hold it: all of its lines when they are few, else lines evenly spaced over it.
+"""A journal as a table or a picture: all lines of a short one, evenly spaced lines of a long one.
 
 Of a long journal only the chosen lines are read. A metric that is logged rarely, such as one an epoch, would fall
 between them: where it recurs every N steps, the lines of those steps are looked up as well.

@@ -1,4 +1,4 @@
-"""One run as its folder tells it; the status is derived from the attempts and never set manually."""
+"""A run, read from its folder; its status is derived from the attempts and never set."""
 
 from __future__ import annotations
 

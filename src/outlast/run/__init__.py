@@ -1,1 +1,1 @@
-"""A run in one attempt: what a script holds (`run`), how it is opened, its loop, its saves and its end."""
+"""A run in one attempt: the façade (`run`), the opening, the loop, the saves and the end."""

@@ -1,4 +1,4 @@
-"""What several ranks decide at the same step: whether to stop, and whether to save.
+"""Decisions that several ranks make at the same step: to stop, and to save.
 
 Each has its own clock and hears its own signals. So they ask each other, about twice a second or after ten steps, and
 never in between: a question costs a collective, which waits for the slowest.

@@ -1,4 +1,4 @@
-"""What `open_run` is asked for: its arguments, and the environment variables below them.
+"""The arguments of `open_run`, and the environment variables below them.
 
 Checked before anything is written.
 """

@@ -1,4 +1,4 @@
-"""A named output of a run for others: a picture, a table, an exported model."""
+"""A named output of a run: a picture, a table, an exported model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One attempt at a run: the folder that it holds while it works, its record, and everybody whom it tells.
+"""One attempt at a run: the owner of the run folder, with its record, journal and sinks.
 
 Opening goes in this order, because a later step needs the earlier ones: lock -> what other places hold -> records ->
 newest checkpoint that verifies.

@@ -1,4 +1,4 @@
-"""The best checkpoint of a run: by which metric, which one it is, and its weights back in what is tracked."""
+"""The best checkpoint of a run: its metric, its step, and loading its weights."""
 
 from __future__ import annotations
 

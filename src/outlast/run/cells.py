@@ -1,4 +1,4 @@
-"""Runs in a notebook or at a prompt, where a session ends and the process lives on."""
+"""Runs in a notebook or at a prompt, where the session ends but the process continues."""
 
 from __future__ import annotations
 

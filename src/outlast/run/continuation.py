@@ -1,4 +1,4 @@
-"""What an attempt continues: the parts of a checkpoint, loaded into what is tracked, compared, and then let go."""
+"""The checkpoint that an attempt continues: loads its parts into tracked objects and compares them."""
 
 from __future__ import annotations
 

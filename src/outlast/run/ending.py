@@ -1,4 +1,4 @@
-"""How an attempt ends: the reason for its record, and what its process or cell hears of it.
+"""The end of an attempt: the reason in its record, and the exception for its process or cell.
 
 Whatever happens while it ends (a full disk, a sink that fails, Ctrl-C once more), the attempt's end is written down if
 it can be, the lock is released and the signal handlers are returned.

@@ -1,4 +1,4 @@
-"""The loop over batches: from which epoch and batch on, and which of them make a step."""
+"""The loop over batches: its starting point, and the batches of each step."""
 
 from __future__ import annotations
 

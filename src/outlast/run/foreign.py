@@ -1,4 +1,4 @@
-"""A loop that outlast does not run: another framework's, which says after each of its steps how far it is."""
+"""The loop of another framework, which reports each of its steps."""
 
 from __future__ import annotations
 

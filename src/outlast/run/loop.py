@@ -1,4 +1,4 @@
-"""The loop of an attempt: which step runs, what is done between two, and when the loop is left.
+"""The loop of an attempt: counts steps, does the work between two steps, and ends the loop.
 
 Everything is saved between two steps and never in the middle of one. Loops over batches are in `epochs`, loops that
 outlast does not run in `foreign`; both count their steps here.

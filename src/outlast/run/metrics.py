@@ -1,4 +1,4 @@
-"""What a run logs, and what its screen shows of it."""
+"""The logged metrics of a run, and their display."""
 
 from __future__ import annotations
 

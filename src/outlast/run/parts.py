@@ -1,4 +1,4 @@
-"""The parts of a run's state: what is tracked, what is offered, and the way of both into a checkpoint and back."""
+"""The parts of a run's state: tracked and offered objects, and their way into a checkpoint and back."""
 
 from __future__ import annotations
 

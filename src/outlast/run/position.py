@@ -1,4 +1,4 @@
-"""Where a loop over epochs stands."""
+"""The position in a loop over epochs."""
 
 from __future__ import annotations
 

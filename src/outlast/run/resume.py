@@ -1,4 +1,4 @@
-"""What a resume loads, what the program chose and the checkpoint overrides, and whether it has really been loaded.
+"""Loading at a resume, values of the program that the checkpoint overrides, and the check of what was loaded.
 
 Nothing here is trusted. Before the first step everything that was loaded is packed once more and compared with
 the checkpoint. What differs is corrected, or it is named, and the resume is not called exact.

@@ -1,4 +1,4 @@
-"""Decides when the state is saved, has it copied and committed, and remembers what is safe.
+"""Decides when the state is saved, starts copy and commit, and records what is durable.
 
 Asked between two steps only.
 

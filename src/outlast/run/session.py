@@ -1,4 +1,4 @@
-"""One lease of a machine: its clock, its budget, what is kept back for the last save, and who may end it."""
+"""One lease of a machine: its clock, its budget, the reserve for the last save, and requests to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals of a process that trains: one handler for all of its runs, and what is left to the program.
+"""Signals during training: one handler for all runs of a process; other signals are left to the program.
 
 SIGTERM, SIGHUP and SIGINT end a process, so while a run trains they are taken over. SIGUSR1, SIGUSR2 and SIGXCPU are
 what batch systems send some time before the end (Slurm's --signal, a limit of CPU seconds), and also what programs use

@@ -1,4 +1,4 @@
-"""The checkpoint that a run with nothing yet begins from: `resume_from` of `open_run`."""
+"""The checkpoint from which a new run begins: `resume_from` of `open_run`."""
 
 from __future__ import annotations
 

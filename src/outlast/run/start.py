@@ -1,4 +1,4 @@
-"""The start of training: all is known and nothing of the run was touched yet, so it is checked first and then written.
+"""The start of training: checks everything before it writes to the run.
 
 `check` refuses a resume that does not fit. Then `write` cuts the journal back, judges whether the resume can be exact,
 and records what trains here.

@@ -1,4 +1,4 @@
-"""Validation between two steps, which a stop may interrupt: the next attempt does it again from the same state.
+"""Validation between two steps, which a stop may interrupt; the next attempt repeats it from the same state.
 
 docs/decisions/0011-interrupted-validation.md says why it is a function.
 """

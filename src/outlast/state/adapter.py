@@ -1,4 +1,4 @@
-"""What outlast asks a framework: one `Adapter` per framework, made in the framework's own file under the name ADAPTER.
+"""The interface of a framework: one `Adapter` per framework, defined in its own file as ADAPTER.
 
 A framework says which values are its own, how they are packed and put together, which of its objects can be
 tracked, and which random generators it has. What it does not say keeps the default, which means: it has no such thing.

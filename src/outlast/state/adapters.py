@@ -1,4 +1,4 @@
-"""The one table of frameworks, and what the rest of outlast asks all of them.
+"""The one table of frameworks, and calls to all of them.
 
 Adding a framework takes one file with an ADAPTER in it (adapter.py) and one line in TABLE. Only frameworks that the
 program has imported are asked; none is imported here.

@@ -1,4 +1,4 @@
-"""The array that state hands to checkpoint and gets back: bytes with a form, of no framework."""
+"""The array type between state and checkpoint: bytes with shape and dtype, independent of frameworks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two packed states, value by value and byte by byte: what was loaded against what was stored."""
+"""Compares two packed states value by value and byte by byte: the loaded and the saved one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""equinox: its modules are pytrees that hold functions. Known so that a refusal says what to write."""
+"""equinox: its modules are pytrees that hold functions. They are refused with a message that shows what to write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What JSON lacks, of Python's own types: each has one special key, and comes back as the type that it was."""
+"""Python types that JSON lacks: each has a special key and keeps its type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which kind of tracked object a given one is."""
+"""Selects the kind of a tracked object."""
 
 from __future__ import annotations
 

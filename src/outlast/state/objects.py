@@ -1,4 +1,4 @@
-"""Tracked objects: what is asked of any of them, and which kind a given one is.
+"""The interface of tracked objects, and the choice of the kind of one.
 
 A framework has kinds of its own (torch/). A kind knows how its objects are packed and loaded, what is
 stored beside their state, and what the program chose when it built them.

@@ -1,4 +1,4 @@
-"""The global random generators, which a training script uses without naming them: Python's, NumPy's, torch's.
+"""The global random generators of Python, NumPy and torch.
 
 JAX has none: its keys are part of the state that the script offers.
 """

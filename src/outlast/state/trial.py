@@ -1,4 +1,4 @@
-"""The way back of what was packed, tried before anything is saved."""
+"""The round trip of packed state, tested before anything is saved."""
 
 from __future__ import annotations
 

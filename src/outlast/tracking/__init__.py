@@ -1,4 +1,4 @@
-"""What a run says about itself: the journal, the attempt's events, and what mirrors them."""
+"""What a run reports: the journal, the attempt's events, and their sinks."""
 
 from outlast.tracking.csvview import CsvView
 from outlast.tracking.events import EventLog, read_events, spent_in

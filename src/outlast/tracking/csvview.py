@@ -1,4 +1,4 @@
-"""The journal as a CSV file, for spreadsheets and for `--log_csv`. A view: it can be deleted and comes back whole."""
+"""The journal as a CSV file, for spreadsheets and `--log_csv`. It can be deleted and is rebuilt."""
 
 from __future__ import annotations
 

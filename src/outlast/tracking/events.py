@@ -1,4 +1,4 @@
-"""attempts/NNNN.events.jsonl: what happened in one attempt and when, one JSON object a line.
+"""attempts/NNNN.events.jsonl: the events of one attempt with their times, one JSON object per line.
 
 It has a clock, so two equal trainings write different bytes: it is no part of the bit-for-bit claim, is not fsynced,
 and a line may be missing. It is written by a sink (`EventLog`) in the thread of its queue. So a slow or full disk never

@@ -1,4 +1,4 @@
-"""Passes the events of a run on: to screens in the training thread, to sinks through a queue each."""
+"""Distributes the events of a run: to screens in the training thread, to sinks through one queue each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""journal.jsonl: what was logged, one JSON object a line, each step once even after a crash.
+"""journal.jsonl: the logged metrics, one JSON object per line, each step once even after a crash.
 
 A line holds the step and the metrics and nothing of the clock, so that an interrupted run writes the same bytes as an
 uninterrupted one. Lines are kept in memory until they are sealed and flushed: every few seconds, and before every

@@ -1,4 +1,4 @@
-"""Reading journal.jsonl, however long it is: from the front line by line, or from its end in bounded blocks.
+"""Reads journal.jsonl of any length: from the start line by line, or from its end in bounded blocks.
 
 Nothing here holds more than a block and a line in memory. A line that cannot be read is passed over; one without a
 newline at the end of the file is torn and does not count.

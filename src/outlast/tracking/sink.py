@@ -1,4 +1,4 @@
-"""The events of a run, and the base of everything that hears them."""
+"""The events of a run, and the base class of their receivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time of an attempt goes.
+"""The time of an attempt by activity.
 
 It is measured by the loop and written into the attempt's events; also what to do about it.
 """

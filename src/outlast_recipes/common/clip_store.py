@@ -1,4 +1,4 @@
-"""A prepared store of clips, read by memory map: a clip takes microseconds, in any order, by any number of workers.
+"""A clip store: prepared clips, read by memory map in any order and by any number of workers.
 
     STORE/index.json      format, layout, classes, and an entry for each clip; the files that were refused
     STORE/POINTS.npy      (N, ..., D) float32: the points that were seen, clip after clip, frame after frame

@@ -1,4 +1,4 @@
-"""How a store of clips is written: shards first, each of so many files, then all of them merged under temporary names.
+"""Writes a clip store: first shards of a number of files each, then all of them merged under temporary names.
 
 A shard is written whole or not at all, so a preparation that is cut off continues after the last one. The index appears
 last.

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, time."""
+"""The cost of a network: parameters, multiply-accumulates, time."""
 
 from __future__ import annotations
 

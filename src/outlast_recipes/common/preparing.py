@@ -1,4 +1,4 @@
-"""Raw files into a store of clips, by several processes; a preparation that is cut off continues where it was."""
+"""Prepares a clip store from raw files, in several processes; an interrupted preparation continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several ranks of torch.distributed that train as one process would."""
+"""Several ranks of torch.distributed that train as one process."""
 
 from __future__ import annotations
 

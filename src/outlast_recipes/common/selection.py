@@ -1,4 +1,4 @@
-"""The weights that were best on validation."""
+"""The weights with the best validation metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits by group: a subject, a signer or a level is never in two parts of which one chooses or trains the other."""
+"""Splits by group: a subject, a signer or a level is in one subset only."""
 
 from __future__ import annotations
 

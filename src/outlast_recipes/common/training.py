@@ -1,4 +1,4 @@
-"""What recipes in PyTorch do alike: the device, the learning rate over a run, averaged weights, and half precision."""
+"""Shared code of PyTorch recipes: device, learning rate schedule, averaged weights, and half precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring a population outside of its life: the common garden, the scripted forager, and what is taken from it."""
+"""Measurements of a population outside its run: the common garden, and the scripted forager."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `outlast` offers for emergence besides training: measure, ablate, render."""
+"""The verbs of emergence: measure, ablate, render."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a population is computed: its devices, what lies on which, and what is compiled."""
+"""The devices of a population: placement of its arrays, and compilation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Series over time, and values over seeds."""
+"""Statistics of series over time, and of values over seeds."""
 
 from __future__ import annotations
 

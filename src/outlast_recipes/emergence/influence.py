@@ -1,4 +1,4 @@
-"""What tells of what: moves of others' moves, and the field of food."""
+"""Influence measures: of moves on the moves of others, and of the field on foraging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step of a run is a chunk: a rollout of all worlds, PPO on it, and what is done between two rollouts."""
+"""A step of a run, which is a chunk: a rollout of all worlds, PPO on it, and the work between two rollouts."""
 
 from __future__ import annotations
 

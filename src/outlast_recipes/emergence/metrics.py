@@ -1,4 +1,4 @@
-"""Who is different from whom: division of labour, specialists, groups, heredity, diversity."""
+"""Differences between agents: division of labour, specialists, groups, heredity, diversity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A value beside what chance gives. "Not detected" is a normal answer.
+"""A value compared with a null distribution. "Not detected" is a normal answer.
 
 A null distribution keeps what is uninteresting (how long a life was, how often a move is made, how slowly a field
 changes) and breaks what is asked about. `python -m benchmarks.emergence calibration` counts false positives on noise

@@ -1,4 +1,4 @@
-"""What agents see and know: a square around them, and themselves."""
+"""Observations of agents: a square around them, and their own state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a run: curves, a family tree, and a film of the worlds."""
+"""Pictures of a run: curves, a phylogeny, and a film of the worlds."""
 
 from __future__ import annotations
 

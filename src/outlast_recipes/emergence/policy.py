@@ -1,4 +1,4 @@
-"""The policy: layers that a population shares, and what each agent has of its own.
+"""The policy: layers that a population shares, and each agent's own parameters.
 
 logits = f(x; shared, genome). PPO changes the shared layers and never a genome; a genome changes at birth and never
 otherwise. Two hidden layers of tanh, an action head and a value head. Heads: a move; with signals, which channel to

@@ -1,4 +1,4 @@
-"""Between two rollouts: worlds that are over begin again, and populations that are nearly extinct get immigrants.
+"""Between two rollouts: finished worlds start over, and populations that are nearly extinct get immigrants.
 
 Both get genomes from an archive of the longest lives, so that what evolved is not lost.
 """

@@ -1,4 +1,4 @@
-"""A rollout: all worlds for so many ticks, and what is kept of them."""
+"""A rollout: all worlds for a number of ticks, and the recorded trajectory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What drift alone does to traits: populations with the same births and deaths, in which nothing is selected."""
+"""The effect of drift alone on traits: populations with the same births and deaths, without selection."""
 
 from __future__ import annotations
 

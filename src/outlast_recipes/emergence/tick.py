@@ -1,4 +1,4 @@
-"""A tick of one world: pure functions of arrays; `jax.vmap` makes many worlds of them.
+"""A tick of one world: pure functions of arrays; `jax.vmap` runs many worlds.
 
 What happens in a tick, in this order:
 

@@ -1,4 +1,4 @@
-"""What is remembered of a run besides its state: curves, lives, and what was found. It is part of every checkpoint.
+"""Records of a run besides its state: curves, lives and findings. They are part of every checkpoint.
 
 Reckoned on the host from what each chunk gives, with chances that are a function of seed and chunk; so a resumed run
 finds the same.

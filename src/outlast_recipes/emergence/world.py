@@ -1,4 +1,4 @@
-"""A world: its arrays, the founders, and what follows from its arrays. How a world changes: `tick`.
+"""A world: its arrays, the founders, and derived values. `tick` changes a world.
 
 Shapes: N slots, F places of food, H cells per side, C field channels, G numbers of a genome, M niches, Q kinds of food.
 A slot is a place for an agent; the slots of population p are the p-th block of N / populations.

@@ -1,4 +1,4 @@
-"""One clip as every reader gives it, and what is done to raw bodies before they are one.
+"""One clip in the form of all readers, and the preprocessing of raw bodies.
 
 Order of the steps after the chain that most published models share (facts: NTU RGB+D's FAQ; CTR-GCN, PYSKL): drop
 noise, keep the two bodies that move most, and put the origin at the first valid frame's spine.

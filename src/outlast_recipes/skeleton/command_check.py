@@ -1,4 +1,4 @@
-"""`outlast data check skeleton`: what a store holds, by split and class, and whether it is intact."""
+"""`outlast data check skeleton`: the contents of a clip store by split and class, and its integrity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that need a trained run have in common."""
+"""Shared options of the commands that need a trained run."""
 
 from __future__ import annotations
 

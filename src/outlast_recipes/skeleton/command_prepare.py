@@ -1,4 +1,4 @@
-"""`outlast data prepare skeleton`: one store of a folder of files."""
+"""`outlast data prepare skeleton`: writes a clip store from a folder of files."""
 
 from __future__ import annotations
 

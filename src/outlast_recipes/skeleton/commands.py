@@ -1,4 +1,4 @@
-"""What `outlast` offers for skeletons besides training."""
+"""The verbs of skeleton."""
 
 from __future__ import annotations
 

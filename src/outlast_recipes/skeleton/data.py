@@ -1,4 +1,4 @@
-"""The data of a run: its store, the parts of its split, a teacher's logits, and the views that are trained on."""
+"""The data of a run: its clip store, the subsets of its split, teacher logits, and the training views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a student learns from a teacher: logits on views that both see, written once, and four ways of comparing them.
+"""Distillation: teacher logits on views that student and teacher share, and four losses.
 
 LOGITS.safetensors    `logits` (N, K, C) float16; in its metadata: format, the store's hash, names of the clips,
                       classes, split, seed, frames and strength of the views, the teacher's run and step, and a

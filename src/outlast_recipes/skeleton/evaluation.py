@@ -1,4 +1,4 @@
-"""Logits and accuracy of a network on a part of the data."""
+"""Logits and accuracy of a network on a subset of the data."""
 
 from __future__ import annotations
 

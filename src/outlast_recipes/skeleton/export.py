@@ -1,4 +1,4 @@
-"""The forms that `outlast export --format` writes besides safetensors."""
+"""The formats that `outlast export --format` writes besides safetensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The raw files that the recipe reads: .skeleton files of NTU RGB+D, NW-UCLA's .json, UTKinect's .txt."""
+"""The raw formats that the recipe reads: .skeleton files of NTU RGB+D, NW-UCLA's .json, UTKinect's .txt."""
 
 from __future__ import annotations
 

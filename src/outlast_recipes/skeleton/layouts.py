@@ -1,4 +1,4 @@
-"""Where the joints of a sensor's skeleton are: parents, sides, the origin."""
+"""The joint layout of each sensor: parents, sides, the origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network thinks of one clip, and which joints made it think so, as a picture and as a moving one.
+"""The prediction of a network for one clip, and the joints that decided it, as a picture and an animation.
 
 A joint's part in the decision is gradient times activation on the last features, as in Grad-CAM (Selvaraju et al., ICCV
 2017), kept by joint and frame.

@@ -1,4 +1,4 @@
-"""A trained network without its data: what its outputs mean is kept in the checkpoint beside it."""
+"""A trained network without its data: the meaning of its outputs is saved in the checkpoint."""
 
 from __future__ import annotations
 

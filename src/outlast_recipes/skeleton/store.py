@@ -1,4 +1,4 @@
-"""What a store of skeletons keeps of a clip.
+"""The entry of a clip in a clip store of skeletons.
 
 STORE/joints.npy      (N, V, 3) float32 metres: the positions of all bodies that were seen
 STORE/mask.npy        (F, M) bool: which bodies were seen

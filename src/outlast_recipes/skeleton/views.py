@@ -1,4 +1,4 @@
-"""A part of a store as a data set, and the views that training sees of it."""
+"""A subset of a clip store as a data set, and the training views of it."""
 
 from __future__ import annotations
 

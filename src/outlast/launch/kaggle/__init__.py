@@ -1,4 +1,4 @@
-"""Kaggle: its client, and the provider that `outlast launch` and its neighbours speak to."""
+"""Kaggle: its client and its provider."""
 
 from outlast.launch.kaggle.answers import KaggleRefused, Output, PushAnswer, PushRequest, Quota, Status
 from outlast.launch.kaggle.client import Kaggle

@@ -1,4 +1,4 @@
-"""What is asked of Kaggle and what it answers, as plain values."""
+"""Requests to Kaggle and their answers, as plain values."""
 
 from __future__ import annotations
 

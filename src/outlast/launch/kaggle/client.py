@@ -1,4 +1,4 @@
-"""The dozen calls to Kaggle that launching needs, with errors that say what the server said.
+"""The calls to Kaggle that launching needs; errors contain the server's reason.
 
 Through kagglesdk, the official client's own wire library. What it does not do is added here and in `wire`: the server's
 reason out of a refusal, waiting out 429 and 503, HTML pages and broken connections, versions in status and outputs, and

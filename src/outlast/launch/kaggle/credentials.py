@@ -1,4 +1,4 @@
-"""Where a Kaggle login lies on this machine, in the order in which the official client looks.
+"""Finds a Kaggle login on this machine, in the same order as the official client.
 
 Nothing is stored anywhere new.
 

@@ -1,4 +1,4 @@
-"""Private datasets: how code that is too large for a push, checkpoints made elsewhere, and secrets get into a session.
+"""Private datasets: for large code, for checkpoints made elsewhere, and for secrets.
 
 Wire: kagglesdk 0.1.37 (blobs, datasets); uploads are Google's resumable ones, which continue where they broke.
 """

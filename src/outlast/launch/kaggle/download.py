@@ -1,4 +1,4 @@
-"""Downloading one file of a session."""
+"""Downloads one file of a session."""
 
 from __future__ import annotations
 

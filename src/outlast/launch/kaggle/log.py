@@ -1,4 +1,4 @@
-"""A session's log: the stored one, and the living one, whose every connection tells it from the beginning."""
+"""The log of a session: the stored log, and the live log, which each connection sends from the beginning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nobody has measured of Kaggle, asked on the user's own account: three short CPU sessions, no GPU time.
+"""Measures undocumented limits of Kaggle with the user's account: three short CPU sessions, no GPU time.
 
 outlast relies on none of the answers; docs/kaggle.md says what it does instead.
 """

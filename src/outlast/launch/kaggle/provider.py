@@ -1,4 +1,4 @@
-"""Kaggle as a provider: a private kernel for each attempt, private datasets for what does not fit into it."""
+"""Kaggle as a provider: a private kernel for each attempt, and private datasets for large data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs inside the kernel, before anything of outlast is there: standard library only.
+"""Runs in the kernel before outlast is installed: standard library only.
 
 Its text is pushed with ABOUT and DATA filled in.
 

@@ -1,4 +1,4 @@
-"""The one file that is pushed to Kaggle: the runner, with the bundle inside where that is small enough."""
+"""The one file that is pushed to Kaggle: the runner, with the bundle inside if it is small enough."""
 
 from __future__ import annotations
 

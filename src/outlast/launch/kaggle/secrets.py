@@ -1,4 +1,4 @@
-"""Keys that a session needs: a private dataset with one file, `secrets.json`, attached only when asked for.
+"""Keys for a session: a private dataset with one file, `secrets.json`, attached only on request.
 
 A push has no field for secrets, and those attached in the browser are dropped by a push from outside. In the kernel
 runner.py reads them: UserSecretsClient's first, then this file, by its exact name and fields.

@@ -1,4 +1,4 @@
-"""Find the login, prove it, and write down where this project launches."""
+"""Finds and tests the login, and writes the launch settings of the project."""
 
 from __future__ import annotations
 

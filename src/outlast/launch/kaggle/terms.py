@@ -1,4 +1,4 @@
-"""What a session on Kaggle may have: the options, and the times that follow from them."""
+"""The options of a session on Kaggle, and the times that follow from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a call to Kaggle goes.
+"""HTTP calls to Kaggle: timeouts, retries and errors.
 
 It is logged in, repeated where that does no harm, and told with the server's reason when it is refused.
 """

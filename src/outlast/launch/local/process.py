@@ -1,4 +1,4 @@
-"""Which process a number means.
+"""Identifies a process by number and start time.
 
 Numbers are given again, and only the very process that was recorded may be signalled.
 """

@@ -1,4 +1,4 @@
-"""This machine as a provider: no account, no network. What a relay does elsewhere can be seen here in a minute.
+"""This machine as a provider, without account or network. A relay on it takes a minute.
 
 A session is a process with a time limit, in its own folder below RUNS/.sessions; see `outlast.launch.local.session`. It
 is given the same bundle as a session elsewhere, and finds what the session before it left below its inputs.

@@ -1,4 +1,4 @@
-"""`python -m outlast.launch.local.session FOLDER`: one session. It starts the training, and ends it at the limit.
+"""`python -m outlast.launch.local.session FOLDER`: one session. It starts the training, and stops it at the limit.
 
 A folder of a session holds
 

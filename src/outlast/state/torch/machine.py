@@ -1,4 +1,4 @@
-"""What PyTorch computes on: versions, devices, kernels, and memory that a GPU can reach."""
+"""The hardware and software of PyTorch: versions, devices, kernels, and pinned memory."""
 
 from __future__ import annotations
 

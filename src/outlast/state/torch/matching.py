@@ -1,4 +1,4 @@
-"""Parameters of a stored optimizer against those of the program's: by name, and in any order.
+"""Matches the parameters of a saved optimizer to those of the program by name, in any order.
 
 A parameter is "name dtype shape", such as "model.weight float32 10x3"; its name is "?" when no tracked module has it.
 """

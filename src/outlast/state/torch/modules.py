@@ -1,4 +1,4 @@
-"""PyTorch's modules as tracked objects, and what is a wrapper around one."""
+"""PyTorch's modules as tracked objects, and their wrappers."""
 
 from __future__ import annotations
 

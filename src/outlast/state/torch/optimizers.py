@@ -1,4 +1,4 @@
-"""PyTorch's optimizers as tracked objects: known by class and by the names of their parameters."""
+"""PyTorch's optimizers as tracked objects: identified by class and by the names of their parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch's values that are no plain tensors.
+"""PyTorch's values other than plain tensors.
 
 Generators, dtypes, devices, sizes, and tensors that are made of other tensors.
 """

@@ -1,4 +1,4 @@
-"""What mirrors a run elsewhere: the queue that every such sink has, and one file per tracker."""
+"""Sinks that send a run elsewhere: the queue of every sink, and one file per tracker."""
 
 from outlast.tracking.sinks.queue import Queue
 
