@@ -117,11 +117,11 @@ class LaunchError(OutlastError):
 
 
 class LaunchRefused(LaunchError):
-    """A provider has refused something.
+    """A provider has refused a request.
 
     Attributes:
-        again: whether the same may be accepted later: "moment" (it is busy, or was not reached), "full" (other sessions
-            take all places), or "" (it will be refused again).
+        again: whether the same request may be accepted later: "moment" (the provider is busy, or was not reached),
+            "full" (other sessions use all slots), or "" (it will be refused again).
     """
 
     def __init__(self, words: str, again: Literal["", "moment", "full"] = "") -> None:

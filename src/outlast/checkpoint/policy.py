@@ -21,14 +21,14 @@ Above, a kill costs more than it should.
 
 @dataclass(frozen=True)
 class SavePolicy:
-    """When to commit besides the end of the run and the end of a session, which always do.
+    """When to save. The end of the run and the end of a session always save.
 
     Attributes:
         steps: every N steps (None: not by steps).
-        seconds: when the last save is at least this long ago (None: not by time).
+        seconds: when at least this time has passed since the last save (None: not by time).
         epochs: at the end of every N epochs (None: not by epochs).
         on_best: when the step logged a new best value of the retention policy's metric.
-        auto: by time, at an interval that is estimated from what a save costs and how often the machine fails.
+        auto: by time, at an interval that is estimated from the cost of a save and the failure rate of the machine.
     """
 
     steps: int | None = None
@@ -39,7 +39,7 @@ class SavePolicy:
 
     @property
     def epochs_only(self) -> bool:
-        """Whether nothing is saved before an epoch is said to have ended."""
+        """Whether only the ends of epochs save."""
         return bool(self.epochs) and not (self.steps or self.seconds or self.auto)
 
     def due(self, step: int, epoch_ended: int | None) -> str | None:
@@ -73,7 +73,7 @@ class SavePolicy:
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What a retention policy may know about one checkpoint."""
+    """The facts of a checkpoint that a retention policy uses."""
 
     step: int
     metrics: dict[str, float] = field(default_factory=dict)
@@ -81,16 +81,15 @@ class CheckpointFacts:
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints stay. The newest always does.
+    """Which checkpoints are kept. The newest is always kept.
 
     Attributes:
-        last: the newest so many. Fewer than 2 would leave nothing to fall back to when the newest is damaged.
-        best: the best so many by `metric`, among checkpoints whose own step logged it.
+        last: number of newest checkpoints. With fewer than 2, none is left if the newest is damaged.
+        best: number of best checkpoints by `metric`, among those whose own step logged it.
         metric: name of the metric, as logged.
-        mode: "max" when larger is better, "min" when smaller is.
-        every: keep forever every checkpoint whose step is a multiple of this.
-        former: names under which earlier attempts logged the metric; checkpoints that have none of the new name are
-            read by these.
+        mode: "max" if larger is better, "min" if smaller is.
+        every: keep every checkpoint whose step is a multiple of this number.
+        former: former names of the metric; used for checkpoints that did not log its present name.
     """
 
     last: int = 3
@@ -122,14 +121,14 @@ class Retention:
             raise UsageError("keep_best needs best_metric: the name of a logged metric to compare by.")
 
     def value_of(self, metrics: Mapping[str, float]) -> float:
-        """The metric among those that a step logged, by its own name or a former one.
+        """The value of the metric in the metrics of a step, under its own name or a former one.
 
-        NaN when it logged none of them.
+        NaN if the step did not log it.
         """
         return next((metrics[name] for name in (self.metric or "", *self.former) if name in metrics), math.nan)
 
     def better(self, new: float, old: float) -> bool:
-        """Whether new beats old; NaN never does."""
+        """Whether `new` is better than `old`; NaN never is."""
         if math.isnan(new):
             return False
         return math.isnan(old) or (new > old if self.mode == "max" else new < old)
@@ -145,12 +144,12 @@ class Retention:
         return [kept.step for kept in ordered if kept.step not in keep]
 
     def best_step(self, checkpoints: Sequence[CheckpointFacts]) -> int | None:
-        """Step of the best checkpoint by the metric, or None when none logged it."""
+        """Step of the best checkpoint by the metric, or None if none logged it."""
         ranked = self._ranked(checkpoints)
         return ranked[0].step if ranked else None
 
     def is_new_best(self, value: float, checkpoints: Sequence[CheckpointFacts]) -> bool:
-        """Whether a value beats every checkpoint that logged the metric."""
+        """Whether a value is better than that of every checkpoint that logged the metric."""
         if math.isnan(value):
             return False
         return all(self.better(value, self.value_of(kept.metrics)) for kept in self._ranked(checkpoints))

@@ -53,11 +53,11 @@ class LaunchArguments:
         return prepare.without_stages(prepare.prepare(self.recipe, self.request))
 
     def terms(self, prepared: prepare.PreparedRun) -> Terms:
-        """What a session is to have."""
+        """The terms of the session."""
         return Terms(prepared.resolved.config.budget, self.options)
 
     def provider(self, prepared: prepare.PreparedRun, patience: float = providers.PATIENCE) -> Provider:
-        """Where."""
+        """The provider of the session."""
         return providers.connect(self.on, prepared.folder.path.parent, user=self.user, patience=patience)
 
 

@@ -47,14 +47,14 @@ def setting(
     """Declare a field of a config.
 
     Args:
-        default: the value when no layer gives one.
-        help: one line for --help, without a full stop.
-        on_resume: see OnResume; by default what the section says, and "warns" where none says anything.
+        default: the value if no layer gives one.
+        help: one line for --help: a phrase with its noun, without a full stop.
+        on_resume: see OnResume; by default that of the section, else "warns".
         flags: other spellings on the command line ("-b", "--lr").
         aliases: other names in YAML files.
-        limit: the attribute of `Limits` that this value may not be over.
+        limit: the attribute of `Limits` that bounds this value.
         clampable: a value over the limit is reduced to it; otherwise it is refused.
-        **limits: ge, gt, le, lt as pydantic has them.
+        **limits: ge, gt, le, lt as in pydantic.
     """
     extra: Any = {
         "on_resume": on_resume,
@@ -107,7 +107,7 @@ class Section(BaseModel):
 
 
 class Config(Section):
-    """Fields that every recipe has: where it writes, what it computes on, when it saves and logs, what it may take."""
+    """Fields of every recipe: folders, device, saves, logs, and the budget."""
 
     checkpoint_dir: Path = setting(
         Path("runs"), "folder that holds the run folders", on_resume="session", aliases=("checkpoint_root",)
@@ -168,7 +168,7 @@ class Config(Section):
 
     @property
     def save_interval(self) -> Interval:
-        """`save_every`, read."""
+        """`save_every`, parsed."""
         return parse_interval(self.save_every)
 
 

@@ -31,36 +31,35 @@ _TRIES = 3
 class DataLoader(ExactLoader):
     """Batches of a map-style dataset, exact on resume in the middle of an epoch with any number of workers.
 
-    Iterate it for the rest of the current epoch, or call `next()` forever. While a batch is made, the generators of
-    Python, NumPy and torch are seeded from (seed, epoch, batch), and so are those that dataset and collate_fn keep for
-    themselves, where they are found within a few levels of attributes. So random augmentation is the same with 0
-    workers or 8, before or after a resume; the training loop's own generators are not touched.
+    Iterate over it for the rest of the current epoch, or call `next()` without end. While a batch is made, the
+    generators of Python, NumPy and torch are seeded from (seed, epoch, batch). So are generators that dataset and
+    collate_fn hold, if they are found within a few levels of attributes. Random augmentation is therefore the same with
+    0 workers or 8, before and after a resume. The generators of the training loop are not touched.
 
-    With several ranks (torchrun), a batch is what all of them train on in one step, and each gets its share: the
-    position is one for all, so a run may continue on another number of ranks in the middle of an epoch. In the last
-    batch of an epoch a share may be one sample larger than another; when it has fewer samples than there are ranks,
-    some are given twice.
+    With several ranks (torchrun), a batch is the batch of all ranks in one step, and each rank gets its share. All
+    ranks have one position, so a run may continue on another number of ranks in the middle of an epoch. In the last
+    batch of an epoch, shares may differ by one sample; if it has fewer samples than ranks, some samples are used twice.
 
-    Workers end within a second when the run closes, the loader is dropped, or the interpreter exits.
+    Workers end within a second when the run closes, the loader is deleted, or the interpreter exits.
 
     Args:
-        dataset: anything with `__getitem__` and `__len__` (or `__getitems__`).
+        dataset: an object with `__getitem__` and `__len__` (or `__getitems__`).
         batch_size: samples per batch, of all ranks together. None: one sample at a time, not collated into a batch.
-        shuffle: another order every epoch; True unless `sampler` or `weights` decide the order.
-        seed: decides order and augmentation.
-        drop_last: leave out a last batch that is not full.
+        shuffle: another order in every epoch; True unless `sampler` or `weights` define the order.
+        seed: seed of order and augmentation.
+        drop_last: drop the last batch if it is not full.
         sampler: a torch sampler, or another iterable of indices with a length; see `BatchSampler`.
-        weights: a number for each sample; see `BatchSampler`. It does what torch's WeightedRandomSampler does.
-        split: give each rank its share; False: every rank gets whole batches, for an evaluation that only one makes.
-        **options: as of torch.utils.data.DataLoader: num_workers, collate_fn, pin_memory, persistent_workers, ...
+        weights: one number per sample, as in torch's WeightedRandomSampler; see `BatchSampler`.
+        split: give each rank its share; False: every rank gets whole batches, for an evaluation on one rank.
+        **options: those of torch.utils.data.DataLoader: num_workers, collate_fn, pin_memory, persistent_workers, ...
 
     Attributes:
-        waited: seconds that `next()` and iterating it have taken, all together.
+        waited: total seconds that the program waited for batches.
 
     Raises:
-        StateError: the dataset is an IterableDataset, whose position nobody but itself can know.
-        UsageError: torchrun's processes have not met yet; or an option that does not exist, or that would make the
-            order one that cannot be drawn again; or as of `BatchSampler`; or the ranks cannot share a batch equally.
+        StateError: the dataset is an IterableDataset, whose position is unknown.
+        UsageError: the process group is not initialised under torchrun; an option does not exist, or makes an order
+            that cannot be drawn again; as of `BatchSampler`; or the ranks cannot share a batch equally.
     """
 
     def __init__(

@@ -33,12 +33,12 @@ from outlast.terminal import shortened
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """One checkpoint of a run, verified.
+    """A verified checkpoint of a run. `outlast.open_saved` opens it.
 
     Attributes:
         run_id: the run's name.
-        folder: its folder.
-        step: of the checkpoint.
+        folder: the run folder.
+        step: the step of the checkpoint.
     """
 
     run_id: str
@@ -49,15 +49,15 @@ class SavedCheckpoint:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that it is a run of.
+        """The recipe of the run.
 
-        Raises UsageError when it is the run of a script, or of a file that must be named to be used.
+        Raises UsageError if the run belongs to a script, or to a recipe file that the user has not named.
         """
         return self._of_recipe[0]
 
     @property
     def config(self) -> Any:
-        """The values that it was trained with; those of the machine are this machine's. Raises as `recipe` does."""
+        """The values of the training; values of the machine are those of this machine. Raises as `recipe` does."""
         return self._of_recipe[1]
 
     @property
@@ -68,36 +68,36 @@ class SavedCheckpoint:
 
     @property
     def digest(self) -> str:
-        """The hash of its manifest, which names it among all checkpoints."""
+        """The hash of its manifest, which identifies the checkpoint."""
         return self._opened.checkpoint.digest
 
     @property
     def parts(self) -> list[str]:
-        """Names of the parts that the checkpoint holds."""
+        """Names of the parts in the checkpoint."""
         return sorted(self._opened.state["parts"])
 
     def part(self, name: str | None = None) -> Any:
-        """The state_dict of a tracked part, in memory of its own.
+        """The state_dict of a tracked part, as a copy.
 
         Args:
-            name: by default the part that the recipe measures; in the run of a script "model", or the only one.
+            name: by default the part that the recipe measures; for a script "model", or its only part.
 
         Raises:
             UnknownName: the checkpoint has no such part.
-            UsageError: no name was given, and which part is meant cannot be known.
+            UsageError: no name was given, and there are several candidates.
         """
         name, record, arrays = self._held(name)
         return state.unpack_value(name, record["state"], arrays)
 
     def load_into(self, thing: Any, part: str | None = None) -> None:
-        """Load a part into a model, or whatever has a load_state_dict.
+        """Load a part into a model, or any object with a load_state_dict.
 
         Args:
             thing: a model of the same shapes.
             part: see `part`.
 
         Raises:
-            ResumeRefused: it has another form than what was saved; a torch module is untouched then.
+            ResumeRefused: its structure differs from the saved one; a torch module is unchanged then.
         """
         name, record, arrays = self._held(part)
         state.load_object(name, thing, record, arrays)
@@ -124,11 +124,11 @@ class SavedCheckpoint:
         )
 
     def restore(self, initial: Any, name: str = "state") -> Any:
-        """The pytree that a run offered, in the form of one of the same structure, as `Run.restore` gives it.
+        """The pytree that a run offered, in the structure of `initial`, as `Run.restore` returns it.
 
         Raises:
             UnknownName: the checkpoint has no such pytree.
-            ResumeRefused: it has another form.
+            ResumeRefused: it has another structure.
         """
         parts = self._opened.state["parts"]
         if name not in parts or parts[name]["kind"] != "tree":
@@ -186,14 +186,14 @@ def open_saved(
     recipe: str | Path | Recipe | None = None,
     flags: Mapping[str, str | bool] | None = None,
 ) -> SavedCheckpoint:
-    """Open a checkpoint of a run, of a recipe or of a script, for loading, evaluating, exporting or drawing.
+    """Open a checkpoint of a run for loading, evaluation, export or plots.
 
     Args:
-        run: a run's name or folder, or the folder of one of its checkpoints, which is the step then.
+        run: a run's name or folder, or the folder of one of its checkpoints, which then sets the step.
         root: folder that holds the run folders.
-        step: a step, "latest", or "best" by the metric that the run was opened with.
-        recipe: the run's recipe, or its file. A file that only the run's own records name is never imported; all but
-            `recipe` and `config` of what is returned works without it.
+        step: a step, "latest", or "best" by the metric of the run.
+        recipe: the run's recipe, or its file. A file that only the run's records name is never imported; without it,
+            everything except `recipe` and `config` of the result works.
         flags: dotted key -> text, for values of this machine such as data_root.
 
     Raises:

@@ -22,13 +22,13 @@ Tell = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Command:
-    """What a recipe can do besides training: `outlast NAME RECIPE ...`. It prints nothing itself.
+    """A verb of a recipe besides training: `outlast NAME RECIPE ...`. It prints nothing itself.
 
     Attributes:
-        name: a verb that no other part of outlast has, such as "predict", or "data prepare".
+        name: a verb that outlast does not have, such as "predict", or "data prepare".
         summary: one line.
-        arguments: declares what it takes on an argparse parser.
-        run: does it; yields the lines that the user is to read, and tells how far it is.
+        arguments: adds its arguments to an argparse parser.
+        run: executes it: yields the lines for the user, and reports its progress.
     """
 
     name: str
@@ -39,15 +39,15 @@ class Command:
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the trainings of a recipe that has several, one after the other.
+    """One training of a recipe with several.
 
-    Its run is NAME.STAGE, a run like any other.
+    Its run is NAME.STAGE, an ordinary run.
 
     Attributes:
         name: of lower-case letters, digits and "-".
-        train: train(run, config, inputs): as a recipe's, and `inputs` has an `outlast.SavedCheckpoint` for each stage
-            that `after` names.
-        after: which checkpoint of which earlier stages it trains on: {"vqvae": "best"}, or "latest". Those stages
+        train: train(run, config, inputs): as a recipe's; `inputs` has an `outlast.SavedCheckpoint` for each stage in
+            `after`.
+        after: the checkpoints of earlier stages on which it trains: {"vqvae": "best"}, or "latest". Those stages must
             finish first.
         metric, mode, part: as a recipe's, for this stage.
     """
@@ -62,28 +62,28 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training script with a name, or a chain of such.
+    """A training script with a name, or a chain of training scripts.
 
     Attributes:
         name: as in `outlast train NAME`.
         summary: one line for `outlast recipes`.
         Config: its values, a subclass of outlast.Config.
-        train: train(run, config), which tracks, loops and logs; a recipe has it, or stages.
-        stages: trainings one after the other, each a run of its own.
-        stage: the one of them that this recipe stands for; see `of_stage`.
-        grade: what a resume gives: "exact", "statistical" or "restart-epoch".
-        metric: the logged metric that best checkpoints are chosen by; of a validation split, never of the test split.
-        mode: "max" when a larger metric is better.
-        renamed: former name -> name of logged metrics, so that runs of earlier versions are read; see
+        train: train(run, config), which tracks, loops and logs; a recipe has either `train` or `stages`.
+        stages: trainings one after the other, each a separate run.
+        stage: the stage that this recipe represents; see `of_stage`.
+        grade: the grade of a resume: "exact", "statistical" or "restart-epoch".
+        metric: the logged metric that selects best checkpoints; of a validation split, never of the test split.
+        mode: "max" if a larger metric is better.
+        renamed: former name -> present name of logged metrics, so that runs of earlier versions are read; see
             `outlast.open_run`.
-        check: returns a line about the data that this config needs, or raises DataError or ConfigError (a device that
-            is not there); used by doctor and --dry-run.
+        check: returns a line about the data of a config, or raises DataError or ConfigError (a device that does not
+            exist); used by doctor and --dry-run.
         part: the tracked part that `outlast export` writes: the network that the metric was measured on.
-        ranks: whether `train` may be called by several ranks of torchrun, so that a launch uses all GPUs of a session.
-        commands: what else it can do.
-        exports: other forms than safetensors that `outlast export --format NAME` writes, by the ending of their files:
-            each is given the opened run, the part and the file to write, and yields lines for the user.
-        source: what `find` was asked for, so that a run can find its recipe again.
+        ranks: whether several ranks of torchrun may call `train`, so that a launch uses all GPUs of a session.
+        commands: its verbs besides training.
+        exports: formats besides safetensors that `outlast export --format NAME` writes, by file suffix: each function
+            takes the opened run, the part and the file to write, and yields lines for the user.
+        source: the argument of `find`, so that a run can find its recipe again.
     """
 
     name: str

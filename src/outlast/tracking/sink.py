@@ -15,19 +15,19 @@ _SECRET = re.compile(r"(?i)(^|[_.-])(api_?keys?|keys?|secrets?|tokens?|credentia
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run is, when its loop begins.
+    """The facts of a run when its loop begins.
 
     Attributes:
         id: the run's name.
-        uid: 32 hex digits, the same in every copy of the run; None where it is not known.
+        uid: 32 hex digits, the same in every copy of the run; None if unknown.
         folder: the run folder.
         attempt: number of this attempt, from 1.
-        step: steps done.
-        total_steps: total number of steps, None when unknown.
+        step: number of completed steps.
+        total_steps: total number of steps, None if unknown.
         recipe: name or path of the recipe, None for a script.
-        grade: what a resume promises: "exact", "statistical" or "restart-epoch".
+        grade: the grade of a resume: "exact", "statistical" or "restart-epoch".
         resumed_from: step of the checkpoint that this attempt continues, None for a fresh start.
-        stages: of a chain, the stages up to this one, such as "vqvae finished at step 1200 -> diffusion"; else empty.
+        stages: in a chain, the stages up to this one, such as "vqvae finished at step 1200 -> diffusion"; else empty.
     """
 
     id: str
@@ -44,16 +44,15 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class SaveFacts:
-    """One checkpoint that was committed.
+    """The facts of a committed checkpoint.
 
     Attributes:
         step: its step.
-        reason: why it was saved.
-        seconds: from the request until it was durable.
+        reason: the reason of the save.
+        seconds: time from the request until it was durable.
         held: seconds that training waited for it.
         size: bytes of its files.
-        staged: bytes that were copied in memory, so that training continued while they were written; 0 when training
-            waited.
+        staged: bytes that were copied in memory, so that training continued during the write; 0 if training waited.
     """
 
     step: int
@@ -66,16 +65,16 @@ class SaveFacts:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is, for a line on a screen.
+    """The progress of a run, for a line on a screen.
 
     Attributes:
-        step: steps done.
-        total: total number of steps, None when unknown.
-        epoch: epoch that runs, 1-based, None for step loops.
-        rate: steps per second in this attempt, lately.
-        metrics: the last values logged.
-        seconds_left: until the session ends, None when nothing ends it.
-        next_save: seconds until the next save by time, None when saves are not by time.
+        step: number of completed steps.
+        total: total number of steps, None if unknown.
+        epoch: the running epoch, 1-based, None for step loops.
+        rate: recent steps per second in this attempt.
+        metrics: the last logged values.
+        seconds_left: time until the session ends, None if nothing ends it.
+        next_save: seconds until the next save by time, None if saves are not by time.
     """
 
     step: int
@@ -93,22 +92,22 @@ class Progress:
 
 
 class Sink:
-    """Base of all sinks: every event does nothing.
+    """Base class of all sinks; every method does nothing.
 
-    The sinks of `open_run(sinks=[...])` are called one event after the other in a thread of their own, each sink in
-    another one, so a slow one does not slow training. A method that raises an error is called again with the same event
-    after a pause; after several errors the event is counted as lost and the next one comes. A sink must not change the
-    facts, nor draw from the global random generators: those are the training's.
+    Each sink of `open_run(sinks=[...])` has its own thread, which calls its methods one event after the other, so a
+    slow sink does not slow training. A method that raises an error is called again with the same event after a pause.
+    After several errors, the event is counted as lost, and the next one is sent. A sink must not change the facts, nor
+    draw from the global random generators, which belong to the training.
 
     Attributes:
-        time: Unix time of the event that is being delivered; it may be delivered later.
+        time: Unix time of the event, which may be earlier than its delivery.
     """
 
     time: float = 0.0
 
     @property
     def title(self) -> str:
-        """What sentences call it."""
+        """The name of the sink in messages."""
         return type(self).__name__
 
     def started(self, facts: RunFacts, config: Mapping[str, Any]) -> None:
@@ -118,22 +117,22 @@ class Sink:
         """
 
     def rewound(self, step: int) -> None:
-        """What was logged after this step is no longer part of the run: the training from here on logs it again."""
+        """Metrics after this step are no longer part of the run: the training logs them again."""
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """A journal line was added: step, perhaps epoch, and the metrics."""
+        """A journal line was added: step, epoch if any, and the metrics."""
 
     def progressed(self, progress: Progress) -> None:
-        """A step is done. Sent at most every 0.2 s; when a sink is behind, only the newest is kept."""
+        """A step is done. Sent at most every 0.2 s; if a sink is behind, only the newest event is kept."""
 
     def epoch_ended(self, epoch: int) -> None:
-        """The last step of an epoch (1-based) is done and saved if it was to be."""
+        """The last step of an epoch (1-based) is done, and saved if a save was due."""
 
     def evaluated(self, step: int, seconds: float) -> None:
-        """An evaluation is over: `run.evaluate`, or the function of `run.validate`."""
+        """An evaluation has ended: `run.evaluate`, or the function of `run.validate`."""
 
     def timed(self, step: int, rate: float, spent: TimeSpent) -> None:
-        """Steps per second lately, and where the time of this attempt went so far.
+        """Recent steps per second, and the time of this attempt by activity.
 
         Sent once a minute and at the end.
         """
@@ -145,19 +144,19 @@ class Sink:
         """A named output, a file or a folder, is complete at its path."""
 
     def told(self, level: str, sentence: str) -> None:
-        """Something the user should read: level "info" or "warning"."""
+        """A message for the user: level "info" or "warning"."""
 
     def stopping(self, reason: str, sentence: str) -> None:
-        """A stop was asked for.
+        """A stop was requested.
 
-        What outlast calls in the training thread hears it inside a signal handler: no locks there.
+        Receivers in the training thread are called inside a signal handler: do not take locks there.
         """
 
     def ended(self, reason: str, step: int, total: int | None) -> None:
         """The attempt is over."""
 
     def closed(self) -> None:
-        """No event comes after this one."""
+        """The last event."""
 
 
 def hears(sink: Sink, event: str) -> bool:
