@@ -1,7 +1,7 @@
 """The run and the attempt that wrote a checkpoint, and the checkpoints that it continues.
 
 Two machines may continue with one run from the same checkpoint, and then there are two histories under one name. They
-are told apart by this, and never mixed.
+are distinguished by this, and never mixed.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Listing:
             )
 
     def drop(self, step: int) -> None:
-        """Forget one that was deleted, or of which it is not sure whether it was: `refresh` tells."""
+        """Remove an entry that was deleted, or perhaps deleted: `refresh` reads it again if it exists."""
         entry = self._found.pop(step, None)
         if entry is None:
             return
@@ -136,7 +136,7 @@ class Listing:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the data of all takes; a shared file is there twice, whoever refers to it."""
+        """Bytes of the data of all checkpoints; a shared file counts twice, independent of its references."""
         return self._bytes + 2 * sum(size for _, size in self._references.values())
 
     @property

@@ -132,7 +132,7 @@ def names_of(folder: str, name: str, entry: Mapping[str, Any]) -> list[str]:
 def make_manifest(
     snapshot: Snapshot, written: Mapping[str, Any], seconds: float, ranks: int, history: History | None = None
 ) -> dict[str, Any]:
-    """What MANIFEST.json says of a checkpoint whose files these are: of so many ranks, written in so many seconds."""
+    """The contents of MANIFEST.json for these files, the number of ranks and the seconds of the write."""
     manifest: dict[str, Any] = {
         "format": layout.FORMAT,
         "step": snapshot.step,

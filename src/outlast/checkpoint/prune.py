@@ -118,7 +118,7 @@ class Pruner:
     def _taken(self, more: int) -> int:
         """Bytes that the runs beside this one and itself take.
 
-        Counted again once in a while, and when so many more would be too many.
+        Counted again from time to time, and when the limit is near.
         """
         own, now = self._listing.nbytes, time.monotonic()
         stale = self._counted is None or now - self._counted > _STALE

@@ -53,7 +53,7 @@ def open_checkpoint(
         path: its folder.
         parts: read the arrays of these parts only, and verify only them and the structure.
         mend: write a damaged copy of a shared file again from the good one.
-        ranks: as one of so many ranks. When that many wrote it, the arrays of other ranks are not read. None: read all,
+        ranks: the number of ranks. If as many ranks wrote it, the arrays of other ranks are not read. None: read all,
             and return what rank 0 had.
 
     Raises:

@@ -168,7 +168,7 @@ class CheckpointStore:
         except RankFailed:
             if not sealed:
                 raise
-            # It is committed, whoever has not lived to hear of it.
+            # It is committed, even if another rank died before it was notified.
         return manifest
 
     def forget(self) -> list[int]:

@@ -198,7 +198,7 @@ def attempts_table(info: RunInfo) -> Any:
 def _ended(end: Mapping[str, Any], *, alive: bool) -> Text:
     """How an attempt ended, in its colour. Without an end it runs, if someone holds the run's lock, or was killed."""
     reason = str(end.get("reason", "running" if alive else "lost"))
-    if reason == "preempted" and end.get("signal"):  # a user's own kill is no preemption: say what was heard
+    if reason == "preempted" and end.get("signal"):  # a user's own kill is not a preemption: name the signal
         return show.word(reason, f"{end['signal']} received")
     return show.word(reason)
 

@@ -40,7 +40,7 @@ class Change:
 
     @property
     def sentence(self) -> tuple[str, str]:
-        """How to tell it to the user: level and sentence."""
+        """The message for the user: level and sentence."""
         if self.rule == "warns":
             return "warning", f"{self}: from here on this is another training than the one that the run began with"
         return "info", str(self)

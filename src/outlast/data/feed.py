@@ -251,7 +251,7 @@ def own(loader: Any) -> BatchSampler | None:
 
 
 def close(loader: Any) -> None:
-    """End the workers of a loader, whoever made it."""
+    """End the workers of a loader of any library."""
     if isinstance(loader, Feed):
         loader = loader.loader
     if own(loader):

@@ -135,7 +135,7 @@ def why_more(loader: Any) -> str:
 
 
 def set_epoch(loader: Any, epoch: int) -> bool:
-    """Tell everything in a loader that wants to hear it which epoch begins, from 0.
+    """Call set_epoch, from 0, on every component of a loader that has it.
 
     Returns whether there was anything.
     """
@@ -186,7 +186,7 @@ def _draws_at_random(sampler: Any) -> bool:
 
 
 def _gives_again(sampler: Any) -> bool:
-    """Whether a sampler gives the same indices whatever the global generators are, when it is told the same epoch."""
+    """Whether the indices of a sampler depend on the epoch only, and not on the global generators."""
     draws = []
     inside = getattr(sampler, "sampler", sampler)
     for word in (1, 2, 3):

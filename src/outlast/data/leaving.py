@@ -109,7 +109,7 @@ def starting(context: Any) -> Iterator[None]:
 
 
 def look_after(iterator: Any, leave: Callable[[], bool], owner: Any = None) -> None:
-    """Have a torch iterator with workers end them soon, whoever drops it and whenever the interpreter exits.
+    """Make a torch iterator end its workers soon after it is deleted or the interpreter exits.
 
     Nothing happens to one without workers.
 

@@ -162,7 +162,7 @@ class BatchSampler:
         return self._draw(epoch)[0][batch * size : (batch + 1) * size]
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch runs, as samplers of other libraries want to hear; this one counts by itself.
+        """Set the running epoch, as for samplers of other libraries; this sampler counts epochs itself.
 
         Frameworks (Hugging Face's Trainer, Lightning) count the epochs of a session from 0 again when they are
         continued: a number that is too small is warned of and changes nothing.

@@ -31,7 +31,7 @@ _signalled: list[bool] = []
 
 
 def watch_exit() -> None:
-    """From now on forked workers hear when this process exits, and end at once when they are told to."""
+    """From now on, forked workers notice when this process exits, and end at once on request."""
     if os.getpid() != _exiting[0][0]:  # a training process that was forked itself: this is no matter of its parent's
         _exiting[0] = os.getpid(), mmap.mmap(-1, 1)
     atexit.unregister(let_go)
@@ -98,7 +98,7 @@ def end_later() -> None:
     """End this process in GRACE seconds unless it ends by itself before; at once if its parent exits."""
     maker, byte = _exiting[0]
     if os.getpid() != maker and byte[0]:
-        os._exit(0)  # as torch's workers do when their parent tells them
+        os._exit(0)  # as torch's workers do on their parent's request
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(GRACE)

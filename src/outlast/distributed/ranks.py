@@ -116,7 +116,7 @@ class Ranks:
         failure: Exception | None = None
         try:
             result = work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others have to hear of it
+        except Exception as error:  # noqa: BLE001 - the other ranks must be notified of any error
             failure = error
         try:
             complaints = self.all_gather(moment, _words(failure).encode() if failure else b"")

@@ -175,7 +175,7 @@ def copy_file(
         target: its copy; an older one is replaced.
         expected: what it has to be.
         durable_name: fsync the folder too.
-        most: copy so many bytes from its beginning at most.
+        most: maximum number of bytes to copy, from its beginning.
 
     Raises:
         CorruptCheckpoint: the source is no plain file, or not the expected one; nothing is left under the target's

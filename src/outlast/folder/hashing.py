@@ -69,7 +69,7 @@ def read_verified(path: Path, expected: WrittenFile, allocate: Callable[[int], m
     Args:
         path: the file.
         expected: what its manifest says.
-        allocate: gives writable memory for so many bytes.
+        allocate: returns writable memory of a number of bytes.
 
     Raises:
         CorruptCheckpoint: it cannot be read, or has another length or another hash.

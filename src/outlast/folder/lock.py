@@ -50,7 +50,7 @@ class Lock:
         """Become the run's only writer.
 
         Args:
-            attempt: words for whoever is refused, such as "attempt 3".
+            attempt: the name of the owner in messages, such as "attempt 3".
 
         Returns:
             A sentence when a dead owner's lock was taken over, else None.
@@ -145,7 +145,7 @@ class Lock:
 
 
 class Presence:
-    """That a rank lives, whoever of the others is gone: it holds a second file together with the others.
+    """Shows that a rank is alive, even if other ranks are gone: all ranks hold a second lock file together.
 
     Only rank 0 holds the run's lock. When it dies alone, another rank may still be about to write; the next attempt
     waits for it.
@@ -176,7 +176,7 @@ class Presence:
         """Return when no rank of an earlier attempt lives.
 
         Raises:
-            RunBusy: one still lives after so many seconds.
+            RunBusy: one is still alive after this time.
         """
         if not plain.kind_of(self.path):
             return
@@ -342,7 +342,7 @@ def _process_lives(pid: int) -> bool:
 def _start_of(pid: int) -> int:
     """When a process began, in ticks since the machine's start.
 
-    Two processes of the same number are told apart by it. 0 where the system does not say.
+    It distinguishes two processes of the same number. 0 where the system does not say.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

@@ -379,7 +379,7 @@ STATE = form(
     {**_OWN, "batches": _BATCHES},
 )
 RANK_STATE = form({"parts": _PARTS, "rng": _RNG}, _OWN)
-# Launches are deleted, with their datasets, in the account of whoever runs outlast: only what outlast may have made
+# Launches are deleted, with their datasets, in the account of the user: only what outlast may have made
 # has such a name.
 MADE = text(200, "outlast-(?!secrets$)[a-z0-9-]+", "a name that begins with outlast- as all that it makes")
 """A name that outlast has given to something it made at a provider."""

@@ -82,7 +82,7 @@ class Limits:
         return terms.seconds or self.session - self.overhead
 
     def within(self, terms: Terms, left: float) -> Terms:
-        """The terms of a session for which only so many seconds of quota are left.
+        """The terms of a session, shortened to the remaining seconds of the quota.
 
         Never less than a minute of training.
         """
@@ -243,7 +243,7 @@ class Provider(Protocol):
             request: what to start.
             handle: as `plan` returned it.
             begun: called just before the one call that must not be made twice. What comes before may be repeated.
-            tell: hears what takes long.
+            tell: called with messages about long operations.
 
         Raises:
             AnswerLost: it may have been started. Ask `state` before starting another.
@@ -280,7 +280,7 @@ class Provider(Protocol):
             since: how many lines to leave out.
             live: continue until the session is over.
             pause: seconds between two looks.
-            seen: hears the session's state at each look.
+            seen: called with the session's state after each query.
         """
         ...
 

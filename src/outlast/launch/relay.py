@@ -82,7 +82,7 @@ def relay(
         prepare: what to train, looked at again before every session.
         terms: what every session is to have.
         bounds: where to stop although the run is not finished.
-        tell: says a sentence to the user.
+        tell: shows the user a sentence.
         pace: how often to ask.
 
     Raises:

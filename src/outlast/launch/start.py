@@ -35,7 +35,7 @@ def launch(
         provider: where.
         prepared: what is to be trained.
         terms: what the session is to have.
-        tell: hears what takes long.
+        tell: called with messages about long operations.
 
     Raises:
         RunBusy: another process launches this run, or trains it here.
@@ -49,7 +49,7 @@ def launch(
 def launch_next(
     provider: Provider, prepared: PreparedRun, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
 ) -> LaunchRecord:
-    """As `launch`, for whoever is the only one already."""
+    """As `launch`, for a caller that holds the launch lock."""
     folder = prepared.folder
     if owner := holder(folder.lock):
         raise RunBusy(

@@ -34,8 +34,8 @@ class Verb:
         usage: what follows it.
         summary: one line.
         arguments: adds what it takes to a parser.
-        run: does it. Takes the parsed values and what hears sentences meanwhile; yields lines, tables and JSON for the
-            user.
+        run: executes the verb. Takes the parsed values and a function for messages; yields lines, tables and JSON for
+            the user.
     """
 
     name: str

@@ -35,7 +35,7 @@ def follow(
         record: the launch.
         until_over: False: only what was printed so far.
         pause: seconds between two looks.
-        seen: hears how the session is at each look.
+        seen: called with the session's state after each query.
     """
     if provider.state(record.handle) is None:
         seen(None)

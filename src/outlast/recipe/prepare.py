@@ -180,7 +180,7 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
                 inputs.train(run, config, recipe)
             elif recipe.train:
                 recipe.train(run, config)
-    except RunNotFinished as ended:  # in a notebook; whoever asked for this hears of it as elsewhere
+    except RunNotFinished as ended:  # in a notebook; the caller gets the same exception as elsewhere
         raise SessionEnded(ended.reason) from None
     return run
 

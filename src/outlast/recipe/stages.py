@@ -41,7 +41,7 @@ def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None])
     Args:
         recipe: has stages.
         request: what the user asks for; `resume` is not looked at.
-        tell: hears what came from elsewhere.
+        tell: called with messages about copied checkpoints.
 
     Raises:
         UsageError: an input is missing.

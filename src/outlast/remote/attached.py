@@ -29,7 +29,7 @@ def copies_of(run_id: str, inputs: Iterable[Path], told: list[str] | None = None
     Args:
         run_id: its name.
         inputs: where to look. What is directly in one may be a link, as mounts are; links below are not followed.
-        told: takes a sentence when an input has more folders than are looked into.
+        told: gets a sentence if an input has more folders than the search limit.
     """
     found = []
     for root in inputs:

@@ -117,7 +117,7 @@ class Place:
             name: of the file.
             target: its copy; an older one is replaced.
             expected: what it has to be.
-            most: copy so many bytes from its beginning at most.
+            most: maximum number of bytes to copy, from its beginning.
             durable_name: fsync the folder too.
 
         Raises:

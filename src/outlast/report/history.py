@@ -33,7 +33,7 @@ _NAMES, _GROUPS = 200, 8  # metrics that are looked up, and lines that hold them
 _LOOKED = 300  # lines that are looked up for each
 _BACK = 16 * 2**20  # bytes that are searched for the time before the last
 _NEAR = 16 * 2**10  # bytes in which a step is searched line by line
-_BUDGET = 512 * 2**20  # bytes that are read for all of it; only a damaged journal needs so many
+_BUDGET = 512 * 2**20  # maximum bytes to read; only a damaged journal needs them
 _SHORTEST = 64 * 2**10  # bytes in which the end of a line is looked for after it was looked for in vain
 
 _STEP = re.compile(rb'\{"step": ?(\d{1,18})[,}]')
@@ -152,7 +152,7 @@ class _Lines:
         self._looked_up: set[int] = set()
 
     def evenly(self, count: int) -> Iterator[tuple[int, bytes]]:
-        """The first line, the last, and so many between them."""
+        """The first line, the last line, and a number of lines between them."""
         for number in range(count):
             if (found := self._at(self.size * number // count)) is not None:
                 yield found

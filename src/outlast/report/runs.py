@@ -69,7 +69,7 @@ class RunInfo:
         return tuple(self.last_attempts(len(self.numbers)))
 
     def last_attempts(self, most: int) -> list[Mapping[str, Any]]:
-        """The records of so many of the newest attempts, in order."""
+        """The records of the newest attempts, in order."""
         return [read_record(RunFolder(self.folder), number) for number in self.numbers[-most:]] if most else []
 
     def spent(self, attempt: Mapping[str, Any]) -> TimeSpent | None:

@@ -1,7 +1,7 @@
 """Decisions that several ranks make at the same step: to stop, and to save.
 
-Each has its own clock and hears its own signals. So they ask each other, about twice a second or after ten steps, and
-never in between: a question costs a collective, which waits for the slowest.
+Each rank has its own clock and receives its own signals. So the ranks ask each other, about twice a second or after ten
+steps, and never in between: a question costs a collective, which waits for the slowest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Agreement:
     def should_stop_now(self) -> bool:
         """`should_stop` for loops that outlast does not run.
 
-        It asks again every so many calls, and all ranks have to make them.
+        It asks again after a number of calls, and all ranks must make the same calls.
         """
         self.after(0, None)
         return self.should_stop()

@@ -37,7 +37,7 @@ def artifact(attempt: Attempt, name: str, *, step: int, part: str | None = None)
 
 
 def _describe(attempt: Attempt, target: Path, name: str, step: int, part: str | None) -> None:
-    """Write the manifest, and tell the sinks.
+    """Write the manifest, and notify the sinks.
 
     A disk that is full now has room for the artifact and not for its manifest.
     """

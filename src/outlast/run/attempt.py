@@ -41,7 +41,7 @@ class Attempt:
     Args:
         folder: the run folder.
         session: the lease of the machine.
-        shown: told of everything.
+        shown: receives all events.
         store: the run's checkpoints.
         ranks: who trains together; the training thread speaks to them.
         about: recipe, grade and deterministic, as they were given to `open_run`.
@@ -106,7 +106,7 @@ class Attempt:
             raise
 
     def _open_folder(self, begin_from: Path | None, ignored: Sequence[str]) -> list[tuple[str, str]]:
-        """Make the folder this attempt's own; returns what the user should hear."""
+        """Take the folder; returns messages for the user."""
         folder = self.folder
         if not self.ranks.is_main:
             return []
@@ -182,7 +182,7 @@ class Attempt:
         return self._record.went_further(step)
 
     def begin_events(self, step: int, total_steps: int | None, resumed_from: int | None) -> None:
-        """The loop begins: from here on events are written down, and sinks hear what run this is.
+        """The loop begins: from now on, events are written, and sinks receive the facts of the run.
 
         Args:
             step: steps done.
@@ -226,7 +226,7 @@ class Attempt:
         self._record.write()
 
     def tell(self, level: str, sentence: str) -> None:
-        """Say something to whoever watches, and keep it in the record.
+        """Show the user a sentence, and keep it in the record.
 
         Args:
             level: "info" or "warning".

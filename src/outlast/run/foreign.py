@@ -126,7 +126,7 @@ class ForeignLoop:
         return int(number)
 
     def _await_epochs(self, ended: object) -> None:
-        """Say it once when a save policy by epochs never hears of epochs."""
+        """Warn once if the save policy needs epochs and no end of an epoch is reported."""
         if self._epoch_awaited is None:
             return
         calls = self._loop.done_here + 1

@@ -228,7 +228,7 @@ class Loop:
             self.step -= 1  # left in the middle of a step that changed nothing yet
             self.undo()
         self.in_step = False
-        if self.agreement and not self.finished:  # one rank may have heard of an end that the others have not
+        if self.agreement and not self.finished:  # one rank may know of an end that the others do not know yet
             self.agreement.after(self.step, None, at_once=True)
         stopped = self._session.reason if not self.finished else None
         self.save(stopped or "final", must=True)
@@ -237,7 +237,7 @@ class Loop:
     # the session's end ---------------------------------------------------------------------------------------------
 
     def _stopping(self) -> bool:
-        """Whether a stop is heard; with several ranks, whether they have agreed on one."""
+        """Whether a stop was requested; with several ranks, whether they agreed on one."""
         return (self.agreement or self._session).should_stop()
 
     def over(self) -> bool:
@@ -324,7 +324,7 @@ class Loop:
         )  # as in `over`; a step's update is one
 
     def _asked_inside(self) -> bool:
-        """`should_stop` while the validation runs: a function that is told True leaves it unfinished."""
+        """`should_stop` while the validation runs: a function that gets True leaves it unfinished."""
         self.validation.heard = self.validation.heard or self._heard_inside()
         return self.validation.heard
 

@@ -58,7 +58,7 @@ class Metrics:
         return 1 / self._seconds_per_step if self._seconds_per_step else 0.0
 
     def is_time(self, clock: float) -> bool:
-        """Whether the screen may be told of progress again."""
+        """Whether progress may be sent to the screen again."""
         return clock - self._shown_at >= _TICK
 
     def show_progress(

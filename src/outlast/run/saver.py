@@ -4,7 +4,7 @@ Asked between two steps only.
 
 A save is *staged* in the training thread (what changes outside the optimizer's step is copied there and then), *held
 for* by the optimizer if it comes before the rest is copied, and *settled* at the end of a later step, when the writer
-is done: only then does anybody hear of it.
+is done: only then is it reported.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Saver:
         self._policy = dataclasses.replace(self._policy, seconds=seconds)
 
     def begin(self, software: Mapping[str, Any]) -> None:
-        """Look what there is to save, tell the session its size, and start the clock.
+        """Measure the state, report its size to the session, and start the clock.
 
         Args:
             software: versions and device, which every checkpoint states.
@@ -185,7 +185,7 @@ class Saver:
         return time.perf_counter() - begun
 
     def check(self, clock: float) -> None:
-        """After every step: hear how the save in progress went, and flush the journal now and then.
+        """After every step: check the save in progress, and flush the journal from time to time.
 
         Raises:
             RankFailed: another rank is gone, so no save will succeed.
@@ -203,7 +203,7 @@ class Saver:
                 self._flushing = self._writer.soon(self._flush_quietly)
 
     def wait_for_writer(self) -> None:
-        """Wait for the save in progress, and hear how it went; a long wait is said once."""
+        """Wait for the save in progress and its result; a long wait is reported once."""
         begun = time.perf_counter()
         self._settle()
         waited = time.perf_counter() - begun

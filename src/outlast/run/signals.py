@@ -30,10 +30,10 @@ _previous: dict[int, Any] = {}  # number -> the handler that was there before ou
 
 
 def listen(hear: Hear) -> list[str]:
-    """Let a run hear of signals, until `leave`. Calling it again is fine: a notebook resets SIGINT at every cell.
+    """Send signals to a run, until `leave`. It may be called again: a notebook resets SIGINT at every cell.
 
     Returns:
-        What the user should know: signals that are not heard, and handlers that are set aside meanwhile.
+        Messages for the user: signals that are not handled, and handlers that are replaced for this time.
     """
     new = hear not in _hearers
     if new:
@@ -54,7 +54,7 @@ def listen(hear: Hear) -> list[str]:
 
 
 def leave(hear: Hear) -> None:
-    """Stop hearing. With the last run that hears, the program gets its handlers back."""
+    """Stop listening. When the last run stops, the program's handlers are restored."""
     _hearers.pop(hear, None)
     if _hearers or threading.current_thread() is not threading.main_thread():
         return
@@ -77,7 +77,7 @@ def _take(name: str) -> Iterator[str]:
     if number is None or (handler := signal.getsignal(number)) == _handle:
         return
     if handler == signal.SIG_IGN:
-        return  # nohup, or a background job: whoever started this said that the signal is not for it
+        return  # nohup, or a background job: the signal is ignored on purpose
     if name not in REASONS and handled_by_program(number):
         if name in WARNINGS and number not in _told:
             _told.add(number)

@@ -22,7 +22,7 @@ def copies(path: Path | None, folder: RunFolder) -> list[Path]:
 
 
 def begin(path: Path | None, folder: RunFolder) -> str | None:
-    """Give a run that has no checkpoint yet the one that it was told to begin from; returns a sentence about it.
+    """Copy the checkpoint of `resume_from` into a run without checkpoints; returns a sentence about it.
 
     Raises:
         CorruptCheckpoint: it does not verify.

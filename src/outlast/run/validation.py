@@ -31,7 +31,7 @@ class Validation:
 
     Attributes:
         running: whether it runs.
-        heard: whether it heard of the session's end, and is therefore not complete.
+        heard: whether it was stopped by the session's end, and is therefore not complete.
         completed: whether one was completed in this attempt.
         cut: whether the step's validation was interrupted and is still to be done.
     """

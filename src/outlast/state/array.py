@@ -149,7 +149,7 @@ class LiveMemory:
         return True
 
     def sample(self, count: int) -> bytes:
-        """About so many elements, spread over all of it; only called of a `place` that an optimizer changes."""
+        """A sample of about this many elements over the array; only for a `place` that an optimizer changes."""
         raise NotImplementedError
 
     def fetch_ahead(self) -> None:

@@ -129,7 +129,7 @@ def _software() -> dict[str, Any]:
     for name in ("jax_enable_x64", "jax_default_matmul_precision"):
         if value := getattr(jax.config, name, None):
             facts[name.replace("_", " ")] = str(value)
-    if device.platform == "cpu":  # XLA makes a pool of so many when its client begins
+    if device.platform == "cpu":  # XLA creates a pool of this many threads when its client starts
         own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         facts["jax threads"] = os.environ.get("NPROC") or str(own)
     return facts

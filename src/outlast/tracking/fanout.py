@@ -15,7 +15,7 @@ DEADLINE = 5.0
 
 
 class Fanout:
-    """Passes every event on, and survives whatever hears it.
+    """Passes every event on, and survives errors of the receivers.
 
     Args:
         screens: called in the training thread, in order. For what must be in step with the program and costs little:
@@ -25,7 +25,7 @@ class Fanout:
 
     Attributes:
         screens: as above; more may be added.
-        tell: how a sentence reaches the user: level, sentence. By default all hear it as `told`.
+        tell: shows the user a sentence: level, sentence. By default it is sent to all as `told`.
     """
 
     def __init__(self, screens: Sequence[Sink], sinks: Sequence[Sink] = ()) -> None:
@@ -61,7 +61,7 @@ class Fanout:
                 self._failures[id(sink)] = self._failures.get(id(sink), 0) + 1
 
     def close(self) -> None:
-        """Send the last event, wait for sinks until the deadline, and tell what was lost."""
+        """Send the last event, wait for sinks until the deadline, and report what was lost."""
         for queue in self._queues:
             queue.close()
         deadline = time.monotonic() + DEADLINE

@@ -52,7 +52,7 @@ class Journal:
         self._hasher = xxhash.xxh3_128()  # of all that is sealed
         self._names: dict[Any, tuple[str, str]] = {}  # as logged -> as written, alone and as the beginning of a member
         self._complained: set[Any] = set()
-        self.complaints: list[str] = []  # what the user should hear of metrics that were logged
+        self.complaints: list[str] = []  # messages for the user about logged metrics
         self._last: dict[str, tuple[int, Any]] = {}  # metric -> step and value
         self._last_since: int | None = None  # of a run begun by a version that did not keep them
         self._lock = threading.Lock()

@@ -110,7 +110,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def backwards(path: Path, most: int = TAIL) -> Iterator[tuple[int, bytes]]:
-    """Offset and text of whole lines, the last one first, until about so many bytes are read.
+    """Offset and text of whole lines, the last one first, up to about this many bytes.
 
     At least one line, if it is not too long.
     """

@@ -67,7 +67,7 @@ def mutates(config: Config) -> float:
 
 
 def phase_of(chunk: int, config: Config) -> Phase:
-    """What the chunk after so many is to do: a function of the values, so that a resume with others uses them."""
+    """The training phase of a chunk by its number: a function of the values, so that a resume uses new values."""
     train = config.train
     learns, factor = train.mode in ("gradient", "freeze-evolve"), mutates(config)
     if train.mode == "freeze-evolve":

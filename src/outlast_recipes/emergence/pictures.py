@@ -237,7 +237,7 @@ def film(
         cell: pixels of a cell.
         between: pictures for each tick; agents glide.
         speed: ticks in a second.
-        tell: hears how many ticks of how many are drawn.
+        tell: called with the number of drawn ticks and the total.
     """
     from PIL import Image
 

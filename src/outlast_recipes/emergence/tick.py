@@ -64,7 +64,7 @@ class Events(NamedTuple):
     Attributes:
         meals: f32[N], pieces eaten.
         worth: f32[N], what they were worth to who ate them: 1 each where there is one kind.
-        bits: f32[N], what the meals told of who ate them; see `Train.diversity_bonus`.
+        bits: f32[N], information of the meals about who ate them; see `Train.diversity_bonus`.
         births: births.
         waiting: i32, births for which this chunk had no room left.
         cause: i32[N], why an agent died in this tick; 0: it did not.

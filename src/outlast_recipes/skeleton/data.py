@@ -51,7 +51,7 @@ def load_data(
 
 
 def spread(numbers: Sequence[int], count: int) -> list[int]:
-    """At most so many of them, at equal distances."""
+    """A bounded number of them, at equal distances."""
     return [numbers[at * len(numbers) // count] for at in range(count)] if len(numbers) > count else list(numbers)
 
 

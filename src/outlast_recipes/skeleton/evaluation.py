@@ -36,7 +36,7 @@ def accuracies(model: nn.Module, part: ClipSubset, frames: int, device: torch.de
 def example(
     layout: Layout, frames: int, batch: int = 1, device: torch.device | str = "cpu", bodies: int = 2
 ) -> tuple[Tensor, Tensor]:
-    """Random positions (batch, frames, 2, V, 3) and a mask of so many bodies, for measuring and tracing."""
+    """Random positions (batch, frames, 2, V, 3) and a mask for a number of bodies, for measuring and tracing."""
     mask = torch.zeros(batch, frames, 2, dtype=torch.bool, device=device)
     mask[:, :, :bodies] = True
     return torch.randn(batch, frames, 2, layout.joints, 3, device=device) * mask[..., None, None], mask

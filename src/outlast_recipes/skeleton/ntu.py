@@ -174,7 +174,7 @@ class _Lines:
         self._lines, self.number = text.splitlines(), 0
 
     def take(self, fields: int, what: str, kind: Callable[[str], float] = float) -> list[str]:
-        """The words of the next line; raises _MalformedLine when they are not so many finite numbers."""
+        """The words of the next line; raises _MalformedLine when they are not the expected number of finite numbers."""
         words = self._lines[self.number].split() if self.number < len(self._lines) else []
         self.number += 1
         if len(words) != fields:

@@ -113,7 +113,7 @@ class Kaggle(Wire):
         except KaggleRefused as error:
             if error.status not in (403, 404):
                 raise
-            self.quota()  # a wrong key gets the same answer as a missing kernel: this one tells them apart
+            self.quota()  # a wrong key gets the same answer as a missing kernel: this call distinguishes them
             return None
         return Status(_STATES[answer.status.name], answer.failure_message or "")
 
@@ -128,7 +128,7 @@ class Kaggle(Wire):
                 return
 
     def page(self, slug: str, size: int) -> int:
-        """How many files come on one page when so many are asked for."""
+        """The number of files on one page for a requested number."""
         return len(self._page(slug, size, "").files or [])
 
     def log(
@@ -153,7 +153,7 @@ class Kaggle(Wire):
                 seconds.
             pause: seconds between two connections.
             longest: seconds for which a living session is listened to at most when until_over is False.
-            seen: hears what Kaggle says of the session whenever it is asked.
+            seen: called with Kaggle's state of the session after each query.
         """
         told = 0
         while True:

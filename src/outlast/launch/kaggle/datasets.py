@@ -63,7 +63,7 @@ def create(kaggle: Kaggle, slug: str, contents: Mapping[str, Content], *, progre
         kaggle: the account.
         slug: 6 to 50 letters, digits and dashes; of contents that never change, so name it by them.
         contents: path in the dataset -> bytes, or a file.
-        progress: hears how many bytes of how many are there.
+        progress: called with the number of uploaded bytes and the total.
 
     Raises:
         KaggleRefused: Kaggle does not take it.

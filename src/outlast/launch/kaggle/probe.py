@@ -68,7 +68,7 @@ def probe(kaggle: Kaggle, *, seconds: int = 120, tell: Callable[[str], None], pa
     Args:
         kaggle: the account.
         seconds: after which Kaggle is to stop the first session.
-        tell: says a sentence to the user.
+        tell: shows the user a sentence.
         pause: seconds between two looks.
 
     Raises:

@@ -37,7 +37,7 @@ from outlast.launch.watch import mark_in
 
 __all__ = ["OPTIONS", "KaggleProvider", "connect"]
 
-# What a handle names is deleted in the account of whoever runs outlast: only what outlast may have made has such a
+# What a handle names is deleted in the account of the user: only what outlast may have made has such a
 # name.
 _HANDLE = records.form(
     {"slug": records.MADE},

@@ -2,7 +2,7 @@
 
 Its text is pushed with ABOUT and DATA filled in.
 
-It prints lines that begin with "::outlast" for whoever follows the log: session, image, device, and at last the exit
+It prints lines that begin with "::outlast" for the reader of the log: session, image, device, and at last the exit
 code.
 """
 
@@ -35,7 +35,7 @@ MISSING_DEVICE, BROKEN_BUNDLE, NOT_INSTALLED = 3, 4, 5
 def emit(*words: object) -> None:
     sys.stdout.write(
         " ".join(map(str, ("::outlast", *words))) + "\n"
-    )  # in one piece: whoever follows looks for whole lines
+    )  # in one write: readers of the log expect complete lines
     sys.stdout.flush()
 
 
@@ -141,7 +141,7 @@ def train(request: dict[str, object], code: Path, root: Path, cards: int, keys: 
 
 
 def list_files(working: Path) -> None:
-    """Write down what is left behind, with hashes, so that whoever fetches it knows when all of it is right."""
+    """Write a list of the outputs with their hashes, so that a fetch can verify them."""
     found = {}
     for path in sorted((working / "runs").rglob("*")):
         if path.is_file() and path.name not in ("lock", "ranks"):

@@ -1,6 +1,6 @@
 """HTTP calls to Kaggle: timeouts, retries and errors.
 
-It is logged in, repeated where that does no harm, and told with the server's reason when it is refused.
+It logs in, repeats calls that may be repeated, and reports refusals with the server's reason.
 """
 
 from __future__ import annotations

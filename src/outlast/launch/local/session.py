@@ -5,12 +5,12 @@ A folder of a session holds
     session.json    what to run: command, working folder, seconds, grace; no variable, as some are secret
     code/           the unpacked bundle           request.json   what `outlast.launch.inside` is to train
     inputs/         runs of earlier sessions      work/          what this session leaves
-    begun           made by whoever starts it, or by whoever says that nobody did: never both
+    begun           created by the process that starts the session, or by the one that cancels it: never both
     keeper.json, training.json    the processes: pid, began          log.txt    what the training prints
     cancel          asks for the end; "now" in it: at once           end.json   how it ended
 
-The keeper outlives whoever has started it. It asks the training to stop (SIGTERM) `grace` seconds before the limit, and
-kills its process group at the limit.
+The keeper outlives the process that started it. It asks the training to stop (SIGTERM) `grace` seconds before the
+limit, and kills its process group at the limit.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def write(path: Path, record: dict[str, Any]) -> None:
 def main(folder: Path) -> int:
     """Start the keeper in the background.
 
-    Returns when it is on record, so that whoever called knows that the session began.
+    Returns after it is recorded, so that the caller knows that the session began.
     """
     if not claim(folder):
         return 1
@@ -86,7 +86,7 @@ class _Keeper:
 
     def run(self) -> None:
         for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # they are for whoever looks on, not for the session
+            signal.signal(number, signal.SIG_IGN)  # they are meant for the watching process, not for the session
         signal.signal(signal.SIGTERM, self._terminate)
         with (self.folder / "log.txt").open("ab") as log:
             training = subprocess.Popen(
@@ -107,7 +107,7 @@ class _Keeper:
     def _variables(self) -> dict[str, str]:
         """The environment variables of the process which started the session, without some.
 
-        Left out are the ones that would tell the session's outlast where else to train or for how long.
+        Variables that would change where, or for how long, the session trains are left out.
         """
         ends = time.time() + self.about["seconds"] - self.about["grace"]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OUTLAST_")}

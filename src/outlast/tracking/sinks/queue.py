@@ -41,7 +41,7 @@ class Queue:
     """The events of one sink, and the thread that hands them over. For one training thread, except `interrupt`.
 
     Args:
-        sink: what hears them.
+        sink: the receiver.
         most: droppable events that wait at most. Beyond it, the oldest of them is dropped and counted.
         pause: seconds to wait after a first error.
 
