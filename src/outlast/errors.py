@@ -59,20 +59,20 @@ class OutlastError(Exception):
 
 
 class _OneLine(Exception):
-    """What a notebook shows as one line: an answer to the user, whose traceback would say nothing more.
+    """An error that a notebook shows as one line, because its traceback has no further information.
 
     Scripts keep theirs.
     """
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows of it; all of it where it came from something else."""
+        """The text that IPython shows; with a traceback if the error has a cause."""
         if self.__cause__ is not None and not isinstance(self.__cause__, OutlastError | OSError):
             return [line.rstrip("\n") for line in traceback.format_exception(self)]
         return [f"{type(self).__name__}: {self}"]
 
 
 class UsageError(_OneLine, OutlastError):
-    """What was asked for cannot be done as it was asked."""
+    """The request is invalid."""
 
     exit_code = EXIT_USAGE
 
@@ -204,7 +204,7 @@ class SessionEnded(SystemExit):
 
 
 class RunNotFinished(BaseException):
-    """What leaves a notebook's cell, or a statement at a prompt, where SessionEnded would leave a script.
+    """Raised in a notebook's cell, or at a prompt, in place of SessionEnded.
 
     The state is saved. It is raised, so that "Run all" and tools such as nbclient and papermill stop at this cell, and
     the cells after it do not run on an unfinished model; the notebook shows its sentence and no traceback. `except
@@ -221,5 +221,5 @@ class RunNotFinished(BaseException):
         self.code = EXIT_INTERRUPTED if reason == "cancelled" else EXIT_RUN_AGAIN
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows of it."""
+        """The text that IPython shows."""
         return [f"{type(self).__name__}: {self}"]

@@ -45,7 +45,7 @@ def check_manifest(manifest: Mapping[str, Any], place: Path) -> None:
 
 
 def _wrong_with(name: str, entry: Mapping[str, Any], ranks: int) -> str | None:
-    """What is wrong with an entry, in words; the names are exactly those that are written."""
+    """The fault of an entry, as text; valid names are exactly those that are written."""
     size, rank = entry["size"], entry.get("rank", 0)
     if not layout.is_plain(name):
         return "that is no plain file name"

@@ -17,7 +17,7 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a checkpoint one of this run.
+    """The identity of a run, by which its checkpoints are recognised.
 
     Attributes:
         uid: of the run, as its run.json has it.
@@ -48,7 +48,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class History:
-    """What the manifests of an attempt say of where they come from.
+    """The origin of an attempt's checkpoints, as in their manifests.
 
     Attributes:
         run: the run's uid.
@@ -64,7 +64,7 @@ class History:
 
     @classmethod
     def following(cls, run: str, attempt: str, manifest: Mapping[str, Any] | None) -> History:
-        """That of an attempt which continues a checkpoint, or nothing."""
+        """The history of an attempt that continues a checkpoint, or starts fresh."""
         if manifest is None:
             return cls(run, attempt)
         last = {"attempt": manifest.get("attempt"), "step": manifest["step"], "digest": manifest["digest"]}

@@ -23,7 +23,7 @@ from outlast.folder.layout import MANIFEST
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of one checkpoint.
+    """An entry for one checkpoint.
 
     Attributes:
         kept: its step, and its value of the one metric that retention compares.
@@ -39,7 +39,7 @@ class Entry:
 
 
 class Listing:
-    """What a folder of checkpoints holds.
+    """The contents of a folder of checkpoints.
 
     Args:
         place: the folder.
@@ -81,7 +81,7 @@ class Listing:
             self.refresh()
 
     def settled(self) -> None:
-        """What is noted now is all there is."""
+        """Mark the listing as up to date with the folder."""
         self._seen = self._changed()
 
     def add(self, checkpoint: Checkpoint) -> None:
@@ -126,7 +126,7 @@ class Listing:
 
     @property
     def kept(self) -> list[CheckpointFacts]:
-        """What retention may know of this run's checkpoints, ascending."""
+        """The facts of this run's checkpoints for retention, ascending."""
         return list(self._own.values())
 
     @property
@@ -148,7 +148,7 @@ class Listing:
         return None if self._unreadable else set(self._references)
 
     def removable(self) -> list[int]:
-        """What `Retention.removable` says of all of them, without looking at those that stay."""
+        """The result of `Retention.removable`, without a pass over the kept checkpoints."""
         if len(self._own) <= self._policy.last:
             return []
         oldest_of_last = list(self._own)[-self._policy.last]

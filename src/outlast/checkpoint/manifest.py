@@ -65,7 +65,7 @@ class Checkpoint:
 
     @property
     def kept(self) -> CheckpointFacts:
-        """What retention may know about it."""
+        """The facts for retention."""
         return CheckpointFacts(self.step, self.metrics)
 
     @property
@@ -115,7 +115,7 @@ def parse_manifest(data: bytes, path: Path) -> Checkpoint:
 
 
 def places_of(folder: Path, name: str, entry: Mapping[str, Any]) -> list[Path]:
-    """Where a file of a checkpoint is: one place, or two for a shared one."""
+    """The places of a file of a checkpoint: one, or two for a shared file."""
     shared = folder.parent / SHARED
     if "shared" in entry and plain.kind_of(shared) not in ("folder", None):
         raise CorruptCheckpoint(f"{shared} is a {plain.kind_of(shared)} and no folder; nothing is read through it.")

@@ -30,7 +30,7 @@ _HEADER = records.table(
 
 
 class Layout:
-    """Where everything of a safetensors file is; it depends on the names, dtypes and shapes alone.
+    """The layout of a safetensors file; it depends only on names, dtypes and shapes.
 
     Args:
         arrays: name -> array.

@@ -30,7 +30,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class LaunchArguments:
-    """What was typed, with what was not typed taken from the run's last launch and from outlast-launch.yaml.
+    """The arguments of a launch: from the command line, then the run's last launch, then outlast-launch.yaml.
 
     Attributes:
         recipe: what is to be trained.
@@ -152,7 +152,7 @@ def _provider_flags() -> dict[str, dict[str, Any]]:
 
 
 def _flag(option: Option, of: str) -> dict[str, Any]:
-    """How argparse takes an option; not given is None."""
+    """The argparse arguments of an option; its value is None if not given."""
     words = {"help": f"{of}: {option.help} (default: {option.shown})".replace("%", "%%"), "default": None}
     kinds: dict[str, dict[str, Any]] = {
         "choice": {"choices": option.choices},

@@ -39,7 +39,7 @@ def run(verb: str, argv: list[str]) -> int:
 
 @contextlib.contextmanager
 def bar() -> Iterator[Tell]:
-    """What draws how far something is: a bar on a terminal, else a line now and then."""
+    """Shows progress: a bar on a terminal, otherwise a line from time to time."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         with _drawn() as drawn:
             yield drawn

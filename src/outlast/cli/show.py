@@ -65,7 +65,7 @@ def heading(prepared: PreparedRun) -> None:
 
 
 def warnings(prepared: PreparedRun) -> None:
-    """What a user should know before it matters."""
+    """Warnings for the user."""
     environment = prepared.environment
     if detected := environment.facts.get("detected"):
         say(

@@ -50,7 +50,7 @@ def dry(recipe: Recipe, request: Request) -> PreparedRun:
 
 
 def _resumed(recipe: Recipe, request: Request) -> tuple[Recipe, Request]:
-    """What --resume means: the run of one stage, a checkpoint of it, or the name of the chain."""
+    """The meaning of --resume: the run of one stage, one of its checkpoints, or the name of the chain."""
     if request.resume is None:
         return recipe, request
     path = Path(request.resume)
@@ -67,7 +67,7 @@ def _resumed(recipe: Recipe, request: Request) -> tuple[Recipe, Request]:
 
 
 def heading(prepared: PreparedRun) -> None:
-    """Which stage of which chain comes now, and how far the others are."""
+    """The next stage of the chain, and the progress of the others."""
     if prepared.chain and prepared.recipe.stage:
         links = chain_named(prepared.folder.path.parent, prepared.chain)
         say(f"stage {prepared.recipe.stage.name} of {prepared.chain}" + (f": {line(links)}" if links else ""))

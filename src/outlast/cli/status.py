@@ -132,7 +132,7 @@ def _print_launches(folder: RunFolder) -> None:
 
 
 def _address(folder: Path) -> str:
-    """What a verb takes for a run: its name when it is in ./runs, else its path."""
+    """The argument that names a run: its name if it is in ./runs, else its path."""
     return folder.name if folder == Path("runs") / folder.name else str(folder)
 
 
@@ -142,7 +142,7 @@ def folder_of(name: str, root: str | None) -> Path:
 
 
 def as_json(info: RunInfo) -> dict[str, Any]:
-    """What --json prints."""
+    """The output of --json."""
     return {
         "run": info.id,
         **{key: info.about.get(key) for key in ("recipe", "grade", "parent")},
@@ -166,7 +166,7 @@ def _seconds(info: RunInfo, attempt: Mapping[str, Any]) -> dict[str, Any] | None
 
 
 def _print_time(info: RunInfo) -> None:
-    """Where the time of the newest attempt that trained went, and what to do about it."""
+    """The time of the newest trained attempt by activity, and advice."""
     for attempt in reversed(info.last_attempts(_SHOWN)):
         if spent := info.spent(attempt):
             say(*spent.sentences(f"attempt {attempt['number']}"))
@@ -196,7 +196,7 @@ def attempts_table(info: RunInfo) -> Any:
 
 
 def _ended(end: Mapping[str, Any], *, alive: bool) -> Text:
-    """How an attempt ended, in its colour. Without an end it runs, if someone holds the run's lock, or was killed."""
+    """The end of an attempt, in its colour. Without an end, it runs if the run's lock is held; else it was killed."""
     reason = str(end.get("reason", "running" if alive else "lost"))
     if reason == "preempted" and end.get("signal"):  # a user's own kill is not a preemption: name the signal
         return show.word(reason, f"{end['signal']} received")
@@ -207,7 +207,7 @@ _SHOWN = 20  # attempts, launches and checkpoints, the newest
 
 
 def not_looked_further(found: Latest) -> str:
-    """That a long journal was not read to its beginning, and what may be missing therefore."""
+    """A note that a long journal was not read to its beginning, and what may be missing."""
     where = "its last lines, which cannot be read" if found.since is None else f"step {found.since}"
     return (
         f"(the journal was not looked at further back than {where}: "

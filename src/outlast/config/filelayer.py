@@ -18,7 +18,7 @@ _NAMED = 10  # unknown keys that a sentence names
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value came from.
+    """The origin of a value.
 
     Attributes:
         layer: default, environment, run, data, model, train, flag, or "limit: NAME" when a limit clamped it.
@@ -44,7 +44,7 @@ Layer = Mapping[str, LayerValue]
 
 
 def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]) -> Layer:
-    """What a YAML file gives, by dotted key; empty without a file.
+    """The values of a YAML file, by dotted key; empty without a file.
 
     Raises:
         ConfigError: it cannot be read, has keys that nobody knows, or says one thing twice.
@@ -77,7 +77,7 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
 
 @functools.cache
 def _of_others() -> frozenset[str]:
-    """What an environment file may say to recipes of another kind, and its labels.
+    """Keys of an environment file for other recipes, and its labels.
 
     What it says to the others is nothing to this recipe. The labels are for the reader.
     """

@@ -68,7 +68,7 @@ class ResolvedConfig(Generic[C]):
         return flatten(self.config)
 
     def record(self) -> dict[str, Any]:
-        """What config.json holds."""
+        """The contents of config.json."""
         values = self.values
         return {
             "format": layout.FORMAT,
@@ -181,7 +181,7 @@ def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -
 
 
 def _places_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -> Layer:
-    """Where a run's data lay, if they still do: under everything that is said of this machine."""
+    """The previous data folder of a run, if it still exists; values for this machine win over it."""
     values: Mapping[str, Any] = stored["values"] if stored else {}
     return {
         key: LayerValue(value, Origin("run", "(was there before)"))
@@ -191,7 +191,7 @@ def _places_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -
 
 
 def _first_origin(words: str) -> str:
-    """Where a value came from when the run first had it, however often the run was resumed since."""
+    """The origin of a value when the run first had it, unchanged by later resumes."""
     while words.startswith("run (was: "):
         words = words.removeprefix("run (was: ").removesuffix(")")
     return words

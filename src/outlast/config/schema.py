@@ -199,7 +199,7 @@ class Leaf:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What `setting` recorded; defaults for a field that was declared without it."""
+        """The arguments of `setting`; defaults for a field that was declared without it."""
         given = self.info.json_schema_extra
         return {"flags": [], "aliases": [], "limit": None, "clampable": True} | (
             dict(given) if isinstance(given, dict) else {}

@@ -28,7 +28,7 @@ def parse_seconds(value: Any) -> Any:
 
 
 def _instead(text: str) -> str:
-    """How a duration without units is written, when what it says can be reported."""
+    """The duration with units that a text without units probably means."""
     if re.fullmatch(r"\d{1,9}", text) and int(text):
         return f": write {text}s"
     if clock := re.fullmatch(r"(\d{1,4}):(\d\d)(?::(\d\d))?", text):

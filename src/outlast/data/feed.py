@@ -57,14 +57,14 @@ class Feed:
         self._seed = (facts or {}).get("seed", rng.initial_seed())
 
     def facts(self, accumulate: int) -> dict[str, Any]:
-        """What a checkpoint is to remember of this loader besides its state."""
+        """Facts of this loader for the checkpoint, besides its state."""
         if self._own:
             return {"accumulate": accumulate}
         seed = {"seed": self._seed} if self.per_epoch is None else {}
         return {"accumulate": accumulate, "batches": self.per_epoch, **foreign.describe(self.loader), **seed}
 
     def compare(self, accumulate: int, epoch: int, done: int) -> list[str]:
-        """What is different from the loader that the checkpoint knew and loses nothing, in sentences.
+        """Harmless differences from the loader of the checkpoint, as sentences.
 
         Args:
             accumulate: batches of an update.

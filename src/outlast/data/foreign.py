@@ -84,7 +84,7 @@ def shield(loader: Any) -> None:
 
 
 def describe(loader: Any) -> dict[str, Any]:
-    """What a position in this loader is a position in, as JSON."""
+    """The data and the order to which a position of this loader refers, as JSON."""
     found: dict[str, Any] = {}
     if is_torchdata(loader):
         found["batch_size"] = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
@@ -97,7 +97,7 @@ def describe(loader: Any) -> dict[str, Any]:
 
 
 def inexact(loader: Any, *, in_epoch: bool, tracked: Sequence[Any] = ()) -> list[str]:
-    """What of this loader comes otherwise after a resume, in words for the list of differences.
+    """The aspects of this loader that differ after a resume, as text for the list of differences.
 
     Args:
         loader: the loader.
@@ -125,7 +125,7 @@ def inexact(loader: Any, *, in_epoch: bool, tracked: Sequence[Any] = ()) -> list
 
 
 def why_more(loader: Any) -> str:
-    """What may be the reason when a loader gives more than its length, as a sentence; empty when nothing is known."""
+    """The probable reason why a loader yields more batches than its length, as a sentence; empty if unknown."""
     if not is_torchdata(loader) or not loader.num_workers or type(loader.sampler).__name__ != _STREAM:
         return ""
     return (

@@ -151,7 +151,7 @@ def end_since(before: weakref.WeakSet[Any]) -> None:
 
 
 class _Prompt:
-    """What a torch iterator with workers does otherwise under outlast.
+    """The changed behaviour of a torch iterator with workers under outlast.
 
     These are methods, not functions that are set on the iterator: they would hold it in a cycle, which only the garbage
     collector ends, at a time of its own: in the middle of a later loop, or in a worker that was forked from it.

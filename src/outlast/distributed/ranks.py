@@ -49,7 +49,7 @@ class Ranks:
 
     @property
     def local_world_size(self) -> int:
-        """How many of them run on this machine, as far as torchrun says."""
+        """The number of ranks on this machine, according to torchrun."""
         return min(self.count, int(os.environ.get("LOCAL_WORLD_SIZE") or self.count))
 
     @property

@@ -24,7 +24,7 @@ Prints = dict[str, dict[str, str]]
 
 
 def fingerprints(arrays: Arrays, nodes: Mapping[str, Any], guarded: Collection[Any]) -> Prints:
-    """What two ranks compare.
+    """The fingerprint that two ranks compare.
 
     Args:
         arrays: part -> name -> array.

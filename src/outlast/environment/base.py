@@ -59,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a session runs.
+    """The environment of a session.
 
     Attributes:
         name: local, kaggle or gcp.
@@ -97,7 +97,7 @@ class Environment:
             return False
 
     def record(self) -> dict[str, object]:
-        """What an attempt record keeps of it."""
+        """The environment as in an attempt record."""
         limits = self.limits
         return {
             "name": self.name,

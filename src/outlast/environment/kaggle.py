@@ -24,7 +24,7 @@ def _root(root: Path, environ: Mapping[str, str]) -> Path:
 
 
 def _place(root: Path, environ: Mapping[str, str]) -> Path:
-    """Where kaggle/working and kaggle/input are."""
+    """The folder that contains kaggle/working and kaggle/input."""
     return _root(root, environ) / "kaggle"
 
 

@@ -25,7 +25,7 @@ ENDING = ".manifest.json"
 
 
 def manifest_of(artifact: Path) -> Path:
-    """Where the manifest of an artifact is."""
+    """The path of an artifact's manifest."""
     return artifact.with_name(f"{artifact.name}{ENDING}")
 
 

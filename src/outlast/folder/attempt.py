@@ -109,7 +109,7 @@ class AttemptRecord:
 
     @property
     def reason_before(self) -> str | None:
-        """How the previous attempt ended; None for the first."""
+        """The end of the previous attempt; None for the first."""
         return str(self.earlier[-1]["end"]["reason"]) if self.earlier else None
 
     def ended_early(self, step: int, total: int | None) -> bool:

@@ -33,12 +33,12 @@ class WrittenFile:
         return digest("".join(self.xxh3_128).encode())
 
     def as_json(self) -> dict[str, Any]:
-        """What a manifest says of it."""
+        """The entry of a manifest."""
         return {"size": self.size, "xxh3_128": list(self.xxh3_128)}
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> WrittenFile:
-        """What a manifest says of it, read again."""
+        """The size and hashes from an entry of a manifest."""
         return cls(int(entry["size"]), tuple(entry["xxh3_128"]))
 
 

@@ -217,7 +217,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def holder(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock now, asked from outside; None when nobody alive does.
+    """The present owner of a lock, without taking it; None if no living process holds it.
 
     Writes nothing, waits for nobody, needs no permission to write.
     """
@@ -299,7 +299,7 @@ def _kernel_lock(descriptor: int, *, shared: bool = False) -> bool | None:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
-    """What a lock file says; nothing when that is no record of ours."""
+    """The record in a lock file; empty if it is invalid."""
     try:
         record = records.parse(
             os.pread(descriptor, _SIZE, 0) if hasattr(os, "pread") else os.read(descriptor, _SIZE), "lock"

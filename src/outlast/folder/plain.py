@@ -33,7 +33,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, by name; nothing when it is a link, or no folder, or gone meanwhile."""
+    """The entries of a folder, by name; none if it is a link, not a folder, or deleted."""
     if kind_of(folder) != "folder":
         return []
     with contextlib.suppress(FileNotFoundError):

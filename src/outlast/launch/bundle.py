@@ -58,7 +58,7 @@ class Bundle:
 
 
 def request_of(prepared: PreparedRun, *, budget: float, step: int = 0) -> dict[str, Any]:
-    """What the other machine is to train.
+    """The training request for the other machine.
 
     Recipe, run, budget in seconds, the values that were given here, and whether on several ranks.
 
@@ -137,7 +137,7 @@ def make(prepared: PreparedRun, *, environments: Sequence[str] = (), wheels: Pat
 
 
 def own_recipe(source: str) -> str:
-    """Where a user's own recipe is in the bundle.
+    """The path of a user's own recipe in the bundle.
 
     Empty for one that comes with a name, which a folder of that name does not hide.
     """
@@ -148,7 +148,7 @@ def own_recipe(source: str) -> str:
 
 
 def _installed() -> dict[str, bytes]:
-    """What makes the unpacked bundle an installed package: recipes are found by their entry points."""
+    """The dist-info that makes the unpacked bundle an installed package: recipes are found by their entry points."""
     about = importlib.metadata.distribution("outlast")
     folder = f"outlast-{about.version}.dist-info"
     points = about.read_text("entry_points.txt") or ""

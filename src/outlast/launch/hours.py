@@ -18,7 +18,7 @@ _WEEK = 7 * 86400.0
 
 
 def quota_of(provider: Provider, metered: str | None) -> Quota | None:
-    """What is left of the hours of a kind; None when no such hours are counted."""
+    """The remaining hours of a kind; None if such hours are not counted."""
     if metered is None or not provider.capabilities.quota:
         return None
     return next((quota for quota in provider.quotas() if quota.kind == metered), None)

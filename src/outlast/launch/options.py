@@ -63,7 +63,7 @@ class Option:
 
     @property
     def expected(self) -> str:
-        """What a value is."""
+        """The expected kind of value, as text."""
         words = {
             "switch": "true or false",
             "list": "a list of names",

@@ -24,7 +24,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a provider can do.
+    """The capabilities of a provider.
 
     Attributes:
         quota: it counts accelerator hours, and `quotas` says how many are left.
@@ -48,7 +48,7 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a session is to have.
+    """The terms of a session.
 
     Attributes:
         seconds: of training; None: as many as the provider's limit leaves.
@@ -61,7 +61,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a provider allows a session with certain terms.
+    """The limits of a session with certain terms.
 
     Attributes:
         session: seconds after which the provider ends it.
@@ -115,7 +115,7 @@ Word = Literal[
 
 @dataclass(frozen=True)
 class State:
-    """How a session stands.
+    """The state of a session.
 
     Attributes:
         word: queued, running or saving; or how it ended. "lost": its machine went down.
@@ -187,7 +187,7 @@ class Request:
 
 
 class Provider(Protocol):
-    """Where sessions run.
+    """A provider of sessions.
 
     All methods that take a handle raise UsageError for one of another provider or account. `log`, `outputs` and
     `cancel` raise UnknownName for a session that is not there; `state` returns None and `delete` does nothing.
@@ -209,7 +209,7 @@ class Provider(Protocol):
         ...
 
     def limits(self, terms: Terms) -> Limits:
-        """What a session with these terms is allowed."""
+        """The limits of a session with these terms."""
         ...
 
     def metered(self, accelerator: str) -> str | None:
@@ -217,7 +217,7 @@ class Provider(Protocol):
         ...
 
     def quotas(self) -> Sequence[Quota]:
-        """What is left of each kind of hours; empty without the capability."""
+        """The remaining hours of each kind; empty without the capability."""
         ...
 
     def check(self, handle: Handle) -> None:
@@ -253,15 +253,15 @@ class Provider(Protocol):
         ...
 
     def label(self, handle: Handle) -> str:
-        """What the provider itself calls the session."""
+        """The provider's name of the session."""
         ...
 
     def address(self, handle: Handle) -> str:
-        """Where a person can look at the session: a URL or a folder."""
+        """The address of the session for the user: a URL or a folder."""
         ...
 
     def state(self, handle: Handle) -> State | None:
-        """How the session stands; None when there is none."""
+        """The state of the session; None if it does not exist."""
         ...
 
     def log(

@@ -26,7 +26,7 @@ PATIENCE = 600.0
 
 
 class Module(Protocol):
-    """What the module of a provider holds."""
+    """The attributes of a provider's module."""
 
     OPTIONS: Sequence[Option]
 

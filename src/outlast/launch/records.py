@@ -69,7 +69,7 @@ class LaunchRecord:
 
     @property
     def handle(self) -> Handle:
-        """What its provider finds it by."""
+        """The handle by which its provider finds it."""
         if "handle" in self.record:
             handle: Handle = self.record["handle"]
             return handle

@@ -31,7 +31,7 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class Pace:
-    """How the time passes.
+    """The clock and the pauses of a relay.
 
     Attributes:
         ask: seconds between two looks while a session runs.
@@ -50,7 +50,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where a relay stops although the run is not finished.
+    """The limits of a relay.
 
     Attributes:
         sessions: launches by this call, at most.

@@ -23,7 +23,7 @@ _OWN = ("where", "user", "recipe")
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how to launch.
+    """The launch settings of a project.
 
     Attributes:
         where: a provider's name (the key is not "on", which YAML takes for true), or None when nothing was set up.

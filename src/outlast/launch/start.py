@@ -76,7 +76,7 @@ def launch_next(
 
 @dataclass(frozen=True)
 class Source:
-    """What a session continues from.
+    """The starting point of a session.
 
     Attributes:
         name: of the attempt whose outputs are attached; empty for none.
@@ -92,7 +92,7 @@ class Source:
 
 
 def request_for(provider: Provider, prepared: PreparedRun, terms: Terms, source: Source | None = None) -> Request:
-    """What a provider is asked for: the first attempt's name, until `launch` knows which one is free.
+    """The request to a provider, with the first attempt's name until `launch` knows a free one.
 
     Raises:
         UsageError: the recipe's folder is too large to be code, or the wheels are none.
@@ -139,7 +139,7 @@ def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: 
 
 
 def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
-    """What the next session continues from.
+    """The starting point of the next session.
 
     Outputs that the provider does not surely attach are fetched and sent.
     """
@@ -188,7 +188,7 @@ def steps_left(provider: Provider, handle: Handle, folder: RunFolder) -> list[in
 
 
 def _good(folder: RunFolder, prepared: PreparedRun) -> list[Checkpoint]:
-    """Of this folder's checkpoints the best one and the newest, if they verify, ascending."""
+    """The best and the newest checkpoint of this folder, if they verify, ascending."""
     found = CheckpointStore(folder).committed()
     recipe = prepared.recipe
     keep = Retention(best=1, metric=recipe.metric, mode=recipe.mode) if recipe.metric else Retention()

@@ -15,7 +15,7 @@ ALIVE = ("queued", "running", "saving")
 
 
 def mark_in(line: str, word: str) -> str:
-    """What a session says of itself in a line such as "::outlast session 12345"; empty when this line does not."""
+    """The facts in a log line such as "::outlast session 12345"; empty for other lines."""
     match = re.fullmatch(rf"::outlast {word} (.*)", line.strip())
     return match[1] if match else ""
 

@@ -115,7 +115,7 @@ def chain_of(folder: RunFolder, recipe: Recipe) -> str:
 
 
 def _folder_of(folder: RunFolder, recipe: Recipe, stage: str) -> RunFolder:
-    """Of another stage's run, which is beside this one's."""
+    """The folder of another stage's run."""
     return RunFolder(folder.path.with_name(f"{chain_of(folder, recipe)}.{stage}"))
 
 

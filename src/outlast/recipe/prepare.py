@@ -26,7 +26,7 @@ from outlast.tracking import Sink
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for, before any of it is looked at.
+    """A request of the user, before it is checked.
 
     Attributes:
         environment: "auto", or the name of one, such as "local".
@@ -226,7 +226,7 @@ def _which_run(
 
 
 def _home(folder: Path, root: Path, inputs: Sequence[Path]) -> Path:
-    """Where a run that is in this folder is to continue.
+    """The folder in which a run continues.
 
     That is there, or in `root` when a platform attached the folder read-only.
     """

@@ -106,7 +106,7 @@ def _installed(name: str) -> Recipe | None:
 
 
 def _extra(point: importlib.metadata.EntryPoint, package: str) -> str:
-    """What brings a package: an extra of the distribution that the recipe is in, or the package itself."""
+    """The requirement that installs a package: an extra of the recipe's distribution, or the package itself."""
     for line in (point.dist.requires if point.dist else None) or ():
         found = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line)
         if point.dist and found and found[1] == package and found[2] not in ("all", "dev"):

@@ -19,7 +19,7 @@ from outlast.remote.folder import FolderRemote
 
 @dataclass(frozen=True)
 class Driver:
-    """Where the driver of a scheme is.
+    """The driver of a scheme.
 
     Attributes:
         module: of `outlast.remote`. Its `open_at(location: SplitResult, options: dict[str, str], *, writes: bool)`

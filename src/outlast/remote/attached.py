@@ -1,4 +1,4 @@
-"""What the platform has attached, and the runs in it.
+"""The inputs that the platform has attached, and the runs in them.
 
 These are folders that are read only, such as the output of an earlier Kaggle session.
 

@@ -26,7 +26,7 @@ LONGEST_NAME = 1024
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a remote can do; the interface is the same, and what a remote cannot do it refuses.
+    """The capabilities of a remote; it refuses operations that it does not support.
 
     Attributes:
         writes: it can be written to.
@@ -86,11 +86,11 @@ class Remote(ABC):
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
-        """What this remote can do."""
+        """The capabilities of this remote."""
 
     @abstractmethod
     def address(self, name: str = "") -> str:
-        """Where an object is, for a person to read: a path or a URL."""
+        """The address of an object for messages: a path or a URL."""
 
     @abstractmethod
     def put_if_absent(self, name: str, file: Path) -> bool:

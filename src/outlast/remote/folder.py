@@ -58,7 +58,7 @@ class FolderRemote(Remote):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this folder can do."""
+        """The capabilities of this folder."""
         return Capabilities(
             writes=self._writes,
             exclusive_put=self._writes,
@@ -131,7 +131,7 @@ class FolderRemote(Remote):
             durable.sync_folder(path.parent)
 
     def _path(self, name: str) -> Path:
-        """Where an object is; no component above it is a link."""
+        """The path of an object; no component above it is a link."""
         *folders, last = check_name(name).split("/")
         place = self.root
         for each in folders:

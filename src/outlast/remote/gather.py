@@ -39,7 +39,7 @@ _SAID = 3  # of equal complaints about one copy, the others are counted
 
 @dataclass
 class GatherResult:
-    """What became of the copies elsewhere.
+    """The result of gathering copies.
 
     Attributes:
         told: sentences for the user.

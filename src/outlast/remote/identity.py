@@ -14,7 +14,7 @@ from outlast.remote.place import Place
 
 
 def identify(place: Place) -> Identity:
-    """What makes a checkpoint one of this run.
+    """The identity of the run, by which its checkpoints are recognised.
 
     A run that began under format 1 has no uid. It gets one that is the same wherever its folder was copied to before:
     from its name and the id of its first attempt.

@@ -97,7 +97,7 @@ def move_attempts(ready: RunFolder, target: RunFolder) -> None:
 
 
 def key_of(record: Mapping[str, Any], number: int) -> object:
-    """What makes two records those of one attempt."""
+    """The key by which two records belong to one attempt."""
     if "damaged" in record:
         return number
     return record.get("id") or tuple(str(record.get(name)) for name in ("started", "host", "process"))

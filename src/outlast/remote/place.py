@@ -47,7 +47,7 @@ class Place:
         return cls(FolderRemote(folder, writes=False))
 
     def address(self, name: str = "") -> str:
-        """Where it is, or one of its files, for a person to read."""
+        """The address of the run, or of one of its files, for messages."""
         return self.remote.address((self.prefix + name).rstrip("/"))
 
     def read_record(self, name: str, kind: records.Check) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from outlast.tracking import records
 
 @dataclass(frozen=True)
 class Archive:
-    """What became of an archive.
+    """The contents of a written archive.
 
     Attributes:
         names: those in the zip.

@@ -25,11 +25,11 @@ class Link:
 
     @property
     def status(self) -> str:
-        """That of its run; pending while it has none."""
+        """The status of its run; pending while it has none."""
         return self.info.status if self.info else "pending"
 
     def __str__(self) -> str:
-        """How far it is, such as "vqvae finished at step 1200" or "diffusion running 300/5000"."""
+        """The progress of the stage, such as "vqvae finished at step 1200" or "diffusion running 300/5000"."""
         if self.info is None:
             return f"{self.stage} pending"
         if self.status == "finished":
@@ -39,7 +39,7 @@ class Link:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What --json prints of it."""
+        """The stage in the output of --json."""
         found = self.info
         return {
             "stage": self.stage, "run": found.id if found else None, "status": self.status,

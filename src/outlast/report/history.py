@@ -75,7 +75,7 @@ class History:
 
     @property
     def counted(self) -> str:
-        """How many of how many these are, in words."""
+        """The number of lines and the total, as text."""
         return f"{len(self.records):,} of about {self.of:,} lines"
 
     @property

@@ -73,7 +73,7 @@ class RunInfo:
         return [read_record(RunFolder(self.folder), number) for number in self.numbers[-most:]] if most else []
 
     def spent(self, attempt: Mapping[str, Any]) -> TimeSpent | None:
-        """Where the time of an attempt went, as far as it has written that down; None when it has not."""
+        """The time of an attempt by activity, as far as it is recorded; None if not."""
         return spent_in(RunFolder(self.folder), attempt["number"], attempt.get("id"))
 
     @functools.cached_property
@@ -87,7 +87,7 @@ class RunInfo:
 
     @functools.cached_property
     def checkpoint_count(self) -> int:
-        """How many folders of checkpoints there are."""
+        """The number of checkpoint folders."""
         return len(steps_in(RunFolder(self.folder).checkpoints))
 
     @functools.cached_property

@@ -170,7 +170,7 @@ class Attempt:
 
     @property
     def reason_before(self) -> str | None:
-        """How the previous attempt ended; None for the first."""
+        """The end reason of the previous attempt; None for the first."""
         return self._record.reason_before
 
     def ended_early(self, step: int, total: int | None) -> bool:
@@ -209,7 +209,7 @@ class Attempt:
         self.shown.send("started", facts, without_secrets(self.config.record()["values"]) if self.config else {})
 
     def origin(self) -> dict[str, Any]:
-        """What a file that is made in this attempt comes from, for its manifest."""
+        """The origin of files of this attempt, for their manifests."""
         return {
             "run": self.store.identity.uid if self.store.identity else None,
             "run_id": self.id,

@@ -13,7 +13,7 @@ from outlast.terminal import shortened
 
 
 def record_of(keep: Retention) -> dict[str, Any]:
-    """What an attempt's record says of it: `metric`, `mode` and, where there are, `former` names.
+    """The entry in an attempt's record: `metric`, `mode` and `former` names, if any.
 
     Empty without a metric.
     """

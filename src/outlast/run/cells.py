@@ -22,7 +22,7 @@ def interactive() -> bool:
 
 
 def in_a_cell(ended: SessionEnded, sentence: str) -> BaseException:
-    """What leaves the block instead of SessionEnded where a person types.
+    """The exception in place of SessionEnded in a notebook or at a prompt.
 
     A prompt and a kernel live on, and cells that follow do not run.
     """

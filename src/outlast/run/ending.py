@@ -85,7 +85,7 @@ class Ending:
             )
 
     def _complete(self) -> BaseException | None:
-        """What the end of the with-block without an error means: finished, stopped, or nothing at all."""
+        """The meaning of a with-block that ends without an error: finished, stopped, or no training."""
         if not self._loop.begun or self.ended:
             return None
         try:

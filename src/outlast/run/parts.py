@@ -100,7 +100,7 @@ class Parts:
                 self._tracked[name] = state.tracked(name, other)
 
     def changed_orders(self) -> list[str]:
-        """What is different in the order of data since the checkpoint, where nothing is lost by it."""
+        """Harmless differences in the order of data since the checkpoint."""
         samplers = [feed.own(thing) for thing in self.things]
         return [sentence for sampler in samplers if sampler for sentence in sampler.changes]
 

@@ -24,7 +24,7 @@ _SHOWN = 3  # differences of one part that are spelled out
 
 @dataclass
 class Verdict:
-    """What comparing what was loaded with the checkpoint has shown.
+    """The result of comparing the loaded state with the checkpoint.
 
     Attributes:
         repaired: sentences about what differed and is right again.
@@ -88,7 +88,7 @@ class LoadedPart:
         self.held.load(wanted, self._facts())
 
     def _prepare(self) -> Any:
-        """What is to be loaded.
+        """The state to load.
 
         What the object is to hold then is noted before it gets it: some objects change what they are given.
         """
@@ -144,7 +144,7 @@ class LoadedPart:
         return Verdict(differences=[_list(words)])
 
     def _compare(self, intact: Callable[[], bool], reread: Callable[[], Mapping[str, Array]]) -> list[str]:
-        """What differs.
+        """The differences.
 
         An object that changes what it is given is compared with what the disk has, and not against its own work.
         """
@@ -165,7 +165,7 @@ class LoadedPart:
         return facts
 
     def _other_facts(self) -> list[str]:
-        """What is state of a module besides its tensors."""
+        """The state of a module besides its tensors."""
         stored, words = self._facts(), []
         now = self.held.facts()
         for key, word in (("frozen", "requires_grad"), ("evaluating", "train() or eval()")):
@@ -246,7 +246,7 @@ def compare_tree(
 
 
 def check_keep(keep: Mapping[str, Any] | None, parts: Collection[str]) -> dict[str, list[str]]:
-    """What a script gave as `keep`, typed; raises UsageError."""
+    """The argument `keep`, typed; raises UsageError."""
     checked: dict[str, list[str]] = {}
     for part, names in (keep or {}).items():
         if part not in parts:
@@ -266,7 +266,7 @@ def check_keep(keep: Mapping[str, Any] | None, parts: Collection[str]) -> dict[s
 
 
 def check_record(part: str, record: Any) -> Mapping[str, Any]:
-    """What state.json says of a part, if it has the form that we write; raises ResumeRefused."""
+    """The record of a part in state.json, if it is valid; raises ResumeRefused."""
     if not isinstance(record, Mapping) or "state" not in record or record.get("kind") not in ("object", "tree"):
         raise ResumeRefused(f"The checkpoint's record of {part!r} is malformed.")
     return record

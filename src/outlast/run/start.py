@@ -128,7 +128,7 @@ class Start:
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What is different in the software since the checkpoint, in words."""
+    """The differences in the software since the checkpoint, as text."""
     before = {"ranks": 1, **before}
     return [
         f"{key} {before.get(key, 'none')} -> {after.get(key, 'none')}"

@@ -127,12 +127,12 @@ class PendingValidation:
 
     @staticmethod
     def record(epoch_ended: int | None, epoch: int | None) -> dict[str, Any]:
-        """What state.json says of it."""
+        """The entry in state.json."""
         return {PENDING: {"epoch_ended": epoch_ended, "epoch": epoch}}
 
 
 class RestorePoint:
-    """How things stood when a validation began, so that it can be as if it had not.
+    """The state at the beginning of a validation, to which an interrupted one is reset.
 
     Args:
         parts: of the state.
@@ -178,7 +178,7 @@ def from_its_beginning(loader: Any) -> Iterator[Any]:
 
 
 def _pending_of(state: Mapping[str, Any]) -> dict[str, int | None] | None:
-    """What a state.json says of a validation that is still to be done: `epoch_ended` and `epoch`.
+    """The pending validation in a state.json: `epoch_ended` and `epoch`.
 
     None when there is none.
     """

@@ -126,7 +126,7 @@ def generators() -> list[Generators]:
 
 
 def generators_of(value: Any) -> Generators | None:
-    """Which library's random generator a value is; None for anything else."""
+    """The library of a random generator; None for any other value."""
     return next((each for each in generators() if isinstance(value, each.kinds)), None)
 
 

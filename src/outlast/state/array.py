@@ -14,7 +14,7 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True)
 class Shard:
-    """Which block of a larger array an array is.
+    """The position of an array as a block of a larger array.
 
     Attributes:
         shape: of the whole.

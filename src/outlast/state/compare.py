@@ -16,7 +16,7 @@ _SHOWN = 60  # characters of a value in a sentence
 
 @dataclass
 class Comparison:
-    """What differs.
+    """The differences.
 
     Attributes:
         found: a sentence for each difference.

@@ -120,7 +120,7 @@ def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], An
 
 
 def _software() -> dict[str, Any]:
-    """What decides JAX's last bits: version, device, threads.
+    """The facts on which JAX's last bits depend: version, device, threads.
 
     Asking starts the backend, so only a running program is asked.
     """

@@ -38,7 +38,7 @@ class Generator(TrackedObject):
 
 
 def tracked(part: str, thing: Any) -> TrackedObject:
-    """What is known of an object by its kind.
+    """An object in the class of its kind.
 
     Raises:
         StateError: it has no usable state_dict().

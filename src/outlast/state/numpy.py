@@ -115,7 +115,7 @@ def _bits(generator: Any) -> dict[str, Any]:
 
 
 def _children(generator: Any) -> dict[str, Any]:
-    """What `spawn` counts, which is in no `state`.
+    """The count of `spawn`, which `state` does not contain.
 
     Without it a resumed program is given its first children once more (NumPy 2.4).
     """

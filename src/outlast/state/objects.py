@@ -133,7 +133,7 @@ class TrackedObject:
             ) from error
 
     def facts(self) -> dict[str, Any]:
-        """What is stored beside its state: JSON."""
+        """JSON that is saved in addition to its state."""
         return {"class": self.kind}
 
     def parameters(self) -> Iterable[tuple[str, Any]]:
@@ -141,7 +141,7 @@ class TrackedObject:
         return ()
 
     def unsaved(self) -> list[str]:
-        """What of it has changed and is in no state."""
+        """Changed values of the object that no state contains."""
         return []
 
     def unused_gradients(self) -> Iterable[tuple[Any, Any]]:
@@ -164,7 +164,7 @@ class TrackedObject:
         return False
 
     def remarks(self) -> list[str]:
-        """What the user should know of the load."""
+        """Messages for the user about the load."""
         return []
 
     def doubts(self) -> list[str]:
@@ -176,7 +176,7 @@ class TrackedObject:
         return options
 
     def rates_at(self, steps: Iterable[int]) -> list[list[Any]]:  # noqa: ARG002
-        """What functions in it give at some steps; only schedules have such."""
+        """The values of its functions at some steps; only schedules have functions."""
         return []
 
     def arrange_rates(self, values: list[Any]) -> list[Any]:
@@ -184,7 +184,7 @@ class TrackedObject:
         return values
 
     def options(self, node: Any) -> dict[str, Any]:
-        """What the program chose when it built the object: path -> value as JSON.
+        """Values that the program set when it built the object: path -> value as JSON.
 
         It is taken out of the packed state of the new object.
         """

@@ -17,7 +17,7 @@ _seeded: list[int] = []
 
 
 def seeded() -> int | None:
-    """What the program seeded everything with the last time, None when it did not."""
+    """The last seed of `seed_everything`, None if it was not called."""
     return _seeded[-1] if _seeded else None
 
 
@@ -37,7 +37,7 @@ def seed_generators(seed: int) -> None:
 
 
 def initial_seed() -> int:
-    """What the program seeded its framework with, as far as a framework says; else 0."""
+    """The seed of the program's framework, if the framework reports it; else 0."""
     given = (each.initial_seed() for each in _libraries())
     return next((seed % 2**63 for seed in given if seed is not None), 0)
 

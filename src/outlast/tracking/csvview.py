@@ -131,7 +131,7 @@ class CsvView(Sink):
 
 
 def _end_of(step: int, file: BinaryIO) -> int:
-    """Where the rows up to a step end in a CSV file that is ascending by step.
+    """The offset after the rows up to a step, in a CSV file that is ascending by step.
 
     Raises ValueError when a row begins with no number.
     """

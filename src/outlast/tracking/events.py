@@ -145,7 +145,7 @@ def read_events(folder: RunFolder, number: int, attempt: str | None) -> list[dic
 
 
 def spent_in(folder: RunFolder, number: int, attempt: str | None) -> TimeSpent | None:
-    """Where the time of an attempt went, as its newest event that says so; None when there is none.
+    """The time of an attempt by activity, from its newest such event; None if it has none.
 
     Reads only the file's ends.
     """

@@ -107,7 +107,7 @@ class Journal:
             self.complaints.append(sentence)
 
     def remember(self) -> tuple[int, dict[str, tuple[int, Any]]]:
-        """Where the lines that are not sealed end now, for `take_back`."""
+        """The present end of the lines that are not sealed, for `take_back`."""
         return len(self._waiting), dict(self._last)
 
     def take_back(self, remembered: tuple[int, dict[str, tuple[int, Any]]]) -> None:
@@ -130,7 +130,7 @@ class Journal:
         return {"bytes": self._sealed_size, "xxh3_128": self._hasher.hexdigest()}
 
     def mark(self) -> dict[str, Any]:
-        """What a checkpoint remembers of the journal.
+        """The journal's mark in a checkpoint.
 
         That is what `seal` returns, and the last value of every metric with its step.
 
@@ -272,7 +272,7 @@ class NullJournal(Journal):
 
 
 class _Unwritable(Exception):
-    """What a value is that the journal does not keep."""
+    """A value that the journal cannot keep; the text names its type."""
 
 
 def as_written(value: Any) -> int | float | str | None:

@@ -174,7 +174,7 @@ def latest(path: Path, mark: Mapping[str, Any] | None = None, most: int = TAIL) 
 
 
 def remembered(mark: Mapping[str, Any] | None) -> Latest:
-    """What a checkpoint's mark says of the last values; those of older versions say nothing."""
+    """The last values in a checkpoint's mark; marks of older versions have none."""
     if mark is None:
         return Latest({})
     if not isinstance(stored := mark.get("last"), dict):

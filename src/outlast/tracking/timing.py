@@ -49,11 +49,11 @@ class TimeSpent:
         return self.starting + self.training + (self.data or 0.0) + self.evaluation + self.saves + self.other
 
     def as_json(self) -> dict[str, Any]:
-        """What an event says of it, to the millisecond."""
+        """The values for an event, rounded to milliseconds."""
         return {name: None if value is None else round(value, 3) for name, value in asdict(self).items()}
 
     def sentences(self, whose: str = "this attempt") -> list[str]:
-        """Where the time went, in one line, and what to do about it, in at most two.
+        """The time by activity, in one line, and advice in at most two lines.
 
         Args:
             whose: the subject of the sentence.
@@ -69,7 +69,7 @@ class TimeSpent:
         return [f"{whose} took {format_seconds(total)}: {', '.join(shares)}", *self._advice()[:2]]
 
     def _advice(self) -> list[str]:
-        """What can be gained, the most first."""
+        """Possible savings, the largest first."""
         total = self.total
         if total < LONG:
             return []
@@ -153,7 +153,7 @@ class Stopwatch:
                 self._outside += took
 
     def spent(self, held: float) -> TimeSpent:
-        """Where the time went until now.
+        """The time by activity until now.
 
         Args:
             held: seconds that training has waited for checkpoints in all, also inside of steps.

@@ -84,7 +84,7 @@ class PushAnswer:
 
 @dataclass(frozen=True)
 class Status:
-    """What Kaggle says of a session.
+    """Kaggle's state of a session.
 
     Attributes:
         state: "queued", "running", "saving" (after a cancel), "complete", "error" or "stopped".

@@ -99,7 +99,7 @@ class Kaggle(Wire):
         return PushAnswer(f"{self.user}/{push.slug}", int(answer.version_number), str(answer.url))
 
     def status(self, slug: str) -> Status | None:
-        """What a kernel of this account does; None when there is none, or none that was run.
+        """The state of a kernel of this account; None if it does not exist or was never run.
 
         Raises:
             KaggleRefused: the login is not valid.

@@ -233,7 +233,7 @@ def _put(url: str, content: Content, start: int, size: int) -> None:
 
 
 def _arrived(url: str, size: int) -> int | None:
-    """How many bytes are there, None for all of them."""
+    """The number of uploaded bytes, None for all."""
     import requests
 
     answer = requests.put(url, headers={"Content-Range": f"bytes */{size}"}, data=b"", timeout=60)

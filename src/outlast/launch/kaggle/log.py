@@ -13,7 +13,7 @@ from outlast.launch.provider import Line
 
 
 def entries(answer: Any) -> Iterator[dict[str, Any]]:
-    """What a log consists of: the stored one as one array, a living one event by event."""
+    """The records of a log: the stored one is one array, a live one comes event by event."""
     if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
         yield from json.loads(answer.content or b"[]")
         return

@@ -87,7 +87,7 @@ class KaggleProvider:
         return self._login()
 
     def account(self) -> str:
-        """Where the login was found."""
+        """The place of the login."""
         return f"login from {self.kaggle.credential.source}"
 
     # what a session may have ---------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class KaggleProvider:
         return f"https://www.kaggle.com/code/{self.label(handle)}"
 
     def state(self, handle: Handle) -> State | None:
-        """What Kaggle says of the kernel's session."""
+        """Kaggle's state of the kernel's session."""
         status = self.kaggle.status(self._slug(handle))
         return _state(status) if status else None
 

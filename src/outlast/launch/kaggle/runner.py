@@ -112,7 +112,7 @@ def secrets(root: Path) -> dict[str, str]:
 
 
 def attached(label: str) -> str:
-    """What UserSecretsClient().get_secret(label) returns, without the image's module; empty when none is attached."""
+    """The result of UserSecretsClient().get_secret(label), without the image's module; empty if none is attached."""
     request = urllib.request.Request(  # noqa: S310 - the address is Kaggle's own, from its variable
         os.environ["KAGGLE_URL_BASE"] + "/requests/GetUserSecretByLabelRequest",
         json.dumps({"Label": label}).encode(),

@@ -17,7 +17,7 @@ INLINE = 900_000
 
 @dataclass(frozen=True)
 class Script:
-    """What is pushed.
+    """The pushed script.
 
     Attributes:
         text: the one file.

@@ -38,7 +38,7 @@ _SETUP = 15 * 60  # seconds that a session may take until it trains
 
 @dataclass(frozen=True)
 class KaggleTerms:
-    """What a session is to have.
+    """The terms of a session.
 
     Attributes:
         accelerator: "t4x2", "tpu" or "cpu".
@@ -68,7 +68,7 @@ class KaggleTerms:
 
     @property
     def limits(self) -> Limits:
-        """What Kaggle allows: training is as long as its limit without what storing the outputs takes."""
+        """The limits of Kaggle: the training time is the session's limit minus the time to save the outputs."""
         session = 3600.0 * (HOURS_TPU if self.accelerator == "tpu" else HOURS)
         return Limits(session, reserve(0) + _MARGIN, _LEAST, self.accelerator, METERED.get(self.accelerator))
 

@@ -163,7 +163,7 @@ class LocalProvider:
         return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
 
     def state(self, handle: Handle) -> State | None:
-        """How the session stands, by its processes and by what its keeper wrote at the end."""
+        """The state of the session, from its processes and from the final record of its keeper."""
         folder = self._folder(handle)
         if not folder.is_dir():
             return None
@@ -199,7 +199,7 @@ class LocalProvider:
         pause: float = 5.0,
         seen: Callable[[State | None], None] = lambda _: None,
     ) -> Iterator[Line]:
-        """What the training has printed; nobody has written down when."""
+        """The output of the training; its times are unknown."""
         place, told, at = self._existing_folder(handle) / "log.txt", 0, 0
         while True:
             seen(state := self.state(handle))
@@ -265,7 +265,7 @@ class LocalProvider:
 
 
 def _command(folder: Path, *, ranks: bool) -> list[str]:
-    """What the session runs: as on other machines, on all cards by torchrun where the recipe takes several ranks."""
+    """The command of the session: with torchrun on all GPUs if the recipe supports several ranks, as elsewhere."""
     cards = len(gpus()) if ranks else 0
     several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"] if cards > 1 else []
     files = [str(folder / name) for name in ("request.json", "work", "exit")]

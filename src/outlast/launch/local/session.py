@@ -151,7 +151,7 @@ class _Keeper:
         self.terminated = True
 
     def _end(self, code: int, *, killed: bool) -> dict[str, Any]:
-        """How it ended, as `State` says it.
+        """The end of the session, as a `State`.
 
         What the training said of itself counts, though its process was slow to leave.
         """

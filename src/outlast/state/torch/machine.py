@@ -10,7 +10,7 @@ import torch
 
 
 def software() -> dict[str, Any]:
-    """What decides torch's last bits: version, device, threads, kernels."""
+    """The facts on which torch's last bits depend: version, device, threads, kernels."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     facts = {"torch": torch.__version__, "torch device": device, "torch threads": torch.get_num_threads()}
     if torch.get_default_dtype() != torch.float32:

@@ -122,7 +122,7 @@ class Module(TrackedObject):
         }
 
     def options(self, node: Any) -> dict[str, Any]:  # noqa: ARG002
-        """Which parameters the program froze."""
+        """The parameters that the program froze."""
         return {"requires_grad": {"frozen": [name for name, each in self.parameters() if not each.requires_grad]}}
 
     def parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:

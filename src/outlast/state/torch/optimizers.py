@@ -116,7 +116,7 @@ class Optimizer(TrackedObject):
         return made
 
     def remarks(self) -> list[str]:
-        """Which groups were added again."""
+        """The groups that were added again."""
         return [
             f"{self.part}: the group of {names} was added while the run trained, and is added again."
             for names in self.grown

@@ -68,7 +68,7 @@ class Scheduler(TrackedObject):
         return order != before
 
     def rates_at(self, steps: Iterable[int]) -> list[list[Any]]:
-        """What functions of the step (LambdaLR's) give at these steps; empty for a schedule without one."""
+        """The values of functions of the step (LambdaLR's) at these steps; empty for a schedule without one."""
         functions = [
             each
             for scheduler in flat_schedulers([self.bare])

@@ -237,7 +237,7 @@ def knows_shards() -> bool:
 
 
 def memories(tensor: torch.Tensor) -> Iterator[int]:
-    """Where in memory a tensor is: more than one place for a tensor that is made of others."""
+    """The memory of a tensor: several places for a tensor that consists of others."""
     if is_sharded(tensor):
         yield tensor.detach().to_local().data_ptr()
     elif type(tensor) in PLAIN:
