@@ -134,7 +134,7 @@ def with_journal(root: Path, name: str, lines: int) -> None:
 
 
 def history_of(manifest: object) -> object:
-    """What the manifests that are made here say of where they come from: the same as the first."""
+    """The origin in the generated manifests: that of the first one."""
     from outlast.checkpoint.history import History
 
     assert isinstance(manifest, dict)

@@ -1,4 +1,4 @@
-"""What checkpoints cost, ours and the peers', in interleaved rounds; then the loop, the start, and a model of goodput.
+"""The cost of checkpoints of outlast and its peers, in interleaved rounds; then the loop, the start, a goodput model.
 
     python -m benchmarks.checkpoint [--rounds N] [--only NAME ...] [--sizes small large] [--what saves loop start
     goodput]

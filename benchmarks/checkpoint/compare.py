@@ -1,4 +1,4 @@
-"""What it costs to compare what was loaded: `python -m benchmarks.checkpoint.compare [--rounds N] [--sizes ...]`.
+"""The cost of comparing loaded state: `python -m benchmarks.checkpoint.compare [--rounds N] [--sizes ...]`.
 
 In one process and for each size: reading the checkpoint with its hashes (open), loading and trying the way back
 (track), and comparing every array with the checkpoint before the first step (compare). Beside it, copying the state in

@@ -168,7 +168,7 @@ class Subject:
 
 
 def damaged(name: str, folder: Path, count: int, harm: Callable[[Path], None]) -> collections.Counter[str]:
-    """What a load makes of a finished save whose largest file was harmed."""
+    """The result of loading a finished save whose largest file was damaged."""
     found: collections.Counter[str] = collections.Counter()
     for trial in range(count):
         subject = fresh(name, folder / f"{harm.__name__}{trial}")

@@ -31,7 +31,7 @@ RESTART = 60.0
 
 @dataclass(frozen=True)
 class Strategy:
-    """How a script saves.
+    """A save strategy.
 
     Attributes:
         held: seconds that a save costs training.

@@ -1,4 +1,4 @@
-"""What a way adds to every step, nothing being saved: `python -m benchmarks.checkpoint.loop [--rounds N]`.
+"""The overhead of each library per step, without saves: `python -m benchmarks.checkpoint.loop [--rounds N]`.
 
 In every process blocks of bare steps stand before and after those of the way, so that the ratio is taken within
 seconds.

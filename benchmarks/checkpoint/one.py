@@ -33,14 +33,14 @@ def memory(field: str) -> int:
 
 
 def peak_of_training(model: Any, optimizer: Any) -> int:
-    """What a step alone needs at most: an optimizer's temporary arrays are nothing that a save adds."""
+    """The peak memory of a step alone: an optimizer's temporary arrays do not count as memory of a save."""
     Path("/proc/self/clear_refs").write_text("5")
     train(model, optimizer)
     return memory("VmHWM")
 
 
 def limits(nbytes: int, folder: Path) -> dict[str, float]:
-    """What the machine can do with as many bytes: copy in memory, write and fsync, read from the page cache."""
+    """The speed of the machine for the same bytes: copy in memory, write and fsync, read from the page cache."""
     source, target = np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)
     copied = min(timed(lambda: np.copyto(target, source)) for _ in range(3))
     path = folder / "raw"

@@ -383,7 +383,7 @@ PEERS: dict[str, type[Peer]] = {
 
 
 def sync(place: Path) -> None:
-    """What none of them does by itself: fsync every file and its folder."""
+    """fsync every file and its folder, which none of the peers does."""
     paths = [*place.rglob("*"), place] if place.is_dir() else [place]
     for path in [*paths, place.parent]:
         descriptor = os.open(path, os.O_RDONLY)

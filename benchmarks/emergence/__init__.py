@@ -1,1 +1,1 @@
-"""What emergence costs, learns, evolves and finds."""
+"""Benchmarks of emergence: cost, learning, evolution and findings."""

@@ -1,4 +1,4 @@
-"""What emergence costs, whether it learns, whether evolution does anything, and how often its metrics are wrong.
+"""Benchmarks of emergence: cost, learning, the effect of evolution, and the error rates of its metrics.
 
     python -m benchmarks.emergence all                           # everything below, one after the other: an hour or two (estimated)
     python -m benchmarks.emergence speed        [--rounds N] [--growth]

@@ -1,4 +1,4 @@
-"""How often metrics are wrong: false positives on noise, detections of planted truth."""
+"""Error rates of metrics: false positives on noise, detections of planted truth."""
 
 from __future__ import annotations
 

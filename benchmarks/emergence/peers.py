@@ -1,4 +1,4 @@
-"""What emergence is compared with: other environments where they install, and PPO as single-file programs write it."""
+"""Peers of emergence: other environments where they install, and PPO as in single-file programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a chunk, its compilation and a whole run cost."""
+"""The cost of a chunk, of its compilation, and of a whole run."""
 
 from __future__ import annotations
 

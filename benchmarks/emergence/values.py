@@ -1,4 +1,4 @@
-"""Where results go, and the values that benchmarks run with."""
+"""The folder of results, and the values of the benchmarks."""
 
 from __future__ import annotations
 

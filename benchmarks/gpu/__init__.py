@@ -1,1 +1,1 @@
-"""What outlast does on a GPU, checked and measured in one command: `make check-gpu`."""
+"""Checks and measurements on a GPU, in one command: `make check-gpu`."""

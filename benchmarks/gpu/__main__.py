@@ -33,7 +33,7 @@ class Report:
         self.rows.append((check, verdict, words))
 
     def run(self, module: str, *arguments: str) -> dict[str, object]:
-        """What a process of ours printed last; an error in words when it failed or time is up."""
+        """The last output of a process, or an error message if it failed or timed out."""
         left = self.until - time.monotonic()
         if left < 1:
             return {"skipped": f"the {SECONDS:.0f} seconds are over"}
@@ -103,7 +103,7 @@ def resumes(report: Report, folder: Path, device: str) -> None:
 
 
 def single(report: Report, folder: Path, device: str) -> None:
-    """What one process checks by itself."""
+    """The checks of one process."""
     for check, name in (("pinned", "copies beside training"), ("nccl", "resume, NCCL"), ("jax", "resume, JAX")):
         found = report.run("benchmarks.gpu.single", check, str(folder / check), device)
         verdict = next((word for key, word in (("error", "FAILED"), ("skipped", "skipped")) if key in found), "ok")
@@ -111,7 +111,7 @@ def single(report: Report, folder: Path, device: str) -> None:
 
 
 def costs(report: Report, folder: Path, device: str, sizes: list[int]) -> None:
-    """What a save costs, in seconds and as a ratio to the copy and to torch.save."""
+    """The cost of a save, in seconds and as a ratio to the copy and to torch.save."""
     for size in sizes:
         place = folder / str(size)
         place.mkdir(parents=True)

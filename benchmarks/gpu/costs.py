@@ -1,4 +1,4 @@
-"""What a save costs on a GPU, beside the copy and `torch.save`: `python -m benchmarks.gpu.costs FOLDER DEVICE
+"""The cost of a save on a GPU, compared with the copy and `torch.save`: `python -m benchmarks.gpu.costs FOLDER DEVICE
 BYTES`."""
 
 from __future__ import annotations

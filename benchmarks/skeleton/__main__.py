@@ -77,7 +77,7 @@ NAMES = [*LASTS, *BASELINES]
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
-    """What makes this network from a config, as the recipe's own `build` does."""
+    """The function that builds this network from a config, like the recipe's own `build`."""
     if name in LASTS:
         return skeleton.build
     maker, kind = BASELINES[name]

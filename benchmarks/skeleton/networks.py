@@ -1,4 +1,4 @@
-"""What LAST is measured against, written here after the papers: ST-GCN, a network of CTR-GCN's class, and the
+"""The baselines of LAST, written after their papers: ST-GCN, a network of CTR-GCN's class, and the
 architecture of seeds/000.
 
 All take positions (N, T, M, V, 3) and mask (N, T, M) and give logits (N, classes), from the same streams as LAST.
@@ -90,12 +90,12 @@ class _Refined(nn.Module):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         narrow = 8 if channels in (3, 9) else channels // 8
-        self.here, self.there = nn.Conv2d(channels, narrow, 1), nn.Conv2d(channels, narrow, 1)
+        self.left, self.right = nn.Conv2d(channels, narrow, 1), nn.Conv2d(channels, narrow, 1)
         self.values, self.refine = nn.Conv2d(channels, out, 1), nn.Conv2d(narrow, out, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What each channel adds to the shared graph (N, C, V, V), and what is sent along it (N, C, T, V)."""
-        apart = self.here(x).mean(2).unsqueeze(-1) - self.there(x).mean(2).unsqueeze(-2)
+        """The addition of each channel to the shared graph (N, C, V, V), and the features on it (N, C, T, V)."""
+        apart = self.left(x).mean(2).unsqueeze(-1) - self.right(x).mean(2).unsqueeze(-2)
         return self.refine(apart.tanh()), self.values(x)
 
 

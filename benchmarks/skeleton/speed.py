@@ -1,4 +1,4 @@
-"""What LAST and the baselines cost: clips a second, memory, MACs, and how cost grows with frames, joints and batch.
+"""The cost of LAST and the baselines: clips per second, memory, MACs, and how cost grows with frames, joints and batch.
 
 Every figure is taken in its own process, so that peak memory is that figure's and not an earlier one's. A row is
 shown as soon as it stands.
@@ -98,7 +98,7 @@ def measured(name: str, frames: int, skeletons: int, batch: int, *, training: bo
 
 
 def _kilobytes(field: str) -> int:
-    """Of this process: VmRSS, what it holds in memory now, or VmHWM, the most it held."""
+    """Memory of this process: VmRSS, at present, or VmHWM, at its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 

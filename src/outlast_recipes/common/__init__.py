@@ -1,2 +1,2 @@
-"""What recipes share: data, training, evaluation and export. A recipe imports this, its framework and the public names
+"""Shared code of recipes: data, training, evaluation and export. A recipe imports it, its framework and the public names
 of outlast."""

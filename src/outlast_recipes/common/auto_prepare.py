@@ -57,7 +57,7 @@ def store_of(root: Path, runs: Path, form: ClipFormat[Any, E], run: Run | None =
 
 
 def _places(root: Path, runs: Path) -> list[Path]:
-    """Where a store of a folder's files may be: in that folder, or beside the runs when the folder is read-only."""
+    """Possible places of a clip store for a folder: in the folder, or beside the runs if the folder is read-only."""
     known = hashlib.blake2b(str(root.resolve()).encode(errors="surrogateescape"), digest_size=4).hexdigest()
     beside = runs.parent / "outlast-data" / f"{root.resolve().name}-{known}"
     return [root / NAME, beside] if os.access(root, os.W_OK) else [beside]

@@ -15,7 +15,7 @@ from outlast_recipes.common.ranks import sum_of_ranks
 
 
 def correct(logits: Tensor, labels: Tensor, k: int) -> int:
-    """How many labels (N,) are among the k largest logits (N, C)."""
+    """The number of labels (N,) among the k largest logits (N, C)."""
     largest = logits.topk(min(k, logits.shape[1]), dim=1).indices
     return int((largest == labels[:, None]).any(1).sum())
 

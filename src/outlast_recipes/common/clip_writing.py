@@ -111,7 +111,7 @@ class _Shapes(NamedTuple):
 def _facts(
     places: Sequence[Path], form: ClipFormat[Any, Any]
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]], _Shapes]:
-    """What all shards say, and the shapes of all points and masks together."""
+    """The merged index of all shards, and the total shapes of points and masks."""
     clips: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
     points, mask = [0], [0]

@@ -1,4 +1,4 @@
-"""What a recipe says of its clips: labelled recordings of different lengths, of which only what was seen is stored."""
+"""The interface of clips: labelled recordings of different lengths, of which only visible points are stored."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class RawFiles(Generic[C]):
 
 @dataclass(frozen=True)
 class ClipFormat(Generic[C, E]):
-    """What the clips of one recipe are, and what its stores keep of them. Its functions are sent to worker processes.
+    """The clip format of one recipe, and the entries of its clip stores. Its functions are sent to worker processes.
 
     Attributes:
         recipe: name of the recipe, for the commands in messages.

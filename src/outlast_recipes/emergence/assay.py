@@ -60,7 +60,7 @@ def _felt(config: Config, garden: Config) -> Lens:
 
 
 def _harvest(worlds: World, act: rollout.Act, key: Array, config: Config, garden: Config) -> Array:
-    """What is eaten in an agent-step, in pieces at what they are worth to who eats them: f32[W]."""
+    """The intake per agent-step, in pieces weighted by their value for the eater: f32[W]."""
     after, *_ = rollout.rollout(
         worlds, act, key, jnp.float32(0), garden, look=lambda *_: (), lens=_felt(config, garden)
     )

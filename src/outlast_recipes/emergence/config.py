@@ -113,7 +113,7 @@ class Field(Section):
 
 
 class Evolution(Section):
-    """What a child inherits, and how it differs."""
+    """Inheritance and mutation."""
 
     enabled: bool = setting(default=True, help="whether children's genomes mutate")
     genome: Genome = setting(

@@ -46,7 +46,7 @@ def devices_of(config: Config) -> list[Any]:
 
 
 def placement(colony: Colony, devices: list[Any]) -> Colony:
-    """Where each array of the state is: each device has as many worlds, and all else is on all of them."""
+    """The placement of each array of the state: worlds are divided among devices, all else is replicated."""
     mesh = Mesh(np.array(devices), ("worlds",))
     shared, everywhere = NamedSharding(mesh, PartitionSpec("worlds")), NamedSharding(mesh, PartitionSpec())
     spread = jax.tree.map(lambda _: everywhere, colony)

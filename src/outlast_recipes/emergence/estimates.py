@@ -13,7 +13,7 @@ from outlast_recipes.emergence.nulls import NOTHING, Finding, Floats, against
 
 
 def change_point(series: Floats, rng: np.random.Generator, *, surrogates: int = 400) -> tuple[int, Finding]:
-    """Where a series changed its course, and whether it did: CUSUM of its first differences, compared with block
+    """The change point of a series, and its significance: CUSUM of its first differences, compared with block
     bootstraps of them.
 
     Works on differences, because almost everything in a population drifts, and a drift is no event. Blocks keep how

@@ -14,7 +14,7 @@ from outlast_recipes.emergence.nulls import NOTHING, Finding, Floats, against
 def division_of_labour(
     table: NDArray[np.int64], surrogates: int, rng: np.random.Generator, *, least: int = 4
 ) -> Finding:
-    """How much a meal's kind tells of who ate it: mutual information over the entropy of kinds (Gorelick et al. 2004,
+    """Information of a meal's kind about its eater: mutual information over the entropy of kinds (Gorelick et al. 2004,
     doi 10.1007/s00265-003-0722-2).
 
     The null keeps how much each individual ate and how much of each kind was eaten (random contingency tables).
@@ -43,7 +43,7 @@ def _shared_information(table: NDArray[np.int64]) -> float:
 
 
 def extremeness(traits: Floats) -> Floats:
-    """How far traits f64[..., n] in 0..1 are from the middle, mean of (2t - 1)^2 over the last axis; NaN are left
+    """Distance of traits f64[..., n] in 0..1 from the middle, mean of (2t - 1)^2 over the last axis; NaN are left
     out."""
     return np.nanmean((2 * traits - 1) ** 2, axis=-1)
 
@@ -107,8 +107,7 @@ def heredity(
     surrogates: int,
     rng: np.random.Generator,
 ) -> Finding:
-    """How often a child is in its parent's group; by chance: with the groups of the children of each world exchanged at
-    random.
+    """Frequency of children in their parent's group; by chance: with the groups of each world's children permuted.
 
     Within worlds, because parent and child eat what their world has.
 

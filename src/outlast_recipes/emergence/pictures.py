@@ -187,7 +187,7 @@ def phylogeny(book: Book, worlds: World, path: Path) -> None:
 
 
 class Frames(NamedTuple):
-    """What a film shows of one world, arrays [T, ...]."""
+    """The frames of one world for a film, arrays [T, ...]."""
 
     pos: NDArray[np.int32]
     alive: NDArray[np.bool_]
@@ -260,7 +260,7 @@ def film(
 
 
 def _color(root: int, share: float) -> tuple[int, ...]:
-    """Of an agent: a hue for its founder, lighter with energy (0..1)."""
+    """The colour of an agent: a hue for its founder, lighter with energy (0..1)."""
     rgb = colorsys.hls_to_rgb((root * 0.61803) % 1, 0.45 + 0.25 * share, 0.75)
     return tuple(round(255 * each) for each in rgb)
 

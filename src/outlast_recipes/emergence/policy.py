@@ -161,7 +161,7 @@ def judge(logits: Array, chosen: Array, config: Config) -> tuple[Array, Array]:
 
 
 def as_action(chosen: Array, config: Config) -> Action:
-    """What choices i32[..., heads] mean."""
+    """The action for choices i32[..., heads]."""
     parts = iter(jnp.moveaxis(chosen, -1, 0))
     move = next(parts)
     signal = next(parts) if config.field.signals else jnp.zeros_like(move)

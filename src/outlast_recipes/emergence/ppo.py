@@ -31,7 +31,7 @@ RENAMED = {"kl": "approx_kl", "clipped": "clipfrac", "explained": "explained_var
 
 
 class Phase(NamedTuple):
-    """What a chunk does: learning rate f32, epochs of PPO i32 (0: none), and the factor of all mutations f32."""
+    """The phase of a chunk: learning rate f32, epochs of PPO i32 (0: none), and the factor of all mutations f32."""
 
     rate: Array
     epochs: Array

@@ -65,7 +65,7 @@ def train(run: Run, config: Config) -> None:
 
 
 def summary(book: Book) -> list[str]:
-    """What was found, at the last look."""
+    """The findings of the last measurement."""
     found = [f"{NAMES[name]}: {finding}" for name, finding in book.latest().items() if finding.n]
     if book.looks and book.config.env.food_kinds == 2:
         found.append(
@@ -96,7 +96,7 @@ def warn(run: Run, config: Config) -> None:
 
 
 def economy(config: Config) -> tuple[float, list[str]]:
-    """How many agents the food of a world feeds, about; and what is odd about that.
+    """The estimated number of agents that the food of a world feeds, and a warning if it is unusual.
 
     As many as live on it if every place were eaten empty all the time: the most that the food can feed.
     """

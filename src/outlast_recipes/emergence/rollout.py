@@ -17,7 +17,7 @@ from outlast_recipes.emergence.world import AGED, GRAVE, STARVED, World
 
 
 class Trajectory(NamedTuple):
-    """What happened in a rollout, arrays [T, W, N, ...]: obs, chosen, logp, value, reward, alive (before the tick),
+    """The trajectory of a rollout, arrays [T, W, N, ...]: obs, chosen, logp, value, reward, alive (before the tick),
     died (in it), row of the genome in the bank."""
 
     obs: Array
@@ -43,7 +43,7 @@ value."""
 
 
 def acts(shared: policy.Shared, config: Config) -> Act:
-    """How agents decide."""
+    """The action function of agents: observations to actions."""
 
     def act(obs: Array, genes: Array, u: Array) -> tuple[Array, Array, Array]:
         logits, value = policy.of_populations(shared, genes, obs, config)

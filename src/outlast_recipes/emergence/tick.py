@@ -41,7 +41,7 @@ HABIT = 0.1  # weight of the newest meal in an agent's niche
 
 
 class Action(NamedTuple):
-    """What all agents do: move i32[N]; signal i32[N], 0 for none; wants bool[N], whether to give birth."""
+    """The actions of all agents: move i32[N]; signal i32[N], 0 for none; wants bool[N], whether to give birth."""
 
     move: Array
     signal: Array
@@ -59,7 +59,7 @@ class Births(NamedTuple):
 
 
 class Events(NamedTuple):
-    """What a tick did.
+    """The events of a tick.
 
     Attributes:
         meals: f32[N], pieces eaten.
@@ -89,7 +89,7 @@ class Events(NamedTuple):
 
 
 def chances(config: Config) -> int:
-    """How many uniform numbers a tick takes."""
+    """The number of uniform random numbers per tick."""
     env = config.env
     return 2 * env.slots + 3 * env.num_food + 2 * env.births_per_tick * env.populations
 

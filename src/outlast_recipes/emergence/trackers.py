@@ -235,7 +235,7 @@ class Book:
     # kept --------------------------------------------------------------------------------------------------------
 
     def latest(self) -> dict[str, Finding]:
-        """What the last look found, by name; nothing before the first."""
+        """The findings of the last measurement, by name; empty before the first."""
         last = {name: rows[-1] for name, rows in self.findings.items() if rows}
         return {name: Finding(value, null, p, int(count)) for name, (value, null, p, count) in last.items()}
 

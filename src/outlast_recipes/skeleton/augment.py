@@ -28,7 +28,7 @@ SHARE = 0.2  # of the joints, or of the frames, that are dropped together
 
 @dataclass(frozen=True)
 class Strength:
-    """How far a view may be from its clip; 0 switches a change off.
+    """The strength of each augmentation; 0 switches it off.
 
     Attributes:
         crop: the shortest share of a clip's frames that is looked at.

@@ -64,7 +64,7 @@ class Clip:
 
     @property
     def hash(self) -> str:
-        """Of the positions alone: equal for copies under other names."""
+        """The hash of the positions alone: equal for copies under other names."""
         return hash_points(self.joints)
 
 

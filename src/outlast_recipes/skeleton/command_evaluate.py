@@ -91,7 +91,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
 
 
 def _accuracies(logits: Tensor, truth: Tensor, kept: Tensor) -> dict[str, Any]:
-    """Of all clips, and of those that are no copies."""
+    """The accuracy on all clips, and on those that are not copies."""
     return {
         "clips": len(truth),
         "top1": classification.correct(logits, truth, 1) / len(truth),

@@ -39,7 +39,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class TeacherFacts:
-    """What logits belong to.
+    """The facts of a file of teacher logits.
 
     Attributes:
         data: hash of the store.
@@ -173,7 +173,7 @@ def _hash(logits: NDArray[np.float16]) -> str:
 def distillation_loss(
     student: Tensor, teacher: Tensor, labels: Tensor, loss: Loss, temperature: float | None = None
 ) -> Tensor:
-    """How far a student's logits are from a teacher's, averaged over clips; zero for equal logits.
+    """The distillation loss between student and teacher logits, averaged over clips; zero for equal logits.
 
     Args:
         student, teacher: (N, C) float32.

@@ -69,5 +69,5 @@ def without_missing(raw: Raw) -> Raw:
 
 
 def find_complete(folder: Path) -> Raw:
-    """What a training prepares: `find`, without NTU's missing skeletons."""
+    """The files that a training prepares: `find`, without NTU's missing skeletons."""
     return without_missing(find(folder))

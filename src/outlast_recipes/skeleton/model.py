@@ -240,7 +240,7 @@ class Block(nn.Module):
 
 
 def streams(joints: Tensor, mask: Tensor, layout: Layout, kind: Streams = "fused") -> Tensor:
-    """What a network sees of positions: joints, bones (a joint less its parent) and velocities (next frame less this
+    """The input features of positions: joints, bones (a joint less its parent) and velocities (next frame less this
     one).
 
     Args:
@@ -326,7 +326,7 @@ class Last(nn.Module):
         return self.classified(*self.features(joints, mask))
 
     def classified(self, features: Tensor, there: Tensor) -> Tensor:
-        """What `features` gives -> logits (N, classes)."""
+        """Features and mask to logits (N, classes)."""
         pooled = features.mean((3, 4))
         share = there.to(pooled.dtype).unsqueeze(-1)
         mean = (pooled * share).sum(1) / share.sum(1).clamp(min=1.0)

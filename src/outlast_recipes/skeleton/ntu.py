@@ -38,7 +38,7 @@ TRAIN_CAMERAS = frozenset((2, 3))
 
 @dataclass(frozen=True)
 class Name:
-    """What a file's name says: S = set-up, C = camera, P = performer, R = replication, A = action, each from 1."""
+    """The fields of a file name: S = set-up, C = camera, P = performer, R = replication, A = action, each from 1."""
 
     setup: int
     camera: int
@@ -164,7 +164,7 @@ _WANTED: dict[Callable[[str], float], str] = {_natural: "a whole number from 0",
 
 
 class _MalformedLine(Exception):
-    """What is in a line."""
+    """The content of a line is malformed."""
 
 
 class _Lines:
@@ -189,7 +189,7 @@ class _Lines:
         return words
 
     def rest(self) -> str:
-        """What follows the last frame, in words."""
+        """The text after the last frame, for messages."""
         for line in self._lines[self.number :]:
             self.number += 1
             if line.strip():

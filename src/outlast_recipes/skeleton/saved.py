@@ -13,7 +13,7 @@ from outlast_recipes.skeleton.layouts import LAYOUTS
 
 
 class Labels:
-    """What a run was begun on: kept with the network, so that it can be used without its data, and never exchanged.
+    """The labels and the layout of a run, saved with the network, so that it can be used without its data.
 
     Attributes:
         layout: of the joints.

@@ -1,4 +1,4 @@
-"""Who is trained on, chosen by, and reported on. Validation subjects are taken out of training, so nobody is in both of
+"""Training, validation and test subjects. Validation subjects are taken out of training, so no subject is in both of
 these parts."""
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def split(
     Args:
         entries: all clips.
         protocol: xsub, xview, xset, cameras, or subjects.
-        train_subjects: who is trained on, with "subjects".
+        train_subjects: the training subjects, with "subjects".
         validate: the subjects to choose by, out of those of the training part; or how many of them, the last in order;
             None: a tenth.
 

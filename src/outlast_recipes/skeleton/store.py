@@ -41,7 +41,7 @@ Store: TypeAlias = ClipStore[Entry]
 
 
 def facts(clip: Clip) -> dict[str, Any]:
-    """What a clip brings to its entry."""
+    """The entry of a clip."""
     return {
         "name": clip.name,
         "label": clip.label,
