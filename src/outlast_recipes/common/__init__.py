@@ -1,2 +1,2 @@
-"""Shared code of recipes: data, training, evaluation and export. A recipe imports it, its framework and the public names
+"""Shared code of recipes: data, training, evaluation and export. A recipe imports it, a framework and public names
 of outlast."""
