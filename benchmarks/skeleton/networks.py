@@ -44,14 +44,14 @@ class Skeletons(nn.Module):
     def forward(self, joints: Tensor, mask: Tensor) -> Tensor:
         x = streams(joints, mask, self.layout, self.kind)
         count, bodies, channels, frames, places = x.shape
-        there = mask.any(1)
-        chosen = there.flatten().nonzero()[:, 0] if there.any() else torch.arange(count * bodies, device=x.device)
+        present = mask.any(1)
+        chosen = present.flatten().nonzero()[:, 0] if present.any() else torch.arange(count * bodies, device=x.device)
         x = x.reshape(count * bodies, channels, frames, places)[chosen]
         flat = x.permute(0, 1, 3, 2).reshape(len(x), channels * places, frames)
         x = self.before(flat).view(len(x), channels, places, frames).transpose(2, 3)
         found = self.blocks(x).mean((2, 3))
         pooled = found.new_zeros(count * bodies, found.shape[1]).index_copy(0, chosen, found).view(count, bodies, -1)
-        return self.head(self.dropout(pooled.sum(1) / there.sum(1, keepdim=True).clamp(min=1)))
+        return self.head(self.dropout(pooled.sum(1) / present.sum(1, keepdim=True).clamp(min=1)))
 
 
 def _down(channels: int, out: int, stride: int) -> nn.Module:

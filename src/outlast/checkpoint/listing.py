@@ -63,11 +63,11 @@ class Listing:
     def refresh(self) -> None:
         """Look which checkpoints are there; the manifests of those that are new are read."""
         self._seen = self._changed()
-        there = set(steps_in(self._place))
-        for step in self._found.keys() - there:
+        existing = set(steps_in(self._place))
+        for step in self._found.keys() - existing:
             self.drop(step)
-        self._unreadable &= there
-        for step in sorted(there - self._found.keys() - self._unreadable):
+        self._unreadable &= existing
+        for step in sorted(existing - self._found.keys() - self._unreadable):
             path = self._place / layout.step_name(step)
             try:
                 self.add(read_manifest(path))

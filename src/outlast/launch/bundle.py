@@ -184,14 +184,14 @@ def _own(source: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
     found: dict[str, bytes] = {}
     left_out = []
     for place, folders, names_here in os.walk(folder):
-        here = Path(place)
+        location = Path(place)
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and name not in _ELSEWHERE and not (here / name / "pyvenv.cfg").exists()
+            if not name.startswith(".") and name not in _ELSEWHERE and not (location / name / "pyvenv.cfg").exists()
         )
         for name in sorted(names_here):
-            path = here / name
+            path = location / name
             if name.startswith(".") or path.suffix not in _CODE:
                 continue
             if path.suffix != ".py" and _SECRET.search(path.name):

@@ -28,7 +28,7 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
     Raises:
         UsageError: a session is alive, or was not fetched, or the run is not finished.
     """
-    name, here = folder.path.name, True
+    name, fetched = folder.path.name, True
     launches = [(each, providers.of(each)) for each in all_launches(folder)]
     for each, provider in launches:
         state = provider.state(each.handle) if each.record["state"] != "deleted" else None
@@ -36,8 +36,8 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
             continue
         if not state.over:
             raise UsageError(f"{each.name} is {state.word} still: end it with `outlast cancel {name}` first.")
-        here = each.record["state"] == "fetched"  # a later session has what the ones before it had
-    if not here:
+        fetched = each.record["state"] == "fetched"  # a later session has what the ones before it had
+    if not fetched:
         raise UsageError(
             f"What the last session of {name} has left is not here, and would be destroyed: `outlast fetch {name}` "
             "first."

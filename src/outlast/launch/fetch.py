@@ -54,9 +54,9 @@ def fetch(
             f"{name} is {state.word} still, and {provider.title} gives files only when a session has ended. Look at it "
             f"with `{command('outlast', 'logs', folder.path.name, '-f')}`."
         )
-    there = folder.path.parent / f".fetched-{name}"
-    if state is None or not _all_of(provider, record, there, f"runs/{folder.path.name}/", progress):
-        shutil.rmtree(there, ignore_errors=True)
+    download = folder.path.parent / f".fetched-{name}"
+    if state is None or not _all_of(provider, record, download, f"runs/{folder.path.name}/", progress):
+        shutil.rmtree(download, ignore_errors=True)
         if record.record["state"] not in ("refused", "abandoned", "deleted"):
             record.learn(state="fetched" if state else "lost", step=CheckpointStore(folder).newest_step())
         why = "it ended before it wrote anything" if state else f"it is not on {provider.title} (any more)"
@@ -66,20 +66,20 @@ def fetch(
     lock.take("a fetch")  # the run may be trained here meanwhile, and has one writer
     try:
         told = folder.check()
-        brought = bring_home(folder, [there])
+        brought = bring_home(folder, [download])
         told += brought.told
         if not brought.rejected:
-            told += durable.copy_tree(there / f"runs/{folder.path.name}/artifacts", folder.artifacts)
+            told += durable.copy_tree(download / f"runs/{folder.path.name}/artifacts", folder.artifacts)
     finally:
         lock.release()
     if not brought.rejected:
-        shutil.rmtree(there)
+        shutil.rmtree(download)
     record.learn(state="fetched", step=CheckpointStore(folder).newest_step())
     return told
 
 
 def _all_of(
-    provider: Provider, record: LaunchRecord, there: Path, prefix: str, progress: Callable[[int, int], None]
+    provider: Provider, record: LaunchRecord, download: Path, prefix: str, progress: Callable[[int, int], None]
 ) -> int:
     """Download all files of a run and check them; returns how many there are.
 
@@ -93,13 +93,13 @@ def _all_of(
         if _LIST in listed:
             outputs.insert(0, listed[_LIST])
         _download_all(
-            [output for output in outputs if not (there / output.name).exists()], there, len(outputs), progress
+            [output for output in outputs if not (download / output.name).exists()], download, len(outputs), progress
         )
-        damaged = _damaged(there, RunFolder(there / prefix.rstrip("/")))
+        damaged = _damaged(download, RunFolder(download / prefix.rstrip("/")))
         for path in damaged:
             durable.remove_any(path)
-        wanted = {output.name for output in outputs} | _promised(there, prefix)
-        now = sum((there / name).exists() for name in wanted)
+        wanted = {output.name for output in outputs} | _promised(download, prefix)
+        now = sum((download / name).exists() for name in wanted)
         if now == len(wanted) and not damaged:
             return len(wanted - {_LIST})
         fruitless, whole = (0 if now > whole else fruitless + 1), max(now, whole)
@@ -110,18 +110,18 @@ def _all_of(
             )
 
 
-def _download_all(outputs: list[Output], there: Path, total: int, progress: Callable[[int, int], None]) -> None:
+def _download_all(outputs: list[Output], download: Path, total: int, progress: Callable[[int, int], None]) -> None:
     done = total - len(outputs)
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        for missing in pool.map(lambda output: _download(output, there), outputs):
+        for missing in pool.map(lambda output: _download(output, download), outputs):
             done += not missing
             progress(done, total)
 
 
-def _promised(there: Path, prefix: str) -> set[str]:
+def _promised(download: Path, prefix: str) -> set[str]:
     """Names in the session's own list, whatever the provider lists."""
     try:
-        names = set(_listed(there / _LIST))
+        names = set(_listed(download / _LIST))
     except CorruptCheckpoint:
         return set()
     return {name for name in names if _is_inside(name, prefix)}
@@ -135,9 +135,9 @@ def _is_inside(name: str, prefix: str) -> bool:
     )
 
 
-def _download(output: Output, there: Path) -> bool:
+def _download(output: Output, download: Path) -> bool:
     """Fetch one file under a temporary name; returns whether it is still missing."""
-    target = there / output.name
+    target = download / output.name
     temporary = target.with_name(f"{layout.TEMPORARY}{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -150,17 +150,21 @@ def _download(output: Output, there: Path) -> bool:
     return False
 
 
-def _damaged(there: Path, folder: RunFolder) -> list[Path]:
+def _damaged(download: Path, folder: RunFolder) -> list[Path]:
     """Files that are not what the session's list says; and files of checkpoints that are not what their manifests say.
 
     A session that was killed has left no list; then what is no checkpoint is trusted if it can be read.
     """
     try:
-        listed = _listed(there / _LIST)
+        listed = _listed(download / _LIST)
     except CorruptCheckpoint:
-        return [there / _LIST]
-    here = {path.relative_to(there).as_posix(): path for path in plain.plain_files(there)}
-    bad = [here[name] for name, expected in listed.items() if name in here and not _is(here[name], expected)]
+        return [download / _LIST]
+    downloaded = {path.relative_to(download).as_posix(): path for path in plain.plain_files(download)}
+    bad = [
+        downloaded[name]
+        for name, expected in listed.items()
+        if name in downloaded and not _is(downloaded[name], expected)
+    ]
     if not listed:
         bad += [path for path in (folder.run, folder.config, *folder.attempts.glob("*.json")) if not _is_json(path)]
     for manifest in folder.checkpoints.glob(f"step-*/{MANIFEST}"):

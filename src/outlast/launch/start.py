@@ -145,7 +145,7 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
     """
     folder, attached = prepared.folder, provider.capabilities.inputs
     records = [each for each in all_launches(folder) if each.record["state"] not in ("refused", "abandoned", "deleted")]
-    last, there, mounts = None, 0, attached != "none"
+    last, known, mounts = None, 0, attached != "none"
     for record in reversed(records):
         if record.provider != provider.name:
             if record.record["state"] in _UNFETCHED:
@@ -166,18 +166,18 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
             )
         mounts = mounts and record.record.get("exit") != str(MISSING_CHECKPOINT)
         if steps := steps_left(provider, record.handle, folder):
-            last, there = record, max(steps)
+            last, known = record, max(steps)
             mounts = mounts and (attached == "ended" or state.word == "completed")
             if not mounts and record.record["state"] != "fetched":
                 tell(f"bringing {record.name} home first: what such a session left may not be there for the next one")
                 fetch(provider, record)
             break
-    here = _good(folder, prepared)
-    step = here[-1].step if here else 0
+    local = _good(folder, prepared)
+    step = local[-1].step if local else 0
     if mounts and last:
-        files = _contents(folder, here) if step > there else {}
-        return Source(last.name, last.handle, files, max(step, there))
-    return Source(files=_contents(folder, here) if here else {}, step=step)
+        files = _contents(folder, local) if step > known else {}
+        return Source(last.name, last.handle, files, max(step, known))
+    return Source(files=_contents(folder, local) if local else {}, step=step)
 
 
 def steps_left(provider: Provider, handle: Handle, folder: RunFolder) -> list[int]:

@@ -41,8 +41,8 @@ def maps(world: World, config: Config) -> Array:
     row, column = world.food_pos.T
     food = jnp.zeros((side, side, env.food_kinds)).at[row, column, kind].max(PIECE * world.food_on)
     row, column = world.pos.T
-    here = world.alive / CROWD
-    agents = jnp.zeros((side, side, env.populations)).at[row, column, population_of(config)].add(here)
+    density = world.alive / CROWD
+    agents = jnp.zeros((side, side, env.populations)).at[row, column, population_of(config)].add(density)
     shown = {"food": food, "agents": jnp.minimum(agents, 1.0), "field": world.field / config.field.cap}
     shown |= {name: jnp.zeros_like(shown[name]) for name in env.hide}
     parts = [shown["food"], shown["agents"], jnp.zeros((side, side, 1)), shown["field"]]
@@ -71,7 +71,7 @@ def observe(world: World, config: Config) -> Array:
     age = (world.t - world.birth) / (env.max_age or AGE)
     own = jnp.stack([world.energy / env.max_energy, jnp.minimum(age, 1.0), world.trait], -1)
     if _bits_of(config):
-        here = 4 * jnp.arange(env.food_kinds) + quarter_of(world.pos, config)[:, None]
-        own = jnp.concatenate([own, jnp.take_along_axis(niche_bits(world, config), here, 1) / BITS], -1)
+        niche = 4 * jnp.arange(env.food_kinds) + quarter_of(world.pos, config)[:, None]
+        own = jnp.concatenate([own, jnp.take_along_axis(niche_bits(world, config), niche, 1) / BITS], -1)
     seen = jnp.concatenate([square, own, jax.nn.one_hot(world.move, len(MOVES))], -1)
     return seen * world.alive[:, None]

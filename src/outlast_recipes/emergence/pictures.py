@@ -305,12 +305,12 @@ def _picture(frames: Frames, config: Config, t: int, part: float, cell: int) -> 
         row, column = frames.food_pos[t, number]
         disc(row, column, 0.2, FOOD[number % kinds])
     for slot in np.flatnonzero(frames.alive[t]):
-        here = frames.pos[t, slot].astype(float)
+        position = frames.pos[t, slot].astype(float)
         same = frames.alive[t + 1, slot] and frames.uid[t + 1, slot] == frames.uid[t, slot]
-        there = frames.pos[t + 1, slot].astype(float) if same else here
-        if np.abs(there - here).max() > 1:  # over the border of a torus
-            there = here
-        row, column = here + part * (there - here)
+        following = frames.pos[t + 1, slot].astype(float) if same else position
+        if np.abs(following - position).max() > 1:  # over the border of a torus
+            following = position
+        row, column = position + part * (following - position)
         share = float(
             np.clip(frames.energy[t, slot] / min(config.env.max_energy, 2 * config.env.reproduce_threshold), 0, 1)
         )

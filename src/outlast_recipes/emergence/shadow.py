@@ -46,14 +46,14 @@ class Shadow:
         for world, uid, parent, birth, population, trait in born:
             if (world, uid) not in traits:
                 events.append((birth, 1, world, uid, population, parent, trait))
-        there: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        members: dict[tuple[int, int], list[tuple[int, int]]] = {}
         groups = {(row[0], row[1]): row[4] for row in born} | {
             (row[0], row[1 + UID]): row[1 + POPULATION] for row in dead.tolist()
         }
         for who in traits:
-            there.setdefault((who[0], groups[who]), []).append(who)
+            members.setdefault((who[0], groups[who]), []).append(who)
         for _, birth, world, uid, population, parent, trait in sorted(events):
-            among = there.setdefault((world, population), [])
+            among = members.setdefault((world, population), [])
             if not birth:
                 if (world, uid) in traits:
                     among.remove((world, uid))

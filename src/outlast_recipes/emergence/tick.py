@@ -132,8 +132,8 @@ def tick(
 def _move(world: World, action: Action, config: Config) -> World:
     size = config.env.grid_size
     step = jnp.asarray(MOVES)[action.move] * world.alive[:, None]
-    there = world.pos + step
-    pos = there % size if config.env.torus else jnp.clip(there, 0, size - 1)
+    target = world.pos + step
+    pos = target % size if config.env.torus else jnp.clip(target, 0, size - 1)
     moved = world.moved + ((pos != world.pos).any(-1) & world.alive)
     return dataclasses.replace(world, pos=pos, moved=moved, move=jnp.where(world.alive, action.move, 0))
 
@@ -262,8 +262,10 @@ def _give_birth(
         waiting += possible & ~room
         donor = parent
         if evolution.inherit == "random":  # of those that lived before this tick's births
-            there = jnp.where(old.alive & mine, 1.0, 0.0).cumsum()
-            donor = jnp.minimum(jnp.searchsorted(there, u[2 * number + 1] * there[-1], side="right"), slots - 1)
+            cumulative = jnp.where(old.alive & mine, 1.0, 0.0).cumsum()
+            donor = jnp.minimum(
+                jnp.searchsorted(cumulative, u[2 * number + 1] * cumulative[-1], side="right"), slots - 1
+            )
         mutation, drift = noise[0][jnp.minimum(born, len(noise[0]) - 1)], noise[1][jnp.minimum(born, len(noise[1]) - 1)]
         genes = old.genes[donor] + mutation
         beside = world.pos[parent] + places[(u[2 * number] * len(places)).astype(jnp.int32)]

@@ -115,7 +115,7 @@ class Book:
             "energy": float(living["energy"][alive].mean()) if alive.any() else 0.0,
             "generation": float(living["generation"][alive].mean()) if alive.any() else 0.0,
             "lineages": float(
-                np.mean([_lineages(root[there]) for root, there in zip(living["root"], alive, strict=True)])
+                np.mean([_lineages(root[selected]) for root, selected in zip(living["root"], alive, strict=True)])
             ),
             "niche_bits": value["bits"] / max(value["meals"], 1.0),
             "marks": value["marks"] / agents,
@@ -136,8 +136,8 @@ class Book:
         field, food = np.asarray(colony.worlds.field), np.asarray(colony.worlds.food_on)
         place = np.asarray(colony.worlds.food_pos)
         present = np.zeros(field.shape[:3], bool)
-        for world, (there, at) in enumerate(zip(food, place, strict=True)):
-            present[world, at[there, 0], at[there, 1]] = True
+        for world, (selected, at) in enumerate(zip(food, place, strict=True)):
+            present[world, at[selected, 0], at[selected, 1]] = True
         found["field_food"] = influence.field_effect(field[..., 1], present, surrogates, rng)
         if config.field.signals:
             found["signals_food"] = influence.field_effect(field[..., 2:].sum(-1), present, surrogates, rng)
@@ -177,12 +177,12 @@ class Book:
         columns: list[NDArray[np.int8]] = []
         pairs: list[tuple[int, int]] = []
         for world in range(min(WATCHED, moves.shape[1])):
-            there = np.flatnonzero((moves[:, world] >= 0).all(0) & living["alive"][world])
+            selected = np.flatnonzero((moves[:, world] >= 0).all(0) & living["alive"][world])
             # A slot that changed hands without a tick in between holds two lives.
-            there = there[self._lived_through(living, world, there)]
-            rng.shuffle(there)
+            selected = selected[self._lived_through(living, world, selected)]
+            rng.shuffle(selected)
             first = len(columns)
-            columns += [moves[:, world, slot] for slot in there[:8]]
+            columns += [moves[:, world, slot] for slot in selected[:8]]
             count = len(columns) - first
             pairs += [(first + a, first + b) for a in range(count) for b in range(count) if a != b]
         if not pairs:

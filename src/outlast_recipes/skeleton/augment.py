@@ -187,16 +187,16 @@ def augmented(
     length = (lengths * (1 - (1 - strength.crop) * chance.take()[:, 0])).clamp(min=1.0)
     begin = (lengths - length) * chance.take()[:, 0]
     joints, mask = resample(joints, mask, begin, length, frames)
-    there = _happens(chance, strength.bones)
+    applied = _happens(chance, strength.bones)
     if ratios is not None and strength.bones:
-        joints = torch.where(there, regrown(joints, ratios, layout), joints)
+        joints = torch.where(applied, regrown(joints, ratios, layout), joints)
     joints = torch.einsum("ntmvi,nij->ntmvj", joints, _linear(chance, strength))
-    there = _happens(chance, strength.mirror)
-    joints = torch.where(there, mirrored(joints, layout), joints)
+    applied = _happens(chance, strength.mirror)
+    joints = torch.where(applied, mirrored(joints, layout), joints)
     both = mask.any(1).all(1).view(-1, 1, 1, 1, 1)  # a lone body stays first, where a network of one body looks
-    there = _happens(chance, strength.swap) & both
-    joints = torch.where(there, joints.flip(2), joints)
-    mask = torch.where(there[..., 0, 0], mask.flip(2), mask)
+    applied = _happens(chance, strength.swap) & both
+    joints = torch.where(applied, joints.flip(2), joints)
+    mask = torch.where(applied[..., 0, 0], mask.flip(2), mask)
     joints, mask = _dropped(joints, mask, strength, chance)
     return joints * mask[..., None, None], mask
 
@@ -251,15 +251,15 @@ def _linear(chance: Chance, strength: Strength) -> Tensor:
 def _dropped(joints: Tensor, mask: Tensor, strength: Strength, chance: Chance) -> tuple[Tensor, Tensor]:
     """Dropped frames count as not seen, so that nobody jumps to the origin and back."""
     count, frames, _, places, _ = joints.shape
-    there, which = _happens(chance, strength.drop_axis), (3 * chance.take()).long().clamp(max=2)
+    applied, which = _happens(chance, strength.drop_axis), (3 * chance.take()).long().clamp(max=2)
     axis = torch.nn.functional.one_hot(which[:, 0], 3).view(count, 1, 1, 1, 3)
-    joints = torch.where(there & axis.bool(), 0.0, joints)
-    there, begin = _happens(chance, strength.drop_time), ((1 - SHARE) * frames * chance.take()).long()
+    joints = torch.where(applied & axis.bool(), 0.0, joints)
+    applied, begin = _happens(chance, strength.drop_time), ((1 - SHARE) * frames * chance.take()).long()
     at = torch.arange(frames, device=joints.device)
     gone = ((at >= begin) & (at < begin + round(SHARE * frames))).view(count, frames, 1)
-    mask = mask & ~(there[..., 0, 0] & gone)
-    there, gone = _happens(chance, strength.drop_joints), chance.take(places).view(count, 1, 1, places, 1) < SHARE
-    return torch.where(there & gone, 0.0, joints), mask
+    mask = mask & ~(applied[..., 0, 0] & gone)
+    applied, gone = _happens(chance, strength.drop_joints), chance.take(places).view(count, 1, 1, places, 1) < SHARE
+    return torch.where(applied & gone, 0.0, joints), mask
 
 
 def _happens(chance: Chance, share: float) -> Tensor:

@@ -325,13 +325,13 @@ class Last(nn.Module):
         """Positions (N, T, M, V, 3) and mask (N, T, M) -> logits (N, classes)."""
         return self.classified(*self.features(joints, mask))
 
-    def classified(self, features: Tensor, there: Tensor) -> Tensor:
+    def classified(self, features: Tensor, present: Tensor) -> Tensor:
         """Features and mask to logits (N, classes)."""
         pooled = features.mean((3, 4))
-        share = there.to(pooled.dtype).unsqueeze(-1)
+        share = present.to(pooled.dtype).unsqueeze(-1)
         mean = (pooled * share).sum(1) / share.sum(1).clamp(min=1.0)
-        highest = pooled.masked_fill(~there.unsqueeze(-1), -torch.inf).amax(1)
-        highest = torch.where(there.any(1, keepdim=True), highest, torch.zeros_like(highest))
+        highest = pooled.masked_fill(~present.unsqueeze(-1), -torch.inf).amax(1)
+        highest = torch.where(present.any(1, keepdim=True), highest, torch.zeros_like(highest))
         logits: Tensor = self.head(self.dropout(self.norm(torch.cat([mean, highest], -1))))
         return logits
 
@@ -341,8 +341,8 @@ class Last(nn.Module):
         x = streams(joints, mask, self.layout, self.kind)
         count, bodies, channels, frames, places = x.shape
         x = x.reshape(count * bodies, channels, frames, places)
-        there = mask.any(1)
-        chosen = None if torch.compiler.is_compiling() else there.flatten().nonzero()[:, 0]
+        present = mask.any(1)
+        chosen = None if torch.compiler.is_compiling() else present.flatten().nonzero()[:, 0]
         if chosen is not None and 0 < len(chosen) < len(x):
             x = x[chosen]  # most second bodies are absent: they cost nothing, and norms do not count them
         else:
@@ -354,4 +354,4 @@ class Last(nn.Module):
             x = block(x)
         if chosen is not None:
             x = x.new_zeros(count * bodies, *x.shape[1:]).index_copy(0, chosen, x)
-        return x.view(count, bodies, *x.shape[1:]), there
+        return x.view(count, bodies, *x.shape[1:]), present
