@@ -25,10 +25,10 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true # pip does it on one core; a few files are of newer Pythons
 	@touch $@
 
-demo: $(READY)  ## train a real model through three sessions, two of them cut off, and compare with an uninterrupted twin
+demo: $(READY)  ## train a model in three sessions, interrupt two of them, and compare with an uninterrupted twin
 	$(BIN)/python scripts/demo.py
 
-test: $(READY) check  ## check, and all tests but the slow ones
+test: $(READY) check  ## check, and all tests except slow ones
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_WORKERS) -q
 
 test-all: $(READY) check  ## check, and all tests
@@ -38,10 +38,10 @@ test-all: $(READY) check  ## check, and all tests
 NEW_TESTS := tests/state tests/config tests/folder tests/checkpoint tests/remote tests/report tests/tracking tests/environment tests/run \
 	tests/recipes/emergence
 
-test-new: .venv-new/.ready  ## core and JAX tests without torch and with the newest JAX, on another Python: PYTHON=python3.13
+test-new: .venv-new/.ready  ## core and JAX tests without torch, with the newest JAX, on another Python: PYTHON=python3.13
 	OUTLAST_TESTS_WITHOUT=torch,torchdata,torchao,schedulefree,safetensors .venv-new/bin/python -m pytest -m 'not slow' $(PYTEST_WORKERS) -q $(NEW_TESTS)
 
-check: $(READY)  ## lint, types, arrows between rooms, spelling; side by side
+check: $(READY)  ## lint, types, import rules, spelling; in parallel
 	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(CHECKS)
 
 check-style:
@@ -57,22 +57,22 @@ check-arrows:
 check-spelling:
 	$(BIN)/codespell src docs scripts examples benchmarks tests README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md configs
 
-bench: $(READY)  ## what outlast adds to a step, a save and a start, against bare PyTorch
+bench: $(READY)  ## overhead of outlast per step, save and start, compared with plain PyTorch
 	$(BIN)/python benchmarks/overhead.py
 
-bench-checkpoint: .venv-bench/.ready  ## what a checkpoint costs, ours and every peer's that installs, against the limits of the machine
+bench-checkpoint: .venv-bench/.ready  ## cost of a checkpoint, of outlast and its peers, compared with the limits of the machine
 	.venv-bench/bin/python -m benchmarks.checkpoint
 
-bench-faults: .venv-bench/.ready  ## flipped bits, truncated files, full disks and kill -9, ours and the peers'
+bench-faults: .venv-bench/.ready  ## flipped bits, truncated files, full disks and kill -9, for outlast and its peers
 	.venv-bench/bin/python -m benchmarks.checkpoint.faults
 
-bench-long: $(READY)  ## a journal of 10 million lines beside one of 10, 5,000 checkpoints beside 5
+bench-long: $(READY)  ## long runs: a journal of 10 million lines compared with 10, 5,000 checkpoints compared with 5
 	$(BIN)/python -m benchmarks.long
 
-check-gpu:  ## what a GPU shows: exact resumes, copies beside training, NCCL, JAX, what a save costs; at most 4 minutes
+check-gpu:  ## checks on a GPU: exact resumes, background copies, NCCL, JAX, cost of a save; at most 4 minutes
 	PYTHONPATH=src $(GPU_PYTHON) -m benchmarks.gpu
 
-soak-kaggle: $(READY)  ## twenty sessions on a stand-in of Kaggle with random faults and kills, against a twin; SEED=n
+soak-kaggle: $(READY)  ## twenty sessions on a stand-in of Kaggle with random faults and kills, compared with a twin; SEED=n
 	$(BIN)/python -m tests.launch.soak --sessions $(or $(SESSIONS),20) --seed $(or $(SEED),0)
 
 .venv-new/.ready: pyproject.toml
@@ -90,5 +90,5 @@ soak-kaggle: $(READY)  ## twenty sessions on a stand-in of Kaggle with random fa
 	@.venv-bench/bin/python -m pip uninstall --quiet --yes torchvision # it comes for CUDA and breaks whoever imports it under CPU torch
 	@touch $@
 
-clean:  ## remove the environment and what the demo wrote
+clean:  ## remove the environment and the files of the demo
 	rm -rf $(VENV) .venv-bench .venv-new demo-runs
