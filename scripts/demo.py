@@ -1,7 +1,7 @@
-"""make demo: a real model, three sessions, two of them cut off, and a twin that nobody disturbed.
+"""make demo: a model in three sessions, two of which are interrupted, and an uninterrupted twin.
 
-    twin       trains in one go, and shows how fast this machine is
-    session 1  trains the same, and ends itself when its time budget, about half of what it needs, is used up
+    twin       trains without interruption, and measures the speed of this machine
+    session 1  trains the same, and stops when its time budget is used up, about half of the time that it needs
     session 2  is killed with kill -9 in the middle of a step
     session 3  finishes the run
 
@@ -72,7 +72,7 @@ def wait_for(process: subprocess.Popen[bytes], path: Path) -> None:
 
 
 def twin() -> tuple[int, Pace]:
-    """The training that nobody disturbs: its exit code, and how fast it was."""
+    """The uninterrupted training: its exit code, and its speed."""
     begun = time.monotonic()
     process = begin("twin: the training, never interrupted", [*COMMON, "--experiment-name", "twin"])
     wait_for(process, checkpoint("twin", EVERY))
