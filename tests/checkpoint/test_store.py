@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests import messages
 
 from outlast.checkpoint import (
     CheckpointFacts,
@@ -103,8 +104,12 @@ def test_every_damaged_one_is_named_when_none_verifies(store: CheckpointStore) -
     for step in (1, 2):
         store.commit(snapshot(step))
         (store.folder.checkpoint(step) / "model.safetensors").write_bytes(b"")
-    with pytest.raises(
-        NoGoodCheckpoint, match=r"None of the 2 checkpoints.*(?s:.*)step-00000002.*(?s:.*)step-00000001"
+    with messages.raises(
+        NoGoodCheckpoint,
+        "checkpoint/none-of-the-checkpoints",
+        checkpoints=2,
+        path="step-00000002",
+        path2="step-00000001",
     ):
         store.open_newest()
     assert [checkpoint.step for checkpoint in store.committed()] == [1, 2]
@@ -114,7 +119,7 @@ def test_a_newer_format_is_not_read(store: CheckpointStore) -> None:
     path = store.commit(snapshot(1)).path
     manifest = reading.read_json(path / "MANIFEST.json")
     durable.write_json(path / "MANIFEST.json", {**manifest, "format": 99})
-    with pytest.raises(OutlastError, match="has format 99 and this outlast reads formats 1 and 2"):
+    with messages.raises(OutlastError, "checkpoint/has-format-and-this-outlast", format=99, formats=1, number=2):
         read_manifest(path)
 
 
@@ -137,7 +142,7 @@ def test_a_planted_pickle_is_refused_and_not_executed(store: CheckpointStore, tm
     from outlast.checkpoint.manifest import digest_of
 
     durable.write_json(other / "MANIFEST.json", {**manifest, "digest": digest_of(manifest)})
-    with pytest.raises(CorruptCheckpoint, match="safetensors header"):
+    with messages.raises(CorruptCheckpoint, "checkpoint/safetensors-header"):
         open_checkpoint(other)
     assert not (tmp_path / "executed").exists()
 
@@ -184,22 +189,22 @@ def test_retention_keeps_what_it_promises(
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"last": 0}, "keep_last is 0; keep at least 1"),
-        ({"last": True}, "keep_last is True"),
-        ({"last": 2.0}, "keep_last is 2.0"),
-        ({"best": 1}, "needs best_metric"),
-        ({"best": -1, "metric": "m"}, "keep_best is -1"),
-        ({"every": 0}, "keep_every is 0; expected a number of steps of at least 1"),
+        ({"last": 0}, messages.says("checkpoint/keep-last", number=0, number2=1)),
+        ({"last": True}, messages.says("checkpoint/keep-last-is-true")),
+        ({"last": 2.0}, messages.says("checkpoint/keep-last", number="2.0", number2=1)),
+        ({"best": 1}, messages.says("checkpoint/needs-best-metric")),
+        ({"best": -1, "metric": "m"}, messages.says("checkpoint/keep-best-is-expected-how-many")),
+        ({"every": 0}, messages.says("checkpoint/keep-every-is-expected-number-of-steps", number=0, number2=1)),
         (
             {"mode": "maximum", "metric": "acc"},
-            "mode is 'maximum'; expected 'max' when a larger acc is better, or 'min'",
+            messages.says("checkpoint/mode-is-expected-when-larger-acc", name="maximum", name2="max", name3="min"),
         ),
-        ({"metric": 5, "best": 1}, "metric is 5; expected the name"),
-        ({"metric": "", "best": 1}, "metric is ''"),
+        ({"metric": 5, "best": 1}, messages.says("checkpoint/metric-is-expected-the-name", number=5)),
+        ({"metric": "", "best": 1}, messages.says("checkpoint/metric-is-expected-the-name-under")),
     ],
 )
 def test_retention_says_what_is_wrong_with_it(wrong: dict, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with messages.raises(UsageError, words):
         Retention(**wrong)
 
 

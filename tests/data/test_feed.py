@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tests import messages
 from torch.utils import data
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -189,7 +190,7 @@ def test_a_count_without_an_order_is_refused_before_the_first_step(session: Sess
 
 
 def test_batches_as_workers_finish_them_are_refused(session: Session) -> None:
-    with pytest.raises(StateError, match="in_order=False"):
+    with messages.raises(StateError, "data/in-order-false"):
         session.train(StatefulDataLoader(torch.arange(20), 4, num_workers=1, in_order=False))
 
 
@@ -221,18 +222,18 @@ class Faulty(Stream):
 @pytest.mark.parametrize(
     ("loader", "words"),
     [
-        (lambda: Faulty(3, 5), "ended after 3 batches of epoch 1, and its len.. says 5"),
-        (lambda: Faulty(5, 3), "more batches in epoch 1 than the 3"),
-        (lambda: Faulty(0, 0), "Faulty. has no batch: its len.. is 0"),
-        (lambda: Stream(0), "Stream. gave no batch in epoch 1"),
+        (lambda: Faulty(3, 5), messages.says("run/ended-after-batches-of-epoch", batches=3, epoch=1, number=5)),
+        (lambda: Faulty(5, 3), messages.says("data/more-batches-in-epoch", epoch=1, number=3)),
+        (lambda: Faulty(0, 0), messages.says("data/faulty-has-no-batch-its-len", number=0)),
+        (lambda: Stream(0), messages.says("data/stream-gave-no-batch-in-epoch", epoch=1)),
         (
             lambda: StatefulDataLoader(Counted(8, split=False), 2, num_workers=2),
-            "more batches in epoch 1 than the 4 .*Each of its 2 workers goes through the dataset by itself",
+            messages.says("data/more-batches-in-epoch-2", epoch=1, number=4, workers=2),
         ),
     ],
 )
 def test_a_length_that_is_wrong(session: Session, loader, words: str) -> None:
-    with pytest.raises(DataError, match=words):
+    with messages.raises(DataError, words):
         session.train(loader())
 
 
@@ -278,7 +279,7 @@ def test_another_accumulation_in_an_epoch_loses_no_batch(session: Session) -> No
     assert sorted(index for *_, batch, _ in head + tail for index in batch) == list(range(40))
     assert [step for step, *_ in tail] == [3, 3, 3, 3, 3, 4]
     assert session.run.total_steps == session.run.step == 4
-    assert any("An update takes 5 batches from here on; before, it took 2" in sentence for sentence in session.told)
+    messages.said(session.told, "data/update-takes-batches-from-here", batches=5, took=2)
 
 
 def test_a_changed_order_between_two_epochs_is_told(session: Session) -> None:
@@ -293,7 +294,9 @@ def test_another_number_of_torchdatas_workers(session: Session, workers: tuple[i
         return StatefulDataLoader(torch.arange(20), 4, num_workers=count)
 
     session.train(make(workers[0]), stop=2)
-    with pytest.raises(ResumeRefused, match=f"had num_workers={workers[0]} when it was saved and has {workers[1]} now"):
+    with messages.raises(
+        ResumeRefused, "data/had-num-workers-when-it-was-saved", worker=workers[0], worker2=workers[1]
+    ):
         session.train(make(workers[1]))
 
 
@@ -326,7 +329,7 @@ def test_random_numbers_of_torchdatas_workers_lower_the_grade(session: Session) 
     session.train(make(), stop=2, epochs=2)
     session.train(make(), stop=2, epochs=2)
     assert session.record["resume"]["grade"] == "not to the last bit"
-    assert "2 workers draw (augmentation) begin anew" in session.record["resume"]["differences"][0]
+    messages.said(session.record["resume"]["differences"][0], "data/workers-draw-augmentation-begin-anew", workers=2)
     tail = session.train(make(), epochs=2)  # from the end of an epoch, where new workers begin in the twin as well
     assert session.record["resume"]["grade"] == "exact"
     assert tail == twin[4:]
@@ -358,7 +361,7 @@ def test_loops_that_take_batches_themselves_look_at_their_loaders_too(tmp_path, 
                     run.session.request_stop("preempted", "test")
         return json.loads(max((tmp_path / "r/attempts").glob("*.json")).read_text())
 
-    with pytest.raises(StateError, match="count of samples and no order"):
+    with messages.raises(StateError, "data/count-of-samples-and-no-order"):
         attempt(REFUSED["torch's batch sampler"]())
     with pytest.raises(outlast.SessionEnded):
         attempt(StatefulDataLoader(Noisy(), 2, num_workers=1), 1)
@@ -397,9 +400,7 @@ def test_nobody_else_takes_batches_while_the_loop_runs(tmp_path, here, kind: str
     loader = OWN[kind]()
     with outlast.open_run("r", root=tmp_path, progress="none", environment=here) as run:
         for _ in run.batches(loader, epochs=1):
-            with pytest.raises(
-                UsageError, match=r"run.batches\(\) goes through this loader.*another loader of the same dataset"
-            ):
+            with messages.raises(UsageError, "data/run-batches-goes-through-this-loader"):
                 way(loader)
     assert len(list(loader)) == 5  # afterwards anybody may
 
@@ -409,7 +410,7 @@ def test_a_batch_looked_at_before_the_loop_is_not_lost(session: Session, kind: s
     twin = session.train(OWN[kind](), name="twin")
     next(iter(loader := OWN[kind]()))
     head = session.train(loader, stop=7)
-    assert any("it is put back" in sentence for sentence in session.told)
+    messages.said(session.told, "data/is-put-back")
 
     with outlast.open_run("r", root=session.root, progress="none", environment=session.here) as run:
         outlast.seed_everything(1)
@@ -430,7 +431,7 @@ def test_batches_of_a_step_that_was_not_made_come_again(session: Session, kind: 
 
 def test_batches_that_cannot_be_put_back_are_told(session: Session) -> None:
     session.train(changed(), epochs=1, accumulate=2, leave=3)
-    assert any("left 1 batches into a step" in sentence for sentence in session.told)
+    messages.said(session.told, "data/left-batches-into-step", batches=1)
 
 
 @pytest.mark.parametrize(
@@ -489,9 +490,7 @@ def test_a_shuffle_buffer_is_refused(session: Session, monkeypatch) -> None:
     stream = Stream()
     stream._ex_iterable = Mapped()
     monkeypatch.setitem(sys.modules, "datasets", object())
-    with pytest.raises(
-        StateError, match="shuffles through a buffer .BufferShuffledExamplesIterable.*samples would never come"
-    ):
+    with messages.raises(StateError, "data/shuffles-through-buffer-buffershuffledexamplesiterable-samples-would"):
         session.train(stream)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import messages
 from torch.utils.data import Dataset, IterableDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -56,7 +57,7 @@ def test_the_order_is_pinned() -> None:
 
 def test_another_data_set_is_refused_in_the_middle_of_an_epoch() -> None:
     state = {"epoch": 2, "batch": 3, "length": 10, "batch_size": 2, "seed": 0}
-    with pytest.raises(ResumeRefused, match="10 samples and this program's has 12"):
+    with messages.raises(ResumeRefused, "data/samples-and-this-program", samples=10, number=12):
         outlast.BatchSampler(12, 2).load_state_dict(state)
     outlast.BatchSampler(12, 4).load_state_dict({**state, "batch": 0})
 
@@ -107,42 +108,55 @@ def test_iterable_datasets_are_refused() -> None:
         def __iter__(self):
             return iter(range(3))
 
-    with pytest.raises(StateError, match="Stream is an IterableDataset.*StatefulDataLoader"):
+    with messages.raises(StateError, "data/stream-is-an-iterabledataset-statefuldataloader"):
         outlast.DataLoader(Stream())
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"in_order": False, "num_workers": 2}, "no in_order=False: batches would come as workers finish them"),
-        ({"batch_sampler": [[0]]}, "no batch_sampler: .* sampler=.* or weights="),
-        ({"generator": torch.Generator()}, "no generator: .*Give seed= instead"),
-        ({"seeds": 1}, "'seeds' is no option. Did you mean 'seed'"),
-        ({"quite_else": 1}, "'quite_else' is no option. It takes batch_size, collate_fn"),
-        ({"num_workers": -1}, "num_workers is -1"),
-        ({"num_workers": 1.5}, "num_workers is 1.5"),
-        ({"timeout": 5}, "timeout=5 and no workers"),
-        ({"prefetch_factor": 2}, "prefetch_factor=2 and no workers"),
-        ({"persistent_workers": True}, "persistent_workers=True and no workers"),
-        ({"multiprocessing_context": "spawn"}, "multiprocessing_context='spawn' and no workers"),
-        ({"sampler": [0], "shuffle": True}, "sampler and shuffle=True"),
-        ({"weights": [1]}, "shape .1,. and there are 20 samples"),
-        ({"weights": [10**400] * 20}, "weights are a list that is no list of numbers"),
-        ({"sampler": [2**70]}, "gives the indices 1180591620717411303424 to .*expected 0 to 19"),
-        ({"sampler": [0, -(10**5000)]}, r"gives the indices -2\*\*16609 or so to 0"),
-        ({"batch_size": 0}, "batch size of at least 1; it got length=20 and batch_size=0"),
-        ({"batch_size": -1}, "batch_size=-1"),
-        ({"batch_size": 21, "drop_last": True}, "drop_last leaves no batch at all: 20 samples"),
-        ({"batch_size": 10**5000, "drop_last": True}, r"one batch of 2\*\*16609 or so"),
+        ({"in_order": False, "num_workers": 2}, messages.says("data/no-in-order-false-batches-would-come")),
+        ({"batch_sampler": [[0]]}, messages.says("data/no-batch-sampler-sampler-or-weights")),
+        ({"generator": torch.Generator()}, messages.says("data/no-generator-give-seed-instead")),
+        ({"seeds": 1}, messages.says("data/is-no-option-did-you-mean", name="seeds", mean="seed")),
+        ({"quite_else": 1}, messages.says("data/is-no-option-it-takes-batch-size", name="quite_else")),
+        ({"num_workers": -1}, messages.says("data/num-workers-is-expected-whole-number")),
+        ({"num_workers": 1.5}, messages.says("data/num-workers-is-expected-whole-number-2", number="1.5")),
+        ({"timeout": 5}, messages.says("data/timeout-and-no-workers", timeout=5)),
+        ({"prefetch_factor": 2}, messages.says("data/prefetch-factor-and-no-workers", prefetch_factor=2)),
+        ({"persistent_workers": True}, messages.says("data/persistent-workers-true-and-no-workers")),
+        (
+            {"multiprocessing_context": "spawn"},
+            messages.says("data/multiprocessing-context-and-no-workers", multiprocessing_context="spawn"),
+        ),
+        ({"sampler": [0], "shuffle": True}, messages.says("data/sampler-and-shuffle-true")),
+        ({"weights": [1]}, messages.says("data/shape-and-there-are-samples", samples=20)),
+        ({"weights": [10**400] * 20}, messages.says("data/weights-are-list")),
+        (
+            {"sampler": [2**70]},
+            messages.says(
+                "data/gives-the-indices",
+                indices=1180591620717411303424,
+                number=1180591620717411303424,
+                samples=20,
+                lowest=0,
+                highest=19,
+            ),
+        ),
+        ({"sampler": [0, -(10**5000)]}, messages.says("data/gives-the-indices-2", number=16609, number2=0)),
+        ({"batch_size": 0}, messages.says("data/batch-size", number=1, length=20, batch_size=0)),
+        ({"batch_size": -1}, messages.says("data/batch-sampler-needs-samples-and-batch")),
+        ({"batch_size": 21, "drop_last": True}, messages.says("data/drop-last-leaves-no-batch", samples=20)),
+        ({"batch_size": 10**5000, "drop_last": True}, messages.says("data/one-batch", number=2, number2=16609)),
     ],
 )
 def test_what_cannot_be_exact_is_refused_by_name(options: dict, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with messages.raises(UsageError, words):
         outlast.DataLoader(Noisy(), **{"batch_size": 4, **options})
 
 
 def test_more_samples_than_any_epoch_has() -> None:
-    with pytest.raises(UsageError, match="no epoch has that many"):
+    with messages.raises(UsageError, "data/no-epoch-has-that-many"):
         outlast.BatchSampler(2**70, 4)
 
 
@@ -150,9 +164,7 @@ def test_options_of_torch_that_are_not_known_are_refused(monkeypatch) -> None:
     def newer(self, dataset, batch_sampler=None, worker_method="process"): ...
 
     monkeypatch.setattr("outlast.data.loader.TorchLoader", type("Newer", (), {"__init__": newer}))
-    with pytest.raises(
-        UsageError, match="'worker_method' is an option of torch's DataLoader whose effect on the order is not known"
-    ):
+    with messages.raises(UsageError, "data/is-an-option-of-torch-dataloader", name="worker_method"):
         outlast.DataLoader(Noisy(), 4, worker_method="thread")
 
 
@@ -243,6 +255,6 @@ def test_more_data_between_two_epochs_is_said_once(opened, tmp_path: Path) -> No
                 pass
     record = json.loads((tmp_path / "r/attempts/0002.json").read_text())
     assert sum("12" in words and "8" in words for words in record["told"]) == 1
-    assert any(words.startswith("The data order has 12 samples from epoch 2 on") for words in record["told"])
+    messages.said(record["told"], "run/other-data-from-an-epoch-on", samples=12)
     assert not [words for words in record["told"] if "What was loaded" in words]
     assert record["resume"]["grade"] == "not to the last bit"

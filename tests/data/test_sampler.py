@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from tests import messages
 from torch.utils import data
 from torch.utils.data.distributed import DistributedSampler
 
@@ -130,26 +131,29 @@ def numbers():
 @pytest.mark.parametrize(
     ("sampler", "words"),
     [
-        (numbers, "Own.* another order when it is asked again for the same epoch"),
-        (lambda: Own(lambda _: np.random.default_rng().permutation(10)), "another order when it is asked again"),
+        (numbers, messages.says("data/own-another-order-when")),
+        (lambda: Own(lambda _: np.random.default_rng().permutation(10)), messages.says("data/own-another-order-when")),
         (
             lambda: DistributedSampler(range(10), num_replicas=2, rank=0),
-            "DistributedSampler, which gives each rank its share.*leave sampler= out",
+            messages.says("data/distributedsampler-which-gives-each-rank"),
         ),
         (
             lambda: data.BatchSampler(data.SequentialSampler(range(10)), 2, False),
-            "BatchSampler. gives lists: give the sampler that is inside",
+            messages.says("data/batchsampler-gives-lists-give-the-sampler"),
         ),
-        (lambda: (index for index in range(10)), "generator. has no length"),
-        (lambda: 5, "int, which cannot be iterated"),
-        (lambda: [1, "two"], "list. gives a str; expected one whole number"),
-        (lambda: [1, 10], "indices 1 to 10 and there are 10 samples"),
-        (lambda: [-1, 1], "indices -1 to 1"),
-        (list, "length of 0"),
+        (lambda: (index for index in range(10)), messages.says("data/generator-has-no-length")),
+        (lambda: 5, messages.says("data/int-which-cannot-be-iterated")),
+        (lambda: [1, "two"], messages.says("data/list-gives-str-expected-one-whole")),
+        (
+            lambda: [1, 10],
+            messages.says("data/gives-the-indices", indices=1, number=10, samples=10, lowest=0, highest=9),
+        ),
+        (lambda: [-1, 1], messages.says("data/the-sampler-list-gives-the-indices", number=1)),
+        (list, messages.says("data/the-sampler-list-has-length", number=0)),
     ],
 )
 def test_samplers_that_cannot_be_drawn_again(sampler, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with messages.raises(UsageError, words):
         outlast.BatchSampler(10, 3, sampler=sampler())
 
 
@@ -160,9 +164,9 @@ def test_a_sampler_that_gives_another_number_than_its_length(drawn: int, found: 
 
 
 def test_only_one_thing_decides_the_order() -> None:
-    with pytest.raises(UsageError, match="weights and shuffle=True were given"):
+    with messages.raises(UsageError, "data/weights-and-shuffle-true"):
         outlast.BatchSampler(2, 1, weights=[1, 1], shuffle=True)
-    with pytest.raises(UsageError, match="weights and sampler were given"):
+    with messages.raises(UsageError, "data/weights-and-sampler"):
         outlast.BatchSampler(2, 1, weights=[1, 1], sampler=[0, 1])
     assert outlast.BatchSampler(2, 1, sampler=[0, 1], shuffle=False).shuffle is False
 
@@ -176,13 +180,13 @@ def test_no_batch_size_is_one_index_at_a_time() -> None:
     two = outlast.BatchSampler(3, None, shuffle=False)
     two.load_state_dict(one.state_dict())
     assert (two.epoch, next(two)) == (1, 1)
-    with pytest.raises(UsageError, match="drop_last has nothing to drop"):
+    with messages.raises(UsageError, "data/drop-last-has-nothing-to-drop"):
         outlast.BatchSampler(3, None, drop_last=True)
 
 
 @pytest.mark.parametrize(("name", "value"), [("batch_size", "64"), ("length", 2.5), ("seed", None)])
 def test_numbers_are_whole(name: str, value) -> None:
-    with pytest.raises(UsageError, match=f"{name} is {value!r}; expected a whole number"):
+    with messages.raises(UsageError, "data/is-expected-whole-number", name=name, value=f"{value!r}"):
         outlast.BatchSampler(**({"length": 4, "batch_size": 2, "seed": 0} | {name: value}))
 
 
@@ -205,7 +209,7 @@ def test_another_order_is_refused_in_an_epoch_and_said_between_two(change: str) 
     options, words = CHANGES[change]
     one = outlast.BatchSampler(**BEFORE)
     next(one)
-    with pytest.raises(ResumeRefused, match=words):
+    with messages.raises(ResumeRefused, "data/the-data-order-in-the-checkpoint", words=words):
         outlast.BatchSampler(**(BEFORE | options)).load_state_dict(one.state_dict())
     for _ in range(len(one) - 1):
         next(one)
@@ -219,7 +223,7 @@ def test_another_order_is_refused_in_an_epoch_and_said_between_two(change: str) 
 def test_another_seed_is_refused_always() -> None:
     one = outlast.BatchSampler(8, 8, seed=1)
     next(one)
-    with pytest.raises(ResumeRefused, match="1 as its seed and this program's has 2"):
+    with messages.raises(ResumeRefused, "data/its-seed-and-this-program", number=1, number2=2):
         outlast.BatchSampler(8, 8, seed=2).load_state_dict(one.state_dict())
 
 
@@ -234,13 +238,11 @@ def test_the_same_order_tells_nothing() -> None:
 def test_other_weights_and_another_order_of_the_same_sampler_are_noticed() -> None:
     one = outlast.BatchSampler(4, 1, weights=[1, 2, 3, 4])
     next(one)
-    with pytest.raises(ResumeRefused, match="weights .* as its sampler and this program's has weights"):
+    with messages.raises(ResumeRefused, "data/weights-as-its-sampler"):
         outlast.BatchSampler(4, 1, weights=[4, 3, 2, 1]).load_state_dict(one.state_dict())
     one = outlast.BatchSampler(4, 1, sampler=[0, 1, 2, 3])
     next(one)
-    with pytest.raises(
-        ResumeRefused, match="order of epoch 1 is not the one.*first 1 batches.*list gives other indices now"
-    ):
+    with messages.raises(ResumeRefused, "data/order-of-epoch", epoch=1, batches=1):
         outlast.BatchSampler(4, 1, sampler=[0, 1, 3, 2]).load_state_dict(one.state_dict())
 
 
@@ -264,7 +266,7 @@ def test_positions_of_earlier_versions_load() -> None:
 
 
 def test_a_position_of_another_kind_of_loader() -> None:
-    with pytest.raises(ResumeRefused, match="not one of outlast.DataLoader"):
+    with messages.raises(ResumeRefused, "data/not-one-of-outlast-dataloader"):
         outlast.BatchSampler(4, 2).load_state_dict({"_num_yielded": 3})
 
 
@@ -272,7 +274,7 @@ def test_set_epoch_is_heard_where_it_says_nothing_new() -> None:
     sampler = outlast.BatchSampler(4, 4)
     next(sampler)
     sampler.set_epoch(1)
-    with pytest.raises(UsageError, match="set_epoch.3. was called and epoch 1 runs"):
+    with messages.raises(UsageError, "data/set-epoch-was-called-and-epoch-runs", epoch=1):
         sampler.set_epoch(3)
     with pytest.warns(UserWarning, match="set_epoch.0. was called and epoch 1 runs .* changes nothing"):
         sampler.set_epoch(0)

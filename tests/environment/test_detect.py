@@ -11,6 +11,7 @@ from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests import messages
 
 from outlast.environment import base, detect, gcp, kaggle, local
 from outlast.errors import UsageError
@@ -229,7 +230,7 @@ def test_a_forced_environment_keeps_the_machines_limits(tmp_path: Path) -> None:
     assert forced.name == "kaggle"
     assert forced.facts["detected"] == "local"
     assert forced.limits.seconds is None
-    with pytest.raises(UsageError, match="no environment 'colab'; choose one of auto, local, kaggle, gcp"):
+    with messages.raises(UsageError, "environment/no-environment-choose-one-of-auto", environment="colab"):
         detect("colab")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.folders import Walk, manifest_of, place, seal, steps, told, walk
 
 import outlast
@@ -56,7 +57,7 @@ def test_a_link_named_like_a_checkpoint_costs_nothing_elsewhere(tmp_path: Path, 
     (run / "checkpoints/step-00000099").symlink_to(victim)
     (run / "checkpoints/step-00000006").symlink_to(victim)
     assert walk(tmp_path, stop=8).resumed_from == 4
-    assert "step-00000099 is a link and is left alone" in told(tmp_path)
+    messages.said(told(tmp_path), "folder/is-link-and-is-left-alone", path="step-00000099")
     assert (run / "checkpoints/step-00000099").is_symlink()
     assert not (run / "checkpoints/step-00000006").is_symlink(), "the name is a checkpoint's now"
     assert 8 in steps(tmp_path)
@@ -66,7 +67,9 @@ def test_nor_does_one_that_holds_a_manifest(tmp_path: Path, run: Path) -> None:
     shutil.copytree(run / "checkpoints/step-00000004", tmp_path / "elsewhere")
     (run / "checkpoints/step-00000098").symlink_to(tmp_path / "elsewhere")
     assert walk(tmp_path, stop=6).resumed_from == 4
-    with pytest.raises(CorruptCheckpoint, match="is a link and no folder"):
+    with messages.raises(
+        CorruptCheckpoint, "folder/is-link-and-no-folder", folder=tmp_path / "r/checkpoints/step-00000098"
+    ):
         read_manifest(run / "checkpoints/step-00000098")
     assert len(os.listdir(tmp_path / "elsewhere")) == 4
 
@@ -80,7 +83,7 @@ def test_a_link_in_the_place_of_a_folder_is_refused(
 ) -> None:
     shutil.rmtree(run / name, ignore_errors=True)
     (run / name).symlink_to(victim if there else tmp_path / "nothing")
-    with pytest.raises(UnsafeFolder, match=rf"{name} is a link where a folder of outlast's own belongs"):
+    with messages.raises(UnsafeFolder, "folder/is-link-where-folder-of-outlast", name=name):
         walk(tmp_path, stop=6)
     assert not (tmp_path / "nothing").exists()
     assert all_launches(RunFolder(run)) == []
@@ -201,7 +204,7 @@ def test_a_lock_with_two_names_still_has_one_owner(tmp_path: Path) -> None:
     os.link(tmp_path / "lock", tmp_path / "backup")
     mine, other = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
     mine.take("attempt 1")
-    with pytest.raises(OutlastError, match="being written by attempt 1"):
+    with messages.raises(OutlastError, "folder/being-written-by-attempt", attempt=1):
         other.take("attempt 2")
     assert (tmp_path / "backup").read_bytes() == b""
     mine.release()
@@ -224,7 +227,7 @@ def test_shared_as_a_link_is_not_read_or_swept(tmp_path: Path, run: Path, victim
     manifest["files"]["walk.shared.safetensors"] = {**entry, "part": "walk", "shared": "0" * 32}
     seal(checkpoint, manifest)
     (run / "checkpoints/shared").symlink_to(victim)
-    with pytest.raises(CorruptCheckpoint, match="shared is a link and no folder"):
+    with messages.raises(CorruptCheckpoint, "folder/is-link-and-no-folder", folder=tmp_path / "r/checkpoints/shared"):
         open_checkpoint(checkpoint, mend=True)
     CheckpointStore(RunFolder(run)).sweep()
 

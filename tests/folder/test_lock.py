@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests import messages
 
 from outlast.errors import RunBusy
 from outlast.folder import lock
@@ -40,9 +41,8 @@ def owner(tmp_path: Path):
 
 
 def test_a_second_process_is_refused(tmp_path: Path, owner) -> None:
-    with pytest.raises(
-        RunBusy,
-        match=rf"being written by attempt 7 \(process {owner.pid} on {socket.gethostname()}\).*--experiment-name",
+    with messages.raises(
+        RunBusy, "folder/being-written-by-attempt-process", pid=owner.pid, hostname=socket.gethostname(), attempt=7
     ):
         Lock(tmp_path / "lock").take("attempt 8")
     assert (holder(tmp_path / "lock") or {})["pid"] == owner.pid
@@ -101,7 +101,7 @@ def record(path: Path, **facts) -> None:
 def test_another_machines_heartbeat_counts(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     record(path, host="elsewhere", boot="another boot")
-    with pytest.raises(RunBusy, match="on elsewhere"):
+    with messages.raises(RunBusy, "folder/is-being-written-by-attempt-process"):
         Lock(path).take("attempt 2")
     record(path, host="elsewhere", boot="another boot", beat=time.time() - lock.STALE - 1)
     mine = Lock(path)
@@ -235,5 +235,5 @@ def test_one_that_is_replaced_while_it_is_taken_is_somebody_elses(tmp_path: Path
         return real(descriptor)
 
     monkeypatch.setattr(lock, "_kernel_lock_patiently", meanwhile)
-    with pytest.raises(RunBusy, match="was replaced while it was taken"):
+    with messages.raises(RunBusy, "folder/replaced-while"):
         Lock(path).take("attempt 1")

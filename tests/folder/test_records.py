@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.folders import forge, manifest_of, seal, told, walk
 
 from outlast.checkpoint import tensors
@@ -31,23 +32,26 @@ def change(path: Path, **facts: object) -> None:
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({"recipe": 3}, r"run\.json: recipe is 3; expected text"),
-        ({"grade": None}, r"run\.json: grade is None; expected text"),
-        ({"uid": "../../x"}, r"run\.json: uid is '\.\./\.\./x'; expected an id in hex"),
-        ({"parent": {"run": "x", "step": -1}}, r"run\.json: parent\.step is -1; expected a whole number from 0"),
+        ({"recipe": 3}, messages.says("folder/recipe-is-expected-text", file="run.json", number=3)),
+        ({"grade": None}, messages.says("folder/grade-is-none-expected-text", file="run.json")),
+        ({"uid": "../../x"}, messages.says("folder/uid-is-expected-an-id", file="run.json", name="../../x")),
+        (
+            {"parent": {"run": "x", "step": -1}},
+            messages.says("folder/parent-step-is-expected-whole-number", file="run.json", number=0),
+        ),
         (
             {"parent": {"run": "x", "step": 10**400}},
-            r"run\.json: parent\.step is 1000.*\.\.\.; expected a whole number",
+            messages.says("folder/parent-step-is-expected-whole-number-2", file="run.json", number=1000),
         ),
-        ({"parent": {"run": "x"}}, r"run\.json: parent\.step is missing; expected a value"),
-        ({"format": True}, r"run\.json has no format number"),
-        ({"format": 3}, r"has format 3 and this outlast reads formats 1 and 2"),
+        ({"parent": {"run": "x"}}, messages.says("folder/parent-step-is-missing-expected-value", file="run.json")),
+        ({"format": True}, messages.says("folder/has-no-format-number", file="run.json")),
+        ({"format": 3}, messages.says("folder/has-format-and-this-outlast", format=3, formats=1, number=2)),
     ],
 )
 def test_a_run_that_is_none(tmp_path: Path, run: Path, facts: dict, words: str) -> None:
     change(run / "run.json", **facts)
     for read in (lambda: read_run(run), lambda: walk(tmp_path, stop=6)):
-        with pytest.raises(OutlastError, match=words):
+        with messages.raises(OutlastError, words):
             read()
     assert not (run / "attempts/0002.json").exists()
 
@@ -71,7 +75,7 @@ def test_pairs_of_surrogates_are_letters(tmp_path: Path) -> None:
 def test_a_record_that_fills_the_disk_takes_no_memory(tmp_path: Path, run: Path) -> None:
     with (run / "run.json").open("r+b") as file:
         file.truncate(2**40)
-    with pytest.raises(CorruptCheckpoint, match="has 1099511627776 bytes; a file of its kind has at most 67108864"):
+    with messages.raises(CorruptCheckpoint, "folder/has-bytes-file-of-its-kind", bytes=1099511627776, number=67108864):
         read_run(run)
 
 
@@ -87,22 +91,22 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({"step": 3}, "says step 3 and lies in the folder of step 4"),
-        ({"step": True}, "step is True; expected a whole number"),
-        ({"metrics": {"a": 10**400}}, r"metrics\['a'\] is 1000"),
-        ({"metrics": {"a": "1"}}, r"metrics\['a'\] is '1'; expected a finite number"),
-        ({"ranks": 10**6}, "says that 1000000 ranks wrote it, and names 3 files"),
-        ({"ranks": 2}, r"names no state\.rank-0001\.json"),
-        ({"files": []}, "files is list; expected an object"),
-        ({"chunk": 1}, "counts chunks of 1 bytes"),
-        ({"lineage": [{"attempt": "x", "step": 1}]}, r"lineage\[0\]\.attempt is 'x'"),
-        ({"written": 3}, "written is 3; expected an object"),
+        ({"step": 3}, messages.says("folder/says-step-and-lies", step=3, step2=4)),
+        ({"step": True}, messages.says("folder/step-is-true-expected-whole-number")),
+        ({"metrics": {"a": 10**400}}, messages.says("folder/metrics-is-expected-finite-number", name="a", number=1000)),
+        ({"metrics": {"a": "1"}}, messages.says("folder/metrics-is-expected-finite-number-2", name="a", name2=1)),
+        ({"ranks": 10**6}, messages.says("folder/says-that-ranks-wrote", ranks=1000000, files=3)),
+        ({"ranks": 2}, messages.says("folder/names-no-state", file="rank-0001.json")),
+        ({"files": []}, messages.says("folder/files-is-list-expected-an-object")),
+        ({"chunk": 1}, messages.says("folder/counts-chunks-of-bytes", bytes=1)),
+        ({"lineage": [{"attempt": "x", "step": 1}]}, messages.says("folder/lineage-attempt", number=0, name="x")),
+        ({"written": 3}, messages.says("folder/written-is-expected-an-object", number=3)),
     ],
 )
 def test_a_manifest_that_is_none_is_set_aside(tmp_path: Path, run: Path, facts: dict, words: str) -> None:
     checkpoint = run / "checkpoints/step-00000004"
     seal(checkpoint, manifest_of(checkpoint) | facts)
-    with pytest.raises(CorruptCheckpoint, match=words):
+    with messages.raises(CorruptCheckpoint, words):
         read_manifest(checkpoint)
     assert walk(tmp_path, stop=6).resumed_from == 2
     assert "set aside" in told(tmp_path)

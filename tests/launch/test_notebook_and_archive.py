@@ -11,6 +11,8 @@ import pytest
 from nbclient import NotebookClient
 from safetensors.numpy import load
 
+from tests import messages
+
 WANTED = ["config.json", "training_history.json", "model_final.safetensors", "training_curves.png"]
 
 
@@ -33,11 +35,11 @@ def test_a_notebook_trains_stops_goes_on_draws_and_packs(outlast_cli, tmp_path: 
     outputs = {cell.id: cell.get("outputs", []) for cell in book.cells}
     texts = {name: "".join(output.get("text", "") for output in found) for name, found in outputs.items()}
     assert not [output for found in outputs.values() for output in found if output.output_type == "error"]
-    assert "outlast is ready: digits" in texts["setup"]
-    assert "stopped cleanly with work left: run me again" in texts[short.id]
+    messages.said(texts["setup"], "launch/outlast-is-ready-digits")
+    messages.said(texts[short.id], "launch/stopped-cleanly-with-work-left-run")
     assert texts["train"].endswith("finished\n")
     assert any("image/png" in output.get("data", {}) for output in outputs["curves"])
-    assert "digits_outputs.zip: config.json" in texts["archive"]
+    messages.said(texts["archive"], "launch/digits-outputs-zip", file="config.json")
     packed = zipfile.ZipFile(place / "digits_outputs.zip")
     # The picture that the notebook drew is an artifact; the archive draws one of its own under that name.
     assert sorted(packed.namelist()) == sorted([*WANTED, "artifacts/training_curves.png"])

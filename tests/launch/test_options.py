@@ -15,6 +15,7 @@ from outlast.launch import providers
 from outlast.launch.kaggle.terms import OPTIONS
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.settings import Settings, read_settings, write_settings
+from tests import messages
 
 
 def options(*words: str) -> dict:
@@ -36,9 +37,9 @@ def test_flags_win_over_settings_which_win_over_defaults(tmp_path: Path) -> None
 
 
 def test_an_option_of_another_provider_is_refused() -> None:
-    with pytest.raises(UsageError, match="--session is an option of --on local, and this goes to kaggle"):
+    with messages.raises(UsageError, "launch/session-is-an-option"):
         options("digits", "--on", "kaggle", "--session", "20s")
-    with pytest.raises(UsageError, match="--no-internet is an option|--internet is an option of --on kaggle"):
+    with messages.raises(UsageError, "launch/no-internet-is-an-option-internet"):
         options("digits", "--on", "local", "--no-internet")
 
 
@@ -51,14 +52,14 @@ def test_a_session_has_a_length(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("where: nowhere\n", "where is 'nowhere': expected one of kaggle, local"),
-        ("session: long\n", "session is 'long'"),
-        ("accelerator: p100\n", "accelerator is 'p100'"),
+        ("where: nowhere\n", messages.says("launch/where-is-expected-one-of-kaggle", name="nowhere")),
+        ("session: long\n", messages.says("launch/outlast-launch-yaml-session", name="long")),
+        ("accelerator: p100\n", messages.says("launch/outlast-launch-yaml-accelerator", name="p100")),
     ],
 )
 def test_settings_that_are_none(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "outlast-launch.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=words):
+    with messages.raises(ConfigError, words):
         read_settings()
 
 
@@ -98,14 +99,14 @@ def test_values_of_a_record_are_typed(tmp_path: Path) -> None:
         folder, 1, provider="local", name="outlast-odd-001", handle={"session": "outlast-odd-001"},
         accelerator="this machine", asked=asked, terms={"seconds": None, "session": {"a": 1}},
     )  # fmt: skip
-    with pytest.raises(UsageError, match=r"0001\.json: terms\.session is .*expected a duration"):
+    with messages.raises(UsageError, "launch/terms-session-is-expected-duration", file="0001.json"):
         read("outlast relay", ["odd"], {})
 
 
 def test_a_record_of_an_unknown_provider(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "runs/odd")
     record = LaunchRecord.begin(folder, 1, provider="nowhere", name="outlast-odd-001", handle={}, accelerator="cpu")
-    with pytest.raises(UnknownName, match="There is no provider 'nowhere'; expected one of kaggle, local"):
+    with messages.raises(UnknownName, "launch/there-is-no-provider-expected-one", provider="nowhere"):
         providers.of(record)
 
 
@@ -117,10 +118,10 @@ def test_no_two_providers_give_one_flag_two_meanings() -> None:
 
 def test_a_provider_without_hours_has_no_quota(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quota", "--on", "local"]) == 2
-    assert "local counts no hours" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "launch/local-counts-no-hours")
 
 
 def test_a_dry_run_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["launch", "digits", "--on", "local", "--session", "20s", "--dry-run"]) == 0
-    assert "would train digits for 20s at most" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "launch/would-train-digits")
     assert not (tmp_path / "runs").exists()

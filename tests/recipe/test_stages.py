@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests import messages
 
 import outlast
 from outlast import cli
@@ -70,7 +71,7 @@ def test_interrupted_in_both_stages_it_ends_as_if_it_had_not_been(capsys: pytest
     assert train() == 0
     assert everything(run_of("mean")) == first, "the next attempt does not touch the first stage"
     assert final("runs") == final("twin")
-    assert "pair: mean finished at step 6 -> walk finished at step 6" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "recipe/pair-mean-finished-at-step-walk", step=6, step2=6)
     walk = everything(run_of("walk"))
     assert train() == 0
     assert everything(run_of("walk")) == walk, "all is finished"
@@ -91,9 +92,7 @@ def test_a_first_stage_that_was_trained_anew_is_refused(capsys: pytest.CaptureFi
     capsys.readouterr()
     assert train() == 1
     said = capsys.readouterr().err
-    assert before[:12] in said
-    assert digest("mean", 6)[:12] in said
-    assert "step 6 of pair.mean" in said
+    messages.said(said, "recipe/step-of-pair-mean", before=before[:12], digest=digest("mean", 6)[:12], step=6)
     assert everything(run_of("walk")) == walk, "nothing was written"
     shutil.rmtree(run_of("mean"))
     shutil.move("away", run_of("mean"))
@@ -105,14 +104,12 @@ def test_a_first_stage_that_went_on_is_told_while_the_checkpoint_is_there(capsys
     before = digest("mean", 6)
     assert train("--stage", "mean", "--steps", "8") == 0
     assert train("--stop-at", "walk:4") == 75
-    assert "pair.mean has gone on: its latest checkpoint is at step 8" in told("walk")
-    assert digest("mean", 8)[:12] in told("walk")
-    assert before[:12] in told("walk")
+    messages.said(told("walk"), "recipe/pair-mean-has-gone", step=8, digest=digest("mean", 8)[:12], before=before[:12])
     assert about("walk")["inputs"]["mean"]["digest"] == before
     assert train("--stage", "mean", "--steps", "9", "--keep-last", "1") == 0
     capsys.readouterr()
     assert train() == 1
-    assert "that checkpoint is not in runs/pair.mean any more" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "recipe/checkpoint-is-not-in-any", path="runs/pair.mean")
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -122,8 +119,13 @@ def test_a_missing_input_is_a_sentence_and_nothing_begins(begun: bool, capsys: p
         capsys.readouterr()
     assert train("--stage", "walk") == 2
     said = capsys.readouterr().err
-    assert f"runs/pair.mean is {'interrupted at step 2 of 6' if begun else 'not begun'}" in said
-    assert f"outlast train {PAIR} --stage mean" in said
+    messages.said(
+        said,
+        "recipe/is-outlast-train-stage-mean",
+        value="interrupted at step 2 of 6" if begun else "not begun",
+        path="runs/pair.mean",
+        PAIR=PAIR,
+    )
     assert not run_of("walk").exists()
 
 
@@ -132,7 +134,12 @@ def test_a_damaged_input_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     (newest("mean") / "model.safetensors").write_bytes(b"damaged")
     attempts = sorted((run_of("walk") / "attempts").iterdir())
     assert train() == 1
-    assert "pair.mean/checkpoints/step-00000006/model.safetensors has 7 bytes" in capsys.readouterr().err
+    messages.said(
+        capsys.readouterr().err,
+        "recipe/has-bytes",
+        path="pair.mean/checkpoints/step-00000006/model.safetensors",
+        bytes=7,
+    )
     assert sorted((run_of("walk") / "attempts").iterdir()) == attempts
 
 
@@ -157,12 +164,12 @@ def test_on_another_machine_both_runs_come_home_from_what_is_attached(monkeypatc
 
 def test_status_and_resume_take_the_name_of_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--stop-at", "walk:2") == 75
-    assert "Go on with: outlast resume pair --recipe" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "recipe/go-on-with-outlast-resume-pair")
     assert cli.main(["status", "pair"]) == 0
     out = capsys.readouterr().out
-    assert "stages: mean finished at step 6 -> walk interrupted 2/6" in out
-    assert f"trained on mean: step 6 of pair.mean ({digest('mean', 6)[:12]})" in out
-    assert f"Go on with: outlast resume pair --recipe {PAIR}" in out
+    messages.said(out, "recipe/stages-mean-finished-at-step-walk", step=6, path="2/6")
+    messages.said(out, "recipe/trained-on-mean-step-of-pair", digest=digest("mean", 6)[:12], step=6)
+    messages.said(out, "recipe/go-on-with-outlast-resume-pair-2", PAIR=PAIR)
     assert cli.main(["status", "pair.mean", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["run"] == "pair.mean"
@@ -172,13 +179,13 @@ def test_status_and_resume_take_the_name_of_the_chain(capsys: pytest.CaptureFixt
     assert cli.main(["resume", "pair", "--recipe", PAIR, "--device", "cpu", "--stop-at", "walk:4"]) == 75
     assert cli.main(["resume", "pair.walk", "--recipe", PAIR, "--device", "cpu"]) == 0
     assert cli.main(["status", "pair"]) == 0
-    assert "walk finished at step 6" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "recipe/walk-finished-at-step", step=6)
 
 
 def test_another_name_is_another_chain(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--experiment-name", "other", "--stop-at", "walk:2") == 75
     assert sorted(path.name for path in Path("runs").iterdir()) == ["other.mean", "other.walk"]
-    assert "outlast resume other" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "recipe/outlast-resume-other")
     assert cli.main(["resume", "other", "--recipe", PAIR]) == 0
 
 
@@ -192,9 +199,9 @@ def test_a_run_that_began_from_a_stage_keeps_its_input() -> None:
 
 def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--dry-run") == 0
-    assert "run pair.mean" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "recipe/run-pair-mean")
     assert train("--dry-run", "--stage", "walk") == 0
-    assert "run pair.walk" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "recipe/run-pair-walk")
     assert not Path("runs").exists()
 
 
@@ -237,9 +244,9 @@ def test_a_session_has_one_budget_for_all_its_stages(monkeypatch: pytest.MonkeyP
 
 def test_a_chain_says_which_stage_when_it_is_started_as_one_run() -> None:
     recipe = find(PAIR)
-    with pytest.raises(UsageError, match=r"stages mean, walk; say which with --stage"):
+    with messages.raises(UsageError, "recipe/stages-mean-walk-say"):
         prepare.start(prepare.prepare(recipe, prepare.Request()))
-    with pytest.raises(UnknownName, match=r"no stage 'men'; it has mean, walk.*mean"):
+    with messages.raises(UnknownName, "recipe/no-stage-it-has-mean-walk", stage="men"):
         recipe.of_stage("men")
 
 
@@ -250,19 +257,28 @@ def stage(name: str, **options: object) -> outlast.Stage:
 @pytest.mark.parametrize(
     ("chain", "words"),
     [
-        ((stage("A"),), "'A'; expected a name"),
-        ((stage("a"), stage("a")), "that no other stage has"),
-        ((stage("a.b"),), "expected a name"),
-        ((stage("b", after={"a": "latest"}), stage("a")), "comes after 'a', which is no earlier stage"),
-        ((stage("a"), stage("b", after={"a": "best"})), "'best' of a stage with a metric"),
-        ((stage("a"), stage("b", after={"a": "first"})), "expected 'latest'"),
-        ((), "has neither"),
+        ((stage("A"),), messages.says("recipe/expected-name", stage="A")),
+        ((stage("a"), stage("a")), messages.says("recipe/expected-name", stage="a")),
+        ((stage("a.b"),), messages.says("recipe/expected-name", stage="a.b")),
+        (
+            (stage("b", after={"a": "latest"}), stage("a")),
+            messages.says("recipe/comes-after-which-is-no-earlier", name="a"),
+        ),
+        (
+            (stage("a"), stage("b", after={"a": "best"})),
+            messages.says("recipe/stage-with-metric", name="best", name2="latest", name3="best"),
+        ),
+        (
+            (stage("a"), stage("b", after={"a": "first"})),
+            messages.says("recipe/stage-with-metric", name="first", name2="latest", name3="best"),
+        ),
+        ((), messages.says("recipe/has-neither")),
     ],
 )
 def test_stages_that_contradict_each_other_are_refused(chain: tuple[outlast.Stage, ...], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with messages.raises(UsageError, words):
         outlast.Recipe(name="x", summary="x", Config=outlast.Config, stages=chain)
-    with pytest.raises(UsageError, match="has both"):
+    with messages.raises(UsageError, "recipe/has-both"):
         outlast.Recipe(
             name="x", summary="x", Config=outlast.Config, train=lambda run, config: None, stages=(stage("a"),)
         )
@@ -277,12 +293,12 @@ def test_links_and_lies_beside_the_runs_are_no_chain(capsys: pytest.CaptureFixtu
     )
     capsys.readouterr()
     assert cli.main(["status", "pair"]) == 0
-    assert "stages: mean finished at step 6 -> walk interrupted 2/6" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "recipe/stages-mean-finished-at-step-walk", step=6, path="2/6")
     record = about("walk")
     record["inputs"]["mean"]["digest"] = "../../x"
     (run_of("walk") / "run.json").write_text(json.dumps(record))
     assert train() == 1
-    assert "pair.walk/run.json" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "recipe/error-runs-inputs-mean-digest", path="pair.walk/run.json")
 
 
 def test_the_progress_line_shows_the_stages_before(
@@ -300,16 +316,16 @@ def test_a_chain_elsewhere_is_named_by_its_path(capsys: pytest.CaptureFixture[st
     assert train("--stop-at", "walk:2", root="deep/runs") == 75
     capsys.readouterr()
     assert cli.main(["status", "deep/runs/pair"]) == 0
-    assert f"outlast resume deep/runs/pair --recipe {PAIR}" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "recipe/outlast-resume-recipe", PAIR=PAIR, path="deep/runs/pair")
     assert cli.main(["resume", "deep/runs/pair", "--recipe", PAIR, "--device", "cpu"]) == 0
     assert not Path("runs").exists()
     assert cli.main(["status", "pair", "--checkpoint-dir", "deep/runs"]) == 0
-    assert "walk finished at step 6" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "recipe/pair-mean-finished-at-step-walk", step=6, step2=6)
 
 
 @pytest.mark.parametrize("verb", [["launch", "--on", "local"], ["relay", "--on", "local"], ["notebook"]])
 def test_what_takes_one_run_elsewhere_refuses_a_chain(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([verb[0], PAIR, *verb[1:]]) == 2
-    assert "has the stages mean, walk" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "recipe/has-the-stages-mean-walk")
     assert not Path("runs").exists()
     assert not list(Path().glob("*.ipynb"))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.folders import as_format_1, forge, manifest_of, place, seal, steps, told, walk
 
 from outlast.checkpoint import CheckpointStore, read_manifest
@@ -60,7 +61,7 @@ def test_a_copy_that_continues_ours_is_taken(home: Path, tmp_path: Path) -> None
     before = snapshot(tmp_path / "away")
     run = walk(home, stop=10, inputs=[tmp_path / "away"])
     assert run.resumed_from == 8
-    assert f"step 8 comes from {tmp_path / 'away/r'}" in told(home)
+    messages.said(told(home), "remote/step-comes", step=8, folder=tmp_path / "away/r")
     assert snapshot(tmp_path / "away") == before
     lines = [json.loads(line)["count"] for line in (home / "r/journal.jsonl").read_text().splitlines()]
     assert lines == list(range(1, 11))
@@ -88,13 +89,24 @@ def test_another_history_is_told_and_left_where_it_is(home: Path, tmp_path: Path
     assert snapshot(tmp_path / "away") == elsewhere
     assert brought.rejected == [str(tmp_path / "away/r")]
     (sentence,) = brought.told
-    assert "step 10" in sentence
-    assert "step 6" in sentence
-    assert "(open_run's name, or --experiment-name)" in sentence
-    assert f"or --resume {tmp_path / 'away/r/checkpoints/step-00000010'}." in sentence
+    messages.said(
+        sentence,
+        "remote/step-step-open-run-name-or-experiment",
+        step=10,
+        folder=tmp_path / "away/r",
+        step2=6,
+        folder2=tmp_path / "away/r/checkpoints/step-00000010",
+    )
     run = walk(home, stop=8, inputs=[tmp_path / "away"])
     assert run.resumed_from == 6
-    assert "does not continue the one at step 6" in told(home)
+    messages.said(
+        told(home),
+        "remote/step-step-open-run-name-or-experiment",
+        step=10,
+        folder=tmp_path / "away/r",
+        step2=6,
+        folder2=tmp_path / "away/r/checkpoints/step-00000010",
+    )
 
 
 def test_of_two_foreign_histories_the_one_that_continues_ours_wins(home: Path, tmp_path: Path) -> None:
@@ -106,7 +118,14 @@ def test_of_two_foreign_histories_the_one_that_continues_ours_wins(home: Path, t
     walk(tmp_path / "away", stop=8)
     run = walk(home, stop=10, inputs=[tmp_path / "apart", tmp_path / "away"])
     assert run.resumed_from == 8
-    assert "The checkpoint at step 12" in told(home)
+    messages.said(
+        told(home),
+        "remote/step-step-open-run-name-or-experiment",
+        step=12,
+        folder=tmp_path / "apart/r",
+        step2=6,
+        folder2=tmp_path / "apart/r/checkpoints/step-00000012",
+    )
 
 
 def test_with_nothing_here_the_newest_wins_and_the_other_is_told(home: Path, tmp_path: Path) -> None:
@@ -169,7 +188,7 @@ def test_a_checkpoint_of_another_run_that_was_copied_here_is_not_used(home: Path
     shutil.copytree(tmp_path / "other/r/checkpoints/step-00000010", home / "r/checkpoints/step-00000010")
     run = walk(home, stop=6)
     assert run.resumed_from == 4
-    assert "step-00000010 is a checkpoint of another run" in told(home)
+    messages.said(told(home), "remote/is-checkpoint-of-another-run", path="step-00000010")
     assert [path.name for path in (home / "r/set-aside").iterdir()] == ["step-00000010-1"]
 
 
@@ -178,7 +197,7 @@ def test_one_of_another_run_below_ours_is_neither_counted_nor_deleted(home: Path
     shutil.copytree(tmp_path / "other/r/checkpoints/step-00000003", home / "r/checkpoints/step-00000003")
     walk(home, stop=10, last=1)
     assert steps(home) == [3, 10]
-    with pytest.raises(NoGoodCheckpoint, match="is a checkpoint of another run"):
+    with messages.raises(NoGoodCheckpoint, "remote/is-checkpoint-of-another-run-2"):
         shutil.rmtree(home / "r/checkpoints/step-00000010")
         walk(home, stop=12)
 
@@ -194,7 +213,7 @@ def test_a_fork_goes_on_from_its_parents_checkpoint(home: Path, tmp_path: Path) 
     assert (new.manifest["run"], checkpoint.is_ancestor_of(new)) == (about["uid"], True)
     fork(place(home), checkpoint, place(tmp_path / "forks", "mine"))  # it has begun already
     forge(checkpoint.path, "state.json", (checkpoint.path / "state.json").read_bytes() + b" ")
-    with pytest.raises(UsageError, match="another run already"):
+    with messages.raises(UsageError, "remote/another-run-already"):
         fork(place(home), read_manifest(checkpoint.path), place(tmp_path / "forks", "mine"))
 
 
@@ -213,7 +232,7 @@ def test_names_in_a_manifest_lead_nowhere(tmp_path: Path, name: str) -> None:
         read_manifest(checkpoint)
     before = snapshot(tmp_path)
     brought = bring_home(place(tmp_path / "home/a/b/c"), [tmp_path / "evil"])
-    assert "step 2 comes from" in brought.told[-1]
+    messages.said(brought.told[-1], "remote/step-comes", step=2, folder=tmp_path / "evil/r")
     shutil.rmtree(tmp_path / "home")
     assert snapshot(tmp_path) == before
 
@@ -243,7 +262,7 @@ def test_nothing_here_is_touched_when_the_copy_fails(
         return real(descriptor, data)
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(SaveFailed, match=r"Step 6 could not be copied.*No space left.*as it was"):
+    with messages.raises(SaveFailed, "remote/step-could-not-be-copied", step=6, folder=tmp_path / "home/r"):
         bring_home(place(home), [tmp_path / "away"])
     monkeypatch.undo()
     assert snapshot(home) == before
@@ -291,12 +310,12 @@ def test_a_damaged_journal_elsewhere_does_not_replace_ours(home: Path, tmp_path:
     elif damage == "fifo":
         os.mkfifo(theirs)
     brought = bring_home(place(home), [tmp_path / "away"])
-    assert brought.told[-1] == f"step 8 comes from {tmp_path / 'away/r'}"
+    messages.said([brought.told[-1]], "remote/step-comes", step=8, folder=tmp_path / "away/r")
     assert str(theirs) in brought.told[0]
     assert f"{home / 'r/journal.jsonl'} stays as it was" in brought.told[0]
     assert (home / "r/journal.jsonl").read_bytes() == ours
     assert walk(home, stop=10).resumed_from == 8
-    assert "is not what the checkpoint at step 8 remembers of it" in told(home)
+    messages.said(told(home), "remote/is-not-what-the-checkpoint", step=8)
     lines = [json.loads(line)["count"] for line in (home / "r/journal.jsonl").read_text().splitlines()]
     assert lines == [1, 2, 3, 4, 9, 10]
 
@@ -305,7 +324,7 @@ def test_of_a_damaged_journal_elsewhere_the_lines_count_where_there_is_none(home
     theirs = tmp_path / "away/r/journal.jsonl"
     theirs.write_bytes(theirs.read_bytes().replace(b'"count": 2}', b'"count": 2)'))
     brought = bring_home(place(tmp_path / "new"), [tmp_path / "away"])
-    assert f"{theirs} is not what its own checkpoint remembers" in brought.told[0]
+    messages.said(brought.told[0], "remote/is-not-what-its-own-checkpoint", theirs=theirs)
     assert walk(tmp_path / "new", stop=6).resumed_from == 4
     lines = (tmp_path / "new/r/journal.jsonl").read_text().splitlines()
     assert [json.loads(line)["count"] for line in lines] == [1, 3, 4, 5, 6]
@@ -331,7 +350,7 @@ def test_checkpoints_elsewhere_that_are_passed_over_are_told(home: Path, tmp_pat
     assert [sentence.split(" is not valid")[0] for sentence in brought.told[:3]] == [
         str(elsewhere / f"step-{step:08d}/MANIFEST.json") for step in (12, 10, 8)
     ]
-    assert "the newest good one there is step 6" in brought.told[0]
+    messages.said(brought.told[0], "remote/newest-good-one", step=6)
     assert brought.told[3:] == [f"step 6 comes from {tmp_path / 'away/r'}"]
 
 
@@ -342,8 +361,10 @@ def test_a_copy_of_which_nothing_verifies_is_told_in_few_sentences(home: Path, t
     before = snapshot(home)
     brought = bring_home(place(home), [tmp_path / "away"])
     assert len(brought.told) == 4
-    assert f"It is passed over; no good one is in {tmp_path / 'away/r'}." in brought.told[0]
-    assert brought.told[3] == f"So it is with 4 more in {tmp_path / 'away/r'} (steps 8, 6, 4, 2)."
+    messages.said(brought.told[0], "remote/is-passed-over-no-good", folder=tmp_path / "away/r")
+    messages.said(
+        [brought.told[3]], "remote/so-it-is-with-more", folder=tmp_path / "away/r", more=4, steps="8, 6, 4, 2"
+    )
     assert snapshot(home) == before
 
 
@@ -447,7 +468,7 @@ def test_a_folder_in_the_place_of_an_attempt_is_no_reason_not_to_train(home: Pat
     assert sorted(os.listdir(home / "r/attempts")) == [
         "0001.events.jsonl", "0001.json", "0002.json", "0003.events.jsonl", "0003.json"
     ]  # fmt: skip
-    assert "0002.json is a folder and is left alone" in told(home)
+    messages.said(told(home), "remote/is-folder-and-is-left-alone", file="0002.json")
 
 
 @pytest.mark.parametrize("what", ["journal.jsonl", "config.json", "run.json", "0002.json"])
@@ -465,10 +486,10 @@ def test_a_full_disk_leaves_nothing_of_what_lies_beside_the_checkpoints(
         return real(descriptor, data)
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(SaveFailed, match=r"Step 6 could not be copied.*No space left.*as it was"):
+    with messages.raises(SaveFailed, "remote/step-could-not-be-copied", step=6, folder=tmp_path / "home/r"):
         bring_home(place(home), [tmp_path / "away"])
     if what != "0002.json":  # a fork has no attempts yet
-        with pytest.raises(SaveFailed, match=r"Step 6 could not be copied.*No space left"):
+        with messages.raises(SaveFailed, "remote/step-could-not-be-copied", step=6, folder=tmp_path / "forked"):
             fork(place(tmp_path / "away"), checkpoint, place(tmp_path, "forked"))
     monkeypatch.undo()
     assert snapshot(home) == before
@@ -485,7 +506,7 @@ def test_a_damaged_config_elsewhere_is_told_and_ours_stays(home: Path, tmp_path:
     assert brought.told[1:] == [f"step 6 comes from {tmp_path / 'away/r'}"]
     assert stored_config(place(home), [tmp_path / "away"])["values"] == {"a": 1}
     (home / "r/config.json").unlink()
-    with pytest.raises(CorruptCheckpoint, match=r"away/r/config\.json"):
+    with messages.raises(CorruptCheckpoint, "remote/a-damaged-config-elsewhere-is-told", path="away/r/config.json"):
         stored_config(place(home), [tmp_path / "away"])
     shutil.copytree(tmp_path / "away", tmp_path / "zz/away")
     (tmp_path / "zz/away/r/config.json").write_text('{"format": 2, "values": {"b": 1}}')
@@ -516,7 +537,7 @@ def test_a_run_is_found_beside_a_data_set_of_many_folders(
     said: list[str] = []
     assert len(copies_of("r", [tmp_path / "input"], said)) == 1
     assert len(said) == 1
-    assert said[0].startswith(f"{tmp_path / 'input'} has more than 40 folders, and only so many were searched")
+    messages.said([said[0]], "remote/has-more-than-folders", folder=tmp_path / "input", folders=40)
 
 
 def test_a_long_lineage_is_cut_and_what_it_forgot_is_not_denied() -> None:
@@ -542,9 +563,10 @@ def test_a_damaged_newest_gives_way_to_the_next_of_all_places(home: Path, tmp_pa
     shutil.rmtree(tmp_path / "far/r/checkpoints/step-00000010")
     shutil.rmtree(tmp_path / "away/r/checkpoints/step-00000008")
     brought = bring_home(place(home), [tmp_path / "away", tmp_path / "far", tmp_path / "other"])
-    assert brought.told[-1] == f"step 8 comes from {tmp_path / 'far/r'}"
-    assert "step-00000010/walk.safetensors has 7 bytes" in brought.told[0]
-    assert "the newest one there that can be read is step 6" in brought.told[0]
+    messages.said([brought.told[-1]], "remote/step-comes", step=8, folder=tmp_path / "far/r")
+    messages.said(
+        brought.told[0], "remote/has-bytes-the-newest-one", path="step-00000010/walk.safetensors", bytes=7, step=6
+    )
     assert walk(home, stop=12).resumed_from == 8
 
 
@@ -599,7 +621,7 @@ def test_a_remote_that_does_not_answer_is_an_error_and_changes_nothing(home: Pat
         count += 1
     remote.answers = 4
     shutil.rmtree(home)
-    with pytest.raises(RemoteUnavailable, match="did not answer") as caught:
+    with messages.raises(RemoteUnavailable, "remote/did-not-answer") as caught:
         bring_home(place(home), [], [remote])
     assert caught.value.reason == "timed out"
     bring_home(place(home), [], [FolderRemote(tmp_path / "away")])

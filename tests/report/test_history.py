@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import messages
 
 import outlast
 from outlast.report import archive, draw_curves
@@ -54,7 +55,7 @@ def test_a_long_one_is_thinned_evenly_with_what_is_rare(journal: Path, monkeypat
     assert [(r["step"], r["val"]) for r in found.records if "val" in r] == [(s, s / 8) for s in range(200, 24_001, 200)]
     assert len({(r["step"], *r) for r in found.records}) == len(found.records)
     assert found.of == 24_000
-    assert "of about 24,000 lines" in found.thinned
+    messages.said(found.thinned, "report/about-lines", lines="24,000")
     assert len(read) < 2500
     assert len(found.series["loss"][0]) > 380
 
@@ -70,7 +71,7 @@ def test_a_journal_without_line_ends_is_not_looked_through(journal: Path, monkey
     found = history(journal, known)
     assert sum(read) <= 80 * 2**20 + 2**20
     assert found.records[0]["step"] == 1
-    assert "not looked through to its end" in found.thinned
+    messages.said(found.thinned, "report/not-looked-through-to-its-end")
 
 
 def test_a_short_one_is_whole(journal: Path, tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_the_archive_and_the_picture_say_so(tmp_path: Path, journal: Path, monke
     monkeypatch.setattr("matplotlib.figure.Figure.suptitle", lambda self, text, **_: drawn.append(text))
     made = archive(tmp_path / "r", tmp_path / "a.zip")
     assert "training_history.txt" in made.names
-    assert "--all-lines writes every line" in made.told[0]
+    messages.said(made.told[0], "report/all-lines-writes-every-line")
     assert drawn[0].startswith("r · thinned: ")
     with zipfile.ZipFile(tmp_path / "a.zip") as packed:
         rows = json.loads(packed.read("training_history.json"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import messages
 from tests.counting import Counter, attempts
 from tests.folders import committed, inside
 
@@ -119,7 +120,7 @@ def test_by_time_by_best_and_when_asked(opened, monkeypatch) -> None:
 
 
 def test_a_pytree_is_offered_in_every_step(opened) -> None:
-    with pytest.raises(UsageError, match=r"Step 3 ended without run\.offer"), opened(total_steps=9) as run:
+    with messages.raises(UsageError, "run/step-ended-without-run-offer", step=3), opened(total_steps=9) as run:
         state = run.restore({"x": np.zeros(2)})
         run.begin()
         for step in range(1, 4):
@@ -147,10 +148,10 @@ def test_lines_that_were_logged_before_it_belong_to_the_step(opened) -> None:
 def test_misuse_is_a_sentence(opened) -> None:
     with opened("a", total_steps=3) as run:
         run.track(counter=Counter())
-        with pytest.raises(UsageError, match=r"before run\.begin\(\)"):
+        with messages.raises(UsageError, "run/before-run-begin"):
             run.after_step()
         next(run.steps())
-        with pytest.raises(UsageError, match=r"inside steps\(\) or batches\(\)"):
+        with messages.raises(UsageError, "run/inside-steps-or-batches"):
             run.after_step()
     with opened("b", total_steps=30) as run:
         run.track(counter=Counter())
@@ -183,9 +184,7 @@ def test_a_loop_that_never_says_that_an_epoch_ended_is_saved_by_time_and_told(op
             run.after_step(step)
     assert {c.step: c.reason for c in committed(run.folder)} == {60: "time", 120: "final"}
     (told,) = [words for words in attempts(run.folder.parent)[0]["told"] if "epoch_ended" in words]
-    assert told.startswith(
-        "save= is by epochs alone, and the first 100 calls of after_step() came without epoch_ended="
-    )
+    messages.said([told], "run/save-is-by-epochs-alone", first=100)
 
 
 def test_a_loop_whose_epochs_are_long_is_told_nothing(opened) -> None:

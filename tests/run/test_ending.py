@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests import processes
+from tests import messages, processes
 from tests.counting import Counter, attempts, count_to
 from tests.folders import committed, inside
 
@@ -31,8 +31,8 @@ def test_a_batch_systems_warning_saves_and_says_its_name(opened, tmp_path: Path,
     end = attempts(tmp_path)[0]["end"]
     assert (end["reason"], end["signal"], end["step"]) == ("preempted", "SIGUSR1", 4)
     shown = capfd.readouterr().err
-    assert "outlast: SIGUSR1 received; saving at the end of this step\n" in shown
-    assert "outlast: step 4 of 9: stopped (SIGUSR1 received); start it again to go on\n" in shown
+    messages.said(shown, "run/outlast-sigusr-received-saving")
+    messages.said(shown, "run/outlast-step-of-stopped-sigusr-received", step=4, number=9)
     assert "taken back" not in shown
 
 
@@ -112,7 +112,7 @@ def test_ctrl_c_twice_in_the_last_save(opened, tmp_path: Path, monkeypatch) -> N
                 os.kill(os.getpid(), signal.SIGINT)
     (record,) = attempts(tmp_path)
     assert record["end"]["reason"] == "cancelled"
-    assert "nothing had been saved" in record["told"][-1]
+    messages.said(record["told"][-1], "run/nothing-had-been-saved")
     assert let_go(tmp_path)
 
 
@@ -143,7 +143,7 @@ def test_a_state_that_fails_at_the_last_save(opened, tmp_path: Path) -> None:
                 raise RuntimeError("CUDA error \udcff")
             return super().state_dict()
 
-    with pytest.raises(StateError, match="CUDA error"), opened(total_steps=5) as run:
+    with messages.raises(StateError, "run/cuda-error"), opened(total_steps=5) as run:
         run.track(counter=(counter := Broken()))
         run.begin(total_steps=9)
         counter.value = 3
@@ -159,7 +159,7 @@ def test_every_write_fails_at_the_end(opened, tmp_path: Path, monkeypatch) -> No
         raise OSError(28, "No space left on device")
 
     with (
-        pytest.raises(SaveFailed, match=r"How this attempt ended \(finished at step 3\).*No space left"),
+        messages.raises(SaveFailed, "run/how-this-attempt-ended-finished", step=3),
         opened(total_steps=3) as run,
     ):
         run.track(counter=Counter())
@@ -200,10 +200,7 @@ def test_a_loop_without_a_with_block_may_be_run_again(opened, tmp_path: Path) ->
     assert run.finished
     run.close()
     assert [a["end"]["reason"] for a in attempts(tmp_path)] == ["finished", "finished"]
-    assert (
-        "attempt 1 was left open by this process at step 5; it is recorded as finished"
-        in attempts(tmp_path)[1]["told"][0]
-    )
+    messages.said(attempts(tmp_path)[1]["told"][0], "run/attempt-was-left-open", attempt=1, step=5)
     assert let_go(tmp_path)
 
 
@@ -219,11 +216,11 @@ def test_a_loop_without_a_with_block_that_fails_or_stops(opened, tmp_path: Path)
     with pytest.raises(SessionEnded):
         count_to(run, Counter(), stop_at=6)
     assert let_go(tmp_path), "a stop ends it: nothing comes after it"
-    with pytest.raises(UsageError, match="has ended; call open_run"), run:
+    with messages.raises(UsageError, "run/has-ended-call-open-run"), run:
         pass
     with opened(total_steps=9) as run:
         assert run.resumed_from == 6
-        with pytest.raises(RunBusy, match="This process holds the run .* in a with-block that has not ended"):
+        with messages.raises(RunBusy, "run/process-holds-the-run"):
             opened(total_steps=9)
         count_to(run, counter := Counter())
     assert counter.value == 45
@@ -257,7 +254,7 @@ def test_a_block_left_by_return_is_an_early_end_and_said(opened, tmp_path: Path)
     train()
     (record,) = attempts(tmp_path)
     assert (record["end"]["reason"], record["end"]["step"]) == ("finished", 4)
-    assert "left at step 4 of 9, so the run counts as finished there" in record["told"][-1]
+    messages.said(record["told"][-1], "run/left-at-step", step=4, number=9)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -273,7 +270,7 @@ def test_a_process_that_was_stopped_too_long_does_not_write_into_anothers_attemp
     monkeypatch.setattr("outlast.run.attempt._LOOK", 0.0)
     folder = tmp_path / "r"
     with (
-        pytest.raises(RunBusy, match="Another attempt has taken over .* writes nothing"),
+        messages.raises(RunBusy, "run/another-attempt-has-taken-over-writes"),
         opened(total_steps=9, save="2 steps") as run,
     ):
         run.track(counter=Counter())
@@ -319,10 +316,12 @@ def test_a_forked_child_does_not_train_the_parents_run(opened, tmp_path: Path) -
         steps = run.steps()
         next(steps)
         for action in (lambda: next(steps), lambda: run.log(x=1), lambda: inside(run).save("asked")):
-            assert "UsageError: The run r belongs to the process that opened it" in in_a_child(action)
-        assert "held by the process that started this one" in in_a_child(lambda: opened(total_steps=4))
-        assert "put the script's own lines under `if __name__ == '__main__':`" in in_a_child(
-            lambda: opened(total_steps=4)
+            messages.said(in_a_child(action), "run/usageerror-the-run-belongs")
+        messages.said(
+            in_a_child(lambda: opened(total_steps=4)), "run/held-by-the-process-that-started", name="__main__"
+        )
+        messages.said(
+            in_a_child(lambda: opened(total_steps=4)), "run/held-by-the-process-that-started", name="__main__"
         )
         for _ in steps:
             pass
@@ -388,7 +387,7 @@ def test_fewer_steps_than_are_done(opened, tmp_path: Path) -> None:
         assert run.finished
     assert counter.value == 10
     (told,) = attempts(tmp_path)[1]["told"]
-    assert told == "4 steps are done and only 2 are asked for: there is nothing left to train."
+    messages.said([told], "run/steps-are-done", steps=4, number=2)
     assert attempts(tmp_path)[1]["end"]["step"] == 4
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import messages
 from tests.counting import Counter, attempts, count_to
 
 import outlast
@@ -59,7 +60,7 @@ def test_a_wrong_argument_is_a_sentence_and_nothing_is_written(wrong: dict, word
 
 
 def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"The run folder /proc/x/r cannot be made: No such file or directory\. Give"):
+    with messages.raises(UsageError, "run/run-folder-cannot-be-made", path="proc/x/r"):
         outlast.open_run("r", root="/proc/x", progress="none")
 
 
@@ -67,12 +68,12 @@ def test_totals_of_the_loops_are_checked_too(opened) -> None:
     with opened(total_steps=np.int64(3)) as run:
         run.track(counter=Counter())
         for wrong in (0, -5, True, 2.0):
-            with pytest.raises(UsageError, match=rf"steps\(\) was given total_steps={wrong}"):
+            with messages.raises(UsageError, "run/steps-was-given-total-steps", wrong=wrong):
                 next(run.steps(wrong))
-            with pytest.raises(UsageError, match=rf"begin\(\) was given total_steps={wrong}"):
+            with messages.raises(UsageError, "run/begin-was-given-total-steps", wrong=wrong):
                 run.begin(wrong)
         for wrong, words in ((10**18 * 5, "5000000000000000000"), (10**5000, r"2\*\*16609 or so")):
-            with pytest.raises(UsageError, match=rf"steps\(\) was given total_steps={words}; no record holds more"):
+            with messages.raises(UsageError, "run/steps-was-given-total-steps-no-record", words=words):
                 next(run.steps(wrong))
         assert list(run.steps()) == [1, 2, 3]
 
@@ -98,20 +99,24 @@ def test_a_job_script_may_say_what_the_program_does_not(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("OUTLAST_RUN", "a b", "OUTLAST_RUN is 'a b': 'a b' cannot name a run"),
+        ("OUTLAST_RUN", "a b", messages.says("run/outlast-run-is-cannot-name-run", name="a b")),
         (
             "OUTLAST_ROOT",
             "/proc/self/status/x",
-            "OUTLAST_ROOT is '/proc/self/status/x'; /proc/self/status is not a folder.",
+            messages.says("run/outlast-root-is-is-not-folder", name="/proc/self/status/x", path="proc/self/status"),
         ),
-        ("OUTLAST_BUDGET", "soon", "OUTLAST_BUDGET is 'soon'; expected a duration with units"),
-        ("OUTLAST_BUDGET", "0s", "OUTLAST_BUDGET is '0s'; expected a duration"),
-        ("OUTLAST_RESUME_FROM", "nowhere", "OUTLAST_RESUME_FROM is 'nowhere'; expected a run folder"),
+        ("OUTLAST_BUDGET", "soon", messages.says("run/outlast-budget-is-expected-duration-with-units", name="soon")),
+        ("OUTLAST_BUDGET", "0s", messages.says("run/outlast-budget-is-expected-duration", name="0s")),
+        (
+            "OUTLAST_RESUME_FROM",
+            "nowhere",
+            messages.says("run/outlast-resume-from-is-expected-run-folder", name="nowhere"),
+        ),
     ],
 )
 def test_a_variable_that_cannot_be_is_named(name: str, value: str, words: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match=re.escape(words)):
+    with messages.raises(UsageError, words):
         outlast.open_run(progress="none") if name == "OUTLAST_RUN" else outlast.open_run("r", progress="none")
     assert not list(tmp_path.iterdir())
 
@@ -131,7 +136,7 @@ def test_a_path_that_no_file_can_have_is_a_sentence(tmp_path: Path, monkeypatch)
             outlast.open_run("r", total_steps=1, root=tmp_path / "runs", resume_from=path)
         assert len(str(caught.value)) < 1000
     monkeypatch.setenv("OUTLAST_RESUME_FROM", "x" * 5000)
-    with pytest.raises(UsageError, match="OUTLAST_RESUME_FROM is 'xxx.*File name too long"):
+    with messages.raises(UsageError, "run/outlast-resume-from-is-xxx-file-name-too"):
         outlast.open_run("r", total_steps=1, root=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
@@ -160,7 +165,7 @@ def test_a_run_with_steps_of_its_own_is_not_mixed_with_another(opened, old: Path
     with opened("new", total_steps=9, resume_from=old) as run:
         assert run.resumed_from == 1
         count_to(run, Counter())
-    assert "is not used: this run has step 1 of its own" in attempts(tmp_path, "new")[1]["told"][0]
+    messages.said(attempts(tmp_path, "new")[1]["told"][0], "run/is-not-used-this-run", step=1)
 
 
 def test_a_copy_of_the_same_run_is_brought_home_with_its_attempts(
@@ -179,7 +184,7 @@ def test_a_damaged_state_to_begin_from(opened, old: Path, monkeypatch) -> None:
     with opened("new", total_steps=9, resume_from=old) as run:
         assert run.resumed_from == 2
     (old / "checkpoints/step-00000002/state.json").write_text("{}")
-    with pytest.raises(CorruptCheckpoint, match="has no checkpoint to begin from"):
+    with messages.raises(CorruptCheckpoint, "run/has-no-checkpoint-to-begin"):
         opened("newer", total_steps=9, resume_from=old)
 
 
@@ -188,7 +193,7 @@ def test_recipes_take_the_budget_and_say_what_they_do_not_read(outlast_cli, tmp_
     variables = {"OUTLAST_BUDGET": "7h", "OUTLAST_ROOT": str(tmp_path / "else"), "OUTLAST_RUN": "digits"}
     done = outlast_cli("train", "digits", *flags, env=variables)
     assert done.returncode == 0, done.stderr
-    assert "OUTLAST_ROOT is set, and recipes do not read it; give --checkpoint-dir" in done.stderr
+    messages.said(done.stderr, "run/outlast-root-is-set-and-recipes-do")
     assert "OUTLAST_RUN is set" not in done.stderr
     assert (tmp_path / "runs/digits/run.json").exists()
     assert outlast_cli("train", "digits", *flags, env={"OUTLAST_BUDGET": "soon"}).returncode == 2

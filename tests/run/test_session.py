@@ -10,6 +10,7 @@ import time
 import timeit
 
 import pytest
+from tests import messages
 
 from outlast.data import workers
 from outlast.environment import Environment, Limits, kaggle
@@ -86,9 +87,9 @@ def test_a_reserve_of_ones_own_does_not_cost_the_outputs(clock: Clock) -> None:
 
 
 def test_a_budget_that_is_all_reserve_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"budget of 1 s leaves no time to train: 1\.0 s .* --budget"):
+    with messages.raises(UsageError, "run/budget-of-leaves-no-time-2", seconds=1, reserve="1.0"):
         Session(environment(), budget=1)
-    with pytest.raises(UsageError, match="kept back"):
+    with messages.raises(UsageError, "run/budget-of-leaves-no-time", seconds=60):
         Session(environment(), budget=60, reserve=60)
 
 
@@ -143,8 +144,7 @@ def test_in_another_thread_no_handler_is_set() -> None:
     thread.join()
     assert signal.getsignal(signal.SIGTERM) is before
     assert len(told) == 1
-    assert "outside the main thread" in told[0]
-    assert "SIGTERM and SIGINT will end the process without a save" in told[0]
+    messages.said(told[0], "run/outside-the-main-thread-sigterm")
     session.close()
 
 
@@ -236,7 +236,7 @@ def test_a_programs_own_handler_of_a_warning_is_kept_and_told_once(monkeypatch) 
         (told,) = session.listen()
         assert session.listen() == []
         assert told.startswith("SIGUSR1 is handled by this program (" + __name__ + ".test_a_programs_own")
-        assert "run.session.request_stop('preempted', 'SIGUSR1 received')" in told
+        messages.said(told, "run/run-session-request-stop", name="preempted", name2="SIGUSR1 received")
         os.kill(os.getpid(), signal.SIGUSR1)
         assert heard == ["program"]
         assert not session.should_stop()
@@ -253,7 +253,7 @@ def test_faulthandlers_signal_is_left_to_it(monkeypatch, tmp_path) -> None:
         faulthandler.register(signal.SIGUSR2, file=dump)
         try:
             (told,) = session.listen()
-            assert told.startswith("SIGUSR2 is handled by this program (below Python, such as faulthandler)")
+            messages.said([told], "run/sigusr-is-handled-by-this-program")
             os.kill(os.getpid(), signal.SIGUSR2)
             assert not session.should_stop()
         finally:
@@ -272,7 +272,7 @@ def test_a_programs_own_handler_of_sigterm_is_told_and_comes_back(monkeypatch) -
     session = Session(environment())
     try:
         (told,) = session.listen()
-        assert told.startswith("SIGTERM is handled by this program")
+        messages.said([told], "run/sigterm-is-handled-by-this-program")
         os.kill(os.getpid(), signal.SIGTERM)
         assert session.signal == "SIGTERM"
         session.close()

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.counting import Counter, attempts
 
 import outlast
@@ -214,8 +215,8 @@ def test_a_long_attempt_ends_with_where_its_time_went_and_a_short_one_does_not(
             for _ in run.steps():
                 pass
     told = attempts(tmp_path, "long")[0]["told"]
-    assert "evaluation" in told[0]
-    assert "every=" in told[1]
+    messages.said(told[0], "run/a-long-attempt-ends-with-where")
+    messages.said(told[1], "run/a-long-attempt-ends-with-where-2")
     assert attempts(tmp_path, "short")[0]["told"] == []
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests import messages
 from tests.counting import Counter, attempts
 from torch.utils.data import TensorDataset
 
@@ -156,8 +157,8 @@ def test_a_validation_that_leaves_the_state_changed_is_not_saved(opened, tmp_pat
         for step in run.steps():
             counter.value = step
     told = attempts(tmp_path)[0]["told"]
-    assert "left counter otherwise than it was before it, so the step is not saved" in told[0]
-    assert "step 2 is safe" in told[1]
+    messages.said(told[0], "run/left-counter-otherwise")
+    messages.said(told[1], "run/step-is-safe", step=2)
     with opened(total_steps=4) as run:
         run.track(counter=counter)
         assert counter.value == 2
@@ -207,20 +208,20 @@ def test_misuse_of_validate_is_a_sentence(opened, tmp_path: Path) -> None:
         for wrong in ("10m", "auto", "never", 5, "often"):
             with pytest.raises(UsageError, match="expected steps or epochs, such as '1 epoch'"):
                 run.validate(print, wrong)
-        with pytest.raises(UsageError, match="expected a function"):
+        with messages.raises(UsageError, "run/expected-function"):
             run.validate(3)
         run.validate(dict)
-        with pytest.raises(UsageError, match="called twice"):
+        with messages.raises(UsageError, "run/called-twice"):
             run.validate(dict)
         run.track(counter=Counter())
         next(run.steps())
-        with pytest.raises(UsageError, match="after the loop began"):
+        with messages.raises(UsageError, "run/after-the-loop-2"):
             run.validate(dict)
 
 
 @pytest.mark.parametrize(("loader", "words"), [(None, "None"), (3, "a int"), (Counter(), "a Counter")])
 def test_evaluate_wants_a_loader(opened, loader, words: str) -> None:
-    with opened() as run, pytest.raises(UsageError, match=rf"evaluate\(\) was given {words}; expected a loader"):
+    with opened() as run, messages.raises(UsageError, "run/evaluate-was-given-expected-loader", words=words):
         next(run.evaluate(loader))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import messages
 
 from outlast.tracking import CsvView, Journal, Progress, RunFacts, SaveFacts, Sink, read
 from outlast.tracking.progress import JsonLines, PlainLines, RichLine, choose, describe
@@ -38,7 +39,7 @@ def test_lines_are_numbers_of_any_framework(journal: Journal) -> None:
 def test_a_metric_may_be_a_tensor_of_one_number(journal: Journal) -> None:
     torch = pytest.importorskip("torch")
     assert journal.append(1, {"d": torch.tensor(3.0, requires_grad=True), "x": torch.zeros(2, 2)}) == {"d": 3.0}
-    assert "'x' is Tensor of shape (2, 2), and" in journal.complaints[0]
+    messages.said(journal.complaints[0], "tracking/is-tensor-of-shape", metric="x", number="2, 2")
 
 
 def test_what_is_no_finite_number_survives(journal: Journal) -> None:
@@ -148,7 +149,7 @@ def test_a_damaged_one_keeps_what_can_be_read(journal: Journal) -> None:
     lines = journal.path.read_text().splitlines(keepends=True)
     journal.path.write_text(lines[0] + "garbage\n" + lines[2] + lines[3])
     again = Journal(journal.path)
-    assert "curve may have gaps" in (again.rewind(mark, 3) or "")
+    messages.said(again.rewind(mark, 3) or "", "tracking/curve-may-have-gaps", step=3, step2=3)
     assert [record["step"] for record in read(again.path)] == [1, 3]
 
 

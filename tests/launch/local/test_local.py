@@ -22,6 +22,7 @@ from outlast.launch.relay import Bounds, Pace, relay
 from outlast.launch.start import launch
 from outlast.launch.watch import follow, state_of
 from outlast.recipe import prepare, registry
+from tests import messages
 from tests.launch.conftest import RECIPE
 
 HANDLE = {"session": "outlast-x-001"}
@@ -165,8 +166,8 @@ def test_a_relay_that_was_killed_finds_the_session_that_still_runs(provider: Loc
     first.communicate()
     told: list[str] = []
     relay(provider, lambda: prepared(), Terms(options={"session": 120.0}), tell=told.append, pace=Pace(ask=0.1))
-    assert told[0].startswith("session 1 (outlast-walk-001) is on record")
-    assert told[-1] == "walk is finished at step 9"
+    messages.said([told[0]], "launch/session-outlast-walk-is-on-record", session=1)
+    messages.said([told[-1]], "launch/walk-is-finished-at-step", step=9)
     assert [path.name for path in provider.root.iterdir()] == ["outlast-walk-001"]
 
 
@@ -181,7 +182,7 @@ def test_ctrl_c_ends_the_relay_and_not_the_session(provider: LocalProvider, tmp_
     os.killpg(looking.pid, signal.SIGINT)  # as a terminal does, to all of its processes
     _, words = looking.communicate(timeout=60)
     assert looking.returncode == 130
-    assert "end it with: outlast cancel walk" in words
+    messages.said(words, "launch/end-it-with-outlast-cancel-walk")
     (record,) = all_launches(prepared().folder)
     list(follow(provider, record, pause=0.1))
     assert state_of(provider, record) == "succeeded"
@@ -216,7 +217,7 @@ def test_a_run_goes_on_at_another_provider_only_when_it_is_at_home(provider: Loc
         folder, 1, provider="kaggle", name="outlast-walk-001", handle={"slug": "outlast-walk-001"}, accelerator="cpu"
     )
     all_launches(folder)[0].learn(state="pushed")
-    with pytest.raises(UsageError, match="of the provider kaggle"):
+    with messages.raises(UsageError, "launch/provider-kaggle"):
         launch(provider, prepared(), Terms())
-    with pytest.raises(UsageError, match="of the provider kaggle"):
+    with messages.raises(UsageError, "launch/provider-kaggle-2"):
         relay(provider, lambda: prepared(), Terms(), tell=lambda _: None)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests import messages
 
 from outlast.tracking.sink import SaveFacts, Sink
 from outlast.tracking.sinks import Queue
@@ -87,7 +88,7 @@ def test_a_sink_that_is_far_behind_loses_the_oldest_lines_and_nothing_else() -> 
     for step in range(100):
         queue.put("logged", {"step": step})
         queue.put("saved", saved(step))
-    assert "10 events behind" in queue.complaints[0]
+    messages.said(queue.complaints[0], "tracking/events-behind", events=10)
     queue.put("ended", "finished", 100, 100)
     sink.gate.set()
     told = over(queue)
@@ -97,7 +98,7 @@ def test_a_sink_that_is_far_behind_loses_the_oldest_lines_and_nothing_else() -> 
     assert sink.heard[-2:] == [("ended", "finished"), ("closed",)]
     assert queue.dropped == 90
     assert len(told) == 2
-    assert "90 dropped" in told[-1]
+    messages.said(told[-1], "tracking/gated-did-not-get-every-event", dropped=90)
 
 
 def test_of_the_progress_that_waits_only_the_newest_is_kept() -> None:
@@ -138,7 +139,7 @@ def test_an_event_that_failed_is_sent_again_and_none_is_lost(error: BaseExceptio
     assert (queue.errors, queue.failed) == (3, 0)
     assert len(told) == 2
     assert "Flaky failed at 'logged'" in told[0]
-    assert "got every event" in told[1]
+    messages.said(told[1], "tracking/got-every-event")
 
 
 def test_an_event_that_always_fails_is_given_up_and_the_next_one_comes() -> None:
@@ -150,7 +151,7 @@ def test_an_event_that_always_fails_is_given_up_and_the_next_one_comes() -> None
     assert sink.steps == [1]
     told = over(queue)
     assert (queue.errors, queue.failed) == (5, 1)
-    assert "1 failed" in told[-1]
+    messages.said(told[-1], "tracking/flaky-did-not-get-every-event", failed=1)
 
 
 def test_the_pauses_grow_and_closing_ends_them() -> None:
@@ -170,7 +171,7 @@ def test_the_pauses_grow_and_closing_ends_them() -> None:
     told = over(queue)
     assert pauses[:8] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
     assert queue.failed == 4
-    assert "4 failed" in told[-1]
+    messages.said(told[-1], "tracking/flaky-did-not-get-every-event", failed=4)
 
 
 def test_a_sink_that_hangs_is_left_behind_at_the_deadline() -> None:
@@ -181,7 +182,7 @@ def test_a_sink_that_hangs_is_left_behind_at_the_deadline() -> None:
     begun = time.monotonic()
     told = over(queue, 0.2)
     assert time.monotonic() - begun < 10
-    assert "8 not sent in time" in told[-1]  # seven lines and the end
+    messages.said(told[-1], "tracking/not-sent-in-time", number=8)  # seven lines and the end
     sink.gate.set()
     queue._thread.join(20)
     assert len(sink.heard) == 1  # the one it hung in; nothing comes after the end
@@ -214,7 +215,7 @@ def test_where_no_thread_can_be_had_the_events_are_counted_as_not_sent(monkeypat
     monkeypatch.setattr(threading.Thread, "start", start)
     queue = Queue(Gated(open_=True))
     queue.put("logged", {"step": 1})
-    assert "not sent in time" in over(queue)[-1]
+    messages.said(over(queue)[-1], "tracking/not-sent-in-time", number=2)
 
 
 def wait_for(condition, seconds: float = 20.0) -> None:
@@ -301,4 +302,4 @@ def test_a_hung_sink_does_not_keep_the_process_alive(tmp_path: Path) -> None:
     """
     heard, shown = run_script(tmp_path, body, pause=30, timeout=25)
     assert heard == []
-    assert "not sent in time" in shown
+    messages.said(shown, "tracking/not-sent-in-time-2")
