@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_with_nothing_here_the_newest_wins_and_the_other_is_told(home: Path, tmp
     walk(home, stop=6)
     walk(tmp_path / "away", stop=8)
     brought = bring_home(place(tmp_path / "new"), [home, tmp_path / "away"])
-    assert f"step 8 comes from {tmp_path / 'away/r'}" in brought.told
+    messages.said(brought.told, "remote/step-comes", step=8, folder=tmp_path / "away/r")
     assert brought.rejected == [str(home / "r")]
     # Of the two histories, only one is here.
     assert {read_manifest(path).manifest["attempt"] for path in (tmp_path / "new/r/checkpoints").glob("step-*")} <= {
@@ -158,9 +159,7 @@ def test_another_run_of_the_same_name_is_not_mixed_in(home: Path, tmp_path: Path
     before = snapshot(home)
     brought = bring_home(place(home), [tmp_path / "other"])
     assert snapshot(home) == before
-    assert brought.told == [
-        f"{tmp_path / 'other/r'} is another run of the same name than {home / 'r'}, and is left where it is."
-    ]
+    messages.only_said(brought.told, messages.says("remote/another-run", theirs=tmp_path / "other/r", ours=home / "r"))
 
 
 def test_a_run_of_format_1_goes_on_and_its_copies_still_count(home: Path, tmp_path: Path) -> None:
@@ -228,7 +227,9 @@ def test_names_in_a_manifest_lead_nowhere(tmp_path: Path, name: str) -> None:
     manifest = manifest_of(checkpoint)
     manifest["files"][name] = hashing.hash_pieces([b"{}"]).as_json() | {"rank": 9}
     seal(checkpoint, manifest)
-    with pytest.raises(CorruptCheckpoint, match="names a file"):
+    with messages.raises(
+        CorruptCheckpoint, "checkpoint/names-a-file", name=f"{name[:80]!r}", complaint=re.compile(".+")
+    ):
         read_manifest(checkpoint)
     before = snapshot(tmp_path)
     brought = bring_home(place(tmp_path / "home/a/b/c"), [tmp_path / "evil"])
@@ -312,7 +313,9 @@ def test_a_damaged_journal_elsewhere_does_not_replace_ours(home: Path, tmp_path:
     brought = bring_home(place(home), [tmp_path / "away"])
     messages.said([brought.told[-1]], "remote/step-comes", step=8, folder=tmp_path / "away/r")
     assert str(theirs) in brought.told[0]
-    assert f"{home / 'r/journal.jsonl'} stays as it was" in brought.told[0]
+    messages.said(
+        brought.told[0], "remote/journal-not-copied", complaint=re.compile(".+"), journal=home / "r/journal.jsonl"
+    )
     assert (home / "r/journal.jsonl").read_bytes() == ours
     assert walk(home, stop=10).resumed_from == 8
     messages.said(told(home), "remote/is-not-what-the-checkpoint", step=8)
@@ -351,7 +354,7 @@ def test_checkpoints_elsewhere_that_are_passed_over_are_told(home: Path, tmp_pat
         str(elsewhere / f"step-{step:08d}/MANIFEST.json") for step in (12, 10, 8)
     ]
     messages.said(brought.told[0], "remote/newest-good-one", step=6)
-    assert brought.told[3:] == [f"step 6 comes from {tmp_path / 'away/r'}"]
+    messages.only_said(brought.told[3:], messages.says("remote/step-comes", step=6, folder=tmp_path / "away/r"))
 
 
 def test_a_copy_of_which_nothing_verifies_is_told_in_few_sentences(home: Path, tmp_path: Path) -> None:
@@ -452,7 +455,7 @@ def test_an_attempt_keeps_out_of_the_way_of_what_is_no_record(
     (home / "r/attempts/0002.json").rename(home / "r/attempts/0005.json")
     (home / "r/attempts/0002.json").write_text("damaged")
     brought = bring_home(place(home), [tmp_path / "away"])
-    assert brought.told == [f"step 8 comes from {tmp_path / 'away/r'}"]
+    messages.only_said(brought.told, messages.says("remote/step-comes", step=8, folder=tmp_path / "away/r"))
     walk(home, stop=10)
     kept = {path.name: path for path in (home / "r/attempts").glob("*.json")}
     assert (home / "r/attempts/0004.json").is_dir()
@@ -503,7 +506,7 @@ def test_a_damaged_config_elsewhere_is_told_and_ours_stays(home: Path, tmp_path:
     (tmp_path / "away/r/config.json").write_text('{"values": ' + "[" * 5000 + "]" * 5000 + "}")
     brought = bring_home(place(home), [tmp_path / "away"])
     assert str(tmp_path / "away/r/config.json") in brought.told[0]
-    assert brought.told[1:] == [f"step 6 comes from {tmp_path / 'away/r'}"]
+    messages.only_said(brought.told[1:], messages.says("remote/step-comes", step=6, folder=tmp_path / "away/r"))
     assert stored_config(place(home), [tmp_path / "away"])["values"] == {"a": 1}
     (home / "r/config.json").unlink()
     with messages.raises(CorruptCheckpoint, "remote/a-damaged-config-elsewhere-is-told", path="away/r/config.json"):
@@ -591,7 +594,7 @@ def test_a_run_in_a_folder_remote_comes_home(home: Path, tmp_path: Path) -> None
     walk(tmp_path / "away", stop=8)
     empty = FolderRemote(tmp_path / "empty")
     brought = bring_home(place(home), [], [empty, FolderRemote(tmp_path / "away")])
-    assert brought.told == [f"step 8 comes from {tmp_path / 'away/r'}"]
+    messages.only_said(brought.told, messages.says("remote/step-comes", step=8, folder=tmp_path / "away/r"))
     assert walk(home, stop=10).resumed_from == 8
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -106,9 +107,7 @@ def test_an_error_is_recorded_and_costs_only_what_was_not_saved(opened, tmp_path
                 1 / 0  # noqa: B018
     end = attempts(tmp_path)[0]["end"]
     assert (end["reason"], end["error"]) == ("failed", "ZeroDivisionError: division by zero")
-    assert attempts(tmp_path)[0]["told"] == [
-        "step 4 is safe and what came after it will be done again by the next attempt."
-    ]
+    messages.only_said(attempts(tmp_path)[0]["told"], messages.says("run/step-is-safe", step=4))
     with opened(total_steps=6) as run:
         assert run.resumed_from == 4
         count_to(run, counter := Counter())
@@ -349,7 +348,7 @@ def test_a_run_of_an_earlier_kaggle_session_is_brought_home(opened, tmp_path: Pa
         assert counter.value == 21
         assert [line["step"] for line in read(run.folder / "journal.jsonl")] == [1, 2, 3, 4, 5, 6]
         assert [a["end"]["reason"] for a in attempts(root)] == ["budget", "finished"]
-        assert any("step 4 comes from" in told for told in attempts(root)[1]["told"])
+        messages.said(attempts(root)[1]["told"], "remote/step-comes", step=4, folder=re.compile(".+"))
 
 
 def test_a_damaged_input_is_told_and_the_older_one_taken(opened, tmp_path: Path, here) -> None:

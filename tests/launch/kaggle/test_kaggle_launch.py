@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
 from outlast.checkpoint import verify
-from tests import processes
+from tests import messages, processes
 from tests.launch.helpers import RELAY, launch, over, relay
 from tests.standins.kaggle import Fault, Standin
 
@@ -40,7 +40,7 @@ def test_three_sessions_there_end_as_one_here(laptop, standin: Standin) -> None:
         assert "::outlast" not in log.stdout
     fetched = laptop("fetch", "walk")
     assert fetched.returncode == 0, fetched.stderr
-    assert "step 9 comes from" in fetched.stdout
+    messages.said(fetched.stdout, "remote/step-comes", step=9, folder=re.compile(".+"))
     twin, ours = (laptop.folder / root / "walk" for root in ("twin", "runs"))
     assert (twin / "journal.jsonl").read_bytes() == (ours / "journal.jsonl").read_bytes()
     newest = [max(root.glob("checkpoints/step-*")) for root in (twin, ours)]
@@ -140,7 +140,7 @@ def test_cancel_saves_and_the_next_session_goes_on_from_there(laptop, standin: S
     assert "kernelDataSources" not in metadata
     over(standin, "outlast-walk-002")
     done = laptop("fetch", "walk")
-    assert "step 9 comes from" in done.stdout, done
+    messages.said(done.stdout, "remote/step-comes", step=9, folder=re.compile(".+"))
     assert "lost" in {
         json.loads(path.read_text())["end"]["reason"] for path in laptop.folder.glob("runs/walk/attempts/*.json")
     }
@@ -222,7 +222,7 @@ def test_checkpoints_made_here_are_sent_and_continued_there(laptop, standin: Sta
     log = laptop("logs", "walk", "-f")
     assert "continues after step 3 of 9" in log.stdout, log
     assert log.stdout.splitlines()[-1] == "outlast-walk-001: stopped"
-    assert "step 6 comes from" in laptop("fetch").stdout
+    messages.said(laptop("fetch").stdout, "remote/step-comes", step=6, folder=re.compile(".+"))
     # What is there and as new as here is mounted, not sent again; what went on here is.
     assert laptop("train", "walk", "--experiment-name", "walk").returncode == 0
     launch(laptop)
