@@ -60,14 +60,14 @@ class Message:
         return self.key
 
 
-def says(key: str, **facts: object) -> Message:
+def says(key: str, /, **facts: object) -> Message:
     """A message for a list of parameters."""
     return Message(key, facts)
 
 
 @contextlib.contextmanager
 def raises(
-    kind: type[BaseException] | tuple[type[BaseException], ...], message: str | Message, **facts: object
+    kind: type[BaseException] | tuple[type[BaseException], ...], message: str | Message, /, **facts: object
 ) -> Iterator[pytest.ExceptionInfo[BaseException]]:
     """As `pytest.raises`: the error is a `kind` and its text is exactly the entry's, with these facts."""
     with pytest.raises(kind) as caught:
@@ -75,7 +75,7 @@ def raises(
     _check([str(caught.value)], message, facts)
 
 
-def said(text: str | Iterable[str], message: str | Message, **facts: object) -> None:
+def said(text: str | Iterable[str], message: str | Message, /, **facts: object) -> None:
     """Whole lines of a text, or one of several sentences, are the entry's text with these facts."""
     _check([text] if isinstance(text, str) else list(text), message, facts, lines=isinstance(text, str))
 
@@ -87,14 +87,14 @@ def only_said(sentences: list[str], *expected: Message) -> None:
     assert len(sentences) == len(expected), "\n".join(sentences)
 
 
-def is_said(text: str | Iterable[str], message: str | Message, **facts: object) -> bool:
+def is_said(text: str | Iterable[str], message: str | Message, /, **facts: object) -> bool:
     """Whether `said` would pass."""
     key, facts = _named(message, facts)
     texts = [text] if isinstance(text, str) else list(text)
     return _count(texts, entries()[key], facts, lines=isinstance(text, str)) > 0
 
 
-def times_said(text: str | Iterable[str], message: str | Message, **facts: object) -> int:
+def times_said(text: str | Iterable[str], message: str | Message, /, **facts: object) -> int:
     """How often."""
     key, facts = _named(message, facts)
     texts = [text] if isinstance(text, str) else list(text)

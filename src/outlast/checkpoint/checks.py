@@ -36,7 +36,7 @@ def check_manifest(manifest: Mapping[str, Any], place: Path) -> None:
     ranks, entries = manifest.get("ranks", 1), manifest["files"]
     for name, entry in entries.items():
         if complaint := _wrong_with(name, entry, ranks):
-            raise CorruptCheckpoint(f"{place} names a file {name[:80]!r} {complaint}; nothing of it was read.")
+            raise CorruptCheckpoint(f"{place} names a file {name[:80]!r} {complaint}; the checkpoint was not read.")
     if ranks > len(entries):
         raise CorruptCheckpoint(f"{place} says that {ranks} ranks wrote it, and names {len(entries)} files.")
     for name in (_state_of(rank) for rank in range(ranks)):
@@ -48,7 +48,7 @@ def _wrong_with(name: str, entry: Mapping[str, Any], ranks: int) -> str | None:
     """The fault of an entry, as text; valid names are exactly those that are written."""
     size, rank = entry["size"], entry.get("rank", 0)
     if not layout.is_plain(name):
-        return "that is no plain file name"
+        return "that is not a plain file name"
     if len(entry["xxh3_128"]) != -(-size // hashing.CHUNK):
         return f"of {size} bytes with {len(entry['xxh3_128'])} hashes"
     if rank >= ranks:
@@ -57,7 +57,7 @@ def _wrong_with(name: str, entry: Mapping[str, Any], ranks: int) -> str | None:
     if not name.endswith(TENSORS):
         if name != _state_of(rank) or "shared" in entry:
             return "that is neither arrays nor state"
-        return f"of {size} bytes; a state has at most {STATE_BYTES}" if size > STATE_BYTES else None
+        return f"of {size} bytes; the limit of a state is {STATE_BYTES}" if size > STATE_BYTES else None
     part = entry.get("part", None if mark or "shared" in entry else name.removesuffix(TENSORS))
     if part is None or name != f"{part}{'.shared' if 'shared' in entry else mark}{TENSORS}":
         return "that does not fit its part and rank"
@@ -80,7 +80,7 @@ def read_state(data: bytes, path: Path, step: int, rank: int) -> dict[str, Any]:
         raise CorruptCheckpoint(f"{path} is the state at step {state['step']}, and its manifest says {step}.")
     for name, part in state["parts"].items():
         if part["kind"] == "tree" and not isinstance(part["state"], dict):
-            raise CorruptCheckpoint(f"{path}: the leaves of {name[:80]!r} are no object.")
+            raise CorruptCheckpoint(f"{path}: the leaves of {name[:80]!r} are not an object.")
     return state
 
 
@@ -102,7 +102,7 @@ def check_blocks(forms: list[tuple[int, Mapping[str, Any]]], name: str) -> None:
         if blocks.setdefault(tuple(at), tuple(ends)) != tuple(ends):
             raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} do not fit each other.")
     if any(_overlap(one, other) for one, other in itertools.combinations(blocks.items(), 2)):
-        raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} lie over each other.")
+        raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} overlap.")
     sizes = (math.prod(end - start for start, end in zip(at, ends, strict=True)) for at, ends in blocks.items())
     if sum(sizes) != math.prod(first["of"]):
-        raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} are not the whole of it.")
+        raise CorruptCheckpoint(f"The ranks' blocks of {name[:80]!r} do not cover it.")

@@ -75,7 +75,7 @@ def describe(folder: RunFolder, checkpoint: Checkpoint, part: str, target: Path)
         return artifact.write_manifest(target, target.name, {**about, "checkpoint": checkpoint.digest})
     except (OSError, ValueError) as error:
         words = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{target} is written, and its manifest cannot be: {words}.") from error
+        raise UsageError(f"{target} was written, but its manifest could not be: {words}.") from error
 
 
 def _named(node: Any, name: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:

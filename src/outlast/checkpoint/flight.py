@@ -119,7 +119,8 @@ class Flight:
             for start in range(0, len(view), CHUNK):
                 if self._abandoned:
                     raise SaveAbandoned(
-                        f"The save at step {self.snapshot.step} was given up half-way; nothing of it is visible."
+                        f"The save at step {self.snapshot.step} was abandoned before it was complete; no checkpoint "
+                        "was made."
                     )
                 yield view[start : start + CHUNK]
                 self._written += len(view[start : start + CHUNK])

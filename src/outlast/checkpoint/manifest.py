@@ -90,7 +90,7 @@ def read_manifest(path: Path) -> Checkpoint:
     place = path / MANIFEST
     for folder in (path, path.parent) if path.parent.name == CHECKPOINTS else (path,):
         if (kind := plain.kind_of(folder)) not in ("folder", None):
-            raise CorruptCheckpoint(f"{folder} is a {kind} and no folder; nothing is read through it.")
+            raise CorruptCheckpoint(f"{folder} is a {kind}, not a folder; it was not read.")
     try:
         data = plain.read_plain(place)
     except OSError as error:
@@ -118,7 +118,7 @@ def places_of(folder: Path, name: str, entry: Mapping[str, Any]) -> list[Path]:
     """The places of a file of a checkpoint: one, or two for a shared file."""
     shared = folder.parent / SHARED
     if "shared" in entry and plain.kind_of(shared) not in ("folder", None):
-        raise CorruptCheckpoint(f"{shared} is a {plain.kind_of(shared)} and no folder; nothing is read through it.")
+        raise CorruptCheckpoint(f"{shared} is a {plain.kind_of(shared)}, not a folder; it was not read.")
     return [folder.parent / each for each in names_of(folder.name, name, entry)]
 
 

@@ -93,10 +93,10 @@ def open_newest(
         return opened, damaged
     if damaged:
         raise NoGoodCheckpoint(
-            f"None of the {len(damaged)} checkpoints in {folder.checkpoints} verifies, so training does not start: "
-            "going on would mean beginning again in silence.\n"
+            f"None of the {len(damaged)} checkpoints in {folder.checkpoints} is valid, so training does not start: it "
+            "would begin again from step 0.\n"
             + "\n".join(f"  {error}" for error in damaged)
-            + "\nBring back an intact copy, or begin a new run under "
+            + "\nRestore an intact copy, or begin a new run under "
             + ANOTHER_NAME
             + "."
         )

@@ -231,9 +231,8 @@ class CheckpointStore:
         own.append((name, [text], False))
         if len(text) > STATE_BYTES:
             raise SaveFailed(
-                f"The state of step {snapshot.step} without its arrays takes {len(text) / 2**20:.0f} MiB as JSON, and "
-                f"{STATE_BYTES / 2**20:.0f} "
-                "is the most that is read again. Earlier checkpoints are intact. Keep large tables in arrays."
+                f"The state of step {snapshot.step} without its arrays takes {len(text) / 2**20:.0f} MiB as JSON; the "
+                f"limit is {STATE_BYTES / 2**20:.0f} MiB. Earlier checkpoints are intact. Keep large tables in arrays."
             )
         entries[name] = {"rank": self._ranks.rank} if mark else {}
         for name, written in durable.write_files(target, own).items():

@@ -99,7 +99,7 @@ def decode(data: Buffer, path: Path) -> dict[str, Array]:
     except ValueError as error:
         raise CorruptCheckpoint(f"{path} has a safetensors header that cannot be read ({error}).") from error
     if end != len(body):
-        raise CorruptCheckpoint(f"{path} holds {len(body)} bytes of data, not the number that its header states.")
+        raise CorruptCheckpoint(f"{path} holds {len(body)} bytes of data, which is not the size in its header.")
     return {name: arrays[name] for name in header}
 
 
@@ -112,5 +112,5 @@ def _array(entry: Mapping[str, Any], body: memoryview, after: int) -> tuple[Arra
     if end - start != expected or end > len(body):
         raise ValueError(f"an array of {expected} bytes is given {end - start}")
     if start != after:
-        raise ValueError("arrays do not follow each other")
+        raise ValueError("arrays are not contiguous")
     return Array(dtype, shape, body[start:end]), end

@@ -99,12 +99,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     record = reading.read_record(path, ARTIFACT)
     if _digest({key: value for key, value in record.items() if key != "digest"}) != record["digest"]:
-        raise CorruptCheckpoint(f"{path} was changed after it was written: its digest is not the one it names.")
+        raise CorruptCheckpoint(f"{path} was changed after it was written: its own digest does not match.")
     own = path.name.removesuffix(ENDING)
     for name in record["files"]:
         pieces = name.split("/")
         if pieces[0] != own or any(piece in ("", ".", "..") or "\\" in piece or "\0" in piece for piece in pieces):
-            raise CorruptCheckpoint(f"{path} names {name!r}, which is no file of {own}; it was not read.")
+            raise CorruptCheckpoint(f"{path} names {name!r}, which is not a file of {own}; it was not read.")
     return record
 
 
@@ -129,7 +129,7 @@ def verify_artifact(path: Path) -> dict[str, Any]:
             raise CorruptCheckpoint(f"{file} has {size} bytes; its manifest says {entry['size']}.")
         if sha256 != entry["sha256"]:
             raise CorruptCheckpoint(
-                f"{file} was changed after it was written: its SHA-256 is not the one in its manifest."
+                f"{file} was changed after it was written: its SHA-256 does not match its manifest."
             )
     found = {each.relative_to(path.parent).as_posix() for each in plain.plain_files(artifact)}
     if more := sorted(found - record["files"].keys()):

@@ -202,7 +202,7 @@ def copy_file(
         written = write_file(target, pieces(), durable_name=durable_name)
     if expected and written != expected:
         remove_file(target)
-        raise CorruptCheckpoint(f"{source} is not what the manifest says of it; it was not copied.")
+        raise CorruptCheckpoint(f"{source} does not match the manifest; it was not copied.")
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, durable_name: bool = True) -> WrittenFile:

@@ -85,8 +85,8 @@ def read_verified(path: Path, expected: WrittenFile, allocate: Callable[[int], m
                 _read_all(descriptor, chunk, path)
                 if index >= len(expected.xxh3_128) or digest(chunk) != expected.xxh3_128[index]:
                     raise CorruptCheckpoint(
-                        f"{path} was changed after it was written: the hash of its bytes from {index * CHUNK} on is "
-                        "not the one in the manifest."
+                        f"{path} was changed after it was written: the hash of its bytes from {index * CHUNK} on does "
+                        "not match the manifest."
                     )
         finally:
             os.close(descriptor)

@@ -97,13 +97,12 @@ class RunFolder:
             kind, wanted = kind_of(path), "folder" if path in folders else "file"
             if kind not in (None, wanted):
                 raise UnsafeFolder(
-                    f"{path} is a {kind} where a {wanted} of outlast's own belongs; outlast follows nothing out of a "
-                    "run folder, so nothing was "
-                    "changed. Remove it, or put the real thing in its place."
+                    f"{path} is a {kind} where outlast expects its own {wanted}; outlast does not follow links out of "
+                    f"a run folder. Nothing was changed. Remove it, or replace it with the real {wanted}."
                 )
         named = [*entries(self.checkpoints), *entries(self.attempts)]
         return [
-            f"{path} is a {kind_of(path)} and is left alone: nothing outside the run folder belongs to it."
+            f"{path} is a {kind_of(path)} and is ignored: a run folder holds no links to other places."
             for path in named
             if (step_of(path) is not None and kind_of(path) != "folder")
             or (_ATTEMPT.fullmatch(path.name) and kind_of(path) != "file")

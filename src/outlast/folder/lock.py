@@ -91,7 +91,7 @@ class Lock:
             return (
                 f"{owner.get('attempt', 'The last attempt')} (process {owner['pid']} on {owner.get('host')}) was "
                 "killed (kill -9, out of memory, a crash, power "
-                "off), so what came after its last save is done again."
+                "off), so the steps after its last save are repeated."
             )
         return None
 
@@ -186,9 +186,8 @@ class Presence:
             while _kernel_lock(descriptor) is False:
                 if time.monotonic() > end:
                     raise RunBusy(
-                        f"A rank of an earlier attempt at {self.path.parent} still lives, though its rank 0 is gone. "
-                        "Stop it, or wait until it "
-                        "notices, and start again."
+                        f"A rank of an earlier attempt at {self.path.parent} is still running, although its rank 0 "
+                        "has ended. Stop it, or wait until it ends, and start again."
                     )
                 time.sleep(0.05)
         finally:
@@ -243,14 +242,14 @@ def _own(path: Path, descriptor: int) -> int:
     if os.fstat(descriptor).st_nlink == 1:
         if _same(path, descriptor):
             return descriptor
-        raise RunBusy(f"{path} was replaced while it was taken: another attempt begins on this run.")
+        raise RunBusy(f"{path} was replaced while it was being locked: another attempt is starting on this run.")
     temporary = path.with_name(f"{layout.TEMPORARY}{path.name}-{os.getpid()}")
     durable.remove_any(temporary)
     fresh = plain.open_plain(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         if _kernel_lock(fresh) is False or not _same(path, descriptor):
             raise RunBusy(  # noqa: TRY301 - the file is closed in one place
-                f"{path} was replaced while it was taken: another attempt begins on this run."
+                f"{path} was replaced while it was being locked: another attempt is starting on this run."
             )
         os.replace(temporary, path)  # noqa: PTH105
     except BaseException:

@@ -68,7 +68,7 @@ def parse(data: bytes, path: object) -> dict[str, Any]:
             json.dumps(value, ensure_ascii=False).encode()
         check_depth(value)
     except (ValueError, RecursionError) as error:  # ValueError: also numbers of thousands of digits, and broken UTF-8
-        words = "too many lists inside each other" if isinstance(error, RecursionError) else _one_line(str(error))
+        words = "lists nested too deep" if isinstance(error, RecursionError) else _one_line(str(error))
         raise CorruptCheckpoint(f"{path} is not valid JSON ({words}); it was damaged after it was written.") from error
     if not isinstance(value, dict):
         raise CorruptCheckpoint(f"{path} holds {type(value).__name__} where a JSON object was expected.")
@@ -87,11 +87,11 @@ def check_depth(value: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"more than {DEPTH} lists or objects lie inside each other")
+    raise ValueError(f"more than {DEPTH} nested lists or objects")
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _one_line(text: str) -> str:

@@ -37,9 +37,8 @@ def copies_of(run_id: str, inputs: Iterable[Path], told: list[str] | None = None
         found += [RunFolder(path) for path in sorted(here, key=lambda path: (len(path.parts), path))]
         if not complete and told is not None:
             told.append(
-                f"{root} has more than {_FOLDERS:,} folders, and only so many were searched for a copy of {run_id}; "
-                "give the copy itself with "
-                "--resume or resume_from if there is one."
+                f"{root} has more than {_FOLDERS:,} folders, and only those were searched for a copy of {run_id}. If "
+                "the copy is in another one, give its path with --resume or resume_from."
             )
     return found
 

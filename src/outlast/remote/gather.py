@@ -73,14 +73,14 @@ class _Copy:
     def complaints(self) -> list[str]:
         """Sentences about the checkpoints above the newest."""
         if self.newest is None:
-            rest = f"no good one is in {self.place.address()}."
+            rest = f"{self.place.address()} holds no valid checkpoint."
         else:
             rest = (
-                f"the newest {'good one there' if self.verified else 'one there that can be read'} "
-                f"is step {self.newest.step}."
+                f"the newest {'valid' if self.verified else 'readable'} "
+                f"checkpoint of that copy is at step {self.newest.step}."
             )
         passed = [each for each in self._passed if self.newest is None or each[0] > self.newest.step]
-        return _sentences(passed, f"It is passed over; {rest}", self.place)
+        return _sentences(passed, f"It is skipped; {rest}", self.place)
 
     def stage(self, incoming: Incoming) -> list[str]:
         """Make the newest ready, and those that it continues; returns sentences about those that were left out.
@@ -161,7 +161,7 @@ def _look(
     try:
         identity = identify(place)
         if here and identity.uid != here.uid and (own or plain.entries(folder.checkpoints)):
-            words = f"{place.address()} is another run of the same name than {folder.path}, and is left where it is."
+            words = f"{place.address()} is another run with the same name as {folder.path}. It was not copied."
             _leave(brought, place, words)
             return None
         return _Copy(place, identity)
@@ -170,7 +170,7 @@ def _look(
     except ObjectMissing:
         return None
     except OutlastError as error:
-        brought.told.append(f"{error} What lies there is left alone.")
+        brought.told.append(f"{error} That copy is not used.")
         return None
 
 
@@ -202,8 +202,8 @@ def _is_behind(newest: Checkpoint, own: Checkpoint) -> bool:
 def _diverged(theirs: Checkpoint, ours: Checkpoint) -> str:
     return (
         f"The checkpoint at step {theirs.step} in {theirs.path.parents[1]} does not continue the one at step "
-        f"{ours.step} in {ours.path.parents[1]}: two attempts went on from an older one. It was left where it is. To "
-        f"go on from it instead, begin a run from it under {ANOTHER_NAME}: resume_from={str(theirs.path)!r} in "
+        f"{ours.step} in {ours.path.parents[1]}: two attempts continued from an older checkpoint. It was not copied. "
+        f"To continue from it instead, start a run from it under {ANOTHER_NAME}: resume_from={str(theirs.path)!r} in "
         f"open_run, or --resume {theirs.path}."
     )
 
@@ -270,11 +270,11 @@ def _take(copy: _Copy, folder: RunFolder, here: Identity | None) -> list[str]:
         if complaint and plain.kind_of(folder.journal) == "file":
             durable.remove_any(incoming.ready.journal)
             told.append(
-                f"{complaint} {folder.journal} stays as it was, and has no lines of the steps that are missing."
+                f"{complaint} {folder.journal} is unchanged and has no lines for the missing steps."
             )
         elif complaint:
-            told.append(f"{complaint} Its lines that can be read are kept.")
-    return [*told, f"step {step} comes from {place.address()}"]
+            told.append(f"{complaint} Its readable lines are kept.")
+    return [*told, f"step {step} was copied from {place.address()}"]
 
 
 def _take_attempts(place: Place, folder: RunFolder) -> list[str]:
@@ -283,7 +283,7 @@ def _take_attempts(place: Place, folder: RunFolder) -> list[str]:
     It may yet have finished (its last step was saved before) or failed.
     """
     incoming = Incoming(place, folder)
-    with incoming.collect("What was done there"):
+    with incoming.collect("The attempts"):
         told = stage_attempts(place, folder, incoming.ready)
         told += _stage_config(incoming)
     return told

@@ -65,12 +65,12 @@ class Incoming:
             if isinstance(error, OSError):
                 raise SaveFailed(
                     f"{what} could not be copied from {self.source.address()} to {target.path}: "
-                    f"{error.strerror or error}. What is here is as it "
-                    "was. Free disk space or check the folder's permissions, and start again."
+                    f"{error.strerror or error}. The run folder is unchanged. Free disk space or check the folder's "
+                    "permissions, and start again."
                 ) from error
             if isinstance(error, RemoteUnavailable):
                 raise RemoteUnavailable(
-                    f"{what} could not be copied: {error} What is in {target.path} is as it was. Start again.",
+                    f"{what} could not be copied: {error} {target.path} is unchanged. Start again.",
                     error.reason,
                 ) from error
             raise
@@ -114,9 +114,8 @@ class Incoming:
         if journal.stat().st_size >= size and hashing.hash_beginning(journal, size) == mark["xxh3_128"]:
             return None
         return (
-            f"{self.source.address('journal.jsonl')} is not what its own checkpoint remembers of it: it was damaged "
-            "after it was written, or is "
-            "another run's."
+            f"{self.source.address('journal.jsonl')} does not match its own checkpoint: it was damaged after it was "
+            "written, or belongs to another run."
         )
 
     def _move(self) -> None:

@@ -175,7 +175,7 @@ class Place:
                 complaint = complaint or str(error)
             else:
                 return
-        raise CorruptCheckpoint(f"{complaint} So it is with its copy.")
+        raise CorruptCheckpoint(f"{complaint} Its copy has the same problem.")
 
     def _read(self, name: str) -> bytes:
         most = records.RECORD_BYTES
