@@ -136,7 +136,7 @@ class Pruner:
                 raise SaveFailed(
                     f"The checkpoint at step {step} needs {needed / 2**20:.0f} MiB, and of the "
                     f"{self._allowance / 2**20:.0f} MiB that "
-                    f"this platform keeps, {place.parent} uses {taken / 2**20:.0f}. Nothing was written and "
+                    f"this platform keeps, {place.parent} uses {taken / 2**20:.0f} MiB. Nothing was written and "
                     "earlier checkpoints are "
                     "intact. Keep fewer (open_run's keep, or --keep-last), or delete other runs."
                 )

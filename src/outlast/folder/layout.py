@@ -102,7 +102,7 @@ class RunFolder:
                 )
         named = [*entries(self.checkpoints), *entries(self.attempts)]
         return [
-            f"{path} is a {kind_of(path)} and is ignored: a run folder holds no links to other places."
+            f"{path} is a {kind_of(path)}, which outlast does not write there; it is ignored."
             for path in named
             if (step_of(path) is not None and kind_of(path) != "folder")
             or (_ATTEMPT.fullmatch(path.name) and kind_of(path) != "file")

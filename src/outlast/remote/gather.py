@@ -76,8 +76,8 @@ class _Copy:
             rest = f"{self.place.address()} holds no valid checkpoint."
         else:
             rest = (
-                f"the newest {'valid' if self.verified else 'readable'} "
-                f"checkpoint of that copy is at step {self.newest.step}."
+                f"the newest {'valid' if self.verified else 'readable'} checkpoint of that copy is at step "
+                f"{self.newest.step}."
             )
         passed = [each for each in self._passed if self.newest is None or each[0] > self.newest.step]
         return _sentences(passed, f"It is skipped; {rest}", self.place)
@@ -239,7 +239,7 @@ def _sentences(passed: Sequence[tuple[int, str]], then: str, place: Place) -> li
     said = [f"{complaint} {then}" for _, complaint in passed[:_SAID]]
     more = [str(step) for step, _ in passed[_SAID:]]
     names = ", ".join(more[:20]) + (", ..." if len(more) > 20 else "")
-    return said + ([f"So it is with {len(more)} more in {place.address()} (steps {names})."] if more else [])
+    return said + ([f"{len(more)} more in {place.address()} have the same problem (steps {names})."] if more else [])
 
 
 def _take(copy: _Copy, folder: RunFolder, here: Identity | None) -> list[str]:
@@ -269,9 +269,7 @@ def _take(copy: _Copy, folder: RunFolder, here: Identity | None) -> list[str]:
         complaint = incoming.journal(step)
         if complaint and plain.kind_of(folder.journal) == "file":
             durable.remove_any(incoming.ready.journal)
-            told.append(
-                f"{complaint} {folder.journal} is unchanged and has no lines for the missing steps."
-            )
+            told.append(f"{complaint} {folder.journal} is unchanged and has no lines for the missing steps.")
         elif complaint:
             told.append(f"{complaint} Its readable lines are kept.")
     return [*told, f"step {step} was copied from {place.address()}"]
@@ -283,7 +281,7 @@ def _take_attempts(place: Place, folder: RunFolder) -> list[str]:
     It may yet have finished (its last step was saved before) or failed.
     """
     incoming = Incoming(place, folder)
-    with incoming.collect("The attempts"):
+    with incoming.collect("The records of its attempts"):
         told = stage_attempts(place, folder, incoming.ready)
         told += _stage_config(incoming)
     return told
