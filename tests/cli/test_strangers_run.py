@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import messages
 from tests.cli.things import Thing
 
 import outlast
@@ -203,9 +204,7 @@ def test_scripts_find_their_best_again(capsys: pytest.CaptureFixture[str]) -> No
             run.log(error=abs(step - 2.0), other=1.0)
             with pytest.raises(UsageError, match="while the run goes on"):
                 run.load_best()
-        with pytest.raises(
-            UsageError, match=r"finds no network among s: say what it is to load, such as run\.load_best\('s'\)"
-        ):
+        with messages.raises(UsageError, "run/load-best-finds-no-model", part="s"):
             run.load_best()
         with pytest.raises(UnknownName, match="'t', which is not tracked; tracked are s"):
             run.load_best("t")

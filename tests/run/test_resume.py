@@ -691,7 +691,12 @@ def test_what_an_object_does_not_load_is_named(train) -> None:
     resumed = train("x", build, 2, body=body)
     assert resumed.grade["grade"] == "not to the last bit"
     messages.said(resumed.grade["differences"][0], "run/holder-value", number=0, number2=2)
-    messages.said(resumed.told, "run/warning-what-was-loaded")
+    messages.said(
+        resumed.told,
+        "run/loaded-state-differs",
+        level="warning: ",
+        differences="holder[value.b] is 0 and was 2 in the checkpoint",
+    )
 
 
 def test_an_array_that_is_changed_in_place_after_it_was_loaded(train) -> None:

@@ -75,8 +75,8 @@ class Agreement:
             raise UsageError(
                 "The ranks are not at the same step: "
                 f"{', '.join(f'rank {rank} at {at}' for rank, at in enumerate(steps))}. Every rank has to run the same "
-                "number of steps: give them shares of the same batches (outlast.DataLoader does), and let all of them "
-                "break or none."
+                "number of steps: give them shares of the same batches (outlast.DataLoader does), and leave the loop "
+                "at the same step on all of them."
             )
         self._stop = max(self._stop, *stops)
         if self._stop:

@@ -215,7 +215,9 @@ def _folder(words: str, root: Path) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, ValueError) as error:
-            raise UsageError(f"{words}; no folder can be there: {getattr(error, 'strerror', None) or error}.") from None
+            raise UsageError(
+                f"{words}; that path cannot be a folder: {getattr(error, 'strerror', None) or error}."
+            ) from None
         return
 
 
@@ -224,7 +226,9 @@ def _source(words: str, path: Path) -> None:
         run = path.resolve().parents[1] if layout.step_of(path) is not None and path.is_dir() else path
         found = (run / "run.json").is_file()
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
-        raise UsageError(f"{words:.300}; no run can be there: {getattr(error, 'strerror', None) or error}.") from None
+        raise UsageError(
+            f"{words:.300}; that path cannot hold a run: {getattr(error, 'strerror', None) or error}."
+        ) from None
     if not found:
         raise UsageError(
             f"{words}; expected a run folder, such as runs/NAME, or one of its checkpoint folders, such as "

@@ -45,7 +45,5 @@ def _describe(attempt: Attempt, target: Path, name: str, step: int, part: str | 
         write_manifest(target, name, {**attempt.origin(), "step": step, "part": part})
     except (OSError, ValueError) as error:
         words = error.strerror if isinstance(error, OSError) else error
-        attempt.tell(
-            "warning", f"The artifact {target} is complete and has no manifest, which could not be written: {words}."
-        )
+        attempt.tell("warning", f"The artifact {target} is complete, but its manifest could not be written: {words}.")
     attempt.shown.send("artifact", name, target)

@@ -138,9 +138,9 @@ class Attempt:
             if (lock.holder(self.folder.lock) or {}).get("pid") != os.getppid():
                 raise
             raise RunBusy(
-                f"{self.folder.path} is held by the process that started this one ({os.getppid()}), so this is one of "
-                "its helpers, such as a data loader's worker that runs the script once more: put the script's own "
-                "lines under `if __name__ == '__main__':`."
+                f"{self.folder.path} is held by the process that started this one ({os.getppid()}), so this process "
+                "is a helper, such as a data loader's worker, which runs the script again: put the script's own lines "
+                "under `if __name__ == '__main__':`."
             ) from error
 
     def _open_newest(self, told: Sequence[tuple[str, str]]) -> OpenedCheckpoint | None:
@@ -260,17 +260,16 @@ class Attempt:
         """
         if os.getpid() != self._process:
             raise UsageError(
-                f"The run {self.id} belongs to the process that opened it ({self._process}), and this is a forked "
-                "child of it: log, save and train there."
+                f"The run {self.id} belongs to the process that opened it ({self._process}), and this process is a "
+                "fork of it. Log, save and train in the process that opened the run."
             )
         if (not at_once and now() - self._looked < _LOOK) or not self.ranks.is_main:
             return
         self._looked = now()
         if self.lost:
             raise RunBusy(
-                f"Another attempt has taken over {self.folder.path} while this process was stopped or its machine "
-                "asleep, so this one ends and writes nothing. What it did since its last checkpoint is done again "
-                "there."
+                f"Another attempt took over {self.folder.path} while this process or its machine was suspended. This "
+                "attempt ends and writes nothing; the other one repeats the steps since the last checkpoint."
             )
 
     # ending --------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def load_best(store: CheckpointStore, parts: Parts, names: Sequence[str]) -> int
     chosen = list(names) or parts.networks
     if not chosen:
         raise UsageError(
-            f"load_best() finds no network among {', '.join(parts.names)}: say what it is to load, such as "
+            f"load_best() finds no model among {', '.join(parts.names)}: name the part to load, such as "
             f"run.load_best({parts.names[0]!r})."
         )
     for name in chosen:

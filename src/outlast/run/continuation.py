@@ -73,7 +73,7 @@ class Continuation:
         missing = sorted(self._opened.state["parts"].keys() - {*names, GRADIENTS})
         if missing:
             raise ResumeRefused(
-                f"The checkpoint holds {', '.join(missing)}, which this program does not track; going on would drop "
+                f"The checkpoint holds {', '.join(missing)}, which this program does not track; continuing would drop "
                 f"it. Track it, or begin a new run under {ANOTHER_NAME}."
             )
 

@@ -135,11 +135,15 @@ class Ending:
             self._attempt.tell(
                 "info",
                 f"The loop was left at step {loop.step} of {loop.total_steps}, so the run counts as finished there; "
-                "with another total it goes on.",
+                "give another total_steps to continue it.",
             )
         if reason != "finished" and saved < loop.step:
-            safe = f"step {saved} is safe and" if saved > 0 else "nothing had been saved, so"
-            self._attempt.tell("warning", f"{safe} what came after it will be done again by the next attempt.")
+            words = (
+                f"step {saved} is saved; the next attempt repeats the steps after it."
+                if saved > 0
+                else "nothing had been saved; the next attempt begins again from step 0."
+            )
+            self._attempt.tell("warning", words)
 
     def _say_where_time_went(self) -> None:
         """To sinks always; to the user when the attempt was long enough for it to mean something."""

@@ -142,6 +142,6 @@ class Epochs:
         else:
             loop.attempt.tell(
                 "warning",
-                f"The loop was left {self._gathered} batches into a step, before its update. The loader cannot take "
-                "them back, so a longer run would go on after them.",
+                f"The loop was left {self._gathered} batches into a step, before its update. The loader cannot return "
+                "them, so a longer run would continue after them.",
             )

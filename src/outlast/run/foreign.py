@@ -136,8 +136,8 @@ class ForeignLoop:
             self._epoch_awaited = None
             self._loop.attempt.tell(
                 "warning",
-                f"save= is by epochs alone, and the first {calls} calls of after_step() came without epoch_ended=, so "
-                f"no epoch is known to end and the run is saved every {LONGEST / 60:.0f} minutes only. Give "
+                f"save= counts epochs only, and the first {calls} calls of after_step() had no epoch_ended=. No epoch "
+                f"is known to end, so the run is saved every {LONGEST / 60:.0f} minutes only. Give "
                 "after_step() epoch_ended=True with the last step of an epoch and False with the others, or add time "
                 "or steps to "
                 'save=, such as "10m, 1 epoch".',

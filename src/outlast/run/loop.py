@@ -278,8 +278,8 @@ class Loop:
         if changed := before.restore():
             self.attempt.tell(
                 "warning",
-                f"The validation of step {self.step} was broken off and left {', '.join(changed)} otherwise than it "
-                "was before it, so the step is not saved. Put back what it changes in a `finally`.",
+                f"The validation of step {self.step} was interrupted and left {', '.join(changed)} changed, so the "
+                "step is not saved. Restore what the validation changes in a `finally` block.",
             )
         else:
             self.save(ended.reason, must=True, more=PendingValidation.record(epoch_ended, self.epoch))
@@ -293,8 +293,8 @@ class Loop:
         if not self.validation.given:
             self.attempt.tell(
                 "warning",
-                f"The validation of step {self.step} was broken off by the attempt before, and this program has none, "
-                "so it is left out. Give it to run.validate().",
+                f"The validation of step {self.step} was interrupted in the previous attempt, and this program has no "
+                "validation, so it is skipped. Give one to run.validate().",
             )
             return
         self.epoch, self.metrics.of_step = pending.epoch, pending.metrics

@@ -319,7 +319,7 @@ class Parts:
             not packed[1] and not packed[0] and not (callable(enabled) and not enabled())
         ):  # a scaler that is switched off
             self.notes.append(
-                f"{held.part} ({held.kind}) has an empty state_dict(), so nothing of it is saved, and it begins anew "
+                f"{held.part} ({held.kind}) has an empty state_dict(), so nothing of it is saved, and it starts over "
                 "at every resume. If it counts something, let its state_dict() hold that (metric.persistent(True) for "
                 "a metric of torchmetrics; where it stays empty then, as MinMaxMetric's does, track what it wraps); "
                 "else leave it out."
@@ -342,7 +342,7 @@ class Parts:
         for name, held in self._tracked.items():
             if held.lacks_schedule(self._tracked.values()):
                 self.notes.append(
-                    f"A learning rate scheduler of {name} is not tracked, so its schedule begins anew at every resume. "
+                    f"A learning rate scheduler of {name} is not tracked, so its schedule starts over at every resume. "
                     "Track it: run.track(scheduler=scheduler)."
                 )
 

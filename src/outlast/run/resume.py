@@ -213,9 +213,9 @@ class LoadedPart:
                 names.append(name)
         part = self.held.part
         return (
-            f"{part} goes on with the values that the run was begun with: "
-            f"{', '.join(texts[:6])}{', ...' if len(texts) > 6 else ''}. To take "
-            f"this program's instead: run.track(..., keep={{{part!r}: {names!r}}})."
+            f"{part} keeps the values that the run began with: "
+            f"{', '.join(texts[:6])}{', ...' if len(texts) > 6 else ''}. To use this program's instead: "
+            f"run.track(..., keep={{{part!r}: {names!r}}})."
         )
 
     def _repaired(self, words: Sequence[str]) -> str:

@@ -264,7 +264,7 @@ class Saver:
     def _end_if_cut_off(self) -> None:
         if self._store.cut_off:
             raise RankFailed(
-                f"Another rank is gone, so nothing can be saved any more; step {max(self.saved_step, 0)} is safe. "
+                f"Another rank has ended, so nothing more can be saved; step {max(self.saved_step, 0)} is saved. "
                 "Start all ranks again."
             )
 

@@ -82,9 +82,9 @@ def _take(name: str) -> Iterator[str]:
         if name in WARNINGS and number not in _told:
             _told.add(number)
             yield (
-                f"{name} is handled by this program ({_words(handler)}) and stays so: it does not stop the run. To "
-                "stop at it as well, let that handler "
-                f"call run.session.request_stop('preempted', '{name} received')."
+                f"{name} is handled by this program ({_words(handler)}) and that handler is kept, so {name} does not "
+                f"stop the run. To stop the run at it as well, call run.session.request_stop('preempted', '{name} "
+                "received') in that handler."
             )
         return
     if name in REASONS and callable(handler) and handler is not signal.default_int_handler and number not in _told:
@@ -92,7 +92,7 @@ def _take(name: str) -> Iterator[str]:
         yield (
             f"{name} is handled by this program ({_words(handler)}); while the run trains, {name} makes it save and "
             "stop instead, and that handler is "
-            "not called. It is put back when the run ends."
+            "not called. It is restored when the run ends."
         )
     _previous.setdefault(number, handler)
     signal.signal(number, _handle)

@@ -37,9 +37,8 @@ def begin(path: Path | None, folder: RunFolder) -> str | None:
         if parent.get("run") == source.path.name:
             return None
         return (
-            f"{path} is not used: this run has step {own.step} of its own, which did not begin from there, and goes on "
-            "from it. For a run that "
-            "begins from it, choose another name."
+            f"{path} is not used: this run has its own step {own.step}, which did not begin from that path, and "
+            "continues from it. To begin a run from that path, choose another name."
         )
     fork(source, checkpoint, folder)
     return f"begins from step {checkpoint.step} of {source.path}"

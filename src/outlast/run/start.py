@@ -109,7 +109,7 @@ class Start:
         if unlike := self._of_all_ranks(verdict.differences):
             attempt.tell(
                 "warning",
-                f"What was loaded is not what the checkpoint holds, so this resume is not exact: {'; '.join(unlike)}",
+                f"The loaded state differs from the checkpoint, so this resume is not exact: {'; '.join(unlike)}",
             )
             different += unlike
         different += self._parts.changed_orders()
