@@ -45,6 +45,9 @@ VARYING = {
 BY_HAND = {"words": ".+?", "number": r"\d[\d.,]*"}
 """The same for what only a person can tell: words of a library or the system, a count of our files."""
 
+ANY = re.compile(".*")
+"""A fact that a test does not hold."""
+
 folders: set[str] = set()
 """Where pytest makes the folders of tests; conftest.py says so."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -100,8 +101,15 @@ def test_no_verb_imports_what_a_record_names(evil: Path, ran: Ran, words: list[s
 def test_the_refusal_names_the_file_and_how_to_allow_it(evil: Path, ran: Ran, verb: str) -> None:
     code, said = ran(verb, "evil")
     assert code == 2
-    assert "names the recipe runs/evil/recipe.py, a file, and no file is run because a folder says so." in said
-    assert "--recipe runs/evil/recipe.py" in said
+    command = re.compile(r".*--recipe runs/evil/recipe\.py.*?")
+    messages.said(
+        said,
+        "recipe/is-a-file",
+        said_by=messages.ANY,
+        recipe="runs/evil/recipe.py",
+        command=command,
+        words=messages.ANY,
+    )
     if verb in ("export", "archive"):
         assert "--part NAME writes a part without it." in said
 
@@ -119,7 +127,14 @@ def test_what_the_user_names_is_used(evil: Path, ran: Ran) -> None:
 
 
 def test_a_file_named_once_in_a_process_is_known(evil: Path) -> None:
-    with pytest.raises(UsageError, match="a file, and no file is run"):
+    with messages.raises(
+        UsageError,
+        "recipe/is-a-file",
+        said_by=messages.ANY,
+        recipe="runs/evil/recipe.py",
+        command=messages.ANY,
+        words=messages.ANY,
+    ):
         registry.stored("runs/evil/recipe.py", evil / "run.json")
     registry.find(str(evil))  # the folder of it, by another path
     assert registry.stored("runs/evil/recipe.py", evil / "run.json").name == "own"
@@ -146,7 +161,14 @@ def test_open_saved_of_such_a_run_gives_its_parts(evil: Path) -> None:
     assert saved.part("s")["w"].tolist() == [0, 0, 0]
     assert saved.part()["w"].tolist() == [0, 0, 0]
     for ask in (lambda: saved.recipe, lambda: saved.config):
-        with pytest.raises(UsageError, match=r"names the recipe runs/evil/recipe\.py, a file"):
+        with messages.raises(
+            UsageError,
+            "recipe/is-a-file",
+            said_by=messages.ANY,
+            recipe="runs/evil/recipe.py",
+            command=messages.ANY,
+            words=messages.ANY,
+        ):
             ask()
     assert not Path("EXECUTED").exists()
 

@@ -34,84 +34,284 @@ LISTS = "epochs: [" + ", ".join(
 ) + "]"  # fmt: skip
 
 REFUSED = {
-    "merge keys": ("training:\n  <<: {learning_rate: 0.5}\n", r":2: training merges keys with '<<'"),
-    "an alias inside of itself": ("training: &a\n  training: *a\n",
-        r":2: training\.training has the alias \*a inside of what it stands for"),
-    "the same in a list": ("epochs: &a [*a]\n", r":1: epochs has the alias \*a inside"),
-    "an unknown alias": ("epochs: *nowhere\n", "is not valid YAML|nothing before it"),
-    "a billion laughs": (LAUGHS, "makes more than 10000 values with its aliases"),
-    "the same of lists": (LISTS, "makes more than 10000 values"),
-    "twice": ("epochs: 1\nepochs: 2\n", r":2 gives 'epochs' a second time; it stands in line 1 already"),
-    "twice in a section": ("training:\n  epochs: 1\n  epochs: 2\n",
-        r":3: training gives 'epochs' a second time; it stands in line 2"),
-    "twice by headings": ("training: {epochs: 1}\nepochs: 2\n",
-        r":2 gives epochs a second time, as 'epochs'; it stands in line 1 already, as 'training\.epochs'"),
-    "twice by aliases": ("learning_rate: 1.0\nlr: 2.0\n",
-        r":2 gives learning_rate a second time, as 'lr'; it stands in line 1 already, as 'learning_rate'"),
-    "tabs": ("training:\n\tepochs: 2\n", r":2 is not valid YAML.* Indent with spaces\."),
-    "octal": ("epochs: 010\n",
-        r":1: epochs is '010'; expected a number without leading zeros, which some read as octal: write 10\."),
-    "octal seconds": ("learning_rate: 007.5\n", r"without leading zeros.*: write 7\.5\."),
-    "octal of YAML 1.2": ("seed: 0o17\n", r":1: seed is '0o17'; expected a whole number\."),
-    "hex": ("epochs: 0x10\n", r":1: epochs is '0x10'; expected a whole number\."),
-    "exponents of whole numbers": ("epochs: 1e1\n", r":1: epochs is '1e1'; expected a whole number\."),
-    "sexagesimal": ("epochs: 1:30\n", r":1: epochs is '1:30'; expected a whole number\."),
-    "clock times": ("budget: 1:30\n", r":1: budget is '1:30'; expected a duration with units.*: write 1h30m or 90s\."),
-    "longer clock times": ("budget: 11:30:00\n", r": write 11h30m00s\."),
-    "seconds without a unit": ("budget: 90\n", r":1: budget is '90'; .*: write 90s\."),
-    "infinity": ("learning_rate: .inf\n", r":1: learning_rate is '\.inf'; expected a number\."),
-    "infinity as Python has it": ("learning_rate: inf\n", r":1: learning_rate is 'inf'; expected a finite number\."),
-    "no number": ("learning_rate: .nan\n", r"expected a number\."),
-    "no number as Python has it": ("clip: nan\n", r":1: clip is 'nan'; expected a finite number\."),
-    "too large for a float": ("learning_rate: 1e999\n", r"expected a finite number\."),
-    "an infinite budget": ("budget: .inf\n", r":1: budget is '\.inf'; expected a duration"),
-    "code": ("epochs: !!python/object/apply:os.system ['touch PWNED']\n",
-        r":1: epochs has the tag !!python/object/apply:os\.system; tags are not taken: write the value alone"),
-    "an own tag": ("epochs: !foo 3\n", r":1: epochs has the tag !foo"),
-    "a tag of a number": ("epochs: !!int abc\n", r":1: epochs has the tag !!int"),
-    "binary": ("experiment_name: !!binary '=x'\n", r"has the tag !!binary"),
-    "a set": ("epochs: !!set [a]\n", r"has the tag !!set"),
-    "a list as a key": ("? [a, b]\n: 1\n", r":1 has a list or a mapping as a key; expected a name"),
-    "a mapping as a key": ("epochs: {{a: b}: 1}\n", r":1: epochs has a list or a mapping as a key"),
-    "an alias as a key": ("seed: &a 1\n*a : 2\n", r":2 has an alias as a key|not valid YAML"),
-    "null as a key": ("~: 1\n", r":1 has an unknown key '~'"),
-    "a key that YAML 1.1 reads as true": ("on: 1\n", r":1 has an unknown key 'on'"),
-    "two documents": ("epochs: 1\n---\nepochs: 2\n", r":2 begins a second document; only one is taken"),
-    "null where a number is needed": ("epochs:\n", r":1: epochs is 'none'; expected a whole number"),
-    "a list for a number": ("epochs: [1]\n", r":1: epochs is '\[\"1\"\]'; expected a whole number"),
-    "an empty mapping for a number": ("epochs: {}\n", r":1: epochs is '\{\}'; expected a whole number"),
-    "a mapping in a list": ("cameras: [{a: 1}]\n", r":1: cameras is .*; expected a whole number"),
-    "depth of lists": ("a: " + "[" * 5000 + "]" * 5000 + "\n", r":1: a is nested more than 20 deep"),
-    "depth of mappings": ("a: " + "{a: " * 3000 + "}" * 3000 + "\n", r"is nested more than 20 deep"),
-    "depth of blocks": ("".join(" " * i + "a:\n" for i in range(60)), r":2\d: .* is nested more than 20 deep"),
-    "a long key": ("x" * 100_000 + ": 1\n", r":1 is not valid YAML"),
-    "a number of 5000 digits": ("seed: " + "9" * 5000 + "\n",
-        r"\(5000 characters\).*expected a whole number that is not that long"),
-    "a large number": ("seed: 99999999999999999999999\n", r"expected less than 9223372036854775808"),
-    "NUL": ("epochs: 7\0\n", r":1 has the invisible character U\+0000; delete it"),
-    "a line end that nobody sees": ("epochs: 7\n# x\u0085learning_rate: 0.2",
-        r":2 has the invisible character U\+0085"),
-    "text that is turned": ("experiment_name: a\u202eb\n", r":1 has the invisible character U\+202E"),
-    "an escaped control character": ('experiment_name: "a\\e[31mb"\n',
-        r":1: experiment_name has the character U\+001B in a value"),
-    "half of a pair": ('experiment_name: "\\ud800"\n', r":1: experiment_name has the character U\+D800 in a value"),
-    "NUL in a path": ('checkpoint_dir: "a\\0b"\n', r":1: checkpoint_dir has the character U\+0000"),
-    "a control character in a key": ('"a\\e[31mb\\a": 1\n', r":1 has an unknown key 'a\\x1b\[31mb\\x07'"),
-    "an empty path": ("checkpoint_dir: ''\n", r":1: checkpoint_dir is ''; expected a path"),
-    "no such user": ("checkpoint_dir: ~nobody-of-this-name/runs\n", r"expected a path; "),
-    "a variable that is not set": ("checkpoint_dir: $NOT_SET_ANYWHERE/runs\n",
-        (r":1: checkpoint_dir is '\$NOT_SET_ANYWHERE/runs'; "
-        r"expected a value without \$NOT_SET_ANYWHERE, which is not set here")),
-    "a secret": ("checkpoint_dir: runs/${WANDB_API_KEY}\n",
-        r"expected a value without \$WANDB_API_KEY, which is named like a secret"),
-    "bytes of another encoding": (b"# a\nexperiment_name: \xe9\n",
-        r":2 is not UTF-8 text \(byte 0xe9\); save the file as UTF-8"),
-    "UTF-16": ("epochs: 7\n".encode("utf-16"), r":1 is not UTF-8 text \(byte 0xff\)"),
-    "a list": ("- a\n", r":1 holds a sequence; expected keys with values"),
-    "one word": ("epochs\n", r":1 holds only the text 'epochs'; expected keys with values"),
-    "an end in the middle": ("epochs: {a: 1\n", r":\d is not valid YAML"),
-    "a percent sign": ("%YAML 9.9\n---\nepochs: 1\n", r"is not valid YAML"),
-}  # fmt: skip
+    "merge keys": (
+        "training:\n  <<: {learning_rate: 0.5}\n",
+        messages.says("config/yaml-training-merges-keys-with-which-is", line=2),
+    ),
+    "an alias inside of itself": (
+        "training: &a\n  training: *a\n",
+        messages.says("config/yaml-has-the-alias-inside-the-value-that", line=2, name="training.training"),
+    ),
+    "the same in a list": (
+        "epochs: &a [*a]\n",
+        messages.says("config/yaml-has-the-alias-inside-the-value-that", line=1, name="epochs"),
+    ),
+    "an unknown alias": (
+        "epochs: *nowhere\n",
+        messages.says("config/yaml-has-the-alias-nowhere-and-there-is", line=1, name="epochs"),
+    ),
+    "a billion laughs": (LAUGHS, messages.says("config/yaml-makes-more-than-values-with-its-aliases", line=4)),
+    "the same of lists": (LISTS, messages.says("config/yaml-makes-more-than-values-with-its-aliases", line=1)),
+    "twice": (
+        "epochs: 1\nepochs: 2\n",
+        messages.says("config/yaml-gives-second-time-line-gives-it", line=2, key="epochs", before=1),
+    ),
+    "twice in a section": (
+        "training:\n  epochs: 1\n  epochs: 2\n",
+        messages.says("config/yaml-gives-second-time-line-gives-it-2", line=3, name="training", key="epochs", before=2),
+    ),
+    "twice by headings": (
+        "training: {epochs: 1}\nepochs: 2\n",
+        messages.says(
+            "config/yaml-gives-second-time-as-line-gives",
+            line=2,
+            key="epochs",
+            path="epochs",
+            before=1,
+            path_before="training.epochs",
+        ),
+    ),
+    "twice by aliases": (
+        "learning_rate: 1.0\nlr: 2.0\n",
+        messages.says(
+            "config/yaml-gives-second-time-as-line-gives",
+            line=2,
+            key="learning_rate",
+            path="lr",
+            before=1,
+            path_before="learning_rate",
+        ),
+    ),
+    "tabs": ("training:\n\tepochs: 2\n", messages.says("config/yaml-is-not-valid-yaml-found-character-t", line=2)),
+    "octal": (
+        "epochs: 010\n",
+        messages.says(
+            "config/yaml-is-expected-number-without-leading-zeros", line=1, name="epochs", found="010", write="10"
+        ),
+    ),
+    "octal seconds": (
+        "learning_rate: 007.5\n",
+        messages.says(
+            "config/yaml-is-expected-number-without-leading-zeros-2", line=1, name="learning_rate", found="007.5"
+        ),
+    ),
+    "octal of YAML 1.2": (
+        "seed: 0o17\n",
+        messages.says("config/yaml-is-expected-whole-number", line=1, name="seed", found="0o17"),
+    ),
+    "hex": (
+        "epochs: 0x10\n",
+        messages.says("config/yaml-is-expected-whole-number", line=1, name="epochs", found="0x10"),
+    ),
+    "exponents of whole numbers": (
+        "epochs: 1e1\n",
+        messages.says("config/yaml-is-expected-whole-number", line=1, name="epochs", found="1e1"),
+    ),
+    "sexagesimal": (
+        "epochs: 1:30\n",
+        messages.says("config/yaml-is-expected-whole-number", line=1, name="epochs", found="1:30"),
+    ),
+    "clock times": (
+        "budget: 1:30\n",
+        messages.says("config/yaml-is-expected-duration-with-units-such", line=1, name="budget", found="1:30"),
+    ),
+    "longer clock times": (
+        "budget: 11:30:00\n",
+        messages.says(
+            "config/yaml-is-expected-duration-with-units-such-2",
+            line=1,
+            name="budget",
+            found="11:30:00",
+            write="11h30m00s",
+        ),
+    ),
+    "seconds without a unit": (
+        "budget: 90\n",
+        messages.says(
+            "config/yaml-is-expected-duration-with-units-such-2", line=1, name="budget", found="90", write="90s"
+        ),
+    ),
+    "infinity": (
+        "learning_rate: .inf\n",
+        messages.says("config/yaml-is-expected-number", line=1, name="learning_rate", found=".inf"),
+    ),
+    "infinity as Python has it": (
+        "learning_rate: inf\n",
+        messages.says("config/yaml-is-expected-finite-number", line=1, name="learning_rate", found="inf"),
+    ),
+    "no number": (
+        "learning_rate: .nan\n",
+        messages.says("config/yaml-is-expected-number", line=1, name="learning_rate", found=".nan"),
+    ),
+    "no number as Python has it": (
+        "clip: nan\n",
+        messages.says("config/yaml-is-expected-finite-number", line=1, name="clip", found="nan"),
+    ),
+    "too large for a float": (
+        "learning_rate: 1e999\n",
+        messages.says("config/yaml-is-expected-finite-number", line=1, name="learning_rate", found="1e999"),
+    ),
+    "an infinite budget": (
+        "budget: .inf\n",
+        messages.says("config/yaml-is-expected-duration-with-units-such-3", line=1, name="budget", found=".inf"),
+    ),
+    "code": (
+        "epochs: !!python/object/apply:os.system ['touch PWNED']\n",
+        messages.says(
+            "config/yaml-has-the-tag-tags-are-not-supported",
+            line=1,
+            name="epochs",
+            tag="!!python/object/apply:os.system",
+        ),
+    ),
+    "an own tag": (
+        "epochs: !foo 3\n",
+        messages.says("config/yaml-has-the-tag-tags-are-not-supported", line=1, name="epochs", tag="!foo"),
+    ),
+    "a tag of a number": (
+        "epochs: !!int abc\n",
+        messages.says("config/yaml-has-the-tag-tags-are-not-supported", line=1, name="epochs", tag="!!int"),
+    ),
+    "binary": (
+        "experiment_name: !!binary '=x'\n",
+        messages.says("config/yaml-has-the-tag-tags-are-not-supported", line=1, name="experiment_name", tag="!!binary"),
+    ),
+    "a set": (
+        "epochs: !!set [a]\n",
+        messages.says("config/yaml-has-the-tag-tags-are-not-supported", line=1, name="epochs", tag="!!set"),
+    ),
+    "a list as a key": ("? [a, b]\n: 1\n", messages.says("config/yaml-has-list-or-mapping-as-key-expected", line=1)),
+    "a mapping as a key": (
+        "epochs: {{a: b}: 1}\n",
+        messages.says("config/yaml-has-list-or-mapping-as-key-expected-2", line=1, name="epochs"),
+    ),
+    "an alias as a key": (
+        "seed: &a 1\n*a : 2\n",
+        messages.says("config/yaml-has-an-alias-as-key-expected-name", line=2),
+    ),
+    "null as a key": ("~: 1\n", messages.says("config/yaml-has-an-unknown-key", line=1, key="~")),
+    "a key that YAML 1.1 reads as true": ("on: 1\n", messages.says("config/yaml-has-an-unknown-key", line=1, key="on")),
+    "two documents": (
+        "epochs: 1\n---\nepochs: 2\n",
+        messages.says("config/yaml-begins-second-document-only-one-is-supported", line=2),
+    ),
+    "null where a number is needed": (
+        "epochs:\n",
+        messages.says("config/yaml-is-expected-whole-number", line=1, name="epochs", found="none"),
+    ),
+    "a list for a number": (
+        "epochs: [1]\n",
+        messages.says("config/yaml-is-expected-whole-number", line=1, name="epochs", found='["1"]'),
+    ),
+    "an empty mapping for a number": (
+        "epochs: {}\n",
+        messages.says("config/yaml-is-expected-whole-number-2", line=1, name="epochs"),
+    ),
+    "a mapping in a list": (
+        "cameras: [{a: 1}]\n",
+        messages.says("config/yaml-is-expected-whole-number-3", line=1, name="cameras"),
+    ),
+    "depth of lists": (
+        "a: " + "[" * 5000 + "]" * 5000 + "\n",
+        messages.says("config/yaml-is-nested-more-than-deep", line=1, name="a"),
+    ),
+    "depth of mappings": (
+        "a: " + "{a: " * 3000 + "}" * 3000 + "\n",
+        messages.says("config/yaml-is-nested-more-than-deep", line=1, name="a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a"),
+    ),
+    "depth of blocks": (
+        "".join(" " * i + "a:\n" for i in range(60)),
+        messages.says(
+            "config/yaml-is-nested-more-than-deep", line=22, name="a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a"
+        ),
+    ),
+    "a long key": ("x" * 100_000 + ": 1\n", messages.says("config/yaml-is-not-valid-yaml-mapping-values-are", line=1)),
+    "a number of 5000 digits": (
+        "seed: " + "9" * 5000 + "\n",
+        messages.says("config/yaml-is-characters-expected-whole-number-that-is", line=1, name="seed"),
+    ),
+    "a large number": (
+        "seed: 99999999999999999999999\n",
+        messages.says("config/yaml-is-expected-less-than", line=1, name="seed", found="99999999999999999999999"),
+    ),
+    "NUL": (
+        "epochs: 7\0\n",
+        messages.says("config/yaml-has-the-invisible-character-delete-it", line=1, character="U+0000"),
+    ),
+    "a line end that nobody sees": (
+        "epochs: 7\n# x\u0085learning_rate: 0.2",
+        messages.says("config/yaml-has-the-invisible-character-delete-it", line=2, character="U+0085"),
+    ),
+    "text that is turned": (
+        "experiment_name: a\u202eb\n",
+        messages.says("config/yaml-has-the-invisible-character-delete-it", line=1, character="U+202E"),
+    ),
+    "an escaped control character": (
+        'experiment_name: "a\\e[31mb"\n',
+        messages.says(
+            "config/yaml-has-the-character-in-value-expected-text", line=1, name="experiment_name", character="U+001B"
+        ),
+    ),
+    "half of a pair": (
+        'experiment_name: "\\ud800"\n',
+        messages.says(
+            "config/yaml-has-the-character-in-value-expected-text", line=1, name="experiment_name", character="U+D800"
+        ),
+    ),
+    "NUL in a path": (
+        'checkpoint_dir: "a\\0b"\n',
+        messages.says(
+            "config/yaml-has-the-character-in-value-expected-text", line=1, name="checkpoint_dir", character="U+0000"
+        ),
+    ),
+    "a control character in a key": (
+        '"a\\e[31mb\\a": 1\n',
+        messages.says("config/yaml-has-an-unknown-key", line=1, key="a\\x1b[31mb\\x07"),
+    ),
+    "an empty path": (
+        "checkpoint_dir: ''\n",
+        messages.says("config/yaml-is-expected-path", line=1, name="checkpoint_dir"),
+    ),
+    "no such user": (
+        "checkpoint_dir: ~nobody-of-this-name/runs\n",
+        messages.says(
+            "config/yaml-is-expected-path-could-not-determine",
+            line=1,
+            name="checkpoint_dir",
+            found="~nobody-of-this-name/runs",
+        ),
+    ),
+    "a variable that is not set": (
+        "checkpoint_dir: $NOT_SET_ANYWHERE/runs\n",
+        (
+            messages.says(
+                "config/yaml-is-expected-value-without-not-set",
+                line=1,
+                name="checkpoint_dir",
+                found="$NOT_SET_ANYWHERE/runs",
+            )
+        ),
+    ),
+    "a secret": (
+        "checkpoint_dir: runs/${WANDB_API_KEY}\n",
+        messages.says("config/yaml-is-runs-expected-value-without-wandb-api", line=1, name="checkpoint_dir"),
+    ),
+    "bytes of another encoding": (
+        b"# a\nexperiment_name: \xe9\n",
+        messages.says("config/yaml-is-not-utf-text-byte-save-the", line=2, byte="0xe9"),
+    ),
+    "UTF-16": (
+        "epochs: 7\n".encode("utf-16"),
+        messages.says("config/yaml-is-not-utf-text-byte-save-the", line=1, byte="0xff"),
+    ),
+    "a list": ("- a\n", messages.says("config/yaml-holds-sequence-expected-keys-with-values-such", line=1)),
+    "one word": ("epochs\n", messages.says("config/yaml-holds-only-the-text-epochs-expected-keys", line=1)),
+    "an end in the middle": ("epochs: {a: 1\n", messages.says("config/yaml-is-not-valid-yaml-expected-or", line=2)),
+    "a percent sign": (
+        "%YAML 9.9\n---\nepochs: 1\n",
+        messages.says("config/yaml-is-not-valid-yaml-found-incompatible-yaml", line=1),
+    ),
+}
 
 MEANT = {
     "1e-3 is a number": ("learning_rate: 1e-3\n", "learning_rate", 1e-3),
@@ -151,7 +351,7 @@ def write(path: Path, text: str | bytes) -> Path:
 def test_refused(tmp_path: Path, case: str) -> None:
     text, sentence = REFUSED[case]
     begun = time.process_time()
-    with pytest.raises(ConfigError, match=sentence) as caught:
+    with messages.raises(ConfigError, sentence) as caught:
         resolve(Example, train_file=write(tmp_path / "c.yaml", text))
     assert time.process_time() - begun < 2
     said = str(caught.value)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,9 +226,7 @@ def test_names_in_a_manifest_lead_nowhere(tmp_path: Path, name: str) -> None:
     manifest = manifest_of(checkpoint)
     manifest["files"][name] = hashing.hash_pieces([b"{}"]).as_json() | {"rank": 9}
     seal(checkpoint, manifest)
-    with messages.raises(
-        CorruptCheckpoint, "checkpoint/names-a-file", name=f"{name[:80]!r}", complaint=re.compile(".+")
-    ):
+    with messages.raises(CorruptCheckpoint, "checkpoint/names-a-file", name=f"{name[:80]!r}", complaint=messages.ANY):
         read_manifest(checkpoint)
     before = snapshot(tmp_path)
     brought = bring_home(place(tmp_path / "home/a/b/c"), [tmp_path / "evil"])
@@ -314,7 +311,7 @@ def test_a_damaged_journal_elsewhere_does_not_replace_ours(home: Path, tmp_path:
     messages.said([brought.told[-1]], "remote/step-comes", step=8, folder=tmp_path / "away/r")
     assert str(theirs) in brought.told[0]
     messages.said(
-        brought.told[0], "remote/journal-not-copied", complaint=re.compile(".+"), journal=home / "r/journal.jsonl"
+        brought.told[0], "remote/journal-not-copied", complaint=messages.ANY, journal=home / "r/journal.jsonl"
     )
     assert (home / "r/journal.jsonl").read_bytes() == ours
     assert walk(home, stop=10).resumed_from == 8

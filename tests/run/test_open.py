@@ -77,7 +77,7 @@ def test_totals_of_the_loops_are_checked_too(opened) -> None:
                 next(run.steps(wrong))
             with messages.raises(UsageError, "run/begin-was-given-total-steps", wrong=wrong):
                 run.begin(wrong)
-        for wrong, words in ((10**18 * 5, "5000000000000000000"), (10**5000, r"2\*\*16609 or so")):
+        for wrong, words in ((10**18 * 5, "5000000000000000000"), (10**5000, "2**16609 or so")):
             with messages.raises(UsageError, "run/steps-was-given-total-steps-no-record", words=words):
                 next(run.steps(wrong))
         assert list(run.steps()) == [1, 2, 3]

@@ -19,7 +19,7 @@ def run(argv: list[str]) -> int:
     if state not in ("queued", "running"):
         say(f"{name} is not running ({state}); there is nothing to stop.")
         return EXIT_FINISHED
-    say(f"Stopping {name}. Its files are saved first; what came after its last save is lost.")
+    say(f"Stopping {name}. Its files are saved first; the steps after its last save are lost.")
     provider.cancel(record.handle)
     say(f"When it has ended, bring them home with: {command('outlast', 'fetch', record.folder.path.name)}")
     return EXIT_FINISHED

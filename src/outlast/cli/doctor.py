@@ -53,7 +53,7 @@ def run(argv: list[str]) -> int:
     show.console().print(table)
     say("", *_GUARANTEE.splitlines())
     bad = sum(mark == "!" for mark, _, _ in rows)
-    say("", f"{bad} thing(s) to mend: the lines marked with !" if bad else "Nothing stands in the way.")
+    say("", f"{bad} problem(s): see the lines marked with !" if bad else "No problems found.")
     return EXIT_FAILED if bad else EXIT_FINISHED
 
 

@@ -21,5 +21,5 @@ def run(argv: list[str]) -> int:
     from outlast.launch.down import down
 
     gone = down(record.folder, unfinished=values.unfinished)
-    say(f"deleted: {', '.join(gone) or 'nothing was left'}")
+    say(f"deleted: {', '.join(gone) or 'nothing to delete'}")
     return EXIT_FINISHED

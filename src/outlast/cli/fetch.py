@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("files", total=None)
         told = fetch(provider, record, progress=lambda done, total: bar.update(task, completed=done, total=total))
-    for sentence in told or ["Nothing newer than what is here."]:
+    for sentence in told or ["Nothing is newer than the files on this machine."]:
         say(sentence)
     if values.output_dir:
         for sentence in copy_tree(folder, values.output_dir / folder.name):

@@ -87,7 +87,7 @@ def output(path: Path, example: str) -> Path:
     try:
         if path.name and (not path.exists() or path.is_file()):
             return path
-        kind = "a folder" if path.is_dir() else "no ordinary file"
+        kind = "a folder" if path.is_dir() else "not a regular file"
     except (OSError, ValueError) as error:
         raise UsageError(
             f"--output is {shortened(repr(str(path)))}; {getattr(error, 'strerror', None) or error}."

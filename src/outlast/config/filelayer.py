@@ -52,7 +52,7 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
     if path is None:
         return {}
     if role in ("data", "model") and not any(key.startswith(f"{role}.") for key in known):
-        raise ConfigError(f"{path} was given as {role} config, and this recipe has no {role} section.")
+        raise ConfigError(f"{path} was given as {role} config, but this recipe has no {role} section.")
     names = {key: key for key in known} | {
         alias: leaf.key for leaf in known.values() for alias in leaf.extra["aliases"]
     }
@@ -90,9 +90,8 @@ def _say(said: dict[str, yamlfile.Entry], key: str, entry: yamlfile.Entry, path:
     before = said.get(key)
     if before and _attached(entry) == _attached(before):
         raise ConfigError(
-            f"{path}:{entry.line} gives {key} a second time, as {shortened(entry.path, 80)!r}; it stands in line "
-            f"{before.line} already, as "
-            f"{shortened(before.path, 80)!r}. Leave one out."
+            f"{path}:{entry.line} gives {key} a second time, as {shortened(entry.path, 80)!r}; line {before.line} "
+            f"gives it already, as {shortened(before.path, 80)!r}. Remove one of them."
         )
     if before is None or _attached(entry):  # where one input is goes before where all data are
         said[key] = entry

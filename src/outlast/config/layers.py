@@ -42,7 +42,7 @@ class Change:
     def sentence(self) -> tuple[str, str]:
         """The message for the user: level and sentence."""
         if self.rule == "warns":
-            return "warning", f"{self}: from here on this is another training than the one that the run began with"
+            return "warning", f"{self}: from this step on, the training differs from the one that the run began with"
         return "info", str(self)
 
 
@@ -307,7 +307,7 @@ def _changes(
     if fixed:
         raise ResumeRefused(
             f"This run was begun with {fixed[0].key} {shortened(show(before[fixed[0].key]))}, and {fixed[0].origin} "
-            f"now asks for {shortened(show(fixed[0].after))}; a run keeps it for ever. Leave it out to continue, or "
-            f"begin another run under {ANOTHER_NAME}."
+            f"now asks for {shortened(show(fixed[0].after))}; it cannot change during a run. Leave it out to "
+            f"continue, or begin a new run under {ANOTHER_NAME}."
         )
     return changes

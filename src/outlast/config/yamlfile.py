@@ -146,7 +146,8 @@ def _text(path: Path) -> str:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
             raise ConfigError(
-                f"{path} is {'a folder' if stat.S_ISDIR(facts.st_mode) else 'no ordinary file'}; expected a YAML file."
+                f"{path} is {'a folder' if stat.S_ISDIR(facts.st_mode) else 'not a regular file'}; "
+                "expected a YAML file."
             )
         if facts.st_size > LARGEST:
             raise ConfigError(
@@ -184,7 +185,7 @@ def _hint(problem: str) -> str:
     return (
         " Indent with spaces."
         if "'\\t'" in problem
-        else " Only one document is taken."
+        else " Only one document is supported."
         if "another document" in problem
         else ""
     )
@@ -204,7 +205,7 @@ class _Composer:
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if node is not None:
-                    self._refuse(event, "begins a second document; only one is taken")
+                    self._refuse(event, "begins a second document; only one is supported")
                 node = self._node(next(self._events), 0)
         return None if node is None or (node.text is None and node.items is None and node.pairs is None) else node
 
@@ -244,7 +245,7 @@ class _Composer:
             key, line = self._key(event)
             if key in seen:
                 self._refuse(
-                    event, f"gives {shortened(repr(key), 80)} a second time; it stands in line {seen[key]} already"
+                    event, f"gives {shortened(repr(key), 80)} a second time; line {seen[key]} gives it already"
                 )
             seen[key] = line
             self._keys.append(key)
@@ -260,7 +261,7 @@ class _Composer:
         self._check(event)
         key = str(event.value)
         if key == "<<" and event.style is None:
-            self._refuse(event, "merges keys with '<<', which is not taken; write them out")
+            self._refuse(event, "merges keys with '<<', which is not supported; write them out")
         if _CONTROL.search(key):
             self._refuse(event, f"has an unknown key {shortened(repr(key), 80)}")
         return key, line
@@ -269,12 +270,12 @@ class _Composer:
         if event.anchor not in self._anchors:
             self._refuse(
                 event,
-                f"has the alias *{shortened(event.anchor, 60)}, and nothing before it is called "
+                f"has the alias *{shortened(event.anchor, 60)}, and there is no anchor before it named "
                 f"&{shortened(event.anchor, 60)}",
             )
         found = self._anchors[event.anchor]
         if not found.whole:
-            self._refuse(event, f"has the alias *{shortened(event.anchor, 60)} inside of what it stands for")
+            self._refuse(event, f"has the alias *{shortened(event.anchor, 60)} inside the value that it refers to")
         return found
 
     def _count(self, node: Node, inner: Node) -> Node:
@@ -289,7 +290,7 @@ class _Composer:
         if event.tag is not None:
             self._refuse(
                 event,
-                f"has the tag {shortened(event.tag.replace('tag:yaml.org,2002:', '!!'), 60)}; tags are not taken: "
+                f"has the tag {shortened(event.tag.replace('tag:yaml.org,2002:', '!!'), 60)}; tags are not supported: "
                 "write the value alone",
             )
 

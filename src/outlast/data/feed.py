@@ -123,9 +123,8 @@ class Feed:
                 if hasattr(self.loader, "close"):
                     self.loader.close()
                 sentence = (
-                    "Batches were taken from the loader before the loop began, which moved its position; it is put "
-                    "back, and the run begins where "
-                    f"it was: after batch {done} of epoch {epoch + 1}."
+                    "Batches were taken from the loader before the loop began, which moved its position. The position "
+                    "is restored, and the run begins after batch {done} of epoch {epoch + 1}."
                 )
                 return [sentence]
             return []

@@ -35,16 +35,17 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
         if state is None:
             continue
         if not state.over:
-            raise UsageError(f"{each.name} is {state.word} still: end it with `outlast cancel {name}` first.")
+            raise UsageError(f"{each.name} is still {state.word}: end it with `outlast cancel {name}` first.")
         fetched = each.record["state"] == "fetched"  # a later session has what the ones before it had
     if not fetched:
         raise UsageError(
-            f"What the last session of {name} has left is not here, and would be destroyed: `outlast fetch {name}` "
-            "first."
+            f"The files of the last session of {name} are not on this machine, and would be deleted: run `outlast "
+            f"fetch {name}` first."
         )
     if not unfinished and (not folder.run.exists() or read_run(folder.path).status != "finished"):
         raise UsageError(
-            f"{name} is not finished. With --unfinished it is taken down all the same, and continues from what is here."
+            f"{name} is not finished. With --unfinished its sessions are deleted anyway, and the run continues from "
+            "the files on this machine."
         )
     gone = []
     for each, provider in launches:

@@ -51,7 +51,7 @@ def fetch(
     state = provider.state(record.handle)
     if state is not None and not state.over:
         raise LaunchError(
-            f"{name} is {state.word} still, and {provider.title} gives files only when a session has ended. Look at it "
+            f"{name} is still {state.word}, and {provider.title} gives files only when a session has ended. Follow it "
             f"with `{command('outlast', 'logs', folder.path.name, '-f')}`."
         )
     download = folder.path.parent / f".fetched-{name}"
@@ -105,8 +105,8 @@ def _all_of(
         fruitless, whole = (0 if now > whole else fruitless + 1), max(now, whole)
         if fruitless == _TRIES:
             raise LaunchError(
-                f"Of the {len(wanted)} files that {record.name} left, {len(wanted) - now} did not come whole, also not "
-                "when asked for again. What came is kept; fetch again."
+                f"Of the {len(wanted)} files that {record.name} left, {len(wanted) - now} were not fetched "
+                "completely, even after a retry. The others are kept; run the same command again."
             )
 
 
@@ -183,7 +183,7 @@ def _listed(path: Path) -> dict[str, str]:
     whole = reading.read_record(path, _LISTED)
     listed: dict[str, str] = whole["files"]
     if hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest() != whole["sha256"]:
-        raise CorruptCheckpoint(f"{path} was changed on the way.")
+        raise CorruptCheckpoint(f"{path} was changed during the transfer.")
     return listed
 
 

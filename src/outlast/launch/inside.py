@@ -40,8 +40,8 @@ def main(request: Path, working: Path) -> int:
         prepared = prepare.prepare(found, prepare.Request(flags=flags))
         if (here := _newest(prepared)) < asked["step"]:
             say(
-                f"Step {asked['step']} of {asked['run']} was to be continued, and there is only step {here} here; it "
-                "ends at once."
+                f"Step {asked['step']} of {asked['run']} was to be continued, but this machine has only step {here}; "
+                "the session ends at once."
             )
             return MISSING_CHECKPOINT
         run = prepare.start(prepared, progress="plain")

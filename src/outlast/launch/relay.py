@@ -137,7 +137,7 @@ class _Relay:
                     continue
                 self.tell(f"session {record.number} is started: {record.record['url']}")
             else:
-                self.tell(f"session {record.number} ({record.name}) is on record and not at home yet")
+                self.tell(f"session {record.number} ({record.name}) is on record and not fetched yet")
             self._finish(record)
             if self.bounds.keep is not None:
                 self._forget(folder, self.bounds.keep)
@@ -151,7 +151,7 @@ class _Relay:
         if record.provider != self.provider.name:
             raise UsageError(
                 f"Session {record.number} ({record.name}) of {folder.path.name} is of the provider {record.provider} "
-                f"and not at home yet. Bring it home with `outlast fetch {folder.path.name}`, or relay with --on "
+                f"and not fetched yet. Fetch it with `outlast fetch {folder.path.name}`, or relay with --on "
                 f"{record.provider}."
             )
         if record.record["state"] == "preparing":
@@ -208,12 +208,14 @@ class _Relay:
                 f"Session {record.number} was cancelled, at step {step} by what is here. Run the same command to go on."
             )
         if state == f"failed({MISSING_CHECKPOINT})":
-            self.tell(f"session {record.number} did not find what it was to continue; the next one is sent it")
+            self.tell(
+                f"session {record.number} did not find the checkpoint to continue from; it is sent to the next session"
+            )
             return
         if state.startswith("failed") or state == "out-of-memory":
             raise LaunchError(
                 f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast "
-                f"logs {folder.path.name}`. What it had saved is here, at step {step}."
+                f"logs {folder.path.name}`. Its last checkpoint is on this machine, at step {step}."
             )
         self.tell(f"session {record.number}: {state}{why}, step {before} -> {step}{forecast(self.provider, folder)}")
 
@@ -260,9 +262,8 @@ def _refuse_without_progress(folder: RunFolder) -> None:
     before = [0, *steps]
     if len(steps) > 1 and before[-1] == before[-2] == before[-3]:
         raise LaunchError(
-            f"The last two sessions of {folder.path.name} came no further than step {steps[-1]}; a third would be "
-            "spent for nothing. Read "
-            f"`outlast logs {folder.path.name}`, and launch one by hand when the reason is gone."
+            f"The last two sessions of {folder.path.name} came no further than step {steps[-1]}, so no third one is "
+            f"started. Read `outlast logs {folder.path.name}`, and launch one by hand when the cause is fixed."
         )
 
 

@@ -67,7 +67,7 @@ def read_settings(folder: Path = Path()) -> Settings:
     return Settings(**own, options=values)
 
 
-_MEND = "Mend it, or delete it and set up again."
+_MEND = "Correct it, or delete it and set up again."
 
 
 def _text(key: str, value: Any) -> str | None:

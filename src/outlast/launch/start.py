@@ -150,8 +150,8 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
         if record.provider != provider.name:
             if record.record["state"] in _UNFETCHED:
                 raise UsageError(
-                    f"{record.name} is of the provider {record.provider}, and what it leaves is not here yet: `outlast "
-                    f"fetch {folder.path.name}` first, or end it with `outlast cancel {folder.path.name}`."
+                    f"{record.name} is of the provider {record.provider}, and its files are not on this machine yet: "
+                    f"run `outlast fetch {folder.path.name}` first, or end it with `outlast cancel {folder.path.name}`."
                 )
             break
         provider.check(record.handle)
@@ -160,7 +160,7 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
             continue
         if not state.over:
             raise UsageError(
-                f"{record.name} is {state.word} still, and a run has one writer: follow it with `outlast logs "
+                f"{record.name} is still {state.word}, and a run has one writer: follow it with `outlast logs "
                 f"{folder.path.name}`, or end "
                 f"it with `outlast cancel {folder.path.name}`."
             )
@@ -169,7 +169,7 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
             last, known = record, max(steps)
             mounts = mounts and (attached == "ended" or state.word == "completed")
             if not mounts and record.record["state"] != "fetched":
-                tell(f"bringing {record.name} home first: what such a session left may not be there for the next one")
+                tell(f"bringing {record.name} home first: the next session may not find its files")
                 fetch(provider, record)
             break
     local = _good(folder, prepared)

@@ -99,9 +99,9 @@ def gone_on(folder: RunFolder, recipe: Recipe) -> list[str]:
             continue
         if now.digest != known["digest"]:
             told.append(
-                f"{place.path.name} has gone on: its {choice} checkpoint is at step {now.step} ({now.digest[:12]}) "
-                "now. This run keeps the one that "
-                f"it was begun with, at step {known['step']} ({known['digest'][:12]})."
+                f"{place.path.name} has trained further: its {choice} checkpoint is now at step {now.step} "
+                f"({now.digest[:12]}). This run keeps the checkpoint that it began with, at step {known['step']} "
+                f"({known['digest'][:12]})."
             )
     return told
 
@@ -152,5 +152,5 @@ def _check_finished(place: RunFolder, name: str, recipe: Recipe) -> None:
         wanted = recipe.stage.name if recipe.stage else ""
         raise UsageError(
             f"The stage {wanted} of {recipe.name} is trained on {name}, and {place.path} is {status}{step}. Finish it "
-            f"before: outlast train {recipe.source or recipe.name} --stage {name}"
+            f"first: outlast train {recipe.source or recipe.name} --stage {name}"
         )

@@ -120,7 +120,7 @@ class SavedCheckpoint:
         if "model" in self.parts or len(self.parts) == 1:
             return "model" if "model" in self.parts else self.parts[0]
         raise UsageError(
-            f"{self.folder} has the parts {', '.join(self.parts)}: say which, such as part={self.parts[0]!r}."
+            f"{self.folder} has the parts {', '.join(self.parts)}: choose one, such as part={self.parts[0]!r}."
         )
 
     def restore(self, initial: Any, name: str = "state") -> Any:
@@ -271,7 +271,7 @@ def folder_of(run: str | Path, root: Path = Path("runs")) -> Path:
     except OSError as error:
         raise UnknownName(f"{shortened(root)} cannot be read: {error.strerror}.") from error
     known = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
-    kind = "" if root.is_dir() or not root.exists() else f" {root} is no folder."
+    kind = "" if root.is_dir() or not root.exists() else f" {root} is not a folder."
     raise UnknownName(
         f"There is no run {shortened(repr(str(run)))}: {shortened(root)} holds "
         f"{known or 'no runs yet'}.{kind}{nearest(str(run), there)}"

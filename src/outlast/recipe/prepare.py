@@ -122,9 +122,8 @@ def without_stages(prepared: PreparedRun) -> PreparedRun:
     recipe = prepared.recipe
     if recipe.stages:
         raise UsageError(
-            f"The recipe {recipe.name!r} has the stages {', '.join(stage.name for stage in recipe.stages)}, and those "
-            "are trained on this machine "
-            f"only: outlast train {recipe.source or recipe.name}. Nothing was started."
+            f"The recipe {recipe.name!r} has the stages {', '.join(stage.name for stage in recipe.stages)}, which can "
+            f"only be trained on this machine: outlast train {recipe.source or recipe.name}. Nothing was started."
         )
     return prepared
 
@@ -139,7 +138,7 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
     if recipe.train is None and recipe.stage is None:
         names = ", ".join(stage.name for stage in recipe.stages)
         raise UsageError(
-            f"The recipe {recipe.name!r} has the stages {names}; say which with --stage. Nothing was trained."
+            f"The recipe {recipe.name!r} has the stages {names}; choose one with --stage. Nothing was trained."
         )
     if recipe.ranks:
         ranks.meet()

@@ -72,8 +72,8 @@ def stored(name: object, said_by: Path, otherwise: str = "") -> Recipe:
     words = f" {otherwise}" if otherwise else ""
     if path or "/" in name or name.endswith(".py"):
         raise UsageError(
-            f"{said_by} names the recipe {shortened(name)}, a file, and no file is run because a folder says so. If it "
-            f"is yours, give it yourself: {command('--recipe', name)}.{words}"
+            f"{said_by} names the recipe {shortened(name)}, which is a file, and outlast never runs a file because a "
+            f"run folder names it. If you trust it, give it yourself: {command('--recipe', name)}.{words}"
         )
     raise UsageError(
         f"{said_by} names the recipe {shortened(name)}, which is not installed here; installed are "

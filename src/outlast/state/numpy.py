@@ -141,9 +141,7 @@ def _set_children(generator: Any, held: Any) -> None:
         raise CorruptCheckpoint(f"The checkpoint holds a malformed seed sequence of NumPy: {error}") from error
     generator.__setstate__((generator.state, made))  # as unpickling does: the only way to give it another
     if generator.seed_seq is not made:  # before NumPy 1.25
-        raise CorruptCheckpoint(
-            f"NumPy {np.__version__} cannot go on with children that were spawned; use 1.25 or newer."
-        )
+        raise CorruptCheckpoint(f"NumPy {np.__version__} cannot continue spawned children; use 1.25 or newer.")
 
 
 def _set_bits(generator: Any, state: Mapping[str, Any]) -> None:

@@ -93,9 +93,8 @@ class TrackedObject:
             given = "None" if state is None else f"a {form.__name__}"
             earlier = f" after a {before.__name__} before" if before else ""
             raise StateError(
-                f"{self.part} ({self.kind}): its state_dict() gives {given}{earlier}, which could not be loaded again. "
-                "Checkpoints of before are "
-                "intact."
+                f"{self.part} ({self.kind}): its state_dict() gives {given}{earlier}, which could not be loaded "
+                "again. Earlier checkpoints are intact."
             )
 
     def sharded(self) -> dict[str, Any]:

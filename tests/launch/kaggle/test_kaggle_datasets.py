@@ -13,6 +13,7 @@ pytest.importorskip("kagglesdk", reason="the official Kaggle client is not insta
 
 from outlast.errors import LaunchError
 from outlast.launch.kaggle import Kaggle, datasets, find_credential
+from tests import messages
 from tests.launch.helpers import launch, over
 from tests.standins.kaggle import Fault, Standin
 
@@ -96,7 +97,7 @@ def test_code_that_is_too_large_for_a_push_is_sent_once_as_a_dataset(laptop, sta
     dataset.files = {file: data[:-1] + b"x" for file, data in dataset.files.items()}
     launch(laptop)
     log = laptop("logs", "walk", "-f").stdout
-    assert "The code that was sent with this kernel is not here, or not what was sent." in log
+    messages.said(log, "kaggle/code-missing-or-changed", before=messages.ANY)
     assert log.splitlines()[-1] == "outlast-walk-003: failed(4)"
 
 

@@ -40,7 +40,7 @@ def test_three_sessions_there_end_as_one_here(laptop, standin: Standin) -> None:
         assert "::outlast" not in log.stdout
     fetched = laptop("fetch", "walk")
     assert fetched.returncode == 0, fetched.stderr
-    messages.said(fetched.stdout, "remote/step-comes", step=9, folder=re.compile(".+"))
+    messages.said(fetched.stdout, "remote/step-comes", step=9, folder=messages.ANY)
     twin, ours = (laptop.folder / root / "walk" for root in ("twin", "runs"))
     assert (twin / "journal.jsonl").read_bytes() == (ours / "journal.jsonl").read_bytes()
     newest = [max(root.glob("checkpoints/step-*")) for root in (twin, ours)]
@@ -95,7 +95,13 @@ def test_what_never_comes_right_leaves_the_run_as_it_was(laptop, standin: Standi
     standin.faults.append(Fault("download", "cut", times=1000))
     done = laptop("fetch", "walk")
     assert done.returncode == 1
-    assert "did not come whole, also not when asked for again. What came is kept; fetch again." in done.stderr
+    messages.said(
+        done.stderr,
+        "launch/not-fetched-completely",
+        files=messages.ANY,
+        session="outlast-walk-001",
+        missing=messages.ANY,
+    )
     assert not (laptop.folder / "runs/walk/checkpoints").exists()
     standin.faults.clear()
     assert laptop("fetch", "walk").returncode == 0
@@ -131,16 +137,13 @@ def test_cancel_saves_and_the_next_session_goes_on_from_there(laptop, standin: S
         "--pause",
         "0",
     )
-    assert (
-        "bringing outlast-walk-001 home first: what such a session left may not be there for the next one"
-        in done.stdout
-    )
+    messages.said(done.stdout, "launch/bringing-home-first", session="outlast-walk-001")
     assert "as the private dataset outlast-walk-step-" in done.stdout, done
     metadata = standin.world.kernels["ada", "outlast-walk-002"].versions[0].metadata
     assert "kernelDataSources" not in metadata
     over(standin, "outlast-walk-002")
     done = laptop("fetch", "walk")
-    messages.said(done.stdout, "remote/step-comes", step=9, folder=re.compile(".+"))
+    messages.said(done.stdout, "remote/step-comes", step=9, folder=messages.ANY)
     assert "lost" in {
         json.loads(path.read_text())["end"]["reason"] for path in laptop.folder.glob("runs/walk/attempts/*.json")
     }
@@ -222,7 +225,7 @@ def test_checkpoints_made_here_are_sent_and_continued_there(laptop, standin: Sta
     log = laptop("logs", "walk", "-f")
     assert "continues after step 3 of 9" in log.stdout, log
     assert log.stdout.splitlines()[-1] == "outlast-walk-001: stopped"
-    messages.said(laptop("fetch").stdout, "remote/step-comes", step=6, folder=re.compile(".+"))
+    messages.said(laptop("fetch").stdout, "remote/step-comes", step=6, folder=messages.ANY)
     # What is there and as new as here is mounted, not sent again; what went on here is.
     assert laptop("train", "walk", "--experiment-name", "walk").returncode == 0
     launch(laptop)
@@ -295,7 +298,7 @@ def test_a_session_that_does_not_find_its_checkpoint_leaves_at_once_and_the_next
     over(standin, "outlast-walk-001")
     standin.world.knobs.layouts = ()  # nothing is mounted anywhere
     done = relay(laptop, "--max-sessions", "1")
-    assert "session 2 did not find what it was to continue; the next one is sent it" in done.stdout, done
+    messages.said(done.stdout, "launch/session-did-not-find-its-checkpoint", session=2)
     standin.world.knobs.layouts = ("old",)
     done = relay(laptop)
     assert done.returncode == 0, done
@@ -344,7 +347,7 @@ def test_what_a_session_did_is_not_mixed_with_what_was_done_here_meanwhile(lapto
 def test_two_at_once_are_refused(laptop, standin: Standin) -> None:
     launch(laptop, "--pause", "60", "--stop-every", "0")
     process = processes.start([sys.executable, "-m", "outlast.cli", *RELAY], cwd=laptop.folder, template="launch")
-    assert "on record and not at home yet" in process.stdout.readline()
+    messages.said(process.stdout.readline(), "launch/session-outlast-walk-is-on-record", session=1)
     done = relay(laptop)
     process.kill()
     process.wait()
@@ -373,7 +376,14 @@ def test_a_recipe_is_found_at_home_again_after_a_fetch(laptop, standin: Standin)
     assert json.loads((laptop.folder / "runs/walk/run.json").read_text())["recipe"] == "walk"
     refused = laptop("resume", "walk", "--stop-every", "0")
     assert refused.returncode == 2
-    assert "no file is run because a folder says so" in refused.stderr
+    messages.said(
+        refused.stderr,
+        "recipe/is-a-file",
+        said_by=messages.ANY,
+        recipe="walk",
+        command=messages.ANY,
+        words=messages.ANY,
+    )
     assert laptop("resume", "walk", "--recipe", "walk", "--stop-every", "0").returncode == 0
 
 
@@ -401,8 +411,8 @@ def test_a_file_that_kaggle_does_not_list_is_missed(laptop, standin: Standin) ->
     manifest = files.pop(name)
     done = laptop("fetch")
     assert done.returncode == 1
-    assert "1 did not come whole, also not when asked for again" in done.stderr
-    assert "would be destroyed" in laptop("down", "--unfinished").stderr
+    messages.said(done.stderr, "launch/not-fetched-completely", files=messages.ANY, session=messages.ANY, missing=1)
+    messages.said(laptop("down", "--unfinished").stderr, "launch/files-would-be-deleted", run="walk")
     files[name] = manifest
     assert laptop("fetch").returncode == 0
 

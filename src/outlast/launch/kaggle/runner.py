@@ -169,7 +169,7 @@ def main() -> int:
         return MISSING_DEVICE
     data = bundle(about, root)
     if data is None:
-        print("The code that was sent with this kernel is not here, or not what was sent.")
+        print("The code that was sent with this kernel is missing, or has changed.")
         return BROKEN_BUNDLE
     code = Path(tempfile.mkdtemp(prefix="outlast-"))  # outside of what the session keeps
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

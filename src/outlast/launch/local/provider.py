@@ -52,7 +52,7 @@ _END = records.form(
 def connect(runs: Path, *, user: str | None = None, patience: float = 600.0) -> LocalProvider:  # noqa: ARG001 - as all
     """The sessions beside the runs of this folder. There are no accounts."""
     if os.name == "nt":
-        raise UsageError("Local sessions need process groups, which Windows has not; use `outlast train` there.")
+        raise UsageError("Local sessions need process groups, which Windows does not have; use `outlast train` there.")
     return LocalProvider(runs.absolute() / FOLDER)
 
 
@@ -242,7 +242,7 @@ class LocalProvider:
         while (state := self.state(handle)) is not None and not state.over:
             (folder / "cancel").write_text("now")
             if time.monotonic() > end:
-                raise LaunchError(f"{folder} still runs {_START:.0f} s after it was to be killed; nothing was deleted.")
+                raise LaunchError(f"{folder} still runs {_START:.0f} s after it was killed; nothing was deleted.")
             time.sleep(0.05)
         if state is None:
             return []

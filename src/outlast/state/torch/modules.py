@@ -39,8 +39,8 @@ class Module(TrackedObject):
                 not stride and length > 1 for stride, length in zip(_strides(tensor), tensor.shape, strict=False)
             ):
                 raise StateError(
-                    f"{self.part}[{name}] is an expanded tensor: several elements are one place in memory, and no load "
-                    "can fill it. Register tensor.clone() instead."
+                    f"{self.part}[{name}] is an expanded tensor: several elements share one place in memory, so it "
+                    "cannot be loaded. Register tensor.clone() instead."
                 )
 
     def state(self) -> Any:

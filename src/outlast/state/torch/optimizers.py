@@ -118,8 +118,7 @@ class Optimizer(TrackedObject):
     def remarks(self) -> list[str]:
         """The groups that were added again."""
         return [
-            f"{self.part}: the group of {names} was added while the run trained, and is added again."
-            for names in self.grown
+            f"{self.part}: the group of {names} was added during training, and is added again." for names in self.grown
         ]
 
     def doubts(self) -> list[str]:
@@ -127,9 +126,7 @@ class Optimizer(TrackedObject):
         entries = [entry for group in self._parameters() for entry in group if entry[0] == "?"]
         if len(entries) == len(set(entries)):
             return []
-        why = (
-            "so nobody can see whether they come in the same order: track their module, or an nn.ParameterList of them"
-        )
+        why = "so their order cannot be checked: track their module, or an nn.ParameterList of them"
         return [f"{self.part} updates parameters that are in no tracked module and have the same shape, {why}"]
 
     def unused_gradients(self) -> Iterator[tuple[Any, Any]]:

@@ -108,8 +108,7 @@ def _regroup(part: str, state: Any, order: Sequence[int]) -> Any:
             elif key not in _PER_STEP:
                 raise ResumeRefused(
                     f"The groups of the optimizer come in another order than in the checkpoint, and {part} keeps a "
-                    f"list {key!r} of which it is not "
-                    "known whether it belongs to them: build the groups in the order of before."
+                    f"list {key!r} that may belong to them: build the groups in the same order as before."
                 )
     return made
 
