@@ -284,5 +284,6 @@ def test_set_epoch_is_heard_where_it_says_nothing_new() -> None:
 @pytest.mark.parametrize("place", [{"batch": 3}, {"batch": -1}, {"epoch": -1}])
 def test_a_place_that_is_none_is_refused(place: dict) -> None:
     sampler = outlast.BatchSampler(6, 2)
-    with pytest.raises(ResumeRefused, match="no outlast has written that"):
+    found = {"epoch": 0, "batch": 0} | place
+    with messages.raises(ResumeRefused, "data/no-such-position", batch=found["batch"], epoch=found["epoch"], last=2):
         sampler.load_state_dict(sampler.state_dict() | place)

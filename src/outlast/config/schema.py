@@ -78,7 +78,7 @@ def _path(value: str) -> Path | None:
     try:
         return Path(value).expanduser()
     except RuntimeError as error:  # no such user
-        raise ValueError(f"expected a path; {error}") from error
+        raise ValueError(f"expected a path ({str(error).removesuffix('.')})") from error
 
 
 class Section(BaseModel):

@@ -81,14 +81,14 @@ class Feed:
             if name == "accumulate":
                 told.append(
                     f"An update takes {now[name]} batches from here on; before, it took {before[name]}. No batch is "
-                    "lost, and the number of steps of "
-                    "the run is another one."
+                    "lost, but the number of steps of the run changes."
                 )
             elif done:
                 raise ResumeRefused(
                     f"{name} of the data loader was {before[name]} and is {now[name]} in this program, so the place "
                     f"after batch {done} of epoch "
-                    f"{epoch + 1} cannot be kept: samples would come twice and others never. Use the same data and "
+                    f"{epoch + 1} cannot be kept: some samples would repeat and others would be skipped. Use the same "
+                    "data and "
                     "options until the epoch has "
                     "ended, or begin a new run."
                 )
@@ -160,8 +160,7 @@ class Feed:
                 if not done:
                     raise DataError(
                         f"The loader ({type(self.loader).__qualname__}) gave no batch in epoch {epoch + 1}. Give it "
-                        "data, or a dataset that begins anew "
-                        "when it is iterated again."
+                        "data, or a dataset that starts over when it is iterated again."
                     )
                 return False
         return True
@@ -186,7 +185,7 @@ class Feed:
             if batch is _END:
                 raise DataError(
                     f"The loader ended after {done} batches of epoch {epoch + 1}, and its len() says {self.per_epoch}. "
-                    "The length must be exact, because the number of steps is reckoned from it."
+                    "The length must be exact, because the number of steps is computed from it."
                 )
         self._place = epoch, done + 1
         return batch, done + 1 == self.per_epoch

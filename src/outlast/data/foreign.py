@@ -40,8 +40,8 @@ def check_exact(loader: Any) -> None:
     if buffer := _shuffle_buffer(dataset):
         raise StateError(
             f"The dataset ({type(dataset).__qualname__}) shuffles through a buffer ({buffer}), and its state does not "
-            "hold what lies in the buffer: "
-            "after a resume those samples would never come. Leave out .shuffle() and shuffle when the data are "
+            "hold the samples in the buffer: after a resume they would be skipped. Leave out .shuffle() and shuffle "
+            "when the data are "
             "written, or use a map-style dataset "
             "with outlast.DataLoader."
         )
@@ -50,8 +50,7 @@ def check_exact(loader: Any) -> None:
     if loader.num_workers and not getattr(loader, "in_order", True):
         raise StateError(
             "StatefulDataLoader was given in_order=False: batches come as workers finish them, and its state counts "
-            "them in order, so that after a "
-            "resume some would come twice and others never. Leave it out."
+            "them in order, so that after a resume some would repeat and others would be skipped. Leave it out."
         )
     sampler = loader._index_sampler
     if type(loader.sampler).__name__ == _STREAM or _has_state(sampler):
@@ -66,7 +65,8 @@ def check_exact(loader: Any) -> None:
         raise StateError(
             f"The loader's position is a count of samples and no order: {type(sampler).__qualname__} over "
             f"{type(inside).__qualname__} has no state, and "
-            "gives another order when it is asked again. After a resume samples would come twice and others never. "
+            "gives another order when it is asked again. After a resume some samples would repeat and others would be "
+            "skipped. "
             f"{_INSTEAD}"
         )
 
@@ -109,13 +109,13 @@ def inexact(loader: Any, *, in_epoch: bool, tracked: Sequence[Any] = ()) -> list
     found = []
     if loader.num_workers and (in_epoch or loader.persistent_workers):
         found.append(
-            f"random numbers that StatefulDataLoader's {loader.num_workers} workers draw (augmentation) begin anew; "
+            f"random numbers that StatefulDataLoader's {loader.num_workers} workers draw (augmentation) start over; "
             "outlast.DataLoader draws the same again"
         )
     if not loader.num_workers and not _has_state(loader.dataset):
         inside = within.generators(dataset=loader.dataset, collate_fn=loader.collate_fn)
         found += [
-            f"the random generator {path} begins anew; outlast.DataLoader seeds it for every batch"
+            f"the random generator {path} starts over; outlast.DataLoader seeds it for every batch"
             for path, one in inside.items()
             if not any(one is thing for thing in tracked)
         ]
@@ -129,8 +129,8 @@ def why_more(loader: Any) -> str:
     if not is_torchdata(loader) or not loader.num_workers or type(loader.sampler).__name__ != _STREAM:
         return ""
     return (
-        f"Each of its {loader.num_workers} workers goes through the dataset by itself: unless the dataset gives each "
-        "of them a share (torch.utils.data.get_worker_info), every sample comes once from each. "
+        f"Each of its {loader.num_workers} workers iterates the whole dataset: unless the dataset splits its samples "
+        "between them (torch.utils.data.get_worker_info), each of them loads every sample. "
     )
 
 

@@ -86,8 +86,7 @@ def check_options(options: dict[str, Any], theirs: Collection[str], own: Collect
     if not options.get("in_order", True):
         raise UsageError(
             "outlast.DataLoader takes no in_order=False: batches would come as workers finish them, and the position "
-            "counts them in order, so "
-            "that after a resume some would come twice and others never. Leave it out."
+            "counts them in order, so that after a resume some would repeat and others would be skipped. Leave it out."
         )
     count = options.get("num_workers", 0)
     if not isinstance(count, int) or count < 0:

@@ -154,7 +154,7 @@ class SamplerOrder:
             raise UsageError(
                 f"The sampler ({kind}) gives another order when it is asked again for the same epoch, so its order "
                 "could not be drawn again after a resume. outlast seeds the generators of Python, NumPy and torch and "
-                "its own `generator`; have it draw from those alone, or from what set_epoch(epoch) tells it."
+                "its own `generator`; have it draw from those alone, or from the epoch that set_epoch(epoch) gives it."
             )
 
     def draw(self, epoch: int) -> Any:

@@ -139,9 +139,8 @@ class BatchSampler:
         """Refuse a batch to anybody else than the owner; raises UsageError."""
         if self._owner:
             raise UsageError(
-                f"{self._owner} goes through this loader, and whoever takes a batch from it moves the position of the "
-                "run. For an evaluation, "
-                "make another loader of the same dataset."
+                f"{self._owner} iterates this loader, and taking a batch from it elsewhere moves the position of the "
+                "run. For an evaluation, make another loader of the same dataset."
             )
 
     def _stand_at(self, batch: int) -> bool:
@@ -213,22 +212,21 @@ class BatchSampler:
             place = f"batch {batch} of epoch {epoch + 1}" if batch else "its place"
             raise ResumeRefused(
                 f"The data order in the checkpoint has {said} and this program's has {mine}, so {place} cannot be "
-                "kept: samples would come "
-                "twice and others never. Use the same data, order, batch size and seed until the epoch has ended, or "
+                "kept: some samples would repeat and others would be skipped. Use the same data, order, batch size "
+                "and seed until the epoch has ended, or "
                 "begin a new run."
             )
         if batch and state.get("order") is not None and state["order"] != self._draw(epoch)[1]:
             raise ResumeRefused(
-                f"The order of epoch {epoch + 1} is not the one that the checkpoint saw the first {batch} batches of, "
+                f"The order of epoch {epoch + 1} differs from that of the first {batch} batches in the checkpoint, "
                 f"though length, batch size and seed are the same: {self._order.name or 'the permutation'} gives other "
-                "indices now. Use the sampler and the weights of that time until the epoch has ended, or begin a new "
+                "indices now. Use the earlier sampler and weights until the epoch has ended, or begin a new "
                 "run."
             )
         if not 0 <= epoch <= LARGEST or not 0 <= batch < len(self):
             raise ResumeRefused(
                 f"The data position in the checkpoint is batch {batch} of epoch {epoch}, and an epoch has the batches "
-                f"0 to {len(self) - 1}: no outlast "
-                "has written that. Use an earlier checkpoint, or begin a new run."
+                f"0 to {len(self) - 1}: outlast writes no such position. Use an earlier checkpoint, or begin a new run."
             )
         self.changes = [
             f"The data order has {_SAID[name].format(_short(self._defining(name)))} from epoch {epoch + 1} on; before, "
@@ -237,7 +235,7 @@ class BatchSampler:
         ]
         if None not in (self._data, state.get("data")) and self._data != state["data"]:
             self.changes.append(
-                "The samples are not those that the checkpoint saw: arrays of the dataset have other values."
+                "The samples differ from those in the checkpoint: arrays of the dataset have other values."
             )
         self.epoch, self.batch = self._loaded = epoch, batch
 

@@ -123,7 +123,7 @@ def verify_artifact(path: Path) -> dict[str, Any]:
         try:
             size, sha256 = _hash(file, most=entry["size"])
         except (OSError, UnsafeFolder) as error:
-            words = error.strerror if isinstance(error, OSError) else error
+            words = error.strerror if isinstance(error, OSError) else str(error).removesuffix(".")
             raise CorruptCheckpoint(f"{file} cannot be read: {words}.") from error
         if size != entry["size"]:
             raise CorruptCheckpoint(f"{file} has {size} bytes; its manifest says {entry['size']}.")

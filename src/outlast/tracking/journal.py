@@ -198,9 +198,8 @@ class Journal:
             size = self._length()
             self._hasher = self._hash(size)
             complaint = (
-                f"{self.path} is not what the checkpoint at step {step} remembers of it: it was damaged after it was "
-                "written, or came without it. "
-                f"Of its lines up to step {step}, those that can be read are kept. "
+                f"{self.path} does not match the checkpoint at step {step}: it was damaged after it was written, or "
+                f"was copied without it. Its readable lines up to step {step} are kept. "
                 "Training is not affected; the curve may have gaps."
             )
         elif length > size:
