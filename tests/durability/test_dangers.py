@@ -213,29 +213,29 @@ def session_left(there: Path) -> RunFolder:
         if path.is_file()
     }
     digest = hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
-    (there / fetch._LIST).write_text(json.dumps({"files": listed, "sha256": digest}))
+    (there / fetch.LIST_FILE).write_text(json.dumps({"files": listed, "sha256": digest}))
     return folder
 
 
 def test_what_a_session_left_is_checked_against_its_list(tmp_path: Path) -> None:
     folder = session_left(tmp_path)
-    assert fetch._damaged(tmp_path, folder) == []
-    assert folder.run.relative_to(tmp_path).as_posix() in fetch._promised(tmp_path, "runs/walk/")
+    assert fetch.damaged_files(tmp_path, folder) == []
+    assert folder.run.relative_to(tmp_path).as_posix() in fetch.promised_files(tmp_path, "runs/walk/")
     folder.run.write_text('{"format": 1, "id": "another"}')
-    assert fetch._damaged(tmp_path, folder) == [folder.run]
-    place = tmp_path / fetch._LIST
+    assert fetch.damaged_files(tmp_path, folder) == [folder.run]
+    place = tmp_path / fetch.LIST_FILE
     place.write_text(place.read_text().replace("runs/walk/run.json", "runs/walk/run.JSON"))
-    assert fetch._damaged(tmp_path, folder) == [place], "the list itself was changed on the way"
+    assert fetch.damaged_files(tmp_path, folder) == [place], "the list itself was changed on the way"
 
 
 def test_what_a_killed_session_left_is_checked_without_a_list(tmp_path: Path) -> None:
     folder = session_left(tmp_path)
-    (tmp_path / fetch._LIST).unlink()
-    assert fetch._damaged(tmp_path, folder) == []
+    (tmp_path / fetch.LIST_FILE).unlink()
+    assert fetch.damaged_files(tmp_path, folder) == []
     folder.attempt(1).write_text('{"number": ')
     state = folder.checkpoint(3) / "state.json"
     state.write_bytes(state.read_bytes() + b" ")
-    assert sorted(fetch._damaged(tmp_path, folder)) == sorted([folder.attempt(1), state])
+    assert sorted(fetch.damaged_files(tmp_path, folder)) == sorted([folder.attempt(1), state])
 
 
 class Gate:

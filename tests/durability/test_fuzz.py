@@ -263,7 +263,7 @@ def fuzz(template: Path, root: Path, kind: str, count: int, monkeypatch: pytest.
         "draw_curves",
         lambda _, target, *__: (target.write_bytes(b"png"), target)[1],
     )
-    monkeypatch.setattr("outlast.run.attempt._ORPHANS", 0.1)
+    monkeypatch.setattr("outlast.run.attempt.ORPHAN_SECONDS", 0.1)
 
     @settings(
         max_examples=count, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck),

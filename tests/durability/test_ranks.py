@@ -69,7 +69,7 @@ def test_every_rank_killed_at_many_points(tmp_path: Path, trainer: str, count: i
 
 @pytest.fixture(autouse=True)
 def _asked_after_every_step(monkeypatch) -> None:
-    monkeypatch.setattr(agreement, "_PAUSE", 0.0)  # these steps take a millisecond
+    monkeypatch.setattr(agreement, "PAUSE_SECONDS", 0.0)  # these steps take a millisecond
 
 
 def run_on(root: Path, count: int, trainer: str = "plain", every_step=None) -> list[int]:
@@ -294,7 +294,7 @@ def test_one_rank_may_ask_for_a_save_while_the_policy_does(tmp_path: Path) -> No
 
 
 def test_the_best_of_the_epochs_is_kept(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(agreement, "_PAUSE", 100.0)
+    monkeypatch.setattr(agreement, "PAUSE_SECONDS", 100.0)
 
     def train(root: Path) -> None:
         keep = outlast.Retention(last=1, best=1, metric="val", mode="max")
@@ -450,7 +450,7 @@ def test_a_manifest_that_cannot_be_written_is_no_checkpoint_whoever_is_gone(tmp_
 
 
 def test_an_end_that_one_rank_has_heard_of_counts_for_all_at_a_break(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(agreement, "_PAUSE", 100.0)
+    monkeypatch.setattr(agreement, "PAUSE_SECONDS", 100.0)
 
     def train(root: Path) -> None:
         with outlast.open_run("r", total_steps=100, root=root, progress="none") as run:

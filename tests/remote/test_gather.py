@@ -333,7 +333,7 @@ def test_of_a_damaged_journal_elsewhere_the_lines_count_where_there_is_none(home
 def test_only_so_much_of_a_journal_comes_as_the_checkpoint_may_need(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incoming, "_TAIL", 1000)
+    monkeypatch.setattr(incoming, "TAIL_BYTES", 1000)
     whole = (tmp_path / "away/r/journal.jsonl").read_bytes()
     os.truncate(tmp_path / "away/r/journal.jsonl", 10**12)
     bring_home(place(tmp_path / "new"), [tmp_path / "away"])
@@ -530,7 +530,7 @@ def test_links_in_an_input_are_followed_at_the_first_level_only(home: Path, tmp_
 def test_a_run_is_found_beside_a_data_set_of_many_folders(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attached, "_FOLDERS", 40)
+    monkeypatch.setattr(attached, "MOST_FOLDERS", 40)
     for number in range(100):
         (tmp_path / f"input/data/{number}/deeper").mkdir(parents=True)
     shutil.copytree(home / "r", tmp_path / "input/notebooks/owner/slug/working/runs/r")

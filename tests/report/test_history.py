@@ -65,7 +65,7 @@ def test_a_journal_without_line_ends_is_not_looked_through(journal: Path, monkey
     read = []
     real = os.pread
     monkeypatch.setattr(os, "pread", lambda descriptor, size, at: read.append(size) or real(descriptor, size, at))
-    monkeypatch.setattr(module, "_BUDGET", 80 * 2**20)
+    monkeypatch.setattr(module, "READ_BUDGET", 80 * 2**20)
     known = latest(journal)
     os.truncate(journal, 64 * 2**30)
     found = history(journal, known)
@@ -115,7 +115,7 @@ def test_the_archive_and_the_picture_say_so(tmp_path: Path, journal: Path, monke
     assert (made.told, "training_history.txt" in made.names) == ([], False)
     with zipfile.ZipFile(tmp_path / "a.zip") as packed:
         assert len(json.loads(packed.read("training_history.json"))) == 24_121
-    monkeypatch.setattr("outlast.report.curves._MOST", 2)
+    monkeypatch.setattr("outlast.report.curves.MOST_METRICS", 2)
     draw_curves(tmp_path / "r", tmp_path / "c.png")
     assert "the first 2 of 3 metrics" in drawn[-1]
 

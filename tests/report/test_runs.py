@@ -89,7 +89,7 @@ def test_how_far_back_the_journal_was_read_is_said(folder: RunFolder, capsys, mo
 
 
 def test_of_very_many_checkpoints_the_newest_and_the_damaged_are_listed(folder: RunFolder, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("outlast.cli.checkpoints._SHOWN", 10)
+    monkeypatch.setattr("outlast.cli.checkpoints.SHOWN_ROWS", 10)
     (folder.checkpoint(5) / "MANIFEST.json").write_text("{")
     assert main(["checkpoints", str(folder.path), "--quick"]) == 1
     out = capsys.readouterr().out

@@ -267,7 +267,7 @@ def test_a_process_that_was_stopped_too_long_does_not_write_into_anothers_attemp
     opened, tmp_path: Path, monkeypatch
 ) -> None:
     """Another machine took the run over: its name stands in the lock."""
-    monkeypatch.setattr("outlast.run.attempt._LOOK", 0.0)
+    monkeypatch.setattr("outlast.run.attempt.LOOK_SECONDS", 0.0)
     folder = tmp_path / "r"
     with (
         messages.raises(RunBusy, "run/another-attempt-has-taken-over-writes"),

@@ -54,7 +54,7 @@ def whole(pair: Pair) -> str:
 
 
 def test_a_resume_cuts_it_back_and_goes_on(pair: Pair, monkeypatch) -> None:
-    monkeypatch.setattr(csvview, "_COMPARED", 200)
+    monkeypatch.setattr(csvview, "COMPARED_BYTES", 200)
     for step in range(1, 301):
         pair.log(step, loss=1 / step)
     mark = pair.save()
@@ -122,7 +122,7 @@ def test_text_with_commas_quotes_and_line_ends_survives_a_new_column(pair: Pair)
 
 
 def test_rows_do_not_pile_up(pair: Pair, monkeypatch) -> None:
-    monkeypatch.setattr(csvview, "_WAITING", 100)
+    monkeypatch.setattr(csvview, "WAITING_LINES", 100)
     tracemalloc.start()
     for step in range(1, 5001):
         pair.log(step, loss=float(step))

@@ -115,7 +115,7 @@ def test_a_full_disk_is_told_once_and_fails_nothing(place: RunFolder, monkeypatc
 
 def test_the_file_has_a_largest_size_and_keeps_room_for_the_end(place: RunFolder, monkeypatch) -> None:
     monkeypatch.setattr(events, "EVENTS_BYTES", 8000)
-    monkeypatch.setattr(events, "_FULL", 4000)
+    monkeypatch.setattr(events, "FULL_BYTES", 4000)
     log = begun(place)
     for step in range(1000):
         log.saved(SaveFacts(step, "steps", 0.1, 10))

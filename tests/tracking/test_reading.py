@@ -132,7 +132,7 @@ def test_what_is_damaged_torn_or_missing(tmp_path: Path) -> None:
 
 
 def test_a_long_journal_is_cut_without_being_held(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("outlast.tracking.journal._BLOCK", 2**16)
+    monkeypatch.setattr("outlast.tracking.journal.BLOCK_BYTES", 2**16)
     journal = Journal(tmp_path / "journal.jsonl")
     for step in range(1, 30_001):
         journal.append(step, {"loss": 1 / step})

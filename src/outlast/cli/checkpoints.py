@@ -55,7 +55,7 @@ def _facts(path: Any, *, quick: bool) -> dict[str, Any]:
     }
 
 
-_SHOWN = 200  # rows, the newest
+SHOWN_ROWS = 200  # rows, the newest
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -63,8 +63,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
     table = show.table(
         "step", "why", "size", "shared", "written", "seconds to write", "hashes", "metrics", right=numbers
     )
-    older = [row for row in rows[:-_SHOWN] if "reason" in row]  # a damaged one is always shown
-    for row in [*(row for row in rows[:-_SHOWN] if "reason" not in row), *rows[-_SHOWN:]]:
+    older = [row for row in rows[:-SHOWN_ROWS] if "reason" in row]  # a damaged one is always shown
+    for row in [*(row for row in rows[:-SHOWN_ROWS] if "reason" not in row), *rows[-SHOWN_ROWS:]]:
         if "reason" not in row:
             table.add_row(str(row["step"]), "", "", "", "", "", row["state"], "")
             continue

@@ -20,7 +20,7 @@ from outlast.remote.gather import bring_home
 from outlast.terminal import command
 
 _TRIES = 3
-_LIST = "outlast-files.json"
+LIST_FILE = "outlast-files.json"
 _LOCKS = ("/lock", "/ranks")
 _PARALLEL = 4
 _LISTED = records.form({"files": records.table(records.text(64)), "sha256": records.text(64)})
@@ -90,18 +90,18 @@ def _all_of(
     while True:
         listed = {output.name: output for output in provider.outputs(record.handle)}
         outputs = [output for name, output in listed.items() if _is_inside(name, prefix) and not name.endswith(_LOCKS)]
-        if _LIST in listed:
-            outputs.insert(0, listed[_LIST])
+        if LIST_FILE in listed:
+            outputs.insert(0, listed[LIST_FILE])
         _download_all(
             [output for output in outputs if not (download / output.name).exists()], download, len(outputs), progress
         )
-        damaged = _damaged(download, RunFolder(download / prefix.rstrip("/")))
+        damaged = damaged_files(download, RunFolder(download / prefix.rstrip("/")))
         for path in damaged:
             durable.remove_any(path)
-        wanted = {output.name for output in outputs} | _promised(download, prefix)
+        wanted = {output.name for output in outputs} | promised_files(download, prefix)
         now = sum((download / name).exists() for name in wanted)
         if now == len(wanted) and not damaged:
-            return len(wanted - {_LIST})
+            return len(wanted - {LIST_FILE})
         fruitless, whole = (0 if now > whole else fruitless + 1), max(now, whole)
         if fruitless == _TRIES:
             raise LaunchError(
@@ -118,10 +118,10 @@ def _download_all(outputs: list[Output], download: Path, total: int, progress: C
             progress(done, total)
 
 
-def _promised(download: Path, prefix: str) -> set[str]:
+def promised_files(download: Path, prefix: str) -> set[str]:
     """Names in the session's own list, whatever the provider lists."""
     try:
-        names = set(_listed(download / _LIST))
+        names = set(_listed(download / LIST_FILE))
     except CorruptCheckpoint:
         return set()
     return {name for name in names if _is_inside(name, prefix)}
@@ -150,15 +150,15 @@ def _download(output: Output, download: Path) -> bool:
     return False
 
 
-def _damaged(download: Path, folder: RunFolder) -> list[Path]:
+def damaged_files(download: Path, folder: RunFolder) -> list[Path]:
     """Files that are not what the session's list says; and files of checkpoints that are not what their manifests say.
 
     A session that was killed has left no list; then what is no checkpoint is trusted if it can be read.
     """
     try:
-        listed = _listed(download / _LIST)
+        listed = _listed(download / LIST_FILE)
     except CorruptCheckpoint:
-        return [download / _LIST]
+        return [download / LIST_FILE]
     downloaded = {path.relative_to(download).as_posix(): path for path in plain.plain_files(download)}
     bad = [
         downloaded[name]

@@ -20,7 +20,7 @@ from outlast.folder.layout import RunFolder
 from outlast.folder.records import CONFIG
 
 _DEPTH = 6  # /kaggle/input/notebooks/OWNER/SLUG/working/runs/ID is as deep as it gets
-_FOLDERS = 50_000  # that are looked into below each input: data sets may have any number
+MOST_FOLDERS = 50_000  # that are looked into below each input: data sets may have any number
 
 
 def copies_of(run_id: str, inputs: Iterable[Path], told: list[str] | None = None) -> list[RunFolder]:
@@ -37,8 +37,8 @@ def copies_of(run_id: str, inputs: Iterable[Path], told: list[str] | None = None
         found += [RunFolder(path) for path in sorted(here, key=lambda path: (len(path.parts), path))]
         if not complete and told is not None:
             told.append(
-                f"{root} has more than {_FOLDERS:,} folders, and only those were searched for a copy of {run_id}. If "
-                "the copy is in another one, give its path with --resume or resume_from."
+                f"{root} has more than {MOST_FOLDERS:,} folders, and only those were searched for a copy of {run_id}. "
+                "If the copy is in another one, give its path with --resume or resume_from."
             )
     return found
 
@@ -47,7 +47,7 @@ def _holding(run_id: str, root: Path) -> tuple[list[Path], bool]:
     """Folders of a name with a run.json, and whether all were looked into; those with many beside them come last."""
     found: list[Path] = []
     waiting, seen = [(0, 0, str(root))], set()
-    for _ in range(_FOLDERS):
+    for _ in range(MOST_FOLDERS):
         if not waiting:
             return found, True
         crowd, depth, folder = heapq.heappop(waiting)

@@ -18,7 +18,7 @@ from outlast.folder.records import CONFIG
 from outlast.remote.merge import move_attempts
 from outlast.remote.place import Place
 
-_TAIL = 64 * 2**20  # bytes of a journal behind the checkpoint's that are copied with it
+TAIL_BYTES = 64 * 2**20  # bytes of a journal behind the checkpoint's that are copied with it
 _INCOMING = f"{layout.TEMPORARY}coming"
 
 
@@ -107,7 +107,7 @@ class Incoming:
         mark: Mapping[str, Any] = open_checkpoint(folder.checkpoint(step), parts=()).state["journal"]
         size = int(mark["bytes"])
         try:
-            self.source.copy("journal.jsonl", self.ready.journal, most=size + _TAIL)
+            self.source.copy("journal.jsonl", self.ready.journal, most=size + TAIL_BYTES)
         except CorruptCheckpoint as error:
             return str(error) if size else None
         journal = self.ready.journal

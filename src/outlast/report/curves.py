@@ -13,7 +13,7 @@ from outlast.report.history import History, history
 from outlast.report.runs import read_run
 from outlast.terminal import shortened
 
-_MOST = 60  # metrics in one picture
+MOST_METRICS = 60  # metrics in one picture
 _WIDTH, _HEIGHT, _COLUMNS = 5.2, 3.0, 3  # inches of one picture; pictures in a row
 
 
@@ -42,7 +42,7 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
     logged = len(drawn)
     if not drawn:
         raise UsageError(f"{folder} has logged nothing yet, so there are no curves to draw.")
-    drawn = dict(list(drawn.items())[:_MOST])
+    drawn = dict(list(drawn.items())[:MOST_METRICS])
     ends = _ends(place)
     columns = min(_COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
@@ -65,7 +65,7 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
             [
                 shortened(folder.resolve().name),
                 *(["grey: a session ended"] if ends else []),
-                *([f"the first {_MOST} of {logged} metrics"] if logged > _MOST else []),
+                *([f"the first {MOST_METRICS} of {logged} metrics"] if logged > MOST_METRICS else []),
                 *([f"thinned: {known.counted}"] if known.thinned else []),
             ]
         ),

@@ -33,7 +33,7 @@ _NAMES, _GROUPS = 200, 8  # metrics that are looked up, and lines that hold them
 _LOOKED = 300  # lines that are looked up for each
 _BACK = 16 * 2**20  # bytes that are searched for the time before the last
 _NEAR = 16 * 2**10  # bytes in which a step is searched line by line
-_BUDGET = 512 * 2**20  # maximum bytes to read; only a damaged journal needs them
+READ_BUDGET = 512 * 2**20  # maximum bytes to read; only a damaged journal needs them
 _SHORTEST = 64 * 2**10  # bytes in which the end of a line is looked for after it was looked for in vain
 
 _STEP = re.compile(rb'\{"step": ?(\d{1,18})[,}]')
@@ -142,7 +142,7 @@ class _Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file.fileno()
-        self.left = _BUDGET
+        self.left = READ_BUDGET
         self._longest = reading.LONGEST
         self.size = os.fstat(self._file).st_size
         places = [0, self.size // 2, max(0, self.size - 2**16)]

@@ -31,8 +31,8 @@ from outlast.tracking import EventLog, Fanout, Journal, NullJournal, RunFacts, S
 if TYPE_CHECKING:
     from outlast.config import ResolvedConfig
 
-_LOOK = 20.0  # seconds between two looks at the lock; less than what makes another machine take it
-_ORPHANS = 40.0  # seconds that ranks whose rank 0 is gone may take to end; torchrun kills them after 30
+LOOK_SECONDS = 20.0  # between two looks at the lock; less than what makes another machine take it
+ORPHAN_SECONDS = 40.0  # that ranks whose rank 0 is gone may take to end; torchrun kills them after 30
 
 
 class Attempt:
@@ -118,7 +118,7 @@ class Attempt:
                 "OUTLAST_ROOT."
             ) from error
         taken = self._take_lock()
-        self._presence.wait_for_others(_ORPHANS)
+        self._presence.wait_for_others(ORPHAN_SECONDS)
         strange = folder.check()
         for place in (folder.path, folder.artifacts):
             durable.sweep_temporaries(place)
@@ -263,7 +263,7 @@ class Attempt:
                 f"The run {self.id} belongs to the process that opened it ({self._process}), and this process is a "
                 "fork of it. Log, save and train in the process that opened the run."
             )
-        if (not at_once and now() - self._looked < _LOOK) or not self.ranks.is_main:
+        if (not at_once and now() - self._looked < LOOK_SECONDS) or not self.ranks.is_main:
             return
         self._looked = now()
         if self.lost:

@@ -35,7 +35,7 @@ from outlast.state.array import Array
 from outlast.tracking import SaveFacts
 
 _RETRY = 60.0  # seconds until a failed save is tried again
-_BEST_SHARE = 10.0  # a new best in the middle of an epoch is saved when the last save is this many times its cost ago
+BEST_SHARE = 10.0  # a new best in the middle of an epoch is saved when the last save is this many times its cost ago
 _FLUSH = 10.0  # seconds between two writes of the journal
 _LONG = 1.0  # seconds of waiting for the writer that are worth a sentence
 
@@ -134,7 +134,7 @@ class Saver:
         if not reason and self._interval is not None and since >= self._interval and self._flight is None:
             reason = "time"
         if not reason and self._policy.on_best and metrics:
-            cheap = self._flight is None and since > _BEST_SHARE * self._cost
+            cheap = self._flight is None and since > BEST_SHARE * self._cost
             reason = "best" if (epoch_ended is not None or cheap) and self._is_best(metrics) else None
         return reason
 

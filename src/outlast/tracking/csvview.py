@@ -14,10 +14,10 @@ from outlast.folder import durable
 from outlast.tracking import reading
 from outlast.tracking.sink import SaveFacts, Sink
 
-_WAITING = 10_000
+WAITING_LINES = 10_000
 """Rows that are held in memory at most."""
 
-_COMPARED = 64 * 2**10
+COMPARED_BYTES = 64 * 2**10
 """Bytes of the journal's end that an older CSV file must agree with to be continued."""
 
 
@@ -41,7 +41,7 @@ class CsvView(Sink):
 
     def logged(self, record: Mapping[str, Any]) -> None:
         self._waiting.append(record)
-        if len(self._waiting) >= _WAITING:
+        if len(self._waiting) >= WAITING_LINES:
             self._write()
 
     def epoch_ended(self, epoch: int) -> None:
@@ -110,7 +110,7 @@ class CsvView(Sink):
     def _continue(self) -> bool:
         """Cut a file of an earlier attempt back to the journal's end; False when it is not one that agrees with it."""
         last: list[dict[str, Any]] = []
-        for at, line in reading.backwards(self._source, _COMPARED):
+        for at, line in reading.backwards(self._source, COMPARED_BYTES):
             record = reading.parse(line)
             if at < self._until and record is not None:
                 last.insert(0, record)
@@ -136,7 +136,7 @@ def _end_of(step: int, file: BinaryIO) -> int:
     Raises ValueError when a row begins with no number.
     """
     low, high = file.tell(), file.seek(0, os.SEEK_END)
-    while high - low > _COMPARED:
+    while high - low > COMPARED_BYTES:
         middle = (low + high) // 2
         file.seek(middle)
         file.readline(reading.LONGEST)

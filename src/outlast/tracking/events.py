@@ -26,7 +26,7 @@ from outlast.tracking.timing import TimeSpent
 _LONGEST = 2000
 """Characters of a sentence; the attempt's record has it whole."""
 
-_FULL = EVENTS_BYTES // 2
+FULL_BYTES = EVENTS_BYTES // 2
 """Bytes after which only the lines that are rare are written."""
 
 _RARE = ("begun", "timed", "stopping", "ended", "full")
@@ -119,7 +119,7 @@ class EventLog(Sink):
         self._torn = written < len(data)
         if self._torn:
             raise OSError(28, "No space left on device", str(self.path))
-        if self._size > _FULL and not self._full:
+        if self._size > FULL_BYTES and not self._full:
             self._full = True
             self._write("full")
 

@@ -26,7 +26,7 @@ MOST = 20_000
 """Names of metrics that are kept in memory, and in a checkpoint with their last values."""
 
 _RESERVED = reading.PLACE
-_BLOCK = 2**20
+BLOCK_BYTES = 2**20
 _WHOLE = 2**63  # beyond it, whole numbers are kept as floats
 _SLACK = 64 * 2**20  # bytes that are searched for lines in a damaged journal, beyond twice what it should have
 _LONGEST = 200  # characters of a text
@@ -220,7 +220,7 @@ class Journal:
         """
         hasher = xxhash.xxh3_128()
         if size:
-            block = memoryview(bytearray(min(size, _BLOCK)))
+            block = memoryview(bytearray(min(size, BLOCK_BYTES)))
             with os.fdopen(plain.open_plain(self.path), "rb", buffering=0) as file:
                 while size and (count := file.readinto(block[:size])):
                     hasher.update(block[:count])
@@ -235,7 +235,7 @@ class Journal:
                 record = reading.parse(line)
                 if record is not None and record["step"] <= step:
                     block += line + b"\n"
-                if len(block) > _BLOCK:
+                if len(block) > BLOCK_BYTES:
                     yield bytes(block)
                     block.clear()
         yield bytes(block)
