@@ -184,7 +184,7 @@ class Shuffling:
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_count_without_an_order_is_refused_before_the_first_step(session: Session, kind: str) -> None:
-    with pytest.raises(StateError, match="count of samples and no order.*Use outlast.DataLoader"):
+    with messages.raises(StateError, "data/count-of-samples-and-no-order", sampler=messages.ANY):
         session.train(REFUSED[kind]())
     assert session.run.step == 0
 
@@ -239,7 +239,7 @@ def test_a_length_that_is_wrong(session: Session, loader, words: str) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("epochs", 1.5), ("accumulate", 0), ("accumulate", "2")])
 def test_counts_that_cannot_be(session: Session, name: str, value) -> None:
-    with pytest.raises(UsageError, match=f"{name} is {value!r}; it counts"):
+    with messages.raises(UsageError, "run/it-counts", name=name, value=f"{value!r}", what=messages.ANY):
         session.train(Stream(), **{name: value})
 
 
@@ -263,11 +263,12 @@ def test_another_loader_is_refused_in_an_epoch_and_told_between_two(
     session: Session, options: dict, words: str
 ) -> None:
     session.train(changed(), stop=7)
-    with pytest.raises(ResumeRefused, match=f"{words} in this program, so the place after batch 2 of epoch 2"):
+    with messages.raises(ResumeRefused, "data/another-loader", words=words, batch=2, epoch=2):
         session.train(changed(**options))
     session.train(changed(), stop=3)  # to the end of the second epoch
     session.train(changed(**options))
-    assert any("of the data loader is" in sentence and "from epoch 3 on" in sentence for sentence in session.told)
+    other = {"name": messages.ANY, "now": messages.ANY, "before": messages.ANY}
+    messages.said(session.told, "data/another-loader-from-an-epoch-on", epoch=3, **other)
 
 
 def test_another_accumulation_in_an_epoch_loses_no_batch(session: Session) -> None:
@@ -361,7 +362,7 @@ def test_loops_that_take_batches_themselves_look_at_their_loaders_too(tmp_path, 
                     run.session.request_stop("preempted", "test")
         return json.loads(max((tmp_path / "r/attempts").glob("*.json")).read_text())
 
-    with messages.raises(StateError, "data/count-of-samples-and-no-order"):
+    with messages.raises(StateError, "data/count-of-samples-and-no-order", sampler="BatchSampler over RandomSampler"):
         attempt(REFUSED["torch's batch sampler"]())
     with pytest.raises(outlast.SessionEnded):
         attempt(StatefulDataLoader(Noisy(), 2, num_workers=1), 1)

@@ -64,7 +64,7 @@ def test_another_data_set_is_refused_in_the_middle_of_an_epoch() -> None:
 
 @pytest.mark.parametrize("bad", [(0, 1), (3, 0)])
 def test_nothing_to_sample(bad: tuple[int, int]) -> None:
-    with pytest.raises(UsageError, match="at least 1"):
+    with messages.raises(UsageError, "data/batch-size", number=1, length=bad[0], batch_size=bad[1]):
         outlast.BatchSampler(*bad)
 
 
@@ -130,8 +130,11 @@ def test_iterable_datasets_are_refused() -> None:
             messages.says("data/multiprocessing-context-and-no-workers", multiprocessing_context="spawn"),
         ),
         ({"sampler": [0], "shuffle": True}, messages.says("data/sampler-and-shuffle-true")),
-        ({"weights": [1]}, messages.says("data/shape-and-there-are-samples", samples=20)),
-        ({"weights": [10**400] * 20}, messages.says("data/weights-are-list")),
+        ({"weights": [1]}, messages.says("data/shape-and-there-are-samples", shape="(1,)", samples=20)),
+        (
+            {"weights": [10**400] * 20},
+            messages.says("data/weights-are-list", error="int too large to convert to float"),
+        ),
         (
             {"sampler": [2**70]},
             messages.says(
@@ -145,7 +148,7 @@ def test_iterable_datasets_are_refused() -> None:
         ),
         ({"sampler": [0, -(10**5000)]}, messages.says("data/gives-the-indices-2", number=16609, number2=0)),
         ({"batch_size": 0}, messages.says("data/batch-size", number=1, length=20, batch_size=0)),
-        ({"batch_size": -1}, messages.says("data/batch-sampler-needs-samples-and-batch")),
+        ({"batch_size": -1}, messages.says("data/batch-size", number=1, length=20, batch_size=-1)),
         ({"batch_size": 21, "drop_last": True}, messages.says("data/drop-last-leaves-no-batch", samples=20)),
         ({"batch_size": 10**5000, "drop_last": True}, messages.says("data/one-batch", number=2, number2=16609)),
     ],
@@ -175,7 +178,7 @@ def test_options_that_say_what_is_so_anyway() -> None:
 
 @pytest.mark.parametrize("dataset", [5, iter(range(3)), object()])
 def test_what_is_no_dataset(dataset) -> None:
-    with pytest.raises(UsageError, match="without a length or without samples by index"):
+    with messages.raises(UsageError, "data/no-dataset", found=type(dataset).__name__):
         outlast.DataLoader(dataset)
 
 

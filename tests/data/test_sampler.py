@@ -52,18 +52,18 @@ def test_weights_of_any_scale_and_kind_give_one_pinned_order() -> None:
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ([1, 2], "shape .2,. and there are 4 samples"),
-        ([[1, 2, 3, 4]], "shape"),
-        ([1, -1, 1, 1], "below 0"),
-        ([0, 0, 0, 0], "nothing but 0"),
-        ([1, float("nan"), 1, 1], "no number"),
-        ([1, float("inf"), 1, 1], "finite"),
-        (["a", 1, 1, 1], "no list of numbers"),
-        (5, "shape"),
+        ([1, 2], messages.says("data/shape-and-there-are-samples", shape="(2,)", samples=4)),
+        ([[1, 2, 3, 4]], messages.says("data/shape-and-there-are-samples", shape="(1, 4)", samples=4)),
+        ([1, -1, 1, 1], messages.says("data/weights-hold")),
+        ([0, 0, 0, 0], messages.says("data/weights-hold")),
+        ([1, float("nan"), 1, 1], messages.says("data/weights-hold")),
+        ([1, float("inf"), 1, 1], messages.says("data/weights-hold")),
+        (["a", 1, 1, 1], messages.says("data/weights-are-list", error=messages.ANY)),
+        (5, messages.says("data/shape-and-there-are-samples", shape="()", samples=4)),
     ],
 )
 def test_weights_that_cannot_be(weights, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with messages.raises(UsageError, words):
         outlast.BatchSampler(4, 2, weights=weights)
 
 
@@ -159,7 +159,7 @@ def test_samplers_that_cannot_be_drawn_again(sampler, words: str) -> None:
 
 @pytest.mark.parametrize(("drawn", "found"), [(9, "9"), (11, "more than 10")])
 def test_a_sampler_that_gives_another_number_than_its_length(drawn: int, found: str) -> None:
-    with pytest.raises(DataError, match=f"gave {found} indices in epoch 1 and its length was 10"):
+    with messages.raises(DataError, "data/another-number-of-indices", sampler="Own", found=found, epoch=1, length=10):
         outlast.BatchSampler(10, 3, sampler=Own(lambda _: [0] * drawn))
 
 

@@ -13,6 +13,7 @@ from tests.folders import committed, inside
 
 import outlast
 from outlast.errors import SessionEnded, UsageError
+from outlast.terminal import number
 from outlast.tracking import read
 
 
@@ -158,15 +159,15 @@ def test_misuse_is_a_sentence(opened) -> None:
         run.begin()
         run.after_step(5)
         for wrong, words in (
-            (5, "counts it already: the run is at step 5"),
-            (4, "never goes back"),
-            (True, "whole number"),
-            ("6", "whole number"),
+            (5, messages.says("run/after-step-counts-it-already", step=5)),
+            (4, messages.says("run/step-already-run-never-goes", call="after_step", given=4, step=5)),
+            (True, messages.says("run/expected-the-whole-number", call="after_step", given=True)),
+            ("6", messages.says("run/expected-the-whole-number", call="after_step", given="'6'")),
         ):
-            with pytest.raises(UsageError, match=words):
+            with messages.raises(UsageError, words):
                 run.after_step(wrong)
         for wrong in ("yes", 0, -1, 1.5):
-            with pytest.raises(UsageError, match="expected True, or the number of the epoch"):
+            with messages.raises(UsageError, "run/expected-true-or-the-epoch", given=f"{wrong!r}"):
                 run.after_step(epoch_ended=wrong)
         assert run.step == 5
         run.after_step(epoch_ended=7)
@@ -202,11 +203,11 @@ def test_a_step_that_no_record_holds_is_refused(opened, step: int) -> None:
     with opened(total_steps=3) as run:
         run.track(counter=Counter())
         run.begin()
-        with pytest.raises(UsageError, match=r"after_step\(\) was given step .*of at most 2\*\*62"):
+        with messages.raises(UsageError, "run/expected-the-whole-number", call="after_step", given=number(step)):
             run.after_step(step)
-        with pytest.raises(UsageError, match=r"save\(\) was given step .*of at most 2\*\*62"):
+        with messages.raises(UsageError, "run/expected-the-whole-number", call="save", given=number(step)):
             run.save(step=step)
-        with pytest.raises(UsageError, match="epoch_ended="):
+        with messages.raises(UsageError, "run/expected-true-or-the-epoch", given=number(step)):
             run.after_step(1, epoch_ended=step)
         run.log(step=step, x=1)
         assert run.step == 0

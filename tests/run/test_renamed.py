@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.counting import Counter
 
 import outlast
@@ -64,5 +65,5 @@ def test_a_policy_prefers_the_new_name() -> None:
 
 @pytest.mark.parametrize("renamed", [["a"], {"a": 1}, {"": "b"}])
 def test_a_table_that_is_none_is_refused(opened, renamed) -> None:
-    with pytest.raises(outlast.OutlastError, match="renamed="):
+    with messages.raises(outlast.OutlastError, "run/open-run-renamed", given=f"{renamed!r}"):
         opened(renamed=renamed)

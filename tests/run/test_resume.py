@@ -831,7 +831,7 @@ def test_a_generator_that_is_not_there_any_more_is_told_and_no_exact_resume(trai
 
 @pytest.mark.parametrize("name", ["a/b", "..", "x" * 101, "model.rank-0001", "model.shared", "é"])
 def test_names_of_parts_are_names_of_files(train, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot name a part of the state"):
+    with messages.raises(UsageError, "run/cannot-name-a-part", name=f"{name!r}"):
         train("x", lambda run: run.track(**{name: Holder(1)}))
 
 

@@ -215,8 +215,11 @@ def test_misuse_is_a_sentence(opened) -> None:
             run.track(other=Counter())
         with messages.raises(UsageError, "run/run-has-one-loop"):
             next(run.steps(3))
-    for wrong in ({"save": "10"}, {"budget": "soon"}):
-        with pytest.raises(UsageError, match=f"open_run was given {next(iter(wrong))}=.*expected"):
+    for wrong, words in (
+        ({"save": "10"}, messages.says("run/open-run-save-3", given="'10'")),
+        ({"budget": "soon"}, messages.says("run/open-run-budget-2", given="'soon'")),
+    ):
+        with messages.raises(UsageError, words):
             opened(name="b", **wrong)
     with messages.raises(UsageError, "run/cannot-name-run"):
         opened(name="../b")
@@ -583,9 +586,9 @@ def test_a_foreign_loop_never_goes_back(opened, tmp_path: Path) -> None:
         run.save(step=5)
         run.log(step=3, x=2)
         for wrong, words in (
-            (3, messages.says("run/step-already-run-never-goes", step=5)),
-            (True, messages.says("run/expected-the-whole-number")),
-            ("6", messages.says("run/whole-number")),
+            (3, messages.says("run/step-already-run-never-goes", call="save", given=3, step=5)),
+            (True, messages.says("run/expected-the-whole-number", call="save", given=True)),
+            ("6", messages.says("run/expected-the-whole-number", call="save", given="'6'")),
         ):
             with messages.raises(UsageError, words):
                 run.save(step=wrong)

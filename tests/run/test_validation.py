@@ -206,7 +206,7 @@ def test_a_budget_shorter_than_the_validation_does_not_stand_still(opened, tmp_p
 def test_misuse_of_validate_is_a_sentence(opened, tmp_path: Path) -> None:
     with opened(total_steps=2) as run:
         for wrong in ("10m", "auto", "never", 5, "often"):
-            with pytest.raises(UsageError, match="expected steps or epochs, such as '1 epoch'"):
+            with messages.raises(UsageError, "run/validate-every", given=f"{wrong!r}"):
                 run.validate(print, wrong)
         with messages.raises(UsageError, "run/expected-function"):
             run.validate(3)
