@@ -148,7 +148,10 @@ def numbers():
             lambda: [1, 10],
             messages.says("data/gives-the-indices", indices=1, number=10, samples=10, lowest=0, highest=9),
         ),
-        (lambda: [-1, 1], messages.says("data/the-sampler-list-gives-the-indices", number=1)),
+        (
+            lambda: [-1, 1],
+            messages.says("data/gives-the-indices", indices="-1", number=1, samples=10, lowest=0, highest=9),
+        ),
         (list, messages.says("data/the-sampler-list-has-length", number=0)),
     ],
 )
@@ -164,9 +167,9 @@ def test_a_sampler_that_gives_another_number_than_its_length(drawn: int, found: 
 
 
 def test_only_one_thing_decides_the_order() -> None:
-    with messages.raises(UsageError, "data/weights-and-shuffle-true"):
+    with messages.raises(UsageError, "data/one-thing-decides-the-order", given="weights and shuffle=True"):
         outlast.BatchSampler(2, 1, weights=[1, 1], shuffle=True)
-    with messages.raises(UsageError, "data/weights-and-sampler"):
+    with messages.raises(UsageError, "data/one-thing-decides-the-order", given="weights and sampler"):
         outlast.BatchSampler(2, 1, weights=[1, 1], sampler=[0, 1])
     assert outlast.BatchSampler(2, 1, sampler=[0, 1], shuffle=False).shuffle is False
 

@@ -71,7 +71,7 @@ def test_interrupted_in_both_stages_it_ends_as_if_it_had_not_been(capsys: pytest
     assert train() == 0
     assert everything(run_of("mean")) == first, "the next attempt does not touch the first stage"
     assert final("runs") == final("twin")
-    messages.said(capsys.readouterr().out, "recipe/pair-mean-finished-at-step-walk", step=6, step2=6)
+    messages.said(capsys.readouterr().out, "recipe/chain", words="pair: ", mean=6, walk=6)
     walk = everything(run_of("walk"))
     assert train() == 0
     assert everything(run_of("walk")) == walk, "all is finished"
@@ -169,7 +169,7 @@ def test_status_and_resume_take_the_name_of_the_chain(capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     messages.said(out, "recipe/stages-mean-finished-at-step-walk", step=6, path="2/6")
     messages.said(out, "recipe/trained-on-mean-step-of-pair", digest=digest("mean", 6)[:12], step=6)
-    messages.said(out, "recipe/go-on-with-outlast-resume-pair-2", PAIR=PAIR)
+    messages.said(out, "recipe/go-on-with", run="pair", recipe=PAIR)
     assert cli.main(["status", "pair.mean", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["run"] == "pair.mean"
@@ -179,7 +179,7 @@ def test_status_and_resume_take_the_name_of_the_chain(capsys: pytest.CaptureFixt
     assert cli.main(["resume", "pair", "--recipe", PAIR, "--device", "cpu", "--stop-at", "walk:4"]) == 75
     assert cli.main(["resume", "pair.walk", "--recipe", PAIR, "--device", "cpu"]) == 0
     assert cli.main(["status", "pair"]) == 0
-    messages.said(capsys.readouterr().out, "recipe/walk-finished-at-step", step=6)
+    messages.said(capsys.readouterr().out, "recipe/chain", words="stages: ", mean=6, walk=6)
 
 
 def test_another_name_is_another_chain(capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,13 +272,13 @@ def stage(name: str, **options: object) -> outlast.Stage:
             (stage("a"), stage("b", after={"a": "first"})),
             messages.says("recipe/stage-with-metric", name="first", name2="latest", name3="best"),
         ),
-        ((), messages.says("recipe/has-neither")),
+        ((), messages.says("recipe/has-both-or-neither", found="neither")),
     ],
 )
 def test_stages_that_contradict_each_other_are_refused(chain: tuple[outlast.Stage, ...], words: str) -> None:
     with messages.raises(UsageError, words):
         outlast.Recipe(name="x", summary="x", Config=outlast.Config, stages=chain)
-    with messages.raises(UsageError, "recipe/has-both"):
+    with messages.raises(UsageError, "recipe/has-both-or-neither", found="both"):
         outlast.Recipe(
             name="x", summary="x", Config=outlast.Config, train=lambda run, config: None, stages=(stage("a"),)
         )
@@ -316,11 +316,11 @@ def test_a_chain_elsewhere_is_named_by_its_path(capsys: pytest.CaptureFixture[st
     assert train("--stop-at", "walk:2", root="deep/runs") == 75
     capsys.readouterr()
     assert cli.main(["status", "deep/runs/pair"]) == 0
-    messages.said(capsys.readouterr().out, "recipe/outlast-resume-recipe", PAIR=PAIR, path="deep/runs/pair")
+    messages.said(capsys.readouterr().out, "recipe/go-on-with", run="deep/runs/pair", recipe=PAIR)
     assert cli.main(["resume", "deep/runs/pair", "--recipe", PAIR, "--device", "cpu"]) == 0
     assert not Path("runs").exists()
     assert cli.main(["status", "pair", "--checkpoint-dir", "deep/runs"]) == 0
-    messages.said(capsys.readouterr().out, "recipe/pair-mean-finished-at-step-walk", step=6, step2=6)
+    messages.said(capsys.readouterr().out, "recipe/chain", words="pair: ", mean=6, walk=6)
 
 
 @pytest.mark.parametrize("verb", [["launch", "--on", "local"], ["relay", "--on", "local"], ["notebook"]])

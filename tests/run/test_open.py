@@ -14,16 +14,16 @@ import outlast
 from outlast.errors import CorruptCheckpoint, SessionEnded, UsageError
 
 WRONG = [
-    ({"save": 50}, messages.says("run/open-run-save", given="50")),
-    ({"save": None}, messages.says("run/open-run-save-2", given="None")),
+    ({"save": 50}, messages.says("run/open-run-save-by", given="50", such="'50 steps'")),
+    ({"save": None}, messages.says("run/open-run-save-by", given="None", such="'never'")),
     ({"save": "10"}, messages.says("run/open-run-save-3", given="'10'")),
-    ({"save": True}, messages.says("run/open-run-save-4", given="True")),
+    ({"save": True}, messages.says("run/open-run-save-by", given="True", such="'10m'")),
     ({"progress": "tqdm"}, messages.says("run/open-run-progress", given="'tqdm'")),
     ({"progress": "riche"}, messages.says("run/open-run-progress-2", given="'riche'", mean="rich")),
     ({"progress": None}, messages.says("run/open-run-progress", given="None")),
     ({"grade": "exakt"}, messages.says("run/open-run-grade", given="'exakt'", mean="exact")),
     ({"name": 5}, messages.says("run/open-run-name", given="5")),
-    ({"name": "a/b"}, messages.says("run/open-run-name-2", given="'a/b'")),
+    ({"name": "a/b"}, messages.says("run/cannot-name-a-run", given="'a/b'", name="'a/b'")),
     ({"name": None}, messages.says("run/open-run-name-3")),
     ({"root": 5}, messages.says("run/open-run-root", given="5")),
     ({"root": "/proc/self/status/runs"}, messages.says("run/open-run-root-2", given="'/proc/self/status/runs'")),
@@ -35,12 +35,12 @@ WRONG = [
             given="'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'",
         ),
     ),
-    ({"total_steps": 0}, messages.says("run/open-run-total-steps", given="0")),
-    ({"total_steps": -1}, messages.says("run/open-run-total-steps", given="-1")),
-    ({"total_steps": 1.5}, messages.says("run/open-run-total-steps", given="1.5")),
-    ({"total_steps": True}, messages.says("run/open-run-total-steps", given="True")),
-    ({"total_steps": math.nan}, messages.says("run/open-run-total-steps", given="nan")),
-    ({"total_steps": "10"}, messages.says("run/open-run-total-steps", given="'10'")),
+    ({"total_steps": 0}, messages.says("run/total-steps", call="open_run", given="0")),
+    ({"total_steps": -1}, messages.says("run/total-steps", call="open_run", given="-1")),
+    ({"total_steps": 1.5}, messages.says("run/total-steps", call="open_run", given="1.5")),
+    ({"total_steps": True}, messages.says("run/total-steps", call="open_run", given="True")),
+    ({"total_steps": math.nan}, messages.says("run/total-steps", call="open_run", given="nan")),
+    ({"total_steps": "10"}, messages.says("run/total-steps", call="open_run", given="'10'")),
     ({"keep": "best"}, messages.says("run/open-run-keep", given="'best'")),
     ({"budget": -1}, messages.says("run/open-run-budget", given="-1")),
     ({"budget": 0}, messages.says("run/open-run-budget", given="0")),
@@ -73,9 +73,9 @@ def test_totals_of_the_loops_are_checked_too(opened) -> None:
     with opened(total_steps=np.int64(3)) as run:
         run.track(counter=Counter())
         for wrong in (0, -5, True, 2.0):
-            with messages.raises(UsageError, "run/steps-was-given-total-steps", wrong=wrong):
+            with messages.raises(UsageError, "run/total-steps", call="steps()", given=wrong):
                 next(run.steps(wrong))
-            with messages.raises(UsageError, "run/begin-was-given-total-steps", wrong=wrong):
+            with messages.raises(UsageError, "run/total-steps", call="begin()", given=wrong):
                 run.begin(wrong)
         for wrong, words in ((10**18 * 5, "5000000000000000000"), (10**5000, "2**16609 or so")):
             with messages.raises(UsageError, "run/steps-was-given-total-steps-no-record", words=words):

@@ -301,16 +301,49 @@ A = torch.optim
 @pytest.mark.parametrize(
     ("one", "two", "words"),
     [
-        (lambda m: A.Adam(m.parameters()), lambda m: A.SGD(m.parameters(), 0.1),
-            messages.says("run/adam-in-the-checkpoint-and-sgd")),
-        (lambda m: A.Adam(m.parameters()), lambda m: A.AdamW(m.parameters()),
-            messages.says("run/adam-in-the-checkpoint-and-adamw")),
-        (lambda m: A.SGD(m.parameters(), 0.1, momentum=0.9), lambda m: A.Adam(m.parameters()),
-            messages.says("run/sgd-in-the-checkpoint-and-adam")),
-        (lambda m: A.Adam(m.parameters()), lambda m: A.Adam([m.weight]),
-            messages.says("run/updates-model-bias-in-the-checkpoint")),
-        (lambda m: A.Adam([m.weight]), lambda m: A.Adam(m.parameters()),
-            messages.says("run/updates-model-bias-in-this-program")),
+        (
+            lambda m: A.Adam(m.parameters()),
+            lambda m: A.SGD(m.parameters(), 0.1),
+            messages.says(
+                "run/another-kind-of-optimizer", part="optimizer", word="optimizer", theirs="Adam", ours="SGD"
+            ),
+        ),
+        (
+            lambda m: A.Adam(m.parameters()),
+            lambda m: A.AdamW(m.parameters()),
+            messages.says(
+                "run/another-kind-of-optimizer", part="optimizer", word="optimizer", theirs="Adam", ours="AdamW"
+            ),
+        ),
+        (
+            lambda m: A.SGD(m.parameters(), 0.1, momentum=0.9),
+            lambda m: A.Adam(m.parameters()),
+            messages.says(
+                "run/another-kind-of-optimizer", part="optimizer", word="optimizer", theirs="SGD", ours="Adam"
+            ),
+        ),
+        (
+            lambda m: A.Adam(m.parameters()),
+            lambda m: A.Adam([m.weight]),
+            messages.says(
+                "run/updates-other-parameters",
+                part="optimizer",
+                name="model.bias",
+                where="the checkpoint",
+                elsewhere="this program",
+            ),
+        ),
+        (
+            lambda m: A.Adam([m.weight]),
+            lambda m: A.Adam(m.parameters()),
+            messages.says(
+                "run/updates-other-parameters",
+                part="optimizer",
+                name="model.bias",
+                where="this program",
+                elsewhere="the checkpoint",
+            ),
+        ),
         (
             lambda m: A.Adam(m.parameters()),
             lambda m: A.Adam([{"params": [m.weight]}, {"params": [m.bias]}]),
@@ -318,7 +351,7 @@ A = torch.optim
         ),
     ],
     ids=["Adam-SGD", "Adam-AdamW", "SGD-Adam", "fewer", "more", "groups"],
-)  # fmt: skip
+)
 def test_another_optimizer_is_refused_before_the_loop(train, one, two, words: str) -> None:
     train("x", tracked(linear, one), stop=5)
     bodies = []
@@ -391,7 +424,7 @@ def test_what_is_changed_after_track_is_put_back_and_told(train) -> None:
     train("cut", build, stop=5)
     resumed = train("cut", build)
     assert resumed.equals(twin)
-    messages.said(resumed.told, "run/model-weight-has-other-contents")
+    messages.said(resumed.told, "run/changed-after-track", place="model[weight]")
     assert resumed.grade["grade"] == "exact"
 
 
@@ -445,7 +478,14 @@ def test_a_longer_schedule_is_told_and_can_be_kept(train) -> None:
 
 def test_a_part_can_begin_anew(train) -> None:
     train("x", with_options(lambda o: S.StepLR(o, 2), lr=0.1), stop=5)
-    with messages.raises(ResumeRefused, "run/schedule-is-the-schedule-steplr"):
+    with messages.raises(
+        ResumeRefused,
+        "run/another-kind-of-optimizer",
+        part="schedule",
+        word="schedule",
+        theirs="StepLR",
+        ours="ExponentialLR",
+    ):
         train("x", with_options(lambda o: S.ExponentialLR(o, 0.5), lr=0.1))
     anew = train("x", with_options(lambda o: S.ExponentialLR(o, 0.5), lr=0.1, keep={"schedule": ["*"]}), 7)
     assert anew.things["schedule"].last_epoch == 2
@@ -715,7 +755,7 @@ def test_an_array_that_is_changed_in_place_after_it_was_loaded(train) -> None:
     train("x", build, 1, body=body)
     resumed = train("x", build, 2, body=body)
     assert resumed.things["holder"].value.tolist() == [2, 2, 2]
-    messages.said(resumed.told, "run/changed-after-track")
+    messages.said(resumed.told, "run/changed-after-track", place="holder[value]")
 
 
 class Raises(Holder):

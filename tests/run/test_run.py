@@ -211,7 +211,7 @@ def test_misuse_is_a_sentence(opened) -> None:
         with messages.raises(UsageError, "run/log-was-called-before"):
             run.log(x=1)
         next(run.steps(3))
-        with messages.raises(UsageError, "run/after-the-loop"):
+        with messages.raises(UsageError, "run/after-the-loop-began", words="'other' was tracked"):
             run.track(other=Counter())
         with messages.raises(UsageError, "run/run-has-one-loop"):
             next(run.steps(3))
@@ -221,7 +221,7 @@ def test_misuse_is_a_sentence(opened) -> None:
     ):
         with messages.raises(UsageError, words):
             opened(name="b", **wrong)
-    with messages.raises(UsageError, "run/cannot-name-run"):
+    with messages.raises(UsageError, "run/cannot-name-a-run", given="'../b'", name="'../b'"):
         opened(name="../b")
 
 

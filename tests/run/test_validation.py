@@ -215,7 +215,7 @@ def test_misuse_of_validate_is_a_sentence(opened, tmp_path: Path) -> None:
             run.validate(dict)
         run.track(counter=Counter())
         next(run.steps())
-        with messages.raises(UsageError, "run/after-the-loop-2"):
+        with messages.raises(UsageError, "run/after-the-loop-began", words="validate() was called"):
             run.validate(dict)
 
 
