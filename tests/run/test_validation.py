@@ -176,7 +176,8 @@ def test_evaluate_in_the_body_of_a_loop_ends_the_session_at_the_last_save(opened
     assert caught.value.code == 75
     assert seen == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
     (record,) = attempts(tmp_path)
-    assert (record["end"]["reason"], record["told"][-1][:14]) == ("preempted", "step 2 is safe")
+    assert record["end"]["reason"] == "preempted"
+    messages.said(record["told"][-1], "run/step-is-safe", step=2)
     with opened(total_steps=9) as run:
         assert run.resumed_from == 2
 
