@@ -83,7 +83,7 @@ def test_a_link_in_the_place_of_a_folder_is_refused(
 ) -> None:
     shutil.rmtree(run / name, ignore_errors=True)
     (run / name).symlink_to(victim if there else tmp_path / "nothing")
-    with messages.raises(UnsafeFolder, "folder/is-link-where-folder-of-outlast", name=name):
+    with messages.raises(UnsafeFolder, "folder/is-link-where-folder-of-outlast", path=run / name):
         walk(tmp_path, stop=6)
     assert not (tmp_path / "nothing").exists()
     assert all_launches(RunFolder(run)) == []

@@ -64,7 +64,8 @@ def test_a_screen_that_fails_is_told_once_called_again_and_told_in_the_end(error
     assert lines(bad) == [("logged", 3), ("closed",)]
     warnings = [facts[1] for facts in good.heard if facts[0] == "warning"]
     assert len(warnings) == 2
-    messages.said(warnings[0], "tracking/listener-failed", name="logged")
+    words = f"{type(error).__name__}: {error}"
+    messages.said(warnings[0], "tracking/listener-failed", name="logged", error=words)
     messages.said(warnings[1], "tracking/listener-failed-times-the-journal", failed=2)
 
 
