@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests import processes
+from tests import messages, processes
 from tests.conftest import REPOSITORY
 
 from outlast.environment import Environment, Limits
@@ -127,7 +127,8 @@ def test_resume_remembers_the_values(folder: Path, outlast_cli) -> None:
     done = outlast_cli("resume", "digits", "--epochs", "3", "--lr", "0.001", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "epochs 2 -> 3 (flag --epochs)" in done.stderr
-    assert "learning_rate 0.003 -> 0.001 (flag --learning-rate): from here on this is another training" in done.stderr
+    change = "warning: learning_rate 0.003 -> 0.001"
+    messages.said(done.stderr, "config/changed-value", change=change, origin=" (flag --learning-rate)")
     assert "step 12 of 12: finished" in done.stderr
     kept = json.loads(outlast_cli("config", "digits", "--resume", "digits", "--json", cwd=folder).stdout)
     assert kept["values"]["epochs"] == 3
@@ -366,7 +367,7 @@ def test_doctor(outlast_cli, tmp_path: Path) -> None:
     assert "no end: it trains until" in outlast_cli("doctor", cwd=tmp_path).stdout
     stopped = outlast_cli("doctor", "digits", "--budget", "1s", cwd=tmp_path)
     assert stopped.returncode == 1
-    assert "1 thing(s) to mend" in stopped.stdout
+    messages.said(stopped.stdout, "cli/problems", number=1)
 
 
 def test_copy_gives_a_recipe_that_runs(outlast_cli, tmp_path: Path) -> None:
@@ -380,7 +381,8 @@ def test_copy_gives_a_recipe_that_runs(outlast_cli, tmp_path: Path) -> None:
     assert (tmp_path / "runs/mine/run.json").exists()
     unasked = outlast_cli("resume", "mine", "--epochs", "3", cwd=tmp_path)
     assert unasked.returncode == 2
-    assert "names the recipe mine, a file, and no file is run because a folder says so" in unasked.stderr
+    other = {"said_by": messages.ANY, "command": messages.ANY, "words": messages.ANY}
+    messages.said(unasked.stderr, "recipe/is-a-file", recipe="mine", **other)
     resumed = outlast_cli("resume", "mine", "--recipe", "mine", "--epochs", "3", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     refused = outlast_cli("copy", "digits", "mine", cwd=tmp_path)

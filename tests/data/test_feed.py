@@ -339,7 +339,7 @@ def test_random_numbers_of_torchdatas_workers_lower_the_grade(session: Session) 
 @pytest.mark.parametrize(
     ("options", "epoch_ended", "words"),
     [
-        ({"num_workers": 1, "persistent_workers": True}, True, "1 workers draw (augmentation) begin anew"),
+        ({"num_workers": 1, "persistent_workers": True}, True, "1 workers draw (augmentation) start over"),
         ({"num_workers": 1, "persistent_workers": False}, True, ""),
         ({"generator": torch.Generator()}, True, "gives later epochs another order"),
         ({"generator": torch.Generator()}, False, "gives later epochs another order"),

@@ -124,7 +124,7 @@ class Feed:
                     self.loader.close()
                 sentence = (
                     "Batches were taken from the loader before the loop began, which moved its position. The position "
-                    "is restored, and the run begins after batch {done} of epoch {epoch + 1}."
+                    f"is restored, and the run begins after batch {done} of epoch {epoch + 1}."
                 )
                 return [sentence]
             return []
