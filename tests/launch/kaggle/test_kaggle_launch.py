@@ -118,7 +118,7 @@ def test_cancel_saves_and_the_next_session_goes_on_from_there(laptop, standin: S
         time.sleep(0.05)
     busy = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk")
     assert busy.returncode == 2
-    assert "outlast-walk-001 is running still, and a run has one writer" in busy.stderr
+    messages.said(busy.stderr, "launch/one-writer", session="outlast-walk-001", state="running", run="walk")
     done = laptop("cancel", "walk")
     assert "Stopping outlast-walk-001. Its files are saved first" in done.stdout, done
     over(standin, "outlast-walk-001")
@@ -283,7 +283,9 @@ def test_a_launched_run_goes_on_by_its_name_with_its_values(laptop, standin: Sta
     assert done.returncode == 0, done.stderr
     over(standin, "outlast-slow-walk-001")
     unasked = laptop("relay", "slow-walk", "--accelerator", "cpu", "--ask-every", "0.1")
-    assert "0001.json names the recipe walk, a file, and no file is run because a folder says so" in unasked.stderr
+    record = re.compile(r".*0001\.json")
+    other = {"command": messages.ANY, "words": messages.ANY}
+    messages.said(unasked.stderr, "recipe/is-a-file", said_by=record, recipe="walk", **other)
     done = laptop("relay", "slow-walk", "--recipe", "walk", "--accelerator", "cpu", "--ask-every", "0.1")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (laptop.folder / "runs/slow-walk/journal.jsonl").read_text().splitlines()]

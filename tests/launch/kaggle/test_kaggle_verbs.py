@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
+from tests import messages
 from tests.conftest import REPOSITORY
 from tests.launch.helpers import launch, over
 from tests.standins.kaggle import Standin
@@ -59,7 +60,7 @@ def test_status_tells_launches_and_watches(laptop, standin: Standin) -> None:
 def test_down_deletes_only_what_is_at_home(laptop, standin: Standin) -> None:
     launch(laptop)
     over(standin, "outlast-walk-001")
-    assert "would be destroyed: `outlast fetch walk` first." in laptop("down").stderr
+    messages.said(laptop("down").stderr, "launch/files-would-be-deleted", run="walk")
     laptop("fetch")
     assert "walk is not finished. With --unfinished" in laptop("down").stderr
     assert laptop("down", "--unfinished").stdout == "deleted: outlast-walk-001\n"
