@@ -1,4 +1,4 @@
-"""What every remote must do. A driver joins with a `Case` in CASES; what it declares that it cannot do is skipped by
+"""What every remote must do. A driver joins with a case in remotes.py; what it declares that it cannot do is skipped by
 name."""
 
 from __future__ import annotations
@@ -9,39 +9,23 @@ import os
 import signal
 import threading
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.durability.crash import Counter
+from tests.conformance.remotes import CASES, FolderCase
 
 from outlast.errors import ObjectConflict, ObjectMissing, OutlastError, RemoteRefused
 from outlast.folder import layout
 from outlast.remote import base
 from outlast.remote.base import Remote
-from outlast.remote.folder import FolderRemote
-
-
-class FolderCase:
-    """The folder driver on an empty folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "remote"
-        self.root.mkdir()
-
-    def open(self, *, writes: bool = True) -> Remote:
-        return FolderRemote(self.root, writes=writes)
-
-    def kill_at(self, point: int) -> None:
-        """Let this process be killed before its operation of this number on the remote."""
-        Counter(self.root, point, power=False, torn=True).install()
-
-
-CASES = {"folder": FolderCase}
 
 
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> FolderCase:
-    return CASES[request.param](tmp_path)
+def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FolderCase]:
+    case = CASES[request.param](tmp_path, monkeypatch)
+    yield case
+    case.close()
 
 
 @pytest.fixture
@@ -294,6 +278,7 @@ def test_a_large_object_takes_little_memory(remote: Remote, tmp_path: Path) -> N
     source = tmp_path / "large"
     with source.open("wb") as opened:
         opened.truncate(64 * base.PIECE)
+    assert remote.capabilities.writes is True  # a client's own tables are in memory from now on
     tracemalloc.start()
     try:
         remote.put_if_absent("large", source)

@@ -30,7 +30,7 @@ def busy(after: float | None = None) -> RemoteUnavailable:
 
 def test_what_is_transient_is_asked_again_after_growing_pauses() -> None:
     service = Service(*[busy() for _ in range(5)])
-    assert retry.until_answered(service.ask, sleep=service.sleep) == "answer"
+    assert retry.until_answered(service.ask, retry.Tries(sleep=service.sleep)) == "answer"
     assert service.asked == 6
     for number, pause in enumerate(service.pauses):
         assert retry.FIRST * 2**number / 2 <= pause <= retry.FIRST * 2**number
@@ -39,21 +39,21 @@ def test_what_is_transient_is_asked_again_after_growing_pauses() -> None:
 def test_it_ends_with_the_last_error() -> None:
     service = Service(*[busy() for _ in range(99)])
     with pytest.raises(RemoteUnavailable):
-        retry.until_answered(service.ask, sleep=service.sleep)
+        retry.until_answered(service.ask, retry.Tries(sleep=service.sleep))
     assert service.asked == retry.TRIES
     assert len(service.pauses) == retry.TRIES - 1
 
 
 def test_the_service_says_when() -> None:
     service = Service(busy(after=7), busy(after=0), busy(after=-3))
-    assert retry.until_answered(service.ask, sleep=service.sleep) == "answer"
+    assert retry.until_answered(service.ask, retry.Tries(sleep=service.sleep)) == "answer"
     assert service.pauses == [7, 0, 0]
 
 
 def test_a_service_that_wants_a_long_pause_is_not_waited_for() -> None:
     service = Service(busy(after=3600))
     with pytest.raises(RemoteUnavailable) as caught:
-        retry.until_answered(service.ask, sleep=service.sleep)
+        retry.until_answered(service.ask, retry.Tries(sleep=service.sleep))
     assert caught.value.after == 3600
     assert (service.asked, service.pauses) == (1, [])
 
@@ -61,5 +61,5 @@ def test_a_service_that_wants_a_long_pause_is_not_waited_for() -> None:
 def test_what_is_permanent_is_not_asked_again() -> None:
     service = Service(RemoteRefused("no"))
     with pytest.raises(RemoteRefused):
-        retry.until_answered(service.ask, sleep=service.sleep)
+        retry.until_answered(service.ask, retry.Tries(sleep=service.sleep))
     assert (service.asked, service.pauses) == (1, [])

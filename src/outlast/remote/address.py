@@ -39,6 +39,9 @@ class Driver:
 
 DRIVERS = {
     "file": Driver("folder", "file:///FOLDER"),
+    "s3": Driver("s3", "s3://BUCKET/PREFIX", "s3", options=("endpoint", "region", "path_style")),
+    "gs": Driver("gcs", "gs://BUCKET/PREFIX", "gcs"),
+    "sftp": Driver("sftp", "sftp://USER@HOST/FOLDER", "sftp", user=True),
 }
 """By scheme. A driver's row is here, and its case in tests/conformance/test_remotes.py."""
 

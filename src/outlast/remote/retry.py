@@ -21,31 +21,52 @@ LONGEST = 60.0
 """Seconds between two tries at most. A service that asks for a longer pause is not asked again."""
 
 
-def until_answered(
-    ask: Callable[[], T], *, sleep: Callable[[float], None] = time.sleep, tries: int = TRIES, first: float = FIRST
-) -> T:
-    """Ask until there is an answer, or something that asking again does not change.
+class Tries:
+    """Counts the tries of one thing, and waits between them.
+
+    Args:
+        sleep: waits some seconds.
+        tries: how often it is asked at most.
+        first: seconds before the second try.
+    """
+
+    def __init__(
+        self, *, sleep: Callable[[float], None] = time.sleep, tries: int = TRIES, first: float = FIRST
+    ) -> None:
+        self._sleep, self._tries, self._first = sleep, tries, first
+        self.failed = 0
+
+    def again(self, error: RemoteUnavailable) -> None:
+        """Wait before the next try, as long as the service asks for where it does.
+
+        Raises:
+            RemoteUnavailable: the error, when no try is left or the service asks for a longer pause than LONGEST.
+        """
+        self.failed += 1
+        pause = min(self._first * 2 ** (self.failed - 1), LONGEST) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        if error.after is not None:
+            pause = max(error.after, 0.0)
+        if self.failed >= self._tries or pause > LONGEST:
+            raise error
+        self._sleep(pause)
+
+
+def until_answered(ask: Callable[[], T], tries: Tries | None = None) -> T:
+    """Ask until there is an answer, or an error that asking again does not change.
 
     What was asked may have happened although its reply was lost, so `ask` must be right when it is asked twice: a
     driver looks at what is there instead of believing the last reply.
 
     Args:
         ask: raises RemoteUnavailable when it may succeed later, with the service's own pause in `after`.
-        sleep: waits some seconds.
-        tries: how often it is asked at most.
-        first: seconds before the second try.
+        tries: bounds them.
 
     Raises:
         RemoteUnavailable: of the last try.
     """
-    for number in range(1, tries + 1):
+    tries = tries or Tries()
+    while True:
         try:
             return ask()
         except RemoteUnavailable as error:
-            pause = min(first * 2 ** (number - 1), LONGEST) * random.uniform(0.5, 1)  # noqa: S311 - no secret
-            if error.after is not None:
-                pause = max(error.after, 0.0)
-            if number == tries or pause > LONGEST:
-                raise
-        sleep(pause)
-    raise AssertionError("unreachable")
+            tries.again(error)

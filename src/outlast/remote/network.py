@@ -1,0 +1,255 @@
+"""What the drivers of network services have in common.
+
+Requests are repeated when that can help, verdicts are read from the service, and a read that broke off goes on where it
+was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TypeVar
+
+from outlast.errors import (
+    ObjectConflict,
+    ObjectMissing,
+    OutlastError,
+    RemoteError,
+    RemoteRefused,
+    RemoteUnavailable,
+    UnsafeFolder,
+)
+from outlast.folder import layout
+from outlast.remote import retry
+from outlast.remote.base import Entry, Remote, Stat, check_name, digest_of
+from outlast.terminal import visible
+
+T = TypeVar("T")
+
+TIMEOUT = 60.0
+"""Seconds in which a connection has to be made, and in which something of a reply has to arrive."""
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses of HTTP after which the same request may succeed."""
+
+_SECRETS = re.compile(
+    r"(?i)\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\bya29\.\S+|\bgh[opsu]_\w+|\bhf_\w+|(?:bearer|basic)\s+\S+|(?<=//)[^/\s@]+@"
+    r"|(?<![\w-])(?:x-(?:amz|goog)-[\w-]+|[\w-]*(?:signature|token|secret|passw\w*|credential|access_?key\w*))\s*[=:]\s*\S+"
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Bytes of an object on their way.
+
+    Attributes:
+        generation: of the object, so that a later read of its rest can ask for the same one; opaque.
+        pieces: in order. Raises RemoteUnavailable when it breaks off, also when the service ends it early.
+    """
+
+    generation: str
+    pieces: Iterator[bytes]
+
+
+class NetworkRemote(Remote):
+    """A remote behind a network.
+
+    A driver has the methods that begin with an underscore. Each makes one request, or few, and raises RemoteUnavailable
+    for what may succeed later and RemoteRefused for what will not.
+
+    Args:
+        root: address of what the prefix is in, with "/" at its end.
+        prefix: what the names of its objects begin with at the service: "", or a text with "/" at its end.
+        writes: False for a remote that is only read.
+    """
+
+    first_pause = retry.FIRST
+
+    def __init__(self, root: str, prefix: str, *, writes: bool = True) -> None:
+        self._root, self._prefix, self._writes = root, prefix, writes
+
+    @abstractmethod
+    def _create(self, name: str, file: Path, digest: str) -> bool:
+        """Write an object, if nothing has its name; otherwise False."""
+
+    @abstractmethod
+    def _look(self, name: str) -> Stat:
+        """Describe an object; its digest is "" where the service has none. Raises ObjectMissing."""
+
+    @abstractmethod
+    def _freshen(self, found: Stat) -> None:
+        """Let its age begin anew. Raises ObjectMissing or ObjectConflict when it is gone or another one."""
+
+    @abstractmethod
+    def _open(self, name: str, start: int, stop: int | None, generation: str) -> Opened:
+        """Begin to read [start, stop), which is not empty, of that generation, or of any one for "".
+
+        Nothing is read when the object ends before its start. Raises ObjectMissing.
+        """
+
+    @abstractmethod
+    def _entries(self, prefix: str, after: str) -> tuple[list[Entry], str]:
+        """One page of a listing and where the next one begins: "" for the first page, and after the last one."""
+
+    @abstractmethod
+    def _delete(self, name: str, generation: str) -> None:
+        """Delete an object of that generation. Raises ObjectMissing or ObjectConflict."""
+
+    def address(self, name: str = "") -> str:
+        """The URL of an object."""
+        return self._root + self._prefix + name
+
+    def put_if_absent(self, name: str, file: Path) -> bool:
+        """Write a file under a name that nothing has yet, as `Remote.put_if_absent` says.
+
+        What is there is not sent. When the reply to a write was lost, the object that is found counts as there already.
+        """
+        check_name(name)
+        self._check_writes(name)
+        size, digest = self._describe(file)
+        tries = self._tries()
+        while True:
+            try:
+                found = self.stat(name)
+            except ObjectMissing:
+                try:
+                    if self._create(name, file, digest):
+                        return True
+                except RemoteUnavailable as error:
+                    tries.again(error)
+                continue
+            if (found.size, found.digest) != (size, digest):
+                raise ObjectConflict(
+                    f"{self.address(name)} is another file than {file}: it has {found.size} bytes and the "
+                    f"{self.capabilities.digest} {found.digest[:12]}, the file {size} and {digest[:12]}. Nothing was "
+                    "written; choose another name."
+                )
+            with contextlib.suppress(ObjectMissing, ObjectConflict):  # deleted or put again meanwhile: look again
+                self._ask(lambda found=found: self._freshen(found))  # type: ignore[misc]
+                return False
+
+    def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes of an object, as `Remote.get` says. A read that breaks off goes on with the same object."""
+        if start < 0 or (stop is not None and stop < start):
+            raise ValueError(f"bytes from {start} to {stop}; expected 0 <= start <= stop")
+        check_name(name)
+        if start == stop:
+            self._ask(lambda: self._look(name))
+            return
+        generation, tries = "", self._tries()
+        while stop is None or start < stop:
+            try:
+                opened = self._open(name, start, stop, generation)
+                generation = opened.generation
+                for piece in opened.pieces:
+                    start, tries.failed = start + len(piece), 0
+                    yield piece
+                return
+            except RemoteUnavailable as error:
+                tries.again(error)
+
+    def stat(self, name: str) -> Stat:
+        """Size and digest as the service keeps them; where it keeps none, the object is read back."""
+        check_name(name)
+        found = self._ask(lambda: self._look(name))
+        if found.digest:
+            return found
+        hashed = hashlib.new(self.capabilities.digest)
+        for piece in self.get(name):
+            hashed.update(piece)
+        return replace(found, digest=hashed.hexdigest())
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the objects whose names begin with a text; a driver's own ones are left out."""
+        after = ""
+        while True:
+            entries, after = self._ask(lambda after=after: self._entries(prefix, after))  # type: ignore[misc]
+            for entry in entries:
+                if entry.name.startswith(prefix) and all(map(layout.is_plain, entry.name.split("/"))):
+                    yield entry
+            if not after:
+                return
+
+    def delete_if_unchanged(self, name: str, generation: str) -> None:
+        """Delete an object, if it is still of the generation that was listed."""
+        check_name(name)
+        self._check_writes(name)
+        tries = self._tries()
+
+        def delete() -> None:
+            try:
+                self._delete(name, generation)
+            except ObjectMissing:
+                if not tries.failed:  # otherwise the reply was lost, and it is gone, which is what was asked for
+                    raise
+
+        retry.until_answered(delete, tries)
+
+    def _ask(self, ask: Callable[[], T]) -> T:
+        return retry.until_answered(ask, self._tries())
+
+    def _tries(self) -> retry.Tries:
+        return retry.Tries(first=self.first_pause)
+
+    def _check_writes(self, name: str) -> None:
+        if not self._writes:
+            raise RemoteRefused(f"{self.address(name)} was not changed: this remote was opened to be read only.")
+
+    def _describe(self, file: Path) -> tuple[int, str]:
+        """Size and digest of a file that is to be written."""
+        try:
+            return file.stat().st_size, digest_of(file, self.capabilities.digest)
+        except (OSError, UnsafeFolder) as error:
+            raise OutlastError(
+                f"{file} cannot be read: {getattr(error, 'strerror', None) or error}. Nothing was written to the "
+                "remote."
+            ) from error
+
+    def _missing(self, name: str, reason: str = "") -> ObjectMissing:
+        return ObjectMissing(f"There is no {self.address(name)}.", reason)
+
+    def _changed(self, name: str) -> ObjectConflict:
+        return ObjectConflict(f"{self.address(name)} is not the object that it was. It was not changed; list it again.")
+
+
+def refusal(address: str, status: int, reason: str, retry_after: str | None = None) -> RemoteError:
+    """The error for an HTTP status that is not a success, with the service's reason."""
+    reason = scrubbed(reason) or "no reason was given"
+    if status in TRANSIENT:
+        return RemoteUnavailable(f"{address}: {reason} (status {status}).", reason, seconds_of(retry_after))
+    advice = ""
+    if status in (401, 403):
+        advice = " Check the credentials that this service's own command line uses, and what they allow."
+    return RemoteRefused(f"{address}: {reason} (status {status}).{advice} Nothing was changed there.", reason)
+
+
+def unreachable(address: str, error: BaseException) -> RemoteUnavailable:
+    """The error for a connection that was not made, or broke off."""
+    reason = scrubbed(str(error)) or type(error).__name__
+    return RemoteUnavailable(f"{address} was not reached, or the connection broke off: {reason}.", reason)
+
+
+def scrubbed(text: str) -> str:
+    """A service's words as one short line without what may be a secret."""
+    return visible(_SECRETS.sub("***", " ".join(text.split())))[:300].rstrip(". ")
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for, as a number or a date. None: no header, or another text."""
+    if retry_after is None:
+        return None
+    try:
+        return max(float(int(retry_after)), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return None

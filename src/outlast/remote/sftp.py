@@ -1,0 +1,314 @@
+"""A folder of another machine, over SSH: `sftp://USER@HOST:PORT/FOLDER`.
+
+The server's key must be a known one (`~/.ssh/known_hosts`), and keys come from the agent and `~/.ssh`, as `ssh` has it;
+there are no passwords. An object is uploaded under a name that begins with a dot, forced to the disk where the server
+can (fsync@openssh.com), and then gets its name by a hard link (hardlink@openssh.com), which fails where one is. Servers
+without links rename, which must not overwrite in version 3 of the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import os
+import posixpath
+import stat
+import threading
+import time
+import uuid
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import SplitResult
+
+import asyncssh
+
+from outlast.errors import RemoteRefused, RemoteUnavailable, UsageError
+from outlast.folder import layout, plain
+from outlast.remote.base import Capabilities, Entry, Stat
+from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, scrubbed, unreachable
+
+T = TypeVar("T")
+
+_BLOCK = 64 * 1024  # every server takes this much; asyncssh has many of them under way
+_SPAN = 256 * 1024
+_AHEAD = 8
+"""Spans of a file that are under way at a time, so that a distant server is not waited for after each."""
+
+
+def open_at(location: SplitResult, options: dict[str, str], *, writes: bool) -> SftpRemote:  # noqa: ARG001
+    """The remote at `sftp://USER@HOST:PORT/FOLDER`, or at `sftp://HOST/~/FOLDER` below the home folder there."""
+    try:
+        port = location.port
+    except ValueError:
+        port = -1
+    host, folder = location.hostname, posixpath.normpath(location.path or "/").replace("//", "/")
+    if not host or port == -1 or folder == "/":
+        raise UsageError("An address of sftp:// lacks a host or a folder; expected sftp://USER@HOST:PORT/FOLDER.")
+    return SftpRemote(host, folder, user=location.username, port=port, writes=writes)
+
+
+class SftpRemote(NetworkRemote):
+    """A folder on an SFTP server. Its digest is SHA-256, for which an object is read back.
+
+    Args:
+        host: its name, or an alias of `~/.ssh/config`.
+        folder: an absolute path, or `/~/…` below the home folder. The first object makes it.
+        user: who logs in; None: as `~/.ssh/config` has it, or this system's user.
+        port: None: as `~/.ssh/config` has it, or 22.
+        writes: False for a remote that is only read.
+        timeout: seconds in which something has to happen.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        folder: str,
+        *,
+        user: str | None = None,
+        port: int | None = None,
+        writes: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        at = f"{user}@" if user else ""
+        super().__init__(f"sftp://{at}{host}{f':{port}' if port else ''}{folder}/", "", writes=writes)
+        self._host, self._timeout = host, timeout
+        self._folder = folder.removeprefix("/~/")
+        self._login = {name: value for name, value in (("username", user), ("port", port)) if value is not None}
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient] | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What SFTP can do. It has no precondition for deletions."""
+        return Capabilities(
+            writes=self._writes,
+            exclusive_put=self._writes,
+            conditional_delete=False,
+            digest="sha256",
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            loop, self._loop, connection, self._connection = self._loop, None, self._connection, None
+        if loop is None:
+            return
+        asyncio.run_coroutine_threadsafe(_ended(connection), loop)
+
+    def _create(self, name: str, file: Path, digest: str) -> bool:  # noqa: ARG002
+        with os.fdopen(plain.open_plain(file), "rb", buffering=0) as opened:
+            return self._run(name, self._upload(self._path(name), opened), patient=True)
+
+    async def _upload(self, path: str, source: Any) -> bool:
+        sftp = await self._sftp()
+        await sftp.makedirs(posixpath.dirname(path), exist_ok=True)
+        temporary = posixpath.join(posixpath.dirname(path), f"{layout.TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            async with sftp.open(temporary, "xb", block_size=_BLOCK) as target:
+                await self._write(target, source)
+                with contextlib.suppress(asyncssh.SFTPOpUnsupported):
+                    await target.fsync()
+            try:
+                await sftp.link(temporary, path)
+            except asyncssh.SFTPOpUnsupported:
+                await sftp.rename(temporary, path)
+        except asyncssh.SFTPError:
+            with contextlib.suppress(asyncssh.SFTPError):
+                if await sftp.lexists(path):
+                    return False
+            raise
+        finally:
+            with contextlib.suppress(asyncssh.SFTPError, OSError):
+                await sftp.remove(temporary)
+        return True
+
+    async def _write(self, target: asyncssh.SFTPClientFile, source: Any) -> None:
+        offset, under_way = 0, collections.deque[asyncio.Task[int]]()
+        try:
+            while (piece := source.read(_SPAN)) or under_way:
+                if piece:
+                    under_way.append(asyncio.create_task(_written(target, piece, offset)))
+                    offset += len(piece)
+                if not piece or len(under_way) == _AHEAD:
+                    await asyncio.wait_for(under_way.popleft(), self._timeout)
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _look(self, name: str) -> Stat:
+        found = self._run(name, self._attributes(self._path(name)))
+        return Stat(**vars(self._entry(name, found)), digest="")
+
+    async def _attributes(self, path: str) -> asyncssh.SFTPAttrs:
+        return await (await self._sftp()).lstat(path)
+
+    def _freshen(self, found: Stat) -> None:
+        async def touch() -> None:
+            now = max(time.time(), found.modified + 1)
+            await (await self._sftp()).utime(self._path(found.name), (now, now), follow_symlinks=False)
+
+        self._run(found.name, touch())
+
+    def _open(self, name: str, start: int, stop: int | None, generation: str) -> Opened:
+        found = self._look(name)
+        if generation not in ("", found.generation):
+            raise self._changed(name)
+        last = found.size if stop is None else min(stop, found.size)
+        return Opened(found.generation, self._pieces(name, start, last))
+
+    def _pieces(self, name: str, start: int, stop: int) -> Iterator[bytes]:
+        async def begin() -> asyncssh.SFTPClientFile:
+            return await (await self._sftp()).open(self._path(name), "rb", block_size=_BLOCK)
+
+        if start >= stop:
+            return
+        file, under_way = self._run(name, begin()), collections.deque[Future[Any]]()
+        try:
+            for begun in range(start, stop, _SPAN):
+                under_way.append(self._start(file.read(min(_SPAN, stop - begun), begun)))
+                if len(under_way) == _AHEAD:
+                    yield self._piece(name, under_way.popleft(), min(_SPAN, stop - start))
+                    start += _SPAN
+            while under_way:
+                yield self._piece(name, under_way.popleft(), min(_SPAN, stop - start))
+                start += _SPAN
+        finally:
+            for each in under_way:
+                each.cancel()
+            with contextlib.suppress(RemoteRefused, RemoteUnavailable):
+                self._run(name, file.close())
+
+    def _piece(self, name: str, read: Future[Any], size: int) -> bytes:
+        with self._explained(name):
+            piece: bytes = read.result()
+            if len(piece) != size:
+                raise ConnectionError(f"{size - len(piece)} bytes are missing")
+        return piece
+
+    def _entries(self, prefix: str, after: str) -> tuple[list[Entry], str]:  # noqa: ARG002
+        return self._run(prefix, self._below(prefix), patient=True), ""
+
+    async def _below(self, prefix: str) -> list[Entry]:
+        """Plain files whose names begin with a text; folders that cannot hold any are not looked into."""
+        sftp, found, waiting = await self._sftp(), [], [""]
+        while waiting:
+            above = waiting.pop()
+            try:
+                each = await sftp.readdir(posixpath.join(self._folder, above))
+            except asyncssh.SFTPNoSuchFile:
+                continue
+            for entry in each:
+                last, mode = str(entry.filename), entry.attrs.permissions or 0
+                if not layout.is_plain(last):
+                    continue
+                name = above + last
+                if stat.S_ISDIR(mode):
+                    if f"{name}/".startswith(prefix) or prefix.startswith(f"{name}/"):
+                        waiting.append(f"{name}/")
+                elif stat.S_ISREG(mode) and name.startswith(prefix):
+                    found.append(self._entry(name, entry.attrs))
+        return found
+
+    def _delete(self, name: str, generation: str) -> None:  # noqa: ARG002
+        self._look(name)
+        raise RemoteRefused(
+            f"{self.address(name)} was not deleted: SFTP cannot delete an object only if it is unchanged. Delete it by "
+            "hand when nobody needs it."
+        )
+
+    def _path(self, name: str) -> str:
+        return posixpath.join(self._folder, name)
+
+    def _entry(self, name: str, found: asyncssh.SFTPAttrs) -> Entry:
+        if not stat.S_ISREG(found.permissions or 0):
+            raise RemoteRefused(f"{self.address(name)} is no plain file; nothing was read or written.")
+        modified = float(found.mtime or 0)
+        return Entry(name, found.size or 0, f"{found.size}-{found.mtime}", modified)
+
+    async def _sftp(self) -> asyncssh.SFTPClient:
+        async with self._connecting:
+            if self._connection and not self._connection[0].is_closed():
+                return self._connection[1]
+            connection = await asyncssh.connect(
+                self._host,
+                connect_timeout=self._timeout,
+                login_timeout=self._timeout,
+                keepalive_interval=15,
+                preferred_auth="publickey",
+                **self._login,
+            )
+            self._connection = connection, await connection.start_sftp_client()
+            return self._connection[1]
+
+    def _run(self, name: str, work: Coroutine[Any, Any, T], *, patient: bool = False) -> T:
+        """Do something in the thread of the connection; `patient` for what has bounds of its own."""
+        with self._explained(name):
+            return self._start(work, patient=patient).result()
+
+    def _start(self, work: Coroutine[Any, Any, T], *, patient: bool = False) -> Future[T]:
+        with self._lock:
+            if self._loop is None:
+                self._loop, self._connecting = asyncio.new_event_loop(), asyncio.Lock()
+                threading.Thread(target=_run, args=(self._loop,), name="outlast-sftp", daemon=True).start()
+            return asyncio.run_coroutine_threadsafe(_within(work, None if patient else self._timeout), self._loop)
+
+    @contextlib.contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        """Errors of the client as those of a remote."""
+        where = self.address(name)
+        try:
+            yield
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath) as error:
+            raise self._missing(name, scrubbed(str(error))) from None
+        except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.ConnectionLost) as error:
+            self._forget()
+            raise unreachable(where, error) from None
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise RemoteRefused(
+                f"{where}: the server's key is not a known one: {scrubbed(str(error))}. Compare it with the key that "
+                f"its owner names, then log in once with ssh {self._host}, which remembers it.",
+                scrubbed(str(error)),
+            ) from None
+        except asyncssh.PermissionDenied as error:
+            raise RemoteRefused(
+                f"{where}: the server refused to let us in: {scrubbed(str(error))}. Only keys are used: check that "
+                f"ssh -o BatchMode=yes {self._host} works.",
+                scrubbed(str(error)),
+            ) from None
+        except asyncssh.SFTPError as error:
+            raise RemoteRefused(f"{where}: {scrubbed(str(error))}.", scrubbed(str(error))) from None
+        except (TimeoutError, OSError, asyncssh.DisconnectError) as error:
+            self._forget()
+            raise unreachable(where, error) from None
+
+    def _forget(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection and self._loop:
+            self._loop.call_soon_threadsafe(connection[0].abort)
+
+
+async def _within(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
+    async with asyncio.timeout(seconds):
+        return await work
+
+
+async def _written(target: asyncssh.SFTPClientFile, piece: bytes, offset: int) -> int:
+    return await target.write(piece, offset)
+
+
+async def _ended(connection: tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient] | None) -> None:
+    """Close a connection, and then end the loop of its thread."""
+    if connection:
+        connection[0].abort()
+        await connection[0].wait_closed()
+    asyncio.get_running_loop().stop()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()

@@ -1,0 +1,186 @@
+"""What only S3 has: parts, ETags, services that ignore preconditions."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conformance.remotes import S3Case
+from tests.standins import service
+from tests.standins.s3 import keys
+from tests.standins.service import Fault
+
+from outlast.errors import ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
+from outlast.remote.address import open_remote
+from outlast.remote.base import PIECE
+from outlast.remote.s3 import Slice
+
+PART = 5 * PIECE
+"""The least that S3 takes as a part which is not the last."""
+
+
+@pytest.fixture
+def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Case]:
+    case = S3Case(tmp_path, monkeypatch)
+    yield case
+    case.close()
+
+
+def large(tmp_path: Path) -> tuple[Path, bytes]:
+    data = os.urandom(2 * PART + 17)
+    path = tmp_path / "large"
+    path.write_bytes(data)
+    return path, data
+
+
+def asked(case: S3Case, text: str) -> list[str]:
+    return [line for line in service.requests(case.url) if text in line]
+
+
+def test_a_part_that_fails_is_sent_again_alone(case: S3Case, tmp_path: Path) -> None:
+    remote, (source, data) = case.open(part=PART), large(tmp_path)
+    assert remote.capabilities.exclusive_put is True
+    service.fail(case.url, Fault("status", "PUT", "partNumber=2"), Fault("lost", "PUT", "partNumber=3"))
+    assert remote.put_if_absent("a", source) is True
+    assert [len(asked(case, f"partNumber={number}")) for number in (1, 2, 3)] == [1, 2, 2]
+    stat = remote.stat("a")
+    assert (stat.size, stat.digest) == (len(data), hashlib.sha256(data).hexdigest())
+    assert b"".join(remote.get("a", 3, 2 * PART + 5)) == data[3 : 2 * PART + 5]
+    assert remote.put_if_absent("a", source) is False
+    assert remote.stat("a").digest == stat.digest
+
+
+def test_a_large_object_whose_last_reply_is_lost(case: S3Case, tmp_path: Path) -> None:
+    remote, (source, data) = case.open(part=PART), large(tmp_path)
+    assert remote.capabilities.exclusive_put is True
+    service.fail(case.url, Fault("lost", "POST", "uploadId="))
+    assert remote.put_if_absent("a", source) is False
+    assert len(asked(case, "partNumber=1")) <= 2  # the second is the copy that makes it young
+    assert b"".join(remote.get("a")) == data
+
+
+def test_of_two_large_ones_the_second_does_not_overwrite(case: S3Case, tmp_path: Path) -> None:
+    """The second writer has looked before the first one finished; its last request has the precondition."""
+    remote, (source, data) = case.open(part=PART), large(tmp_path)
+    assert remote.capabilities.exclusive_put is True
+    other = tmp_path / "other"
+    other.write_bytes(data[::-1])
+    service.fail(case.url)
+    assert remote._create("a", source, hashlib.sha256(data).hexdigest()) is True
+    assert remote._create("a", other, "0" * 64) is False
+    assert len(asked(case, "DELETE")) == 1, "what was uploaded for nothing is given up"
+    assert b"".join(remote.get("a")) == data
+    with pytest.raises(ObjectConflict):
+        remote.put_if_absent("a", other)
+
+
+def test_an_upload_that_fails_for_good_is_given_up(case: S3Case, tmp_path: Path) -> None:
+    remote, (source, _) = case.open(part=PART), large(tmp_path)
+    assert remote.capabilities.exclusive_put is True
+    service.fail(case.url, Fault("status", "PUT", "partNumber=2", status=403, times=99))
+    with pytest.raises(RemoteRefused):
+        remote.put_if_absent("a", source)
+    assert len(asked(case, "DELETE")) == 1
+    assert list(remote.list()) == []
+
+
+def test_every_time_it_is_put_again_it_has_another_etag(case: S3Case, tmp_path: Path) -> None:
+    """A deletion compares the ETag, which depends on contents and parts alone."""
+    remote, source = case.open(), tmp_path / "file"
+    source.write_bytes(b"x" * 1000)
+    remote.put_if_absent("a", source)
+    etags = [remote.stat("a").generation.partition("@")[0]]
+    for _ in range(3):
+        assert remote.put_if_absent("a", source) is False
+        etags.append(remote.stat("a").generation.partition("@")[0])
+        assert remote.stat("a").digest == hashlib.sha256(b"x" * 1000).hexdigest()
+    assert all(before != after for before, after in itertools.pairwise(etags))
+
+
+@pytest.mark.parametrize("header", ["if-none-match", "if-match"])
+def test_a_service_that_ignores_a_precondition_is_found_out(case: S3Case, tmp_path: Path, header: str) -> None:
+    service.fail(case.url, Fault("without", headers={header: ""}, times=1))
+    remote, source = case.open(), tmp_path / "file"
+    source.write_bytes(b"x")
+    able = remote.capabilities
+    assert (able.exclusive_put, able.conditional_delete) == (header == "if-match", header == "if-none-match")
+    assert list(remote.list()) == [], "nothing is left of the trial"
+    assert remote.put_if_absent("a", source) is True
+    assert remote.put_if_absent("a", source) is False
+    if not able.conditional_delete:
+        with pytest.raises(RemoteRefused, match="If-Match"):
+            remote.delete_if_unchanged("a", remote.stat("a").generation)
+        assert [entry.name for entry in remote.list()] == ["a"]
+
+
+def test_an_object_that_others_put_there_is_read_back(case: S3Case, tmp_path: Path) -> None:
+    remote, source = case.open(), tmp_path / "file"
+    source.write_bytes(b"by hand")
+    remote._call("a", "put_object", Body=b"by hand")
+    assert remote.stat("a").digest == hashlib.sha256(b"by hand").hexdigest()
+    assert remote.put_if_absent("a", source) is False
+
+
+def test_bytes_that_changed_on_the_way_are_refused(case: S3Case, tmp_path: Path) -> None:
+    remote, source = case.open(), tmp_path / "file"
+    source.write_bytes(b"x")
+    with pytest.raises(RemoteRefused, match="BadDigest"):
+        remote._create("a", source, hashlib.sha256(b"y").hexdigest())
+    assert list(remote.list()) == []
+
+
+def test_a_bucket_that_is_not_there(case: S3Case, tmp_path: Path) -> None:
+    remote = open_remote(f"s3://no-such-bucket/a?endpoint={case.url}&region=us-east-1&path_style=true")
+    with pytest.raises(RemoteRefused, match="NoSuchBucket"):
+        list(remote.list())
+
+
+@pytest.mark.parametrize("what", ["none", "wrong"])
+def test_credentials(case: S3Case, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    if what == "none":
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    else:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAWRONGWRONGWRONG0")
+    remote = case.open()
+    service.fail(case.url)
+    with pytest.raises(RemoteRefused) as caught:
+        list(remote.list())
+    assert keys.SECRET not in str(caught.value)
+    assert "AKIAWRONG" not in str(caught.value)
+    assert ("AWS_ACCESS_KEY_ID" in str(caught.value)) is (what == "none")
+    assert len(service.requests(case.url)) == (0 if what == "none" else 1)
+
+
+@pytest.mark.parametrize("address", ["s3:///a", "s3://b/a?endpoint=nothing", "s3://b/a?path_style=yes", "s3://b/a?x=1"])
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(UsageError, match="s3://"):
+        open_remote(address)
+
+
+def test_a_slice_is_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    with path.open("rb") as opened:
+        part = Slice(opened, 2, 7)
+        assert (part.read(2), part.tell(), part.read(), part.read(1)) == (b"23", 2, b"456", b"")
+        assert (part.seek(0, os.SEEK_END), part.seek(-2, os.SEEK_CUR), part.read()) == (5, 3, b"56")
+
+
+def test_a_closed_remote_opens_again(case: S3Case, tmp_path: Path) -> None:
+    remote, source = case.open(), tmp_path / "file"
+    source.write_bytes(b"x")
+    remote.put_if_absent("a", source)
+    remote.close()
+    remote.close()
+    assert remote.stat("a").size == 1
+
+
+def test_a_service_that_is_down_while_it_is_tried_out(case: S3Case) -> None:
+    service.fail(case.url, Fault("status", "PUT", times=99))
+    with pytest.raises(RemoteUnavailable):
+        assert case.open().capabilities
