@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import messages
 
 import outlast
 from outlast.cli import main
@@ -52,25 +53,25 @@ def run(tmp_path: Path, monkeypatch) -> Path:
 def test_verify_hashes_artifacts_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "r"]) == 0
     shown = capsys.readouterr().out
-    assert "2 of 2 artifacts with a manifest verify" in shown
+    messages.said(shown, "cli/artifacts-with-manifest-verify", number=2, artifacts=2)
     assert "plots/a.txt" in shown
     (run / "artifacts/b.txt").write_text("B.txt")
     assert main(["verify", "r"]) == 1
     shown = capsys.readouterr().out
-    assert "1 of 2 artifacts with a manifest verify" in shown
+    messages.said(shown, "cli/artifacts-with-manifest-verify", number=1, artifacts=2)
     assert "DAMAGED" in shown
 
 
 def test_an_artifact_without_a_manifest_is_no_damage(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "artifacts/b.txt.manifest.json").unlink()
     assert main(["verify", "r"]) == 0
-    assert "1 of 1 artifacts" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "cli/artifacts-with-manifest-verify", number=1, artifacts=1)
 
 
 def test_what_is_exported_has_a_manifest_beside_it(run: Path, tmp_path: Path, capsys) -> None:
     Path("m.safetensors.manifest.json").write_text("of an older one")
     assert main(["export", "r", "--part", "model", "-o", "m.safetensors"]) == 0
-    assert "m.safetensors.manifest.json" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "cli/its-manifest", file="m.safetensors", file2="manifest.json")
     record = verify_artifact(Path("m.safetensors.manifest.json"))
     about = json.loads((run / "run.json").read_text())
     checkpoint = json.loads((run / "checkpoints/step-00000002/MANIFEST.json").read_text())
@@ -85,7 +86,7 @@ def test_status_says_where_the_time_went_and_what_to_do(run: Path, capsys: pytes
     (line,) = [line for line in shown.splitlines() if line.startswith("attempt 1 took 1m")]
     assert "evaluation" in line
     assert "waiting for data" not in line
-    assert "every= of run.validate" in shown
+    messages.said(shown, "run/a-long-attempt-ends-with-where-2")
     assert main(["status", "r", "--json"]) == 0
     (attempt,) = json.loads(capsys.readouterr().out)["attempts"]
     assert attempt["seconds"]["evaluation"] == pytest.approx(90, abs=2)

@@ -118,10 +118,10 @@ def test_what_the_user_names_is_used(evil: Path, ran: Ran) -> None:
     code, said = ran("resume", "evil", "--recipe", "runs/evil/recipe.py", "--epochs", "4")
     assert code == 0, said
     assert Path("EXECUTED").exists()
-    assert "step 4 of 4: finished" in said
+    messages.said(said, "cli/step-of-finished", step=4, number=4)
     code, said = ran("export", "evil", "--recipe=runs/evil/recipe.py", "--step", "best")
     assert code == 0, said
-    assert "tensors of 's' at step 4" in said
+    messages.said(said, "cli/tensors-of-at-step", name="s", step=4)
     assert ran("archive", "evil", "--recipe", "runs/evil/recipe.py")[0] == 0
     assert outlast.open_saved("evil", recipe="runs/evil/recipe.py").recipe.name == "own"
 
@@ -179,13 +179,13 @@ def test_a_launch_record_gives_values_and_no_other_flag(evil: Path, ran: Ran) ->
     (evil / "launches/0001.json").write_text(json.dumps(record))
     code, said = ran("launch", "evil")
     assert code == 2
-    assert "gives 'wheels', which the recipe digits does not have" in said
+    messages.said(said, "cli/gives-which-the-recipe-digits-does", gives="wheels")
     record["asked"]["values"] = {"epochs": 3}
     record["terms"]["wheels"] = "runs/evil/wheels"
     (evil / "launches/0001.json").write_text(json.dumps(record))
     code, said = ran("launch", "evil")
     assert code == 2
-    assert "--wheels runs/evil/wheels" in said
+    messages.said(said, "cli/error-the-last-launch", path="runs/evil/wheels")
 
 
 def test_go_on_with_says_what_must_be_typed(ran: Ran) -> None:
@@ -196,7 +196,7 @@ def test_go_on_with_says_what_must_be_typed(ran: Ran) -> None:
     code, said = ran("train", "my recipes", "--checkpoint-dir", "a b")
     assert code == 75, said
     line = "outlast resume own --recipe 'my recipes' --checkpoint-dir 'a b'"
-    assert f"Go on with: {line}" in said
+    messages.said(said, "cli/go", line=line)
     import shlex
 
     assert ran(*shlex.split(line)[1:])[0] == 75
@@ -212,7 +212,7 @@ def test_the_working_folder_is_not_on_the_path(tmp_path: Path, outlast_cli) -> N
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1\n")
     (folder / "entry_points.txt").write_text("[outlast.recipes]\nevil = evil:recipe\n")
     done = outlast_cli("train", "evil", cwd=tmp_path)
-    assert "There is no recipe 'evil'" in done.stderr
+    messages.said(done.stderr, "cli/there-is-no-recipe", recipe="evil")
     assert not (tmp_path / "EXECUTED").exists()
 
 
@@ -224,11 +224,11 @@ def test_scripts_find_their_best_again(capsys: pytest.CaptureFixture[str]) -> No
         for step in run.steps():
             thing.w = np.full(3, float(step))
             run.log(error=abs(step - 2.0), other=1.0)
-            with pytest.raises(UsageError, match="while the run goes on"):
+            with messages.raises(UsageError, "cli/while-the-run-goes"):
                 run.load_best()
         with messages.raises(UsageError, "run/load-best-finds-no-model", part="s"):
             run.load_best()
-        with pytest.raises(UnknownName, match="'t', which is not tracked; tracked are s"):
+        with messages.raises(UnknownName, "cli/is-not-tracked-tracked", name="t"):
             run.load_best("t")
         assert run.load_best("s") == 2
         assert thing.w.tolist() == [2, 2, 2]
@@ -238,9 +238,9 @@ def test_scripts_find_their_best_again(capsys: pytest.CaptureFixture[str]) -> No
     outlast.open_saved("runs/mine/checkpoints/step-00000002").load_into(fresh)
     assert fresh.w.tolist() == [2, 2, 2]
     assert main(["export", "mine", "--step", "best", "--part", "s", "-o", "best.safetensors"]) == 0
-    assert "at step 2" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "cli/best-safetensors-the-tensors", step=2)
     assert main(["archive", "mine", "--step", "best", "--part", "s"]) == 0
-    with pytest.raises(UnknownName, match=r"no part 'w'; it holds s\."):
+    with messages.raises(UnknownName, "cli/no-part", part="w"):
         outlast.open_saved("mine").part("w")
 
 
@@ -266,7 +266,7 @@ def test_the_best_is_not_loaded_over_a_last_step_that_is_not_saved_yet() -> None
         thing.w = np.full(3, 2.0)
         run.log(error=2.0, step=2)
         assert run.finished
-        with pytest.raises(UsageError, match="while the run goes on"):
+        with messages.raises(UsageError, "cli/while-the-run-goes"):
             run.load_best("s")
     assert outlast.open_saved("foreign").part()["w"].tolist() == [2, 2, 2]
 
@@ -277,16 +277,11 @@ def test_without_a_metric_or_with_one_that_was_never_logged() -> None:
             run.track(s=Thing())
             for _ in run.steps():
                 run.log(loss=1.0, b=2.0)
-    with pytest.raises(
-        UsageError,
-        match=r"runs/none has no metric to choose the best by: .* Logged at the steps of its checkpoints: b, loss\.",
-    ):
+    with messages.raises(UsageError, "cli/has-no-metric-to-choose", path="runs/none"):
         outlast.open_saved("none", step="best")
-    with pytest.raises(
-        UnknownName, match=r"no checkpoint that logged 'losss' at its own step; .*: b, loss\. Did you mean 'loss'\?"
-    ):
+    with messages.raises(UnknownName, "cli/no-checkpoint-that-logged", logged="losss", mean="loss"):
         outlast.open_saved("never", step="best")
-    with pytest.raises(UsageError, match="runs/none is the run of a script, so it has no recipe and no config"):
+    with messages.raises(UsageError, "cli/is-the-run-of-script", path="runs/none"):
         _ = outlast.open_saved("none").config
 
 
@@ -337,4 +332,4 @@ def test_the_status_of_a_run_without_a_readable_attempt(
     elif attempts == "link":
         (place / "attempts/0001.json").symlink_to("/etc/passwd")
     assert main(["status", "r"]) == 0
-    assert "run r " in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "cli/pending-run-recipe-script-resume-grade")

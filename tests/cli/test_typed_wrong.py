@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.cli.things import Thing
 
 import outlast
@@ -190,14 +191,14 @@ def test_the_only_network_of_a_script_is_the_model(opened, tmp_path: Path, capsy
             net(torch.ones(1, 2)).sum().backward()
             optimizer.step()
     assert main(["export", "lone", "--checkpoint-dir", str(tmp_path)]) == 0
-    assert "the 2 tensors of 'net' at step 1" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "cli/tensors-of-at-step-2", tensors=2, name="net", step=1)
     assert main(["archive", "lone", "--checkpoint-dir", str(tmp_path)]) == 0
     with opened("two", total_steps=1) as run:
         run.track(one=net, other=torch.nn.Linear(2, 1))
         for _ in run.steps():
             pass
     assert main(["export", "two", "--checkpoint-dir", str(tmp_path)]) == 2
-    assert "it holds one, other. Choose one with --part." in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "cli/holds-one-other-choose-one")
 
 
 def test_a_budget_of_nothing(capsys) -> None:

@@ -38,8 +38,8 @@ def test_train_says_what_it_does(trained: Path, outlast_cli) -> None:
     assert again.returncode == 0
     assert "recipe digits · environment local" in again.stdout
     assert "given: " in again.stdout
-    assert "outlast status digits" in again.stdout
-    assert "all 8 steps are done; ask for more to train on" in again.stderr
+    messages.said(again.stdout, "cli/outlast-status-digits")
+    messages.said(again.stderr, "cli/all-steps-are-done-ask", steps=8)
 
 
 def test_runs_and_status(trained: Path, outlast_cli) -> None:
@@ -47,7 +47,7 @@ def test_runs_and_status(trained: Path, outlast_cli) -> None:
     assert runs.stdout.splitlines()[1].split()[:5] == ["digits", "digits", "finished", "8", "8"]
     assert json.loads(outlast_cli("runs", "--json", cwd=trained).stdout)["status"] == "finished"
     status = outlast_cli("status", "digits", cwd=trained)
-    assert "finished run digits · recipe digits · resume grade exact · step 8 of 8" in status.stdout
+    messages.said(status.stdout, "cli/finished-run-digits-recipe-digits-resume", step=8, number=8)
     assert "test_accuracy" in status.stdout
     facts = json.loads(outlast_cli("status", "runs/digits", "--json", cwd=trained).stdout)
     assert facts["step"] == facts["total_steps"] == 8
@@ -86,7 +86,7 @@ def test_checkpoints_are_listed_with_the_state_of_their_hashes(folder: Path, out
 def test_verify_finds_damage_and_changes_nothing(folder: Path, outlast_cli) -> None:
     good = outlast_cli("verify", "digits", cwd=folder)
     assert good.returncode == 0
-    assert "3 of 3 checkpoints verify." in good.stdout
+    messages.said(good.stdout, "cli/checkpoints-verify", number=3, checkpoints=3)
     victim = folder / "runs/digits/checkpoints/step-00000008/ema.safetensors"
     data = bytearray(victim.read_bytes())
     data[-1] ^= 1
@@ -104,7 +104,7 @@ def test_export_is_read_by_the_formats_own_library(folder: Path, outlast_cli) ->
 
     done = outlast_cli("export", "digits", "--part", "model", "-o", "out/model.safetensors", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "at step 8" in done.stdout
+    messages.said(done.stdout, "cli/out-model-safetensors-the-tensors", step=8)
     from outlast_recipes.digits.recipe import Model, build
 
     model = build(Model(width=4))
@@ -115,18 +115,18 @@ def test_export_is_read_by_the_formats_own_library(folder: Path, outlast_cli) ->
     model.load_state_dict(load_file(written))
     assert torch.isfinite(next(model.parameters())).all()
     for words, sentence in (
-        (["--step", "3"], "no checkpoint at step 3; there are"),
-        (["--part", "modle"], "no arrays under 'modle'; it holds ema, model, optimizer"),
+        (["--step", "3"], messages.says("cli/no-checkpoint-at-step", step=3)),
+        (["--part", "modle"], messages.says("cli/no-arrays-under-it-holds-ema", under="modle")),
     ):
         refused = outlast_cli("export", "digits", *words, cwd=folder)
         assert refused.returncode == 2
-        assert sentence in refused.stderr
+        messages.said(refused.stderr, sentence)
 
 
 def test_resume_remembers_the_values(folder: Path, outlast_cli) -> None:
     done = outlast_cli("resume", "digits", "--epochs", "3", "--lr", "0.001", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "epochs 2 -> 3 (flag --epochs)" in done.stderr
+    messages.said(done.stderr, "cli/epochs-flag-epochs", epochs=2, number=3)
     change = "warning: learning_rate 0.003 -> 0.001"
     messages.said(done.stderr, "config/changed-value", change=change, origin=" (flag --learning-rate)")
     assert "step 12 of 12: finished" in done.stderr
@@ -141,13 +141,13 @@ def test_a_new_run_from_an_old_checkpoint(folder: Path, outlast_cli) -> None:
     checkpoint = "runs/digits/checkpoints/step-00000006"
     done = outlast_cli("train", "digits", "--resume", checkpoint, "--lr", "0.0001", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "run runs/digits-from-6" in done.stdout
-    assert "continues after step 6 of 8" in done.stderr
+    messages.said(done.stdout, "cli/run-epochs-batch-size-seed", path="runs/digits-from-6")
+    messages.said(done.stderr, "cli/continues-after-step", step=6, number=8)
     status = json.loads(outlast_cli("status", "digits-from-6", "--json", cwd=folder).stdout)
     assert status["parent"] == {**status["parent"], "run": "digits", "step": 6}
     assert json.loads(outlast_cli("status", "digits", "--json", cwd=folder).stdout)["step"] == 8
     again = outlast_cli("train", "digits", "--resume", checkpoint, "--lr", "0.0001", cwd=folder)
-    assert "attempt 2: all 8 steps are done" in again.stderr
+    messages.said(again.stderr, "cli/attempt-all-steps-are-done", attempt=2, steps=8)
     named = outlast_cli("train", "digits", "--resume", checkpoint, "--experiment_name", "warm", cwd=folder)
     assert named.returncode == 0
     assert (folder / "runs/warm/run.json").exists()
@@ -183,38 +183,35 @@ def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
     for words, sentence in (
         (
             ["trian", "digits"],
-            (
-                "There is no verb 'trian' for it: the recipe 'digits' offers nothing besides training. Did you mean "
-                "'train'?"
-            ),
+            (messages.says("cli/there-is-no-verb", verb="trian", recipe="digits", mean="train")),
         ),
-        (["trian"], "There is no verb 'trian'. Did you mean 'train'?"),
+        (["trian"], messages.says("cli/there-is-no-verb-did-you", verb="trian", mean="train")),
         (
             ["train", "digit"],
-            "There is no recipe 'digit'; the recipes are: digits, emergence, skeleton. Did you mean 'digits'?",
+            messages.says("cli/there-is-no-recipe-the-recipes", recipe="digit", mean="digits"),
         ),
         (
             ["train", "sign"],
-            "There is no recipe 'sign'; the recipes are: digits, emergence, skeleton.",
+            messages.says("cli/there-is-no-recipe", recipe="sign"),
         ),
-        (["train", "skeleton", "--dry-run"], "skeleton needs --data-root"),
-        (["train"], "outlast train needs a recipe"),
-        (["status", "x"], "There is no run 'x': runs holds no runs yet."),
-        (["resume", "x"], "There is no run 'x': runs holds no runs yet"),
-        (["resume"], "needs a run's name"),
+        (["train", "skeleton", "--dry-run"], messages.says("cli/skeleton-needs-data-root")),
+        (["train"], messages.says("cli/outlast-train-needs-recipe")),
+        (["status", "x"], messages.says("cli/there-is-no-run-runs", run="x")),
+        (["resume", "x"], messages.says("cli/there-is-no-run-runs", run="x")),
+        (["resume"], messages.says("cli/needs-run-name")),
     ):
         done = outlast_cli(*words, cwd=tmp_path)
         assert done.returncode == 2, words
-        assert sentence in done.stderr, done.stderr
+        messages.said(done.stderr, sentence)
 
 
 def test_dry_run_trains_and_writes_nothing(outlast_cli, tmp_path: Path) -> None:
     done = outlast_cli("train", "digits", "--dry_run", "--env", "kaggle", "--checkpoint-dir", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "environment kaggle" in done.stdout
-    assert "warning: this machine is local; it is treated as kaggle" in done.stdout
+    messages.said(done.stdout, "cli/environment-kaggle")
+    messages.said(done.stdout, "cli/warning-this-machine-is-local")
     assert "1197 train, 300 val, 300 test" in done.stdout
-    assert "Dry run: everything above is valid; nothing was trained or written." in done.stdout
+    messages.said(done.stdout, "cli/dry-run-everything-above-is-valid")
     assert not list(tmp_path.glob("out*"))
 
 
@@ -239,7 +236,7 @@ def test_a_budget_ends_with_75_and_says_how_to_go_on(outlast_cli, tmp_path: Path
     done = outlast_cli("train", "digits", "--budget", "8s", "--epochs", "4000", "--checkpoint_dir", "out", cwd=tmp_path)
     assert done.returncode == 75, done.stderr
     assert "the session's time is up" in done.stderr
-    assert "Go on with: outlast resume digits --checkpoint-dir out --budget 8s" in done.stdout
+    messages.said(done.stdout, "cli/go-on-with-outlast-resume-digits")
     status = json.loads(outlast_cli("status", "digits", "--checkpoint-dir", "out", "--json", cwd=tmp_path).stdout)
     assert status["status"] == "interrupted"
     assert status["step"] > 0
@@ -364,7 +361,7 @@ def test_doctor(outlast_cli, tmp_path: Path) -> None:
         assert words in done.stdout, words
     assert "planted-secret" not in done.stdout
     assert not (tmp_path / "runs").exists()
-    assert "no end: it trains until" in outlast_cli("doctor", cwd=tmp_path).stdout
+    messages.said(outlast_cli("doctor", cwd=tmp_path).stdout, "cli/no-end-it-trains-until")
     stopped = outlast_cli("doctor", "digits", "--budget", "1s", cwd=tmp_path)
     assert stopped.returncode == 1
     messages.said(stopped.stdout, "cli/problems", number=1)
@@ -373,7 +370,7 @@ def test_doctor(outlast_cli, tmp_path: Path) -> None:
 def test_copy_gives_a_recipe_that_runs(outlast_cli, tmp_path: Path) -> None:
     done = outlast_cli("copy", "digits", "mine", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "outlast train mine" in done.stdout
+    messages.said(done.stdout, "cli/outlast-train-mine")
     text = (tmp_path / "mine/recipe.py").read_text()
     (tmp_path / "mine/recipe.py").write_text(text.replace('summary="', 'summary="my own '))
     trained = outlast_cli("train", "mine", *SMALL, cwd=tmp_path)
@@ -394,13 +391,13 @@ def test_a_file_without_a_recipe(outlast_cli, tmp_path: Path) -> None:
     (tmp_path / "recipe.py").write_text("x = 1\n")
     done = outlast_cli("train", "recipe.py", cwd=tmp_path)
     assert done.returncode == 2
-    assert "defines no `recipe`" in done.stderr
+    messages.said(done.stderr, "cli/defines-no-recipe")
 
 
 def test_recipes(outlast_cli, tmp_path: Path) -> None:
     done = outlast_cli("recipes", cwd=tmp_path)
     assert "digits     exact" in done.stdout
-    assert "  outlast predict skeleton: the five likeliest actions of one file" in done.stdout
+    messages.said(done.stdout, "cli/outlast-predict-skeleton-the-five-likeliest")
 
 
 def test_a_second_attempt_is_refused_while_one_runs(tmp_path: Path, outlast_cli) -> None:
@@ -410,7 +407,7 @@ def test_a_second_attempt_is_refused_while_one_runs(tmp_path: Path, outlast_cli)
     process.stderr.readline()
     done = outlast_cli("train", "digits", "--epochs", "4000", cwd=tmp_path)
     assert done.returncode == 1
-    assert f"(process {process.pid} on" in done.stderr
+    messages.said(done.stderr, "cli/error-runs-digits-is-being-written", pid=process.pid)
     assert json.loads(outlast_cli("runs", "--json", cwd=tmp_path).stdout)["status"] == "running"
     process.kill()
     process.stderr.close()
@@ -446,13 +443,13 @@ def test_the_originals_commands_are_understood(words: list[str]) -> None:
     script = [sys.executable, "scripts/train.py", "--recipe", "digits", *words, "--dry_run"]
     done = processes.run(script, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    assert "Dry run" in done.stdout
+    messages.said(done.stdout, "cli/dry-run-everything-above-is-valid")
 
 
 def test_the_originals_script_defaults_to_skeleton() -> None:
     done = processes.run([sys.executable, "scripts/train.py", "--dry_run"], cwd=REPOSITORY)
     assert done.returncode == 2
-    assert "skeleton needs --data-root" in done.stderr
+    messages.said(done.stderr, "cli/skeleton-needs-data-root")
 
 
 def test_the_demo_compares_every_file_of_two_runs(folder: Path) -> None:
@@ -479,5 +476,5 @@ def test_a_value_whose_flag_is_taken_is_refused_with_its_name() -> None:
     class Mine(Config):
         resume: str = setting("", "something else")
 
-    with pytest.raises(ConfigError, match=r"value 'resume' has the flags --resume, and --resume means something else"):
+    with messages.raises(ConfigError, "cli/value-has-the-flags-and-means", value="resume"):
         training_parser("outlast train mine", "", Mine)

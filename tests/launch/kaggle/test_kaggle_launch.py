@@ -153,7 +153,7 @@ def test_a_session_without_its_gpu_ends_at_once(laptop, standin: Standin) -> Non
     standin.world.knobs.gpu_is_there = False
     assert laptop("launch", "walk", "--on", "kaggle", "--experiment-name", "walk").returncode == 0
     log = laptop("logs", "walk", "-f")
-    assert "t4x2 was asked for and this session has none" in log.stdout
+    messages.said(log.stdout, "kaggle/asked-for-and-this-session")
     assert log.stdout.splitlines()[-1] == "outlast-walk-001: failed(3)"
     standin.world.knobs.gpu_is_there = True
     assert laptop("launch", "walk", "--on", "kaggle", "--experiment-name", "walk").returncode == 0
@@ -166,7 +166,7 @@ def test_a_lost_answer_leaves_a_record_and_no_second_session(laptop, standin: St
     standin.faults.append(Fault("SaveKernel", "drop after"))
     done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk")
     assert done.returncode == 1
-    assert "is not known" in done.stderr
+    messages.said(done.stderr, "kaggle/is-not-known")
     assert json.loads((laptop.folder / "runs/walk/launches/0001.json").read_text())["state"] == "pushing"
     assert laptop("logs", "walk", "-f").stdout.splitlines()[-1] == "outlast-walk-001: stopped"
     launch(laptop)
@@ -179,7 +179,7 @@ def test_a_refused_push_says_why_and_the_next_is_a_fresh_one(laptop, standin: St
     standin.world.knobs.cpu_sessions = 0
     done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk")
     assert done.returncode == 1
-    assert "Maximum batch CPU session count of 0 reached." in done.stderr
+    messages.said(done.stderr, "kaggle/maximum-batch-cpu-session-count", reached=0)
     standin.world.knobs.cpu_sessions = 5
     launch(laptop)
     assert list(standin.world.kernels) == [("ada", "outlast-walk-001")], "a refused push has used up no name"
@@ -219,11 +219,11 @@ def test_checkpoints_made_here_are_sent_and_continued_there(laptop, standin: Sta
     assert laptop("train", "walk", "--experiment-name", "walk").returncode == 75  # at step 3
     done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk")
     assert done.returncode == 0, done.stderr
-    assert "sending step 3 as the private dataset outlast-walk-step-3-" in done.stdout
+    messages.said(done.stdout, "kaggle/sending-step-as-the-private-dataset", step=3, path="step-3")
     ((owner, name),) = standin.world.datasets
     assert standin.world.datasets[owner, name].private
     log = laptop("logs", "walk", "-f")
-    assert "continues after step 3 of 9" in log.stdout, log
+    messages.said(log.stdout, "kaggle/continues-after-step", step=3, number=9)
     assert log.stdout.splitlines()[-1] == "outlast-walk-001: stopped"
     messages.said(laptop("fetch").stdout, "remote/step-comes", step=6, folder=messages.ANY)
     # What is there and as new as here is mounted, not sent again; what went on here is.
@@ -236,9 +236,9 @@ def test_checkpoints_made_here_are_sent_and_continued_there(laptop, standin: Sta
 
 
 def test_words_for_what_cannot_be(laptop, standin: Standin) -> None:
-    assert "was never launched elsewhere" in laptop("logs", "walk").stderr
-    assert "needs a recipe and a place, as in" in laptop("launch", "walk").stderr
-    assert "No run in runs was launched elsewhere yet." in laptop("fetch").stderr
+    messages.said(laptop("logs", "walk").stderr, "kaggle/never-launched-elsewhere")
+    messages.said(laptop("launch", "walk").stderr, "kaggle/needs-recipe-and-place")
+    messages.said(laptop("fetch").stderr, "kaggle/no-run-in-runs-was-launched")
 
 
 LEAVES = """
@@ -304,7 +304,7 @@ def test_a_session_that_does_not_find_its_checkpoint_leaves_at_once_and_the_next
     standin.world.knobs.layouts = ("old",)
     done = relay(laptop)
     assert done.returncode == 0, done
-    assert "sending step 3 as the private dataset" in done.stdout
+    messages.said(done.stdout, "kaggle/sending-step-as-the-private-dataset", step=3, path="step-3")
     assert len(standin.world.kernels) == 4
 
 
@@ -318,11 +318,11 @@ def test_a_finish_that_saved_nothing_new_comes_home(laptop, standin: Standin) ->
     launch(laptop, "--stop-every", "0")
     assert laptop("logs", "walk", "-f").stdout.splitlines()[-1] == "outlast-walk-001: failed(1)"
     laptop("fetch")
-    assert "the evaluation is broken" in laptop("status").stdout
+    messages.said(laptop("status").stdout, "kaggle/evaluation-is-broken")
     (laptop.folder / "walk/recipe.py").write_text(text)
     done = relay(laptop)
     assert done.returncode == 0, done
-    assert done.stdout.splitlines()[-1] == "walk is finished at step 9"
+    messages.said([done.stdout.splitlines()[-1]], "launch/walk-is-finished-at-step", step=9)
     assert (laptop.folder / "runs/walk/artifacts/result.txt").exists()
 
 
@@ -354,7 +354,7 @@ def test_two_at_once_are_refused(laptop, standin: Standin) -> None:
     process.kill()
     process.wait()
     assert done.returncode == 1
-    assert "is being written by a relay" in done.stderr
+    messages.said(done.stderr, "kaggle/is-being-written-by-relay")
 
 
 def test_a_fork_is_begun_there_from_its_checkpoint(laptop, standin: Standin) -> None:
@@ -364,8 +364,8 @@ def test_a_fork_is_begun_there_from_its_checkpoint(laptop, standin: Standin) -> 
         "--experiment-name", "young", "--stop-every", "0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "sending step 3 as the private dataset outlast-young-step-3-" in done.stdout
-    assert "continues after step 3 of 9" in laptop("logs", "-f").stdout
+    messages.said(done.stdout, "kaggle/sending-step-as-the-private-dataset-2", step=3, path="step-3")
+    messages.said(laptop("logs", "-f").stdout, "kaggle/continues-after-step-2", step=3, number=9)
     laptop("fetch")
     parent = json.loads((laptop.folder / "runs/young/run.json").read_text())["parent"]
     assert (parent["run"], parent["step"]) == ("old", 3)
@@ -401,7 +401,9 @@ def test_what_looks_like_a_key_stays_and_is_said(laptop, standin: Standin) -> No
     packed = zipfile.ZipFile(io.BytesIO(base64.b64decode(re.search(r'^DATA = "(.*)"', text, re.MULTILINE)[1])))
     own = sorted(name.removeprefix("recipe/") for name in packed.namelist() if name.startswith("recipe/"))
     assert own == ["helper.py", "recipe.py", "tokenizer.json", "tokens.py"]
-    assert "left out, as their names say that they are keys: access_token.txt, client_secrets.json" in done.stdout
+    messages.said(
+        done.stdout, "kaggle/left-out-as-their-names-say", file="access_token.txt", file2="client_secrets.json"
+    )
 
 
 def test_a_file_that_kaggle_does_not_list_is_missed(laptop, standin: Standin) -> None:
@@ -431,14 +433,14 @@ def test_another_accounts_login_is_refused_for_what_was_launched(laptop, standin
     ):
         done = laptop(*words)
         assert done.returncode == 2, words
-        assert "is bob's; expected ada's" in done.stderr
+        messages.said(done.stderr, "kaggle/is-bob-expected-ada")
     assert list(standin.world.kernels) == [("ada", "outlast-walk-001")]
 
 
 def test_a_session_is_as_long_as_this_weeks_hours_allow(laptop, standin: Standin) -> None:
     standin.world.gpu_used = 28 * 3600.0
     done = laptop("launch", "walk", "--on", "kaggle", "--experiment-name", "walk", "--budget", "5h")
-    assert "warning: 2.0 hours are left this week, so this session trains for 1h40m at most" in done.stderr
+    messages.said(done.stderr, "kaggle/warning-hours-are-left-this-week", hours="2.0")
     record = json.loads((laptop.folder / "runs/walk/launches/0001.json").read_text())
     assert record["budget"] == 100 * 60
     assert record["terms"]["seconds"] == 5 * 3600, "the next one is asked for as this one was"
