@@ -196,7 +196,7 @@ def test_go_on_with_says_what_must_be_typed(ran: Ran) -> None:
     code, said = ran("train", "my recipes", "--checkpoint-dir", "a b")
     assert code == 75, said
     line = "outlast resume own --recipe 'my recipes' --checkpoint-dir 'a b'"
-    messages.said(said, "cli/go", line=line)
+    messages.said(said, "cli/go-on-with", line=line)
     import shlex
 
     assert ran(*shlex.split(line)[1:])[0] == 75

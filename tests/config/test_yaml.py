@@ -375,7 +375,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "link.yaml").symlink_to("nowhere")
     for name, sentence in (
         ("", messages.says("config/is-folder-expected-yaml-file")),
-        ("pipe.yaml", messages.says("config/is-no-ordinary-file-expected-yaml", file="pipe.yaml")),
+        ("pipe.yaml", messages.says("config/not-a-regular-file", file="pipe.yaml")),
         ("large.yaml", messages.says("config/has-mb-expected-yaml-file", size="1.0", size2="1.0")),
         ("link.yaml", messages.says("config/does-not-exist", file="link.yaml")),
         ("there2.yaml", messages.says("config/does-not-exist-holds-did-you-2", file="large.yaml", mean="there.yaml")),

@@ -411,7 +411,7 @@ def test_a_batch_looked_at_before_the_loop_is_not_lost(session: Session, kind: s
     twin = session.train(OWN[kind](), name="twin")
     next(iter(loader := OWN[kind]()))
     head = session.train(loader, stop=7)
-    messages.said(session.told, "data/is-put-back")
+    messages.said(session.told, "data/position-is-restored")
 
     with outlast.open_run("r", root=session.root, progress="none", environment=session.here) as run:
         outlast.seed_everything(1)

@@ -57,7 +57,7 @@ def test_a_link_named_like_a_checkpoint_costs_nothing_elsewhere(tmp_path: Path, 
     (run / "checkpoints/step-00000099").symlink_to(victim)
     (run / "checkpoints/step-00000006").symlink_to(victim)
     assert walk(tmp_path, stop=8).resumed_from == 4
-    messages.said(told(tmp_path), "folder/is-link-and-is-left-alone", path="step-00000099")
+    messages.said(told(tmp_path), "folder/link-is-ignored", path="step-00000099")
     assert (run / "checkpoints/step-00000099").is_symlink()
     assert not (run / "checkpoints/step-00000006").is_symlink(), "the name is a checkpoint's now"
     assert 8 in steps(tmp_path)

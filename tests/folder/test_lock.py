@@ -235,5 +235,5 @@ def test_one_that_is_replaced_while_it_is_taken_is_somebody_elses(tmp_path: Path
         return real(descriptor)
 
     monkeypatch.setattr(lock, "_kernel_lock_patiently", meanwhile)
-    with messages.raises(RunBusy, "folder/replaced-while"):
+    with messages.raises(RunBusy, "folder/lock-was-replaced"):
         Lock(path).take("attempt 1")

@@ -104,7 +104,9 @@ def test_a_first_stage_that_went_on_is_told_while_the_checkpoint_is_there(capsys
     before = digest("mean", 6)
     assert train("--stage", "mean", "--steps", "8") == 0
     assert train("--stop-at", "walk:4") == 75
-    messages.said(told("walk"), "recipe/pair-mean-has-gone", step=8, digest=digest("mean", 8)[:12], before=before[:12])
+    messages.said(
+        told("walk"), "recipe/stage-has-trained-further", step=8, digest=digest("mean", 8)[:12], before=before[:12]
+    )
     assert about("walk")["inputs"]["mean"]["digest"] == before
     assert train("--stage", "mean", "--steps", "9", "--keep-last", "1") == 0
     capsys.readouterr()

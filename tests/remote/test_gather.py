@@ -61,7 +61,7 @@ def test_a_copy_that_continues_ours_is_taken(home: Path, tmp_path: Path) -> None
     before = snapshot(tmp_path / "away")
     run = walk(home, stop=10, inputs=[tmp_path / "away"])
     assert run.resumed_from == 8
-    messages.said(told(home), "remote/step-comes", step=8, folder=tmp_path / "away/r")
+    messages.said(told(home), "remote/step-was-copied", step=8, folder=tmp_path / "away/r")
     assert snapshot(tmp_path / "away") == before
     lines = [json.loads(line)["count"] for line in (home / "r/journal.jsonl").read_text().splitlines()]
     assert lines == list(range(1, 11))
@@ -91,7 +91,7 @@ def test_another_history_is_told_and_left_where_it_is(home: Path, tmp_path: Path
     (sentence,) = brought.told
     messages.said(
         sentence,
-        "remote/step-step-open-run-name-or-experiment",
+        "remote/another-history",
         step=10,
         folder=tmp_path / "away/r",
         step2=6,
@@ -101,7 +101,7 @@ def test_another_history_is_told_and_left_where_it_is(home: Path, tmp_path: Path
     assert run.resumed_from == 6
     messages.said(
         told(home),
-        "remote/step-step-open-run-name-or-experiment",
+        "remote/another-history",
         step=10,
         folder=tmp_path / "away/r",
         step2=6,
@@ -120,7 +120,7 @@ def test_of_two_foreign_histories_the_one_that_continues_ours_wins(home: Path, t
     assert run.resumed_from == 8
     messages.said(
         told(home),
-        "remote/step-step-open-run-name-or-experiment",
+        "remote/another-history",
         step=12,
         folder=tmp_path / "apart/r",
         step2=6,
@@ -132,7 +132,7 @@ def test_with_nothing_here_the_newest_wins_and_the_other_is_told(home: Path, tmp
     walk(home, stop=6)
     walk(tmp_path / "away", stop=8)
     brought = bring_home(place(tmp_path / "new"), [home, tmp_path / "away"])
-    messages.said(brought.told, "remote/step-comes", step=8, folder=tmp_path / "away/r")
+    messages.said(brought.told, "remote/step-was-copied", step=8, folder=tmp_path / "away/r")
     assert brought.rejected == [str(home / "r")]
     # Of the two histories, only one is here.
     assert {read_manifest(path).manifest["attempt"] for path in (tmp_path / "new/r/checkpoints").glob("step-*")} <= {
@@ -230,7 +230,7 @@ def test_names_in_a_manifest_lead_nowhere(tmp_path: Path, name: str) -> None:
         read_manifest(checkpoint)
     before = snapshot(tmp_path)
     brought = bring_home(place(tmp_path / "home/a/b/c"), [tmp_path / "evil"])
-    messages.said(brought.told[-1], "remote/step-comes", step=2, folder=tmp_path / "evil/r")
+    messages.said(brought.told[-1], "remote/step-was-copied", step=2, folder=tmp_path / "evil/r")
     shutil.rmtree(tmp_path / "home")
     assert snapshot(tmp_path) == before
 
@@ -308,14 +308,14 @@ def test_a_damaged_journal_elsewhere_does_not_replace_ours(home: Path, tmp_path:
     elif damage == "fifo":
         os.mkfifo(theirs)
     brought = bring_home(place(home), [tmp_path / "away"])
-    messages.said([brought.told[-1]], "remote/step-comes", step=8, folder=tmp_path / "away/r")
+    messages.said([brought.told[-1]], "remote/step-was-copied", step=8, folder=tmp_path / "away/r")
     assert str(theirs) in brought.told[0]
     messages.said(
         brought.told[0], "remote/journal-not-copied", complaint=messages.ANY, journal=home / "r/journal.jsonl"
     )
     assert (home / "r/journal.jsonl").read_bytes() == ours
     assert walk(home, stop=10).resumed_from == 8
-    messages.said(told(home), "remote/is-not-what-the-checkpoint", step=8)
+    messages.said(told(home), "remote/journal-does-not-match", step=8)
     lines = [json.loads(line)["count"] for line in (home / "r/journal.jsonl").read_text().splitlines()]
     assert lines == [1, 2, 3, 4, 9, 10]
 
@@ -324,7 +324,7 @@ def test_of_a_damaged_journal_elsewhere_the_lines_count_where_there_is_none(home
     theirs = tmp_path / "away/r/journal.jsonl"
     theirs.write_bytes(theirs.read_bytes().replace(b'"count": 2}', b'"count": 2)'))
     brought = bring_home(place(tmp_path / "new"), [tmp_path / "away"])
-    messages.said(brought.told[0], "remote/is-not-what-its-own-checkpoint", theirs=theirs)
+    messages.said(brought.told[0], "remote/journal-does-not-match-its-own-checkpoint", theirs=theirs)
     assert walk(tmp_path / "new", stop=6).resumed_from == 4
     lines = (tmp_path / "new/r/journal.jsonl").read_text().splitlines()
     assert [json.loads(line)["count"] for line in lines] == [1, 3, 4, 5, 6]
@@ -350,8 +350,8 @@ def test_checkpoints_elsewhere_that_are_passed_over_are_told(home: Path, tmp_pat
     assert [sentence.split(" is not valid")[0] for sentence in brought.told[:3]] == [
         str(elsewhere / f"step-{step:08d}/MANIFEST.json") for step in (12, 10, 8)
     ]
-    messages.said(brought.told[0], "remote/newest-good-one", step=6)
-    messages.only_said(brought.told[3:], messages.says("remote/step-comes", step=6, folder=tmp_path / "away/r"))
+    messages.said(brought.told[0], "remote/skipped-for-the-newest-valid", step=6)
+    messages.only_said(brought.told[3:], messages.says("remote/step-was-copied", step=6, folder=tmp_path / "away/r"))
 
 
 def test_a_copy_of_which_nothing_verifies_is_told_in_few_sentences(home: Path, tmp_path: Path) -> None:
@@ -361,9 +361,9 @@ def test_a_copy_of_which_nothing_verifies_is_told_in_few_sentences(home: Path, t
     before = snapshot(home)
     brought = bring_home(place(home), [tmp_path / "away"])
     assert len(brought.told) == 4
-    messages.said(brought.told[0], "remote/is-passed-over-no-good", folder=tmp_path / "away/r")
+    messages.said(brought.told[0], "remote/skipped-without-a-valid-one", folder=tmp_path / "away/r")
     messages.said(
-        [brought.told[3]], "remote/so-it-is-with-more", folder=tmp_path / "away/r", more=4, steps="8, 6, 4, 2"
+        [brought.told[3]], "remote/more-have-the-same-problem", folder=tmp_path / "away/r", more=4, steps="8, 6, 4, 2"
     )
     assert snapshot(home) == before
 
@@ -452,7 +452,7 @@ def test_an_attempt_keeps_out_of_the_way_of_what_is_no_record(
     (home / "r/attempts/0002.json").rename(home / "r/attempts/0005.json")
     (home / "r/attempts/0002.json").write_text("damaged")
     brought = bring_home(place(home), [tmp_path / "away"])
-    messages.only_said(brought.told, messages.says("remote/step-comes", step=8, folder=tmp_path / "away/r"))
+    messages.only_said(brought.told, messages.says("remote/step-was-copied", step=8, folder=tmp_path / "away/r"))
     walk(home, stop=10)
     kept = {path.name: path for path in (home / "r/attempts").glob("*.json")}
     assert (home / "r/attempts/0004.json").is_dir()
@@ -468,7 +468,7 @@ def test_a_folder_in_the_place_of_an_attempt_is_no_reason_not_to_train(home: Pat
     assert sorted(os.listdir(home / "r/attempts")) == [
         "0001.events.jsonl", "0001.json", "0002.json", "0003.events.jsonl", "0003.json"
     ]  # fmt: skip
-    messages.said(told(home), "remote/is-folder-and-is-left-alone", file="0002.json")
+    messages.said(told(home), "folder/folder-is-ignored", file="0002.json")
 
 
 @pytest.mark.parametrize("what", ["journal.jsonl", "config.json", "run.json", "0002.json"])
@@ -503,7 +503,7 @@ def test_a_damaged_config_elsewhere_is_told_and_ours_stays(home: Path, tmp_path:
     (tmp_path / "away/r/config.json").write_text('{"values": ' + "[" * 5000 + "]" * 5000 + "}")
     brought = bring_home(place(home), [tmp_path / "away"])
     assert str(tmp_path / "away/r/config.json") in brought.told[0]
-    messages.only_said(brought.told[1:], messages.says("remote/step-comes", step=6, folder=tmp_path / "away/r"))
+    messages.only_said(brought.told[1:], messages.says("remote/step-was-copied", step=6, folder=tmp_path / "away/r"))
     assert stored_config(place(home), [tmp_path / "away"])["values"] == {"a": 1}
     (home / "r/config.json").unlink()
     with messages.raises(CorruptCheckpoint, "remote/a-damaged-config-elsewhere-is-told", path="away/r/config.json"):
@@ -563,9 +563,13 @@ def test_a_damaged_newest_gives_way_to_the_next_of_all_places(home: Path, tmp_pa
     shutil.rmtree(tmp_path / "far/r/checkpoints/step-00000010")
     shutil.rmtree(tmp_path / "away/r/checkpoints/step-00000008")
     brought = bring_home(place(home), [tmp_path / "away", tmp_path / "far", tmp_path / "other"])
-    messages.said([brought.told[-1]], "remote/step-comes", step=8, folder=tmp_path / "far/r")
+    messages.said([brought.told[-1]], "remote/step-was-copied", step=8, folder=tmp_path / "far/r")
     messages.said(
-        brought.told[0], "remote/has-bytes-the-newest-one", path="step-00000010/walk.safetensors", bytes=7, step=6
+        brought.told[0],
+        "remote/skipped-for-the-newest-readable",
+        path="step-00000010/walk.safetensors",
+        bytes=7,
+        step=6,
     )
     assert walk(home, stop=12).resumed_from == 8
 
@@ -591,7 +595,7 @@ def test_a_run_in_a_folder_remote_comes_home(home: Path, tmp_path: Path) -> None
     walk(tmp_path / "away", stop=8)
     empty = FolderRemote(tmp_path / "empty")
     brought = bring_home(place(home), [], [empty, FolderRemote(tmp_path / "away")])
-    messages.only_said(brought.told, messages.says("remote/step-comes", step=8, folder=tmp_path / "away/r"))
+    messages.only_said(brought.told, messages.says("remote/step-was-copied", step=8, folder=tmp_path / "away/r"))
     assert walk(home, stop=10).resumed_from == 8
 
 

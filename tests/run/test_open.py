@@ -170,7 +170,7 @@ def test_a_run_with_steps_of_its_own_is_not_mixed_with_another(opened, old: Path
     with opened("new", total_steps=9, resume_from=old) as run:
         assert run.resumed_from == 1
         count_to(run, Counter())
-    messages.said(attempts(tmp_path, "new")[1]["told"][0], "run/is-not-used-this-run", step=1)
+    messages.said(attempts(tmp_path, "new")[1]["told"][0], "run/begin-from-is-not-used", step=1)
 
 
 def test_a_copy_of_the_same_run_is_brought_home_with_its_attempts(

@@ -446,9 +446,7 @@ def test_what_the_program_built_otherwise_is_told_until_it_is_settled(train) -> 
         later = train("x", with_options(lr=0.01, weight_decay=0.1), total)
         assert later.rates == [0.1]
         assert len(later.told) == 1
-        messages.said(
-            later.told[0], "run/goes-on-with-the-values", lr="0.1", number="0.01", name="optimizer", name2="lr"
-        )
+        messages.said(later.told[0], "run/keeps-the-values", lr="0.1", number="0.01", name="optimizer", name2="lr")
     settled = train("x", with_options(lr=0.01, weight_decay=0.1, keep={"optimizer": ["lr"]}), 6)
     assert settled.rates == [0.01]
     assert settled.told == []
@@ -471,7 +469,7 @@ def test_a_longer_schedule_is_told_and_can_be_kept(train) -> None:
 
     train("x", with_options(cosine(10), lr=0.1))
     longer = train("x", with_options(cosine(20), lr=0.1), 12)
-    messages.said(longer.told[0], "run/schedule-goes-on-with-the-values", t_max=10, number=20)
+    messages.said(longer.told[0], "run/schedule-keeps-the-values", t_max=10, number=20)
     kept = train("x", with_options(cosine(20), lr=0.1, keep={"schedule": ["T_max"]}), 13)
     assert kept.things["schedule"].T_max == 20
     assert kept.told == []

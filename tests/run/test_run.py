@@ -106,7 +106,7 @@ def test_an_error_is_recorded_and_costs_only_what_was_not_saved(opened, tmp_path
                 1 / 0  # noqa: B018
     end = attempts(tmp_path)[0]["end"]
     assert (end["reason"], end["error"]) == ("failed", "ZeroDivisionError: division by zero")
-    messages.only_said(attempts(tmp_path)[0]["told"], messages.says("run/step-is-safe", step=4))
+    messages.only_said(attempts(tmp_path)[0]["told"], messages.says("run/step-is-saved", step=4))
     with opened(total_steps=6) as run:
         assert run.resumed_from == 4
         count_to(run, counter := Counter())
@@ -350,7 +350,7 @@ def test_a_run_of_an_earlier_kaggle_session_is_brought_home(opened, tmp_path: Pa
         assert counter.value == 21
         assert [line["step"] for line in read(run.folder / "journal.jsonl")] == [1, 2, 3, 4, 5, 6]
         assert [a["end"]["reason"] for a in attempts(root)] == ["budget", "finished"]
-        messages.said(attempts(root)[1]["told"], "remote/step-comes", step=4, folder=messages.ANY)
+        messages.said(attempts(root)[1]["told"], "remote/step-was-copied", step=4, folder=messages.ANY)
 
 
 def test_a_damaged_input_is_told_and_the_older_one_taken(opened, tmp_path: Path, here) -> None:
@@ -387,7 +387,7 @@ with outlast.open_run("r", total_steps=50, root={str(tmp_path)!r}, save="3 steps
     assert counter.value == 55
     first, second = attempts(tmp_path)
     assert first["end"] == {"reason": "lost", "recorded_by": 2}
-    messages.said(second["told"], "run/killed-kill")
+    messages.said(second["told"], "run/was-killed")
 
 
 def test_a_failed_last_save_ends_with_an_error_and_the_good_checkpoint(opened, tmp_path: Path, monkeypatch) -> None:
@@ -705,7 +705,7 @@ def test_what_the_platforms_allowance_costs_is_told(opened, tmp_path: Path, here
         for _ in run.steps():
             run.offer(state)
     told = attempts(tmp_path)[0]["told"]
-    messages.said(told[0], "run/keeps-mb", size="23.1", step=1)
+    messages.said(told[0], "run/platform-keeps-too-little", size="23.1", step=1)
 
 
 def test_a_local_damaged_checkpoint_does_not_hide_a_good_one_elsewhere(opened, tmp_path: Path, here) -> None:

@@ -157,8 +157,8 @@ def test_a_validation_that_leaves_the_state_changed_is_not_saved(opened, tmp_pat
         for step in run.steps():
             counter.value = step
     told = attempts(tmp_path)[0]["told"]
-    messages.said(told[0], "run/left-counter-otherwise")
-    messages.said(told[1], "run/step-is-safe", step=2)
+    messages.said(told[0], "run/validation-left-a-change")
+    messages.said(told[1], "run/step-is-saved", step=2)
     with opened(total_steps=4) as run:
         run.track(counter=counter)
         assert counter.value == 2
@@ -177,7 +177,7 @@ def test_evaluate_in_the_body_of_a_loop_ends_the_session_at_the_last_save(opened
     assert seen == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
     (record,) = attempts(tmp_path)
     assert record["end"]["reason"] == "preempted"
-    messages.said(record["told"][-1], "run/step-is-safe", step=2)
+    messages.said(record["told"][-1], "run/step-is-saved", step=2)
     with opened(total_steps=9) as run:
         assert run.resumed_from == 2
 

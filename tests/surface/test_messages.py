@@ -32,6 +32,22 @@ def test_every_entry_is_used() -> None:
     assert set(messages.entries()) - used == set(), "delete these from tests/surface/messages.txt"
 
 
+def test_every_key_has_an_entry() -> None:
+    calls = {"raises", "said", "says", "is_said", "times_said", "unsaid"}
+    named = {
+        argument.value
+        for path in Path(messages.__file__).parent.rglob("test_*.py")
+        if path != Path(__file__)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in calls
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "messages"
+        for argument in node.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and "/" in argument.value
+    }
+    assert named
+    assert named - set(messages.entries()) == set(), "OUTLAST_ACCEPT=1 writes these"
+
+
 def test_an_error_is_held_by_type_facts_and_text(snapshot: Path, tmp_path: Path) -> None:
     sentence = f"a.bin is lost at step 3; {tmp_path} is left, by process 41."
     with messages.raises(ValueError, "a/lost", file="a.bin", step=3) as caught:

@@ -40,7 +40,7 @@ def test_three_sessions_there_end_as_one_here(laptop, standin: Standin) -> None:
         assert "::outlast" not in log.stdout
     fetched = laptop("fetch", "walk")
     assert fetched.returncode == 0, fetched.stderr
-    messages.said(fetched.stdout, "remote/step-comes", step=9, folder=messages.ANY)
+    messages.said(fetched.stdout, "remote/step-was-copied", step=9, folder=messages.ANY)
     twin, ours = (laptop.folder / root / "walk" for root in ("twin", "runs"))
     assert (twin / "journal.jsonl").read_bytes() == (ours / "journal.jsonl").read_bytes()
     newest = [max(root.glob("checkpoints/step-*")) for root in (twin, ours)]
@@ -143,7 +143,7 @@ def test_cancel_saves_and_the_next_session_goes_on_from_there(laptop, standin: S
     assert "kernelDataSources" not in metadata
     over(standin, "outlast-walk-002")
     done = laptop("fetch", "walk")
-    messages.said(done.stdout, "remote/step-comes", step=9, folder=messages.ANY)
+    messages.said(done.stdout, "remote/step-was-copied", step=9, folder=messages.ANY)
     assert "lost" in {
         json.loads(path.read_text())["end"]["reason"] for path in laptop.folder.glob("runs/walk/attempts/*.json")
     }
@@ -225,7 +225,7 @@ def test_checkpoints_made_here_are_sent_and_continued_there(laptop, standin: Sta
     log = laptop("logs", "walk", "-f")
     messages.said(log.stdout, "kaggle/continues-after-step", step=3, number=9)
     assert log.stdout.splitlines()[-1] == "outlast-walk-001: stopped"
-    messages.said(laptop("fetch").stdout, "remote/step-comes", step=6, folder=messages.ANY)
+    messages.said(laptop("fetch").stdout, "remote/step-was-copied", step=6, folder=messages.ANY)
     # What is there and as new as here is mounted, not sent again; what went on here is.
     assert laptop("train", "walk", "--experiment-name", "walk").returncode == 0
     launch(laptop)
