@@ -79,7 +79,7 @@ def raises(
 
 
 def said(text: str | Iterable[str], message: str | Message, /, **facts: object) -> None:
-    """Whole lines of a text, or one of several sentences, are the entry's text with these facts."""
+    """Whole lines of a text (without spaces at their ends), or one of several sentences, are the entry's text."""
     _check([text] if isinstance(text, str) else list(text), message, facts, lines=isinstance(text, str))
 
 
@@ -197,7 +197,7 @@ def _pattern(template: str, facts: dict[str, object]) -> str:
 
 def _count(texts: list[str], template: str, facts: dict[str, object], lines: bool) -> int:
     """How many of the texts, or of the lines of them, are the entry with these facts, which stand there literally."""
-    pattern = re.compile(rf"^(?:{_pattern(template, facts)})$" if lines else _pattern(template, facts), re.MULTILINE)
+    pattern = re.compile(rf"^(?:{_pattern(template, facts)}) *$" if lines else _pattern(template, facts), re.MULTILINE)
     literal = [str(value) for value in facts.values() if not isinstance(value, re.Pattern)]
     good = [text for text in texts if all(value in text for value in literal)]
     if lines:
