@@ -9,7 +9,7 @@ import pytest
 from tests import messages
 from tests.folders import forge, manifest_of, seal, told, walk
 
-from outlast.checkpoint import tensors
+from outlast.checkpoint import open_checkpoint, tensors
 from outlast.checkpoint.manifest import read_manifest
 from outlast.errors import CorruptCheckpoint, OutlastError
 from outlast.folder import durable, reading, records
@@ -146,6 +146,18 @@ def test_a_state_that_is_none_is_set_aside(tmp_path: Path, run: Path, facts: dic
     checkpoint = run / "checkpoints/step-00000004"
     state = json.loads((checkpoint / "state.json").read_text())
     forge(checkpoint, "state.json", json.dumps(state | facts).encode())
+    assert walk(tmp_path, stop=6).resumed_from == 2
+
+
+@pytest.mark.parametrize("part", ["rng", "walk"])
+def test_a_manifest_without_the_arrays_that_its_state_refers_to(tmp_path: Path, run: Path, part: str) -> None:
+    checkpoint = run / "checkpoints/step-00000004"
+    manifest = manifest_of(checkpoint)
+    del manifest["files"][f"{part}.safetensors"]
+    seal(checkpoint, manifest)
+    with pytest.raises(CorruptCheckpoint, match=f"state of '{part}' refers to an array"):
+        open_checkpoint(checkpoint)
+    assert open_checkpoint(checkpoint, ()).checkpoint.step == 4
     assert walk(tmp_path, stop=6).resumed_from == 2
 
 

@@ -19,7 +19,7 @@ from tests.counting import Counter, attempts, count_to
 from tests.folders import committed, inside
 
 import outlast
-from outlast.errors import DataError, ResumeRefused, SaveFailed, SessionEnded, StateError, UsageError
+from outlast.errors import DataError, ResumeRefused, SaveFailed, SessionEnded, StateError, UnknownName, UsageError
 from outlast.folder.artifact import verify_artifact
 from outlast.folder.layout import RunFolder
 from outlast.tracking import read
@@ -685,6 +685,47 @@ def test_an_artifact_that_is_a_folder_is_replaced(opened, tmp_path: Path) -> Non
                 path.mkdir()
                 (path / "weights.txt").write_text(text)
     assert (tmp_path / "r/artifacts/model/weights.txt").read_text() == "two"
+
+
+@pytest.mark.parametrize("name", ["", ".", "./", "a/..", "..", "../a", "a\0b", 7, b"a"])
+def test_a_name_of_no_artifact(opened, tmp_path: Path, name: object) -> None:
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+        with run.artifact("precious.txt") as path:
+            path.write_text("precious")
+        with pytest.raises(UsageError, match="artifact"), run.artifact(name) as path:
+            path.write_text("x")
+    assert (tmp_path / "r/artifacts/precious.txt").read_text() == "precious"
+
+
+def test_what_cannot_be_an_artifact_leaves_the_earlier_one(opened, tmp_path: Path) -> None:
+    def folder(path: Path) -> None:
+        path.mkdir()
+        (path / "a").write_text("a")
+
+    def link(path: Path) -> None:
+        path.symlink_to("/etc/hostname")
+
+    def folder_with_link(path: Path) -> None:
+        folder(path)
+        (path / "link").symlink_to("/etc/hostname")
+
+    writes = [("file", folder), ("folder", lambda path: path.write_text("x")), ("above", folder)]
+    writes += [("file", lambda path: None), ("file", link), ("folder", folder_with_link)]
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+        for name, write in [("file", lambda path: path.write_text("x")), ("folder", folder), ("above/one", folder)]:
+            with run.artifact(Path(name)) as path:
+                write(path)
+        for name, write in writes:
+            with pytest.raises(UsageError, match=f"artifact .*{name}"), run.artifact(name) as path:
+                write(path)
+        with pytest.raises(UnknownName, match="part='countr' is not tracked.*'counter'"):
+            run.artifact("file", part="countr")
+    artifacts = tmp_path / "r/artifacts"
+    for name in ("file", "folder", "above/one"):
+        assert verify_artifact(artifacts / f"{name}.manifest.json")["name"] == name
+    assert not list(artifacts.rglob(".*"))
 
 
 def test_a_platforms_allowance_is_kept(opened, here) -> None:

@@ -18,6 +18,7 @@ from outlast.folder import durable, hashing
 from outlast.folder.hashing import WrittenFile
 from outlast.folder.layout import TENSORS
 from outlast.state.array import Array, Block, Blocks
+from outlast.state.tree import references
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class OpenedCheckpoint:
     parts: dict[str, dict[str, Array]]
     borrowed: bool = False
     images: Mapping[str, Sequence[tuple[memoryview, WrittenFile]]] = field(default_factory=dict)
+
+    def arrays(self, part: str) -> Mapping[str, Array]:
+        """The arrays of a part; empty when it has none, or when the manifest names no file of them."""
+        return self.parts.get(part, {})
 
     def intact(self, part: str) -> bool:
         """Whether the memory of a part still holds what was read: a program may have been given it, and changed it."""
@@ -93,7 +98,21 @@ def open_checkpoint(
     state = states[0]
     if rank:
         state |= {"rng": states[rank]["rng"], "parts": state["parts"] | states[rank]["parts"]}
+    _check_references(state, found, parts, path)
     return OpenedCheckpoint(checkpoint, state, found, borrowed=bool(ranks and ranks.rank >= count), images=images)
+
+
+def _check_references(
+    state: Mapping[str, Any], found: Mapping[str, Mapping[str, Array]], parts: Collection[str] | None, path: Path
+) -> None:
+    """Refuse a state that refers to arrays which no file of the manifest holds; hashes do not find that."""
+    nodes = {part: record["state"] for part, record in state["parts"].items()} | {"rng": state["rng"]}
+    for part, node in nodes.items():
+        for name in references(node) if parts is None or part in parts else ():
+            if name not in found.get(part, {}):
+                raise CorruptCheckpoint(
+                    f"{path}: the state of {part[:80]!r} refers to an array {name[:80]!r}, which no file holds."
+                )
 
 
 def _part(name: str, entry: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast._version import __version__
-from outlast.errors import CorruptCheckpoint, UnsafeFolder
+from outlast.errors import CorruptCheckpoint, UnsafeFolder, UsageError
 from outlast.folder import durable, hashing, layout, plain, reading
 from outlast.folder.records import ARTIFACT
 
@@ -34,9 +34,11 @@ def replaced(artifact: Path) -> Iterator[Path]:
     """A path beside an artifact to write the new one to, a file or a folder; it then takes the artifact's name.
 
     Order: the manifest of the earlier one is deleted, the earlier one is deleted, the new one gets its name. The caller
-    writes the new manifest. If the caller raises, the earlier one stays.
+    writes the new manifest. If anything is raised before, the earlier one and its manifest stay.
 
     Raises:
+        UsageError: nothing was written; a link or special file is in it; a file would replace a folder, or a folder a
+            file; the earlier folder holds artifacts of their own.
         OSError: the folder cannot be written.
     """
     durable.make_folder(artifact.parent)
@@ -44,15 +46,39 @@ def replaced(artifact: Path) -> Iterator[Path]:
     durable.remove_any(temporary)
     try:
         yield temporary
+        _check_written(temporary, artifact)
         durable.sync_file(temporary)
         if plain.kind_of(manifest_of(artifact)):
             durable.remove_any(manifest_of(artifact))
             durable.sync_folder(artifact.parent)
-        if artifact.is_dir():
+        if plain.kind_of(artifact) == "folder":
             durable.remove_folder(artifact)
         durable.move(temporary, artifact)
     finally:
         durable.remove_any(temporary)
+
+
+def _check_written(temporary: Path, artifact: Path) -> None:
+    """Refuse what cannot become an artifact, while the earlier one is still whole."""
+    kind, before = plain.kind_of(temporary), plain.kind_of(artifact)
+    if kind is None:
+        raise UsageError(f"Nothing was written for the artifact {artifact}: write to the path that the block is given.")
+    if strange := plain.strange_files(temporary):
+        name = artifact.name + str(strange[0]).removeprefix(str(temporary))
+        raise UsageError(
+            f"The artifact {artifact} was not kept: {name} is a {plain.kind_of(strange[0])}; expected plain files and "
+            "folders."
+        )
+    if before not in (None, kind):
+        raise UsageError(
+            f"The artifact {artifact} was not kept: it is a {kind}, and a {before} of this name is there. Choose "
+            "another name, or delete the other one first."
+        )
+    if before == "folder" and (others := manifests_in(artifact)):
+        raise UsageError(
+            f"The artifact {artifact} was not kept: the folder of this name holds other artifacts, such as "
+            f"{others[0].name.removesuffix(ENDING)}. Choose another name."
+        )
 
 
 def write_manifest(artifact: Path, name: str, about: Mapping[str, Any]) -> Path:

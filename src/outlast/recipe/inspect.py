@@ -112,7 +112,7 @@ class SavedCheckpoint:
                 f"The checkpoint at step {self.step} of {self.folder} has no part {name!r}; it holds "
                 f"{', '.join(self.parts)}.{nearest(name, parts)}"
             )
-        return name, parts[name], self._opened.parts.get(name, {})
+        return name, parts[name], self._opened.arrays(name)
 
     def _usual(self) -> str:
         if not isinstance(self._known, OutlastError):
@@ -137,7 +137,7 @@ class SavedCheckpoint:
                 f"The checkpoint at step {self.step} of {self.folder} has no pytree {name!r}; it holds "
                 f"{', '.join(trees) or 'none'}."
             )
-        return state.unpack_tree(name, initial, parts[name]["state"], self._opened.parts.get(name, {}))
+        return state.unpack_tree(name, initial, parts[name]["state"], self._opened.arrays(name))
 
     @contextlib.contextmanager
     def artifact(self, name: str, *, to: Path | None = None, part: str | None = None) -> Iterator[Path]:

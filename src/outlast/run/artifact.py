@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,27 +14,32 @@ from outlast.run.attempt import Attempt
 
 
 @contextlib.contextmanager
-def artifact(attempt: Attempt, name: str, *, step: int, part: str | None = None) -> Iterator[Path]:
-    """A path to write to, a file or a folder; see `Run.artifact`.
-
-    Raises:
-        UsageError: the name leads out of the folder for artifacts, or is that of a manifest.
-    """
+def artifact(attempt: Attempt, name: str | os.PathLike[str], *, step: int, part: str | None = None) -> Iterator[Path]:
+    """A path to write to, a file or a folder; see `Run.artifact`."""
+    name = _checked(name, attempt.artifacts)
     if not attempt.ranks.is_main:
         with tempfile.TemporaryDirectory() as folder:  # written and dropped: rank 0 keeps its own
             yield Path(folder) / Path(name).name
         return
-    base = attempt.artifacts
-    target = base / name
-    if not target.resolve().is_relative_to(base.resolve()):
-        raise UsageError(
-            f"An artifact named {name!r} would lie outside {base}; use a name without '..' or a leading slash."
-        )
-    if name.endswith(ENDING):
-        raise UsageError(f"An artifact is named {name!r}; names ending in {ENDING} belong to manifests of artifacts.")
+    target = attempt.artifacts / name
     with replaced(target) as temporary:
         yield temporary
     _describe(attempt, target, name, step, part)
+
+
+def _checked(name: str | os.PathLike[str], base: Path) -> str:
+    """The name as text, if it is one of a file or folder below the folder for artifacts."""
+    if not isinstance(name, str | os.PathLike) or not isinstance(text := os.fspath(name), str):
+        raise UsageError(f"An artifact is named {name!r:.120}; expected text or a path.")
+    target = base / text
+    if "\0" in text or target.resolve() == base.resolve() or not target.resolve().is_relative_to(base.resolve()):
+        raise UsageError(
+            f"An artifact named {text!r} would lie outside {base}, or be that folder; use a name without '..' or a "
+            "leading slash."
+        )
+    if text.rstrip("/").endswith(ENDING):
+        raise UsageError(f"An artifact is named {text!r}; names ending in {ENDING} belong to manifests of artifacts.")
+    return text
 
 
 def _describe(attempt: Attempt, target: Path, name: str, step: int, part: str | None) -> None:

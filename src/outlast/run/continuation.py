@@ -135,7 +135,7 @@ class Continuation:
 
         They are set again right before the first step.
         """
-        stored = state.unpack_value(RNG, self._opened.state[RNG], self._opened.parts[RNG])
+        stored = state.unpack_value(RNG, self._opened.state[RNG], self._opened.arrays(RNG))
         rng.restore(stored)
         now = rng.capture()
         if missing := sorted(stored.keys() - now.keys()):
@@ -155,7 +155,7 @@ class Continuation:
         Raises:
             CorruptCheckpoint: they cannot be set.
         """
-        arrays = self._opened.parts[RNG]
+        arrays = self._opened.arrays(RNG)
         rng.restore(state.unpack_value(RNG, self._opened.state[RNG], arrays))
         if self._opened.borrowed:
             hasher = xxhash.xxh3_64(str(self._ranks.rank).encode())
@@ -174,7 +174,7 @@ class Continuation:
             return
         like = adapters.sharded({name: parameter.detach() for name, parameter in named.items()})
         stored = state.unpack_value(
-            GRADIENTS, check_record(GRADIENTS, record)["state"], self._opened.parts[GRADIENTS], like
+            GRADIENTS, check_record(GRADIENTS, record)["state"], self._opened.arrays(GRADIENTS), like
         )
         for name, gradient in stored.items():
             if name not in named or named[name].shape != gradient.shape:
@@ -185,7 +185,7 @@ class Continuation:
 
     def _read_again(self, name: str) -> Mapping[str, Array]:
         again = open_checkpoint(self._opened.checkpoint.path, [name], ranks=self._ranks)
-        return again.parts.get(name, {})
+        return again.arrays(name)
 
     def _stored(self, name: str, kind: str) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         stored = self._opened.state["parts"]
@@ -195,4 +195,4 @@ class Continuation:
                 f"{', '.join(sorted(stored)) or 'nothing'}. A run tracks the same parts in every attempt: leave it "
                 f"out, or begin a new run under {ANOTHER_NAME}."
             )
-        return stored[name], self._opened.parts.get(name, {})
+        return stored[name], self._opened.arrays(name)

@@ -9,10 +9,11 @@ from typing import Any
 
 from outlast import state
 from outlast.checkpoint import OpenedCheckpoint
+from outlast.config.words import nearest
 from outlast.data import feed, foreign, leaving
 from outlast.distributed import replicas
 from outlast.distributed.ranks import Ranks
-from outlast.errors import StateError, UsageError
+from outlast.errors import StateError, UnknownName, UsageError
 from outlast.run.continuation import GRADIENTS, RNG, Continuation
 from outlast.run.resume import Verdict, check_keep, check_record
 from outlast.state import TrackedObject, adapters, rng
@@ -160,6 +161,14 @@ class Parts:
         if self._continued:
             self._continued.check_complete(self.names)
 
+    def check_known(self, name: str | None) -> None:
+        """Raise UnknownName if this is a name, and of none of the parts."""
+        if name is not None and name not in self.names:
+            raise UnknownName(
+                f"part={name!r:.120} is not tracked; tracked are {', '.join(self.names) or 'none'}."
+                f"{nearest(str(name), self.names)}"
+            )
+
     @property
     def trees(self) -> list[str]:
         """Names of the pytrees."""
@@ -174,7 +183,7 @@ class Parts:
         """Load tracked objects from another checkpoint of this run."""
         for name in names:
             record = check_record(name, opened.state["parts"].get(name))
-            state.load_object(name, self._tracked[name].thing, record, opened.parts.get(name, {}))
+            state.load_object(name, self._tracked[name].thing, record, opened.arrays(name))
 
     def verify(self) -> Verdict:
         """Compare all that was loaded with the checkpoint, and correct what differs.

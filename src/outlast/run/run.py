@@ -87,8 +87,7 @@ class Run:
         """Offer the state after this step, and log metrics. The state is copied only when a save is due.
 
         Raises:
-            UsageError: no state of this name was restored before.
-            StateError: it has other leaves than the restored state.
+            UsageError, StateError: no state of this name was restored before; or it has other leaves.
         """
         self._loop.offer(tree, name, metrics)
 
@@ -116,8 +115,8 @@ class Run:
 
         Args:
             loader: an outlast.DataLoader, a torchdata StatefulDataLoader, or any iterable of one epoch whose state_dict
-                contains its position. It is tracked as "data" unless it is tracked already. Without a len(), one batch
-                is read ahead to detect the last batch. set_epoch(epoch), from 0, is called if it exists.
+                contains its position. It is tracked as "data" unless it is tracked already. Without a len(), it is
+                read one batch ahead. set_epoch(epoch), from 0, is called if it exists.
             epochs: total number of epochs.
             accumulate: batches per optimizer update.
 
@@ -132,9 +131,8 @@ class Run:
     def begin(self, total_steps: int | None = None) -> None:
         """Start the loop of another framework (ultralytics, Lightning, Hugging Face).
 
-        Call it after `track`, call `after_step` after every step, and start counting at `run.step`. If the save policy
-        has only epochs, the state is also saved every 15 minutes, because such a loop may never report the end of an
-        epoch. `total_steps`, if known, decides whether the run is finished.
+        Call it after `track`, call `after_step` after every step, and start counting at `run.step`. `total_steps`
+        decides whether the run is finished. With a save policy of epochs only, it is also saved every 15 minutes.
 
         Raises:
             UsageError: a loop began already in this attempt.
@@ -148,7 +146,7 @@ class Run:
 
         It counts the step, logs its metrics, and saves if a save is due. Call it when the framework has finished the
         step: parameters and schedulers are updated, and the next batch is not fetched yet. Leave the loop when it
-        returns True. The with-block then ends with SessionEnded, or without an error if all steps are done.
+        returns True. The with-block then ends with SessionEnded or well; code in between has to test `finished`.
 
         Args:
             step: number of completed steps (optimizer updates); one more than before if not given.
@@ -211,15 +209,16 @@ class Run:
         """
         self._foreign.ask_save(step)
 
-    def artifact(self, name: str, *, part: str | None = None) -> AbstractContextManager[Path]:
+    def artifact(self, name: str | Path, *, part: str | None = None) -> AbstractContextManager[Path]:
         """A path for a named output, a file or a folder; it gets its name when the block ends without an error.
 
         `name` is a file name, such as "confusion.png"; its folders are created. NAME.manifest.json is written next to
         it, with run, step, config fingerprint, hashes, and `part`: the tracked name of its source, such as "ema".
 
         Raises:
-            UsageError: the name leads out of the folder for artifacts, or ends in .manifest.json.
+            UsageError: the name, part, or what was written, is not valid; an earlier artifact of this name stays.
         """
+        self._loop.parts.check_known(part)
         return artifact(self._loop.attempt, name, step=self._loop.step, part=part)
 
     def tell(self, sentence: str) -> None:

@@ -8,7 +8,7 @@ comes back as the type that it was, or it is refused by name before the first st
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint, OutlastError, StateError
@@ -209,3 +209,14 @@ class Decoder:
             like = self._sharded.get(name, self._sharded.get("/".join(name.split("/")[:2])))
             self._made[name] = adapters.from_array(self.arrays[name], node, like)
         return self._made[name]
+
+
+def references(node: Json) -> Iterator[str]:
+    """The names of the arrays that a JSON of `Encoder` refers to, as they come."""
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict) and isinstance(name := each.get("$array"), str):
+            yield name
+        elif isinstance(each, dict | list):
+            waiting.extend(each.values() if isinstance(each, dict) else each)
