@@ -239,5 +239,4 @@ CASES: dict[str, Any] = {
     "s3": S3Case,
     "gs": GcsCase,
     "sftp": SftpCase,
-    "sftp without extensions": PlainSftpCase,
 }

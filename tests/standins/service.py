@@ -114,6 +114,7 @@ def _ask(url: str, body: Any) -> Any:
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     app: Callable[[Request], Reply]
     faults: ClassVar[list[Fault]] = []
     seen: ClassVar[list[str]] = []

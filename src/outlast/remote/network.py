@@ -6,7 +6,6 @@ was.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import time
@@ -114,7 +113,7 @@ class NetworkRemote(Remote):
         check_name(name)
         self._check_writes(name)
         size, digest = self._describe(file)
-        tries = self._tries()
+        tries, refused = self._tries(), 0
         while True:
             try:
                 found = self.stat(name)
@@ -122,8 +121,11 @@ class NetworkRemote(Remote):
                 try:
                     if self._create(name, file, digest):
                         return True
+                    refused += 1
                 except RemoteUnavailable as error:
                     tries.again(error)
+                if refused > 1:
+                    tries.again(RemoteUnavailable(f"{self.address(name)} is neither there nor can it be written now."))
                 continue
             if (found.size, found.digest) != (size, digest):
                 raise ObjectConflict(
@@ -131,9 +133,11 @@ class NetworkRemote(Remote):
                     f"{self.capabilities.digest} {found.digest[:12]}, the file {size} and {digest[:12]}. Nothing was "
                     "written; choose another name."
                 )
-            with contextlib.suppress(ObjectMissing, ObjectConflict):  # deleted or put again meanwhile: look again
+            try:
                 self._ask(lambda found=found: self._freshen(found))  # type: ignore[misc]
                 return False
+            except (ObjectMissing, ObjectConflict) as error:  # deleted or put again meanwhile: look again
+                tries.again(RemoteUnavailable(str(error), error.reason, after=0.0))
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes of an object, as `Remote.get` says. A read that breaks off goes on with the same object."""

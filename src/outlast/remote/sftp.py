@@ -282,9 +282,21 @@ class SftpRemote(NetworkRemote):
             ) from None
         except asyncssh.SFTPError as error:
             raise RemoteRefused(f"{where}: {scrubbed(str(error))}.", scrubbed(str(error))) from None
-        except (TimeoutError, OSError, asyncssh.DisconnectError) as error:
+        except (OSError, asyncssh.DisconnectError) as error:  # TimeoutError is an OSError
             self._forget()
+            if getattr(error, "filename", None):  # a file of ~/.ssh
+                raise self._unusable(error) from None
             raise unreachable(where, error) from None
+        except (asyncssh.Error, ValueError) as error:  # a key, or ~/.ssh/config
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: Exception) -> RemoteRefused:
+        reason = scrubbed(str(error))
+        return RemoteRefused(
+            f"{self.address()}: a key or a file of ~/.ssh cannot be used: {reason}. Check that ssh -o BatchMode=yes "
+            f"{self._host} works.",
+            reason,
+        )
 
     def _forget(self) -> None:
         connection, self._connection = self._connection, None

@@ -95,7 +95,7 @@ class Storage:
             return self.begin(request, asked)
         if upload and request.method == "PUT" and asked.get("upload_id") in self.uploads:
             return self.go_on(request, self.uploads[asked["upload_id"]])
-        there = re.fullmatch(r"/storage/v1/b/([^/]+)/o(?:/([^/]+))?", request.path)
+        there = re.fullmatch(r"(?:/download)?/storage/v1/b/([^/]+)/o(?:/([^/]+))?", request.path)
         if there is None:
             raise Refused(400, "invalid", f"the stand-in does not know {request.method} {request.path}")
         if there[1] != BUCKET:

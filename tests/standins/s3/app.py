@@ -6,6 +6,7 @@
 | takes any access key | "Error responses": InvalidAccessKeyId, 403 | the one key that is known |
 | takes a request without a signature | "Error responses": AccessDenied, 403 | refused |
 | CopyObject ignores If-Match of the target | "CopyObject": If-Match, 412 | the target's ETag is compared |
+| lists 1000 names a page | "ListObjectsV2": up to 1000, possibly fewer | 7 a page, as a client must follow pages |
 | If-None-Match and If-Match not atomic | "Conditional requests": one winner | one request at a time |
 """
 
@@ -39,6 +40,8 @@ def app(url: str) -> Callable[[Request], Reply]:
         refused = _refusal(request)
         if refused:
             return refused
+        if "list-type=2" in request.query and "max-keys=" not in request.query:
+            request.query += "&max-keys=7"
         with lock:
             wanted = request.headers.get("if-match")
             if wanted and "x-amz-copy-source" in request.headers and request.method == "PUT":
