@@ -12,7 +12,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 WORKERS ?= 3
 PYTEST_WORKERS := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all check $(CHECKS) bench bench-checkpoint bench-faults bench-long check-gpu test-new soak-kaggle clean
+.PHONY: help demo test test-all check $(CHECKS) bench bench-checkpoint bench-faults bench-long bench-remote check-gpu test-new soak-kaggle clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ bench-checkpoint: .venv-bench/.ready  ## cost of a checkpoint, of outlast and it
 
 bench-faults: .venv-bench/.ready  ## flipped bits, truncated files, full disks and kill -9, for outlast and its peers
 	.venv-bench/bin/python -m benchmarks.checkpoint.faults
+
+bench-remote: $(READY)  ## cost of pushing checkpoints during training, compared with a plain upload; REMOTE=s3://...
+	$(BIN)/python -m benchmarks.remote $(REMOTE)
 
 bench-long: $(READY)  ## long runs: a journal of 10 million lines compared with 10, 5,000 checkpoints compared with 5
 	$(BIN)/python -m benchmarks.long

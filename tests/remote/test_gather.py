@@ -23,6 +23,7 @@ from outlast.remote.attached import copies_of, stored_config
 from outlast.remote.folder import FolderRemote
 from outlast.remote.fork import fork
 from outlast.remote.gather import bring_home
+from outlast.remote.revision import PushedRun
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -594,7 +595,7 @@ def test_a_checkpoint_elsewhere_is_read_once(home: Path, tmp_path: Path, monkeyp
 def test_a_run_in_a_folder_remote_comes_home(home: Path, tmp_path: Path) -> None:
     walk(tmp_path / "away", stop=8)
     empty = FolderRemote(tmp_path / "empty")
-    brought = bring_home(place(home), [], [empty, FolderRemote(tmp_path / "away")])
+    brought = bring_home(place(home), [], [PushedRun(each, "r") for each in (empty, FolderRemote(tmp_path / "away"))])
     messages.only_said(brought.told, messages.says("remote/step-was-copied", step=8, folder=tmp_path / "away/r"))
     assert walk(home, stop=10).resumed_from == 8
 
@@ -618,7 +619,7 @@ def test_a_remote_that_does_not_answer_is_an_error_and_changes_nothing(home: Pat
     while True:
         remote.answers = count
         with contextlib.suppress(RemoteUnavailable):
-            bring_home(place(home), [], [remote])
+            bring_home(place(home), [], [PushedRun(remote, "r")])
             break
         assert snapshot(home) == before
         assert not (home / "r/.tmp-coming").exists()
@@ -626,9 +627,9 @@ def test_a_remote_that_does_not_answer_is_an_error_and_changes_nothing(home: Pat
     remote.answers = 4
     shutil.rmtree(home)
     with messages.raises(RemoteUnavailable, "remote/did-not-answer") as caught:
-        bring_home(place(home), [], [remote])
+        bring_home(place(home), [], [PushedRun(remote, "r")])
     assert caught.value.reason == "timed out"
-    bring_home(place(home), [], [FolderRemote(tmp_path / "away")])
+    bring_home(place(home), [], [PushedRun(FolderRemote(tmp_path / "away"), "r")])
     assert count >= 10
     assert walk(home, stop=10).resumed_from == 8
 

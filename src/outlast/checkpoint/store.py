@@ -46,6 +46,7 @@ class CheckpointStore:
             there.
         history: what manifests say of where they come from; None: nothing.
         nbytes: bytes that the data of all checkpoints takes, as of the last commit or `look`.
+        give_room: called when a checkpoint finds no room, before that fails; returns whether something was let go.
         best: the best checkpoint by the retention policy's metric, as of then; None when none logged it.
     """
 
@@ -61,6 +62,7 @@ class CheckpointStore:
         self.history: History | None = None
         self.nbytes = 0
         self.best: CheckpointFacts | None = None
+        self.give_room: Callable[[], bool] = lambda: False
         self._ranks = ranks or Ranks()
         self._listing = Listing(
             folder.checkpoints, self.retention, lambda found: newest.complaint_of(found, self.identity) is None
@@ -140,7 +142,12 @@ class CheckpointStore:
         if not self._ranks.is_main:
             return False
         self._listing.glance()
-        self._pruner.check_space(step, nbytes)
+        try:
+            self._pruner.check_space(step, nbytes)
+        except SaveFailed:
+            if not self.give_room():
+                raise
+            self._pruner.check_space(step, nbytes)
         durable.make_folder(self.folder.checkpoints)
         if newest.exists(self.folder, step):
             return True

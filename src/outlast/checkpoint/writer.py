@@ -17,10 +17,13 @@ class Writer:
     Args:
         store: where to.
         before: called in that thread before each commit: the journal's flush.
+        after: called in that thread after each that succeeded.
     """
 
-    def __init__(self, store: CheckpointStore, before: Callable[[], None]) -> None:
-        self._store, self._before = store, before
+    def __init__(
+        self, store: CheckpointStore, before: Callable[[], None], after: Callable[[], None] = lambda: None
+    ) -> None:
+        self._store, self._before, self._after = store, before, after
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outlast-writer")
 
     def submit(self, flight: Flight, *, here: bool = False) -> None:
@@ -44,7 +47,7 @@ class Writer:
     def _commit(self, flight: Flight) -> Checkpoint:
         flight.hold()  # first of all: training may be waiting
         try:
-            return self._store.commit(flight.checked(), self._before, flight.durable)
+            checkpoint = self._store.commit(flight.checked(), self._before, flight.durable)
         except SaveFailed:
             raise
         except Exception as error:  # whatever it is, it must reach the user as what it costs: this save
@@ -52,3 +55,5 @@ class Writer:
                 f"The checkpoint at step {flight.snapshot.step} could not be written ({type(error).__name__}: "
                 f"{error}). Earlier checkpoints are intact."
             ) from error
+        self._after()
+        return checkpoint

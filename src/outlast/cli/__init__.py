@@ -24,6 +24,8 @@ VERBS = {
     "cancel": "stop a launched attempt; its files are saved",
     "down": "delete a finished run's sessions and their files at the provider",
     "quota": "show the accelerator hours that are left this week",
+    "push": "push a run's checkpoints, journal and records to a remote, for example a bucket",
+    "pull": "copy a pushed run from a remote, verified",
     "archive": "write a run's results as one zip: config, history, curves, final model, artifacts",
     "notebook": "write a notebook that trains a recipe, for the browser",
     "data": "prepare or check a recipe's data",

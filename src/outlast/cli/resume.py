@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from outlast.cli import train
@@ -10,8 +11,12 @@ from outlast.config.yamlfile import nearest
 from outlast.environment import detect
 from outlast.errors import UnknownName, UsageError
 from outlast.folder import layout, reading
+from outlast.folder.layout import RunFolder
 from outlast.recipe import prepare, recipe, registry
+from outlast.remote import carry
+from outlast.remote.address import open_remote
 from outlast.report.chain import chain_at, under_way
+from outlast.run.arguments import remote_address
 from outlast.terminal import say
 
 
@@ -32,9 +37,20 @@ def run(argv: list[str]) -> int:
     name = argv[0]
     own, rest = pull(argv[1:], "--recipe")
     root, _ = pull(rest, "--checkpoint-dir")
+    remote, _ = pull(rest, "--remote")
     with looked_up():
+        _bring_home(name, Path(root or "runs"), remote)
         found = recipe_of(name, Path(root or "runs"), own)
     return train.run([*rest, "--resume", name], prog="outlast resume", recipe=found)
+
+
+def _bring_home(name: str, root: Path, remote: str | None) -> None:
+    """A run that is not here at all comes from the remote that follows it, when that is known."""
+    address = remote_address(remote)
+    if address and "/" not in name and prepare.locate(name, root, detect().inputs) is None:
+        with contextlib.closing(open_remote(address, writes=False)) as there:
+            for sentence in carry.pull(RunFolder(root / layout.check_run_id(name)), there):
+                say(sentence)
 
 
 def recipe_of(name: str, root: Path, own: str | None) -> recipe.Recipe:

@@ -154,6 +154,7 @@ def as_json(info: RunInfo) -> dict[str, Any]:
         "chain": [link.as_json() for link in chain_of(info)],
         "attempts": [{**attempt, "seconds": _seconds(info, attempt)} for attempt in info.attempts],
         "launches": [each.record for each in all_launches(RunFolder(info.folder))],
+        "pushed": info.pushed,
         "checkpoints": [
             {"step": c.step, "reason": c.reason, "bytes": c.nbytes, "metrics": c.metrics} for c in info.checkpoints
         ],
@@ -237,6 +238,19 @@ def _print_origins(info: RunInfo) -> None:
         say(f"begun from step {parent['step']} of {parent['run']}")
 
 
+def _print_pushed(info: RunInfo) -> None:
+    """How far the remote is that follows the run."""
+    pushed = info.pushed
+    if pushed is None:
+        return
+    there, behind = (", ".join(map(str, pushed[key][-_SHOWN:])) for key in ("steps", "behind"))
+    say("", f"at {pushed['address']}: steps {there or '(none)'}, as of {pushed['time']}")
+    if behind:
+        say(f"not there yet: steps {behind}; {command('outlast', 'push', _address(info.folder), pushed['address'])}")
+    if pushed.get("trouble"):
+        say(f"the last try failed: {pushed['trouble']}")
+
+
 def _print(info: RunInfo) -> None:
     console = show.console()
     of = f" of {info.total_steps}" if info.total_steps else ""
@@ -268,6 +282,7 @@ def _print(info: RunInfo) -> None:
             f"and {more} checkpoints before these: "
             f"{command('outlast', 'checkpoints', _address(info.folder), '--quick')}"
         )
+    _print_pushed(info)
     _print_metrics(info)
     for attempt in info.last_attempts(_SHOWN):
         if error := attempt.get("end", {}).get("error"):

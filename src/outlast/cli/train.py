@@ -51,6 +51,7 @@ def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
                 *_recipe(prepared.recipe),
                 *_root(prepared),
                 *_budget(prepared),
+                *_remote(prepared),
             )
             say(f"Go on with: {again}")
         return int(ended.code or 0)
@@ -69,6 +70,12 @@ def _budget(prepared: prepare.PreparedRun) -> Iterator[str]:
     """A budget belongs to a session, so the next one has to be given it again."""
     if "budget" in prepared.given:
         yield from ("--budget", str(prepared.given["budget"]))
+
+
+def _remote(prepared: prepare.PreparedRun) -> Iterator[str]:
+    """So does the remote that follows a run, where no file says it."""
+    if "remote" in prepared.given:
+        yield from ("--remote", str(prepared.given["remote"]))
 
 
 def _root(prepared: prepare.PreparedRun) -> Iterator[str]:

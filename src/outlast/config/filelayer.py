@@ -118,6 +118,8 @@ def _unknown(path: Path, role: str, unknown: Sequence[yamlfile.Entry], names: Ma
     visible = [name.removeprefix(f"{role}.") for name in names]
     first, *more = (entry.key.removeprefix(f"{role}.") for entry in unknown)
     words = f"{path}:{unknown[0].line} has an unknown key {shortened(first, 80)!r}.{yamlfile.nearest(first, visible)}"
+    if any(entry.key.startswith("cloud.") for entry in unknown):
+        words += " Where checkpoints are pushed, `remote: gs://bucket/prefix` says."
     if not more:
         return words
     shown = [f"{shortened(key, 80)} (line {entry.line})" for key, entry in zip(more, unknown[1:], strict=True)]

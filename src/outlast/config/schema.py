@@ -140,6 +140,19 @@ class Config(Section):
     log_every: int = setting(
         10, "number of steps between two journal lines", on_resume="free", aliases=("log_frequency",), ge=1
     )
+    remote: str | None = setting(
+        None,
+        "address to which each checkpoint is pushed: gs://bucket/prefix, s3://..., sftp://..., or a folder",
+        on_resume="session",
+        aliases=("cloud.remote",),
+    )
+    remote_rate: float | None = setting(
+        None,
+        "average rate limit of pushing, in MB/s",
+        on_resume="session",
+        aliases=("cloud.remote_rate",),
+        gt=0,
+    )
     log_csv: Path | None = setting(None, "CSV file to which the metrics are also written", on_resume="session")
     budget: Seconds = setting(None, "time budget of this session, for example 11h30m", on_resume="session", gt=0)
     reserve: Seconds = setting(

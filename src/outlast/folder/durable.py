@@ -205,6 +205,52 @@ def copy_file(
         raise CorruptCheckpoint(f"{source} does not match the manifest; it was not copied.")
 
 
+def write_scratch(path: Path, data: Buffer) -> None:
+    """Write a file that nobody needs after a crash: under its name at once, and not fsynced."""
+    descriptor = _open_to_write(path, direct=False)
+    try:
+        _write_all(descriptor, memoryview(data))
+    finally:
+        os.close(descriptor)
+
+
+def copy_scratch(source: int, start: int, size: int, path: Path) -> None:
+    """Copy a part of an open file to one that nobody needs after a crash; not fsynced.
+
+    Args:
+        source: descriptor of the file.
+        start: first byte of the part.
+        size: its length.
+        path: the copy; an older one is replaced.
+
+    Raises:
+        OSError: it could not be read or written, or the file ends before the part does.
+    """
+    descriptor = _open_to_write(path, direct=False)
+    try:
+        end = start + size
+        while start < end:
+            count = _copy_some(source, start, min(CHUNK, end - start), descriptor)
+            if not count:
+                raise OSError(errno.EIO, "the file ended early while it was read", str(path))
+            start += count
+    finally:
+        os.close(descriptor)
+
+
+def _copy_some(source: int, start: int, size: int, target: int) -> int:
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(source, target, size, start)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV, errno.EPERM):
+                raise
+    os.lseek(source, start, os.SEEK_SET)
+    data = os.read(source, size)
+    _write_all(target, memoryview(data))
+    return len(data)
+
+
 def write_json(path: Path, value: Mapping[str, Any], *, durable_name: bool = True) -> WrittenFile:
     """Write a JSON object with `write_file`. Keys keep their order; NaN is refused."""
     return write_file(path, [as_json(value)], durable_name=durable_name)

@@ -50,6 +50,7 @@ class RunFolder:
         self.lock = path / "lock"
         self.ranks = path / "ranks"
         self.journal = path / "journal.jsonl"
+        self.pushed = path / "pushed.json"
         self.attempts = path / "attempts"
         self.launches = path / "launches"
         self.checkpoints = path / "checkpoints"
@@ -93,7 +94,7 @@ class RunFolder:
             self.artifacts,
             self.checkpoints / "shared",
         )
-        for path in (self.run, self.config, self.lock, self.ranks, self.journal, *folders):
+        for path in (self.run, self.config, self.lock, self.ranks, self.journal, self.pushed, *folders):
             kind, wanted = kind_of(path), "folder" if path in folders else "file"
             if kind not in (None, wanted):
                 raise UnsafeFolder(

@@ -173,13 +173,18 @@ def many(check: Check, most: int = 1_000_000) -> Check:
 
 
 def pair(check: Check) -> Check:
-    """A list of two."""
+    """A list of two of one kind."""
+    return both(check, check)
+
+
+def both(first: Check, second: Check) -> Check:
+    """A list of two, each of its own kind."""
 
     def checked(value: Any, where: str) -> None:
         if not isinstance(value, list) or len(value) != 2:
             raise MalformedRecord(where, value, "a list of two")
-        for each in value:
-            check(each, where)
+        first(value[0], where)
+        second(value[1], where)
 
     return checked
 
@@ -342,6 +347,22 @@ MANIFEST = form(
         "attempt": _ID,
         "lineage": many(form({"attempt": or_null(_ID), "step": _STEP, "digest": _HASH}), 100_000),
     },
+)
+_BLOBS = table(many(both(_HASH, whole(1)), 10_000_000))
+REVISION = form(
+    {
+        **_FORMAT,
+        "number": whole(1, 10**8 - 1),
+        "run": _ID,
+        "attempt": _ID,
+        "checkpoints": table(form({"digest": _HASH, "metrics": table(number), "files": _BLOBS})),
+        "files": _BLOBS,
+        "digest": _HASH,
+    }
+)
+PUSHED = form(
+    {**_FORMAT, "address": _LINE, "steps": many(_STEP), "behind": many(_STEP), "time": _NAME},
+    {"trouble": or_null(text(LONGEST))},
 )
 _SHARDS = table(table(form({"dtype": _NAME, "shape": _SHAPE, "of": _SHAPE, "at": _SHAPE})))
 _PARTS = table(form({"kind": _NAME, "state": anything}), 100_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +13,17 @@ from outlast.config import ResolvedConfig, find_file, resolve
 from outlast.config.yamlfile import nearest
 from outlast.distributed import ranks
 from outlast.environment import Environment, detect
-from outlast.errors import CorruptCheckpoint, RunNotFinished, SessionEnded, UnknownName, UsageError
+from outlast.errors import CorruptCheckpoint, ObjectMissing, RunNotFinished, SessionEnded, UnknownName, UsageError
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
+from outlast.folder.records import CONFIG
 from outlast.recipe import inputs
 from outlast.recipe.recipe import Recipe
+from outlast.remote.address import open_remote
 from outlast.remote.attached import copies_of, stored_config
 from outlast.remote.fork import fork
+from outlast.remote.revision import PushedRun
+from outlast.run.arguments import remote_address
 from outlast.run.open import open_run
 from outlast.run.run import Run
 from outlast.tracking import Sink
@@ -111,10 +116,25 @@ def prepare(recipe: Recipe, request: Request) -> PreparedRun:
     run_id, chain = (f"{name}.{request.stage}", name) if request.stage and not request.resume else (name, None)
     layout.check_run_id(run_id)
     stored = stored_config(RunFolder(fork_of.path.parents[1] if fork_of else root / run_id), environment.inputs)
+    address = None if fork_of else remote_address(first.config.remote)
+    if stored is None and address:
+        stored = _stored_there(run_id, address)
     final = resolved(stored)
     if root != first.config.checkpoint_dir:
         final = replace(final, config=final.config.model_copy(update={"checkpoint_dir": root}))
     return PreparedRun(recipe, environment, environment_file, final, run_id, fork_of, request.flags, chain)
+
+
+def _stored_there(run_id: str, address: str) -> Mapping[str, Any] | None:
+    """The config that a run was last trained with, as a remote holds it; None when it holds none.
+
+    Raises:
+        CorruptCheckpoint: what it holds is none.
+        RemoteError: it does not answer, or refuses.
+    """
+    with contextlib.closing(open_remote(address, writes=False)) as remote, contextlib.suppress(ObjectMissing):
+        return PushedRun(remote, run_id).place.read_record("config.json", CONFIG)
+    return None
 
 
 def without_stages(prepared: PreparedRun) -> PreparedRun:
@@ -174,6 +194,8 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
             deterministic=config.deterministic,
             results=config.results_dir,
             renamed=recipe.renamed,
+            remote=config.remote,
+            remote_rate=config.remote_rate,
         ) as run:
             if recipe.stage:
                 inputs.train(run, config, recipe)

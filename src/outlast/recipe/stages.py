@@ -22,9 +22,12 @@ from outlast.folder.lock import Lock
 from outlast.recipe import inputs
 from outlast.recipe.prepare import PreparedRun, Request, prepare
 from outlast.recipe.recipe import Recipe
+from outlast.remote.address import open_remote
 from outlast.remote.attached import copies_of
 from outlast.remote.gather import bring_home
+from outlast.remote.revision import PushedRun
 from outlast.report import read_run
+from outlast.run.arguments import remote_address
 from outlast.run.session import now
 
 LEAST = 2.0
@@ -82,18 +85,22 @@ def _bring_home(prepared: PreparedRun, *, main: bool) -> list[str]:
     stage, told = prepared.recipe.stage, list[str]()
     for name in [*stage.after, stage.name] if stage and main else ():
         folder = RunFolder(prepared.folder.path.with_name(f"{prepared.chain}.{name}"))
-        told += [f"{folder.path.name}: {words}" for words in _bring_one_home(folder, prepared.environment.inputs)]
+        address = remote_address(prepared.resolved.config.remote)
+        pushed = [PushedRun(open_remote(address, writes=False), folder.path.name)] if address else []
+        told += [
+            f"{folder.path.name}: {words}" for words in _bring_one_home(folder, prepared.environment.inputs, pushed)
+        ]
     return told
 
 
-def _bring_one_home(folder: RunFolder, attached: Sequence[Path]) -> list[str]:
-    if not copies_of(folder.path.name, attached):
+def _bring_one_home(folder: RunFolder, attached: Sequence[Path], pushed: Sequence[PushedRun]) -> list[str]:
+    if not copies_of(folder.path.name, attached) and not any(each.revision for each in pushed):
         return []
     durable.make_folder(folder.path)
     lock = Lock(folder.lock)
     lock.take("a chain of stages")
     try:
-        return [*folder.check(), *bring_home(folder, attached).told]
+        return [*folder.check(), *bring_home(folder, attached, pushed).told]
     finally:
         lock.release()
 

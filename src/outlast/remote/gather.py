@@ -28,11 +28,11 @@ from outlast.folder.attempt import read_record
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import RUN
 from outlast.remote.attached import copies_of
-from outlast.remote.base import Remote
 from outlast.remote.identity import identify
 from outlast.remote.incoming import Incoming
 from outlast.remote.merge import stage_attempts
 from outlast.remote.place import Place
+from outlast.remote.revision import PushedRun
 
 _SAID = 3  # of equal complaints about one copy, the others are counted
 
@@ -104,7 +104,7 @@ class _Copy:
         return _sentences(sorted(older, reverse=True), "It was not copied.", self.place)
 
 
-def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remote] = ()) -> GatherResult:
+def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[PushedRun] = ()) -> GatherResult:
     """Copy the run into its folder when a place holds a checkpoint that continues the newest one here.
 
     Else only what its attempts say is copied.
@@ -112,7 +112,7 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remo
     Args:
         folder: the run folder.
         inputs: folders that are searched for copies of the run.
-        remotes: remotes that may hold the run under its name.
+        remotes: the run as remotes hold it.
 
     Returns:
         Sentences for the user: what was taken from where, what was found damaged, and what was left alone and why.
@@ -124,7 +124,9 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Remo
     """
     brought = GatherResult()
     places = [Place.at(copy.path) for copy in copies_of(folder.path.name, inputs, brought.told)]
-    places += [Place(remote, f"{folder.path.name}/") for remote in remotes]
+    for pushed in remotes:
+        brought.told += pushed.told
+        places.append(pushed.place)
     if not places:
         return brought
     here = identify(Place.at(folder.path)) if plain.kind_of(folder.run) else None

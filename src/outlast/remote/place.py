@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from outlast.checkpoint import Checkpoint, Identity
 from outlast.checkpoint.manifest import CHECKPOINTS, SHARED, names_of, parse_manifest
@@ -22,10 +22,23 @@ from outlast.errors import (
 from outlast.folder import durable, layout, plain, reading, records
 from outlast.folder.hashing import WrittenFile
 from outlast.folder.layout import MANIFEST
-from outlast.remote.base import Remote
+from outlast.remote.base import Entry
 from outlast.remote.folder import FolderRemote
 
 ATTEMPTS = "attempts"
+
+
+class Source(Protocol):
+    """What a place reads: as much of a remote as that takes."""
+
+    def address(self, name: str = "") -> str:
+        """Where a file is, for a person to read."""
+
+    def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes of a file."""
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the files whose names begin with a text."""
 
 
 class Place:
@@ -34,11 +47,11 @@ class Place:
     Every method raises RemoteUnavailable when the remote does not answer now.
 
     Args:
-        remote: what holds it.
+        remote: what holds it: a remote, or what looks like one.
         prefix: what its names there begin with, such as "NAME/".
     """
 
-    def __init__(self, remote: Remote, prefix: str = "") -> None:
+    def __init__(self, remote: Source, prefix: str = "") -> None:
         self.remote, self.prefix = remote, prefix
 
     @classmethod

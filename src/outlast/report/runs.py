@@ -13,11 +13,11 @@ from typing import Any
 
 from outlast.checkpoint import Checkpoint, CheckpointStore, open_checkpoint
 from outlast.checkpoint.listing import steps_in
-from outlast.errors import OutlastError, UnknownName
+from outlast.errors import CorruptCheckpoint, OutlastError, UnknownName
 from outlast.folder import lock, plain, reading
 from outlast.folder.attempt import read_record
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import RUN
+from outlast.folder.records import PUSHED, RUN
 from outlast.tracking import Latest, TimeSpent, latest, spent_in
 
 _STATUS = {
@@ -75,6 +75,17 @@ class RunInfo:
     def spent(self, attempt: Mapping[str, Any]) -> TimeSpent | None:
         """The time of an attempt by activity, as far as it is recorded; None if not."""
         return spent_in(RunFolder(self.folder), attempt["number"], attempt.get("id"))
+
+    @functools.cached_property
+    def pushed(self) -> Mapping[str, Any] | None:
+        """How far the remote is that follows the run: pushed.json, with `behind` as of now; None: none follows it."""
+        try:
+            record = reading.read_record(RunFolder(self.folder).pushed, PUSHED)
+        except (FileNotFoundError, CorruptCheckpoint):
+            return None
+        folder, there = RunFolder(self.folder), set(record["steps"])
+        missing = sorted(step for step in steps_in(folder.checkpoints) if step not in there)
+        return record | {"behind": [step for step in missing if CheckpointStore(folder).exists(step)]}
 
     @functools.cached_property
     def checkpoints(self) -> tuple[Checkpoint, ...]:

@@ -22,11 +22,13 @@ from outlast.errors import UsageError
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import LARGEST
+from outlast.remote.address import open_remote
+from outlast.remote.follow import Destination
 from outlast.terminal import number
 from outlast.tracking import Sink
 from outlast.tracking.progress import STYLES
 
-VARIABLES = ("OUTLAST_RUN", "OUTLAST_ROOT", "OUTLAST_BUDGET", "OUTLAST_RESUME_FROM")
+VARIABLES = ("OUTLAST_RUN", "OUTLAST_ROOT", "OUTLAST_BUDGET", "OUTLAST_RESUME_FROM", "OUTLAST_REMOTE")
 """The lowest layer of open_run: what a job script says and the program does not."""
 
 GRADES = ("exact", "statistical", "restart-epoch")
@@ -45,6 +47,7 @@ class Arguments:
         begin_from: a run folder or a checkpoint folder, for a run that has nothing yet.
         ignored: sentences about variables that are set and not read.
         renamed: former name -> name of metrics.
+        follow: the remote that follows the run, or None.
     """
 
     folder: RunFolder
@@ -55,6 +58,7 @@ class Arguments:
     begin_from: Path | None
     ignored: Sequence[str] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    follow: Destination | None = None
 
 
 def read(
@@ -74,6 +78,8 @@ def read(
     results: Any,
     recipe: str | None,
     renamed: Any = None,
+    remote: Any = None,
+    remote_rate: Any = None,
     variables: Mapping[str, str] = os.environ,
 ) -> Arguments:
     """Check the arguments of open_run, and fill those that were left out from the environment variables.
@@ -124,7 +130,23 @@ def read(
         begin_from=begin_from,
         ignored=_ignored(given, recipe, root, name),
         renamed=renamed,
+        follow=_follow(*_Lookup(given)("remote", remote, "OUTLAST_REMOTE"), remote_rate),
     )
+
+
+def remote_address(given: str | None, variables: Mapping[str, str] = os.environ) -> str | None:
+    """The address of the remote that follows a run: what is given, or else that of OUTLAST_REMOTE."""
+    return given or variables.get("OUTLAST_REMOTE") or None
+
+
+def _follow(address: Any, words: str, rate: Any) -> Destination | None:
+    if address is None:
+        return None
+    _instance(words, address, str, "expected the address of a remote, such as 'gs://bucket/prefix' or a folder")
+    real = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if rate is not None and not (real and 0 < rate < math.inf):
+        raise UsageError(f"open_run was given remote_rate={rate!r:.100}; expected MB a second, such as 20.")
+    return Destination(open_remote(address), rate and rate * 1e6)
 
 
 _KEEP = "expected an outlast.Retention, such as outlast.Retention(last=3, best=1, metric='val_loss', mode='min')"

@@ -22,9 +22,11 @@ from outlast.folder import durable, lock
 from outlast.folder.attempt import AttemptRecord
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock, Presence
+from outlast.remote.follow import Destination
 from outlast.remote.gather import bring_home
 from outlast.remote.identity import know, stages_of
 from outlast.run import source
+from outlast.run.following import FollowingRemote
 from outlast.run.session import Session, now
 from outlast.tracking import EventLog, Fanout, Journal, NullJournal, RunFacts, Stopwatch, without_secrets
 
@@ -47,12 +49,14 @@ class Attempt:
         about: recipe, grade and deterministic, as they were given to `open_run`.
         config: resolved values, or None.
         results: folder for artifacts instead of the run folder's own, or None.
+        follow: a remote that follows the run, or None.
 
     Attributes:
         id: the run's name.
         artifacts: the folder for artifacts.
         journal: the run's journal.
         watch: adds up where the time goes.
+        following: the run's copy in a remote.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Attempt:
         about: Mapping[str, Any],
         config: ResolvedConfig[Any] | None = None,
         results: Path | None = None,
+        follow: Destination | None = None,
     ) -> None:
         self.id = folder.path.name
         self.folder, self.session, self.shown, self.store, self.ranks = folder, session, shown, store, ranks
@@ -75,6 +80,7 @@ class Attempt:
         self.watch = Stopwatch()
         self._events: EventLog | None = None
         shown.tell = self.tell
+        self.following = FollowingRemote(follow if ranks.is_main else None, folder, session, self.tell)
         self._record = AttemptRecord(folder, 0, {"told": []}, kept=False)
         self._process = os.getpid()
         self._lock, self._presence = Lock(folder.lock), Presence(folder.ranks)
@@ -122,12 +128,14 @@ class Attempt:
         strange = folder.check()
         for place in (folder.path, folder.artifacts):
             durable.sweep_temporaries(place)
-        brought = bring_home(folder, [*self.session.environment.inputs, *source.copies(begin_from, folder)])
+        inputs = [*self.session.environment.inputs, *source.copies(begin_from, folder)]
+        brought = bring_home(folder, inputs, self.following.find())
         begun = source.begin(begin_from, folder)
         self.store.identity = know(folder, {key: self.about[key] for key in ("recipe", "grade")})
         self._record = AttemptRecord.begin(folder, outlast.__version__, self.session.environment.record())
         self.store.sweep()
-        warnings = [*([taken] if taken else []), *strange]
+        apart = self.following.judge(brought, self.store.identity)
+        warnings = [*([taken] if taken else []), *strange, *apart]
         notes = [*brought.told, *([begun] if begun else []), *ignored]
         return [*(("warning", words) for words in warnings), *(("info", words) for words in notes)]
 
@@ -205,6 +213,9 @@ class Attempt:
         if self.ranks.is_main:
             self._events = EventLog(self.folder.events(self.number), self._record.record["id"])
             self.shown.add(self._events)
+            if identity:
+                continued = -1 if resumed_from is None else resumed_from
+                self.following.begin(identity, self._record.record["id"], self.store.retention, continued)
         self.watch.begin()
         self.shown.send("started", facts, without_secrets(self.config.record()["values"]) if self.config else {})
 

@@ -111,11 +111,17 @@ class Ending:
         reason = reason or reason_of(error)
         if error is None and not loop.begun:
             reason = attempt.reason_before or "cancelled"  # opened to look at: nothing has changed
+        failed = failed or each(lambda: None if lost else attempt.following.finish(reason))
         self._session.patient = True  # the next few file operations are not interrupted
         write = (
             [] if lost else [lambda: self._write_end(reason, terminal.words_of(error) if reason == "failed" else None)]
         )
-        unrecorded = each(lambda: self._say_what_is_lost(reason), self._say_where_time_went, *write)
+        unrecorded = each(
+            lambda: self._say_what_is_lost(reason),
+            self._say_where_time_went,
+            *write,
+            lambda: attempt.following.close(None if lost else reason),
+        )
         self._session.patient = False
         failed = failed or unrecorded
         failed = failed or each(

@@ -52,6 +52,8 @@ def open_run(
     background: bool = True,
     resume_from: str | Path | None = None,
     renamed: Mapping[str, str] | None = None,
+    remote: str | None = None,
+    remote_rate: float | None = None,
 ) -> Run:
     """Open a run, new or begun earlier, for one attempt. Use it as a context manager.
 
@@ -82,6 +84,10 @@ def open_run(
             torch optimizer changes in its step is copied during the next forward and backward pass.
         resume_from: a run folder, or one of its checkpoint folders, from which this run begins if it has no checkpoint.
             Default: OUTLAST_RESUME_FROM. Later attempts continue from the run's own checkpoints.
+        remote: address of a remote, for example "gs://bucket/prefix" or a folder. The newest checkpoint there is used
+            if it continues the run. During training each checkpoint is pushed there, with the journal and the records.
+            Default: OUTLAST_REMOTE.
+        remote_rate: average rate limit of pushing, in MB/s.
         renamed: former name -> present name of metrics that earlier attempts logged under other names. `status`, plots
             and the choice of the best checkpoint read both as one metric; the journal stays unchanged.
 
@@ -109,6 +115,8 @@ def open_run(
         results=results,
         recipe=recipe,
         renamed=renamed,
+        remote=remote,
+        remote_rate=remote_rate,
     )
     if deterministic:
         state.use_deterministic_kernels()
@@ -136,6 +144,7 @@ def open_run(
         about={"recipe": recipe, "grade": grade, "deterministic": deterministic, "renamed": asked.renamed},
         config=config,
         results=Path(results) if results is not None else None,
+        follow=asked.follow,
     )
     opened = attempt.open(asked.begin_from, asked.ignored, ending.make_way(asked.folder.path))
     parts, step = Parts(opened, training), opened.checkpoint.step if opened else None

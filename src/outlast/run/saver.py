@@ -1,6 +1,6 @@
 """Decides when the state is saved, starts copy and commit, and records what is durable.
 
-Asked between two steps only.
+Arguments between two steps only.
 
 A save is *staged* in the training thread (what changes outside the optimizer's step is copied there and then), *held
 for* by the optimizer if it comes before the rest is copied, and *settled* at the end of a later step, when the writer
@@ -71,7 +71,9 @@ class Saver:
         self._software: Mapping[str, Any] = {}
         self._staging = Staging(sharing=self._ranks.is_main)  # a shared file has one writer
         self._neighbours = 1  # ranks on this machine that need memory for a copy as well
-        self._writer = Writer(attempt.store, self._flush_journal)
+        self._following = attempt.following
+        self._writer = Writer(attempt.store, self._flush_journal, self._following.hear)
+        attempt.store.give_room = self._following.give_room
         self._flight: Flight | None = None
         self._flushing: Future[None] | None = None
         self._unhook: Callable[[], None] = lambda: None
@@ -193,6 +195,7 @@ class Saver:
         if self._flight and self._flight.done:
             self._settle()
             self._end_if_cut_off()
+        self._following.heed()
         if self._to_prepare:  # after the first step, which is waited for the most and wants all cores
             size, self._to_prepare = self._to_prepare, 0
             self._writer.soon(lambda: self._staging.prepare(size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -13,6 +14,11 @@ from outlast.run import signals
 
 DISK_SPEED = 50e6
 """Bytes a second that a save is believed to reach until one has been measured; slow on purpose."""
+
+LONGEST_PUSH = 300.0
+"""Seconds that are kept back at most for the last checkpoint's way to a remote."""
+
+_SHARE = 0.1  # of a budget that is kept back for that at most
 
 
 def now() -> float:
@@ -73,6 +79,7 @@ class Session:
         self._stored_bytes = 0
         self._save_seconds = 0.0
         self._longest_step = 0.0
+        self._push_seconds = 0.0
         self.signal: str | None = None
         self.patient = False
         self._paused = False
@@ -88,12 +95,24 @@ class Session:
         """Seconds kept back at the end of the budget for the last save."""
         if self._fixed_reserve is not None:
             return self._fixed_reserve
-        return 1.0 + 2.0 * max(self._save_seconds, self._state_bytes / DISK_SPEED)
+        return 1.0 + 2.0 * max(self._save_seconds, self._state_bytes / DISK_SPEED) + self._push_seconds
 
     @property
     def limit_reserve(self) -> float:
         """Seconds kept back at the end of the environment's limit: its own reserve, and never less than ours."""
         return max(self.reserve, self.environment.reserve(self._stored_bytes + self._state_bytes))
+
+    @property
+    def ends(self) -> float | None:
+        """When the process is to be gone, on the clock of `now`; None when nothing ends it.
+
+        What the environment needs after training is kept back.
+        """
+        ends = [] if self.budget is None else [self.started + self.budget]
+        if self.environment.limits.seconds is not None:
+            kept = self.environment.reserve(self._stored_bytes + self._state_bytes)
+            ends.append(self.started + self.environment.limits.seconds - kept)
+        return min(ends, default=None)
 
     @property
     def seconds_left(self) -> float | None:
@@ -138,6 +157,13 @@ class Session:
         if save_seconds is not None:
             self._save_seconds = max(self._save_seconds, save_seconds)
         self._reckon()
+
+    def observe_push(self, seconds: float) -> None:
+        """Learn how long a checkpoint takes to a remote: the last one is waited for, within bounds."""
+        seconds = min(1.25 * seconds, LONGEST_PUSH, _SHARE * (self.budget or math.inf))
+        if seconds > self._push_seconds:
+            self._push_seconds = seconds
+            self._reckon()
 
     def check_budget(self) -> None:
         """Refuse a budget that is all reserve, as far as the size of the state is known; raises UsageError."""

@@ -1,0 +1,54 @@
+"""outlast push RUN ADDRESS."""
+
+from __future__ import annotations
+
+import contextlib
+
+from outlast.cli.flags import Parser, positive
+from outlast.cli.status import folder_of
+from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.folder.layout import RunFolder
+from outlast.remote import carry
+from outlast.remote.address import open_remote
+from outlast.run.arguments import remote_address
+from outlast.terminal import command, say
+
+
+def parser(verb: str, description: str) -> Parser:
+    """The parser of push and pull."""
+    made = Parser(f"outlast {verb}", description)
+    made.add_argument("run", help="the run's name" + (" or folder" if verb == "push" else ""))
+    made.add_argument(
+        "address", nargs="?", help="of the remote: gs://bucket/prefix, a folder (default: OUTLAST_REMOTE)"
+    )
+    made.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    return made
+
+
+def address_of(given: str | None, verb: str) -> str:
+    """The address that was given, or else that of the environment variable."""
+    found = remote_address(given)
+    if found is None:
+        raise UsageError(
+            f"outlast {verb} needs the address of a remote, such as gs://bucket/prefix, or OUTLAST_REMOTE."
+        )
+    return found
+
+
+def run(argv: list[str]) -> int:
+    """Send a run's checkpoints, journal and records to a remote."""
+    made = parser("push", "Send a run's checkpoints, journal and records to a remote; what is there is not sent again.")
+    made.add_argument("--rate", type=positive, metavar="MB", help="MB a second on average at most")
+    values = made.parse(argv)
+    address = address_of(values.address, "push")
+    place = folder_of(values.run, values.checkpoint_dir)
+    rate = values.rate and values.rate * 1e6
+    count = 0
+    with contextlib.closing(open_remote(address)) as remote:
+        for sentence in carry.push(RunFolder(place), remote, rate=rate):
+            say(sentence)
+            count += 1
+    if not count:
+        say(f"{address} has all of {place.name} already.")
+    say(f"Bring it home with: {command('outlast', 'pull', place.name, address)}")
+    return EXIT_FINISHED

@@ -1,0 +1,239 @@
+"""A remote that follows a run: a thread that pushes what is committed, beside a training that never waits for it.
+
+It sends the newest checkpoint first and those that were passed over when it has time. A remote that is down, slow, full
+or forbidden costs one sentence; it is tried again, after longer and longer pauses, as long as the attempt lives.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from outlast.errors import RemoteError, RemoteUnavailable, RunBusy
+from outlast.folder import durable, layout
+from outlast.folder.attempt import utc
+from outlast.remote.base import Remote
+from outlast.remote.outgoing import PushAbandoned
+from outlast.remote.push import Pusher
+from outlast.terminal import words_of
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds after a first failure, doubled after each further one up to the longest."""
+
+REFUSED_PAUSE = 30.0
+"""Seconds after something was refused, which rarely helps itself: doubled likewise up to ten times the longest."""
+
+
+class Destination(NamedTuple):
+    """What follows a run: a remote, and the bytes a second that pushing may take on average (None: any)."""
+
+    remote: Remote
+    rate: float | None = None
+
+
+class Follower:
+    """Pushes in a thread of its own. One thread begins and ends it; any may say that something was committed.
+
+    Args:
+        pusher: does it; only that thread calls it from `begin` on.
+        address: of the remote, for a person to read.
+        record: where to write down how far it is, for whoever asks meanwhile.
+
+    Attributes:
+        told: level and sentence for the user, oldest first; the training thread takes them out.
+        address: as above.
+        seconds: that the longest push took so far.
+        trouble: why nothing could be pushed lately; None when the last try went well.
+    """
+
+    def __init__(self, pusher: Pusher, address: str, record: Path) -> None:
+        self.told: collections.deque[tuple[str, str]] = collections.deque()
+        self.seconds = 0.0
+        self.trouble: str | None = None
+        self._pusher, self.address, self._record = pusher, address, record
+        pusher.sleep = self._sleep
+        self._news = threading.Condition()
+        self._heard = True  # something may be new
+        self._asked = self._answered = 0  # requests to settle
+        self._shown = False  # whether the remote knows of this attempt
+        self._fresh = 0  # the request after which the records were pushed last
+        self._sending = self._older = False  # whether a checkpoint is being sent, and one that is not the newest
+        self._cut = False  # no checkpoint is sent any more
+        self._stop = threading.Event()
+        self._over = False
+        self._failures = 0
+        self._said: list[str] = []  # kinds of failure that were told since the last success
+        self._thread = threading.Thread(target=self._work, name="outlast-follow", daemon=True)
+
+    @property
+    def behind(self) -> list[int]:
+        """Steps of the checkpoints here that are not there yet, ascending."""
+        return self._pusher.missing()
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def hear(self) -> None:
+        """Something was committed; never waits for the remote."""
+        with self._news:
+            self._heard = True
+            self._news.notify_all()
+
+    def give_room(self) -> bool:
+        """Give up a checkpoint that retention has deleted and that only lives on because it is being sent."""
+        found = self._pusher.open
+        return found is not None and found.let_go()
+
+    def settle(self, seconds: float, *, checkpoints: bool = True) -> bool:
+        """Wait until all is there as it is now, the records too; at most so many seconds.
+
+        Args:
+            seconds: how long.
+            checkpoints: False: no checkpoint is sent any more, only the records.
+
+        Returns:
+            Whether it is. False: the time was up, or one more try has failed.
+        """
+        deadline = time.monotonic() + seconds
+        with self._news:
+            self._asked += 1
+            self._cut = not checkpoints
+            self._news.notify_all()
+            while self._answered < self._asked and not self._over:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._news.wait(min(left, threading.TIMEOUT_MAX))
+            return self.trouble is None and not self._over
+
+    def close(self, seconds: float) -> None:
+        """End the thread, after the request under way; wait for it at most so long."""
+        self._stop.set()
+        with self._news:
+            self._news.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(max(0.0, seconds))
+
+    # in the thread -------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            while not self._stop.is_set():
+                with self._news:
+                    asked, self._heard = self._asked, False
+                if self._try(asked):
+                    self._answer(asked)
+                    self._wait(asked)
+        finally:
+            self._pusher.close()
+            with self._news:
+                self._over = True
+                self._news.notify_all()
+
+    def _try(self, asked: int) -> bool:
+        """Push one thing; returns whether there is nothing more to do."""
+        try:
+            return self._push_one(asked)
+        except RunBusy as error:
+            self.told.append(("warning", str(error)))
+            self.trouble = str(error)
+            self._note()
+            self._stop.set()
+        except PushAbandoned:
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever a remote does, training goes on
+            self._failed(error, asked)
+        return False
+
+    def _push_one(self, asked: int) -> bool:
+        """Push the next thing; returns whether there was none."""
+        begun = time.monotonic()
+        wanted = self._pusher.wanted()
+        if not self._shown:  # first of all, so that whoever else pushes this run hears of it
+            self._push(None, asked)
+            self._shown = True
+        elif wanted and not self._cut:
+            self._push(wanted[0], asked)
+            self.seconds = max(self.seconds, time.monotonic() - begun)
+        elif self._fresh < asked:
+            self._push(None, asked)
+        else:
+            return True
+        return False
+
+    def _push(self, step: int | None, asked: int) -> None:
+        pusher = self._pusher
+        self._sending, self._older = step is not None, step is not None and step != pusher.newest
+        try:
+            pusher.push(step)
+        finally:
+            self._sending = False
+        self._fresh = asked
+        self._recovered()
+        self._note()
+        while pusher.complaints:
+            self.told.append(("warning", pusher.complaints.pop(0)))
+        with contextlib.suppress(RemoteError):  # what nobody needs is no harm; the next push tries again
+            pusher.tidy()
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait; raises PushAbandoned when something else is more urgent than what is being sent."""
+        if self._stop.wait(seconds):
+            raise PushAbandoned("the attempt has ended")
+        if self._sending and (self._cut or (self._older and self._heard)):
+            raise PushAbandoned("something else comes first")
+
+    def _wait(self, asked: int, seconds: float | None = None) -> None:
+        """Wait for news, or for so many seconds; in both cases for a request to settle."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        with self._news:
+            while not self._stop.is_set() and self._asked == asked and not (self._heard and deadline is None):
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return
+                self._news.wait(left)
+
+    def _answer(self, asked: int) -> None:
+        with self._news:
+            self._answered = max(self._answered, asked)
+            self._news.notify_all()
+
+    def _failed(self, error: Exception, asked: int) -> None:
+        """Say it once for each kind of failure, and wait."""
+        refused = not isinstance(error, RemoteUnavailable)
+        if type(error).__name__ not in self._said:
+            self._said.append(type(error).__name__)
+            words = str(error) if isinstance(error, RemoteError) else f"{self.address}: {words_of(error)}."
+            sentence = f"{words} Nothing is pushed to {self.address} for now; training goes on, and it is tried again."
+            self.told.append(("warning", sentence))
+            self.trouble = words
+            self._note()
+        self._answer(asked)
+        longest, first = (10 * LONGEST_PAUSE, REFUSED_PAUSE) if refused else (LONGEST_PAUSE, FIRST_PAUSE)
+        pause = max(min(longest, first * 2**self._failures), getattr(error, "after", None) or 0.0)
+        self._wait(asked, pause)
+        self._failures = min(self._failures + 1, 20)
+
+    def _recovered(self) -> None:
+        if self.trouble is not None:
+            self.told.append(("info", f"{self.address} takes checkpoints again."))
+        self.trouble, self._failures = None, 0
+        self._said.clear()
+
+    def _note(self) -> None:
+        """Write down how far it is; without it, somebody is told less."""
+        record = {
+            "format": layout.FORMAT,
+            "address": self.address,
+            "steps": self._pusher.steps,
+            "behind": self.behind,
+            "time": utc(),
+            "trouble": self.trouble,
+        }
+        with contextlib.suppress(OSError):
+            durable.write_json(self._record, record, durable_name=False)

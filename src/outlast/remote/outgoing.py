@@ -1,0 +1,204 @@
+"""Files on their way out of a run folder: opened, and cut into the blobs that a remote keeps of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from outlast.checkpoint import Checkpoint, read_manifest
+from outlast.checkpoint.manifest import names_of
+from outlast.errors import CorruptCheckpoint, UnsafeFolder
+from outlast.folder import durable, hashing, layout, plain
+from outlast.folder.hashing import WrittenFile
+from outlast.folder.layout import MANIFEST, RunFolder
+from outlast.remote.revision import BLOB, Blob, Files, PushedCheckpoint, blobs_of
+
+
+class PushAbandoned(Exception):
+    """What was to be sent is not sent: it is gone, or something else is more urgent."""
+
+
+class Piece(NamedTuple):
+    """A blob that may have to be sent, and what writes it to a file."""
+
+    blob: Blob
+    write: Callable[[Path], None]
+
+
+class CheckpointFiles:
+    """The files of one checkpoint, open: they can be read to their end although retention deletes the checkpoint.
+
+    Args:
+        folder: the run folder.
+        step: of the checkpoint.
+
+    Attributes:
+        pushed: what a revision says of it.
+
+    Raises:
+        CheckpointError: it is gone, or its manifest is damaged.
+    """
+
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        self._lock = threading.Lock()  # between who copies and who needs the room
+        self._open: dict[str, int] = {}
+        self._checkpoint = checkpoint = read_manifest(folder.checkpoint(step))
+        try:
+            for name, written in _files_of(checkpoint).items():
+                self._open[name] = _open(folder.checkpoints / name, written.size)
+            self._manifest = plain.read_plain(checkpoint.path / MANIFEST)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError | UnsafeFolder):
+                raise CorruptCheckpoint(f"{checkpoint.path} cannot be read: {error}") from error
+            raise
+        files: dict[str, list[Blob]] = {name: blobs_of(written) for name, written in _files_of(checkpoint).items()}
+        self._manifest_name = f"{checkpoint.path.name}/{MANIFEST}"
+        files[self._manifest_name] = blobs_of(hashing.hash_pieces([self._manifest]))
+        self.pushed = PushedCheckpoint(checkpoint.digest, checkpoint.kept, files)
+
+    def pieces(self) -> Iterator[Piece]:
+        """What it is made of; the manifest comes last."""
+        for name, blobs in self.pushed.files.items():
+            for number, blob in enumerate(blobs):
+                yield Piece(blob, self._writer(name, number * BLOB, blob.size))
+
+    def _writer(self, name: str, start: int, size: int) -> Callable[[Path], None]:
+        if name == self._manifest_name:
+            return lambda path: durable.write_scratch(path, self._manifest[start : start + size])
+        return lambda path: self._copy(name, start, size, path)
+
+    def _copy(self, name: str, start: int, size: int, path: Path) -> None:
+        with self._lock:
+            if name not in self._open:
+                raise PushAbandoned(f"step {self._checkpoint.step} was given up, because its room was needed")
+            durable.copy_scratch(self._open[name], start, size, path)
+
+    def let_go(self) -> bool:
+        """Close the files if they take room that nothing else does: retention has deleted them; returns whether."""
+        with self._lock:
+            deleted = any(not os.fstat(descriptor).st_nlink for descriptor in self._open.values())
+        if deleted:
+            self.close()
+        return deleted
+
+    def close(self) -> None:
+        """Close the files."""
+        with self._lock:
+            while self._open:
+                os.close(self._open.popitem()[1])
+
+
+class RecordFiles:
+    """The files of a run folder beside its checkpoints: records, and what grows (the journal, events).
+
+    Args:
+        folder: the run folder.
+        known: which blobs they are made of in the newest revision.
+
+    Attributes:
+        files: which blobs they were made of when they were cut last.
+    """
+
+    def __init__(self, folder: RunFolder, known: Files) -> None:
+        self.files: dict[str, list[Blob]] = {}
+        self._folder, self._known = folder, known
+        self._kept: dict[str, list[Blob]] = {}
+        self._states: dict[str, tuple[int, ...]] = {}
+        self._read: dict[str, tuple[int, ...]] = {}
+
+    def pieces(self) -> Iterator[Piece]:
+        """What is new in them; when all were taken, `files` says which file is made of which blobs."""
+        folder, numbers = self._folder, self._folder.attempt_numbers()
+        self.files, self._read = {}, {}
+        for name in ("run.json", "config.json", *(f"attempts/{layout.record_name(number)}" for number in numbers)):
+            yield from self._whole(name)
+        for name in (*(f"attempts/{folder.events(number).name}" for number in numbers), folder.journal.name):
+            yield from self._growing(name)
+
+    def keep(self) -> None:
+        """A revision has the files as they were cut last: these blobs are there and need not be cut again."""
+        self._kept, self._states = self.files, self._read
+
+    def _whole(self, name: str) -> Iterator[Piece]:
+        """A record, which is replaced as a whole; read only when it has changed."""
+        path = self._folder.path / name
+        with contextlib.suppress(FileNotFoundError):
+            self._read[name] = state = _state_of(path)
+            if self._states.get(name) == state:
+                self.files[name] = self._kept[name]
+                return
+            yield from _cut(plain.read_plain(path), self.files.setdefault(name, []))
+
+    def _growing(self, name: str) -> Iterator[Piece]:
+        """A file that is appended to: the blobs of its beginning stay, the last ones are put together as it grows.
+
+        Each blob is larger than all that come after it, or of the full size. So a file of n bytes has about log n of
+        them, and a byte is sent about log n times.
+        """
+        path = self._folder.path / name
+        if plain.kind_of(path) != "file":
+            return
+        with os.fdopen(plain.open_plain(path), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            blobs = self._still(name, file, size)
+            start = sum(blob.size for blob in blobs)
+            while blobs and blobs[-1].size <= size - start and size - start + blobs[-1].size <= BLOB:
+                start -= blobs.pop().size
+            self.files[name] = blobs
+            file.seek(start)
+            while start < size and (data := file.read(min(BLOB, size - start))):
+                start += len(data)
+                yield from _cut(data, blobs)
+
+    def _still(self, name: str, file: io.FileIO, size: int) -> list[Blob]:
+        """Those blobs that the beginning of a file is made of, still."""
+        if name in self._kept:
+            return list(self._kept[name])
+        still: list[Blob] = []
+        for blob in self._known.get(name, ()):  # of an earlier attempt; the file may have been cut back since
+            data = file.read(blob.size) if blob.size <= size else b""
+            size -= blob.size
+            if hashing.hash_pieces([data]).name != blob.hash:
+                break
+            still.append(blob)
+        return still
+
+
+def _files_of(checkpoint: Checkpoint) -> dict[str, WrittenFile]:
+    """The files of a checkpoint but its manifest, by names relative to the folder of the checkpoints.
+
+    The two copies of a shared file are one blob in a remote, and both names lead to it.
+    """
+    entries = checkpoint.manifest["files"].items()
+    return {
+        place: WrittenFile.from_json(entry)
+        for name, entry in entries
+        for place in names_of(checkpoint.path.name, name, entry)
+    }
+
+
+def _open(path: Path, size: int) -> int:
+    descriptor = plain.open_plain(path)
+    if (found := os.fstat(descriptor).st_size) != size:
+        os.close(descriptor)
+        raise CorruptCheckpoint(f"{path} has {found} bytes; the manifest says {size}.")
+    return descriptor
+
+
+def _cut(data: bytes, blobs: list[Blob]) -> Iterator[Piece]:
+    """The blobs of some contents in memory; they are added to a list."""
+    for start in range(0, len(data), BLOB):
+        part = data[start : start + BLOB]
+        blobs.append(Blob(hashing.hash_pieces([part]).name, len(part)))
+        yield Piece(blobs[-1], lambda path, part=part: durable.write_scratch(path, part))  # type: ignore[misc]
+
+
+def _state_of(path: Path) -> tuple[int, ...]:
+    found = os.lstat(path)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)

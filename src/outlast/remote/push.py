@@ -1,0 +1,308 @@
+"""Pushing a run folder to a remote: the blobs of a checkpoint, those of the records, and the revision that shows them.
+
+What a revision before the last one needed and nothing needs any more is deleted after that, by the store's own
+precondition. `follow` does this beside a training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from outlast.checkpoint import CheckpointFacts, Identity, newest, read_manifest
+from outlast.checkpoint.listing import steps_in
+from outlast.errors import CheckpointError, ObjectConflict, ObjectMissing, RunBusy
+from outlast.folder import durable, layout
+from outlast.folder.layout import RunFolder
+from outlast.remote.base import Entry
+from outlast.remote.outgoing import CheckpointFiles, Piece, PushAbandoned, RecordFiles
+from outlast.remote.revision import Blob, PushedCheckpoint, PushedRun, Revision
+
+Sleep = Callable[[float], None]
+"""Waits so many seconds, or raises PushAbandoned when what is being sent is not to be sent any more."""
+
+
+class Pusher:
+    """Pushes one run folder to one remote, for one thread.
+
+    Args:
+        folder: the run folder, which somebody may go on writing.
+        pushed: the run as it is there; what is pushed follows its newest revision.
+        identity: which run it is.
+        attempt: id of the attempt that pushes.
+        removable: says which of all checkpoints need not be kept there, by the retention policy.
+        continued: step of the checkpoint that the attempt continues. Those above it there are no part of its history.
+        rate: bytes a second on average at most; None: no bound.
+        sleep: waits.
+
+    Attributes:
+        open: the checkpoint that is being sent, None between two.
+        complaints: sentences for the user.
+        sleep: as above; may be replaced.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        pushed: PushedRun,
+        *,
+        identity: Identity,
+        attempt: str,
+        removable: Callable[[Sequence[CheckpointFacts]], list[int]],
+        continued: int,
+        rate: float | None = None,
+        sleep: Sleep = time.sleep,
+    ) -> None:
+        self.open: CheckpointFiles | None = None
+        self.complaints: list[str] = []
+        self._folder, self._pushed, self._remote = folder, pushed, pushed.remote
+        self._identity, self._attempt, self._removable = identity, attempt, removable
+        self._rate, self.sleep = rate, sleep
+        base = pushed.revision or Revision(0, identity.uid, attempt)
+        there = {step: each for step, each in base.checkpoints.items() if step <= continued}
+        self._revision, self._before = replace(base, number=pushed.last, checkpoints=there), base
+        self._records = RecordFiles(folder, base.records)
+        self._put: set[str] = set()  # hashes of blobs that are there for certain
+        self._known: dict[int, tuple[str, CheckpointFacts]] = {}  # digests of the checkpoints here
+        self._superseded = set(base.blobs)  # hashes of blobs that some revision needed
+        self._batch: dict[str, Path] = {}  # names of blobs that are to become visible together, and their files
+        self._swept = False
+        self._passed: set[int] = set()  # checkpoints that cannot be read
+        self._scratch = folder.path / f"{layout.TEMPORARY}push-{attempt[:12]}"
+        self._copier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outlast-push")
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, ascending."""
+        return sorted(self._revision.checkpoints)
+
+    @functools.cached_property
+    def _batches(self) -> bool:  # not asked before something is pushed: some remotes ask their service
+        return self._remote.capabilities.atomic_batch
+
+    def missing(self) -> list[int]:
+        """Steps of the checkpoints here that are not there, ascending; for any thread."""
+        there = self._revision.checkpoints
+        missing = sorted(step for step in steps_in(self._folder.checkpoints) if step not in there)
+        return [step for step in missing if newest.exists(self._folder, step)]
+
+    def wanted(self) -> list[int]:
+        """Steps of the checkpoints here that are to be there and are not, the newest first."""
+        self._look()
+        there = self._revision.checkpoints
+        kept = {step: each.kept for step, each in there.items()} | {
+            step: kept for step, (_, kept) in self._known.items()
+        }
+        removable = set(self._removable(list(kept.values())))
+        return sorted(
+            (
+                step
+                for step, (digest, _) in self._known.items()
+                if not (step in there and there[step].digest == digest) and step not in removable | self._passed
+            ),
+            reverse=True,
+        )
+
+    @property
+    def newest(self) -> int | None:
+        """Step of the newest checkpoint here, as of the last `wanted`."""
+        return max(self._known, default=None)
+
+    def push(self, step: int | None = None) -> None:
+        """Push a checkpoint with the records as they are now; None: the records alone.
+
+        Raises:
+            PushAbandoned: `sleep` says so; or the checkpoint is gone or damaged. No revision was written.
+            RunBusy: another attempt pushes this run.
+            RemoteError: the remote does not answer, or refuses. No revision was written, as far as is known.
+        """
+        durable.remove_any(self._scratch)
+        durable.make_folder(self._scratch)
+        self._batch.clear()
+        sent = {} if step is None else {step: self._send_checkpoint(step)}
+        self._send(self._records.pieces())
+        while not self._show(sent):
+            pass
+        self._records.keep()
+
+    def tidy(self) -> None:
+        """Delete what neither the newest revision nor the one before it needs, older revisions first.
+
+        Only what is older than the newest revision, by the remote's own clock: another attempt that pushes after this
+        one puts anew what it relies on, and does so later than that. What cannot be deleted is no harm.
+
+        Raises:
+            PushAbandoned: `sleep` says so.
+            RemoteError: the remote does not answer, or refuses.
+        """
+        needed = self._revision.blobs | self._before.blobs
+        garbage = self._superseded - needed
+        if not self._remote.capabilities.conditional_delete:
+            if garbage:
+                self._complain(
+                    f"{self._remote.address()} cannot delete safely, so checkpoints that are not kept stay there."
+                )
+            return
+        revisions, kept = self._revisions(), (self._revision.number, self._before.number)
+        if self._revision.number not in revisions:
+            return
+        modified = revisions[self._revision.number].modified
+        for number in sorted(revisions.keys() - set(kept)):
+            self._delete(revisions[number], before=modified)
+        of = self._pushed.blob_name
+        listed = map(self._remote.list, map(of, sorted(garbage))) if self._swept else [self._remote.list(of())]
+        for entry in itertools.chain.from_iterable(listed):
+            found = entry.name.removeprefix(of())
+            if found in needed:
+                continue
+            if not self._remote.capabilities.freshens:
+                self._revisions()  # nobody else can make it young: look once more whether anybody else is there
+            if self._delete(entry, before=modified):
+                self._put.discard(found)
+        self._swept, self._superseded = True, set(needed)
+
+    def close(self) -> None:
+        """Let go of what is open, and of the files that were copied to be sent."""
+        if self.open:
+            self.open.close()
+        self._copier.shutdown()
+        with contextlib.suppress(OSError):
+            durable.remove_any(self._scratch)
+
+    def _look(self) -> None:
+        """See which checkpoints are here; each manifest is read once."""
+        here = set(steps_in(self._folder.checkpoints))
+        for step in self._known.keys() - here:
+            del self._known[step]
+        for step in here - self._known.keys():
+            with contextlib.suppress(CheckpointError):  # it is being written, or deleted, or is damaged
+                found = read_manifest(self._folder.checkpoint(step))
+                if self._identity.owns(found.manifest):
+                    self._known[step] = found.digest, found.kept
+
+    def _send_checkpoint(self, step: int) -> PushedCheckpoint:
+        try:
+            self.open = CheckpointFiles(self._folder, step)
+        except CheckpointError as error:
+            if newest.exists(self._folder, step):  # else retention has deleted it a moment ago
+                self._passed.add(step)
+                self._complain(f"{error} It is not pushed.")
+            raise PushAbandoned(str(error)) from error
+        try:
+            self._send(self.open.pieces())
+            return self.open.pushed
+        finally:
+            self.open.close()
+            self.open = None
+
+    def _send(self, pieces: Iterable[Piece]) -> None:
+        """Put the blobs that are not there. Each is copied to a file of its own while the one before it is sent."""
+        ahead: tuple[Blob, Path, Future[None]] | None = None
+        number = 0
+        for piece in pieces:
+            if piece.blob.hash in self._put or (ahead and piece.blob == ahead[0]):
+                continue
+            number += 1
+            path = self._scratch / (piece.blob.hash if self._batches else f"blob-{number % 2}")
+            following = piece.blob, path, self._copier.submit(piece.write, path)
+            if ahead:
+                self._put_blob(*ahead)
+            ahead = following
+        if ahead:
+            self._put_blob(*ahead)
+
+    def _put_blob(self, blob: Blob, path: Path, copied: Future[None]) -> None:
+        copied.result()
+        self.sleep(0)
+        begun = time.monotonic()
+        name = self._pushed.blob_name(blob.hash)
+        if self._batches:  # it becomes visible with the revision
+            self._batch[name] = path
+            return
+        try:
+            self._remote.put_if_absent(name, path)
+        except ObjectConflict:  # it was damaged there: a checkpoint that is made again has the same contents
+            for entry in self._remote.list(name):
+                self._delete(entry)
+            self._remote.put_if_absent(name, path)
+        self._put.add(blob.hash)
+        if self._rate:
+            self.sleep(max(0.0, blob.size / self._rate - (time.monotonic() - begun)))
+
+    def _delete(self, entry: Entry, *, before: float = math.inf) -> bool:
+        """Delete an object that is older than a time, if it is still the one that was listed; returns whether."""
+        self.sleep(0)
+        if entry.modified >= before:
+            return False
+        try:
+            self._remote.delete_if_unchanged(entry.name, entry.generation)
+        except (ObjectMissing, ObjectConflict):
+            return False
+        return True
+
+    def _complain(self, sentence: str) -> None:
+        if sentence not in self.complaints:
+            self.complaints.append(sentence)
+
+    def _show(self, sent: Mapping[int, PushedCheckpoint]) -> bool:
+        """Write the next revision; from then on it is what is there.
+
+        Returns:
+            Whether it was written. False: the last one was, though its answer was lost, and this one has to follow it.
+
+        Raises:
+            RunBusy: another attempt has written one of this number, or of a higher one.
+        """
+        self.sleep(0)
+        number, path = self._revision.number + 1, self._scratch / "revision"
+        checkpoints = {**self._revision.checkpoints, **sent}
+        for step in self._removable([found.kept for found in checkpoints.values()]):
+            if step not in sent:
+                del checkpoints[step]
+        revision = Revision(number, self._identity.uid, self._attempt, checkpoints, dict(self._records.files))
+        durable.write_scratch(path, revision.as_bytes())
+        shown, name = True, self._pushed.revision_name(number)
+        try:
+            if self._batches:
+                self._remote.put_all_if_absent({**self._batch, name: path}, last=name)
+            else:
+                self._remote.put_if_absent(name, path)
+        except ObjectConflict:
+            revision, shown = self._already(number), False
+        self._put |= {found.removeprefix(self._pushed.blob_name()) for found in self._batch}
+        self._revision, self._before = revision, self._revision
+        self._superseded |= revision.blobs
+        self._revisions()  # others may have written this number, and higher ones, and have deleted this one again
+        return shown
+
+    def _already(self, number: int) -> Revision:
+        """The revision that stands where the next one was to be written: ours, if the answer was lost."""
+        found = self._pushed.read(number)
+        if found.attempt == self._attempt:
+            return found
+        raise self._overtaken(found)
+
+    def _revisions(self) -> dict[int, Entry]:
+        """The revisions that are there, by their numbers.
+
+        Raises:
+            RunBusy: there is a higher one than ours. So ours is none that anybody reads.
+        """
+        found = self._pushed.revisions()
+        if (highest := max(found, default=0)) > self._revision.number:
+            raise self._overtaken(self._pushed.read(highest))
+        return found
+
+    def _overtaken(self, by: Revision) -> RunBusy:
+        return RunBusy(
+            f"Another attempt ({by.attempt[:12]}) pushes {self._pushed.name} to {self._remote.address()}, so this one "
+            f"({self._attempt[:12]}) does not any more: what it saves stays in {self._folder.path}. One run has one "
+            "writer; end one of the two."
+        )

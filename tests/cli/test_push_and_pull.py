@@ -1,0 +1,202 @@
+"""A remote on the command line: trainings that it follows, on machines that have nothing else; push, pull, status."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.folders import steps, walk
+from tests.remote.remotes import newest
+
+from outlast.cli import main
+
+RECIPE = """
+import numpy as np
+import outlast
+
+
+class Config(outlast.Config):
+    steps: int = outlast.setting(6, "steps", on_resume="free")
+    scale: float = outlast.setting(1.0, "of a step", on_resume="fixed")
+    stop_at: int = outlast.setting(0, "step at which the session is to end", on_resume="session")
+
+
+class Point:
+    def __init__(self):
+        self.at = np.zeros(3)
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+def train(run, config):
+    outlast.seed_everything(config.seed)
+    point = Point()
+    run.track(model=point)
+    for step in run.steps(config.steps):
+        point.at = point.at + config.scale * np.random.standard_normal(3)
+        run.log(distance=np.abs(point.at).sum())
+        if step == config.stop_at:
+            run.session.request_stop("budget", "a test asks")
+
+
+recipe = outlast.Recipe(name="small", summary="a walk", Config=Config, train=train)
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a recipe."""
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/recipe.py").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OUTLAST_REMOTE", raising=False)
+    return tmp_path
+
+
+def outlast(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    """Run a command line; returns what it printed."""
+    found = main(list(words))
+    printed = capsys.readouterr()
+    assert found == code, printed.err
+    return printed.out + printed.err
+
+
+def journal(root: Path) -> bytes:
+    return (root / "small/journal.jsonl").read_bytes()
+
+
+def test_a_machine_that_has_nothing_goes_on_with_the_values_of_the_run(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", "./small", "--remote", "bucket"]
+    said = outlast(capsys, *train, "--checkpoint-dir", "a", "--scale", "0.5", "--steps", "9", "--stop-at", "4", code=75)
+    assert "--remote bucket" in said, "the command to go on with needs it, too"
+    assert "step 4 comes from bucket/small" in outlast(capsys, *train, "--checkpoint-dir", "b")
+    outlast(capsys, "train", "./small", "--checkpoint-dir", "twin", "--scale", "0.5", "--steps", "9")
+    assert journal(here / "b") == journal(here / "twin")
+    assert list(newest(here / "bucket", "small")["checkpoints"])[-1] == "step-00000009"
+    status = outlast(capsys, "status", "small", "--checkpoint-dir", "b")
+    assert "at bucket: steps 9" in status.replace("steps 4, 9", "steps 9")
+    facts = json.loads(outlast(capsys, "status", "small", "--checkpoint-dir", "b", "--json"))
+    assert (facts["pushed"]["address"], facts["pushed"]["behind"]) == ("bucket", [])
+
+
+def test_resume_by_name_on_a_machine_that_has_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTLAST_REMOTE", "bucket")
+    outlast(capsys, "train", "./small", "--checkpoint-dir", "a", "--stop-at", "2", code=75)
+    said = outlast(capsys, "resume", "small", "--recipe", "./small", "--checkpoint-dir", "b")
+    assert "step 2 comes from bucket/small" in said
+    assert len(journal(here / "b").splitlines()) == 6
+
+
+def test_the_environments_file_may_say_it(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = here / "configs/environment"
+    place.mkdir(parents=True)
+    for text in ("environment:\n  remote: one\n", "environment:\n  cloud:\n    remote: two\n    remote_rate: 50\n"):
+        (place / "local.yaml").write_text(text)
+        shutil.rmtree(here / "a", ignore_errors=True)
+        outlast(capsys, "train", "./small", "--env", "local", "--checkpoint-dir", "a")
+    assert (here / "one/small/revisions").is_dir()
+    assert (here / "two/small/revisions").is_dir()
+    (place / "local.yaml").write_text("environment:\n  cloud:\n    enabled: false\n    output_dataset: {name: x}\n")
+    said = outlast(capsys, "train", "./small", "--env", "local", "--checkpoint-dir", "a", code=2)
+    assert "local.yaml:3 has an unknown key 'cloud.enabled'" in said
+    assert "`remote: gs://bucket/prefix`" in said
+    assert "cloud.output_dataset.name (line 4)" in said
+
+
+def test_pull_and_push_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    walk(here / "runs", stop=8)
+    said = outlast(capsys, "push", "r", "bucket")
+    assert [f"step {step} is at bucket/r" for step in (8, 6, 4)] == said.splitlines()[:3]
+    assert said.splitlines()[-1] == "Bring it home with: outlast pull r bucket"
+    assert outlast(capsys, "push", "r", "bucket").splitlines()[0] == "bucket has all of r already."
+    said = outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "b")
+    assert said.splitlines() == [
+        "step 8 comes from bucket/r",
+        "Look at it with: outlast status r --checkpoint-dir b",
+    ]
+    assert steps(here / "b") == [4, 6, 8]
+    assert "Nothing newer than what is here." in outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "b")
+
+
+def test_push_keeps_there_what_is_kept_here(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    walk(here / "runs", stop=8)
+    outlast(capsys, "push", "r", "bucket")
+    walk(here / "runs", stop=14)
+    outlast(capsys, "push", "r", "bucket")
+    assert list(newest(here / "bucket")["checkpoints"]) == [f"step-{step:08d}" for step in (10, 12, 14)]
+
+
+def test_two_histories_are_not_mixed_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    walk(here / "runs", stop=4)
+    shutil.copytree(here / "runs", here / "other")
+    walk(here / "runs", stop=8)
+    outlast(capsys, "push", "r", "bucket")
+    before = newest(here / "bucket")
+    assert "has step 8, which continues what is in other/r" in outlast(
+        capsys, "push", "r", "bucket", "--checkpoint-dir", "other", code=2
+    )
+    walk(here / "other", stop=6)
+    assert "which does not continue step 6" in outlast(
+        capsys, "push", "r", "bucket", "--checkpoint-dir", "other", code=2
+    )
+    walk(here / "third", stop=6)
+    assert "another run of this name" in outlast(capsys, "push", "r", "bucket", "--checkpoint-dir", "third", code=2)
+    assert newest(here / "bucket") == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["push", "r"], 2, "needs the address of a remote"),
+        (["push", "r", "https://x/y"], 2, "'https' is no scheme of a remote"),
+        (["push", "nobody", "bucket"], 2, "There is no run 'nobody'"),
+        (["pull", "nobody", "bucket"], 2, "There is no run 'nobody' at bucket"),
+        (["pull", "../r", "bucket"], 2, "cannot name a run"),
+        (["push", "r", "bucket", "--rate", "0"], 2, "--rate"),
+    ],
+)
+def test_what_is_typed_wrong(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, sentence: str
+) -> None:
+    walk(here / "runs", stop=2)
+    assert sentence in outlast(capsys, *words, code=code)
+    assert not (here / "bucket").exists()
+    assert not (here / "runs/nobody").exists()
+
+
+def test_a_run_that_is_trained_is_not_pushed_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from outlast.folder.lock import Lock
+
+    walk(here / "runs", stop=2)
+    lock = Lock(here / "runs/r/lock")
+    lock.take("a test")
+    try:
+        outlast(capsys, "push", "r", "bucket", code=1)
+    finally:
+        lock.release()
+    assert not (here / "bucket").exists()
+
+
+def test_a_chain_of_stages_goes_on_where_nothing_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = str(Path(__file__).parents[1] / "recipe/pair")
+    train = ["train", pair, "--experiment-name", "small"]
+    outlast(capsys, *train, "--checkpoint-dir", "twin")
+    outlast(capsys, *train, "--checkpoint-dir", "a", "--remote", "bucket", "--stop-at", "walk:3", code=75)
+    said = outlast(capsys, *train, "--checkpoint-dir", "b", "--remote", "bucket")
+    assert "small.mean: step 6 comes from bucket/small.mean" in said
+    for name in ("small.mean", "small.walk"):
+        assert (here / "b" / name / "journal.jsonl").read_bytes() == (
+            here / "twin" / name / "journal.jsonl"
+        ).read_bytes()
