@@ -144,11 +144,11 @@ def test_two_histories_are_not_mixed_by_hand(here: Path, capsys: pytest.CaptureF
     walk(here / "runs", stop=8)
     outlast(capsys, "push", "r", "bucket")
     before = newest(here / "bucket")
-    assert "has step 8, which continues what is in other/r" in outlast(
+    assert "has step 8, which continues the run in other/r" in outlast(
         capsys, "push", "r", "bucket", "--checkpoint-dir", "other", code=2
     )
     walk(here / "other", stop=6)
-    assert "which does not continue step 6" in outlast(
+    assert "step 6 in other/r does not continue it" in outlast(
         capsys, "push", "r", "bucket", "--checkpoint-dir", "other", code=2
     )
     walk(here / "third", stop=6)

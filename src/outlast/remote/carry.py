@@ -1,4 +1,4 @@
-"""Carrying a run to a remote, or home from one, by hand; nobody trains it here meanwhile."""
+"""Push and pull of a run by hand, while no attempt on this machine trains it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from outlast.remote.revision import PushedRun
 
 
 def push(folder: RunFolder, remote: Remote, *, rate: float | None = None) -> Iterator[str]:
-    """Push a run as it lies here: its checkpoints, journal and records. What is not here is not kept there either.
+    """Push the checkpoints, journal and records of a run. Other checkpoints in the remote are deleted.
 
     Args:
         folder: the run folder.
-        remote: where to.
-        rate: bytes a second on average at most.
+        remote: the remote.
+        rate: average rate limit in bytes per second.
 
     Yields:
-        Sentences about what was done.
+        Sentences about the progress.
 
     Raises:
-        RunBusy: it is trained here now; or another attempt pushes it.
-        UsageError: the remote holds another run of this name, another history of it, or more of it.
+        RunBusy: an attempt on this machine trains the run, or another attempt pushes it.
+        UsageError: the remote holds another run of this name, another history of the run, or later steps.
         RemoteError: the remote does not answer, or refuses.
     """
     with _held(folder, "a push"):
@@ -45,8 +45,8 @@ def push(folder: RunFolder, remote: Remote, *, rate: float | None = None) -> Ite
         here = {checkpoint.step for checkpoint in store.newest_first()}
         if pushed.revision and pushed.revision.run != identity.uid:
             raise UsageError(
-                f"{pushed.address()} holds another run of this name, and was not changed. Choose another remote, or "
-                "rename one of the two."
+                f"{pushed.address()} holds another run of this name. Nothing was pushed. Use another remote, or rename "
+                "one of the two runs."
             )
         _compare(next(store.newest_first(), None), next(pushed.place.newest_first(identity, []), None), folder, pushed)
         pusher = Pusher(
@@ -65,11 +65,11 @@ def push(folder: RunFolder, remote: Remote, *, rate: float | None = None) -> Ite
 
 
 def pull(folder: RunFolder, remote: Remote) -> list[str]:
-    """Bring a run home from a remote, as far as it continues what is here; returns sentences about it.
+    """Copy a run from a remote if it continues the newest local checkpoint; return sentences about the result.
 
     Raises:
-        RunBusy: it is trained here now.
-        UnknownName: the remote holds no run of this name.
+        RunBusy: an attempt on this machine trains the run.
+        UnknownName: the remote has no run of this name.
         RemoteError: the remote does not answer, or refuses.
     """
     pushed = PushedRun(remote, folder.path.name)
@@ -97,7 +97,7 @@ def _held(folder: RunFolder, what: str) -> Iterator[None]:
 def _push_all(pusher: Pusher, pushed: PushedRun) -> Iterator[str]:
     pusher.push()
     while steps := pusher.wanted():
-        with contextlib.suppress(PushAbandoned):  # it is damaged, and then it is wanted no more
+        with contextlib.suppress(PushAbandoned):  # it is damaged, and is not wanted any more
             pusher.push(steps[0])
             yield f"step {steps[0]} is at {pushed.address()}"
         yield from pusher.complaints
@@ -106,16 +106,16 @@ def _push_all(pusher: Pusher, pushed: PushedRun) -> Iterator[str]:
 
 
 def _compare(own: Checkpoint | None, theirs: Checkpoint | None, folder: RunFolder, pushed: PushedRun) -> None:
-    """Refuse to push over what does not lead to the newest checkpoint here; raises UsageError."""
+    """Raise UsageError unless the newest local checkpoint continues the one in the remote."""
     if theirs is None or (own and theirs.is_ancestor_of(own) is not False):
         return
     where = f"{pushed.address()} has step {theirs.step}"
     if own is None or own.is_ancestor_of(theirs) is not False:
         raise UsageError(
-            f"{where}, which continues what is in {folder.path}: there is nothing to push. `outlast pull` brings it "
-            "home."
+            f"{where}, which continues the run in {folder.path}. There is nothing to push; `outlast pull` copies it "
+            "here."
         )
     raise UsageError(
-        f"{where}, which does not continue step {own.step} in {folder.path}: two attempts went on from an older one. "
-        "Nothing was pushed; choose another remote for this one."
+        f"{where}, and step {own.step} in {folder.path} does not continue it: two attempts continued from an older "
+        "checkpoint. Nothing was pushed. Use another remote for this run."
     )

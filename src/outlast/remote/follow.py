@@ -1,7 +1,8 @@
-"""A remote that follows a run: a thread that pushes what is committed, beside a training that never waits for it.
+"""The thread that pushes committed checkpoints to a remote during training.
 
-It sends the newest checkpoint first and those that were passed over when it has time. A remote that is down, slow, full
-or forbidden costs one sentence; it is tried again, after longer and longer pauses, as long as the attempt lives.
+Training does not wait for it. It pushes the newest checkpoint first, and older ones that are missing when it has time.
+If the remote is down, full or forbidden, it reports this once, and retries with growing pauses as long as the attempt
+lives.
 """
 
 from __future__ import annotations
@@ -25,29 +26,29 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds after a first failure, doubled after each further one up to the longest."""
 
 REFUSED_PAUSE = 30.0
-"""Seconds after something was refused, which rarely helps itself: doubled likewise up to ten times the longest."""
+"""Seconds after a first refusal: doubled in the same way, up to ten times the longest pause."""
 
 
 class Destination(NamedTuple):
-    """What follows a run: a remote, and the bytes a second that pushing may take on average (None: any)."""
+    """A remote to push to, and the average rate limit in bytes per second (None: no limit)."""
 
     remote: Remote
     rate: float | None = None
 
 
 class Follower:
-    """Pushes in a thread of its own. One thread begins and ends it; any may say that something was committed.
+    """Pushes in a thread of its own. The training thread starts and ends it; any thread may call `hear`.
 
     Args:
-        pusher: does it; only that thread calls it from `begin` on.
-        address: of the remote, for a person to read.
-        record: where to write down how far it is, for whoever asks meanwhile.
+        pusher: pushes; used by this thread only after `begin`.
+        address: of the remote, for messages.
+        record: path of pushed.json.
 
     Attributes:
-        told: level and sentence for the user, oldest first; the training thread takes them out.
+        told: level and sentence for the user, oldest first; the training thread removes them.
         address: as above.
-        seconds: that the longest push took so far.
-        trouble: why nothing could be pushed lately; None when the last try went well.
+        seconds: duration of the longest push so far.
+        trouble: the reason why the last push failed; None if it succeeded.
     """
 
     def __init__(self, pusher: Pusher, address: str, record: Path) -> None:
@@ -57,21 +58,21 @@ class Follower:
         self._pusher, self.address, self._record = pusher, address, record
         pusher.sleep = self._sleep
         self._news = threading.Condition()
-        self._heard = True  # something may be new
+        self._heard = True  # there may be something to push
         self._asked = self._answered = 0  # requests to settle
-        self._shown = False  # whether the remote knows of this attempt
+        self._shown = False  # whether this attempt has pushed a revision
         self._fresh = 0  # the request after which the records were pushed last
-        self._sending = self._older = False  # whether a checkpoint is being sent, and one that is not the newest
-        self._cut = False  # no checkpoint is sent any more
+        self._sending = self._older = False  # a checkpoint is being pushed; and it is not the newest
+        self._cut = False  # push records only
         self._stop = threading.Event()
         self._over = False
         self._failures = 0
-        self._said: list[str] = []  # kinds of failure that were told since the last success
+        self._said: list[str] = []  # kinds of failure reported since the last success
         self._thread = threading.Thread(target=self._work, name="outlast-follow", daemon=True)
 
     @property
     def behind(self) -> list[int]:
-        """Steps of the checkpoints here that are not there yet, ascending."""
+        """Steps of the local checkpoints that the remote lacks, ascending."""
         return self._pusher.missing()
 
     def begin(self) -> None:
@@ -79,25 +80,25 @@ class Follower:
         self._thread.start()
 
     def hear(self) -> None:
-        """Something was committed; never waits for the remote."""
+        """Notify the thread of a commit. Does not wait for the remote."""
         with self._news:
             self._heard = True
             self._news.notify_all()
 
     def give_room(self) -> bool:
-        """Give up a checkpoint that retention has deleted and that only lives on because it is being sent."""
+        """Give up the push of a deleted checkpoint whose files take disk space; return whether there was one."""
         found = self._pusher.open
         return found is not None and found.let_go()
 
     def settle(self, seconds: float, *, checkpoints: bool = True) -> bool:
-        """Wait until all is there as it is now, the records too; at most so many seconds.
+        """Wait until the remote has all checkpoints and the present records, or one more push has failed.
 
         Args:
-            seconds: how long.
-            checkpoints: False: no checkpoint is sent any more, only the records.
+            seconds: timeout.
+            checkpoints: False: push the records only, now and later.
 
         Returns:
-            Whether it is. False: the time was up, or one more try has failed.
+            Whether the remote has them.
         """
         deadline = time.monotonic() + seconds
         with self._news:
@@ -112,7 +113,7 @@ class Follower:
             return self.trouble is None and not self._over
 
     def close(self, seconds: float) -> None:
-        """End the thread, after the request under way; wait for it at most so long."""
+        """Stop the thread after its present request; wait at most so many seconds for it."""
         self._stop.set()
         with self._news:
             self._news.notify_all()
@@ -136,7 +137,7 @@ class Follower:
                 self._news.notify_all()
 
     def _try(self, asked: int) -> bool:
-        """Push one thing; returns whether there is nothing more to do."""
+        """Push one revision, and handle failures; return whether there was nothing to push."""
         try:
             return self._push_one(asked)
         except RunBusy as error:
@@ -151,10 +152,10 @@ class Follower:
         return False
 
     def _push_one(self, asked: int) -> bool:
-        """Push the next thing; returns whether there was none."""
+        """Push one revision; return whether there was nothing to push."""
         begun = time.monotonic()
         wanted = self._pusher.wanted()
-        if not self._shown:  # first of all, so that whoever else pushes this run hears of it
+        if not self._shown:  # at once, so that another attempt that pushes this run notices
             self._push(None, asked)
             self._shown = True
         elif wanted and not self._cut:
@@ -178,18 +179,18 @@ class Follower:
         self._note()
         while pusher.complaints:
             self.told.append(("warning", pusher.complaints.pop(0)))
-        with contextlib.suppress(RemoteError):  # what nobody needs is no harm; the next push tries again
+        with contextlib.suppress(RemoteError):  # unused objects do no harm; the next push tries again
             pusher.tidy()
 
     def _sleep(self, seconds: float) -> None:
-        """Wait; raises PushAbandoned when something else is more urgent than what is being sent."""
+        """Wait; raise PushAbandoned if something else is more urgent than the present push."""
         if self._stop.wait(seconds):
             raise PushAbandoned("the attempt has ended")
         if self._sending and (self._cut or (self._older and self._heard)):
             raise PushAbandoned("something else comes first")
 
     def _wait(self, asked: int, seconds: float | None = None) -> None:
-        """Wait for news, or for so many seconds; in both cases for a request to settle."""
+        """Wait for a commit, or for so many seconds. A request to settle ends both."""
         deadline = None if seconds is None else time.monotonic() + seconds
         with self._news:
             while not self._stop.is_set() and self._asked == asked and not (self._heard and deadline is None):
@@ -204,7 +205,7 @@ class Follower:
             self._news.notify_all()
 
     def _failed(self, error: Exception, asked: int) -> None:
-        """Say it once for each kind of failure, and wait."""
+        """Report each kind of failure once, and wait."""
         refused = not isinstance(error, RemoteUnavailable)
         if type(error).__name__ not in self._said:
             self._said.append(type(error).__name__)
@@ -226,7 +227,7 @@ class Follower:
         self._said.clear()
 
     def _note(self) -> None:
-        """Write down how far it is; without it, somebody is told less."""
+        """Write pushed.json for `outlast status`; a failure is ignored."""
         record = {
             "format": layout.FORMAT,
             "address": self.address,

@@ -1,4 +1,4 @@
-"""Files on their way out of a run folder: opened, and cut into the blobs that a remote keeps of them."""
+"""The files of a run folder, opened to be pushed and cut into blobs."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from outlast.remote.revision import BLOB, Blob, Files, PushedCheckpoint, blobs_o
 
 
 class PushAbandoned(Exception):
-    """What was to be sent is not sent: it is gone, or something else is more urgent."""
+    """A push was given up: its checkpoint was deleted, or something else is more urgent."""
 
 
 class Piece(NamedTuple):
-    """A blob that may have to be sent, and what writes it to a file."""
+    """A blob, and a function that writes it to a file."""
 
     blob: Blob
     write: Callable[[Path], None]
 
 
 class CheckpointFiles:
-    """The files of one checkpoint, open: they can be read to their end although retention deletes the checkpoint.
+    """The open files of one checkpoint. They stay readable when retention deletes the checkpoint.
 
     Args:
         folder: the run folder.
         step: of the checkpoint.
 
     Attributes:
-        pushed: what a revision says of it.
+        pushed: its entry in a revision.
 
     Raises:
-        CheckpointError: it is gone, or its manifest is damaged.
+        CheckpointError: it was deleted, or is damaged.
     """
 
     def __init__(self, folder: RunFolder, step: int) -> None:
-        self._lock = threading.Lock()  # between who copies and who needs the room
+        self._lock = threading.Lock()  # held while a file is copied or closed
         self._open: dict[str, int] = {}
         self._checkpoint = checkpoint = read_manifest(folder.checkpoint(step))
         try:
@@ -63,7 +63,7 @@ class CheckpointFiles:
         self.pushed = PushedCheckpoint(checkpoint.digest, checkpoint.kept, files)
 
     def pieces(self) -> Iterator[Piece]:
-        """What it is made of; the manifest comes last."""
+        """Its blobs; those of the manifest are last."""
         for name, blobs in self.pushed.files.items():
             for number, blob in enumerate(blobs):
                 yield Piece(blob, self._writer(name, number * BLOB, blob.size))
@@ -76,11 +76,11 @@ class CheckpointFiles:
     def _copy(self, name: str, start: int, size: int, path: Path) -> None:
         with self._lock:
             if name not in self._open:
-                raise PushAbandoned(f"step {self._checkpoint.step} was given up, because its room was needed")
+                raise PushAbandoned(f"step {self._checkpoint.step} was given up, because its disk space was needed")
             durable.copy_scratch(self._open[name], start, size, path)
 
     def let_go(self) -> bool:
-        """Close the files if they take room that nothing else does: retention has deleted them; returns whether."""
+        """Close the files if they were deleted, so that their disk space is free; return whether they were."""
         with self._lock:
             deleted = any(not os.fstat(descriptor).st_nlink for descriptor in self._open.values())
         if deleted:
@@ -95,14 +95,14 @@ class CheckpointFiles:
 
 
 class RecordFiles:
-    """The files of a run folder beside its checkpoints: records, and what grows (the journal, events).
+    """The files of a run folder outside of `checkpoints/`: records, and files that grow (the journal, events).
 
     Args:
         folder: the run folder.
-        known: which blobs they are made of in the newest revision.
+        known: their blobs in the newest revision.
 
     Attributes:
-        files: which blobs they were made of when they were cut last.
+        files: their blobs as of the last complete `pieces`.
     """
 
     def __init__(self, folder: RunFolder, known: Files) -> None:
@@ -113,7 +113,7 @@ class RecordFiles:
         self._read: dict[str, tuple[int, ...]] = {}
 
     def pieces(self) -> Iterator[Piece]:
-        """What is new in them; when all were taken, `files` says which file is made of which blobs."""
+        """Their new blobs. When the iterator is exhausted, `files` has the blobs of each file."""
         folder, numbers = self._folder, self._folder.attempt_numbers()
         self.files, self._read = {}, {}
         for name in ("run.json", "config.json", *(f"attempts/{layout.record_name(number)}" for number in numbers)):
@@ -122,11 +122,11 @@ class RecordFiles:
             yield from self._growing(name)
 
     def keep(self) -> None:
-        """A revision has the files as they were cut last: these blobs are there and need not be cut again."""
+        """Note that a revision has `files`: these blobs are in the remote."""
         self._kept, self._states = self.files, self._read
 
     def _whole(self, name: str) -> Iterator[Piece]:
-        """A record, which is replaced as a whole; read only when it has changed."""
+        """The blobs of a record, which is replaced as a whole; read only after a change."""
         path = self._folder.path / name
         with contextlib.suppress(FileNotFoundError):
             self._read[name] = state = _state_of(path)
@@ -136,10 +136,10 @@ class RecordFiles:
             yield from _cut(plain.read_plain(path), self.files.setdefault(name, []))
 
     def _growing(self, name: str) -> Iterator[Piece]:
-        """A file that is appended to: the blobs of its beginning stay, the last ones are put together as it grows.
+        """The new blobs of a file that is appended to. Blobs at its end are merged as it grows.
 
-        Each blob is larger than all that come after it, or of the full size. So a file of n bytes has about log n of
-        them, and a byte is sent about log n times.
+        Each blob is larger than all later ones together, or has the full size. So a file of n bytes has about log n
+        blobs, and each byte is sent about log n times.
         """
         path = self._folder.path / name
         if plain.kind_of(path) != "file":
@@ -157,11 +157,11 @@ class RecordFiles:
                 yield from _cut(data, blobs)
 
     def _still(self, name: str, file: io.FileIO, size: int) -> list[Blob]:
-        """Those blobs that the beginning of a file is made of, still."""
+        """The known blobs that the beginning of the file still has."""
         if name in self._kept:
             return list(self._kept[name])
         still: list[Blob] = []
-        for blob in self._known.get(name, ()):  # of an earlier attempt; the file may have been cut back since
+        for blob in self._known.get(name, ()):  # of an earlier attempt; the file may have been truncated since
             data = file.read(blob.size) if blob.size <= size else b""
             size -= blob.size
             if hashing.hash_pieces([data]).name != blob.hash:
@@ -173,7 +173,7 @@ class RecordFiles:
 def _files_of(checkpoint: Checkpoint) -> dict[str, WrittenFile]:
     """The files of a checkpoint but its manifest, by names relative to the folder of the checkpoints.
 
-    The two copies of a shared file are one blob in a remote, and both names lead to it.
+    The two copies of a shared file have the same blobs.
     """
     entries = checkpoint.manifest["files"].items()
     return {
@@ -192,7 +192,7 @@ def _open(path: Path, size: int) -> int:
 
 
 def _cut(data: bytes, blobs: list[Blob]) -> Iterator[Piece]:
-    """The blobs of some contents in memory; they are added to a list."""
+    """Cut data into blobs, and append them to a list."""
     for start in range(0, len(data), BLOB):
         part = data[start : start + BLOB]
         blobs.append(Blob(hashing.hash_pieces([part]).name, len(part)))

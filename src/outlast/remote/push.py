@@ -1,7 +1,6 @@
-"""Pushing a run folder to a remote: the blobs of a checkpoint, those of the records, and the revision that shows them.
+"""Pushing a run folder to a remote: the blobs of a checkpoint and of the records, then a revision that lists them.
 
-What a revision before the last one needed and nothing needs any more is deleted after that, by the store's own
-precondition. `follow` does this beside a training.
+After that, blobs that no revision needs are deleted. `follow` does this during training, `carry` by hand.
 """
 
 from __future__ import annotations
@@ -26,24 +25,24 @@ from outlast.remote.outgoing import CheckpointFiles, Piece, PushAbandoned, Recor
 from outlast.remote.revision import Blob, PushedCheckpoint, PushedRun, Revision
 
 Sleep = Callable[[float], None]
-"""Waits so many seconds, or raises PushAbandoned when what is being sent is not to be sent any more."""
+"""Waits so many seconds; raises PushAbandoned to stop the present push."""
 
 
 class Pusher:
     """Pushes one run folder to one remote, for one thread.
 
     Args:
-        folder: the run folder, which somebody may go on writing.
-        pushed: the run as it is there; what is pushed follows its newest revision.
-        identity: which run it is.
+        folder: the run folder; an attempt may write it at the same time.
+        pushed: the run in the remote; the next revision follows its newest one.
+        identity: the identity of the run.
         attempt: id of the attempt that pushes.
-        removable: says which of all checkpoints need not be kept there, by the retention policy.
-        continued: step of the checkpoint that the attempt continues. Those above it there are no part of its history.
-        rate: bytes a second on average at most; None: no bound.
+        removable: the retention policy: returns the steps that may be deleted, of all checkpoints.
+        continued: step of the checkpoint that the attempt continues. Later ones in the remote are not its history.
+        rate: average rate limit in bytes per second; None: no limit.
         sleep: waits.
 
     Attributes:
-        open: the checkpoint that is being sent, None between two.
+        open: the checkpoint that is being pushed, or None.
         complaints: sentences for the user.
         sleep: as above; may be replaced.
     """
@@ -80,7 +79,7 @@ class Pusher:
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the checkpoints that are there, ascending."""
+        """Steps of the checkpoints in the remote, ascending."""
         return sorted(self._revision.checkpoints)
 
     @functools.cached_property
@@ -88,13 +87,13 @@ class Pusher:
         return self._remote.capabilities.atomic_batch
 
     def missing(self) -> list[int]:
-        """Steps of the checkpoints here that are not there, ascending; for any thread."""
+        """Steps of the local checkpoints that the remote lacks, ascending. For any thread."""
         there = self._revision.checkpoints
         missing = sorted(step for step in steps_in(self._folder.checkpoints) if step not in there)
         return [step for step in missing if newest.exists(self._folder, step)]
 
     def wanted(self) -> list[int]:
-        """Steps of the checkpoints here that are to be there and are not, the newest first."""
+        """Steps of the checkpoints to push, the newest first."""
         self._look()
         there = self._revision.checkpoints
         kept = {step: each.kept for step, each in there.items()} | {
@@ -112,16 +111,16 @@ class Pusher:
 
     @property
     def newest(self) -> int | None:
-        """Step of the newest checkpoint here, as of the last `wanted`."""
+        """Step of the newest local checkpoint, as of the last `wanted`."""
         return max(self._known, default=None)
 
     def push(self, step: int | None = None) -> None:
-        """Push a checkpoint with the records as they are now; None: the records alone.
+        """Push a checkpoint and the present records, or only the records.
 
         Raises:
-            PushAbandoned: `sleep` says so; or the checkpoint is gone or damaged. No revision was written.
+            PushAbandoned: raised by `sleep`; or the checkpoint was deleted or is damaged. No revision was written.
             RunBusy: another attempt pushes this run.
-            RemoteError: the remote does not answer, or refuses. No revision was written, as far as is known.
+            RemoteError: the remote does not answer, or refuses. No revision was written, unless its answer was lost.
         """
         durable.remove_any(self._scratch)
         durable.make_folder(self._scratch)
@@ -133,22 +132,21 @@ class Pusher:
         self._records.keep()
 
     def tidy(self) -> None:
-        """Delete what neither the newest revision nor the one before it needs, older revisions first.
+        """Delete all revisions but the newest two, then the blobs that these two do not need.
 
-        Only what is older than the newest revision, by the remote's own clock: another attempt that pushes after this
-        one puts anew what it relies on, and does so later than that. What cannot be deleted is no harm.
+        Only objects older than the newest revision are deleted, by the remote's clock: another attempt that overtakes
+        this one puts the blobs that it uses again, and these are younger.
 
         Raises:
-            PushAbandoned: `sleep` says so.
+            PushAbandoned: raised by `sleep`.
+            RunBusy: another attempt pushes this run.
             RemoteError: the remote does not answer, or refuses.
         """
         needed = self._revision.blobs | self._before.blobs
         garbage = self._superseded - needed
         if not self._remote.capabilities.conditional_delete:
             if garbage:
-                self._complain(
-                    f"{self._remote.address()} cannot delete safely, so checkpoints that are not kept stay there."
-                )
+                self._complain(f"{self._remote.address()} cannot delete safely, so deleted checkpoints stay there.")
             return
         revisions, kept = self._revisions(), (self._revision.number, self._before.number)
         if self._revision.number not in revisions:
@@ -163,13 +161,13 @@ class Pusher:
             if found in needed:
                 continue
             if not self._remote.capabilities.freshens:
-                self._revisions()  # nobody else can make it young: look once more whether anybody else is there
+                self._revisions()  # blobs do not get young there, so check again that no other attempt pushes
             if self._delete(entry, before=modified):
                 self._put.discard(found)
         self._swept, self._superseded = True, set(needed)
 
     def close(self) -> None:
-        """Let go of what is open, and of the files that were copied to be sent."""
+        """Close the open files and delete the temporary ones."""
         if self.open:
             self.open.close()
         self._copier.shutdown()
@@ -177,7 +175,7 @@ class Pusher:
             durable.remove_any(self._scratch)
 
     def _look(self) -> None:
-        """See which checkpoints are here; each manifest is read once."""
+        """Update the list of local checkpoints; each manifest is read once."""
         here = set(steps_in(self._folder.checkpoints))
         for step in self._known.keys() - here:
             del self._known[step]
@@ -191,7 +189,7 @@ class Pusher:
         try:
             self.open = CheckpointFiles(self._folder, step)
         except CheckpointError as error:
-            if newest.exists(self._folder, step):  # else retention has deleted it a moment ago
+            if newest.exists(self._folder, step):  # otherwise retention has deleted it just now
                 self._passed.add(step)
                 self._complain(f"{error} It is not pushed.")
             raise PushAbandoned(str(error)) from error
@@ -203,7 +201,7 @@ class Pusher:
             self.open = None
 
     def _send(self, pieces: Iterable[Piece]) -> None:
-        """Put the blobs that are not there. Each is copied to a file of its own while the one before it is sent."""
+        """Put the blobs that the remote lacks. Each is copied to a file while the previous one is sent."""
         ahead: tuple[Blob, Path, Future[None]] | None = None
         number = 0
         for piece in pieces:
@@ -228,7 +226,7 @@ class Pusher:
             return
         try:
             self._remote.put_if_absent(name, path)
-        except ObjectConflict:  # it was damaged there: a checkpoint that is made again has the same contents
+        except ObjectConflict:  # it was damaged in the remote: the same contents were made again
             for entry in self._remote.list(name):
                 self._delete(entry)
             self._remote.put_if_absent(name, path)
@@ -237,7 +235,7 @@ class Pusher:
             self.sleep(max(0.0, blob.size / self._rate - (time.monotonic() - begun)))
 
     def _delete(self, entry: Entry, *, before: float = math.inf) -> bool:
-        """Delete an object that is older than a time, if it is still the one that was listed; returns whether."""
+        """Delete an object that is older than a time and has not changed since it was listed; return whether it was."""
         self.sleep(0)
         if entry.modified >= before:
             return False
@@ -252,13 +250,13 @@ class Pusher:
             self.complaints.append(sentence)
 
     def _show(self, sent: Mapping[int, PushedCheckpoint]) -> bool:
-        """Write the next revision; from then on it is what is there.
+        """Write the next revision.
 
         Returns:
-            Whether it was written. False: the last one was, though its answer was lost, and this one has to follow it.
+            Whether it was written. False: an earlier one was written although its answer was lost; try again.
 
         Raises:
-            RunBusy: another attempt has written one of this number, or of a higher one.
+            RunBusy: another attempt has written this number or a higher one.
         """
         self.sleep(0)
         number, path = self._revision.number + 1, self._scratch / "revision"
@@ -279,21 +277,21 @@ class Pusher:
         self._put |= {found.removeprefix(self._pushed.blob_name()) for found in self._batch}
         self._revision, self._before = revision, self._revision
         self._superseded |= revision.blobs
-        self._revisions()  # others may have written this number, and higher ones, and have deleted this one again
+        self._revisions()  # another attempt may have written and deleted this number, and written higher ones
         return shown
 
     def _already(self, number: int) -> Revision:
-        """The revision that stands where the next one was to be written: ours, if the answer was lost."""
+        """The existing revision of this number, if this attempt has written it."""
         found = self._pushed.read(number)
         if found.attempt == self._attempt:
             return found
         raise self._overtaken(found)
 
     def _revisions(self) -> dict[int, Entry]:
-        """The revisions that are there, by their numbers.
+        """All revisions in the remote, by number.
 
         Raises:
-            RunBusy: there is a higher one than ours. So ours is none that anybody reads.
+            RunBusy: one of them has a higher number than this attempt's newest.
         """
         found = self._pushed.revisions()
         if (highest := max(found, default=0)) > self._revision.number:
@@ -303,6 +301,6 @@ class Pusher:
     def _overtaken(self, by: Revision) -> RunBusy:
         return RunBusy(
             f"Another attempt ({by.attempt[:12]}) pushes {self._pushed.name} to {self._remote.address()}, so this one "
-            f"({self._attempt[:12]}) does not any more: what it saves stays in {self._folder.path}. One run has one "
-            "writer; end one of the two."
+            f"({self._attempt[:12]}) has stopped pushing. Its checkpoints stay in {self._folder.path}. A run has one "
+            "writer: stop one of the two attempts."
         )

@@ -1,11 +1,10 @@
-"""A run in a remote that a machine pushes to: revisions of the run folder, and the blobs that its files are made of.
+"""The format of a pushed run: blobs, and revisions of the run folder that list the blobs of each file.
 
-    NAME/revisions/00000012.json    which blobs each file is made of; the newest revision is the run
+    NAME/revisions/00000012.json    the blobs of each file; the revision with the highest number is the run
     NAME/blobs/HASH                 at most BLOB bytes of a file, under the hash of its contents
 
-A remote never overwrites an object, and a run folder has files that change. So a change is a new revision, which is
-written when all its blobs are there. A revision is created under the number after the one that it follows, and of two
-machines that create the same number one is refused: so a run has one history in a remote without a lock or a clock.
+Objects in a remote are never overwritten, while some files of a run folder change. So each change is a new revision,
+written after all of its blobs. docs/format.md is the specification, docs/decisions/0017 gives the reasons.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ from outlast.remote.base import Entry, Remote
 from outlast.remote.place import Place
 
 BLOB = 4 * CHUNK
-"""Bytes of the largest blob: what is sent again at most when a push is broken off."""
+"""Bytes of the largest blob."""
 
 _NUMBER = re.compile(r"([0-9]{8})\.json")
 
 
 class Blob(NamedTuple):
-    """A piece of a file: the hash of its contents, which names it, and its bytes."""
+    """A piece of a file: the hash of its contents, which is its name, and its size in bytes."""
 
     hash: str
     size: int
 
 
 Files = Mapping[str, Sequence[Blob]]
-"""Names of files, and the blobs that each is made of, in order."""
+"""File name -> the blobs of the file, in order."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ class PushedCheckpoint:
 
     Attributes:
         digest: of its manifest.
-        kept: what retention may know about it.
-        files: its files, and those that it shares with others; names relative to the folder of the checkpoints.
+        kept: step and metrics, for retention.
+        files: its files and shared files; names relative to `checkpoints/`.
     """
 
     digest: str
@@ -58,14 +57,14 @@ class PushedCheckpoint:
 
 @dataclass(frozen=True)
 class Revision:
-    """The run folder as it was pushed at one time.
+    """The contents of the run folder at the time of one push.
 
     Attributes:
         number: counts from 1.
         run: the run's uid.
         attempt: id of the attempt that pushed it.
         checkpoints: by their steps.
-        records: the files beside the checkpoints: records, events and the journal.
+        records: the files outside of `checkpoints/`: records, events and the journal.
     """
 
     number: int
@@ -76,17 +75,17 @@ class Revision:
 
     @functools.cached_property
     def files(self) -> Files:
-        """All files by their names in the run folder."""
+        """All files, by their names in the run folder."""
         each = [checkpoint.files for checkpoint in self.checkpoints.values()]
         return {**self.records, **{f"{CHECKPOINTS}/{name}": blobs for files in each for name, blobs in files.items()}}
 
     @functools.cached_property
     def blobs(self) -> set[str]:
-        """The hashes of all blobs that it is made of."""
+        """The hashes of all its blobs."""
         return {blob.hash for blobs in self.files.values() for blob in blobs}
 
     def as_bytes(self) -> bytes:
-        """The object in the remote."""
+        """The contents of its object."""
         record: dict[str, Any] = {
             "format": layout.FORMAT,
             "number": self.number,
@@ -109,7 +108,7 @@ def parse_revision(data: bytes, place: str) -> Revision:
     """A revision from its object.
 
     Raises:
-        CorruptCheckpoint: it is none, or was changed after it was written.
+        CorruptCheckpoint: it is not a revision, or was changed after it was written.
         OutlastError: a newer outlast wrote it.
     """
     record = reading.parse_record(data, place, records.REVISION)
@@ -117,7 +116,7 @@ def parse_revision(data: bytes, place: str) -> Revision:
         raise CorruptCheckpoint(f"{place} was changed after it was written: its own digest does not match.")
     steps = {layout.step_in(name): each for name, each in record["checkpoints"].items()}
     if None in steps:
-        raise CorruptCheckpoint(f"{place} names a checkpoint that is none; it was damaged after it was written.")
+        raise CorruptCheckpoint(f"{place} has a checkpoint with an invalid name; it was damaged after it was written.")
     checkpoints = {
         step: PushedCheckpoint(each["digest"], CheckpointFacts(step, each["metrics"]), _from_json(each["files"]))
         for step, each in steps.items()
@@ -127,7 +126,7 @@ def parse_revision(data: bytes, place: str) -> Revision:
 
 
 def blobs_of(expected: WrittenFile) -> list[Blob]:
-    """The blobs of a file whose hashes are known."""
+    """The blobs of a file, from the hashes of its chunks."""
     per, hashes = BLOB // CHUNK, expected.xxh3_128
     found = []
     for first in range(0, len(hashes), per):
@@ -144,9 +143,9 @@ class PushedRun:
         name: the run's name.
 
     Attributes:
-        revision: the newest one that can be read; None when nothing was pushed there.
-        last: the highest number of a revision, 0 when there is none.
-        told: sentences about revisions that were passed over.
+        revision: the newest revision that can be read, or None.
+        last: the highest number of a revision, 0 without one.
+        told: sentences about damaged revisions.
 
     Raises:
         RemoteError: the remote does not answer, or refuses to be listed.
@@ -162,16 +161,16 @@ class PushedRun:
             try:
                 self.revision = self.read(number)
                 break
-            except (CorruptCheckpoint, ObjectMissing) as error:  # missing: whoever pushes has deleted it meanwhile
+            except (CorruptCheckpoint, ObjectMissing) as error:  # missing: deleted since it was listed
                 self.told.append(f"{error} It is passed over.")
 
     @property
     def place(self) -> Place:
-        """Where gathering reads it: the newest revision, or else a run folder that somebody copied there."""
+        """The place that gathering reads: the newest revision, or a run folder that was copied to the remote."""
         return Place(self) if self.revision else Place(self.remote, self.prefix)
 
     def revisions(self) -> dict[int, Entry]:
-        """The revisions that are there now, by their numbers."""
+        """The present revisions, by number."""
         above = self.revision_name()
         listed = ((entry, _NUMBER.fullmatch(entry.name.removeprefix(above))) for entry in self.remote.list(above))
         return {int(match[1]): entry for entry, match in listed if match}
@@ -191,19 +190,19 @@ class PushedRun:
         return parse_revision(data, self.remote.address(name))
 
     def revision_name(self, number: int | None = None) -> str:
-        """The name of a revision's object; without a number, what the names of all of them begin with."""
+        """The name of a revision's object; without a number, the prefix of all of them."""
         return f"{self.prefix}revisions/" + ("" if number is None else f"{number:08d}.json")
 
     def blob_name(self, found: str = "") -> str:
-        """The name of a blob's object, by its hash; without one, what the names of all of them begin with."""
+        """The name of a blob's object, by its hash; without a hash, the prefix of all of them."""
         return f"{self.prefix}blobs/{found}"
 
     def address(self, name: str = "") -> str:
-        """Where it is, or where one of its files would be, for a person to read."""
+        """The address of the run, or of one of its files, for messages."""
         return self.remote.address((self.prefix + name).rstrip("/"))
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes [start, stop) of a file, put together from its blobs, as `Remote.get` does of an object."""
+        """Yield the bytes [start, stop) of a file from its blobs, as `Remote.get` does for an object."""
         blobs = self._files().get(name)
         if blobs is None:
             raise ObjectMissing(f"There is no {self.address(name)}.", "not in the newest revision")

@@ -1,4 +1,4 @@
-"""The copy of a run in a remote, from an attempt's side: found at the start, followed, and waited for at the end."""
+"""The remote of an attempt: read at the start, pushed to during training, and waited for at the end."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from outlast.run.session import Session, now
 from outlast.terminal import command
 
 _WAITS = {"preempted": 25.0, "cancelled": 10.0, "failed": 30.0}
-"""Seconds that an end of this reason waits for a remote at most; others wait until the session's end."""
+"""End reason -> longest wait for a remote, in seconds. Other reasons wait until the session's end."""
 
-_SPARE = 0.5  # seconds of the session that are left when the wait is over
-_LAST = 2.0  # seconds of it that the record of the end may take on its way
-_SILENT = 1.0  # seconds of waiting of which nothing is said
+_SPARE = 0.5  # seconds of the session that are left after the wait
+_LAST = 2.0  # seconds reserved for the push of the attempt's end
+_SILENT = 1.0  # seconds of waiting that are not reported
 
 
 class FollowingRemote:
-    """Finds, follows and waits; does nothing without a remote.
+    """The remote that follows a run. Without a remote, all methods do nothing.
 
     Args:
         follow: the remote, or None.
         folder: the run folder.
-        session: the lease of the machine, whose end no wait may miss.
-        tell: says something to the user: level, sentence. For the training thread.
+        session: the session, which limits the wait at the end.
+        tell: reports a level and a sentence to the user. For the training thread.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class FollowingRemote:
         self._follower: Follower | None = None
 
     def find(self) -> list[PushedRun]:
-        """The run as the remote holds it, for gathering.
+        """The run in the remote, for gathering.
 
         Raises:
             RemoteError: the remote does not answer, or refuses to be listed.
@@ -50,11 +50,11 @@ class FollowingRemote:
         return [self._pushed] if self._pushed else []
 
     def judge(self, brought: GatherResult, identity: Identity) -> list[str]:
-        """Follow nothing where the remote holds another history; returns a sentence then.
+        """Do not push to a remote that holds another run or history; return a sentence in this case.
 
         Args:
-            brought: what became of the copies elsewhere.
-            identity: the run that goes on here.
+            brought: the result of gathering.
+            identity: the identity of the run.
         """
         pushed = self._pushed
         if pushed is None:
@@ -66,19 +66,19 @@ class FollowingRemote:
         self._pushed = None
         what = "another history of this run" if apart else "another run of this name"
         sentence = (
-            f"Nothing is pushed to {pushed.address()}: it holds {what}. What is saved stays in {self._folder.path}. "
-            "Choose another name or another remote to have it pushed."
+            f"Nothing is pushed to {pushed.address()}: it holds {what}. The checkpoints stay in {self._folder.path}. "
+            "To push them, use another remote, or another name for the run."
         )
         return [sentence]
 
     def begin(self, identity: Identity, attempt: str, retention: Retention, continued: int) -> None:
-        """The loop begins.
+        """Start to push, when the loop begins.
 
         Args:
-            identity: which run it is.
+            identity: the identity of the run.
             attempt: the attempt's id.
-            retention: what to keep, also in the remote.
-            continued: step of the checkpoint that the attempt continues, -1 when there is none.
+            retention: the retention policy.
+            continued: step of the checkpoint that the attempt continues, -1 without one.
         """
         if self._follow is None or self._pushed is None:
             return
@@ -95,16 +95,16 @@ class FollowingRemote:
         self._follower.begin()
 
     def hear(self) -> None:
-        """Something was committed; for any thread."""
+        """Notify the follower of a commit. For any thread."""
         if self._follower:
             self._follower.hear()
 
     def give_room(self) -> bool:
-        """The disk is full: give up what only lives on because it is being sent; for any thread."""
+        """Free the disk space of a deleted checkpoint that is being pushed. For any thread."""
         return self._follower is not None and self._follower.give_room()
 
     def heed(self) -> None:
-        """Say what the follower has to say, and let the session keep back the time that a push takes."""
+        """Report the follower's messages, and add the duration of a push to the session's reserve."""
         follower = self._follower
         if follower is None:
             return
@@ -113,14 +113,14 @@ class FollowingRemote:
         self._session.observe_push(follower.seconds)
 
     def finish(self, reason: str) -> None:
-        """Wait for what is behind, as long as the session and the reason of the end allow; say what stays behind."""
+        """Wait for missing checkpoints, as long as session and end reason allow; report those that stay missing."""
         follower = self._follower
         if follower is None:
             return
         seconds = self._seconds(reason) - _LAST
         settled = follower.settle(min(_SILENT, seconds))
         if not settled and seconds > _SILENT and follower.behind and not follower.trouble:
-            self._tell("info", f"waits until {follower.address} has {_steps(follower.behind)}")
+            self._tell("info", f"waiting until {_steps(follower.behind)} is pushed to {follower.address}")
             follower.settle(self._seconds(reason) - _LAST)
         self.heed()
         if behind := follower.behind:
@@ -128,22 +128,22 @@ class FollowingRemote:
             self._tell(
                 "warning",
                 f"{_steps(behind)} {'are' if len(behind) > 1 else 'is'} not at {follower.address} yet"
-                f"{f' ({follower.trouble})' if follower.trouble else ''}: only {self._folder.path} has "
-                f"{'them' if len(behind) > 1 else 'it'}. The next attempt sends what is missing, or: {again}",
+                f"{f' ({follower.trouble})' if follower.trouble else ''}, only in {self._folder.path}. The next "
+                f"attempt with this remote pushes what is missing, or: {again}",
             )
 
     def close(self, reason: str | None) -> None:
-        """Push the records, which say now how the attempt ended, and stop.
+        """Push the records with the end of the attempt, and stop.
 
         Args:
-            reason: of the end; None: nothing may be pushed any more.
+            reason: the end reason; None: push nothing more.
         """
         follower, self._follower = self._follower, None
         if follower is None:
             return
         left = 0.0 if reason is None else max(0.0, min(self._seconds(reason), 10.0))
         if left and not follower.settle(left, checkpoints=False) and not follower.behind:
-            self._tell("warning", f"How this attempt ended could not be pushed to {follower.address}.")
+            self._tell("warning", f"The end of this attempt could not be pushed to {follower.address}.")
         follower.close(_SPARE)
         if self._follow:
             self._follow.remote.close()
