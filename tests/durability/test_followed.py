@@ -48,7 +48,7 @@ def look(remote: Path, empty: Path) -> int:
 
 def kills(tmp_path: Path, count: int) -> tuple[int, int]:
     """Kill so many machines at random moments, each with nothing but the remote; returns how many came further."""
-    here = {"cwd": Path(__file__).parents[2], "template": "plain"}
+    here = {"cwd": Path(__file__).parents[2]}
     twin = processes.run(command(tmp_path / "twin", ""), **here)
     assert twin.returncode == 0, twin.stderr
     chance, step, further, remote = random.Random(5), 0, 0, tmp_path / "remote"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import processes
 from tests.folders import Walk, inside, place, steps, told
 from tests.remote.remotes import Watched, blobs, needed, newest
 
@@ -319,3 +321,32 @@ def test_a_full_disk_gets_back_what_is_only_being_sent(
     assert looks == [2, 4, 6, 6, 8, 10]
     assert "no room" not in told(tmp_path / "a")
     assert list(newest(remote.root)["checkpoints"]) == ["step-00000010"]
+
+
+def test_a_script_without_a_with_block_is_pushed_to_its_end(tmp_path: Path) -> None:
+    """Its attempt ends while the interpreter shuts down."""
+    script = """
+import numpy as np
+import outlast
+
+class State(dict):
+    def state_dict(self):
+        return dict(self)
+
+    def load_state_dict(self, state):
+        self.update(state)
+
+state = State(at=np.zeros(3))
+run = outlast.open_run("r", total_steps=6, save="2 steps", progress="none", remote="there")
+run.track(state=state)
+for step in run.steps():
+    state["at"] = state["at"] + step
+"""
+    done = processes.run([sys.executable, "-c", script], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    revision = newest(tmp_path / "there")
+    assert list(revision["checkpoints"])[-1] == "step-00000006"
+    ((hash_, _),) = revision["files"]["attempts/0001.json"]
+    record = json.loads((tmp_path / "there/r/blobs" / hash_).read_text())
+    assert record["end"]["reason"] == "finished"
+    assert record["told"] == []

@@ -209,12 +209,21 @@ class Pusher:
                 continue
             number += 1
             path = self._scratch / (piece.blob.hash if self._batches else f"blob-{number % 2}")
-            following = piece.blob, path, self._copier.submit(piece.write, path)
+            following = piece.blob, path, self._begin(piece, path)
             if ahead:
                 self._put_blob(*ahead)
             ahead = following
         if ahead:
             self._put_blob(*ahead)
+
+    def _begin(self, piece: Piece, path: Path) -> Future[None]:
+        try:
+            return self._copier.submit(piece.write, path)
+        except RuntimeError:  # the interpreter shuts down: a script without a with-block ends
+            piece.write(path)
+            written: Future[None] = Future()
+            written.set_result(None)
+            return written
 
     def _put_blob(self, blob: Blob, path: Path, copied: Future[None]) -> None:
         copied.result()
