@@ -34,7 +34,7 @@ class Weights:
 def main(root: str, remote: str, total: int) -> None:
     """Train to the end."""
     weights = Weights()
-    np.random.seed(7)
+    outlast.seed_everything(7)
     with outlast.open_run(
         "r", root=root, total_steps=total, save="2 steps", keep=KEEP, progress="plain", remote=remote or None
     ) as run:

@@ -97,6 +97,10 @@ class Disk:
             self._folder(target).change(new, coin)
             self._folder(source).change(old, coin)
 
+    def linked(self, source: str, target: str) -> None:
+        """A file got a second name."""
+        self._folder(target).change({os.path.basename(target): self.node(source)})
+
     def removed(self, path: str) -> None:
         self._folder(path).change({os.path.basename(path): None})
 

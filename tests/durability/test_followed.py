@@ -57,7 +57,7 @@ def kills(tmp_path: Path, count: int) -> tuple[int, int]:
         shutil.rmtree(machine, ignore_errors=True)
         process = processes.start(command(machine, remote), **here)
         process.stderr.readline()
-        time.sleep(chance.uniform(0.0, 0.12))
+        time.sleep(chance.uniform(0.0, 0.6))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, f"it ended before kill {number}"
         process.stderr.close()
