@@ -67,6 +67,11 @@ def outlast(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> s
     return printed.out + printed.err
 
 
+def came(said: str, step: int, place: str) -> bool:
+    """Whether a line names a step and the place that it came from."""
+    return any(f"step {step} " in line and line.endswith(f" {place}") for line in said.splitlines())
+
+
 def journal(root: Path) -> bytes:
     return (root / "small/journal.jsonl").read_bytes()
 
@@ -77,7 +82,7 @@ def test_a_machine_that_has_nothing_goes_on_with_the_values_of_the_run(
     train = ["train", "./small", "--remote", "bucket"]
     said = outlast(capsys, *train, "--checkpoint-dir", "a", "--scale", "0.5", "--steps", "9", "--stop-at", "4", code=75)
     assert "--remote bucket" in said, "the command to go on with needs it, too"
-    assert "step 4 comes from bucket/small" in outlast(capsys, *train, "--checkpoint-dir", "b")
+    assert came(outlast(capsys, *train, "--checkpoint-dir", "b"), 4, "bucket/small")
     outlast(capsys, "train", "./small", "--checkpoint-dir", "twin", "--scale", "0.5", "--steps", "9")
     assert journal(here / "b") == journal(here / "twin")
     assert list(newest(here / "bucket", "small")["checkpoints"])[-1] == "step-00000009"
@@ -93,7 +98,7 @@ def test_resume_by_name_on_a_machine_that_has_nothing(
     monkeypatch.setenv("OUTLAST_REMOTE", "bucket")
     outlast(capsys, "train", "./small", "--checkpoint-dir", "a", "--stop-at", "2", code=75)
     said = outlast(capsys, "resume", "small", "--recipe", "./small", "--checkpoint-dir", "b")
-    assert "step 2 comes from bucket/small" in said
+    assert came(said, 2, "bucket/small")
     assert len(journal(here / "b").splitlines()) == 6
 
 
@@ -122,10 +127,8 @@ def test_pull_and_push_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert said.splitlines()[-1] == "Bring it home with: outlast pull r bucket"
     assert outlast(capsys, "push", "r", "bucket").splitlines()[0] == "bucket has all of r already."
     said = outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "b")
-    assert said.splitlines() == [
-        "step 8 comes from bucket/r",
-        "Look at it with: outlast status r --checkpoint-dir b",
-    ]
+    assert came(said, 8, "bucket/r")
+    assert said.splitlines()[1:] == ["Look at it with: outlast status r --checkpoint-dir b"]
     assert steps(here / "b") == [4, 6, 8]
     assert "Nothing newer than what is here." in outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "b")
 
@@ -195,7 +198,7 @@ def test_a_chain_of_stages_goes_on_where_nothing_is(here: Path, capsys: pytest.C
     outlast(capsys, *train, "--checkpoint-dir", "twin")
     outlast(capsys, *train, "--checkpoint-dir", "a", "--remote", "bucket", "--stop-at", "walk:3", code=75)
     said = outlast(capsys, *train, "--checkpoint-dir", "b", "--remote", "bucket")
-    assert "small.mean: step 6 comes from bucket/small.mean" in said
+    assert came(said, 6, "bucket/small.mean")
     for name in ("small.mean", "small.walk"):
         assert (here / "b" / name / "journal.jsonl").read_bytes() == (
             here / "twin" / name / "journal.jsonl"

@@ -154,6 +154,7 @@ class Pusher:
         modified = revisions[self._revision.number].modified
         for number in sorted(revisions.keys() - set(kept)):
             self._delete(revisions[number], before=modified)
+        left: set[str] = set()
         of = self._pushed.blob_name
         listed = map(self._remote.list, map(of, sorted(garbage))) if self._swept else [self._remote.list(of())]
         for entry in itertools.chain.from_iterable(listed):
@@ -164,7 +165,9 @@ class Pusher:
                 self._revisions()  # blobs do not get young there, so check again that no other attempt pushes
             if self._delete(entry, before=modified):
                 self._put.discard(found)
-        self._swept, self._superseded = True, set(needed)
+            else:
+                left.add(found)  # too young by the store's clock, which may count whole seconds
+        self._swept, self._superseded = True, needed | left
 
     def close(self) -> None:
         """Close the open files and delete the temporary ones."""
