@@ -42,7 +42,7 @@ def look(remote: Path, empty: Path) -> int:
     told = bring_home(place(empty), [], [PushedRun(FolderRemote(remote), "r")]).told
     opened, damaged = CheckpointStore(place(empty)).open_newest()
     assert not damaged
-    assert not [sentence for sentence in told if "passed over" in sentence], told
+    assert len(told) <= 1, told  # which step came, and nothing about damage
     return opened.checkpoint.step if opened else 0
 
 

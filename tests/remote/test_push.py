@@ -293,7 +293,7 @@ def test_a_damaged_blob_is_passed_over_and_mended(home: Path, remote: Watched, t
     blob.write_bytes(blob.read_bytes()[:-1] + bytes([blob.read_bytes()[-1] ^ 1]))
     said = come(tmp_path / "new", remote)
     assert steps(tmp_path / "new") == [4, 6]
-    assert any("step-00000008/walk.safetensors" in sentence and "passed over" in sentence for sentence in said)
+    assert any("step-00000008/walk.safetensors" in sentence for sentence in said)
     push_all(home, remote, attempt="cd", continued=6)
     come(tmp_path / "newer", remote)
     assert steps(tmp_path / "newer") == [4, 6, 8]
