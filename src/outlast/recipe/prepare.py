@@ -125,7 +125,7 @@ def prepare(recipe: Recipe, request: Request) -> PreparedRun:
     return PreparedRun(recipe, environment, environment_file, final, run_id, fork_of, request.flags, chain)
 
 
-def _stored_there(run_id: str, address: str) -> Mapping[str, Any] | None:
+def _stored_there(run_id: str, address: str) -> dict[str, Any] | None:
     """The config that a run was last trained with, as a remote holds it; None when it holds none.
 
     Raises:
