@@ -117,6 +117,17 @@ def test_one_rank_is_told_to_stop_and_all_save_and_stop(tmp_path: Path, trainer:
     assert crash_ranks.final_state(root) == crash_ranks.final_state(tmp_path / "twin/runs")
 
 
+def test_rank_0_pushes_the_files_of_all_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks on an empty machine continue what two others have pushed."""
+    assert run_on(tmp_path / "twin/runs", 2, "fsdp") == [0, 0]
+    monkeypatch.setenv("OUTLAST_REMOTE", str(tmp_path / "remote"))
+    assert run_on(tmp_path / "first/runs", 2, "fsdp", one_is_told_to_stop) == [75, 75]
+    assert list(newest(tmp_path / "first/runs").glob("*.rank-0001.safetensors"))
+    assert run_on(tmp_path / "second/runs", 2, "fsdp") == [0, 0]
+    assert f"{tmp_path / 'remote/r'}" in told(tmp_path / "second/runs")
+    assert crash_ranks.final_state(tmp_path / "second/runs") == crash_ranks.final_state(tmp_path / "twin/runs")
+
+
 @pytest.mark.parametrize(
     ("trainer", "before", "after"), [("plain", 2, 4), ("fsdp", 2, 4), ("fsdp", 4, 2), ("fsdp", 2, 1)]
 )
