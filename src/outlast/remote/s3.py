@@ -14,7 +14,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import SplitResult, urlsplit
@@ -118,6 +118,7 @@ class S3Remote(NetworkRemote):
     def _client(self) -> Any:
         with self._explained(""):
             session = botocore.session.get_session()
+            session.register_component("data_loader", _loader())
             settings = dict(self._settings)
             if not (settings["region_name"] or session.get_config_variable("region")):
                 settings["region_name"] = "us-east-1"  # Amazon redirects from this one, others do not mind
@@ -312,6 +313,12 @@ class S3Remote(NetworkRemote):
             status = 503
         after = about.get("HTTPHeaders", {}).get("retry-after")
         return refusal(self.address(name), status, f"{code}: {said.get('Message', '')}", after)
+
+
+@cache
+def _loader() -> Any:
+    """The descriptions of the service, which take 0.1 s to read."""
+    return botocore.session.get_session().get_component("data_loader")
 
 
 class _BeyondTheEnd(RemoteRefused):

@@ -32,9 +32,8 @@ from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, scrubbed, unr
 
 T = TypeVar("T")
 
-_BLOCK = 64 * 1024  # every server takes this much; asyncssh has many of them under way
-_SPAN = 256 * 1024
-_AHEAD = 8
+_SPAN = 512 * 1024
+_AHEAD = 4
 """Spans of a file that are under way at a time, so that a distant server is not waited for after each."""
 
 
@@ -108,7 +107,7 @@ class SftpRemote(NetworkRemote):
         await sftp.makedirs(posixpath.dirname(path), exist_ok=True)
         temporary = posixpath.join(posixpath.dirname(path), f"{layout.TEMPORARY}{uuid.uuid4().hex}")
         try:
-            async with sftp.open(temporary, "xb", block_size=_BLOCK) as target:
+            async with sftp.open(temporary, "xb") as target:
                 await self._write(target, source)
                 with contextlib.suppress(asyncssh.SFTPOpUnsupported):
                     await target.fsync()
@@ -163,7 +162,7 @@ class SftpRemote(NetworkRemote):
 
     def _pieces(self, name: str, start: int, stop: int) -> Iterator[bytes]:
         async def begin() -> asyncssh.SFTPClientFile:
-            return await (await self._sftp()).open(self._path(name), "rb", block_size=_BLOCK)
+            return await (await self._sftp()).open(self._path(name), "rb")
 
         if start >= stop:
             return
