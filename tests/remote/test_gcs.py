@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.conformance.remotes import GcsCase
 from tests.standins import gcs, service
+from tests.standins.gcs.app import QUANTUM
 from tests.standins.service import Fault
 
 from outlast.errors import ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
@@ -54,6 +55,9 @@ def test_an_upload_goes_on_where_it_broke_off(
     service.fail(case.url, *faults)
     assert remote.put_if_absent("a", source) is True
     assert puts(case) == requests
+    if len(faults) == 1 and faults[0].kind == "cut":
+        (last,) = [line for line in service.requests(case.url) if line.endswith(f"-{len(data) - 1}/{len(data)}")][1:]
+        assert f" bytes {len(data) // 2 // QUANTUM * QUANTUM}-" in last
     assert remote.stat("a").digest == hashlib.md5(data).hexdigest()
     assert b"".join(remote.get("a")) == data
 
@@ -78,6 +82,7 @@ def test_of_two_uploads_the_second_does_not_overwrite(case: GcsCase, tmp_path: P
     with source.open("rb") as opened:
         assert remote._send_rest("a", begun.headers["Location"], opened, 0, len(data)) is False
     (tmp_path / "other").write_bytes(data[::-1])
+    assert remote._create("a", tmp_path / "other", hashlib.md5(data[::-1]).hexdigest()) is False
     with pytest.raises(ObjectConflict):
         remote.put_if_absent("a", tmp_path / "other")
     assert b"".join(remote.get("a")) == data

@@ -15,6 +15,7 @@ from tests.standins.s3 import keys
 from tests.standins.service import Fault
 
 from outlast.errors import ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
+from outlast.remote import s3
 from outlast.remote.address import open_remote
 from outlast.remote.base import PIECE
 from outlast.remote.s3 import Slice
@@ -99,6 +100,21 @@ def test_every_time_it_is_put_again_it_has_another_etag(case: S3Case, tmp_path: 
         etags.append(remote.stat("a").generation.partition("@")[0])
         assert remote.stat("a").digest == hashlib.sha256(b"x" * 1000).hexdigest()
     assert all(before != after for before, after in itertools.pairwise(etags))
+
+
+def test_an_object_too_large_for_one_copy_is_copied_in_parts(
+    case: S3Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "_MOST_COPIED", 2 * PART)
+    remote, data, source = case.open(part=2 * PART), os.urandom(5 * PART), tmp_path / "file"
+    source.write_bytes(data)
+    remote.put_if_absent("a", source)
+    parts = []
+    for _ in range(3):
+        parts.append(remote.stat("a").generation.partition("@")[0].strip('"').partition("-")[2])
+        assert remote.put_if_absent("a", source) is False
+    assert parts == ["3", "4", "3"]
+    assert b"".join(remote.get("a")) == data
 
 
 @pytest.mark.parametrize("header", ["if-none-match", "if-match"])

@@ -117,6 +117,26 @@ def test_a_connection_that_breaks_while_it_reads(
     cut.close()
 
 
+def test_a_read_goes_on_with_the_same_object_or_not_at_all(
+    case: SftpCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = Cut(port_of(case))
+    home_with(case, tmp_path, monkeypatch, cut.port)
+    remote, data = case.open(), os.urandom(6 * PIECE)
+    remote.put_if_absent("a", file(tmp_path, data))
+    pieces = remote.get("a")
+    got = next(pieces)
+    other = file(tmp_path / "remote", bytes(len(data)), ".other")
+    os.utime(other, (1, 1))
+    other.replace(tmp_path / "remote" / "a")
+    cut.after(1)
+    with pytest.raises(RemoteRefused):
+        for piece in pieces:
+            got += piece
+    assert data.startswith(got)
+    cut.close()
+
+
 def test_a_server_that_is_gone(case: SftpCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home_with(case, tmp_path, monkeypatch, 9)
     with pytest.raises(RemoteUnavailable):

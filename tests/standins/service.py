@@ -97,7 +97,7 @@ def fail(url: str, *faults: Fault) -> None:
 
 
 def requests(url: str) -> list[str]:
-    """`METHOD path?query` of the requests since the last `fail`."""
+    """`METHOD path?query content-range` of the requests since the last `fail`."""
     return _ask(url, None)["requests"]
 
 
@@ -178,7 +178,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _fault(self, request: Request) -> Fault | None:
         cls, line = type(self), f"{request.path}?{request.query}"
         with cls.lock:
-            cls.seen.append(f"{request.method} {line}")
+            cls.seen.append(f"{request.method} {line} {request.headers.get('content-range', '')}".rstrip())
             for fault in cls.faults:
                 if fault.method not in ("", request.method) or fault.contains not in line or not fault.times:
                     continue

@@ -226,7 +226,7 @@ class GcsRemote(NetworkRemote):
             for piece in reply.iter_content(PIECE):
                 left -= len(piece)
                 yield piece
-            if left > 0:
+            if left > 0:  # urllib3 before 2 ends silently
                 raise requests.ConnectionError(f"{left} bytes of the reply are missing")
 
     def _entries(self, prefix: str, after: str) -> tuple[list[Entry], str]:

@@ -195,7 +195,7 @@ class S3Remote(NetworkRemote):
             part: bytes of a part.
         """
         part = part or max(self._part, math.ceil(size / _MOST_PARTS))
-        operation = "upload_part" if "Body" in source(0, 1) else "upload_part_copy"
+        operation = "upload_part" if "Body" in source(0, size) else "upload_part_copy"
         upload = {"UploadId": self._call(name, "create_multipart_upload", **arguments)["UploadId"]}
         try:
             parts = []
@@ -237,7 +237,8 @@ class S3Remote(NetworkRemote):
         part = math.ceil(found.size / (count + 1 if again else count))
 
         def source(start: int, end: int) -> dict[str, Any]:
-            return {**copied, "CopySourceRange": f"bytes={start}-{end - 1}"}
+            whole = (start, end) == (0, found.size)  # S3 copies ranges of objects of more than 5 MB only
+            return copied if whole else {**copied, "CopySourceRange": f"bytes={start}-{end - 1}"}
 
         self._upload(found.name, metadata, source, found.size, condition, part)
 

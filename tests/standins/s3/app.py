@@ -6,6 +6,7 @@
 | takes any access key | "Error responses": InvalidAccessKeyId, 403 | the one key that is known |
 | takes a request without a signature | "Error responses": AccessDenied, 403 | refused |
 | CopyObject ignores If-Match of the target | "CopyObject": If-Match, 412 | the target's ETag is compared |
+| copies any range as a part | "UploadPartCopy": a range only of a source of more than 5 MB | 400 |
 | lists 1000 names a page | "ListObjectsV2": up to 1000, possibly fewer | 7 a page, as a client must follow pages |
 | If-None-Match and If-Match not atomic | "Conditional requests": one winner | one request at a time |
 """
@@ -43,6 +44,12 @@ def app(url: str) -> Callable[[Request], Reply]:
         if "list-type=2" in request.query and "max-keys=" not in request.query:
             request.query += "&max-keys=7"
         with lock:
+            if "x-amz-copy-source-range" in request.headers:
+                source = Request(
+                    "HEAD", "/" + request.headers["x-amz-copy-source"].lstrip("/"), "", request.headers, b""
+                )
+                if int(_through(moto_app, url, source).headers.get("Content-Length", 0)) <= 5 * 2**20:
+                    return _error(400, "InvalidRequest")
             wanted = request.headers.get("if-match")
             if wanted and "x-amz-copy-source" in request.headers and request.method == "PUT":
                 head = Request("HEAD", request.path, "", dict(request.headers), b"")
