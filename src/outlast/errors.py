@@ -18,6 +18,8 @@
     │   │   ├── ObjectMissing       exit 1   it holds nothing of that name
     │   │   └── ObjectConflict      exit 1   what it holds under that name is another object
     │   └── RemoteUnavailable       exit 1   it could not this time: transient
+    ├── PublishFailed               exit 1   a publication did not become visible, or it is not known whether it did
+    │   └── PublishConflict         exit 1   another publication has its name
     └── CheckpointError             exit 1
         ├── CorruptCheckpoint       exit 1   one checkpoint fails its hashes
         ├── NoGoodCheckpoint        exit 1   there are checkpoints and none verifies
@@ -169,6 +171,14 @@ class RemoteUnavailable(RemoteError):
     def __init__(self, sentence: str, reason: str = "", after: float | None = None) -> None:
         super().__init__(sentence, reason)
         self.after = after
+
+
+class PublishFailed(OutlastError):
+    """A publication did not become visible, or it is not known whether it did; it is complete if it did."""
+
+
+class PublishConflict(PublishFailed):
+    """Another publication has this name; it was not changed."""
 
 
 class CheckpointError(OutlastError):

@@ -26,6 +26,7 @@ VERBS = {
     "quota": "show the accelerator hours that are left this week",
     "push": "push a run's checkpoints, journal and records to a remote, for example a bucket",
     "pull": "copy a pushed run from a remote, verified",
+    "publish": "make a run's results visible elsewhere, all or nothing: weights, metrics, artifacts",
     "archive": "write a run's results as one zip: config, history, curves, final model, artifacts",
     "notebook": "write a notebook that trains a recipe, for the browser",
     "data": "prepare or check a recipe's data",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -41,6 +44,16 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Rows:
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
+
+
+@contextlib.contextmanager
+def bytes_bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar by bytes on stderr, where that is a terminal; yields what takes the bytes that were done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    drawn = Console(stderr=True)
+    with Progress(*columns, console=drawn, transient=True, disable=not drawn.is_terminal) as bar:
+        task = bar.add_task(words, total=total)
+        yield lambda size: bar.advance(task, size)
 
 
 def word(reason: str, words: str | None = None) -> Text:

@@ -1,0 +1,142 @@
+"""outlast publish RUN."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outlast.cli import show
+from outlast.cli.flags import RECIPE, Parser
+from outlast.cli.status import folder_of
+from outlast.config.units import format_bytes
+from outlast.errors import EXIT_FINISHED, UnknownName, UsageError
+from outlast.folder.layout import RunFolder
+from outlast.recipe.inspect import part_of, step_of
+from outlast.recipe.registry import find
+from outlast.terminal import command, say
+
+if TYPE_CHECKING:
+    from outlast.publish.destination import Preparation
+
+_FLAGS: dict[str, dict[str, object]] = {
+    "--to": {
+        "metavar": "git+dvc|ADDRESS",
+        "help": "destination: git+dvc (a new branch, weights in a store that DVC reads), or the address of a store",
+    },
+    "--git": {"metavar": "REMOTE|URL", "help": "with git+dvc: git remote (default: origin)"},
+    "--store": {"metavar": "ADDRESS", "help": "with git+dvc: store of the weights: a folder, s3://, gs:// or sftp://"},
+    "--repository": {
+        "metavar": "PATH",
+        "default": Path(),
+        "type": Path,
+        "help": "with git+dvc: your clone (default: .)",
+    },
+    "--base": {
+        "metavar": "COMMIT",
+        "help": 'with git+dvc: parent of the commit: a commit, HEAD, or "none" (default: HEAD, if the server has it)',
+    },
+    "--module": {"metavar": "NAME", "help": "module in the publication's name (default: the recipe)"},
+    "--name": {"metavar": "NAME", "help": "name of the publication (default: kaggle-train-MODULE-RUN-TIME)"},
+    "--part": {
+        "metavar": "NAME",
+        "help": "tracked name of the model (default: the part that the recipe measures, or a script's only network)",
+    },
+    "--recipe": {"metavar": "PATH", "help": RECIPE},
+    "--checkpoint-dir": {"metavar": "PATH", "help": "folder that holds the run folders (default: runs)"},
+    "--from": {
+        "metavar": "ADDRESS",
+        "dest": "source",
+        "help": "store to get a publication from, instead of making one",
+    },
+    "-o": {"metavar": "FOLDER", "dest": "output", "type": Path, "help": "with --from: new folder for its files"},
+}
+
+
+def run(argv: list[str]) -> int:
+    """Make a run's results visible elsewhere, all or nothing; or get them from there."""
+    parser = Parser(
+        "outlast publish", "Publish a run's weights, metrics and artifacts: all of them visible, or nothing."
+    )
+    parser.add_argument("run", nargs="?", help="a run's name or folder; with --from, a publication's name")
+    for name, options in _FLAGS.items():
+        names = ("-o", "--output") if name == "-o" else (name,)
+        parser.add_argument(*names, **options)  # type: ignore[arg-type]
+    parser.add_argument("--dry-run", action="store_true", help="print what would go where, and publish nothing")
+    values = parser.parse(argv)
+    return _get(values) if values.source else _publish(values)
+
+
+def _publish(values: argparse.Namespace) -> int:
+    from outlast.publish.destination import Destination, prepared
+
+    if values.run is None:
+        raise UsageError("outlast publish needs a run: its name or folder. `outlast runs` lists those there are.")
+    if not values.to:
+        raise UsageError("--to is missing; expected git+dvc, or the address of a store: a folder, s3://, gs://, ...")
+    place = RunFolder(folder_of(values.run, values.checkpoint_dir))
+    recipe = find(values.recipe) if values.recipe else None
+    destination = Destination(values.to, values.store, values.git, values.repository, values.base)
+    with prepared(
+        place.path,
+        destination,
+        part=values.part or part_of(place, recipe),
+        best=_best(place, values.recipe),
+        module=values.module,
+        name=values.name,
+        dry_run=values.dry_run,
+    ) as ready:
+        _show(ready)
+        if values.dry_run:
+            say("Nothing was published: --dry-run.")
+            return EXIT_FINISHED
+        with show.bytes_bar("publishing", sum(file.size for file in ready.blobs.values())) as advance:
+            done = ready.publish(_each(advance))
+        how = "was visible already" if done.before else "is visible"
+        say(f"{done.where} {how} at {done.identity[:12]}: read back from the server. {done.sent} objects were new.")
+        say(f"Get it: {' && '.join(ready.reference.commands())}")
+    return EXIT_FINISHED
+
+
+def _best(place: RunFolder, recipe: str | None) -> int | None:
+    """The step of the best checkpoint, of a run that has a metric to choose by."""
+    try:
+        return step_of(place, "best", find(recipe) if recipe else None)
+    except (UnknownName, UsageError):
+        return None
+
+
+def _show(ready: Preparation) -> None:
+    plan, stored = ready.plan, {file.sha256 for file in ready.blobs.values()}
+    rows = show.table("file", "size", "goes to", right=("size",))
+    for file in plan.files:
+        goes = "store" if file.sha256 in stored else "branch"
+        rows.add_row(f"{plan.folder}/{file.path}", format_bytes(file.size), goes)
+    show.console().print(rows)
+    say(f"{plan.name}: {len(plan.files)} files, {format_bytes(plan.size)}; store: {ready.store.address()}")
+    for sentence in ready.told:
+        say(sentence)
+
+
+def _each(advance: Callable[[int], None]) -> Callable[[str, int], None]:
+    return lambda _name, size: advance(size)
+
+
+def _get(values: argparse.Namespace) -> int:
+    from outlast.publish.fetching import fetch, names_in
+    from outlast.remote.address import open_remote
+
+    if values.to or values.dry_run:
+        raise UsageError("--from gets a publication; it takes no --to and no --dry-run.")
+    store = open_remote(values.source, writes=False)
+    if values.run is None:
+        names = names_in(store)
+        say(*names or [f"{store.address()} has no publications."])
+        return EXIT_FINISHED
+    target = values.output or Path(values.run)
+    found = fetch(store, values.run, target)
+    size = sum(file.size for file in found.files)
+    say(f"{target}: {len(found.files)} files, {format_bytes(size)}, every one verified.")
+    say(f"Look at it: {command('cat', target / 'README.md')}")
+    return EXIT_FINISHED

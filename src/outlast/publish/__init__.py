@@ -1,0 +1,1 @@
+"""Makes the results of a run visible elsewhere, all or nothing. Publishing never deletes anything."""

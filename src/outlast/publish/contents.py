@@ -1,0 +1,214 @@
+"""What a publication holds, made from a run folder. The same run folder gives the same bytes.
+
+README.md                       the model card
+train/weights/last.safetensors  of the newest checkpoint that verifies
+train/weights/best.safetensors  of the best one, if the run has a metric to choose by
+train/args.yaml, config.json    values of the configuration; the same with their origins
+train/results.csv, metrics.json, training_curves.png
+train/..., test/...             the run's artifacts; those whose names begin with "test" are in test/
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from outlast.checkpoint import Checkpoint, CheckpointStore
+from outlast.checkpoint.export import export
+from outlast.errors import CorruptCheckpoint, UsageError
+from outlast.folder import durable, layout, plain, reading
+from outlast.folder.layout import RunFolder
+from outlast.folder.records import CONFIG
+from outlast.publish import card
+from outlast.publish.plan import Plan, hashed, make_plan
+from outlast.report import read_run
+from outlast.report.curves import draw_curves
+from outlast.report.history import history
+
+
+@dataclass
+class _Contents:
+    """Files that are gathered: path in the publication -> where the file is; and what there is to say of them."""
+
+    scratch: Path
+    files: dict[str, Path] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    def write(self, path: str, data: bytes) -> None:
+        target = self.scratch / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        self.files[path] = target
+
+
+def plan_of(
+    folder: Path,
+    scratch: Path,
+    *,
+    part: str,
+    best: int | None = None,
+    module: str | None = None,
+    name: str | None = None,
+) -> tuple[Plan, list[str]]:
+    """Gather what a run has to show, and plan its publication.
+
+    Args:
+        folder: the run folder; nothing in it is changed.
+        scratch: an empty folder for the files that are made.
+        part: the tracked part that is the model.
+        best: the step of the best checkpoint.
+        module: what was trained; by default the name of the run's recipe.
+        name: of the publication; by default from module, run and the time of the newest checkpoint.
+
+    Returns:
+        The plan, and a sentence for each file that was left out.
+
+    Raises:
+        UsageError: the run has no checkpoint that verifies.
+        UnknownName: its checkpoints have no such part.
+        OutlastError: a file of it cannot be read.
+    """
+    place, info = RunFolder(folder), read_run(folder)
+    found = _Contents(scratch)
+    newest = _weights(place, found, part)
+    if best is not None:
+        found.files["train/weights/best.safetensors"] = _exported(place.checkpoint(best), scratch, part, "best")
+    values, config = _config(place, found)
+    metrics = _metrics(place, found, newest, info.latest, info.renamed)
+    _curves(folder, found)
+    _artifacts(place.artifacts, found)
+    module = module or _module(info.about)
+    experiment = folder.resolve().name
+    time = str(newest.manifest["written"]["time"])
+    about = {
+        "run": info.about.get("uid"),
+        "run_id": experiment,
+        "recipe": info.about.get("recipe"),
+        "step": newest.step,
+        "best_step": best,
+        "part": part,
+        "checkpoint": newest.digest,
+        "config": config,
+    }
+    weights = [hashed(path, file) for path, file in found.files.items() if path.startswith("train/weights/")]
+    found.write(
+        "README.md",
+        card.write(
+            module=module,
+            experiment=experiment,
+            step=newest.step,
+            total=info.total_steps,
+            time=time,
+            metrics=metrics,
+            about=about,
+            software=newest.manifest["software"],
+            weights=sorted(weights, key=lambda file: file.path),
+            values=values,
+        ),
+    )
+    plan = make_plan(
+        module=module, experiment=experiment, time=time, about=about, sources=found.files.items(), name=name
+    )
+    return plan, found.told
+
+
+def _module(about: Mapping[str, Any]) -> str:
+    """The recipe's name, the stage's too; that of its file; or "run" for a script's."""
+    recipe = about.get("recipe")
+    name = "run" if recipe is None else Path(str(recipe)).stem if "/" in str(recipe) else str(recipe)
+    stage = about.get("chain", {}).get("stage")
+    return f"{name}-{stage}" if stage else name
+
+
+def _weights(place: RunFolder, found: _Contents, part: str) -> Checkpoint:
+    for checkpoint in CheckpointStore(place).newest_first():
+        try:
+            found.files["train/weights/last.safetensors"] = _exported(checkpoint.path, found.scratch, part, "last")
+        except CorruptCheckpoint as error:
+            found.told.append(f"{error} The checkpoint before it is published.")
+            continue
+        return checkpoint
+    raise UsageError(f"{place.path} has no checkpoint that verifies, so there are no weights to publish.")
+
+
+def _exported(checkpoint: Path, scratch: Path, part: str, name: str) -> Path:
+    target = scratch / f"{name}.safetensors"
+    export(checkpoint, part, target)
+    return target
+
+
+def _config(place: RunFolder, found: _Contents) -> tuple[Mapping[str, Any], str | None]:
+    """Write the configuration twice; returns its values and its fingerprint."""
+    if not plain.kind_of(place.config):
+        return {}, None  # of a script
+    record = reading.read_record(place.config, CONFIG)
+    found.write("train/config.json", durable.as_json(record))
+    values = record["values"]
+    found.write("train/args.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode())
+    return values, record.get("fingerprint")
+
+
+def _metrics(
+    place: RunFolder, found: _Contents, newest: Checkpoint, latest: Any, renamed: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write the journal up to the checkpoint as a table; returns the last value of each metric."""
+    known = history(place.journal, latest, renamed)
+    records = [record for record in known.records if record.get("step", 0) <= newest.step]
+    if known.thinned:
+        found.told.append(f"train/results.csv: {known.thinned}")
+    metrics: dict[str, Any] = {}
+    for record in records:
+        metrics |= {name: _plain(value) for name, value in record.items() if name != "step"}
+    names = ["step", *metrics]
+    target = found.scratch / "results.csv"
+    with target.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        table = csv.DictWriter(file, names, restval="", lineterminator="\n", extrasaction="ignore")
+        table.writeheader()
+        table.writerows(records)
+    if records:
+        found.files["train/results.csv"] = target
+    found.write("train/metrics.json", (json.dumps({"step": newest.step, **metrics}, indent=1) + "\n").encode())
+    return metrics
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinities as words, as JSON has no numbers for them."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _curves(folder: Path, found: _Contents) -> None:
+    target = found.scratch / "training_curves.png"
+    try:
+        found.files["train/training_curves.png"] = draw_curves(folder, target)
+    except UsageError as error:  # matplotlib is not installed, or nothing was logged
+        found.told.append(f"There is no train/training_curves.png: {error}")
+
+
+def _artifacts(folder: Path, found: _Contents) -> None:
+    if plain.kind_of(folder) != "folder":
+        return
+    found.told += [f"{path} is a {plain.kind_of(path)} and was left out." for path in plain.strange_files(folder)]
+    for own, path in _named(folder):
+        name = own.as_posix()
+        if not all(layout.is_plain(each) for each in own.parts):
+            found.told.append(f"{str(path)!r} was left out: its name cannot be one on every system.")
+            continue
+        first = own.parts[0].lower()
+        target = f"test/{name.partition('/')[2]}" if first == "test" and len(own.parts) > 1 else name
+        target = target if target.startswith("test/") else f"{'test' if first.startswith('test') else 'train'}/{name}"
+        if target in found.files:
+            found.told.append(f"The artifact {name} was left out: the publication has a {target} of its own.")
+            continue
+        found.files[target] = path
+
+
+def _named(folder: Path) -> Iterator[tuple[PurePosixPath, Path]]:
+    for path in plain.plain_files(folder):
+        yield PurePosixPath(path.relative_to(folder).as_posix()), path

@@ -1,0 +1,288 @@
+"""The reference that is a branch of a git remote; its large files are in a store that DVC reads.
+
+The commit is built in a bare repository of our own, in a scratch folder. It borrows the objects of the user's
+repository (objects/info/alternates), of which nothing is written: no index, branch, HEAD, object or configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from outlast.errors import UsageError
+from outlast.folder import durable
+from outlast.publish import dvc, manifest
+from outlast.publish.gitcommand import Git, checked_url, lines, token_for
+from outlast.publish.plan import Plan, PlannedFile
+from outlast.publish.reference import Reference
+from outlast.terminal import command
+
+AUTHOR = "outlast <outlast@localhost>"
+
+NO_BASE = "none"
+"""A base that is no commit: the branch begins with the publication."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What is read from the user's repository.
+
+    Attributes:
+        objects: its folder of objects.
+        format: of its hashes: "sha1" or "sha256".
+        head: the commit that HEAD names; None before the first one.
+        shallow: its list of commits whose parents it lacks; None when it is complete.
+    """
+
+    objects: Path
+    format: str
+    head: str | None
+    shallow: Path | None
+
+
+def repository_at(folder: Path, scratch: Path) -> Repository | None:
+    """The repository around a folder, whatever its state is: dirty, detached, shallow, bare, a worktree.
+
+    Returns:
+        None: there is none.
+    """
+    git = Git(scratch, {"GIT_CEILING_DIRECTORIES": ""})
+    place = folder.resolve()
+    code, out, err = git.ask("-C", place, "rev-parse", "--show-object-format", "--git-path", "objects")
+    if code != 0:
+        if b"dubious ownership" in err:
+            raise UsageError(
+                f"git does not read {place}, because another user owns it: "
+                f"{command('git', 'config', '--global', '--add', 'safe.directory', place)}"
+            )
+        return None
+    form, objects = lines(out)
+    code, out, _ = git.ask("-C", place, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    head = lines(out)[0] if code == 0 else None
+    shallow = place / lines(git.run("-C", place, "rev-parse", "--git-path", "shallow"))[0]
+    return Repository((place / objects).resolve(), form, head, shallow if shallow.is_file() else None)
+
+
+def url_of(name: str, folder: Path, scratch: Path) -> str:
+    """The URL of a remote that the user names: a remote of the repository around a folder, or a URL.
+
+    Raises:
+        UsageError: there is no such remote, or its URL has a secret in it.
+    """
+    if "/" in name or ":" in name:
+        place = Path(name).expanduser()
+        return checked_url(str(place.resolve()) if "://" not in name and place.is_dir() else name, "--git")
+    git = Git(scratch, {"GIT_CEILING_DIRECTORIES": ""})
+    code, out, _ = git.ask("-C", folder.resolve(), "remote", "get-url", "--push", name)
+    if code != 0:
+        raise UsageError(
+            f"--git is {name}, and the repository around {folder.resolve()} has no remote of that name. Give the URL: "
+            "--git URL"
+        )
+    url = checked_url(lines(out)[0], f"The git remote {name}")
+    relative = "://" not in url and not re.match(r"[^/]+:", url) and not Path(url).is_absolute()
+    return str((_top(folder, git) / url).resolve()) if relative else url
+
+
+def _top(folder: Path, git: Git) -> Path:
+    code, out, _ = git.ask("-C", folder.resolve(), "rev-parse", "--show-toplevel")
+    return Path(lines(out)[0]) if code == 0 else folder.resolve()
+
+
+class GitReference(Reference):
+    """A new branch of a git remote, with a commit of the publication's files.
+
+    Args:
+        url: of the git remote; it has no secret in it.
+        store_url: what DVC calls the store.
+        scratch: an empty folder, deleted afterwards by the caller.
+        repository: the user's; None: there is none.
+        base: the parent of the commit, NO_BASE, or None to choose it: HEAD, if the server has it.
+        remote: what the user calls the git remote, for the commands that get the publication.
+        token: for the server; by default from the environment.
+        chosen: whether the user has named the base, which must then exist.
+
+    Raises:
+        UsageError: the base is no commit of the repository.
+        RemoteError: the server does not answer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        store_url: str,
+        scratch: Path,
+        *,
+        repository: Repository | None,
+        base: str | None = None,
+        remote: str | None = None,
+        token: str | None = None,
+        chosen: bool = False,
+    ) -> None:
+        self._url, self._store_url, self._remote = url, store_url, remote
+        self._repository, self._scratch = repository, scratch
+        self._token = token or token_for(url, os.environ)
+        self._outside = Git(scratch, token=self._token)
+        self._inside = Git(scratch, {"GIT_DIR": str(scratch / "repository")}, token=self._token)
+        self._plan: Plan | None = None
+        self._commit = ""
+        self.told: list[str] = []
+        self.base = self._known(base, chosen=chosen) or self._choose()
+
+    @property
+    def where(self) -> str:
+        """The branch and the git remote."""
+        return f"branch {self._plan.name if self._plan else ''} of {self._url}"
+
+    @property
+    def _ref(self) -> str:
+        return f"refs/heads/{self._plan.name if self._plan else ''}"
+
+    def blobs(self, plan: Plan) -> dict[str, PlannedFile]:
+        """The large files, by the names that DVC gives them."""
+        return {dvc.object_name(file.md5): file for file in plan.files if file.is_large}
+
+    def prepare(self, plan: Plan) -> str:
+        """Build the commit; the same plan and base have the same commit."""
+        self._plan = plan
+        self._make_repository()
+        parent = None if self.base == NO_BASE else self.base
+        index = Git(self._scratch, {**self._inside.settings, "GIT_INDEX_FILE": str(self._scratch / "index")})
+        (self._scratch / "index").unlink(missing_ok=True)
+        if parent:
+            index.run("read-tree", parent)
+        contents = self._contents(plan, parent)
+        entries = b"".join(
+            b"100644 %s\t%s\0" % (self._hash(data).encode(), path.encode()) for path, data in contents.items()
+        )
+        index.run("update-index", "-z", "--index-info", data=entries)
+        tree = lines(index.run("write-tree", "--missing-ok"))[0]
+        parents = f"parent {parent}\n" if parent else ""
+        clock = f"{plan.seconds} +0000"
+        text = (
+            f"tree {tree}\n{parents}author {AUTHOR} {clock}\ncommitter {AUTHOR} {clock}\n\n"
+            f"Publish {plan.experiment} of {plan.module}: {len(plan.files)} files\n\n"
+            f"Get it: git fetch, git checkout {plan.name}, dvc pull\n"
+        )
+        out = self._inside.run("hash-object", "-t", "commit", "-w", "--stdin", data=text.encode())
+        self._commit = lines(out)[0]
+        return self._commit
+
+    def create(self) -> None:
+        """Push the commit as a new branch; refused where one of this name exists."""
+        self._inside.run(
+            "push", "--porcelain", "--no-verify", "--no-signed", "--atomic", f"--force-with-lease={self._ref}:",
+            "--", self._url, f"{self._commit}:{self._ref}", secret=True,
+        )  # fmt: skip
+
+    def read(self) -> str | None:
+        """The commit that the server has under the branch's name."""
+        return self._refs(self._ref).get(self._ref)
+
+    def commands(self) -> list[str]:
+        """What a person types in a clone."""
+        name, remote = (self._plan.name if self._plan else ""), self._remote or self._url
+        checkout = ("git", "checkout", name) if self._remote else ("git", "checkout", "-b", name, "FETCH_HEAD")
+        return [command("git", "fetch", remote, name), command(*checkout), "dvc pull"]
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _refs(self, *patterns: str) -> dict[str, str]:
+        out = self._outside.run("ls-remote", "--", self._url, *patterns, secret=True)
+        pairs = (line.split("\t") for line in lines(out) if "\t" in line)
+        return {name: commit for commit, name in pairs}
+
+    def _known(self, base: str | None, *, chosen: bool) -> str | None:
+        """The commit that the user or an earlier attempt has named; None: there is none, any more."""
+        if base in (None, NO_BASE):
+            return base
+        self._make_repository()
+        named = self._repository.head if base == "HEAD" and self._repository else base
+        code, out, _ = self._inside.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{named}^{{commit}}")
+        if code == 0:
+            return lines(out)[0]
+        if chosen:
+            raise UsageError(
+                f"--base is {base}; expected the hash of a commit that the repository has, HEAD, or {NO_BASE}."
+            )
+        return None
+
+    def _choose(self) -> str:
+        """HEAD, if the server has it; the commits of the user's that it has not are not published."""
+        head = self._repository.head if self._repository else None
+        if head is None:
+            return NO_BASE
+        tips = set(self._refs().values())
+        if head in tips:
+            return head
+        self._make_repository()
+        for tip in sorted(tips):
+            code, _, _ = self._inside.ask("merge-base", "--is-ancestor", head, tip)
+            if code == 0:
+                return head
+        self.told.append(
+            f"HEAD ({head[:12]}) is not on the server, so the branch begins without a parent: your own commits are not "
+            "published. To build on HEAD, push it first."
+        )
+        return NO_BASE
+
+    def _make_repository(self) -> None:
+        if (self._scratch / "repository").is_dir():
+            return
+        form = self._repository.format if self._repository else self._server_format()
+        place = self._scratch / "repository"
+        self._outside.run("init", "--quiet", "--bare", "--template=", f"--object-format={form}", place)
+        if self._repository:
+            durable.make_folder(place / "objects" / "info")
+            (place / "objects" / "info" / "alternates").write_bytes(os.fsencode(_quoted(self._repository.objects)))
+            if self._repository.shallow:
+                (place / "shallow").write_bytes(self._repository.shallow.read_bytes())
+
+    def _server_format(self) -> str:
+        """SHA-1, unless the server has a longer hash."""
+        return "sha256" if any(len(each) == 64 for each in self._refs().values()) else "sha1"
+
+    def _hash(self, data: bytes) -> str:
+        return lines(self._inside.run("hash-object", "-w", "--no-filters", "--stdin", data=data))[0]
+
+    def _at_base(self, parent: str | None, path: str) -> bytes:
+        if parent is None:
+            return b""
+        code, out, _ = self._inside.ask("cat-file", "blob", f"{parent}:{path}")
+        return out if code == 0 else b""
+
+    def _contents(self, plan: Plan, parent: str | None) -> dict[str, bytes]:
+        """The files of the commit that are not the base's: small ones, pointers, and what DVC needs to know."""
+        config, remote = dvc.with_remote(self._at_base(parent, dvc.CONFIG), self._store_url)
+        found = {dvc.CONFIG: config, f"{plan.folder}/{manifest.NAME}": manifest.write(plan)}
+        if not self._at_base(parent, ".dvc/.gitignore"):
+            found[".dvc/.gitignore"] = dvc.IGNORED
+        ignored: Mapping[PurePosixPath, list[str]] = defaultdict(list)
+        for file in plan.files:
+            path = PurePosixPath(plan.folder) / file.path
+            if file.is_large:
+                found[f"{path}{dvc.POINTER}"] = dvc.pointer(file, remote)
+                ignored[path.parent].append(path.name)
+            else:
+                found[str(path)] = file.source.read_bytes()
+        for folder, names in ignored.items():
+            found[f"{folder}/.gitignore"] = "".join(f"/{_escaped(name)}\n" for name in sorted(names)).encode()
+        return found
+
+
+def _escaped(name: str) -> str:
+    r"""A file name as a pattern of .gitignore: without meaning for `*`, `?`, `[`, `\` and a blank at the end."""
+    return re.sub(r"([*?\[\]\\ ])", r"\\\1", name)
+
+
+def _quoted(path: Path) -> str:
+    """A path as objects/info/alternates takes it: quoted as in C when it needs that."""
+    text = str(path)
+    if text.startswith(('"', "#")) or "\n" in text:
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"\n'
+    return f"{text}\n"

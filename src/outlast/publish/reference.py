@@ -1,0 +1,42 @@
+"""The interface of a reference: the one thing whose creation makes a publication visible."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from outlast.publish.plan import Plan, PlannedFile
+
+
+class Reference(ABC):
+    """What makes a publication visible. It is created once, and never replaced.
+
+    Every method raises RemoteError for what a service refuses.
+    """
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """Where it is, for a person to read."""
+
+    @abstractmethod
+    def blobs(self, plan: Plan) -> dict[str, PlannedFile]:
+        """The objects that the store must hold before the reference may be created, by name."""
+
+    @abstractmethod
+    def prepare(self, plan: Plan) -> str:
+        """Build what will be created, here; returns its identity, which is the same for the same plan."""
+
+    @abstractmethod
+    def create(self) -> None:
+        """Create the reference in one request that is refused where one of this name exists.
+
+        It may have been created although this raises: only `read` gives the verdict.
+        """
+
+    @abstractmethod
+    def read(self) -> str | None:
+        """The identity of what the server holds now under the reference's name; None: nothing."""
+
+    @abstractmethod
+    def commands(self) -> list[str]:
+        """What a person types to get the publication."""

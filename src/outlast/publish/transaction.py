@@ -1,0 +1,264 @@
+"""The transaction: a publication becomes visible whole, by one create-only reference, or not at all.
+
+    P0  journal    the plan, written into the run folder
+    P1  blobs      put if absent, named by their hash
+    P2  prepare    the commit or the manifest, built apart from anything of the user's
+    P3  gate       the store is asked again for every blob: size and digest
+    P4  create     one create-only request
+    P5  verdict    read back from the server
+    P6  journal    visible
+
+Before P4 nothing is visible; after it everything is. There is no rollback: what a crash leaves is blobs that nothing
+names. To continue, publish again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outlast.errors import (
+    CorruptCheckpoint,
+    ObjectConflict,
+    ObjectMissing,
+    PublishConflict,
+    PublishFailed,
+    RemoteError,
+    RemoteRefused,
+    RemoteUnavailable,
+)
+from outlast.folder import durable, plain, reading, records
+from outlast.folder.layout import FORMAT
+from outlast.publish.plan import Plan, PlannedFile
+from outlast.publish.reference import Reference
+from outlast.remote.base import Remote, digest_of
+
+DEADLINE = 3600.0
+"""Seconds from the first blob to the reference. After more, the blobs are put again, which makes them young: a
+collection of garbage deletes only what is old."""
+
+TRIES = 3
+"""How often the blobs are put, and the reference is created, at most."""
+
+JOURNAL = records.form(
+    {
+        "format": records.whole(1, 10**6),
+        "publication": records.text(300),
+        "state": records.one_of("planned", "visible"),
+        "to": records.table(records.or_null(records.text(4096)), 100),
+    },
+    {"identity": records.or_null(records.text(64, "[0-9a-f]{40,64}", "an identity in hex"))},
+)
+
+Progress = Callable[[str, int], None]
+"""Takes the name of an object, and the bytes of it that are in the store now."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A publication that is visible.
+
+    Attributes:
+        name: of the reference.
+        where: the reference is.
+        identity: of the commit or the manifest, as the server has it.
+        before: whether it was visible already.
+        sent: objects that were written; the others were in the store.
+    """
+
+    name: str
+    where: str
+    identity: str
+    before: bool
+    sent: int
+
+
+class Journal:
+    """What the run folder knows of a publication: `publish/NAME.json`.
+
+    Args:
+        path: of the file.
+        to: where the publication goes: whatever another attempt must do in the same way.
+    """
+
+    def __init__(self, path: Path, to: Mapping[str, str | None]) -> None:
+        self.path, self.to = path, dict(to)
+        self.identity: str | None = None
+
+    @classmethod
+    def find(cls, path: Path) -> dict[str, Any] | None:
+        """The record of an earlier attempt; None: there was none, or nobody can read it."""
+        try:
+            return reading.read_record(path, JOURNAL)
+        except (FileNotFoundError, CorruptCheckpoint):
+            return None
+
+    def write(self, plan: Plan, state: str, identity: str | None) -> None:
+        """Write it down, durably."""
+        durable.make_folder(self.path.parent)
+        if plain.kind_of(self.path) not in (None, "file"):
+            durable.remove_any(self.path)
+        record = {
+            "format": FORMAT,
+            "publication": plan.name,
+            "state": state,
+            "identity": identity,
+            "to": self.to,
+            "files": {file.path: {"size": file.size, "sha256": file.sha256} for file in plan.files},
+        }
+        durable.write_json(self.path, record)
+
+
+def publish(
+    plan: Plan,
+    store: Remote,
+    reference: Reference,
+    journal: Journal,
+    *,
+    progress: Progress = lambda _name, _size: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Published:
+    """Make a plan visible; see this file's first lines.
+
+    Args:
+        plan: what is published.
+        store: holds the blobs.
+        reference: makes them visible.
+        journal: of this publication.
+        progress: is told of each object.
+        clock: seconds, for the deadline.
+
+    Raises:
+        PublishConflict: another publication has this name; it was not changed.
+        PublishFailed: nothing is visible, or it is not known; to continue, publish again.
+    """
+    earlier = Journal.find(journal.path)
+    known = earlier.get("identity") if earlier and earlier["publication"] == plan.name else None
+    asked, before = False, None
+    try:
+        identity = reference.prepare(plan)
+        before = _read(reference, plan, identity, known, asked=False)
+        journal.write(plan, "planned", identity)
+        blobs = reference.blobs(plan)
+        problem: RemoteError = RemoteRefused(f"Putting the files took longer than {DEADLINE:.0f} seconds each time.")
+        for _ in range(TRIES):
+            began = clock()
+            sent = _put(blobs, store, progress)
+            _gate(blobs, store)
+            if clock() - began > DEADLINE:
+                continue
+            if before is None:
+                asked = True
+                problem = _create(reference)
+            found = _read(reference, plan, identity, known, asked=asked)
+            if found is not None:
+                journal.write(plan, "visible", found)
+                return Published(plan.name, reference.where, found, before is not None, sent)
+            if isinstance(problem, RemoteRefused):
+                break
+        raise problem
+    except RemoteError as error:
+        words = _after(reference, error, asked=asked, before=before is not None)
+        raise PublishFailed(f"{_sentence(error)} {words}") from error
+
+
+_AFTER = (
+    "Nothing is visible, and the run folder is unchanged but for the record of this attempt. To continue, type the "
+    "same command again: what is in the store is not sent a second time."
+)
+
+
+class _VerdictUnknown(RemoteError):
+    """The reference cannot be read after its creation was asked for."""
+
+
+def _create(reference: Reference) -> RemoteError:
+    """Ask for the reference; returns what is to be said if it is not there afterwards."""
+    try:
+        reference.create()
+    except RemoteError as error:  # it may have happened all the same
+        return error
+    return RemoteUnavailable(f"{reference.where}: the server has accepted it and does not have it.")
+
+
+def _after(reference: Reference, error: RemoteError, *, asked: bool, before: bool) -> str:
+    """What is visible after a failure, and what to do."""
+    if before:
+        return (
+            f"{reference.where} was visible before, and still is; what it needs is not all there. Type the same "
+            "command again when that is repaired: it looks at every file once more."
+        )
+    if asked and isinstance(error, _VerdictUnknown):
+        return (
+            f"Whether {reference.where} is visible is not known: its creation was asked for, and the server does not "
+            "answer now. If it is, it is complete. Type the same command again: it reads the verdict first."
+        )
+    return _AFTER
+
+
+def _read(reference: Reference, plan: Plan, identity: str, known: str | None, *, asked: bool) -> str | None:
+    """What the server has, if it is ours; `known`: what an earlier attempt of this run was to create."""
+    try:
+        found = reference.read()
+    except RemoteError as error:
+        if asked:
+            raise _VerdictUnknown(str(error), error.reason) from error
+        raise
+    if found in (None, identity):
+        return found
+    words = "is another publication already"
+    if found == known:
+        words = "is visible already, and complete, with what the run folder held then; that has changed since"
+    raise PublishConflict(
+        f"{reference.where} {words}: the server has {str(found)[:12]}, and this one is {identity[:12]}. It was not "
+        f"changed. Publish this one under a name of its own: --name {plan.name}-2"
+    )
+
+
+def _put(blobs: Mapping[str, PlannedFile], store: Remote, progress: Progress) -> int:
+    """Put every object that is not there; returns how many were written."""
+    sent = 0
+    for name, file in blobs.items():
+        try:
+            sent += store.put_if_absent(name, file.source)
+        except ObjectConflict as error:
+            raise ObjectConflict(
+                f"{store.address(name)} is damaged: its contents are not those that its name states ({file.size} bytes "
+                "were expected). Publishing deletes nothing; move it away, and publish again.",
+                error.reason,
+            ) from error
+        progress(name, file.size)
+    return sent
+
+
+def _gate(blobs: Mapping[str, PlannedFile], store: Remote) -> None:
+    """Ask the store for every object again.
+
+    Raises:
+        RemoteRefused: one is missing or another one.
+    """
+    algorithm = store.capabilities.digest
+    for name, file in blobs.items():
+        try:
+            found = store.stat(name)
+        except ObjectMissing as error:
+            raise RemoteRefused(f"{store.address(name)} was put and is not there any more.", error.reason) from error
+        expected = _digest(file, algorithm)
+        if (found.size, found.digest) != (file.size, expected):
+            raise RemoteRefused(
+                f"{store.address(name)} was put and is not what was sent: {found.size} bytes with the {algorithm} "
+                f"{found.digest[:12]}; expected {file.size} bytes with {expected[:12]}."
+            )
+
+
+def _digest(file: PlannedFile, algorithm: str) -> str:
+    known = {"sha256": file.sha256, "md5": file.md5}
+    return known[algorithm] if algorithm in known else digest_of(file.source, algorithm)
+
+
+def _sentence(error: Exception) -> str:
+    words = str(error)
+    return words if words.endswith((".", ")")) else f"{words}."

@@ -1,0 +1,147 @@
+"""outlast publish: what it holds, what it prints, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from outlast.checkpoint import tensors
+from outlast.cli import main
+from outlast.errors import RunBusy, UsageError
+from outlast.folder.artifact import write_manifest
+from outlast.publish.contents import plan_of
+from outlast.publish.destination import Destination, prepared
+from tests.folders import walk
+from tests.publish import making
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    walk(tmp_path / "runs", stop=20)
+    return tmp_path / "runs/r"
+
+
+def published(folder: Path, store: Path) -> str:
+    (name,) = (path.stem for path in (store / "publications").iterdir())
+    return name
+
+
+def test_a_run_goes_out_and_comes_back(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = making.fingerprint(folder)
+    assert main(["publish", "r", "--to", "store", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "artifacts/run/r/train/weights/last.safetensors" in out
+    assert out.endswith("Nothing was published: --dry-run.\n")
+    assert not (tmp_path / "store").exists()
+    assert making.fingerprint(folder) == before
+    assert main(["publish", "r", "--to", "store"]) == 0
+    name = published(folder, tmp_path / "store")
+    assert name.startswith("kaggle-train-run-r-20")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Get it: outlast publish {name} --from store --output {name}"
+    assert main([*last.removeprefix("Get it: outlast ").split()[:-1], "got"]) == 0
+    arrays = tensors.decode((tmp_path / "got/train/weights/last.safetensors").read_bytes(), Path("x"))
+    assert list(arrays) == ["position"]
+    rows = list(csv.DictReader((tmp_path / "got/train/results.csv").open()))
+    assert [(row["step"], row["count"]) for row in rows] == [(str(step), str(step)) for step in range(1, 21)]
+    assert json.loads((tmp_path / "got/train/metrics.json").read_text()) == {"step": 20, "count": 20}
+    card = (tmp_path / "got/README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1])["model_name"] == "r"
+    assert "last.safetensors" in card
+    assert main(["publish", "--from", "store"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == name
+    own = [path for path in making.fingerprint(folder) if not path.startswith("publish/")]
+    assert {path: making.fingerprint(folder)[path] for path in own} == before
+    assert sorted(path.name for path in (folder / "publish").iterdir()) == sorted([f"{name}.json", "lock"])
+
+
+def test_a_branch_and_the_commands_that_get_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = making.server(tmp_path / "server.git")
+    monkeypatch.chdir(making.clone(url, tmp_path / "tree"))
+    assert main(["publish", str(folder), "--to", "git+dvc", "--store", "../store"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    name = making.git(url, "for-each-ref", "--format=%(refname:short)", "refs/heads/kaggle-*")
+    assert last == f"Get it: git fetch origin {name} && git checkout {name} && dvc pull"
+    assert f"url = {tmp_path / 'store'}" in making.git(url, "show", f"{name}:.dvc/config")
+    making.git(tmp_path / "tree", "commit", "--quiet", "--allow-empty", "-m", "another HEAD")
+    making.git(tmp_path / "tree", "push", "--quiet", "origin", "main")
+    assert main(["publish", str(folder), "--to", "git+dvc", "--store", "../store"]) == 0
+    assert "was visible already" in capsys.readouterr().out
+
+
+def test_the_same_run_has_the_same_plan(folder: Path, tmp_path: Path) -> None:
+    pictures = folder / "artifacts"
+    (pictures / "test").mkdir(parents=True)
+    (pictures / "test/predictions.json").write_text("[]")
+    (pictures / "test_confusion.png").write_bytes(b"png")
+    (pictures / "drawn.png").write_bytes(b"png")
+    write_manifest(pictures / "drawn.png", "drawn.png", {})
+    (pictures / "link").symlink_to("/etc/passwd")
+    plans = []
+    for number in range(2):
+        (tmp_path / f"scratch{number}").mkdir()
+        plan, told = plan_of(folder, tmp_path / f"scratch{number}", part="walk")
+        plans.append([(file.path, file.sha256) for file in plan.files])
+    assert plans[0] == plans[1]
+    paths = {path for path, _ in plans[0]}
+    assert {"test/predictions.json", "test/test_confusion.png", "train/drawn.png"} <= paths
+    assert not any("link" in path for path in paths)
+    assert any("link is a link and was left out" in each for each in told)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "needs a run"),
+        (["r"], "--to is missing"),
+        (["r", "--to", "git+dvc"], "needs --store ADDRESS"),
+        (["r", "--to", "store", "--git", "origin"], "--git belongs to --to git+dvc"),
+        (["r", "--to", "s4://x"], "is no scheme of a remote"),
+        (["r", "--to", "git+dvc", "--store", "hf://x"], "hf"),
+        (["r", "--to", "git+dvc", "--store", "store"], "is in no git repository"),
+        (["x", "--to", "store"], "There is no run"),
+        (["r", "--to", "store", "--part", "nothing"], "no arrays under 'nothing'"),
+        (["r", "--from", "store", "--to", "store"], "takes no --to"),
+    ],
+)
+def test_what_is_refused(folder: Path, argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", *argv]) == 2
+    assert words in capsys.readouterr().err
+    assert not (folder.parents[1] / "store").exists()
+
+
+def test_a_missing_publication(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "nothing", "--from", "store"]) == 1
+    assert "There is no" in capsys.readouterr().err
+
+
+def test_one_publisher_of_a_run_at_a_time(folder: Path) -> None:
+    with (
+        prepared(folder, Destination("store"), part="walk"),
+        pytest.raises(RunBusy),
+        prepared(folder, Destination("store"), part="walk"),
+    ):
+        pass
+
+
+def test_what_a_killed_publisher_left_is_swept(folder: Path) -> None:
+    (folder / "publish/.tmp-scratch/files").mkdir(parents=True)
+    (folder / "publish/.tmp-scratch/files/x").write_text("x")
+    with prepared(folder, Destination("store"), part="walk") as ready:
+        ready.publish()
+    assert not (folder / "publish/.tmp-scratch").exists()
+
+
+def test_a_run_without_checkpoints(tmp_path: Path, folder: Path) -> None:
+    for path in (folder / "checkpoints").glob("*/MANIFEST.json"):
+        path.unlink()
+    with pytest.raises(UsageError, match="no weights to publish"), prepared(folder, Destination("store"), part="walk"):
+        pass
