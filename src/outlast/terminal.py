@@ -77,6 +77,11 @@ def command(*words: object) -> str:
     return shlex.join(str(word) for word in words if word is not None)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as "1 session" or "1,200 steps"; for nouns whose plural takes an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def say(*sentences: object, error: bool = False) -> None:
     """Print each on a line of its own, visible but for tabs; an empty line without any. `error`: on stderr."""
     stream = sys.stderr if error else sys.stdout

@@ -6,14 +6,18 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from tests import messages, processes
 from tests.conftest import REPOSITORY
 
+from outlast.cli import main
 from outlast.environment import Environment, Limits
+from outlast.recipe import registry
 
 SMALL = ["--data.samples", "256", "--model.width", "4", "--epochs", "2", "--log_every", "1"]
 
@@ -185,6 +189,8 @@ def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
             ["trian", "digits"],
             (messages.says("cli/there-is-no-verb", verb="trian", recipe="digits", mean="train")),
         ),
+        (["rely", "digits"], messages.says("cli/there-is-no-verb", verb="rely", recipe="digits", mean="relay")),
+        (["doctor", "--on"], messages.says("cli/takes-no-flag-like-it", flag="--on")),
         (["trian"], messages.says("cli/there-is-no-verb-did-you", verb="trian", mean="train")),
         (
             ["train", "digit"],
@@ -365,6 +371,44 @@ def test_doctor(outlast_cli, tmp_path: Path) -> None:
     stopped = outlast_cli("doctor", "digits", "--budget", "1s", cwd=tmp_path)
     assert stopped.returncode == 1
     messages.said(stopped.stdout, "cli/problems", number=1)
+
+
+def test_a_copy_of_a_recipe_needs_none_of_its_packages_and_speaks_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "find", lambda name: pytest.fail(f"the code of {name} was run"))
+    assert main(["copy", "digits", "mine"]) == 0
+    words = Path("mine/README.md").read_text()
+    assert words.startswith("# mine\n")
+    assert "outlast train mine" in words
+    assert "outlast copy" not in words
+
+
+def test_python_m_outlast_is_the_command(tmp_path: Path) -> None:
+    (tmp_path / "yaml.py").write_text("raise SystemExit('a file of the working folder was imported')")
+    for module in ("outlast", "outlast.cli"):
+        done = subprocess.run(
+            [sys.executable, "-m", module, "runs"], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert (done.returncode, done.stdout.split()[:3]) == (0, ["runs", "holds", "no"]), done.stderr
+
+
+def test_a_run_of_plain_numbers_is_archived_without_a_model(
+    opened, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened("counting", root=tmp_path / "runs") as run:
+        state = run.restore({"count": 0})
+        for step in run.steps(3):
+            state = {"count": step}
+            run.offer(state, count=step)
+    assert main(["export", "counting"]) == 2
+    assert "holds no arrays, only numbers and text in state" in capsys.readouterr().err
+    assert main(["archive", "counting"]) == 0
+    assert "model_final.safetensors was left out" in capsys.readouterr().out
+    with zipfile.ZipFile("counting_outputs.zip") as packed:
+        names = packed.namelist()
+    assert {"config.json", "training_history.json"} <= set(names)
+    assert "model_final.safetensors" not in names
 
 
 def test_copy_gives_a_recipe_that_runs(outlast_cli, tmp_path: Path) -> None:

@@ -197,6 +197,20 @@ def test_a_session_that_runs_is_deleted(place: Place) -> None:
     assert place.provider.state(record.handle) is None
 
 
+def test_what_was_fetched_is_cleared_but_for_state_and_log(place: Place) -> None:
+    record = place.launch(stop_every="0")
+    assert place.over(record) == "succeeded"
+    fetch(place.provider, record)
+    state, lines = place.provider.state(record.handle), list(place.provider.log(record.handle))
+    for _ in range(2):
+        place.provider.clear(record.handle)
+        assert place.provider.state(record.handle) == state
+        assert list(place.provider.log(record.handle)) == lines
+    fetch(place.provider, record)
+    assert record.record["state"] == "fetched"
+    place.provider.clear(place_of(place, "outlast-nobody-001"))
+
+
 def test_a_session_that_is_not_there(place: Place) -> None:
     handle = place_of(place, "outlast-nobody-001")
     provider = place.provider
@@ -211,7 +225,9 @@ def test_a_session_that_is_not_there(place: Place) -> None:
             ask()
 
 
-@pytest.mark.parametrize("method", ["check", "state", "label", "address", "log", "outputs", "cancel", "delete"])
+@pytest.mark.parametrize(
+    "method", ["check", "state", "label", "address", "log", "outputs", "cancel", "clear", "delete"]
+)
 def test_a_handle_of_another_provider_is_refused(place: Place, method: str) -> None:
     with pytest.raises(UsageError, match="This is not a session on"):
         list(getattr(place.provider, method)(FOREIGN[place.provider.name]) or [])

@@ -184,6 +184,27 @@ def test_status_and_resume_take_the_name_of_the_chain(capsys: pytest.CaptureFixt
     messages.said(capsys.readouterr().out, "recipe/chain", words="stages: ", mean=6, walk=6)
 
 
+def test_verbs_about_a_run_take_the_name_of_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
+    """All stages are listed and verified; what is made is made of the stage under way, or the last."""
+    assert train("--stop-at", "walk:2") == 75
+    capsys.readouterr()
+    for verb in ("checkpoints", "verify"):
+        assert cli.main([verb, "pair"]) == 0
+        assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("pair")] == [
+            "pair.mean:", "pair.walk:",
+        ]  # fmt: skip
+    assert cli.main(["checkpoints", "pair", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {(row["run"], row["step"]) for row in rows} >= {("pair.mean", 6), ("pair.walk", 2)}
+    damaged = newest("mean") / "state.json"
+    damaged.write_bytes(damaged.read_bytes() + b" ")
+    assert cli.main(["verify", "pair"]) == cli.main(["checkpoints", "pair"]) == 1
+    assert cli.main(["archive", "pair", "--recipe", PAIR]) == 0
+    assert Path("pair.walk_outputs.zip").is_file()
+    assert cli.main(["export", "pair", "--recipe", PAIR]) == 0
+    assert [path.name.partition("-")[0] for path in Path().glob("*.safetensors")] == ["pair.walk"]
+
+
 def test_another_name_is_another_chain(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--experiment-name", "other", "--stop-at", "walk:2") == 75
     assert sorted(path.name for path in Path("runs").iterdir()) == ["other.mean", "other.walk"]

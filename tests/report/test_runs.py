@@ -69,7 +69,7 @@ def test_status_shows_the_newest_and_says_how_many_there_are(folder: RunFolder, 
     assert "and 21 attempts before these" in out
     assert "step-00000042" in out
     assert "step-00000041 " not in out
-    assert "set aside: 1 folders" in out
+    assert "set aside: 1 folder " in out
     assert "last metrics: loss 0.5, val 0.5" in out
     assert "not looked at further back" not in out
     assert main(["status", str(folder.path), "--json"]) == 0

@@ -17,6 +17,10 @@ from outlast.folder.records import CONFIG
 from outlast.state.array import Array
 
 
+class NoArrays(UnknownName):
+    """A checkpoint holds no arrays at all."""
+
+
 def export(checkpoint: Path, part: str, target: Path) -> int:
     """Write one part of a verified checkpoint under its plain names, tied tensors under each of theirs.
 
@@ -30,13 +34,19 @@ def export(checkpoint: Path, part: str, target: Path) -> int:
 
     Raises:
         UnknownName: the checkpoint has no such part, or the part no arrays.
+        NoArrays: no part of it has any.
         UsageError: the target cannot be written.
         CorruptCheckpoint: the checkpoint does not verify.
     """
     opened = open_checkpoint(checkpoint)
     parts = opened.state["parts"]
+    held = ", ".join(sorted(name for name in parts if name in opened.parts))
+    if not held:
+        raise NoArrays(
+            f"{checkpoint} holds no arrays, only numbers and text in {', '.join(sorted(parts))}, so nothing can be "
+            "written as safetensors. outlast.open_saved(RUN).part(NAME) reads them."
+        )
     if part not in parts or part not in opened.parts:
-        held = ", ".join(sorted(name for name in parts if name in opened.parts))
         raise UnknownName(f"{checkpoint} has no arrays under {part!r}; it holds {held}. Choose one with --part.")
     try:
         arrays = dict(_named(parts[part]["state"], "", opened.parts[part]))

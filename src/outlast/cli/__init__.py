@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from outlast.launch.table import VERBS as PROVIDERS_OWN
 
@@ -66,6 +67,20 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(f"outlast {__version__}\n")
         return 0
     return _run(argv[0], argv[1:])
+
+
+def as_module() -> NoReturn:
+    """Run the command line of a process that `python -m` has started."""
+    import os
+
+    import outlast
+
+    # Python has put the working folder first on its path, which the command `outlast` does not: nothing is imported
+    # from there unasked.
+    here = os.getcwd()  # noqa: PTH109
+    if sys.path and sys.path[0] in ("", here) and os.path.dirname(outlast.__path__[0]) != here:  # noqa: PTH120
+        del sys.path[0]
+    sys.exit(main())
 
 
 def _run(verb: str, argv: list[str]) -> int:

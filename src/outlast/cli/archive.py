@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from outlast.cli.flags import RECIPE, Parser, output
-from outlast.cli.status import folder_of
+from outlast.cli.named import run_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
 from outlast.folder.layout import RunFolder
@@ -38,7 +38,7 @@ def run(argv: list[str]) -> int:
     values = parser.parse(argv)
     from outlast.report import archive
 
-    place = RunFolder(folder_of(values.run, values.checkpoint_dir))
+    place = RunFolder(run_of(values.run, values.checkpoint_dir))
     usual = f"{place.path.resolve().name}_outputs.zip"
     target = output(Path(usual) if values.output is None else values.output, usual)
     recipe = find(values.recipe) if values.recipe else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
 from outlast.launch import providers
-from outlast.terminal import command, say
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -21,5 +21,5 @@ def run(argv: list[str]) -> int:
         return EXIT_FINISHED
     say(f"Stopping {name}. Its files are saved first; the steps after its last save are lost.")
     provider.cancel(record.handle)
-    say(f"When it has ended, bring them home with: {command('outlast', 'fetch', record.folder.path.name)}")
+    say(f"When it has ended, bring them home with: {record.command('fetch')}")
     return EXIT_FINISHED

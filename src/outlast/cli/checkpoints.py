@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from outlast.checkpoint import read_manifest, verify
 from outlast.cli import show
 from outlast.cli.flags import Parser
-from outlast.cli.status import folder_of
+from outlast.cli.named import runs_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, CorruptCheckpoint
 from outlast.folder.layout import RunFolder, step_of
@@ -23,16 +24,30 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="read the manifests only and hash nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object per checkpoint")
     values = parser.parse(argv)
-    place = RunFolder(read_run(folder_of(values.run, values.checkpoint_dir)).folder)
+    found = runs_of(values.run, values.checkpoint_dir)
+    codes = [_list(folder, values, named=len(found) > 1) for folder in found]
+    return max(codes)
+
+
+def _list(folder: Path, values: Any, *, named: bool) -> int:
+    """List those of one run; `named`: several are listed, so say which this one is."""
+    place = RunFolder(read_run(folder).folder)
     paths = [path for path in place.checkpoints.glob("step-*") if step_of(path) is not None]
     rows = [_facts(path, quick=values.quick) for path in sorted(paths, key=lambda path: step_of(path) or 0)]
     if values.json:
         for row in rows:
-            say_json(row)
-    elif not rows:
+            say_json({"run": place.path.name, **row} if named else row)
+        return _code(rows)
+    if named:
+        say(f"{place.path.name}:")
+    if not rows:
         say(f"{place.path} has no checkpoints yet.")
     else:
         _print(rows)
+    return _code(rows)
+
+
+def _code(rows: list[dict[str, Any]]) -> int:
     return EXIT_FAILED if any(row["state"].startswith("DAMAGED") for row in rows) else EXIT_FINISHED
 
 

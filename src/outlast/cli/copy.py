@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import shutil
 from pathlib import Path
@@ -27,8 +26,7 @@ def run(argv: list[str]) -> int:
 
 def copy(name: str, target: Path) -> Path:
     """Copy a recipe's folder to a new folder and give it that folder's name."""
-    found = registry.find(name)
-    source = Path(inspect.getfile(found.code)).parent
+    own, source = registry.source_of(name)
     check_run_id(target.name)
     if target.exists():
         raise UsageError(
@@ -37,15 +35,15 @@ def copy(name: str, target: Path) -> Path:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
     script = target / "recipe.py"
     text = script.read_text(encoding="utf-8")
-    renamed = re.sub(rf'name="{re.escape(found.name)}"', f'name="{target.name}"', text)
+    renamed = re.sub(rf'name="{re.escape(own)}"', f'name="{target.name}"', text)
     script.write_text(renamed, encoding="utf-8")
     for module in target.glob("*.py"):  # siblings are imported from the copy
         words = module.read_text(encoding="utf-8").replace(f"from outlast_recipes.{source.name}.", "from .")
         module.write_text(words.replace(f"from outlast_recipes.{source.name} ", "from . "), encoding="utf-8")
     readme = target / "README.md"
     if readme.exists():
-        words = readme.read_text(encoding="utf-8").replace(
-            f"outlast train {found.name}", command("outlast", "train", target)
-        )
-        readme.write_text(words.replace(f"# {found.name}\n", f"# {target.name}\n", 1), encoding="utf-8")
+        lines = readme.read_text(encoding="utf-8").splitlines(keepends=True)
+        words = "".join(line for line in lines if f"outlast copy {own} " not in line)  # it is the copy
+        words = words.replace(f"outlast train {own}", command("outlast", "train", target))
+        readme.write_text(words.replace(f"# {own}\n", f"# {target.name}\n", 1), encoding="utf-8")
     return target

@@ -16,7 +16,8 @@ from outlast.config import show as show_value
 from outlast.config.units import format_bytes, format_seconds
 from outlast.environment import Environment, detect
 from outlast.environment.base import disk_free
-from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, UsageError
+from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, RunBusy, UsageError
+from outlast.launch.records import check_closed
 from outlast.recipe import prepare, recipe
 from outlast.report import read_run
 from outlast.run.session import Session
@@ -130,6 +131,10 @@ def _recipe(found: recipe.Recipe, request: prepare.Request) -> Iterator[Row]:
             "run",
             f"{info.status} at step {info.step} of {info.total_steps or '?'}; it is continued, with the values it had",
         )
+    try:
+        check_closed(prepared.folder)
+    except RunBusy as error:
+        yield "!", "launched", str(error)
     if detected := prepared.environment.facts.get("detected"):
         yield "-", "environment", f"this machine is {detected}; it is treated as {prepared.environment.name}"
     yield "ok", "recipe", f"{found.name}, resume grade {found.grade}; run {prepared.folder.path}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from outlast.checkpoint.export import describe, export
 from outlast.checkpoint.manifest import read_manifest
 from outlast.cli.flags import RECIPE, Parser, output
-from outlast.cli.status import folder_of
+from outlast.cli.named import run_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.artifact import manifest_of
@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
         "-o", "--output", type=Path, metavar="FILE", help="output file (default: RUN-PART-step-STEP.FORMAT)"
     )
     values = parser.parse(argv)
-    folder = read_run(folder_of(values.run, values.checkpoint_dir)).folder
+    folder = read_run(run_of(values.run, values.checkpoint_dir)).folder
     recipe = find(values.recipe) if values.recipe else None
     step = step_of(RunFolder(folder), values.step, recipe)
     part = values.part or part_of(RunFolder(folder), recipe, step)

@@ -9,7 +9,7 @@ from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
 from outlast.folder.durable import copy_tree
 from outlast.launch import providers
-from outlast.terminal import command, say
+from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
@@ -36,5 +36,5 @@ def run(argv: list[str]) -> int:
         for sentence in copy_tree(folder, values.output_dir / folder.name):
             say(sentence)
         say(f"copied to {values.output_dir / folder.name}")
-    say(f"Look at it with: {command('outlast', 'status', folder.name)}")
+    say(f"Look at it with: {record.command('status')}")
     return EXIT_FINISHED

@@ -20,7 +20,7 @@ from outlast.launch.provider import Provider, Terms
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.settings import Settings, read_settings
 from outlast.recipe import prepare, recipe, registry
-from outlast.terminal import command, say, shortened
+from outlast.terminal import command, counted, say, shortened
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "new": {"action": "store_true", "help": "refuse when this run was launched before"},
@@ -71,8 +71,8 @@ def run(argv: list[str]) -> int:
     before = all_launches(prepared.folder)
     if asked.values.new and before:
         raise UsageError(
-            f"{name} was launched {len(before)} times already. Leave --new out to continue it, or choose another "
-            "--experiment-name."
+            f"{name} was launched {counted(len(before), 'time')} already. Leave --new out to continue it, or choose "
+            "another --experiment-name."
         )
     if asked.values.dry_run:
         request = start.request_for(provider, prepared, terms)
@@ -81,18 +81,12 @@ def run(argv: list[str]) -> int:
         say(provider.preview(request, prepared.folder.path.parent))
         return EXIT_FINISHED
     if asked.values.if_idle and before and (state := watch.listen(providers.of(before[-1]), before[-1])) in watch.ALIVE:
-        say(
-            f"{before[-1].name} is {state}; pushing has started it. Follow it with: "
-            f"{command('outlast', 'logs', name, '-f')}"
-        )
+        say(f"{before[-1].name} is {state}; pushing has started it. Follow it with: {before[-1].command('logs', '-f')}")
         return EXIT_FINISHED
     record = start.launch(provider, prepared, _within_quota(provider, terms), tell=say)
     after = f", continuing {record.record['after']}" if record.record["after"] else ""
     say(f"started {provider.label(record.handle)}{after}", record.record["url"])
-    say(
-        f"Follow it with: {command('outlast', 'logs', name, '-f')} · when it has ended: "
-        f"{command('outlast', 'fetch', name)}"
-    )
+    say(f"Follow it with: {record.command('logs', '-f')} · when it has ended: {record.command('fetch')}")
     return EXIT_FINISHED
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from outlast.cli import show
 from outlast.cli.flags import Parser
+from outlast.cli.named import last_launched, launched_or_trained
 from outlast.errors import UnknownName
 from outlast.folder.layout import RunFolder
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.table import PROVIDERS
+from outlast.terminal import command
 
 
 def parser(verb: str, description: str) -> Parser:
@@ -22,22 +23,17 @@ def parser(verb: str, description: str) -> Parser:
 
 
 def newest(values: Any) -> LaunchRecord:
-    """The newest launch of the run that was named, or of all runs."""
+    """The newest launch of the run that was named, or of all runs.
+
+    Raises:
+        UnknownName: there is no such run, or it was never launched.
+    """
     root = show.root_of(values.checkpoint_dir)
-    folder = RunFolder(root / values.run) if values.run else last(root)
+    folder = RunFolder(launched_or_trained(values.run, values.checkpoint_dir)) if values.run else last_launched(root)
     found = all_launches(folder) if folder else []
     if not found:
-        which = (
-            f"The run {values.run!r} in {root} was never launched elsewhere."
-            if values.run
-            else f"No run in {root} was launched elsewhere yet."
-        )
-        raise UnknownName(f"{which} `outlast launch RECIPE --on {next(iter(PROVIDERS))}` does that.")
+        which = f"The run {folder.path.name!r} in {root}" if folder else f"No run in {root}"
+        never = "was never launched elsewhere" if folder else "was launched elsewhere yet"
+        start = command("outlast", "launch", "RECIPE", "--on", next(iter(PROVIDERS)))
+        raise UnknownName(f"{which} {never}, so no session of it is known. `{start}` starts one.")
     return found[-1]
-
-
-def last(root: Path) -> RunFolder | None:
-    """The run that was launched last, or None."""
-    records = [each for path in root.glob("*/launches") for each in all_launches(RunFolder(path.parent))]
-    newest = max(records, key=lambda each: each.record["time"], default=None)
-    return newest.folder if newest else None

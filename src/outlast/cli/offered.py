@@ -23,10 +23,10 @@ def run(verb: str, argv: list[str]) -> int:
     command = next((command for command in found.commands if command.name == verb), None)
     if command is None:
         offers = [command.name for command in found.commands]
-        there = f"offers {', '.join(offers)}" if offers else "offers nothing besides training"
+        own = f"has the verbs {', '.join(offers)}" if offers else "has no verbs of its own"
         raise UsageError(
-            f"There is no verb {verb!r} for it: the recipe {found.name!r} {there}.{nearest(verb, [*VERBS, *offers])} "
-            "`outlast --help` lists the verbs."
+            f"There is no verb {verb!r}.{nearest(verb, [*VERBS, *offers])} The recipe {found.name!r} {own}; `outlast "
+            "--help` lists the others."
         )
     parser = Parser(f"outlast {verb} {argv[0]}", command.summary)
     command.arguments(parser)

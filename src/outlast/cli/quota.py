@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
     known = (providers.connect(name, Path("runs"), patience=60.0) for name in names)
     counting = [provider for provider in known if provider.capabilities.quota]
     if not counting:
-        raise UsageError(f"{on} counts no hours, so there is no quota.")
+        raise UsageError(f"The provider {on} counts no hours: its sessions are not limited by a weekly quota.")
     provider = counting[0]
     quotas = provider.quotas()
     refresh = next((quota.refresh for quota in quotas if quota.refresh), None)

@@ -7,8 +7,8 @@ from typing import Any
 
 from outlast.cli.flags import positive
 from outlast.cli.launch import read
-from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED
-from outlast.terminal import command, say
+from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_RUN_AGAIN
+from outlast.terminal import say
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "max-sessions": {"type": int, "metavar": "N",
@@ -29,6 +29,7 @@ _PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and n
 def run(argv: list[str]) -> int:
     """Launch sessions one after the other until the run is finished."""
     asked = read("outlast relay", argv, _OWN, leave_out=("dry-run", "json"))
+    from outlast.launch.records import command_for
     from outlast.launch.relay import Bounds, Pace, relay
 
     prepared, values = asked.prepared(), asked.values
@@ -36,9 +37,9 @@ def run(argv: list[str]) -> int:
     bounds = Bounds(values.max_sessions, values.max_gpu_hours, values.keep, wait=values.wait)
     pace = Pace(values.ask_every or provider.capabilities.ask)
     try:
-        relay(provider, asked.prepared, asked.terms(prepared), bounds=bounds, tell=say, pace=pace)
+        finished = relay(provider, asked.prepared, asked.terms(prepared), bounds=bounds, tell=say, pace=pace)
     except KeyboardInterrupt:
-        end = command("outlast", "cancel", prepared.run_id)
+        end = command_for(prepared.folder, "cancel")
         say(f"A session that was started goes on. Run the same command to follow it, or end it with: {end}", error=True)
         return EXIT_INTERRUPTED
-    return EXIT_FINISHED
+    return EXIT_FINISHED if finished else EXIT_RUN_AGAIN

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from rich.text import Text
+
 from outlast.cli import show
 from outlast.cli.flags import Parser
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
-from outlast.report import list_runs
+from outlast.folder.layout import RunFolder
+from outlast.launch.records import open_launch
+from outlast.report import RunInfo, list_runs
 from outlast.terminal import say, say_json
 
 
@@ -27,6 +31,7 @@ def run(argv: list[str]) -> int:
                     "status": info.status,
                     "step": info.step,
                     "total_steps": info.total_steps,
+                    "launched": launch.name if (launch := open_launch(RunFolder(info.folder))) else None,
                 }
             )
         return EXIT_FINISHED
@@ -41,7 +46,7 @@ def run(argv: list[str]) -> int:
         rows.add_row(
             info.id,
             info.about["recipe"] or "(script)",
-            show.word(info.status),
+            _status(info),
             str(info.step),
             str(info.total_steps or "?"),
             str(len(info.numbers)),
@@ -49,3 +54,9 @@ def run(argv: list[str]) -> int:
         )
     show.console().print(rows)
     return EXIT_FINISHED
+
+
+def _status(info: RunInfo) -> Text:
+    """A run's status; of one that was launched elsewhere and is not fetched, where it may run."""
+    launch = open_launch(RunFolder(info.folder))
+    return show.word("running", f"on {launch.provider}") if launch else show.word(info.status)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from outlast.cli import launched, show
+from outlast.cli import show
 from outlast.cli.flags import Parser, positive
+from outlast.cli.named import last_launched, launched_or_trained
 from outlast.config.units import format_bytes, format_seconds
 from outlast.errors import EXIT_FINISHED, OutlastError, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch import providers
-from outlast.launch.records import all_launches
-from outlast.recipe import inspect as saved
+from outlast.launch.records import LaunchRecord, all_launches
 from outlast.recipe import registry
 from outlast.report import RunInfo, read_run
-from outlast.report.chain import chain_at, chain_of, line, under_way
-from outlast.terminal import command, measures, say, say_json, visible
+from outlast.report.chain import chain_of, line
+from outlast.terminal import command, counted, measures, say, say_json, visible
 from outlast.tracking import Latest
 
 
@@ -38,14 +39,13 @@ def run(argv: list[str]) -> int:
     )
     values = parser.parse(argv)
     root = show.root_of(values.checkpoint_dir)
-    named = values.run or ((found := launched.last(root)) and found.path.name)
+    named = values.run or ((found := last_launched(root)) and found.path.name)
     if not named:
         raise UsageError(
             f"outlast status needs a run, as none in {root} was launched elsewhere; `outlast runs` lists those there "
             "are."
         )
-    links = chain_at(named, root)
-    place = under_way(links).folder if links else launched_or_trained(named, values.checkpoint_dir)
+    place = launched_or_trained(named, values.checkpoint_dir)
     if values.watch:
         _watch(RunFolder(place), values.interval)
     if not (place / "run.json").is_file():
@@ -62,12 +62,6 @@ def run(argv: list[str]) -> int:
     else:
         _print(info)
     return EXIT_FINISHED
-
-
-def launched_or_trained(name: str, root: str | None) -> Path:
-    """A run's folder, also of one that has only been launched elsewhere so far."""
-    place = show.root_of(root) / name
-    return place if all_launches(RunFolder(place)) else folder_of(name, root)
 
 
 def _watch(folder: RunFolder, interval: float) -> None:
@@ -93,52 +87,72 @@ def _watch(folder: RunFolder, interval: float) -> None:
         say(f"{records[-1].name} goes on; this has only stopped looking.")
 
 
-def _print_launches(folder: RunFolder) -> None:
-    """Launches elsewhere, and what to do next; of one that is not at home, how it is there."""
-    records = all_launches(folder)
-    if not records:
-        return
-    state, newest = records[-1].record["state"], records[-1]
-    if state in ("pushing", "pushed"):
-        from outlast.launch.watch import listen
+@dataclass(frozen=True)
+class _Launches:
+    """The launches of a run elsewhere.
 
-        try:
-            state = listen(providers.of(newest, patience=20.0), newest)
-        except OutlastError as error:
-            state = f"{state} (not known: {error})"
-    rows = show.table("launch", "on", "as", "with", "took", "state", "to step", right=("launch", "took", "to step"))
-    for each in records[-_SHOWN:]:
-        record = each.record
-        words = state if each is newest else record["state"]
-        took = format_seconds(record["seconds"]) if "seconds" in record else ""
-        rows.add_row(
-            str(each.number),
-            each.provider,
-            each.name,
-            record["accelerator"],
-            took,
-            words,
-            str(record.get("step", "")),
-        )
-    show.console().print(rows)
-    if (more := len(records) - _SHOWN) > 0:
-        say(f"and {more} launches before these; --json gives all of them")
-    name = folder.path.name
-    nothing = ("fetched", "deleted", "refused", "lost", "abandoned", "preparing")
-    logs = command("outlast", "logs", name, "-f")
-    following = {"queued": logs, "running": logs} | dict.fromkeys(nothing, "")
-    if after := following.get(state, command("outlast", "fetch", name)):
-        say(f"Next: {after}")
+    Attributes:
+        records: oldest first; there is at least one.
+        state: how the newest one stands, asked of its provider when it is open.
+    """
+
+    records: Sequence[LaunchRecord]
+    state: str
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> _Launches | None:
+        """Those of a run; None when it has none."""
+        records = all_launches(folder)
+        if not records:
+            return None
+        state, newest = records[-1].record["state"], records[-1]
+        if newest.is_open:
+            from outlast.launch.watch import listen
+
+            try:
+                state = listen(providers.of(newest, patience=20.0), newest)
+            except OutlastError as error:
+                state = f"{state} (not known: {error})"
+        return cls(records, state)
+
+    @property
+    def newest(self) -> LaunchRecord:
+        return self.records[-1]
+
+    @property
+    def runs(self) -> bool:
+        """Whether the newest one runs, or is about to."""
+        from outlast.launch.watch import ALIVE
+
+        return self.newest.is_open and self.state in ALIVE
+
+    def print(self) -> None:
+        """The table, and what to do next."""
+        rows = show.table("launch", "on", "as", "with", "took", "state", "to step", right=("launch", "took", "to step"))
+        for each in self.records[-_SHOWN:]:
+            record = each.record
+            took = format_seconds(record["seconds"]) if "seconds" in record else ""
+            state, step = (self.state if each is self.newest else record["state"]), str(record.get("step", ""))
+            if state == "rejected":
+                state, step = "not taken", f"({record.get('reached', '?')})"
+            rows.add_row(str(each.number), each.provider, each.name, record["accelerator"], took, state, step)
+        show.console().print(rows)
+        if (more := len(self.records) - _SHOWN) > 0:
+            say(f"and {more} more before these; --json gives all of them")
+        if self.runs:
+            say(f"Next: {self.newest.command('logs', '-f')}", f"To end it: {self.newest.command('cancel')}")
+        elif self.newest.is_open:
+            say(f"Next: {self.newest.command('fetch')}")
+
+
+def _print_launches(folder: RunFolder) -> None:
+    if launches := _Launches.of(folder):
+        launches.print()
 
 
 def _address(folder: Path) -> str:
     """The argument that names a run: its name if it is in ./runs, else its path."""
     return folder.name if folder == Path("runs") / folder.name else str(folder)
-
-
-def folder_of(name: str, root: str | None) -> Path:
-    """A run's folder, by path or by name."""
-    return saved.folder_of(name, show.root_of(root))
 
 
 def as_json(info: RunInfo) -> dict[str, Any]:
@@ -223,8 +237,8 @@ def _print_metrics(info: RunInfo) -> None:
         say(not_looked_further(info.latest))
     if info.set_aside:
         say(
-            f"set aside: {len(info.set_aside)} folders in {info.folder / 'set-aside'}, never used again; delete them "
-            "when you do not want to look at them"
+            f"set aside: {counted(len(info.set_aside), 'folder')} in {info.folder / 'set-aside'}, never used again; "
+            "delete them when you do not want to look at them"
         )
 
 
@@ -254,22 +268,25 @@ def _print_pushed(info: RunInfo) -> None:
 def _print(info: RunInfo) -> None:
     console = show.console()
     of = f" of {info.total_steps}" if info.total_steps else ""
+    launches = _Launches.of(RunFolder(info.folder))
     console.print(
-        show.word(info.status),
+        show.word("running" if launches and launches.runs else info.status),
         visible(
             f"run {info.id} · recipe {info.about['recipe'] or '(script)'} · resume grade {info.about['grade']} · step "
             f"{info.step}{of}"
         ),
     )
+    if launches and launches.newest.is_open:
+        say(f"{launches.newest.name} on {launches.newest.provider} is {launches.state}; what it did is not fetched yet")
     _print_origins(info)
     say()
     console.print(attempts_table(info))
     if (more := len(info.numbers) - _SHOWN) > 0:
-        say(f"and {more} attempts before these; --json gives all of them")
+        say(f"and {counted(more, 'attempt')} before these; --json gives all of them")
     _print_time(info)
     say()
-    if (info.folder / "launches").is_dir():
-        _print_launches(RunFolder(info.folder))
+    if launches:
+        launches.print()
         say()
     rows = show.table("checkpoint", "why", "size", "metrics", right=("size",))
     for checkpoint in info.last_checkpoints(_SHOWN):
@@ -279,7 +296,7 @@ def _print(info: RunInfo) -> None:
     console.print(rows)
     if (more := info.checkpoint_count - _SHOWN) > 0:
         say(
-            f"and {more} checkpoints before these: "
+            f"and {counted(more, 'checkpoint')} before these: "
             f"{command('outlast', 'checkpoints', _address(info.folder), '--quick')}"
         )
     _print_pushed(info)
@@ -287,7 +304,8 @@ def _print(info: RunInfo) -> None:
     for attempt in info.last_attempts(_SHOWN):
         if error := attempt.get("end", {}).get("error"):
             say(f"attempt {attempt['number']} failed: {error}")
-    if info.status not in ("finished", "running") and info.about["recipe"]:
+    open_elsewhere = launches and launches.newest.is_open  # then training is refused, with what to do instead
+    if info.status not in ("finished", "running") and info.about["recipe"] and not open_elsewhere:
         own = () if registry.is_installed(info.about["recipe"]) else ("--recipe", info.about["recipe"])
         chain = info.about.get("chain")
         folder = info.folder.with_name(chain["name"]) if chain and chain_of(info) else info.folder

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from outlast.cli import flags, show, stages
 from outlast.distributed import ranks
 from outlast.errors import EXIT_FINISHED, SessionEnded, UsageError
+from outlast.launch.records import check_closed
 from outlast.recipe import prepare, registry
 from outlast.recipe.recipe import Recipe
 from outlast.terminal import command, say
@@ -27,6 +28,7 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
     with flags.looked_up():
         prepared = stages.dry(found, request) if found.stages else prepare.prepare(found, request)
     if values.dry_run:
+        check_closed(prepared.folder)
         show.prepared(prepared)
         show.warnings(prepared)
         say(f"data: {found.check(prepared.resolved.config)}" if found.check else "data: this recipe has no check")
@@ -36,7 +38,12 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
 
 
 def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
-    """Train what was prepared; exit code 75 and words on how to continue when the session ended first."""
+    """Train what was prepared; exit code 75 and words on how to go on when the session ended first.
+
+    Raises:
+        RunBusy: the run was launched elsewhere and is not at home.
+    """
+    check_closed(prepared.folder)
     speaks = progress != "json" and ranks.is_main_process()
     if speaks:
         stages.heading(prepared)

@@ -7,7 +7,7 @@ from pathlib import Path
 from outlast.checkpoint import verify
 from outlast.cli import show
 from outlast.cli.flags import Parser
-from outlast.cli.status import folder_of
+from outlast.cli.named import runs_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, CorruptCheckpoint, OutlastError, UnknownName
 from outlast.folder.artifact import manifests_in, verify_artifact
@@ -22,11 +22,20 @@ def run(argv: list[str]) -> int:
     parser.add_argument("run", help="a run's name or folder")
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     values = parser.parse(argv)
-    place = RunFolder(read_run(folder_of(values.run, values.checkpoint_dir)).folder)
+    found = runs_of(values.run, values.checkpoint_dir)
+    codes = [_run(read_run(folder).folder, named=len(found) > 1) for folder in found]
+    return max(codes)
+
+
+def _run(path: Path, *, named: bool) -> int:
+    """Verify one run; `named`: there are several, so say which this one is."""
+    place = RunFolder(path)
     folders = sorted(path for path in place.checkpoints.glob("step-*") if step_of(path) is not None)
     manifests = manifests_in(place.artifacts)
     if not folders and not manifests:
         raise UnknownName(f"{place.path} has no checkpoints to verify.")
+    if named:
+        say(f"{place.path.name}:")
     good = _checkpoints(folders) if folders else 0
     said = [f"{good} of {len(folders)} checkpoints verify."] if folders else []
     if manifests:

@@ -416,6 +416,7 @@ _LAUNCH_SAYS: Mapping[str, Check] = {
     "url": _LINE,
     "seconds": number,
     "step": _STEP,
+    "reached": _STEP,
 }
 _LAUNCH = form(
     {"state": _NAME, "provider": _NAME, "name": MADE, "handle": table(most=1000), "accelerator": _NAME}, _LAUNCH_SAYS

@@ -9,7 +9,7 @@ from outlast.folder import plain
 from outlast.folder.layout import RunFolder
 from outlast.launch import providers
 from outlast.launch.provider import Handle, Provider
-from outlast.launch.records import LaunchRecord, all_launches
+from outlast.launch.records import LaunchRecord, all_launches, command_for
 from outlast.report import read_run
 
 _GONE = ("deleted", "refused", "abandoned", "lost")
@@ -35,12 +35,12 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
         if state is None:
             continue
         if not state.over:
-            raise UsageError(f"{each.name} is still {state.word}: end it with `outlast cancel {name}` first.")
-        fetched = each.record["state"] == "fetched"  # a later session has what the ones before it had
+            raise UsageError(f"{each.name} is still {state.word}: end it with `{each.command('cancel')}` first.")
+        fetched = each.record["state"] in ("fetched", "rejected")  # a later session has what the ones before it had
     if not fetched:
         raise UsageError(
-            f"The files of the last session of {name} are not on this machine, and would be deleted: run `outlast "
-            f"fetch {name}` first."
+            f"The files of the last session of {name} are not on this machine, and would be deleted: run "
+            f"`{command_for(folder, 'fetch')}` first."
         )
     if not unfinished and (not folder.run.exists() or read_run(folder.path).status != "finished"):
         raise UsageError(

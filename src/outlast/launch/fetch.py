@@ -7,17 +7,22 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-from outlast.checkpoint import CheckpointStore, verify
-from outlast.errors import CorruptCheckpoint, LaunchError
+from outlast.checkpoint import CheckpointStore, Retention, verify
+from outlast.errors import CorruptCheckpoint, LaunchError, UsageError
 from outlast.folder import durable, layout, plain, reading, records
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.lock import Lock
+from outlast.folder.records import CONFIG
 from outlast.launch.provider import Output, Provider
-from outlast.launch.records import LaunchRecord
+from outlast.launch.records import LaunchRecord, all_launches
 from outlast.remote.gather import bring_home
-from outlast.terminal import command
+from outlast.remote.identity import identify
+from outlast.remote.place import Place
+from outlast.report import read_run
+from outlast.run.best import measure_of
 
 _TRIES = 3
 LIST_FILE = "outlast-files.json"
@@ -30,21 +35,27 @@ class NothingLeft(LaunchError):
     """A session has left no file of the run."""
 
 
+class AnotherHistory(LaunchError):
+    """What a session did does not continue the run as it is here, so none of it was taken."""
+
+
 def fetch(
     provider: Provider, record: LaunchRecord, *, progress: Callable[[int, int], None] = lambda *_: None
 ) -> list[str]:
     """Bring home what a session left: every file whole, every checkpoint verified, and only then into the run folder.
 
     What was fetched stays beside the run folder until all of it is right, so that a second call continues where this
-    one ended.
+    one ended. Of the checkpoints, those stay that the run's own retention keeps; of the run's sessions on this machine,
+    the one that the next session continues from.
 
     Returns:
-        Sentences for the user. What does not continue the run as it is here is not mixed in; its folder is named and
-        kept.
+        Sentences for the user.
 
     Raises:
         LaunchError: the session has not ended, or a file does not come whole.
         NothingLeft: it has left nothing of the run, which is on record then.
+        AnotherHistory: what it did does not continue the run as it is here; it is kept in a folder of its own, which
+            the message names, and that is on record.
         RunBusy: the run is being trained here.
     """
     name, folder = record.name, record.folder
@@ -52,15 +63,27 @@ def fetch(
     if state is not None and not state.over:
         raise LaunchError(
             f"{name} is still {state.word}, and {provider.title} gives files only when a session has ended. Follow it "
-            f"with `{command('outlast', 'logs', folder.path.name, '-f')}`."
+            f"with `{record.command('logs', '-f')}`."
         )
     download = folder.path.parent / f".fetched-{name}"
     if state is None or not _all_of(provider, record, download, f"runs/{folder.path.name}/", progress):
         shutil.rmtree(download, ignore_errors=True)
+        if record.record["state"] == "fetched":
+            return [f"{name} was fetched before, and {provider.title} has no more files of it."]
         if record.record["state"] not in ("refused", "abandoned", "deleted"):
             record.learn(state="fetched" if state else "lost", step=CheckpointStore(folder).newest_step())
         why = "it ended before it wrote anything" if state else f"it is not on {provider.title} (any more)"
         raise NothingLeft(f"{name} has left nothing of the run {folder.path.name}: {why}.")
+    told = _take(record, download)
+    shutil.rmtree(download)
+    record.learn(state="fetched", step=CheckpointStore(folder).newest_step())
+    _clear(provider, record)
+    return told
+
+
+def _take(record: LaunchRecord, download: Path) -> list[str]:
+    """Take what was fetched into the run folder; returns sentences for the user."""
+    folder = record.folder
     lock = Lock(folder.lock)
     durable.make_folder(folder.path)
     lock.take("a fetch")  # the run may be trained here meanwhile, and has one writer
@@ -70,12 +93,54 @@ def fetch(
         told += brought.told
         if not brought.rejected:
             told += durable.copy_tree(download / f"runs/{folder.path.name}/artifacts", folder.artifacts)
+            told += _forget(folder)
     finally:
         lock.release()
-    if not brought.rejected:
-        shutil.rmtree(download)
-    record.learn(state="fetched", step=CheckpointStore(folder).newest_step())
+    if brought.rejected:
+        reached, own = (
+            CheckpointStore(each).newest_step() for each in (RunFolder(download / f"runs/{folder.path.name}"), folder)
+        )
+        record.learn(state="rejected", reached=reached)
+        raise AnotherHistory(
+            f"{record.name} reached step {reached}, and nothing of it is taken into {folder.path}, which is at step "
+            f"{own}. {' '.join(told)} Delete {download} when you do not need it."
+        )
     return told
+
+
+def _forget(folder: RunFolder) -> list[str]:
+    """Delete the checkpoints that the run's retention does not keep: no save does so on this machine.
+
+    Returns:
+        A sentence when the config does not say what is kept.
+    """
+    if not plain.kind_of(folder.config) or not plain.kind_of(folder.run):
+        return []
+    values = reading.read_record(folder.config, CONFIG)["values"]
+    measure = measure_of(read_run(folder.path).attempts) or Retention()
+    try:
+        keep = replace(
+            measure,
+            last=values.get("keep_last", measure.last),
+            best=values.get("keep_best", 1) if measure.metric else 0,
+            every=values.get("keep_every"),
+        )
+    except UsageError as error:
+        return [f"{folder.config}: {error} No checkpoint was deleted."]
+    store = CheckpointStore(folder, keep)
+    store.identity = identify(Place.at(folder.path))
+    store.forget()
+    return []
+
+
+def _clear(provider: Provider, newest: LaunchRecord) -> None:
+    """Let go of sessions whose files were fetched; a run that goes on needs those of the newest one."""
+    folder = newest.folder
+    finished = bool(plain.kind_of(folder.run)) and read_run(folder.path).status == "finished"
+    fetched = [each for each in all_launches(folder) if each.record["state"] == "fetched"]
+    for each in fetched:
+        if each.provider == provider.name and (finished or each.number != newest.number):
+            provider.clear(each.handle)
 
 
 def _all_of(

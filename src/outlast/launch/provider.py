@@ -35,6 +35,7 @@ class Capabilities:
             or "none".
         settles: seconds for which a submission without an answer may still turn up.
         ask: seconds between two looks at a session that it well bears.
+        longer: the flag that makes sessions longer, such as "--session"; empty when their length is fixed.
     """
 
     quota: bool = False
@@ -44,6 +45,7 @@ class Capabilities:
     inputs: Literal["completed", "ended", "none"] = "none"
     settles: float = 0.0
     ask: float = 45.0
+    longer: str = ""
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,14 @@ class Provider(Protocol):
         Raises:
             UsageError: it cannot be ended now.
             LaunchRefused: the provider does not do it.
+        """
+        ...
+
+    def clear(self, handle: Handle) -> None:
+        """Let go of what a session left, as it was fetched and no session continues from it.
+
+        Files on this machine are deleted; those at a service may stay. The session's state and its log stay. One that
+        is not over, or not there, is left alone.
         """
         ...
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from outlast.errors import ANOTHER_NAME, RunBusy
 from outlast.folder import durable, layout, plain, reading
 from outlast.folder.attempt import utc
 from outlast.folder.layout import RunFolder
-from outlast.folder.lock import Lock
+from outlast.folder.lock import Lock, holder
 from outlast.folder.records import LAUNCH
 from outlast.launch.provider import Handle
+from outlast.terminal import command
 
 try:
     import fcntl
@@ -33,9 +35,9 @@ class LaunchRecord:
         folder: the run folder.
         number: counts from 1.
         record: what the file holds: `provider`, `name`, `handle`, `accelerator`, `state` ("preparing", "pushing",
-            "pushed", "refused", "abandoned", "lost", "fetched", "deleted"), and what is learnt of it later: `url`,
-            `session`, `seconds`, `exit`, `step`, `end`. Records of outlast before there were providers have `on`,
-            `slug`, `user` and `datasets` instead.
+            "pushed", "refused", "abandoned", "lost", "fetched", "rejected", "deleted"), and what is learnt of it later:
+            `url`, `session`, `seconds`, `exit`, `step`, `reached`, `end`. Records of outlast before there were
+            providers have `on`, `slug`, `user` and `datasets` instead.
     """
 
     folder: RunFolder
@@ -68,6 +70,11 @@ class LaunchRecord:
         return str(self.record.get("name") or self.record["slug"])
 
     @property
+    def is_open(self) -> bool:
+        """Whether it may run, or has files that were not fetched yet."""
+        return self.record["state"] in ("pushing", "pushed")
+
+    @property
     def handle(self) -> Handle:
         """The handle by which its provider finds it."""
         if "handle" in self.record:
@@ -80,6 +87,10 @@ class LaunchRecord:
         """The provider's options that it was launched with, as they were written: nobody has checked their types."""
         terms: dict[str, Any] = self.record.get("terms", {})
         return terms if "provider" in self.record else {**terms, "dataset": terms.get("datasets")}
+
+    def command(self, verb: str, *flags: str) -> str:
+        """What a user types to do something with the run's newest launch, such as "outlast logs digits -f"."""
+        return command_for(self.folder, verb, *flags)
 
     def learn(self, **facts: Any) -> None:
         """Add what is known now to what the file says: another process may have learnt something else meanwhile."""
@@ -119,6 +130,42 @@ def launching(folder: RunFolder, who: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def command_for(folder: RunFolder, verb: str, *flags: str) -> str:
+    """What a user types to do something with a launched run."""
+    root = folder.path.parent
+    place = () if root == Path("runs") else ("--checkpoint-dir", root)
+    return command("outlast", verb, folder.path.name, *flags, *place)
+
+
+def open_launch(folder: RunFolder) -> LaunchRecord | None:
+    """The newest launch of a run, when it is open; else None."""
+    records = all_launches(folder)
+    return records[-1] if records and records[-1].is_open else None
+
+
+def check_closed(folder: RunFolder) -> None:
+    """Refuse to train a run on this machine that goes on elsewhere, as each of the two would continue from one step.
+
+    By the records alone: whether a session runs still, only its provider knows, and that may be out of reach.
+
+    Raises:
+        RunBusy: a launch of it is open, or another process launches it now.
+    """
+    name = folder.path.name
+    if newest := open_launch(folder):
+        raise RunBusy(
+            f"{name} was launched on {newest.provider} as {newest.name}, and the files of that session are not fetched "
+            f"yet ({newest.path}), so training it on this machine would begin a second history. Follow the session "
+            f"with `{newest.command('logs', '-f')}`, end it with `{newest.command('cancel')}`, and fetch its files "
+            f"with `{newest.command('fetch')}`; or train under {ANOTHER_NAME}."
+        )
+    if owner := holder(folder.launches / "lock"):
+        raise RunBusy(
+            f"{name} is being launched by {owner.get('attempt', 'another process')} (process {owner.get('pid', '?')}), "
+            f"and a run has one writer. Stop that first, or train under {ANOTHER_NAME}."
+        )
 
 
 def all_launches(folder: RunFolder) -> list[LaunchRecord]:

@@ -7,12 +7,14 @@ again: a launch that is on record is waited for and fetched before another one i
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from outlast.checkpoint import CheckpointStore
+from outlast.config.units import format_seconds
 from outlast.errors import AnswerLost, LaunchError, LaunchRefused, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.down import delete
@@ -21,10 +23,11 @@ from outlast.launch.hours import forecast, quota_of, spent, until, within
 from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.provider import Limits, Provider, Quota, State, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching
-from outlast.launch.start import launch_next
+from outlast.launch.start import launch_next, repeats
 from outlast.launch.watch import follow, state_of
 from outlast.recipe.prepare import PreparedRun
 from outlast.report import read_run
+from outlast.terminal import counted
 
 _TRIES = 20
 
@@ -74,7 +77,7 @@ def relay(
     bounds: Bounds | None = None,
     tell: Tell,
     pace: Pace | None = None,
-) -> None:
+) -> bool:
     """Train in sessions of a provider until the run is finished.
 
     Args:
@@ -85,22 +88,26 @@ def relay(
         tell: shows the user a sentence.
         pace: how often to ask.
 
+    Returns:
+        Whether the run is finished; False after as many sessions as the bounds allow.
+
     Raises:
         RunBusy: another process launches this run.
         UsageError: a bound is given for hours that the provider does not count, or a session of another provider is not
             at home.
-        LaunchError: a session failed by itself, two sessions in a row came no further, no hours are left, or as many
-            sessions as allowed were not enough; and as of `Provider.submit`.
+        AnotherHistory: what a session did does not continue the run as it is here.
+        LaunchError: a session failed by itself, two equal sessions in a row came no further, or no hours are left; and
+            as of `Provider.submit`.
     """
     bounds = bounds or Bounds()
     if not provider.capabilities.quota and (bounds.wait or bounds.gpu_hours is not None):
         flag = "--wait, which waits for hours" if bounds.wait else "--max-gpu-hours"
         raise UsageError(f"{provider.title} counts no GPU hours, so leave {flag} out. --max-sessions bounds a relay.")
     with launching(prepare().folder, "a relay"):
-        _Relay(provider, prepare, terms, bounds, tell, pace or Pace()).run()
+        return _Relay(provider, prepare, terms, bounds, tell, pace or Pace()).run()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Relay:
     provider: Provider
     prepare: Callable[[], PreparedRun]
@@ -108,8 +115,9 @@ class _Relay:
     bounds: Bounds
     tell: Tell
     pace: Pace
+    warned: bool = False  # that starting takes most of a session
 
-    def run(self) -> None:
+    def run(self) -> bool:
         folder, launched = self.prepare().folder, 0
         for known in all_launches(folder):
             if known.provider == self.provider.name:
@@ -122,13 +130,11 @@ class _Relay:
                         f"{folder.path.name} is finished at step "
                         f"{CheckpointStore(folder).newest_step()}{spent(self.provider, folder)}"
                     )
-                    return
-                _refuse_without_progress(folder)
+                    return True
                 if launched == self.bounds.sessions:
-                    raise LaunchError(
-                        f"{folder.path.name} is at step {CheckpointStore(folder).newest_step()} after {launched} "
-                        "sessions and not finished. Run the same command to go on."
-                    )
+                    self.tell(_stopped(folder, launched))
+                    return False
+                self._refuse_without_progress(folder)
                 launched += 1
                 try:
                     record = self._launch(folder)
@@ -151,7 +157,7 @@ class _Relay:
         if record.provider != self.provider.name:
             raise UsageError(
                 f"Session {record.number} ({record.name}) of {folder.path.name} is of the provider {record.provider} "
-                f"and not fetched yet. Fetch it with `outlast fetch {folder.path.name}`, or relay with --on "
+                f"and not fetched yet. Fetch it with `{record.command('fetch')}`, or relay with --on "
                 f"{record.provider}."
             )
         if record.record["state"] == "preparing":
@@ -214,10 +220,12 @@ class _Relay:
             return
         if state.startswith("failed") or state == "out-of-memory":
             raise LaunchError(
-                f"Session {record.number} ended as {state}, which another session would only repeat: read `outlast "
-                f"logs {folder.path.name}`. Its last checkpoint is on this machine, at step {step}."
+                f"Session {record.number} ended as {state}, which another session would only repeat: read "
+                f"`{record.command('logs')}`. Its last checkpoint is on this machine, at step {step}."
             )
         self.tell(f"session {record.number}: {state}{why}, step {before} -> {step}{forecast(self.provider, folder)}")
+        if state in ("stopped", "timed-out"):
+            self._warn_of_starting(record, before)
 
     def _wait(self, record: LaunchRecord) -> str:
         """Follow a session to its end, telling one of its lines now and then; returns how it ended."""
@@ -240,7 +248,8 @@ class _Relay:
         told = False
         while (quota := quota_of(self.provider, limits.metered)) and quota.left < limits.least:
             when = f" They are given anew {quota.refresh:%A %d %B, %H:%M} UTC." if quota.refresh else ""
-            left = f"{quota.left / 60:.0f} minutes of {quota.kind} are left this week, too few for a session.{when}"
+            minutes = counted(round(quota.left / 60), "minute")
+            left = f"This week has {minutes} of {quota.kind} left, too few for a session.{when}"
             if not self.bounds.wait:
                 raise LaunchError(f"{left} Run the same command then, or let it wait with --wait.")
             if not told:
@@ -248,6 +257,44 @@ class _Relay:
                 told = True
             self.pace.sleep(max(self.pace.ask, min(3600.0, until(quota))))
         return quota
+
+    def _warn_of_starting(self, record: LaunchRecord, step: int) -> None:
+        """Say once that sessions are too short: starting and stopping take most of one that came to its end."""
+        seconds = float(record.record.get("seconds", 0.0))
+        trained = _trained(record.folder) if CheckpointStore(record.folder).newest_step() > step else 0.0
+        if self.warned or seconds <= 0 or trained >= seconds / 2:
+            return
+        self.warned = True
+        advice = ""
+        if flag := self._longer():
+            length = f"{max(1, math.ceil((seconds - trained) / 6.0))}m"  # of which those seconds are a tenth
+            advice = f" Stop this relay with Ctrl-C and run the same command with {flag} {length}."
+        self.tell(
+            f"warning: session {record.number} took {format_seconds(seconds)} and trained for "
+            f"{format_seconds(trained)} of that; starting took most of the rest.{advice}"
+        )
+
+    def _longer(self) -> str:
+        """The flag that makes the sessions of this relay longer; empty when there is none."""
+        return self.provider.capabilities.longer or ("--budget" if self.terms.seconds else "")
+
+    def _refuse_without_progress(self, folder: RunFolder) -> None:
+        """Refuse a third session like the last two, when those came no further."""
+        done = [launch for launch in all_launches(folder) if "step" in launch.record]
+        steps = [0, *(launch.record["step"] for launch in done)]
+        if len(done) < 2 or len(set(steps[-3:])) > 1:
+            return
+        prepared = self.prepare()
+        if not all(repeats(self.provider, prepared, self.terms, launch) for launch in done[-2:]):
+            return
+        flag = self._longer()
+        late = flag and state_of(self.provider, done[-1]) in ("timed-out", "stopped")
+        advice = f"Their time was too short: give longer ones with {flag}. " if late else ""
+        raise LaunchError(
+            f"The last two sessions of {folder.path.name} came no further than step {steps[-1]}, so no third one is "
+            f"started with the same code, values and options. {advice}Read `{done[-1].command('logs')}`. When the "
+            f"cause was none of those and is gone, `{done[-1].command('launch')}` starts one session."
+        )
 
     def _forget(self, folder: RunFolder, keep: int) -> None:
         """Delete sessions whose files are here, but for the newest ones: the next session continues from the last."""
@@ -257,15 +304,22 @@ class _Relay:
                 delete(self.provider, record)
 
 
-def _refuse_without_progress(folder: RunFolder) -> None:
-    steps = [launch.record["step"] for launch in all_launches(folder) if "step" in launch.record]
-    before = [0, *steps]
-    if len(steps) > 1 and before[-1] == before[-2] == before[-3]:
-        raise LaunchError(
-            f"The last two sessions of {folder.path.name} came no further than step {steps[-1]}, so no third one is "
-            f"started. Read `outlast logs {folder.path.name}`, and launch one by hand when the cause is fixed."
-        )
+def _stopped(folder: RunFolder, launched: int) -> str:
+    """The sentence at the end of a relay that has made as many sessions as it may."""
+    began = [each for each in all_launches(folder) if each.record["state"] not in ("preparing", "refused", "abandoned")]
+    own = "" if launched == len(began) else f", {launched} of them by this command"
+    sessions, step = counted(len(began), "session"), CheckpointStore(folder).newest_step()
+    return (
+        f"{folder.path.name} is at step {step} after {sessions}{own}, and not finished. Run the same command to go on."
+    )
 
 
 def _finished(folder: RunFolder) -> bool:
     return folder.run.exists() and read_run(folder.path).status == "finished"
+
+
+def _trained(folder: RunFolder) -> float:
+    """Seconds that the run's newest attempt did not spend on starting, as far as it has said so."""
+    info = read_run(folder.path)
+    spent = next((info.spent(attempt) for attempt in info.last_attempts(1)), None)
+    return spent.total - spent.starting if spent else 0.0

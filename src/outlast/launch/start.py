@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, verify
 from outlast.errors import AnswerLost, CorruptCheckpoint, LaunchError, RunBusy, UsageError
@@ -19,8 +21,6 @@ from outlast.launch.provider import Handle, Provider, Request, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching
 from outlast.recipe.prepare import PreparedRun
 from outlast.remote.fork import fork
-
-_UNFETCHED = ("preparing", "pushing", "pushed")
 
 
 def launch(
@@ -129,13 +129,29 @@ def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: 
         name=request.name,
         handle=dict(handle),
         accelerator=provider.limits(request.terms).accelerator,
-        bundle=request.bundle.hash,
         budget=request.training,
         after=source.name,
-        asked=bundle.request_of(prepared, budget=request.training),
-        terms={**request.terms.options, "seconds": prepared.resolved.config.budget},
+        **_asked(prepared, request),
     )
     return request, record
+
+
+def _asked(prepared: PreparedRun, request: Request) -> dict[str, Any]:
+    """What a record says of what was asked for: code, values and options."""
+    return {
+        "bundle": request.bundle.hash,
+        "asked": bundle.request_of(prepared, budget=request.training),
+        "terms": {**request.terms.options, "seconds": prepared.resolved.config.budget},
+    }
+
+
+def repeats(provider: Provider, prepared: PreparedRun, terms: Terms, record: LaunchRecord) -> bool:
+    """Whether the next session would be asked for as a recorded one was: with the same code, values and options."""
+    asked = json.loads(json.dumps(_asked(prepared, request_for(provider, prepared, terms))))
+    known = {name: record.record.get(name) for name in asked}
+    for each in (asked, known):  # the hours that are left may have cut it
+        each["asked"] = {name: value for name, value in (each["asked"] or {}).items() if name != "budget"}
+    return record.provider == provider.name and bool(asked == known)
 
 
 def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
@@ -144,14 +160,15 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
     Outputs that the provider does not surely attach are fetched and sent.
     """
     folder, attached = prepared.folder, provider.capabilities.inputs
-    records = [each for each in all_launches(folder) if each.record["state"] not in ("refused", "abandoned", "deleted")]
+    without = ("refused", "abandoned", "deleted", "rejected")  # nothing is left of them, or another history
+    records = [each for each in all_launches(folder) if each.record["state"] not in without]
     last, known, mounts = None, 0, attached != "none"
     for record in reversed(records):
         if record.provider != provider.name:
-            if record.record["state"] in _UNFETCHED:
+            if record.is_open or record.record["state"] == "preparing":
                 raise UsageError(
                     f"{record.name} is of the provider {record.provider}, and its files are not on this machine yet: "
-                    f"run `outlast fetch {folder.path.name}` first, or end it with `outlast cancel {folder.path.name}`."
+                    f"run `{record.command('fetch')}` first, or end it with `{record.command('cancel')}`."
                 )
             break
         provider.check(record.handle)
@@ -160,9 +177,8 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
             continue
         if not state.over:
             raise UsageError(
-                f"{record.name} is still {state.word}, and a run has one writer: follow it with `outlast logs "
-                f"{folder.path.name}`, or end "
-                f"it with `outlast cancel {folder.path.name}`."
+                f"{record.name} is still {state.word}, and a run has one writer: follow it with "
+                f"`{record.command('logs')}`, or end it with `{record.command('cancel')}`."
             )
         mounts = mounts and record.record.get("exit") != str(MISSING_CHECKPOINT)
         if steps := steps_left(provider, record.handle, folder):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import inspect
 import re
 import sys
 from dataclasses import replace
@@ -51,6 +52,20 @@ def find(name: str) -> Recipe:
     )
 
 
+def source_of(name: str) -> tuple[str, Path]:
+    """The name of a recipe and the folder of its files; of an installed one without running its code.
+
+    Raises:
+        UnknownName, UsageError: as of `find`.
+    """
+    if point := _point(name):
+        spec = importlib.util.find_spec(point.module)
+        if spec and spec.origin:
+            return name, Path(spec.origin).parent
+    found = find(name)
+    return found.name, Path(inspect.getfile(found.code)).parent
+
+
 def stored(name: object, said_by: Path, otherwise: str = "") -> Recipe:
     """The recipe that a record names: an installed one, or a file that the user has named as well.
 
@@ -87,8 +102,12 @@ def is_installed(name: object) -> bool:
     return name in names()
 
 
+def _point(name: str) -> importlib.metadata.EntryPoint | None:
+    return next((point for point in importlib.metadata.entry_points(group=GROUP) if point.name == name), None)
+
+
 def _installed(name: str) -> Recipe | None:
-    point = next((point for point in importlib.metadata.entry_points(group=GROUP) if point.name == name), None)
+    point = _point(name)
     if point is None:
         return None
     try:

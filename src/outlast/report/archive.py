@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.checkpoint import CheckpointStore
-from outlast.checkpoint.export import export
+from outlast.checkpoint.export import NoArrays, export
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import durable, hashing, layout, plain, reading
 from outlast.folder.artifact import ENDING
@@ -44,6 +44,8 @@ def archive(
 ) -> Archive:
     """Write config.json, training_history.json, training_curves.png, model_final.safetensors, and the artifacts.
 
+    A run whose state holds no arrays has no model file; a sentence says so.
+
     Args:
         folder: the run folder.
         target: the zip; replaced when it exists, and only by a whole one.
@@ -61,9 +63,9 @@ def archive(
     with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
         info = read_run(folder)
         known = history(place.journal, info.latest, info.renamed)
-        made = _made(place, Path(scratch), part, step, known, all_lines=all_lines)
+        made, told = _made(place, Path(scratch), part, step, known, all_lines=all_lines)
         contents = {path.name: path for path in made}
-        told = _add_artifacts(place.artifacts, contents)
+        told += _add_artifacts(place.artifacts, contents)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             durable.remove_any(temporary)
@@ -123,22 +125,26 @@ def _encodes(name: str) -> bool:
 
 def _made(
     place: RunFolder, scratch: Path, part: str, step: int | None, known: History, *, all_lines: bool
-) -> list[Path]:
-    """The files that are made for the archive."""
+) -> tuple[list[Path], list[str]]:
+    """The files that are made for the archive, and a sentence when there is no model among them."""
     config, table, model = (
         scratch / name for name in ("config.json", "training_history.json", "model_final.safetensors")
     )
     stored = reading.read_record(place.config, CONFIG) if plain.kind_of(place.config) else {}
     config.write_bytes(durable.as_json(stored))
-    _export(place, model, part, step)
     _write_history(table, records(place.journal) if all_lines else known.records)
-    found = [config, table, model]
+    found, told = [config, table], list[str]()
+    try:
+        _export(place, model, part, step)
+        found.append(model)
+    except NoArrays as error:
+        told.append(f"{model.name} was left out: {error}")
     if known.thinned and not all_lines:
         found.append(scratch / "training_history.txt")
         found[-1].write_text(f"{known.thinned}\n")
     if known.series:
         found.append(draw_curves(place.path, scratch / "training_curves.png", known))
-    return found
+    return found, told
 
 
 def _write_history(target: Path, found: Iterable[dict[str, Any]]) -> None:

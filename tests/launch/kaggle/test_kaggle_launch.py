@@ -236,7 +236,7 @@ def test_checkpoints_made_here_are_sent_and_continued_there(laptop, standin: Sta
 
 
 def test_words_for_what_cannot_be(laptop, standin: Standin) -> None:
-    messages.said(laptop("logs", "walk").stderr, "kaggle/never-launched-elsewhere")
+    messages.said(laptop("logs", "walk").stderr, "cli/there-is-no-run-runs", run="walk")
     messages.said(laptop("launch", "walk").stderr, "kaggle/needs-recipe-and-place")
     messages.said(laptop("fetch").stderr, "kaggle/no-run-in-runs-was-launched")
 

@@ -117,7 +117,7 @@ def test_the_five_scripts_of_the_originals_guide(laptop, standin: Standin) -> No
     done = script(laptop, "kaggle_run.sh", "--accelerator", "cpu")
     assert "pushing has started it" in done.stdout, standin.world.kernels["ada", "outlast-walk-001"].versions[0].session
     assert "outlast-walk-001 is stopped" in script(laptop, "kaggle_status.sh", "--watch", "--interval", "1").stdout
-    assert "was launched 1 times already" in script(laptop, "kaggle_push.sh", "--new").stderr
+    assert "was launched 1 time already" in script(laptop, "kaggle_push.sh", "--new").stderr
     done = script(laptop, "kaggle_run.sh", "--push-first", "--accelerator", "cpu", "--pause", "0")
     assert "started ada/outlast-walk-002, continuing outlast-walk-001" in done.stdout, done
     over(standin, "outlast-walk-002")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.errors import UsageError
+from outlast.errors import LaunchError, UsageError
 from outlast.launch.local.process import identity, kill_group, lives
 from outlast.launch.local.provider import LocalProvider, connect
 from outlast.launch.local.session import claim, write
@@ -203,6 +203,42 @@ def test_old_sessions_are_deleted_when_they_are_at_home(provider: LocalProvider)
     relay(provider, lambda: prepared(), Terms(), bounds=Bounds(keep=1), tell=lambda _: None, pace=Pace(ask=0.1))
     assert [path.name for path in provider.root.iterdir()] == ["outlast-walk-003"]
     assert [each.record["state"] for each in all_launches(prepared().folder)] == ["deleted", "deleted", "fetched"]
+
+
+def test_a_relay_that_made_as_many_sessions_as_it_may_says_how_many_and_that_they_are_too_short(
+    provider: LocalProvider,
+) -> None:
+    said = []
+    for number in (1, 2):
+        told: list[str] = []
+        bounds = Bounds(sessions=1)
+        assert not relay(
+            provider, prepared, Terms(options={"session": 120.0}), bounds=bounds, tell=told.append, pace=Pace(ask=0.1)
+        )
+        said.append(told[-1])
+        (warning,) = [sentence for sentence in told if sentence.startswith("warning: ")]
+        assert f"session {number} took " in warning
+        assert "with --session " in warning
+    assert said == [
+        "walk is at step 3 after 1 session, and not finished. Run the same command to go on.",
+        (
+            "walk is at step 6 after 2 sessions, 1 of them by this command, and not finished. Run the same command to "
+            "go on."
+        ),
+    ]
+    assert not (provider.root / "outlast-walk-001/work").exists()
+
+
+def test_a_relay_whose_sessions_were_too_short_goes_on_with_longer_ones(provider: LocalProvider) -> None:
+    def relaying(seconds: float) -> bool:
+        terms, bounds = Terms(options={"session": seconds}), Bounds(sessions=3)
+        return relay(provider, prepared, terms, bounds=bounds, tell=lambda _: None, pace=Pace(ask=0.05))
+
+    for sessions in (2, 2):  # what was refused is refused again
+        with pytest.raises(LaunchError, match="came no further than step 0.*give longer ones with --session"):
+            relaying(0.5)
+        assert len(all_launches(prepared().folder)) == sessions
+    assert relaying(120.0)
 
 
 def test_bounds_on_hours_that_nobody_counts_are_refused(provider: LocalProvider) -> None:

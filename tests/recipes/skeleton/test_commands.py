@@ -313,10 +313,10 @@ def test_what_is_asked_of_the_wrong_run_or_recipe_is_refused(runs: Path, capsys)
     assert main(["export", str(runs / "waves"), "--format", "tflite"]) == 2
     assert "are exported as: safetensors, onnx, pt2" in capsys.readouterr().err
     assert main(["predict", "digits", "waves", "x"]) == 2
-    assert "the recipe 'digits' offers nothing besides training" in capsys.readouterr().err
+    assert "The recipe 'digits' has no verbs of its own" in capsys.readouterr().err
     assert main(["dream", "skeleton", "waves"]) == 2
     assert (
-        "There is no verb 'dream' for it: the recipe 'skeleton' offers data prepare, data check, evaluate"
+        "There is no verb 'dream'. The recipe 'skeleton' has the verbs data prepare, data check, evaluate"
         in capsys.readouterr().err
     )
     assert main(["evaluate", "skeleton", "nobody", "--checkpoint-dir", str(runs)]) == 2

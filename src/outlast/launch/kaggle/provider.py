@@ -229,6 +229,10 @@ class KaggleProvider:
             )
         self.kaggle.cancel(int(session))
 
+    def clear(self, handle: Handle) -> None:
+        """Its files are at Kaggle and stay; `outlast down` and `--keep` delete them."""
+        self.check(handle)
+
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:
         """Delete the kernel with its versions and files, and its datasets."""
         gone, slug = [], self._slug(handle)

@@ -66,7 +66,7 @@ class LocalProvider:
     name = "local"
     title = "this machine"
     environment = "local"
-    capabilities = Capabilities(live_logs=True, inputs="ended", ask=_LOOK)
+    capabilities = Capabilities(live_logs=True, inputs="ended", ask=_LOOK, longer="--session")
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -234,6 +234,14 @@ class LocalProvider:
         state = self.state(handle)
         if state and not state.over and not (folder / "cancel").exists():
             (folder / "cancel").write_text("")
+
+    def clear(self, handle: Handle) -> None:
+        """Delete the code, the inputs and the files of a session that is over; its log and its end stay."""
+        folder = self._folder(handle)
+        if (state := self.state(handle)) is None or not state.over:
+            return
+        for name in ("code", "inputs", "work"):
+            shutil.rmtree(folder / name, ignore_errors=True)
 
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:  # noqa: ARG002 - nothing is shared
         """Delete the session's folder; a session that runs is killed."""

@@ -1,0 +1,52 @@
+"""Which run a user means by a name: a run, or a chain of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from outlast.cli import show
+from outlast.folder import plain
+from outlast.folder.layout import RunFolder
+from outlast.launch.records import all_launches
+from outlast.recipe import inspect
+from outlast.report.chain import chain_at, under_way
+
+
+def run_of(name: str, root: str | None) -> Path:
+    """The folder of a run, by path or by name; of a chain by its name, that of the stage under way or the last one.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    if links := chain_at(name, show.root_of(root)):
+        return under_way(links).folder
+    return inspect.folder_of(name, show.root_of(root))
+
+
+def runs_of(name: str, root: str | None) -> list[Path]:
+    """The folder of a run, or those of all stages of a chain that have one, in order.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    links = chain_at(name, show.root_of(root))
+    return [link.info.folder for link in links if link.info] or [inspect.folder_of(name, show.root_of(root))]
+
+
+def launched_or_trained(name: str, root: str | None) -> Path:
+    """A run's folder as of `run_of`, also of one that has only been launched elsewhere so far.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    for place in (show.root_of(root) / name, Path(name)):
+        if plain.kind_of(RunFolder(place).launches) == "folder" and all_launches(RunFolder(place)):
+            return place
+    return run_of(name, root)
+
+
+def last_launched(root: Path) -> RunFolder | None:
+    """The run that was launched last, or None."""
+    records = [each for path in root.glob("*/launches") for each in all_launches(RunFolder(path.parent))]
+    newest = max(records, key=lambda each: each.record["time"], default=None)
+    return newest.folder if newest else None
