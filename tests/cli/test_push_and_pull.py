@@ -154,8 +154,13 @@ def test_two_histories_are_not_mixed_by_hand(here: Path, capsys: pytest.CaptureF
     assert "step 6 in other/r does not continue it" in outlast(
         capsys, "push", "r", "bucket", "--checkpoint-dir", "other", code=2
     )
+    said = outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "other", code=2)
+    assert "step 8" in said
+    assert "Nothing was pulled." in said
+    assert steps(here / "other")[-1] == 6
     walk(here / "third", stop=6)
     assert "another run of this name" in outlast(capsys, "push", "r", "bucket", "--checkpoint-dir", "third", code=2)
+    assert "Nothing was pulled." in outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "third", code=2)
     assert newest(here / "bucket") == before
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from outlast.cli.flags import Parser, positive
-from outlast.cli.status import folder_of
+from outlast.cli.named import run_of
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.remote import carry
@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
     made.add_argument("--rate", type=positive, metavar="MB", help="MB a second on average at most")
     values = made.parse(argv)
     address = address_of(values.address, "push")
-    place = folder_of(values.run, values.checkpoint_dir)
+    place = run_of(values.run, values.checkpoint_dir)
     rate = values.rate and values.rate * 1e6
     count = 0
     with contextlib.closing(open_remote(address)) as remote:

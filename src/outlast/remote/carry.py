@@ -70,6 +70,7 @@ def pull(folder: RunFolder, remote: Remote) -> list[str]:
     Raises:
         RunBusy: an attempt on this machine trains the run.
         UnknownName: the remote has no run of this name.
+        UsageError: the remote holds another run of this name, or another history of the run.
         RemoteError: the remote does not answer, or refuses.
     """
     pushed = PushedRun(remote, folder.path.name)
@@ -81,7 +82,10 @@ def pull(folder: RunFolder, remote: Remote) -> list[str]:
         ) from error
     durable.make_folder(folder.path)
     with _held(folder, "a pull"):
-        return [*folder.check(), *bring_home(folder, [], [pushed]).told]
+        told, brought = folder.check(), bring_home(folder, [], [pushed])
+    if brought.rejected:
+        raise UsageError(" ".join([*brought.told, "Nothing was pulled."]))
+    return [*told, *brought.told]
 
 
 @contextlib.contextmanager
