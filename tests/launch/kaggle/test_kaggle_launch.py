@@ -331,18 +331,22 @@ def test_what_a_session_did_is_not_mixed_with_what_was_done_here_meanwhile(lapto
     assert laptop("train", "walk", "--experiment-name", "walk").returncode == 75  # at step 3
     launch(laptop, "--stop-every", "0")
     assert laptop("logs", "walk", "-f").stdout.splitlines()[-1] == "outlast-walk-001: succeeded"  # it went on to step 9
+    assert laptop("train", "walk", "--experiment-name", "walk").returncode == 1
+    launches = laptop.folder / "runs/walk/launches"
+    launches.rename(laptop.folder / "launches")  # a machine that does not know of the launch
     assert laptop("train", "walk", "--experiment-name", "walk").returncode == 75  # and so did we, to step 6
+    (laptop.folder / "launches").rename(launches)
     ours = {path: path.read_bytes() for path in (laptop.folder / "runs/walk/checkpoints").rglob("*") if path.is_file()}
     done = laptop("fetch")
-    assert done.returncode == 0, done
-    assert "does not continue the one at step 6" in " ".join(done.stdout.split())
+    assert done.returncode == 1, done
+    assert "does not continue the one at step 6" in " ".join(done.stderr.split())
     assert {path: path.read_bytes() for path in ours} == ours
     assert not (laptop.folder / "runs/walk/artifacts/result.txt").exists()
     there = laptop.folder / "runs/.fetched-outlast-walk-001/runs/walk"
     assert (there / "artifacts/result.txt").exists()
     # What to do is said, and works.
     checkpoint = there / "checkpoints/step-00000009"
-    assert f"--resume {checkpoint.relative_to(laptop.folder)}." in " ".join(done.stdout.split())
+    assert f"--resume {checkpoint.relative_to(laptop.folder)}." in " ".join(done.stderr.split())
     assert laptop("train", "walk", "--resume", str(checkpoint), "--experiment-name", "theirs").returncode == 0
 
 
