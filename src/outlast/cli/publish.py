@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from outlast.cli import show
 from outlast.cli.flags import RECIPE, Parser
-from outlast.cli.status import folder_of
+from outlast.cli.named import run_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UnknownName, UsageError
 from outlast.folder.layout import RunFolder
@@ -75,7 +75,7 @@ def _publish(values: argparse.Namespace) -> int:
         raise UsageError("outlast publish needs a run: its name or folder. `outlast runs` lists those there are.")
     if not values.to:
         raise UsageError("--to is missing; expected git+dvc, or the address of a store: a folder, s3://, gs://, ...")
-    place = RunFolder(folder_of(values.run, values.checkpoint_dir))
+    place = RunFolder(run_of(values.run, values.checkpoint_dir))
     recipe = find(values.recipe) if values.recipe else None
     destination = Destination(values.to, values.store, values.git, values.repository, values.base)
     with prepared(
