@@ -94,3 +94,15 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path, source: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     root.chmod(0o755)
     assert sorted(os.listdir(root)) == ["a"]
+
+
+def test_unfinished_files_of_killed_writers_are_deleted_after_a_day(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "remote/a"
+    folder.mkdir(parents=True)
+    old, young, other = (folder / name for name in (".tmp-old", ".tmp-young", "old"))
+    for path in (old, young, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (1, 1))
+    FolderRemote(tmp_path / "remote").put_if_absent("a/b", source)
+    assert sorted(os.listdir(folder)) == [".tmp-young", "b", "old"]

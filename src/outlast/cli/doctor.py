@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ from outlast.environment.base import disk_free
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, RunBusy, UsageError
 from outlast.launch.records import check_closed
 from outlast.recipe import prepare, recipe
+from outlast.remote.address import open_remote
+from outlast.remote.revision import PushedRun
 from outlast.report import read_run
+from outlast.run.arguments import remote_address
 from outlast.run.session import Session
 from outlast.terminal import say
 
@@ -120,6 +124,21 @@ def _session(environment: Environment, budget: float | None, reserve: float | No
     yield "ok" if free > _DISK_NEEDED else "!", "disk", f"{format_bytes(free)} free in {root}{kept_limit}"
 
 
+def _remote(address: str, run_id: str) -> Row:
+    """The run in the remote. Whether the remote can be written is not tried."""
+    try:
+        with contextlib.closing(open_remote(address, writes=False)) as remote:
+            revision = PushedRun(remote, run_id).revision
+    except OutlastError as error:
+        return "!", "remote", str(error)
+    steps = ", ".join(map(str, sorted(revision.checkpoints) if revision else ()))
+    return (
+        "ok",
+        "remote",
+        f"{address}: " + (f"{run_id} with the steps {steps}" if steps else f"no checkpoint of {run_id}"),
+    )
+
+
 def _recipe(found: recipe.Recipe, request: prepare.Request) -> Iterator[Row]:
     prepared = prepare.prepare(found, request)
     resolved: Any = prepared.resolved
@@ -139,6 +158,8 @@ def _recipe(found: recipe.Recipe, request: prepare.Request) -> Iterator[Row]:
         yield "-", "environment", f"this machine is {detected}; it is treated as {prepared.environment.name}"
     yield "ok", "recipe", f"{found.name}, resume grade {found.grade}; run {prepared.folder.path}"
     yield from _session(prepared.environment, config.budget, config.reserve, config.checkpoint_dir)
+    if address := remote_address(config.remote):
+        yield _remote(address, prepared.run_id)
     if found.check:
         try:
             yield "ok", "data", found.check(config)

@@ -25,6 +25,9 @@ from outlast.remote.base import PIECE, Capabilities, Entry, Remote, Stat, check_
 LOCK = ".lock"
 """Held for a moment by whoever deletes an object or makes it young again."""
 
+FORGOTTEN = 86400.0
+"""Seconds after its last change after which an unfinished file is deleted."""
+
 _TRANSIENT = {
     getattr(errno, name)
     for name in (
@@ -55,6 +58,7 @@ class FolderRemote(Remote):
 
     def __init__(self, root: Path, *, writes: bool = True) -> None:
         self.root, self._writes = root, writes
+        self._swept: set[Path] = set()  # folders without forgotten files
 
     @property
     def capabilities(self) -> Capabilities:
@@ -77,6 +81,7 @@ class FolderRemote(Remote):
         while True:
             with self._explained(name):
                 durable.make_folder(path.parent)
+                self._sweep(path.parent)
                 if plain.kind_of(path) is None:
                     with contextlib.suppress(FileExistsError):
                         durable.create_file(path, _pieces(file))
@@ -163,6 +168,17 @@ class FolderRemote(Remote):
                         waiting.append((inside, folder / entry.name))
                 elif entry.is_file(follow_symlinks=False) and name.startswith(prefix):
                     yield name, folder / entry.name
+
+    def _sweep(self, folder: Path) -> None:
+        """Delete the unfinished files of writers that were killed, once for each folder."""
+        if folder in self._swept:
+            return
+        self._swept.add(folder)
+        for path in plain.entries(folder):
+            if path.name.startswith(layout.TEMPORARY) and plain.kind_of(path) == "file":
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - path.lstat().st_mtime > FORGOTTEN:
+                        durable.remove_file(path)
 
     def _freshen(self, name: str, path: Path) -> None:
         """Let the age of an object start over; who had listed it for deletion does not delete it then."""
