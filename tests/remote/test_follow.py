@@ -163,8 +163,9 @@ def test_a_remote_that_cannot_be_listed_is_an_error_before_anything_is_trained(
         raise RemoteRefused("there is no such bucket", "404")
 
     monkeypatch.setattr(remote, "list", refuse)
-    with pytest.raises(RemoteRefused, match="no such bucket"):
+    with pytest.raises(RemoteRefused, match="no such bucket.*training does not start") as caught:
         train(tmp_path / "a")
+    assert caught.value.reason == "404"
     assert steps(tmp_path / "a") == []
 
 

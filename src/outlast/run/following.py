@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from outlast.checkpoint import Identity, Retention
+from outlast.errors import RemoteError
 from outlast.folder.layout import RunFolder
 from outlast.remote.follow import Destination, Follower
 from outlast.remote.gather import GatherResult
@@ -46,7 +47,14 @@ class FollowingRemote:
             RemoteError: the remote does not answer, or refuses to be listed.
         """
         if self._follow:
-            self._pushed = PushedRun(self._follow.remote, self._folder.path.name)
+            try:
+                self._pushed = PushedRun(self._follow.remote, self._folder.path.name)
+            except RemoteError as error:
+                raise type(error)(
+                    f"{error} So the newest checkpoint is not known, and training does not start. Start it again, or "
+                    f"without the remote to continue from {self._folder.path}.",
+                    error.reason,
+                ) from error
         return [self._pushed] if self._pushed else []
 
     def judge(self, brought: GatherResult, identity: Identity) -> list[str]:
