@@ -277,7 +277,7 @@ def attempt(trainer, root: Path, store: str, counter: Counter | None) -> int:
             import outlast.run.open
             from tests.durability.naive import NaiveStore
 
-            outlast.run.open.Store = NaiveStore
+            outlast.run.open.CheckpointStore = NaiveStore
         if counter:
             counter.install()
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115

@@ -114,7 +114,7 @@ def main() -> None:
         import outlast.run.open
         from tests.durability.naive import NaiveStore
 
-        outlast.run.open.Store = NaiveStore
+        outlast.run.open.CheckpointStore = NaiveStore
     options.out.mkdir(parents=True, exist_ok=True)
     os.chdir(options.out)
     arrays = globals()[options.script]()
