@@ -124,19 +124,19 @@ def _session(environment: Environment, budget: float | None, reserve: float | No
     yield "ok" if free > _DISK_NEEDED else "!", "disk", f"{format_bytes(free)} free in {root}{kept_limit}"
 
 
-def _remote(address: str, run_id: str) -> Row:
+def _remote(address: str | None, run_id: str) -> Iterator[Row]:
     """The run in the remote. Whether the remote can be written is not tried."""
+    if address is None:
+        return
     try:
         with contextlib.closing(open_remote(address, writes=False)) as remote:
             revision = PushedRun(remote, run_id).revision
     except OutlastError as error:
-        return "!", "remote", str(error)
+        yield "!", "remote", str(error)
+        return
     steps = ", ".join(map(str, sorted(revision.checkpoints) if revision else ()))
-    return (
-        "ok",
-        "remote",
-        f"{address}: " + (f"{run_id} with the steps {steps}" if steps else f"no checkpoint of {run_id}"),
-    )
+    words = f"{run_id} with the steps {steps}" if steps else f"no checkpoint of {run_id}"
+    yield "ok", "remote", f"{address}: {words}"
 
 
 def _recipe(found: recipe.Recipe, request: prepare.Request) -> Iterator[Row]:
@@ -158,8 +158,7 @@ def _recipe(found: recipe.Recipe, request: prepare.Request) -> Iterator[Row]:
         yield "-", "environment", f"this machine is {detected}; it is treated as {prepared.environment.name}"
     yield "ok", "recipe", f"{found.name}, resume grade {found.grade}; run {prepared.folder.path}"
     yield from _session(prepared.environment, config.budget, config.reserve, config.checkpoint_dir)
-    if address := remote_address(config.remote):
-        yield _remote(address, prepared.run_id)
+    yield from _remote(remote_address(config.remote), prepared.run_id)
     if found.check:
         try:
             yield "ok", "data", found.check(config)
