@@ -12,7 +12,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 WORKERS ?= 3
 PYTEST_WORKERS := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all check $(CHECKS) bench bench-checkpoint bench-faults bench-long bench-remote check-gpu test-new soak-kaggle clean
+.PHONY: help demo test test-all check $(CHECKS) bench bench-checkpoint bench-faults bench-long bench-publish bench-remote check-gpu test-new soak-kaggle clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -69,6 +69,14 @@ bench-faults: .venv-bench/.ready  ## flipped bits, truncated files, full disks a
 bench-remote: $(READY)  ## cost of pushing checkpoints during training, compared with a plain upload; REMOTE=s3://...
 	$(BIN)/python -m benchmarks.remote $(REMOTE)
 
+bench-publish: $(READY) .venv-dvc/.ready  ## publishing 77 MB, beside DVC and git, and beside hashing and writing once
+	$(BIN)/python -m benchmarks.publish .venv-dvc/bin/dvc
+
+.venv-dvc/.ready:
+	@$(PYTHON) -m venv .venv-dvc
+	.venv-dvc/bin/python -m pip install --quiet --disable-pip-version-check dvc==3.67.1
+	@touch $@
+
 bench-long: $(READY)  ## long runs: a journal of 10 million lines compared with 10, 5,000 checkpoints compared with 5
 	$(BIN)/python -m benchmarks.long
 
@@ -94,4 +102,4 @@ soak-kaggle: $(READY)  ## twenty sessions on a stand-in of Kaggle with random fa
 	@touch $@
 
 clean:  ## remove the environment and the files of the demo
-	rm -rf $(VENV) .venv-bench .venv-new demo-runs
+	rm -rf $(VENV) .venv-bench .venv-dvc .venv-new demo-runs

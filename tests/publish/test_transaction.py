@@ -228,6 +228,17 @@ def test_a_store_with_one_commit_for_all_gets_all_in_one(tmp_path: Path) -> None
     assert making.by_manifest(tmp_path, store).before is True
 
 
+def test_a_store_that_replaces_is_refused(tmp_path: Path) -> None:
+    class Replacing(FolderRemote):
+        @property
+        def capabilities(self) -> Capabilities:
+            return Capabilities(True, False, True, "sha256")
+
+    with pytest.raises(PublishFailed, match="only where there is none"):
+        making.by_manifest(tmp_path, Replacing(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
 def test_names_are_those_of_branches_and_objects() -> None:
     assert [slug(text) for text in ("a b", "..", "x.lock", "-a-", "a..b", "ü", "a/b", "")] == [
         "a-b", "run", "x", "a", "a-b", "run", "a-b", "run",

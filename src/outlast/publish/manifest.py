@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast._version import __version__
-from outlast.errors import CorruptCheckpoint, ObjectMissing
+from outlast.errors import CorruptCheckpoint, ObjectMissing, RemoteRefused
 from outlast.folder import durable, layout, reading, records
 from outlast.publish.plan import Plan, PlannedFile
 from outlast.publish.reference import Reference
@@ -171,7 +171,14 @@ class ManifestReference(Reference):
 
     def prepare(self, plan: Plan) -> str:
         """Write the manifest to the scratch folder; its hash is the identity."""
-        batch = self._store.capabilities.atomic_batch
+        can = self._store.capabilities
+        if not (can.writes and (can.exclusive_put or can.atomic_batch)):
+            raise RemoteRefused(
+                f"{self._store.address()} cannot create an object only where there is none, so two publications could "
+                "replace each other. Publish to another store, or with git: --to git+dvc --store "
+                f"{self._address}"
+            )
+        batch = can.atomic_batch
         self._name = plan.name
         data = write(plan, batch=batch)
         durable.make_folder(self._file.parent)
