@@ -124,7 +124,8 @@ def plainly(folder: Path) -> Callable[[], object]:
 
 
 def seconds(make: Callable[[Path], Callable[[], object]]) -> float:
-    with tempfile.TemporaryDirectory(prefix="outlast-", dir=".") as folder:
+    Path("bench-runs").mkdir(exist_ok=True)  # on the disk of the checkout; a temporary folder may be memory
+    with tempfile.TemporaryDirectory(dir="bench-runs") as folder:
         work = make(Path(folder).resolve())
         os.sync()
         began = time.perf_counter()

@@ -94,6 +94,23 @@ def test_the_tree_is_the_bases_and_the_artifact(tmp_path: Path, store: FolderRem
     )
 
 
+@pytest.mark.parametrize("rules", ["artifacts/\n", "/artifacts/*", "*.dvc\n", "artifacts/**\n*.safetensors\n"])
+def test_pointers_that_the_base_ignores_are_not_ignored(tmp_path: Path, store: FolderRemote, rules: str) -> None:
+    url = making.server(tmp_path / "server.git")
+    tree = making.clone(url, tmp_path / "tree")
+    (tree / ".gitignore").write_text(rules)
+    making.git(tree, "add", ".")
+    making.git(tree, "commit", "--quiet", "-m", "ignore")
+    making.git(tree, "push", "--quiet", "origin", "main")
+    making.by_git(tmp_path, store, str(url), tree)
+    making.git(tmp_path, "clone", "--quiet", "--branch", making.NAME, url, tmp_path / "fresh")
+    pointer = "artifacts/detection/exp001/train/weights/last.safetensors.dvc"
+    with pytest.raises(subprocess.CalledProcessError):
+        making.git(tmp_path / "fresh", "check-ignore", "--no-index", pointer)
+    assert making.git(tmp_path / "fresh", "check-ignore", "--no-index", pointer.removesuffix(".dvc"))
+    assert (tmp_path / "fresh/.gitignore").read_text().startswith(rules)
+
+
 def test_the_commit_is_the_same_wherever_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = making.server(tmp_path / "server.git")
     tree = making.clone(url, tmp_path / "tree")

@@ -23,6 +23,8 @@ from outlast.terminal import command
 
 AUTHOR = "outlast <outlast@localhost>"
 
+_IGNORE = ".gitignore"
+
 NO_BASE = "none"
 """A base that is no commit: the branch begins with the publication."""
 
@@ -271,7 +273,26 @@ class GitReference(Reference):
                 found[str(path)] = file.source.read_bytes()
         for folder, names in ignored.items():
             found[f"{folder}/.gitignore"] = "".join(f"/{_escaped(name)}\n" for name in sorted(names)).encode()
+        base = self._at_base(parent, _IGNORE)
+        if base and (more := self._not_ignored(base, [path for path in found if path.endswith(dvc.POINTER)])):
+            found[_IGNORE] = base + (b"" if base.endswith(b"\n") else b"\n") + more
         return found
+
+    def _not_ignored(self, base: bytes, pointers: list[str]) -> bytes:
+        """What .gitignore must say further, so that DVC finds its pointers: it skips, silently, what git ignores."""
+        tree = self._scratch / "tree"
+        durable.make_folder(tree)
+        (tree / _IGNORE).write_bytes(base)
+        options = ("-c", "core.bare=false", "--work-tree", tree, "check-ignore", "--no-index", "-z", "--stdin")
+        inside = Git(tree, self._inside.settings)
+        code, _, _ = inside.ask(*options, data=b"".join(os.fsencode(path) + b"\0" for path in pointers))
+        if code != 0:  # 1: none is ignored
+            return b""
+        folders = {above for path in pointers for above in PurePosixPath(path).parents if above.name}
+        rules = [f"!/{folder}/" for folder in sorted(map(str, folders))] + [f"!/{path}" for path in sorted(pointers)]
+        return "".join(
+            f"{line}\n" for line in ["# outlast publish: DVC finds no pointers that git ignores", *rules]
+        ).encode()
 
 
 def _escaped(name: str) -> str:

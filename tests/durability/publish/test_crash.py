@@ -5,9 +5,13 @@ pytest tests/durability/publish -m "slow or not slow" -s     prints the numbers 
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +20,7 @@ import pytest
 from outlast.errors import PublishConflict, PublishFailed, RemoteUnavailable
 from outlast.publish import fetching
 from outlast.remote.folder import FolderRemote
+from tests.conftest import REPOSITORY
 from tests.durability.publish import publishers, sweep
 from tests.publish import making
 
@@ -39,7 +44,7 @@ def hosted(bare: Path) -> Path:
     return bare
 
 
-@pytest.mark.parametrize("lose", [False, True])
+@pytest.mark.parametrize("lose", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_killed_before_each_operation(bare: Path, tmp_path: Path, lose: bool) -> None:
     names = sweep.operations(publishers.manifest, bare, tmp_path)
     points = range(1, len(names) + 1)
@@ -207,3 +212,35 @@ def test_of_two_publishers_of_one_name_one_wins(hosted: Path, tmp_path: Path, ki
         assert sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children) == [0, 7]
     if kind == "manifest":
         assert fetching.names_in(FolderRemote(world.store)) == [f"turn{turn}" for turn in range(4)]
+
+
+def _of_tree(hosted: Path, tmp_path: Path, stride: int, *, lose: bool) -> dict:
+    """The sweep of all processes: ours, git and the git server."""
+    shim = tmp_path / "shim.so"
+    source = Path(__file__).with_name("shim.c")
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.durability.publish.tree", hosted, tmp_path, str(stride), *["lose"][:lose]],
+        env={**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    print("\nall processes, unsynced bytes", "lost:" if lose else "kept:", {**found, "wrong": len(found["wrong"])})
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+@pytest.mark.parametrize("lose", [False, True])
+def test_killed_with_git_and_the_server(hosted: Path, tmp_path: Path, lose: bool) -> None:
+    found = _of_tree(hosted, tmp_path, 1, lose=lose)
+    assert found["points"] > 100
+    assert found["wrong"] == []
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_killed_with_git_and_the_server_at_some_calls(hosted: Path, tmp_path: Path) -> None:
+    assert _of_tree(hosted, tmp_path, 61, lose=True)["wrong"] == []
