@@ -20,6 +20,7 @@
     │   └── RemoteUnavailable       exit 1   it could not this time: transient
     ├── PublishFailed               exit 1   a publication did not become visible, or it is not known whether it did
     │   └── PublishConflict         exit 1   another publication has its name
+    ├── SecretFound                 exit 1   a file that was to be published holds a secret
     └── CheckpointError             exit 1
         ├── CorruptCheckpoint       exit 1   one checkpoint fails its hashes
         ├── NoGoodCheckpoint        exit 1   there are checkpoints and none verifies
@@ -175,6 +176,10 @@ class RemoteUnavailable(RemoteError):
 
 class PublishFailed(OutlastError):
     """A publication did not become visible, or it is not known whether it did; it is complete if it did."""
+
+
+class SecretFound(OutlastError):
+    """A file that was to be published holds a secret; nothing has left the machine."""
 
 
 class PublishConflict(PublishFailed):

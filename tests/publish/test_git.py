@@ -11,6 +11,7 @@ import pytest
 from outlast.errors import PublishConflict, PublishFailed, UsageError
 from outlast.publish import dvc, gitcommand
 from outlast.publish.git import repository_at, url_of
+from outlast.publish.owners import owner_of
 from outlast.remote.folder import FolderRemote
 from tests.publish import making
 
@@ -90,7 +91,7 @@ def test_the_tree_is_the_bases_and_the_artifact(tmp_path: Path, store: FolderRem
         making.git(url, "log", "-1", "--format=%an <%ae> %ct", making.NAME) == "outlast <outlast@localhost> 1766500200"
     )
     assert sorted(entry.name for entry in store.list()) == sorted(
-        dvc.object_name(file.md5) for file in making.plan(tmp_path).files if file.is_large
+        [*(dvc.object_name(file.md5) for file in making.plan(tmp_path).files if file.is_large), owner_of(str(url))[0]]
     )
 
 

@@ -224,3 +224,14 @@ def _add(group: Any, leaf: Leaf) -> None:
 def _dashed(word: str) -> str:
     match = re.match(r"--[A-Za-z][\w.-]*", word)
     return match[0].replace("_", "-") + word[match.end() :] if match else word
+
+
+def seconds(text: str) -> float:
+    """The seconds of a duration on the command line; for argparse."""
+    try:
+        value = parse_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is {text!r}: {error}") from None
+    if not value or value <= 0:
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected more than 0 seconds")
+    return float(value)

@@ -10,7 +10,7 @@ from typing import Any
 
 from outlast.cli import flags
 from outlast.config import leaves
-from outlast.config.units import format_seconds, parse_seconds
+from outlast.config.units import format_seconds
 from outlast.config.yamlfile import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import RunFolder
@@ -153,19 +153,9 @@ def _flag(option: Option, of: str) -> dict[str, Any]:
         "switch": {"action": argparse.BooleanOptionalAction},
         "list": {"action": "append", "metavar": option.metavar},
         "path": {"type": Path, "metavar": option.metavar},
-        "seconds": {"type": _seconds, "metavar": option.metavar},
+        "seconds": {"type": flags.seconds, "metavar": option.metavar},
     }
     return {**words, **kinds[option.kind]}
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = parse_seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"is {text!r}: {error}") from None
-    if not seconds or seconds <= 0:
-        raise argparse.ArgumentTypeError(f"is {text!r}; expected more than 0 seconds")
-    return float(seconds)
 
 
 def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, settings: Settings) -> Mapping[str, Any]:

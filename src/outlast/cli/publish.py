@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outlast.cli import show
-from outlast.cli.flags import RECIPE, Parser
+from outlast.cli.flags import RECIPE, Parser, seconds
 from outlast.cli.named import run_of
-from outlast.config.units import format_bytes
+from outlast.config.units import format_bytes, format_seconds
 from outlast.errors import EXIT_FINISHED, UnknownName, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.recipe.inspect import part_of, step_of
 from outlast.recipe.registry import find
-from outlast.terminal import command, say
+from outlast.terminal import command, counted, say
 
 if TYPE_CHECKING:
     from outlast.publish.destination import Preparation
@@ -64,7 +66,20 @@ def run(argv: list[str]) -> int:
         names = ("-o", "--output") if name == "-o" else (name,)
         parser.add_argument(*names, **options)  # type: ignore[arg-type]
     parser.add_argument("--dry-run", action="store_true", help="print what would go where, and publish nothing")
+    parser.add_argument("--gc", metavar="ADDRESS", help="store in which to find objects that no publication names")
+    parser.add_argument(
+        "--grace",
+        type=seconds,
+        default=14 * 86400.0,
+        metavar="TIME",
+        help="with --gc: age up to which to keep (default: 14d)",
+    )
+    parser.add_argument("--delete", action="store_true", help="with --gc: delete these objects (default: list them)")
     values = parser.parse(argv)
+    if values.gc:
+        return _collect(values)
+    if values.delete:
+        raise UsageError("--delete belongs to --gc ADDRESS: publishing deletes nothing.")
     return _get(values) if values.source else _publish(values)
 
 
@@ -139,4 +154,32 @@ def _get(values: argparse.Namespace) -> int:
     size = sum(file.size for file in found.files)
     say(f"{target}: {len(found.files)} files, {format_bytes(size)}, every one verified.")
     say(f"Look at it: {command('cat', target / 'README.md')}")
+    return EXIT_FINISHED
+
+
+def _collect(values: argparse.Namespace) -> int:
+    from outlast.publish.gc import collect, roots_of
+    from outlast.publish.git import url_of
+    from outlast.remote.address import open_remote
+
+    if values.run or values.to or values.source:
+        raise UsageError("--gc looks at a whole store; it takes no run, no --to and no --from.")
+    store = open_remote(values.gc)
+    with tempfile.TemporaryDirectory(prefix="outlast-") as folder:
+        scratch = Path(folder)
+        urls = [url_of(values.git, values.repository, scratch)] if values.git else []
+        found = collect(store, roots_of(store, urls, scratch), delete=values.delete, grace=values.grace)
+    rows = show.table("object", "size", "put", right=("size",))
+    for entry in found.deleted if values.delete else found.found:
+        rows.add_row(entry.name, format_bytes(entry.size), f"{datetime.fromtimestamp(entry.modified, UTC):%Y-%m-%d}")
+    show.console().print(rows)
+    say(
+        f"{store.address()}: {counted(found.named, 'object')} in use, {counted(len(found.young), 'object')} unused and "
+        f"younger than {format_seconds(values.grace)}."
+    )
+    size = format_bytes(sum(entry.size for entry in (found.deleted if values.delete else found.found)))
+    if values.delete:
+        say(f"Deleted {counted(len(found.deleted), 'object')}, {size}.")
+    elif found.found:
+        say(f"{counted(len(found.found), 'object')}, {size}, can be deleted; nothing was. To do it, add --delete")
     return EXIT_FINISHED

@@ -17,7 +17,7 @@ except ImportError:  # Windows
 
 from outlast.errors import RunBusy, UsageError
 from outlast.folder import durable, layout, plain
-from outlast.publish import dvc
+from outlast.publish import dvc, secrets
 from outlast.publish.contents import plan_of
 from outlast.publish.git import GitReference, repository_at, url_of
 from outlast.publish.manifest import ManifestReference
@@ -113,11 +113,13 @@ def prepared(
         UsageError: the destination, or the run, is not fit.
         RunBusy: another process publishes this run.
         RemoteError: the git server does not answer.
+        SecretFound: a file holds a secret.
     """
     destination.check()
     folder = folder.resolve()  # git runs in the scratch folder
     with _scratch(folder / "publish", dry_run=dry_run) as scratch:
         plan, told = plan_of(folder, scratch / "files", part=part, best=best, module=module, name=name)
+        secrets.check(((file.path, file.source) for file in plan.files), secrets.known_values())
         path = folder / "publish" / f"{plan.name}.json"
         if destination.to != GIT:
             store = open_remote(destination.to)

@@ -17,7 +17,8 @@ from outlast.errors import UsageError
 from outlast.folder import durable
 from outlast.publish import dvc, manifest
 from outlast.publish.gitcommand import Git, checked_url, lines, token_for
-from outlast.publish.plan import Plan, PlannedFile
+from outlast.publish.owners import owner_of
+from outlast.publish.plan import Plan, PlannedFile, hashed
 from outlast.publish.reference import Reference
 from outlast.terminal import command
 
@@ -145,8 +146,11 @@ class GitReference(Reference):
         return f"refs/heads/{self._plan.name if self._plan else ''}"
 
     def blobs(self, plan: Plan) -> dict[str, PlannedFile]:
-        """The large files, by the names that DVC gives them."""
-        return {dvc.object_name(file.md5): file for file in plan.files if file.is_large}
+        """The large files, by the names that DVC gives them; and first what tells the store of this repository."""
+        name, data = owner_of(self._url)
+        durable.write_file(self._scratch / "owner.json", [data])
+        owner = {name: hashed("owner.json", self._scratch / "owner.json")}
+        return owner | {dvc.object_name(file.md5): file for file in plan.files if file.is_large}
 
     def prepare(self, plan: Plan) -> str:
         """Build the commit; the same plan and base have the same commit."""
