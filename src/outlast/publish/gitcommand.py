@@ -44,6 +44,10 @@ _TRANSIENT = (
     "operation too slow", "failed to connect", "network is unreachable", "empty reply",
 )  # fmt: skip
 
+_NO_LOGIN = ("authentication failed", "could not read username", "could not read password", "returned error: 403")
+
+_LOGIN = f" Set {TOKENS[0]} to a token that may write the contents of the repository."
+
 LONGEST = 3600.0
 """Seconds that one command of git may take."""
 
@@ -82,7 +86,8 @@ class Git:
             return out
         reason = self._clean(err)
         kind = RemoteUnavailable if any(each in reason.lower() for each in _TRANSIENT) else RemoteRefused
-        raise kind(f"git {words[0]} failed: {reason or f'exit code {code}'}.", reason)
+        hint = _LOGIN if any(each in reason.lower() for each in _NO_LOGIN) else ""
+        raise kind(f"git {words[0]} failed: {reason or f'exit code {code}'}.{hint}", reason)
 
     def ask(self, *words: str | Path, data: bytes = b"", secret: bool = False) -> tuple[int, bytes, bytes]:
         """As `run`, for a command whose exit code is an answer."""

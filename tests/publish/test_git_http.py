@@ -1,0 +1,94 @@
+"""A branch over HTTP: the token, and faults at each request of git."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from outlast.errors import OutlastError, PublishFailed
+from outlast.publish import gitcommand
+from outlast.remote.folder import FolderRemote
+from tests.publish import making
+from tests.standins import git as standin
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Standin]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in gitcommand.TOKENS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OUTLAST_GIT_TOKEN", standin.TOKEN)
+    making.git(making.server(tmp_path / "root/x.git"), "config", "http.receivepack", "true")
+    with standin.served(tmp_path / "root") as found:
+        yield found
+
+
+def publish(tmp_path: Path, server: standin.Standin):
+    return making.by_git(tmp_path / "run", FolderRemote(tmp_path / "store"), f"{server.url}/x.git")
+
+
+def test_the_token_is_nowhere_but_in_the_header(tmp_path: Path, server: standin.Standin) -> None:
+    assert publish(tmp_path, server).before is False
+    assert making.wrong_with_branch(tmp_path / "root/x.git", tmp_path / "store") is None
+    assert making.is_visible(tmp_path / "root/x.git")
+    assert not any(standin.TOKEN in path for _, path in server.requests)
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or standin.TOKEN.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("token", [None, "wrong"])
+def test_without_the_right_token(
+    tmp_path: Path, server: standin.Standin, token: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OUTLAST_GIT_TOKEN")
+    if token:
+        monkeypatch.setenv("OUTLAST_GIT_TOKEN", token)
+    with pytest.raises(PublishFailed, match="OUTLAST_GIT_TOKEN") as caught:
+        publish(tmp_path, server)
+    assert "wrong" not in str(caught.value)
+    assert not (tmp_path / "store").exists(), "nothing is sent before the server was asked"
+    assert not making.is_visible(tmp_path / "root/x.git")
+
+
+@pytest.mark.parametrize("where", ["info/refs?service=git-receive-pack", "x.git/git-receive-pack"])
+@pytest.mark.parametrize("fault", [403, 404, 429, 500, 503, "cut"])
+def test_a_push_that_fails_before_the_commit(
+    tmp_path: Path, server: standin.Standin, where: str, fault: int | str
+) -> None:
+    server.faults = [(where, fault)] * 9
+    with pytest.raises(PublishFailed) as caught:
+        publish(tmp_path, server)
+    assert "Nothing is visible" in str(caught.value)
+    assert not making.is_visible(tmp_path / "root/x.git")
+    server.faults = []
+    assert publish(tmp_path, server).sent == 0
+    assert making.is_visible(tmp_path / "root/x.git")
+
+
+def test_a_lost_reply_after_the_commit_is_a_publication(tmp_path: Path, server: standin.Standin) -> None:
+    """git ends with an error, and the branch is there."""
+    server.faults = [("x.git/git-receive-pack", "drop")]
+    assert publish(tmp_path, server).before is False
+    assert making.wrong_with_branch(tmp_path / "root/x.git", tmp_path / "store") is None
+    assert making.is_visible(tmp_path / "root/x.git")
+
+
+def test_a_verdict_that_the_server_does_not_give(tmp_path: Path, server: standin.Standin) -> None:
+    publish(tmp_path, server)
+    made = making.plan(tmp_path / "run", name="another")
+    real = making.GitReference.create
+
+    def create(self: making.GitReference) -> None:
+        real(self)
+        server.faults = [("git-upload-pack", 503)] * 9
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(making.GitReference, "create", create)
+        with pytest.raises(OutlastError, match="is not known"):
+            making.by_git(tmp_path / "run", FolderRemote(tmp_path / "store"), f"{server.url}/x.git", plan=made)
+    server.faults = []
+    made = making.plan(tmp_path / "run", name="another")
+    again = making.by_git(tmp_path / "run", FolderRemote(tmp_path / "store"), f"{server.url}/x.git", plan=made)
+    assert again.before is True
