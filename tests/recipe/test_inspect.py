@@ -10,6 +10,8 @@ import pytest
 import outlast
 from outlast.errors import UsageError
 from outlast.folder.artifact import manifest_of, verify_artifact
+from outlast.folder.layout import RunFolder
+from outlast.recipe.inspect import step_of
 
 
 @pytest.fixture
@@ -68,3 +70,15 @@ def test_in_a_folder_of_the_user(saved: outlast.SavedCheckpoint, tmp_path: Path)
 def test_a_name_that_leaves_the_folder_is_refused(saved: outlast.SavedCheckpoint, name: str) -> None:
     with pytest.raises(UsageError, match="cannot name an artifact"), saved.artifact(name):
         pass
+
+
+def test_the_best_is_chosen_as_the_run_was_told_and_not_as_its_recipe_says_today(tmp_path: Path) -> None:
+    keep = outlast.Retention(last=1, best=1, metric="loss", mode="min")
+    with outlast.open_run("best", total_steps=3, root=tmp_path, save="1 step", keep=keep, progress="none") as run:
+        state = run.restore({"w": np.zeros(2)})
+        for step in run.steps():
+            run.offer(state, loss=[3.0, 1.0, 2.0][step - 1], accuracy=step / 10)
+    recipe = outlast.Recipe(
+        name="x", summary="x", Config=outlast.Config, train=lambda run, config: None, metric="accuracy", mode="max"
+    )
+    assert step_of(RunFolder(tmp_path / "best"), "best", recipe) == 2

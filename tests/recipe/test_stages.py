@@ -84,6 +84,14 @@ def test_the_input_is_on_record_by_its_digest() -> None:
     assert about("mean")["inputs"] == {}
 
 
+def test_an_input_that_a_stage_has_got_since_is_on_record_too() -> None:
+    assert train("--stop-at", "walk:2") == 75
+    whole = about("walk")
+    (run_of("walk") / "run.json").write_text(json.dumps(whole | {"inputs": {}}))  # before the recipe named one
+    assert train() == 0
+    assert about("walk")["inputs"] == whole["inputs"]
+
+
 def test_a_first_stage_that_was_trained_anew_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--stop-at", "walk:2") == 75
     before, walk = digest("mean", 6), everything(run_of("walk"))
@@ -97,6 +105,17 @@ def test_a_first_stage_that_was_trained_anew_is_refused(capsys: pytest.CaptureFi
     shutil.rmtree(run_of("mean"))
     shutil.move("away", run_of("mean"))
     assert train() == 0
+
+
+def test_what_a_later_stage_refuses_is_known_before_the_first_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "walk:2") == 75
+    run_of("mean").rename("away")
+    walk = everything(run_of("walk"))
+    capsys.readouterr()
+    assert train("--seed", "7") == 1
+    assert "seed" in capsys.readouterr().err
+    assert not run_of("mean").exists()
+    assert everything(run_of("walk")) == walk
 
 
 def test_a_first_stage_that_went_on_is_told_while_the_checkpoint_is_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,3 +57,9 @@ def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.M
     monkeypatch.setattr(address.importlib, "import_module", lambda name: (_ for _ in ()).throw(error))
     with pytest.raises(UsageError, match=r"pip install 'outlast\[s3\]'"):
         open_remote("s3://bucket/prefix")
+
+
+@pytest.mark.parametrize("options", ["region=a&region=b", "region=", "region", "Region=a", "region=a&", "x=a"])
+def test_an_option_is_given_once_and_by_its_name(options: str) -> None:
+    with pytest.raises(UsageError, match="endpoint=VALUE, region=VALUE, path_style=VALUE"):
+        open_remote(f"s3://bucket/prefix?{options}")

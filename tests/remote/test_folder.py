@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from outlast.errors import ObjectMissing, RemoteRefused, RemoteUnavailable
-from outlast.remote.folder import FolderRemote
+from outlast.errors import ObjectConflict, ObjectMissing, RemoteRefused, RemoteUnavailable
+from outlast.remote.folder import LOCK, FolderRemote
 
 
 @pytest.fixture
@@ -73,6 +74,31 @@ def test_the_systems_errors_are_permanent_or_transient(
     assert list((tmp_path / "remote/a").iterdir()) == [], "nothing is left of it"
     with pytest.raises(ObjectMissing):
         remote.stat("a/b")
+
+
+def test_a_deletion_waits_for_who_uses_the_object_again(tmp_path: Path, source: Path) -> None:
+    """Who finds the object there and relies on it holds the lock until the object is young again."""
+    fcntl = pytest.importorskip("fcntl")
+    remote, outcome = FolderRemote(tmp_path / "remote"), []
+    remote.put_if_absent("a", source)
+    (entry,) = remote.list()
+
+    def delete() -> None:
+        try:
+            remote.delete_if_unchanged("a", entry.generation)
+        except ObjectConflict as error:
+            outcome.append(error)
+
+    with (tmp_path / "remote" / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        deleting = threading.Thread(target=delete)
+        deleting.start()
+        deleting.join(0.2)
+        assert deleting.is_alive()
+        os.utime(tmp_path / "remote/a", ns=(1, 1))
+    deleting.join(20)
+    assert [type(error) for error in outcome] == [ObjectConflict]
+    assert b"".join(remote.get("a")) == b"data"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")

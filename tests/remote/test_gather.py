@@ -23,6 +23,7 @@ from outlast.remote.attached import copies_of, stored_config
 from outlast.remote.folder import FolderRemote
 from outlast.remote.fork import fork
 from outlast.remote.gather import bring_home
+from outlast.remote.place import Place
 from outlast.remote.revision import PushedRun
 
 
@@ -598,6 +599,26 @@ def test_a_run_in_a_folder_remote_comes_home(home: Path, tmp_path: Path) -> None
     brought = bring_home(place(home), [], [PushedRun(each, "r") for each in (empty, FolderRemote(tmp_path / "away"))])
     messages.only_said(brought.told, messages.says("remote/step-was-copied", step=8, folder=tmp_path / "away/r"))
     assert walk(home, stop=10).resumed_from == 8
+
+
+@pytest.mark.parametrize("data", [b"DATA", b"dat", b"data and more"])
+def test_a_file_that_is_not_what_the_manifest_says_is_not_copied(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away/f").write_bytes(data)
+    with pytest.raises(CorruptCheckpoint, match="away/f has"):
+        Place.at(tmp_path / "away").copy("f", tmp_path / "f", expected=hashing.hash_pieces([b"data"]))
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_copy_is_read_before_anything_moves(home: Path, tmp_path: Path) -> None:
+    """Its files are what the manifest says, and it is no checkpoint: another program's, or one that was made up."""
+    walk(tmp_path / "away", stop=8)
+    forge(tmp_path / "away/r/checkpoints/step-00000008", "state.json", b"[]")
+    brought = bring_home(place(home), [tmp_path / "away"])
+    assert steps(home) == [2, 4, 6]
+    assert "step-00000008" in brought.told[0]
+    assert not (home / "r/set-aside").exists() or not list((home / "r/set-aside").iterdir())
+    assert walk(home, stop=10).resumed_from == 6
 
 
 class Away(FolderRemote):

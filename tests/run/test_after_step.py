@@ -146,6 +146,18 @@ def test_lines_that_were_logged_before_it_belong_to_the_step(opened) -> None:
     ]
 
 
+def test_the_step_that_an_attempt_continues_is_counted_already(opened) -> None:
+    with pytest.raises(SessionEnded):
+        train(opened, stop_at=5)
+    with opened() as run:
+        run.track(counter=Counter())
+        run.begin(total_steps=20)
+        with messages.raises(UsageError, "run/after-step-counts-it-already", step=5):
+            run.after_step(5)
+        run.after_step()
+        assert run.step == 6
+
+
 def test_misuse_is_a_sentence(opened) -> None:
     with opened("a", total_steps=3) as run:
         run.track(counter=Counter())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +133,14 @@ def test_a_gpu_is_a_device_that_is_no_cpu() -> None:
     assert not state.uses_gpu({"torch device": "cpu", "jax device": "cpu cpu x1", "torch": "2.13.0"})
     assert state.uses_gpu({"torch device": "NVIDIA H200"})
     assert state.uses_gpu({"jax device": "gpu NVIDIA H200 x1"})
+
+
+def test_a_framework_that_is_registered_anew_is_the_one_that_is_asked(
+    registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert adapters.owner(tiny.Vector([1.0])).name == "tiny"
+    other = types.ModuleType("another_adapter")
+    other.ADAPTER = replace(adapters.owner(tiny.Vector([1.0])))
+    monkeypatch.setitem(sys.modules, "another_adapter", other)
+    adapters.register("tiny", "tests.standins.tiny", "another_adapter")
+    assert adapters.owner(tiny.Vector([1.0])) is other.ADAPTER

@@ -61,8 +61,9 @@ def test_an_error_is_held_by_type_facts_and_text(snapshot: Path, tmp_path: Path)
             raise ValueError(wrong)
     with pytest.raises(TypeError), messages.raises(ValueError, "a/lost", file="a.bin", step=3):
         raise TypeError(sentence)
-    with pytest.raises(AssertionError, match="has the facts"), messages.raises(ValueError, "a/lost", step=3):
-        raise ValueError(sentence)
+    for facts in ({"step": 3}, {"file": "a.bin", "step": 3, "process": 41}):
+        with pytest.raises(AssertionError, match="has the facts"), messages.raises(ValueError, "a/lost", **facts):
+            raise ValueError(sentence)
 
 
 def test_a_fact_is_held_literally_and_not_only_below_the_folder_of_the_test(tmp_path: Path, snapshot: Path) -> None:

@@ -95,6 +95,39 @@ def test_how_a_session_ends(provider: LocalProvider, code: str, word: str) -> No
     assert until_over(provider).word == word
 
 
+def test_a_session_inherits_nothing_that_is_meant_for_another_training(
+    provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTLAST_RESUME_FROM", "another")
+    monkeypatch.setenv("OUTLAST_SESSION_ENDS", "1")
+    monkeypatch.setenv("OF_THE_USER", "1")
+    code = """
+import os
+print([name for name in sorted(os.environ) if name.startswith("OUTLAST_") or name == "OF_THE_USER"])
+print(float(os.environ["OUTLAST_SESSION_ENDS"]))
+"""
+    before = time.time()
+    assert begin(session(provider, code, seconds=60.0, grace=1.0)) == 0
+    until_over(provider)
+    names, ends = [line.text for line in provider.log(HANDLE)]
+    assert names == str(["OF_THE_USER", "OUTLAST_INPUTS", "OUTLAST_SESSION_ENDS"])
+    assert before + 59 <= float(ends) <= time.time() + 59
+
+
+def test_what_a_session_leaves_is_there_when_it_is_over(provider: LocalProvider) -> None:
+    code = "import pathlib, time; pathlib.Path('work/half').write_text('x'); time.sleep(300)"
+    folder = session(provider, code)
+    assert begin(folder) == 0
+    end = time.monotonic() + 30
+    while not (folder / "work/half").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert list(provider.outputs(HANDLE)) == [], "it may be in the middle of a file"
+    provider.cancel(HANDLE)
+    assert until_over(provider).word == "cancelled"
+    assert [output.name for output in provider.outputs(HANDLE)] == ["half"]
+
+
 def test_a_session_begins_once(provider: LocalProvider) -> None:
     folder = session(provider, "print('here', flush=True)")
     assert [begin(folder) for _ in range(3)] == [0, 1, 1]
@@ -239,6 +272,19 @@ def test_a_relay_whose_sessions_were_too_short_goes_on_with_longer_ones(provider
             relaying(0.5)
         assert len(all_launches(prepared().folder)) == sessions
     assert relaying(120.0)
+
+
+def test_a_finished_run_of_which_more_is_asked_goes_on(provider: LocalProvider, tmp_path: Path) -> None:
+    recipe = (tmp_path / "walk/recipe.py").read_text()
+    setting = 'total: int = outlast.setting(1, "steps", on_resume="free")\n    pause: float'
+    (tmp_path / "walk/recipe.py").write_text(
+        recipe.replace("pause: float", setting).replace("run.steps(9)", "run.steps(config.total)")
+    )
+    for total in ("1", "2"):
+        told: list[str] = []
+        relay(provider, lambda total=total: prepared(total=total), Terms(), tell=told.append, pace=Pace(ask=0.1))
+        messages.said([told[-1]], "launch/walk-is-finished-at-step", step=total)
+    assert len(all_launches(prepared().folder)) == 2
 
 
 def test_bounds_on_hours_that_nobody_counts_are_refused(provider: LocalProvider) -> None:

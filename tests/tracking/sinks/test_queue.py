@@ -142,6 +142,30 @@ def test_an_event_that_failed_is_sent_again_and_none_is_lost(error: BaseExceptio
     messages.said(told[1], "tracking/got-every-event")
 
 
+class Hiccup(Gated):
+    """Fails at the first of each event."""
+
+    def _hear(self, *facts: object) -> None:
+        super()._hear(*facts)
+        if self.heard.count(facts) == 1:
+            raise ConnectionError("down")
+
+
+def test_while_closing_an_event_that_is_never_dropped_is_sent_again() -> None:
+    sink = Hiccup()
+    queue = Queue(sink)
+    queue.put("logged", {"step": 0})
+    queue.put("logged", {"step": 1})
+    queue.put("saved", saved(1))
+    queue.put("ended", "finished", 1, 1)
+    queue.close()
+    sink.gate.set()
+    queue.finish(time.monotonic() + 20)
+    assert [sink.heard.count(event) for event in (("saved", 1), ("ended", "finished"), ("closed",))] == [2, 2, 2]
+    assert sink.heard.count(("logged", 1)) == 1, "a droppable one is not worth the time"
+    assert queue.unsent == 0
+
+
 def test_an_event_that_always_fails_is_given_up_and_the_next_one_comes() -> None:
     sink = Flaky(5)
     queue = Queue(sink, pause=0.001)
