@@ -994,9 +994,12 @@ def test_an_object_that_ends_the_process_when_it_is_loaded(train) -> None:
         train("x", build, 2, body=lambda things: None)
 
 
+@pytest.mark.parametrize("names", [("model", "optimizer", "schedule"), ("c", "b", "a")], ids=["names", "reversed"])
 @pytest.mark.parametrize("model_first", [True, False])
 @pytest.mark.parametrize("kind", ["LambdaLR", "Sequential", "Plateau", "OneCycleLR"])
-def test_a_schedule_follows_groups_in_another_order(train, kind: str, model_first: bool) -> None:
+def test_a_schedule_follows_groups_in_another_order(
+    train, kind: str, model_first: bool, names: tuple[str, str, str]
+) -> None:
     def build_of(flip: bool):
         def build(run: Any) -> dict[str, Any]:
             model = nn.Linear(6, 1)
@@ -1016,12 +1019,12 @@ def test_a_schedule_follows_groups_in_another_order(train, kind: str, model_firs
                 "OneCycleLR": lambda: S.OneCycleLR(optimizer, rates, total_steps=12),
             }[kind]()
             tracked_schedule = getattr(schedule, "inner", schedule)
+            parts = dict(zip(reversed(names), (tracked_schedule, optimizer, model), strict=True))
             if model_first:
-                run.track(schedule=tracked_schedule, optimizer=optimizer, model=model)
+                run.track(**parts)
             else:
-                run.track(schedule=tracked_schedule)
-                run.track(optimizer=optimizer)
-                run.track(model=model)
+                for name, thing in parts.items():
+                    run.track(**{name: thing})
             return {"model": model, "optimizer": optimizer, "schedule": schedule}
 
         return build
