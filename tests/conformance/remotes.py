@@ -54,6 +54,10 @@ class NetworkCase:
     url = ""
     commits = ""
     """Method of the request that makes a small object visible."""
+    commits_at = reads_at = ""
+    """What the paths of such requests, and of those that read an object's bytes, have in them."""
+    deletes = "DELETE"
+    """Method of the request that deletes an object; its path has `commits_at` in it if it is the same one."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.monkeypatch, self.prefix = folder, monkeypatch, f"t{uuid.uuid4().hex}"
@@ -234,9 +238,33 @@ class PlainSftpCase(SftpCase):
     kind = "without-links"
 
 
+class HubCase(NetworkCase):
+    """The hf:// driver, huggingface_hub, and our stand-in. Large files go by LFS: hf_xet speaks to no stand-in."""
+
+    commits = deletes = "POST"
+    commits_at, reads_at = "/commit/", "content"
+    kind = "model"
+
+    def start(self) -> None:
+        from huggingface_hub import constants
+        from tests.standins.hub import TOKEN
+
+        self.url = service.running("hub")
+        self.monkeypatch.setenv("HF_TOKEN", TOKEN)
+        self.monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # read from the environment at import
+
+    def make(self, *, writes: bool = True, **options: Any) -> NetworkRemote:
+        from tests.standins.hub import REPOSITORY
+
+        from outlast.remote.huggingface import HuggingFaceRemote
+
+        return HuggingFaceRemote(self.kind, REPOSITORY, f"{self.prefix}/", writes=writes, endpoint=self.url, **options)
+
+
 CASES: dict[str, Any] = {
     "folder": FolderCase,
     "s3": S3Case,
     "gs": GcsCase,
     "sftp": SftpCase,
+    "hf": HubCase,
 }
