@@ -282,7 +282,7 @@ class HuggingFaceRemote(NetworkRemote):
     def _call(self, name: str, method: str, path: str, **arguments: Any) -> httpx2.Response:
         """One request; the client would repeat it by rules of its own."""
         with self._explained(name):
-            reply = get_session().request(
+            reply: httpx2.Response = get_session().request(
                 method, self._api.endpoint + path, headers=self._headers(), **self._sent(), **arguments
             )
         if reply.status_code == 200:
