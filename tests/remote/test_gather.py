@@ -192,6 +192,17 @@ def test_a_checkpoint_of_another_run_that_was_copied_here_is_not_used(home: Path
     assert [path.name for path in (home / "r/set-aside").iterdir()] == ["step-00000010-1"]
 
 
+def test_a_checkpoint_of_another_run_in_a_copy_elsewhere_is_not_taken(home: Path, tmp_path: Path) -> None:
+    walk(tmp_path / "away", stop=8)
+    walk(tmp_path / "other", stop=10)
+    shutil.copytree(tmp_path / "other/r/checkpoints/step-00000010", tmp_path / "away/r/checkpoints/step-00000010")
+    for root in (home, tmp_path / "new"):
+        brought = bring_home(place(root), [tmp_path / "away"])
+        assert steps(root)[-1] == 8
+        assert brought.rejected == []
+        assert "step-00000010 is a checkpoint of another run" in brought.told[0]
+
+
 def test_one_of_another_run_below_ours_is_neither_counted_nor_deleted(home: Path, tmp_path: Path) -> None:
     walk(tmp_path / "other", stop=3)
     shutil.copytree(tmp_path / "other/r/checkpoints/step-00000003", home / "r/checkpoints/step-00000003")

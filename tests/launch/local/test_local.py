@@ -81,6 +81,15 @@ def test_a_session_is_asked_to_stop_and_killed_at_its_limit_with_all_its_process
     assert identity(int(child)) == ""
 
 
+def test_a_session_that_is_cancelled_has_no_more_time_than_its_limit(provider: LocalProvider) -> None:
+    folder = session(provider, STUBBORN, seconds=3.0, grace=0.2)
+    assert begin(folder) == 0
+    provider.cancel(HANDLE)
+    state = until_over(provider)
+    assert state.word == "cancelled"
+    assert state.seconds < 15, "and not the 30 s that a training has to save where there is time"
+
+
 def test_what_a_training_said_of_itself_counts_when_its_process_is_slow_to_leave(provider: LocalProvider) -> None:
     code = "import time; open('exit', 'w').write('75'); time.sleep(300)"
     assert begin(session(provider, code, seconds=2.0, grace=0.5)) == 0
