@@ -135,6 +135,13 @@ def number(value: Any) -> str:
     return f"{'-' if value < 0 else ''}2**{abs(value).bit_length() - 1} or so"
 
 
+def type_of(value: object, *, full: bool = False) -> str:
+    """The type of an object with its article: "an int", "a Tensor"; in `full` with its module, "a torch.Tensor"."""
+    kind = type(value)
+    name = f"{kind.__module__}.{kind.__qualname__}" if full else kind.__qualname__
+    return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"
+
+
 def clean(text: Any) -> str:
     """Any text as one that UTF-8 can hold: file names that are no UTF-8 come as lone surrogates."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from outlast import cli
 from outlast.checkpoint import read_manifest
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded, UnknownName, UsageError
-from outlast.recipe import prepare, stages
+from outlast.recipe import owner, prepare, stages
 from outlast.recipe.registry import find
 
 PAIR = str(Path(__file__).parent / "pair")
@@ -371,3 +372,124 @@ def test_what_takes_one_run_elsewhere_refuses_a_chain(verb: list[str], capsys: p
     messages.said(capsys.readouterr().err, "recipe/has-the-stages-mean-walk")
     assert not Path("runs").exists()
     assert not list(Path().glob("*.ipynb"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", PAIR, "--stage", "walk", "--resume", "runs/pair.mean", "--steps", "9"],
+        ["train", PAIR, "--stage", "walk", "--resume", "pair.mean", "--dry-run"],
+        ["resume", "pair.mean", "--recipe", PAIR, "--stage", "walk", "--steps", "9"],
+        ["resume", "runs/pair.mean/checkpoints/step-00000006", "--recipe", PAIR, "--stage", "walk"],
+        ["train", PAIR, "--stage", "walk", "--resume", "runs/pair.mean/checkpoints/step-00000002"],
+    ],
+)
+def test_no_stage_is_trained_in_the_run_of_another(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "mean:2") == 75
+    assert train() == 0
+    before = everything(Path("runs"))
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    messages.said(
+        capsys.readouterr().err, "recipe/run-of-another-stage", run="pair.mean", stage="mean", other="walk", recipe=PAIR
+    )
+    assert everything(Path("runs")) == before
+
+
+ALONE = """
+import outlast
+from pair_recipe import Config, walk
+
+def train(run, config):
+    walk(run, config, 0)
+
+recipe = outlast.Recipe(name="alone", summary="a walk", Config=Config, train=train)
+"""
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The file of a recipe whose runs hold the same state as those of the chain's stages."""
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    (folder / "pair_recipe.py").write_text((Path(PAIR) / "recipe.py").read_text())
+    (folder / "recipe.py").write_text(ALONE)
+    monkeypatch.syspath_prepend(folder)
+    return str(folder)
+
+
+def test_a_recipe_without_stages_is_not_trained_in_a_chains_run(alone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "mean:2") == 75
+    before = everything(Path("runs"))
+    for words in (["resume", "pair.mean", "--recipe", alone], ["train", alone, "--experiment-name", "pair.mean"]):
+        capsys.readouterr()
+        assert cli.main(words) == 2
+        messages.said(capsys.readouterr().err, "recipe/run-of-a-chain", run="pair.mean", stage="mean", recipe=alone)
+        assert everything(Path("runs")) == before
+
+
+def test_a_stage_is_not_trained_in_a_run_without_stages(alone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", alone, "--experiment-name", "pair.mean", "--stop-at", "mean:2"]) == 75
+    before = everything(Path("runs"))
+    for words in (["--resume", "pair.mean", "--stage", "mean"], ["--stage", "mean"], []):
+        capsys.readouterr()
+        assert train(*words) == 2
+        messages.said(capsys.readouterr().err, "recipe/run-without-stages", run="pair.mean", stage="mean", recipe=PAIR)
+    capsys.readouterr()
+    assert train("--resume", "pair.mean") == 2, "the flag is not ignored"
+    messages.said(capsys.readouterr().err, "recipe/which-stage", run="pair.mean", recipe=PAIR, stages="mean, walk")
+    assert everything(Path("runs")) == before
+
+
+def test_a_stage_that_died_before_it_said_what_it_is_continues() -> None:
+    run_of("mean").mkdir(parents=True)
+    assert train("--stop-at", "mean:2") == 75
+    record = about("mean")
+    del record["chain"], record["inputs"]
+    (run_of("mean") / "run.json").write_text(json.dumps(record))
+    shutil.rmtree(run_of("mean") / "checkpoints")
+    assert train("--resume", "pair.mean", "--stage", "mean") == 0
+    assert about("mean")["chain"]["stage"] == "mean"
+
+
+def test_a_run_of_one_installed_recipe_is_not_continued_by_another(
+    alone: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["train", alone, "--experiment-name", "one"]) == 0
+    record = json.loads(Path("runs/one/run.json").read_text())
+    Path("runs/one/run.json").write_text(json.dumps(record | {"recipe": "digits"}))
+    before = everything(Path("runs"))
+    monkeypatch.setattr(owner, "is_installed", lambda name: name in ("digits", "walks"))
+    with messages.raises(UsageError, "recipe/run-of-another-recipe", run="runs/one", recipe="digits", other="walks"):
+        prepare.prepare(replace(find(alone), source="walks"), prepare.Request(resume="one"))
+    assert everything(Path("runs")) == before
+    capsys.readouterr()
+    assert cli.main(["resume", "one", "--recipe", alone]) == 0, "a file may be a copy of the recipe"
+    messages.said(capsys.readouterr().err, "recipe/begun-with-another-recipe", recipe="digits", other=alone)
+
+
+@pytest.mark.parametrize("verb", ["train", "resume"])
+def test_values_that_a_finished_stage_does_not_use_are_told_with_the_command(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--stop-at", "walk:2") == 75
+    mean = everything(run_of("mean"))
+    capsys.readouterr()
+    words = ["train", PAIR] if verb == "train" else ["resume", "pair", "--recipe", PAIR]
+    assert cli.main([*words, "--steps", "8"]) == 0
+    told = capsys.readouterr().out
+    facts = {"run": "pair.mean", "before": 6, "after": 8, "recipe": PAIR, "stage": "mean"}
+    messages.said(told, f"recipe/finished-stage-{verb}", **facts)
+    messages.said(told, "recipe/chain", words="pair: ", mean=6, walk=8)
+    assert everything(run_of("mean")) == mean
+    command = next(line for line in told.splitlines() if "To train it further: " in line).partition("further: ")[2]
+    assert cli.main(shlex.split(command)[1:]) == 0
+    assert newest("mean").name == "step-00000008"
+    capsys.readouterr()
+    assert cli.main([*words, "--steps", "8"]) == 0
+    assert "further" not in capsys.readouterr().out, "both stages have had it"
+
+
+def test_one_stage_alone_ends_with_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stage", "mean") == 0
+    messages.said(capsys.readouterr().out, "recipe/chain-of-one-stage", step=6)

@@ -202,3 +202,34 @@ def test_recipes_take_the_budget_and_say_what_they_do_not_read(outlast_cli, tmp_
     assert "OUTLAST_RUN is set" not in done.stderr
     assert (tmp_path / "runs/digits/run.json").exists()
     assert outlast_cli("train", "digits", *flags, env={"OUTLAST_BUDGET": "soon"}).returncode == 2
+
+
+def test_inputs_that_are_not_there_are_warned_of(opened, tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    wrong = [str(tmp_path / "typo"), str(tmp_path / "file")]
+    monkeypatch.setenv("OUTLAST_INPUTS", ":".join([wrong[0], str(tmp_path), wrong[1]]))
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+    told = attempts(tmp_path)[0]["told"]
+    assert len(told) == 2
+    for path, sentence in zip(wrong, told, strict=True):
+        messages.said(sentence, "run/inputs-that-are-not-there", path=Path(path).name)
+    shown = capsys.readouterr().err
+    assert [line.count(path) for path, line in zip(wrong, shown.splitlines(), strict=True)] == [1, 1]
+
+
+def test_without_progress_only_warnings_are_shown(opened, tmp_path: Path, capsys) -> None:
+    with opened(total_steps=2) as run:
+        count_to(run, Counter())
+    assert capsys.readouterr().err == ""
+
+    class Forgets(Counter):
+        def load_state_dict(self, state) -> None:
+            pass
+
+    with opened(total_steps=4) as run:
+        count_to(run, Forgets())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("outlast: warning: ")
+    assert line.removeprefix("outlast: warning: ") in attempts(tmp_path)[1]["told"]
+    messages.said(line, "run/warning-without-progress")

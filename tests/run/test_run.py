@@ -204,6 +204,9 @@ def test_misuse_is_a_sentence(opened) -> None:
         run.track(counter=Counter())
         with messages.raises(UsageError, "run/misuse-is-a-sentence", name="counter"):
             run.track(counter=Counter())
+        for name in ("rng", "gradients"):
+            with messages.raises(UsageError, "run/name-of-outlasts-own", name=f"The name '{name}'"):
+                run.track(**{name: Counter()})
         with messages.raises(UsageError, "run/before-restore"):
             run.offer(1)
         with messages.raises(UsageError, "run/save-was-called-before"):

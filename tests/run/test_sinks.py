@@ -12,7 +12,7 @@ from tests.counting import Counter, attempts
 
 import outlast
 from outlast.config import Config, resolve, setting
-from outlast.errors import SessionEnded
+from outlast.errors import SessionEnded, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.tracking import read_events, spent_in
 
@@ -231,3 +231,61 @@ class Clock:
 
     def passes(self, seconds: float) -> None:
         self._leaps += seconds
+
+
+@pytest.mark.parametrize("call", ["log", "tell", "save", "artifact", "evaluate", "after_step"])
+def test_a_sink_that_adds_to_its_run_is_refused_and_the_training_is_unharmed(
+    opened, tmp_path: Path, call: str, capsys
+) -> None:
+    calls = {
+        "log": lambda: run.log(extra=1.0),
+        "tell": lambda: run.tell("more"),
+        "save": lambda: run.save(),
+        "artifact": lambda: run.artifact("a.txt").__enter__(),
+        "evaluate": lambda: list(run.evaluate([1])),
+        "after_step": lambda: run.after_step(),
+    }
+    errors: list[Exception] = []
+
+    class Feeds(outlast.Sink):
+        def logged(self, record) -> None:
+            try:
+                calls[call]()
+            except Exception as error:
+                errors.append(error)
+                raise
+
+    with opened("twin", total_steps=5) as run:
+        count(run)
+    with opened(total_steps=5, sinks=[Feeds()], progress="plain") as run:
+        count(run)
+    assert (tmp_path / "r/journal.jsonl").read_bytes() == (tmp_path / "twin/journal.jsonl").read_bytes()
+    assert not (tmp_path / "r/artifacts/a.txt").exists()
+    assert [path.name for path in (tmp_path / "r/checkpoints").iterdir()] == ["step-00000005"]
+    assert {type(error) for error in errors} == {UsageError}
+    assert capsys.readouterr().err.count(f"A sink called run.{call}()") == 1
+    messages.said(str(errors[0]), "run/a-sink-called", call=call)
+
+
+class Loged(outlast.Sink):
+    def loged(self, record) -> None:
+        pass
+
+    def log(self) -> None:
+        """A helper; no event has a name so near."""
+
+    def save(self) -> None:
+        """The helper of an event which the sink has."""
+
+    def saved(self, save) -> None:
+        pass
+
+    def _ended(self) -> None:
+        pass
+
+
+def test_a_misspelt_method_of_a_sink_is_told_with_the_nearest_event(opened, tmp_path: Path) -> None:
+    with opened(total_steps=1, sinks=[Loged(), Heard()]) as run:
+        count(run)
+    (told,) = attempts(tmp_path)[0]["told"]
+    messages.said(told, "run/sink-method-that-no-event-calls", sink="Loged", method="loged", event="logged")

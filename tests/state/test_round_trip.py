@@ -358,6 +358,8 @@ def _deep():
         ({"state": {0: {"hook": open}}}, r"optimizer\[state\.0\.hook\] is a builtins\.builtin_function_or_method"),
         ({"pair": Point(1, 2)}, r"optimizer\[pair\] is a .*Point"),
         ({"names": np.array(["a", None], dtype=object)}, r"optimizer\[names\].*would need pickle"),
+        ({"names": np.array(["a", "bc"])}, r"optimizer\[names\].*dtype <U2 is not supported"),
+        ({"pair": np.zeros(2, dtype="i4,f8")}, r"optimizer\[pair\].*f1.* is not supported"),
         ({"sparse": torch.eye(2).to_sparse()}, r"optimizer\[sparse\].*no plain bytes"),
         ({"meta": torch.empty(2, device="meta")}, r"optimizer\[meta\]"),
         (Path("x"), r"optimizer is a pathlib"),
@@ -374,6 +376,14 @@ def _deep():
 def test_refused_by_name(value, words: str) -> None:
     with pytest.raises(StateError, match=words):
         pack_value("optimizer", value)
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"), [(1, "o is an int without"), (1.5, "o is a float without"), (open, "o is a builtin_function")]
+)
+def test_what_has_no_state_dict_is_named_with_its_article(thing: object, words: str) -> None:
+    with pytest.raises(StateError, match=words):
+        tracked("o", thing)
 
 
 def test_a_plain_dataloader_is_refused_with_advice() -> None:

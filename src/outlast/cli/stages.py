@@ -10,7 +10,7 @@ from outlast.cli import show
 from outlast.errors import EXIT_FINISHED, SessionEnded
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
-from outlast.recipe import inspect
+from outlast.recipe import owner
 from outlast.recipe.prepare import PreparedRun, Request, locate, prepare
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.stages import unfinished
@@ -39,7 +39,8 @@ def train(recipe: Recipe, request: Request, one: Callable[[PreparedRun], int], *
     except SessionEnded as ended:
         tell("The session's budget is used up before the next stage begins; start it again to go on.")
         return int(ended.code or 0)
-    tell(f"{first.run_id}: {line(chain_named(first.folder.path.parent, first.run_id))}")
+    name = first.chain or first.run_id
+    tell(f"{name}: {line(chain_named(first.folder.path.parent, name))}")
     return EXIT_FINISHED
 
 
@@ -57,9 +58,9 @@ def _resumed(recipe: Recipe, request: Request) -> tuple[Recipe, Request]:
     environment = prepare(recipe, replace(request, resume=None))
     root = environment.resolved.config.checkpoint_dir
     if layout.step_of(path) is not None and path.is_dir():
-        return inspect.as_stage(recipe, RunFolder(path.resolve().parents[1])), request
+        return owner.as_stage_of(recipe, RunFolder(path.resolve().parents[1]), request.stage), request
     if folder := locate(request.resume, root, environment.environment.inputs):
-        return inspect.as_stage(recipe, RunFolder(folder)), request
+        return owner.as_stage_of(recipe, RunFolder(folder), request.stage), request
     if links := chain_at(request.resume, root):
         place = {"experiment_name": path.name, "checkpoint_dir": str(under_way(links).folder.parent)}
         return recipe, replace(request, resume=None, flags={**request.flags, **place})

@@ -12,6 +12,7 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from outlast.errors import StateError, UsageError
+from outlast.terminal import type_of
 
 _OPTIONS = {
     "collate_fn",
@@ -49,8 +50,8 @@ def check_dataset(dataset: Any) -> None:
         )
     if not hasattr(dataset, "__len__") or not (hasattr(dataset, "__getitem__") or hasattr(dataset, "__getitems__")):
         raise UsageError(
-            f"The dataset is a {kind} without a length or without samples by index; expected an object with __len__ "
-            "and __getitem__."
+            f"The dataset is {type_of(dataset)} without a length or without samples by index; expected an object "
+            "with __len__ and __getitem__."
         )
 
 

@@ -14,7 +14,7 @@ import xxhash
 
 from outlast.errors import DataError, UsageError
 from outlast.state import adapters, rng
-from outlast.terminal import number
+from outlast.terminal import number, type_of
 
 _FRACTION = 53  # bits of a random number that a double holds
 
@@ -130,14 +130,13 @@ class SamplerOrder:
         self.name = kind = type(sampler).__qualname__
         if hasattr(sampler, "num_replicas") and hasattr(sampler, "rank"):
             raise UsageError(
-                f"The sampler is a {kind}, which gives each rank its share, and outlast.DataLoader does that itself: "
-                "leave sampler= out, and "
-                "give the batch size of all ranks together."
+                f"The sampler is {type_of(sampler)}, which gives each rank its share, and outlast.DataLoader does that "
+                "itself: leave sampler= out, and give the batch size of all ranks together."
             )
         if not hasattr(sampler, "__iter__"):
             raise UsageError(
-                f"The sampler is a {kind}, which cannot be iterated once an epoch; expected a sampler with __iter__ "
-                "and __len__ such as those of torch.utils.data."
+                f"The sampler is {type_of(sampler)}, which cannot be iterated once an epoch; expected a sampler with "
+                "__iter__ and __len__ such as those of torch.utils.data."
             )
         try:
             self.count = len(sampler)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from outlast.environment import gcp, kaggle, local
-from outlast.environment.base import Environment, Gpu, Limits, stated
+from outlast.environment.base import Environment, Gpu, Limits, stated, without_folder
 from outlast.errors import UsageError
 
 NAMES = ("local", "kaggle", "gcp")
 
-__all__ = ["NAMES", "Environment", "Gpu", "Limits", "detect"]
+__all__ = ["NAMES", "Environment", "Gpu", "Limits", "detect", "without_folder"]
 
 
 def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:

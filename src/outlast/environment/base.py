@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event
 
 from outlast.errors import UsageError
+from outlast.terminal import shortened
 
 SECRETS = (
     "WANDB_API_KEY",
@@ -132,8 +133,21 @@ def stated(found: Environment, environ: Mapping[str, str] = os.environ) -> Envir
                 f"{time.time() + 3600:.0f}."
             )
         limits = replace(limits, seconds=left if limits.seconds is None else min(left, limits.seconds))
-    inputs = [Path(place) for place in environ.get("OUTLAST_INPUTS", "").split(os.pathsep) if place]
-    return replace(found, limits=limits, inputs=(*found.inputs, *inputs))
+    return replace(found, limits=limits, inputs=(*found.inputs, *_inputs(environ)))
+
+
+def without_folder(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Sentences about inputs that OUTLAST_INPUTS names and that are no folders: runs in them are not found."""
+    return [
+        f"OUTLAST_INPUTS names {shortened(place)}, which is not a folder, so no run is looked for in it. It names "
+        f"folders that hold runs, separated by {os.pathsep!r}."
+        for place in _inputs(environ)
+        if not os.path.isdir(place)  # noqa: PTH112 - False for what no path can be
+    ]
+
+
+def _inputs(environ: Mapping[str, str]) -> list[Path]:
+    return [Path(place) for place in environ.get("OUTLAST_INPUTS", "").split(os.pathsep) if place]
 
 
 def machine_limits(root: Path, *, seconds: float | None = None, disk: int | None = None) -> Limits:

@@ -29,6 +29,7 @@ from outlast.remote.revision import PushedRun
 from outlast.report import read_run
 from outlast.run.arguments import remote_address
 from outlast.run.session import now
+from outlast.terminal import command
 
 LEAST = 2.0
 """Seconds of a budget with which no further stage is begun."""
@@ -44,7 +45,7 @@ def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None])
     Args:
         recipe: has stages.
         request: what the user asks for; `resume` is not looked at.
-        tell: called with messages about copied checkpoints.
+        tell: called with messages about copied checkpoints and values that were not used.
 
     Raises:
         UsageError: an input is missing.
@@ -69,6 +70,8 @@ def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None])
             tell(sentence)
         finished = channel.is_main and is_finished(prepared.folder)
         if json.loads(channel.broadcast("looking at the stages", json.dumps(finished).encode())) and not request.stage:
+            if unused := _unused(prepared, each):
+                tell(unused)
             continue
         inputs.open_inputs(prepared.folder, prepared.recipe)
         begun = begun or now()
@@ -78,6 +81,26 @@ def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None])
 def is_finished(folder: RunFolder) -> bool:
     """Whether a run is there and finished."""
     return bool(plain.kind_of(folder.run)) and read_run(folder.path).status == "finished"
+
+
+def _unused(prepared: PreparedRun, request: Request) -> str:
+    """A sentence about values that a finished stage did not have; empty if there are none.
+
+    A chain does not train a finished stage further by itself: later stages are trained on its checkpoint.
+    """
+    if not (changes := prepared.resolved.changes):
+        return ""
+    files = {name: getattr(request, name) for name in ("data_config", "model_config", "train_config")}
+    given = {**{name: str(path) for name, path in files.items() if path}, **request.flags}
+    words = ["--stage", request.stage]
+    for key, value in given.items():
+        name = key.replace("_", "-")
+        words += [f"--{name}" if value else f"--no-{name}"] if isinstance(value, bool) else [f"--{name}", value]
+    again = command("outlast", "train", prepared.recipe.source or prepared.recipe.name, *words)
+    return (
+        f"{prepared.run_id} is finished and is not trained with {', '.join(map(str, changes))}. To train it further: "
+        f"{again}"
+    )
 
 
 def _bring_home(prepared: PreparedRun, *, main: bool) -> list[str]:

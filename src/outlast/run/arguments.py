@@ -5,6 +5,7 @@ Checked before anything is written.
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import os
@@ -17,7 +18,7 @@ from typing import Any
 from outlast.checkpoint import Retention
 from outlast.config.units import Interval, parse_interval, parse_seconds
 from outlast.config.words import nearest
-from outlast.environment import Environment
+from outlast.environment import Environment, without_folder
 from outlast.errors import UsageError
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
@@ -27,6 +28,7 @@ from outlast.remote.follow import Destination
 from outlast.terminal import number
 from outlast.tracking import Sink
 from outlast.tracking.progress import STYLES
+from outlast.tracking.sink import misspelt
 
 VARIABLES = ("OUTLAST_RUN", "OUTLAST_ROOT", "OUTLAST_BUDGET", "OUTLAST_RESUME_FROM", "OUTLAST_REMOTE")
 """The lowest layer of open_run: what a job script says and the program does not."""
@@ -45,7 +47,7 @@ class Arguments:
         reserve: seconds, or None.
         total_steps: total number of steps, or None.
         begin_from: a run folder or a checkpoint folder, for a run that has nothing yet.
-        ignored: sentences about variables that are set and not read.
+        notices: level and sentence about arguments and variables that do nothing.
         renamed: former name -> name of metrics.
         follow: the remote that follows the run, or None.
     """
@@ -56,7 +58,7 @@ class Arguments:
     reserve: float | None
     total_steps: int | None
     begin_from: Path | None
-    ignored: Sequence[str] = ()
+    notices: Sequence[tuple[str, str]] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     follow: Destination | None = None
 
@@ -128,7 +130,10 @@ def read(
         reserve=seconds(f"open_run was given reserve={reserve!r}", reserve, least=-1.0),
         total_steps=steps("open_run", total_steps),
         begin_from=begin_from,
-        ignored=_ignored(given, recipe, root, name),
+        notices=[
+            *(("warning", words) for words in [*without_folder(variables), *itertools.chain(*map(misspelt, sinks))]),
+            *(("info", words) for words in _ignored(given, recipe, root, name)),
+        ],
         renamed=renamed,
         follow=_follow(*_Lookup(given)("remote", remote, "OUTLAST_REMOTE"), remote_rate),
     )

@@ -17,6 +17,7 @@ from outlast.run.attempt import Attempt
 def artifact(attempt: Attempt, name: str | os.PathLike[str], *, step: int, part: str | None = None) -> Iterator[Path]:
     """A path to write to, a file or a folder; see `Run.artifact`."""
     name = _checked(name, attempt.artifacts)
+    attempt.check_no_sink("artifact")
     if not attempt.ranks.is_main:
         with tempfile.TemporaryDirectory() as folder:  # written and dropped: rank 0 keeps its own
             yield Path(folder) / Path(name).name

@@ -29,6 +29,7 @@ from outlast.run import source
 from outlast.run.following import FollowingRemote
 from outlast.run.session import Session, now
 from outlast.tracking import EventLog, Fanout, Journal, NullJournal, RunFacts, Stopwatch, without_secrets
+from outlast.tracking.sinks import in_sink_thread
 
 if TYPE_CHECKING:
     from outlast.config import ResolvedConfig
@@ -88,12 +89,14 @@ class Attempt:
 
     # opening -------------------------------------------------------------------------------------------------------
 
-    def open(self, begin_from: Path | None, ignored: Sequence[str], note: str | None) -> OpenedCheckpoint | None:
+    def open(
+        self, begin_from: Path | None, notices: Sequence[tuple[str, str]], note: str | None
+    ) -> OpenedCheckpoint | None:
         """Make the folder this attempt's own, and open the newest checkpoint that verifies.
 
         Args:
             begin_from: a run folder or a checkpoint folder, for a run that has nothing yet.
-            ignored: sentences about variables that are set and not read.
+            notices: level and sentence about arguments and variables.
             note: a sentence that the user reads first.
 
         Raises:
@@ -101,7 +104,7 @@ class Attempt:
             NoGoodCheckpoint: the run has checkpoints and none verifies.
         """
         try:
-            open_folder = functools.partial(self._open_folder, begin_from, ignored)
+            open_folder = functools.partial(self._open_folder, begin_from, notices)
             told = self.ranks.together("opening the run", open_folder)
             if self.ranks.several:
                 self._presence.show()
@@ -111,7 +114,7 @@ class Attempt:
             self._lock.release()
             raise
 
-    def _open_folder(self, begin_from: Path | None, ignored: Sequence[str]) -> list[tuple[str, str]]:
+    def _open_folder(self, begin_from: Path | None, notices: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Take the folder; returns messages for the user."""
         folder = self.folder
         if not self.ranks.is_main:
@@ -136,8 +139,8 @@ class Attempt:
         self.store.sweep()
         apart = self.following.judge(brought, self.store.identity)
         warnings = [*([taken] if taken else []), *strange, *apart]
-        notes = [*brought.told, *([begun] if begun else []), *ignored]
-        return [*(("warning", words) for words in warnings), *(("info", words) for words in notes)]
+        notes = [*brought.told, *([begun] if begun else [])]
+        return [*notices, *(("warning", words) for words in warnings), *(("info", words) for words in notes)]
 
     def _take_lock(self) -> str | None:
         try:
@@ -262,6 +265,14 @@ class Attempt:
         if self._events:
             self._events.stop()
         return True
+
+    def check_no_sink(self, call: str) -> None:
+        """Refuse a call that a sink makes in its thread: each event that follows would call the sink again."""
+        if in_sink_thread():
+            raise UsageError(
+                f"A sink called run.{call}(): a sink receives the events of a run and cannot add any. Call it where "
+                "the run is trained."
+            )
 
     def check_ours(self, *, at_once: bool = True) -> None:
         """Refuse to write as a forked child, or when another machine has taken the run over meanwhile.

@@ -40,6 +40,7 @@ class ForeignLoop:
     def after_step(self, step: int | None, *, epoch_ended: int | bool | None, metrics: Mapping[str, Any]) -> bool:
         """A step is done; returns whether to leave the loop. See `Run.after_step`."""
         loop = self._loop
+        loop.attempt.check_no_sink("after_step")
         if not loop.begun or loop.own:
             raise UsageError(
                 "after_step() was called inside steps() or batches(), which do all of it themselves: leave it out."
@@ -73,6 +74,7 @@ class ForeignLoop:
     def ask_save(self, step: int | None) -> None:
         """Save at the end of the running step, or now; see `Run.save`."""
         loop = self._loop
+        loop.attempt.check_no_sink("save")
         if loop.in_step:
             loop.saver.asked = True
             return

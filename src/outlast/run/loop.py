@@ -302,6 +302,7 @@ class Loop:
 
     def evaluate(self, loader: Iterable[Any]) -> Iterator[Any]:
         """The batches of a validation; see `Run.evaluate`."""
+        self.attempt.check_no_sink("evaluate")
         if self.validation.running:  # all of it is measured
             yield from self._evaluated(loader)
             return
@@ -334,6 +335,7 @@ class Loop:
         """Add a line to the journal; see `Run.log`."""
         if not self.begun:
             raise UsageError("log() was called before the loop began: log inside the loop, or after it.")
+        self.attempt.check_no_sink("log")
         if not self.attempt.in_own_process:
             self.attempt.check_ours()
         if step is not None and step != self.step:

@@ -76,7 +76,7 @@ def open_run(
         recipe: name of the recipe, for the records.
         grade: the grade that the script declares for a resume: "exact", "statistical" or "restart-epoch".
         environment: the environment of this session; detected by default.
-        progress: "auto", "rich", "plain", "json" or "none".
+        progress: "auto", "rich", "plain", "json" or "none", which prints only warnings. All go to stderr.
         sinks: receive the events of the run, each in its own thread: `outlast.Sink`.
         deterministic: use deterministic kernels of torch and JAX; for JAX, only before its first computation.
         results: folder for artifacts instead of the run folder's own.
@@ -146,7 +146,7 @@ def open_run(
         results=Path(results) if results is not None else None,
         follow=asked.follow,
     )
-    opened = attempt.open(asked.begin_from, asked.ignored, ending.make_way(asked.folder.path))
+    opened = attempt.open(asked.begin_from, asked.notices, ending.make_way(asked.folder.path))
     parts, step = Parts(opened, training), opened.checkpoint.step if opened else None
     every = asked.save
     policy = SavePolicy(steps=every.steps, seconds=every.seconds, epochs=every.epochs, auto=every.auto)

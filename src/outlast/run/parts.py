@@ -303,7 +303,12 @@ class Parts:
                 f"{name!r:.120} cannot name a part of the state: use up to 100 letters, digits, '_', '.' and '-'; it "
                 "becomes the name of a file."
             )
-        if name in (RNG, GRADIENTS) or name in self._tracked or name in self._trees:
+        if name in (RNG, GRADIENTS):
+            raise UsageError(
+                f"The name {name!r} is taken by outlast, which saves the state of the global generators as {RNG!r} and "
+                f"gradients as {GRADIENTS!r}. Choose another name."
+            )
+        if name in self._tracked or name in self._trees:
             raise UsageError(f"The name {name!r} is taken; give each part of the state a name of its own.")
 
     def _parameter_names(self) -> dict[int, str]:

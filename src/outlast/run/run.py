@@ -61,7 +61,8 @@ class Run:
                 ["lr"]}`. All other values are those of the run. A kept `lr` of a scheduled optimizer continues at the
                 present point of the schedule. `["*"]`: the part starts with a fresh state.
             **parts: name=object with `state_dict()` and `load_state_dict()`, a random generator of torch, NumPy or
-                Python, or a list or dict of these. The global generators of all three are always included.
+                Python, or a list or dict of these. The global generators of all three are always included. Names:
+                letters, digits, "_", "." and "-", and not "rng" or "gradients", which outlast uses.
 
         Raises:
             StateError: an object has no usable state_dict, or its state could not be loaded again.
@@ -223,6 +224,7 @@ class Run:
 
     def tell(self, sentence: str) -> None:
         """Show the user a sentence, on the screen and in the attempt's record."""
+        self._loop.attempt.check_no_sink("tell")
         self._loop.attempt.tell("info", sentence)
 
     def load_best(self, *names: str) -> int:

@@ -9,6 +9,7 @@ from outlast.errors import ResumeRefused, StateError
 from outlast.state import adapters
 from outlast.state.array import Pieces
 from outlast.state.objects import TrackedObject
+from outlast.terminal import type_of
 
 
 class Generator(TrackedObject):
@@ -54,7 +55,7 @@ def tracked(part: str, thing: Any) -> TrackedObject:
             "Track objects that have both, lists and dicts of them, and random generators; or hand arrays over with "
             "run.restore() and run.offer()."
         )
-        raise StateError(f"{part} is a {type(thing).__qualname__} without {' and '.join(missing)}(). {hint}")
+        raise StateError(f"{part} is {type_of(thing)} without {' and '.join(missing)}(). {hint}")
     return TrackedObject(part, thing)
 
 

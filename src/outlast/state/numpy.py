@@ -11,6 +11,7 @@ import numpy as np
 from outlast.errors import CorruptCheckpoint
 from outlast.state.adapter import Adapter, Generators
 from outlast.state.array import Array, FrameworkArray, Pieces, UnsupportedArray
+from outlast.terminal import type_of
 
 CODES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "float16": "F16", "bfloat16": "BF16",
@@ -39,8 +40,7 @@ def to_array(value: Any) -> FrameworkArray:
         node["scalar"] = True
     elif type(value) is not np.ndarray:
         raise UnsupportedArray(
-            f"it is a {type(value).__module__}.{type(value).__qualname__}, which would come back as a plain array; "
-            "keep np.array(it) instead"
+            f"it is {type_of(value, full=True)}, which would come back as a plain array; keep np.array(it) instead"
         )
     array = np.asarray(value)
     if array.dtype.byteorder == ">":
@@ -66,7 +66,8 @@ def form(dtype: Any, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], str 
         return CODES[dtype.name], tuple(shape), None
     if _is_plain(dtype):
         return "U8", (*shape, dtype.itemsize), dtype.name if dtype.kind not in "mM" else dtype.str
-    raise UnsupportedArray(f"a NumPy array of dtype {dtype} would need pickle")
+    why = "would need pickle" if dtype.hasobject else "is not supported"
+    raise UnsupportedArray(f"a NumPy array of dtype {dtype} {why}")
 
 
 def from_array(array: Array, node: Mapping[str, Any], _like: Any = None) -> Any:
@@ -92,9 +93,7 @@ def _take_apart(value: Any) -> Pieces | None:
     """
     if isinstance(value, np.ma.MaskedArray):
         if type(value) is not np.ma.MaskedArray:
-            raise UnsupportedArray(
-                f"it is a {type(value).__module__}.{type(value).__qualname__}; only plain masked arrays come back"
-            )
+            raise UnsupportedArray(f"it is {type_of(value, full=True)}; only plain masked arrays come back")
         mask = np.ma.getmask(value)
         parts = {"data": np.asarray(value.data), "fill": np.asarray(value.fill_value), "hard": bool(value.hardmask)}
         return Pieces("$numpy.masked", parts | ({} if mask is np.ma.nomask else {"mask": np.asarray(mask)}))

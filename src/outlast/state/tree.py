@@ -14,6 +14,7 @@ from typing import Any
 from outlast.errors import CorruptCheckpoint, OutlastError, StateError
 from outlast.state import adapters, forms
 from outlast.state.array import Array, FrameworkArray, Pieces, UnsupportedArray
+from outlast.terminal import type_of
 
 Json = Any
 
@@ -102,8 +103,8 @@ class Encoder:
             raise StateError(f"{self._place(path)} cannot be saved: {error}.") from error
         except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise StateError(
-                f"{self._place(path)} is a {_kind(value)}, whose bytes cannot be asked for ({type(error).__name__}: "
-                f"{error})."
+                f"{self._place(path)} is {type_of(value, full=True)}, whose bytes cannot be asked for "
+                f"({type(error).__name__}: {error})."
             ) from error
         if isinstance(found, Pieces):
             return {found.form: {name: self.encode(child, (*path, name)) for name, child in found.children.items()}}
@@ -112,7 +113,7 @@ class Encoder:
         if found is not None:
             return found
         raise StateError(
-            f"{self._place(path)} is a {_kind(value)}, which cannot be saved without pickle. "
+            f"{self._place(path)} is {type_of(value, full=True)}, which cannot be saved without pickle. "
             f"{adapters.advice(value) or _ADVICE}"
         )
 
@@ -138,10 +139,6 @@ class Encoder:
 
     def _place(self, path: tuple[str, ...]) -> str:
         return f"{self.part}[{'.'.join(path)}]" if path else self.part
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 class Decoder:

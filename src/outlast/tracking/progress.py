@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,10 +32,28 @@ def choose(style: str = "auto", stream: TextIO | None = None) -> Sink:
     stream = stream or sys.stderr
     if style == "auto":
         style = "rich" if stream.isatty() and os.environ.get("TERM") != "dumb" else "plain"
-    return {"rich": RichLine, "plain": PlainLines, "json": JsonLines}[style](stream) if style != "none" else Sink()
+    kinds: dict[str, Callable[[TextIO], Sink]] = {"rich": RichLine, "plain": PlainLines, "json": JsonLines}
+    return kinds.get(style, WarningLines)(stream)
 
 
-class OtherRank(Sink):
+class WarningLines(Sink):
+    """Only warnings: all that style "none" prints, as a warning is for what changes the result or costs work.
+
+    Args:
+        stream: where they go.
+        speaker: what each line begins with.
+    """
+
+    def __init__(self, stream: TextIO, speaker: str = "warning") -> None:
+        self.stream, self.speaker = stream, speaker
+
+    def told(self, level: str, sentence: str) -> None:
+        if level == "warning":
+            self.stream.write(f"outlast: {self.speaker}: {lines(sentence)}\n")
+            self.stream.flush()
+
+
+class OtherRank(WarningLines):
     """All that ranks other than the first say: warnings, with their number.
 
     Args:
@@ -44,12 +62,7 @@ class OtherRank(Sink):
     """
 
     def __init__(self, rank: int, stream: TextIO | None = None) -> None:
-        self.rank, self.stream = rank, stream or sys.stderr
-
-    def told(self, level: str, sentence: str) -> None:
-        if level == "warning":
-            self.stream.write(f"outlast: rank {self.rank}: {lines(sentence)}\n")
-            self.stream.flush()
+        super().__init__(stream or sys.stderr, f"rank {rank}")
 
 
 class PlainLines(Sink):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from outlast.tracking.timing import TimeSpent
 
+_NEAR = 0.8  # likeness of two names, from which one may be meant for the other: "loged", not "log"
 _SECRET = re.compile(r"(?i)(^|[_.-])(api_?keys?|keys?|secrets?|tokens?|credentials?|passwords?|passwd)([_.-]|$)")
 
 
@@ -95,9 +97,11 @@ class Sink:
     """Base class of all sinks; every method does nothing.
 
     Each sink of `open_run(sinks=[...])` has its own thread, which calls its methods one event after the other, so a
-    slow sink does not slow training. A method that raises an error is called again with the same event after a pause.
-    After several errors, the event is counted as lost, and the next one is sent. A sink must not change the facts, nor
-    draw from the global random generators, which belong to the training.
+    slow sink does not slow training. A method that raises an error is called again with the same event after a pause:
+    1 s, doubled after each further error up to 60 s, until an event is taken. After five errors, the event is counted
+    as lost, and the next one is sent; `started` is never lost, and no event of the loop is sent before it. A sink must
+    not change the facts, call methods of the run that log or save, nor draw from the global random generators, which
+    belong to the training.
 
     Attributes:
         time: Unix time of the event, which may be earlier than its delivery.
@@ -162,6 +166,20 @@ class Sink:
 def hears(sink: Sink, event: str) -> bool:
     """Whether a sink does something at an event."""
     return getattr(getattr(sink, event), "__func__", None) is not getattr(Sink, event)
+
+
+def misspelt(sink: Sink) -> list[str]:
+    """Sentences about methods of a sink whose name is nearly that of an event which it does not have."""
+    events = [name for name, value in vars(Sink).items() if callable(value) and not name.startswith("_")]
+    kind, told = type(sink), list[str]()
+    for name in sorted(set(dir(kind)) - set(dir(Sink))):
+        close = difflib.get_close_matches(name, events, 1, _NEAR) if not name.startswith("_") else []
+        if close and callable(getattr(kind, name)) and not hears(sink, close[0]):
+            told.append(
+                f"The sink {sink.title} has the method {name!r}, which no event calls. Did you mean {close[0]!r}? "
+                f"Events: {', '.join(events)}."
+            )
+    return told
 
 
 def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -327,3 +327,64 @@ def test_a_hung_sink_does_not_keep_the_process_alive(tmp_path: Path) -> None:
     heard, shown = run_script(tmp_path, body, pause=30, timeout=25)
     assert heard == []
     messages.said(shown, "tracking/not-sent-in-time-2")
+
+
+class Opens(Sink):
+    """Fails at its first event so many times; then it takes all."""
+
+    def __init__(self, failures: float) -> None:
+        self.failures, self.calls, self.heard = failures, 0, []
+
+    def started(self, facts, config) -> None:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise ConnectionError("down")
+        self.heard.append("started")
+
+    def logged(self, record) -> None:
+        self.heard.append(record["step"])
+
+    def ended(self, reason, step, total) -> None:
+        self.heard.append("ended")
+
+
+def test_the_first_event_is_tried_until_the_sink_takes_it_and_the_others_wait() -> None:
+    sink = Opens(12)
+    queue = Queue(sink, pause=0.001)
+    queue._closing.wait = lambda seconds: pauses.append(seconds)
+    pauses: list[float] = []
+    queue.put("started", None, {})
+    for step in range(3):
+        queue.put("logged", {"step": step})
+    wait_for(lambda: len(sink.heard) == 4)
+    told = over(queue)
+    assert sink.heard == ["started", 0, 1, 2]
+    assert pauses == [0.001 * 2**trial for trial in range(12)]
+    assert (queue.errors, queue.failed, queue.dropped, queue.unsent) == (12, 0, 0, 0)
+    messages.said(told[-1], "tracking/opens-got-every-event", errors=12)
+
+
+def test_a_sink_that_never_starts_gets_nothing_else_and_one_more_try_at_the_end() -> None:
+    sink = Opens(float("inf"))
+    queue = Queue(sink, pause=60.0)
+    queue.put("started", None, {})
+    for step in range(3):
+        queue.put("logged", {"step": step})
+    queue.put("ended", "finished", 3, 3)
+    wait_for(lambda: sink.calls == 1)
+    begun = time.monotonic()
+    told = over(queue)
+    assert time.monotonic() - begun < 10
+    assert (sink.calls, sink.heard) == (2, [])
+    assert queue.unsent == 5
+    messages.said(told[-1], "tracking/opens-did-not-start", number=5)
+
+
+def test_the_last_try_may_succeed() -> None:
+    sink = Opens(1)
+    queue = Queue(sink, pause=60.0)
+    queue.put("started", None, {})
+    queue.put("logged", {"step": 1})
+    wait_for(lambda: sink.calls == 1)
+    over(queue)
+    assert sink.heard == ["started", 1]

@@ -1,5 +1,5 @@
 """Sinks that send a run elsewhere: the queue of every sink, and one file per tracker."""
 
-from outlast.tracking.sinks.queue import Queue
+from outlast.tracking.sinks.queue import Queue, in_sink_thread
 
-__all__ = ["Queue"]
+__all__ = ["Queue", "in_sink_thread"]

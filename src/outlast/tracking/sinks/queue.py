@@ -9,6 +9,7 @@ losses) is kept in `complaints` for the training thread, which is the only one t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -22,10 +23,13 @@ MOST = 10_000
 """Events that wait at most, besides those that are never dropped."""
 
 TRIES = 5
-"""Calls for one event before it is counted as lost; one for a droppable event, when the queue is being closed."""
+"""Calls for one event before it is counted as lost; one for a droppable event, when the queue is being closed.
+
+`started` is never lost: it is tried until the queue is closed, and nothing is sent without it.
+"""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""Seconds after the first error, doubled after each further one up to the longest.
+"""Seconds after the first error, doubled after each further one up to the longest, whichever event it is.
 
 An event that is taken ends the pauses.
 """
@@ -35,6 +39,15 @@ DROPPABLE = frozenset({"progressed", "logged", "timed", "evaluated", "told", "ep
 
 Event = tuple[float, str, tuple[Any, ...]]
 """When (Unix time), what, and its facts."""
+
+
+class _SinkThread(threading.Thread):
+    """The thread of a sink."""
+
+
+def in_sink_thread() -> bool:
+    """Whether a sink makes this call, in one of its events."""
+    return isinstance(threading.current_thread(), _SinkThread)
 
 
 class Queue:
@@ -73,6 +86,7 @@ class Queue:
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._heard: dict[str, bool] = {}
+        self._pause = 0.0
 
     def put(self, event: str, *facts: Any) -> None:
         """Add an event. Never waits. Nothing happens in a forked child, which has no such thread."""
@@ -144,7 +158,7 @@ class Queue:
         return heard
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name=f"outlast-sink-{self.sink.title}", daemon=True)
+        thread = _SinkThread(target=self._run, name=f"outlast-sink-{self.sink.title}", daemon=True)
         with contextlib.suppress(RuntimeError):  # no more threads: the next event tries again, and `finish` counts
             thread.start()
             self._thread = thread
@@ -157,22 +171,30 @@ class Queue:
     # in the thread ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        pause = 0.0
         while (taken := self._next()) is not None:
-            for trial in range(1, TRIES + 1):
-                last = trial == TRIES or (self._closing.is_set() and taken[1] in DROPPABLE)
-                error = self._call(*taken)
-                if error is None:
-                    pause = 0.0
-                    break
-                self._note(error, taken[1])
-                self.failed += last
-                pause = min(LONGEST_PAUSE, max(self._first_pause, 2 * pause))
-                self._closing.wait(pause)
-                if last:
-                    break
+            taken_in = self._hand_over(taken)
+            if not taken_in and taken[1] == "started":
+                return  # and `finish` counts it, and all that waits, as not sent
+            self.failed += not taken_in
             with self._lock:
                 self._current = None
+
+    def _hand_over(self, taken: Event) -> bool:
+        """Call the sink until it takes an event, or the event is given up; returns whether it took it."""
+        event = taken[1]
+        for trial in itertools.count(1):
+            closing = self._closing.is_set()
+            error = self._call(*taken)
+            if error is None:
+                self._pause = 0.0
+                return True
+            self._note(error, event)
+            self._pause = min(LONGEST_PAUSE, max(self._first_pause, 2 * self._pause))
+            self._closing.wait(self._pause)
+            last = trial == TRIES if event != "started" else False
+            if last or (closing and (event == "started" or event in DROPPABLE)):
+                break
+        return False
 
     def _note(self, error: BaseException, event: str) -> None:
         self.errors += 1
