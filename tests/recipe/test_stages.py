@@ -18,7 +18,7 @@ from outlast import cli
 from outlast.checkpoint import read_manifest
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded, UnknownName, UsageError
-from outlast.recipe import owner, prepare, stages
+from outlast.recipe import belonging, prepare, stages
 from outlast.recipe.registry import find
 
 PAIR = str(Path(__file__).parent / "pair")
@@ -459,7 +459,7 @@ def test_a_run_of_one_installed_recipe_is_not_continued_by_another(
     record = json.loads(Path("runs/one/run.json").read_text())
     Path("runs/one/run.json").write_text(json.dumps(record | {"recipe": "digits"}))
     before = everything(Path("runs"))
-    monkeypatch.setattr(owner, "is_installed", lambda name: name in ("digits", "walks"))
+    monkeypatch.setattr(belonging, "is_installed", lambda name: name in ("digits", "walks"))
     with messages.raises(UsageError, "recipe/run-of-another-recipe", run="runs/one", recipe="digits", other="walks"):
         prepare.prepare(replace(find(alone), source="walks"), prepare.Request(resume="one"))
     assert everything(Path("runs")) == before

@@ -267,8 +267,8 @@ def test_a_sink_that_adds_to_its_run_is_refused_and_the_training_is_unharmed(
     messages.said(str(errors[0]), "run/a-sink-called", call=call)
 
 
-class Loged(outlast.Sink):
-    def loged(self, record) -> None:
+class Loggd(outlast.Sink):
+    def loggd(self, record) -> None:
         pass
 
     def log(self) -> None:
@@ -285,7 +285,7 @@ class Loged(outlast.Sink):
 
 
 def test_a_misspelt_method_of_a_sink_is_told_with_the_nearest_event(opened, tmp_path: Path) -> None:
-    with opened(total_steps=1, sinks=[Loged(), Heard()]) as run:
+    with opened(total_steps=1, sinks=[Loggd(), Heard()]) as run:
         count(run)
     (told,) = attempts(tmp_path)[0]["told"]
-    messages.said(told, "run/sink-method-that-no-event-calls", sink="Loged", method="loged", event="logged")
+    messages.said(told, "run/sink-method-that-no-event-calls", sink="Loggd", method="loggd", event="logged")

@@ -10,7 +10,7 @@ from outlast.cli import show
 from outlast.errors import EXIT_FINISHED, SessionEnded
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
-from outlast.recipe import owner
+from outlast.recipe import belonging
 from outlast.recipe.prepare import PreparedRun, Request, locate, prepare
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.stages import unfinished
@@ -58,9 +58,9 @@ def _resumed(recipe: Recipe, request: Request) -> tuple[Recipe, Request]:
     environment = prepare(recipe, replace(request, resume=None))
     root = environment.resolved.config.checkpoint_dir
     if layout.step_of(path) is not None and path.is_dir():
-        return owner.as_stage_of(recipe, RunFolder(path.resolve().parents[1]), request.stage), request
+        return belonging.as_stage_of(recipe, RunFolder(path.resolve().parents[1]), request.stage), request
     if folder := locate(request.resume, root, environment.environment.inputs):
-        return owner.as_stage_of(recipe, RunFolder(folder), request.stage), request
+        return belonging.as_stage_of(recipe, RunFolder(folder), request.stage), request
     if links := chain_at(request.resume, root):
         place = {"experiment_name": path.name, "checkpoint_dir": str(under_way(links).folder.parent)}
         return recipe, replace(request, resume=None, flags={**request.flags, **place})

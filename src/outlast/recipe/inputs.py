@@ -15,7 +15,7 @@ from outlast.errors import CorruptCheckpoint, OutlastError, ResumeRefused, Usage
 from outlast.folder import durable, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import RUN
-from outlast.recipe import owner
+from outlast.recipe import belonging
 from outlast.recipe.inspect import SavedCheckpoint, open_saved, step_of
 from outlast.recipe.recipe import Recipe
 from outlast.report import read_run
@@ -80,7 +80,7 @@ def record(folder: RunFolder, recipe: Recipe, opened: Mapping[str, SavedCheckpoi
     """
     about, stage = reading.read_record(folder.run, RUN), recipe.stage
     assert stage is not None  # noqa: S101 - asked by the caller
-    owner.check(folder, recipe)  # once more: the run may have come from elsewhere since
+    belonging.check(folder, recipe)  # once more: the run may have come from elsewhere since
     chain = {"name": chain_of(folder, recipe), "stage": stage.name, "stages": [each.name for each in recipe.stages]}
     inputs = {name: {"run": saved.run_id, "step": saved.step, "digest": saved.digest} for name, saved in opened.items()}
     if about.get("chain") != chain or about.get("inputs") != inputs:

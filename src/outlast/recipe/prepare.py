@@ -17,7 +17,7 @@ from outlast.errors import CorruptCheckpoint, ObjectMissing, RunNotFinished, Ses
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import CONFIG
-from outlast.recipe import inputs, owner
+from outlast.recipe import belonging, inputs
 from outlast.recipe.recipe import Recipe
 from outlast.remote.address import open_remote
 from outlast.remote.attached import copies_of, stored_config
@@ -117,7 +117,7 @@ def prepare(recipe: Recipe, request: Request) -> PreparedRun:
     run_id, chain = (f"{name}.{request.stage}", name) if request.stage and not request.resume else (name, None)
     layout.check_run_id(run_id)
     begun = RunFolder(fork_of.path.parents[1] if fork_of else root / run_id)
-    owner.check(begun, recipe, () if fork_of else environment.inputs)
+    belonging.check(begun, recipe, () if fork_of else environment.inputs)
     stored = stored_config(begun, environment.inputs)
     address = None if fork_of else remote_address(first.config.remote)
     if stored is None and address:
@@ -200,7 +200,7 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
             remote=config.remote,
             remote_rate=config.remote_rate,
         ) as run:
-            if words := owner.remark(prepared.folder, recipe):
+            if words := belonging.remark(prepared.folder, recipe):
                 run.tell(words)
             if recipe.stage:
                 inputs.train(run, config, recipe)

@@ -11,7 +11,7 @@ from typing import Any
 
 from outlast.tracking.timing import TimeSpent
 
-_NEAR = 0.8  # likeness of two names, from which one may be meant for the other: "loged", not "log"
+_NEAR = 0.8  # likeness of two names, from which one may be meant for the other: "loggd", not "log"
 _SECRET = re.compile(r"(?i)(^|[_.-])(api_?keys?|keys?|secrets?|tokens?|credentials?|passwords?|passwd)([_.-]|$)")
 
 
