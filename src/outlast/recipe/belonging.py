@@ -39,7 +39,9 @@ def check(folder: RunFolder, recipe: Recipe, attached: Iterable[Path] = ()) -> N
     anew = "Give another --experiment-name to begin a new run. Nothing was written."
     if recipe.stage and chain and chain["stage"] != recipe.stage.name:
         name = () if chain["name"] == recipe.name else ("--experiment-name", chain["name"])
-        root = () if str(folder.path.parent) == "runs" else ("--checkpoint-dir", folder.path.parent)
+        root = (
+            () if folder.path.parent.resolve() == Path("runs").resolve() else ("--checkpoint-dir", folder.path.parent)
+        )
         again = command("outlast", "train", own, "--stage", recipe.stage.name, *name, *root)
         raise UsageError(
             f"{run} is the run of the stage {chain['stage']!r}, and the stage {recipe.stage.name!r} has a run of its "

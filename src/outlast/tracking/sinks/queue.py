@@ -173,11 +173,11 @@ class Queue:
     def _run(self) -> None:
         while (taken := self._next()) is not None:
             taken_in = self._hand_over(taken)
-            if not taken_in and taken[1] == "started":
-                return  # and `finish` counts it, and all that waits, as not sent
             self.failed += not taken_in
             with self._lock:
                 self._current = None
+            if not taken_in and taken[1] == "started":
+                return  # and `finish` counts all that waits as not sent
 
     def _hand_over(self, taken: Event) -> bool:
         """Call the sink until it takes an event, or the event is given up; returns whether it took it."""
