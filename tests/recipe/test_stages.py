@@ -16,6 +16,7 @@ from tests import messages
 import outlast
 from outlast import cli
 from outlast.checkpoint import read_manifest
+from outlast.checkpoint.listing import steps_in as found_in
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded, UnknownName, UsageError
 from outlast.recipe import belonging, prepare, stages
@@ -34,6 +35,10 @@ def run_of(stage: str, root: str = "runs") -> Path:
 
 def newest(stage: str, root: str = "runs") -> Path:
     return max((run_of(stage, root) / "checkpoints").glob("step-*"))
+
+
+def steps_in(place: Path) -> list[int]:
+    return sorted(found_in(place))
 
 
 def digest(stage: str, step: int, root: str = "runs") -> str:
@@ -129,9 +134,25 @@ def test_a_first_stage_that_went_on_is_told_while_the_checkpoint_is_there(capsys
     )
     assert about("walk")["inputs"]["mean"]["digest"] == before
     assert train("--stage", "mean", "--steps", "9", "--keep-last", "1") == 0
+    shutil.rmtree(run_of("mean") / "checkpoints/step-00000006")
     capsys.readouterr()
     assert train() == 1
     messages.said(capsys.readouterr().err, "recipe/checkpoint-is-not-in-any", path="runs/pair.mean")
+
+
+def test_a_first_stage_that_went_on_keeps_what_the_second_was_begun_with() -> None:
+    assert train(root="twin") == 0
+    assert train("--stop-at", "walk:2") == 75
+    assert train("--stage", "mean", "--steps", "12", "--save-every", "1 step", "--keep-last", "1") == 0
+    assert steps_in(run_of("mean") / "checkpoints") == [1, 6, 12], "step 1 is the best"
+    assert train("--stage", "walk") == 0
+    walk = final("runs")
+    assert {name: walk[name] for name in walk if "walk" in name} == {
+        name: data for name, data in final("twin").items() if "walk" in name
+    }
+    shutil.rmtree(run_of("walk"))
+    assert train("--stage", "mean", "--steps", "13", "--keep-last", "1") == 0
+    assert steps_in(run_of("mean") / "checkpoints") == [1, 13], "nobody needs step 6 any more"
 
 
 @pytest.mark.parametrize("begun", [False, True])

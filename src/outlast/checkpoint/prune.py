@@ -1,6 +1,7 @@
 """Space on the disk: deletes checkpoints after a commit, and checks that the next one fits.
 
-By the retention policy first, and then as the platform's allowance demands. What a killed writer left is swept away
+By the retention policy first, and then as the platform's allowance demands; never one that a later stage of the chain
+was begun with (`pins`). What a killed writer left is swept away
 here, too.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from outlast.checkpoint.listing import Listing
 from outlast.checkpoint.manifest import SHARED
 from outlast.checkpoint.newest import folders
+from outlast.checkpoint.pins import unpinned
 from outlast.checkpoint.policy import Retention
 from outlast.errors import SaveFailed
 from outlast.folder import durable, layout, plain
@@ -56,7 +58,7 @@ class Pruner:
             room: bytes that the next checkpoint will take. Where the platform's allowance has no place for it, older
                 ones go that the policy would keep; the newest stays, and the best as long as it can.
         """
-        removable = self._listing.removable()
+        removable = unpinned(self._folder, self._listing.removable())
         dropped = []
         if self._allowance is not None and room:
             dropped = self._over_allowance(removable, room)
@@ -83,7 +85,8 @@ class Pruner:
         kept = [each for each in self._listing.kept if each.step not in set(removable)]
         best = self._retention.best_step(kept)
         dropped = []
-        for step in sorted((each.step for each in kept[:-1]), key=lambda step: (step == best, step)):
+        older = unpinned(self._folder, [each.step for each in kept[:-1]])
+        for step in sorted(older, key=lambda step: (step == best, step)):
             if excess <= 0:
                 break
             excess -= _folder_bytes(self._folder.checkpoint(step))

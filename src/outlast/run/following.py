@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from outlast.checkpoint import Identity, Retention
+from outlast.checkpoint.pins import unpinned
 from outlast.errors import RemoteError
 from outlast.folder.layout import RunFolder
 from outlast.remote.follow import Destination, Follower
@@ -95,7 +96,7 @@ class FollowingRemote:
             self._pushed,
             identity=identity,
             attempt=attempt,
-            removable=retention.removable,
+            removable=lambda kept: unpinned(self._folder, retention.removable(kept)),
             continued=continued,
             rate=self._follow.rate,
         )
