@@ -56,6 +56,12 @@ class NetworkCase:
     """Method of the request that makes a small object visible."""
     commits_at = reads_at = ""
     """What the paths of such requests, and of those that read an object's bytes, have in them."""
+    exclusive = True
+    """Whether of several writers of one name one wins."""
+    taken = 412
+    """Status of the reply when something has the name, or the id, of what is to be written."""
+    about = "bucket"
+    """What the paths of all requests about objects have in them."""
     deletes = "DELETE"
     """Method of the request that deletes an object; its path has `commits_at` in it if it is the same one."""
 
@@ -261,10 +267,33 @@ class HubCase(NetworkCase):
         return HuggingFaceRemote(self.kind, REPOSITORY, f"{self.prefix}/", writes=writes, endpoint=self.url, **options)
 
 
+class DriveCase(NetworkCase):
+    """The drive:// driver and our stand-in."""
+
+    commits, commits_at, reads_at = "POST", "/upload/", "alt=media"
+    exclusive, taken, about = False, 409, "/drive/v3/files"
+
+    def start(self) -> None:
+        from tests.standins import drive
+
+        self.url = service.running("drive")
+        self.monkeypatch.setenv("OUTLAST_DRIVE_CLIENT_ID", drive.CLIENT)
+        self.monkeypatch.setenv("OUTLAST_DRIVE_CLIENT_SECRET", drive.SECRET)
+        self.monkeypatch.setenv("OUTLAST_DRIVE_REFRESH_TOKEN", drive.REFRESH)
+
+    def make(self, *, writes: bool = True, **options: Any) -> NetworkRemote:
+        from tests.standins.drive import FOLDER
+
+        from outlast.remote.drive import DriveRemote
+
+        return DriveRemote(FOLDER, f"{self.prefix}/", writes=writes, endpoint=self.url, **options)
+
+
 CASES: dict[str, Any] = {
     "folder": FolderCase,
     "s3": S3Case,
     "gs": GcsCase,
     "sftp": SftpCase,
     "hf": HubCase,
+    "drive": DriveCase,
 }

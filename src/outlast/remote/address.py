@@ -42,6 +42,7 @@ DRIVERS = {
     "s3": Driver("s3", "s3://BUCKET/PREFIX", "s3", options=("endpoint", "region", "path_style")),
     "gs": Driver("gcs", "gs://BUCKET/PREFIX", "gcs"),
     "sftp": Driver("sftp", "sftp://USER@HOST/FOLDER", "sftp", user=True),
+    "drive": Driver("drive", "drive://FOLDER_ID/PREFIX"),
     "hf": Driver("huggingface", "hf://models/OWNER/NAME/PREFIX", "hf"),
 }
 """By scheme. A driver's row is here, and its case in tests/conformance/test_remotes.py."""

@@ -1,0 +1,349 @@
+"""Folders of Google Drive, by its API v3: `drive://FOLDER_ID/PREFIX`.
+
+All objects are files in that one folder, and a file's name is that of the object, with its slashes. Drive lets several
+files have one name. The object is then the oldest of them, and of the oldest that with the smallest id, so all readers
+see the same one. A file gets an id before it is sent: what is sent twice is refused, and does not become two files.
+
+The scope is drive.file, with which a client sees only files that it made itself.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import datetime as dt
+import json
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
+
+from outlast.errors import ObjectMissing, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
+from outlast.folder import plain
+from outlast.remote.base import PIECE, Capabilities, Entry, Stat, check_name
+from outlast.remote.driveaccess import Access, request
+from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
+
+SERVICE = "https://www.googleapis.com"
+FIELDS = "id,name,size,sha256Checksum,createdTime,modifiedTime"
+FILES = "/drive/v3/files"
+
+_BUSY = {"rateLimitExceeded", "userRateLimitExceeded", "sharingRateLimitExceeded"}
+"""Reasons of a status 403 after which Google asks to try again."""
+
+_BLOCK = 256 * 1024
+
+
+def open_at(location: SplitResult, options: dict[str, str], *, writes: bool) -> DriveRemote:  # noqa: ARG001
+    """The remote at `drive://FOLDER_ID/PREFIX`, at the service that OUTLAST_DRIVE_ENDPOINT names if it is set."""
+    if not re.fullmatch(r"[\w-]+", location.netloc, re.ASCII):
+        raise UsageError(
+            "drive:// lacks the id of a folder; expected drive://FOLDER_ID/PREFIX, or drive://root/PREFIX."
+        )
+    prefix = location.path.strip("/")
+    return DriveRemote(location.netloc, f"{check_name(prefix)}/" if prefix else "", writes=writes)
+
+
+class DriveRemote(NetworkRemote):
+    """A folder of Google Drive, or the files in it whose names begin with a prefix.
+
+    Args:
+        folder: its id, or "root".
+        prefix: as NetworkRemote has it.
+        writes: False for a remote that is only read.
+        endpoint: URL of the service; None: as OUTLAST_DRIVE_ENDPOINT has it, or Google's.
+        timeout: seconds in which something of a reply has to arrive.
+        whole: bytes up to which a file is sent in one request; a larger one has an upload of its own, which goes on
+            where it broke off.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        prefix: str = "",
+        *,
+        writes: bool = True,
+        endpoint: str | None = None,
+        timeout: float = TIMEOUT,
+        whole: int = PIECE,
+    ) -> None:
+        super().__init__(f"drive://{folder}/", prefix, writes=writes)
+        endpoint = endpoint or os.environ.get("OUTLAST_DRIVE_ENDPOINT")
+        if endpoint and urlsplit(endpoint).scheme != "https" and urlsplit(endpoint).hostname != "127.0.0.1":
+            raise UsageError("OUTLAST_DRIVE_ENDPOINT is no https:// URL; tokens are sent there.")
+        self._endpoint = (endpoint or SERVICE).rstrip("/")
+        self._folder, self._timeout, self._whole = folder, timeout, whole
+        self._access = Access(f"{self._endpoint}/token" if endpoint else None)
+        self._ids: dict[tuple[str, str], str] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What Drive can do. Names are not unique, and nothing has a precondition."""
+        return Capabilities(
+            writes=self._writes,
+            exclusive_put=False,
+            conditional_delete=False,
+            digest="sha256",
+            server_digest=True,
+        )
+
+    def _create(self, name: str, file: Path, digest: str) -> bool:
+        about = {"id": self._id(name, digest), "name": self._prefix + name, "parents": [self._folder]}
+        with os.fdopen(plain.open_plain(file), "rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            send = self._send_whole if size <= self._whole else self._send_on
+            made = send(name, about, opened, size)
+        if made is None:  # it was made by a request whose reply was lost
+            return False
+        if made.get("sha256Checksum", digest) != digest:
+            raise RemoteRefused(f"{self.address(name)} was written, but is another file: {file} has changed meanwhile.")
+        with self._lock:
+            self._ids.pop((name, digest), None)
+        with contextlib.suppress(ObjectMissing):  # a search may not know it yet
+            return bool(_id_of(self._ask(lambda: self._look(name))) == made["id"])
+        return True
+
+    def _id(self, name: str, digest: str) -> str:
+        """An id for a file that is to be made; the same one until it is known to be made."""
+        with self._lock:
+            known = self._ids.get((name, digest))
+        if known is None:
+            known = str(self._json(name, "GET", f"{FILES}/generateIds", {"count": "1", "space": "drive"})["ids"][0])
+        with self._lock:
+            return self._ids.setdefault((name, digest), known)
+
+    def _send_whole(self, name: str, about: dict[str, Any], opened: BinaryIO, size: int) -> dict[str, Any] | None:
+        boundary = uuid.uuid4().hex
+        body = (
+            f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(about)}\r\n"
+            f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
+        ).encode() + opened.read(size)
+        with self._call(
+            name,
+            "POST",
+            f"/upload{FILES}",
+            {"uploadType": "multipart", "fields": FIELDS},
+            data=body + f"\r\n--{boundary}--\r\n".encode(),
+            headers={"Content-Type": f"multipart/related; boundary={boundary}"},
+            accept=(409,),
+        ) as reply:
+            return None if reply.status == 409 else self._content(name, reply)
+
+    def _send_on(self, name: str, about: dict[str, Any], opened: BinaryIO, size: int) -> dict[str, Any] | None:
+        """Send a large file; after a break, from where the service has it."""
+        with self._call(
+            name,
+            "POST",
+            f"/upload{FILES}",
+            {"uploadType": "resumable", "fields": FIELDS},
+            data=json.dumps(about).encode(),
+            headers={
+                "Content-Type": "application/json; charset=UTF-8",
+                "X-Upload-Content-Length": str(size),
+                "X-Upload-Content-Type": "application/octet-stream",
+            },
+            accept=(409,),
+        ) as reply:
+            if reply.status == 409:
+                return None
+            upload = reply.headers.get("Location", "")
+        if not upload.startswith(f"{self._endpoint}/"):  # what is sent there has our token
+            raise RemoteRefused(f"{self.address(name)}: the service named no upload of its own. Nothing was written.")
+        tries, start, found = self._tries(), 0, False
+        while True:
+            try:
+                if not found:
+                    return self._send_rest(name, upload, opened, start, size)
+                start, made = self._sent(name, upload, size)
+                if made is not None:
+                    return made
+                found = False
+            except RemoteUnavailable as error:
+                tries.again(error)
+                found = True
+
+    def _send_rest(self, name: str, upload: str, opened: BinaryIO, start: int, size: int) -> dict[str, Any] | None:
+        opened.seek(start)
+        headers = {"Content-Range": f"bytes {start}-{size - 1}/{size}", "Content-Length": str(size - start)}
+        body = iter(lambda: opened.read(_BLOCK), b"")
+        with self._call(name, "PUT", upload, data=body, headers=headers, accept=(308, 409)) as reply:
+            if reply.status == 308:
+                raise unreachable(self.address(name), ConnectionError("the upload ended early"))
+            return None if reply.status == 409 else self._content(name, reply)
+
+    def _sent(self, name: str, upload: str, size: int) -> tuple[int, dict[str, Any] | None]:
+        """How many bytes of an upload the service has, or the file when it has all."""
+        headers = {"Content-Range": f"bytes */{size}", "Content-Length": "0"}
+        with self._call(name, "PUT", upload, data=b"", headers=headers, accept=(308,)) as reply:
+            if reply.status != 308:
+                return size, self._content(name, reply)
+            found = re.fullmatch(r"bytes=0-(\d{1,18})", reply.headers.get("Range", ""))
+            return (min(int(found[1]) + 1, size - 1) if found else 0), None
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the objects whose names begin with a text. To know the oldest of one name takes the whole listing."""
+        oldest: dict[str, Entry] = {}
+        for entry in super().list(prefix):
+            oldest[entry.name] = min(oldest.get(entry.name, entry), entry, key=_age)
+        yield from oldest.values()
+
+    def _look(self, name: str) -> Stat:
+        found, after = self._page(name, "", f" and name = {_quoted(self._prefix + name)}")
+        while after:
+            more, after = self._page(name, after, f" and name = {_quoted(self._prefix + name)}")
+            found += more
+        if not found:
+            raise self._missing(name)
+        return min(found, key=_age)
+
+    def _freshen(self, found: Stat) -> None:
+        now = dt.datetime.fromtimestamp(max(time.time(), found.modified + 0.001), dt.UTC)
+        about = {"modifiedTime": now.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+        self._json(
+            found.name,
+            "PATCH",
+            f"{FILES}/{_id_of(found)}",
+            {"supportsAllDrives": "true", "fields": "id"},
+            data=json.dumps(about).encode(),
+            headers={"Content-Type": "application/json; charset=UTF-8"},
+        )
+
+    def _open(self, name: str, start: int, stop: int | None, generation: str) -> Opened:
+        identity = generation or _id_of(self._look(name))
+        last = "" if stop is None else str(stop - 1)
+        headers = {} if (start, last) == (0, "") else {"Range": f"bytes={start}-{last}"}
+        asked = {"alt": "media", "supportsAllDrives": "true"}
+        reply = self._call(name, "GET", f"{FILES}/{identity}", asked, headers=headers, accept=(416,))
+        if reply.status == 416:
+            reply.close()
+            return Opened(identity, iter(()))
+        return Opened(identity, self._pieces(name, reply))
+
+    def _pieces(self, name: str, reply: HTTPResponse) -> Iterator[bytes]:
+        left = int(reply.headers["Content-Length"])
+        with reply, self._explained(name):
+            while left > 0:
+                piece = reply.read(min(PIECE, left))
+                if not piece:
+                    raise ConnectionError(f"{left} bytes of the reply are missing")
+                left -= len(piece)
+                yield piece
+
+    def _entries(self, prefix: str, after: str) -> tuple[builtins.list[Entry], str]:
+        found, after = self._page(prefix, after)
+        return [Entry(each.name, each.size, each.generation, each.modified) for each in found], after
+
+    def _page(self, name: str, after: str, more: str = "") -> tuple[builtins.list[Stat], str]:
+        """A page of the files in the folder, and where the next one begins."""
+        asked = {
+            "q": f"{_quoted(self._folder)} in parents and trashed = false{more}",
+            "fields": f"nextPageToken,files({FIELDS})",
+            "pageSize": "1000",
+            "spaces": "drive",
+            "supportsAllDrives": "true",
+            "includeItemsFromAllDrives": "true",
+            **({"pageToken": after} if after else {}),
+        }
+        page = self._json(name, "GET", FILES, asked)
+        # What has no size is a folder, or a document of Google's own.
+        files = [each for each in page.get("files", ()) if "size" in each and each["name"].startswith(self._prefix)]
+        return [self._stat(each) for each in files], page.get("nextPageToken", "")
+
+    def _stat(self, about: dict[str, str]) -> Stat:
+        return Stat(
+            about["name"][len(self._prefix) :],
+            int(about["size"]),
+            f"{about['id']}@{about['createdTime']}@{about['modifiedTime']}",
+            dt.datetime.fromisoformat(about["modifiedTime"]).timestamp(),
+            about.get("sha256Checksum", ""),
+        )
+
+    def _delete(self, name: str, generation: str) -> None:  # noqa: ARG002
+        self._look(name)
+        raise RemoteRefused(
+            f"{self.address(name)} was not deleted: Drive cannot delete a file only if it is unchanged. Delete it by "
+            "hand when nobody needs it."
+        )
+
+    def _json(self, name: str, method: str, path: str, asked: dict[str, str], **arguments: Any) -> Any:
+        with self._call(name, method, path, asked, **arguments) as reply:
+            return self._content(name, reply)
+
+    def _content(self, name: str, reply: HTTPResponse) -> Any:
+        with self._explained(name):
+            return json.loads(reply.read())
+
+    def _call(
+        self,
+        name: str,
+        method: str,
+        path: str,
+        asked: dict[str, str] | None = None,
+        *,
+        accept: tuple[int, ...] = (),
+        headers: dict[str, str] | None = None,
+        data: bytes | Iterable[bytes] | None = None,
+    ) -> HTTPResponse:
+        """One request; any status that is neither a success nor accepted is an error."""
+        url = path if path.startswith(f"{self._endpoint}/") else self._endpoint + path
+        url += f"?{urlencode(asked, quote_via=quote)}" if asked else ""
+        for last in (False, True):
+            with self._explained(name):
+                token = self._access.token(self.address(name), self._timeout, anew=last)
+                reply = request(
+                    method, url, {**(headers or {}), "Authorization": f"Bearer {token}"}, data, self._timeout
+                )
+            if reply.status != 401 or last or not isinstance(data, bytes | None):
+                break
+            reply.close()
+        if 200 <= reply.status < 300 or reply.status in accept:
+            return reply
+        with reply:
+            raise self._error(name, reply)
+
+    def _error(self, name: str, reply: HTTPResponse) -> RemoteError:
+        said, reason, status = reply.reason or "", "", reply.status
+        with contextlib.suppress(OSError, HTTPException, ValueError, LookupError, TypeError):
+            about = json.loads(reply.read(PIECE))["error"]
+            said = str(about["message"])
+            reason = str(about["errors"][0]["reason"])
+        if status == 404 and "files/" in reply.url and "upload" not in reply.url:
+            return self._missing(name, scrubbed(said))
+        if status == 403 and reason in _BUSY:
+            status = 429
+        found = refusal(self.address(name), status, said, reply.headers.get("Retry-After"))
+        advice = {
+            404: " With the scope drive.file only folders that this OAuth client made, or drive://root, are seen.",
+            403: " The quota of this account is used up." if reason == "storageQuotaExceeded" else "",
+        }.get(status, "")
+        return RemoteRefused(f"{found}{advice}", found.reason) if advice else found
+
+    @contextlib.contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        """Errors of the connection as those of a remote."""
+        try:
+            yield
+        except (OSError, HTTPException, ValueError) as error:  # a reply that is no JSON was cut
+            raise unreachable(self.address(name), getattr(error, "reason", None) or error) from None
+
+
+def _id_of(found: Entry) -> str:
+    return found.generation.partition("@")[0]
+
+
+def _age(found: Entry) -> tuple[str, str]:
+    """When a file was made, and its id."""
+    identity, created, _ = found.generation.split("@")
+    return created, identity
+
+
+def _quoted(text: str) -> str:
+    """Text in a query of Drive."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
