@@ -286,7 +286,7 @@ class DriveCase(NetworkCase):
 
         from outlast.remote.drive import DriveRemote
 
-        return DriveRemote(FOLDER, f"{self.prefix}/", writes=writes, endpoint=self.url, **options)
+        return DriveRemote(f"{FOLDER}-{self.prefix}", "runs/", writes=writes, endpoint=self.url, **options)
 
 
 CASES: dict[str, Any] = {

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import stat
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
+from functools import cache
 from http.client import HTTPResponse
 from pathlib import Path
 from urllib.parse import urlencode
@@ -137,7 +139,13 @@ def request(
     Raises:
         OSError, http.client.HTTPException: there is no reply.
     """
-    opener = urllib.request.build_opener(_NoRedirects, _Statuses)
     asked = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - https, or 127.0.0.1
-    reply: HTTPResponse = opener.open(asked, timeout=timeout)
+    reply: HTTPResponse = _opener().open(asked, timeout=timeout)
     return reply
+
+
+@cache
+def _opener() -> urllib.request.OpenerDirector:
+    """With the certificates of the system, which take some hundredths of a second to read."""
+    https = urllib.request.HTTPSHandler(context=ssl.create_default_context())
+    return urllib.request.build_opener(_NoRedirects, _Statuses, https)

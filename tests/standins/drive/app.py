@@ -41,6 +41,7 @@ class Held:
     body: bytes
     created: str
     modified: str
+    folder: str = FOLDER
 
     def resource(self) -> dict[str, Any]:
         return {
@@ -48,7 +49,7 @@ class Held:
             "id": self.id,
             "name": self.name,
             "mimeType": "application/octet-stream",
-            "parents": [FOLDER],
+            "parents": [self.folder],
             "size": str(len(self.body)),
             "md5Checksum": hashlib.md5(self.body).hexdigest(),
             "sha256Checksum": hashlib.sha256(self.body).hexdigest(),
@@ -138,10 +139,10 @@ class Drive:
         if query is None:
             raise Refused(400, "invalid", "Invalid Value")
         folder, name = (None if each is None else re.sub(r"\\(.)", r"\1", each) for each in query.groups())
-        if folder != FOLDER:
+        if not _is_folder(folder):
             raise Refused(404, "notFound", f"File not found: {folder}.")
         found = sorted(self.files.values(), key=lambda each: each.id)  # no order is promised
-        found = [each for each in found if name in (None, each.name)]
+        found = [each for each in found if each.folder == folder and name in (None, each.name)]
         start = int(asked.get("pageToken") or 0)
         size = min(PAGE, int(asked.get("pageSize", 100)))
         fields = re.fullmatch(r"nextPageToken,files\(([\w,]+)\)", asked.get("fields", ""))
@@ -195,7 +196,7 @@ class Drive:
         return Reply(308, there)
 
     def check(self, about: dict[str, Any]) -> None:
-        if about.get("parents") != [FOLDER]:
+        if len(about.get("parents", ())) != 1 or not _is_folder(about["parents"][0]):
             raise Refused(404, "notFound", f"File not found: {about.get('parents')}.")
         if not about.get("name"):
             raise Refused(400, "invalid", "name")
@@ -209,8 +210,13 @@ class Drive:
         self.check(about)
         identity = about.get("id") or uuid.uuid4().hex
         now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self.files[identity] = Held(identity, about["name"], body, now, now)
+        self.files[identity] = Held(identity, about["name"], body, now, now, about["parents"][0])
         return _chosen(self.files[identity], asked)
+
+
+def _is_folder(identity: str | None) -> bool:
+    """A folder of this client, or one of its numbered ones."""
+    return re.fullmatch(rf"{FOLDER}(-\w+)?", identity or "") is not None
 
 
 def _media(request: Request, held: Held) -> Reply:
