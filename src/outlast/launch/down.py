@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from outlast.errors import UsageError
 from outlast.folder import plain
@@ -10,13 +10,16 @@ from outlast.folder.layout import RunFolder
 from outlast.launch import providers
 from outlast.launch.provider import Handle, Provider
 from outlast.launch.records import LaunchRecord, all_launches, command_for
+from outlast.launch.start import steps_left
 from outlast.report import read_run
 
 _GONE = ("deleted", "refused", "abandoned", "lost")
+_UNSTARTED = ("preparing", "refused", "abandoned")
+_FETCHED = ("fetched", "rejected")
 
 
 def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
-    """Delete a run's sessions. Only what its own records name, and only when what they left is here.
+    """Delete a run's sessions. Only its own, and only when what they left is here.
 
     Args:
         folder: the run folder.
@@ -26,20 +29,26 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
         The names that were deleted.
 
     Raises:
-        UsageError: a session is alive, or was not fetched, or the run is not finished.
+        UsageError: a session is alive, or was not fetched, or is one of another run, or the run is not finished.
     """
-    name, fetched = folder.path.name, True
-    launches = [(each, providers.of(each)) for each in all_launches(folder)]
+    name = folder.path.name
+    launches = [(each, providers.of(each)) for each in all_launches(folder) if each.record["state"] != "deleted"]
+    started, alive = [], []
     for each, provider in launches:
-        state = provider.state(each.handle) if each.record["state"] != "deleted" else None
-        if state is None:
-            continue
-        if not state.over:
+        state = provider.state(each.handle)
+        if state and each.record["state"] in _UNSTARTED:
+            continue  # this launch made no session, so another one started that of its name
+        if state and not state.over:
             raise UsageError(f"{each.name} is still {state.word}: end it with `{each.command('cancel')}` first.")
-        fetched = each.record["state"] in ("fetched", "rejected")  # a later session has what the ones before it had
-    if not fetched:
+        started.append((each, provider))
+        if state:
+            alive.append((each, provider))
+    here = _fetched([each for each, _ in launches])
+    unfetched = [each.name for each, provider in alive[:-1] if each.name not in here and steps_left(provider, each.handle, folder)]
+    unfetched += [each.name for each, _ in alive[-1:] if each.name not in here]
+    if unfetched:
         raise UsageError(
-            f"The files of the last session of {name} are not on this machine, and would be deleted: run "
+            f"The files of the session {unfetched[-1]} of {name} are not on this machine, and would be deleted: run "
             f"`{command_for(folder, 'fetch')}` first."
         )
     if not unfinished and (not folder.run.exists() or read_run(folder.path).status != "finished"):
@@ -48,10 +57,18 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
             "the files on this machine."
         )
     gone = []
-    for each, provider in launches:
-        if each.record["state"] != "deleted":
-            gone += delete(provider, each)
+    for each, provider in started:
+        gone += delete(provider, each)
     return gone
+
+
+def _fetched(launches: Sequence[LaunchRecord]) -> set[str]:
+    """Names of sessions that were fetched, or that one continued which was: it had what they left."""
+    names: set[str] = set()
+    for each in reversed(launches):
+        if each.name in names or each.record["state"] in _FETCHED:
+            names |= {each.name, str(each.record.get("after") or "")}
+    return names
 
 
 def delete(provider: Provider, record: LaunchRecord) -> list[str]:

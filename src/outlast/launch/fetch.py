@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from outlast.remote.identity import identify
 from outlast.remote.place import Place
 from outlast.report import read_run
 from outlast.run.best import measure_of
+from outlast.terminal import shortened
 
 _TRIES = 3
 LIST_FILE = "outlast-files.json"
@@ -52,13 +54,15 @@ def fetch(
         Sentences for the user.
 
     Raises:
-        LaunchError: the session has not ended, or a file does not come whole.
+        UsageError: the session is one of another run.
+        LaunchError: the session has not ended, has left another run only, or a file does not come whole.
         NothingLeft: it has left nothing of the run, which is on record then.
         AnotherHistory: what it did does not continue the run as it is here; it is kept in a folder of its own, which
             the message names, and that is on record.
         RunBusy: the run is being trained here.
     """
     name, folder = record.name, record.folder
+    record.check_own(provider)
     state = provider.state(record.handle)
     if state is not None and not state.over:
         raise LaunchError(
@@ -139,7 +143,8 @@ def _clear(provider: Provider, newest: LaunchRecord) -> None:
     finished = bool(plain.kind_of(folder.run)) and read_run(folder.path).status == "finished"
     fetched = [each for each in all_launches(folder) if each.record["state"] == "fetched"]
     for each in fetched:
-        if each.provider == provider.name and (finished or each.number != newest.number):
+        superfluous = finished or each.number != newest.number
+        if superfluous and each.provider == provider.name and each.is_own(provider):
             provider.clear(each.handle)
 
 
@@ -155,6 +160,12 @@ def _all_of(
     while True:
         listed = {output.name: output for output in provider.outputs(record.handle)}
         outputs = [output for name, output in listed.items() if _is_inside(name, prefix) and not name.endswith(_LOCKS)]
+        others = sorted({name.split("/")[1] for name in listed if re.match(r"runs/[^/]+/", name)})
+        if not outputs and others:
+            raise LaunchError(
+                f"{record.name} has left files of {', '.join(map(shortened, others[:3]))} and none of "
+                f"{prefix.split('/')[1]}; nothing was fetched, and the launch is on record as before."
+            )
         if LIST_FILE in listed:
             outputs.insert(0, listed[LIST_FILE])
         _download_all(

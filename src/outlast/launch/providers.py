@@ -64,10 +64,10 @@ def of(record: LaunchRecord, patience: float = PATIENCE) -> Provider:
     """The provider of a launch.
 
     Raises:
-        UsageError: the launch is of another account, or its handle is none of this provider.
+        UsageError: the launch is of another run or account, or its handle is none of this provider.
     """
     provider = connect(record.provider, record.folder.path.parent, patience=patience)
-    provider.check(record.handle)
+    record.check_own(provider)
     return provider
 
 

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast.errors import ANOTHER_NAME, RunBusy
-from outlast.folder import durable, layout, plain, reading
+from outlast.errors import ANOTHER_NAME, RunBusy, UsageError
+from outlast.folder import durable, hashing, layout, plain, reading
 from outlast.folder.attempt import utc
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock, holder
 from outlast.folder.records import LAUNCH
-from outlast.launch.provider import Handle
+from outlast.launch.provider import Handle, Provider
 from outlast.terminal import command
 
 try:
@@ -88,6 +89,28 @@ class LaunchRecord:
         terms: dict[str, Any] = self.record.get("terms", {})
         return terms if "provider" in self.record else {**terms, "dataset": terms.get("datasets")}
 
+    def is_own(self, provider: Provider) -> bool:
+        """Whether its session is one of this run: named after it, in the record and at the provider."""
+        ours = re.fullmatch(rf"{re.escape(session_name(self.folder.path.name))}-\d{{3,}}", self.name)
+        return bool(ours) and provider.label(self.handle).rpartition("/")[2] == self.name
+
+    def check_own(self, provider: Provider) -> None:
+        """Refuse a record that names a session of another run, or of another provider or account.
+
+        A run folder may have come from elsewhere, or may have been renamed.
+
+        Raises:
+            UsageError: it does.
+        """
+        provider.check(self.handle)
+        if not self.is_own(provider):
+            run = self.folder.path.name
+            raise UsageError(
+                f"{self.path} names the session {provider.label(self.handle)}; expected one of the run {run}, such as "
+                f"{session_name(run, self.number)}. Nothing is done with a session of another run: if this folder was "
+                "renamed, give it its name back."
+            )
+
     def command(self, verb: str, *flags: str) -> str:
         """What a user types to do something with the run's newest launch, such as "outlast logs digits -f"."""
         return command_for(self.folder, verb, *flags)
@@ -130,6 +153,22 @@ def launching(folder: RunFolder, who: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def short(run_id: str, length: int) -> str:
+    """A run's name in small letters, digits and dashes."""
+    return "-".join(re.findall(r"[a-z0-9]+", run_id.lower()))[:length].strip("-")
+
+
+def session_name(run_id: str, number: int | None = None) -> str:
+    """The name of a run's attempt, such as "outlast-digits-003"; without a number, what all its attempts begin with.
+
+    At most 50 letters, the least that any provider allows. Where the run's name is not in it whole, a hash of it is.
+    """
+    name = short(run_id, 36)
+    if name != run_id:
+        name = f"{short(run_id, 27)}-{hashing.digest(run_id.encode())[:8]}".lstrip("-")
+    return f"outlast-{name}" if number is None else f"outlast-{name}-{number:03d}"
 
 
 def command_for(folder: RunFolder, verb: str, *flags: str) -> str:

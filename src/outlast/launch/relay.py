@@ -122,6 +122,8 @@ class _Relay:
         for known in all_launches(folder):
             if known.provider == self.provider.name:
                 self.provider.check(known.handle)
+                if known.is_open:
+                    known.check_own(self.provider)
         while True:
             record = self._unfetched(folder)
             if record is None:
@@ -300,7 +302,7 @@ class _Relay:
         """Delete sessions whose files are here, but for the newest ones: the next session continues from the last."""
         fetched = [each for each in all_launches(folder) if each.record["state"] == "fetched"]
         for record in fetched[: -max(1, keep)]:
-            if record.provider == self.provider.name:
+            if record.provider == self.provider.name and record.is_own(self.provider):
                 delete(self.provider, record)
 
 

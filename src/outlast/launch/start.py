@@ -18,7 +18,7 @@ from outlast.launch import bundle
 from outlast.launch.fetch import fetch
 from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.provider import Handle, Provider, Request, Tell, Terms
-from outlast.launch.records import LaunchRecord, all_launches, launching
+from outlast.launch.records import LaunchRecord, all_launches, launching, session_name
 from outlast.recipe.prepare import PreparedRun
 from outlast.remote.fork import fork
 
@@ -100,7 +100,7 @@ def request_for(provider: Provider, prepared: PreparedRun, terms: Terms, source:
     source = source or Source()
     wheels = terms.options.get("wheels")
     return Request(
-        name=_name(prepared.run_id, 1),
+        name=session_name(prepared.run_id, 1),
         run=prepared.run_id,
         bundle=bundle.make(prepared, environments=[provider.environment], wheels=Path(wheels) if wheels else None),
         asked=bundle.request_of(prepared, budget=provider.limits(terms).training(terms), step=source.step),
@@ -117,7 +117,7 @@ def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: 
     number = max((each.number for each in all_launches(folder) if each.record["state"] != "refused"), default=0) + 1
     while True:
         number = layout.free_number(folder.launches, number)
-        request = replace(request, name=_name(prepared.run_id, number))
+        request = replace(request, name=session_name(prepared.run_id, number))
         handle = provider.plan(request)
         if provider.state(handle) is None:
             break
@@ -171,7 +171,9 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
                     f"run `{record.command('fetch')}` first, or end it with `{record.command('cancel')}`."
                 )
             break
-        provider.check(record.handle)
+        if not record.is_open and not record.is_own(provider):
+            continue  # of the name that this folder had before; what it left is here
+        record.check_own(provider)
         state = provider.state(record.handle)
         if state is None:
             continue
@@ -230,12 +232,3 @@ def _contents(folder: RunFolder, checkpoints: Sequence[Checkpoint]) -> dict[str,
     # Plain files only: what a link points to is sent to nobody.
     inside = {path.relative_to(folder.path).as_posix(): path for path in paths if plain.kind_of(path) == "file"}
     return {f"runs/{folder.path.name}/{name}": path for name, path in inside.items()}
-
-
-def _name(run_id: str, number: int) -> str:
-    return f"outlast-{short(run_id, 36)}-{number:03d}"  # at most 50 letters: the least that any provider allows
-
-
-def short(run_id: str, length: int) -> str:
-    """A run's name in small letters, digits and dashes."""
-    return "-".join(re.findall(r"[a-z0-9]+", run_id.lower()))[:length].strip("-")

@@ -32,7 +32,7 @@ from outlast.launch.provider import (
     Terms,
     Word,
 )
-from outlast.launch.start import short
+from outlast.launch.records import short
 from outlast.launch.watch import mark_in
 
 __all__ = ["OPTIONS", "KaggleProvider", "connect"]
