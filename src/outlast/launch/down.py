@@ -8,9 +8,9 @@ from outlast.errors import UsageError
 from outlast.folder import plain
 from outlast.folder.layout import RunFolder
 from outlast.launch import providers
+from outlast.launch.fetch import steps_left
 from outlast.launch.provider import Handle, Provider
 from outlast.launch.records import LaunchRecord, all_launches, command_for
-from outlast.launch.start import steps_left
 from outlast.report import read_run
 
 _GONE = ("deleted", "refused", "abandoned", "lost")
@@ -44,7 +44,11 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
         if state:
             alive.append((each, provider))
     here = _fetched([each for each, _ in launches])
-    unfetched = [each.name for each, provider in alive[:-1] if each.name not in here and steps_left(provider, each.handle, folder)]
+    unfetched = [
+        each.name
+        for each, provider in alive[:-1]
+        if each.name not in here and steps_left(provider, each.handle, folder)
+    ]
     unfetched += [each.name for each, _ in alive[-1:] if each.name not in here]
     if unfetched:
         raise UsageError(

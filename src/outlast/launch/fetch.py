@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +16,7 @@ from outlast.folder import durable, layout, plain, reading, records
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.lock import Lock
 from outlast.folder.records import CONFIG
-from outlast.launch.provider import Output, Provider
+from outlast.launch.provider import Handle, Output, Provider
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.remote.gather import bring_home
 from outlast.remote.identity import identify
@@ -71,7 +70,7 @@ def fetch(
         )
     download = folder.path.parent / f".fetched-{name}"
     if state is None or not _all_of(provider, record, download, f"runs/{folder.path.name}/", progress):
-        shutil.rmtree(download, ignore_errors=True)
+        durable.remove_any(download)
         if record.record["state"] == "fetched":
             return [f"{name} was fetched before, and {provider.title} has no more files of it."]
         if record.record["state"] not in ("refused", "abandoned", "deleted"):
@@ -79,10 +78,17 @@ def fetch(
         why = "it ended before it wrote anything" if state else f"it is not on {provider.title} (any more)"
         raise NothingLeft(f"{name} has left nothing of the run {folder.path.name}: {why}.")
     told = _take(record, download)
-    shutil.rmtree(download)
+    durable.remove_any(download)
     record.learn(state="fetched", step=CheckpointStore(folder).newest_step())
     _clear(provider, record)
     return told
+
+
+def steps_left(provider: Provider, handle: Handle, folder: RunFolder) -> list[int]:
+    """The steps whose checkpoints a session has left whole."""
+    mark = re.compile(rf"runs/{re.escape(folder.path.name)}/checkpoints/step-(\d+)/{re.escape(MANIFEST)}")
+    found = (mark.fullmatch(output.name) for output in provider.outputs(handle))
+    return [int(match[1]) for match in found if match]
 
 
 def _take(record: LaunchRecord, download: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from outlast.folder import layout, plain
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.lock import holder
 from outlast.launch import bundle
-from outlast.launch.fetch import fetch
+from outlast.launch.fetch import fetch, steps_left
 from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.provider import Handle, Provider, Request, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching, session_name
@@ -196,13 +195,6 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
         files = _contents(folder, local) if step > known else {}
         return Source(last.name, last.handle, files, max(step, known))
     return Source(files=_contents(folder, local) if local else {}, step=step)
-
-
-def steps_left(provider: Provider, handle: Handle, folder: RunFolder) -> list[int]:
-    """The steps whose checkpoints a session has left whole."""
-    mark = re.compile(rf"runs/{re.escape(folder.path.name)}/checkpoints/step-(\d+)/{re.escape(MANIFEST)}")
-    found = (mark.fullmatch(output.name) for output in provider.outputs(handle))
-    return [int(match[1]) for match in found if match]
 
 
 def _good(folder: RunFolder, prepared: PreparedRun) -> list[Checkpoint]:

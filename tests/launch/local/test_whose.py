@@ -10,7 +10,6 @@ import pytest
 from outlast.cli import main
 from outlast.errors import LaunchError, UsageError
 from outlast.folder.layout import RunFolder
-from outlast.launch import providers
 from outlast.launch.down import down
 from outlast.launch.fetch import fetch
 from outlast.launch.local.provider import LocalProvider
