@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests import messages
 
-from outlast.errors import CorruptCheckpoint
+from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import artifact
 from outlast.folder.artifact import manifest_of, manifests_in, read_manifest, verify_artifact, write_manifest
 
@@ -56,6 +56,18 @@ def test_a_link_in_place_of_a_file_is_not_followed(model: Path, tmp_path: Path) 
     (model / "a.bin").symlink_to(tmp_path / "other")
     with messages.raises(CorruptCheckpoint, "folder/cannot-be-read-is-link-where", file="a.bin"):
         verify_artifact(manifest_of(model))
+
+
+@pytest.mark.parametrize("change", [Path.rmdir, lambda path: (path.rmdir(), path.symlink_to("/etc/hostname"))])
+def test_a_manifest_without_files_is_of_an_empty_folder(tmp_path: Path, change) -> None:
+    (tmp_path / "empty").mkdir()
+    write_manifest(tmp_path / "empty", "empty", {})
+    assert verify_artifact(manifest_of(tmp_path / "empty"))["files"] == {}
+    change(tmp_path / "empty")
+    with pytest.raises(CorruptCheckpoint, match="empty"):
+        verify_artifact(manifest_of(tmp_path / "empty"))
+    with pytest.raises(UsageError, match="empty"):
+        write_manifest(tmp_path / "empty", "empty", {})
 
 
 @pytest.mark.parametrize("name", ["other/a.bin", "../secret", "model/../../secret", "/etc/passwd", "model//a", ""])

@@ -21,6 +21,7 @@ from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded, UnknownName, UsageError
 from outlast.recipe import belonging, prepare, stages
 from outlast.recipe.registry import find
+from outlast.report.chain import chain_named
 
 PAIR = str(Path(__file__).parent / "pair")
 
@@ -153,6 +154,28 @@ def test_a_first_stage_that_went_on_keeps_what_the_second_was_begun_with() -> No
     shutil.rmtree(run_of("walk"))
     assert train("--stage", "mean", "--steps", "13", "--keep-last", "1") == 0
     assert steps_in(run_of("mean") / "checkpoints") == [1, 13], "nobody needs step 6 any more"
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", ""])
+def test_a_chain_whose_name_is_no_name_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "walk:2") == 75
+    whole = about("walk")
+    (run_of("walk") / "run.json").write_text(json.dumps(whole | {"chain": whole["chain"] | {"name": name}}))
+    capsys.readouterr()
+    assert train("--stage", "walk") == 1
+    messages.said(
+        capsys.readouterr().err, "recipe/chain-name-is-no-name", path="runs/pair.walk/run.json", found=repr(name)
+    )
+
+
+def test_a_stage_that_its_own_list_lacks_is_not_of_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--stop-at", "walk:2") == 75
+    run_of("mean").rename("away")
+    whole = about("walk")
+    (run_of("walk") / "run.json").write_text(json.dumps(whole | {"chain": whole["chain"] | {"stages": ["mean"]}}))
+    assert chain_named(Path("runs"), "pair") == []
+    assert cli.main(["status", "pair"]) == cli.main(["resume", "pair"]) == 2
+    assert cli.main(["status", "pair.walk"]) == 0
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -701,6 +701,57 @@ def test_a_name_of_no_artifact(opened, tmp_path: Path, name: object) -> None:
     assert (tmp_path / "r/artifacts/precious.txt").read_text() == "precious"
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x.manifest.json/data", messages.says("run/artifact-named-as-manifest", name="x.manifest.json/data")),
+        ("a/x.manifest.json", messages.says("run/artifact-named-as-manifest", name="a/x.manifest.json")),
+        ("a\\b", messages.says("run/artifact-name-no-file-can-have", name="'a\\\\b'")),
+        ("a/b\n", messages.says("run/artifact-name-no-file-can-have", name="'a/b\\n'")),
+        ("a/.tmp-b", messages.says("run/artifact-name-no-file-can-have", name="'a/.tmp-b'")),
+        ("a/caf\udce9", messages.says("run/artifact-name-no-file-can-have", name="'a/caf\\udce9'")),
+        ("é" * 101, messages.says("run/artifact-name-no-file-can-have", name=f"'{'é' * 101}'")),
+        ("precious.txt/a/b", messages.says("run/artifact-below-a-file", name="precious.txt/a/b", file="precious.txt")),
+    ],
+)
+def test_every_component_of_a_name_is_asked(opened, tmp_path: Path, name: str, message: messages.Message) -> None:
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+        for fine in ("precious.txt", ".hidden/a", "é" * 100):
+            with run.artifact(fine) as path:
+                path.write_text("precious")
+        with messages.raises(UsageError, message), run.artifact(name) as path:
+            path.write_text("x")
+    names = {each.name for each in (tmp_path / "r/artifacts").rglob("*") if not each.name.endswith(".manifest.json")}
+    assert names == {"precious.txt", ".hidden", "a", "é" * 100}
+
+
+def test_a_folder_where_a_manifest_belongs_stays(opened, tmp_path: Path) -> None:
+    before = tmp_path / "r/artifacts/y.manifest.json/data"
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+        before.parent.mkdir(parents=True)
+        before.write_text("12 hours")
+        with messages.raises(UsageError, "run/artifact-manifest-is-a-folder"), run.artifact("y") as path:
+            path.write_text("x")
+    assert before.read_text() == "12 hours"
+
+
+@pytest.mark.parametrize("name", ["a\\b", "x.manifest.json"])
+def test_a_file_in_an_artifact_that_no_manifest_can_name_is_refused_when_it_is_made(
+    opened, tmp_path: Path, name: str
+) -> None:
+    with opened(total_steps=1) as run:
+        count_to(run, Counter())
+        with (
+            messages.raises(UsageError, "run/artifact-has-a-file-named", name=name.replace("\\", "\\" * 2)),
+            run.artifact("model") as path,
+        ):
+            path.mkdir()
+            (path / name).write_text("x")
+    assert not (tmp_path / "r/artifacts/model").exists()
+
+
 def test_what_cannot_be_an_artifact_leaves_the_earlier_one(opened, tmp_path: Path) -> None:
     def folder(path: Path) -> None:
         path.mkdir()

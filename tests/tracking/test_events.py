@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,29 @@ def test_lines_of_others_are_left_out_or_typed(place: RunFolder) -> None:
         file.write(b'{"event": "something newer", "time": 2, "of": [1]}\n{"event": "torn"')
     assert [event["event"] for event in read_events(place, 1, ID)] == ["begun", "timed", "something newer"]
     assert spent_in(place, 1, ID) == SPENT
+
+
+@pytest.mark.parametrize("value", [9e307, 1e300, -1, 1e12 + 1e6])
+def test_no_attempt_takes_such_a_time(place: RunFolder, value: float) -> None:
+    log = begun(place)
+    log.timed(1, 1.0, SPENT)
+    log.timed(2, 1.0, replace(SPENT, training=value))
+    assert spent_in(place, 1, ID) == SPENT
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b"x"])
+def test_a_look_at_a_file_ends_after_so_many_lines_that_do_not_count(
+    place: RunFolder, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, real = [], events._parsed
+    monkeypatch.setattr(events, "_parsed", lambda found, path: looked.append(found) or real(found, path))
+    begun(place).timed(1, 1.0, SPENT)
+    with place.events(1).open("ab") as file:
+        file.write((line + b"\n") * 20_000)
+        file.write(b'{"event": "told", "time": 2}\n')
+    assert spent_in(place, 1, ID) is None
+    assert [event["event"] for event in read_events(place, 1, ID)] == ["begun", "timed"]
+    assert len(looked) < 2 * 10_100
 
 
 def test_a_write_that_was_cut_is_made_again_on_a_line_of_its_own(place: RunFolder, monkeypatch) -> None:

@@ -12,16 +12,52 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from outlast._version import __version__
-from outlast.errors import CorruptCheckpoint, UnsafeFolder, UsageError
+from outlast.errors import CorruptCheckpoint, OutlastError, UnsafeFolder, UsageError
 from outlast.folder import durable, hashing, layout, plain, reading
 from outlast.folder.records import ARTIFACT
 
 ENDING = ".manifest.json"
-"""Of the names of manifests; no artifact has such a name."""
+"""Of the names of manifests; no artifact, and no folder or file of one, has such a name."""
+
+_LONGEST = 200
+"""Bytes of the longest component of a name: the names of its manifest and of temporary files are longer."""
+
+_DEEPEST = 1024
+"""Bytes of the longest name, as of an object in a remote."""
+
+
+def check_name(name: str, base: Path) -> str:
+    """Return the name of an artifact below a folder if it can be kept under it; each component is asked.
+
+    Raises:
+        UsageError: it cannot, or a file is where it needs a folder.
+    """
+    pieces = PurePosixPath(name).parts
+    shown = f"An artifact is named {name!r:.120}"
+    if any(piece.endswith(ENDING) for piece in pieces):
+        raise UsageError(f"{shown}; names ending in {ENDING} belong to manifests of artifacts.")
+    if not all(_is_plain(piece) for piece in pieces) or len(name.encode()) > _DEEPEST:
+        raise UsageError(
+            f"{shown}; expected at most {_DEEPEST} bytes of file names with '/' between them, each of at most "
+            f"{_LONGEST} bytes of UTF-8, without control characters and backslashes, and none beginning with "
+            f"{layout.TEMPORARY}."
+        )
+    for place in list(PurePosixPath(name).parents)[:-1]:
+        if plain.kind_of(base / place) and not (base / place).is_dir():
+            raise UsageError(f"{shown}, and {base / place} is no folder. Choose another name.")
+    return name
+
+
+def _is_plain(piece: str) -> bool:
+    try:
+        size = len(piece.encode())
+    except UnicodeEncodeError:
+        return False
+    return size <= _LONGEST and layout.is_plain(piece.lstrip(".")) and not piece.startswith(layout.TEMPORARY)
 
 
 def manifest_of(artifact: Path) -> Path:
@@ -38,7 +74,8 @@ def replaced(artifact: Path) -> Iterator[Path]:
 
     Raises:
         UsageError: nothing was written; a link or special file is in it; a file would replace a folder, or a folder a
-            file; the earlier folder holds artifacts of their own.
+            file; the earlier folder holds artifacts of their own; a file in it has a name that no manifest can have; a
+            folder is where the manifest belongs.
         OSError: the folder cannot be written.
     """
     durable.make_folder(artifact.parent)
@@ -69,6 +106,18 @@ def _check_written(temporary: Path, artifact: Path) -> None:
             f"The artifact {artifact} was not kept: {name} is a {plain.kind_of(strange[0])}; expected plain files and "
             "folders."
         )
+    for path in plain.plain_files(temporary):
+        pieces = path.relative_to(temporary).parts
+        if any("\\" in piece or piece.endswith(ENDING) for piece in pieces):
+            raise UsageError(
+                f"The artifact {artifact} was not kept: it has a file named {'/'.join(pieces)!r:.120}; expected names "
+                f"without backslashes that do not end in {ENDING}."
+            )
+    if plain.kind_of(manifest_of(artifact)) == "folder":
+        raise UsageError(
+            f"The artifact {artifact} was not kept: {manifest_of(artifact)}, where its manifest belongs, is a folder. "
+            "Choose another name, or move that folder away."
+        )
     if before not in (None, kind):
         raise UsageError(
             f"The artifact {artifact} was not kept: it is a {kind}, and a {before} of this name is there. Choose "
@@ -94,8 +143,10 @@ def write_manifest(artifact: Path, name: str, about: Mapping[str, Any]) -> Path:
         The manifest's path.
 
     Raises:
+        UsageError: the artifact is not there, or a link or special file is in it.
         OSError: it cannot be written, or the artifact not read.
     """
+    _check_plain(artifact, UsageError)
     files = {
         path.relative_to(artifact.parent).as_posix(): {"size": size, "sha256": sha256}
         for path in plain.plain_files(artifact)
@@ -106,6 +157,13 @@ def write_manifest(artifact: Path, name: str, about: Mapping[str, Any]) -> Path:
     record["digest"] = _digest(record)
     durable.write_json(manifest_of(artifact), record)
     return manifest_of(artifact)
+
+
+def _check_plain(artifact: Path, error: type[OutlastError]) -> None:
+    if plain.kind_of(artifact) is None:
+        raise error(f"{artifact} is not there.")
+    if strange := plain.strange_files(artifact):
+        raise error(f"{strange[0]} is a {plain.kind_of(strange[0])}; expected plain files and folders.")
 
 
 def manifests_in(folder: Path) -> list[Path]:
@@ -144,6 +202,8 @@ def verify_artifact(path: Path) -> dict[str, Any]:
     """
     record = read_manifest(path)
     artifact = path.with_name(path.name.removesuffix(ENDING))
+    if not record["files"]:  # of an empty folder; a file that is gone or a link among others is named below
+        _check_plain(artifact, CorruptCheckpoint)
     for name, entry in record["files"].items():
         file = path.parent / name
         try:

@@ -124,6 +124,16 @@ def number(value: Any, where: str) -> None:
         raise MalformedRecord(where, value, "a finite number")
 
 
+def between(low: float, high: float) -> Check:
+    """A number of a range."""
+
+    def check(value: Any, where: str) -> None:
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise MalformedRecord(where, value, f"a number from {low:g} to {high:g}")
+
+    return check
+
+
 def flag(value: Any, where: str) -> None:
     """True or false."""
     if type(value) is not bool:
@@ -223,6 +233,8 @@ def form(needed: Mapping[str, Check], known: Mapping[str, Check] | None = None) 
 _HASH = text(32, "[0-9a-f]{32}", "a hash of 32 hex digits")
 _ID = text(64, "[0-9a-f]{1,64}", "an id in hex")
 _LINE = text()
+_RUN_NAME = text(100, "[A-Za-z0-9][A-Za-z0-9._-]*", "the name of a run: letters, digits, '.', '_' and '-'")
+_SECONDS = between(0, 1e12)
 _NAME = text(300)
 _STEP = whole()
 _FORMAT = {"format": whole(1, 10**6)}
@@ -234,8 +246,8 @@ RUN = form(
         "uid": _ID,
         "format_1_until": _STEP,
         "parent": form({"run": _NAME, "step": _STEP}, {"uid": or_null(_ID), "digest": or_null(_HASH)}),
-        "chain": form({"name": _NAME, "stage": _NAME, "stages": many(_NAME, 1000)}),
-        "inputs": table(form({"run": _NAME, "step": _STEP, "digest": _HASH}), 1000),
+        "chain": form({"name": _RUN_NAME, "stage": _RUN_NAME, "stages": many(_RUN_NAME, 1000)}),
+        "inputs": table(form({"run": _RUN_NAME, "step": _STEP, "digest": _HASH}), 1000),
     },
 )
 CONFIG = form({"values": table()}, {"origins": table(_LINE), "fingerprint": _NAME, **_FORMAT})
@@ -272,7 +284,7 @@ ATTEMPT = form(
     },
 )
 _SPENT = form(
-    dict.fromkeys(("starting", "training", "evaluation", "saves", "other"), number), {"data": or_null(number)}
+    dict.fromkeys(("starting", "training", "evaluation", "saves", "other"), _SECONDS), {"data": or_null(_SECONDS)}
 )
 EVENT = form(
     {"event": _NAME, "time": number},
@@ -284,8 +296,8 @@ EVENT = form(
         "resumed_from": or_null(_STEP),
         "steps_per_second": number,
         "spent": _SPENT,
-        "seconds": number,
-        "held": number,
+        "seconds": _SECONDS,
+        "held": _SECONDS,
         "bytes": whole(),
         "staged": whole(),
         "reason": _NAME,

@@ -70,7 +70,9 @@ def chain_named(root: Path, name: str) -> list[Link]:
         except OutlastError:
             continue
         chain = info.about.get("chain")
-        if chain and chain["name"] == name and info.id == f"{name}.{chain['stage']}":
+        if not chain or chain["stage"] not in chain["stages"]:  # not even its own list names it
+            continue
+        if chain["name"] == name and info.id == f"{name}.{chain['stage']}":
             found[chain["stage"]] = info
             names = max(names, chain["stages"], key=len)
     return [Link(stage, found.get(stage)) for stage in names]

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from outlast.errors import UsageError
-from outlast.folder.artifact import ENDING, replaced, write_manifest
+from outlast.errors import OutlastError, UsageError
+from outlast.folder.artifact import check_name, replaced, write_manifest
 from outlast.run.attempt import Attempt
 
 
@@ -33,14 +33,20 @@ def _checked(name: str | os.PathLike[str], base: Path) -> str:
     if not isinstance(name, str | os.PathLike) or not isinstance(text := os.fspath(name), str):
         raise UsageError(f"An artifact is named {name!r:.120}; expected text or a path.")
     target = base / text
-    if "\0" in text or target.resolve() == base.resolve() or not target.resolve().is_relative_to(base.resolve()):
+    if not _is_below(target, base):
         raise UsageError(
             f"An artifact named {text!r} would lie outside {base}, or be that folder; use a name without '..' or a "
             "leading slash."
         )
-    if text.rstrip("/").endswith(ENDING):
-        raise UsageError(f"An artifact is named {text!r}; names ending in {ENDING} belong to manifests of artifacts.")
-    return text
+    return check_name(text, base)
+
+
+def _is_below(target: Path, base: Path) -> bool:
+    try:
+        found, place = target.resolve(), base.resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links; what no path can hold
+        return False
+    return found != place and found.is_relative_to(place)
 
 
 def _describe(attempt: Attempt, target: Path, name: str, step: int, part: str | None) -> None:
@@ -50,7 +56,7 @@ def _describe(attempt: Attempt, target: Path, name: str, step: int, part: str | 
     """
     try:
         write_manifest(target, name, {**attempt.origin(), "step": step, "part": part})
-    except (OSError, ValueError) as error:
-        words = error.strerror if isinstance(error, OSError) else error
+    except (OSError, OutlastError, ValueError) as error:
+        words = error.strerror if isinstance(error, OSError) else str(error).removesuffix(".")
         attempt.tell("warning", f"The artifact {target} is complete, but its manifest could not be written: {words}.")
     attempt.shown.send("artifact", name, target)

@@ -8,9 +8,10 @@ slows or fails training, and the crash-point tests do not count these writes
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ _LONGEST = 2000
 
 FULL_BYTES = EVENTS_BYTES // 2
 """Bytes after which only the lines that are rare are written."""
+
+_MOST_LINES = EVENTS_BYTES // 40
+"""Lines that are looked at in one file; what outlast writes has fewer."""
+
+_MOST_WRONG = 10_000
+"""Lines that do not count before a file is given up: each costs more time than one that does."""
 
 _RARE = ("begun", "timed", "stopping", "ended", "full")
 
@@ -135,10 +142,10 @@ def read_events(folder: RunFolder, number: int, attempt: str | None) -> list[dic
     path = folder.events(number)
     try:
         size = os.lstat(path).st_size
-        lines = list(reading.lines(path, 0, min(size, EVENTS_BYTES)))
+        lines = list(itertools.islice(reading.lines(path, 0, min(size, EVENTS_BYTES)), _MOST_LINES))
     except (OSError, OutlastError):
         return []
-    found = [event for line in lines if (event := _parsed(line, path)) is not None]
+    found = list(_counting(lines, path))
     if not found or attempt is None or found[0].get("attempt") != attempt:
         return []
     return found
@@ -154,9 +161,8 @@ def spent_in(folder: RunFolder, number: int, attempt: str | None) -> TimeSpent |
         first = next(reading.lines(path, 0, reading.BLOCK), b"")
         if attempt is None or (_parsed(first, path) or {}).get("attempt") != attempt:
             return None
-        for _, line in reading.backwards(path):
-            event = _parsed(line, path)
-            if event is not None and "spent" in event:
+        for event in _counting((line for _, line in reading.backwards(path)), path):
+            if "spent" in event:
                 return TimeSpent(**{name: event["spent"].get(name) for name in _SPENT})
     except (OSError, OutlastError):
         return None
@@ -164,6 +170,17 @@ def spent_in(folder: RunFolder, number: int, attempt: str | None) -> TimeSpent |
 
 
 _SPENT = tuple(TimeSpent.__dataclass_fields__)
+
+
+def _counting(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
+    """The events among lines, up to the bounds of one look at a file."""
+    wrong = 0
+    for line in itertools.islice(lines, _MOST_LINES):
+        event = _parsed(line, path) if line.startswith(b"{") else None
+        if event is not None:
+            yield event
+        elif (wrong := wrong + 1) > _MOST_WRONG:
+            return
 
 
 def _parsed(line: bytes, path: Path) -> dict[str, Any] | None:
