@@ -709,7 +709,7 @@ def test_a_name_of_no_artifact(opened, tmp_path: Path, name: object) -> None:
         ("a\\b", messages.says("run/artifact-name-no-file-can-have", name="'a\\\\b'")),
         ("a/b\n", messages.says("run/artifact-name-no-file-can-have", name="'a/b\\n'")),
         ("a/.tmp-b", messages.says("run/artifact-name-no-file-can-have", name="'a/.tmp-b'")),
-        ("a/caf\udce9", messages.says("run/artifact-name-no-file-can-have", name="'a/caf\\udce9'")),
+        ("a/thé\udce9", messages.says("run/artifact-name-no-file-can-have", name="'a/thé\\udce9'")),
         ("é" * 101, messages.says("run/artifact-name-no-file-can-have", name=f"'{'é' * 101}'")),
         ("precious.txt/a/b", messages.says("run/artifact-below-a-file", name="precious.txt/a/b", file="precious.txt")),
     ],
