@@ -9,6 +9,7 @@ from outlast.errors import UsageError
 from outlast.launch.provider import Provider, State
 from outlast.launch.records import LaunchRecord
 
+_LONGEST = 200  # letters of a fact
 _KNOWN = ("session", "image", "device", "exit")
 ALIVE = ("queued", "running", "saving")
 """Words of `state_of` for a session that has not ended."""
@@ -18,6 +19,13 @@ def mark_in(line: str, word: str) -> str:
     """The facts in a log line such as "::outlast session 12345"; empty for other lines."""
     match = re.fullmatch(rf"::outlast {word} (.*)", line.strip())
     return match[1] if match else ""
+
+
+def _bounded(word: str, value: str) -> str:
+    """A fact that a session has printed, if it may go on record; else empty. Whatever runs in a session can print."""
+    if word == "exit":
+        return value if re.fullmatch(r"[0-9]{1,3}", value) else ""
+    return value if len(value) <= _LONGEST else ""
 
 
 def follow(
@@ -50,7 +58,7 @@ def follow(
 
     for line in provider.log(record.handle, live=until_over, pause=pause, seen=looked):
         seconds = max(seconds, line.seconds)
-        told = {word: value for word in _KNOWN if (value := mark_in(line.text, word))}
+        told = {word: value for word in _KNOWN if (value := _bounded(word, mark_in(line.text, word)))}
         if not told:
             yield line.text
         elif not told.items() <= record.record.items():
@@ -77,8 +85,9 @@ def state_of(provider: Provider, record: LaunchRecord) -> str:
         return record.record["state"] if record.record["state"] in ("refused", "deleted") else "lost"
     if state.word not in ("completed", "failed"):
         return state.word
-    known = state.exit if state.exit is not None else int(state.word == "failed")
-    code = str(record.record.get("exit", known))
+    code = str(record.record.get("exit", int(state.word == "failed")) if state.exit is None else state.exit)
+    if state.word == "failed" and code == "0":
+        code = "1"  # anything that runs in a session may print that it went well
     return {"0": "succeeded", "75": "stopped"}.get(code, f"failed({code})")
 
 

@@ -40,3 +40,10 @@ def kill_group(pid: int, began: str) -> None:
     if lives(pid, began):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
+
+
+def terminate(pid: int, began: str) -> None:
+    """Ask a process to stop, if it is the one that was recorded."""
+    if lives(pid, began):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
-import json
+import math
 import os
 import shutil
 import subprocess
@@ -21,11 +21,11 @@ from typing import Any
 
 from outlast.config.units import format_seconds
 from outlast.environment.base import gpus
-from outlast.errors import CorruptCheckpoint, LaunchError, LaunchRefused, UnknownName, UsageError
-from outlast.folder import layout, plain, reading, records
+from outlast.errors import CorruptCheckpoint, LaunchError, LaunchRefused, OutlastError, UnknownName, UsageError
+from outlast.folder import durable, layout, plain, reading, records
 from outlast.launch.bundle import own_recipe
-from outlast.launch.local.process import kill_group, lives
-from outlast.launch.local.session import claim, write
+from outlast.launch.local.process import kill_group, lives, terminate
+from outlast.launch.local.session import SAVING, claim, write
 from outlast.launch.options import Option
 from outlast.launch.provider import Capabilities, Handle, Limits, Line, Output, Quota, Request, State, Tell, Terms
 
@@ -38,6 +38,11 @@ _START = 30.0  # seconds that a process takes to begin, on a busy machine
 _LOOK = 1.0  # seconds between two looks, at most: they cost nothing
 _HANDLE = records.form({"session": records.MADE})
 _PROCESS = records.form({"pid": records.whole(2, 2**31 - 1), "began": records.text(300)})
+_ABOUT = records.form(
+    {"command": records.anything, "cwd": records.anything, "seconds": records.number, "grace": records.number}
+)
+_DIED = "the machine went down, or the session's keeper was killed"
+_LINE = 1 << 16  # bytes of a line of a log; a longer one is several
 _WORDS = ("completed", "failed", "cancelled", "timed-out", "lost")
 _END = records.form(
     {
@@ -170,25 +175,18 @@ class LocalProvider:
         if end := _ended(folder):
             return end
         keeper, training = (_read(folder / f"{name}.json", _PROCESS) for name in ("keeper", "training"))
-        if not keeper:
-            if time.time() - (folder / "session.json").stat().st_mtime < _START or (
-                not claim(folder) and time.time() - (folder / "begun").stat().st_mtime < _START
-            ):
+        if not keeper and not training:
+            if _is_recent(folder / "session.json") or (not claim(folder) and _is_recent(folder / "begun")):
                 return State("queued")
-            return State("lost", "it never began")
-        seconds = time.time() - (folder / "begun").stat().st_mtime
-        if lives(keeper["pid"], keeper["began"]):
+            return State("lost", "it never began, or its records are damaged")
+        seconds = max(_age(folder / "begun"), 0.0)
+        if keeper and lives(keeper["pid"], keeper["began"]):
             return State("saving" if (folder / "cancel").exists() else "running", seconds=seconds)
         if end := _ended(folder):  # between the two looks
             return end
-        if training and lives(
-            training["pid"], training["began"]
-        ):  # its keeper was killed, so the limit is kept from here
-            limit = json.loads((folder / "session.json").read_text())["seconds"]
-            if seconds < limit and not (folder / "cancel").exists():
-                return State("running", seconds=seconds)
-            kill_group(training["pid"], training["began"])
-        return State("lost", "the machine went down, or the session's keeper was killed", seconds=seconds)
+        if training and lives(training["pid"], training["began"]):
+            return _unwatched(folder, training, seconds)
+        return State("lost", _DIED, seconds=seconds)
 
     def log(
         self,
@@ -200,18 +198,11 @@ class LocalProvider:
         seen: Callable[[State | None], None] = lambda _: None,
     ) -> Iterator[Line]:
         """The output of the training; its times are unknown."""
-        place, told, at = self._existing_folder(handle) / "log.txt", 0, 0
+        place, told, position = self._existing_folder(handle) / "log.txt", 0, [0]
         while True:
             seen(state := self.state(handle))
             over = state is None or state.over
-            text = b""
-            if plain.kind_of(place) == "file":
-                with place.open("rb") as file:
-                    file.seek(at)
-                    text = file.read()
-            whole = text if over else text[: text.rfind(b"\n") + 1]
-            at += len(whole)
-            for line in whole.decode("utf-8", errors="replace").splitlines():
+            for line in _lines(place, position, over=over):
                 if told >= since:
                     yield Line(0.0, line)
                 told += 1
@@ -234,6 +225,9 @@ class LocalProvider:
         state = self.state(handle)
         if state and not state.over and not (folder / "cancel").exists():
             (folder / "cancel").write_text("")
+            keeper, training = (_read(folder / f"{name}.json", _PROCESS) for name in ("keeper", "training"))
+            if training and not (keeper and lives(keeper["pid"], keeper["began"])):  # nobody else would ask it to save
+                terminate(training["pid"], training["began"])
 
     def clear(self, handle: Handle) -> None:
         """Delete the code, the inputs and the files of a session that is over; its log and its end stay."""
@@ -241,7 +235,7 @@ class LocalProvider:
         if (state := self.state(handle)) is None or not state.over:
             return
         for name in ("code", "inputs", "work"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+            durable.remove_any(folder / name)
 
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:  # noqa: ARG002 - nothing is shared
         """Delete the session's folder; a session that runs is killed."""
@@ -252,9 +246,12 @@ class LocalProvider:
             if time.monotonic() > end:
                 raise LaunchError(f"{folder} still runs {_START:.0f} s after it was killed; nothing was deleted.")
             time.sleep(0.05)
+        going = folder.with_name(f"{layout.TEMPORARY}{folder.name}")
+        durable.remove_any(going)  # left by a delete that was killed
         if state is None:
             return []
-        shutil.rmtree(folder)
+        folder.rename(going)  # at once: a session with some of its records is one that nobody understands
+        durable.remove_any(going)
         return [folder.name]
 
     def _folder(self, handle: Handle) -> Path:
@@ -281,10 +278,49 @@ def _command(folder: Path, *, ranks: bool) -> list[str]:
 
 
 def _read(path: Path, form: records.Check) -> Mapping[str, Any] | None:
+    """A record of a session; None when it is missing, or torn."""
     try:
         return reading.read_record(path, form)
-    except FileNotFoundError:
+    except (FileNotFoundError, OutlastError):
         return None
+
+
+def _unwatched(folder: Path, training: Mapping[str, Any], seconds: float) -> State:
+    """The state of a training whose keeper was killed: its limit is kept from here."""
+    about = _read(folder / "session.json", _ABOUT)
+    if about and seconds < about["seconds"]:
+        if not plain.kind_of(folder / "cancel"):
+            return State("running", seconds=seconds)
+        if (folder / "cancel").read_text() != "now" and 0 <= _age(folder / "cancel") < SAVING:
+            return State("saving", seconds=seconds)
+    kill_group(training["pid"], training["began"])
+    return State("lost", _DIED, seconds=seconds)
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was changed, by this machine's clock; endless when it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return math.inf
+
+
+def _is_recent(path: Path) -> bool:
+    """Whether a file was changed so lately that what follows may still come; the clock may have been put back."""
+    return abs(_age(path)) < _START
+
+
+def _lines(place: Path, position: list[int], *, over: bool) -> Iterator[str]:
+    """The lines of a growing log from a position on, which is moved; the last one without an end only when over."""
+    if plain.kind_of(place) != "file":
+        return
+    with place.open("rb") as file:
+        file.seek(position[0])
+        while piece := file.readline(_LINE):
+            if not over and len(piece) < _LINE and not piece.endswith(b"\n"):
+                return
+            position[0] += len(piece)
+            yield from piece.decode("utf-8", errors="replace").splitlines()
 
 
 def _ended(folder: Path) -> State | None:

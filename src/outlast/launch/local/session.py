@@ -9,8 +9,11 @@ A folder of a session holds
     keeper.json, training.json    the processes: pid, began          log.txt    what the training prints
     cancel          asks for the end; "now" in it: at once           end.json   how it ended
 
+A record that is missing or torn, as a machine that goes down leaves one, reads as a session that is lost.
+
 The keeper outlives the process that started it. It asks the training to stop (SIGTERM) `grace` seconds before the
-limit, and kills its process group at the limit.
+limit, and kills its process group at the limit. A process that has left this group and its session (a daemon) is not
+killed.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN
 from outlast.launch.local.process import identity
 
 _LOOK = 0.1  # seconds between two looks
-_SAVING = 30.0  # seconds that a training has to save after a cancel
+SAVING = 30.0
+"""Seconds that a training has to save after a cancel."""
 
 
 def claim(folder: Path) -> bool:
@@ -42,9 +46,12 @@ def claim(folder: Path) -> bool:
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    """Put a record there at once or not at all."""
+    """Put a record there at once or not at all, also when the machine goes down."""
     temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(json.dumps(record))
+    with temporary.open("w") as file:
+        file.write(json.dumps(record))
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 
@@ -55,12 +62,19 @@ def main(folder: Path) -> int:
     """
     if not claim(folder):
         return 1
+    waiting, go = os.pipe()
     keeper = os.fork()
     if keeper:
+        os.close(waiting)
         write(folder / "keeper.json", {"pid": keeper, "began": identity(keeper)})
+        os.write(go, b"1")
+        os.close(go)
         return 0
     code = 1
     try:
+        os.close(go)
+        if not os.read(waiting, 1):
+            os._exit(code)  # it is not on record, so nobody could end what it starts
         os.setsid()
         _Keeper(folder).run()
         code = 0
@@ -88,8 +102,24 @@ class _Keeper:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # they are meant for the watching process, not for the session
         signal.signal(signal.SIGTERM, self._terminate)
+        try:
+            training = self._start()
+        except OSError as error:
+            seconds = round(time.monotonic() - self.begun, 3)
+            message = f"it cannot be started: {error.strerror}"
+            write(self.folder / "end.json", {"word": "failed", "message": message, "exit": 127, "seconds": seconds})
+            return
+        try:
+            write(self.folder / "training.json", {"pid": training.pid, "began": identity(training.pid)})
+            killed = self._watch(training)
+        finally:  # whatever it has left behind; and all of it when this keeper can watch no longer
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(training.pid, signal.SIGKILL)
+        write(self.folder / "end.json", self._end(training.returncode, killed=killed))
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with (self.folder / "log.txt").open("ab") as log:
-            training = subprocess.Popen(
+            return subprocess.Popen(
                 self.about["command"],
                 cwd=self.about["cwd"],
                 env=self._variables(),
@@ -98,11 +128,6 @@ class _Keeper:
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        write(self.folder / "training.json", {"pid": training.pid, "began": identity(training.pid)})
-        killed = self._watch(training)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(training.pid, signal.SIGKILL)  # whatever it has left behind
-        write(self.folder / "end.json", self._end(training.returncode, killed=killed))
 
     def _variables(self) -> dict[str, str]:
         """The environment variables of the process which started the session, without some.
@@ -141,7 +166,7 @@ class _Keeper:
         """Why the training is to stop now; empty when it is not."""
         if (self.folder / "cancel").exists():
             at_once = (self.folder / "cancel").read_text() == "now"
-            self.kill_at = 0.0 if at_once else min(self.kill_at, time.monotonic() + _SAVING)
+            self.kill_at = 0.0 if at_once else min(self.kill_at, time.monotonic() + SAVING)
             return "cancelled"
         if self.terminated:
             return "the machine goes down"
@@ -150,13 +175,22 @@ class _Keeper:
     def _terminate(self, *_: object) -> None:
         self.terminated = True
 
+    def _told(self) -> int | None:
+        """The exit code that the training wrote down; None when there is none, or one that no process can have."""
+        try:
+            with (self.folder / "exit").open(encoding="ascii") as file:
+                code = int(file.read(5))
+        except (OSError, ValueError):
+            return None
+        return code if 0 <= code <= 255 else None
+
     def _end(self, code: int, *, killed: bool) -> dict[str, Any]:
         """The end of the session, as a `State`.
 
         What the training said of itself counts, though its process was slow to leave.
         """
-        told = self.folder / "exit"
-        exit_code = int(told.read_text()) if told.exists() else (code if code >= 0 else 128 - code)
+        told = self._told()
+        exit_code = told if told is not None else (code if code >= 0 else 128 - code)
         if self.asked == "cancelled":
             word, message = "cancelled", "it was cancelled"
         elif exit_code in (EXIT_FINISHED, EXIT_RUN_AGAIN):
