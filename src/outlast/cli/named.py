@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from outlast.cli import show
+from outlast.errors import OutlastError
 from outlast.folder import plain
 from outlast.folder.layout import RunFolder
-from outlast.launch.records import all_launches
+from outlast.launch.records import LaunchRecord, all_launches
 from outlast.recipe import inspect
 from outlast.report.chain import chain_at, under_way
+from outlast.terminal import say
 
 
 def run_of(name: str, root: str | None) -> Path:
@@ -46,7 +48,15 @@ def launched_or_trained(name: str, root: str | None) -> Path:
 
 
 def last_launched(root: Path) -> RunFolder | None:
-    """The run that was launched last, or None."""
-    records = [each for path in root.glob("*/launches") for each in all_launches(RunFolder(path.parent))]
-    newest = max(records, key=lambda each: each.record["time"], default=None)
+    """The run that was launched last, or None.
+
+    A run with a launch record that is damaged is left out, and the user is told.
+    """
+    records: list[LaunchRecord] = []
+    for path in sorted(root.glob("*/launches")):
+        try:
+            records += all_launches(RunFolder(path.parent))
+        except OutlastError as error:
+            say(f"warning: {path.parent.name} is left out. {error}", error=True)
+    newest = max(records, key=lambda each: str(each.record.get("time", "")), default=None)
     return newest.folder if newest else None
