@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -244,7 +245,7 @@ class KaggleProvider:
         ]  # of records that nobody has checked
         used = [name for names in lists for name in names]
         for name in handle.get("datasets", ()):
-            if name not in used and datasets.state(self.kaggle, name) is not None:
+            if name not in used and _is_of(slug, name) and datasets.state(self.kaggle, name) is not None:
                 datasets.delete(self.kaggle, name)
                 gone.append(name)
         return gone
@@ -285,3 +286,9 @@ def _dataset_of(request: Request) -> str:
         return ""
     manifests = [path.read_bytes() for name, path in sorted(request.files.items()) if name.endswith(f"/{MANIFEST}")]
     return f"outlast-{short(request.run, 16)}-step-{request.step}-{hashing.digest(b''.join(manifests))[:8]}"
+
+
+def _is_of(slug: str, dataset: str) -> bool:
+    """Whether a dataset of files that were sent along was made for the run of this session; code belongs to no run."""
+    sent = re.fullmatch(r"outlast-(.*)-step-\d+-[0-9a-f]{8}", dataset)
+    return sent is None or slug.startswith(f"outlast-{sent[1]}")
