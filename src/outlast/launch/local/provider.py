@@ -179,7 +179,8 @@ class LocalProvider:
             if _is_recent(folder / "session.json") or (not claim(folder) and _is_recent(folder / "begun")):
                 return State("queued")
             return State("lost", "it never began, or its records are damaged")
-        seconds = max(_age(folder / "begun"), 0.0)
+        ages = [_age(folder / name) for name in ("begun", "keeper.json", "training.json")]
+        seconds = max(0.0, next(age for age in ages if age < math.inf))
         if keeper and lives(keeper["pid"], keeper["began"]):
             return State("saving" if (folder / "cancel").exists() else "running", seconds=seconds)
         if end := _ended(folder):  # between the two looks
