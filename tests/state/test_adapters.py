@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import messages
 from tests.standins import tiny
+from tests.standins.tiny_adapter import ADAPTER
 
 import outlast
 from outlast import state
 from outlast.data import within
 from outlast.errors import CorruptCheckpoint, ResumeRefused, StateError
 from outlast.state import adapters, pack_value, rng, unpack_value
+from outlast.state.array import Array, FrameworkArray, Pieces
 
 
 @pytest.fixture
@@ -144,3 +147,49 @@ def test_a_framework_that_is_registered_anew_is_the_one_that_is_asked(
     monkeypatch.setitem(sys.modules, "another_adapter", other)
     adapters.register("tiny", "tests.standins.tiny", "another_adapter")
     assert adapters.owner(tiny.Vector([1.0])) is other.ADAPTER
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        5,
+        "text",
+        {"$tuple": [1]},
+        {"$tiny.": "x", "$tiny.b": "y"},
+        {"$tiny.dice": 5},
+        {"$tiny.dice": {"state": {1}}},
+        Pieces("$numpy.masked", {"data": 1}),
+        Pieces("$tiny.dice", {1: 2}),
+        FrameworkArray(Array("F64", (0,), b""), {"as": "numpy"}),
+        FrameworkArray(Array("F64", (0,), b""), {"as": "tiny", "$array": "other"}),
+    ],
+)
+def test_what_an_adapter_packs_must_come_back_to_it(registered, opened, monkeypatch, packed, tmp_path: Path) -> None:
+    changed_adapter(monkeypatch, pack=lambda _value: packed)
+    with messages.raises(StateError, "state/adapter-packs-another-form", found=f"{packed!s:.80}"):
+        train(opened, "r", 2)
+    assert not list((tmp_path / "r").glob("checkpoints/step-*"))
+
+
+def test_what_else_an_adapter_gives_is_checked(registered, monkeypatch) -> None:
+    changed_adapter(monkeypatch, tracked=lambda _part, _thing: "layer")
+    with messages.raises(StateError, "state/adapter-tracked-gives-no-tracked-object"):
+        state.tracked("layer", tiny.Layer(3, 0.25))
+    changed_adapter(monkeypatch, software=lambda: {"tiny": {1, 2}})
+    with messages.raises(StateError, "state/adapter-software-is-no-json"):
+        state.software()
+    changed_adapter(monkeypatch, matches=lambda value: value.missing)
+    with messages.raises(StateError, "state/adapter-function-fails", name="matches"):
+        adapters.owner(tiny.Vector([1.0]))
+    monkeypatch.delattr("changed_adapter.ADAPTER")
+    adapters.register("tiny", "tests.standins.tiny", "changed_adapter")
+    with messages.raises(StateError, "state/adapter-module-has-none", module="changed_adapter"):
+        adapters.owner(tiny.Vector([1.0]))
+
+
+def changed_adapter(monkeypatch: pytest.MonkeyPatch, **functions: object) -> None:
+    """Register the adapter of tiny with other functions."""
+    other = types.ModuleType("changed_adapter")
+    other.ADAPTER = replace(ADAPTER, **functions)
+    monkeypatch.setitem(sys.modules, "changed_adapter", other)
+    adapters.register("tiny", "tests.standins.tiny", "changed_adapter")

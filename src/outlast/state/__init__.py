@@ -135,9 +135,7 @@ def software() -> dict[str, Any]:
     facts: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
     if (seed := rng.seeded()) is not None:
         facts["seed"] = seed
-    for adapter in adapters.loaded():
-        facts |= adapter.software()
-    return facts
+    return facts | adapters.software()
 
 
 def uses_gpu(facts: Mapping[str, Any]) -> bool:

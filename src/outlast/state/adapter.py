@@ -73,8 +73,8 @@ class Adapter:
         matches: whether `pack` takes this value: an array, a generator, a dtype. It has to be a matter of the value's
             class alone.
         pack: takes such a value apart: an array becomes a `FrameworkArray`, a value with several components becomes
-            `Pieces`, a small value becomes JSON under one key `$name.form`. None: it cannot be saved. Raises
-            UnsupportedArray with a reason.
+            `Pieces`, a small value becomes text or a dict of JSON under one key `$name.form`. None: it cannot be saved.
+            Raises UnsupportedArray with a reason. Anything else is refused with a StateError.
         from_array: rebuilds an array from its bytes, the JSON of `FrameworkArray.node`, and, for a sharded array, a
             tensor of this program that is sharded in the same way, else None.
         put_together: rebuilds a value from `Pieces` or JSON: from its key and its content, the values of which are

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from outlast.errors import CorruptCheckpoint, ResumeRefused
+from outlast.errors import CorruptCheckpoint, OutlastError, ResumeRefused, StateError
 from outlast.state.adapter import Adapter, Generators, Rebuild
-from outlast.state.array import Array
+from outlast.state.array import Array, FrameworkArray, Pieces, UnsupportedArray
+from outlast.terminal import clean, type_of, words_of
 
 
 class Row(NamedTuple):
@@ -64,8 +66,25 @@ def loaded() -> Iterator[Adapter]:
 
 @functools.cache
 def _adapter(module: str) -> Adapter:
-    found: Adapter = importlib.import_module(module).ADAPTER
+    found = getattr(importlib.import_module(module), "ADAPTER", None)
+    if not isinstance(found, Adapter):
+        raise StateError(f"{module} has no ADAPTER; expected one of the class outlast.state.adapter.Adapter.")
     return found
+
+
+def ask(adapter: Adapter, name: str, *facts: Any) -> Any:
+    """Call a function of an adapter.
+
+    Raises:
+        OutlastError: as it raises it.
+        StateError: it raises anything else; names the adapter and the function.
+    """
+    try:
+        return getattr(adapter, name)(*facts)
+    except (OutlastError, UnsupportedArray):
+        raise
+    except Exception as error:
+        raise StateError(f"The adapter {adapter.name!r} failed in {name} ({words_of(error)}). Correct it.") from error
 
 
 def owner(value: Any) -> Adapter | None:
@@ -73,10 +92,53 @@ def owner(value: Any) -> Adapter | None:
     kind = type(value)
     found = _owners.get(kind)
     if found is None:
-        found = next((each for each in loaded() if each.matches(value)), None)
+        found = next((each for each in loaded() if ask(each, "matches", value)), None)
         if found is not None:
             _owners[kind] = found
     return found
+
+
+def pack(value: Any) -> FrameworkArray | Pieces | dict[str, Any] | None:
+    """Take a value apart; None for what belongs to no framework, and for what its framework cannot save.
+
+    Raises:
+        StateError: its adapter's `pack` gives what `put_together` or `from_array` would never get.
+        UnsupportedArray: as `Adapter.pack` says; that raises what it wants.
+    """
+    adapter = owner(value)
+    found = None if adapter is None else adapter.pack(value)
+    if adapter is not None and found is not None and not _is_packed(found, adapter.name):
+        raise StateError(
+            f"The adapter {adapter.name!r} packs {type_of(value, full=True)} as {clean(found):.80}; expected a "
+            f"FrameworkArray whose node says {{'as': {adapter.name!r}}}, or text or a dict of JSON under one key "
+            f"'${adapter.name}.FORM', or Pieces of such a form. Correct its pack."
+        )
+    return found
+
+
+def _is_packed(found: Any, name: str) -> bool:
+    """Whether an adapter of this name gets this back when the checkpoint is loaded."""
+    if isinstance(found, FrameworkArray):
+        node = found.node
+        return isinstance(found.array, Array) and type(node) is dict and node.get("as") == name and "$array" not in node
+    if isinstance(found, Pieces):
+        form, content = found
+    elif type(found) is dict and len(found) == 1:
+        [(form, content)] = found.items()
+        if not _is_json(content) or not isinstance(content, str | dict):
+            return False
+    else:
+        return False
+    named = isinstance(form, str) and form.startswith(f"${name}.")
+    return named and (isinstance(content, str) or all(isinstance(key, str) for key in content))
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (RecursionError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _named(name: Any, what: str) -> Adapter:
@@ -118,6 +180,23 @@ def put_together(key: str, content: Any, part: str) -> Any:
     if adapter.put_together is None:
         raise CorruptCheckpoint(f"{what} belongs to {adapter.name}, which has no such values.")
     return adapter.put_together(key, content)
+
+
+def software() -> dict[str, Any]:
+    """What decides the last bits of a result, of the frameworks that this program has imported.
+
+    Raises:
+        StateError: an adapter does not say it in JSON.
+    """
+    facts: dict[str, Any] = {}
+    for adapter in loaded():
+        found = ask(adapter, "software")
+        if type(found) is not dict or not all(isinstance(key, str) for key in found) or not _is_json(found):
+            raise StateError(
+                f"The adapter {adapter.name!r} says {clean(found):.80} in software; expected a dict of text and JSON."
+            )
+        facts |= found
+    return facts
 
 
 def generators() -> list[Generators]:
@@ -187,7 +266,7 @@ def optimizer_places(things: Iterable[Any]) -> set[Any]:
 
 def before_updates(call: Callable[[Any], None]) -> Callable[[], None]:
     """Have a function called with every optimizer before each of its steps; returns what ends that."""
-    ends = [each.before_updates(call) for each in loaded() if each.before_updates is not None]
+    ends = [ask(each, "before_updates", call) for each in loaded() if each.before_updates is not None]
 
     def end() -> None:
         for one in ends:

@@ -17,9 +17,11 @@ class Generator(TrackedObject):
 
     def state(self) -> Any:
         """Its state, as it is stored inside of other objects."""
-        owner = adapters.owner(self.thing)
-        pieces = owner.pack(self.thing) if owner else None
-        assert isinstance(pieces, Pieces)  # noqa: S101 - adapters.is_generator said so
+        pieces = adapters.pack(self.thing)
+        if not isinstance(pieces, Pieces):
+            raise StateError(
+                f"{self.part} is {type_of(self.thing)}, a random generator, which its adapter does not pack as Pieces."
+            )
         return {name: value for name, value in pieces.children.items() if name != "device"}
 
     def load(self, state: Any, facts: Mapping[str, Any]) -> None:  # noqa: ARG002
@@ -45,8 +47,14 @@ def tracked(part: str, thing: Any) -> TrackedObject:
         StateError: it has no usable state_dict().
     """
     for adapter in adapters.loaded():
-        if (found := adapter.tracked(part, thing)) is not None:
+        found = adapters.ask(adapter, "tracked", part, thing)
+        if isinstance(found, TrackedObject):
             return found
+        if found is not None:
+            raise StateError(
+                f"{part} cannot be tracked: the adapter {adapter.name!r} gives {type_of(found)} for it; expected a "
+                "TrackedObject or None. Correct its tracked."
+            )
     if adapters.is_generator(thing):
         return Generator(part, thing)
     missing = [name for name in ("state_dict", "load_state_dict") if not callable(getattr(thing, name, None))]

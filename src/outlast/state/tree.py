@@ -96,12 +96,13 @@ class Encoder:
         return {name: content} if facts is None else {name: [content, facts]}
 
     def _leaf(self, value: Any, path: tuple[str, ...]) -> Json:
-        adapter = adapters.owner(value)
         try:
-            found = None if adapter is None else adapter.pack(value)
+            found = adapters.pack(value)
+        except StateError as error:
+            raise StateError(f"{self._place(path)} cannot be saved. {error}") from error
         except UnsupportedArray as error:
             raise StateError(f"{self._place(path)} cannot be saved: {error}.") from error
-        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise StateError(
                 f"{self._place(path)} is {type_of(value, full=True)}, whose bytes cannot be asked for "
                 f"({type(error).__name__}: {error})."
