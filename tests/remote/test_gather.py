@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from tests.folders import as_format_1, forge, manifest_of, place, seal, steps, t
 
 from outlast.checkpoint import CheckpointStore, read_manifest
 from outlast.checkpoint.history import History, is_ancestor
-from outlast.errors import CorruptCheckpoint, NoGoodCheckpoint, RemoteUnavailable, SaveFailed, UsageError
+from outlast.errors import CorruptCheckpoint, NoGoodCheckpoint, RemoteRefused, RemoteUnavailable, SaveFailed, UsageError
 from outlast.folder import durable, hashing
 from outlast.remote import attached, incoming
 from outlast.remote.attached import copies_of, stored_config
+from outlast.remote.base import Entry
 from outlast.remote.folder import FolderRemote
 from outlast.remote.fork import fork
 from outlast.remote.gather import bring_home
@@ -365,6 +367,66 @@ def test_checkpoints_elsewhere_that_are_passed_over_are_told(home: Path, tmp_pat
     ]
     messages.said(brought.told[0], "remote/skipped-for-the-newest-valid", step=6)
     messages.only_said(brought.told[3:], messages.says("remote/step-was-copied", step=6, folder=tmp_path / "away/r"))
+
+
+@pytest.mark.parametrize("below", ["attempts", "checkpoints", "checkpoints/step-00000008"])
+def test_a_very_deep_folder_in_a_copy_does_not_matter(home: Path, tmp_path: Path, below: str) -> None:
+    walk(tmp_path / "away", stop=8)
+    deep(tmp_path / "away/r" / below)
+    try:
+        assert walk(home, stop=10, inputs=[tmp_path / "away"]).resumed_from == 8
+        assert bring_home(place(home), [tmp_path / "away"]).told == []
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "away"], check=True)  # its paths are too long for Python
+
+
+def deep(folder: Path) -> None:
+    """Make 1,500 folders inside each other, more than a path can name."""
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("dddd", dir_fd=at)
+        inside = os.open("dddd", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inside
+    os.close(at)
+
+
+@pytest.mark.parametrize("same_step", [False, True], ids=["behind", "same-step"])
+def test_attempts_that_cannot_be_listed_do_not_keep_checkpoints(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_step: bool
+) -> None:
+    if not same_step:
+        walk(tmp_path / "away", stop=8)
+    known = FolderRemote.list
+
+    def refuse(self: FolderRemote, prefix: str = "") -> Iterator[Entry]:
+        if prefix == "attempts/" and self.root == tmp_path / "away/r":
+            raise RemoteRefused(f"{self.root / prefix}: Input/output error.")
+        return known(self, prefix)
+
+    monkeypatch.setattr(FolderRemote, "list", refuse)
+    brought = bring_home(place(home), [tmp_path / "away"])
+    if same_step:
+        assert brought.told == []
+    else:
+        messages.said(brought.told, "remote/attempts-were-not-copied", folder=tmp_path / "away/r/attempts")
+        messages.said(brought.told, "remote/step-was-copied", step=8, folder=tmp_path / "away/r")
+    assert steps(home)[-1] == (4 if same_step else 8)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "attempts"])
+@pytest.mark.parametrize("kind", ["file", "link", "special file"])
+def test_what_is_no_folder_in_a_copy_is_told(home: Path, tmp_path: Path, name: str, kind: str) -> None:
+    walk(tmp_path / "away", stop=8)
+    found = tmp_path / "away/r" / name
+    found.rename(tmp_path / "elsewhere")
+    if kind == "link":
+        found.symlink_to(tmp_path / "elsewhere")
+    else:
+        found.touch() if kind == "file" else os.mkfifo(found)
+    brought = bring_home(place(home), [tmp_path / "away"])
+    messages.said(brought.told, "remote/no-folder-in-a-copy", path=found, kind=kind)
+    assert steps(home)[-1] == (4 if name == "checkpoints" else 8)
 
 
 def test_a_copy_of_which_nothing_verifies_is_told_in_few_sentences(home: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ except ImportError:  # Windows
 
 from outlast.errors import ObjectConflict, ObjectMissing, OutlastError, RemoteRefused, RemoteUnavailable, UnsafeFolder
 from outlast.folder import durable, layout, plain
-from outlast.remote.base import PIECE, Capabilities, Entry, Remote, Stat, check_name, digest_of
+from outlast.remote.base import LONGEST_NAME, PIECE, Capabilities, Entry, Remote, Stat, check_name, digest_of
 
 LOCK = ".lock"
 """Held for a moment by whoever deletes an object or makes it young again."""
@@ -150,7 +150,7 @@ class FolderRemote(Remote):
     def _names(self, prefix: str) -> Iterator[tuple[str, Path]]:
         """Names that begin with a text and the paths of their plain files.
 
-        Folders that cannot hold any are not looked into.
+        Folders that cannot hold any are not looked into, nor those so deep that no name reaches into them.
         """
         waiting = [("", self.root)]
         while waiting:
@@ -162,6 +162,8 @@ class FolderRemote(Remote):
                 continue
             for entry in each:
                 name = above + entry.name
+                if len(os.fsencode(name)) > LONGEST_NAME:
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     inside = f"{name}/"
                     if inside.startswith(prefix) or prefix.startswith(inside):

@@ -123,7 +123,9 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Push
         RemoteUnavailable: a remote does not answer, so what is newest cannot be known; what is here is as it was.
     """
     brought = GatherResult()
-    places = [Place.at(copy.path) for copy in copies_of(folder.path.name, inputs, brought.told)]
+    attached = copies_of(folder.path.name, inputs, brought.told)
+    brought.told += [sentence for copy in attached for sentence in _strange(copy)]
+    places = [Place.at(copy.path) for copy in attached]
     for pushed in remotes:
         brought.told += pushed.told
         places.append(pushed.place)
@@ -151,6 +153,16 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Push
         taken = _take_attempts(best.place, folder)
     complaints = [sentence for copy in copies for sentence in copy.complaints()]
     return GatherResult([*brought.told, *complaints, *left.told, *taken], brought.rejected + left.rejected)
+
+
+def _strange(copy: RunFolder) -> list[str]:
+    """Sentences about what is where a copy's checkpoints and attempts should be, and is no folder."""
+    kinds = [(path, plain.kind_of(path)) for path in (copy.checkpoints, copy.attempts)]
+    return [
+        f"{path} is a {kind} where a folder was expected; nothing was copied from it."
+        for path, kind in kinds
+        if kind not in ("folder", None)
+    ]
 
 
 def _look(
@@ -216,8 +228,12 @@ def _leave(left: GatherResult, place: Place, sentence: str) -> None:
 
 
 def _last_start_at(place: Place) -> str:
-    """When the last attempt of a run began, as its record says; empty when it has none."""
-    return max((str(place.attempt(number).get("started", "")) for number in place.attempt_numbers()), default="")
+    """When the last attempt of a run began, as its record says; empty when it has none, or none that can be read."""
+    try:
+        numbers = place.attempt_numbers()
+    except CorruptCheckpoint:
+        return ""
+    return max((str(place.attempt(number).get("started", "")) for number in numbers), default="")
 
 
 def _last_start(folder: RunFolder) -> str:

@@ -44,7 +44,12 @@ def stage_attempts(source: Place, target: RunFolder, ready: RunFolder) -> list[s
         record = read_record(target, number)
         ours[key_of(record, number)] = _Attempt(record, ours=number)  # a merge that was killed may have left one twice
     theirs = []
-    for number in source.attempt_numbers():
+    try:
+        numbers = source.attempt_numbers()
+    except CorruptCheckpoint as error:  # the checkpoints are worth more
+        told.append(f"{error} The records of its attempts were not copied.")
+        numbers = []
+    for number in numbers:
         record = source.attempt(number)
         if "damaged" in record:
             told.append(f"{source.address(f'attempts/{number:04d}.json')} is damaged and was not copied.")
