@@ -289,3 +289,39 @@ def test_a_misspelt_method_of_a_sink_is_told_with_the_nearest_event(opened, tmp_
         count(run)
     (told,) = attempts(tmp_path)[0]["told"]
     messages.said(told, "run/sink-method-that-no-event-calls", sink="Loggd", method="loggd", event="logged")
+
+
+class Unnamed(outlast.Sink):
+    @property
+    def title(self) -> str:
+        raise RuntimeError("no title")
+
+    @property
+    def logged(self):
+        raise RuntimeError("no method")
+
+
+def test_a_sink_that_cannot_say_its_title_costs_no_training(opened, tmp_path: Path, monkeypatch) -> None:
+    with opened(total_steps=3, sinks=[Unnamed()]) as run:
+        count(run)
+    record = attempts(tmp_path)[0]
+    assert record["end"]["reason"] == "finished"
+    messages.said(record["told"], "run/sink-without-a-title-failed", sink="Unnamed", event="logged")
+
+
+def test_what_a_sink_did_not_get_at_the_end_is_in_the_attempts_record(opened, tmp_path: Path, monkeypatch) -> None:
+    free = threading.Event()
+
+    class Hangs(outlast.Sink):
+        def logged(self, record) -> None:
+            free.wait(60)
+
+    monkeypatch.setattr("outlast.tracking.fanout.DEADLINE", 0.1)
+    try:
+        with opened(total_steps=3, sinks=[Hangs()]) as run:
+            count(run)
+    finally:
+        free.set()
+    record = attempts(tmp_path)[0]
+    assert record["end"]["reason"] == "finished"
+    messages.said(record["told"], "run/sink-not-sent-in-time", sink="Hangs", number=3)

@@ -63,6 +63,7 @@ class AttemptRecord:
         record: what the file holds.
         earlier: the records of the attempts before it.
         kept: whether it is written; not on ranks other than the first, whose work the first one's record stands for.
+        news: whether something was told since it was last written.
     """
 
     folder: RunFolder
@@ -70,6 +71,7 @@ class AttemptRecord:
     record: dict[str, Any] = field(default_factory=dict)
     earlier: list[dict[str, Any]] = field(default_factory=list)
     kept: bool = True
+    news: bool = False
 
     @classmethod
     def begin(cls, folder: RunFolder, version: str, environment: Mapping[str, Any]) -> AttemptRecord:
@@ -106,6 +108,7 @@ class AttemptRecord:
         """Put the record on disk as it is now."""
         if self.kept:
             durable.write_json(self.folder.attempt(self.number), self.record)
+        self.news = False
 
     @property
     def reason_before(self) -> str | None:
@@ -131,6 +134,7 @@ class AttemptRecord:
 
         Of very many, the first are kept and all counted.
         """
+        self.news = True
         told, sentence = self.record["told"], writable(sentence)[:LONGEST]
         if len(told) < MOST and sentence not in told:
             told.append(sentence)

@@ -6,6 +6,7 @@ newest checkpoint that verifies.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -304,6 +305,12 @@ class Attempt:
         """
         signal = self.session.signal if reason == self.session.reason else None
         self._record.end(reason, step, total, error, signal=signal)
+
+    def write_what_was_told(self) -> None:
+        """Write what was said since the end was recorded, such as what sinks did not get; without room, it is not."""
+        if self._record.news:
+            with contextlib.suppress(OSError):
+                self._record.write()
 
     def hide(self) -> None:
         """Ranks other than the first: no longer show that this one works on the run."""

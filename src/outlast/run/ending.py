@@ -127,6 +127,7 @@ class Ending:
         failed = failed or each(
             lambda: attempt.shown.send("ended", reason, loop.step, loop.total_steps),
             attempt.shown.close,
+            *([] if lost else [attempt.write_what_was_told]),
         )
         self._session.patient = True
         released = each(attempt.hide, attempt.release, self._session.close, loop.parts.close)

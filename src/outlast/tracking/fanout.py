@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from outlast.terminal import words_of
-from outlast.tracking.sink import Sink, hears
+from outlast.tracking.sink import Sink, hears, title_of
 from outlast.tracking.sinks.queue import Queue
 
 DEADLINE = 5.0
@@ -70,7 +70,7 @@ class Fanout:
         self._complain()
         for sink in list(self.screens):
             if (count := self._failures.get(id(sink), 0)) > 1:
-                self._tell(f"{sink.title} failed {count} times. The journal has all metrics.")
+                self._tell(f"{title_of(sink)} failed {count} times. The journal has all metrics.")
         for sink in list(self.screens):
             self._call(sink, "closed", ())
 
@@ -81,8 +81,8 @@ class Fanout:
             self._failures[id(sink)] = self._failures.get(id(sink), 0) + 1
             if self._failures[id(sink)] == 1:
                 self._tell(
-                    f"{sink.title} failed at {event!r} ({words_of(error)}). It is called again at the next event; the "
-                    "journal has all metrics."
+                    f"{title_of(sink)} failed at {event!r} ({words_of(error)}). It is called again at the next event; "
+                    "the journal has all metrics."
                 )
 
     def _complain(self) -> None:

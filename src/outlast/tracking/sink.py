@@ -164,8 +164,21 @@ class Sink:
 
 
 def hears(sink: Sink, event: str) -> bool:
-    """Whether a sink does something at an event."""
-    return getattr(getattr(sink, event), "__func__", None) is not getattr(Sink, event)
+    """Whether a sink does something at an event; also if it cannot say so, as then the call of it tells why."""
+    try:
+        found = getattr(sink, event)
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever a sink does, training continues
+        return True
+    return getattr(found, "__func__", None) is not getattr(Sink, event)
+
+
+def title_of(sink: Sink) -> str:
+    """The title of a sink; the name of its class if it has none that is text."""
+    try:
+        title = sink.title
+    except (Exception, SystemExit):  # noqa: BLE001 - as above
+        title = ""
+    return title if title and isinstance(title, str) else type(sink).__name__
 
 
 def misspelt(sink: Sink) -> list[str]:
@@ -176,7 +189,7 @@ def misspelt(sink: Sink) -> list[str]:
         close = difflib.get_close_matches(name, events, 1, _NEAR) if not name.startswith("_") else []
         if close and callable(getattr(kind, name)) and not hears(sink, close[0]):
             told.append(
-                f"The sink {sink.title} has the method {name!r}, which no event calls. Did you mean {close[0]!r}? "
+                f"The sink {title_of(sink)} has the method {name!r}, which no event calls. Did you mean {close[0]!r}? "
                 f"Events: {', '.join(events)}."
             )
     return told

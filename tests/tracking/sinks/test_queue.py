@@ -3,6 +3,7 @@ it lost."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -240,6 +241,29 @@ def test_where_no_thread_can_be_had_the_events_are_counted_as_not_sent(monkeypat
     queue = Queue(Gated(open_=True))
     queue.put("logged", {"step": 1})
     messages.said(over(queue)[-1], "tracking/not-sent-in-time", number=2)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("in the child")])
+def test_a_child_that_a_sink_forks_ends_where_it_comes_back(tmp_path: Path, error: BaseException | None) -> None:
+    class Forks(Sink):
+        child = 0
+
+        def logged(self, record) -> None:
+            if record["step"] == 1:
+                self.child = os.fork()
+                if error and not self.child:
+                    raise error
+            with (tmp_path / "heard").open("a") as file:
+                file.write(f"{'parent' if self.child else 'child'} {record['step']}\n")
+
+    sink = Forks()
+    queue = Queue(sink)
+    for step in (1, 2):
+        queue.put("logged", {"step": step})
+    assert over(queue) == []
+    assert os.waitstatus_to_exitcode(os.waitpid(sink.child, 0)[1]) == (1 if error else 0)
+    heard = (tmp_path / "heard").read_text().splitlines()
+    assert sorted(heard) == [*([] if error else ["child 1"]), "parent 1", "parent 2"]
 
 
 def wait_for(condition, seconds: float = 20.0) -> None:

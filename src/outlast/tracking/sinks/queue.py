@@ -17,7 +17,7 @@ from collections import OrderedDict, deque
 from typing import Any
 
 from outlast.terminal import words_of
-from outlast.tracking.sink import Sink, hears
+from outlast.tracking.sink import Sink, hears, title_of
 
 MOST = 10_000
 """Events that wait at most, besides those that are never dropped."""
@@ -70,6 +70,7 @@ class Queue:
         self.sink = sink
         self.complaints: deque[str] = deque()
         self.errors = self.dropped = self.failed = self.unsent = 0
+        self._title = title_of(sink)
         self._most, self._first_pause = most, pause
         self._lock = threading.Lock()  # for what follows
         self._number = 0
@@ -139,16 +140,15 @@ class Queue:
             self._droppable.clear()
         counts = ((self.dropped, "dropped"), (self.failed, "failed"), (self.unsent, "not sent in time"))
         if words := ", ".join(f"{count} {how}" for count, how in counts if count):
-            self.complaints.append(f"{self.sink.title} did not get every event: {words}. The journal has all metrics.")
+            self.complaints.append(f"{self._title} did not get every event: {words}. The journal has all metrics.")
         elif self.errors:
-            self.complaints.append(f"{self.sink.title} failed {self.errors} times and got every event in the end.")
+            self.complaints.append(f"{self._title} failed {self.errors} times and got every event in the end.")
 
     def _drop(self) -> None:
         self.dropped += 1
         if self.dropped == 1:
             self.complaints.append(
-                f"{self.sink.title} is {self._most} events behind, so the oldest are dropped. The journal has all "
-                "metrics."
+                f"{self._title} is {self._most} events behind, so the oldest are dropped. The journal has all metrics."
             )
 
     def _hears(self, event: str) -> bool:
@@ -158,7 +158,7 @@ class Queue:
         return heard
 
     def _start(self) -> None:
-        thread = _SinkThread(target=self._run, name=f"outlast-sink-{self.sink.title}", daemon=True)
+        thread = _SinkThread(target=self._run, name=f"outlast-sink-{self._title}", daemon=True)
         with contextlib.suppress(RuntimeError):  # no more threads: the next event tries again, and `finish` counts
             thread.start()
             self._thread = thread
@@ -200,17 +200,20 @@ class Queue:
         self.errors += 1
         if self.errors == 1:
             self.complaints.append(
-                f"{self.sink.title} failed at {event!r} ({words_of(error)}). It is tried again; the journal has all "
+                f"{self._title} failed at {event!r} ({words_of(error)}). It is tried again; the journal has all "
                 "metrics."
             )
 
     def _call(self, at: float, event: str, facts: tuple[Any, ...]) -> BaseException | None:
+        failure: BaseException | None = None
         try:
             self.sink.time = at
             getattr(self.sink, event)(*facts)
         except BaseException as error:  # noqa: BLE001 - whatever a sink does, training continues
-            return error
-        return None
+            failure = error
+        if os.getpid() != self._process:  # a child that the sink forked: the events belong to its parent
+            os._exit(1 if failure else 0)
+        return failure
 
     def _next(self) -> Event | None:
         """The next event, when there is one; None when there will be none."""
