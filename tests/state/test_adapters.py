@@ -160,6 +160,7 @@ def test_a_framework_that_is_registered_anew_is_the_one_that_is_asked(
         {"$tiny.dice": {"state": {1}}},
         Pieces("$numpy.masked", {"data": 1}),
         Pieces("$tiny.dice", {1: 2}),
+        Pieces("$tiny.dice", ["state"]),
         FrameworkArray(Array("F64", (0,), b""), {"as": "numpy"}),
         FrameworkArray(Array("F64", (0,), b""), {"as": "tiny", "$array": "other"}),
     ],

@@ -121,13 +121,17 @@ def _is_packed(found: Any, name: str) -> bool:
     if isinstance(found, FrameworkArray):
         node = found.node
         return isinstance(found.array, Array) and type(node) is dict and node.get("as") == name and "$array" not in node
+    form: Any
+    content: Any
     if isinstance(found, Pieces):
         form, content = found
-    elif type(found) is dict and len(found) == 1:
+        takes: Any = dict
+    elif type(found) is dict and len(found) == 1 and _is_json(found):
         [(form, content)] = found.items()
-        if not _is_json(content) or not isinstance(content, str | dict):
-            return False
+        takes = str | dict
     else:
+        return False
+    if not isinstance(content, takes):
         return False
     named = isinstance(form, str) and form.startswith(f"${name}.")
     return named and (isinstance(content, str) or all(isinstance(key, str) for key in content))
