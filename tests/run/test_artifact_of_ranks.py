@@ -12,7 +12,8 @@ from outlast.run.artifact import artifact
 def test_what_another_rank_writes_replaces_nothing(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/table.md").write_text("of rank 0")
-    attempt: Any = SimpleNamespace(artifacts=tmp_path, ranks=SimpleNamespace(is_main=False))
+    ranks = SimpleNamespace(is_main=False)
+    attempt: Any = SimpleNamespace(artifacts=tmp_path, ranks=ranks, check_no_sink=lambda _: None)
     with artifact(attempt, "sub/table.md", step=3) as path:
         assert path.name == "table.md"
         path.write_text("of rank 1")
