@@ -44,7 +44,7 @@ def open_at(location: SplitResult, options: dict[str, str], *, writes: bool) -> 
     """The remote at `drive://FOLDER_ID/PREFIX`, at the service that OUTLAST_DRIVE_ENDPOINT names if it is set."""
     if not re.fullmatch(r"[\w-]+", location.netloc, re.ASCII):
         raise UsageError(
-            "drive:// lacks the id of a folder; expected drive://FOLDER_ID/PREFIX, or drive://root/PREFIX."
+            "drive:// lacks the id of a folder; expected drive://FOLDER_ID/PREFIX; the id root is My Drive."
         )
     prefix = location.path.strip("/")
     return DriveRemote(location.netloc, f"{check_name(prefix)}/" if prefix else "", writes=writes)
