@@ -206,7 +206,7 @@ def test_no_secret_travels(laptop, standin: Standin, monkeypatch) -> None:
     over(standin, "outlast-walk-001")
     laptop("fetch", "walk")
     metadata = standin.world.kernels["ada", "outlast-walk-001"].versions[0].metadata
-    data = base64.b64decode(re.search(r'^DATA = "(.*)"', metadata["text"], re.MULTILINE)[1])
+    data = base64.b85decode(re.search(r'^DATA = "(.*)"', metadata["text"], re.MULTILINE)[1])
     packed = zipfile.ZipFile(io.BytesIO(data))
     texts = [metadata["text"].encode(), *(packed.read(name) for name in packed.namelist())]
     planted = ("secrets.json", "key.pem")
@@ -402,7 +402,7 @@ def test_what_looks_like_a_key_stays_and_is_said(laptop, standin: Standin) -> No
         (folder / name).write_text("1")
     done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--dry-run")
     text = (laptop.folder / "runs/walk-launch.py").read_text()
-    packed = zipfile.ZipFile(io.BytesIO(base64.b64decode(re.search(r'^DATA = "(.*)"', text, re.MULTILINE)[1])))
+    packed = zipfile.ZipFile(io.BytesIO(base64.b85decode(re.search(r'^DATA = "(.*)"', text, re.MULTILINE)[1])))
     own = sorted(name.removeprefix("recipe/") for name in packed.namelist() if name.startswith("recipe/"))
     assert own == ["helper.py", "recipe.py", "tokenizer.json", "tokens.py"]
     messages.said(

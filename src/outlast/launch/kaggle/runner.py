@@ -59,7 +59,7 @@ def bundle(about: dict[str, str], root: Path) -> bytes | None:
     None when they are not what was sent.
     """
     if DATA:
-        found = [base64.b64decode(DATA)]
+        found = [base64.b85decode(DATA)]
     else:
         found = [path.read_bytes() for path in sorted((root / "input").glob(f"**/{about['file']}"))]
     return next((data for data in found if hashlib.sha256(data).hexdigest() == about["sha256"]), None)

@@ -44,7 +44,7 @@ def script(request: Request, accelerator: str) -> Script:
         "request": dict(request.asked),
     }
     runner = (Path(__file__).parent / "runner.py").read_text()
-    inline = base64.b64encode(packed.data).decode()
+    inline = base64.b85encode(packed.data).decode()
     if len(runner) + len(inline) + 1000 > INLINE:
         made = Script("", packed, f"outlast-code-{packed.hash[:16]}")
         inline, about = "", about | {"file": made.file}
