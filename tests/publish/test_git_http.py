@@ -80,9 +80,10 @@ def test_a_verdict_that_the_server_does_not_give(tmp_path: Path, server: standin
     made = making.plan(tmp_path / "run", name="another")
     real = making.GitReference.create
 
-    def create(self: making.GitReference) -> None:
-        real(self)
+    def create(self: making.GitReference) -> int:
+        written = real(self)
         server.faults = [("git-upload-pack", 503)] * 9
+        return written
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(making.GitReference, "create", create)

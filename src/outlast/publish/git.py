@@ -178,12 +178,13 @@ class GitReference(Reference):
         self._commit = lines(out)[0]
         return self._commit
 
-    def create(self) -> None:
-        """Push the commit as a new branch; refused where one of this name exists."""
+    def create(self) -> int:
+        """Push the commit as a new branch; refused where one of this name exists. The store has every object before."""
         self._inside.run(
             "push", "--porcelain", "--no-verify", "--no-signed", "--atomic", f"--force-with-lease={self._ref}:",
             "--", self._url, f"{self._commit}:{self._ref}", secret=True,
         )  # fmt: skip
+        return 0
 
     def read(self) -> str | None:
         """The commit that the server has under the branch's name."""

@@ -186,10 +186,10 @@ class ManifestReference(Reference):
         self._files = {f"{plan.name}/{file.path}": file.source for file in plan.files} if batch else {}
         return hashlib.sha256(data).hexdigest()
 
-    def create(self) -> None:
+    def create(self) -> int:
         """Create the manifest, with all files if the store does that in one step."""
         name = reference_name(self._name)
-        self._store.put_all_if_absent({**self._files, name: self._file}, last=name)
+        return len(self._store.put_all_if_absent({**self._files, name: self._file}, last=name) - {name})
 
     def read(self) -> str | None:
         """The hash of the manifest that the store holds."""

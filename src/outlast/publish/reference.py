@@ -27,10 +27,10 @@ class Reference(ABC):
         """Build what will be created, here; returns its identity, which is the same for the same plan."""
 
     @abstractmethod
-    def create(self) -> None:
+    def create(self) -> int:
         """Create the reference in one request that is refused where one of this name exists.
 
-        It may have been created although this raises: only `read` gives the verdict.
+        Returns how many objects were written together with it, itself not counted. It may have been created although this raises: only `read` gives the verdict.
         """
 
     @abstractmethod

@@ -152,7 +152,8 @@ def publish(
                 continue
             if before is None:
                 asked = True
-                problem = _create(reference)
+                together, problem = _create(reference)
+                sent += together
             found = _read(reference, plan, identity, known, asked=asked)
             if found is not None:
                 journal.write(plan, "visible", found)
@@ -175,13 +176,13 @@ class _VerdictUnknown(RemoteError):
     """The reference cannot be read after its creation was asked for."""
 
 
-def _create(reference: Reference) -> RemoteError:
-    """Ask for the reference; returns what is to be said if it is not there afterwards."""
+def _create(reference: Reference) -> tuple[int, RemoteError]:
+    """Ask for the reference; returns the number of objects written with it, and what to say if it is not there."""
     try:
-        reference.create()
+        together = reference.create()
     except RemoteError as error:  # it may have happened all the same
-        return error
-    return RemoteUnavailable(f"{reference.where}: the server has accepted it and does not have it.")
+        return 0, error
+    return together, RemoteUnavailable(f"{reference.where}: the server has accepted it and does not have it.")
 
 
 def _after(reference: Reference, error: RemoteError, *, asked: bool, before: bool) -> str:
