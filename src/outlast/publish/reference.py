@@ -30,7 +30,8 @@ class Reference(ABC):
     def create(self) -> int:
         """Create the reference in one request that is refused where one of this name exists.
 
-        Returns how many objects were written together with it, itself not counted. It may have been created although this raises: only `read` gives the verdict.
+        Returns how many objects were written together with it, itself not counted. It may have been created although
+        this raises: only `read` gives the verdict.
         """
 
     @abstractmethod
