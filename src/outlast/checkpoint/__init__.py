@@ -1,6 +1,6 @@
 """Checkpoints: commit, verification, the newest valid one, retention.
 
-Knows files and hashes, no framework and no meaning of a step.
+This room knows files and hashes. It knows no framework, and not what a step means.
 """
 
 from outlast.checkpoint.history import History, Identity

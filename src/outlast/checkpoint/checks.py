@@ -1,8 +1,6 @@
-"""Checks of manifests and states, so that reading them cannot leave the run folder.
+"""Checks of the names, sizes and numbers in manifests and states, so that no reader leaves the run folder.
 
-Names, sizes and numbers that fit each other.
-
-Hashes find accidents. These checks find what someone wrote on purpose, hashes and all.
+Hashes detect accidental damage. These checks detect a manifest that someone forged together with its hashes.
 """
 
 from __future__ import annotations
@@ -22,11 +20,15 @@ ITEM_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
     "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
-"""Bits per element of each dtype code of safetensors that is known here."""
+"""Bits per element of each supported dtype code of safetensors."""
 
 
 def check_manifest(manifest: Mapping[str, Any], place: Path) -> None:
-    """Refuse a manifest that is none, or whose parts contradict each other; raises CorruptCheckpoint."""
+    """Check the types of a manifest, and that its entries do not contradict each other.
+
+    Raises:
+        CorruptCheckpoint: they do, or it is no manifest.
+    """
     records.check(manifest, records.MANIFEST, place)
     step = layout.step_of(place.parent)
     if step is not None and step != manifest["step"]:
@@ -45,7 +47,7 @@ def check_manifest(manifest: Mapping[str, Any], place: Path) -> None:
 
 
 def _wrong_with(name: str, entry: Mapping[str, Any], ranks: int) -> str | None:
-    """The fault of an entry, as text; valid names are exactly those that are written."""
+    """What is wrong with an entry, as text, or None. Only names that outlast itself writes are valid."""
     size, rank = entry["size"], entry.get("rank", 0)
     if not layout.is_plain(name):
         return "that is not a plain file name"
@@ -69,10 +71,10 @@ def _state_of(rank: int) -> str:
 
 
 def read_state(data: bytes, path: Path, step: int, rank: int) -> dict[str, Any]:
-    """A rank's state.json, typed.
+    """Read and check the state.json of a rank.
 
     Raises:
-        CorruptCheckpoint: it is none, or that of another step.
+        CorruptCheckpoint: it is no state.json, or it belongs to another step.
     """
     state = records.parse(data, path)
     records.check(state, records.RANK_STATE if rank else records.STATE, path)
@@ -85,14 +87,14 @@ def read_state(data: bytes, path: Path, step: int, rank: int) -> dict[str, Any]:
 
 
 def _overlap(one: tuple[tuple[int, ...], tuple[int, ...]], other: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
-    """Whether two blocks, each given by where it begins and where it ends, have an element in common."""
+    """Whether two blocks have an element in common. Each is given by its first index and its end, per dimension."""
     return all(max(low, lower) < min(high, higher) for low, high, lower, higher in zip(*one, *other, strict=True))
 
 
 def check_blocks(forms: list[tuple[int, Mapping[str, Any]]], name: str) -> None:
-    """Refuse blocks that are not those of one array; raises CorruptCheckpoint."""
+    """Check that these blocks make up one array; raises CorruptCheckpoint."""
     first = forms[0][1]
-    blocks: dict[tuple[int, ...], tuple[int, ...]] = {}  # where each begins -> where it ends; copies of one are one
+    blocks: dict[tuple[int, ...], tuple[int, ...]] = {}  # first index -> end; equal blocks count once
     for _, form in forms:
         at, shape, of = form["at"], form["shape"], form["of"]
         ends = [start + length for start, length in zip(at, shape, strict=False)]

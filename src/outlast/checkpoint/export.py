@@ -18,11 +18,11 @@ from outlast.state.array import Array
 
 
 class NoArrays(UnknownName):
-    """A checkpoint holds no arrays at all."""
+    """The checkpoint holds no arrays."""
 
 
 def export(checkpoint: Path, part: str, target: Path) -> int:
-    """Write one part of a verified checkpoint under its plain names, tied tensors under each of theirs.
+    """Write one part of a verified checkpoint. A tied tensor is written once under each of its names.
 
     Args:
         checkpoint: a checkpoint folder.
@@ -33,8 +33,8 @@ def export(checkpoint: Path, part: str, target: Path) -> int:
         Number of tensors.
 
     Raises:
-        UnknownName: the checkpoint has no such part, or the part no arrays.
-        NoArrays: no part of it has any.
+        UnknownName: the checkpoint has no such part, or the part has no arrays.
+        NoArrays: no part of the checkpoint has arrays.
         UsageError: the target cannot be written.
         CorruptCheckpoint: the checkpoint does not verify.
     """
@@ -62,23 +62,23 @@ def export(checkpoint: Path, part: str, target: Path) -> int:
 
 
 def describe(folder: RunFolder, checkpoint: Checkpoint, part: str, target: Path) -> Path:
-    """Write the manifest of what was exported: run, checkpoint, part, config, and the hashes of its files.
+    """Write the manifest of an export: run, checkpoint, part, config, and the hashes of its files.
 
     Args:
         folder: the run folder.
-        checkpoint: what it was made from.
-        part: the part that it was made from.
-        target: what was written; its manifest is beside it.
+        checkpoint: the checkpoint that was exported.
+        part: the part that was exported.
+        target: the file that was written. The manifest is written beside it.
 
     Returns:
-        The manifest's path.
+        Path of the manifest.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: the manifest cannot be written.
     """
     known = {name: checkpoint.manifest.get(name) for name in ("run", "attempt")}
     config = None
-    with contextlib.suppress(FileNotFoundError, OutlastError):  # of a script, or damaged: what was exported is whole
+    with contextlib.suppress(FileNotFoundError, OutlastError):  # a script has none; a damaged one is no reason to fail
         config = reading.read_record(folder.config, CONFIG).get("fingerprint")
     about = {**known, "run_id": folder.path.resolve().name, "step": checkpoint.step, "part": part, "config": config}
     try:

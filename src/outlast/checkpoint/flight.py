@@ -18,26 +18,26 @@ from outlast.folder.hashing import CHUNK, Buffer
 
 
 class TornCopy(SaveFailed):
-    """Something changed an array between two optimizer steps while it was copied; nothing was written."""
+    """An array was changed outside an optimizer's step while it was copied. Nothing was written."""
 
 
 class SaveAbandoned(SaveFailed):
-    """A save was abandoned half-way because something else is more urgent; nothing of it is visible."""
+    """A save was abandoned because something else is more urgent. Nothing of it is visible."""
 
 
 class Flight:
-    """One save in flight. The training thread holds for it, the writer's thread reads its files.
+    """One save in progress. The training thread waits for its copies; the writer's thread reads its files.
 
     Args:
-        snapshot: what is saved.
-        copies: what is to be copied before its files are read.
-        begun: when it was asked for (time.perf_counter).
+        snapshot: the state to save.
+        copies: copies to make before the files are read.
+        begun: time of the request (time.perf_counter).
 
     Attributes:
-        snapshot: what is saved.
-        seconds: from then until it was durable; 0.0 before.
-        held: seconds that training has waited for it.
-        future: its outcome.
+        snapshot: the state to save.
+        seconds: time from the request until the checkpoint was durable; 0.0 before that.
+        held: seconds that training has waited for this save.
+        future: the committed checkpoint, or the error.
     """
 
     def __init__(self, snapshot: Snapshot, copies: Sequence[Copy], begun: float) -> None:
@@ -53,7 +53,7 @@ class Flight:
 
     @property
     def done(self) -> bool:
-        """Whether it is over, well or not."""
+        """Whether the save has ended, with success or not."""
         return self.future.done()
 
     @property
@@ -62,30 +62,29 @@ class Flight:
         return self._copied.is_set()
 
     def hold(self) -> None:
-        """Return when the program may change its state again; helps to copy. To be called before anything changes."""
+        """Wait until the program may change its state again, and help to copy. Call this before the state changes."""
         if not self._copied.is_set():
             self._make_copies()
             self._copied.wait()
 
     def hurry(self) -> None:
-        """A newer state is to be saved at once: finish if half of this one is written, else give it up."""
+        """Make way for an urgent save: finish this one if half of its bytes are written, otherwise abandon it."""
         self._abandoned = self._written * 2 < self.snapshot.nbytes
 
     def abandon(self) -> None:
-        """Give it up."""
+        """Abandon the save."""
         self._abandoned = True
 
     def durable(self) -> None:
-        """Note that it is: what follows is the deletion of older ones."""
+        """Note that the checkpoint is durable. Only the deletion of older ones follows."""
         self.seconds = time.perf_counter() - self.begun
 
     def checked(self) -> Snapshot:
         """The snapshot for the store.
 
-        Reading its files ends with TornCopy or SaveAbandoned where they are not to be trusted, or not wanted.
+        Reading its files raises TornCopy if a copy cannot be trusted, and SaveAbandoned if the save was abandoned.
         """
-        # Made when it is asked for: files that a flight kept and that refer to the flight would keep the memory of
-        # both.
+        # Not kept in an attribute: these files refer to the flight, and the cycle would keep the memory of both.
         files = [replace(file, pieces=functools.partial(self._pieces, file)) for file in self.snapshot.files]
         return replace(self.snapshot, files=files)
 
@@ -97,7 +96,7 @@ class Flight:
                 return
             try:
                 intact = copy.make()
-            except BaseException:  # noqa: BLE001 - this copy is not to be trusted, and training may not hang
+            except BaseException:  # noqa: BLE001 - the copy cannot be trusted, and training must not hang
                 intact = False
             if not intact:
                 self._torn = self._torn or copy.name
@@ -107,7 +106,7 @@ class Flight:
                     self._copied.set()
 
     def _pieces(self, file: File) -> Iterator[Buffer]:
-        """The contents of a file, once all is copied, and as long as the save is not abandoned."""
+        """The contents of a file. Waits for all copies; raises when the save is abandoned."""
         self.hold()
         if self._torn:
             raise TornCopy(

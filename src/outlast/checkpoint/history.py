@@ -1,7 +1,7 @@
 """The run and the attempt that wrote a checkpoint, and the checkpoints that it continues.
 
-Two machines may continue with one run from the same checkpoint, and then there are two histories under one name. They
-are distinguished by this, and never mixed.
+Two machines may continue one run from the same checkpoint. Then two histories have one name. This module tells them
+apart, so that they are never mixed.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 MOST = 1000
-"""Entries of a lineage that are carried on, the newest; a manifest would grow with every attempt."""
+"""Number of the newest entries of a lineage that are kept. Without a limit, manifests would grow with every attempt."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The identity of a run, by which its checkpoints are recognised.
+    """The identity of a run. Its checkpoints are recognised by it.
 
     Attributes:
-        uid: of the run, as its run.json has it.
-        parent: digest of the manifest of the other run's checkpoint that a fork began from.
-        format_1_until: the newest step that an outlast which wrote format 1, without uids, left in this run; -1: none.
+        uid: the run's uid in its run.json.
+        parent: for a fork, digest of the manifest of the checkpoint that it began from.
+        format_1_until: the newest step of this run that was written in format 1, which has no uids; -1: none.
     """
 
     uid: str
@@ -30,13 +30,13 @@ class Identity:
     format_1_until: int = -1
 
     def owns(self, manifest: Mapping[str, Any]) -> bool:
-        """Whether a checkpoint of this manifest belongs to the run, as far as anybody can know."""
+        """Whether a checkpoint with this manifest belongs to the run. True if that cannot be known."""
         if "run" in manifest:
             return bool(self.uid == manifest["run"] or self.parent == manifest["digest"])
         return bool(manifest["step"] <= self.format_1_until or self.parent == manifest["digest"])
 
     def complaint(self, manifest: Mapping[str, Any], path: Path) -> str | None:
-        """A sentence when the checkpoint of this manifest is one of another run, put into this one's folder."""
+        """A sentence if a checkpoint with this manifest belongs to another run; None if it belongs to this one."""
         if self.owns(manifest):
             return None
         return (
@@ -48,14 +48,13 @@ class Identity:
 
 @dataclass(frozen=True)
 class History:
-    """The origin of an attempt's checkpoints, as in their manifests.
+    """The origin of an attempt's checkpoints. Their manifests contain it.
 
     Attributes:
         run: the run's uid.
         attempt: the attempt's id.
-        lineage: oldest first, one entry for each earlier attempt in the chain: its id (null: one that wrote format 1),
-            and the step and the digest of that checkpoint of it from which the next one continued. Only the newest MOST
-            of them are kept.
+        lineage: one entry for each earlier attempt, oldest first: its id (null if it wrote format 1), and the step and
+            the digest of its checkpoint from which the next attempt continued. Only the newest MOST entries are kept.
     """
 
     run: str
@@ -71,20 +70,20 @@ class History:
         return cls(run, attempt, (*manifest.get("lineage", ()), last)[-MOST:])
 
     def as_json(self) -> dict[str, Any]:
-        """The keys of a manifest."""
+        """This history as keys of a manifest."""
         return {"run": self.run, "attempt": self.attempt, "lineage": [dict(entry) for entry in self.lineage]}
 
 
 def is_ancestor(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
-    """Whether the second manifest's checkpoint is the first's or continues it; None when it cannot be known.
+    """Whether the second manifest's checkpoint equals the first's or continues it; None if that cannot be known.
 
-    Format 1 says nothing of it; and of a very long lineage only the newest entries are kept.
+    It cannot be known for format 1, which has no lineage, nor for entries that a very long lineage no longer has.
     """
     if one["digest"] == other["digest"]:
         return True
     attempt = one.get("attempt")
     if "lineage" not in other:
-        return None if attempt is None else False  # what writes format 1 cannot continue a later format
+        return None if attempt is None else False  # an outlast that writes format 1 cannot continue a later format
     lineage = other["lineage"]
     if any(entry["digest"] == one["digest"] for entry in lineage):
         return True

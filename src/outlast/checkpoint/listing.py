@@ -1,8 +1,8 @@
-"""The committed checkpoints of one run, kept in memory by their writer.
+"""A list of the committed checkpoints of one run. The process that writes them keeps it in memory.
 
-A save must not read the manifests of all checkpoints before it, nor even look at each: with thousands of them that
-would hold training. Each manifest is read once, and the folder is listed again only when someone else changed it. Only
-what a save needs is kept of each, and the sums and the best are kept as checkpoints come and go.
+With thousands of checkpoints, a save that read all manifests, or even listed all folders, would delay training.
+Therefore each manifest is read once, and the folder is listed again only if another process changed it. The list keeps
+what a save needs of each checkpoint, and updates the sums and the best ones when a checkpoint is added or deleted.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from outlast.folder.layout import MANIFEST
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry for one checkpoint.
+    """One checkpoint in the list.
 
     Attributes:
-        kept: its step, and its value of the one metric that retention compares.
-        own: bytes of the files that are its own.
-        shared: name -> bytes of the files that others may refer to, too.
-        counts: whether it is one of this run.
+        kept: its step, and its value of the metric that the retention policy compares.
+        own: bytes of the files that only this checkpoint refers to.
+        shared: name -> bytes of each file that other checkpoints may also refer to.
+        counts: whether the checkpoint belongs to this run.
     """
 
     kept: CheckpointFacts
@@ -39,29 +39,30 @@ class Entry:
 
 
 class Listing:
-    """The contents of a folder of checkpoints.
+    """The list of the checkpoints in a folder.
 
     Args:
         place: the folder.
-        retention: the policy by which it is kept small.
-        counts: whether a checkpoint is one of this run; one that is not is never deleted, and what it refers to stays.
+        retention: the retention policy.
+        counts: whether a checkpoint belongs to this run. Other checkpoints, and the files that they refer to, are never
+            deleted.
     """
 
     def __init__(self, place: Path, retention: Retention, counts: Callable[[Checkpoint], bool]) -> None:
         self._place, self._policy, self._counts = place, retention, counts
-        self._found: dict[int, Entry] = {}  # ascending, as are all below
-        self._own: dict[int, CheckpointFacts] = {}  # those of this run
-        self._passing: dict[int, None] = {}  # of them, those that are not kept forever
-        self._best: list[tuple[float, int]] = []  # as many as are kept for being the best, and one at least
+        self._found: dict[int, Entry] = {}  # ascending by step, as all below
+        self._own: dict[int, CheckpointFacts] = {}  # checkpoints of this run
+        self._passing: dict[int, None] = {}  # of those, the ones that retention may delete
+        self._best: list[tuple[float, int]] = []  # the best ones: as many as retention keeps, and at least one
         self._unreadable: set[int] = set()
-        self._references: dict[str, tuple[int, int]] = {}  # shared file -> how many refer to it, its size
+        self._references: dict[str, tuple[int, int]] = {}  # shared file -> number of references, size
         self._bytes = 0
         self._seen: int | None = None
 
-    # coming and going ------------------------------------------------------------------------------------------
+    # changes ---------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Look which checkpoints are there; the manifests of those that are new are read."""
+        """List the folder, and read the manifests of new checkpoints."""
         self._seen = self._changed()
         existing = set(steps_in(self._place))
         for step in self._found.keys() - existing:
@@ -76,7 +77,7 @@ class Listing:
                     self._unreadable.add(step)
 
     def glance(self) -> None:
-        """Look again if someone else changed the folder since `settled`."""
+        """Call `refresh` if another process changed the folder since `settled`."""
         if self._seen is None or self._seen != self._changed():
             self.refresh()
 
@@ -85,7 +86,7 @@ class Listing:
         self._seen = self._changed()
 
     def add(self, checkpoint: Checkpoint) -> None:
-        """Note one that is committed."""
+        """Add a checkpoint that was committed."""
         self.drop(checkpoint.step)
         entry, step = self._entry(checkpoint), checkpoint.step
         last = step > next(reversed(self._found), -1)
@@ -98,7 +99,7 @@ class Listing:
             if not (self._policy.every and step % self._policy.every == 0):
                 self._passing[step] = None
             self._rank(entry.kept)
-        if not last:  # rare: one that was brought here from elsewhere
+        if not last:  # rare: a checkpoint that was copied in from elsewhere
             self._found, self._own, self._passing = (
                 dict(sorted(self._found.items())),
                 dict(sorted(self._own.items())),
@@ -106,7 +107,7 @@ class Listing:
             )
 
     def drop(self, step: int) -> None:
-        """Remove an entry that was deleted, or perhaps deleted: `refresh` reads it again if it exists."""
+        """Remove the entry of a checkpoint that was deleted. If it still exists, `refresh` adds it again."""
         entry = self._found.pop(step, None)
         if entry is None:
             return
@@ -122,33 +123,33 @@ class Listing:
             for kept in self._own.values():
                 self._rank(kept)
 
-    # what is known ---------------------------------------------------------------------------------------------
+    # queries ---------------------------------------------------------------------------------------------------
 
     @property
     def kept(self) -> list[CheckpointFacts]:
-        """The facts of this run's checkpoints for retention, ascending."""
+        """This run's checkpoints, as retention needs them, ascending by step."""
         return list(self._own.values())
 
     @property
     def best(self) -> CheckpointFacts | None:
-        """The best of them, None when none logged the metric."""
+        """The best checkpoint of this run, None if none logged the metric."""
         return self._own[self._best[0][1]] if self._best else None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the data of all checkpoints; a shared file counts twice, independent of its references."""
+        """Bytes of the data of all checkpoints. A shared file counts twice, because it has a copy."""
         return self._bytes + 2 * sum(size for _, size in self._references.values())
 
     @property
     def shared(self) -> set[str] | None:
-        """Names of the shared files that are referred to.
+        """Names of the shared files that checkpoints refer to.
 
-        None when a manifest cannot be read, which may refer to any.
+        None if a manifest cannot be read, because it may refer to any of them.
         """
         return None if self._unreadable else set(self._references)
 
     def removable(self) -> list[int]:
-        """The result of `Retention.removable`, without a pass over the kept checkpoints."""
+        """As `Retention.removable`, without a loop over all checkpoints."""
         if len(self._own) <= self._policy.last:
             return []
         oldest_of_last = list(self._own)[-self._policy.last]
@@ -186,7 +187,7 @@ class Listing:
 
 
 def steps_in(place: Path) -> list[int]:
-    """The steps that the folders in a folder are named for, in any order; a link is none."""
+    """The steps that the names of the checkpoint folders give, in any order. Links are ignored."""
     if plain.kind_of(place) != "folder":
         return []
     try:
@@ -196,5 +197,5 @@ def steps_in(place: Path) -> list[int]:
                 for each in found
                 if (step := layout.step_in(each.name)) is not None and each.is_dir(follow_symlinks=False)
             ]
-    except FileNotFoundError:  # gone meanwhile
+    except FileNotFoundError:  # deleted meanwhile
         return []

@@ -1,11 +1,11 @@
-"""One committed checkpoint in its folder, and the manifest that makes it exist.
+"""One committed checkpoint, and its manifest. Without a manifest the checkpoint does not exist.
 
     step-00001200/model.safetensors  optimizer.safetensors  rng.safetensors  state.json  MANIFEST.json
     shared/HASH.safetensors  HASH.copy.safetensors
 
-With several ranks, each has written what rank 0 does not hold beside it (model.rank-0001.safetensors,
-state.rank-0001.json). Arrays that training does not change are in `shared`, twice, and the manifests of several
-checkpoints refer to them.
+With several ranks, each other rank writes what rank 0 does not hold into files of its own
+(model.rank-0001.safetensors, state.rank-0001.json). Arrays that training does not change are in `shared`, in two
+copies, and the manifests of several checkpoints refer to them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _COPY = ".copy"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint: its folder and what its manifest says."""
+    """A committed checkpoint: its folder and the contents of its manifest."""
 
     path: Path
     manifest: Mapping[str, Any]
 
     @property
     def step(self) -> int:
-        """Steps done."""
+        """Number of optimizer updates done."""
         return int(self.manifest["step"])
 
     @property
@@ -60,32 +60,32 @@ class Checkpoint:
 
     @property
     def paths(self) -> dict[str, list[Path]]:
-        """The places of each of its files: one, or two for a shared one."""
+        """Name of a file -> its paths: one, or two for a shared file."""
         return {name: places_of(self.path, name, entry) for name, entry in self.manifest["files"].items()}
 
     @property
     def kept(self) -> CheckpointFacts:
-        """The facts for retention."""
+        """The facts that retention compares."""
         return CheckpointFacts(self.step, self.metrics)
 
     @property
     def digest(self) -> str:
-        """The hash of its manifest, which names it among all checkpoints."""
+        """The digest of its manifest. No other checkpoint has the same one."""
         return str(self.manifest["digest"])
 
     def is_ancestor_of(self, other: Checkpoint) -> bool | None:
-        """Whether another one is this one or continues it.
+        """Whether another checkpoint equals this one or continues it.
 
-        None when format 1, which says nothing of it, leaves it open.
+        None if that cannot be known, because one of them has format 1.
         """
         return is_ancestor(self.manifest, other.manifest)
 
 
 def read_manifest(path: Path) -> Checkpoint:
-    """Read and check the manifest of a checkpoint folder; the data files are not read.
+    """Read and check the manifest of a checkpoint folder. The data files are not read.
 
     Raises:
-        CorruptCheckpoint: there is no manifest, or it was damaged.
+        CorruptCheckpoint: the manifest is missing or damaged.
     """
     place = path / MANIFEST
     for folder in (path, path.parent) if path.parent.name == CHECKPOINTS else (path,):
@@ -101,9 +101,10 @@ def read_manifest(path: Path) -> Checkpoint:
 
 
 def parse_manifest(data: bytes, path: Path) -> Checkpoint:
-    """The checkpoint of a folder, here or elsewhere, from the bytes of its manifest.
+    """The checkpoint of a folder, on this machine or in a remote, from the bytes of its manifest.
 
-    Raises CorruptCheckpoint as `read_manifest`.
+    Raises:
+        CorruptCheckpoint: the manifest is damaged.
     """
     place = path / MANIFEST
     manifest = records.parse(data, place)
@@ -115,7 +116,7 @@ def parse_manifest(data: bytes, path: Path) -> Checkpoint:
 
 
 def places_of(folder: Path, name: str, entry: Mapping[str, Any]) -> list[Path]:
-    """The places of a file of a checkpoint: one, or two for a shared file."""
+    """The paths of a file of a checkpoint: one, or two for a shared file."""
     shared = folder.parent / SHARED
     if "shared" in entry and plain.kind_of(shared) not in ("folder", None):
         raise CorruptCheckpoint(f"{shared} is a {plain.kind_of(shared)}, not a folder; it was not read.")
@@ -123,7 +124,7 @@ def places_of(folder: Path, name: str, entry: Mapping[str, Any]) -> list[Path]:
 
 
 def names_of(folder: str, name: str, entry: Mapping[str, Any]) -> list[str]:
-    """The same as names relative to the folder of the checkpoints."""
+    """As `places_of`, as names relative to the folder `checkpoints`."""
     if "shared" not in entry:
         return [f"{folder}/{name}"]
     return [f"{SHARED}/{entry['shared']}{ending}{TENSORS}" for ending in ("", _COPY)]
@@ -132,7 +133,15 @@ def names_of(folder: str, name: str, entry: Mapping[str, Any]) -> list[str]:
 def make_manifest(
     snapshot: Snapshot, written: Mapping[str, Any], seconds: float, ranks: int, history: History | None = None
 ) -> dict[str, Any]:
-    """The contents of MANIFEST.json for these files, the number of ranks and the seconds of the write."""
+    """The contents of MANIFEST.json.
+
+    Args:
+        snapshot: the state that was saved.
+        written: name -> size and hash of each file.
+        seconds: how long the write took.
+        ranks: the number of ranks.
+        history: where the checkpoint comes from.
+    """
     manifest: dict[str, Any] = {
         "format": layout.FORMAT,
         "step": snapshot.step,
@@ -150,6 +159,6 @@ def make_manifest(
 
 
 def digest_of(manifest: Mapping[str, Any]) -> str:
-    """The digest of everything else that a manifest says, which it ends with."""
+    """The digest of a manifest: the hash of all its other keys. It is the manifest's last key."""
     rest = {key: value for key, value in manifest.items() if key != "digest"}
     return hashing.digest(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())

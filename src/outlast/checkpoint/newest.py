@@ -17,12 +17,12 @@ from outlast.folder.layout import MANIFEST, RunFolder
 
 
 def complaint_of(checkpoint: Checkpoint, identity: Identity | None) -> str | None:
-    """A sentence when a checkpoint is one of another run, which someone put here."""
+    """A sentence if a checkpoint belongs to another run; None if it belongs to this one."""
     return identity.complaint(checkpoint.manifest, checkpoint.path) if identity else None
 
 
 def folders(folder: RunFolder) -> Sequence[Path]:
-    """Folders of a run that are named like checkpoints, ascending by step; a link is none."""
+    """Folders of a run that have the name of a checkpoint, ascending by step. Links are ignored."""
     return [folder.checkpoint(step) for step in sorted(steps_in(folder.checkpoints))]
 
 
@@ -35,23 +35,23 @@ def exists(folder: RunFolder, step: int) -> bool:
 def newest_first(
     folder: RunFolder, identity: Identity | None, passed: list[tuple[int, str]] | None = None
 ) -> Iterator[Checkpoint]:
-    """Committed checkpoints with a readable manifest, descending by step; each manifest is read when it is asked for.
+    """Committed checkpoints with a readable manifest, descending by step. Each manifest is read when it is needed.
 
     Args:
         folder: the run folder.
-        identity: which run this is; checkpoints of another one are passed over. None: whatever is there.
-        passed: takes the step of each that was passed over so far, and why. One that has no manifest was never
-            committed.
+        identity: the identity of the run; checkpoints of other runs are skipped. None: no check.
+        passed: receives the step of each skipped checkpoint, and the reason. A folder without a manifest was never
+            committed and is not listed.
 
     Raises:
-        OutlastError: a newer outlast wrote one, and there is no `passed`.
+        OutlastError: a newer outlast wrote one of them, and `passed` is None.
     """
     for path in reversed(folders(folder)):
         try:
             checkpoint = read_manifest(path)
         except OutlastError as error:
             if passed is None and not isinstance(error, CheckpointError):
-                raise  # a newer outlast wrote it
+                raise  # written by a newer outlast
             complaint: str | None = str(error) if plain.kind_of(path / MANIFEST) else None
         else:
             complaint = complaint_of(checkpoint, identity)
@@ -64,15 +64,15 @@ def newest_first(
 def open_newest(
     folder: RunFolder, identity: Identity | None, ranks: Ranks
 ) -> tuple[OpenedCheckpoint | None, list[CorruptCheckpoint]]:
-    """Open the newest checkpoint that verifies and set aside the damaged ones above it.
+    """Open the newest checkpoint that verifies, and set aside newer ones that do not.
 
-    Of several ranks, each reads what it needs, and a checkpoint is good when it is on all of them.
+    With several ranks, each rank reads what it needs, and a checkpoint is valid if it verifies on all ranks.
 
     Returns:
-        The checkpoint, or None when there is none at all; and what was wrong with each that was set aside.
+        The checkpoint, or None if the run has no checkpoints; and an error for each that was set aside.
 
     Raises:
-        NoGoodCheckpoint: there are checkpoints and none verifies; nothing was moved.
+        NoGoodCheckpoint: the run has checkpoints and none verifies. Nothing was moved.
     """
     names = [path.name for path in reversed(folders(folder)) if plain.kind_of(path / MANIFEST)]
     names = json.loads(ranks.broadcast("opening the run", json.dumps(names).encode()))
@@ -104,7 +104,7 @@ def open_newest(
 
 
 def set_aside(folder: RunFolder, path: Path) -> None:
-    """Move a folder of `checkpoints` out of the way; nothing of it is lost."""
+    """Rename a folder of `checkpoints`, so that it is no longer used. Nothing is deleted."""
     durable.make_folder(folder.set_aside)
     number = 1
     while plain.kind_of(target := folder.set_aside / f"{path.name}-{number}"):

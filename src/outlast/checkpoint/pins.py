@@ -1,6 +1,6 @@
-"""The checkpoints of a run that later stages of its chain were begun with: no retention deletes them.
+"""The checkpoints of a run that are inputs of later stages of its chain. Retention never deletes them.
 
-Nothing is written for it. The run.json of each later stage names its inputs, and it lies in a folder beside this one.
+No file records the pins. The run.json of each later stage names its inputs, and its folder is beside this one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from outlast.folder.records import RUN
 
 
 def unpinned(folder: RunFolder, steps: Sequence[int]) -> list[int]:
-    """Of some steps those whose checkpoints no later stage needs, in the same order."""
+    """The steps whose checkpoints no later stage needs, in the same order."""
     needed = pinned(folder) if steps else set()
     return [step for step in steps if step not in needed]
 
 
 def pinned(folder: RunFolder) -> set[int]:
-    """Steps of the checkpoints that runs beside this one need to continue. A run.json that cannot be read pins none."""
+    """Steps of the checkpoints that later stages need to continue. A run.json that cannot be read pins none."""
     own = folder.path.name
     beginning, dot, _ = own.partition(".")
-    if not dot:  # the run of a stage is named CHAIN.STAGE
+    if not dot:  # the run of a stage has the name CHAIN.STAGE
         return set()
     steps: set[int] = set()
     for path in plain.entries(folder.path.parent):

@@ -1,4 +1,4 @@
-"""When to save and what to keep: small pure objects without side effects."""
+"""When to save, and what to keep: small objects without side effects."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ Mode = Literal["max", "min"]
 
 
 SHORTEST, LONGEST = 15.0, 900.0
-"""Seconds between which a reckoned interval is kept: below, files only wear the disk.
-
-Above, a kill costs more than it should.
-"""
+"""Bounds of an estimated interval in seconds. A shorter one wears the disk; a longer one loses too much to a kill."""
 
 
 @dataclass(frozen=True)
 class SavePolicy:
-    """When to save. The end of the run and the end of a session always save.
+    """When to save. A save at the end of the run and of a session is always made.
 
     Attributes:
         steps: every N steps (None: not by steps).
@@ -43,7 +40,7 @@ class SavePolicy:
         return bool(self.epochs) and not (self.steps or self.seconds or self.auto)
 
     def due(self, step: int, epoch_ended: int | None) -> str | None:
-        """The reason to save now, apart from time, or None.
+        """The reason to save now, or None. Saves by time are not considered.
 
         Args:
             step: steps done.
@@ -56,7 +53,7 @@ class SavePolicy:
         return None
 
     def interval(self, cost: float, failure_seconds: float) -> float | None:
-        """Seconds between two saves by time; None when saves are not by time.
+        """Seconds between two saves by time; None if saves are not by time.
 
         Young's first-order optimum, sqrt(2 x cost x mean time between failures), kept between SHORTEST and LONGEST
         (J. W. Young, "A first order approximation to the optimum checkpoint interval", CACM 17(9), 1974; refined by
@@ -64,7 +61,7 @@ class SavePolicy:
 
         Args:
             cost: seconds of training that one save costs.
-            failure_seconds: mean time between two ends that nobody announced.
+            failure_seconds: mean time between two ends of a session without notice.
         """
         if not self.auto:
             return self.seconds

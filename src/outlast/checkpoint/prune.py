@@ -1,8 +1,7 @@
 """Space on the disk: deletes checkpoints after a commit, and checks that the next one fits.
 
-By the retention policy first, and then as the platform's allowance demands; never one that a later stage of the chain
-was begun with (`pins`). What a killed writer left is swept away
-here, too.
+The retention policy is applied first, then the platform's allowance. An input of a later stage (`pins`) is never
+deleted. Files that a killed writer left are deleted as well.
 """
 
 from __future__ import annotations
@@ -24,39 +23,38 @@ from outlast.folder import durable, layout, plain
 from outlast.folder.layout import MANIFEST, RunFolder
 
 SPARE = 16 * 2**20
-"""Bytes that must stay free beside a checkpoint: journal, attempt record, lock."""
+"""Bytes that must stay free for the journal, the attempt record and the lock."""
 
 _STALE = 60.0
-"""Seconds after which the bytes that other runs take are counted again."""
+"""Seconds after which the bytes of other runs are counted again."""
 
 
 class Pruner:
-    """Deletes checkpoints that are no longer wanted.
+    """Deletes checkpoints that are no longer needed.
 
     Args:
         folder: the run folder.
-        listing: which checkpoints are there; it learns what is deleted.
-        retention: what to keep.
-        allowance: bytes that the run folders beside this one and itself may take in all; None when only the disk limits
-            them.
+        listing: the list of checkpoints; it is updated.
+        retention: the retention policy.
+        allowance: bytes that this run folder and those beside it may use together. None: no limit but the disk.
 
     Attributes:
-        dropped: steps of the checkpoints that the retention policy wanted and the allowance had no room for, since
-            someone emptied this list.
+        dropped: steps of checkpoints that the retention policy keeps, deleted for lack of allowance. The
+            caller empties this list.
     """
 
     def __init__(self, folder: RunFolder, listing: Listing, retention: Retention, allowance: int | None) -> None:
         self.dropped: list[int] = []
         self._folder, self._listing, self._retention, self._allowance = folder, listing, retention, allowance
-        self._beside = 0  # bytes besides the checkpoints' data
-        self._counted: float | None = None  # when
+        self._beside = 0  # bytes that are not data of checkpoints
+        self._counted: float | None = None  # time of the last count
 
     def prune(self, room: int) -> list[int]:
-        """Apply retention; returns the steps deleted. A failure to delete is no harm.
+        """Apply retention, and return the deleted steps. Failures to delete are ignored.
 
         Args:
-            room: bytes that the next checkpoint will take. Where the platform's allowance has no place for it, older
-                ones go that the policy would keep; the newest stays, and the best as long as it can.
+            room: bytes that the next checkpoint will need. If the allowance has no room for it, older checkpoints are
+                deleted although the policy keeps them. The newest is never deleted, and the best is deleted last.
         """
         removable = unpinned(self._folder, self._listing.removable())
         dropped = []
@@ -68,7 +66,7 @@ class Pruner:
             try:
                 durable.remove_folder(self._folder.checkpoint(step))
             except OSError:
-                self._listing.refresh()  # what is left is there until the next commit tries again
+                self._listing.refresh()  # the next commit tries again
                 continue
             removed.append(step)
         self.dropped += [step for step in dropped if step in removed]
@@ -77,7 +75,7 @@ class Pruner:
         return removed
 
     def _over_allowance(self, removable: Sequence[int], room: int) -> list[int]:
-        assert self._allowance is not None  # noqa: S101 - asked by the caller
+        assert self._allowance is not None  # noqa: S101 - the caller has checked it
         gone = sum(_folder_bytes(self._folder.checkpoint(step)) for step in removable)
         excess = self._taken(room + SPARE - gone) - gone + room + SPARE - self._allowance
         if excess <= 0:
@@ -94,7 +92,7 @@ class Pruner:
         return dropped
 
     def _forget_shared(self) -> None:
-        """Delete shared files that no manifest refers to. One that cannot be read may refer to any of them."""
+        """Delete shared files that no manifest refers to; delete none if a manifest cannot be read."""
         place = self._folder.checkpoints / SHARED
         if not plain.entries(place):
             return
@@ -106,10 +104,10 @@ class Pruner:
                 durable.remove_file(path)
 
     def sweep(self) -> None:
-        """Delete what killed writers left: temporary files, and checkpoint folders without a manifest."""
+        """Delete temporary files and checkpoint folders without a manifest, which killed writers left."""
         durable.sweep_temporaries(self._folder.checkpoints)
         for path in folders(self._folder):
-            names = os.listdir(path)  # noqa: PTH208 - thousands of folders, and a name is all that is asked
+            names = os.listdir(path)  # noqa: PTH208 - faster for thousands of folders; only names are needed
             if MANIFEST not in names:
                 durable.remove_folder(path)
             elif any(name.startswith(layout.TEMPORARY) for name in names):
@@ -119,9 +117,9 @@ class Pruner:
         self._forget_shared()
 
     def _taken(self, more: int) -> int:
-        """Bytes that the runs beside this one and itself take.
+        """Bytes that this run and those beside it use.
 
-        Counted again from time to time, and when the limit is near.
+        They are counted again once a minute, and when the limit is near.
         """
         own, now = self._listing.nbytes, time.monotonic()
         stale = self._counted is None or now - self._counted > _STALE
@@ -130,7 +128,7 @@ class Pruner:
         return self._beside + own
 
     def check_space(self, step: int, nbytes: int) -> None:
-        """Refuse to write a checkpoint that finds no place, before anything of it is written; raises SaveFailed."""
+        """Check that a checkpoint fits before any of it is written; raises SaveFailed."""
         place = self._folder.path
         free, needed = shutil.disk_usage(place).free, nbytes + SPARE
         if self._allowance is not None:
@@ -154,6 +152,6 @@ class Pruner:
 def _folder_bytes(folder: Path) -> int:
     total = 0
     for path in plain.plain_files(folder):
-        with contextlib.suppress(FileNotFoundError):  # another run's file that has just been renamed
+        with contextlib.suppress(FileNotFoundError):  # another run has just renamed this file
             total += path.lstat().st_size
     return total

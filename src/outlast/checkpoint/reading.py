@@ -23,15 +23,15 @@ from outlast.state.tree import references
 
 @dataclass(frozen=True)
 class OpenedCheckpoint:
-    """A checkpoint whose files have been read and found to be what the manifest says.
+    """A checkpoint whose files were read and verified.
 
     Attributes:
-        checkpoint: which.
-        state: the structure, as it was on this rank.
-        parts: part name -> array name -> array, as they were on this rank; blocks that others wrote are read when they
-            are asked for.
-        borrowed: whether this rank was not there when it was written, and is given the state of another one.
-        images: part name -> the memory that its files were read into, and what they have to be.
+        checkpoint: the checkpoint.
+        state: the structure of this rank's state.
+        parts: part name -> array name -> array, of this rank. Blocks that other ranks wrote are read when they are
+            needed.
+        borrowed: whether this rank did not exist when the checkpoint was written, so that it gets another rank's state.
+        images: part name -> the memory that its files were read into, and their expected sizes and hashes.
     """
 
     checkpoint: Checkpoint
@@ -41,11 +41,11 @@ class OpenedCheckpoint:
     images: Mapping[str, Sequence[tuple[memoryview, WrittenFile]]] = field(default_factory=dict)
 
     def arrays(self, part: str) -> Mapping[str, Array]:
-        """The arrays of a part; empty when it has none, or when the manifest names no file of them."""
+        """The arrays of a part; empty if it has none."""
         return self.parts.get(part, {})
 
     def intact(self, part: str) -> bool:
-        """Whether the memory of a part still holds what was read: a program may have been given it, and changed it."""
+        """Whether the memory of a part is unchanged since it was read. The program may have received and changed it."""
         return all(hashing.hash_pieces([memory]) == written for memory, written in self.images.get(part, ()))
 
 
@@ -55,14 +55,14 @@ def open_checkpoint(
     """Read a checkpoint and verify every byte of it against the manifest.
 
     Args:
-        path: its folder.
-        parts: read the arrays of these parts only, and verify only them and the structure.
-        mend: write a damaged copy of a shared file again from the good one.
-        ranks: the number of ranks. If as many ranks wrote it, the arrays of other ranks are not read. None: read all,
-            and return what rank 0 had.
+        path: the checkpoint's folder.
+        parts: read and verify only the structure and the arrays of these parts. None: all parts.
+        mend: replace a damaged copy of a shared file by its good copy.
+        ranks: the ranks that read. If as many ranks wrote the checkpoint, each rank reads only its own arrays.
+            None: read all files, and return the state of rank 0.
 
     Raises:
-        CorruptCheckpoint: names the file that is missing, of another length or of another hash.
+        CorruptCheckpoint: a file is missing or has another size or hash; the message names it.
     """
     checkpoint = read_manifest(path)
     count = int(checkpoint.manifest.get("ranks", 1))
@@ -105,7 +105,7 @@ def open_checkpoint(
 def _check_references(
     state: Mapping[str, Any], found: Mapping[str, Mapping[str, Array]], parts: Collection[str] | None, path: Path
 ) -> None:
-    """Refuse a state that refers to arrays which no file of the manifest holds; hashes do not find that."""
+    """Check that the state refers only to arrays that the files contain. Hashes cannot detect this."""
     nodes = {part: record["state"] for part, record in state["parts"].items()} | {"rng": state["rng"]}
     for part, node in nodes.items():
         for name in references(node) if parts is None or part in parts else ():
@@ -122,7 +122,7 @@ def _part(name: str, entry: Mapping[str, Any]) -> str:
 def _blocks(
     states: Mapping[int, Mapping[str, Any]], arrays_of: Callable[[int, str], Mapping[str, Array]]
 ) -> dict[str, dict[str, Array]]:
-    """The arrays that ranks hold together, from what each says of its block."""
+    """The arrays of which each rank holds a block, assembled from the ranks' states."""
     forms: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
     for owner, state in states.items():
         for part, table in state.get("shards", {}).items():
@@ -148,12 +148,12 @@ def _blocks(
 
 
 def verify(path: Path) -> Checkpoint:
-    """Re-read and re-hash every file of a checkpoint; raises CorruptCheckpoint as `open_checkpoint` does."""
+    """Read and hash every file of a checkpoint; raises CorruptCheckpoint as `open_checkpoint` does."""
     return open_checkpoint(path).checkpoint
 
 
 def _read(places: Sequence[Path], expected: WrittenFile, *, mend: bool) -> tuple[Path, memoryview]:
-    """Read a file from the first of its places that verifies."""
+    """Read a file from the first of its paths that verifies."""
     for number, place in enumerate(places):
         try:
             data = hashing.read_verified(place, expected, memory.allocate)
@@ -162,7 +162,7 @@ def _read(places: Sequence[Path], expected: WrittenFile, *, mend: bool) -> tuple
                 raise
             continue
         for bad in places[:number] if mend else ():
-            with contextlib.suppress(OSError):  # an input that is read-only
+            with contextlib.suppress(OSError):  # the folder may be read-only
                 durable.write_file(bad, [data])
         return place, data
-    raise AssertionError  # there is always one place
+    raise AssertionError  # a file has at least one path

@@ -1,4 +1,4 @@
-"""A state at a step for the store: JSON, and files whose bytes are in memory."""
+"""A state at one step, ready to be committed: JSON, and files whose contents are in memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class File:
 
     Attributes:
         part: the part of the state whose arrays it holds.
-        nbytes: its size.
-        pieces: gives its contents.
-        shared: several checkpoints will refer to it, if they are equal in it.
-        direct: its memory lies on page boundaries.
+        nbytes: its size in bytes.
+        pieces: yields its contents.
+        shared: whether later checkpoints with equal contents refer to this file.
+        direct: whether its memory is page-aligned.
     """
 
     part: str
@@ -33,15 +33,15 @@ class File:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state at a step, ready to be written.
+    """A state at one step, ready to be written.
 
     Attributes:
-        step: steps done.
+        step: number of optimizer updates done.
         reason: why it is saved: "steps", "time", "epoch", "best", "asked", "final" or an end reason.
-        files: its arrays, in the order in which they are to be written.
+        files: the files of its arrays, in the order of writing.
         state: everything that is not an array, as JSON.
         metrics: values logged at this step, for retention.
-        software: versions and device that produced it, for the resume grade.
+        software: versions and device that produced the state, for the resume grade.
     """
 
     step: int
@@ -53,12 +53,12 @@ class Snapshot:
 
     @classmethod
     def of(cls, step: int, reason: str, parts: Mapping[str, Mapping[str, Array]], *rest: Any, **more: Any) -> Self:
-        """A snapshot of arrays where they are: nobody may change them until it is written.
+        """A snapshot of arrays that are not copied. Do not change them until it is written.
 
         Args:
-            step: steps done.
+            step: number of optimizer updates done.
             reason: why it is saved.
-            parts: part name -> array name -> array; one safetensors file each.
+            parts: part name -> array name -> array; each part becomes one safetensors file.
             *rest: the other attributes.
             **more: the other attributes by name.
         """
@@ -66,12 +66,12 @@ class Snapshot:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its files."""
+        """Total size of its files in bytes."""
         return sum(file.nbytes for file in self.files)
 
 
 def files_of(parts: Mapping[str, Mapping[str, Array]]) -> list[File]:
-    """One file for each part that has arrays; its contents are read from the arrays as it is written."""
+    """One file for each part that has arrays. The contents are read from the arrays during the write."""
     return [
         File(part, tensors.Layout(arrays).size, functools.partial(tensors.encode, arrays))
         for part, arrays in parts.items()

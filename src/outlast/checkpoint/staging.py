@@ -1,12 +1,12 @@
-"""The one host buffer: a checkpoint's files in their layout on the disk, copied while training continues.
+"""The one host buffer. It holds a checkpoint's files as they will be on the disk, and is filled while training runs.
 
-Three kinds of arrays. What an optimizer changes in its step, and nobody else, is copied *later*, in the writer's
-thread, and the optimizer waits for it if it is faster. What the framework counted no change in since the save before is
-*stable*: it is copied later, too, and goes into a file that several checkpoints share. Everything else is copied at
-once.
+There are three kinds of arrays. Those that only an optimizer's step changes are copied *later*, in the writer's thread;
+an optimizer that is faster waits for the copy. Those that did not change since the last save, as counted by the
+framework, are *stable*: they are also copied later, and go into a file that several checkpoints share. All others are
+copied at once.
 
-A later copy is trusted only when the framework counted no change meanwhile and a sample of it is what it was.
-Otherwise nothing of it is committed.
+A later copy is trusted only if the framework counted no change in the meantime and a sample of the array is unchanged.
+Otherwise nothing of the save is committed.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from outlast.state import adapters
 from outlast.state.array import Array, LiveMemory
 
 _LATER = 2**16
-"""Arrays smaller than this are copied at once: waiting for them costs more than copying them."""
+"""Arrays with fewer bytes are copied at once, because to wait for them costs more than to copy them."""
 _SHARED = 2**20
-"""Stable arrays of one part smaller than this in all are not worth a file of their own."""
+"""Stable arrays of one part get a file of their own only if they have this many bytes together."""
 _SAMPLES = 64
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of one array that is still to be made.
+    """A copy of one array that was not made yet.
 
     Attributes:
-        name: of the array.
-        array: the program's.
-        target: the address of the copy.
-        block: the memory of the copy.
-        sample: some words of the array as it was; None where it is not in this machine's memory.
+        name: name of the array.
+        array: the program's array.
+        target: address of the copy.
+        block: memory of the copy.
+        sample: some words of the array at the time of the save; None if it is not in host memory.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Copy:
     sample: bytes | None
 
     def make(self) -> bool:
-        """Copy it; returns whether the copy can be trusted: nothing changed the array since it was asked for."""
+        """Copy the array, and return whether the copy can be trusted: the array did not change since the save."""
         _copy(self.array, self.target, self.block)
         live = self.array.live
         intact = live is not None and live.unchanged()
@@ -60,13 +60,13 @@ class Copy:
 
 
 class Staging:
-    """Gives out the buffer, one save at a time.
+    """The owner of the buffer. One save uses it at a time.
 
     Args:
         sharing: whether stable arrays go into files of their own.
 
     Attributes:
-        lazy: whether anything may be copied later.
+        lazy: whether arrays may be copied later.
     """
 
     def __init__(self, *, sharing: bool = True) -> None:
@@ -80,25 +80,25 @@ class Staging:
 
     @property
     def nbytes(self) -> int:
-        """Size of the buffer."""
+        """Size of the buffer in bytes."""
         return len(self._memory)
 
     def prepare(self, nbytes: int) -> None:
-        """Have memory for a state of this size ready and touched, so that the first save does not wait for it."""
+        """Allocate and touch memory for a state of this size, so that the first save does not wait for it."""
         with self._growing:
             self._reserve(nbytes + 64 * durable.PAGE)
 
     def stage(
         self, parts: Mapping[str, Mapping[str, Array]], guarded: Collection[Any]
     ) -> tuple[list[File], list[Copy]]:
-        """Copy what must be copied now, and note what may be copied later.
+        """Copy the arrays that must be copied now, and list the copies that may be made later.
 
         Args:
-            parts: part name -> array name -> array; they are still the program's.
-            guarded: places (`LiveMemory.place`) that change only in an optimizer's step; all copies are made before it.
+            parts: part name -> array name -> array, in the program's memory.
+            guarded: memory (`LiveMemory.place`) that changes only in an optimizer's step, which waits for its copies.
 
         Returns:
-            The files in the buffer, and the copies that are to be made before they are read.
+            The files in the buffer, and the copies to make before they are read.
         """
         groups = [group for part, arrays in parts.items() if arrays for group in self._split(part, arrays) if group[2]]
         layouts = [(part, shared, arrays, self._layout(part, arrays, shared=shared)) for part, shared, arrays in groups]
@@ -133,9 +133,9 @@ class Staging:
         return files, copies
 
     def _layout(self, part: str, arrays: Mapping[str, Array], *, shared: bool) -> tensors.Layout:
-        """The layout of a file, which from save to save is nearly always the same.
+        """The layout of a file. It is cached, because it rarely changes between saves.
 
-        To make it takes longer than all small copies.
+        To compute it takes longer than all small copies together.
         """
         form = [(name, array.dtype, array.shape) for name, array in arrays.items()]
         known, layout = self._layouts.get((part, shared), (None, None))
@@ -162,13 +162,13 @@ class Staging:
 
     def _reserve(self, nbytes: int) -> None:
         if len(self._memory) < nbytes:
-            self.close()  # the old one goes first: there is one buffer
+            self.close()  # release the old buffer first, so that there is never a second one
             self._memory = memory.allocate(nbytes, own=True)
-            np.frombuffer(self._memory, np.uint8)[:: durable.PAGE] = 0  # touched now, and not while a save waits for it
+            np.frombuffer(self._memory, np.uint8)[:: durable.PAGE] = 0  # touch the pages now, not while a save waits
             self._unpin = adapters.pin(self._memory)
 
     def close(self) -> None:
-        """Give the buffer back."""
+        """Release the buffer."""
         if self._unpin:
             self._unpin()
         self._unpin, self._memory = None, memoryview(b"")
@@ -179,7 +179,7 @@ def _whole_pages(nbytes: int) -> int:
 
 
 def _copy(array: Array, target: int, block: Any) -> None:
-    """Copy an array to an address, which is the beginning of a block; releases the GIL."""
+    """Copy an array to an address, where the block begins. Releases the GIL."""
     live = array.live
     if live and live.address is not None:
         ctypes.memmove(target, live.address, array.nbytes)
@@ -190,7 +190,7 @@ def _copy(array: Array, target: int, block: Any) -> None:
 
 
 def _sample(address: int, nbytes: int) -> bytes:
-    """Some words of some memory, spread over all of it."""
+    """Some words of a memory range, spread over all of it."""
     words = np.frombuffer((ctypes.c_char * nbytes).from_address(address), np.uint64, nbytes // 8)
     sample: bytes = words[:: max(1, len(words) // _SAMPLES)].tobytes()
     return sample

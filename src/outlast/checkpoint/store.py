@@ -1,8 +1,7 @@
-"""The checkpoint store: commits checkpoints. See also `manifest` (one of them), `newest` (lookup), `prune` (deletion).
+"""The checkpoint store: commits checkpoints. Others: `manifest` (one of them), `newest` (lookup), `prune` (deletion).
 
-It knows files and hashes. It does not know what a step means, nor any framework. Data first, then the manifest, then
-retention. Without a manifest the folder does not count. With several ranks, rank 0 writes the one manifest when all of
-them are done.
+It writes the data, then the manifest, then applies retention. A folder without a manifest is not a checkpoint. With
+several ranks, rank 0 writes the one manifest after all ranks have written their files.
 """
 
 from __future__ import annotations
@@ -34,20 +33,18 @@ class CheckpointStore:
 
     Args:
         folder: the run folder.
-        retention: what to keep after each commit.
-        allowance: bytes that the run folders beside this one and itself may take in all; None when only the disk limits
-            them.
-        ranks: who writes a checkpoint together; `commit` and `open_newest` are called by all of them.
+        retention: the retention policy, applied after each commit.
+        allowance: bytes that this run folder and those beside it may use together. None: no limit but the disk.
+        ranks: the ranks that write a checkpoint together. All of them call `commit` and `open_newest`.
 
     Attributes:
-        dropped: steps of the checkpoints that the retention policy wanted and the allowance had no room for, since
-            someone emptied this list.
-        identity: which run this is; checkpoints of another one are not used, counted or deleted. None: whatever is
-            there.
-        history: what manifests say of where they come from; None: nothing.
-        nbytes: bytes that the data of all checkpoints takes, as of the last commit or `look`.
-        give_room: called when a checkpoint finds no room, before that fails; returns whether something was let go.
-        best: the best checkpoint by the retention policy's metric, as of then; None when none logged it.
+        dropped: steps of checkpoints that the retention policy keeps, deleted for lack of allowance. The
+            caller empties this list.
+        identity: the identity of the run. Checkpoints of other runs are not used, counted or deleted. None: no check.
+        history: the origin that manifests record; None: they record none.
+        nbytes: bytes of the data of all checkpoints at the last commit or `look`.
+        give_room: called before a save fails for lack of space; returns whether it released some.
+        best: the best checkpoint by the retention policy's metric at the last commit or `look`; None if none logged it.
     """
 
     def __init__(
@@ -78,15 +75,15 @@ class CheckpointStore:
         before: Callable[[], None] = lambda: None,
         durable: Callable[[], None] = lambda: None,
     ) -> Checkpoint:
-        """Write a checkpoint, durably and all or nothing, then apply retention.
+        """Write a checkpoint durably, all or nothing. Then apply retention.
 
         Args:
-            snapshot: what to write; of several ranks, each gives its own.
-            before: makes durable what the checkpoint refers to: the journal.
-            durable: called when nothing can take the checkpoint away any more; older ones are deleted after it.
+            snapshot: the state to write. Each rank passes its own.
+            before: makes the journal durable, because the checkpoint refers to it.
+            durable: called when the checkpoint is durable. Older ones are deleted after it.
 
         Raises:
-            SaveFailed: it did not reach the disk. Nothing of it is visible and no earlier checkpoint was touched.
+            SaveFailed: the checkpoint was not written. Nothing of it is visible and earlier checkpoints are intact.
         """
         step, ranks = snapshot.step, self._ranks
         target = self.folder.checkpoint(step)
@@ -119,7 +116,7 @@ class CheckpointStore:
         checkpoint = Checkpoint(target, manifest)
         self._listing.add(checkpoint)
         durable()
-        with contextlib.suppress(OSError):  # it is committed; deleting is tried again with the next one
+        with contextlib.suppress(OSError):  # the checkpoint is committed; the next commit deletes again
             if ranks.is_main:
                 self._pruner.prune(nbytes)
                 self._listing.settled()
@@ -129,7 +126,7 @@ class CheckpointStore:
         return checkpoint
 
     def look(self) -> None:
-        """See which checkpoints are there; only of those that came since the last look is anything read."""
+        """Update the list of checkpoints. Only manifests that are new since the last look are read."""
         self._listing.refresh()
         self._reckon()
 
@@ -137,7 +134,7 @@ class CheckpointStore:
         self.best, self.nbytes = self._listing.best, self._listing.nbytes
 
     def _begin(self, step: int, nbytes: int, target: Path, before: Callable[[], None]) -> bool:
-        """Make the folder ready for all ranks; returns whether the checkpoint is there already."""
+        """Prepare the folder for all ranks, and return whether the checkpoint exists already."""
         before()
         if not self._ranks.is_main:
             return False
@@ -151,14 +148,14 @@ class CheckpointStore:
         durable.make_folder(self.folder.checkpoints)
         if newest.exists(self.folder, step):
             return True
-        durable.remove_folder(target)  # what a killed attempt may have left; it has no manifest
+        durable.remove_folder(target)  # left by a killed attempt; it has no manifest
         durable.make_folder(target)
         return False
 
     def _seal(
         self, moment: str, snapshot: Snapshot, target: Path, entries: Mapping[str, Any], begun: float
     ) -> Mapping[str, Any]:
-        """Write the manifest when the files of all ranks are durable; returns it on every rank."""
+        """Write the manifest after the files of all ranks are durable. Returns it on every rank."""
         written: dict[str, Any] = {}
         for each in self._ranks.all_gather(moment, json.dumps(entries).encode()):
             written |= json.loads(each)
@@ -175,29 +172,26 @@ class CheckpointStore:
         except RankFailed:
             if not sealed:
                 raise
-            # It is committed, even if another rank died before it was notified.
+            # The checkpoint is committed, even if another rank died before it was notified.
         return manifest
 
     def forget(self) -> list[int]:
-        """Delete what the retention policy no longer wants; returns the steps deleted.
-
-        A failure to delete is no harm.
-        """
+        """Apply retention, and return the deleted steps. Failures to delete are ignored."""
         self._listing.refresh()
         return self._pruner.prune(room=0)
 
     def sweep(self) -> None:
-        """Delete what killed writers left: temporary files, and checkpoint folders without a manifest."""
+        """Delete temporary files and checkpoint folders without a manifest, which killed writers left."""
         self._pruner.sweep()
 
     # reading ---------------------------------------------------------------------------------------------------
 
     def committed(self) -> list[Checkpoint]:
-        """Committed checkpoints with a readable manifest, ascending by step. Their data is not verified here."""
+        """Committed checkpoints with a readable manifest, ascending by step. Their data is not verified."""
         return list(self.newest_first())[::-1]
 
     def newest_step(self) -> int:
-        """Step of the newest committed checkpoint, 0 when there is none."""
+        """Step of the newest committed checkpoint; 0 if there is none."""
         return next((checkpoint.step for checkpoint in self.newest_first()), 0)
 
     def newest_first(self, passed: list[tuple[int, str]] | None = None) -> Iterator[Checkpoint]:
@@ -205,24 +199,21 @@ class CheckpointStore:
         return newest.newest_first(self.folder, self.identity, passed)
 
     def exists(self, step: int) -> bool:
-        """Whether a checkpoint with a manifest is at this step."""
+        """Whether this step has a checkpoint with a manifest."""
         return newest.exists(self.folder, step)
 
     def open_newest(self) -> tuple[OpenedCheckpoint | None, list[CorruptCheckpoint]]:
-        """Open the newest checkpoint that verifies, and set aside the damaged ones above it.
-
-        See `newest.open_newest`.
-        """
+        """Open the newest checkpoint that verifies, and set aside newer ones that do not; see `newest.open_newest`."""
         return newest.open_newest(self.folder, self.identity, self._ranks)
 
     def set_aside(self, path: Path) -> None:
-        """Move a folder of `checkpoints` out of the way; nothing of it is lost."""
+        """Rename a folder of `checkpoints`, so that it is no longer used. Nothing is deleted."""
         newest.set_aside(self.folder, path)
 
     # the files -------------------------------------------------------------------------------------------------
 
     def _write_data(self, snapshot: Snapshot, target: Path) -> dict[str, dict[str, Any]]:
-        """Write all files of this rank but the manifest, durably; returns what the manifest says of them."""
+        """Write all files of this rank durably, except the manifest. Returns their entries in the manifest."""
         entries: dict[str, dict[str, Any]] = {}
         own: list[tuple[str, Iterable[hashing.Buffer], bool]] = []
         mark = "" if self._ranks.is_main else f".rank-{self._ranks.rank:04d}"
@@ -248,9 +239,9 @@ class CheckpointStore:
         return entries
 
     def _write_shared(self, pieces: Callable[[], Iterator[hashing.Buffer]], part: str) -> dict[str, Any]:
-        """Write a file under the name of its contents, and a second copy; nothing when they are there already.
+        """Write a file and a second copy of it, named by its hash, unless they exist already.
 
-        Two, because a single damaged file would otherwise take every checkpoint with it.
+        Two copies, because one damaged file would otherwise damage every checkpoint that refers to it.
         """
         expected = hashing.hash_pieces(pieces())
         place = self.folder.checkpoints / SHARED
@@ -264,7 +255,7 @@ class CheckpointStore:
 
     @property
     def cut_off(self) -> bool:
-        """Whether another rank is gone, so that no commit will succeed any more."""
+        """Whether another rank has died, so that no further commit can succeed."""
         return self._ranks.broken
 
     def _discard(self, target: Path, *, existed: bool) -> None:
@@ -273,4 +264,4 @@ class CheckpointStore:
         try:
             durable.remove_folder(target)
         except OSError:
-            return  # without a manifest it does not count; the next attempt sweeps it
+            return  # it has no manifest, so it is no checkpoint; the next attempt deletes it

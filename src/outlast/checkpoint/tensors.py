@@ -1,7 +1,7 @@
 """The safetensors format: named arrays in one file.
 
-Written here rather than by the safetensors library because every byte has to pass through one atomic, hashed write
-(docs/decisions/0002-dependencies.md); the tests read our files with that library and its files with ours.
+outlast writes it without the safetensors library, because every byte must pass through one atomic, hashed write
+(docs/decisions/0002-dependencies.md). The tests read our files with that library, and its files with this module.
 Source: https://github.com/huggingface/safetensors, section "Format".
 """
 
@@ -19,7 +19,7 @@ from outlast.folder import records
 from outlast.folder.hashing import Buffer
 from outlast.state.array import Array
 
-_ALIGNMENT = 64  # where the data begins; arrays of a multiple of it come first, so that they all lie on such addresses
+_ALIGNMENT = 64  # of the data; arrays whose sizes are multiples of it come first, so that they are aligned
 _HEADER_LIMIT = 100_000_000  # the format's own limit, bytes
 _LENGTH = records.whole()
 _HEADER = records.table(
@@ -30,7 +30,7 @@ _HEADER = records.table(
 
 
 class Layout:
-    """The layout of a safetensors file; it depends only on names, dtypes and shapes.
+    """The layout of a safetensors file. It depends only on names, dtypes and shapes.
 
     Args:
         arrays: name -> array.
@@ -38,13 +38,12 @@ class Layout:
 
     Attributes:
         header: the bytes before the data.
-        offsets: name -> where in the file its bytes begin, in file order.
-        size: of the file, in bytes.
+        offsets: name -> position of the array in the file, in bytes, in file order.
+        size: size of the file in bytes.
     """
 
     def __init__(self, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
-        # Larger items first, as the format's own library does, so that every array starts at a multiple of its item
-        # size.
+        # Larger items first, as in the safetensors library, so that each array begins at a multiple of its item size.
         order = sorted(
             arrays, key=lambda name: (arrays[name].nbytes % _ALIGNMENT > 0, -ITEM_BITS[arrays[name].dtype], name)
         )
@@ -67,7 +66,7 @@ class Layout:
 
 
 def encode(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> Iterator[Buffer]:
-    """Yield the pieces of a safetensors file, header first."""
+    """Yield the contents of a safetensors file in pieces, header first."""
     layout = Layout(arrays, metadata)
     yield layout.header
     for name in layout.offsets:
@@ -76,14 +75,14 @@ def encode(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = Non
 
 
 def decode(data: Buffer, path: Path) -> dict[str, Array]:
-    """Return the arrays of a safetensors file as views into data; nothing is copied.
+    """Return the arrays of a safetensors file as views into `data`. Nothing is copied.
 
     Args:
-        data: the whole file.
-        path: its name, for messages.
+        data: contents of the whole file.
+        path: path of the file, for messages.
 
     Raises:
-        CorruptCheckpoint: the header does not describe the bytes that follow it.
+        CorruptCheckpoint: the header does not match the data.
     """
     view = memoryview(data)
     length = int.from_bytes(view[:8], "little") if len(view) >= 8 else -1
@@ -104,7 +103,7 @@ def decode(data: Buffer, path: Path) -> dict[str, Array]:
 
 
 def _array(entry: Mapping[str, Any], body: memoryview, after: int) -> tuple[Array, int]:
-    """An array, which begins where the one before it ended; and its own end."""
+    """One array, which must begin where the previous one ended; and its end."""
     dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if math.prod(max(length, 1) for length in shape) > records.LARGEST // 8:
         raise ValueError("a shape is larger than any array")

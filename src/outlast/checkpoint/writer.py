@@ -1,4 +1,4 @@
-"""The thread that commits, so that training does not wait for hashes and disks."""
+"""The thread that commits checkpoints, so that training does not wait for hashes and disks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Writer:
     """Commits one save at a time in its own thread.
 
     Args:
-        store: where to.
-        before: called in that thread before each commit: the journal's flush.
-        after: called in that thread after each that succeeded.
+        store: the store that commits.
+        before: called in that thread before each commit; it flushes the journal.
+        after: called in that thread after each successful commit.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outlast-writer")
 
     def submit(self, flight: Flight, *, here: bool = False) -> None:
-        """Begin to commit; or do it in this thread, from memory that nobody changes meanwhile."""
+        """Begin a commit. With `here`, commit in the calling thread, directly from the program's memory."""
         if not here:
             flight.future = self._thread.submit(self._commit, flight)
             return
@@ -37,7 +37,7 @@ class Writer:
             flight.future.set_exception(error)
 
     def soon(self, work: Callable[[], None]) -> Future[None]:
-        """Do something small in the writer's thread, after what it does now."""
+        """Run a short function in the writer's thread, after its current work."""
         return self._thread.submit(work)
 
     def close(self) -> None:
@@ -45,12 +45,12 @@ class Writer:
         self._thread.shutdown()
 
     def _commit(self, flight: Flight) -> Checkpoint:
-        flight.hold()  # first of all: training may be waiting
+        flight.hold()  # first, because training may wait for the copies
         try:
             checkpoint = self._store.commit(flight.checked(), self._before, flight.durable)
         except SaveFailed:
             raise
-        except Exception as error:  # whatever it is, it must reach the user as what it costs: this save
+        except Exception as error:  # any error costs this save, and the user must know
             raise SaveFailed(
                 f"The checkpoint at step {flight.snapshot.step} could not be written ({type(error).__name__}: "
                 f"{error}). Earlier checkpoints are intact."
