@@ -1,12 +1,15 @@
 """The code for another machine: outlast and the recipe, as one zip named by its contents.
 
-And beside it what was asked for.
+And beside it what was asked for. The zip stores its files as they are, and is compressed as a whole for its journey.
+Compressed file by file it would be nearly twice as large.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import io
+import lzma
 import os
 import re
 import zipfile
@@ -55,6 +58,11 @@ class Bundle:
     def hash(self) -> str:
         """xxh3-128 of the zip, in hex."""
         return hashing.digest(self.data)
+
+    @functools.cached_property
+    def compressed(self) -> bytes:
+        """The zip in the format xz, as it travels."""
+        return lzma.compress(self.data)
 
 
 def request_of(prepared: PreparedRun, *, budget: float, step: int = 0) -> dict[str, Any]:
@@ -130,9 +138,9 @@ def make(prepared: PreparedRun, *, environments: Sequence[str] = (), wheels: Pat
     if wheels is not None:
         contents |= _wheels(wheels)
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(contents):
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), contents[name], zipfile.ZIP_DEFLATED, 9)
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), contents[name])
     return Bundle(packed.getvalue(), tuple(sorted(contents)), left_out)
 
 

@@ -14,7 +14,7 @@ from outlast.launch import bundle
 from outlast.recipe.prepare import PreparedRun
 
 _SETUP = """# Setup: unpacks outlast and the recipe that came with this notebook; installs only what is missing.
-import base64, importlib.util, io, subprocess, sys, tempfile, zipfile
+import base64, importlib.util, io, lzma, subprocess, sys, tempfile, zipfile
 from pathlib import Path
 
 NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "rich", "xxhash": "xxhash", "matplotlib": "matplotlib"}
@@ -22,7 +22,7 @@ missing = [package for module, package in NEEDED.items() if importlib.util.find_
 if missing:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
 code = Path(tempfile.mkdtemp(prefix=f"outlast-{NAME}-"))  # of this session alone: what lies in a folder of a known name would be imported
-with zipfile.ZipFile(io.BytesIO(base64.b64decode(BUNDLE))) as packed:
+with zipfile.ZipFile(io.BytesIO(lzma.decompress(base64.b85decode(BUNDLE)))) as packed:
     packed.extractall(code)
 sys.path.insert(0, str(code))
 importlib.invalidate_caches()
@@ -63,7 +63,7 @@ def notebook(prepared: PreparedRun) -> dict[str, Any]:
     packed = bundle.make(prepared, environments=[name for name in NAMES if name != "local"])
     flags = [f"--experiment-name={prepared.run_id}", "--checkpoint-dir=runs", *bundle.flags_of(request["values"])]
     head = (
-        f"BUNDLE = {base64.b64encode(packed.data).decode()!r}\n"
+        f"BUNDLE = {base64.b85encode(packed.compressed).decode()!r}\n"
         f"SOURCE, NAME = {request['recipe']!r}, {prepared.run_id!r}\n"
     )
     train = (

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import lzma
 import re
 import sys
 import time
@@ -198,6 +199,12 @@ def test_a_dry_run_sends_nothing(laptop, standin: Standin) -> None:
     )
 
 
+def bundle_in(script: str) -> zipfile.ZipFile:
+    """The zip in a pushed script."""
+    data = re.search(r'^DATA = "(.*)"', script, re.MULTILINE)[1]
+    return zipfile.ZipFile(io.BytesIO(lzma.decompress(base64.b85decode(data))))
+
+
 def test_no_secret_travels(laptop, standin: Standin, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "planted-secret-1")
     (laptop.folder / "walk/secrets.json").write_text('{"WANDB_API_KEY": "planted-secret-1"}')
@@ -206,8 +213,7 @@ def test_no_secret_travels(laptop, standin: Standin, monkeypatch) -> None:
     over(standin, "outlast-walk-001")
     laptop("fetch", "walk")
     metadata = standin.world.kernels["ada", "outlast-walk-001"].versions[0].metadata
-    data = base64.b85decode(re.search(r'^DATA = "(.*)"', metadata["text"], re.MULTILINE)[1])
-    packed = zipfile.ZipFile(io.BytesIO(data))
+    packed = bundle_in(metadata["text"])
     texts = [metadata["text"].encode(), *(packed.read(name) for name in packed.namelist())]
     planted = ("secrets.json", "key.pem")
     texts += [path.read_bytes() for path in laptop.folder.rglob("*") if path.is_file() and path.name not in planted]
@@ -402,7 +408,7 @@ def test_what_looks_like_a_key_stays_and_is_said(laptop, standin: Standin) -> No
         (folder / name).write_text("1")
     done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--dry-run")
     text = (laptop.folder / "runs/walk-launch.py").read_text()
-    packed = zipfile.ZipFile(io.BytesIO(base64.b85decode(re.search(r'^DATA = "(.*)"', text, re.MULTILINE)[1])))
+    packed = bundle_in(text)
     own = sorted(name.removeprefix("recipe/") for name in packed.namelist() if name.startswith("recipe/"))
     assert own == ["helper.py", "recipe.py", "tokenizer.json", "tokens.py"]
     messages.said(

@@ -119,7 +119,7 @@ class KaggleProvider:
         folder.mkdir(parents=True, exist_ok=True)
         place.write_text(made.text)
         beside = (
-            f", and the private dataset {made.dataset} with {format_bytes(len(made.bundle.data))}"
+            f", and the private dataset {made.dataset} with {format_bytes(len(made.bundle.compressed))}"
             if made.dataset
             else ""
         )
@@ -146,7 +146,7 @@ class KaggleProvider:
         made = script(request, terms.accelerator)
         if made.dataset:
             tell(f"sending the code as the private dataset {made.dataset}")
-            datasets.create(kaggle, made.dataset, {made.file: made.bundle.data})
+            datasets.create(kaggle, made.dataset, {made.file: made.bundle.compressed})
         if request.files:
             tell(f"sending step {request.step} as the private dataset {_dataset_of(request)}")
             datasets.create(kaggle, _dataset_of(request), request.files)

@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import io
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from pathlib import Path
 
 # filled in: accelerator, sha256 of the bundle, the request, and the bundle's file when it does not travel inline
 ABOUT = "{}"
-DATA = ""  # filled in: the bundle in base64, empty when it comes as a dataset
+DATA = ""  # filled in: the bundle in xz and base85, empty when it comes as a dataset
 
 NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "rich", "xxhash": "xxhash"}
 KEPT = ("torch", "torchvision", "torchaudio", "jax", "jaxlib", "numpy")  # made for the image's driver: never replaced
@@ -172,7 +173,7 @@ def main() -> int:
         print("The code that was sent with this kernel is missing, or has changed.")
         return BROKEN_BUNDLE
     code = Path(tempfile.mkdtemp(prefix="outlast-"))  # outside of what the session keeps
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with zipfile.ZipFile(io.BytesIO(lzma.decompress(data))) as archive:
         archive.extractall(code)
     if not install(code):
         return NOT_INSTALLED

@@ -40,11 +40,11 @@ def script(request: Request, accelerator: str) -> Script:
     packed = request.bundle
     about = {
         "accelerator": accelerator,
-        "sha256": hashlib.sha256(packed.data).hexdigest(),
+        "sha256": hashlib.sha256(packed.compressed).hexdigest(),
         "request": dict(request.asked),
     }
     runner = (Path(__file__).parent / "runner.py").read_text()
-    inline = base64.b85encode(packed.data).decode()
+    inline = base64.b85encode(packed.compressed).decode()
     if len(runner) + len(inline) + 1000 > INLINE:
         made = Script("", packed, f"outlast-code-{packed.hash[:16]}")
         inline, about = "", about | {"file": made.file}
