@@ -1,7 +1,7 @@
-"""Training state: everything needed to continue identically, packed into arrays and JSON and rebuilt.
+"""Training state: everything needed to continue identically. It is packed into arrays and JSON, and rebuilt from them.
 
-Two kinds of state. *Tracked* objects have `state_dict()` and `load_state_dict()`. A *pytree* is nested containers of
-arrays that the script hands over after each step.
+There are two kinds of state. *Tracked* objects have `state_dict()` and `load_state_dict()`. A *pytree* consists of
+nested containers of arrays, and the script passes it after each step.
 """
 
 from __future__ import annotations
@@ -43,24 +43,23 @@ __all__ = [
 
 
 def pack_value(part: str, value: Any) -> Packed:
-    """Take a value of plain containers and arrays apart; raises StateError naming what cannot be saved."""
+    """Pack a value of plain containers and arrays; raises StateError, which names a value that cannot be saved."""
     encoder = Encoder(part)
     return encoder.encode(value), encoder.arrays
 
 
 def unpack_value(part: str, node: Any, arrays: Mapping[str, Array], sharded: Mapping[str, Any] | None = None) -> Any:
-    """Put together what `pack_value` took apart; `sharded` is as in `Decoder`."""
+    """Rebuild the value that `pack_value` packed. `sharded` is as in `Decoder`."""
     return Decoder(part, arrays, sharded).decode(node)
 
 
 def load_object(part: str, thing: Any, record: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Load a stored part into an object for looking at it.
+    """Load a stored part into an object, to inspect it.
 
-    What is frozen, and training or evaluation mode, stay as they are.
+    Frozen parameters and training or evaluation mode are unchanged.
 
     Raises:
-        ResumeRefused: the object does not take it: another architecture, another optimizer. A torch module is untouched
-            then.
+        ResumeRefused: the state belongs to another architecture or optimizer. A torch module is unchanged then.
     """
     held = tracked(part, thing)
     held.settled = True
@@ -69,7 +68,7 @@ def load_object(part: str, thing: Any, record: Mapping[str, Any], arrays: Mappin
 
 
 def pack_tree(part: str, tree: Any) -> Packed:
-    """Take a pytree apart, leaf by leaf under its path."""
+    """Pack a pytree. Each leaf is stored under its path."""
     leaves, _ = _flatten(tree)
     twice = next((path for path, count in Counter(path for path, _ in leaves).items() if count > 1), None)
     if twice is not None:
@@ -84,10 +83,10 @@ def pack_tree(part: str, tree: Any) -> Packed:
 
 
 def unpack_tree(part: str, template: Any, node: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
-    """Put a pytree together in the structure of a template.
+    """Rebuild a pytree with the structure of a template.
 
     Raises:
-        ResumeRefused: leaves are missing, new, or of another shape or dtype than the template's.
+        ResumeRefused: leaves are missing, are new, or differ from the template in shape or dtype.
     """
     leaves, rebuild = _flatten(template)
     advice = (
@@ -114,7 +113,7 @@ def unpack_tree(part: str, template: Any, node: Mapping[str, Any], arrays: Mappi
 
 
 def check_same_leaves(part: str, before: Any, after: Any) -> None:
-    """Refuse a pytree whose leaves are others than those it began with; raises StateError naming one."""
+    """Check that a pytree has the same leaves as at first; raises StateError, which names a leaf."""
     old, new = ({path for path, _ in _flatten(tree)[0]} for tree in (before, after))
     if old != new:
         raise StateError(
@@ -125,13 +124,13 @@ def check_same_leaves(part: str, before: Any, after: Any) -> None:
 
 
 def use_deterministic_kernels() -> None:
-    """Ask the frameworks that are loaded for kernels that give the same bits every time."""
+    """Make the loaded frameworks use deterministic kernels."""
     for adapter in adapters.loaded():
         adapter.use_deterministic_kernels()
 
 
 def software() -> dict[str, Any]:
-    """Versions and devices that decide the last bits of a result, of the frameworks that are loaded."""
+    """Versions and devices of the loaded frameworks. The last bits of a result depend on them."""
     facts: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
     if (seed := rng.seeded()) is not None:
         facts["seed"] = seed
@@ -139,7 +138,7 @@ def software() -> dict[str, Any]:
 
 
 def uses_gpu(facts: Mapping[str, Any]) -> bool:
-    """Whether one of the devices in what `software` gave is no CPU."""
+    """Whether one of the devices in a result of `software` is not a CPU."""
     return any(name.endswith(" device") and not str(value).startswith("cpu") for name, value in facts.items())
 
 
@@ -154,7 +153,7 @@ def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Rebuild]:
 
 
 def _flatten_plain(tree: Any, path: str = "") -> tuple[list[tuple[str, Any]], Rebuild]:
-    """Dicts, lists, tuples and named tuples, as JAX would flatten them (dict keys sorted, None is no leaf)."""
+    """Flatten dicts, lists, tuples and named tuples as JAX does: dict keys are sorted, and None is no leaf."""
     if tree is None:
         return [], lambda _: None
     if isinstance(tree, dict):

@@ -1,7 +1,7 @@
 """The interface of a framework: one `Adapter` per framework, defined in its own file as ADAPTER.
 
-A framework says which values are its own, how they are packed and put together, which of its objects can be
-tracked, and which random generators it has. What it does not say keeps the default, which means: it has no such thing.
+An adapter recognises the values of its framework, packs and rebuilds them, knows which objects can be tracked, and
+lists the random generators. An attribute that it does not set has a default: the framework has no such thing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 Rebuild = Callable[[list[Any]], Any]
-"""Puts a pytree together out of its leaves, in their order."""
+"""Rebuilds a pytree from its leaves, in order."""
 
 
 def _never(_: Any) -> bool:
@@ -31,23 +31,24 @@ def _nothing(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Generators:
-    """The random generators of one library: the global ones, and those that a program makes.
+    """The random generators of one library: the global ones, and those that a program creates.
 
     Attributes:
-        kinds: the classes of generators that can be seeded and set.
-        shared: the global generators that a CPU draws from, as objects of these classes.
-        seed: seeds all global generators, those of devices included, with one whole number.
-        seed_words: seeds `shared` with four whole numbers of 32 bits, of which each library takes its own: Python the
-            first, NumPy the second, torch the last two. Another library mixes all four with its name.
-        capture: the state of the global generators, as a tree of arrays and numbers by name. Empty when there is none.
-        restore: sets the global generators to what `capture` gave; other names in it are ignored. It may raise
-            anything.
-        get_state: the state of a generator, for `set_state` in the same process.
+        kinds: classes of generators that can be seeded and set.
+        shared: the global generators of the CPU, as objects of these classes.
+        seed: seeds all global generators, including those of devices, with one whole number.
+        seed_words: seeds `shared` with four whole numbers of 32 bits. Python uses the first, NumPy the second, torch
+            the last two. Other libraries mix all four with their names.
+        capture: returns the state of the global generators, as a tree of arrays and numbers by name; empty if there are
+            none.
+        restore: sets the global generators to a result of `capture` and ignores other names in it. It may raise any
+            exception.
+        get_state: returns the state of a generator, for `set_state` in the same process.
         set_state: sets a generator to such a state.
         reseed: seeds a generator with a whole number or a numpy.random.SeedSequence.
-        load: sets a generator to what the adapter's `pack` said of it; raises KeyError, RuntimeError, TypeError, or
-            ValueError when it is malformed.
-        initial_seed: what the library was seeded with, None when it does not say.
+        load: sets a generator to the result of the adapter's `pack`; raises KeyError, RuntimeError, TypeError or
+            ValueError if it is malformed.
+        initial_seed: returns the seed of the library, None if the library does not report it.
     """
 
     kinds: tuple[type, ...]
@@ -65,38 +66,40 @@ class Generators:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A framework, as the rest of outlast sees it.
+    """What outlast needs to know about a framework.
 
     Attributes:
-        name: the framework's name. It is in checkpoints: arrays are `{"as": name}` and other values `{"$name.form":
-            ...}`.
-        matches: whether `pack` takes this value: an array, a generator, a dtype. It has to be a matter of the value's
-            class alone.
-        pack: takes such a value apart: an array becomes a `FrameworkArray`, a value with several components becomes
-            `Pieces`, a small value becomes text or a dict of JSON under one key `$name.form`. None: it cannot be saved.
-            Raises UnsupportedArray with a reason. Anything else is refused with a StateError.
-        from_array: rebuilds an array from its bytes, the JSON of `FrameworkArray.node`, and, for a sharded array, a
-            tensor of this program that is sharded in the same way, else None.
-        put_together: rebuilds a value from `Pieces` or JSON: from its key and its content, the values of which are
-            rebuilt already.
-        tracked: what is known of an object that can be tracked, by part name and object; None for any other object.
+        name: the framework's name. Checkpoints contain it: `{"as": name}` for arrays, `{"$name.form": ...}` for other
+            values.
+        matches: whether `pack` accepts this value: an array, a generator, a dtype. It may depend only on the value's
+            class.
+        pack: packs such a value: an array becomes a `FrameworkArray`, a value with several components becomes `Pieces`,
+            a small value becomes text or a dict of JSON with one key `$name.form`. None: it cannot be saved. Raises
+            UnsupportedArray with a reason. Any other result is refused with a StateError.
+        from_array: rebuilds an array from its bytes, the JSON of `FrameworkArray.node`, and for a sharded array a
+            tensor of this program that is sharded in the same way, otherwise None.
+        put_together: rebuilds a value of `Pieces` or JSON from its key and its content. The values in the content were
+            already rebuilt.
+        tracked: returns the `TrackedObject` for a part name and an object; None if the object cannot be tracked.
         generators: its random generators.
-        flatten: the leaves of a pytree with their paths, and what puts them together again. At most one framework has
-            it.
-        place_like: puts a restored leaf onto the device where the leaf of the template is.
-        becomes: whether a step of this framework turns such an initial leaf (first) into such an array (second).
-        advice: what to write instead of a value, or of a pytree with a leaf, that cannot be saved.
-        rows: of an array of samples: its dtype as text, and a function that gives the bytes of such an array; None for
-            anything else.
-        software: what decides the last bits of a result: versions, devices, threads. A device is under the key "NAME
-            device", and a CPU's value begins with "cpu".
-        use_deterministic_kernels: asks for kernels that give the same bits every time.
-        pin: locks memory for copies by a device; returns what undoes it, None where there is nothing to lock it for.
-        optimizer_places: the memory (`LiveMemory.place`) that only a step of an optimizer among these objects changes.
-        before_updates: has a function called with every optimizer before each of its steps; returns what ends that.
+        flatten: returns the leaves of a pytree with their paths, and a function that rebuilds it. At most one framework
+            has this.
+        place_like: moves a restored leaf to the device of the template's leaf.
+        becomes: whether a step of this framework turns an initial leaf like the first into an array like the second.
+        advice: returns what to write instead of a value, or of a pytree with a leaf, that cannot be saved.
+        rows: for an array of samples, returns its dtype as text and a function that returns the bytes of such an
+            array; None for other values.
+        software: returns the facts on which the last bits of a result depend: versions, devices, threads. A device has
+            the key "NAME device", and the value of a CPU begins with "cpu".
+        use_deterministic_kernels: selects deterministic kernels.
+        pin: page-locks memory for copies by a device. Returns a function that unlocks it; None if no device is used.
+        optimizer_places: returns the memory (`LiveMemory.place`) that only the step of an optimizer among these
+            objects changes.
+        before_updates: calls a function with every optimizer before each of its steps. Returns a function that stops
+            this.
         regroups: whether this object adds gradients in another order after the first step of a process.
-        is_sharded: whether a value lies on several ranks.
-        knows_shards: whether there can be such values in this program.
+        is_sharded: whether several ranks hold blocks of this value.
+        knows_shards: whether this program can have such values.
     """
 
     name: str

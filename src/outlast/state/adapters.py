@@ -1,7 +1,7 @@
-"""The one table of frameworks, and calls to all of them.
+"""The one table of frameworks, and functions that call all of them.
 
-Adding a framework takes one file with an ADAPTER in it (adapter.py) and one line in TABLE. Only frameworks that the
-program has imported are asked; none is imported here.
+A new framework needs one file with an ADAPTER (adapter.py) and one line in TABLE. Only the adapters of frameworks that
+the program has imported are called. This module imports none of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Row(NamedTuple):
     Attributes:
         name: the adapter's name.
         library: the module that a program imports when it uses the framework.
-        module: our module for it, which holds ADAPTER.
+        module: outlast's module for it, which holds ADAPTER.
     """
 
     name: str
@@ -43,7 +43,7 @@ TABLE: list[Row] = [
 ]
 
 _owners: dict[type, Adapter] = {}
-"""Class of a value -> the adapter that it belongs to: asked for at every array of every save."""
+"""Class of a value -> its adapter. Cached, because it is needed for every array of every save."""
 
 
 def register(name: str, library: str, module: str) -> None:
@@ -52,7 +52,7 @@ def register(name: str, library: str, module: str) -> None:
     Args:
         name: the adapter's name.
         library: the module that a program imports when it uses the framework.
-        module: the module that holds ADAPTER; imported when `library` has been.
+        module: the module that holds ADAPTER. It is imported only if `library` has been imported.
     """
     TABLE[:] = [row for row in TABLE if row.name != name] + [Row(name, library, module)]
     _owners.clear()
@@ -76,8 +76,8 @@ def ask(adapter: Adapter, name: str, *facts: Any) -> Any:
     """Call a function of an adapter.
 
     Raises:
-        OutlastError: as it raises it.
-        StateError: it raises anything else; names the adapter and the function.
+        OutlastError: the function raised it.
+        StateError: the function raised another exception. The message names the adapter and the function.
     """
     try:
         return getattr(adapter, name)(*facts)
@@ -88,7 +88,7 @@ def ask(adapter: Adapter, name: str, *facts: Any) -> Any:
 
 
 def owner(value: Any) -> Adapter | None:
-    """The adapter that takes a value apart; None for what belongs to no framework."""
+    """The adapter of a value; None if the value belongs to no framework."""
     kind = type(value)
     found = _owners.get(kind)
     if found is None:
@@ -99,11 +99,11 @@ def owner(value: Any) -> Adapter | None:
 
 
 def pack(value: Any) -> FrameworkArray | Pieces | dict[str, Any] | None:
-    """Take a value apart; None for what belongs to no framework, and for what its framework cannot save.
+    """Pack a value; None if it belongs to no framework, or if its framework cannot save it.
 
     Raises:
-        StateError: its adapter's `pack` gives what `put_together` or `from_array` would never get.
-        UnsupportedArray: as `Adapter.pack` says; that raises what it wants.
+        StateError: the adapter's `pack` returned something that its `put_together` or `from_array` would never receive.
+        UnsupportedArray: see `Adapter.pack`. `pack` may also raise other exceptions.
     """
     adapter = owner(value)
     found = None if adapter is None else adapter.pack(value)
@@ -117,7 +117,7 @@ def pack(value: Any) -> FrameworkArray | Pieces | dict[str, Any] | None:
 
 
 def _is_packed(found: Any, name: str) -> bool:
-    """Whether an adapter of this name gets this back when the checkpoint is loaded."""
+    """Whether the adapter with this name receives this value when the checkpoint is loaded."""
     if isinstance(found, FrameworkArray):
         node = found.node
         return isinstance(found.array, Array) and type(node) is dict and node.get("as") == name and "$array" not in node
@@ -146,7 +146,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _named(name: Any, what: str) -> Adapter:
-    """The adapter that a checkpoint names. Its framework is imported by it.
+    """The adapter that a checkpoint names. The adapter imports its framework.
 
     Raises:
         CorruptCheckpoint: no adapter has this name.
@@ -165,11 +165,11 @@ def _named(name: Any, what: str) -> Adapter:
 
 
 def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
-    """Put a stored array together, on the CPU. The result owns its memory. `like`: see Adapter.from_array.
+    """Rebuild a stored array on the CPU. The result owns its memory. `like`: see Adapter.from_array.
 
     Raises:
-        CorruptCheckpoint: its framework is not known.
-        ResumeRefused: its framework cannot be imported, or does not take it.
+        CorruptCheckpoint: its framework is unknown.
+        ResumeRefused: its framework cannot be imported, or refuses the array.
     """
     adapter = _named(node.get("as"), "A stored array")
     if adapter.from_array is None:
@@ -178,7 +178,7 @@ def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
 
 
 def put_together(key: str, content: Any, part: str) -> Any:
-    """Put together what an adapter's `pack` wrote under a special key; raises as `from_array` does."""
+    """Rebuild a value that an adapter's `pack` stored under a special key; raises as `from_array` does."""
     what = f"A value of the form {key!r:.80} in the stored part {part!r}"
     adapter = _named(key[1:].partition(".")[0], what)
     if adapter.put_together is None:
@@ -187,10 +187,10 @@ def put_together(key: str, content: Any, part: str) -> Any:
 
 
 def software() -> dict[str, Any]:
-    """What decides the last bits of a result, of the frameworks that this program has imported.
+    """The facts on which the last bits of a result depend, for the frameworks that this program has imported.
 
     Raises:
-        StateError: an adapter does not say it in JSON.
+        StateError: an adapter returned something that is not JSON.
     """
     facts: dict[str, Any] = {}
     for adapter in loaded():
@@ -209,7 +209,7 @@ def generators() -> list[Generators]:
 
 
 def generators_of(value: Any) -> Generators | None:
-    """The library of a random generator; None for any other value."""
+    """The `Generators` that a random generator belongs to; None for other values."""
     return next((each for each in generators() if isinstance(value, each.kinds)), None)
 
 
@@ -219,18 +219,18 @@ def is_generator(value: Any) -> bool:
 
 
 def advice(value: Any) -> str | None:
-    """What to write instead of a value, or a pytree, that cannot be saved, where its library is known."""
+    """What to write instead of a value, or a pytree, that cannot be saved; None if its library is unknown."""
     return next((words for each in loaded() if (words := each.advice(value))), None)
 
 
 def flatten(tree: Any) -> tuple[list[tuple[str, Any]], Rebuild] | None:
-    """The leaves of a pytree with their paths, and the way back; None where no framework has rules for pytrees."""
+    """The leaves of a pytree with their paths, and its `Rebuild`; None if no framework has rules for pytrees."""
     rules = next((each.flatten for each in loaded() if each.flatten is not None), None)
     return None if rules is None else rules(tree)
 
 
 def place_like(value: Any, template: Any) -> Any:
-    """Put a restored leaf where the template's leaf is."""
+    """Move a restored leaf to the device of the template's leaf."""
     for each in loaded():
         if each.place_like is not None:
             value = each.place_like(value, template)
@@ -238,22 +238,22 @@ def place_like(value: Any, template: Any) -> Any:
 
 
 def becomes(initial: Any, later: Any) -> bool:
-    """Whether a step turns such an initial leaf into such an array: a number into a 0-d array, float64 into float32."""
+    """Whether a step may turn the initial leaf into the later one: a number into a 0-d array, float64 into float32."""
     return any(each.becomes is not None and each.becomes(initial, later) for each in loaded())
 
 
 def is_sharded(value: Any) -> bool:
-    """Whether a value lies on several ranks."""
+    """Whether several ranks hold blocks of this value."""
     return any(each.is_sharded(value) for each in loaded())
 
 
 def knows_shards() -> bool:
-    """Whether this program can hold values that lie on several ranks."""
+    """Whether this program can have values of which several ranks hold blocks."""
     return any(each.knows_shards is not None and each.knows_shards() for each in loaded())
 
 
 def sharded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of these values that lie on several ranks."""
+    """The values of which several ranks hold blocks."""
     return {name: value for name, value in values.items() if is_sharded(value)} if knows_shards() else {}
 
 
@@ -263,13 +263,13 @@ def rows(value: Any) -> tuple[str, Callable[[Any], bytes]] | None:
 
 
 def optimizer_places(things: Iterable[Any]) -> set[Any]:
-    """Memory (`Live.place`) that only changes in the step of an optimizer among these objects."""
+    """Memory (`LiveMemory.place`) that changes only in the step of an optimizer among these objects."""
     things = list(things)
     return {place for each in loaded() if each.optimizer_places is not None for place in each.optimizer_places(things)}
 
 
 def before_updates(call: Callable[[Any], None]) -> Callable[[], None]:
-    """Have a function called with every optimizer before each of its steps; returns what ends that."""
+    """Call a function with every optimizer before each of its steps. Returns a function that stops this."""
     ends = [ask(each, "before_updates", call) for each in loaded() if each.before_updates is not None]
 
     def end() -> None:
@@ -285,5 +285,5 @@ def regroups(thing: Any) -> bool:
 
 
 def pin(memory: memoryview) -> Callable[[], None] | None:
-    """Lock memory for copies by a device; returns what undoes it, None where there is nothing to lock it for."""
+    """Page-lock memory for copies by a device. Returns a function that unlocks it; None if no device is used."""
     return next((undo for each in loaded() if (undo := each.pin(memory)) is not None), None)

@@ -1,4 +1,4 @@
-"""The array type between state and checkpoint: bytes with shape and dtype, independent of frameworks."""
+"""The array type that `state` passes to `checkpoint`: bytes with shape and dtype, independent of frameworks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True)
 class Shard:
-    """The position of an array as a block of a larger array.
+    """The position of a block in a larger array.
 
     Attributes:
-        shape: of the whole.
-        at: where in the whole its first element is.
+        shape: shape of the larger array.
+        at: index of the block's first element.
     """
 
     shape: tuple[int, ...]
@@ -26,15 +26,15 @@ class Shard:
 
 
 class Array:
-    """An array of no framework: a safetensors dtype code, a shape, and little-endian C-order bytes.
+    """An array without a framework: a safetensors dtype code, a shape, and little-endian C-order bytes.
 
     Args:
         dtype: the code, such as "F32".
-        shape: its lengths.
-        data: the bytes; or a function that fetches them, from a GPU for example, together with `nbytes`.
-        nbytes: size in bytes, when data is a function.
-        live: what is known of the memory behind it while a program may still change it; None when nobody can.
-        shard: the block that it is of an array which several ranks hold together; None for a whole array.
+        shape: the shape.
+        data: the bytes, or a function that fetches them, for example from a GPU.
+        nbytes: size in bytes; required if `data` is a function.
+        live: the program's memory that holds the bytes and that may still change; None if nothing can change it.
+        shard: its position in an array of which each rank holds a block; None for a whole array.
     """
 
     __slots__ = ("_data", "dtype", "live", "nbytes", "shape", "shard")
@@ -53,17 +53,17 @@ class Array:
 
     @property
     def data(self) -> Buffer:
-        """The bytes."""
+        """The contents as bytes."""
         return self._data() if callable(self._data) else self._data
 
     def region(self, at: Sequence[int], shape: Sequence[int]) -> Array:
-        """A block of it, of this shape and beginning at this element; copied only if it is not all of it."""
+        """The block with this shape that begins at this index. It is copied unless it is the whole array."""
         return _region(self.dtype, [Block((0,) * len(self.shape), self.shape, lambda: self)], at, shape)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a larger array: where it begins, its shape, and a function that reads it."""
+    """A block of a larger array: index of its first element, shape, and a function that reads it."""
 
     at: tuple[int, ...]
     shape: tuple[int, ...]
@@ -71,13 +71,13 @@ class Block:
 
 
 class Blocks(Array):
-    """An array of which several ranks stored a block each. Only the blocks that are asked for are read.
+    """An array of which each rank stored a block. Only blocks that are needed are read.
 
     Args:
         dtype: the code, such as "F32".
-        shape: of the whole.
-        blocks: the blocks; two that begin at the same element hold the same.
-        nbytes: size of the whole in bytes.
+        shape: shape of the whole array.
+        blocks: the blocks. Blocks that begin at the same index have equal contents.
+        nbytes: size of the whole array in bytes.
     """
 
     __slots__ = ("_blocks",)
@@ -87,10 +87,10 @@ class Blocks(Array):
         self._blocks = list({block.at: block for block in reversed(blocks)}.values())
 
     def region(self, at: Sequence[int], shape: Sequence[int]) -> Array:
-        """A block of it, put together from those that were stored.
+        """A block of the array, assembled from the stored blocks.
 
         Raises:
-            CorruptCheckpoint: they do not cover it, or one cannot be read.
+            CorruptCheckpoint: the stored blocks do not cover it, or one of them cannot be read.
         """
         return _region(self.dtype, self._blocks, at, shape)
 
@@ -128,14 +128,14 @@ def _region(dtype: str, blocks: Sequence[Block], at: Sequence[int], shape: Seque
 
 
 class LiveMemory:
-    """Memory of a framework that training continues with.
+    """Memory of a framework that training still uses.
 
     Attributes:
-        place: names the memory; the places that only an optimizer changes are known by it.
-        stamp: equal for the same memory with the same contents, as far as the framework counts changes; None when it
-            does not.
-        address: where in this process's memory the bytes are, in order and plain; None when they have to be asked for.
-        on_device: whether the host has to ask a device for the bytes.
+        place: identifies the memory, so that memory which only an optimizer changes can be recognised.
+        stamp: equal for the same memory with the same contents, by the framework's own count of changes; None if the
+            framework does not count them.
+        address: address of the bytes in host memory, contiguous and in C order; None if they must be fetched.
+        on_device: whether the bytes must be fetched from a device.
     """
 
     __slots__ = ()
@@ -145,36 +145,36 @@ class LiveMemory:
     on_device = False
 
     def unchanged(self) -> bool:
-        """Whether the framework counted no change since this object was made."""
+        """Whether the framework has counted no change since this object was created."""
         return True
 
     def sample(self, count: int) -> bytes:
-        """A sample of about this many elements over the array; only for a `place` that an optimizer changes."""
+        """About this many elements, spread over the array. Only called for memory that an optimizer changes."""
         raise NotImplementedError
 
     def fetch_ahead(self) -> None:
-        """Note the moment whose contents are wanted, and let a device begin to send them."""
+        """Fix the moment of the copy, and let the device begin to send the bytes."""
 
     def copy_into(self, target: Any) -> None:
-        """Copy the bytes from a device into a NumPy array of bytes; only called when `on_device`."""
+        """Copy the bytes from the device into a NumPy array of bytes. Only called if `on_device`."""
         raise NotImplementedError
 
 
 class UnsupportedArray(Exception):
     """A framework's array that has no bytes to store: meta, sparse, object dtype.
 
-    Turned into a StateError with its name.
+    The caller raises a StateError that names the array.
     """
 
 
 class FrameworkArray(NamedTuple):
-    """An array out of a framework.
+    """A packed array of a framework.
 
     Attributes:
-        array: its bytes.
-        node: what the JSON must say to rebuild it: at least {"as": framework}.
-        identity: equal for two values that are the same memory (tied weights); None where sharing has no meaning.
-        sharded: the framework's own array, when it lies on several ranks.
+        array: its bytes, dtype and shape.
+        node: JSON that is needed to rebuild it: at least {"as": framework}.
+        identity: equal for two values with the same memory (tied weights); None if the framework does not share memory.
+        sharded: the framework's own array, if each rank holds a block of it.
     """
 
     array: Array
@@ -184,11 +184,11 @@ class FrameworkArray(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """A value that is made of several others.
+    """A value that consists of several other values.
 
     Attributes:
         form: the special key under which they are stored, such as "$numpy.masked".
-        children: name -> value, each of which can be packed in turn.
+        children: name -> value. Each value is packed in turn.
     """
 
     form: str

@@ -1,4 +1,4 @@
-"""Compares two packed states value by value and byte by byte: the loaded and the saved one."""
+"""Compares two packed states, the loaded and the saved one, value by value and byte by byte."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from outlast.state.array import Array
 
-_CHUNK = 2**18  # elements compared at a time: what is compared stays in the cache
+_CHUNK = 2**18  # elements compared at a time, few enough for the cache
 _MAPPINGS = ("$dict", "$ordereddict", "$defaultdict")
-_SHOWN = 60  # characters of a value in a sentence
+_SHOWN = 60  # characters of a value in a message
 
 
 @dataclass
 class Comparison:
-    """The differences.
+    """The result of a comparison.
 
     Attributes:
         found: a sentence for each difference.
-        paths: where each is.
-        aliased: whether an array was found to be in the very memory that it is compared with.
+        paths: the path of each difference.
+        aliased: whether an array has the same memory as the array that it is compared with.
     """
 
     found: list[str] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Comparison:
     aliased: bool = False
 
     def add(self, place: str, words: str) -> None:
-        """Note a difference."""
+        """Add a difference."""
         self.paths.append(place)
         self.found.append(f"{place} {words}")
 
@@ -41,10 +41,10 @@ def differences(part: str, stored: Packed, live: Packed, *, lenient: bool = Fals
     """Compare two packed states.
 
     Args:
-        part: the name of the part, for the sentences.
-        stored: what a checkpoint holds.
-        live: what the program holds.
-        lenient: leave out what format 1 did not store: layout in memory, `requires_grad`, kinds of dicts.
+        part: the name of the part, for messages.
+        stored: the state in the checkpoint.
+        live: the state of the program.
+        lenient: ignore what format 1 did not store: layout in memory, `requires_grad`, kinds of dicts.
     """
     comparison = Comparison()
     walk = _Walk(comparison, stored[1], live[1], lenient=lenient)
@@ -121,7 +121,7 @@ class _Walk:
             self.comparison.aliased = True
             return True
         if not (len(one) % 8 or one.ctypes.data % 8 or other.ctypes.data % 8):
-            one, other = one.view(np.uint64), other.view(np.uint64)  # an eighth of the comparisons
+            one, other = one.view(np.uint64), other.view(np.uint64)  # eight bytes at a time
         return all(
             np.array_equal(one[start : start + _CHUNK], other[start : start + _CHUNK])
             for start in range(0, len(one), _CHUNK)
@@ -140,7 +140,7 @@ def _plain(node: Any) -> Any:
     if key in _MAPPINGS:
         content = node[key][0] if key == "$defaultdict" else node[key]
         if all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in content):
-            return {name: item for name, item in content}  # noqa: C416 - pairs of any JSON
+            return {name: item for name, item in content}  # noqa: C416 - the pairs may be any JSON
     return node
 
 

@@ -1,4 +1,4 @@
-"""equinox: its modules are pytrees that hold functions. They are refused with a message that shows what to write."""
+"""equinox: its modules are pytrees that contain functions. They are refused; the message shows what to write."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ADVICE = (
 
 
 def _advice(value: Any) -> str | None:
-    """For a module, and for a pytree that holds one."""
+    """The advice for a module, or for a pytree that contains one."""
     import jax
 
     return _ADVICE if any(map(_is_module, jax.tree_util.tree_leaves(value, is_leaf=_is_module))) else None

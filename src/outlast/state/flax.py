@@ -1,4 +1,4 @@
-"""flax.nnx: its modules have no state_dict(). They are refused with a message that shows what to write."""
+"""flax.nnx: its modules have no state_dict(). They are refused; the message shows what to write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python types that JSON lacks: each has a special key and keeps its type."""
+"""Python types that JSON lacks. Each type has a special key, so that a value keeps its type."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from fractions import Fraction
 from typing import Any
 
 CONTAINERS = frozenset({dict, list, tuple, set, frozenset, deque, OrderedDict, defaultdict, Counter})
-"""Exactly these; a subclass would come back as something else, and is refused by name."""
+"""Only these classes. An instance of a subclass would be restored as another class, so it is refused."""
 
 FACTORIES: dict[str, Callable[[], Any]] = {
     kind.__name__: kind for kind in (int, float, bool, str, list, dict, set, tuple)
 }
-"""What a stored defaultdict may make its values with; nothing that a file names is looked up anywhere else."""
+"""The factories that a stored defaultdict may name. No other name in a file is looked up."""
 
-_DIGITS = 1_000_000  # characters of a stored whole number or decimal
+_DIGITS = 1_000_000  # most characters of a stored whole number or decimal
 
 
 class NoForm(Exception):
-    """A container that cannot come back as it is. Turned into a StateError with its name."""
+    """A container that cannot be restored exactly. The caller raises a StateError that names it."""
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold this text. A file name with an undecodable byte cannot be held."""
+    """Whether this text can be encoded as UTF-8. A file name with an undecodable byte cannot."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def is_plain_key(key: Any) -> bool:
-    """Whether a key can be a key of a JSON object that stands for itself."""
+    """Whether a key can be used as the key of a JSON object without a special form."""
     return type(key) is str and not key.startswith("$") and is_unicode(key)
 
 
 def raw(text: str) -> bytes:
-    """The bytes of a text that UTF-8 cannot hold."""
+    """The bytes of a text that cannot be encoded as UTF-8."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def to_base64(data: bytes | bytearray) -> str:
-    """The text that stands for bytes."""
+    """Bytes as base64 text."""
     return base64.b64encode(data).decode()
 
 
 def to_json(value: Any) -> dict[str, Any] | None:
-    """The JSON of a small value that is no container and no array; None for anything else."""
+    """The JSON of a small value; None for containers, arrays and unknown types."""
     kind = type(value)
     if kind is complex:
         return {
@@ -66,10 +66,10 @@ def to_json(value: Any) -> dict[str, Any] | None:
 
 
 def take_apart(value: Any) -> tuple[str, Iterable[Any], Any]:
-    """The special key of a container, its items or pairs, and what else it is made of (None: nothing).
+    """The special key of a container, its items or pairs, and its further facts (None: it has none).
 
     Raises:
-        NoForm: a defaultdict with a factory of the program's own.
+        NoForm: a defaultdict with a factory that the program defines.
     """
     if isinstance(value, defaultdict):
         factory = value.default_factory
@@ -130,13 +130,13 @@ TO_VALUE: dict[str, Callable[[Any], Any]] = {
     "$fraction": lambda pair: Fraction(*map(_whole, pair)),
     "$range": lambda ends: range(*map(_whole, ends)),
 }
-"""Special key -> what makes the value out of its JSON."""
+"""Special key -> function that rebuilds the value from its JSON."""
 
 PAIRS = {"$dict", "$counter", "$ordereddict", "$defaultdict"}
-"""The keys whose content is a list of pairs."""
+"""Keys whose content is a list of pairs."""
 
 WITH_FACTS = {"$defaultdict", "$deque"}
-"""The keys whose content is two: the items, and what else the container is made of."""
+"""Keys whose content has two elements: the items, and the further facts of the container."""
 
 PUT_TOGETHER: dict[str, Callable[[list[Any], Any], Any]] = {
     "$tuple": lambda items, _: tuple(items),
@@ -148,4 +148,4 @@ PUT_TOGETHER: dict[str, Callable[[list[Any], Any], Any]] = {
     "$ordereddict": lambda pairs, _: OrderedDict(pairs),
     "$defaultdict": lambda pairs, facts: defaultdict(None if facts[0] is None else FACTORIES[facts[0]], pairs),
 }
-"""Special key -> what makes the container out of its decoded content and its facts."""
+"""Special key -> function that rebuilds the container from its decoded content and its further facts."""

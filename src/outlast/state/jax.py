@@ -1,6 +1,6 @@
 """JAX's arrays, PRNG keys and pytrees.
 
-Imported only when the program uses JAX. Its keys are part of the state: it has no global generators.
+Imported only if the program uses JAX. JAX has no global generators: its keys are part of the state.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from outlast.state.adapter import Adapter
 from outlast.state.array import Array, FrameworkArray, LiveMemory, UnsupportedArray
 
 try:
-    # Weak types decide what arrays are promoted to, and no public function makes one out of an array.
+    # Weak types affect the promotion of arrays, and no public function creates a weakly typed array.
     from jax._src.lax.lax import _convert_element_type as _make_weak
 except ImportError:
     _make_weak = None
 
 
 def _is_array(value: Any) -> bool:
-    """Whether value is a jax.Array, PRNG keys included."""
+    """Whether a value is a jax.Array. PRNG keys are."""
     return isinstance(value, jax.Array)
 
 
 class _LiveArray(LiveMemory):
-    """A jax.Array never changes, but the next jitted step may take its buffer over (donation): it is copied at once."""
+    """A jax.Array never changes, but the next jitted step may reuse its buffer (donation). It is copied at once."""
 
     def __init__(self, value: jax.Array) -> None:
         self._value = value
@@ -41,10 +41,10 @@ class _LiveArray(LiveMemory):
 
 
 def _to_array(value: Any) -> FrameworkArray:
-    """Take an array apart; its bytes are fetched from the device when they are asked for.
+    """Pack an array. Its bytes are fetched from the device when they are needed.
 
     Raises:
-        UnsupportedArray: the array was donated already, or lives on devices of other processes.
+        UnsupportedArray: the array was already donated, or is on devices of other processes.
     """
     if value.is_deleted():
         raise UnsupportedArray(
@@ -74,7 +74,7 @@ def _to_array(value: Any) -> FrameworkArray:
 
 
 def _from_array(array: Array, node: Mapping[str, Any], _like: Any) -> Any:
-    """Put an array together on JAX's default device."""
+    """Rebuild an array on JAX's default device."""
     plain = {"as": "numpy"} | ({"dtype": node["dtype"]} if "dtype" in node else {})
     value = numpy_state.from_array(array, plain)
     if jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
@@ -86,22 +86,20 @@ def _from_array(array: Array, node: Mapping[str, Any], _like: Any) -> Any:
     if "key" in node:
         return jax.random.wrap_key_data(jax.numpy.array(value), impl=node["key"])
     if node.get("weak") and value.ndim == 0:
-        return jax.numpy.asarray(
-            value.item()
-        )  # a Python number keeps its weak type, and so the promotion of what it meets
-    restored = jax.numpy.array(value)  # a copy: the memory that was read is not JAX's to donate
+        return jax.numpy.asarray(value.item())  # a Python number keeps its weak type, which affects promotion
+    restored = jax.numpy.array(value)  # a copy, because JAX may donate its buffers and must not donate this memory
     return _make_weak(restored, weak_type=True) if node.get("weak") and _make_weak else restored
 
 
 def _place_like(value: Any, template: Any) -> Any:
-    """Put a restored array where the template array is."""
+    """Move a restored array to the device of the template."""
     return jax.device_put(value, template.sharding) if _is_array(template) else value
 
 
 def _becomes(initial: Any, later: Any) -> bool:
-    """Whether jit makes an array like `later` of a leaf like `initial`.
+    """Whether jit may turn a leaf like `initial` into an array like `later`.
 
-    A number becomes 0-d, NumPy's float64 becomes float32.
+    A number becomes 0-d, and NumPy's float64 becomes float32.
     """
     if not _is_array(later):
         return False
@@ -113,7 +111,7 @@ def _becomes(initial: Any, later: Any) -> bool:
 
 
 def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]:
-    """Leaves of a pytree with their paths ("params/dense/kernel"), and the way back."""
+    """Leaves of a pytree with their paths ("params/dense/kernel"), and a function that rebuilds it."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
     return named, lambda values: jax.tree_util.tree_unflatten(structure, values)
@@ -122,23 +120,23 @@ def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], An
 def _software() -> dict[str, Any]:
     """The facts on which JAX's last bits depend: version, device, threads.
 
-    Asking starts the backend, so only a running program is asked.
+    This starts JAX's backend, so it is called only in a program that trains.
     """
     device = jax.devices()[0]
     facts = {"jax": jax.__version__, "jax device": f"{device.platform} {device.device_kind} x{jax.device_count()}"}
     for name in ("jax_enable_x64", "jax_default_matmul_precision"):
         if value := getattr(jax.config, name, None):
             facts[name.replace("_", " ")] = str(value)
-    if device.platform == "cpu":  # XLA creates a pool of this many threads when its client starts
+    if device.platform == "cpu":  # number of threads of XLA's pool
         own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         facts["jax threads"] = os.environ.get("NPROC") or str(own)
     return facts
 
 
 def use_deterministic_kernels() -> None:
-    """Ask XLA for GPU kernels that give the same bits every time.
+    """Make XLA use deterministic GPU kernels.
 
-    It reads this when JAX computes for the first time, and not later.
+    XLA reads the flag at the first computation, and not later.
     """
     flag, given = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "")
     if flag not in given:

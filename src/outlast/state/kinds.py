@@ -13,10 +13,10 @@ from outlast.terminal import type_of
 
 
 class Generator(TrackedObject):
-    """A random generator, which has a state and no state_dict()."""
+    """A random generator. It has a state but no state_dict()."""
 
     def state(self) -> Any:
-        """Its state, as it is stored inside of other objects."""
+        """The generator itself, packed as it is inside other objects."""
         pieces = adapters.pack(self.thing)
         if not isinstance(pieces, Pieces):
             raise StateError(
@@ -25,7 +25,7 @@ class Generator(TrackedObject):
         return {name: value for name, value in pieces.children.items() if name != "device"}
 
     def load(self, state: Any, facts: Mapping[str, Any]) -> None:  # noqa: ARG002
-        """Set it, in place."""
+        """Set the state of the generator in place."""
         found = adapters.generators_of(self.thing)
         assert found is not None  # noqa: S101 - as above
         try:
@@ -36,15 +36,15 @@ class Generator(TrackedObject):
             ) from error
 
     def options(self, node: Any) -> dict[str, Any]:  # noqa: ARG002
-        """None: a seed is no option that a checkpoint overrides silently; it is the state itself."""
+        """Empty: the seed is the state itself, not an option."""
         return {}
 
 
 def tracked(part: str, thing: Any) -> TrackedObject:
-    """An object in the class of its kind.
+    """The `TrackedObject` for an object, of the class for its kind.
 
     Raises:
-        StateError: it has no usable state_dict().
+        StateError: the object has no usable state_dict().
     """
     for adapter in adapters.loaded():
         found = adapters.ask(adapter, "tracked", part, thing)
@@ -68,9 +68,9 @@ def tracked(part: str, thing: Any) -> TrackedObject:
 
 
 def members(part: str, thing: Any) -> list[tuple[str, Any]] | None:
-    """The objects of a list, tuple or dict that is tracked as one, each under a name of its own.
+    """The objects of a list, tuple or dict that is tracked as one part, each with its own name.
 
-    None for anything else.
+    None for other values.
     """
     pairs: list[tuple[Any, Any]] = []
     if type(thing) in (list, tuple):

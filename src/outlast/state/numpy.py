@@ -18,11 +18,11 @@ CODES = {
     "uint32": "U32", "int32": "I32", "float32": "F32", "uint64": "U64", "int64": "I64", "float64": "F64",
     "complex64": "C64", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
 }  # fmt: skip
-"""NumPy (and ml_dtypes) dtype name -> safetensors code. Others are stored as bytes with their name beside them."""
+"""Name of a dtype of NumPy or ml_dtypes -> safetensors code. Other dtypes are stored as bytes with their name."""
 
 _ALIGNMENT = 64
 
-_RAW_KINDS = "fcmM"  # longer floats and complex, datetimes: plain bytes under a stable name
+_RAW_KINDS = "fcmM"  # long floats and complex numbers, datetimes: stored as bytes with a stable name
 
 
 def _matches(value: Any) -> bool:
@@ -34,7 +34,7 @@ def _pack(value: Any) -> FrameworkArray | Pieces:
 
 
 def to_array(value: Any) -> FrameworkArray:
-    """Take an array or NumPy scalar apart; raises UnsupportedArray for object, string and structured dtypes."""
+    """Pack an array or NumPy scalar; raises UnsupportedArray for object, string and structured dtypes."""
     node: dict[str, Any] = {"as": "numpy"}
     if isinstance(value, np.generic):
         node["scalar"] = True
@@ -47,7 +47,7 @@ def to_array(value: Any) -> FrameworkArray:
         array = array.astype(array.dtype.newbyteorder("<"))
         node["order"] = ">"
     if array.flags.f_contiguous and not array.flags.c_contiguous:
-        node["layout"] = "F"  # sums run along memory, so the layout decides last bits
+        node["layout"] = "F"  # sums follow the memory layout, so it affects the last bits
     array = np.ascontiguousarray(array).reshape(array.shape)
     code, shape, dtype = form(array.dtype, array.shape)
     if dtype:
@@ -58,10 +58,7 @@ def to_array(value: Any) -> FrameworkArray:
 
 
 def form(dtype: Any, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], str | None]:
-    """The safetensors code and shape of an array, and the dtype to note beside it.
-
-    The dtype is noted when the format has no code for it.
-    """
+    """The safetensors code and shape of an array, and the name of its dtype if the format has no code for it."""
     if dtype.name in CODES:
         return CODES[dtype.name], tuple(shape), None
     if _is_plain(dtype):
@@ -71,7 +68,7 @@ def form(dtype: Any, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], str 
 
 
 def from_array(array: Array, node: Mapping[str, Any], _like: Any = None) -> Any:
-    """Put a NumPy array or scalar together."""
+    """Rebuild a NumPy array or scalar."""
     name = node.get("dtype") or next(name for name, code in CODES.items() if code == array.dtype)
     shape = array.shape[:-1] if "dtype" in node else array.shape
     value = np.frombuffer(array.data, dtype=np.uint8)
@@ -86,10 +83,10 @@ def from_array(array: Array, node: Mapping[str, Any], _like: Any = None) -> Any:
 
 
 def _take_apart(value: Any) -> Pieces | None:
-    """A masked array or a random generator; None for anything else.
+    """The `Pieces` of a masked array or a random generator; None for other values.
 
     Raises:
-        UnsupportedArray: a generator over bits that NumPy does not ship.
+        UnsupportedArray: the generator's bit generator is not one of NumPy's.
     """
     if isinstance(value, np.ma.MaskedArray):
         if type(value) is not np.ma.MaskedArray:
@@ -105,7 +102,7 @@ def _take_apart(value: Any) -> Pieces | None:
 
 
 def _bits(generator: Any) -> dict[str, Any]:
-    """The state of a bit generator; raises UnsupportedArray for one that NumPy does not ship."""
+    """The state of a bit generator; raises UnsupportedArray if it is not one of NumPy's."""
     if type(generator).__name__ not in _KINDS_OF_BITS:
         raise UnsupportedArray(
             f"its bits come from a {type(generator).__qualname__}; NumPy's own are {', '.join(sorted(_KINDS_OF_BITS))}"
@@ -114,9 +111,9 @@ def _bits(generator: Any) -> dict[str, Any]:
 
 
 def _children(generator: Any) -> dict[str, Any]:
-    """The count of `spawn`, which `state` does not contain.
+    """The number of children that `spawn` created. The generator's `state` lacks it (NumPy 2.4).
 
-    Without it a resumed program is given its first children once more (NumPy 2.4).
+    Without it, `spawn` in a resumed program would return the first children again.
     """
     seeds = getattr(generator, "seed_seq", None)
     if not isinstance(seeds, np.random.SeedSequence) or not seeds.n_children_spawned:
@@ -126,10 +123,10 @@ def _children(generator: Any) -> dict[str, Any]:
 
 
 def _set_children(generator: Any, held: Any) -> None:
-    """Give a bit generator the seed sequence that `_children` took apart.
+    """Give a bit generator the seed sequence that `_children` packed.
 
     Raises:
-        CorruptCheckpoint: it is none.
+        CorruptCheckpoint: it is no seed sequence.
     """
     size = held.get("pool_size") if isinstance(held, Mapping) else None
     if not isinstance(size, int) or not 4 <= size <= 4096:
@@ -138,7 +135,7 @@ def _set_children(generator: Any, held: Any) -> None:
         made = np.random.SeedSequence(**{**held, "spawn_key": tuple(held["spawn_key"])})
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise CorruptCheckpoint(f"The checkpoint holds a malformed seed sequence of NumPy: {error}") from error
-    generator.__setstate__((generator.state, made))  # as unpickling does: the only way to give it another
+    generator.__setstate__((generator.state, made))  # as unpickling does; there is no other way to replace it
     if generator.seed_seq is not made:  # before NumPy 1.25
         raise CorruptCheckpoint(f"NumPy {np.__version__} cannot continue spawned children; use 1.25 or newer.")
 
@@ -147,7 +144,7 @@ def _set_bits(generator: Any, state: Mapping[str, Any]) -> None:
     """Set the state of a bit generator.
 
     Raises:
-        CorruptCheckpoint: it is no state of this kind of generator. NumPy itself would read outside of its memory.
+        CorruptCheckpoint: it is no state of this kind of generator. NumPy would not check it, and read invalid memory.
     """
     name = type(generator).__name__
     place = {"MT19937": ("state", "pos", 624), "Philox": ("", "buffer_pos", 4)}.get(name)
@@ -183,7 +180,7 @@ _KINDS_OF_BITS = {name: getattr(np.random, name) for name in ("MT19937", "PCG64"
 
 
 def _put_together(key: str, content: Mapping[str, Any]) -> Any:
-    """Put together what `_take_apart` took apart."""
+    """Rebuild a value from the `Pieces` of `_take_apart`."""
     if key == "$numpy.masked":
         mask = content.get("mask", np.ma.nomask)
         return np.ma.MaskedArray(content["data"], mask, fill_value=content["fill"], hard_mask=bool(content["hard"]))
@@ -202,7 +199,7 @@ def _put_together(key: str, content: Mapping[str, Any]) -> Any:
 
 
 def _set_random_state(target: Any, state: Mapping[str, Any]) -> None:
-    """Set a RandomState, or np.random itself; raises CorruptCheckpoint for what is no state of one."""
+    """Set a RandomState, or np.random itself; raises CorruptCheckpoint if `state` is no state of one."""
     position = state["state"]["pos"] if "state" in state else None
     if state.get("bit_generator") != "MT19937" or not isinstance(position, int) or not 0 <= position <= 624:
         raise CorruptCheckpoint(
@@ -213,7 +210,7 @@ def _set_random_state(target: Any, state: Mapping[str, Any]) -> None:
 
 
 def dtype_named(name: str) -> Any:
-    """The dtype of a name, with bfloat16 and the float8 family from ml_dtypes."""
+    """The dtype with this name; bfloat16 and the float8 types are those of ml_dtypes."""
     try:
         return np.dtype(name)
     except TypeError:
@@ -230,7 +227,7 @@ def _is_plain(dtype: Any) -> bool:
 
 
 def _shared() -> tuple[Any, ...]:
-    return (np.random.mtrand._rand,)  # noqa: SLF001 - what np.random.random() and the others draw from
+    return (np.random.mtrand._rand,)  # noqa: SLF001 - the generator of np.random.random() and the other functions
 
 
 def _seed(seed: int) -> None:

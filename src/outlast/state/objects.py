@@ -1,7 +1,7 @@
-"""The interface of tracked objects, and the choice of the kind of one.
+"""The interface of a tracked object.
 
-A framework has kinds of its own (torch/). A kind knows how its objects are packed and loaded, what is
-stored beside their state, and what the program chose when it built them.
+A framework has its own kinds (torch/). A kind packs and loads its objects, and knows which facts are stored with their
+state and which options the program chose when it built them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from outlast.state.array import Array
 from outlast.state.tree import Decoder, Encoder
 
 Packed = tuple[Any, dict[str, Array]]
-"""The JSON of a part and its arrays by name."""
+"""The JSON of a part, and its arrays by name."""
 
-_MOST_OPTIONS = 500  # scalars of one object that are compared as options
+_MOST_OPTIONS = 500  # most scalars of one object that are compared as options
 
 
 class TooEarly(Exception):
-    """Not everything is tracked yet that a stored state has to be matched with."""
+    """A stored state cannot be matched yet, because an object that it needs is not tracked yet."""
 
 
 class TrackedObject:
@@ -33,18 +33,18 @@ class TrackedObject:
         thing: the object.
 
     Attributes:
-        bare: the object without wrappers, whose state has the same names in every session.
-        repairable: whether loading it twice is harmless.
-        names: the names of parameters of tracked modules, by identity.
-        named: those parameters by their names.
-        settled: whether everything is tracked.
-        group_order: of an optimizer, and of what drives it, for each group the number of the stored one; None when they
-            stand alike.
-        copies: whether a load copies out of what it is given, and leaves that as it is.
+        bare: the object without wrappers. The names in its state are the same in every session.
+        repairable: whether it can be loaded twice.
+        names: id of a parameter of a tracked module -> its name.
+        named: name -> parameter, for the same parameters.
+        settled: whether all objects are tracked.
+        group_order: of an optimizer and its schedulers: the number of the stored group for each group; None if the
+            order is the same.
+        copies: whether a load copies its input and leaves it unchanged.
     """
 
     turn = 1
-    """When it is loaded and compared among others: 0 before, 2 after them."""
+    """Order of loading and comparison: 0 before the others, 2 after them."""
 
     def __init__(self, part: str, thing: Any) -> None:
         self.part, self.thing, self.bare = part, thing, thing
@@ -58,14 +58,14 @@ class TrackedObject:
 
     @property
     def kind(self) -> str:
-        """Its class, as messages and checkpoints name it."""
+        """Name of its class, for messages and checkpoints."""
         return type(self.bare).__qualname__
 
     def check(self) -> None:
-        """Refuse what could be saved and never loaded, before training starts; raises StateError."""
+        """Refuse, before training starts, an object that could be saved but not loaded; raises StateError."""
 
     def state(self) -> Any:
-        """Its state; raises StateError when its own state_dict() fails."""
+        """Its state; raises StateError if its state_dict() fails."""
         try:
             return self.bare.state_dict()
         except OutlastError:
@@ -77,16 +77,16 @@ class TrackedObject:
             ) from error
 
     def pack(self) -> Packed:
-        """Take its state apart."""
+        """Pack its state."""
         encoder = Encoder(self.part)
         state = self.state()
         self._check_form(state)
         if isinstance(state, Mapping):
-            state = dict(state)  # the outermost container belongs to the object, which takes any
+            state = dict(state)  # the class of the outermost container does not matter: the object accepts any mapping
         return encoder.encode(state), encoder.arrays
 
     def _check_form(self, state: Any) -> None:
-        """Refuse a state of another kind than the first one, which could not be loaded."""
+        """Refuse a state whose type differs from that of the first one, because it could not be loaded."""
         form = Mapping if isinstance(state, Mapping) else type(state)
         before, self._form = self._form, self._form or form
         if state is None or form is not self._form:
@@ -98,27 +98,24 @@ class TrackedObject:
             )
 
     def sharded(self) -> dict[str, Any]:
-        """The tensors of its state that lie on several ranks, by the names of their arrays."""
+        """The tensors of its state of which each rank holds a block, by the names of their arrays."""
         encoder = Encoder(self.part)
         encoder.encode(self.state())
         return encoder.sharded
 
     def decode(self, node: Any, arrays: Mapping[str, Array]) -> Any:
-        """Put its stored state together; raises CorruptCheckpoint or ResumeRefused."""
+        """Rebuild its stored state; raises CorruptCheckpoint or ResumeRefused."""
         return Decoder(self.part, arrays, self.sharded() if adapters.knows_shards() else {}).decode(node)
 
     def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:  # noqa: ARG002
-        """The stored state in the order of this program.
-
-        Raises ResumeRefused when it belongs to another kind of thing.
-        """
+        """The stored state in the order of this program; raises ResumeRefused if another kind of object stored it."""
         return state
 
     def load(self, state: Any, facts: Mapping[str, Any]) -> None:  # noqa: ARG002
         """Load a decoded state.
 
         Raises:
-            ResumeRefused: the object does not take it, whatever it raises.
+            ResumeRefused: the object's load_state_dict() raised an exception.
         """
         try:
             self.bare.load_state_dict(state)
@@ -132,34 +129,34 @@ class TrackedObject:
             ) from error
 
     def facts(self) -> dict[str, Any]:
-        """JSON that is saved in addition to its state."""
+        """JSON that is saved with its state."""
         return {"class": self.kind}
 
     def parameters(self) -> Iterable[tuple[str, Any]]:
-        """Its parameters by their names, for optimizers to be matched by; only modules have such."""
+        """Its parameters by name, so that optimizers can be matched. Only modules have parameters."""
         return ()
 
     def unsaved(self) -> list[str]:
-        """Changed values of the object that no state contains."""
+        """Values of the object that have changed and that its state does not contain."""
         return []
 
     def unused_gradients(self) -> Iterable[tuple[Any, Any]]:
-        """Parameters that it updates and that have a gradient, and the gradient; only optimizers have such."""
+        """Parameters that it updates and that have a gradient, with the gradient. Only optimizers have them."""
         return ()
 
     def rates(self) -> list[Any] | None:
-        """Learning rates as the program built them, before any schedule; None for what has none."""
+        """Learning rates that the program chose, before any schedule; None if the object has none."""
         return None
 
     def take_rates(self, rates: Sequence[Any], others: Iterable[TrackedObject]) -> None:
-        """Take over what `rates` gave, at the present point of the schedule."""
+        """Set learning rates from a result of `rates`, at the current point of the schedule."""
 
     def lacks_schedule(self, others: Iterable[TrackedObject]) -> bool:  # noqa: ARG002
-        """Whether a schedule was built for it, and none of these is it."""
+        """Whether a scheduler was built for it that is not among `others`."""
         return False
 
     def follow(self, others: Iterable[TrackedObject]) -> bool:  # noqa: ARG002
-        """Take over an order from those that it belongs to; returns whether that is another one than before."""
+        """Use the group order of the object that it belongs to; returns whether its order changed."""
         return False
 
     def remarks(self) -> list[str]:
@@ -167,34 +164,34 @@ class TrackedObject:
         return []
 
     def doubts(self) -> list[str]:
-        """Why a load cannot be called exact, whatever the comparison says."""
+        """Reasons why the load cannot be called exact, even if the comparison finds no difference."""
         return []
 
     def arrange(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Stored options under the paths that they have in this program."""
+        """Stored options, under their paths in this program."""
         return options
 
     def rates_at(self, steps: Iterable[int]) -> list[list[Any]]:  # noqa: ARG002
-        """The values of its functions at some steps; only schedules have functions."""
+        """The values of its functions at some steps. Only schedulers have functions."""
         return []
 
     def arrange_rates(self, values: list[Any]) -> list[Any]:
-        """Stored rates in the order that their groups have in this program."""
+        """Stored rates, in the group order of this program."""
         return values
 
     def options(self, node: Any) -> dict[str, Any]:
         """Values that the program set when it built the object: path -> value as JSON.
 
-        It is taken out of the packed state of the new object.
+        They are read from the packed state of the new object.
         """
         if not any(callable(getattr(self.bare, name, None)) for name in ("step", "update")):
-            return {}  # neither a schedule nor an average: its values are results
+            return {}  # neither a scheduler nor an average: its values are results, not options
         found = dict(_scalars(node))
         return found if len(found) <= _MOST_OPTIONS else {}
 
 
 def _scalars(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a packed state that are no arrays, by their paths."""
+    """The values of a packed state that are not arrays, by path."""
     if isinstance(node, dict):
         if "$array" in node:
             return

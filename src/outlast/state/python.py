@@ -12,7 +12,7 @@ from outlast.state.array import Pieces
 
 
 def _matches(value: Any) -> bool:
-    return type(value) is random.Random  # a subclass may have more state
+    return type(value) is random.Random  # a subclass may have additional state
 
 
 def _pack(value: Any) -> Pieces:
@@ -23,7 +23,7 @@ def _pack(value: Any) -> Pieces:
 def _put_together(key: str, content: Any) -> random.Random:
     if key != "$python.random":
         raise CorruptCheckpoint(f"A stored value has the form {key!r:.80}, which this outlast does not know.")
-    generator = random.Random()  # noqa: S311 - the user's own, put back
+    generator = random.Random()  # noqa: S311 - a generator of the user's program
     _load(generator, content)
     return generator
 
@@ -34,7 +34,7 @@ def _load(generator: random.Random, state: Mapping[str, Any]) -> None:
 
 
 def _shared() -> tuple[random.Random, ...]:
-    return (random._inst,)  # noqa: SLF001 - what random.random() and the others draw from
+    return (random._inst,)  # noqa: SLF001 - the generator of random.random() and the other functions
 
 
 def _seed_words(words: Sequence[int]) -> None:

@@ -1,6 +1,6 @@
 """The global random generators of Python, NumPy and torch.
 
-JAX has none: its keys are part of the state that the script offers.
+JAX has none: its keys are part of the script's state.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ def seeded() -> int | None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and (when it is loaded) torch, all devices. JAX has none to seed.
+    """Seed the global generators of Python, NumPy and, if it is imported, torch (all devices). JAX has none.
 
-    A run remembers the seed: another one at a resume is reported.
+    A run records the seed. A resume with another seed is reported.
     """
     _seeded[:] = [seed]
     seed_generators(seed)
 
 
 def seed_generators(seed: int) -> None:
-    """The same, and nobody remembers it."""
+    """As `seed_everything`, but the seed is not recorded."""
     for each in _libraries():
         each.seed(seed)
 
@@ -44,11 +44,11 @@ def initial_seed() -> int:
 
 @contextlib.contextmanager
 def seeded_with(words: Sequence[int], *, keep: bool = True) -> Iterator[None]:
-    """Seed the global generators (of torch, those of the CPU) for what happens inside.
+    """Seed the global generators for the body of a with statement; for torch, only those of the CPU.
 
     Args:
         words: four whole numbers of 32 bits.
-        keep: put the generators back afterwards.
+        keep: restore the generators afterwards.
     """
     libraries = _libraries()
     before = [(each, one, each.get_state(one)) for each in libraries for one in each.shared()] if keep else []
@@ -62,15 +62,15 @@ def seeded_with(words: Sequence[int], *, keep: bool = True) -> Iterator[None]:
 
 
 def capture() -> dict[str, Any]:
-    """The state of every global generator whose library is loaded, as a tree of arrays and numbers."""
+    """The state of the global generators of each imported library, as a tree of arrays and numbers."""
     return {name: state for each in _libraries() for name, state in each.capture().items()}
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Set the global generators to a captured state. A library that is not loaded now is left alone.
+    """Set the global generators to a captured state. Libraries that are not imported are skipped.
 
     Raises:
-        CorruptCheckpoint: it is no state of these generators; none has been changed then, or some.
+        CorruptCheckpoint: it is no state of these generators. Some of them may have changed.
     """
     try:
         for each in _libraries():
@@ -84,6 +84,6 @@ def restore(state: dict[str, Any]) -> None:
 
 
 def _libraries() -> list[Generators]:
-    import numpy  # noqa: F401, ICN001 - its generators are in every state, also of a program that imports it later
+    import numpy  # noqa: F401, ICN001 - every state has its generators, because the program may import it later
 
     return adapters.generators()

@@ -1,8 +1,8 @@
 """Training state <-> arrays and JSON, without pickle.
 
-A value is packed into nested JSON in which every array is a reference `{"$array": name, ...}` into one safetensors
-file. What JSON lacks is written as an object with a single key that begins with "$" (`forms`). Types are exact: a value
-comes back as the type that it was, or it is refused by name before the first step.
+A value is packed into nested JSON. Each array in it is a reference `{"$array": name, ...}` to a safetensors file. Types
+that JSON lacks are objects with a single key that begins with "$" (`forms`). Types are exact: a value is restored with
+its own type, or it is refused by name before the first step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from outlast.terminal import type_of
 Json = Any
 
 DEEPEST = 100
-"""Levels of containers in a state. JSON readers recurse, and no training state is nested like this."""
+"""Most levels of containers in a state. JSON readers recurse, and no training state is nested so deeply."""
 
 _ADVICE = (
     "outlast saves arrays, numbers, strings, random generators, and lists, tuples, sets and dicts of those: leave it "
@@ -28,14 +28,14 @@ _ADVICE = (
 
 
 class Encoder:
-    """Takes one part apart.
+    """Packs one part.
 
     Args:
         part: the name under which it is tracked, for messages.
 
     Attributes:
         arrays: array name -> array, filled by `encode`.
-        sharded: array name -> tensor, of those that lie on several ranks.
+        sharded: array name -> tensor, for tensors of which each rank holds a block.
     """
 
     def __init__(self, part: str) -> None:
@@ -43,13 +43,13 @@ class Encoder:
         self.arrays: dict[str, Array] = {}
         self.sharded: dict[str, Any] = {}
         self._seen: dict[Any, str] = {}
-        self._above: set[int] = set()  # containers on the way to the value at hand
+        self._above: set[int] = set()  # ids of the containers around the current value, to detect cycles
 
     def encode(self, value: Any, path: tuple[str, ...] = ()) -> Json:
-        """Return the JSON of a value; its arrays are added to `arrays`.
+        """Return the JSON of a value, and add its arrays to `arrays`.
 
         Raises:
-            StateError: some value in it has no form without pickle; the message names it.
+            StateError: a value in it cannot be stored without pickle. The message names it.
         """
         kind = type(value)
         if value is None or kind is bool:
@@ -92,7 +92,7 @@ class Encoder:
         else:
             content = [self.encode(item, (*path, str(i))) for i, item in enumerate(items)]
         if name in ("$set", "$frozenset"):
-            content.sort(key=repr)  # two equal sets are written alike
+            content.sort(key=repr)  # equal sets have equal JSON
         return {name: content} if facts is None else {name: [content, facts]}
 
     def _leaf(self, value: Any, path: tuple[str, ...]) -> Json:
@@ -143,12 +143,12 @@ class Encoder:
 
 
 class Decoder:
-    """Puts one part together again.
+    """Rebuilds one part.
 
     Args:
         part: its name, for messages.
         arrays: the arrays that `Encoder` produced.
-        sharded: what lies on several ranks in the program, by array name or by its first two words.
+        sharded: the program's tensors of which each rank holds a block, by array name or by its first two words.
     """
 
     def __init__(self, part: str, arrays: Mapping[str, Array], sharded: Mapping[str, Any] | None = None) -> None:
@@ -158,10 +158,10 @@ class Decoder:
         self._made: dict[str, Any] = {}
 
     def decode(self, node: Json) -> Any:
-        """Return the value that was encoded as this JSON; references to one array give one object.
+        """Return the value of this JSON. All references to one array return the same object.
 
         Raises:
-            CorruptCheckpoint: the JSON is not what `Encoder` writes.
+            CorruptCheckpoint: `Encoder` does not write such JSON.
         """
         if isinstance(node, list):
             return [self.decode(item) for item in node]
@@ -178,7 +178,7 @@ class Decoder:
             raise
         except (
             Exception
-        ) as error:  # whatever a forged or foreign form makes a library do, it is this part that is malformed
+        ) as error:  # a forged form may make a library raise anything; the cause is that this part is malformed
             raise CorruptCheckpoint(
                 f"The stored part {self.part!r} holds a malformed {key} ({type(error).__name__}: {error})."
             ) from error
@@ -210,7 +210,7 @@ class Decoder:
 
 
 def references(node: Json) -> Iterator[str]:
-    """The names of the arrays that a JSON of `Encoder` refers to, as they come."""
+    """The names of the arrays that a JSON of `Encoder` refers to, in the order of the JSON."""
     waiting = [node]
     while waiting:
         each = waiting.pop()

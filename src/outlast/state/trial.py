@@ -1,4 +1,4 @@
-"""The round trip of packed state, tested before anything is saved."""
+"""The round trip of a packed state. It is tested before the state is saved for the first time."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from outlast.state.array import Array
 from outlast.state.compare import differences
 from outlast.state.tree import Decoder, Encoder
 
-_TRIED_WHOLE = 2**16  # bytes of an array up to which its way back is tried with all of it
+_TRIED_WHOLE = 2**16  # bytes; only larger arrays are replaced by one element
 
 
 def try_way_back(part: str, packed: tuple[Any, Mapping[str, Array]]) -> None:
-    """Take what was packed through JSON and put it together and apart again.
-
-    So no state is saved that cannot come back.
+    """Write a packed state as JSON, rebuild it, pack it again, and compare. No state is saved that cannot be restored.
 
     Raises:
-        StateError: names what does not come back as it was.
+        StateError: a value is not restored as it was. The message names it.
     """
     try:
         text = json.dumps(packed[0], ensure_ascii=False, allow_nan=False)
@@ -43,7 +41,7 @@ def try_way_back(part: str, packed: tuple[Any, Mapping[str, Array]]) -> None:
 
 
 def _sampled(node: Any, arrays: dict[str, Array]) -> Any:
-    """The same JSON, over one element of each large array: how an array comes back depends on its type alone."""
+    """The same JSON with one element of each large array, because the round trip depends only on an array's type."""
     if isinstance(node, list):
         return [_sampled(item, arrays) for item in node]
     if not isinstance(node, dict):
@@ -59,11 +57,11 @@ def _sampled(node: Any, arrays: dict[str, Array]) -> Any:
 
 
 def _one_element(array: Array, *, keeps_last: bool) -> Array:
-    """An array of the same type with one element of zeros; an empty one stays empty.
+    """An array of the same type with one element, which is zero. An empty array stays empty.
 
     Args:
         array: the array.
-        keeps_last: the last dimension is part of the element.
+        keeps_last: whether the last dimension belongs to the element.
     """
     if not array.nbytes:
         return Array(array.dtype, array.shape, b"")

@@ -1,4 +1,4 @@
-"""PyTorch. Imported only when the program uses torch."""
+"""PyTorch. Imported only if the program uses torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS: tuple[tuple[type, type[TrackedObject]], ...] = (
     (torch.optim.Optimizer, optimizers.Optimizer),
     (torch.optim.lr_scheduler.LRScheduler, Scheduler),
 )
-"""Class of a program's object -> what is known of such objects."""
+"""Class of a program's object -> its `TrackedObject`."""
 
 
 def _tracked(part: str, thing: Any) -> TrackedObject | None:

@@ -10,7 +10,7 @@ import torch
 
 
 def software() -> dict[str, Any]:
-    """The facts on which torch's last bits depend: version, device, threads, kernels."""
+    """The facts on which the last bits of torch's results depend: version, device, threads, kernels."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     facts = {"torch": torch.__version__, "torch device": device, "torch threads": torch.get_num_threads()}
     if torch.get_default_dtype() != torch.float32:
@@ -25,18 +25,18 @@ def software() -> dict[str, Any]:
 
 
 def use_deterministic_kernels() -> None:
-    """Ask torch for kernels that give the same bits every time; those that cannot raise when they are used."""
+    """Make torch use deterministic kernels. An operation without one raises when it is used."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True)
     torch.backends.cudnn.benchmark = False
 
 
 def pin(memory: memoryview) -> Callable[[], None] | None:
-    """Lock memory so that a GPU copies into it by itself; returns what undoes that, None when no GPU is in use."""
+    """Page-lock memory for copies by a GPU. Returns a function that unlocks it; None if no GPU is used."""
     if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
         return None
     address = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
     runtime = torch.cuda.cudart()
     if int(runtime.cudaHostRegister(address, len(memory), 0)):
-        return None  # slower then, and as right
+        return None  # copies are slower then, and still correct
     return lambda: runtime.cudaHostUnregister(address)

@@ -1,6 +1,7 @@
 """Matches the parameters of a saved optimizer to those of the program by name, in any order.
 
-A parameter is "name dtype shape", such as "model.weight float32 10x3"; its name is "?" when no tracked module has it.
+A parameter is written "name dtype shape", such as "model.weight float32 10x3". Its name is "?" if no tracked module has
+it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from outlast.errors import ANOTHER_NAME, ResumeRefused
 def match(
     part: str, stored: Sequence[Sequence[str]], own: Sequence[Sequence[str]]
 ) -> list[tuple[int, list[int]]] | None:
-    """For each own group the number of the stored one, and where its parameters stand among all stored ones.
+    """For each group of the program: the number of the stored group, and the stored positions of its parameters.
 
-    None: as they stand.
+    None if the order is the same.
     """
     if [list(group) for group in stored] == [list(group) for group in own]:
         return None
@@ -55,17 +56,17 @@ def match(
 
 
 def name_of(entry: str) -> str:
-    """The name of a parameter out of "name dtype shape"; "?" when it is in no tracked module."""
+    """The name in "name dtype shape"; "?" if no tracked module has the parameter."""
     return entry.split(" ", maxsplit=1)[0]
 
 
 def forms_of(groups: Sequence[Sequence[str]]) -> list[list[list[str]]]:
-    """Dtype and shape of each parameter, group by group."""
+    """Dtype and shape of each parameter, by group."""
     return [[entry.split(" ")[1:] for entry in group] for group in groups]
 
 
 def _check_positions(part: str, stored: Sequence[Sequence[str]], own: Sequence[Sequence[str]], advice: str) -> None:
-    """Of parameters without names, at least the dtypes and shapes have to be the same in order."""
+    """Check that parameters without names have the same dtypes and shapes in the same order."""
     sizes = [[len(group) for group in groups] for groups in (stored, own)]
     if sizes[0] != sizes[1]:
         raise ResumeRefused(
@@ -92,7 +93,7 @@ def _check_positions(part: str, stored: Sequence[Sequence[str]], own: Sequence[S
 def reorder(
     state: Mapping[str, Any], places: Sequence[tuple[int, list[int]]], groups: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """An optimizer's state with the parameters of this program's order."""
+    """An optimizer's state with its parameters in the order of this program."""
     stored = [index for group in state["param_groups"] for index in group["params"]]
     known = set(stored)
     new: dict[Any, Any] = {key: value for key, value in state["state"].items() if key not in known}

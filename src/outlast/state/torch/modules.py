@@ -15,9 +15,9 @@ from outlast.state.torch import tensors
 
 
 class Module(TrackedObject):
-    """A torch module. Wrappers (torch.compile, DataParallel, DistributedDataParallel) are not part of it."""
+    """A torch module without its wrappers (torch.compile, DataParallel, DistributedDataParallel)."""
 
-    turn = 0  # its parameters' names are what optimizers are matched by
+    turn = 0  # first, because optimizers are matched by the names of its parameters
 
     def __init__(self, part: str, thing: torch.nn.Module) -> None:
         super().__init__(part, thing)
@@ -44,7 +44,7 @@ class Module(TrackedObject):
                 )
 
     def state(self) -> Any:
-        """Its state_dict() under the names that it has without wrappers."""
+        """Its state_dict() with the names that it has without wrappers."""
         plain = {}
         for name, value in self._own_state().items():
             if tensors.is_tensor(value) and type(value) not in (torch.Tensor, torch.nn.Parameter):
@@ -83,13 +83,13 @@ class Module(TrackedObject):
         return state
 
     def load(self, state: Any, facts: Mapping[str, Any]) -> None:
-        """Load parameters and buffers, which of them are trained, and which modules are in evaluation mode."""
+        """Load parameters and buffers, which parameters are frozen, and which modules are in evaluation mode."""
         own = self._own_state()
         named = type(own)((name, state[self._plain_name(name)]) for name in own)
         metadata = getattr(own, "_metadata", None)
-        if metadata is not None:  # versions decide how a module reads its state
+        if metadata is not None:  # a module reads its state by version
             versions = facts.get("versions", {})
-            named._metadata = {  # noqa: SLF001 - torch's own place for it
+            named._metadata = {  # noqa: SLF001 - torch stores the versions in this attribute
                 name: {
                     **each,
                     **({"version": versions.get(self._plain_name(f"{name}.")[:-1], 1)} if "versions" in facts else {}),
@@ -108,7 +108,7 @@ class Module(TrackedObject):
                 module.training = name not in evaluating
 
     def facts(self) -> dict[str, Any]:
-        """Its class, what is frozen, what is in evaluation mode, and the versions that torch keeps of modules."""
+        """Its class, frozen parameters, modules in evaluation mode, and the version of each module's state."""
         versions = {
             self._plain_name(f"{name}.")[:-1]: module._version  # noqa: SLF001 - torch stores it with a state_dict
             for name, module in self.bare.named_modules()
@@ -131,19 +131,16 @@ class Module(TrackedObject):
             yield self._plain_name(name), parameter
 
     def modules(self) -> Iterator[tuple[str, torch.nn.Module]]:
-        """Its modules by their names without wrappers; wrappers themselves are left out."""
+        """Its modules by their names without wrappers. The wrappers are omitted."""
         for name, module in self.bare.named_modules():
             if without_wrapper(module) is module:
                 yield self._plain_name(f"{name}.")[:-1], module
 
     def unsaved(self) -> list[str]:
-        """Buffers that are in no state_dict (persistent=False) and have changed.
-
-        The change is since they were looked at for the first time.
-        """
+        """Buffers that no state_dict contains (persistent=False) and that have changed since the first call."""
         changed = []
         for name, module in self.modules():
-            for key in module._non_persistent_buffers_set:  # noqa: SLF001 - torch has no public way to ask
+            for key in module._non_persistent_buffers_set:  # noqa: SLF001 - torch has no public function for it
                 buffer = module._buffers.get(key)  # noqa: SLF001
                 if buffer is None or buffer.is_meta:
                     continue
@@ -172,9 +169,9 @@ _WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module", "Opt
 
 
 def without_wrapper(thing: Any) -> Any:
-    """The model inside of wrappers, whose state has the same names with one rank or many, compiled or not.
+    """The model inside its wrappers; other objects are returned unchanged.
 
-    Else the thing.
+    The names in its state do not depend on compilation or on the number of ranks.
     """
     while (inner := _wrapper(thing)) is not None:
         thing = getattr(thing, inner)
@@ -182,7 +179,7 @@ def without_wrapper(thing: Any) -> Any:
 
 
 def _wrapper(thing: Any) -> str | None:
-    """The attribute under which a wrapper holds its model; None for what is no wrapper."""
+    """The attribute in which a wrapper holds its model; None if the object is no wrapper."""
     kind: Any = type(thing)
     return _wrapper_of(kind)
 
@@ -194,7 +191,7 @@ def _wrapper_of(kind: Any) -> str | None:
 
 
 def _wrapped(module: torch.nn.Module, prefix: str, plain: str = "") -> Iterator[tuple[str, str]]:
-    """Prefix of names below a wrapper inside of a module -> the same without the wrapper."""
+    """Pairs: prefix of the names below a wrapper inside a module, and the same prefix without the wrapper."""
     for name, child in module.named_children():
         inner, own, theirs = child, f"{prefix}{name}.", f"{plain}{name}."
         while (attribute := _wrapper(inner)) is not None:
@@ -205,25 +202,22 @@ def _wrapped(module: torch.nn.Module, prefix: str, plain: str = "") -> Iterator[
 
 
 def regroups(thing: Any) -> bool:
-    """Whether DistributedDataParallel regroups gradients after the first step of a process.
-
-    It then adds them in another order.
-    """
+    """Whether DistributedDataParallel adds gradients in another order after the first step of a process."""
     return isinstance(thing, torch.nn.parallel.DistributedDataParallel) and not thing.find_unused_parameters
 
 
 def _strides(tensor: Any) -> Sequence[int]:
     try:
         found: Sequence[int] = tensor.stride()
-    except RuntimeError:  # a nested or sparse tensor; what is wrong with it is said when it is packed
+    except RuntimeError:  # a nested or sparse tensor; it is refused when it is packed
         return ()
     return found
 
 
 def _as_plain(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of a program's own class as a plain one.
+    """A tensor of the program's own class as a plain tensor.
 
-    A module's state is copied into its own tensors, so the class stays.
+    A module copies its state into its own tensors, so the class is kept.
     """
     if tensors.is_sharded(tensor) or hasattr(tensor, "__tensor_flatten__") or not hasattr(tensor, "as_subclass"):
         return tensor

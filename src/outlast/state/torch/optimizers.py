@@ -1,4 +1,4 @@
-"""PyTorch's optimizers as tracked objects: identified by class and by the names of their parameters."""
+"""PyTorch's optimizers as tracked objects. They are matched by class and by the names of their parameters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NEW_RUN = f"begin a new run under {ANOTHER_NAME}"
 class Optimizer(TrackedObject):
     """A torch optimizer.
 
-    torch loads its state by position and casts it; here it is matched by name and keeps its types.
+    torch loads the state by position and casts it. This class matches it by name and keeps its types.
 
     Attributes:
-        grown: the parameters of groups that were added again.
+        grown: the parameters of groups that `fit` added again.
     """
 
     def __init__(self, part: str, thing: Any) -> None:
@@ -31,9 +31,9 @@ class Optimizer(TrackedObject):
         self.grown: list[str] = []
 
     def sharded(self) -> dict[str, Any]:
-        """The DTensors that its moments will be like: name's first words -> parameter.
+        """The DTensors among its parameters: first words of the names of their moments -> parameter.
 
-        The optimizer makes its moments only in its first step.
+        The moments are sharded like the parameters, and the optimizer creates them only in its first step.
         """
         parameters = [parameter for group in self.bare.param_groups for parameter in group["params"]]
         like = {f"state/{index}": each.detach() for index, each in enumerate(parameters) if tensors.is_sharded(each)}
@@ -42,11 +42,11 @@ class Optimizer(TrackedObject):
     def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:
         """The stored state in the order of this program's parameters.
 
-        Groups that were added while the run trained, of parameters that are tracked, are added again.
+        Groups that the program added during training are added again, if their parameters are tracked.
 
         Raises:
             ResumeRefused: it is the state of another optimizer, or of other parameters.
-            TooEarly: its parameters have no names yet, or its groups are not all there yet.
+            TooEarly: some parameters have no names yet, or some groups do not exist yet.
         """
         check_class(self, facts, "optimizer")
         stored = facts.get("parameters")
@@ -56,7 +56,7 @@ class Optimizer(TrackedObject):
         if not self.settled and (len(stored) > len(own) or any(entry[0] == "?" for group in own for entry in group)):
             if forms_of(own) != forms_of(stored):
                 raise TooEarly
-            return state  # by position, until everything is tracked and the names are known
+            return state  # by position, until all objects are tracked and the names are known
         if len(stored) > len(own):
             self._grow(stored, state["param_groups"])
             own = self._parameters()
@@ -65,7 +65,7 @@ class Optimizer(TrackedObject):
         return state if places is None else reorder(state, places, self.bare.param_groups)
 
     def _grow(self, stored: Sequence[Sequence[str]], options: Sequence[Mapping[str, Any]]) -> None:
-        """Add the groups that the program has added in a step of an earlier session."""
+        """Add the groups that the program added during an earlier session."""
         mine = {name_of(entry) for group in self._parameters() for entry in group}
         for group, option in zip(stored, options, strict=True):
             names = [name_of(entry) for entry in group]
@@ -75,7 +75,7 @@ class Optimizer(TrackedObject):
                 self.grown.append(", ".join(names[:3]))
 
     def load(self, state: Any, facts: Mapping[str, Any]) -> None:
-        """Load it, and give back the types that torch's load_state_dict() has cast to those of the parameters."""
+        """Load the state, and restore the types that torch's load_state_dict() cast to those of the parameters."""
         super().load(state, facts)
         if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
             return
@@ -88,7 +88,7 @@ class Optimizer(TrackedObject):
                     live[key] = _uncast(stored[key], live[key])
 
     def facts(self) -> dict[str, Any]:
-        """Its class, and the names, dtypes and shapes of its parameters, group by group."""
+        """Its class, and the names, dtypes and shapes of its parameters, by group."""
         return {"class": self.kind, "parameters": self._parameters()}
 
     def options(self, node: Any) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Optimizer(TrackedObject):
         return found
 
     def arrange(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Stored options under the numbers that their groups have in this program."""
+        """Stored options, under the numbers that their groups have in this program."""
         if self.group_order is None:
             return options
         made = {}
@@ -116,13 +116,13 @@ class Optimizer(TrackedObject):
         return made
 
     def remarks(self) -> list[str]:
-        """The groups that were added again."""
+        """A message for each group that was added again."""
         return [
             f"{self.part}: the group of {names} was added during training, and is added again." for names in self.grown
         ]
 
     def doubts(self) -> list[str]:
-        """Parameters whose order nobody can check: in no tracked module, and alike."""
+        """Parameters that are in no tracked module and have equal shapes, so that their order cannot be checked."""
         entries = [entry for group in self._parameters() for entry in group if entry[0] == "?"]
         if len(entries) == len(set(entries)):
             return []
@@ -130,7 +130,7 @@ class Optimizer(TrackedObject):
         return [f"{self.part} updates parameters that are in no tracked module and have the same shape, {why}"]
 
     def unused_gradients(self) -> Iterator[tuple[Any, Any]]:
-        """Its parameters that have a gradient with anything in it, and the gradient."""
+        """Its parameters with a gradient that is not zero, and the gradient."""
         for group in self.bare.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and not parameter.grad.is_sparse and bool(parameter.grad.any()):
@@ -141,7 +141,7 @@ class Optimizer(TrackedObject):
         return [group.get("initial_lr", group.get("lr")) for group in self.bare.param_groups]
 
     def take_rates(self, rates: Sequence[Any], others: Iterable[TrackedObject]) -> None:
-        """Take over rates, as `rates` gave them, at the present point of the schedule."""
+        """Set learning rates from a result of `rates`, at the current point of the schedule."""
         schedulers = [each.thing for each in others if drives(each.thing, self.thing)]
         for index, (group, rate) in enumerate(zip(self.bare.param_groups, rates, strict=True)):
             base = group.get("initial_lr")
@@ -156,7 +156,7 @@ class Optimizer(TrackedObject):
                     each._last_lr[index] = group["lr"]  # noqa: SLF001
 
     def lacks_schedule(self, others: Iterable[TrackedObject]) -> bool:
-        """Whether a scheduler was built for it, and none of these is it."""
+        """Whether a scheduler was built for it that is not among `others`."""
         built = getattr(getattr(self.thing, "step", None), "_wrapped_by_lr_sched", False)
         return bool(built) and not any(drives(each.thing, self.thing) for each in others)
 
@@ -172,7 +172,7 @@ class Optimizer(TrackedObject):
 
 
 def drives(thing: Any, optimizer: Any) -> bool:
-    """Whether an object is a scheduler of this optimizer, or holds one."""
+    """Whether an object is a scheduler of this optimizer, or contains one."""
     while thing is not None:
         if getattr(thing, "optimizer", None) is optimizer or getattr(thing, "optimizer", None) is getattr(
             optimizer, "optimizer", 0
@@ -183,14 +183,14 @@ def drives(thing: Any, optimizer: Any) -> bool:
 
 
 def flat_schedulers(schedulers: Iterable[Any]) -> Iterator[Any]:
-    """Schedulers and those inside of them."""
+    """Schedulers, and the schedulers inside them."""
     for each in schedulers:
         yield each
         yield from flat_schedulers(getattr(each, "_schedulers", ()))
 
 
 def check_class(held: TrackedObject, facts: Mapping[str, Any], word: str) -> None:
-    """Refuse a stored state of another class; raises ResumeRefused."""
+    """Check that the stored state belongs to the same class; raises ResumeRefused."""
     theirs = facts.get("class", held.kind)
     if theirs != held.kind:
         raise ResumeRefused(
@@ -201,7 +201,7 @@ def check_class(held: TrackedObject, facts: Mapping[str, Any], word: str) -> Non
 
 
 def _uncast(stored: Any, live: Any) -> Any:
-    """The stored value where torch has cast it, on the device where torch has put it; else the live one."""
+    """The stored value if torch has cast it, on the device of torch's value; otherwise the live value."""
     if tensors.is_tensor(stored) and tensors.is_tensor(live):
         if (stored.dtype, type(stored)) == (live.dtype, type(live)):
             return live
@@ -219,14 +219,14 @@ def _uncast(stored: Any, live: Any) -> Any:
 
 
 def optimizer_places(things: Iterable[Any]) -> set[int]:
-    """Memory that changes in the step of these optimizers: their parameters and their own state."""
+    """Memory that the step of these optimizers changes: parameters and optimizer state."""
     places: set[int] = set()
     for optimizer in things:
         if isinstance(optimizer, torch.optim.Optimizer):
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     places.update(tensors.memories(parameter.detach()))
-            for state in optimizer.state.values():  # some keep numbers of their own beside the parameters' states
+            for state in optimizer.state.values():  # some optimizers also keep numbers there
                 for value in state.values() if isinstance(state, Mapping) else ():
                     if tensors.is_tensor(value):
                         places.update(tensors.memories(value))
@@ -234,12 +234,12 @@ def optimizer_places(things: Iterable[Any]) -> set[int]:
 
 
 def before_updates(call: Callable[[Any], None]) -> Callable[[], None]:
-    """Have a function called with every optimizer before each of its steps; returns what ends that."""
+    """Call a function with every optimizer before each of its steps. Returns a function that stops this."""
 
     def hook(optimizer: Any, *_: Any) -> None:
         call(optimizer)
 
-    if "torch._dynamo" in sys.modules:  # a compiled step must not trace into it
+    if "torch._dynamo" in sys.modules:  # a compiled step must not trace the hook
         hook = torch.compiler.disable(hook)
     remove: Callable[[], None] = register_optimizer_step_pre_hook(hook).remove
     return remove

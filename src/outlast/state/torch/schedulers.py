@@ -1,4 +1,4 @@
-"""PyTorch's learning rate schedulers as tracked objects: they follow the groups of their optimizer."""
+"""PyTorch's learning rate schedulers as tracked objects. They follow the group order of their optimizer."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _PER_STEP = {"_milestones", "_schedulers", "milestones", "_schedule_phases"}
 class Scheduler(TrackedObject):
     """A torch learning rate scheduler."""
 
-    turn = 2  # its constructor and its load may write rates into the optimizer, and it follows the order of its groups
+    turn = 2  # last: its load may set rates in the optimizer, and it follows the order of the optimizer's groups
 
     def fit(self, state: Any, facts: Mapping[str, Any]) -> Any:
         """The stored state, with its rates in the order of the optimizer's groups.
 
         Raises:
-            ResumeRefused: it is the state of another schedule, or one whose values for groups are not known.
+            ResumeRefused: it is the state of another scheduler, or it is unknown which of its values belong to groups.
         """
         check_class(self, facts, "schedule")
         return state if self.group_order is None else _regroup(self.part, state, self.group_order)
 
     def facts(self) -> dict[str, Any]:
-        """Its class, and what its functions give at some steps."""
+        """Its class, and the values of its functions at some steps."""
         return super().facts() | {"rates": self.rates_at(sorted({0, *self._near()}))}
 
     def arrange(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Stored options under the numbers that the optimizer's groups have in this program."""
+        """Stored options, under the numbers that the optimizer's groups have in this program."""
         if self.group_order is None:
             return options
         made = {}
@@ -61,24 +61,24 @@ class Scheduler(TrackedObject):
         return made
 
     def follow(self, others: Iterable[TrackedObject]) -> bool:
-        """Take over the order of its optimizer's groups; returns whether that is another one than before."""
+        """Use the group order of its optimizer; returns whether its order changed."""
         orders = [each.group_order for each in others if isinstance(each, Optimizer) and drives(self.thing, each.thing)]
         order = next((order for order in orders if order is not None), None)
         before, self.group_order = self.group_order, order
         return order != before
 
     def rates_at(self, steps: Iterable[int]) -> list[list[Any]]:
-        """The values of functions of the step (LambdaLR's) at these steps; empty for a schedule without one."""
+        """The values of its functions of the step (LambdaLR) at these steps; empty if it has none."""
         functions = [
             each
             for scheduler in flat_schedulers([self.bare])
             for each in getattr(scheduler, "lr_lambdas", ())
-            if isinstance(each, types.FunctionType | functools.partial)  # an object may count how often it is called
+            if isinstance(each, types.FunctionType | functools.partial)  # a callable object may count its calls
         ]
         return [[step, [_value(function, step) for function in functions]] for step in steps] if functions else []
 
     def arrange_rates(self, values: list[Any]) -> list[Any]:
-        """Stored rates in the order that the optimizer's groups have in this program."""
+        """Stored rates, in the order of the optimizer's groups in this program."""
         order = self.group_order or []
         if not order or len(values) % len(order):
             return values
@@ -89,13 +89,13 @@ class Scheduler(TrackedObject):
         return {last, last + 1, 2 * last + 1} if isinstance(last, int) and last >= 0 else set()
 
     def options(self, node: Any) -> dict[str, Any]:
-        """T_max, gamma, patience, ...; not what follows from the optimizer's rates."""
+        """T_max, gamma, patience, ...; not values that follow from the optimizer's rates."""
         found = super().options(node)
         return {path: value for path, value in found.items() if not _MOVES & set(path.split("."))}
 
 
 def _regroup(part: str, state: Any, order: Sequence[int]) -> Any:
-    """A scheduler's state with what it keeps for each group in another order."""
+    """A scheduler's state with its values for groups in another order."""
     if not isinstance(state, Mapping):
         return state
     made = dict(state)
@@ -116,6 +116,6 @@ def _regroup(part: str, state: Any, order: Sequence[int]) -> Any:
 def _value(function: Callable[[int], Any], step: int) -> Any:
     try:
         value = float(function(step))
-    except Exception:  # noqa: BLE001 - a program's own function, asked for a step that it may not know
+    except Exception:  # noqa: BLE001 - the program's function may raise anything for a step that it does not expect
         return None
     return value if math.isfinite(value) else None

@@ -20,7 +20,7 @@ CODES = {
 }  # fmt: skip
 """torch dtype -> safetensors code.
 
-Others (complex128, float8_*fnuz, ...) are stored as bytes with their name beside them.
+Other dtypes (complex128, float8_*fnuz, ...) are stored as bytes with their name.
 """
 
 _ALIGNMENT = 64
@@ -34,10 +34,7 @@ def is_tensor(value: Any) -> bool:
 
 
 class _LiveTensor(LiveMemory):
-    """A tensor of the program. torch counts in-place changes in `_version`.
-
-    Views and detached tensors share the count.
-    """
+    """A tensor of the program. torch counts in-place changes in `_version`, which views and detached tensors share."""
 
     __slots__ = ("_counted", "_ready", "_tensor", "_version", "address", "on_device", "place", "stamp")
 
@@ -53,14 +50,11 @@ class _LiveTensor(LiveMemory):
         return self._version == self._versions()
 
     def _versions(self) -> Any:
-        """The count of the tensor, for a DTensor also that of this rank's part in it.
-
-        None where torch does not count.
-        """
+        """The tensor's count of changes; for a DTensor, also that of this rank's block. None if torch does not count."""
         tensor, counted = self._tensor, self._counted
         try:
             return tensor._version if counted is tensor else (counted._version, tensor._version)  # noqa: SLF001
-        except RuntimeError:  # inference tensors; asked this way because it is asked for every tensor of every save
+        except RuntimeError:  # an inference tensor; faster than a check, and this runs for every tensor of every save
             return None
 
     def sample(self, count: int) -> bytes:
@@ -72,7 +66,7 @@ class _LiveTensor(LiveMemory):
             self._ready = torch.cuda.current_stream(self._tensor.device).record_event()
 
     def copy_into(self, target: Any) -> None:
-        """Copy on a stream of its own, so that the kernels of the next step run meanwhile."""
+        """Copy on a separate stream, so that the kernels of the next step run at the same time."""
         stream = _side_stream(self._tensor.device)
         with torch.cuda.stream(stream):
             stream.wait_event(self._ready)
@@ -86,16 +80,16 @@ def _side_stream(device: torch.device) -> Any:
 
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
-"""Types of tensors whose bytes are all that they are."""
+"""Types of tensors that consist of their bytes only."""
 
 
-def to_array(tensor: Any) -> FrameworkArray:  # noqa: C901 - one question after the other, each for some tensors only
-    """Take a tensor apart, without a copy where its memory allows it.
+def to_array(tensor: Any) -> FrameworkArray:  # noqa: C901 - a sequence of checks, each for some tensors only
+    """Pack a tensor, without a copy if its memory allows that.
 
     Raises:
-        UnsupportedArray: it is sparse, quantised, on the meta device, lazy, or of a class without memory of its own.
+        UnsupportedArray: it is sparse, quantised, on the meta device or lazy, or its class has no memory of its own.
     """
-    # Most of what a small save holds training for is spent here: torch is asked only what matters for this tensor.
+    # A small save spends most of its time here, so torch is called only for what matters for this tensor.
     if type(tensor) not in PLAIN and not is_sharded(tensor):
         raise _foreign(tensor)
     if tensor.layout is not torch.strided:
@@ -112,7 +106,7 @@ def to_array(tensor: Any) -> FrameworkArray:  # noqa: C901 - one question after 
     shard = sharded = None
     if type(tensor) is not torch.Tensor:
         sharded = whole
-        # The interface by which torch.distributed.checkpoint's planner asks a tensor what this rank holds of it.
+        # The interface that the planner of torch.distributed.checkpoint uses to find a rank's blocks of a tensor.
         (chunk,) = whole.__create_chunk_list__()
         tensor = whole.to_local()
         if not all(placement.is_replicate() for placement in whole.placements):
@@ -153,7 +147,7 @@ def _foreign(tensor: Any) -> UnsupportedArray:
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
-    """Whether its elements fill one block of memory in another order than C's, such as channels_last."""
+    """Whether its elements fill one block of memory, in an order other than C's, such as channels_last."""
     expected = 1
     for stride, length in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if length == 1:
@@ -169,7 +163,7 @@ def _no_bytes(tensor: torch.Tensor) -> UnsupportedArray:
 
 
 def is_sharded(value: Any) -> bool:
-    """Whether several ranks hold this tensor together: a DTensor, as FSDP2 makes them."""
+    """Whether each rank holds a block of this tensor: a DTensor, as FSDP2 creates them."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(value, module.DTensor)
 
@@ -180,20 +174,20 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 def _bytes(plain: torch.Tensor) -> torch.Tensor:
     flat = plain.reshape(-1)
-    if flat.stride() != (1,):  # one element of a wider tensor counts as contiguous and keeps its stride
+    if flat.stride() != (1,):  # a tensor of one element counts as contiguous with any stride
         flat = flat.clone(memory_format=torch.contiguous_format)
     return flat.view(torch.uint8)
 
 
 def from_array(array: Array, node: Mapping[str, Any], like: Any = None) -> Any:
-    """Put a tensor together on the CPU.
+    """Rebuild a tensor on the CPU.
 
-    It is in the memory that was read, if it is there as torch's own would, else in its own.
+    It uses the memory that was read if that is aligned as torch's own memory; otherwise the bytes are copied.
 
     Args:
         array: its bytes.
-        node: what `to_array` said of it.
-        like: a DTensor; the result is one of the same placement then, and only this rank's block of the array is read.
+        node: the JSON that `to_array` returned.
+        like: a DTensor. The result has its placement, and only this rank's block of the array is read.
     """
     if like is not None and tuple(array.shape[: like.ndim]) == tuple(like.shape):
         (chunk,) = like.__create_chunk_list__()
@@ -226,18 +220,18 @@ def _of_bytes(array: Array, dtype: torch.dtype, shape: Sequence[int]) -> torch.T
     if memoryview(data).readonly:
         data = bytearray(data)
     tensor = torch.frombuffer(data, dtype=torch.uint8)
-    if tensor.data_ptr() % _ALIGNMENT:  # kernels may take another way there, and so may the last bit
+    if tensor.data_ptr() % _ALIGNMENT:  # kernels may differ on unaligned memory, and then the last bits differ
         tensor = tensor.clone()
     return tensor.view(dtype).reshape(shape)
 
 
 def knows_shards() -> bool:
-    """Whether the program has loaded what makes tensors that lie on several ranks."""
+    """Whether the program has imported DTensor."""
     return "torch.distributed.tensor" in sys.modules
 
 
 def memories(tensor: torch.Tensor) -> Iterator[int]:
-    """The memory of a tensor: several places for a tensor that consists of others."""
+    """Addresses of the memory of a tensor: several for a tensor that consists of other tensors."""
     if is_sharded(tensor):
         yield tensor.detach().to_local().data_ptr()
     elif type(tensor) in PLAIN:
@@ -248,12 +242,12 @@ def memories(tensor: torch.Tensor) -> Iterator[int]:
 
 
 def is_made_of_tensors(tensor: torch.Tensor) -> bool:
-    """Whether it is a tensor of another class that says of which tensors it is made."""
+    """Whether it is a tensor subclass that reports the tensors that it consists of."""
     return type(tensor) not in PLAIN and not is_sharded(tensor) and hasattr(tensor, "__tensor_flatten__")
 
 
 def dtype_named(name: Any) -> torch.dtype:
-    """The dtype of a name; raises CorruptCheckpoint when torch has none."""
+    """The dtype with this name; raises CorruptCheckpoint if torch has none."""
     found = getattr(torch, name, None) if isinstance(name, str) else None
     if not isinstance(found, torch.dtype):
         raise CorruptCheckpoint(f"The checkpoint holds a dtype {name!r:.80}, which this torch does not have.")
@@ -261,7 +255,7 @@ def dtype_named(name: Any) -> torch.dtype:
 
 
 def rows(value: Any) -> tuple[str, Callable[[Any], bytes]] | None:
-    """The dtype of a tensor of samples, and what gives its bytes; None for anything else."""
+    """The dtype of a tensor of samples, and a function that returns its bytes; None for other values."""
     if not is_tensor(value) or value.layout != torch.strided:
         return None
     return str(value.dtype), _in_bytes

@@ -1,7 +1,4 @@
-"""PyTorch's values other than plain tensors.
-
-Generators, dtypes, devices, sizes, and tensors that are made of other tensors.
-"""
+"""PyTorch's values: generators, dtypes, devices, sizes, and tensors that consist of other tensors."""
 
 from __future__ import annotations
 
@@ -17,15 +14,15 @@ from outlast.state.torch import tensors
 
 
 def matches(value: Any) -> bool:
-    """Whether `pack` takes it."""
+    """Whether `pack` accepts this value."""
     return isinstance(value, torch.Tensor | torch.Generator | torch.dtype | torch.device | torch.Size)
 
 
 def pack(value: Any) -> FrameworkArray | Pieces | dict[str, Any]:
-    """Take a value of torch apart.
+    """Pack a value of torch.
 
     Raises:
-        UnsupportedArray: a tensor without bytes, or whose class does not take it apart.
+        UnsupportedArray: a tensor without bytes, or one whose class does not report its tensors.
     """
     if isinstance(value, torch.Tensor):
         return _of_tensors(value) if tensors.is_made_of_tensors(value) else tensors.to_array(value)
@@ -39,7 +36,7 @@ def pack(value: Any) -> FrameworkArray | Pieces | dict[str, Any]:
 
 
 def _of_tensors(value: torch.Tensor) -> Pieces:
-    """A tensor that is made of other tensors, such as torchao's 8-bit moments."""
+    """The `Pieces` of a tensor that consists of other tensors, such as torchao's 8-bit moments."""
     try:
         names, context = value.__tensor_flatten__()
     except Exception as error:
@@ -57,11 +54,11 @@ def _of_tensors(value: torch.Tensor) -> Pieces:
 
 
 def put_together(key: str, content: Any) -> Any:
-    """Put together what `pack` took apart.
+    """Rebuild a value that `pack` packed.
 
     Raises:
         ResumeRefused: the program has not imported the tensor class.
-        CorruptCheckpoint: it is malformed.
+        CorruptCheckpoint: the content is malformed.
     """
     if key == "$torch.dtype":
         return tensors.dtype_named(content)
@@ -74,7 +71,7 @@ def put_together(key: str, content: Any) -> Any:
         generator.set_state(content["state"])
         return generator
     if key == "$torch.subclass":
-        # Looked for among the tensor classes of this process: nothing that a file names is imported.
+        # The class is searched among the tensor classes of this process. Nothing that a file names is imported.
         found = [
             kind for kind in _subclasses(torch.Tensor) if f"{kind.__module__}.{kind.__qualname__}" == content["class"]
         ]
