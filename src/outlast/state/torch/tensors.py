@@ -50,7 +50,7 @@ class _LiveTensor(LiveMemory):
         return self._version == self._versions()
 
     def _versions(self) -> Any:
-        """The tensor's count of changes; for a DTensor, also that of this rank's block. None if torch does not count."""
+        """The tensor's count of changes; for a DTensor also that of its block. None if torch does not count."""
         tensor, counted = self._tensor, self._counted
         try:
             return tensor._version if counted is tensor else (counted._version, tensor._version)  # noqa: SLF001
