@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -208,12 +208,16 @@ def test_after_the_deadline_blobs_are_made_young_again(tmp_path: Path) -> None:
     assert fetching.names_in(store) == [making.NAME]
 
 
-def test_a_store_with_one_commit_for_all_gets_all_in_one(tmp_path: Path) -> None:
-    class Batch(Store):
-        @property
-        def capabilities(self) -> Capabilities:
-            return Capabilities(True, True, True, "sha256", atomic_batch=True)
+class OneCommit(Store):
+    """A folder that says that it takes many files in one step."""
 
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(True, True, True, "sha256", atomic_batch=True)
+
+
+def test_a_store_with_one_commit_for_all_gets_all_in_one(tmp_path: Path) -> None:
+    class Batch(OneCommit):
         def put_all_if_absent(self, files, last=None):
             batches.append((sorted(files), last))
             return super().put_all_if_absent(files, last)
@@ -226,6 +230,26 @@ def test_a_store_with_one_commit_for_all_gets_all_in_one(tmp_path: Path) -> None
     fetching.fetch(store, making.NAME, tmp_path / "got")
     assert (tmp_path / "got/train/weights/last.safetensors").read_bytes() == b"last" * 5000
     assert making.by_manifest(tmp_path, store).before is True
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"other")])
+def test_what_came_in_one_commit_is_looked_at_once_more(tmp_path: Path, harm: Callable[[Path], object]) -> None:
+    """The service says that all is there, and leaves a file out, or keeps another one."""
+
+    class Careless(OneCommit):
+        def put_all_if_absent(self, files, last=None):
+            written = super().put_all_if_absent(files, last)
+            harm(self._path(f"{making.NAME}/train/metrics.json"))
+            return written
+
+    with pytest.raises(PublishFailed, match="metrics.json was put and is not") as caught:
+        making.by_manifest(tmp_path, Careless(tmp_path / "store"))
+    assert "is visible, and what it needs was not all found there" in str(caught.value)
+    assert record_of(tmp_path)["state"] == "planned"
+    before = OneCommit(tmp_path / "store")
+    with pytest.raises(PublishFailed, match="metrics.json was put and is not"):
+        making.by_manifest(tmp_path, before)
+    assert before.calls == ["get publications", "get publications", *[f"stat {making.NAME}"] * 2]
 
 
 def test_a_store_that_replaces_is_refused(tmp_path: Path) -> None:

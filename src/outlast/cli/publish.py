@@ -106,7 +106,8 @@ def _publish(values: argparse.Namespace) -> int:
         if values.dry_run:
             say("Nothing was published: --dry-run.")
             return EXIT_FINISHED
-        with show.bytes_bar("publishing", sum(file.size for file in ready.blobs.values())) as advance:
+        size = sum(file.size for file in ready.blobs.values()) or ready.plan.size
+        with show.bytes_bar("publishing", size) as advance:
             done = ready.publish(_each(advance))
         how = "was visible already" if done.before else "is visible"
         say(f"{done.where} {how} at {done.identity[:12]}: read back from the server. {done.sent} objects were new.")
@@ -123,11 +124,10 @@ def _best(place: RunFolder, recipe: str | None) -> int | None:
 
 
 def _show(ready: Preparation) -> None:
-    plan, stored = ready.plan, {file.sha256 for file in ready.blobs.values()}
+    plan = ready.plan
     rows = show.table("file", "size", "goes to", right=("size",))
     for file in plan.files:
-        goes = "store" if file.sha256 in stored else "branch"
-        rows.add_row(f"{plan.folder}/{file.path}", format_bytes(file.size), goes)
+        rows.add_row(f"{plan.folder}/{file.path}", format_bytes(file.size), ready.reference.place(plan, file))
     show.console().print(rows)
     say(f"{plan.name}: {len(plan.files)} files, {format_bytes(plan.size)}; store: {ready.store.address()}")
     for sentence in ready.told:

@@ -22,8 +22,8 @@ from outlast.publish.contents import plan_of
 from outlast.publish.git import GitReference, repository_at, url_of
 from outlast.publish.manifest import ManifestReference
 from outlast.publish.plan import Plan, PlannedFile
-from outlast.publish.reference import Reference
-from outlast.publish.transaction import Journal, Progress, Published, publish
+from outlast.publish.reference import Progress, Reference
+from outlast.publish.transaction import Journal, Published, publish
 from outlast.remote.address import open_remote
 from outlast.remote.base import Remote
 

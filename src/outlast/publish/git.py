@@ -19,7 +19,7 @@ from outlast.publish import dvc, manifest
 from outlast.publish.gitcommand import Git, checked_url, lines, token_for
 from outlast.publish.owners import owner_of
 from outlast.publish.plan import Plan, PlannedFile, hashed
-from outlast.publish.reference import Reference
+from outlast.publish.reference import Progress, Reference
 from outlast.terminal import command
 
 AUTHOR = "outlast <outlast@localhost>"
@@ -152,6 +152,10 @@ class GitReference(Reference):
         owner = {name: hashed("owner.json", self._scratch / "owner.json")}
         return owner | {dvc.object_name(file.md5): file for file in plan.files if file.is_large}
 
+    def place(self, plan: Plan, file: PlannedFile) -> str:  # noqa: ARG002
+        """The store, or the branch."""
+        return "store" if file.is_large else "branch"
+
     def prepare(self, plan: Plan) -> str:
         """Build the commit; the same plan and base have the same commit."""
         self._plan = plan
@@ -178,7 +182,7 @@ class GitReference(Reference):
         self._commit = lines(out)[0]
         return self._commit
 
-    def create(self) -> int:
+    def create(self, progress: Progress) -> int:  # noqa: ARG002 - the commit is small
         """Push the commit as a new branch; refused where one of this name exists. The store has every object before."""
         self._inside.run(
             "push", "--porcelain", "--no-verify", "--no-signed", "--atomic", f"--force-with-lease={self._ref}:",

@@ -16,8 +16,9 @@ from typing import Any
 from outlast._version import __version__
 from outlast.errors import CorruptCheckpoint, ObjectMissing, RemoteRefused
 from outlast.folder import durable, layout, reading, records
+from outlast.publish.blobs import gate
 from outlast.publish.plan import Plan, PlannedFile
-from outlast.publish.reference import Reference
+from outlast.publish.reference import Progress, Reference
 from outlast.remote.base import Remote
 from outlast.terminal import command
 
@@ -156,7 +157,7 @@ class ManifestReference(Reference):
     def __init__(self, store: Remote, address: str, scratch: Path) -> None:
         self._store, self._address, self._file = store, address, scratch / NAME
         self._name = ""
-        self._files: dict[str, Path] = {}
+        self._together: dict[str, PlannedFile] = {}
 
     @property
     def where(self) -> str:
@@ -168,6 +169,10 @@ class ManifestReference(Reference):
         if self._store.capabilities.atomic_batch:
             return {}
         return {blob_name(file.sha256): file for file in plan.files}
+
+    def place(self, plan: Plan, file: PlannedFile) -> str:
+        """The store, which names a file by its hash; or the file's own name in it."""
+        return f"{plan.name}/{file.path}" if self._store.capabilities.atomic_batch else "store"
 
     def prepare(self, plan: Plan) -> str:
         """Write the manifest to the scratch folder; its hash is the identity."""
@@ -183,13 +188,17 @@ class ManifestReference(Reference):
         data = write(plan, batch=batch)
         durable.make_folder(self._file.parent)
         durable.write_file(self._file, [data])
-        self._files = {f"{plan.name}/{file.path}": file.source for file in plan.files} if batch else {}
+        self._together = {f"{plan.name}/{file.path}": file for file in plan.files} if batch else {}
         return hashlib.sha256(data).hexdigest()
 
-    def create(self) -> int:
+    def create(self, progress: Progress) -> int:
         """Create the manifest, with all files if the store does that in one step."""
         name = reference_name(self._name)
-        return len(self._store.put_all_if_absent({**self._files, name: self._file}, last=name) - {name})
+        files = {each: file.source for each, file in self._together.items()}
+        written = self._store.put_all_if_absent({**files, name: self._file}, last=name)
+        for each, file in self._together.items():
+            progress(each, file.size)
+        return len(written - {name})
 
     def read(self) -> str | None:
         """The hash of the manifest that the store holds."""
@@ -197,6 +206,10 @@ class ManifestReference(Reference):
             return hashlib.sha256(bounded(self._store, reference_name(self._name))).hexdigest()
         except ObjectMissing:
             return None
+
+    def check(self, plan: Plan) -> None:  # noqa: ARG002 - `prepare` was told
+        """Ask the store for every file that it took together with the manifest."""
+        gate(self._together, self._store)
 
     def commands(self) -> list[str]:
         """The command that fetches it."""

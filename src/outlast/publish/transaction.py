@@ -5,7 +5,7 @@
     P2  prepare    the commit or the manifest, built apart from anything of the user's
     P3  gate       the store is asked again for every blob: size and digest
     P4  create     one create-only request
-    P5  verdict    read back from the server
+    P5  verdict    read back from the server; and what became visible together with the reference is looked at
     P6  journal    visible
 
 Before P4 nothing is visible; after it everything is. There is no rollback: what a crash leaves is blobs that nothing
@@ -22,8 +22,6 @@ from typing import Any
 
 from outlast.errors import (
     CorruptCheckpoint,
-    ObjectConflict,
-    ObjectMissing,
     PublishConflict,
     PublishFailed,
     RemoteError,
@@ -32,9 +30,10 @@ from outlast.errors import (
 )
 from outlast.folder import durable, plain, reading, records
 from outlast.folder.layout import FORMAT
-from outlast.publish.plan import Plan, PlannedFile
-from outlast.publish.reference import Reference
-from outlast.remote.base import Remote, digest_of
+from outlast.publish.blobs import gate, put
+from outlast.publish.plan import Plan
+from outlast.publish.reference import Progress, Reference
+from outlast.remote.base import Remote
 
 DEADLINE = 3600.0
 """Seconds from the first blob to the reference. After more, the blobs are put again, which makes them young: a
@@ -52,9 +51,6 @@ JOURNAL = records.form(
     },
     {"identity": records.or_null(records.text(64, "[0-9a-f]{40,64}", "an identity in hex"))},
 )
-
-Progress = Callable[[str, int], None]
-"""Takes the name of an object, and the bytes of it that are in the store now."""
 
 
 @dataclass(frozen=True)
@@ -137,32 +133,34 @@ def publish(
     """
     earlier = Journal.find(journal.path)
     known = earlier.get("identity") if earlier and earlier["publication"] == plan.name else None
-    asked, before = False, None
+    asked, visible = False, False
     try:
         identity = reference.prepare(plan)
-        before = _read(reference, plan, identity, known, asked=False)
+        before = visible = _read(reference, plan, identity, known, asked=False) is not None
         journal.write(plan, "planned", identity)
         blobs = reference.blobs(plan)
         problem: RemoteError = RemoteRefused(f"Putting the files took longer than {DEADLINE:.0f} seconds each time.")
         for _ in range(TRIES):
             began = clock()
-            sent = _put(blobs, store, progress)
-            _gate(blobs, store)
+            sent = put(blobs, store, progress)
+            gate(blobs, store)
             if clock() - began > DEADLINE:
                 continue
-            if before is None:
+            if not before:
                 asked = True
-                together, problem = _create(reference)
+                together, problem = _create(reference, progress)
                 sent += together
             found = _read(reference, plan, identity, known, asked=asked)
             if found is not None:
+                visible = True
+                reference.check(plan)
                 journal.write(plan, "visible", found)
-                return Published(plan.name, reference.where, found, before is not None, sent)
+                return Published(plan.name, reference.where, found, before, sent)
             if isinstance(problem, RemoteRefused):
                 break
         raise problem
     except RemoteError as error:
-        words = _after(reference, error, asked=asked, before=before is not None)
+        words = _after(reference, plan, error, asked=asked, visible=visible)
         raise PublishFailed(f"{_sentence(error)} {words}") from error
 
 
@@ -176,21 +174,22 @@ class _VerdictUnknown(RemoteError):
     """The reference cannot be read after its creation was asked for."""
 
 
-def _create(reference: Reference) -> tuple[int, RemoteError]:
+def _create(reference: Reference, progress: Progress) -> tuple[int, RemoteError]:
     """Ask for the reference; returns the number of objects written with it, and what to say if it is not there."""
     try:
-        together = reference.create()
+        together = reference.create(progress)
     except RemoteError as error:  # it may have happened all the same
         return 0, error
     return together, RemoteUnavailable(f"{reference.where}: the server has accepted it and does not have it.")
 
 
-def _after(reference: Reference, error: RemoteError, *, asked: bool, before: bool) -> str:
+def _after(reference: Reference, plan: Plan, error: RemoteError, *, asked: bool, visible: bool) -> str:
     """What is visible after a failure, and what to do."""
-    if before:
+    if visible:
         return (
-            f"{reference.where} was visible before, and still is; what it needs is not all there. Type the same "
-            "command again when that is repaired: it looks at every file once more."
+            f"{reference.where} is visible, and what it needs was not all found there. Type the same command again: it "
+            "looks at every file once more. If one was deleted or changed there, publish under a name of its own: "
+            f"--name {plan.name}-2"
         )
     if asked and isinstance(error, _VerdictUnknown):
         return (
@@ -217,47 +216,6 @@ def _read(reference: Reference, plan: Plan, identity: str, known: str | None, *,
         f"{reference.where} {words}: the server has {str(found)[:12]}, and this one is {identity[:12]}. It was not "
         f"changed. Publish this one under a name of its own: --name {plan.name}-2"
     )
-
-
-def _put(blobs: Mapping[str, PlannedFile], store: Remote, progress: Progress) -> int:
-    """Put every object that is not there; returns how many were written."""
-    sent = 0
-    for name, file in blobs.items():
-        try:
-            sent += store.put_if_absent(name, file.source)
-        except ObjectConflict as error:
-            raise ObjectConflict(
-                f"{store.address(name)} is damaged: its contents are not those that its name states ({file.size} bytes "
-                "were expected). Publishing deletes nothing; move it away, and publish again.",
-                error.reason,
-            ) from error
-        progress(name, file.size)
-    return sent
-
-
-def _gate(blobs: Mapping[str, PlannedFile], store: Remote) -> None:
-    """Ask the store for every object again.
-
-    Raises:
-        RemoteRefused: one is missing or another one.
-    """
-    algorithm = store.capabilities.digest
-    for name, file in blobs.items():
-        try:
-            found = store.stat(name)
-        except ObjectMissing as error:
-            raise RemoteRefused(f"{store.address(name)} was put and is not there any more.", error.reason) from error
-        expected = _digest(file, algorithm)
-        if (found.size, found.digest) != (file.size, expected):
-            raise RemoteRefused(
-                f"{store.address(name)} was put and is not what was sent: {found.size} bytes with the {algorithm} "
-                f"{found.digest[:12]}; expected {file.size} bytes with {expected[:12]}."
-            )
-
-
-def _digest(file: PlannedFile, algorithm: str) -> str:
-    known = {"sha256": file.sha256, "md5": file.md5}
-    return known[algorithm] if algorithm in known else digest_of(file.source, algorithm)
 
 
 def _sentence(error: Exception) -> str:

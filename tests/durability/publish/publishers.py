@@ -86,11 +86,14 @@ class Reversed(transaction.Reference):
     def prepare(self, plan):
         identity = self.inner.prepare(plan)
         with contextlib.suppress(RemoteError):
-            self.inner.create()
+            self.inner.create(lambda _name, _size: None)
         return identity
 
-    def create(self):
-        self.inner.create()
+    def place(self, plan, file):
+        return self.inner.place(plan, file)
+
+    def create(self, progress):
+        self.inner.create(progress)
 
     def read(self):
         return self.inner.read()
@@ -123,7 +126,7 @@ class ExistsOnly(FolderRemote):
 
 
 def exists_only(world: World) -> None:
-    with mock.patch.object(transaction, "_gate", return_value=None):
+    with mock.patch.object(transaction, "gate", return_value=None):
         manifest(world, ExistsOnly(world.store))
 
 
