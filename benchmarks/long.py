@@ -126,7 +126,7 @@ def with_journal(root: Path, name: str, lines: int) -> None:
             2,
             "steps",
             opened.parts,
-            opened.state | {"step": 2, "journal": mark},
+            opened.state.as_json() | {"step": 2, "journal": mark},
             {},
             opened.checkpoint.manifest["software"],
         )
@@ -155,7 +155,7 @@ def with_checkpoints(root: Path, name: str, count: int) -> None:
                     step,
                     "steps",
                     opened.parts,
-                    opened.state | {"step": step},
+                    opened.state.as_json() | {"step": step},
                     {"loss": 1 / step},
                     opened.checkpoint.manifest["software"],
                 )

@@ -66,7 +66,7 @@ def train(root: Path, size: int, steps: int, every: int, *, remote: str | None) 
             weights.arrays["layer0"][:8] += step
             run.log(value=float(matrix[0, 0]))
         took = time.perf_counter() - begun
-        return run._loop.saver.held, took
+        return run._loop.attempt.watch.held, took
 
 
 def plain(remote: Remote, folder: RunFolder, step: int) -> float:

@@ -124,11 +124,11 @@ def test_the_optimizer_waits_for_the_copy_and_forward_does_not(tmp_path: Path, h
                 assert not inside(run).saver._flight.copied
                 assert inside(run).saver.saved_step == -1
                 threading.Timer(0.3, slow.gate.set).start()
-            before = inside(run).saver.held
+            before = inside(run).attempt.watch.held
             train(model, optimizer)
             states[step] = {name: value.clone() for name, value in model.state_dict().items()}
             if step == 2:
-                assert inside(run).saver.held - before > 0.0, "the step had to wait, or help"
+                assert inside(run).attempt.watch.held - before > 0.0, "the step had to wait, or help"
     for checkpoint in committed(run.folder):
         held = open_checkpoint(checkpoint.path).parts["model"]
         for name, value in states[checkpoint.step].items():

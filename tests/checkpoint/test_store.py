@@ -48,7 +48,7 @@ def test_what_is_committed_is_opened(store: CheckpointStore) -> None:
     opened, damaged = store.open_newest()
     assert opened is not None
     assert not damaged
-    assert opened.state == state(7)
+    assert opened.state.as_json() == state(7)
     assert bytes(opened.parts["model"]["w"].data) == b"\7\7\7"
     assert opened.checkpoint.metrics == {"accuracy": 0.5}
     assert opened.checkpoint.reason == "steps"

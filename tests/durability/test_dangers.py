@@ -262,8 +262,9 @@ def test_a_best_on_its_way_to_the_disk_counts(opened, monkeypatch) -> None:
                 run.save()
             if step == 2:
                 assert gate.here.wait(20)
-                assert not inside(run).saver._is_best({"score": 0.4})
-                assert inside(run).saver._is_best({"score": 0.6})
+                store, coming = inside(run).attempt.store, inside(run).saver.coming
+                assert not store.is_best({"score": 0.4}, coming)
+                assert store.is_best({"score": 0.6}, coming)
                 gate.open.set()
 
 
@@ -347,9 +348,9 @@ def test_a_save_by_time_that_failed_is_tried_again_within_a_minute(opened, monke
             if step == 2:
                 run.save()
             if step == 3:
-                assert inside(run).saver.next_save > 500
+                assert inside(run).schedule.next_save > 500
                 inside(run).saver.wait_for_writer()
-                assert inside(run).saver.next_save <= 60
+                assert inside(run).schedule.next_save <= 60
 
 
 class Together:

@@ -252,7 +252,7 @@ def test_a_commit_does_not_wait_for_the_remote(remote: Watched, tmp_path: Path) 
     longest: list[float] = []
 
     def at(run: outlast.Run, step: int) -> None:
-        longest.append(inside(run).saver.held)
+        longest.append(inside(run).attempt.watch.held)
         if step == 20:
             go.set()
 

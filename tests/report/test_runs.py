@@ -37,7 +37,9 @@ def folder(tmp_path: Path) -> RunFolder:
     store = CheckpointStore(folder, Retention(last=100))
     store.history = History.following(manifest["run"], manifest["attempt"], None)
     for step in range(3, 62):
-        store.commit(Snapshot.of(step, "steps", opened.parts, opened.state | {"step": step}, {"loss": 1 / step}))
+        store.commit(
+            Snapshot.of(step, "steps", opened.parts, opened.state.as_json() | {"step": step}, {"loss": 1 / step})
+        )
     record = reading.read_json(folder.attempt(1))
     for number in range(2, 42):
         durable.write_json(folder.attempt(number), record | {"number": number, "trained": number < 38})

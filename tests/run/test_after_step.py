@@ -100,7 +100,7 @@ def test_epochs_are_counted_over_sessions(opened) -> None:
 
 
 def test_by_time_by_best_and_when_asked(opened, monkeypatch) -> None:
-    monkeypatch.setattr("outlast.run.saver.BEST_SHARE", 0.0)
+    monkeypatch.setattr("outlast.run.schedule.BEST_SHARE", 0.0)
     keep = outlast.Retention(last=99, best=1, metric="val")
     with opened(total_steps=9, save="0.2s", keep=keep, background=False) as run:
         run.track(counter=Counter())

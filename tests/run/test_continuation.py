@@ -10,6 +10,7 @@ import pytest
 
 from outlast import state
 from outlast.checkpoint import OpenedCheckpoint
+from outlast.checkpoint.record import LoopRecord, StateRecord
 from outlast.errors import ResumeRefused
 from outlast.run.continuation import GRADIENTS, RNG, Continuation
 from outlast.state import rng
@@ -18,13 +19,14 @@ from outlast.state import rng
 def continuation(*, rank: int = 0, borrowed: bool = False, gradients: Any = None) -> Continuation:
     """Of a checkpoint that holds the generators as they are now."""
     random, arrays = state.pack_value(RNG, rng.capture())
-    about: dict[str, Any] = {RNG: random, "parts": {}}
+    records: dict[str, Any] = {}
     parts = {RNG: arrays}
     if gradients is not None:
         node, parts[GRADIENTS] = state.pack_value(GRADIENTS, gradients)
-        about["parts"][GRADIENTS] = {"kind": "object", "state": node}
+        records[GRADIENTS] = {"kind": "object", "state": node}
     checkpoint: Any = SimpleNamespace(manifest={"format": 2}, step=3)
     ranks: Any = SimpleNamespace(rank=rank)
+    about = StateRecord(3, LoopRecord(), {}, records, random)
     return Continuation(OpenedCheckpoint(checkpoint, about, parts, borrowed), ranks)
 
 

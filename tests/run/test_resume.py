@@ -848,7 +848,7 @@ def test_generators_that_a_checkpoint_makes_up(train, tmp_path: Path) -> None:
     train("x", build, 1, body=lambda things: None)
     opened = open_checkpoint(tmp_path / "x" / "checkpoints" / "step-00000001")
     for key, value in (("position", 625), ("position", -1), ("kind", "PCG64"), ("has_gauss", "x")):
-        opened.state["rng"]["numpy"] = {**opened.state["rng"]["numpy"], key: value}
+        opened.state.rng["numpy"] = {**opened.state.rng["numpy"], key: value}
         parts = Parts(opened)
         parts.track({"holder": Holder(1)})
         with pytest.raises(CorruptCheckpoint, match="generator"):

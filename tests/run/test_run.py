@@ -128,7 +128,7 @@ def test_saves_by_steps_by_time_and_when_asked(opened, tmp_path: Path) -> None:
 
 
 def test_a_new_best_is_saved_and_kept(opened, monkeypatch) -> None:
-    monkeypatch.setattr("outlast.run.saver.BEST_SHARE", 0.0)
+    monkeypatch.setattr("outlast.run.schedule.BEST_SHARE", 0.0)
     values = [0.1, 0.5, 0.4, 0.9, 0.2, 0.3, 0.1, 0.1]
     with opened(
         total_steps=8, save="never", background=False, keep=outlast.Retention(last=1, best=2, metric="val")
@@ -140,7 +140,7 @@ def test_a_new_best_is_saved_and_kept(opened, monkeypatch) -> None:
 
 
 def test_a_loss_that_falls_at_every_step_is_not_saved_at_every_step(opened, monkeypatch) -> None:
-    monkeypatch.setattr("outlast.run.saver.BEST_SHARE", 1e9)
+    monkeypatch.setattr("outlast.run.schedule.BEST_SHARE", 1e9)
     with opened(
         total_steps=20, save="never", keep=outlast.Retention(last=99, best=1, metric="loss", mode="min")
     ) as run:

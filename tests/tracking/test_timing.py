@@ -31,9 +31,10 @@ def test_the_seconds_add_up(monkeypatch) -> None:
     with pytest.raises(KeyError), watch.evaluating(inside=False):
         takes(1.0)
         raise KeyError
-    watch.steps, watch.saves = 59.0, 4.0
+    watch.steps, watch.saves, watch.holds = 59.0, 4.0, 2.0
     clock.now = 170.0
-    spent = watch.spent(held=6.0)  # two of the six seconds inside of steps
+    assert watch.held == 6.0
+    spent = watch.spent()
     assert spent == TimeSpent(starting=3.0, training=40.0, data=10.0, evaluation=8.0, saves=6.0, other=3.0)
     assert spent.total == 70.0
 
@@ -42,11 +43,11 @@ def test_before_the_loop_all_of_it_is_the_start_and_unseen_data_are_training(mon
     clock = Clock(monkeypatch)
     watch = Stopwatch()
     clock.now = 105.0
-    assert watch.spent(0.0) == TimeSpent(starting=5.0)
+    assert watch.spent() == TimeSpent(starting=5.0)
     watch.begin()
     watch.steps = 2.0
     clock.now = 107.0
-    spent = watch.spent(0.0)
+    spent = watch.spent()
     assert (spent.training, spent.data, spent.other) == (2.0, None, 0.0)
     assert "data" not in spent.sentences()[0]
 
@@ -60,7 +61,7 @@ def test_a_loop_that_takes_its_batches_itself_is_measured_at_the_loader(monkeypa
     watch.begin()
     watch.watch_loaders([object(), loader])
     loader.waited, watch.steps, clock.now = 5.0, 8.0, 108.0
-    assert watch.spent(0.0) == TimeSpent(training=6.0, data=2.0)
+    assert watch.spent() == TimeSpent(training=6.0, data=2.0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Checks of the names, sizes and numbers in manifests and states, so that no reader leaves the run folder.
+"""Checks of the names, sizes and numbers in manifests, so that no reader leaves the run folder.
 
 Hashes detect accidental damage. These checks detect a manifest that someone forged together with its hashes.
 """
@@ -68,22 +68,6 @@ def _wrong_with(name: str, entry: Mapping[str, Any], ranks: int) -> str | None:
 
 def _state_of(rank: int) -> str:
     return f"state.rank-{rank:04d}.json" if rank else STATE
-
-
-def read_state(data: bytes, path: Path, step: int, rank: int) -> dict[str, Any]:
-    """Read and check the state.json of a rank.
-
-    Raises:
-        CorruptCheckpoint: it is no state.json, or it belongs to another step.
-    """
-    state = records.parse(data, path)
-    records.check(state, records.RANK_STATE if rank else records.STATE, path)
-    if state.get("step", step) != step:
-        raise CorruptCheckpoint(f"{path} is the state at step {state['step']}, and its manifest says {step}.")
-    for name, part in state["parts"].items():
-        if part["kind"] == "tree" and not isinstance(part["state"], dict):
-            raise CorruptCheckpoint(f"{path}: the leaves of {name[:80]!r} are not an object.")
-    return state
 
 
 def _overlap(one: tuple[tuple[int, ...], tuple[int, ...]], other: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:

@@ -39,7 +39,7 @@ def export(checkpoint: Path, part: str, target: Path) -> int:
         CorruptCheckpoint: the checkpoint does not verify.
     """
     opened = open_checkpoint(checkpoint)
-    parts = opened.state["parts"]
+    parts = opened.state.parts
     held = ", ".join(sorted(name for name in parts if name in opened.parts))
     if not held:
         raise NoArrays(

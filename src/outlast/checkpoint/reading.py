@@ -12,6 +12,7 @@ from typing import Any
 
 from outlast.checkpoint import checks, memory, tensors
 from outlast.checkpoint.manifest import Checkpoint, read_manifest
+from outlast.checkpoint.record import StateRecord
 from outlast.distributed.ranks import Ranks
 from outlast.errors import CorruptCheckpoint
 from outlast.folder import durable, hashing
@@ -27,7 +28,7 @@ class OpenedCheckpoint:
 
     Attributes:
         checkpoint: the checkpoint.
-        state: the structure of this rank's state.
+        state: this rank's state besides the arrays.
         parts: part name -> array name -> array, of this rank. Blocks that other ranks wrote are read when they are
             needed.
         borrowed: whether this rank did not exist when the checkpoint was written, so that it gets another rank's state.
@@ -35,7 +36,7 @@ class OpenedCheckpoint:
     """
 
     checkpoint: Checkpoint
-    state: dict[str, Any]
+    state: StateRecord
     parts: dict[str, dict[str, Array]]
     borrowed: bool = False
     images: Mapping[str, Sequence[tuple[memoryview, WrittenFile]]] = field(default_factory=dict)
@@ -82,31 +83,29 @@ def open_checkpoint(
                 found |= tensors.decode(data, place)
         return found
 
-    states: dict[int, dict[str, Any]] = {}
+    states: dict[int, StateRecord] = {}
     held: dict[int, dict[str, dict[str, Array]]] = {0: {}, rank: {}}
     for name, entry in checkpoint.manifest["files"].items():
         owner, part = entry.get("rank", 0), _part(name, entry)
         if not name.endswith(TENSORS):
             place, data = _read(checkpoint.paths[name], WrittenFile.from_json(entry), mend=mend)
-            states[owner] = checks.read_state(bytes(data), place, checkpoint.step, owner)
+            states[owner] = StateRecord.read(bytes(data), place, checkpoint.step, owner)
         elif owner in read_now and (parts is None or part in parts):
             held.setdefault(owner, {})[part] = arrays_of(owner, part)
     found = {part: held[0].get(part, {}) | held[rank].get(part, {}) for part in held[0] | held[rank]}
     for part, blocks in _blocks(states, arrays_of).items():
         if part in found:
             found[part] |= blocks
-    state = states[0]
-    if rank:
-        state |= {"rng": states[rank]["rng"], "parts": state["parts"] | states[rank]["parts"]}
+    state = states[0].with_rank(states[rank]) if rank else states[0]
     _check_references(state, found, parts, path)
     return OpenedCheckpoint(checkpoint, state, found, borrowed=bool(ranks and ranks.rank >= count), images=images)
 
 
 def _check_references(
-    state: Mapping[str, Any], found: Mapping[str, Mapping[str, Array]], parts: Collection[str] | None, path: Path
+    state: StateRecord, found: Mapping[str, Mapping[str, Array]], parts: Collection[str] | None, path: Path
 ) -> None:
     """Check that the state refers only to arrays that the files contain. Hashes cannot detect this."""
-    nodes = {part: record["state"] for part, record in state["parts"].items()} | {"rng": state["rng"]}
+    nodes = {part: record["state"] for part, record in state.parts.items()} | {"rng": state.rng}
     for part, node in nodes.items():
         for name in references(node) if parts is None or part in parts else ():
             if name not in found.get(part, {}):
@@ -120,12 +119,12 @@ def _part(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def _blocks(
-    states: Mapping[int, Mapping[str, Any]], arrays_of: Callable[[int, str], Mapping[str, Array]]
+    states: Mapping[int, StateRecord], arrays_of: Callable[[int, str], Mapping[str, Array]]
 ) -> dict[str, dict[str, Array]]:
     """The arrays of which each rank holds a block, assembled from the ranks' states."""
     forms: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
     for owner, state in states.items():
-        for part, table in state.get("shards", {}).items():
+        for part, table in state.shards.items():
             for name, form in table.items():
                 forms.setdefault((part, name), []).append((owner, form))
     found: dict[str, dict[str, Array]] = {}

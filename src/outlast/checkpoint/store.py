@@ -21,6 +21,7 @@ from outlast.checkpoint.policy import CheckpointFacts, Retention
 from outlast.checkpoint.prune import Pruner
 from outlast.checkpoint.reading import OpenedCheckpoint
 from outlast.checkpoint.snapshot import Snapshot
+from outlast.config.units import is_finite
 from outlast.distributed.ranks import Ranks
 from outlast.errors import CorruptCheckpoint, RankFailed, SaveFailed
 from outlast.folder import durable, hashing, plain
@@ -124,6 +125,21 @@ class CheckpointStore:
                 self._listing.refresh()
         self._reckon()
         return checkpoint
+
+    def is_best(self, metrics: Mapping[str, Any], coming: Snapshot | None = None) -> bool:
+        """Whether a step is better than every checkpoint, by the retention policy's metric.
+
+        Args:
+            metrics: what the step logged.
+            coming: what is on its way to the disk, and counts as well.
+        """
+        keep = self.retention
+        value = metrics.get(keep.metric or "")
+        if not keep.best or not is_finite(value):
+            return False
+        known = [self.best] if self.best else []
+        known += [CheckpointFacts(coming.step, dict(coming.metrics))] if coming else []
+        return keep.is_new_best(value, known)
 
     def look(self) -> None:
         """Update the list of checkpoints. Only manifests that are new since the last look are read."""

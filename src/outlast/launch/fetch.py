@@ -7,22 +7,18 @@ import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
-from outlast.checkpoint import CheckpointStore, Retention, verify
-from outlast.errors import CorruptCheckpoint, LaunchError, UsageError
+from outlast.checkpoint import CheckpointStore, verify
+from outlast.errors import CorruptCheckpoint, LaunchError
 from outlast.folder import durable, layout, plain, reading, records
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.lock import Lock
-from outlast.folder.records import CONFIG
 from outlast.launch.provider import Handle, Output, Provider
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.remote.gather import bring_home
-from outlast.remote.identity import identify
-from outlast.remote.place import Place
+from outlast.remote.retention import apply_retention
 from outlast.report import read_run
-from outlast.run.best import measure_of
 from outlast.terminal import shortened
 
 _TRIES = 3
@@ -103,7 +99,7 @@ def _take(record: LaunchRecord, download: Path) -> list[str]:
         told += brought.told
         if not brought.rejected:
             told += durable.copy_tree(download / f"runs/{folder.path.name}/artifacts", folder.artifacts)
-            told += _forget(folder)
+            told += apply_retention(folder)
     finally:
         lock.release()
     if brought.rejected:
@@ -116,31 +112,6 @@ def _take(record: LaunchRecord, download: Path) -> list[str]:
             f"{own}. {' '.join(told)} Delete {download} when you do not need it."
         )
     return told
-
-
-def _forget(folder: RunFolder) -> list[str]:
-    """Delete the checkpoints that the run's retention does not keep: no save does so on this machine.
-
-    Returns:
-        A sentence when the config does not say what is kept.
-    """
-    if not plain.kind_of(folder.config) or not plain.kind_of(folder.run):
-        return []
-    values = reading.read_record(folder.config, CONFIG)["values"]
-    measure = measure_of(read_run(folder.path).attempts) or Retention()
-    try:
-        keep = replace(
-            measure,
-            last=values.get("keep_last", measure.last),
-            best=values.get("keep_best", 1) if measure.metric else 0,
-            every=values.get("keep_every"),
-        )
-    except UsageError as error:
-        return [f"{folder.config}: {error} No checkpoint was deleted."]
-    store = CheckpointStore(folder, keep)
-    store.identity = identify(Place.at(folder.path))
-    store.forget()
-    return []
 
 
 def _clear(provider: Provider, newest: LaunchRecord) -> None:

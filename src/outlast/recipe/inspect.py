@@ -15,6 +15,7 @@ from typing import Any
 
 from outlast import state
 from outlast.checkpoint import CheckpointStore, OpenedCheckpoint, Retention, open_checkpoint
+from outlast.checkpoint.best import best_of, measure_of
 from outlast.checkpoint.export import describe
 from outlast.config import Config, find_file, resolve
 from outlast.config.yamlfile import nearest
@@ -27,7 +28,6 @@ from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import find, stored
 from outlast.remote.attached import stored_config
 from outlast.report import read_run
-from outlast.run import best
 from outlast.terminal import shortened
 
 
@@ -74,7 +74,7 @@ class SavedCheckpoint:
     @property
     def parts(self) -> list[str]:
         """Names of the parts in the checkpoint."""
-        return sorted(self._opened.state["parts"])
+        return sorted(self._opened.state.parts)
 
     def part(self, name: str | None = None) -> Any:
         """The state_dict of a tracked part, as a copy.
@@ -106,7 +106,7 @@ class SavedCheckpoint:
         """Name, record and arrays of a part."""
         if name is None:
             name = self._usual()
-        parts = self._opened.state["parts"]
+        parts = self._opened.state.parts
         if name not in parts:
             raise UnknownName(
                 f"The checkpoint at step {self.step} of {self.folder} has no part {name!r}; it holds "
@@ -130,7 +130,7 @@ class SavedCheckpoint:
             UnknownName: the checkpoint has no such pytree.
             ResumeRefused: it has another structure.
         """
-        parts = self._opened.state["parts"]
+        parts = self._opened.state.parts
         if name not in parts or parts[name]["kind"] != "tree":
             trees = sorted(part for part, held in parts.items() if held["kind"] == "tree")
             raise UnknownName(
@@ -304,7 +304,7 @@ def _part_of_script(place: RunFolder, step: int | None) -> str:
         if step not in (None, checkpoint.step):
             continue
         with contextlib.suppress(CorruptCheckpoint):
-            parts: Mapping[str, Any] = open_checkpoint(checkpoint.path, ()).state["parts"]
+            parts: Mapping[str, Any] = open_checkpoint(checkpoint.path, ()).state.parts
             networks = [name for name, record in parts.items() if isinstance(record.get("evaluating"), list)]
             holders = [name for name, record in parts.items() if '"$array":' in json.dumps(record["state"])]
             if "model" not in parts and 1 in (len(networks), len(holders)):
@@ -327,7 +327,7 @@ def step_of(place: RunFolder, wanted: str, recipe: Recipe | None = None) -> int:
     if wanted == "latest":
         return newest.step
     if wanted == "best":
-        return best.best_of(store.committed(), _measure(place, recipe), place.path).step
+        return best_of(store.committed(), _measure(place, recipe), place.path).step
     steps = [checkpoint.step for checkpoint in itertools.islice(store.newest_first(), _SHOWN)][::-1]
     if not (wanted.isascii() and wanted.isdigit()) or len(wanted) > 20 or not store.exists(int(wanted)):
         raise UnknownName(
@@ -340,7 +340,7 @@ def step_of(place: RunFolder, wanted: str, recipe: Recipe | None = None) -> int:
 def _measure(place: RunFolder, recipe: Recipe | None) -> Retention | None:
     """By what the best of a run is chosen: as its attempts say; runs of before they said so, as the recipe says."""
     info = read_run(place.path)
-    if (found := best.measure_of(info.attempts)) is not None:
+    if (found := measure_of(info.attempts)) is not None:
         return found
     if recipe is None and info.about.get("recipe") is not None:
         recipe = recipe_of(place, "A step given as a number works without it.")

@@ -18,6 +18,7 @@ from outlast.remote.identity import identify
 from outlast.remote.outgoing import PushAbandoned
 from outlast.remote.place import Place
 from outlast.remote.push import Pusher
+from outlast.remote.retention import apply_retention
 from outlast.remote.revision import PushedRun
 
 
@@ -67,6 +68,8 @@ def push(folder: RunFolder, remote: Remote, *, rate: float | None = None) -> Ite
 def pull(folder: RunFolder, remote: Remote) -> list[str]:
     """Copy a run from a remote if it continues the newest local checkpoint; return sentences about the result.
 
+    Then the run's own retention is applied.
+
     Raises:
         RunBusy: an attempt on this machine trains the run.
         UnknownName: the remote has no run of this name.
@@ -83,9 +86,9 @@ def pull(folder: RunFolder, remote: Remote) -> list[str]:
     durable.make_folder(folder.path)
     with _held(folder, "a pull"):
         told, brought = folder.check(), bring_home(folder, [], [pushed])
-    if brought.rejected:
-        raise UsageError(" ".join([*brought.told, "Nothing was pulled."]))
-    return [*told, *brought.told]
+        if brought.rejected:
+            raise UsageError(" ".join([*brought.told, "Nothing was pulled."]))
+        return [*told, *brought.told, *apply_retention(folder)]
 
 
 @contextlib.contextmanager

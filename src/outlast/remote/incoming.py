@@ -104,7 +104,7 @@ class Incoming:
     def journal(self, step: int) -> str | None:
         """Copy the journal; returns what is wrong when its beginning is not what the checkpoint at a step remembers."""
         folder = self.ready if plain.kind_of(self.ready.checkpoint(step)) else self.target
-        mark: Mapping[str, Any] = open_checkpoint(folder.checkpoint(step), parts=()).state["journal"]
+        mark: Mapping[str, Any] = open_checkpoint(folder.checkpoint(step), parts=()).state.journal
         size = int(mark["bytes"])
         try:
             self.source.copy("journal.jsonl", self.ready.journal, most=size + TAIL_BYTES)

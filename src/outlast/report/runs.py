@@ -117,7 +117,7 @@ class RunInfo:
         mark = None
         if self.newest:
             with contextlib.suppress(OutlastError, KeyError, TypeError):  # a damaged one is named by `outlast verify`
-                mark = open_checkpoint(self.newest.path, ()).state["journal"]
+                mark = open_checkpoint(self.newest.path, ()).state.journal
         return latest(RunFolder(self.folder).journal, mark)
 
     @property

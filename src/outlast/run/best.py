@@ -1,64 +1,32 @@
-"""The best checkpoint of a run: its metric, its step, and loading its weights."""
+"""The best checkpoint in a training script: a warning that nobody logs its metric, and loading its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
-from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, open_checkpoint
+from outlast.checkpoint import CheckpointStore, open_checkpoint
+from outlast.checkpoint.best import best_of
 from outlast.config.words import nearest
 from outlast.errors import UnknownName, UsageError
 from outlast.run.parts import Parts
 from outlast.terminal import shortened
 
 
-def record_of(keep: Retention) -> dict[str, Any]:
-    """The entry in an attempt's record: `metric`, `mode` and `former` names, if any.
-
-    Empty without a metric.
-    """
-    if not keep.metric:
-        return {}
-    former = {"former": list(keep.former)} if keep.former else {}
-    return {"best_by": {"metric": keep.metric, "mode": keep.mode, **former}}
-
-
-def measure_of(attempts: Iterable[Mapping[str, Any]]) -> Retention | None:
-    """By which metric the newest attempt that says so chose the best; None when none did."""
-    found = None
-    for attempt in attempts:
-        said = attempt.get("best_by")
-        if isinstance(said, Mapping) and isinstance(said.get("metric"), str) and said.get("mode") in ("max", "min"):
-            found = Retention(best=1, metric=said["metric"], mode=said["mode"], former=tuple(said.get("former", ())))
-    return found
-
-
-def best_of(checkpoints: Sequence[Checkpoint], keep: Retention | None, where: object) -> Checkpoint:
-    """The best of these checkpoints.
+def complaint(store: CheckpointStore, logged: Collection[str]) -> str | None:
+    """A sentence if neither these metrics nor a checkpoint have the one by which the best is chosen.
 
     Args:
-        checkpoints: committed ones.
-        keep: names the metric; None when the run has none.
-        where: the run, for sentences.
-
-    Raises:
-        UsageError: the run has no metric to choose by.
-        UnknownName: no checkpoint logged it at its own step.
+        store: the checkpoints, and the metric.
+        logged: names of the metrics that were logged so far.
     """
-    logged = sorted({name for checkpoint in checkpoints for name in checkpoint.metrics})
-    there = f"Logged at the steps of its checkpoints: {', '.join(shortened(name, 60) for name in logged) or 'nothing'}."
-    if keep is None or not keep.metric:
-        raise UsageError(
-            f"{where} has no metric to choose the best by: open it with keep=outlast.Retention(best=1, metric=...), or "
-            f"give a step. {there}"
-        )
-    step = keep.best_step([checkpoint.kept for checkpoint in checkpoints])
-    if step is None:
-        raise UnknownName(
-            f"{where} has no checkpoint that logged {keep.metric!r} at its own step; give a step. "
-            f"{there}{nearest(keep.metric, logged)}"
-        )
-    return next(checkpoint for checkpoint in checkpoints if checkpoint.step == step)
+    metric, names = store.retention.metric, sorted(logged)
+    if not metric or metric in names or store.best is not None:
+        return None
+    words = ", ".join(shortened(name, 60) for name in names[:12]) or "nothing"
+    return (
+        f"The best checkpoint is kept by {metric!r}, which no step has logged so far; logged are: {words}."
+        f"{nearest(metric, names)}"
+    )
 
 
 def load_best(store: CheckpointStore, parts: Parts, names: Sequence[str]) -> int:

@@ -70,7 +70,7 @@ class Continuation:
 
     def check_complete(self, names: Collection[str]) -> None:
         """Refuse to continue without something that the checkpoint holds."""
-        missing = sorted(self._opened.state["parts"].keys() - {*names, GRADIENTS})
+        missing = sorted(self._opened.state.parts.keys() - {*names, GRADIENTS})
         if missing:
             raise ResumeRefused(
                 f"The checkpoint holds {', '.join(missing)}, which this program does not track; continuing would drop "
@@ -135,7 +135,7 @@ class Continuation:
 
         They are set again right before the first step.
         """
-        stored = state.unpack_value(RNG, self._opened.state[RNG], self._opened.arrays(RNG))
+        stored = state.unpack_value(RNG, self._opened.state.rng, self._opened.arrays(RNG))
         rng.restore(stored)
         now = rng.capture()
         if missing := sorted(stored.keys() - now.keys()):
@@ -156,7 +156,7 @@ class Continuation:
             CorruptCheckpoint: they cannot be set.
         """
         arrays = self._opened.arrays(RNG)
-        rng.restore(state.unpack_value(RNG, self._opened.state[RNG], arrays))
+        rng.restore(state.unpack_value(RNG, self._opened.state.rng, arrays))
         if self._opened.borrowed:
             hasher = xxhash.xxh3_64(str(self._ranks.rank).encode())
             for name in sorted(arrays):
@@ -169,7 +169,7 @@ class Continuation:
         Args:
             named: name -> parameter.
         """
-        record = self._opened.state["parts"].get(GRADIENTS)
+        record = self._opened.state.parts.get(GRADIENTS)
         if record is None:
             return
         like = adapters.sharded({name: parameter.detach() for name, parameter in named.items()})
@@ -188,7 +188,7 @@ class Continuation:
         return again.arrays(name)
 
     def _stored(self, name: str, kind: str) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
-        stored = self._opened.state["parts"]
+        stored = self._opened.state.parts
         if name not in stored or check_record(name, stored[name])["kind"] != kind:
             raise ResumeRefused(
                 f"{name!r} is not in the checkpoint at step {self._opened.checkpoint.step}, which holds "

@@ -75,7 +75,7 @@ class Epochs:
             loop.position = loop.position.after_epoch()
         left = self._steps_left()
         loop.total_steps = None if left is None else arguments.steps("batches()", loop.step + left)
-        loop.saver.batches = feed.facts(self._accumulate)
+        loop.loader = feed.facts(self._accumulate)
         loop.undo = self._put_back
         loop.begin(own=True, inexact=inexact)
         for sentence in told:
@@ -127,7 +127,7 @@ class Epochs:
         Several ranks leave together, so none does it alone.
         """
         loop = self._loop
-        if loop.agreement or self._gathered or not loop.in_step or not self._feed.may_leave:
+        if not loop.stopping.alone or self._gathered or not loop.in_step or not self._feed.may_leave:
             return False
         return loop.over()
 

@@ -27,11 +27,12 @@ class ForeignLoop:
         self._counted = 0  # steps that `after_step` has counted
         self._epoch_awaited: float | None = None  # since when a loop that is saved by epochs has said nothing of them
 
-    def begin(self) -> None:
+    def begin(self, total_steps: int | None = None) -> None:
         """The framework's loop begins; see `Run.begin`."""
         loop = self._loop
-        if loop.saver.by_epochs_only:
-            loop.saver.save_by_time(LONGEST)
+        loop.set_total("begin()", total_steps)
+        if loop.schedule.by_epochs_only:
+            loop.schedule.save_by_time(LONGEST)
             self._epoch_awaited = now()
         loop.begin(own=False)
         self._counted = loop.step
@@ -76,7 +77,7 @@ class ForeignLoop:
         loop = self._loop
         loop.attempt.check_no_sink("save")
         if loop.in_step:
-            loop.saver.asked = True
+            loop.schedule.asked = True
             return
         if not loop.begun:
             raise UsageError(

@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from outlast.checkpoint import OpenedCheckpoint
+from outlast.checkpoint.record import LoopRecord
 from outlast.errors import SessionEnded, UsageError
 from outlast.folder.records import LARGEST
-from outlast.run.agreement import Agreement
+from outlast.run import arguments, best
 from outlast.run.attempt import Attempt
 from outlast.run.metrics import Metrics
 from outlast.run.parts import Parts
 from outlast.run.position import Position
 from outlast.run.saver import Saver
+from outlast.run.schedule import SaveSchedule
 from outlast.run.start import Start
-from outlast.run.validation import PendingValidation, RestorePoint, Validation, from_its_beginning
+from outlast.run.stopping import Stopping
+from outlast.run.validation import Validation
 from outlast.tracking import TimeSpent
 
 __all__ = ["Loop", "Position", "is_step"]
@@ -35,40 +38,51 @@ class Loop:
         attempt: the attempt.
         parts: what is saved.
         saver: saves it.
+        schedule: when.
+        stopping: decides whether the attempt stops.
         opened: the checkpoint that the attempt continues, or None for a fresh start.
         total_steps: total number of steps, or None.
 
     Attributes:
-        step, total_steps, epoch, epoch_end, update_due, should_stop: as those of `Run`.
+        step, total_steps, epoch, epoch_end, update_due: as those of `Run`.
         position: where the loop is in its epochs.
         begun: whether it has begun.
         own: whether outlast runs it.
         in_step: whether a step runs.
         done_here: steps done in this attempt.
         ended_early: whether the script called the run finished before its last step.
-        loader_before: what the checkpoint remembers of the loader of a loop over batches, or None.
+        loader: what is saved of the loader of a loop over batches, besides its state; empty in other loops.
+        loader_before: what the checkpoint remembers of it, or None.
         undo: returns the batches of a step that is not made.
     """
 
     def __init__(
-        self, attempt: Attempt, parts: Parts, saver: Saver, opened: OpenedCheckpoint | None, total_steps: int | None
+        self,
+        attempt: Attempt,
+        parts: Parts,
+        saver: Saver,
+        schedule: SaveSchedule,
+        stopping: Stopping,
+        opened: OpenedCheckpoint | None,
+        total_steps: int | None,
     ) -> None:
         self.attempt, self.parts, self.saver = attempt, parts, saver
-        self.metrics, self.validation = Metrics(attempt), Validation(opened)
+        self.schedule, self.stopping, self.metrics = schedule, stopping, Metrics(attempt)
+        self.validation = Validation(attempt, parts, self.metrics, stopping, opened)
         self.step, self.total_steps = opened.checkpoint.step if opened else 0, total_steps
         self.epoch: int | None = None
         self.epoch_end, self.update_due = False, True
-        self.position = Position(*opened.state["loop"]) if opened else Position()
-        self.loader_before: Mapping[str, Any] | None = opened.state.get("batches") if opened else None
+        self.position = Position(*opened.state.loop.position) if opened else Position()
+        self.loader: Mapping[str, Any] = {}
+        self.loader_before: Mapping[str, Any] | None = opened.state.loop.loader or None if opened else None
         self.begun = self.own = self.in_step = self.ended_early = False
         self.done_here = 0
         self.undo: Callable[[], None] = lambda: None
         self._start, self._session = Start(attempt, parts, saver, opened), attempt.session
-        self.agreement = Agreement(attempt.ranks, self._session) if attempt.ranks.several else None
-        self.should_stop = (self.agreement or self._session).should_stop
         self._resumed_from = opened.checkpoint.step if opened else None
         self._clock = time.perf_counter()
         self._timed = float("inf")
+        self._looked_for_best = False
 
     @property
     def finished(self) -> bool:
@@ -112,10 +126,7 @@ class Loop:
         self.metrics.begin()
         for sentence in self._session.listen():
             attempt.tell("warning", sentence)
-        if self.agreement:
-            self.agreement.after(self.step, None, at_once=True)
-            if not own:
-                self.should_stop = self.agreement.should_stop_now
+        self.stopping.begin(self.step, own=own)
         attempt.begin_events(self.step, self.total_steps, self._resumed_from)
         if attempt.journal.was_longer or attempt.went_further(self.step):
             attempt.shown.send("rewound", self.step)
@@ -127,12 +138,12 @@ class Loop:
         self.parts.restore_generators()
         self._validate_what_was_cut()
 
-    def steps(self) -> Iterator[int]:
+    def steps(self, total_steps: int | None = None) -> Iterator[int]:
         """Yield step numbers up to the total; see `Run.steps`."""
-        total = self.total_steps
+        total = self.set_total("steps()", total_steps)
         if total is None:
             raise UsageError("How many steps? Give total_steps to open_run() or to steps().")
-        if self.saver.by_epochs_only:
+        if self.schedule.by_epochs_only:
             raise UsageError(
                 "steps() has no epochs to save by, so nothing would be saved: add steps or time, such as save='10m'."
             )
@@ -184,7 +195,7 @@ class Loop:
         if epoch_ended is not None or (
             reason and not self.epoch and (self.validation.completed or not self.validation.given)
         ):
-            self.metrics.look_for_best()
+            self._look_for_best()
         if epoch_ended is not None:
             self.attempt.shown.send("epoch_ended", epoch_ended)
         if self.metrics.is_time(clock) or self.step == self.total_steps:
@@ -194,32 +205,33 @@ class Loop:
         """Save after this step if that is due; returns the reason."""
         if self.step == self.total_steps:
             return "final"  # the loop saves it when it is left
-        reason = self.saver.due(self.step, epoch_ended, self.metrics.of_step, clock)
-        if self.agreement:
-            known = reason in ("epoch", "steps")  # by all ranks, without asking
-            at_once = epoch_ended is not None  # when a best is known that all may want to save
-            agreed = self.agreement.after(self.step, None if known else reason, at_once=at_once)
-            reason = reason if known else agreed
-        if reason and not self._stopping():  # else the save of the session's end is next
+        reason = self.schedule.due(self.step, epoch_ended, self.metrics.of_step, clock, self.saver.coming)
+        if reason and not self.stopping.requested():  # else the save of the session's end is next
             self.save(reason)
         return reason
 
-    def save(self, reason: str, *, must: bool = False, more: Mapping[str, Any] | None = None) -> None:
+    def _look_for_best(self) -> None:
+        """Say once, after a first epoch or a first save, that nobody logs the metric of the best checkpoint."""
+        if not self._looked_for_best and (sentence := best.complaint(self.attempt.store, self.metrics.last)):
+            self._looked_for_best = True
+            self.attempt.tell("warning", sentence)
+
+    def save(self, reason: str, *, must: bool = False, pending: Mapping[str, int | None] | None = None) -> None:
         """Save now.
 
         Args:
             reason: why.
             must: return only when it is on the disk.
-            more: what state.json says besides.
+            pending: the step's validation that is still to be done.
 
         Raises:
             SaveFailed: it is one that must succeed.
             RunBusy: another machine has taken the run over.
         """
         self.attempt.check_ours()
-        held = self.saver.save(self.step, self.position, reason, self.metrics.of_step, must=must, more=more)
-        self._clock += held  # the save is no part of the step that follows it
-        self.attempt.watch.saves += held
+        place = LoopRecord(self.position, self.loader, pending)
+        # The save is no part of the step that follows it.
+        self._clock += self.saver.save(self.step, place, reason, self.metrics.of_step, must=must)
         self.parts.tell_notes(self.attempt.tell)
 
     def complete(self) -> SessionEnded | None:
@@ -228,30 +240,29 @@ class Loop:
             self.step -= 1  # left in the middle of a step that changed nothing yet
             self.undo()
         self.in_step = False
-        if self.agreement and not self.finished:  # one rank may know of an end that the others do not know yet
-            self.agreement.after(self.step, None, at_once=True)
+        if not self.finished:
+            self.stopping.agree(self.step)
         stopped = self._session.reason if not self.finished else None
         self.save(stopped or "final", must=True)
         return SessionEnded(stopped) if stopped else None
 
     # the session's end ---------------------------------------------------------------------------------------------
 
-    def _stopping(self) -> bool:
-        """Whether a stop was requested; with several ranks, whether they agreed on one."""
-        return (self.agreement or self._session).should_stop()
+    @property
+    def _further(self) -> bool:
+        """Whether the run has got further in this attempt; the update of a step that runs counts."""
+        return self.done_here > 0 or self.in_step
 
     def over(self) -> bool:
-        """Whether the session ends between these two steps.
-
-        Time alone never ends it before one step is done: a run must get further.
-        """
-        return self._stopping() and (self.done_here > 0 or self._session.reason != "budget")
+        """Whether the session ends between these two steps."""
+        return self.stopping.over(further=self.done_here > 0)
 
     def leave_if_over(self) -> None:
         """Save and raise SessionEnded if the session ends between these two steps."""
         if self.over():
-            self.save(self._session.reason or "budget", must=True)
-            raise SessionEnded(self._session.reason or "budget")
+            ended = self.stopping.ended()
+            self.save(ended.reason, must=True)
+            raise ended
 
     # validation ----------------------------------------------------------------------------------------------------
 
@@ -261,73 +272,31 @@ class Loop:
         self.validation.give(function, every)
 
     def _validate(self, epoch_ended: int | None) -> None:
-        before, metrics = RestorePoint(self.parts, self.attempt.journal), dict(self.metrics.of_step)
-        ask = self.should_stop
-        if not self.agreement:
-            self.should_stop = self._asked_inside
-        try:
-            with self.attempt.watch.evaluating(inside=True) as took:
-                complete = self.validation.call(self.log)
-        finally:
-            self.should_stop = ask
-        self.attempt.shown.send("evaluated", self.step, took())
-        if complete:
+        changed = self.validation.run(self.step, self.log, further=self._further)
+        if changed is None:
             return
-        self.in_step, self.metrics.of_step = False, metrics
-        ended = SessionEnded(self._session.reason or "budget")
-        if changed := before.restore():
+        self.in_step = False
+        ended = self.stopping.ended()
+        if changed:
             self.attempt.tell(
                 "warning",
                 f"The validation of step {self.step} was interrupted and left {', '.join(changed)} changed, so the "
                 "step is not saved. Restore what the validation changes in a `finally` block.",
             )
         else:
-            self.save(ended.reason, must=True, more=PendingValidation.record(epoch_ended, self.epoch))
+            self.save(ended.reason, must=True, pending={"epoch_ended": epoch_ended, "epoch": self.epoch})
         raise ended
 
     def _validate_what_was_cut(self) -> None:
         """The validation that the attempt before interrupted, before anything else."""
-        pending = self.validation.take_pending()
-        if pending is None:
-            return
-        if not self.validation.given:
-            self.attempt.tell(
-                "warning",
-                f"The validation of step {self.step} was interrupted in the previous attempt, and this program has no "
-                "validation, so it is skipped. Give one to run.validate().",
-            )
-            return
-        self.epoch, self.metrics.of_step = pending.epoch, pending.metrics
-        self.finish_step(epoch_ended=pending.epoch_ended, again=True)
+        if pending := self.validation.take_pending(self.step):
+            self.epoch, self.metrics.of_step = pending.epoch, pending.metrics
+            self.finish_step(epoch_ended=pending.epoch_ended, again=True)
 
     def evaluate(self, loader: Iterable[Any]) -> Iterator[Any]:
         """The batches of a validation; see `Run.evaluate`."""
-        self.attempt.check_no_sink("evaluate")
-        if self.validation.running:  # all of it is measured
-            yield from self._evaluated(loader)
-            return
-        with self.attempt.watch.evaluating(inside=self.in_step or not self.own) as took:
-            yield from self._evaluated(loader)
-        self.attempt.shown.send("evaluated", self.step, took())
-
-    def _evaluated(self, loader: Iterable[Any]) -> Iterator[Any]:
-        for batch in from_its_beginning(loader):
-            if self._heard_inside():
-                self.validation.heard = True
-                raise SessionEnded(self._session.reason or "budget")
-            yield batch
-
-    def _heard_inside(self) -> bool:
-        if self.agreement or not self._session.should_stop():
-            return False
-        return (
-            self.done_here > 0 or self._session.reason != "budget" or self.in_step
-        )  # as in `over`; a step's update is one
-
-    def _asked_inside(self) -> bool:
-        """`should_stop` while the validation runs: a function that gets True leaves it unfinished."""
-        self.validation.heard = self.validation.heard or self._heard_inside()
-        return self.validation.heard
+        inside = self.in_step or not self.own
+        return self.validation.evaluate(loader, self.step, inside=inside, further=self._further)
 
     # what a script says --------------------------------------------------------------------------------------------
 
@@ -347,6 +316,11 @@ class Loop:
         if not self.own and not self.validation.running and self.metrics.is_time(clock := time.perf_counter()):
             self.saver.check(clock)
             self._show_progress(clock)
+
+    def tell(self, sentence: str) -> None:
+        """Show the user a sentence; see `Run.tell`."""
+        self.attempt.check_no_sink("tell")
+        self.attempt.tell("info", sentence)
 
     def track(self, things: Mapping[str, Any], keep: Mapping[str, Sequence[str]] | None = None) -> None:
         """Save these objects with every checkpoint, and load them now; see `Run.track`."""
@@ -371,6 +345,15 @@ class Loop:
         if metrics:
             self.log(metrics)
 
+    def set_total(self, call: str, total_steps: int | None) -> int | None:
+        """Take the total number of steps that a call of the script gives; returns what is known of it.
+
+        Raises:
+            UsageError: it is no number of steps.
+        """
+        self.total_steps = arguments.steps(call, total_steps) or self.total_steps
+        return self.total_steps
+
     def set_step(self, step: int) -> None:
         """A loop that outlast does not run has come this far."""
         if step != self.step:
@@ -378,14 +361,14 @@ class Loop:
             self.step = step
 
     def _show_progress(self, clock: float) -> None:
-        self.metrics.show_progress(clock, self.step, self.total_steps, self.epoch, self.saver.next_save)
+        self.metrics.show_progress(clock, self.step, self.total_steps, self.epoch, self.schedule.next_save)
         if clock >= self._timed:
             self._timed = clock + _MINUTE
             self.show_time()
 
     def show_time(self) -> TimeSpent:
         """Tell sinks where the time of the attempt went so far; returns it."""
-        spent = self.attempt.watch.spent(self.saver.held)
+        spent = self.attempt.watch.spent()
         self.attempt.shown.send("timed", self.step, self.metrics.rate, spent)
         return spent
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from outlast import terminal
-from outlast.config.words import nearest
 from outlast.run.attempt import Attempt
 from outlast.tracking import Progress
 
@@ -29,7 +27,7 @@ class Metrics:
         self.of_step: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
         self._attempt, self._journal, self._shown = attempt, attempt.journal, attempt.shown
-        self._heard = self._told_of_best = False
+        self._heard = False
         self._shown_at, self._seconds_per_step = 0.0, 0.0
 
     def begin(self) -> None:
@@ -76,20 +74,3 @@ class Metrics:
             next_save=next_save,
         )
         self._shown.send("progressed", facts)
-
-    def look_for_best(self) -> None:
-        """Say once, after a first epoch or a first save, that nobody logs the metric of the best checkpoint."""
-        store = self._attempt.store
-        keep = store.retention
-        if self._told_of_best or not keep.metric or keep.metric in self.last:
-            return
-        self._told_of_best = True
-        if store.best is not None:
-            return
-        names = sorted(self.last)
-        logged = ", ".join(terminal.shortened(name, 60) for name in names[:12]) or "nothing"
-        self._attempt.tell(
-            "warning",
-            f"The best checkpoint is kept by {keep.metric!r}, which no step has logged so far; logged are: {logged}."
-            f"{nearest(keep.metric, names)}",
-        )

@@ -18,13 +18,16 @@ from outlast.checkpoint import CheckpointStore, Retention, SavePolicy
 from outlast.distributed import ranks
 from outlast.environment import Environment, detect
 from outlast.run import arguments, ending
+from outlast.run.agreement import Agreement
 from outlast.run.attempt import Attempt
 from outlast.run.ending import Ending
 from outlast.run.loop import Loop
 from outlast.run.parts import Parts
 from outlast.run.run import Run
 from outlast.run.saver import Saver
+from outlast.run.schedule import SaveSchedule
 from outlast.run.session import Session
+from outlast.run.stopping import Stopping
 from outlast.tracking import Fanout, Sink
 from outlast.tracking import progress as screens
 
@@ -150,8 +153,10 @@ def open_run(
     parts, step = Parts(opened, training), opened.checkpoint.step if opened else None
     every = asked.save
     policy = SavePolicy(steps=every.steps, seconds=every.seconds, epochs=every.epochs, auto=every.auto)
-    saver = Saver(attempt, parts, policy, background=background, saved_step=-1 if step is None else step)
-    loop = Loop(attempt, parts, saver, opened, asked.total_steps)
+    agreement = Agreement(training, session) if training.several else None
+    schedule = SaveSchedule(policy, environment.failure_seconds, store, agreement)
+    saver = Saver(attempt, parts, schedule, background=background, saved_step=-1 if step is None else step)
+    loop = Loop(attempt, parts, saver, schedule, Stopping(session, agreement), opened, asked.total_steps)
     return Run(loop, Ending(loop), resumed_from=step)
 
 

@@ -182,7 +182,7 @@ class Parts:
     def load_again(self, opened: OpenedCheckpoint, names: Sequence[str]) -> None:
         """Load tracked objects from another checkpoint of this run."""
         for name in names:
-            record = check_record(name, opened.state["parts"].get(name))
+            record = check_record(name, opened.state.parts.get(name))
             state.load_object(name, self._tracked[name].thing, record, opened.arrays(name))
 
     def verify(self) -> Verdict:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
-from outlast.run import arguments, best
+from outlast.run import best
 from outlast.run.artifact import artifact
 from outlast.run.ending import Ending
 from outlast.run.epochs import Epochs
@@ -45,7 +45,7 @@ class Run:
     epoch_end: bool = _of_loop("epoch_end")
     update_due: bool = _of_loop("update_due")
     finished: bool = _of_loop("finished")
-    should_stop: Callable[[], bool] = _of_loop("should_stop")
+    should_stop: Callable[[], bool] = _of_loop("stopping.asked")
 
     def __init__(self, loop: Loop, ending: Ending, *, resumed_from: int | None) -> None:
         self._loop, self._ending, self._foreign, self.resumed_from = loop, ending, ForeignLoop(loop), resumed_from
@@ -103,9 +103,8 @@ class Run:
             UsageError: no total was given, here or to `open_run`; or a state was not offered in a step.
             SessionEnded: the session is over and the run is not.
         """
-        self._loop.total_steps = arguments.steps("steps()", total_steps) or self._loop.total_steps
         with self._ending:
-            yield from self._loop.steps()
+            yield from self._loop.steps(total_steps)
 
     def batches(self, loader: Any, epochs: int, accumulate: int = 1) -> Iterator[Any]:
         """Yield the batches of several epochs, from the batch after the last committed one.
@@ -138,9 +137,8 @@ class Run:
         Raises:
             UsageError: a loop began already in this attempt.
         """
-        self._loop.total_steps = arguments.steps("begin()", total_steps) or self._loop.total_steps
         with self._ending:
-            self._foreign.begin()
+            self._foreign.begin(total_steps)
 
     def after_step(self, step: int | None = None, *, epoch_ended: int | bool | None = None, **metrics: Any) -> bool:
         """Complete a step in the loop of another framework; does what `steps` does after its body.
@@ -224,8 +222,7 @@ class Run:
 
     def tell(self, sentence: str) -> None:
         """Show the user a sentence, on the screen and in the attempt's record."""
-        self._loop.attempt.check_no_sink("tell")
-        self._loop.attempt.tell("info", sentence)
+        self._loop.tell(sentence)
 
     def load_best(self, *names: str) -> int:
         """Load the weights of the best checkpoint by `keep`'s metric, after training; return its step.

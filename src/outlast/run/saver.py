@@ -1,4 +1,4 @@
-"""Decides when the state is saved, starts copy and commit, and records what is durable.
+"""Starts copy and commit of the state, and takes in what became durable. `schedule` says when.
 
 Arguments between two steps only.
 
@@ -10,32 +10,28 @@ is done: only then is it reported.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from outlast.checkpoint import SavePolicy, Snapshot
+from outlast.checkpoint import Snapshot
 from outlast.checkpoint.flight import Flight, SaveAbandoned, TornCopy
 from outlast.checkpoint.memory import available
-from outlast.checkpoint.policy import CheckpointFacts
+from outlast.checkpoint.record import LoopRecord, StateRecord
 from outlast.checkpoint.snapshot import File, files_of
 from outlast.checkpoint.staging import Copy, Staging
 from outlast.checkpoint.writer import Writer
-from outlast.config.units import format_bytes, is_finite
+from outlast.config.units import format_bytes
 from outlast.distributed import replicas
 from outlast.errors import RankFailed, SaveFailed
 from outlast.run.attempt import Attempt
-from outlast.run.continuation import RNG
 from outlast.run.parts import Parts
-from outlast.run.position import Position
+from outlast.run.schedule import SaveSchedule
 from outlast.state import adapters
 from outlast.state.array import Array
 from outlast.tracking import SaveFacts
 
-_RETRY = 60.0  # seconds until a failed save is tried again
-BEST_SHARE = 10.0  # a new best in the middle of an epoch is saved when the last save is this many times its cost ago
 _FLUSH = 10.0  # seconds between two writes of the journal
 _LONG = 1.0  # seconds of waiting for the writer that are worth a sentence
 
@@ -44,30 +40,24 @@ class Saver:
     """The saving side of a run.
 
     Args:
-        attempt: its store, session, journal and sinks; the store's retention policy names the metric of the best.
+        attempt: its store, session, journal, sinks and stopwatch.
         parts: what is saved.
-        policy: when to save.
+        schedule: when to save; it learns what a save costs.
         background: copy and write while training continues. Without it, or when memory has no room for a copy, training
             waits.
         saved_step: the step of the checkpoint that the attempt continues, -1 when there is none.
 
     Attributes:
         saved_step: the step of the newest commit, -1 when there is none.
-        asked: whether the script asked for a save at the end of this step.
-        held: seconds that training has waited for saves in this attempt.
-        batches: what is remembered of the loader of an epoch loop besides its state; empty in other loops.
     """
 
     def __init__(
-        self, attempt: Attempt, parts: Parts, policy: SavePolicy, *, background: bool = True, saved_step: int = -1
+        self, attempt: Attempt, parts: Parts, schedule: SaveSchedule, *, background: bool = True, saved_step: int = -1
     ) -> None:
         self.saved_step = saved_step
-        self.asked = False
-        self.held = 0.0
-        self.batches: Mapping[str, Any] = {}
         self._store, self._session, self._journal = attempt.store, attempt.session, attempt.journal
-        self._shown, self._tell, self._ranks = attempt.shown, attempt.tell, attempt.ranks
-        self._parts, self._policy, self._background = parts, policy, background
+        self._shown, self._tell, self._ranks, self._watch = attempt.shown, attempt.tell, attempt.ranks, attempt.watch
+        self._parts, self._schedule, self._background = parts, schedule, background
         self._software: Mapping[str, Any] = {}
         self._staging = Staging(sharing=self._ranks.is_main)  # a shared file has one writer
         self._neighbours = 1  # ranks on this machine that need memory for a copy as well
@@ -77,23 +67,17 @@ class Saver:
         self._flight: Flight | None = None
         self._flushing: Future[None] | None = None
         self._unhook: Callable[[], None] = lambda: None
-        self._clock = self._flushed = time.perf_counter()
-        self._cost = 0.0  # of the last save, to training: seconds held, and the part of a core that the writer took
-        self._interval: float | None = None
+        self._flushed = time.perf_counter()
         self._told_waiting = False
         self._to_prepare = 0  # bytes of memory that the first save will want
 
     @property
-    def by_epochs_only(self) -> bool:
-        """Whether the policy saves at the end of epochs and at no other time."""
-        return self._policy.epochs_only
-
-    def save_by_time(self, seconds: float) -> None:
-        """Save when the last save is so long ago, besides what the policy says; call it before `begin`."""
-        self._policy = dataclasses.replace(self._policy, seconds=seconds)
+    def coming(self) -> Snapshot | None:
+        """What is on its way to the disk."""
+        return self._flight.snapshot if self._flight else None
 
     def begin(self, software: Mapping[str, Any]) -> None:
-        """Measure the state, report its size to the session, and start the clock.
+        """Measure the state, and report its size to the session.
 
         Args:
             software: versions and device, which every checkpoint states.
@@ -112,53 +96,26 @@ class Saver:
             self._unhook = adapters.before_updates(self._hold)
             if self._has_room(size):
                 self._to_prepare = size
-        self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
-        self._clock = self._flushed = time.perf_counter()
-
-    @property
-    def next_save(self) -> float | None:
-        """Seconds until the next save by time; None when saves are not by time."""
-        return None if self._interval is None else max(0.0, self._interval - (time.perf_counter() - self._clock))
-
-    def due(self, step: int, epoch_ended: int | None, metrics: Mapping[str, Any], clock: float) -> str | None:
-        """The reason to save after this step, or None.
-
-        Args:
-            step: steps done.
-            epoch_ended: the number of the epoch that this step ended (1-based), or None.
-            metrics: what the step logged.
-            clock: time.perf_counter() at its end.
-        """
-        since = clock - self._clock
-        reason = self._policy.due(step, epoch_ended)  # first: ranks know it without asking each other
-        if not reason and self.asked:
-            return "asked"
-        if not reason and self._interval is not None and since >= self._interval and self._flight is None:
-            reason = "time"
-        if not reason and self._policy.on_best and metrics:
-            cheap = self._flight is None and since > BEST_SHARE * self._cost
-            reason = "best" if (epoch_ended is not None or cheap) and self._is_best(metrics) else None
-        return reason
+        self._schedule.begin()
+        self._flushed = time.perf_counter()
 
     def save(
         self,
         step: int,
-        position: Position,
+        loop: LoopRecord,
         reason: str,
         metrics: Mapping[str, Any],
         *,
         must: bool = False,
-        more: Mapping[str, Any] | None = None,
     ) -> float:
         """Begin to commit, unless this step is committed or on its way already.
 
         Args:
             step: steps done.
-            position: where the loop is in its epochs.
+            loop: where the loop is.
             reason: why.
             metrics: what the step logged.
             must: return only when it is on the disk.
-            more: what state.json says besides.
 
         Returns:
             Seconds that training was held.
@@ -174,17 +131,16 @@ class Saver:
             self.wait_for_writer()
             self._end_if_cut_off()
         if step not in (self.saved_step, self._flight.snapshot.step if self._flight else -1):
-            self.asked = False
-            self._clock = begun
-            snapshot, copies = self._take(step, position, reason, metrics, more or {})
-            self._flight = flight = Flight(snapshot, copies, begun)
+            self._schedule.started(begun)
+            self._flight = flight = Flight(*self._take(step, loop, reason, metrics), begun)
             self._writer.submit(flight, here=not self._background)
             flight.held = time.perf_counter() - begun
             if must or not self._background:
                 self._settle(must=must)
                 flight.held = time.perf_counter() - begun
-            self.held += flight.held
-        return time.perf_counter() - begun
+        held = time.perf_counter() - begun
+        self._watch.saves += held
+        return held
 
     def check(self, clock: float) -> None:
         """After every step: check the save in progress, and flush the journal from time to time.
@@ -229,18 +185,14 @@ class Saver:
         self._staging.close()
 
     def _take(
-        self, step: int, position: Position, reason: str, metrics: Mapping[str, Any], more: Mapping[str, Any]
+        self, step: int, loop: LoopRecord, reason: str, metrics: Mapping[str, Any]
     ) -> tuple[Snapshot, Sequence[Copy]]:
         """Take the state as it is now, and note what of it may be copied while training continues."""
         arrays, nodes, generators = self._parts.pack_own(step)
-        state = {"step": step, "loop": list(position), "journal": self._journal.mark(), "parts": nodes, RNG: generators}
-        shards = replicas.shards(arrays)
-        state |= (
-            dict(more) | ({"shards": shards} if shards else {}) | ({"batches": self.batches} if self.batches else {})
-        )
+        record = StateRecord(step, loop, self._journal.mark(), nodes, generators, replicas.shards(arrays))
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
         files, copies = self._stage(arrays)
-        return Snapshot(step, reason, files, state, numbers, self._software), copies
+        return Snapshot(step, reason, files, record.as_json(), numbers, self._software), copies
 
     def _stage(self, arrays: Mapping[str, Mapping[str, Array]]) -> tuple[Sequence[File], Sequence[Copy]]:
         """The files of these arrays: in the buffer, or where they are when training waits for the save."""
@@ -279,7 +231,7 @@ class Saver:
             flight.hold()
             waited = time.perf_counter() - begun
             flight.held += waited
-            self.held += waited
+            self._watch.holds += waited
 
     def _settle(self, *, must: bool = False) -> None:
         """Wait for the save in progress and take its outcome in; raises its failure only if it must succeed."""
@@ -298,8 +250,8 @@ class Saver:
         self.saved_step = flight.snapshot.step
         self._session.observe_state(flight.snapshot.nbytes, self._store.nbytes, flight.seconds)
         cores = self._session.environment.limits.cores
-        self._cost = flight.held + (flight.seconds / cores if self._background else 0.0)
-        self._interval = self._policy.interval(self._cost, self._session.environment.failure_seconds)
+        # What it cost training: the seconds that it was held, and the part of a core that the writer took.
+        self._schedule.observe(flight.held + (flight.seconds / cores if self._background else 0.0))
         facts = SaveFacts(
             step=self.saved_step,
             reason=flight.snapshot.reason,
@@ -324,14 +276,13 @@ class Saver:
         if isinstance(error, TornCopy):
             self._tell("warning", str(error))
             self._staging.lazy = False
-            self.asked = True
+            self._schedule.asked = True
             return
         if isinstance(error, SaveAbandoned):
             self._tell("info", str(error))
             return
         self._tell("warning", f"{error}" if self._store.cut_off else f"{error} Training goes on and tries again.")
-        if self._interval is not None:
-            self._clock = time.perf_counter() - (self._interval - min(_RETRY, self._interval))
+        self._schedule.retry()
 
     def _flush_journal(self) -> None:
         try:
@@ -345,14 +296,3 @@ class Saver:
     def _flush_quietly(self) -> None:
         with contextlib.suppress(OSError):  # its lines stay; the next save tries again and says why it failed
             self._journal.flush()
-
-    def _is_best(self, metrics: Mapping[str, Any]) -> bool:
-        keep = self._store.retention
-        value = metrics.get(keep.metric or "")
-        if not keep.best or not is_finite(value):
-            return False
-        known = [self._store.best] if self._store.best else []
-        coming = (
-            [CheckpointFacts(self._flight.snapshot.step, dict(self._flight.snapshot.metrics))] if self._flight else []
-        )
-        return keep.is_new_best(value, [*known, *coming])

@@ -13,8 +13,8 @@ from typing import Any
 
 from outlast import state
 from outlast.checkpoint import OpenedCheckpoint
+from outlast.checkpoint.best import record_of
 from outlast.folder import durable
-from outlast.run import best
 from outlast.run.attempt import Attempt
 from outlast.run.parts import Parts
 from outlast.run.resume import Verdict
@@ -34,7 +34,7 @@ class Start:
 
     def __init__(self, attempt: Attempt, parts: Parts, saver: Saver, opened: OpenedCheckpoint | None) -> None:
         self._attempt, self._parts, self._saver = attempt, parts, saver
-        self._mark: Mapping[str, Any] | None = opened.state["journal"] if opened else None
+        self._mark: Mapping[str, Any] | None = opened.state.journal if opened else None
         self._software_before: Mapping[str, Any] | None = opened.checkpoint.manifest["software"] if opened else None
         self._software: Mapping[str, Any] = {}
         self._verdict = Verdict()
@@ -67,7 +67,7 @@ class Start:
         self._parts.tell_notes(attempt.tell)
         self._write_config()
         attempt.note(software=self._software, trained=True, total_steps=total_steps)
-        attempt.note(**best.record_of(attempt.store.retention))
+        attempt.note(**record_of(attempt.store.retention))
         if attempt.about["renamed"]:
             attempt.note(renamed=attempt.about["renamed"])
         attempt.write()

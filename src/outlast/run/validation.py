@@ -5,41 +5,47 @@ docs/decisions/0011-interrupted-validation.md says why it is a function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from outlast.checkpoint import OpenedCheckpoint
 from outlast.config.units import parse_interval
 from outlast.data.sampler import BatchSampler
 from outlast.distributed import replicas
 from outlast.errors import SessionEnded, UsageError
+from outlast.run.attempt import Attempt
 from outlast.run.continuation import RNG
+from outlast.run.metrics import Metrics
 from outlast.run.parts import Parts
+from outlast.run.stopping import Stopping
 from outlast.state import rng
 from outlast.tracking import Journal
-
-PENDING = "pending"
-"""Key of state.json: that the step's validation is still to be done, and what it is to be done with."""
 
 
 class Validation:
     """The validation of a loop: what it is, whether it runs, and whether one was interrupted.
 
     Args:
+        attempt: measures its time, and receives its events.
+        parts: the state, which a validation must leave as it was.
+        metrics: of the step; those of an interrupted validation do not count.
+        stopping: decides whether it is interrupted.
         opened: the checkpoint that the attempt continues, or None for a fresh start.
 
     Attributes:
         running: whether it runs.
-        heard: whether it was stopped by the session's end, and is therefore not complete.
         completed: whether one was completed in this attempt.
         cut: whether the step's validation was interrupted and is still to be done.
     """
 
-    def __init__(self, opened: OpenedCheckpoint | None) -> None:
-        self.running = self.heard = self.completed = False
-        self._pending = _pending_of(opened.state) if opened else None
-        self._metrics = opened.checkpoint.metrics if opened else {}
+    def __init__(
+        self, attempt: Attempt, parts: Parts, metrics: Metrics, stopping: Stopping, opened: OpenedCheckpoint | None
+    ) -> None:
+        self._attempt, self._parts, self._metrics, self._stopping = attempt, parts, metrics, stopping
+        self.running = self.completed = False
+        self._heard = self._further = False
+        self._pending = PendingValidation.of(opened)
         self.cut = self._pending is not None
         self._function: Callable[[], Mapping[str, Any] | None] | None = None
         self._steps: int | None = None
@@ -79,36 +85,95 @@ class Validation:
         at_epoch = bool(self._epochs and epoch_ended and epoch_ended % self._epochs == 0)
         return at_epoch or bool(self._steps and step % self._steps == 0)
 
-    def call(self, log: Callable[[Mapping[str, Any]], None]) -> bool:
-        """Call the function; returns whether it was completed.
+    def run(self, step: int, log: Callable[[Mapping[str, Any]], None], *, further: bool) -> list[str] | None:
+        """Call the function. If it is interrupted, generators, journal and metrics are what they were before.
 
         Args:
+            step: steps done.
             log: takes the metrics that it returns.
+            further: whether the run has got further in this attempt.
+
+        Returns:
+            None if it was completed; else the names of the parts that it left changed.
         """
+        before, metrics = RestorePoint(self._parts, self._attempt.journal), dict(self._metrics.of_step)
+        stopping, asked, self._further = self._stopping, self._stopping.asked, further
+        if stopping.alone:
+            stopping.asked = self._asked
+        try:
+            with self._attempt.watch.evaluating(inside=True) as took:
+                self._call(log)
+        finally:
+            stopping.asked = asked
+        self._attempt.shown.send("evaluated", step, took())
+        if not self.cut:
+            return None
+        self._metrics.of_step = metrics
+        return before.restore()
+
+    def _call(self, log: Callable[[Mapping[str, Any]], None]) -> None:
         assert self._function is not None  # noqa: S101 - `due` is never true without one
-        self.running, self.heard = True, False
+        self.running, self._heard = True, False
         try:
             found = self._function()
-            if isinstance(found, Mapping) and not self.heard:
+            if isinstance(found, Mapping) and not self._heard:
                 log(found)
         except SessionEnded:
-            self.heard = True
+            self._heard = True
         finally:
             self.running = False
-        self.cut = self.heard
-        self.completed = self.completed or not self.heard
-        return not self.heard
+        self.cut = self._heard
+        self.completed = self.completed or not self._heard
 
-    def take_pending(self) -> PendingValidation | None:
-        """The validation that the attempt before interrupted.
+    def _asked(self) -> bool:
+        """`should_stop` while it runs: a function that gets True leaves it unfinished."""
+        self._heard = self._heard or self._stopping.inside(further=self._further)
+        return self._heard
 
-        None when there is none, or when it was asked for before.
+    def evaluate(self, loader: Iterable[Any], step: int, *, inside: bool, further: bool) -> Iterator[Any]:
+        """Yield the batches of a loader of validation; see `Run.evaluate`.
+
+        Args:
+            loader: gives them.
+            step: steps done, or the running one.
+            inside: whether it happens inside of a step.
+            further: whether the run has got further in this attempt.
+
+        Raises:
+            SessionEnded: the session must end.
+        """
+        self._attempt.check_no_sink("evaluate")
+        if self.running:  # all of it is measured
+            yield from self._batches(loader, further=further)
+            return
+        with self._attempt.watch.evaluating(inside=inside) as took:
+            yield from self._batches(loader, further=further)
+        self._attempt.shown.send("evaluated", step, took())
+
+    def _batches(self, loader: Iterable[Any], *, further: bool) -> Iterator[Any]:
+        for batch in from_its_beginning(loader):
+            if self._stopping.inside(further=further):
+                self._heard = True
+                raise self._stopping.ended()
+            yield batch
+
+    def take_pending(self, step: int) -> PendingValidation | None:
+        """The validation of this step that the attempt before interrupted.
+
+        None when there is none, when it was asked for before, or when this program has no validation, which is told.
         """
         pending, self._pending = self._pending, None
         if pending is None:
             return None
         self.cut = False
-        return PendingValidation(pending["epoch_ended"], pending["epoch"], dict(self._metrics))
+        if self.given:
+            return pending
+        self._attempt.tell(
+            "warning",
+            f"The validation of step {step} was interrupted in the previous attempt, and this program has no "
+            "validation, so it is skipped. Give one to run.validate().",
+        )
+        return None
 
 
 @dataclass(frozen=True)
@@ -125,10 +190,13 @@ class PendingValidation:
     epoch: int | None
     metrics: dict[str, Any]
 
-    @staticmethod
-    def record(epoch_ended: int | None, epoch: int | None) -> dict[str, Any]:
-        """The entry in state.json."""
-        return {PENDING: {"epoch_ended": epoch_ended, "epoch": epoch}}
+    @classmethod
+    def of(cls, opened: OpenedCheckpoint | None) -> Self | None:
+        """The one that a checkpoint says is still to be done."""
+        found = opened.state.loop.pending if opened else None
+        if opened is None or found is None:
+            return None
+        return cls(found["epoch_ended"], found["epoch"], dict(opened.checkpoint.metrics))
 
 
 class RestorePoint:
@@ -175,14 +243,3 @@ def from_its_beginning(loader: Any) -> Iterator[Any]:
             f"evaluate() was given {'None' if loader is None else f'a {kind}'}; expected a loader, or another iterable "
             "of batches."
         ) from None
-
-
-def _pending_of(state: Mapping[str, Any]) -> dict[str, int | None] | None:
-    """The pending validation in a state.json: `epoch_ended` and `epoch`.
-
-    None when there is none.
-    """
-    found = state.get(PENDING)
-    if not isinstance(found, Mapping):
-        return None
-    return {key: found[key] if type(found.get(key)) is int else None for key in ("epoch_ended", "epoch")}

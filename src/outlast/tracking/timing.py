@@ -109,10 +109,11 @@ class Stopwatch:
     Attributes:
         steps: seconds in steps, with all that happens inside of them.
         saves: seconds between steps in which training waited for a checkpoint.
+        holds: such seconds inside of steps.
     """
 
     def __init__(self) -> None:
-        self.steps = self.saves = 0.0
+        self.steps = self.saves = self.holds = 0.0
         self._data: float | None = None
         self._loaders: list[tuple[Any, float]] = []  # with the seconds that they had waited before
         self._inside = self._outside = 0.0  # seconds of evaluation in steps, and elsewhere
@@ -152,18 +153,18 @@ class Stopwatch:
             else:
                 self._outside += took
 
-    def spent(self, held: float) -> TimeSpent:
-        """The time by activity until now.
+    @property
+    def held(self) -> float:
+        """Seconds in which training waited for checkpoints."""
+        return self.saves + self.holds
 
-        Args:
-            held: seconds that training has waited for checkpoints in all, also inside of steps.
-        """
+    def spent(self) -> TimeSpent:
+        """The time by activity until now."""
         now = time.perf_counter()
         begun = now if self._begun is None else self._begun
         data = sum(loader.waited - before for loader, before in self._loaders) if self._loaders else self._data
-        holds = max(0.0, held - self.saves)
-        evaluation, saves = self._inside + self._outside, self.saves + holds
-        training = max(0.0, self.steps - (data or 0.0) - self._inside - holds)
+        evaluation, saves = self._inside + self._outside, self.held
+        training = max(0.0, self.steps - (data or 0.0) - self._inside - self.holds)
         other = max(0.0, now - begun - training - (data or 0.0) - evaluation - saves)
         return TimeSpent(begun - self._opened, training, data, evaluation, saves, other)
 

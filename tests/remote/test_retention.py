@@ -1,0 +1,28 @@
+"""A pulled run keeps the checkpoints that its own config keeps: no save has deleted any on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.folders import place, steps, walk
+
+from outlast.folder.layout import RunFolder
+from outlast.remote import carry
+from outlast.remote.folder import FolderRemote
+
+
+@pytest.mark.parametrize(("kept", "left"), [(2, [6, 8]), (None, [2, 4, 6, 8]), ("many", [2, 4, 6, 8])])
+def test_a_pull_deletes_what_the_run_does_not_keep(tmp_path: Path, kept: object, left: list[int]) -> None:
+    remote = FolderRemote(tmp_path / "remote")
+    for stop in (4, 8):
+        walk(tmp_path / "away", stop=stop, last=100)
+        if kept is not None:
+            (tmp_path / "away/r/config.json").write_text(json.dumps({"values": {"keep_last": kept}}))
+        list(carry.push(RunFolder(tmp_path / "away/r"), remote))
+        told = carry.pull(place(tmp_path / "here"), remote)
+    assert steps(tmp_path / "here") == left
+    assert steps(tmp_path / "away") == [2, 4, 6, 8]
+    if kept == "many":
+        assert "keep_last is 'many'" in told[-1]
