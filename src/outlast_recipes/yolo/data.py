@@ -1,4 +1,4 @@
-"""A dataset as one table of images and labels, whatever format its files have."""
+"""A dataset as one table of images and labels; `reading` reads it from files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sample:
             corners in reading order: top left, top right, bottom right, bottom left.
         visible: (N, K) uint8: 0 not labelled, 1 hidden, 2 visible; None in a dataset without keypoints.
         source: file of the labels; None when the image has none.
-        lines: the line in `source` of each object; in a COCO file, the id of its annotation.
+        lines: the line in `source` of each object.
     """
 
     path: Path

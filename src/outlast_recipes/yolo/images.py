@@ -1,0 +1,87 @@
+"""Image files: their sizes and pixels, within bounds. Pillow reads them; only these formats are tried."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+MOST_PIXELS = 89_478_485
+"""Pixels of the largest image that is decoded: Pillow's own bound, above which it suspects a decompression bomb."""
+_TOO_LARGE = f"has no pixels, or more than {MOST_PIXELS:,}; scale it down"
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # values of EXIF's orientation with width and height exchanged
+
+
+class ImageRefused(Exception):
+    """An image cannot be used; the text says why, without its name."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image file says about itself: pixels after its rotation, and whether EXIF data ask for one."""
+
+    width: int
+    height: int
+    is_rotated: bool
+
+
+def read_header(path: Path) -> Header:
+    """The size of an image, without decoding it. Raises ImageRefused."""
+    with _opened(path) as image:
+        # Pillow decodes a whole PNG to answer this, and neither it nor ultralytics rotates one.
+        orientation = image.getexif().get(_ORIENTATION, 1) if image.format != "PNG" else 1
+        width, height = image.size
+        if orientation in _TURNED:
+            width, height = height, width
+        return Header(width, height, is_rotated=orientation in range(2, 9))
+
+
+def decode(path: Path) -> Image.Image:
+    """The whole image in RGB, rotated as its EXIF data ask. Raises ImageRefused."""
+    with _opened(path) as image:
+        png = image.format == "PNG"
+        image.load()
+        return (image if png else ImageOps.exif_transpose(image)).convert("RGB")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Pillow's warnings are not printed inside, such as those of damaged EXIF data. Not in threads: around them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        # A pipe that has an image's name would wait for ever without O_NONBLOCK.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            found = os.fstat(file.fileno())
+            _check(stat.S_ISREG(found.st_mode), "is no ordinary file")
+            _check(found.st_size > 0, "is empty")
+            with Image.open(file, formats=FORMATS) as image:
+                _check(0 < image.size[0] * image.size[1] <= MOST_PIXELS, _TOO_LARGE)
+                yield image
+    except ImageRefused:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageRefused(_TOO_LARGE) from error
+    except OSError as error:
+        raise ImageRefused(f"cannot be read: {error.strerror or str(error).partition(' <')[0]}") from error
+    except Exception as error:
+        raise ImageRefused(f"is damaged: {type(error).__name__}: {error}") from error
+
+
+def _check(sound: bool, words: str) -> None:  # noqa: FBT001 - a condition and what is wrong without it
+    if not sound:
+        raise ImageRefused(words)

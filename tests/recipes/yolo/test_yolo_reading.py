@@ -1,0 +1,299 @@
+"""Datasets that are read: the right numbers of sound ones, and every fault by its name, file and line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import outlast
+from outlast_recipes.yolo.data import Dataset
+from outlast_recipes.yolo.problems import Problem, Problems
+from outlast_recipes.yolo.reading import read_dataset, read_with_problems
+from tests.conftest import REPOSITORY
+from tests.recipes import plates
+
+SHARED = REPOSITORY / "../shared/data"
+
+
+def read(root: Path, *, outside: bool = False) -> tuple[Dataset, list[Problem]]:
+    problems = Problems()
+    return read_with_problems(root, problems, outside=outside), problems.found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return plates.folder(tmp_path / "set")
+
+
+def test_a_yolo_folder(root: Path) -> None:
+    found = read_dataset(root)
+    assert found.names == ("plate",)
+    assert {split: len(samples) for split, samples in found.splits.items()} == {"train": 3, "val": 2, "test": 1}
+    assert (found.keypoints, found.flip_index) == (4, None)
+    sample = found.splits["train"][0]
+    assert (sample.width, sample.height, sample.lines) == (64, 64, (1,))
+    assert (sample.boxes.dtype, sample.classes.dtype) == (np.float32, np.int64)
+    np.testing.assert_allclose(sample.boxes, [[10, 20, 52, 42]], atol=1e-4)
+    assert sample.keypoints is not None
+    np.testing.assert_allclose(sample.keypoints, [plates.CORNERS], atol=1e-4)
+    assert sample.source == root / "labels/train/0.txt"
+
+
+def test_the_same_in_other_spellings(root: Path) -> None:
+    expected = read_dataset(root)
+    label, yaml = root / "labels/train/0.txt", root / "data.yaml"
+    label.write_bytes(b"\xef\xbb\xbf\r\n" + b"0.0\t" + label.read_bytes()[2:].replace(b"\n", b"\r\n"))
+    (root / "list.txt").write_text("./images/val/3.png\n./images/val/4.png\n")
+    text = yaml.read_text().replace("path: .", "path:").replace("names: [plate]", "nc: 1\nnames: {0: plate}")
+    yaml.write_bytes(b"\xef\xbb\xbf" + text.replace("val: images/val", "val: list.txt").replace("\n", "\r\n").encode())
+    found = read_dataset(yaml)
+    assert found.hash == expected.hash
+    assert found.splits["train"][0].lines == (2,)
+
+
+def test_coco_says_the_same(tmp_path: Path) -> None:
+    found = read_dataset(plates.coco(tmp_path / "coco"))
+    sample = found.splits["train"][0]
+    assert (found.names, found.keypoints, list(found.splits)) == (("plate",), 4, ["train", "val"])
+    np.testing.assert_allclose(sample.boxes, [[10, 20, 52, 42]])
+    assert sample.keypoints is not None
+    np.testing.assert_allclose(sample.keypoints, [plates.CORNERS])
+    assert sample.source is not None
+    assert '"category_id"' in "".join(sample.source.read_text().splitlines()[sample.lines[0] - 1 :][:5])
+
+
+def test_polygons_of_four_points_are_corners_in_reading_order(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "set", more="")
+    turned = [plates.CORNERS[number] for number in (2, 1, 0, 3)]  # from another corner on, and the other way round
+    for label in root.glob("labels/*/*.txt"):
+        label.write_text("0 " + " ".join(f"{x / 64:.6f} {y / 64:.6f}" for x, y in turned))
+    found, problems = read(root)
+    keypoints = found.splits["val"][0].keypoints
+    assert keypoints is not None
+    np.testing.assert_allclose(keypoints, [plates.CORNERS], atol=1e-4)
+    assert [problem.kind for problem in problems] == ["polygons"]
+    (root / "labels/train/0.txt").write_text("0 0.1 0.1 0.5 0.1 0.3 0.4")  # not all have four: boxes around polygons
+    found, problems = read(root)
+    assert (found.keypoints, problems) == (0, [])
+    np.testing.assert_allclose(found.splits["train"][0].boxes, [[6.4, 6.4, 32, 25.6]], atol=1e-4)
+
+
+LINE = plates.line()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        (f"{LINE}\n{LINE.replace('0 ', '3 ', 1)}", "class", "labels/train/0.txt:2: the class is 3"),
+        ("-1 0.5 0.5 0.1 0.1" + LINE[37:], "class", "-1"),
+        ("0 0.5 0.5 0.1 0.1", "columns", "has 5 numbers; expected 17"),
+        (LINE + " 0.9", "columns", "18"),
+        (LINE.replace("0 0", "0 nan", 1), "number", "'nan.484375'"),
+        ("x y", "number", "'x'"),
+        ("0 1_0 1 1 1", "number", "'1_0'"),
+        (LINE.replace("0 0.4", "0 320.4", 1), "range", "pixels must be divided"),
+        ("0 0.5 0.5 0 0.2 " + LINE.split(maxsplit=5)[5], "box-size", "has no area"),
+        (LINE.replace("2.000000", "4", 1), "visibility", "is 4"),
+        (plates.line(corners=[plates.CORNERS[i] for i in (1, 0, 3, 2)]), "corner-order", "mirrored"),
+        (plates.line(corners=[plates.CORNERS[i] for i in (0, 2, 1, 3)]), "corner-order", "cross"),
+        (LINE.rsplit(maxsplit=3)[0] + " 0.2 1.5 2", "keypoint-range", "keypoint 4"),
+    ],
+)
+def test_lines_that_are_refused(root: Path, text: str, kind: str, words: str) -> None:
+    (root / "labels/train/0.txt").write_text(text)
+    found, problems = read(root)
+    (problem,) = [problem for problem in problems if problem.is_error]
+    assert problem.kind == kind
+    assert problem.place.startswith("labels/train/0.txt:")
+    assert words in str(problem)
+    assert len(found.splits["train"][0].boxes) == text.count("\n")
+    with pytest.raises(outlast.DataError, match="outlast data check yolo"):
+        read_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (f"{LINE}\n{LINE}\n", "repeated"),
+        ("0 0.45 0.5 1 0.5 " + LINE.split(maxsplit=5)[5], "box-clipped"),
+        (plates.line(corners=[(1.0, 1.0), (5.0, 1.0), (5.0, 4.0), (1.0, 4.0)])[:37] + LINE[37:], "keypoint-far"),
+        (LINE.replace("2.000000", "0", 1), "corner-missing"),
+    ],
+)
+def test_lines_that_are_told(root: Path, text: str, kind: str) -> None:
+    (root / "labels/train/0.txt").write_text(text)
+    found, problems = read(root)
+    assert [(problem.kind, problem.is_error) for problem in problems] == [(kind, False)]
+    assert len(found.splits["train"][0].boxes) == 1
+    assert found.splits["train"][0].boxes.min() >= 0
+
+
+def test_a_label_file_that_is_no_text(root: Path) -> None:
+    (root / "labels/train/0.txt").write_bytes(b"0 0.5 0.5 0.1 0.1\n\xff\xfe")
+    (root / "labels/train/9.txt").write_text("0 0.5 0.5 0.1 0.1")
+    found, problems = read(root)
+    assert [(each.kind, each.place, each.is_error) for each in problems] == [
+        ("encoding", "labels/train/0.txt:2", True),
+        ("label-alone", "labels/train/9.txt", False),
+    ]
+    assert found.splits["train"][0].boxes.shape == (0, 4)
+
+
+def test_an_image_without_labels_is_background(root: Path) -> None:
+    (root / "labels/train/1.txt").unlink()
+    (root / "labels/train/2.txt").write_text("\n")
+    found, problems = read(root)
+    assert problems == []
+    assert [len(sample.boxes) for sample in found.splits["train"]] == [1, 0, 0]
+    assert [sample.source is None for sample in found.splits["train"]] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ("train: /etc", "outside", "data.yaml:2"),
+        ("train: ../../", "outside", "is outside"),
+        ("train: https://example.org/x.zip", "outside", "nothing is downloaded"),
+        ("train: images/nothing", "split", "does not exist"),
+        ("train: 5", "yaml", "train is 5"),
+        ("train: [images/train, 3]", "yaml", "expected a folder of images"),
+        ("train:", "split", "names no images"),
+        ("train: images/train\ntrain: images/val", "yaml", "stands there twice"),
+        ("train: [images/train", "yaml", "is no YAML"),
+        ("train: !!python/object/apply:os.system [ls]", "yaml", "could not determine a constructor"),
+        ("train: images/train\nkpt_shape: [4, 5]", "yaml", "twice"),
+        ("train: images/train\nflip_idx: [0, 1, 1, 2]", "yaml", "each number from 0 to 3"),
+        ("train: images/train\nnc: 4", "yaml", "the number of names"),
+    ],
+)
+def test_what_data_yaml_may_not_say(root: Path, change: str, kind: str, words: str) -> None:
+    file = root / "data.yaml"
+    file.write_text(file.read_text().replace("train: images/train", change))
+    _, problems = read(root)
+    assert any(problem.is_error and problem.kind == kind and words in str(problem) for problem in problems), problems
+
+
+def test_paths_that_users_have(root: Path) -> None:
+    file = root / "data.yaml"
+    expected = read_dataset(root).hash
+    text = file.read_text()
+    file.write_text(
+        text.replace("path: .", "path: ../gone/from/another/machine").replace("train: images", "train: ../images")
+    )
+    found, problems = read(root)
+    assert found.hash == expected
+    assert [problem.kind for problem in problems if not problem.is_error] == ["path", "path"]
+    file.write_text(text + "download: https://example.org/x.zip\n")
+    assert [(each.kind, each.is_error) for each in read(root)[1]] == [("download", False)]
+
+
+def test_links_that_lead_out(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("0 0.5 0.5 0.1 0.1")
+    shutil.move(root / "images/train/0.png", tmp_path / "away.png")
+    (root / "images/train/0.png").symlink_to(tmp_path / "away.png")
+    (root / "images/train/1.png").unlink()
+    (root / "images/train/1.png").symlink_to("2.png")  # inside: as good as a file
+    (root / "labels/train/2.txt").unlink()
+    (root / "labels/train/2.txt").symlink_to(tmp_path / "secret.txt")
+    (root / "images/val/more").symlink_to(tmp_path / "more")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/back").symlink_to(tmp_path / "more")
+    plates.picture(9).save(tmp_path / "more/9.png")
+    found, problems = read(root)
+    assert [problem.kind for problem in problems] == ["outside"] * 3
+    assert len(found.splits["train"]) == 2
+    found, problems = read(root, outside=True)
+    assert [problem.kind for problem in problems] == ["columns"]
+    assert (len(found.splits["train"]), len(found.splits["val"])) == (3, 3)
+
+
+def test_images_that_cannot_be_used(root: Path) -> None:
+    folder = root / "images/train"
+    (folder / "0.png").write_bytes(b"")
+    (folder / "1.png").write_bytes(b"GIF89a no image of ours")
+    os.mkfifo(folder / "3.png")
+    header = Image.new("1", (20000, 20000))
+    header.save(folder / "2.png", optimize=True)
+    found, problems = read(root)
+    assert {problem.place for problem in problems if problem.kind == "image"} == {
+        f"images/train/{number}.png" for number in range(4)
+    }
+    assert found.splits["train"] == ()
+
+
+def test_a_rotated_image_has_the_size_that_is_seen(root: Path) -> None:
+    rotation = Image.Exif()
+    rotation[0x0112] = 6
+    plates.picture(0, (64, 32)).save(root / "images/train/0.jpg", exif=rotation)
+    (root / "images/train/0.png").unlink()
+    found, problems = read(root)
+    assert (found.splits["train"][0].width, found.splits["train"][0].height) == (32, 64)
+    assert [problem.kind for problem in problems] == ["exif"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"category_id": 1}, "class", "category_id is 1"),
+        ({"image_id": 99}, "label-alone", "99"),
+        ({"image_id": []}, "label-alone", "[]"),
+        ({"bbox": [1, 2, 0, 5]}, "box-size", "no area"),
+        ({"bbox": [1, 2, True, 5]}, "number", "four numbers"),
+        ({"bbox": "x"}, "number", "four numbers"),
+        ({"keypoints": [1, 2, 3]}, "columns", "12"),
+        ({"iscrowd": 1}, "crowd", "crowd"),
+    ],
+)
+def test_coco_entries_that_are_refused(tmp_path: Path, changes: dict[str, object], kind: str, words: str) -> None:
+    _, problems = read(plates.coco(tmp_path / "coco", **changes))
+    (problem,) = problems
+    assert (problem.kind, problem.place) == (kind, "annotations/instances_train.json:17")
+    assert words in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "train.json:1: is no JSON of COCO: expected '{', found the end"),
+        ('{\n"images": [],\n"images": []}', "train.json:3: is no JSON of COCO: expected another key"),
+        ('{"images":\n[NaN]}', "train.json:2: is no JSON of COCO: NaN"),
+        ('{"images": ' + "[" * 100_000, "nested too deep"),
+        ('{"images": [], "annotations": {}}', "no list 'categories'"),
+        ('{"images": [3], "annotations": [], "categories": []}', "train.json:1: an entry of 'images'"),
+        ('{"images": []} {}', "more text"),
+    ],
+)
+def test_json_that_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "train.json").write_text(text)
+    _, problems = read(tmp_path)
+    assert words in str(problems[0])
+
+
+def test_images_of_coco_that_are_not_what_the_entry_says(tmp_path: Path) -> None:
+    root = plates.coco(tmp_path / "coco")
+    file = root / "annotations/instances_train.json"
+    held = json.loads(file.read_text())
+    held["images"][0]["width"] = 65
+    held["images"][1]["file_name"] = "../../../etc/passwd"
+    file.write_text(json.dumps(held, indent=1))
+    found, problems = read(root)
+    assert sorted(problem.kind for problem in problems) == ["image-size", "outside"]
+    assert found.splits["train"] == ()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
+@pytest.mark.parametrize(
+    ("name", "images", "objects", "keypoints"),
+    [("coco8", 8, 30, 0), ("coco8-pose", 8, 21, 17), ("icdar15_quads", 10, 82, 4), ("bccd_yolo", 364, 4886, 0)],
+)
+def test_real_data(name: str, images: int, objects: int, keypoints: int) -> None:
+    found = read_dataset(SHARED / name)
+    samples = [sample for split in found.splits.values() for sample in split]
+    assert (len(samples), sum(len(sample.boxes) for sample in samples)) == (images, objects)
+    assert found.keypoints == keypoints
