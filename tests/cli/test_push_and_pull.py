@@ -113,11 +113,11 @@ def test_the_environments_file_may_say_it(
         outlast(capsys, "train", "./small", "--env", "local", "--checkpoint-dir", "a")
     assert (here / "one/small/revisions").is_dir()
     assert (here / "two/small/revisions").is_dir()
-    (place / "local.yaml").write_text("environment:\n  cloud:\n    enabled: false\n    output_dataset: {name: x}\n")
+    (place / "local.yaml").write_text("environment:\n  cloud:\n    bucket: x\n    output_dataset: {title: x}\n")
     said = outlast(capsys, "train", "./small", "--env", "local", "--checkpoint-dir", "a", code=2)
-    assert "local.yaml:3 has an unknown key 'cloud.enabled'" in said
+    assert "local.yaml:3 has an unknown key 'cloud.bucket'" in said
     assert "`remote: gs://bucket/prefix`" in said
-    assert "cloud.output_dataset.name (line 4)" in said
+    assert "cloud.output_dataset.title (line 4)" in said
 
 
 def test_pull_and_push_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

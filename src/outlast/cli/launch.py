@@ -19,7 +19,7 @@ from outlast.launch.options import Option
 from outlast.launch.provider import Provider, Terms
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.settings import Settings, read_settings
-from outlast.recipe import prepare, recipe, registry
+from outlast.recipe import prepare, publishing, recipe, registry
 from outlast.terminal import command, counted, say, shortened
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
@@ -87,6 +87,8 @@ def run(argv: list[str]) -> int:
     after = f", continuing {record.record['after']}" if record.record["after"] else ""
     say(f"started {provider.label(record.handle)}{after}", record.record["url"])
     say(f"Follow it with: {record.command('logs', '-f')} · when it has ended: {record.command('fetch')}")
+    if prepared.resolved.config.publish.when == "finished":
+        say(f"A single launch publishes nothing. When the run is finished and here: {publishing.again(prepared)}")
     return EXIT_FINISHED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,19 +14,22 @@ from outlast.cli import show
 from outlast.cli.flags import RECIPE, Parser, seconds
 from outlast.cli.named import run_of
 from outlast.config.units import format_bytes, format_seconds
-from outlast.errors import EXIT_FINISHED, UnknownName, UsageError
+from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import RunFolder
-from outlast.recipe.inspect import part_of, step_of
+from outlast.recipe import publishing
+from outlast.recipe.inspect import part_of
+from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import find
 from outlast.terminal import command, counted, say
 
 if TYPE_CHECKING:
-    from outlast.publish.destination import Preparation
+    from outlast.publish.destination import Destination, Preparation
 
 _FLAGS: dict[str, dict[str, object]] = {
     "--to": {
         "metavar": "git+dvc|ADDRESS",
-        "help": "destination: git+dvc (a new branch, weights in a store that DVC reads), or the address of a store",
+        "help": "destination: git+dvc (a new branch, weights in a store that DVC reads), or the address of a store "
+        "(default: publish.to of the environment file)",
     },
     "--git": {"metavar": "REMOTE|URL", "help": "with git+dvc: git remote (default: origin)"},
     "--store": {"metavar": "ADDRESS", "help": "with git+dvc: store of the weights: a folder, s3://, gs:// or sftp://"},
@@ -45,6 +49,7 @@ _FLAGS: dict[str, dict[str, object]] = {
         "metavar": "NAME",
         "help": "tracked name of the model (default: the part that the recipe measures, or a script's only network)",
     },
+    "--train-config": {"metavar": "YAML", "type": Path, "help": "file with a section publish: to, store, git"},
     "--recipe": {"metavar": "PATH", "help": RECIPE},
     "--checkpoint-dir": {"metavar": "PATH", "help": "folder that holds the run folders (default: runs)"},
     "--from": {
@@ -84,20 +89,17 @@ def run(argv: list[str]) -> int:
 
 
 def _publish(values: argparse.Namespace) -> int:
-    from outlast.publish.destination import Destination, prepared
+    from outlast.publish.destination import prepared
 
     if values.run is None:
         raise UsageError("outlast publish needs a run: its name or folder. `outlast runs` lists those there are.")
-    if not values.to:
-        raise UsageError("--to is missing; expected git+dvc, or the address of a store: a folder, s3://, gs://, ...")
     place = RunFolder(run_of(values.run, values.checkpoint_dir))
     recipe = find(values.recipe) if values.recipe else None
-    destination = Destination(values.to, values.store, values.git, values.repository, values.base)
     with prepared(
         place.path,
-        destination,
+        _destination(values, place, recipe),
         part=values.part or part_of(place, recipe),
-        best=_best(place, values.recipe),
+        best=publishing.best_of(place, recipe),
         module=values.module,
         name=values.name,
         dry_run=values.dry_run,
@@ -109,18 +111,28 @@ def _publish(values: argparse.Namespace) -> int:
         size = sum(file.size for file in ready.blobs.values()) or ready.plan.size
         with show.bytes_bar("publishing", size) as advance:
             done = ready.publish(_each(advance))
-        how = "was visible already" if done.before else "is visible"
-        say(f"{done.where} {how} at {done.identity[:12]}: read back from the server. {done.sent} objects were new.")
-        say(f"Get it: {' && '.join(ready.reference.commands())}")
+        say(*publishing.sentences(ready, done))
     return EXIT_FINISHED
 
 
-def _best(place: RunFolder, recipe: str | None) -> int | None:
-    """The step of the best checkpoint, of a run that has a metric to choose by."""
-    try:
-        return step_of(place, "best", find(recipe) if recipe else None)
-    except (UnknownName, UsageError):
-        return None
+def _destination(values: argparse.Namespace, place: RunFolder, recipe: Recipe | None) -> Destination:
+    """Where it goes: what is typed, or else what the files say. Each is taken whole, so that they are never mixed."""
+    from outlast.publish.destination import Destination
+
+    found = Destination(values.to or "", values.store, values.git)
+    if not values.to:
+        if values.store:
+            raise UsageError("--store belongs to --to git+dvc. Give both, or none to publish as a file says.")
+        given = publishing.configured(place, recipe, values.train_config)
+        if not given.to:
+            raise UsageError(
+                "--to is missing; expected git+dvc, or the address of a store: a folder, s3://, gs://, ... The section "
+                "publish: of the environment file can name it, too."
+            )
+        found = publishing.destination_of(given)
+    elif values.train_config:
+        raise UsageError("--train-config names a file that says where to publish, and so does --to. Leave one out.")
+    return replace(found, git=values.git or found.git, repository=values.repository, base=values.base)
 
 
 def _show(ready: Preparation) -> None:

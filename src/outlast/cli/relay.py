@@ -8,6 +8,7 @@ from typing import Any
 from outlast.cli.flags import positive
 from outlast.cli.launch import read
 from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_RUN_AGAIN
+from outlast.recipe import publishing
 from outlast.terminal import say
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
@@ -33,6 +34,7 @@ def run(argv: list[str]) -> int:
     from outlast.launch.relay import Bounds, Pace, relay
 
     prepared, values = asked.prepared(), asked.values
+    publishing.check(prepared)
     provider = asked.provider(prepared, _PATIENCE)
     bounds = Bounds(values.max_sessions, values.max_gpu_hours, values.keep, wait=values.wait)
     pace = Pace(values.ask_every or provider.capabilities.ask)
@@ -42,4 +44,8 @@ def run(argv: list[str]) -> int:
         end = command_for(prepared.folder, "cancel")
         say(f"A session that was started goes on. Run the same command to follow it, or end it with: {end}", error=True)
         return EXIT_INTERRUPTED
-    return EXIT_FINISHED if finished else EXIT_RUN_AGAIN
+    if not finished:
+        return EXIT_RUN_AGAIN
+    for line in publishing.publish(prepared):
+        say(line)
+    return EXIT_FINISHED

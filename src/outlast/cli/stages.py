@@ -44,6 +44,14 @@ def train(recipe: Recipe, request: Request, one: Callable[[PreparedRun], int], *
     return EXIT_FINISHED
 
 
+def trained(recipe: Recipe, request: Request) -> list[PreparedRun]:
+    """The runs that a request trains: that of the stage which it names, or those of all stages."""
+    recipe, request = _resumed(recipe, request)
+    if recipe.stage or request.stage:
+        return [prepare(recipe, request)]
+    return [prepare(recipe, replace(request, stage=stage.name)) for stage in recipe.stages]
+
+
 def dry(recipe: Recipe, request: Request) -> PreparedRun:
     """The stage that a request names, or the first, prepared."""
     recipe, request = _resumed(recipe, request)

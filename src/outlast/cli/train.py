@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from outlast.cli import flags, show, stages
 from outlast.distributed import ranks
 from outlast.errors import EXIT_FINISHED, SessionEnded, UsageError
 from outlast.launch.records import check_closed
-from outlast.recipe import prepare, registry
+from outlast.recipe import prepare, publishing, registry
 from outlast.recipe.recipe import Recipe
 from outlast.terminal import command, say
 
@@ -22,19 +22,30 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
             f"{prog} needs a recipe, as in `{prog} RECIPE`; the recipes are {', '.join(registry.names())}."
         )
     progress = "json" if values.json else "auto"
+    speaks = not values.json and ranks.is_main_process()
     if found.stages and not values.dry_run:
-        speaks = not values.json and ranks.is_main_process()
-        return stages.train(found, request, functools.partial(train, progress=progress), speaks=speaks)
+        code = stages.train(found, request, functools.partial(train, progress=progress), speaks=speaks)
+        return code or _publish(stages.trained(found, request), speaks=speaks)
     with flags.looked_up():
         prepared = stages.dry(found, request) if found.stages else prepare.prepare(found, request)
     if values.dry_run:
+        publishing.check(prepared)
         check_closed(prepared.folder)
         show.prepared(prepared)
         show.warnings(prepared)
         say(f"data: {found.check(prepared.resolved.config)}" if found.check else "data: this recipe has no check")
         say("Dry run: everything above is valid; nothing was trained or written.")
         return EXIT_FINISHED
-    return train(prepared, progress=progress)
+    return train(prepared, progress=progress) or _publish([prepared], speaks=speaks)
+
+
+def _publish(finished: Iterable[prepare.PreparedRun], *, speaks: bool) -> int:
+    """Publish finished runs where their configuration says so; raises PublishFailed."""
+    for prepared in finished if ranks.is_main_process() else ():
+        for line in publishing.publish(prepared):
+            if speaks:
+                say(line)
+    return EXIT_FINISHED
 
 
 def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
@@ -42,8 +53,10 @@ def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
 
     Raises:
         RunBusy: the run was launched elsewhere and is not at home.
+        ConfigError: it could not be published as its configuration says.
     """
     check_closed(prepared.folder)
+    publishing.check(prepared)
     speaks = progress != "json" and ranks.is_main_process()
     if speaks:
         stages.heading(prepared)
@@ -59,6 +72,7 @@ def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
                 *_root(prepared),
                 *_budget(prepared),
                 *_remote(prepared),
+                *_publication(prepared),
             )
             say(f"Go on with: {again}")
         return int(ended.code or 0)
@@ -83,6 +97,13 @@ def _remote(prepared: prepare.PreparedRun) -> Iterator[str]:
     """So does the remote that follows a run, where no file says it."""
     if "remote" in prepared.given:
         yield from ("--remote", str(prepared.given["remote"]))
+
+
+def _publication(prepared: prepare.PreparedRun) -> Iterator[str]:
+    """So does where it is published."""
+    for key, value in prepared.given.items():
+        if key.startswith("publish."):
+            yield from (f"--{key}", str(value))
 
 
 def _root(prepared: prepare.PreparedRun) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast.config import yamlfile
+from outlast.config import cloud, yamlfile
 from outlast.config.schema import Leaf, SupervisedConfig, leaves
 from outlast.errors import ConfigError
 from outlast.terminal import shortened
@@ -59,7 +59,8 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
     said: dict[str, yamlfile.Entry] = {}
     unknown: list[yamlfile.Entry] = []
     sections = {key.partition(".")[0] for key in known if "." in key}
-    for entry in yamlfile.read(path, role, sections):
+    entries = yamlfile.read(path, role, sections)
+    for entry in cloud.translated(entries, path) if role == "environment" else entries:
         if role == "environment" and entry.key not in names and entry.key in _of_others():
             continue
         if entry.key in names:
@@ -119,7 +120,10 @@ def _unknown(path: Path, role: str, unknown: Sequence[yamlfile.Entry], names: Ma
     first, *more = (entry.key.removeprefix(f"{role}.") for entry in unknown)
     words = f"{path}:{unknown[0].line} has an unknown key {shortened(first, 80)!r}.{yamlfile.nearest(first, visible)}"
     if any(entry.key.startswith("cloud.") for entry in unknown):
-        words += " Where checkpoints are pushed, `remote: gs://bucket/prefix` says."
+        words += (
+            " Where checkpoints are pushed, `remote: gs://bucket/prefix` says; where results are published, `publish: "
+            "{to: ADDRESS, when: finished}`."
+        )
     if not more:
         return words
     shown = [f"{shortened(key, 80)} (line {entry.line})" for key, entry in zip(more, unknown[1:], strict=True)]

@@ -81,6 +81,18 @@ def _path(value: str) -> Path | None:
         raise ValueError(f"expected a path ({str(error).removesuffix('.')})") from error
 
 
+def _kinds(annotation: Any) -> set[type]:
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return set().union(*(_kinds(part) for part in typing.get_args(annotation)))
+    if origin is Annotated:
+        return _kinds(typing.get_args(annotation)[0])
+    if origin is Literal:
+        return {type(choice) for choice in typing.get_args(annotation)}
+    found = origin or annotation
+    return {found} if isinstance(found, type) else set()
+
+
 class Section(BaseModel):
     """A frozen group of fields that refuses unknown keys."""
 
@@ -106,8 +118,19 @@ class Section(BaseModel):
         return value
 
 
+class Publication(Section):
+    """Where a run is published, and whether a finished training does it by itself."""
+
+    to: str | None = setting(None, "destination of `outlast publish`: git+dvc, or the address of a store")
+    store: str | None = setting(None, "with git+dvc: address of the store of the weights")
+    git: str | None = setting(None, "with git+dvc: git remote or URL; origin by default")
+    when: Literal["never", "finished"] = setting(
+        "never", "when training publishes the run: never, or when it is finished"
+    )
+
+
 class Config(Section):
-    """Fields of every recipe: folders, device, saves, logs, and the budget."""
+    """Fields of every recipe: folders, device, saves, logs, publication, and the budget."""
 
     checkpoint_dir: Path = setting(
         Path("runs"), "folder that holds the run folders", on_resume="session", aliases=("checkpoint_root",)
@@ -153,6 +176,7 @@ class Config(Section):
         aliases=("cloud.remote_rate",),
         gt=0,
     )
+    publish: Publication = setting(Publication(), "publication", on_resume="session")
     log_csv: Path | None = setting(None, "CSV file to which the metrics are also written", on_resume="session")
     budget: Seconds = setting(None, "time budget of this session, for example 11h30m", on_resume="session", gt=0)
     reserve: Seconds = setting(
@@ -239,15 +263,3 @@ def leaves(model: type[Section], prefix: str = "", on_resume: str | None = None)
             yield from leaves(kind, f"{prefix}{name}.", rule)
         else:
             yield Leaf(prefix + name, info, rule or "warns")
-
-
-def _kinds(annotation: Any) -> set[type]:
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return set().union(*(_kinds(part) for part in typing.get_args(annotation)))
-    if origin is Annotated:
-        return _kinds(typing.get_args(annotation)[0])
-    if origin is Literal:
-        return {type(choice) for choice in typing.get_args(annotation)}
-    found = origin or annotation
-    return {found} if isinstance(found, type) else set()

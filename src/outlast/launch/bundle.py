@@ -38,6 +38,8 @@ _SENT = ("flag", "train", "data", "model", "run")
 """Layers whose values are sent: what the other machine would not find by itself."""
 _STAYS = ("checkpoint_dir", "experiment_name", "budget", "reserve", "log_csv", "log_dir", "results_dir")
 """Values that belong to this machine, or that the launch sets itself."""
+_PUBLISH = "publish."
+"""Beginning of the keys of values that stay too: this machine publishes the run when it is home."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def request_of(prepared: PreparedRun, *, budget: float, step: int = 0) -> dict[s
         for key, value in resolved.values.items()
         if (resolved.origins[key].layer in _SENT or key in resolved.requested)
         and key not in _STAYS
+        and not key.startswith(_PUBLISH)
         and value is not None
     }
     return {

@@ -14,13 +14,16 @@ from pathlib import Path
 from outlast.checkpoint import CheckpointStore
 from outlast.config import as_flag
 from outlast.distributed import ranks
-from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, SessionEnded
-from outlast.recipe import prepare, registry
+from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, PublishFailed, SessionEnded
+from outlast.recipe import prepare, publishing, registry
 from outlast.remote.attached import copies_of
 from outlast.terminal import say
 
 MISSING_CHECKPOINT = 6
 """Exit code of a session in which the checkpoint that it was to continue is not there."""
+
+NOT_PUBLISHED = 7
+"""Exit code of a session that has finished its run, and has not published it as its environment file says."""
 
 
 def main(request: Path, working: Path) -> int:
@@ -44,6 +47,7 @@ def main(request: Path, working: Path) -> int:
                 "the session ends at once."
             )
             return MISSING_CHECKPOINT
+        publishing.check(prepared)
         run = prepare.start(prepared, progress="plain")
     except SessionEnded as ended:
         return int(ended.code or 0)
@@ -52,6 +56,12 @@ def main(request: Path, working: Path) -> int:
         return error.exit_code
     if ranks.is_main_process():
         say(f"run {run.id} is finished")
+        try:
+            for line in publishing.publish(prepared):
+                say(line)
+        except PublishFailed as error:
+            say(f"error: {error}", error=True)
+            return NOT_PUBLISHED
     return EXIT_FINISHED
 
 
@@ -66,4 +76,4 @@ if __name__ == "__main__":
     if ranks.is_main_process():
         Path(sys.argv[3]).write_text(str(code))
     # Under torchrun a rank that ends with 75 is a failure, for which the others are killed.
-    sys.exit(EXIT_FINISHED if code == EXIT_RUN_AGAIN else code)
+    sys.exit(EXIT_FINISHED if code in (EXIT_RUN_AGAIN, NOT_PUBLISHED) else code)

@@ -30,6 +30,7 @@ class Capabilities:
         quota: it counts accelerator hours, and `quotas` says how many are left.
         live_logs: `log` gives lines while the session runs.
         secrets: it can hand keys to a session.
+        folders: its sessions see the folders of this machine.
         accelerators: names that `--accelerator` takes; empty when there is no choice.
         inputs: of which sessions the outputs can be attached to the next one: those that "completed", all that "ended",
             or "none".
@@ -41,6 +42,7 @@ class Capabilities:
     quota: bool = False
     live_logs: bool = False
     secrets: bool = False
+    folders: bool = False
     accelerators: tuple[str, ...] = ()
     inputs: Literal["completed", "ended", "none"] = "none"
     settles: float = 0.0

@@ -20,14 +20,14 @@ from outlast.folder.layout import RunFolder
 from outlast.launch.down import delete
 from outlast.launch.fetch import NothingLeft, fetch
 from outlast.launch.hours import forecast, quota_of, spent, until, within
-from outlast.launch.inside import MISSING_CHECKPOINT
+from outlast.launch.inside import MISSING_CHECKPOINT, NOT_PUBLISHED
 from outlast.launch.provider import Limits, Provider, Quota, State, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching
 from outlast.launch.start import launch_next, repeats
 from outlast.launch.watch import follow, state_of
 from outlast.recipe.prepare import PreparedRun
 from outlast.report import read_run
-from outlast.terminal import counted
+from outlast.terminal import command, counted
 
 _TRIES = 20
 
@@ -220,6 +220,12 @@ class _Relay:
                 f"session {record.number} did not find the checkpoint to continue from; it is sent to the next session"
             )
             return
+        if state == f"failed({NOT_PUBLISHED})":
+            raise LaunchError(
+                f"Session {record.number} has finished {folder.path.name}, which is on this machine, at step {step}. "
+                f"The session has not published it: read `{record.command('logs')}`. Publish it from here: "
+                f"{command('outlast', 'publish', folder.path)}"
+            )
         if state.startswith("failed") or state == "out-of-memory":
             raise LaunchError(
                 f"Session {record.number} ended as {state}, which another session would only repeat: read "

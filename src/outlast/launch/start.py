@@ -102,12 +102,27 @@ def request_for(provider: Provider, prepared: PreparedRun, terms: Terms, source:
         name=session_name(prepared.run_id, 1),
         run=prepared.run_id,
         bundle=bundle.make(prepared, environments=[provider.environment], wheels=Path(wheels) if wheels else None),
-        asked=bundle.request_of(prepared, budget=provider.limits(terms).training(terms), step=source.step),
+        asked=_wanted(provider, prepared, terms, source),
         terms=terms,
         after=source.handle,
         files=source.files,
         step=source.step,
     )
+
+
+def _wanted(provider: Provider, prepared: PreparedRun, terms: Terms, source: Source) -> dict[str, Any]:
+    """What the session is to train. A folder as remote is sent by its whole path, as the session works elsewhere."""
+    asked = bundle.request_of(prepared, budget=provider.limits(terms).training(terms), step=source.step)
+    values, here = asked["values"], provider.capabilities.folders
+    remote = values.get("remote") or (prepared.resolved.config.remote if here else None)
+    if remote and "://" not in remote:
+        if not here:
+            raise UsageError(
+                f"--remote is {remote}, a folder of this machine, which a session of {provider.title} does not see. "
+                "Give the URL of a remote, such as gs://bucket/prefix. Nothing was started."
+            )
+        values["remote"] = str(Path(remote).expanduser().resolve())
+    return asked
 
 
 def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: Source) -> tuple[Request, LaunchRecord]:

@@ -43,7 +43,7 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
     if not drawn:
         raise UsageError(f"{folder} has logged nothing yet, so there are no curves to draw.")
     drawn = dict(list(drawn.items())[:MOST_METRICS])
-    ends = _ends(place)
+    ends = _ends(place, max(steps[-1] for steps, _ in drawn.values()))
     columns = min(_COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
     figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows), layout="constrained")
@@ -79,10 +79,11 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
     return target
 
 
-def _ends(place: RunFolder) -> list[int]:
-    """Steps at which a session continued another one."""
+def _ends(place: RunFolder, last: float) -> list[int]:
+    """Steps at which a session continued another one; not at the last step, after which nothing was trained."""
     attempts = [read_record(place, number) for number in place.attempt_numbers()]
-    return sorted({attempt["resume"]["step"] for attempt in attempts if attempt.get("resume")})
+    found = {attempt["resume"]["step"] for attempt in attempts if attempt.get("resume")}
+    return sorted(step for step in found if step < last)
 
 
 def _spread(values: Sequence[float]) -> bool:

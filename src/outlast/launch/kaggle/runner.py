@@ -31,6 +31,7 @@ NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "r
 KEPT = ("torch", "torchvision", "torchaudio", "jax", "jaxlib", "numpy")  # made for the image's driver: never replaced
 SECRETS = ("WANDB_API_KEY", "GITHUB_TOKEN", "GDRIVE_USER_CREDENTIALS", "HF_TOKEN")
 MISSING_DEVICE, BROKEN_BUNDLE, NOT_INSTALLED = 3, 4, 5
+KEPT_ALL = (75, 7)  # to be run again; finished and not published (inside.py)
 
 
 def emit(*words: object) -> None:
@@ -186,6 +187,5 @@ def main() -> int:
 if __name__ == "__main__":
     ended = main()
     emit("exit", ended)
-    # 75 asks to be run again: that is no failure, and what a session that did not fail has saved is surely mounted in
-    # the next.
-    sys.exit(0 if ended == 75 else ended)
+    # In these the training has not failed, and what a session that did not fail has saved is surely mounted later.
+    sys.exit(0 if ended in KEPT_ALL else ended)

@@ -71,7 +71,7 @@ class LocalProvider:
     name = "local"
     title = "this machine"
     environment = "local"
-    capabilities = Capabilities(live_logs=True, inputs="ended", ask=_LOOK, longer="--session")
+    capabilities = Capabilities(live_logs=True, folders=True, inputs="ended", ask=_LOOK, longer="--session")
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -1,0 +1,83 @@
+"""What a launched run has beside it: the remote that follows it, and its publication."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from outlast.cli import main
+from outlast.errors import UsageError
+from outlast.launch.local.provider import LocalProvider, connect
+from outlast.launch.provider import Terms
+from outlast.launch.start import request_for
+from outlast.publish.fetching import fetch, names_in
+from outlast.recipe import prepare, registry
+from outlast.remote.folder import FolderRemote
+from outlast.remote.revision import PushedRun
+from outlast.report import read_run
+from tests.launch.conftest import RECIPE
+
+RELAY = ("relay", "walk", "--on", "local", "--ask-every", "0.1", "--stop-every", "5")
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> LocalProvider:
+    (tmp_path / "walk").mkdir()
+    text = RECIPE.replace("from helper import STEP", "STEP = 0.5").replace("train=train)", 'train=train, part="state")')
+    (tmp_path / "walk/recipe.py").write_text(text)
+    (tmp_path / "configs/environment").mkdir(parents=True)
+    return connect(Path("runs"))
+
+
+def test_a_relayed_run_is_followed_by_a_folder_of_this_machine_and_published_when_it_is_home(
+    provider: LocalProvider, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--remote", "bucket", "--publish.to", "results", "--publish.when", "finished")
+    assert main([*RELAY, *flags]) == 0, capsys.readouterr().err
+    revision = PushedRun(FolderRemote(tmp_path / "bucket", writes=False), "walk").revision
+    assert revision is not None
+    assert max(revision.checkpoints) == 9
+    assert [path for path in tmp_path.rglob("bucket") if path.is_dir()] == [tmp_path / "bucket"]
+    store = FolderRemote(tmp_path / "results", writes=False)
+    (name,) = names_in(store)
+    fetch(store, name, tmp_path / "got")
+    assert json.loads((tmp_path / "got/train/metrics.json").read_text())["step"] == 9
+    assert "Get it: outlast publish" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_session_that_cannot_publish_has_finished_its_run_and_the_relay_says_both(
+    provider: LocalProvider, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results").write_text("a file is in the way")
+    text = f"environment:\n  publish:\n    to: {tmp_path / 'results'}\n    when: finished\n"
+    (tmp_path / "configs/environment/local.yaml").write_text(text)
+    assert main([*RELAY]) == 1
+    said = capsys.readouterr().err
+    assert "has finished walk" in said
+    assert said.rstrip().endswith("outlast publish runs/walk")
+    assert read_run(tmp_path / "runs/walk").status == "finished"
+    (tmp_path / "results").unlink()
+    assert main(["publish", "runs/walk", "--recipe", "walk"]) == 0
+    assert len(names_in(FolderRemote(tmp_path / "results", writes=False))) == 1
+
+
+def test_a_folder_that_the_session_would_not_see_is_refused(
+    provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = dataclasses.replace(LocalProvider.capabilities, folders=False)
+    monkeypatch.setattr(LocalProvider, "capabilities", elsewhere)
+    for address, taken in (("bucket", False), ("gs://bucket/runs", True)):
+        flags = {"experiment_name": "walk", "remote": address}
+        prepared = prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "walk"}))
+        config = prepared.resolved.config.model_copy(update={"remote": address})
+        origins = {**prepared.resolved.origins, "remote": prepared.resolved.origins["experiment_name"]}
+        resolved = dataclasses.replace(prepared.resolved, config=config, origins=origins)
+        prepared = dataclasses.replace(prepared, resolved=resolved, given=flags)
+        if taken:
+            assert request_for(provider, prepared, Terms()).asked["values"]["remote"] == address
+            continue
+        with pytest.raises(UsageError, match="a folder of this machine"):
+            request_for(provider, prepared, Terms())
