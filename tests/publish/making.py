@@ -13,7 +13,6 @@ from outlast.publish.manifest import ManifestReference
 from outlast.publish.plan import Plan, make_plan
 from outlast.publish.transaction import Journal, Published, publish
 from outlast.remote.base import Remote
-from outlast.remote.folder import FolderRemote
 
 FILES = {
     "README.md": b"# a card\n",
@@ -48,14 +47,17 @@ def by_manifest(folder: Path, store: Remote, made: Plan | None = None) -> Publis
     return publish(made, store, ManifestReference(store, "x", folder / "scratch"), journal(folder))
 
 
-def by_git(folder: Path, store: FolderRemote, url: str, repository: Path | None = None, **options: object) -> Published:
-    """Publish with a branch."""
+def by_git(
+    folder: Path, store: Remote, url: str, repository: Path | None = None, address: str = "", **options: object
+) -> Published:
+    """Publish with a branch; `address`: of a store that is no folder."""
     made = options.pop("plan", None) or plan(folder)
     scratch = folder / f"scratch-{os.getpid()}"
     subprocess.run(["rm", "-rf", scratch], check=True)
     scratch.mkdir(parents=True)
     found = repository_at(repository, scratch) if repository else None
-    reference = GitReference(url, str(store.root), scratch, repository=found, **options)  # type: ignore[arg-type]
+    address = address or str(store.root)  # type: ignore[attr-defined]
+    reference = GitReference(url, address, scratch, repository=found, **options)  # type: ignore[arg-type]
     return publish(made, store, reference, journal(folder))  # type: ignore[arg-type]
 
 

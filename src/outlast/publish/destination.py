@@ -17,7 +17,7 @@ except ImportError:  # Windows
 
 from outlast.errors import RunBusy, UsageError
 from outlast.folder import durable, layout, plain
-from outlast.publish import dvc, secrets
+from outlast.publish import secrets
 from outlast.publish.contents import plan_of
 from outlast.publish.git import GitReference, repository_at, url_of
 from outlast.publish.manifest import ManifestReference
@@ -151,7 +151,7 @@ def _git_reference(
         base = earlier["to"].get("base")  # HEAD may be another one by now; the commit stays the same
     remote = name if repository and "/" not in name and ":" not in name else None
     return GitReference(
-        url, dvc.remote_url(address), scratch, repository=repository, base=base, remote=remote,
+        url, address, scratch, repository=repository, base=base, remote=remote,
         chosen=destination.base is not None,
     )  # fmt: skip
 

@@ -13,13 +13,13 @@ import configparser
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import yaml
 
 from outlast.errors import CorruptCheckpoint, UsageError
-from outlast.publish.plan import PlannedFile, slug
+from outlast.publish.plan import PlannedFile
 
 POINTER = ".dvc"
 """Ending of a pointer's name."""
@@ -32,6 +32,9 @@ IGNORED = b"/config.local\n/tmp\n/cache\n"
 _SCHEMES = {"file": "", "s3": "s3", "gs": "gs", "sftp": "ssh"}
 """Scheme of an address of ours -> DVC's own."""
 
+_OPTIONS = {"endpoint": "endpointurl", "region": "region"}
+"""Option of an address of S3 -> DVC's own."""
+
 _LARGEST = 2**24
 
 
@@ -42,32 +45,9 @@ def object_name(md5: str) -> str:
 
 def pointer(file: PlannedFile, remote: str) -> bytes:
     """The pointer to a file: `dvc pull` gets it from the remote of this name."""
-    return _pointer({"md5": file.md5, "size": file.size}, PurePosixPath(file.path).name, remote)
-
-
-def folder_pointer(name: str, listing: bytes, files: Iterable[PlannedFile], remote: str) -> bytes:
-    """The pointer to a folder, whose listing `listing_of` has made."""
-    files = list(files)
-    out = {"md5": md5_of_listing(listing), "size": sum(file.size for file in files), "nfiles": len(files)}
-    return _pointer(out, name, remote)
-
-
-def _pointer(about: Mapping[str, object], name: str, remote: str) -> bytes:
-    out = {**about, "hash": "md5", "path": name, "remote": remote}
+    name = PurePosixPath(file.path).name
+    out = {"md5": file.md5, "size": file.size, "hash": "md5", "path": name, "remote": remote}
     return yaml.safe_dump({"outs": [out]}, sort_keys=False, allow_unicode=True, width=10_000).encode()
-
-
-def listing_of(files: Mapping[str, PlannedFile]) -> bytes:
-    """The object that names the files of a folder: by relative path, in DVC's own spelling of JSON.
-
-    Another spelling has another hash, and DVC then takes the folder for changed, for ever.
-    """
-    return json.dumps([{"md5": files[path].md5, "relpath": path} for path in sorted(files)]).encode()
-
-
-def md5_of_listing(listing: bytes) -> str:
-    """What DVC names a listing by."""
-    return f"{hashlib.md5(listing, usedforsecurity=False).hexdigest()}.dir"
 
 
 def objects_in(data: bytes, where: object) -> list[str]:
@@ -105,55 +85,73 @@ def _checked(md5: object) -> str:
     return text
 
 
-def remote_url(address: str) -> str:
-    """The URL by which DVC knows a store of ours.
+def remote_settings(address: str) -> dict[str, str]:
+    """What DVC's configuration says of a store of ours: its URL, and the endpoint and region of S3.
 
     Raises:
         UsageError: DVC cannot read such a store.
     """
     scheme, found, rest = address.partition("://")
     if not found:
-        return address
+        return {"url": address}
     if scheme not in _SCHEMES:
         raise UsageError(
             f"--store is {address}, which DVC cannot read; expected a folder, s3://, gs:// or sftp://. Without git, "
             f"every store works: --to {address}"
         )
-    return f"{_SCHEMES[scheme]}://{rest}" if _SCHEMES[scheme] else rest
+    place, _, query = rest.partition("?")
+    if scheme == "sftp" and "/~" in place:
+        raise UsageError(f"--store is {address}; DVC knows no home folder. Give the whole path: sftp://HOST/FOLDER")
+    url = f"{_SCHEMES[scheme]}://{place}" if _SCHEMES[scheme] else place
+    options = dict(option.partition("=")[::2] for option in query.split("&"))
+    return {"url": url, **{_OPTIONS[name]: value for name, value in options.items() if name in _OPTIONS}}
 
 
-def with_remote(config: bytes, url: str) -> tuple[bytes, str]:
-    """`.dvc/config` with a remote of this URL that verifies what it pulls; everything else in it stays.
+def advice(address: str) -> list[str]:
+    """What a person who pulls must set, because DVC's configuration has no word for it."""
+    if "path_style=true" not in address.partition("?")[2].split("&"):
+        return []
+    words = "DVC takes path_style from the file of AWS alone. Whoever pulls needs: aws configure set "
+    return [f"{words}default.s3.addressing_style path"]
+
+
+def with_remote(config: bytes, settings: Mapping[str, str]) -> tuple[bytes, str]:
+    """`.dvc/config` with a remote of these settings that verifies what it pulls; everything else in it stays.
 
     Args:
         config: what the base commit has; empty when it has none.
-        url: of the remote.
+        settings: of the remote, as `remote_settings` makes them.
 
     Returns:
         The new contents, and the name of the remote in it.
 
     Raises:
-        UsageError: the base's `.dvc/config` cannot be read, or the URL cannot be written in one.
+        UsageError: the base's `.dvc/config` cannot be read, or a setting cannot be written in one.
     """
-    if any(ord(char) < 32 for char in url) or url != url.strip():
-        raise UsageError(f"--store is {url!r}; DVC's configuration cannot hold control characters or such blanks.")
+    for value in settings.values():
+        if any(ord(char) < 32 for char in value) or value != value.strip():
+            raise UsageError(
+                f"--store is {value!r}; DVC's configuration cannot hold control characters or such blanks."
+            )
     try:
         text = config.decode()
         parser = configparser.RawConfigParser(strict=False)
         parser.read_file(io.StringIO("\n".join(line.strip() for line in text.splitlines())))
     except (UnicodeDecodeError, configparser.Error) as error:
         raise UsageError(f"{CONFIG} of the base commit cannot be read: {str(error).splitlines()[0]}") from error
-    name = "outlast"
-    if any(_is_remote(each, name) and _value(parser, each, "url") != url for each in parser.sections()):
-        name = slug(f"outlast-{hashlib.sha256(url.encode()).hexdigest()[:8]}")
-    for each in parser.sections():
-        if _is_remote(each, name) and _value(parser, each, "url") == url and _value(parser, each, "verify") == "true":
+    wanted = {**settings, "verify": "true"}
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
+    for name in ("outlast", *(f"outlast-{digest}{ending}" for ending in ("", "-2", "-3"))):
+        found = [each for each in parser.sections() if _is_remote(each, name)]
+        if found and all(_says(parser, each, wanted) for each in found):
             return config, name
+        if not found:  # one of the user's own is not changed, and a second of its name DVC cannot read
+            break
     if text and not text.endswith("\n"):
         text += "\n"
     if not parser.has_option("core", "remote") and not parser.has_section("core"):
         text += f"[core]\n    remote = {name}\n"
-    text += f"['remote \"{name}\"']\n    url = {url}\n    verify = true\n"
+    text += f"['remote \"{name}\"']\n" + "".join(f"    {key} = {value}\n" for key, value in wanted.items())
     return text.encode(), name
 
 
@@ -161,5 +159,6 @@ def _is_remote(section: str, name: str) -> bool:
     return section.strip("'") == f'remote "{name}"'
 
 
-def _value(parser: configparser.RawConfigParser, section: str, key: str) -> str:
-    return parser.get(section, key, fallback="").strip("'\"")
+def _says(parser: configparser.RawConfigParser, section: str, settings: Mapping[str, str]) -> bool:
+    """Whether a section has these settings."""
+    return all(parser.get(section, key, fallback="").strip("'\"") == value for key, value in settings.items())

@@ -101,7 +101,7 @@ class GitReference(Reference):
 
     Args:
         url: of the git remote; it has no secret in it.
-        store_url: what DVC calls the store.
+        store: its address.
         scratch: an empty folder, deleted afterwards by the caller.
         repository: the user's; None: there is none.
         base: the parent of the commit, NO_BASE, or None to choose it: HEAD, if the server has it.
@@ -110,14 +110,14 @@ class GitReference(Reference):
         chosen: whether the user has named the base, which must then exist.
 
     Raises:
-        UsageError: the base is no commit of the repository.
+        UsageError: the base is no commit of the repository, or DVC cannot read such a store.
         RemoteError: the server does not answer.
     """
 
     def __init__(
         self,
         url: str,
-        store_url: str,
+        store: str,
         scratch: Path,
         *,
         repository: Repository | None,
@@ -126,14 +126,14 @@ class GitReference(Reference):
         token: str | None = None,
         chosen: bool = False,
     ) -> None:
-        self._url, self._store_url, self._remote = url, store_url, remote
+        self._url, self._store, self._remote = url, dvc.remote_settings(store), remote
         self._repository, self._scratch = repository, scratch
         self._token = token or token_for(url, os.environ)
         self._outside = Git(scratch, token=self._token)
         self._inside = Git(scratch, {"GIT_DIR": str(scratch / "repository")}, token=self._token)
         self._plan: Plan | None = None
         self._commit = ""
-        self.told: list[str] = []
+        self.told = dvc.advice(store)
         self.base = self._known(base, chosen=chosen) or self._choose()
 
     @property
@@ -268,7 +268,7 @@ class GitReference(Reference):
 
     def _contents(self, plan: Plan, parent: str | None) -> dict[str, bytes]:
         """The files of the commit that are not the base's: small ones, pointers, and what DVC needs to know."""
-        config, remote = dvc.with_remote(self._at_base(parent, dvc.CONFIG), self._store_url)
+        config, remote = dvc.with_remote(self._at_base(parent, dvc.CONFIG), self._store)
         found = {dvc.CONFIG: config, f"{plan.folder}/{manifest.NAME}": manifest.write(plan)}
         if not self._at_base(parent, ".dvc/.gitignore"):
             found[".dvc/.gitignore"] = dvc.IGNORED

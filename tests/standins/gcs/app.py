@@ -129,7 +129,7 @@ class Storage:
             except ValueError:
                 continue
             assert claims["iss"] == ACCOUNT, claims
-            assert "devstorage.read_write" in claims["scope"], claims
+            assert re.search(r"devstorage\.(read_write|full_control)\b", claims["scope"]), claims
             return _json({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"})
         return _json({"error": "invalid_grant", "error_description": "Invalid JWT Signature."}, 400)
 
