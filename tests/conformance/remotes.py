@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import signal
@@ -150,8 +151,6 @@ class S3Case(NetworkCase):
 @functools.cache
 def _account(url: str) -> Path:
     """The key file of a service account whose tokens come from the stand-in."""
-    import json
-
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
     from tests.standins.gcs import ACCOUNT
@@ -277,6 +276,7 @@ class DriveCase(NetworkCase):
         from tests.standins import drive
 
         self.url = service.running("drive")
+        self.search(0, 0)
         self.monkeypatch.setenv("OUTLAST_DRIVE_CLIENT_ID", drive.CLIENT)
         self.monkeypatch.setenv("OUTLAST_DRIVE_CLIENT_SECRET", drive.SECRET)
         self.monkeypatch.setenv("OUTLAST_DRIVE_REFRESH_TOKEN", drive.REFRESH)
@@ -286,7 +286,14 @@ class DriveCase(NetworkCase):
 
         from outlast.remote.drive import DriveRemote
 
-        return DriveRemote(f"{FOLDER}-{self.prefix}", "runs/", writes=writes, endpoint=self.url, **options)
+        remote = DriveRemote(f"{FOLDER}-{self.prefix}", "runs/", writes=writes, endpoint=self.url, **options)
+        remote.settles = 0.0
+        return remote
+
+    def search(self, named: float, listed: float) -> None:
+        """Let a search by name, and one for a folder, know no file for these seconds after it was made."""
+        body = json.dumps([named, listed]).encode()
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/.search", body), timeout=20).close()
 
 
 CASES: dict[str, Any] = {

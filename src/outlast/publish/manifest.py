@@ -156,7 +156,7 @@ class ManifestReference(Reference):
 
     def __init__(self, store: Remote, address: str, scratch: Path) -> None:
         self._store, self._address, self._file = store, address, scratch / NAME
-        self._name = ""
+        self._name, self._asked = "", False
         self._together: dict[str, PlannedFile] = {}
 
     @property
@@ -170,14 +170,14 @@ class ManifestReference(Reference):
             return {}
         return {blob_name(file.sha256): file for file in plan.files}
 
-    def place(self, plan: Plan, file: PlannedFile) -> str:
-        """The store, which names a file by its hash; or the file's own name in it."""
-        return f"{plan.name}/{file.path}" if self._store.capabilities.atomic_batch else "store"
+    def place(self, plan: Plan, file: PlannedFile) -> str:  # noqa: ARG002 - all go to one place
+        """The store, which names a file by its hash; or the folder in it that has the files by their paths."""
+        return f"{plan.name}/" if self._store.capabilities.atomic_batch else "store"
 
     def prepare(self, plan: Plan) -> str:
         """Write the manifest to the scratch folder; its hash is the identity."""
         can = self._store.capabilities
-        if not (can.writes and (can.exclusive_put or can.atomic_batch)):
+        if not (can.writes and (can.exclusive_put or can.atomic_batch or can.oldest_wins)):
             raise RemoteRefused(
                 f"{self._store.address()} cannot create an object only where there is none, so two publications could "
                 "replace each other. Publish to another store, or with git: --to git+dvc --store "
@@ -193,7 +193,7 @@ class ManifestReference(Reference):
 
     def create(self, progress: Progress) -> int:
         """Create the manifest, with all files if the store does that in one step."""
-        name = reference_name(self._name)
+        name, self._asked = reference_name(self._name), True
         files = {each: file.source for each, file in self._together.items()}
         written = self._store.put_all_if_absent({**files, name: self._file}, last=name)
         for each, file in self._together.items():
@@ -201,7 +201,9 @@ class ManifestReference(Reference):
         return len(written - {name})
 
     def read(self) -> str | None:
-        """The hash of the manifest that the store holds."""
+        """The hash of the manifest that the store holds. Where the oldest wins, it first waits to know which one is."""
+        if self._asked:
+            self._store.settle(reference_name(self._name))
         try:
             return hashlib.sha256(bounded(self._store, reference_name(self._name))).hexdigest()
         except ObjectMissing:

@@ -49,7 +49,10 @@ JOURNAL = records.form(
         "state": records.one_of("planned", "visible"),
         "to": records.table(records.or_null(records.text(4096)), 100),
     },
-    {"identity": records.or_null(records.text(64, "[0-9a-f]{40,64}", "an identity in hex"))},
+    {
+        "identity": records.or_null(records.text(64, "[0-9a-f]{40,64}", "an identity in hex")),
+        "ids": records.table(records.text(200, r"[\w-]+", "an id of the store"), 100_000),
+    },
 )
 
 
@@ -78,11 +81,15 @@ class Journal:
     Args:
         path: of the file.
         to: where the publication goes: whatever another attempt must do in the same way.
+
+    Attributes:
+        ids: that the store has given out; see `Remote.keep_ids`.
     """
 
     def __init__(self, path: Path, to: Mapping[str, str | None]) -> None:
         self.path, self.to = path, dict(to)
-        self.identity: str | None = None
+        self._record: dict[str, Any] = {}
+        self.ids: dict[str, str] = {}
 
     @classmethod
     def find(cls, path: Path) -> dict[str, Any] | None:
@@ -97,15 +104,21 @@ class Journal:
         durable.make_folder(self.path.parent)
         if plain.kind_of(self.path) not in (None, "file"):
             durable.remove_any(self.path)
-        record = {
+        self._record = {
             "format": FORMAT,
             "publication": plan.name,
             "state": state,
             "identity": identity,
             "to": self.to,
             "files": {file.path: {"size": file.size, "sha256": file.sha256} for file in plan.files},
+            **({"ids": self.ids} if self.ids else {}),
         }
-        durable.write_json(self.path, record)
+        durable.write_json(self.path, self._record)
+
+    def keep_id(self, what: str, identity: str) -> None:
+        """Write down, durably, an id that the store has given out."""
+        self.ids[what] = identity
+        durable.write_json(self.path, self._record | {"ids": self.ids})
 
 
 def publish(
@@ -132,12 +145,16 @@ def publish(
         PublishFailed: nothing is visible, or it is not known; to continue, publish again.
     """
     earlier = Journal.find(journal.path)
-    known = earlier.get("identity") if earlier and earlier["publication"] == plan.name else None
+    if earlier is None or earlier["publication"] != plan.name:
+        earlier = {}
+    known = earlier.get("identity")
     asked, visible = False, False
     try:
         identity = reference.prepare(plan)
         before = visible = _read(reference, plan, identity, known, asked=False) is not None
+        journal.ids.update(earlier.get("ids", {}))
         journal.write(plan, "planned", identity)
+        store.keep_ids(journal.ids, journal.keep_id)
         blobs = reference.blobs(plan)
         problem: RemoteError = RemoteRefused(f"Putting the files took longer than {DEADLINE:.0f} seconds each time.")
         for _ in range(TRIES):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class Capabilities:
     Attributes:
         writes: it can be written to.
         exclusive_put: of several writers of one name exactly one succeeds. Without it a name must have one writer.
+        oldest_wins: instead, several objects may get one name, and all readers use the one that was made first. A
+            writer learns which one that is by reading after `settle`.
         conditional_delete: an object is deleted only while it is the one that was listed.
         digest: name of the algorithm of the digests that `stat` reports, as hashlib has it.
         server_digest: `stat` gives the digest from what the service keeps, without reading the object back.
@@ -46,6 +48,7 @@ class Capabilities:
     server_digest: bool = False
     freshens: bool = True
     atomic_batch: bool = False
+    oldest_wins: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,19 @@ class Remote(ABC):
             ObjectMissing: there is no such object.
             ObjectConflict: it was replaced or put again since; it was not deleted.
         """
+
+    def keep_ids(self, known: Mapping[str, str], keep: Callable[[str, str], None]) -> None:  # noqa: B027
+        """Use ids that an earlier process has kept, where a service knows an object by an id besides its name.
+
+        So an object that a process was sending when it was killed is not made a second time. Other remotes do nothing.
+
+        Args:
+            known: what each id is for -> the id.
+            keep: is called with the same pair for a new one, before the service sees it.
+        """
+
+    def settle(self, name: str) -> None:  # noqa: B027
+        """Where the oldest object of a name wins, wait until a reader knows which one that is; otherwise do nothing."""
 
     def close(self) -> None:  # noqa: B027
         """Close the connections, if it holds any; it opens them again when it is used again."""

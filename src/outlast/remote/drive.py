@@ -4,6 +4,8 @@ All objects are files in that one folder, and a file's name is that of the objec
 files have one name. The object is then the oldest of them, and of the oldest that with the smallest id, so all readers
 see the same one. A file gets an id before it is sent: what is sent twice is refused, and does not become two files.
 
+A search by name may not know a new file yet. By its id it is found at once, and so is what the folder's listing shows.
+
 The scope is drive.file, with which a client sees only files that it made itself.
 """
 
@@ -18,7 +20,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,6 +35,9 @@ from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scru
 SERVICE = "https://www.googleapis.com"
 FIELDS = "id,name,size,sha256Checksum,createdTime,modifiedTime"
 FILES = "/drive/v3/files"
+
+SETTLES = 15.0
+"""Seconds after which the listing of a folder is taken to have the files that others have made in it."""
 
 _BUSY = {"rateLimitExceeded", "userRateLimitExceeded", "sharingRateLimitExceeded"}
 """Reasons of a status 403 after which Google asks to try again."""
@@ -63,6 +68,8 @@ class DriveRemote(NetworkRemote):
             where it broke off.
     """
 
+    settles = SETTLES
+
     def __init__(
         self,
         folder: str,
@@ -80,7 +87,9 @@ class DriveRemote(NetworkRemote):
         self._endpoint = (endpoint or SERVICE).rstrip("/")
         self._folder, self._timeout, self._whole = folder, timeout, whole
         self._access = Access(f"{self._endpoint}/token" if endpoint else None)
-        self._ids: dict[tuple[str, str], str] = {}
+        self._ids: dict[str, str] = {}
+        self._keep: Callable[[str, str], None] = lambda _what, _identity: None
+        self._seen: dict[str, set[str]] = {}  # ids of files that were made or listed, by name
         self._lock = threading.Lock()
 
     @property
@@ -92,32 +101,52 @@ class DriveRemote(NetworkRemote):
             conditional_delete=False,
             digest="sha256",
             server_digest=True,
+            oldest_wins=self._writes,
         )
 
+    def keep_ids(self, known: Mapping[str, str], keep: Callable[[str, str], None]) -> None:
+        """Use and keep the ids of files that are to be made, as `Remote.keep_ids` says."""
+        with self._lock:
+            self._ids, self._keep = {**known, **self._ids}, keep
+
+    def settle(self, name: str) -> None:
+        """Wait, then look at the whole folder: its listing knows new files before a search for a name does."""
+        check_name(name)
+        time.sleep(self.settles)
+        for entry in self.list(name):
+            if entry.name == name:
+                self._saw(name, _id_of(entry))
+
     def _create(self, name: str, file: Path, digest: str) -> bool:
-        about = {"id": self._id(name, digest), "name": self._prefix + name, "parents": [self._folder]}
+        identity = self._id(name, digest)
+        about = {"id": identity, "name": self._prefix + name, "parents": [self._folder]}
         with os.fdopen(plain.open_plain(file), "rb") as opened:
             size = os.fstat(opened.fileno()).st_size
             send = self._send_whole if size <= self._whole else self._send_on
             made = send(name, about, opened, size)
+        self._saw(name, identity)
         if made is None:  # it was made by a request whose reply was lost
             return False
         if made.get("sha256Checksum", digest) != digest:
             raise RemoteRefused(f"{self.address(name)} was written, but is another file: {file} has changed meanwhile.")
-        with self._lock:
-            self._ids.pop((name, digest), None)
-        with contextlib.suppress(ObjectMissing):  # a search may not know it yet
-            return bool(_id_of(self._ask(lambda: self._look(name))) == made["id"])
-        return True
+        return bool(_id_of(self._ask(lambda: self._look(name))) == made["id"])
 
     def _id(self, name: str, digest: str) -> str:
-        """An id for a file that is to be made; the same one until it is known to be made."""
+        """An id for a file that is to be made; always the same one, as long as no file that had it was deleted."""
+        what = f"{self.address(name)} {digest}"
         with self._lock:
-            known = self._ids.get((name, digest))
-        if known is None:
-            known = str(self._json(name, "GET", f"{FILES}/generateIds", {"count": "1", "space": "drive"})["ids"][0])
+            known = self._ids.get(what)
+        if known is not None:
+            return known
+        made = str(self._json(name, "GET", f"{FILES}/generateIds", {"count": "1", "space": "drive"})["ids"][0])
         with self._lock:
-            return self._ids.setdefault((name, digest), known)
+            if what not in self._ids:
+                self._keep(what, made)
+            return self._ids.setdefault(what, made)
+
+    def _saw(self, name: str, identity: str) -> None:
+        with self._lock:
+            self._seen.setdefault(name, set()).add(identity)
 
     def _send_whole(self, name: str, about: dict[str, Any], opened: BinaryIO, size: int) -> dict[str, Any] | None:
         boundary = uuid.uuid4().hex
@@ -199,9 +228,27 @@ class DriveRemote(NetworkRemote):
         while after:
             more, after = self._page(name, after, f" and name = {_quoted(self._prefix + name)}")
             found += more
+        found += self._unsearched(name, {_id_of(each) for each in found})
         if not found:
             raise self._missing(name)
         return min(found, key=_age)
+
+    def _unsearched(self, name: str, found: set[str]) -> builtins.list[Stat]:
+        """Files of a name that are known by their ids, and that a search does not know yet."""
+        with self._lock:
+            asked = self._seen.get(name, set()) - found
+        files = []
+        for identity in sorted(asked):
+            fields = {"fields": f"{FIELDS},trashed", "supportsAllDrives": "true"}
+            with contextlib.suppress(ObjectMissing):
+                about = self._json(name, "GET", f"{FILES}/{identity}", fields)
+                if not about["trashed"]:
+                    files.append(self._stat(about))
+                    continue
+            with self._lock:  # somebody deleted it: the next file of this name needs another id
+                self._seen[name].discard(identity)
+                self._ids = {what: each for what, each in self._ids.items() if each != identity}
+        return files
 
     def _freshen(self, found: Stat) -> None:
         now = dt.datetime.fromtimestamp(max(time.time(), found.modified + 0.001), dt.UTC)

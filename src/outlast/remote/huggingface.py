@@ -98,18 +98,7 @@ class HuggingFaceRemote(NetworkRemote):
         described = {name: self._describe(file) for name, file in files.items()}
         tries = self._tries()
         while True:
-            absent = {}
-            for name, file in files.items():
-                try:
-                    found = self.stat(name)
-                except ObjectMissing:
-                    absent[name] = file
-                    continue
-                if (found.size, found.digest) != described[name]:
-                    raise ObjectConflict(
-                        f"{self.address(name)} is another file than {file}: it has {found.size} bytes, the file "
-                        f"{described[name][0]}. Nothing was written; choose another name."
-                    )
+            absent = self._absent(files, described)
             if not absent:
                 return set()
             try:
@@ -120,6 +109,25 @@ class HuggingFaceRemote(NetworkRemote):
             if written:
                 return set(absent)
             tries.again(RemoteUnavailable(f"{self._root} changes all the time; nothing was written there."))
+
+    def _absent(self, files: Mapping[str, Path], described: Mapping[str, tuple[int, str]]) -> dict[str, Path]:
+        """The files that are not there. Raises ObjectConflict when another one has a name."""
+        absent = {}
+        there = self._ask(lambda: self._paths(BRANCH, [self._prefix + name for name in files]))
+        for name, file in files.items():
+            try:
+                if self._prefix + name not in there:
+                    raise self._missing(name)
+                found = self.stat(name)
+            except ObjectMissing:
+                absent[name] = file
+                continue
+            if (found.size, found.digest) != described[name]:
+                raise ObjectConflict(
+                    f"{self.address(name)} is another file than {file}: it has {found.size} bytes, the file "
+                    f"{described[name][0]}. Nothing was written; choose another name."
+                )
+        return absent
 
     def _create(self, name: str, file: Path, digest: str) -> bool:
         return self._commit({name: file}, {name: digest})
@@ -142,12 +150,12 @@ class HuggingFaceRemote(NetworkRemote):
         added = [CommitOperationAdd(self._prefix + name, str(file)) for name, file in files.items()]
         if not self._send(parent, added, message):
             return False
-        return all(self._is_of(message, name, files[name], digest) for name, digest in digests.items())
+        there = self._ask(lambda: self._paths(BRANCH, [self._prefix + name for name in files]))
+        return all(self._is_of(message, there, name, files[name], digest) for name, digest in digests.items())
 
-    def _is_of(self, message: str, name: str, file: Path, digest: str) -> bool:
+    def _is_of(self, message: str, there: Mapping[str, dict[str, Any]], name: str, file: Path, digest: str) -> bool:
         """Whether a file is of the commit with this message: the client leaves out what it believes to be needless."""
-        path = self._prefix + name
-        about = self._ask(lambda: self._paths(BRANCH, [path]).get(path))
+        about = there.get(self._prefix + name)
         if about is None:
             raise RemoteRefused(
                 f"{self.address(name)} was left out of a commit: the file .gitignore of the repository, or the client, "
@@ -177,7 +185,7 @@ class HuggingFaceRemote(NetworkRemote):
                     num_threads=2,
                 )
             except errors.HfHubHTTPError as error:
-                if error.response.status_code == 412:
+                if error.response.status_code in (409, 412):  # 412 is what the Hub answers
                     return False
                 raise
         return True

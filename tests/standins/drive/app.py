@@ -42,6 +42,8 @@ class Held:
     created: str
     modified: str
     folder: str = FOLDER
+    made: float = 0.0
+    trashed: bool = False
 
     def resource(self) -> dict[str, Any]:
         return {
@@ -55,6 +57,7 @@ class Held:
             "sha256Checksum": hashlib.sha256(self.body).hexdigest(),
             "createdTime": self.created,
             "modifiedTime": self.modified,
+            "trashed": self.trashed,
         }
 
 
@@ -74,6 +77,7 @@ class Drive:
         self.ids: set[str] = set()
         self.uploads: dict[str, Upload] = {}
         self.tokens: dict[str, float] = {}
+        self.named = self.listed = 0.0  # seconds for which a search by name, and one for a folder, know no new file
 
     def __call__(self, request: Request) -> Reply:
         with self.lock:
@@ -88,6 +92,9 @@ class Drive:
         asked = dict(urllib.parse.parse_qsl(request.query, keep_blank_values=True))
         if (request.method, request.path) == ("POST", "/token"):
             return self.token(request)
+        if request.path == "/.search":
+            self.named, self.listed = json.loads(request.body)
+            return _json({})
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind != "Bearer" or self.tokens.get(token, 0) < time.monotonic() or "access_token" in asked:
             raise Refused(401, "authError", "Invalid Credentials")
@@ -110,6 +117,9 @@ class Drive:
             raise Refused(404, "notFound", f"File not found: {found[1]}.")
         if request.method == "PATCH":
             about = json.loads(request.body)
+            if about == {"trashed": True}:
+                held.trashed = True
+                return _resource(held, asked)
             if set(about) != {"modifiedTime"} or not re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{3}Z", about["modifiedTime"]):
                 raise Refused(400, "invalid", "modifiedTime")
             held.modified = about["modifiedTime"]
@@ -142,7 +152,9 @@ class Drive:
         if not _is_folder(folder):
             raise Refused(404, "notFound", f"File not found: {folder}.")
         found = sorted(self.files.values(), key=lambda each: each.id)  # no order is promised
+        before = time.monotonic() - (self.listed if name is None else self.named)
         found = [each for each in found if each.folder == folder and name in (None, each.name)]
+        found = [each for each in found if each.made <= before and not each.trashed]
         start = int(asked.get("pageToken") or 0)
         size = min(PAGE, int(asked.get("pageSize", 100)))
         fields = re.fullmatch(r"nextPageToken,files\(([\w,]+)\)", asked.get("fields", ""))
@@ -210,7 +222,7 @@ class Drive:
         self.check(about)
         identity = about.get("id") or uuid.uuid4().hex
         now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self.files[identity] = Held(identity, about["name"], body, now, now, about["parents"][0])
+        self.files[identity] = Held(identity, about["name"], body, now, now, about["parents"][0], time.monotonic())
         return _chosen(self.files[identity], asked)
 
 

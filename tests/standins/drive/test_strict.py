@@ -137,3 +137,22 @@ def test_reading_and_touching(ask: Ask) -> None:
     assert about(touched) == {"modifiedTime": "2026-01-02T03:04:05.006Z"}
     assert ask("PATCH", path, "", b'{"modifiedTime": "yesterday"}').status == 400
     assert ask("DELETE", path).status == ask("GET", f"{FILES}/none").status == 404
+
+
+def test_what_is_in_the_trash_keeps_its_id(ask: Ask) -> None:
+    made = identity(ask)
+    insert(ask, id=made)
+    assert about(ask("PATCH", f"{FILES}/{made}", "fields=trashed", b'{"trashed": true}')) == {"trashed": True}
+    assert about(search(ask))["files"] == []
+    assert about(ask("GET", f"{FILES}/{made}", "fields=trashed")) == {"trashed": True}
+    assert insert(ask, id=made).status == 409
+
+
+def test_a_search_for_a_name_lags_behind_the_listing(drive: Drive, ask: Ask) -> None:
+    drive(Request("POST", "/.search", "", {}, b"[1000, 0]"))
+    made = about(insert(ask))["id"]
+    assert about(search(ask, " and name = 'n'"))["files"] == []
+    assert len(about(search(ask))["files"]) == 1
+    assert ask("GET", f"{FILES}/{made}").status == 200
+    drive(Request("POST", "/.search", "", {}, b"[1000, 1000]"))
+    assert about(search(ask))["files"] == []
