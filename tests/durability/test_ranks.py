@@ -24,7 +24,7 @@ from outlast.checkpoint.export import export  # noqa: E402
 from outlast.distributed import ranks  # noqa: E402
 from outlast.folder import durable  # noqa: E402
 from outlast.folder.layout import RunFolder  # noqa: E402
-from outlast.folder.lock import Presence  # noqa: E402
+from outlast.folder.presence import Presence  # noqa: E402
 from outlast.run import agreement  # noqa: E402
 from outlast.tracking import read  # noqa: E402
 from tests import messages, processes  # noqa: E402

@@ -16,7 +16,7 @@ import pytest
 from tests import messages
 
 from outlast.errors import RunBusy
-from outlast.folder import lock
+from outlast.folder import flock, lock
 from outlast.folder.lock import Lock, holder
 
 HOLD = """
@@ -112,7 +112,7 @@ def test_another_machines_heartbeat_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kernel", [True, False], ids=["flock", "no-flock"])
 def test_after_a_reboot(tmp_path: Path, monkeypatch, kernel: bool) -> None:
     if not kernel:
-        monkeypatch.setattr(lock, "fcntl", None)
+        monkeypatch.setattr(flock, "fcntl", None)
     path = tmp_path / "lock"
     record(path, boot="another boot")
     mine = Lock(path)
@@ -121,7 +121,7 @@ def test_after_a_reboot(tmp_path: Path, monkeypatch, kernel: bool) -> None:
 
 
 def test_without_kernel_locks_the_process_id_decides(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(flock, "fcntl", None)
     path = tmp_path / "lock"
     record(path)
     with pytest.raises(RunBusy):
@@ -213,7 +213,7 @@ def test_a_beat_from_the_future_is_judged_by_when_the_file_was_written(tmp_path:
 
 
 def test_a_process_id_that_another_program_has_now_is_not_the_owner(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(flock, "fcntl", None)
     path = tmp_path / "lock"
     record(path, pid=os.getpid(), start=lock._start_of(os.getpid()))
     with pytest.raises(RunBusy):
@@ -227,13 +227,13 @@ def test_a_process_id_that_another_program_has_now_is_not_the_owner(tmp_path: Pa
 def test_one_that_is_replaced_while_it_is_taken_is_somebody_elses(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "lock"
     path.touch()
-    real = lock._kernel_lock_patiently
+    real = lock._flock_patiently
 
     def meanwhile(descriptor: int):
         (tmp_path / "new").touch()
         (tmp_path / "new").replace(path)
         return real(descriptor)
 
-    monkeypatch.setattr(lock, "_kernel_lock_patiently", meanwhile)
+    monkeypatch.setattr(lock, "_flock_patiently", meanwhile)
     with messages.raises(RunBusy, "folder/lock-was-replaced"):
         Lock(path).take("attempt 1")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
-from outlast.folder import hashing, layout, records
+from outlast.folder import hashing, layout, records, schemas
 from outlast.folder.layout import STATE, TENSORS
 from outlast.folder.records import STATE_BYTES
 
@@ -29,7 +29,7 @@ def check_manifest(manifest: Mapping[str, Any], place: Path) -> None:
     Raises:
         CorruptCheckpoint: they do, or it is no manifest.
     """
-    records.check(manifest, records.MANIFEST, place)
+    records.check(manifest, schemas.MANIFEST, place)
     step = layout.step_of(place.parent)
     if step is not None and step != manifest["step"]:
         raise CorruptCheckpoint(f"{place} says step {manifest['step']} and lies in the folder of step {step}.")

@@ -13,7 +13,7 @@ from outlast.checkpoint.reading import open_checkpoint
 from outlast.errors import CorruptCheckpoint, OutlastError, UnknownName, UsageError
 from outlast.folder import artifact, durable, reading
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import CONFIG
+from outlast.folder.schemas import CONFIG
 from outlast.state.array import Array
 
 

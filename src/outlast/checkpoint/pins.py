@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from outlast.errors import OutlastError
 from outlast.folder import layout, plain, reading
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import RUN
+from outlast.folder.schemas import RUN
 
 
 def unpinned(folder: RunFolder, steps: Sequence[int]) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from outlast.errors import CorruptCheckpoint
-from outlast.folder import records
+from outlast.folder import records, schemas
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class StateRecord:
             CorruptCheckpoint: it is none, or that of another step.
         """
         state = records.parse(data, path)
-        records.check(state, records.RANK_STATE if rank else records.STATE, path)
+        records.check(state, schemas.RANK_STATE if rank else schemas.STATE, path)
         if state.get("step", step) != step:
             raise CorruptCheckpoint(f"{path} is the state at step {state['step']}, and its manifest says {step}.")
         for name, part in state["parts"].items():

@@ -18,7 +18,7 @@ from typing import Any
 from outlast._version import __version__
 from outlast.errors import CorruptCheckpoint, OutlastError, UnsafeFolder, UsageError
 from outlast.folder import durable, hashing, layout, plain, reading
-from outlast.folder.records import ARTIFACT
+from outlast.folder.schemas import ARTIFACT
 
 ENDING = ".manifest.json"
 """Of the names of manifests; no artifact, and no folder or file of one, has such a name."""

@@ -14,7 +14,8 @@ from typing import Any
 from outlast.errors import CorruptCheckpoint
 from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import ATTEMPT, EVENTS_BYTES, LONGEST, REASONS
+from outlast.folder.records import EVENTS_BYTES, LONGEST, REASONS
+from outlast.folder.schemas import ATTEMPT
 
 __all__ = ["REASONS", "AttemptRecord", "copy_events", "read_record", "utc", "writable"]
 

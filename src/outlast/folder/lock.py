@@ -16,12 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from outlast.errors import ANOTHER_NAME, CorruptCheckpoint, RunBusy, UnsafeFolder
-from outlast.folder import durable, layout, plain, records
-
-try:
-    import fcntl
-except ImportError:  # Windows: the heartbeat and the process id have to do
-    fcntl = None  # type: ignore[assignment]
+from outlast.folder import durable, layout, plain, records, schemas
+from outlast.folder.flock import close_in_children, closed, flock, unlock
 
 BEAT = 10.0
 """Seconds between two heartbeats."""
@@ -61,7 +57,7 @@ class Lock:
         """
         descriptor = plain.open_plain(self.path, os.O_RDWR | os.O_CREAT)
         try:
-            kernel = _kernel_lock_patiently(descriptor)
+            kernel = _flock_patiently(descriptor)
             owner = _read(descriptor)
             if kernel is False or _lives(owner, descriptor, kernel_free=kernel is True):
                 raise RunBusy(  # noqa: TRY301 - the descriptor is closed in one place
@@ -75,7 +71,7 @@ class Lock:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
-        _HELD.add(self)
+        close_in_children(self)
         pid = os.getpid()
         self._record = {
             "attempt": attempt,
@@ -105,15 +101,14 @@ class Lock:
         with contextlib.suppress(OSError):
             if self.ours():
                 self._write({**self._record, "released": True})
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # for children that still hold a copy of the descriptor
-        self._close()
+        unlock(self._descriptor)  # for children that still hold a copy of the descriptor
+        self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file, and say nothing in it."""
         os.close(self._descriptor)
         self._descriptor = -1
-        _HELD.discard(self)
+        closed(self)
 
     def _keep_beating(self) -> None:
         while not self._closing.wait(BEAT):
@@ -144,77 +139,6 @@ class Lock:
         os.write(self._descriptor, text.ljust(_SIZE - 1)[: _SIZE - 1] + b"\n")
 
 
-class Presence:
-    """Shows that a rank is alive, even if other ranks are gone: all ranks hold a second lock file together.
-
-    Only rank 0 holds the run's lock. When it dies alone, another rank may still be about to write; the next attempt
-    waits for it.
-
-    Args:
-        path: the file; made by `show`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = -1
-
-    def show(self) -> None:
-        """Hold the file until this process ends or `hide` is called."""
-        self._descriptor = plain.open_plain(self.path, os.O_RDWR | os.O_CREAT)
-        _HELD.add(self)
-        _kernel_lock(self._descriptor, shared=True)
-
-    def hide(self) -> None:
-        """Let go of the file."""
-        if self._descriptor >= 0:
-            if fcntl is not None:
-                with contextlib.suppress(OSError):
-                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            self._close()
-
-    def wait_for_others(self, seconds: float) -> None:
-        """Return when no rank of an earlier attempt lives.
-
-        Raises:
-            RunBusy: one is still alive after this time.
-        """
-        if not plain.kind_of(self.path):
-            return
-        descriptor = plain.open_plain(self.path)
-        try:
-            end = time.monotonic() + seconds
-            while _kernel_lock(descriptor) is False:
-                if time.monotonic() > end:
-                    raise RunBusy(
-                        f"A rank of an earlier attempt at {self.path.parent} is still running, although its rank 0 "
-                        "has ended. Stop it, or wait until it ends, and start again."
-                    )
-                time.sleep(0.05)
-        finally:
-            os.close(descriptor)
-
-    def _close(self) -> None:
-        os.close(self._descriptor)
-        self._descriptor = -1
-        _HELD.discard(self)
-
-
-_HELD: set[Lock | Presence] = set()
-
-
-def _let_go_in_child() -> None:
-    """Close the descriptors of locks that a data loader's worker inherits.
-
-    With a descriptor it inherits the kernel's lock, which would outlive a killed owner.
-    """
-    for lock in list(_HELD):
-        lock._close()  # noqa: SLF001 - same module
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go_in_child)
-
-
 def holder(path: Path) -> dict[str, Any] | None:
     """The present owner of a lock, without taking it; None if no living process holds it.
 
@@ -225,7 +149,7 @@ def holder(path: Path) -> dict[str, Any] | None:
     except (OSError, UnsafeFolder):
         return None
     try:
-        kernel, owner = _kernel_lock(descriptor, shared=True), _read(descriptor)
+        kernel, owner = flock(descriptor, shared=True), _read(descriptor)
         return owner if kernel is False or _lives(owner, descriptor, kernel_free=kernel is True) else None
     finally:
         os.close(descriptor)
@@ -247,7 +171,7 @@ def _own(path: Path, descriptor: int) -> int:
     durable.remove_any(temporary)
     fresh = plain.open_plain(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
-        if _kernel_lock(fresh) is False or not _same(path, descriptor):
+        if flock(fresh) is False or not _same(path, descriptor):
             raise RunBusy(  # noqa: TRY301 - the file is closed in one place
                 f"{path} was replaced while it was being locked: another attempt is starting on this run."
             )
@@ -269,32 +193,19 @@ def _same(path: Path, descriptor: int) -> bool:
     return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
 
-def _kernel_lock_patiently(descriptor: int) -> bool | None:
-    """As `_kernel_lock`.
+def _flock_patiently(descriptor: int) -> bool | None:
+    """As `flock`.
 
     Whoever merely asks who holds it shares the lock for an instant, and an owner shares it with nobody.
     """
-    kernel = _kernel_lock(descriptor)
+    kernel = flock(descriptor)
     for _ in range(_PATIENCE):
-        if kernel is not False or not _kernel_lock(descriptor, shared=True):
+        if kernel is not False or not flock(descriptor, shared=True):
             break
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        unlock(descriptor)
         time.sleep(0.002 + os.getpid() % 16 / 1000)
-        kernel = _kernel_lock(descriptor)
+        kernel = flock(descriptor)
     return kernel
-
-
-def _kernel_lock(descriptor: int, *, shared: bool = False) -> bool | None:
-    """True: taken. False: another process has it. None: this file system has no such locks."""
-    if fcntl is None:
-        return None  # type: ignore[unreachable]
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _read(descriptor: int) -> dict[str, Any]:
@@ -303,7 +214,7 @@ def _read(descriptor: int) -> dict[str, Any]:
         record = records.parse(
             os.pread(descriptor, _SIZE, 0) if hasattr(os, "pread") else os.read(descriptor, _SIZE), "lock"
         )
-        records.check(record, records.LOCK, "lock")
+        records.check(record, schemas.LOCK, "lock")
     except (OSError, CorruptCheckpoint):
         return {}
     return record

@@ -18,8 +18,8 @@ from outlast.folder import durable, hashing, layout, plain, reading
 from outlast.folder.attempt import utc
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock, holder
-from outlast.folder.records import LAUNCH
 from outlast.launch.provider import Handle, Provider
+from outlast.launch.schema import LAUNCH
 from outlast.terminal import command
 
 try:

@@ -25,7 +25,7 @@ from outlast.checkpoint.export import export
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import CONFIG
+from outlast.folder.schemas import CONFIG
 from outlast.publish import card
 from outlast.publish.plan import Plan, hashed, make_plan
 from outlast.report import read_run

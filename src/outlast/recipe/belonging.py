@@ -11,7 +11,7 @@ from outlast.checkpoint import CheckpointStore
 from outlast.errors import OutlastError, UsageError
 from outlast.folder import plain, reading
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import RUN
+from outlast.folder.schemas import RUN
 from outlast.recipe.inspect import as_stage
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import is_installed

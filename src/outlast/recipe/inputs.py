@@ -14,7 +14,7 @@ from outlast.distributed import ranks
 from outlast.errors import CorruptCheckpoint, OutlastError, ResumeRefused, UsageError
 from outlast.folder import durable, plain, reading
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import RUN
+from outlast.folder.schemas import RUN
 from outlast.recipe import belonging
 from outlast.recipe.inspect import SavedCheckpoint, open_saved, step_of
 from outlast.recipe.recipe import Recipe

@@ -16,7 +16,7 @@ from outlast.environment import Environment, detect
 from outlast.errors import CorruptCheckpoint, ObjectMissing, RunNotFinished, SessionEnded, UnknownName, UsageError
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import CONFIG
+from outlast.folder.schemas import CONFIG
 from outlast.recipe import belonging, inputs
 from outlast.recipe.recipe import Recipe
 from outlast.remote.address import open_remote

@@ -17,7 +17,7 @@ from typing import Any
 from outlast.errors import OutlastError
 from outlast.folder import layout, plain, reading
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import CONFIG
+from outlast.folder.schemas import CONFIG
 
 _DEPTH = 6  # /kaggle/input/notebooks/OWNER/SLUG/working/runs/ID is as deep as it gets
 MOST_FOLDERS = 50_000  # that are looked into below each input: data sets may have any number

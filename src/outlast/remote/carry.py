@@ -11,7 +11,7 @@ from outlast.errors import ObjectMissing, UnknownName, UsageError
 from outlast.folder import durable
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock
-from outlast.folder.records import RUN
+from outlast.folder.schemas import RUN
 from outlast.remote.base import Remote
 from outlast.remote.gather import bring_home
 from outlast.remote.identity import identify

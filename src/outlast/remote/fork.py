@@ -8,7 +8,7 @@ from outlast.checkpoint import Checkpoint, CheckpointStore
 from outlast.errors import ANOTHER_NAME, CorruptCheckpoint, UsageError
 from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import RUN
+from outlast.folder.schemas import RUN
 from outlast.remote.identity import identify
 from outlast.remote.incoming import Incoming
 from outlast.remote.place import Place

@@ -26,7 +26,7 @@ from outlast.errors import (
 from outlast.folder import durable, layout, plain
 from outlast.folder.attempt import read_record
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import RUN
+from outlast.folder.schemas import RUN
 from outlast.remote.attached import copies_of
 from outlast.remote.identity import identify
 from outlast.remote.incoming import Incoming

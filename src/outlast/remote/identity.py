@@ -9,7 +9,7 @@ from typing import Any
 from outlast.checkpoint import Identity
 from outlast.folder import durable, hashing, layout, plain
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import RUN
+from outlast.folder.schemas import RUN
 from outlast.remote.place import Place
 
 

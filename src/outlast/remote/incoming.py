@@ -14,7 +14,7 @@ from outlast.checkpoint.manifest import SHARED
 from outlast.errors import CorruptCheckpoint, ObjectMissing, OutlastError, RemoteUnavailable, SaveFailed
 from outlast.folder import durable, hashing, layout, plain
 from outlast.folder.layout import MANIFEST, RunFolder
-from outlast.folder.records import CONFIG
+from outlast.folder.schemas import CONFIG
 from outlast.remote.merge import move_attempts
 from outlast.remote.place import Place
 

@@ -19,7 +19,7 @@ from outlast.errors import (
     RemoteRefused,
     RemoteUnavailable,
 )
-from outlast.folder import durable, layout, plain, reading, records
+from outlast.folder import durable, layout, plain, reading, records, schemas
 from outlast.folder.hashing import WrittenFile
 from outlast.folder.layout import MANIFEST
 from outlast.remote.base import Entry
@@ -82,7 +82,7 @@ class Place:
         """The record of an attempt; of a damaged one only that it is damaged."""
         try:
             name = f"{ATTEMPTS}/{layout.record_name(number)}"
-            return self.read_record(name, records.ATTEMPT) | {"number": number}
+            return self.read_record(name, schemas.ATTEMPT) | {"number": number}
         except (CorruptCheckpoint, ObjectMissing):
             return {"format": layout.FORMAT, "number": number, "damaged": True}
 

@@ -10,7 +10,7 @@ from outlast.errors import UsageError
 from outlast.folder import plain, reading
 from outlast.folder.attempt import read_record
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import CONFIG
+from outlast.folder.schemas import CONFIG
 from outlast.remote.identity import identify
 from outlast.remote.place import Place
 

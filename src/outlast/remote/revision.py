@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from outlast.checkpoint.manifest import CHECKPOINTS, digest_of
 from outlast.checkpoint.policy import CheckpointFacts
 from outlast.errors import CorruptCheckpoint, ObjectMissing
-from outlast.folder import durable, layout, reading, records
+from outlast.folder import durable, layout, reading, records, schemas
 from outlast.folder.hashing import CHUNK, WrittenFile
 from outlast.remote.base import Entry, Remote
 from outlast.remote.place import Place
@@ -111,7 +111,7 @@ def parse_revision(data: bytes, place: str) -> Revision:
         CorruptCheckpoint: it is not a revision, or was changed after it was written.
         OutlastError: a newer outlast wrote it.
     """
-    record = reading.parse_record(data, place, records.REVISION)
+    record = reading.parse_record(data, place, schemas.REVISION)
     if record["digest"] != digest_of(record):
         raise CorruptCheckpoint(f"{place} was changed after it was written: its own digest does not match.")
     steps = {layout.step_in(name): each for name, each in record["checkpoints"].items()}

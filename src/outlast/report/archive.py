@@ -19,7 +19,7 @@ from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import durable, hashing, layout, plain, reading
 from outlast.folder.artifact import ENDING
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import CONFIG
+from outlast.folder.schemas import CONFIG
 from outlast.report.curves import draw_curves
 from outlast.report.history import History, history
 from outlast.report.runs import read_run

@@ -17,7 +17,7 @@ from outlast.errors import CorruptCheckpoint, OutlastError, UnknownName
 from outlast.folder import lock, plain, reading
 from outlast.folder.attempt import read_record
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import PUSHED, RUN
+from outlast.folder.schemas import PUSHED, RUN
 from outlast.tracking import Latest, TimeSpent, latest, spent_in
 
 _STATUS = {

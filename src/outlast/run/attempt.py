@@ -22,7 +22,8 @@ from outlast.errors import OutlastError, RunBusy, UsageError
 from outlast.folder import durable, lock
 from outlast.folder.attempt import AttemptRecord
 from outlast.folder.layout import RunFolder
-from outlast.folder.lock import Lock, Presence
+from outlast.folder.lock import Lock
+from outlast.folder.presence import Presence
 from outlast.remote.follow import Destination
 from outlast.remote.gather import bring_home
 from outlast.remote.identity import know, stages_of

@@ -18,7 +18,8 @@ from typing import Any
 from outlast.errors import CorruptCheckpoint, OutlastError
 from outlast.folder import durable, records
 from outlast.folder.layout import RunFolder
-from outlast.folder.records import EVENT, EVENTS_BYTES
+from outlast.folder.records import EVENTS_BYTES
+from outlast.folder.schemas import EVENT
 from outlast.terminal import clean
 from outlast.tracking import reading
 from outlast.tracking.sink import RunFacts, SaveFacts, Sink

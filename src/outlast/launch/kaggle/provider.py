@@ -34,6 +34,7 @@ from outlast.launch.provider import (
     Word,
 )
 from outlast.launch.records import short
+from outlast.launch.schema import MADE
 from outlast.launch.watch import mark_in
 
 __all__ = ["OPTIONS", "KaggleProvider", "connect"]
@@ -41,8 +42,8 @@ __all__ = ["OPTIONS", "KaggleProvider", "connect"]
 # What a handle names is deleted in the account of the user: only what outlast may have made has such a
 # name.
 _HANDLE = records.form(
-    {"slug": records.MADE},
-    {"user": records.or_null(records.text(300)), "datasets": records.many(records.MADE, 1000)},
+    {"slug": MADE},
+    {"user": records.or_null(records.text(300)), "datasets": records.many(MADE, 1000)},
 )
 _ENDS: Mapping[str, Word] = {"complete": "completed", "error": "failed", "stopped": "cancelled"}
 _LIVES: Mapping[str, Word] = {"queued": "queued", "running": "running", "saving": "saving"}

@@ -28,6 +28,7 @@ from outlast.launch.local.process import kill_group, lives, terminate
 from outlast.launch.local.session import SAVING, claim, write
 from outlast.launch.options import Option
 from outlast.launch.provider import Capabilities, Handle, Limits, Line, Output, Quota, Request, State, Tell, Terms
+from outlast.launch.schema import MADE
 
 OPTIONS = (
     Option("session", "length of a session, at whose end it is killed", "seconds", 600.0, setting=True, metavar="TIME"),
@@ -36,7 +37,7 @@ FOLDER = ".sessions"
 
 _START = 30.0  # seconds that a process takes to begin, on a busy machine
 _LOOK = 1.0  # seconds between two looks, at most: they cost nothing
-_HANDLE = records.form({"session": records.MADE})
+_HANDLE = records.form({"session": MADE})
 _PROCESS = records.form({"pid": records.whole(2, 2**31 - 1), "began": records.text(300)})
 _ABOUT = records.form(
     {"command": records.anything, "cwd": records.anything, "seconds": records.number, "grace": records.number}
