@@ -9,7 +9,7 @@ import pytest
 import xxhash
 
 from outlast.errors import CorruptCheckpoint, UsageError
-from outlast.folder import durable, hashing, layout, reading
+from outlast.folder import copying, durable, hashing, layout, reading
 
 
 def test_it_hashes_and_counts_what_it_writes(tmp_path: Path) -> None:
@@ -83,5 +83,5 @@ def test_a_file_that_grows_while_it_is_copied_is_copied_as_long_as_it_was(tmp_pa
         return real(path, pieces, **more)
 
     monkeypatch.setattr(durable, "write_file", write_file)
-    durable.copy_file(source, tmp_path / "y")
+    copying.copy_file(source, tmp_path / "y")
     assert (tmp_path / "y").read_bytes() == b"before"

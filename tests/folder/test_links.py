@@ -17,7 +17,7 @@ from tests.folders import Walk, manifest_of, place, seal, steps, told, walk
 import outlast
 from outlast.checkpoint import CheckpointStore, open_checkpoint, read_manifest
 from outlast.errors import CorruptCheckpoint, OutlastError, UnsafeFolder
-from outlast.folder import durable, lock
+from outlast.folder import copying, durable, lock
 from outlast.folder.attempt import AttemptRecord
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock, holder
@@ -277,7 +277,7 @@ def test_artifacts_that_are_copied_go_around_links(tmp_path: Path, victim: Path)
     target.mkdir()
     (target / "sub").symlink_to(victim / "sub")
     (target / "thesis.txt").symlink_to(victim / "thesis.txt")
-    left = durable.copy_tree(source, target)
+    left = copying.copy_tree(source, target)
     assert left == [f"sub/b.txt was not copied: {target / 'sub'} is a link."]
     assert (target / "x/a.txt").read_text() == (target / "thesis.txt").read_text() == "new"
     assert not (target / "link").exists()

@@ -11,7 +11,7 @@ import outlast
 from outlast.errors import UsageError
 from outlast.folder.artifact import manifest_of, verify_artifact
 from outlast.folder.layout import RunFolder
-from outlast.recipe.inspect import step_of
+from outlast.recipe.lookup import step_of
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def _run(verb: str, argv: list[str]) -> int:
 
     try:
         if verb not in VERBS:
-            from outlast.config.yamlfile import nearest
+            from outlast.config.words import nearest
 
             if argv and not argv[0].startswith("-"):
                 from outlast.cli import offered

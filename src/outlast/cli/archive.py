@@ -9,7 +9,7 @@ from outlast.cli.named import run_of
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
 from outlast.folder.layout import RunFolder
-from outlast.recipe.inspect import part_of, step_of
+from outlast.recipe.lookup import part_of, step_of
 from outlast.recipe.registry import find
 from outlast.terminal import say
 

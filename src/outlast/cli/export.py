@@ -13,7 +13,8 @@ from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.artifact import manifest_of
 from outlast.folder.durable import make_folder, remove_file
 from outlast.folder.layout import RunFolder
-from outlast.recipe.inspect import SavedCheckpoint, open_saved, part_of, step_of
+from outlast.recipe.inspect import SavedCheckpoint, open_saved
+from outlast.recipe.lookup import part_of, step_of
 from outlast.recipe.registry import find
 from outlast.report import read_run
 from outlast.terminal import say

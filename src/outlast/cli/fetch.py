@@ -7,7 +7,7 @@ from pathlib import Path
 
 from outlast.cli import launched
 from outlast.errors import EXIT_FINISHED
-from outlast.folder.durable import copy_tree
+from outlast.folder.copying import copy_tree
 from outlast.launch import providers
 from outlast.terminal import say
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from outlast.config import Config, Leaf, leaves, show
 from outlast.config.units import parse_seconds
-from outlast.config.yamlfile import nearest
+from outlast.config.words import nearest
 from outlast.environment import NAMES
 from outlast.errors import ConfigError, UsageError
 from outlast.recipe.prepare import Request

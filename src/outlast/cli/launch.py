@@ -11,7 +11,7 @@ from typing import Any
 from outlast.cli import flags
 from outlast.config import leaves
 from outlast.config.units import format_seconds
-from outlast.config.yamlfile import nearest
+from outlast.config.words import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch import bundle, providers

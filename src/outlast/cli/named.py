@@ -9,7 +9,7 @@ from outlast.errors import OutlastError
 from outlast.folder import plain
 from outlast.folder.layout import RunFolder
 from outlast.launch.records import LaunchRecord, all_launches
-from outlast.recipe import inspect
+from outlast.recipe import lookup
 from outlast.report.chain import chain_at, under_way
 from outlast.terminal import say
 
@@ -22,7 +22,7 @@ def run_of(name: str, root: str | None) -> Path:
     """
     if links := chain_at(name, show.root_of(root)):
         return under_way(links).folder
-    return inspect.folder_of(name, show.root_of(root))
+    return lookup.folder_of(name, show.root_of(root))
 
 
 def runs_of(name: str, root: str | None) -> list[Path]:
@@ -32,7 +32,7 @@ def runs_of(name: str, root: str | None) -> list[Path]:
         UnknownName: there is none.
     """
     links = chain_at(name, show.root_of(root))
-    return [link.info.folder for link in links if link.info] or [inspect.folder_of(name, show.root_of(root))]
+    return [link.info.folder for link in links if link.info] or [lookup.folder_of(name, show.root_of(root))]
 
 
 def launched_or_trained(name: str, root: str | None) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from outlast.cli import VERBS
 from outlast.cli.flags import Parser
-from outlast.config.yamlfile import nearest
+from outlast.config.words import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.recipe.recipe import Tell
 from outlast.recipe.registry import find

@@ -17,7 +17,7 @@ from outlast.config.units import format_bytes, format_seconds
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.recipe import publishing
-from outlast.recipe.inspect import part_of
+from outlast.recipe.lookup import part_of
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import find
 from outlast.terminal import command, counted, say

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from outlast.cli import train
 from outlast.cli.flags import looked_up, pull
-from outlast.config.yamlfile import nearest
+from outlast.config.words import nearest
 from outlast.environment import detect
 from outlast.errors import UnknownName, UsageError
 from outlast.folder import layout, reading

@@ -13,26 +13,27 @@ if TYPE_CHECKING:
     from outlast.config.filelayer import Origin as Origin
     from outlast.config.layers import Change as Change
     from outlast.config.layers import ResolvedConfig as ResolvedConfig
-    from outlast.config.layers import as_flag as as_flag
     from outlast.config.layers import find_file as find_file
     from outlast.config.layers import flatten as flatten
     from outlast.config.layers import resolve as resolve
-    from outlast.config.layers import show as show
     from outlast.config.schema import Config as Config
     from outlast.config.schema import Leaf as Leaf
     from outlast.config.schema import Section as Section
     from outlast.config.schema import SupervisedConfig as SupervisedConfig
     from outlast.config.schema import leaves as leaves
     from outlast.config.schema import setting as setting
+    from outlast.config.words import as_flag as as_flag
+    from outlast.config.words import show as show
 
 _SCHEMA = ("Config", "Leaf", "Section", "SupervisedConfig", "leaves", "setting")
-_LAYERS = ("Change", "Origin", "ResolvedConfig", "as_flag", "find_file", "flatten", "resolve", "show")
+_LAYERS = ("Change", "Origin", "ResolvedConfig", "find_file", "flatten", "resolve")
+_WORDS = ("as_flag", "show")
 
-__all__ = [*_SCHEMA, *_LAYERS]  # noqa: PLE0604 - the names are texts
+__all__ = [*_SCHEMA, *_LAYERS, *_WORDS]  # noqa: PLE0604 - the names are texts
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'outlast.config' has no attribute {name!r}")
-    home = "schema" if name in _SCHEMA else "layers"
+    home = "schema" if name in _SCHEMA else "words" if name in _WORDS else "layers"
     return getattr(importlib.import_module(f"outlast.config.{home}"), name)

@@ -10,6 +10,7 @@ from typing import Any
 
 from outlast.config import cloud, yamlfile
 from outlast.config.schema import Leaf, SupervisedConfig, leaves
+from outlast.config.words import nearest
 from outlast.errors import ConfigError
 from outlast.terminal import shortened
 
@@ -118,7 +119,7 @@ def _unknown(path: Path, role: str, unknown: Sequence[yamlfile.Entry], names: Ma
     """One sentence about all of them; of very many, about the first."""
     visible = [name.removeprefix(f"{role}.") for name in names]
     first, *more = (entry.key.removeprefix(f"{role}.") for entry in unknown)
-    words = f"{path}:{unknown[0].line} has an unknown key {shortened(first, 80)!r}.{yamlfile.nearest(first, visible)}"
+    words = f"{path}:{unknown[0].line} has an unknown key {shortened(first, 80)!r}.{nearest(first, visible)}"
     if any(entry.key.startswith("cloud.") for entry in unknown):
         words += (
             " Where checkpoints are pushed, `remote: gs://bucket/prefix` says; where results are published, `publish: "

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
-
-from outlast.config import yamlfile
 from outlast.config.filelayer import Layer, LayerValue, Origin, file_layer
 from outlast.config.schema import Config, Leaf, leaves
+from outlast.config.typed import typed
+from outlast.config.words import nearest, show
 from outlast.errors import ANOTHER_NAME, ConfigError, ResumeRefused
 from outlast.folder import hashing, layout
 from outlast.terminal import shortened
@@ -138,7 +137,7 @@ def resolve(
     given: dict[str, LayerValue] = {}
     for layer in layers:
         given.update(layer)
-    config = _typed(model, given)
+    config = typed(model, given)
     origins = {key: given[key].origin if key in given else Origin("default") for key in known}
     config, requested = _clamp(config, limits or {}, limits_of, known, origins)
     changes = _changes(flatten(config), stored, known, origins)
@@ -152,22 +151,6 @@ def find_file(name: str) -> Path | None:
     """
     places = (Path("configs"), Path(__file__).parents[1] / "configs", Path(__file__).parents[3] / "configs")
     return next((place / name for place in places if (place / name).is_file()), None)
-
-
-def show(value: Any) -> str:
-    """A value as YAML would have it on one line."""
-    if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value)
-    return (
-        {None: "none", True: "true", False: "false"}.get(value, str(value))
-        if value is None or isinstance(value, bool)
-        else str(value)
-    )
-
-
-def as_flag(value: Any) -> str:
-    """A value as the command line takes it: like `show`, but lists with commas alone."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else show(value)
 
 
 def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -> Layer:
@@ -200,63 +183,8 @@ def _first_origin(words: str) -> str:
 def _flag_layer(flags: Mapping[str, str | bool], known: Mapping[str, Leaf]) -> Layer:
     unknown = next((key for key in flags if key not in known), None)
     if unknown:
-        raise ConfigError(f"This recipe has no value {unknown!r}.{yamlfile.nearest(unknown, known)}")
+        raise ConfigError(f"This recipe has no value {unknown!r}.{nearest(unknown, known)}")
     return {key: LayerValue(value, Origin("flag", f"--{key.replace('_', '-')}")) for key, value in flags.items()}
-
-
-def _typed(model: type[C], given: Mapping[str, LayerValue]) -> C:
-    nested: dict[str, Any] = {}
-    for key, item in given.items():
-        *sections, name = key.split(".")
-        place = nested
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = item.value
-    try:
-        return model.model_validate(nested)
-    except ValidationError as error:
-        raise ConfigError(_sentence(error.errors()[0], given)) from error
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-_EXPECTED = {
-    "int_parsing": "a whole number", "int_type": "a whole number", "int_from_float": "a whole number",
-    "float_parsing": "a number", "float_type": "a number", "bool_parsing": "true or false",
-    "bool_type": "true or false", "string_type": "a text", "path_type": "a path", "finite_number": "a finite number",
-    "int_parsing_size": "a whole number that is not that long", "tuple_type": "a list", "list_type": "a list",
-    "dict_type": "keys with values",
-}  # fmt: skip
-
-
-def _short(bound: Any) -> str:
-    """A bound as people write it: 0, not 0.0."""
-    return str(int(bound)) if isinstance(bound, float) and bound.is_integer() and abs(bound) < 2**53 else str(bound)
-
-
-def _sentence(error: Any, given: Mapping[str, LayerValue]) -> str:
-    """One sentence that names the place, the value found and what was expected."""
-    parts = [str(part) for part in error["loc"]]
-    key = next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in given), ".".join(parts))
-    item = given.get(key)
-    context = error.get("ctx", {})
-    if error["type"] in _EXPECTED:
-        expected = _EXPECTED[error["type"]]
-    elif error["type"] == "literal_error":
-        expected = f"one of {context['expected']}"
-    elif error["type"] in ("greater_than_equal", "less_than_equal"):
-        expected = f"at {'least' if 'ge' in context else 'most'} {_short(context.get('ge', context.get('le')))}"
-    elif error["type"] in ("greater_than", "less_than"):
-        expected = f"{'more' if 'gt' in context else 'less'} than {_short(context.get('gt', context.get('lt')))}"
-    elif error["type"] == "multiple_of":
-        expected = f"a multiple of {context['multiple_of']}"
-    else:
-        message = str(context.get("error", error["msg"]))
-        expected = message.removeprefix("expected ")
-    if item is None:
-        return f"{key}: {error['msg']}."
-    place = item.origin.where if item.origin.layer == "flag" else f"{item.origin.where}: {key}"
-    return f"{place} is {shortened(show(item.value))!r}; expected {expected}."
 
 
 def _clamp(

@@ -1,8 +1,10 @@
-"""The nearest valid name, for messages about an unknown name."""
+"""Words for messages: the nearest valid name, and values as text."""
 
 from __future__ import annotations
 
 import difflib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -16,3 +18,19 @@ def nearest(word: str, known: Any) -> str:
     cutoff = 0.6 if len(bare) > 6 else 0.7
     close = difflib.get_close_matches(bare, list(names), n=1, cutoff=cutoff) if len(word) <= 100 else []
     return f" Did you mean {names[close[0]]!r}?" if close else ""
+
+
+def show(value: Any) -> str:
+    """A value as YAML would have it on one line."""
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value)
+    return (
+        {None: "none", True: "true", False: "false"}.get(value, str(value))
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
+
+
+def as_flag(value: Any) -> str:
+    """A value as the command line takes it: like `show`, but lists with commas alone."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else show(value)

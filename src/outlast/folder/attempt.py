@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
-from outlast.folder import durable, layout, plain, reading
+from outlast.folder import copying, durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import EVENTS_BYTES, LONGEST, REASONS
 from outlast.folder.schemas import ATTEMPT
@@ -46,7 +46,7 @@ def copy_events(source: RunFolder, number: int, target: RunFolder, to: int) -> N
     """
     if plain.kind_of(source.events(number)) == "file":
         with contextlib.suppress(CorruptCheckpoint):
-            durable.copy_file(source.events(number), target.events(to), most=EVENTS_BYTES)
+            copying.copy_file(source.events(number), target.events(to), most=EVENTS_BYTES)
 
 
 def writable(text: str) -> str:

@@ -1,7 +1,7 @@
 """The one atomic write, and everything else that changes a run folder.
 
-Every byte that outlast writes into a run folder goes through here or through `tracking.journal`, so that the
-crash-point tests see every operation.
+Every byte that outlast writes into a run folder goes through here (`copying` builds on it) or through
+`tracking.journal`, so that the crash-point tests see every operation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from outlast.errors import CorruptCheckpoint, UnsafeFolder
 from outlast.folder import records
-from outlast.folder.hashing import CHUNK, Buffer, WrittenFile, hash_pieces
+from outlast.folder.hashing import Buffer, WrittenFile, hash_pieces
 from outlast.folder.layout import MANIFEST, TEMPORARY
 from outlast.folder.plain import entries, kind_of, open_plain, plain_files
 
@@ -95,7 +94,7 @@ def write_files(folder: Path, contents: Iterable[tuple[str, Iterable[Buffer], bo
     try:
         try:
             for name, pieces, direct in contents:
-                begun[name] = _open_to_write(folder / f"{TEMPORARY}{name}", direct=direct)
+                begun[name] = open_to_write(folder / f"{TEMPORARY}{name}", direct=direct)
                 written[name] = _write_pieces(begun[name], pieces, folder / name)
             for descriptor in reversed(begun.values()):  # small ones, which come last, take the others' metadata along
                 os.fsync(descriptor)
@@ -139,7 +138,7 @@ def create_file(path: Path, pieces: Iterable[Buffer]) -> WrittenFile:
 
 
 def _write_pieces(descriptor: int, pieces: Iterable[Buffer], path: Path) -> WrittenFile:
-    written = hash_pieces(pieces, lambda chunk: _write_all(descriptor, chunk))
+    written = hash_pieces(pieces, lambda chunk: write_all(descriptor, chunk))
     found = os.fstat(descriptor).st_size
     if found != written.size:
         raise OSError(errno.EIO, f"wrote {written.size} bytes and the file system kept {found}", str(path))
@@ -160,95 +159,13 @@ def open_to_append(path: Path) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o644)
 
 
-def copy_file(
-    source: Path,
-    target: Path,
-    *,
-    expected: WrittenFile | None = None,
-    durable_name: bool = True,
-    most: int | None = None,
-) -> None:
-    """Copy a plain file as `write_file` writes one, and compare it with what a manifest says of it.
-
-    Args:
-        source: the file.
-        target: its copy; an older one is replaced.
-        expected: what it has to be.
-        durable_name: fsync the folder too.
-        most: maximum number of bytes to copy, from its beginning.
-
-    Raises:
-        CorruptCheckpoint: the source is no plain file, or not the expected one; nothing is left under the target's
-            name.
-        OSError: the copy could not be written.
-    """
-    try:
-        descriptor = open_plain(source)
-    except (UnsafeFolder, OSError) as error:
-        raise CorruptCheckpoint(f"{source} cannot be copied: {error}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        size = os.fstat(descriptor).st_size
-        if expected and size != expected.size:
-            raise CorruptCheckpoint(f"{source} has {size} bytes; the manifest says {expected.size}.")
-
-        def pieces() -> Iterator[bytes]:
-            left = (
-                size if most is None else min(size, most)
-            )  # no more than that, even if someone lets it grow meanwhile
-            while left and (piece := file.read(min(CHUNK, left))):
-                left -= len(piece)
-                yield piece
-
-        written = write_file(target, pieces(), durable_name=durable_name)
-    if expected and written != expected:
-        remove_file(target)
-        raise CorruptCheckpoint(f"{source} does not match the manifest; it was not copied.")
-
-
 def write_scratch(path: Path, data: Buffer) -> None:
     """Write a file that nobody needs after a crash: under its name at once, and not fsynced."""
-    descriptor = _open_to_write(path, direct=False)
+    descriptor = open_to_write(path)
     try:
-        _write_all(descriptor, memoryview(data))
+        write_all(descriptor, memoryview(data))
     finally:
         os.close(descriptor)
-
-
-def copy_scratch(source: int, start: int, size: int, path: Path) -> None:
-    """Copy a part of an open file to one that nobody needs after a crash; not fsynced.
-
-    Args:
-        source: descriptor of the file.
-        start: first byte of the part.
-        size: its length.
-        path: the copy; an older one is replaced.
-
-    Raises:
-        OSError: it could not be read or written, or the file ends before the part does.
-    """
-    descriptor = _open_to_write(path, direct=False)
-    try:
-        end = start + size
-        while start < end:
-            count = _copy_some(source, start, min(CHUNK, end - start), descriptor)
-            if not count:
-                raise OSError(errno.EIO, "the file ended early while it was read", str(path))
-            start += count
-    finally:
-        os.close(descriptor)
-
-
-def _copy_some(source: int, start: int, size: int, target: int) -> int:
-    if hasattr(os, "copy_file_range"):
-        try:
-            return os.copy_file_range(source, target, size, start)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV, errno.EPERM):
-                raise
-    os.lseek(source, start, os.SEEK_SET)
-    data = os.read(source, size)
-    _write_all(target, memoryview(data))
-    return len(data)
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, durable_name: bool = True) -> WrittenFile:
@@ -311,27 +228,6 @@ def sync_file(path: Path) -> None:
             os.close(descriptor)
 
 
-def copy_tree(source: Path, target: Path) -> list[str]:
-    """Copy the plain files below a folder, over those of the same names; no link is followed or written through.
-
-    Returns:
-        A sentence for each file that was not copied because a link or a file stands where its folder should be.
-    """
-    left = []
-    for path in plain_files(source) if kind_of(source) == "folder" else []:
-        inside = path.relative_to(source)
-        above = [target, *(target.joinpath(*inside.parts[:depth]) for depth in range(1, len(inside.parts)))]
-        blocked = next((each for each in above if kind_of(each) not in ("folder", None)), None)
-        if blocked or kind_of(target / inside) == "folder":
-            left.append(
-                f"{inside} was not copied: {blocked or target / inside} is a {kind_of(blocked or target / inside)}."
-            )
-            continue
-        make_folder((target / inside).parent)
-        copy_file(path, target / inside)
-    return left
-
-
 def move(source: Path, target: Path) -> None:
     """Rename within one file system, durably."""
     os.rename(source, target)  # noqa: PTH104
@@ -353,7 +249,13 @@ def sweep_temporaries(folder: Path) -> None:
             remove_any(path)
 
 
-def _open_to_write(path: Path, *, direct: bool) -> int:
+def open_to_write(path: Path, *, direct: bool = False) -> int:
+    """A new file, open for writing; what is there is deleted first.
+
+    Args:
+        path: the file.
+        direct: write past the page cache where the file system can.
+    """
     if kind_of(path):
         remove_any(
             path
@@ -368,12 +270,13 @@ def _open_to_write(path: Path, *, direct: bool) -> int:
     return os.open(path, flags, 0o644)
 
 
-def _write_all(descriptor: int, chunk: memoryview) -> None:
+def write_all(descriptor: int, chunk: memoryview) -> None:
+    """Write all of a piece; the end of a direct write that is no whole page goes through the page cache."""
     while chunk:
         if _DIRECT and len(chunk) % PAGE and _is_direct(descriptor):
             whole = len(chunk) - len(chunk) % PAGE
             if whole:
-                _write_all(descriptor, chunk[:whole])
+                write_all(descriptor, chunk[:whole])
                 chunk = chunk[whole:]
             _end_direct(descriptor)
         try:

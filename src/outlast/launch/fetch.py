@@ -11,7 +11,7 @@ from pathlib import Path
 
 from outlast.checkpoint import CheckpointStore, verify
 from outlast.errors import CorruptCheckpoint, LaunchError
-from outlast.folder import durable, layout, plain, reading, records
+from outlast.folder import copying, durable, layout, plain, reading, records
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.lock import Lock
 from outlast.launch.provider import Handle, Output, Provider
@@ -98,7 +98,7 @@ def _take(record: LaunchRecord, download: Path) -> list[str]:
         brought = bring_home(folder, [download])
         told += brought.told
         if not brought.rejected:
-            told += durable.copy_tree(download / f"runs/{folder.path.name}/artifacts", folder.artifacts)
+            told += copying.copy_tree(download / f"runs/{folder.path.name}/artifacts", folder.artifacts)
             told += apply_retention(folder)
     finally:
         lock.release()

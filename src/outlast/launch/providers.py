@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from outlast.config.yamlfile import nearest
+from outlast.config.words import nearest
 from outlast.errors import UnknownName
 from outlast.launch.table import PROVIDERS, VERBS
 from outlast.terminal import shortened

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from outlast.config import yamlfile
+from outlast.config import yamltree
 from outlast.errors import ConfigError
 from outlast.folder import durable
 from outlast.launch import providers
@@ -47,8 +47,8 @@ def read_settings(folder: Path = Path()) -> Settings:
     place = folder / FILE
     if not place.exists():
         return Settings()
-    node = yamlfile.compose(place)
-    found = yamlfile.plain(node) if node else {}
+    node = yamltree.compose(place)
+    found = yamltree.plain(node) if node else {}
     if not isinstance(found, dict):
         raise ConfigError(f"{place}: the whole is {shortened(repr(found))}; expected keys and values. {_MEND}")
     known = _options()

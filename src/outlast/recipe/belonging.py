@@ -12,7 +12,7 @@ from outlast.errors import OutlastError, UsageError
 from outlast.folder import plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import RUN
-from outlast.recipe.inspect import as_stage
+from outlast.recipe.lookup import as_stage
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import is_installed
 from outlast.remote.attached import copies_of

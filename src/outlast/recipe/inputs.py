@@ -16,7 +16,8 @@ from outlast.folder import durable, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import RUN
 from outlast.recipe import belonging
-from outlast.recipe.inspect import SavedCheckpoint, open_saved, step_of
+from outlast.recipe.inspect import SavedCheckpoint, open_saved
+from outlast.recipe.lookup import step_of
 from outlast.recipe.recipe import Recipe
 from outlast.report import read_run
 from outlast.run.run import Run

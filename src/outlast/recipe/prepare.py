@@ -10,7 +10,7 @@ from typing import Any
 
 from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, read_manifest
 from outlast.config import ResolvedConfig, find_file, resolve
-from outlast.config.yamlfile import nearest
+from outlast.config.words import nearest
 from outlast.distributed import ranks
 from outlast.environment import Environment, detect
 from outlast.errors import CorruptCheckpoint, ObjectMissing, RunNotFinished, SessionEnded, UnknownName, UsageError

@@ -13,7 +13,7 @@ from outlast.config.schema import Publication
 from outlast.environment import detect
 from outlast.errors import ConfigError, OutlastError, PublishFailed, UnknownName, UsageError
 from outlast.folder.layout import RunFolder
-from outlast.recipe.inspect import part_of, recipe_of, step_of
+from outlast.recipe.lookup import part_of, recipe_of, step_of
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import is_installed
 from outlast.terminal import command, words_of

@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from outlast.config.yamlfile import nearest
+from outlast.config.words import nearest
 from outlast.errors import UnknownName, UsageError
 from outlast.folder import hashing
 from outlast.recipe.recipe import Recipe

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
-from outlast.folder import durable, plain
+from outlast.folder import copying, durable, plain
 from outlast.folder.attempt import copy_events, read_record
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import EVENTS_BYTES
@@ -78,7 +78,7 @@ def _stage(attempt: _Attempt, number: int, source: Place, target: RunFolder, rea
     if "damaged" not in attempt.record:
         durable.write_json(ready.attempt(number), {**attempt.record, "number": number})
     elif number != attempt.ours:
-        durable.copy_file(target.attempt(attempt.ours), ready.attempt(number))
+        copying.copy_file(target.attempt(attempt.ours), ready.attempt(number))
     if attempt.theirs:
         with contextlib.suppress(CorruptCheckpoint):  # it has none, or none that can be read
             source.copy(f"attempts/{attempt.theirs:04d}.events.jsonl", ready.events(number), most=EVENTS_BYTES)

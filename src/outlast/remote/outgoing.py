@@ -13,7 +13,7 @@ from typing import NamedTuple
 from outlast.checkpoint import Checkpoint, read_manifest
 from outlast.checkpoint.manifest import names_of
 from outlast.errors import CorruptCheckpoint, UnsafeFolder
-from outlast.folder import durable, hashing, layout, plain
+from outlast.folder import copying, durable, hashing, layout, plain
 from outlast.folder.hashing import WrittenFile
 from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.remote.revision import BLOB, Blob, Files, PushedCheckpoint, blobs_of
@@ -77,7 +77,7 @@ class CheckpointFiles:
         with self._lock:
             if name not in self._open:
                 raise PushAbandoned(f"step {self._checkpoint.step} was given up, because its disk space was needed")
-            durable.copy_scratch(self._open[name], start, size, path)
+            copying.copy_scratch(self._open[name], start, size, path)
 
     def let_go(self) -> bool:
         """Close the files if they were deleted, so that their disk space is free; return whether they were."""

@@ -14,8 +14,10 @@ from outlast.data import feed, foreign, leaving
 from outlast.distributed import replicas
 from outlast.distributed.ranks import Ranks
 from outlast.errors import StateError, UnknownName, UsageError
+from outlast.run import unsaved
 from outlast.run.continuation import GRADIENTS, RNG, Continuation
-from outlast.run.resume import Verdict, check_keep, check_record
+from outlast.run.keeping import check_keep
+from outlast.run.resume import Verdict, check_record
 from outlast.state import TrackedObject, adapters, rng
 from outlast.state.array import Array
 
@@ -82,7 +84,7 @@ class Parts:
         held.names = self._parameter_names()
         fresh = held.pack()
         state.try_way_back(name, fresh)
-        self._note_empty(held, fresh)
+        self.notes += unsaved.empty(held, fresh)
         self._options[name] = held.options(fresh[0])
         if self._continued:
             self._continued.load(held, kept)
@@ -201,13 +203,13 @@ class Parts:
         if self._continued:
             verdict = self._continued.verify(self._tracked, self._trees, self._options)
             self.notes += verdict.notes
-        self._warn_of_schedulers()
+        self.notes += unsaved.schedules(self._tracked.values())
         return verdict
 
     def watch(self) -> None:
         """Look at what is not saved, so that a change of it is noticed later; to be called before the first step."""
         for held in self._tracked.values():
-            self._look_at_buffers(held)
+            self.notes += unsaved.buffers(held, self._unsaved.setdefault(held.part, set()))
         self._unhook = adapters.before_updates(lambda optimizer: self._stepped.add(id(optimizer)))
 
     def begin_step(self) -> None:
@@ -232,15 +234,15 @@ class Parts:
         packed: dict[str, state.Packed] = {}
         records: dict[str, dict[str, Any]] = {}
         for name, held in self._tracked.items():
-            self._look_at_buffers(held)
+            self.notes += unsaved.buffers(held, self._unsaved.setdefault(held.part, set()))
             packed[name] = held.pack()
-            unsaved = {"unsaved": sorted(self._unsaved[name])} if self._unsaved.get(name) else {}
+            changed = {"unsaved": sorted(self._unsaved[name])} if self._unsaved[name] else {}
             records[name] = {
                 "kind": "object",
                 "state": packed[name][0],
                 **held.facts(),
                 "options": self._options[name],
-                **unsaved,
+                **changed,
             }
         for name, tree in self._trees.items():
             packed[name] = state.pack_tree(name, tree)
@@ -315,50 +317,17 @@ class Parts:
         """The names of all parameters of the tracked modules, by identity; of two names of one, the first."""
         return {id(parameter): name for name, parameter in reversed(self._named_parameters().items())}
 
-    def _named_parameters(self) -> dict[str, Any]:
-        """The parameters of all tracked modules by their names."""
-        return {
-            f"{part}.{name}": parameter for part, held in self._tracked.items() for name, parameter in held.parameters()
-        }
-
     def tell_notes(self, tell: Callable[[str, str], None]) -> None:
         """Say the notes as warnings, each once."""
         notes, self.notes = self.notes, []
         for sentence in notes:
             tell("warning", sentence)
 
-    def _note_empty(self, held: TrackedObject, packed: state.Packed) -> None:
-        enabled = getattr(held.bare, "is_enabled", None)
-        if (
-            not packed[1] and not packed[0] and not (callable(enabled) and not enabled())
-        ):  # a scaler that is switched off
-            self.notes.append(
-                f"{held.part} ({held.kind}) has an empty state_dict(), so nothing of it is saved, and it starts over "
-                "at every resume. If it counts something, let its state_dict() hold that (metric.persistent(True) for "
-                "a metric of torchmetrics; where it stays empty then, as MinMaxMetric's does, track what it wraps); "
-                "else leave it out."
-            )
-
-    def _look_at_buffers(self, held: TrackedObject) -> None:
-        changed = held.unsaved()
-        known = self._unsaved.setdefault(held.part, set())
-        if new := [name for name in changed if name not in known]:
-            known.update(new)
-            self.notes.append(
-                f"Training changes {', '.join(f'{held.part}[{name}]' for name in new)}, which is no part of the "
-                "state_dict (persistent=False) "
-                "and is not saved: a resume begins with what the program builds. Register the buffer with "
-                "persistent=True to save it."
-            )
-
-    def _warn_of_schedulers(self) -> None:
-        """A schedule that is not tracked starts again in every session."""
-        for name, held in self._tracked.items():
-            if held.lacks_schedule(self._tracked.values()):
-                self.notes.append(
-                    f"A learning rate scheduler of {name} is not tracked, so its schedule starts over at every resume. "
-                    "Track it: run.track(scheduler=scheduler)."
-                )
+    def _named_parameters(self) -> dict[str, Any]:
+        """The parameters of all tracked modules by their names."""
+        return {
+            f"{part}.{name}": parameter for part, held in self._tracked.items() for name, parameter in held.parameters()
+        }
 
 
 def _flat(name: str, thing: Any) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Loading at a resume, values of the program that the checkpoint overrides, and the check of what was loaded.
+"""Loading at a resume, and the check of what was loaded.
 
 Nothing here is trusted. Before the first step everything that was loaded is packed once more and compared with
 the checkpoint. What differs is corrected, or it is named, and the resume is not called exact.
@@ -6,18 +6,16 @@ the checkpoint. What differs is corrected, or it is named, and the resume is not
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from outlast import state
-from outlast.errors import ResumeRefused, UsageError
+from outlast.errors import ResumeRefused
+from outlast.run import keeping
+from outlast.run.keeping import ALL
 from outlast.state import Packed, TrackedObject
 from outlast.state.array import Array
-
-ALL = "*"
-"""In `keep`: nothing of the checkpoint is loaded into this part."""
 
 _SHOWN = 3  # differences of one part that are spelled out
 
@@ -94,7 +92,7 @@ class LoadedPart:
         """
         stored = self.held.decode(self.record["state"], self.arrays)
         fitted = self.held.fit(stored, self.record)
-        wanted = fitted if self._built is None else self._with_kept(fitted)
+        wanted = fitted if self._built is None else keeping.with_kept(self.held, fitted, self._built, self.keep)
         changed = wanted is not stored
         self._expected = (
             state.pack_value(self.held.part, wanted) if changed else (self.record["state"], dict(self.arrays))
@@ -110,15 +108,7 @@ class LoadedPart:
         before = self.record.get("options")
         if not isinstance(before, Mapping) or self.skipped:
             return dict(built), None
-        in_force, overridden = dict(built), []
-        for path, value in self.held.arrange(before).items():
-            if path not in built or built[path] == value:
-                continue
-            if _leaf(path) in self.keep or path in self.keep:
-                continue
-            in_force[path] = value
-            overridden.append((path, built[path], value))
-        return in_force, self._overridden(overridden) if overridden else None
+        return keeping.options(self.held, before, built, self.keep)
 
     def verify(self, intact: Callable[[], bool], reread: Callable[[], Mapping[str, Array]]) -> Verdict:
         """Compare the object with what should have been loaded into it, and load it again if it differs.
@@ -183,41 +173,6 @@ class LoadedPart:
                 break
         return words
 
-    def _with_kept(self, stored: Any) -> Any:
-        apart = (
-            {"requires_grad", "lr"} if self.held.rates() is not None else {"requires_grad"}
-        )  # rates follow their schedule
-        left = self.keep - apart
-        result = _replace(stored, self._built, self.keep - apart, left)
-        if left:
-            names = sorted(
-                {path.split(".")[-1] for path in self.held.options(state.pack_value(self.held.part, self._built)[0])}
-            )
-            raise UsageError(
-                f"keep names {', '.join(map(repr, sorted(left)))} of {self.held.part!r}, which has no such value. It "
-                f"has: {', '.join(names) or 'none'}; '*' keeps all of it."
-            )
-        return result
-
-    def _overridden(self, changes: Sequence[tuple[str, Any, Any]]) -> str:
-        texts: list[str] = []
-        names: list[str] = []
-        for path, mine, theirs in changes:
-            name = _leaf(path)
-            text = f"{name} {_text(theirs)} (this program: {_text(mine)})"
-            if path.startswith("requires_grad"):
-                name, text = "requires_grad", _frozen(theirs, mine)
-            if text not in texts:
-                texts.append(text)
-            if name not in names:
-                names.append(name)
-        part = self.held.part
-        return (
-            f"{part} keeps the values that the run began with: "
-            f"{', '.join(texts[:6])}{', ...' if len(texts) > 6 else ''}. To use this program's instead: "
-            f"run.track(..., keep={{{part!r}: {names!r}}})."
-        )
-
     def _repaired(self, words: Sequence[str]) -> str:
         rate = any(".lr]" in word for word in words)
         why = " A scheduler that is built after its optimizer was tracked does that." if rate else ""
@@ -245,26 +200,6 @@ def compare_tree(
     return Verdict(differences=[_list(found.found)] if found.found else [])
 
 
-def check_keep(keep: Mapping[str, Any] | None, parts: Collection[str]) -> dict[str, list[str]]:
-    """The argument `keep`, typed; raises UsageError."""
-    checked: dict[str, list[str]] = {}
-    for part, names in (keep or {}).items():
-        if part not in parts:
-            raise UsageError(
-                f"keep names {part!r}, which is not tracked in the same call; that tracks {', '.join(sorted(parts))}."
-            )
-        if (
-            isinstance(names, str)
-            or not isinstance(names, Sequence)
-            or not all(isinstance(name, str) for name in names)
-        ):
-            raise UsageError(
-                f"keep[{part!r}] is {names!r:.80}; expected a list of names, such as ['lr'], or ['*'] for all of it."
-            )
-        checked[part] = list(names)
-    return checked
-
-
 def check_record(part: str, record: Any) -> Mapping[str, Any]:
     """The record of a part in state.json, if it is valid; raises ResumeRefused."""
     if not isinstance(record, Mapping) or "state" not in record or record.get("kind") not in ("object", "tree"):
@@ -272,46 +207,6 @@ def check_record(part: str, record: Any) -> Mapping[str, Any]:
     return record
 
 
-def _replace(stored: Any, built: Any, keep: Collection[str], left: set[str]) -> Any:
-    """A copy of the stored state in which the values of these names are the built ones."""
-    if isinstance(stored, dict) and isinstance(built, Mapping):
-        made = dict(stored) if type(stored) is dict else stored.copy()
-        for key, value in stored.items():
-            if key not in built:
-                continue
-            if key in keep:
-                made[key] = built[key]
-                left.discard(key)
-            else:
-                made[key] = _replace(value, built[key], keep, left)
-        return made
-    if type(stored) in (list, tuple) and type(built) is type(stored) and len(built) == len(stored):
-        return type(stored)(_replace(one, other, keep, left) for one, other in zip(stored, built, strict=True))
-    return stored
-
-
-def _leaf(path: str) -> str:
-    """The name of an option: the last word of its path that is no number."""
-    return next((word for word in reversed(path.split(".")) if not word.isdigit()), path)
-
-
 def _list(words: Sequence[str]) -> str:
     more = f", and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
     return "; ".join(words[:_SHOWN]) + more
-
-
-def _text(node: Any) -> str:
-    """A packed value as a reader would write it."""
-    if isinstance(node, Mapping) and len(node) == 1:
-        key, content = next(iter(node.items()))
-        if key == "$tuple":
-            return f"({', '.join(map(_text, content))})"
-        if key.startswith("$") and isinstance(content, str):
-            return content
-    return json.dumps(node)[:60]
-
-
-def _frozen(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
-    before, now = (set(each.get("frozen", ())) for each in (theirs, mine))
-    other = sorted(before ^ now)
-    return f"{len(before)} frozen parameters (this program: {len(now)}; {', '.join(other[:_SHOWN])} differ)"

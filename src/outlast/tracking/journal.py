@@ -18,7 +18,7 @@ from typing import Any
 
 import xxhash
 
-from outlast.folder import durable, plain
+from outlast.folder import copying, durable, plain
 from outlast.terminal import clean
 from outlast.tracking import reading
 
@@ -186,7 +186,7 @@ class Journal:
             A sentence when lines that the checkpoint knew of are missing, else None.
         """
         if self._length() and os.lstat(self.path).st_nlink > 1:
-            durable.copy_file(
+            copying.copy_file(
                 self.path, self.path
             )  # it has a second name elsewhere, such as in a backup, which is left as it is
         size, length = int(mark["bytes"]) if mark else 0, self._length()
