@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
 from outlast.errors import LaunchError
-from outlast.launch.kaggle import Kaggle, datasets, find_credential
+from outlast.kaggle import datasets
+from outlast.launch.kaggle import Kaggle, find_credential
 from tests import messages
 from tests.launch.helpers import launch, over
 from tests.standins.kaggle import Fault, Standin

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from outlast.launch.kaggle import datasets
+from outlast.kaggle import datasets
 from outlast.launch.kaggle.provider import KaggleProvider
 
 

@@ -1,8 +1,9 @@
-"""Kaggle: its client and its provider."""
+"""Kaggle as a provider: kernels, and what is sent with them."""
 
-from outlast.launch.kaggle.answers import KaggleRefused, Output, PushAnswer, PushRequest, Quota, Status
+from outlast.kaggle.credentials import Credential, find_credential
+from outlast.kaggle.wire import KaggleRefused
+from outlast.launch.kaggle.answers import Output, PushAnswer, PushRequest, Quota, Status
 from outlast.launch.kaggle.client import Kaggle
-from outlast.launch.kaggle.credentials import Credential, find_credential
 from outlast.launch.kaggle.probe import probe
 from outlast.launch.kaggle.provider import KaggleProvider
 from outlast.launch.kaggle.secrets import delete_secrets, push_secrets

@@ -7,27 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from outlast.errors import LaunchRefused
-
 SHAPES = {"t4x2": "NvidiaTeslaT4", "tpu": "TpuV5E8", "cpu": ""}
 """Names of accelerators -> Kaggle's machine shapes."""
-
-MOMENT = 429
-"""Status of a refusal that another try may not meet: too many requests, or no connection at all."""
-
-_FULL = "session count"  # in Kaggle's words when other sessions of the account take all places
-
-
-class KaggleRefused(LaunchRefused):
-    """Kaggle has refused something.
-
-    Attributes:
-        status: the HTTP status, 200 for a refusal that came as an answer.
-    """
-
-    def __init__(self, words: str, status: int = 200) -> None:
-        super().__init__(words, "moment" if status == MOMENT else "full" if _FULL in words else "")
-        self.status = status
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from outlast.errors import AnswerLost, LaunchError
-from outlast.launch.kaggle.answers import MOMENT, SHAPES, KaggleRefused, Output, PushAnswer, PushRequest, Quota, Status
+from outlast.kaggle.wire import MOMENT, KaggleRefused, TemporaryError, Wire
+from outlast.launch.kaggle.answers import SHAPES, Output, PushAnswer, PushRequest, Quota, Status
 from outlast.launch.kaggle.log import entries, joined, so_far
-from outlast.launch.kaggle.wire import TemporaryError, Wire
 from outlast.launch.provider import Line
 
 _STATES = {
@@ -37,12 +37,12 @@ class Kaggle(Wire):
         return self.sdk.kernels.kernels_api_client
 
     def quota(self) -> Quota:
-        """Accelerator time left. Any login may ask, so this is also the proof that one works.
+        """Accelerator time left.
 
         Raises:
             KaggleRefused: the login is not valid.
         """
-        answer = self.repeated("the quota", lambda: self._kernels.get_accelerator_quota_statistics())  # noqa: PLW0108 - asked for again
+        answer = self.prove()
 
         def seconds(quota: Any, name: str) -> float:
             return float(getattr(quota, name).total_seconds()) if quota else 0.0
@@ -113,7 +113,7 @@ class Kaggle(Wire):
         except KaggleRefused as error:
             if error.status not in (403, 404):
                 raise
-            self.quota()  # a wrong key gets the same answer as a missing kernel: this call distinguishes them
+            self.prove()  # a wrong key gets the same answer as a missing kernel: this call distinguishes them
             return None
         return Status(_STATES[answer.status.name], answer.failure_message or "")
 

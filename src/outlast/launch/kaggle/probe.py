@@ -9,8 +9,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from outlast.launch.kaggle import datasets
-from outlast.launch.kaggle.answers import KaggleRefused, PushRequest, Status
+from outlast.kaggle import datasets
+from outlast.kaggle.wire import KaggleRefused
+from outlast.launch.kaggle.answers import PushRequest, Status
 from outlast.launch.kaggle.client import Kaggle
 from outlast.launch.watch import mark_in
 

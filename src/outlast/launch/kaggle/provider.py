@@ -11,10 +11,10 @@ from outlast.config.units import format_bytes, format_seconds
 from outlast.errors import CorruptCheckpoint, UnknownName, UsageError
 from outlast.folder import hashing, records
 from outlast.folder.layout import MANIFEST
-from outlast.launch.kaggle import datasets
+from outlast.kaggle import datasets
+from outlast.kaggle.credentials import find_credential
 from outlast.launch.kaggle.answers import PushRequest, Status
 from outlast.launch.kaggle.client import Kaggle
-from outlast.launch.kaggle.credentials import find_credential
 from outlast.launch.kaggle.download import download
 from outlast.launch.kaggle.script import script
 from outlast.launch.kaggle.secrets import DATASET

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from outlast.errors import UsageError
-from outlast.launch.kaggle import datasets
+from outlast.kaggle import datasets
 from outlast.launch.kaggle.client import Kaggle
 from outlast.launch.kaggle.runner import SECRETS
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from outlast.errors import UsageError
+from outlast.kaggle.credentials import find_credential
 from outlast.launch.kaggle.client import Kaggle
-from outlast.launch.kaggle.credentials import find_credential
 from outlast.launch.kaggle.probe import probe
 from outlast.launch.kaggle.secrets import DATASET, delete_secrets, push_secrets
 from outlast.launch.kaggle.setup import setup

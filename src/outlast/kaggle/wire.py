@@ -10,14 +10,29 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from outlast.errors import LaunchError, UsageError
-from outlast.launch.kaggle.answers import MOMENT, KaggleRefused
-from outlast.launch.kaggle.credentials import HOW, Credential
+from outlast.errors import LaunchError, LaunchRefused, UsageError
+from outlast.kaggle.credentials import HOW, Credential
 
 T = TypeVar("T")
 
+MOMENT = 429
+"""Status of a refusal that another try may not meet: too many requests, or no connection at all."""
+
+_FULL = "session count"  # in Kaggle's words when other sessions of the account take all places
 _WAIT = (MOMENT, 500, 502, 503, 504)
 _LONGEST = 60.0  # seconds between two tries
+
+
+class KaggleRefused(LaunchRefused):
+    """Kaggle has refused something.
+
+    Attributes:
+        status: the HTTP status, 200 for a refusal that came as an answer.
+    """
+
+    def __init__(self, words: str, status: int = 200) -> None:
+        super().__init__(words, "moment" if status == MOMENT else "full" if _FULL in words else "")
+        self.status = status
 
 
 class Wire:
@@ -36,7 +51,7 @@ class Wire:
         try:
             import kagglesdk.kaggle_client  # noqa: F401 - said here, not at the first call
         except ModuleNotFoundError as error:
-            raise UsageError("Launching on Kaggle needs its client: pip install 'outlast[kaggle]'.") from error
+            raise UsageError("Kaggle needs its client: pip install 'outlast[kaggle]'.") from error
         self.credential, self._patience, self.sleep = credential, patience, sleep
         self._sdk: Any = None
         self._renew = False
@@ -67,6 +82,18 @@ class Wire:
             answer = self.repeated("the login", lambda: self.sdk.security.oauth_client.introspect_token(request))
             self._user = str(answer.username)
         return self._user
+
+    def prove(self) -> Any:
+        """The quota as Kaggle sends it. Any login may ask for it, so this also proves that the login works.
+
+        Raises:
+            KaggleRefused: it does not.
+        """
+
+        def ask() -> Any:  # looks the client up anew: a login may have been renewed
+            return self.sdk.kernels.kernels_api_client.get_accelerator_quota_statistics()
+
+        return self.repeated("the quota", ask)
 
     def repeated(self, what: str, call: Callable[[], T]) -> T:
         """Make a call that does no harm when it is made twice, until it is answered.

@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from outlast.errors import LaunchError
-from outlast.launch.kaggle.answers import KaggleRefused
-from outlast.launch.kaggle.client import Kaggle
+from outlast.kaggle.wire import KaggleRefused, Wire
 
 READY_WITHIN = 1800.0
 """Seconds for which a dataset may be unpacked and checked by Kaggle."""
@@ -23,7 +22,7 @@ Content = Path | bytes
 Progress = Callable[[int, int], None]
 
 
-def state(kaggle: Kaggle, slug: str) -> str | None:
+def state(kaggle: Wire, slug: str) -> str | None:
     """READY, FAILED or a word for on-the-way, in Kaggle's spelling.
 
     None when there is no such dataset of this account.
@@ -37,16 +36,16 @@ def state(kaggle: Kaggle, slug: str) -> str | None:
     except KaggleRefused as error:
         if error.status not in (403, 404):
             raise
-        kaggle.quota()  # a wrong key gets the same answer as a missing dataset
+        kaggle.prove()  # a wrong key gets the same answer as a missing dataset
         return None
     return str(answer.status.name)
 
 
-def _api(kaggle: Kaggle) -> Any:
+def _api(kaggle: Wire) -> Any:
     return kaggle.sdk.datasets.dataset_api_client
 
 
-def version(kaggle: Kaggle, slug: str) -> int:
+def version(kaggle: Wire, slug: str) -> int:
     """The number of a dataset's current version."""
     from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
 
@@ -56,7 +55,7 @@ def version(kaggle: Kaggle, slug: str) -> int:
     return int(answer.current_version_number)
 
 
-def create(kaggle: Kaggle, slug: str, contents: Mapping[str, Content], *, progress: Progress = lambda *_: None) -> None:
+def create(kaggle: Wire, slug: str, contents: Mapping[str, Content], *, progress: Progress = lambda *_: None) -> None:
     """Make a private dataset and wait until it can be mounted; one of this name that is there is left as it is.
 
     Args:
@@ -86,7 +85,7 @@ def create(kaggle: Kaggle, slug: str, contents: Mapping[str, Content], *, progre
     wait(kaggle, slug)
 
 
-def replace(kaggle: Kaggle, slug: str, contents: Mapping[str, Content]) -> None:
+def replace(kaggle: Wire, slug: str, contents: Mapping[str, Content]) -> None:
     """Make a private dataset, or a version of it, and wait until it can be mounted.
 
     After a new version the earlier ones are deleted.
@@ -115,7 +114,7 @@ def replace(kaggle: Kaggle, slug: str, contents: Mapping[str, Content]) -> None:
     wait(kaggle, slug, after=before)
 
 
-def wait(kaggle: Kaggle, slug: str, *, after: int = 0) -> None:
+def wait(kaggle: Wire, slug: str, *, after: int = 0) -> None:
     """Wait until a dataset, of a version later than `after`, can be mounted.
 
     A kernel pushed before would run without it.
@@ -139,7 +138,7 @@ def wait(kaggle: Kaggle, slug: str, *, after: int = 0) -> None:
         pause = min(1.5 * pause, 15.0)
 
 
-def delete(kaggle: Kaggle, slug: str) -> None:
+def delete(kaggle: Wire, slug: str) -> None:
     """Delete a dataset with all its versions; one that is not there is no error."""
     from kagglesdk.datasets.types.dataset_api_service import ApiDeleteDatasetRequest
 
@@ -156,7 +155,7 @@ class _Folder:
     folders: dict[str, _Folder] = field(default_factory=dict)
 
 
-def _fill(kaggle: Kaggle, request: Any, contents: Mapping[str, Content], progress: Progress) -> None:
+def _fill(kaggle: Wire, request: Any, contents: Mapping[str, Content], progress: Progress) -> None:
     """Upload the contents and put them, by their tokens, into a request."""
     total, done, top = sum(map(_size, contents.values())), 0, _Folder()
     for name, content in contents.items():
@@ -196,7 +195,7 @@ def _size(content: Content) -> int:
     return content.stat().st_size if isinstance(content, Path) else len(content)
 
 
-def _upload(kaggle: Kaggle, name: str, content: Content) -> str:
+def _upload(kaggle: Wire, name: str, content: Content) -> str:
     from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
 
     size = _size(content)

@@ -1,0 +1,1 @@
+"""Calls to Kaggle that launching and publishing share: the login, HTTP with retries and reasons, datasets."""
