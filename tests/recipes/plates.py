@@ -1,4 +1,4 @@
-"""Small datasets of pictures with plates, made up: a light quadrilateral with four corners of known places."""
+"""Small datasets of made-up pictures with plates: quadrilaterals with a light edge, whose corners are known."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ CORNERS = [(12.0, 20.0), (52.0, 22.0), (50.0, 42.0), (10.0, 40.0)]
 
 def picture(seed: int = 0, size: tuple[int, int] = (64, 64)) -> Image.Image:
     """Smooth noise with a plate; each seed has another noise."""
-    noise = np.random.default_rng(seed).integers(0, 160, (6, 6, 3), np.uint8)
-    image = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
-    ImageDraw.Draw(image).polygon(CORNERS, fill=(240, 240, 220))
+    random = np.random.default_rng(seed)
+    image = Image.fromarray(random.integers(0, 255, (20, 20, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    plate = Image.fromarray(random.integers(80, 255, (8, 8, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    mask = Image.new("1", size)
+    ImageDraw.Draw(mask).polygon(CORNERS, fill=1)
+    image.paste(plate, mask=mask)
+    ImageDraw.Draw(image).line([*CORNERS, CORNERS[0]], fill=(250, 250, 240), width=2)
     return image
 
 

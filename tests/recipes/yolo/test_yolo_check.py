@@ -1,0 +1,137 @@
+"""`outlast data check yolo`: what it counts and what it finds."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from argparse import ArgumentParser
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+import outlast
+from outlast_recipes.yolo import check
+from outlast_recipes.yolo.duplicates import NEAR, copies_across, fingerprint
+from tests.conftest import REPOSITORY
+from tests.recipes import plates
+
+DATA = REPOSITORY.parent / "shared/data"
+
+
+def checked(root: Path, *flags: str) -> tuple[list[str], str]:
+    """What it says, and its error or nothing."""
+    parser = ArgumentParser()
+    check.arguments(parser)
+    lines: list[str] = []
+    try:
+        for line in check.run(parser.parse_args([str(root), *flags]), lambda _done, _total: None):
+            lines.append(line)
+    except outlast.DataError as error:
+        return lines, str(error)
+    return lines, ""
+
+
+def problems(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith(("error", "warning"))]
+
+
+def test_a_sound_dataset(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "set")
+    lines, error = checked(root)
+    assert (problems(lines), error) == ([], "")
+    text = "\n".join(lines)
+    assert re.search(r"images +3 +2 +1\n", text)
+    assert re.search(r"objects +3 +2 +1\n", text)
+    assert re.search(r"  plate +3 +2 +1\n", text)
+    assert "6 quadrilaterals in reading order, rotated by 3 degrees" in text
+    assert lines[-1] == f"Train on it: outlast train yolo --data-path {root}"
+
+
+def test_all_that_is_wrong_is_in_one_report(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "set", sizes=(6, 3, 1))
+    damaged = root / "images/train/0.png"
+    damaged.write_bytes(damaged.read_bytes()[:-400])  # the header is whole
+    (root / "labels/train/1.txt").write_text("7" + plates.line()[1:])
+    shutil.copy(root / "images/train/2.png", root / "images/val/8.png")
+    shutil.copy(root / "images/train/3.png", root / "images/train/4.png")
+    ImageOps.mirror(plates.picture(5)).save(root / "images/test/9.png")
+    lines, error = checked(root)
+    found = problems(lines)
+    assert [line.split(":")[0] for line in found] == ["error"] * 3 + ["warning"] * 2
+    for name, words in {
+        "images/train/0.png": "cannot be read",
+        "labels/train/1.txt:1": "the class is 7",
+        "images/val/8.png": "is the same file as",
+        "images/train/4.png": "is the same file as",
+        "images/test/9.png": "shows the same as",
+    }.items():
+        assert any(name in line and words in line for line in found), (name, found)
+    assert "3 errors and 2 warnings" in error
+    quick, error = checked(root, "--quick")
+    assert len(problems(quick)) == 1
+    assert "1 errors" in error
+
+
+def test_many_of_a_kind_are_counted(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "set")
+    (root / "labels/train/0.txt").write_text("\n".join(["9 0 0 0 0"] * 30))
+    few, all_ = problems(checked(root, "--quick")[0]), problems(checked(root, "--quick", "--all")[0])
+    assert (len(few), len(all_)) == (11, 30)
+    assert few[-1].startswith("error: 20 more of the kind 'class'")
+
+
+def test_balance_and_labels_of_another_image(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "set")
+    file = root / "data.yaml"
+    file.write_text(file.read_text().replace("[plate]", "[plate, number, never]"))
+    same = f"{plates.line()}\n{plates.line(corners=[(x, y + 10) for x, y in plates.CORNERS])}"
+    for name in ("train/0", "train/1"):
+        (root / f"labels/{name}.txt").write_text(same)
+    (root / "labels/val/3.txt").write_text("1" + plates.line()[1:])
+    text = "\n".join(checked(root, "--quick")[0])
+    assert "warning: not in train, so they cannot be learned: number" in text
+    assert "1 classes have no object at all" in text
+    assert re.search(r"warning: \S+/1.png: has the same 2 objects as \S+/0.png", text)
+
+
+def test_upright_text_whose_first_corner_is_another(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "set")
+    wrong = plates.line(corners=[plates.CORNERS[number] for number in (1, 2, 3, 0)])
+    (root / "labels/train/2.txt").write_text(wrong)
+    lines, error = checked(root, "--quick")
+    (found,) = problems(lines)
+    assert error == ""
+    assert "1 of them are rotated by more than 45 degrees" in found
+    assert "labels/train/2.txt:1" in found
+
+
+def test_copies_as_augmentations_make_them() -> None:
+    pictures = [plates.picture(seed, (160, 120)) for seed in range(12)]
+    copies = {
+        "smaller": pictures[0].resize((80, 60)),
+        "mirrored": ImageOps.mirror(pictures[0]),
+        "darker": ImageEnhance.Brightness(pictures[0]).enhance(0.6),
+        "rotated": pictures[0].rotate(9, fillcolor=(114, 114, 114)),
+        "cut": pictures[0].crop((10, 4, 154, 112)),
+        "upside down": pictures[0].rotate(180),
+    }
+    prints = {
+        "train": {Path(str(number)): fingerprint(picture) for number, picture in enumerate(pictures)},
+        "val": {Path(name): fingerprint(picture) for name, picture in copies.items()},
+        "test": {Path("other"): fingerprint(Image.effect_noise((160, 120), 60))},
+    }
+    found = copies_across(prints)
+    assert {copy.second.name for copy in found} == set(copies)
+    assert {copy.first.name for copy in found} == {"0"}
+    assert all(NEAR <= copy.agreement <= 1 for copy in found)
+    both = copies_across({"train": prints["val"], "val": {Path("0"): prints["train"][Path("0")]}})
+    assert len(both) == len(copies)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not beside this checkout")
+def test_the_copies_of_bccd() -> None:
+    """Two pairs of pictures of the same field, which were looked at; nothing else."""
+    lines, error = checked(DATA / "bccd_yolo")
+    names = [re.findall(r"BloodImage_(\d+)", line) for line in problems(lines)]
+    assert (names, error) == ([["00037", "00038"], ["00391", "00386"]], "")
