@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tests.durability.digits import SMALL, final, train
-from tests.recipes import colonies, skeletons
+from tests.recipes import colonies, pictures, skeletons
 
 import outlast
 from outlast.checkpoint.export import export
@@ -20,15 +20,16 @@ from outlast.errors import ConfigError
 from outlast.folder.layout import RunFolder
 from outlast.recipe.registry import find, names
 
-TINY = {"digits": SMALL, "emergence": colonies.TINY, "skeleton": skeletons.TINY}
+TINY = {"digits": SMALL, "emergence": colonies.TINY, "skeleton": skeletons.TINY, "yolo": pictures.TINY}
 """Flags that make each recipe small: 12 steps of a few seconds."""
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """The same, with data where a recipe needs some."""
-    store = skeletons.store(tmp_path_factory.mktemp("data") / "store").folder
-    return {**TINY, "skeleton": {**TINY["skeleton"], "data_root": str(store)}}
+    data = tmp_path_factory.mktemp("data")
+    roots = {"skeleton": skeletons.store(data / "store").folder, "yolo": pictures.folder(data / "pictures")}
+    return TINY | {name: {**TINY[name], "data_root": str(root)} for name, root in roots.items()}
 
 
 def test_every_recipe_is_conformed() -> None:

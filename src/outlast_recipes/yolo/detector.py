@@ -9,12 +9,15 @@ tests/recipes/yolo/test_detector_contract.py tests every implementation.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 Picture: TypeAlias = NDArray[np.uint8]
 """(height, width, 3), RGB."""
@@ -30,14 +33,14 @@ class Prediction:
         boxes: (N, 4) float32, left, top, right, bottom in pixels of the picture.
         scores: (N,) float32, 0 to 1.
         classes: (N,) int64, numbers of names.
-        corners: (N, K, 2) float32, x and y in pixels of the picture, in the order of the labels; None for a detector
-            without corners.
+        keypoints: (N, K, 2) float32, x and y in pixels of the picture, in the order of the labels; None for a detector
+            of boxes only. With K = 4 they are corners: top left, top right, bottom right, bottom left.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     classes: NDArray[np.int64]
-    corners: NDArray[np.float32] | None = None
+    keypoints: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -64,11 +67,18 @@ class Detector(ABC):
 
     Attributes:
         names: of the classes.
-        corners: number of points of an object; 0 without corners.
+        keypoints: number of keypoints of an object; 0 for boxes only.
+        network: the network, in evaluation mode.
     """
 
     names: tuple[str, ...]
-    corners: int
+    keypoints: int
+    network: nn.Module
+
+    def to(self, device: torch.device) -> Self:
+        """The same detector on a device."""
+        self.network.to(device)
+        return self
 
     @abstractmethod
     def architecture(self) -> dict[str, Any]:
@@ -87,6 +97,10 @@ class Detector(ABC):
             confidence: least score, 0 to 1.
         """
 
+    def write_pt(self, path: Path) -> bool:  # noqa: ARG002
+        """Write the file that the detector's own library reads; returns whether it has one."""
+        return False
+
 
 class DetectorTraining(ABC):
     """A detector while it is trained. It is built from a config and a data set, with the seed of the config.
@@ -96,9 +110,11 @@ class DetectorTraining(ABC):
 
     Attributes:
         batches: the training batches: an outlast.DataLoader.
+        has_test: whether there is a test split.
     """
 
     batches: Any
+    has_test: bool
 
     @abstractmethod
     def parts(self) -> dict[str, Any]:
@@ -117,14 +133,23 @@ class DetectorTraining(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, split: Split, weights: Any = None) -> dict[str, float]:
-        """Metrics of the averaged weights on a split, "map50_95" and "map50" among them.
+    def evaluate(
+        self, split: Split, weights: Any = None, *, read: Callable[[Any], Iterable[Any]] = iter
+    ) -> dict[str, float]:
+        """Metrics of the averaged weights on a split.
+
+        "map" is among them, the mean average precision over IoU 0.5 to 0.95 by which the best weights are chosen: of
+        keypoints (by OKS) where the data have some, else of boxes. "map50" is the same at IoU 0.5.
 
         Args:
             split: that is read.
             weights: a network of the same kind as the part "ema", which is evaluated instead of it.
+            read: gives the batches of a loader, such as `Run.evaluate`, which may stop in between.
         """
 
     @abstractmethod
     def detector(self, weights: Any = None) -> Detector:
         """The detector with the averaged weights, or with those of another network of the same kind."""
+
+    def close(self) -> None:  # noqa: B027 - few have something to release
+        """Release processes and temporary files."""

@@ -1,0 +1,83 @@
+"""The implementations of a detector, by architecture. Each is imported on use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+import outlast
+from outlast_recipes.yolo.config import YoloConfig
+from outlast_recipes.yolo.data import Dataset
+from outlast_recipes.yolo.detector import Detector, DetectorTraining
+
+ULTRALYTICS = re.compile(r"yolo(11|26)[nsmlx](-pose)?")
+
+
+def check_architecture(config: YoloConfig, dataset: Dataset) -> None:
+    """Raises outlast.ConfigError when there is no such architecture, it is not installed, or it needs other data."""
+    name = config.model.architecture
+    if name == "tiny":
+        from outlast_recipes.yolo import tiny
+
+        if unknown := tiny.unknown_values(config):
+            raise outlast.ConfigError(
+                f"model.architecture is tiny, which has no {', '.join(unknown)}. Leave it out, or choose another "
+                "architecture."
+            )
+        return
+    if not ULTRALYTICS.fullmatch(name):
+        raise outlast.ConfigError(
+            f"model.architecture is {name!r:.60}; expected yolo11n, s, m, l or x, yolo26n to yolo26x, each also with "
+            "-pose, or tiny."
+        )
+    if name.endswith("-pose") and not dataset.keypoints:
+        raise outlast.ConfigError(
+            f"model.architecture is {name}, and {dataset.root} has boxes only; choose {name.removesuffix('-pose')}, or "
+            "data with keypoints (kpt_shape in data.yaml)."
+        )
+    from outlast_recipes.yolo.ultralytics_adapter import settings
+
+    settings.check_installed()
+
+
+def licence(architecture: str) -> str:
+    """A sentence on the licence of the library that an architecture needs; empty where there is nothing to say."""
+    if not ULTRALYTICS.fullmatch(architecture):
+        return ""
+    from outlast_recipes.yolo.ultralytics_adapter import settings
+
+    return settings.LICENCE
+
+
+def training_of(config: YoloConfig, dataset: Dataset, device: torch.device) -> DetectorTraining:
+    """The training of a config's architecture."""
+    check_architecture(config, dataset)
+    if config.model.architecture == "tiny":
+        from outlast_recipes.yolo.tiny import TinyTraining
+
+        return TinyTraining(config, dataset, device)
+    from outlast_recipes.yolo.ultralytics_adapter.training import UltralyticsTraining
+
+    return UltralyticsTraining(config, dataset, device)
+
+
+def load(architecture: Mapping[str, Any], weights: Mapping[str, Any]) -> Detector:
+    """The detector of what its `architecture()` and `weights()` gave.
+
+    Raises:
+        outlast.DataError: they name no detector, or do not belong together.
+    """
+    if architecture.get("detector") == "tiny":
+        from outlast_recipes.yolo import tiny_network
+
+        return tiny_network.load(architecture, weights)
+    if architecture.get("detector") == "ultralytics":
+        from outlast_recipes.yolo.ultralytics_adapter import network
+
+        return network.load(architecture, weights)
+    raise outlast.DataError(
+        f"The architecture names the detector {architecture.get('detector')!r:.60}; expected tiny or ultralytics."
+    )

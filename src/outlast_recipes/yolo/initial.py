@@ -1,0 +1,56 @@
+"""Weights that a training starts from (`model.resume_from`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import outlast
+from outlast_recipes.yolo import saved
+from outlast_recipes.yolo.detector import DetectorTraining
+
+
+def start_from(training: DetectorTraining, place: Path) -> str:
+    """Give the network and its averaged weights those of a file, as far as they have the same shapes.
+
+    Returns:
+        A sentence on what was taken, and what it means.
+
+    Raises:
+        outlast.ConfigError: there is no such file, or its weights are of another architecture.
+        outlast.DataError: it cannot be read.
+    """
+    if not place.exists():
+        raise outlast.ConfigError(f"model.resume_from is {place}, which does not exist.")
+    if (place / "run.json").is_file():
+        raise outlast.ConfigError(
+            f"model.resume_from is {place}, a run. To continue it, exactly: outlast train yolo --resume {place}"
+        )
+    if place.suffix == ".pt":
+        from outlast_recipes.yolo.ultralytics_adapter import outside
+
+        found = outside.read(place)
+        weights, about = found.weights, found.sentence
+    else:
+        weights, about = dict(saved.read(place).weights()), "a detector of this recipe"
+    taken = _give(training, weights, place)
+    return f"{place} is {about}. The run starts from {taken} of its weights, at epoch 1, with a fresh optimizer."
+
+
+def _give(training: DetectorTraining, weights: dict[str, torch.Tensor], place: Path) -> str:
+    parts = training.parts()
+    count = total = 0
+    for part in ("model", "ema"):
+        network: nn.Module = getattr(parts[part], "module", parts[part])
+        own = network.state_dict()
+        fits = {name: each for name, each in weights.items() if name in own and own[name].shape == each.shape}
+        count, total = len(fits), len(own)
+        if count < total / 2:
+            raise outlast.ConfigError(
+                f"model.resume_from is {place}, of whose tensors {count} have the name and shape of one of the {total} "
+                "of this architecture. Choose the --model.architecture that the file was trained with."
+            )
+        network.load_state_dict(fits, strict=False)
+    return "all" if count == total else f"{count} of {total}"

@@ -1,0 +1,93 @@
+"""A trained detector without its data: what a checkpoint holds besides weights, and a folder with both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import outlast
+from outlast_recipes.common.training import device_of
+from outlast_recipes.yolo import backends
+from outlast_recipes.yolo.detector import Detector
+
+ARCHITECTURE, WEIGHTS = "architecture.json", "weights.safetensors"
+
+
+class About:
+    """The architecture of a run's detector and the data that it is trained on, saved with it.
+
+    Args:
+        architecture: of the detector.
+        data: hash of the data set.
+    """
+
+    def __init__(self, architecture: Mapping[str, Any], data: str) -> None:
+        self.architecture, self.data = dict(architecture), data
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"architecture": self.architecture, "data": self.data}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for key, words in (("architecture", "the architecture"), ("data", "the data (their hash)")):
+            if state[key] != getattr(self, key):
+                raise ValueError(f"the run was begun with {words} {state[key]}, and now it is {getattr(self, key)}")
+
+
+def restored(saved: outlast.SavedCheckpoint, part: str | None = None, device: str = "auto") -> Detector:
+    """The detector of a checkpoint, ready to be used.
+
+    Args:
+        saved: a checkpoint of a run of this recipe.
+        part: "ema", or "best": the weights with the best validation.
+        device: as the config's `device`.
+
+    Raises:
+        outlast.OutlastError: the best weights are asked for before there was a validation.
+    """
+    part = part or "ema"
+    if part == "best" and not saved.part("choice")["epoch"]:
+        raise outlast.OutlastError(
+            f"{saved.run_id} has no weights that were best on validation at step {saved.step}: no epoch had ended."
+        )
+    return backends.load(saved.part("about")["architecture"], saved.part(part)).to(device_of(device))
+
+
+def write(detector: Detector, folder: Path) -> None:
+    """Write a detector into a folder: weights.safetensors, and architecture.json beside it."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(detector.weights()), folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)  # save_file makes it private
+    (folder / ARCHITECTURE).write_text(json.dumps(detector.architecture(), indent=1) + "\n", encoding="utf-8")
+
+
+def read(place: Path) -> Detector:
+    """A detector that `write` wrote.
+
+    Args:
+        place: the folder, or weights.safetensors in it.
+
+    Raises:
+        outlast.DataError: a file is missing or is not what it should be.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = place if place.is_dir() else place.parent
+    weights = folder / WEIGHTS if place.is_dir() else place
+    try:
+        architecture = json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8"))
+        tensors = load_file(weights)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise outlast.DataError(
+            f"{place} is no detector: {error}. Expected {WEIGHTS} and {ARCHITECTURE} in one folder."
+        ) from error
+    if not isinstance(architecture, dict):
+        raise outlast.DataError(f"{folder / ARCHITECTURE} is {type(architecture).__name__}; expected a JSON object.")
+    try:
+        return backends.load(architecture, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise outlast.DataError(f"{folder / ARCHITECTURE} describes no detector: {error!r}.") from error

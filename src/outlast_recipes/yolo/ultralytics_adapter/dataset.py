@@ -1,0 +1,89 @@
+"""The samples of a data set as ultralytics' training takes them, without its scan of folders and its label caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outlast_recipes.yolo.data import Sample
+from outlast_recipes.yolo.ultralytics_adapter.library import YOLODataset
+
+
+class SampleDataset(YOLODataset):
+    """Samples with ultralytics' augmentation, in which nothing random depends on what was loaded before.
+
+    Its own dataset draws the other images of a mosaic out of those that were loaded last, so that a batch depends on
+    the process that made the batches before it. Here they are drawn out of all, as it does with `cache="ram"`.
+
+    Args:
+        samples: of a split.
+        data: ultralytics' description of the data set.
+        mosaic: whether mosaics and mixes are still made, for the epoch that is running; None: never asked.
+        **options: as of YOLODataset.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], *, data: dict[str, Any], mosaic: Callable[[], bool] | None, **options: Any
+    ) -> None:
+        self._samples, self._mosaic, self._open = samples, mosaic, True
+        self.cache: str | None
+        super().__init__(img_path="", data=data, **options)
+        # A file image.npy beside an image would be read instead of it, and deleted when it is damaged.
+        self.npy_files = [Path(f"{number}.none") for number in range(self.ni)]
+
+    def get_img_files(self, _: Any) -> list[str]:
+        return [str(sample.path) for sample in self._samples]
+
+    def get_labels(self) -> list[dict[str, Any]]:
+        return [_label(sample, bool(self.use_keypoints)) for sample in self._samples]
+
+    def build_transforms(self, hyp: Any) -> Any:
+        self._options = copy(hyp)
+        cache, self.cache = self.cache, "ram"  # which a mosaic asks for whether to draw from the images loaded last
+        try:
+            return super().build_transforms(hyp)
+        finally:
+            self.cache = cache
+
+    def load_image(self, i: int, **options: Any) -> tuple[Any, tuple[int, int], tuple[int, int]]:
+        image, *sizes = super().load_image(i, **options)
+        # Some transforms write into the image, and the same one may be asked for again.
+        return (image.copy() if self.augment else image), *sizes
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if self._mosaic is not None and self._open != self._mosaic():
+            self._open = not self._open
+            options = copy(self._options)
+            if self._open:
+                self.transforms = self.build_transforms(options)
+            else:
+                kept, self._options = self._options, options
+                self.close_mosaic(options)
+                self._options = kept
+        return super().__getitem__(index)
+
+
+def _label(sample: Sample, keypoints: bool) -> dict[str, Any]:  # noqa: FBT001
+    """The labels of an image, as shares of its size."""
+    size = np.array([sample.width, sample.height], np.float32)
+    low, high = sample.boxes[:, :2], sample.boxes[:, 2:]
+    label: dict[str, Any] = {
+        "im_file": str(sample.path),
+        "shape": (sample.height, sample.width),
+        "cls": sample.classes.astype(np.float32)[:, None],
+        "bboxes": np.concatenate([(low + high) / 2 / size, (high - low) / size], axis=1, dtype=np.float32),
+        "segments": [],
+        "keypoints": None,
+        "normalized": True,
+        "bbox_format": "xywh",
+    }
+    if keypoints:
+        assert sample.keypoints is not None  # noqa: S101 - the data set has some, so each sample has an array
+        assert sample.visible is not None  # noqa: S101
+        points = sample.keypoints / size
+        label["keypoints"] = np.concatenate([points, sample.visible[..., None]], axis=2, dtype=np.float32)
+    return label
