@@ -32,6 +32,17 @@ class Standin(ThreadingHTTPServer):
         self.root = root
         self.faults: list[tuple[str, int | str]] = []
         self.requests: list[tuple[str, str]] = []
+        self._answering = threading.Semaphore(64)
+
+    def process_request_thread(self, request: object, address: object) -> None:
+        with self._answering:
+            super().process_request_thread(request, address)  # type: ignore[arg-type]
+
+    def settle(self) -> None:
+        """Wait until every request that has come in is answered, whether or not its client still lives."""
+        for _ in range(64):
+            self._answering.acquire()
+        self._answering.release(64)
 
     @property
     def url(self) -> str:

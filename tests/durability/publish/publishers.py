@@ -27,9 +27,9 @@ def manifest(world: World, store: Remote | None = None) -> None:
     transaction.publish(made, store, ManifestReference(store, "x", world.run / "scratch"), making.journal(world.run))
 
 
-def branch(world: World) -> None:
-    """Ours, with a branch."""
-    making.by_git(world.run, FolderRemote(world.store), str(world.server), world.tree)
+def branch(world: World, url: str = "") -> None:
+    """Ours, with a branch; `url`: of the server, if it is not asked by its folder."""
+    making.by_git(world.run, FolderRemote(world.store), url or str(world.server), world.tree)
 
 
 def wrong_with_manifest(world: World) -> str | None:

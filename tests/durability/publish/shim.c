@@ -1,9 +1,10 @@
 /* Counts the calls that change files below a folder, in this process and all that it starts, and kills all of them
-   before one. With LOSE it notes which files were written and not fsynced.
+   before one, or one of them. With LOSE it notes which files were written and not fsynced.
 
    SWEEP_ROOT   the folder
    SWEEP_COUNT  a file that holds the count; its lock makes one point at a time
    SWEEP_KILL   number of the call to kill before; 0: none
+   SWEEP_CLIENT number of the one process that is killed; the others go on
    SWEEP_LOG    one line a call: "w DEV INO" (written), "s DEV INO" (fsynced), "c" (another) */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -65,7 +66,10 @@ static void point(void) {
     if (fd < 0) return;
     flock(fd, LOCK_EX);
     long count = pread(fd, text, sizeof text - 1, 0) > 0 ? atol(text) + 1 : 1;
-    if (count == atol(kill_at)) kill(0, SIGKILL);
+    if (count == atol(kill_at)) {
+        const char *client = getenv("SWEEP_CLIENT");
+        kill(client ? (pid_t)atol(client) : 0, SIGKILL);
+    }
     int length = snprintf(text, sizeof text, "%ld", count);
     if (pwrite(fd, text, length, 0) < 0) _exit(3);
     close(fd);

@@ -214,18 +214,19 @@ def test_of_two_publishers_of_one_name_one_wins(hosted: Path, tmp_path: Path, ki
         assert fetching.names_in(FolderRemote(world.store)) == [f"turn{turn}" for turn in range(4)]
 
 
-def _of_tree(hosted: Path, tmp_path: Path, stride: int, *, lose: bool) -> dict:
-    """The sweep of all processes: ours, git and the git server.
+def _of_tree(hosted: Path, tmp_path: Path, stride: int, *options: str) -> dict:
+    """The sweep of processes: ours, git and the git server; see tree.py for the options.
 
     The server fsyncs, as a service does. By its default git does not: a power cut may then leave an empty object in the
     server, which only its owner can repair.
     """
     making.git(hosted / "server.git", "config", "core.fsync", "all")
+    making.git(hosted / "server.git", "config", "http.receivepack", "true")
     shim = tmp_path / "shim.so"
     source = Path(__file__).with_name("shim.c")
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.durability.publish.tree", hosted, tmp_path, str(stride), *["lose"][:lose]],
+        [sys.executable, "-m", "tests.durability.publish.tree", hosted, tmp_path, str(stride), *options],
         env={**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": os.pathsep.join(sys.path)},
         cwd=REPOSITORY,
         capture_output=True,
@@ -233,19 +234,35 @@ def _of_tree(hosted: Path, tmp_path: Path, stride: int, *, lose: bool) -> dict:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    print("\nall processes, unsynced bytes", "lost:" if lose else "kept:", {**found, "wrong": len(found["wrong"])})
+    print("\nprocesses", *options, {**found, "wrong": len(found["wrong"])})
     return found
+
+
+WAYS = [
+    pytest.param((), id="all"),
+    pytest.param(("lose",), id="all-lose"),
+    pytest.param(("alone",), id="alone"),
+    pytest.param(("http",), id="http"),
+    pytest.param(("http", "lose"), id="http-lose"),
+    pytest.param(("http", "alone"), id="http-alone"),
+]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-@pytest.mark.parametrize("lose", [False, True])
-def test_killed_with_git_and_the_server(hosted: Path, tmp_path: Path, lose: bool) -> None:
-    found = _of_tree(hosted, tmp_path, 1, lose=lose)
+@pytest.mark.parametrize("options", WAYS)
+def test_killed_with_git_and_the_server(hosted: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    found = _of_tree(hosted, tmp_path, 1, *options)
     assert found["points"] > 100
+    assert 0 < found["visible"] < found["points"], "killed before the branch was there, and after"
     assert found["wrong"] == []
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-def test_killed_with_git_and_the_server_at_some_calls(hosted: Path, tmp_path: Path) -> None:
-    assert _of_tree(hosted, tmp_path, 61, lose=True)["wrong"] == []
+@pytest.mark.parametrize(
+    ("options", "stride"), [(("lose",), 61), (("alone",), 113), (("http", "lose"), 113), (("http", "alone"), 127)]
+)
+def test_killed_with_git_and_the_server_at_some_calls(
+    hosted: Path, tmp_path: Path, options: tuple[str, ...], stride: int
+) -> None:
+    assert _of_tree(hosted, tmp_path, stride, *options)["wrong"] == []
