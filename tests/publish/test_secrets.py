@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import string
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from outlast.checkpoint import tensors
-from outlast.errors import SecretFound
-from outlast.publish import secrets
+from outlast.cli import main
+from outlast.environment import keys
+from outlast.errors import RemoteRefused, SecretFound
+from outlast.launch.kaggle import runner
+from outlast.publish import gitcommand, secrets
+from outlast.remote import driveaccess
 from outlast.state import pack_value
+from tests.folders import walk
+from tests.publish import making
+from tests.standins import git as standin
 
 VALUE = "s3cr3t/Value+of-a~token"
 OF_EACH = {
@@ -124,3 +133,91 @@ def test_the_error_names_file_place_and_kind_and_never_the_value(tmp_path: Path)
     assert "train/bad holds the value of MY_TOKEN at byte 100, and 1 more" in str(error.value)
     assert VALUE not in str(error.value)
     secrets.check(files[:1], {"MY_TOKEN": VALUE})
+
+
+# -- the originals' secrets.json -----------------------------------------------------------------------------------
+
+DRIVE = {"access_token": "ya29-canary-access", "refresh_token": "canary-refresh-1", "client_id": "canary-client",
+         "client_secret": "canary-secret-1", "token_expiry": "2026-01-01T00:00:00Z"}  # fmt: skip
+KEYS = {"GITHUB_TOKEN": standin.TOKEN, "WANDB_API_KEY": "canary-wandb-key", "GDRIVE_USER_CREDENTIALS": DRIVE}
+
+
+@pytest.fixture
+def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Standin]:
+    """A run, a file of keys, and a git server that counts as GitHub and wants the token."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in (*KEYS, *gitcommand.TOKENS):
+        monkeypatch.delenv(name, raising=False)
+    walk(tmp_path / "runs", stop=4)
+    (tmp_path / "secrets.json").write_text(json.dumps(KEYS))
+    making.git(making.server(tmp_path / "root/x.git"), "config", "http.receivepack", "true")
+    with standin.served(tmp_path / "root") as found:
+        monkeypatch.setenv("GITHUB_SERVER_URL", found.url)
+        yield found
+
+
+def publish(server: standin.Standin, *more: str) -> int:
+    return main(["publish", "r", "--to", "git+dvc", "--store", "store", "--git", f"{server.url}/x.git", *more])
+
+
+def test_the_originals_file_is_used_and_written_nowhere(
+    hosted: standin.Standin, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish(hosted) == 1, "without it there is no token"
+    capsys.readouterr()
+    assert publish(hosted, "--secrets", "secrets.json") == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("warning: secrets.json holds GDRIVE_USER_CREDENTIALS, GITHUB_TOKEN, WANDB_API_KEY.")
+    assert not set(KEYS) & set(os.environ)
+    canaries = [KEYS["GITHUB_TOKEN"], KEYS["WANDB_API_KEY"], *(text for text in DRIVE.values() if "canary" in text)]
+    assert len(canaries) == 6
+    for canary in canaries:
+        assert canary not in said.out + said.err
+        assert not any(canary in path for _, path in hosted.requests)
+        for path in tmp_path.rglob("*"):
+            if path.is_file() and path.name != "secrets.json":
+                assert canary.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("value", [KEYS["WANDB_API_KEY"], DRIVE["access_token"], DRIVE["client_secret"]])
+def test_what_leaves_is_searched_for_all_keys_of_the_file(
+    hosted: standin.Standin, tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    (tmp_path / "runs/r/artifacts").mkdir(exist_ok=True)
+    (tmp_path / "runs/r/artifacts/log.txt").write_bytes(b"began " + base64.b64encode(value.encode()) + b"\n")
+    assert publish(hosted, "--secrets", "secrets.json") == 1
+    said = capsys.readouterr().err
+    assert "train/log.txt holds the value of " in said
+    assert value not in said
+    assert not making.is_visible(tmp_path / "root/x.git")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"OTHER": "canary"}', '{"GITHUB_TOKEN": ""}'])
+def test_a_file_of_keys_that_is_none(
+    hosted: standin.Standin, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (tmp_path / "secrets.json").write_text(text)
+    assert publish(hosted, "--secrets", "secrets.json") == 2
+    said = capsys.readouterr().err
+    assert "secrets.json" in said
+    assert "canary" not in said
+
+
+def test_the_names_are_those_that_a_session_on_kaggle_knows() -> None:
+    assert keys.FIELDS == runner.SECRETS
+
+
+def test_credentials_of_drive_as_sessions_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN", "CREDENTIALS"):
+        monkeypatch.delenv(f"OUTLAST_DRIVE_{name}", raising=False)
+    monkeypatch.setenv("GDRIVE_USER_CREDENTIALS", json.dumps(DRIVE))
+    assert driveaccess.credentials("drive://root") == {
+        name: DRIVE[name] for name in ("client_id", "client_secret", "refresh_token")
+    }
+    monkeypatch.setenv("GDRIVE_USER_CREDENTIALS", '{"canary": 1}')
+    with pytest.raises(RemoteRefused, match="GDRIVE_USER_CREDENTIALS has no credentials") as caught:
+        driveaccess.credentials("drive://root")
+    assert "canary" not in str(caught.value)

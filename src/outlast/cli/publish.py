@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from outlast.cli import show
 from outlast.cli.flags import RECIPE, Parser, seconds
 from outlast.cli.named import run_of
 from outlast.config.units import format_bytes, format_seconds
+from outlast.environment.keys import read_keys, variables_of
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.recipe import publishing
@@ -50,6 +53,12 @@ _FLAGS: dict[str, dict[str, object]] = {
         "help": "tracked name of the model (default: the part that the recipe measures, or a script's only network)",
     },
     "--train-config": {"metavar": "YAML", "type": Path, "help": "file with a section publish: to, store, git"},
+    "--secrets": {
+        "metavar": "FILE",
+        "type": Path,
+        "help": "JSON object with GITHUB_TOKEN, GDRIVE_USER_CREDENTIALS, HF_TOKEN or WANDB_API_KEY, for this command "
+        "only; environment variables are safer",
+    },
     "--recipe": {"metavar": "PATH", "help": RECIPE},
     "--checkpoint-dir": {"metavar": "PATH", "help": "folder that holds the run folders (default: runs)"},
     "--from": {
@@ -81,11 +90,34 @@ def run(argv: list[str]) -> int:
     )
     parser.add_argument("--delete", action="store_true", help="with --gc: delete these objects (default: list them)")
     values = parser.parse(argv)
-    if values.gc:
-        return _collect(values)
-    if values.delete:
-        raise UsageError("--delete belongs to --gc ADDRESS: publishing deletes nothing.")
-    return _get(values) if values.source else _publish(values)
+    with _keys_of(values.secrets):
+        if values.gc:
+            return _collect(values)
+        if values.delete:
+            raise UsageError("--delete belongs to --gc ADDRESS: publishing deletes nothing.")
+        return _get(values) if values.source else _publish(values)
+
+
+@contextlib.contextmanager
+def _keys_of(path: Path | None) -> Iterator[None]:
+    """The keys of a file as environment variables of this process, where each service's client looks for its own.
+
+    They are put nowhere else: git gets its token alone, and everything that leaves is searched for all of them.
+    """
+    found = variables_of(read_keys(path)) if path else {}
+    if found:
+        say(
+            f"warning: {path} holds {', '.join(sorted(found))}. Everybody who can read it has them, in all versions of "
+            "a dataset too. Environment variables are safer, with keys for one repository that expire.",
+            error=True,
+        )
+    before = {name: os.environ.get(name) for name in found}
+    os.environ.update(found)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _publish(values: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ found, and of a safetensors file without 8-bit tensors only the header is search
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast.environment.base import SECRETS
+from outlast.environment.keys import FIELDS
 from outlast.errors import SecretFound
 from outlast.folder import plain
 
@@ -74,14 +76,21 @@ class Secret:
 
 
 def known_values(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The values of the environment variables that are named like secrets, by name."""
+    """The values of the environment variables that are named like secrets, by name; of a JSON object each text too."""
     return {
         name: value
-        for name, value in environ.items()
-        if (name in SECRETS or (_NAMED.search(name) and not _NO_SECRET.search(name)))
-        and len(value) >= SHORTEST
-        and not os.path.exists(value)  # noqa: PTH110 - a path to the secret, as in GOOGLE_APPLICATION_CREDENTIALS
+        for variable, text in environ.items()
+        if variable in (*SECRETS, *FIELDS) or (_NAMED.search(variable) and not _NO_SECRET.search(variable))
+        for name, value in _texts_of(variable, text)
+        if len(value) >= SHORTEST and not os.path.exists(value)  # noqa: PTH110 - a path to the secret
     }
+
+
+def _texts_of(name: str, text: str) -> Iterator[tuple[str, str]]:
+    yield name, text
+    if text.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield from ((f"{name}.{key}", value) for key, value in json.loads(text).items() if isinstance(value, str))
 
 
 def check(files: Iterable[tuple[str, Path]], values: Mapping[str, str]) -> None:

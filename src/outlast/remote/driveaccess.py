@@ -1,6 +1,7 @@
 """Access to Google Drive: an OAuth client and its refresh token, which are exchanged for access tokens of an hour.
 
     OUTLAST_DRIVE_CLIENT_ID, OUTLAST_DRIVE_CLIENT_SECRET, OUTLAST_DRIVE_REFRESH_TOKEN
+    GDRIVE_USER_CREDENTIALS, JSON as the file, as sessions on Kaggle get it
     OUTLAST_DRIVE_CREDENTIALS=FILE, or ~/.config/outlast/drive.json
 
 The file is JSON with `client_id`, `client_secret` and `refresh_token`, as `gcloud` writes it, and only its owner may
@@ -30,6 +31,7 @@ from outlast.remote.network import refusal
 TOKENS = "https://oauth2.googleapis.com/token"
 
 _NAMES = ("client_id", "client_secret", "refresh_token")
+_VARIABLE = "GDRIVE_USER_CREDENTIALS"
 _EARLY = 60.0
 _LARGEST = 64 * 1024
 
@@ -95,6 +97,8 @@ def credentials(address: str) -> dict[str, str]:
     found = {name: os.environ.get(f"OUTLAST_DRIVE_{name.upper()}", "") for name in _NAMES}
     if all(found.values()):
         return found
+    if text := os.environ.get(_VARIABLE):
+        return _read(text, f"{_VARIABLE} has")
     named = os.environ.get("OUTLAST_DRIVE_CREDENTIALS")
     path = Path(named).expanduser() if named else Path.home() / ".config/outlast/drive.json"
     try:
@@ -102,16 +106,23 @@ def credentials(address: str) -> dict[str, str]:
             mode = os.fstat(opened.fileno()).st_mode
             if stat.S_IMODE(mode) & 0o077:
                 raise RemoteRefused(f"{path} can be read by others: chmod 600 {path}. It was not used.")
-            about = json.loads(opened.read(_LARGEST))
-            return {name: str(about[name]) for name in _NAMES}
+            return _read(opened.read(_LARGEST), f"{path} has")
     except FileNotFoundError:
         raise RemoteRefused(
             f"{address}: there are no credentials of Google Drive. Set OUTLAST_DRIVE_CLIENT_ID, "
             f"OUTLAST_DRIVE_CLIENT_SECRET and OUTLAST_DRIVE_REFRESH_TOKEN, or write them into {path}."
         ) from None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except OSError as error:
+        raise RemoteRefused(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _read(text: str | bytes, where: str) -> dict[str, str]:
+    try:
+        about = json.loads(text)
+        return {name: str(about[name]) for name in _NAMES}
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise RemoteRefused(
-            f"{path} has no credentials: {type(error).__name__}. Expected JSON with {', '.join(_NAMES)}."
+            f"{where} no credentials: {type(error).__name__}. Expected JSON with {', '.join(_NAMES)}."
         ) from None
 
 

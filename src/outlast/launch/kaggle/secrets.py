@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from outlast.errors import UsageError
+from outlast.environment.keys import read_keys
 from outlast.kaggle import datasets
 from outlast.launch.kaggle.client import Kaggle
-from outlast.launch.kaggle.runner import SECRETS
 
 DATASET = "outlast-secrets"
 FILE = "secrets.json"
@@ -33,7 +32,7 @@ def push_secrets(kaggle: Kaggle, path: Path) -> list[str]:
         UsageError: the file is not that.
         KaggleRefused, LaunchError: as of `datasets.replace`.
     """
-    found = read_secrets(path)
+    found = read_keys(path)
     datasets.replace(kaggle, DATASET, {FILE: json.dumps(found).encode()})
     return sorted(found)
 
@@ -43,24 +42,3 @@ def delete_secrets(kaggle: Kaggle) -> bool:
     there = datasets.state(kaggle, DATASET) is not None
     datasets.delete(kaggle, DATASET)
     return there
-
-
-def read_secrets(path: Path) -> dict[str, object]:
-    """The object in a file of secrets; raises UsageError, which never quotes it."""
-    try:
-        found: dict[str, object] = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError:
-        raise UsageError(f"{path} is not JSON; expected an object with {', '.join(SECRETS)}.") from None
-    unknown = sorted(set(found) - set(SECRETS)) if isinstance(found, dict) else ["no object"]
-    if unknown or not found:
-        raise UsageError(
-            f"{path} holds {', '.join(unknown) or 'nothing'}; expected an object with some of {', '.join(SECRETS)} and "
-            "nothing else, so that no key "
-            "is sent by mistake."
-        )
-    empty = [name for name, value in found.items() if not value]
-    if empty:
-        raise UsageError(f"{path}: {', '.join(empty)} has no value. Fill it in, or leave it out.")
-    return found
