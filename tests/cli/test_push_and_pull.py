@@ -187,10 +187,15 @@ def test_what_is_typed_wrong(
 def test_doctor_looks_at_the_remote(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["doctor", "./small", "--remote", "bucket", "--experiment-name", "small"]
     main(words)
-    assert "bucket: no checkpoint of small" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "bucket: no checkpoint of small" in said
+    assert "bucket: does not exist yet" in said
+    assert not (here / "bucket").exists()
     outlast(capsys, "train", "./small", "--remote", "bucket", "--stop-at", "4", code=75)
     main(words)
-    assert "bucket: small with the steps 4" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "bucket: small with the steps 4" in said
+    assert "bucket: can be read and written, one of several writers wins" in said
 
 
 def test_a_run_that_is_trained_is_not_pushed_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ VERBS = {
     "verify": "hash a run's checkpoints and artifacts again",
     "export": "write the model of a checkpoint as safetensors, or in a format of its recipe",
     "config": "print every value and where it came from",
-    "doctor": "check machine, limits, data and disk before a session starts",
+    "doctor": "check machine, limits, data, disk and remotes before a session starts",
     **PROVIDERS_OWN,
     "launch": "train on another machine: start one attempt that continues where the last one stopped",
     "relay": "keep launching until the run is finished",

@@ -13,14 +13,16 @@ from rich.text import Text
 
 import outlast
 from outlast.cli import flags, show
+from outlast.config import Config, resolve
 from outlast.config import show as show_value
 from outlast.config.units import format_bytes, format_seconds
 from outlast.environment import Environment, detect
 from outlast.environment.base import disk_free
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, RunBusy, UsageError
 from outlast.launch.records import check_closed
-from outlast.recipe import prepare, recipe
+from outlast.recipe import prepare, publishing, recipe
 from outlast.remote.address import open_remote
+from outlast.remote.probe import probe
 from outlast.remote.revision import PushedRun
 from outlast.report import read_run
 from outlast.run.arguments import remote_address
@@ -42,12 +44,14 @@ Row = tuple[str, str, str]
 def run(argv: list[str]) -> int:
     """Print what is here and what a session would make of it; exit code 1 when something would stop it."""
     found, request, _ = flags.read(
-        "outlast doctor", "Check machine, limits, data and disk before a session starts.", argv
+        "outlast doctor", "Check machine, limits, data, disk and remotes before a session starts.", argv
     )
     environment = detect(request.environment)
     rows = [*_machine(environment), *_secrets(environment), *_software()]
     if found is None:
-        rows += _session(environment, None, None, Path("runs"))
+        config = resolve(Config, flags=request.flags).config
+        rows += _session(environment, config.budget, config.reserve, config.checkpoint_dir)
+        rows += [*_remote(remote_address(config.remote), None), *_publication(config)]
     else:
         rows += _recipe(found, request)
     table = show.table("", "", "")
@@ -124,19 +128,35 @@ def _session(environment: Environment, budget: float | None, reserve: float | No
     yield "ok" if free > _DISK_NEEDED else "!", "disk", f"{format_bytes(free)} free in {root}{kept_limit}"
 
 
-def _remote(address: str | None, run_id: str) -> Iterator[Row]:
-    """The run in the remote. Whether the remote can be written is not tried."""
+def _remote(address: str | None, run_id: str | None) -> Iterator[Row]:
+    """The remote that follows the run: what it can do, and what it has of the run."""
     if address is None:
         return
     try:
-        with contextlib.closing(open_remote(address, writes=False)) as remote:
+        with contextlib.closing(open_remote(address)) as remote:
+            yield "ok", "remote", f"{address}: {probe(remote)}"
+            if run_id is None:
+                return
             revision = PushedRun(remote, run_id).revision
     except OutlastError as error:
         yield "!", "remote", str(error)
         return
     steps = ", ".join(map(str, sorted(revision.checkpoints) if revision else ()))
     words = f"{run_id} with the steps {steps}" if steps else f"no checkpoint of {run_id}"
-    yield "ok", "remote", f"{address}: {words}"
+    yield "ok", "", f"{address}: {words}"
+
+
+def _publication(config: Config) -> Iterator[Row]:
+    """Where the run is published, if that is configured."""
+    if config.publish.to is None and config.publish.when == "never":
+        return
+    from outlast.publish import probe as publish_probe
+
+    try:
+        for line in publish_probe.probe(publishing.destination_of(config.publish)):
+            yield "ok", "publish", line
+    except OutlastError as error:
+        yield "!", "publish", str(error)
 
 
 def _recipe(found: recipe.Recipe, request: prepare.Request) -> Iterator[Row]:
@@ -159,6 +179,7 @@ def _recipe(found: recipe.Recipe, request: prepare.Request) -> Iterator[Row]:
     yield "ok", "recipe", f"{found.name}, resume grade {found.grade}; run {prepared.folder.path}"
     yield from _session(prepared.environment, config.budget, config.reserve, config.checkpoint_dir)
     yield from _remote(remote_address(config.remote), prepared.run_id)
+    yield from _publication(config)
     if found.check:
         try:
             yield "ok", "data", found.check(config)

@@ -110,6 +110,8 @@ def test_a_session_inherits_nothing_that_is_meant_for_another_training(
     monkeypatch.setenv("OUTLAST_RESUME_FROM", "another")
     monkeypatch.setenv("OUTLAST_SESSION_ENDS", "1")
     monkeypatch.setenv("OF_THE_USER", "1")
+    monkeypatch.setenv("OUTLAST_DRIVE_REFRESH_TOKEN", "of the remote")
+    monkeypatch.setenv("OUTLAST_GIT_TOKEN", "of the publication")
     code = """
 import os
 print([name for name in sorted(os.environ) if name.startswith("OUTLAST_") or name == "OF_THE_USER"])
@@ -119,7 +121,8 @@ print(float(os.environ["OUTLAST_SESSION_ENDS"]))
     assert begin(session(provider, code, seconds=60.0, grace=1.0)) == 0
     until_over(provider)
     names, ends = [line.text for line in provider.log(HANDLE)]
-    assert names == str(["OF_THE_USER", "OUTLAST_INPUTS", "OUTLAST_SESSION_ENDS"])
+    credentials = ["OUTLAST_DRIVE_REFRESH_TOKEN", "OUTLAST_GIT_TOKEN"]
+    assert names == str(["OF_THE_USER", credentials[0], credentials[1], "OUTLAST_INPUTS", "OUTLAST_SESSION_ENDS"])
     assert before + 59 <= float(ends) <= time.time() + 59
 
 

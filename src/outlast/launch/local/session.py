@@ -32,6 +32,7 @@ from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN
 from outlast.launch.local.process import identity
 
 _LOOK = 0.1  # seconds between two looks
+_CREDENTIALS = ("OUTLAST_DRIVE_", "OUTLAST_GIT_")  # of remotes and git servers
 SAVING = 30.0
 """Seconds that a training has to save after a cancel."""
 
@@ -132,10 +133,14 @@ class _Keeper:
     def _variables(self) -> dict[str, str]:
         """The environment variables of the process which started the session, without some.
 
-        Variables that would change where, or for how long, the session trains are left out.
+        Variables that would change where, or for how long, the session trains are left out; credentials stay.
         """
         ends = time.time() + self.about["seconds"] - self.about["grace"]
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("OUTLAST_")}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("OUTLAST_") or name.startswith(_CREDENTIALS)
+        }
         path = os.pathsep.join(filter(None, (str(self.folder / "code"), inherited.get("PYTHONPATH", ""))))
         own = {
             "PYTHONPATH": path,
