@@ -97,6 +97,23 @@ def test_the_same_run_has_the_same_plan(folder: Path, tmp_path: Path) -> None:
     assert any("link is a link and was left out" in each for each in told)
 
 
+def test_artifacts_in_the_folders_of_the_tree(folder: Path, tmp_path: Path) -> None:
+    """They keep their places; a table of the run's own replaces ours, and weights never do."""
+    artifacts = folder / "artifacts"
+    (artifacts / "train/weights").mkdir(parents=True)
+    (artifacts / "train/results.csv").write_text("epoch\n1\n")
+    (artifacts / "train/weights/last.safetensors").write_bytes(b"others")
+    (artifacts / "train/weights/last.pt").write_bytes(b"own")
+    (artifacts / "results.csv").write_text("one more")
+    (tmp_path / "scratch").mkdir()
+    plan, told = plan_of(folder, tmp_path / "scratch", part="walk")
+    files = {file.path: file for file in plan.files}
+    assert files["train/results.csv"].source.read_text() == "one more"
+    assert files["train/weights/last.safetensors"].size != len(b"others")
+    assert files["train/weights/last.pt"].source.read_bytes() == b"own"
+    assert sum("was left out" in each for each in told) == 2
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

@@ -135,7 +135,8 @@ def training_parser(
         help="environment of this session (default: auto)",
     )
     for name, words in zip(_FILES, ("data", "model", "training"), strict=True):
-        where.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="YAML", help=f"{words} values from a file")
+        names = [f"--{name.replace('_', '-')}", *(["--experiment"] if name == "train_config" else [])]
+        where.add_argument(*names, type=Path, metavar="YAML", help=f"{words} values from a file")
     where.add_argument(
         "--resume",
         "--resume-from",

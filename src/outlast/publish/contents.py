@@ -5,7 +5,8 @@ train/weights/last.safetensors  of the newest checkpoint that verifies
 train/weights/best.safetensors  of the best one, if the run has a metric to choose by
 train/args.yaml, config.json    values of the configuration; the same with their origins
 train/results.csv, metrics.json, training_curves.png
-train/..., test/...             the run's artifacts; those whose names begin with "test" are in test/
+train/..., test/...             the run's artifacts: those whose names begin with "test", and those in a folder "test",
+                                are in test/; train/results.csv may be an artifact as well
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from outlast.publish.plan import Plan, hashed, make_plan
 from outlast.report import read_run
 from outlast.report.curves import draw_curves
 from outlast.report.history import history
+
+_REPLACED = ("train/results.csv", "train/training_curves.png")
+"""Files of which the run may have better ones: an artifact with such a name takes the place of what is made here."""
 
 
 @dataclass
@@ -195,17 +199,21 @@ def _artifacts(folder: Path, found: _Contents) -> None:
     if plain.kind_of(folder) != "folder":
         return
     found.told += [f"{path} is a {plain.kind_of(path)} and was left out." for path in plain.strange_files(folder)]
+    taken: set[str] = set()
     for own, path in _named(folder):
         name = own.as_posix()
         if not all(layout.is_plain(each) for each in own.parts):
             found.told.append(f"{str(path)!r} was left out: its name cannot be one on every system.")
             continue
         first = own.parts[0].lower()
-        target = f"test/{name.partition('/')[2]}" if first == "test" and len(own.parts) > 1 else name
-        target = target if target.startswith("test/") else f"{'test' if first.startswith('test') else 'train'}/{name}"
-        if target in found.files:
+        if first in ("train", "test") and len(own.parts) > 1:
+            target = f"{first}/{name.partition('/')[2]}"
+        else:
+            target = f"{'test' if first.startswith('test') else 'train'}/{name}"
+        if target in taken or (target in found.files and target not in _REPLACED):
             found.told.append(f"The artifact {name} was left out: the publication has a {target} of its own.")
             continue
+        taken.add(target)
         found.files[target] = path
 
 
