@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import outlast
-from outlast_recipes.yolo import check
+from outlast_recipes.yolo import check, command_evaluate, command_predict, command_rectify, pipeline
 
 COMMANDS = (
     outlast.Command(
@@ -11,5 +11,29 @@ COMMANDS = (
         "check images and labels: damaged, out of range, out of order, in two splits; class balance",
         check.arguments,
         check.run,
+    ),
+    outlast.Command(
+        "evaluate",
+        "mAP, quad IoU and corner error of a trained run, with its predictions",
+        command_evaluate.arguments,
+        command_evaluate.run,
+    ),
+    outlast.Command(
+        "pipeline",
+        "check, train and publish in ten steps, each of which can be done alone",
+        pipeline.arguments,
+        pipeline.run,
+    ),
+    outlast.Command(
+        "predict",
+        "what a trained run finds in pictures: drawn, and as JSON",
+        command_predict.arguments,
+        command_predict.run,
+    ),
+    outlast.Command(
+        "rectify",
+        "each plate or number in pictures, cut out and straightened",
+        command_rectify.arguments,
+        command_rectify.run,
     ),
 )

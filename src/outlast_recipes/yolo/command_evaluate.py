@@ -1,0 +1,93 @@
+"""`outlast evaluate yolo`: metrics of a trained run on a split, its predictions and pictures of them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import outlast
+from outlast_recipes.yolo.command_options import add_confidence, add_run_arguments, opened_run
+from outlast_recipes.yolo.data import Dataset
+from outlast_recipes.yolo.detector import Detector
+from outlast_recipes.yolo.outputs import write_test
+from outlast_recipes.yolo.reading import read_dataset
+
+
+def arguments(parser: ArgumentParser) -> None:
+    add_run_arguments(parser)
+    add_confidence(parser)
+    parser.add_argument("--data-root", "--data-path", "--data", type=Path, metavar="DIR", help="folder of the data")
+    parser.add_argument(
+        "--on", default="test", choices=("train", "val", "test"), help="split that is read (default: test)"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="output folder (default: artifacts/SPLIT in the run)"
+    )
+
+
+def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str]:
+    saved, detector = opened_run(values)
+    root = values.data_root or saved.config.data_root
+    if root is None:
+        raise outlast.DataError(f"{saved.run_id} does not say where its data are; give their folder with --data-path.")
+    dataset = read_dataset(Path(root))
+    check_data(detector, dataset, saved.run_id)
+    if not dataset.splits.get(values.on):
+        raise outlast.DataError(f"{dataset.root} has no images for {values.on!r}; choose another split with --on.")
+    with saved.artifact(values.on, to=values.output, part=values.part) as made:
+        metrics = write_test(
+            made,
+            detector,
+            dataset,
+            values.on,
+            confidence=values.confidence,
+            sigma=saved.config.training.oks_sigma,
+            about={"run": saved.run_id, "step": saved.step, "part": values.part},
+            progress=progress,
+        )
+    images = len(dataset.splits[values.on])
+    yield f"{saved.run_id}, step {saved.step} ({values.part}), on {images} images of {values.on}"
+    yield from shown(metrics)
+    folder = values.output or saved.folder / "artifacts" / values.on
+    yield f"Wrote metrics.json, predictions.json and pictures.png to {folder}"
+
+
+def check_data(detector: Detector, dataset: Dataset, run_id: str) -> None:
+    """Refuse data of other classes or keypoints than a run was trained on."""
+    if (detector.names, detector.keypoints) != (dataset.names, dataset.keypoints):
+        raise outlast.DataError(
+            f"{run_id} was trained on {len(detector.names)} classes ({detector.names[0]}, ...) with "
+            f"{detector.keypoints} keypoints, and {dataset.root} has {len(dataset.names)} "
+            f"({dataset.names[0]}, ...) with {dataset.keypoints}."
+        )
+
+
+def shown(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """The metrics as lines."""
+    yield f"  boxes: mAP {metrics['map']:.4f}, mAP50 {metrics['map50']:.4f}"
+    if "keypoint_map" in metrics:
+        yield f"  keypoints: mAP {metrics['keypoint_map']:.4f}, mAP50 {metrics['keypoint_map50']:.4f} (by OKS)"
+    yield (
+        f"  from a confidence of {metrics['confidence']:g} on: precision {metrics['precision']:.3f}, recall "
+        f"{metrics['recall']:.3f}"
+    )
+    if "corners" in metrics:
+        yield from _shown_corners(metrics["corners"])
+    if len(metrics["classes"]) > 1:
+        width = max(map(len, metrics["classes"]))
+        for name, own in metrics["classes"].items():
+            yield f"  {name:<{width}} {own['objects']:>6} objects  mAP {own['map']:.4f}  mAP50 {own['map50']:.4f}"
+
+
+def _shown_corners(own: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"  corners: {own['found']} of {own['quads']} found; quad IoU >= 0.7: {own['quad_iou_70']:.3f}, >= 0.9: "
+        f"{own['quad_iou_90']:.3f}"
+    )
+    if own["found"]:
+        yield (
+            f"  corners of those: mean quad IoU {own['quad_iou']:.3f}, mean error {own['error']:.4f} of the size "
+            f"({own['error_pixels']:.1f} pixels), {own['order_errors']} in a wrong order"
+        )

@@ -1,0 +1,75 @@
+"""Options that the commands for a trained run share."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+
+import outlast
+from outlast_recipes.yolo.detector import Detector
+from outlast_recipes.yolo.saved import restored
+
+
+def add_run_arguments(parser: ArgumentParser) -> None:
+    """Declare the run, its checkpoint and its weights."""
+    parser.add_argument("run", help="a run's name or folder")
+    parser.add_argument(
+        "--checkpoint-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="PATH",
+        help="folder that holds the run folders (default: runs)",
+    )
+    parser.add_argument("--step", default="latest", help='step of a checkpoint, "latest" or "best" (default: latest)')
+    parser.add_argument(
+        "--part",
+        default="best",
+        choices=("best", "ema"),
+        help="weights: best on validation, or averaged at that step (ema) (default: best)",
+    )
+
+
+def add_picture_arguments(parser: ArgumentParser) -> None:
+    """Declare pictures, the least confidence, and where to write."""
+    parser.add_argument("pictures", nargs="+", type=Path, help="image files, or folders of them")
+    add_confidence(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="folder for the pictures that are made (default: this folder)",
+    )
+
+
+def add_confidence(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--confidence", type=_share, default=0.25, metavar="SHARE", help="least score, 0 to 1 (default: 0.25)"
+    )
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"{text!r} is no share; expected 0 to 1")
+    return value
+
+
+def opened_run(values: Namespace) -> tuple[outlast.SavedCheckpoint, Detector]:
+    """The checkpoint that the arguments name, and its detector."""
+    saved = outlast.open_saved(values.run, root=values.checkpoint_dir, step=values.step)
+    return saved, restored(saved, values.part)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results; raises outlast.DataError when that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise outlast.DataError(
+            f"{folder} cannot be made a folder ({error.strerror}); give another to --output."
+        ) from error

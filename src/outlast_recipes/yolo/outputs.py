@@ -1,0 +1,108 @@
+"""What a finished training leaves besides its checkpoints, in the run's folder for artifacts.
+
+train/results.csv                  a row for each epoch
+train/weights/architecture.json    what the tensors in best.safetensors and last.safetensors are
+train/weights/best.pt, last.pt     the same weights for the detector's own library, where it has such a file
+test/predictions.json              what was found in the images of the test split
+test/metrics.json, pictures.png    how good that is; some of the images with what was found in them
+
+`outlast publish` adds best.safetensors, last.safetensors, args.yaml, metrics.json, training_curves.png and a model
+card, and makes artifacts/{module}/{experiment}/ of all this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from outlast import Run
+from outlast_recipes.yolo import predicting
+from outlast_recipes.yolo.corners import SIGMA
+from outlast_recipes.yolo.data import Dataset
+from outlast_recipes.yolo.detector import Detector
+from outlast_recipes.yolo.drawing import drawn, sheet
+from outlast_recipes.yolo.evaluation import LEAST, evaluated
+from outlast_recipes.yolo.history import History
+
+CONFIDENCE = 0.25
+_PICTURES = 12  # on the sheet
+
+
+def write(
+    run: Run, last: Detector, best: Detector | None, dataset: Dataset, history: History, sigma: float | None = None
+) -> None:
+    """Write the artifacts of a finished run.
+
+    Args:
+        run: whose training has ended.
+        last: the detector with the averaged weights of the last step.
+        best: with those that were best on validation.
+        dataset: the data.
+        history: the table of the training.
+        sigma: of OKS.
+    """
+    with run.artifact("train", part="ema") as made:
+        write_training(made, last, best, history)
+    if dataset.splits.get("test"):
+        with run.artifact("test", part="best" if best else "ema") as made:
+            write_test(made, best or last, dataset, "test", sigma=sigma)
+
+
+def write_training(folder: Path, last: Detector, best: Detector | None, history: History) -> None:
+    """Write the table, and the weights as the detector's own library has them."""
+    weights = folder / "weights"
+    weights.mkdir(parents=True)
+    history.write(folder / "results.csv")
+    _write(weights / "architecture.json", last.architecture())
+    for name, detector in (("last", last), ("best", best)):
+        if detector is not None:
+            detector.write_pt(weights / f"{name}.pt")
+
+
+def write_test(
+    folder: Path,
+    detector: Detector,
+    dataset: Dataset,
+    split: str,
+    *,
+    confidence: float = CONFIDENCE,
+    sigma: float | None = None,
+    about: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[str, Any]:
+    """Write predictions, metrics and pictures of a split; returns the metrics, see `evaluation.evaluated`.
+
+    Args:
+        folder: for the files.
+        detector: that is measured.
+        dataset: the data.
+        split: of them; not empty.
+        confidence: from which a prediction is written.
+        sigma: of OKS; by default that of corners.
+        about: further entries of both JSON files.
+        progress: hears of how many images how many are done.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = dataset.splits[split]
+    found, records, pictures = [], [], []
+    paths = [sample.path for sample in samples]
+    for number, (path, picture, each) in enumerate(predicting.predicted(detector, paths, LEAST)):
+        found.append(each)
+        sure = predicting.surest(each, confidence)
+        name = path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else path.name
+        records.append(predicting.record(name, picture.size, sure, detector.names))
+        if number < _PICTURES:
+            pictures.append(drawn(picture, sure, detector.names, samples[number].boxes))
+        progress(number + 1, len(samples))
+    metrics = evaluated(found, samples, detector.names, confidence, sigma or SIGMA)
+    named = {**(about or {}), "split": split, "data": dataset.hash}
+    _write(folder / "metrics.json", {**named, "images": len(samples), **metrics})
+    _write(folder / "predictions.json", {**named, "confidence": confidence, "images": records})
+    sheet(pictures).save(folder / "pictures.png")
+    return metrics
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
