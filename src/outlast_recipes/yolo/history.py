@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 class History:
     """Means of what was logged in each epoch, and the metrics of its validation.
@@ -27,7 +29,7 @@ class History:
         row = self.rows.setdefault(epoch, {})
         row["step"] = step
         for name, value in values.items():
-            number = float(value)
+            number = float(value.detach() if isinstance(value, torch.Tensor) else value)
             if name == "lr" or not math.isfinite(number):
                 row[name] = number
                 continue

@@ -15,11 +15,14 @@ from outlast_recipes.common.complexity import parameters
 from outlast_recipes.common.ranks import mean_of_ranks, several_ranks
 from outlast_recipes.common.selection import BestByValidation
 from outlast_recipes.common.training import device_of, few_steps, keep_freed_memory
-from outlast_recipes.yolo import backends
+from outlast_recipes.yolo import backends, outputs
 from outlast_recipes.yolo.checks import check_config, load_data
 from outlast_recipes.yolo.commands import COMMANDS
 from outlast_recipes.yolo.config import YoloConfig
+from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import DetectorTraining, Place
+from outlast_recipes.yolo.export import EXPORTS
+from outlast_recipes.yolo.history import History
 from outlast_recipes.yolo.initial import start_from
 from outlast_recipes.yolo.saved import About
 
@@ -37,15 +40,16 @@ def train(run: Run, config: YoloConfig) -> None:
     try:
         if config.model.resume_from and run.resumed_from is None:
             run.tell(start_from(training, config.model.resume_from))
-        _train(run, config, training, About(training.detector().architecture(), dataset.hash))
+        _train(run, config, dataset, training)
     finally:
         training.close()
 
 
-def _train(run: Run, config: YoloConfig, training: DetectorTraining, about: About) -> None:
+def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTraining) -> None:
     parts, loader = training.parts(), training.batches
-    best = BestByValidation(parts["ema"])
-    run.track(**parts, best=best.weights, choice=best, about=about)
+    best, history = BestByValidation(parts["ema"]), History()
+    about = About(training.detector().architecture(), dataset.hash)
+    run.track(**parts, best=best.weights, choice=best, history=history, about=about)
     samples, per_epoch = len(loader.dataset), len(loader)
     if few := few_steps(samples, config.batch_size, per_epoch, config.epochs):
         run.tell(few)
@@ -61,14 +65,18 @@ def _train(run: Run, config: YoloConfig, training: DetectorTraining, about: Abou
         found = training.evaluate("val", read=run.evaluate)
         validated = run.epoch or 0
         best.update(validated, found["map"], parts["ema"])
-        return {f"val_{name}": value for name, value in found.items()}
+        named = _named("val_", found)
+        history.validated(validated, run.step, named)
+        return named
 
     run.validate(lambda: None if validated == run.epoch else validate())
     for batch in run.batches(loader, epochs=config.epochs):
         epoch = run.epoch or 1
         losses = training.step(batch, Place(run.step, epoch, config.epochs, per_epoch))
         if run.step % (1 if config.debug else config.log_every) == 0:
-            run.log({name: mean_of_ranks(value) if name != "lr" else value for name, value in losses.items()})
+            logged = {name: mean_of_ranks(value) if name != "lr" else value for name, value in losses.items()}
+            run.log(logged)
+            history.add(epoch, run.step, logged)
         if run.epoch_end and 0 < best.epoch <= epoch - config.training.patience:
             # Only here can the run be ended, so the validation that may do it is not left to run.validate.
             run.log(validate())
@@ -79,6 +87,8 @@ def _train(run: Run, config: YoloConfig, training: DetectorTraining, about: Abou
                 )
                 break
     log_test(run, training, best)
+    chosen = training.detector(best.weights) if best.epoch else None
+    outputs.write(run, training.detector(), chosen, dataset, history, config.training.oks_sigma)
 
 
 def log_test(run: Run, training: DetectorTraining, best: BestByValidation) -> None:
@@ -131,4 +141,5 @@ recipe = outlast.Recipe(
     check=check,
     ranks=True,
     commands=COMMANDS,
+    exports=EXPORTS,
 )

@@ -1,0 +1,148 @@
+"""What a training leaves after any number of resumes, what a publication makes of it, and the commands on a run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from outlast.cli import main
+from outlast.config import resolve
+from outlast_recipes.yolo import saved
+from outlast_recipes.yolo.config import YoloConfig
+from tests.conftest import REPOSITORY
+from tests.durability.digits import train
+from tests.publish import making
+from tests.recipes import pictures
+
+SMALL = {**pictures.TINY, "experiment_name": "plates", "keep_best": "1"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped three times, in "cut", and one that was not, in "runs"; their data in "set"."""
+    place = tmp_path_factory.mktemp("yolo")
+    small = {**SMALL, "data_root": str(pictures.folder(place / "set", keypoints=True))}
+    assert train(place / "runs", recipe="yolo", small=small) == "finished"
+    for step in (2, 5, 9):
+        assert train(place / "cut", recipe="yolo", small=small, stop_after=step) == "preempted"
+    assert train(place / "cut", recipe="yolo", small=small) == "finished"
+    return place
+
+
+@pytest.fixture
+def here(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("HOME", str(root))
+    return root
+
+
+def test_each_epoch_is_once_in_the_table_after_three_resumes(root: Path) -> None:
+    tables = [(root / name / "plates/artifacts/train/results.csv").read_text() for name in ("runs", "cut")]
+    assert tables[0] == tables[1]
+    rows = list(csv.DictReader(tables[0].splitlines()))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "4"), ("2", "8"), ("3", "12")]
+    assert {"lr", "val_map", "val_map50"} <= rows[0].keys()
+    assert all(value != "" for row in rows for value in row.values())
+
+
+def test_what_is_found_in_the_test_split(root: Path) -> None:
+    folder = root / "runs/plates/artifacts/test"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["images"], metrics["split"], metrics["corners"]["quads"]) == (4, "test", 8)
+    held = json.loads((folder / "predictions.json").read_text())
+    assert [each["file"] for each in held["images"]] == [f"images/test/test{number:02d}.png" for number in range(4)]
+    assert Image.open(folder / "pictures.png").size == (3 * 480, 2 * 480)
+    assert (root / "runs/plates/artifacts/test.manifest.json").is_file()
+
+
+def test_the_published_branch_has_the_tree(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = making.server(here / "server.git")
+    clone = making.clone(url, here / "clone")
+    words = ["publish", str(here / "cut/plates"), "--to", "git+dvc", "--store", str(here / "store")]
+    assert main([*words, "--repository", str(clone), "--module", "localization"]) == 0
+    name = making.git(url, "for-each-ref", "--format=%(refname:short)", "refs/heads/kaggle-train-localization-plates-*")
+    files = making.git(url, "ls-tree", "-r", "--name-only", name).splitlines()
+    tree = {file.removeprefix("artifacts/localization/plates/") for file in files}
+    assert {
+        "README.md", "train/weights/best.safetensors.dvc", "train/weights/last.safetensors.dvc", "train/results.csv",
+        "train/weights/architecture.json", "train/args.yaml", "train/metrics.json", "train/training_curves.png",
+        "test/predictions.json", "test/metrics.json", "test/pictures.png",
+    } <= tree  # fmt: skip
+    held = making.git(url, "show", f"{name}:artifacts/localization/plates/train/results.csv")
+    assert held == (here / "cut/plates/artifacts/train/results.csv").read_text().strip()
+    assert "Get it: git fetch" in capsys.readouterr().out
+
+
+def test_weights_of_a_publication_are_a_detector(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "plates", "--to", "there"]) == 0
+    words = capsys.readouterr().out.splitlines()[-1].removeprefix("Get it: outlast ").split()
+    assert main([*words[:-1], "got"]) == 0
+    found = saved.read(here / "got/train/weights/best.safetensors")
+    assert (found.names, found.keypoints) == (("green", "red"), 4)
+
+
+def test_evaluate_repeats_what_the_training_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = here / "runs/plates/artifacts/test"
+    before = json.loads((folder / "metrics.json").read_text())
+    assert main(["evaluate", "yolo", "plates"]) == 0
+    after = json.loads((folder / "metrics.json").read_text())
+    assert {key: after[key] for key in before} == before
+    assert (after["run"], after["step"], after["part"]) == ("plates", 12, "best")
+    assert "quad IoU >= 0.7" in capsys.readouterr().out
+    assert main(["evaluate", "yolo", "plates", "--on", "val", "--part", "ema", "-o", "measured"]) == 0
+    assert json.loads((here / "measured/metrics.json").read_text())["images"] == 4
+
+
+def test_predict_and_rectify(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["yolo", "plates", "set/images/test", "--confidence", "0.01", "-o"]
+    assert main(["predict", *words, "drawn"]) == 0
+    held = json.loads((here / "drawn/predictions-plates.json").read_text())
+    assert [len(image["objects"]) > 0 for image in held["images"]] == [True] * 4
+    assert Image.open(here / "drawn/test00-plates.png").size == (64, 64)
+    assert main(["rectify", *words, "crops", "--height", "20"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    crops = sorted((here / "crops").glob("*.png"))
+    assert out[-1] == f"{len(crops)} crops of 4 pictures"
+    assert all(Image.open(crop).size[1] == 20 for crop in crops)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["predict", "yolo", "plates", "nothing.png"], 1),
+        (["predict", "yolo", "plates", "set/data.yaml"], 1),
+        (["predict", "yolo", "plates", "set"], 1),
+        (["predict", "yolo", "plates", "set/images/test", "--confidence", "2"], 2),
+        (["predict", "yolo", "nobody", "set/images/test"], 2),
+        (["rectify", "yolo", "plates", "set/images/test", "--height", "0"], 2),
+        (["evaluate", "yolo", "plates", "--data-path", "boxes"], 1),
+        (["export", "plates", "--format", "pt", "-o", "x.pt"], 1),
+    ],
+)
+def test_what_is_refused(here: Path, words: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    if not (here / "boxes").exists():
+        pictures.folder(here / "boxes")
+    assert main(words) == code
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not (here / "x.pt").exists()
+
+
+def test_experiments_of_the_original() -> None:
+    for name, architecture in (("det", "yolo11s"), ("loc", "yolo11s-pose")):
+        file = REPOSITORY / f"configs/experiments/001_{name}_baseline.yaml"
+        config = resolve(YoloConfig, train_file=file).config
+        assert (config.model.architecture, config.epochs, config.batch_size) == (architecture, 100, 16)
+        assert (config.mixed_precision, config.hardware.multi_gpu, config.training.patience) == (True, True, 20)
+        assert config.augmentation.fliplr == (0.5 if name == "det" else 0.0)
+
+
+def test_the_flag_for_an_experiment(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = REPOSITORY / "configs/experiments/001_loc_baseline.yaml"
+    assert main(["config", "yolo", "--experiment", str(file), "--epochs", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "yolo11s-pose" in out
+    assert "001_loc_baseline.yaml" in out.replace("\n", "").replace(" ", "")
