@@ -1,4 +1,4 @@
-"""Hours that a provider counts: the remaining quota, the hours of a run, and the estimated rest."""
+"""Hours of a provider's quota: what is left, what a run has used, and an estimate of what it still needs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _WEEK = 7 * 86400.0
 
 
 def quota_of(provider: Provider, metered: str | None) -> Quota | None:
-    """The remaining hours of a kind; None if such hours are not counted."""
+    """The quota for a kind of hours; None if the provider does not count them."""
     if metered is None or not provider.capabilities.quota:
         return None
     return next((quota for quota in provider.quotas() if quota.kind == metered), None)
 
 
 def until(quota: Quota) -> float:
-    """Seconds until the hours are given again; 0 when the provider does not say."""
+    """Seconds until the quota is renewed; 0 if the provider does not report it."""
     if quota.refresh is None:
         return 0.0
     refresh = quota.refresh if quota.refresh.tzinfo else quota.refresh.replace(tzinfo=dt.UTC)
@@ -33,7 +33,7 @@ def until(quota: Quota) -> float:
 
 
 def within(provider: Provider, folder: RunFolder, terms: Terms, limits: Limits, gpu_hours: float | None) -> Terms:
-    """The terms of the next session, cut to the GPU hours that are left of those allowed."""
+    """The terms of the next session, shortened to the remaining allowed GPU hours."""
     if gpu_hours is None or limits.metered != "GPU":
         return terms
     had = gpu_seconds(provider, folder)
@@ -47,7 +47,7 @@ def within(provider: Provider, folder: RunFolder, terms: Terms, limits: Limits, 
 
 
 def gpu_seconds(provider: Provider, folder: RunFolder) -> float:
-    """GPU time that sessions of a run have had at this provider."""
+    """Seconds of GPU time that the sessions of a run have used at this provider."""
     return sum(
         float(each.record.get("seconds", 0.0))
         for each in all_launches(folder)
@@ -56,13 +56,13 @@ def gpu_seconds(provider: Provider, folder: RunFolder) -> float:
 
 
 def spent(provider: Provider, folder: RunFolder) -> str:
-    """The same as words for the end of a sentence; empty when it is none."""
+    """The GPU time as text for the end of a sentence; empty if it is zero."""
     seconds = gpu_seconds(provider, folder)
     return f", after {seconds / 3600:.1f} GPU hours" if seconds else ""
 
 
 def forecast(provider: Provider, folder: RunFolder) -> str:
-    """The estimated rest of the run, from the speed of the sessions so far."""
+    """The estimated remaining time of the run, from the speed of its sessions so far, as text."""
     total = read_run(folder.path).total_steps if folder.run.exists() else None
     step = CheckpointStore(folder).newest_step()
     done = [each for each in all_launches(folder) if "step" in each.record]

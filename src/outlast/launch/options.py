@@ -17,15 +17,15 @@ class Option:
     """One option of a provider.
 
     Attributes:
-        name: of the flag, of the key in outlast-launch.yaml and of the key in a launch record.
+        name: name of the flag, and key in outlast-launch.yaml and in a launch record.
         help: a phrase.
         kind: "choice", "switch", "list", "path" or "seconds".
-        default: the value when nothing says otherwise.
-        choices: of a choice.
-        setting: whether outlast-launch.yaml may have it.
-        repeated: whether the next launch of a run takes it from the last one's record. A folder of code is not: the
-            user says it each time.
-        metavar: what help shows for the value.
+        default: the default value.
+        choices: the values of a "choice".
+        setting: whether outlast-launch.yaml may contain it.
+        repeated: whether the next launch of a run uses the value of the last one. False for a folder of code, which
+            the user must give each time.
+        metavar: the placeholder of the value in help.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Option:
     metavar: str = ""
 
     def read(self, value: Any) -> Any:
-        """A value of a settings file or a record, as the JSON value that it stands for.
+        """Convert a value of a settings file or a record to JSON.
 
         Raises:
-            ValueError: it is not a value of this option; the message says what is expected.
+            ValueError: it is no value of this option; the message names the expected kind.
         """
         if value is None and self.kind in ("path", "list"):
             return self.default
@@ -49,7 +49,7 @@ class Option:
             return value
         if (
             self.kind == "switch" and str(value).lower() in _SWITCH
-        ):  # YAML is read as text, so that no word changes its meaning
+        ):  # YAML values are read as text, so that none is converted
             return _SWITCH[str(value).lower()]
         if self.kind == "list" and isinstance(value, list) and all(isinstance(each, str) for each in value):
             return value
@@ -74,7 +74,7 @@ class Option:
 
     @property
     def shown(self) -> str:
-        """The default, for help."""
+        """The default, as text for help."""
         if self.kind == "seconds":
             return format_seconds(self.default)
         if self.kind == "switch":
@@ -83,6 +83,6 @@ class Option:
 
 
 def defaults(options: Sequence[Option], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Values of all options: those given, else the defaults."""
+    """The values of all options: given ones, otherwise the defaults."""
     values = given or {}
     return {option.name: values.get(option.name, option.default) for option in options}

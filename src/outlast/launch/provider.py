@@ -1,8 +1,8 @@
 """The interface of a provider, through which `launch`, `relay` and the other verbs start attempts.
 
-A provider runs a bundle for a limited time and keeps the files that the session wrote. `launch`, `relay`, `logs`,
-`fetch`, `cancel`, `down` and `quota` know nothing else of it. docs/providers.md says how to write one;
-tests/conformance/test_providers.py is what each one must pass.
+A provider runs a bundle for a limited time and keeps the files that the session wrote. The verbs `launch`, `relay`,
+`logs`, `fetch`, `cancel`, `down` and `quota` use only this interface. docs/providers.md describes how to write a
+provider. Each one must pass tests/conformance/test_providers.py.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Literal, Protocol
 from outlast.launch.bundle import Bundle
 
 Handle = Mapping[str, Any]
-"""What a provider needs to find one of its sessions again: a JSON object. Only the provider that made it reads it."""
+"""A JSON object by which a provider finds one of its sessions again. Only that provider reads it."""
 
 Tell = Callable[[str], None]
-"""Takes a sentence for the user."""
+"""Receives a message for the user."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Capabilities:
     """The capabilities of a provider.
 
     Attributes:
-        quota: it counts accelerator hours, and `quotas` says how many are left.
-        live_logs: `log` gives lines while the session runs.
-        secrets: it can hand keys to a session.
-        folders: its sessions see the folders of this machine.
-        accelerators: names that `--accelerator` takes; empty when there is no choice.
-        inputs: of which sessions the outputs can be attached to the next one: those that "completed", all that "ended",
-            or "none".
-        settles: seconds for which a submission without an answer may still turn up.
-        ask: seconds between two looks at a session that it well bears.
-        longer: the flag that makes sessions longer, such as "--session"; empty when their length is fixed.
+        quota: whether it counts accelerator hours, and `quotas` returns how many are left.
+        live_logs: whether `log` yields lines while the session runs.
+        secrets: whether it can give keys to a session.
+        folders: whether its sessions can read the folders of this machine.
+        accelerators: values of `--accelerator`; empty if there is no choice.
+        inputs: the sessions whose outputs can be attached to the next one: those that "completed", all that "ended", or
+            "none".
+        settles: seconds after which a submission without an answer cannot appear any more.
+        ask: recommended seconds between two queries of a session.
+        longer: the flag that makes sessions longer, such as "--session"; empty if their length is fixed.
     """
 
     quota: bool = False
@@ -55,8 +55,8 @@ class Terms:
     """The terms of a session.
 
     Attributes:
-        seconds: of training; None: as many as the provider's limit leaves.
-        options: the provider's own options by name, as JSON. `wheels` is a folder of wheels that goes into the bundle.
+        seconds: seconds of training; None: as many as the provider's limit allows.
+        options: the provider's own options by name, as JSON. `wheels` is a folder of wheels for the bundle.
     """
 
     seconds: float | None = None
@@ -65,14 +65,14 @@ class Terms:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a session with certain terms.
+    """The limits of a session with given terms.
 
     Attributes:
         session: seconds after which the provider ends it.
-        overhead: seconds of those that are not for training, such as for storing the outputs.
-        least: seconds of quota below which a session is not worth its start.
-        accelerator: what it computes on.
-        metered: the kind of hours that it uses up, such as "GPU"; None when it uses none.
+        overhead: seconds of the session that are not available for training, for example while outputs are stored.
+        least: seconds of quota below which no session is started.
+        accelerator: the accelerator.
+        metered: the kind of hours that it uses, such as "GPU"; None if it uses none.
     """
 
     session: float
@@ -88,7 +88,7 @@ class Limits:
     def within(self, terms: Terms, left: float) -> Terms:
         """The terms of a session, shortened to the remaining seconds of the quota.
 
-        Never less than a minute of training.
+        They allow at least a minute of training.
         """
         seconds = max(left - self.overhead, 60.0)
         return replace(terms, seconds=seconds) if left - self.overhead < self.training(terms) else terms
@@ -96,9 +96,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Quota:
-    """Accelerator time of one kind: seconds used and in all, and when it is renewed.
+    """Accelerator time of one kind: seconds used, seconds in total, and the time of renewal.
 
-    The time of renewal is in UTC; None when the provider does not say.
+    The time of renewal is in UTC; None if the provider does not report it.
     """
 
     kind: str
@@ -122,10 +122,10 @@ class State:
     """The state of a session.
 
     Attributes:
-        word: queued, running or saving; or how it ended. "lost": its machine went down.
-        message: the provider's sentence on a failure.
-        exit: the exit code of the training, where the provider knows it.
-        seconds: how long it has run, where the provider knows it.
+        word: queued, running or saving; or how it ended. "lost" means that its machine went down.
+        message: the provider's message about a failure.
+        exit: the exit code of the training, if the provider knows it.
+        seconds: how long it has run, if the provider knows it.
     """
 
     word: Word
@@ -141,7 +141,7 @@ class State:
 
 @dataclass(frozen=True)
 class Line:
-    """A line that a session has printed, and how many seconds after its start."""
+    """A line that a session printed, and its time in seconds after the start."""
 
     seconds: float
     text: str
@@ -153,7 +153,7 @@ class Output:
 
     Attributes:
         name: its path, such as "runs/digits/run.json".
-        save: writes its bytes into a file of this path; raises OSError when they do not come whole.
+        save: writes its contents to a path; raises OSError if they do not arrive completely.
     """
 
     name: str
@@ -162,17 +162,17 @@ class Output:
 
 @dataclass(frozen=True)
 class Request:
-    """One attempt that is to be started.
+    """A request to start one attempt.
 
     Attributes:
-        name: of this attempt alone, such as "outlast-digits-003".
+        name: unique name of the attempt, such as "outlast-digits-003".
         run: the run's name.
         bundle: the code.
-        asked: what `outlast.launch.inside` is to train (`bundle.request_of`).
-        terms: what the session is to have.
-        after: the session whose outputs are attached to it, if any.
-        files: files of the run that are sent along: path such as "runs/digits/run.json" -> the file.
-        step: the step that it continues from.
+        asked: the training request for `outlast.launch.inside` (`bundle.request_of`).
+        terms: the terms of the session.
+        after: the session whose outputs are attached, or None.
+        files: files of the run to send: path such as "runs/digits/run.json" -> local file.
+        step: the step from which it continues.
     """
 
     name: str
@@ -186,21 +186,21 @@ class Request:
 
     @property
     def training(self) -> float:
-        """Seconds that it trains."""
+        """Seconds of training."""
         return float(self.asked["budget"])
 
 
 class Provider(Protocol):
     """A provider of sessions.
 
-    All methods that take a handle raise UsageError for one of another provider or account. `log`, `outputs` and
-    `cancel` raise UnknownName for a session that is not there; `state` returns None and `delete` does nothing.
+    All methods that take a handle raise UsageError if it belongs to another provider or account. If a session does not
+    exist, `log`, `outputs` and `cancel` raise UnknownName, `state` returns None, and `delete` does nothing.
 
     Attributes:
-        name: in the table of providers, in records and after `--on`.
-        title: what messages call it.
-        environment: whose preferences (configs/environment/NAME.yaml) travel with the code.
-        capabilities: what it can do.
+        name: its name in the table of providers, in records and after `--on`.
+        title: its name in messages.
+        environment: the environment whose configs/environment/NAME.yaml is packed with the code.
+        capabilities: its capabilities.
     """
 
     name: str
@@ -209,7 +209,7 @@ class Provider(Protocol):
     capabilities: Capabilities
 
     def account(self) -> str:
-        """Whose sessions these are, and how that is known, for the user; empty when there are no accounts."""
+        """The account and where its login comes from, as text for the user; empty if the provider has no accounts."""
         ...
 
     def limits(self, terms: Terms) -> Limits:
@@ -217,42 +217,42 @@ class Provider(Protocol):
         ...
 
     def metered(self, accelerator: str) -> str | None:
-        """The kind of hours that a session on this accelerator uses up; None: none."""
+        """The kind of hours that a session on this accelerator uses; None if it uses none."""
         ...
 
     def quotas(self) -> Sequence[Quota]:
-        """The remaining hours of each kind; empty without the capability."""
+        """The quota of each kind of hours; empty without the capability."""
         ...
 
     def check(self, handle: Handle) -> None:
-        """Raise UsageError when a handle is not one of this provider and account."""
+        """Raise UsageError if a handle does not belong to this provider and account."""
         ...
 
     def preview(self, request: Request, folder: Path) -> str:
-        """Write what would be sent into a folder, send nothing, and say what was written."""
+        """Write what would be sent into a folder, without sending it; returns a message."""
         ...
 
     def plan(self, request: Request) -> Handle:
-        """The handle that the session will have, and the names of all that `submit` makes. It makes nothing.
+        """The handle that the session will have. It names everything that `submit` will create. Creates nothing.
 
         Raises:
-            UsageError: the terms ask for something that is not there.
+            UsageError: the terms require something that does not exist.
         """
         ...
 
     def submit(self, request: Request, handle: Handle, *, begun: Callable[[], None], tell: Tell) -> Handle:
-        """Start a session; returns its handle, with what is known of it now.
+        """Start a session, and return its handle with the facts that are known now.
 
         Args:
-            request: what to start.
-            handle: as `plan` returned it.
-            begun: called just before the one call that must not be made twice. What comes before may be repeated.
+            request: the request.
+            handle: the result of `plan`.
+            begun: called just before the one request that must not be sent twice. Everything before it may be repeated.
             tell: called with messages about long operations.
 
         Raises:
-            AnswerLost: it may have been started. Ask `state` before starting another.
-            LaunchRefused: the provider does not start it; nothing runs.
-            LaunchError: another failure; nothing runs.
+            AnswerLost: the session may have started. Call `state` before you start another one.
+            LaunchRefused: the provider refused the request. Nothing was started.
+            LaunchError: another failure. Nothing was started.
         """
         ...
 
@@ -277,44 +277,44 @@ class Provider(Protocol):
         pause: float = 5.0,
         seen: Callable[[State | None], None] = lambda _: None,
     ) -> Iterator[Line]:
-        """The lines that the session has printed, from number `since`, each once.
+        """The lines that the session printed, each once.
 
         Args:
             handle: the session.
-            since: how many lines to leave out.
-            live: continue until the session is over.
-            pause: seconds between two looks.
+            since: number of lines to skip.
+            live: continue until the session has ended.
+            pause: seconds between two queries.
             seen: called with the session's state after each query.
         """
         ...
 
     def outputs(self, handle: Handle) -> Iterator[Output]:
-        """The files that the session left; none while it runs."""
+        """The files that the session left. Empty while it runs."""
         ...
 
     def cancel(self, handle: Handle) -> None:
-        """End the session. Its files are kept. One that is over stays as it is.
+        """End the session and keep its files. A session that has ended is unchanged.
 
         Raises:
             UsageError: it cannot be ended now.
-            LaunchRefused: the provider does not do it.
+            LaunchRefused: the provider refused.
         """
         ...
 
     def clear(self, handle: Handle) -> None:
-        """Let go of what a session left, as it was fetched and no session continues from it.
+        """Release the files of a session that was fetched and that no session continues.
 
-        Files on this machine are deleted; those at a service may stay. The session's state and its log stay. One that
-        is not over, or not there, is left alone.
+        Files on this machine are deleted; a service may keep its files. The session's state and log are kept. A session
+        that has not ended, or does not exist, is unchanged.
         """
         ...
 
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:
-        """Delete the session with its files, ending it when it runs.
+        """Delete the session and its files. A running session is ended first.
 
-        What was made for it is deleted too, unless one of `others` uses it.
+        Inputs that were created for it are also deleted, unless one of `others` uses them.
 
         Returns:
-            The names of what was deleted; empty when nothing was there.
+            The names of the deleted things; empty if nothing existed.
         """
         ...

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NAMES = tuple(PROVIDERS)
 
 PATIENCE = 600.0
-"""Seconds for which a question to a provider is repeated while it does not answer."""
+"""Seconds for which a query is repeated while the provider does not answer."""
 
 
 class Module(Protocol):
@@ -31,12 +31,12 @@ class Module(Protocol):
     OPTIONS: Sequence[Option]
 
     def connect(self, runs: Path, *, user: str | None = None, patience: float = PATIENCE) -> Provider:
-        """The provider, for runs in this folder. Nothing is asked of it before it is used.
+        """The provider for the runs in a folder. It is not queried before its first use.
 
         Args:
             runs: the folder of the run folders.
-            user: the account that is expected; a login of another one is refused.
-            patience: seconds.
+            user: the expected account. A login of another account is refused.
+            patience: seconds for which a query is repeated.
         """
         ...
 
@@ -45,7 +45,7 @@ def module(name: str) -> Module:
     """The module of a provider.
 
     Raises:
-        UnknownName: the table has none of this name.
+        UnknownName: the table has no provider with this name.
     """
     if name not in PROVIDERS:
         raise UnknownName(
@@ -64,7 +64,7 @@ def of(record: LaunchRecord, patience: float = PATIENCE) -> Provider:
     """The provider of a launch.
 
     Raises:
-        UsageError: the launch is of another run or account, or its handle is none of this provider.
+        UsageError: the launch belongs to another run or account, or its handle to another provider.
     """
     provider = connect(record.provider, record.folder.path.parent, patience=patience)
     record.check_own(provider)
@@ -72,7 +72,7 @@ def of(record: LaunchRecord, patience: float = PATIENCE) -> Provider:
 
 
 def verbs(name: str) -> Sequence[Verb]:
-    """The verbs of a provider's own; none when it has none."""
+    """The verbs that only this provider has."""
     if name not in VERBS:
         return ()
     found: Sequence[Verb] = importlib.import_module(f"{PROVIDERS[name]}.verbs").VERBS

@@ -1,7 +1,7 @@
-"""The names of the providers. It imports nothing: `outlast --help` reads it."""
+"""The names of the providers. This module imports nothing, because `outlast --help` imports it."""
 
 PROVIDERS = {"kaggle": "outlast.launch.kaggle", "local": "outlast.launch.local"}
 """Name -> package. Its module `provider` holds OPTIONS and `connect` (`outlast.launch.providers.Module`)."""
 
 VERBS = {"kaggle": "set up launching on Kaggle: setup, secrets, probe"}
-"""Those that have verbs of their own, `outlast NAME VERB`: VERBS in their module `verbs`."""
+"""Providers with their own verbs, `outlast NAME VERB`. Their module `verbs` holds VERBS."""

@@ -12,7 +12,7 @@ from outlast.launch.provider import Tell
 
 @dataclass(frozen=True)
 class Rows:
-    """A table for the user: names of the columns, and the cells."""
+    """A table: names of the columns, and cells."""
 
     columns: Sequence[str]
     cells: Sequence[Sequence[str]]
@@ -27,15 +27,15 @@ class Json:
 
 @dataclass(frozen=True)
 class Verb:
-    """`outlast PROVIDER NAME ...`.
+    """The verb `outlast PROVIDER NAME ...`.
 
     Attributes:
         name: the verb.
-        usage: what follows it.
-        summary: one line.
-        arguments: adds what it takes to a parser.
-        run: executes the verb. Takes the parsed values and a function for messages; yields lines, tables and JSON for
-            the user.
+        usage: its arguments, for help.
+        summary: one line for help.
+        arguments: adds its arguments to a parser.
+        run: executes the verb. It receives the parsed values and a function for messages, and yields lines, tables and
+            JSON for the user.
     """
 
     name: str

@@ -9,7 +9,7 @@ from outlast.errors import UsageError
 from outlast.launch.provider import Provider, State
 from outlast.launch.records import LaunchRecord
 
-_LONGEST = 200  # letters of a fact
+_LONGEST = 200  # most characters of a fact
 _KNOWN = ("session", "image", "device", "exit")
 ALIVE = ("queued", "running", "saving")
 """Words of `state_of` for a session that has not ended."""
@@ -22,7 +22,7 @@ def mark_in(line: str, word: str) -> str:
 
 
 def _bounded(word: str, value: str) -> str:
-    """A fact that a session has printed, if it may go on record; else empty. Whatever runs in a session can print."""
+    """A fact that a session printed, if it is valid; otherwise empty. Any program in a session can print such lines."""
     if word == "exit":
         return value if re.fullmatch(r"[0-9]{1,3}", value) else ""
     return value if len(value) <= _LONGEST else ""
@@ -36,13 +36,13 @@ def follow(
     pause: float = 5.0,
     seen: Callable[[State | None], None] = lambda _: None,
 ) -> Iterator[str]:
-    """The lines that the session prints, from the first; what it says of itself goes on record instead.
+    """The lines that the session prints, from the first. Lines that hold facts about the session are recorded instead.
 
     Args:
-        provider: where it runs.
+        provider: the provider.
         record: the launch.
-        until_over: False: only what was printed so far.
-        pause: seconds between two looks.
+        until_over: continue until the session has ended; False: only the lines so far.
+        pause: seconds between two queries.
         seen: called with the session's state after each query.
     """
     if provider.state(record.handle) is None:
@@ -68,17 +68,17 @@ def follow(
 
 
 def listen(provider: Provider, record: LaunchRecord) -> str:
-    """Put on record what the session has said of itself so far; returns its state, as `state_of` does."""
+    """Record the facts that the session has printed so far; returns its state, as `state_of` does."""
     for _ in follow(provider, record, until_over=False):
         pass
     return state_of(provider, record)
 
 
 def state_of(provider: Provider, record: LaunchRecord) -> str:
-    """In one word or two.
+    """The state of a session as a word.
 
-    queued, running, saving, succeeded, stopped (saved, with work left), failed(code), timed-out, out-of-memory,
-    cancelled, lost; refused and deleted of what is not there by intention.
+    It is one of queued, running, saving, succeeded, stopped (saved, with work left), failed(code), timed-out,
+    out-of-memory, cancelled and lost; refused or deleted for a session that was never started or was deleted.
     """
     state = provider.state(record.handle)
     if state is None:
@@ -87,16 +87,16 @@ def state_of(provider: Provider, record: LaunchRecord) -> str:
         return state.word
     code = str(record.record.get("exit", int(state.word == "failed")) if state.exit is None else state.exit)
     if state.word == "failed" and code == "0":
-        code = "1"  # anything that runs in a session may print that it went well
+        code = "1"  # the training may have printed a success that the provider contradicts
     return {"0": "succeeded", "75": "stopped"}.get(code, f"failed({code})")
 
 
 def cancel(provider: Provider, record: LaunchRecord) -> None:
-    """End a session; its files are kept, and what came after its last save is lost.
+    """End a session. Its files are kept; steps after its last save are lost.
 
     Raises:
         UsageError: it is not running, or cannot be ended now.
-        LaunchRefused: the provider does not do it.
+        LaunchRefused: the provider refused.
     """
     state = listen(provider, record)
     if state not in ("queued", "running"):

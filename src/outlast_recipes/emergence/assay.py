@@ -20,17 +20,16 @@ from outlast_recipes.emergence.observe import AGE
 from outlast_recipes.emergence.world import MOVES, World, founders, population_of, use_of
 
 GARDEN, TICKS = 16, 200
-DENSITY = 0.02  # food in a cell of a garden: so little that who walks at random eats little
+DENSITY = 0.02  # pieces of food per cell of a garden, so few that random walkers eat little
 
 Lens = Callable[[World], World]
 
 
 def garden_of(config: Config) -> Config:
-    """The same world without births, deaths and want: little food, and what is eaten grows again at once, so intake
-    shows who forages well.
+    """The common garden: the same world without births, deaths and hunger, with little food that regrows at once.
 
-    In a life of its own a population that neither grows nor shrinks eats what living costs, however well it forages;
-    that shows nothing.
+    The intake in it shows how well agents forage. In its own world, a population of constant size eats what living
+    costs, however well it forages.
     """
     env = config.env
     count = min(GARDEN, env.slots) // env.populations * env.populations
@@ -47,8 +46,7 @@ def garden_of(config: Config) -> Config:
 
 
 def _felt(config: Config, garden: Config) -> Lens:
-    """What agents feel of themselves in the garden, where nobody starves or is too old: the energy of a founder, and
-    the age that they have."""
+    """A lens for agents in the garden, where energy and age do not change: a founder's energy, and their own age."""
     env = config.env
 
     def lens(world: World) -> World:
@@ -64,16 +62,15 @@ def _harvest(worlds: World, act: rollout.Act, key: Array, config: Config, garden
     after, *_ = rollout.rollout(
         worlds, act, key, jnp.float32(0), garden, look=lambda *_: (), lens=_felt(config, garden)
     )
-    eaten = after.meals[..., : config.env.food_kinds]  # of whole lives, and nobody is born or dies
+    eaten = after.meals[..., : config.env.food_kinds]  # counts whole lives; in the garden no agent is born or dies
     return (eaten * use_of(after.trait, config)).sum((1, 2)) / (TICKS * garden.env.slots)
 
 
 @partial(jax.jit, static_argnames="config")
 def common_garden(colony: Colony, key: Array, config: Config) -> Array:
-    """Pieces eaten in an agent-step of each world f32[W], by agents with genomes of the living, in the garden (`config`
-    is the run's).
+    """Pieces eaten per agent-step in the garden, f32[W], by agents with the genomes of the living agents of each world.
 
-    Worlds without anybody alive give NaN.
+    `config` is that of the run. Worlds without living agents give NaN.
     """
     garden = garden_of(config)
     per = garden.env.slots // config.env.populations
@@ -97,14 +94,14 @@ def common_garden(colony: Colony, key: Array, config: Config) -> Array:
 def live_on(
     colony: Colony, key: Array, config: Config, lens: Lens = lambda worlds: worlds, *, scripted: bool = False
 ) -> tuple[Colony, dict[str, Array]]:
-    """A chunk of life without learning: meals, agent-steps and births in it.
+    """Simulate a chunk without learning; returns the colony, and its meals, agent-steps and births.
 
     Args:
-        colony: who lives.
-        key: all chance.
-        config: all values.
-        lens: what agents see is what this makes of the worlds.
-        scripted: everybody does as `greedy` does.
+        colony: the population.
+        key: the PRNG key.
+        config: the config.
+        lens: a function of the worlds; agents observe its result.
+        scripted: whether all agents act as `greedy`.
     """
     act = greedy(config) if scripted else rollout.acts(colony.shared, config)
     worlds, _, _, _, sums = rollout.rollout(
@@ -116,17 +113,17 @@ def live_on(
 
 @partial(jax.jit, static_argnames="config")
 def garden_of_greedy(key: Array, config: Config) -> Array:
-    """The same of the scripted forager in the same garden, with a trait in the middle: f32[W]."""
+    """As `common_garden`, for scripted foragers with a trait of 0.5: f32[W]."""
     garden = garden_of(config)
     return _harvest(learn.begin(garden).worlds, greedy(garden), key, config, garden)
 
 
 def greedy(config: Config) -> rollout.Act:
-    """The scripted forager: goes to the nearest food that it sees, ties by lot, and wanders where it sees none."""
+    """The scripted forager: it goes to the nearest visible food (ties at random), and wanders if it sees none."""
     side, sight = 2 * config.env.sight + 1, config.env.sight
     rows, columns = np.mgrid[-sight : sight + 1, -sight : sight + 1].reshape(2, -1)
     far = np.abs([rows, columns]).max(0)
-    # Towards a cell: along the longer way; within reach of eating (1), stay.
+    # Towards a cell, along the longer axis; stay within eating distance (1).
     way = np.where(np.abs(rows) >= np.abs(columns), np.where(rows < 0, 1, 2), np.where(columns < 0, 3, 4))
     way = np.where(far <= 1, 0, way)
     kinds = config.env.food_kinds
@@ -148,21 +145,21 @@ def greedy(config: Config) -> rollout.Act:
     return act
 
 
-# what is taken from a population ----------------------------------------------------------------------------------
+# ablations --------------------------------------------------------------------------------------------------------
 
 
 def unchanged(worlds: World) -> World:
-    """Nothing is taken."""
+    """No ablation."""
     return worlds
 
 
 def without_field(worlds: World) -> World:
-    """The field is not seen."""
+    """The field is hidden."""
     return dataclasses.replace(worlds, field=jnp.zeros_like(worlds.field))
 
 
 def field_of_another(worlds: World) -> World:
-    """The field of another world is seen: as much of it, and as smooth, and it tells nothing of this one."""
+    """Agents see the field of another world. It has the same statistics, and no information about their own world."""
     return dataclasses.replace(worlds, field=jnp.roll(worlds.field, 1, 0))
 
 
@@ -173,22 +170,21 @@ def mean_field(worlds: World) -> World:
 
 
 def shuffled_field(worlds: World) -> World:
-    """The field of cells far away is seen: moved by half the world in both directions."""
+    """Agents see the field of distant cells: it is shifted by half the world in both directions."""
     half = worlds.field.shape[1] // 2
     return dataclasses.replace(worlds, field=jnp.roll(worlds.field, (half, half), (1, 2)))
 
 
 def no_food_seen(config: Config) -> Config:
-    """Nobody sees food."""
+    """Food is hidden."""
     return config.model_copy(update={"env": config.env.model_copy(update={"hide": (*config.env.hide, "food")})})
 
 
 def with_genes(colony: Colony, change: str, key: Array, config: Config) -> Colony:
-    """A population with other genomes: "mean" of its world and population, "permuted" among the living, or "none" (all
-    zero).
+    """A population with changed genomes.
 
-    Immigrants are changed, too, or the archive would bring back what was taken; "permuted" leaves it, as it is of
-    nobody here.
+    They are the "mean" of the world and population, "permuted" among the living agents, or "none" (all zero). The
+    genomes of immigrants are changed as well, except with "permuted", because they belong to no living agent.
     """
     genes, alive = colony.worlds.genes, colony.worlds.alive
     count, size = config.env.populations, genes.shape[-1]
@@ -200,7 +196,7 @@ def with_genes(colony: Colony, change: str, key: Array, config: Config) -> Colon
         genes = jnp.broadcast_to(mean, grouped.shape).reshape(genes.shape)
     elif change == "permuted":
         chance = jnp.where(living[..., 0], jax.random.uniform(key, living.shape[:-1]), 2.0)
-        # The living in their order get the genomes of the living in another one.
+        # The living agents get the genomes of the living agents in another order.
         to = jnp.argsort(jnp.where(living[..., 0], 0, 1), axis=2, stable=True)
         of = jnp.argsort(chance, axis=2)
         source = jnp.take_along_axis(of, jnp.argsort(to, axis=2), 2)
@@ -217,8 +213,10 @@ def with_genes(colony: Colony, change: str, key: Array, config: Config) -> Colon
 
 
 def choices(colony: Colony, config: Config, agents: int, probes: int) -> NDArray[np.float64]:
-    """How likely agents are to make each move at the same observations: f64[agents, probes, moves]; agents and
-    observations are drawn from the living."""
+    """Probabilities of each move of some agents for the same observations: f64[agents, probes, moves].
+
+    Agents and observations are sampled from the living agents.
+    """
     obs = jax.vmap(partial(observe.observe, config=config))(colony.worlds)
     alive = np.asarray(colony.worlds.alive)
     who = np.argwhere(alive)

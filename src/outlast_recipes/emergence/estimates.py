@@ -16,11 +16,11 @@ def change_point(series: Floats, rng: np.random.Generator, *, surrogates: int = 
     """The change point of a series, and its significance: CUSUM of its first differences, compared with block
     bootstraps of them.
 
-    Works on differences, because almost everything in a population drifts, and a drift is no event. Blocks keep how
-    differences follow one another.
+    It uses differences, because almost every value of a population drifts, and a drift is no event. Blocks preserve the
+    autocorrelation of the differences.
 
     Returns:
-        The index after which the course is another, and the finding.
+        The index after which the trend changes, and the finding.
     """
     steps = np.diff(series[np.isfinite(series)])
     count = len(steps)
@@ -40,7 +40,7 @@ def change_point(series: Floats, rng: np.random.Generator, *, surrogates: int = 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval, and from how many runs."""
+    """An estimate, its 95 % interval, and the number of runs."""
 
     value: float
     low: float

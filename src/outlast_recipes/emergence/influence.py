@@ -1,4 +1,4 @@
-"""Influence measures: of moves on the moves of others, and of the field on foraging."""
+"""Measures of influence: of moves on the moves of other agents, and of the field on foraging."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from outlast_recipes.emergence.nulls import LEVEL, NOTHING, Finding, Floats, aga
 
 
 def transfer_entropy(source: NDArray[np.int64], target: NDArray[np.int64], symbols: int) -> float:
-    """Bits that the source's last symbol tells of the target's next one beyond the target's own last (Schreiber 2000),
-    plug-in."""
+    """Transfer entropy in bits (Schreiber 2000), plug-in estimate.
+
+    It is the information of the source's last symbol about the target's next one, beyond the target's own last symbol.
+    """
     then, before, by = target[1:], target[:-1], source[:-1]
     joint = np.bincount((then * symbols + before) * symbols + by, minlength=symbols**3).reshape(
         symbols, symbols, symbols
@@ -30,10 +32,10 @@ def transfer_entropy(source: NDArray[np.int64], target: NDArray[np.int64], symbo
 def imitation(
     moves: NDArray[np.int64], pairs: Sequence[tuple[int, int]], surrogates: int, rng: np.random.Generator
 ) -> Finding:
-    """Mean transfer entropy over pairs of columns of moves i64[T, n]; by chance: with sources turned in time by at
-    least a tenth of T.
+    """Mean transfer entropy over pairs of columns of moves i64[T, n].
 
-    T of 512 and more: shorter ones hold too little of 5 x 5 x 5 counts.
+    The null distribution rotates the sources in time by at least a tenth of T. T must be at least 512; shorter series
+    have too few samples for 5 x 5 x 5 counts.
     """
     length = len(moves)
     if not pairs or length < 100:
@@ -58,8 +60,7 @@ def imitation(
 def coupled_pairs(
     moves: NDArray[np.int64], pairs: Sequence[tuple[int, int]], surrogates: int, rng: np.random.Generator
 ) -> list[tuple[tuple[int, int], Finding]]:
-    """The pairs that are coupled one by one, with false discoveries held at 5 % over all of them (Benjamini and
-    Hochberg)."""
+    """The pairs that are coupled, with a false discovery rate of 5 % over all pairs (Benjamini and Hochberg)."""
     each = [(pair, imitation(moves, [pair], surrogates, rng)) for pair in pairs]
     if not each:
         return []
@@ -68,14 +69,15 @@ def coupled_pairs(
 
 
 def field_effect(field: Floats, present: NDArray[np.bool_], surrogates: int, rng: np.random.Generator) -> Finding:
-    """Bits that a cell's field tells of whether something is there; by chance: with the field moved by random offsets
-    over the borders.
+    """Information in bits of a cell's field about whether something is in the cell.
+
+    The null distribution shifts the field by random offsets, with wrap-around.
 
     Args:
         field: f64[W, H, H], one channel.
         present: bool[W, H, H], such as food or agents.
-        surrogates: offsets.
-        rng: for them.
+        surrogates: number of offsets.
+        rng: random generator for the offsets.
     """
     if present.sum() < 5 or np.ptp(field) < 1e-9:
         return NOTHING

@@ -1,4 +1,4 @@
-"""A step of a run, which is a chunk: a rollout of all worlds, PPO on it, and the work between two rollouts."""
+"""A step of a run is a chunk: a rollout of all worlds, PPO updates on it, and the work between two rollouts."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from outlast_recipes.emergence.rollout import Lives, acts, keep_lives, rollout
 from outlast_recipes.emergence.tick import graves_of
 from outlast_recipes.emergence.world import ENDED, World, founders
 
-WATCHED = 4  # worlds whose moves the trackers see
+WATCHED = 4  # number of worlds whose moves the trackers record
 
 
 class Colony(NamedTuple):
-    """The whole state of a run: everything that the next chunk depends on.
+    """The complete state of a run: everything on which the next chunk depends.
 
     Attributes:
         worlds: W worlds.
-        shared: the layers that populations share; arrays begin with P.
+        shared: the layers that the agents of a population share; the first axis is the population.
         optimizer: Adam's moments.
         archive: genomes for immigrants.
         key: the PRNG key.
         chunk: i32, chunks done.
-        deserted: i32, chunks in a row in which nobody lived.
+        deserted: i32, number of consecutive chunks without living agents.
     """
 
     worlds: World
@@ -44,7 +44,7 @@ class Colony(NamedTuple):
 
 @partial(jax.jit, static_argnames="config")
 def begin(config: Config) -> Colony:
-    """The first state of a run: a function of the values alone."""
+    """The first state of a run. It depends only on the config."""
     key, where, layers = jax.random.split(jax.random.key(config.seed), 3)
     env, count, size = config.env, config.train.num_envs, policy.genome_size(config)
     genes, trait = jnp.zeros((count, env.slots, size)), jnp.full(env.slots, 0.5, jnp.float32)
@@ -62,12 +62,12 @@ def begin(config: Config) -> Colony:
 
 
 def mutates(config: Config) -> float:
-    """The factor of mutations, but in the turns of freeze-evolve: 0 where evolution is off."""
+    """The factor of mutations outside freeze-evolve phases: 0 if evolution is off."""
     return float(config.evolution.enabled and config.train.mode != "frozen")
 
 
 def phase_of(chunk: int, config: Config) -> Phase:
-    """The training phase of a chunk by its number: a function of the values, so that a resume uses new values."""
+    """The training phase of a chunk. It depends only on the number and the config, so that a resume uses new values."""
     train = config.train
     learns, factor = train.mode in ("gradient", "freeze-evolve"), mutates(config)
     if train.mode == "freeze-evolve":
@@ -81,10 +81,10 @@ def phase_of(chunk: int, config: Config) -> Phase:
 
 
 def chunk(colony: Colony, phase: Phase, config: Config) -> tuple[Colony, Lives, dict[str, Array], Array]:
-    """One step of a run: rollout, PPO, immigrants. To be jitted, with `config` static.
+    """One step of a run: rollout, PPO, immigrants. Jit it with a static `config`.
 
     Returns:
-        The state after it; lives that ended; what is logged; moves i8[T, WATCHED, N] for the trackers, -1 of the dead.
+        The next state; the lives that ended; the logged values; moves i8[T, WATCHED, N] for the trackers (-1: dead).
     """
     key, chance, order, boundary = jax.random.split(colony.key, 4)
     worlds, trajectory, bank, lives, sums = rollout(

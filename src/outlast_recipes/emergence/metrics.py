@@ -17,13 +17,13 @@ def division_of_labour(
     """Information of a meal's kind about its eater: mutual information over the entropy of kinds (Gorelick et al. 2004,
     doi 10.1007/s00265-003-0722-2).
 
-    The null keeps how much each individual ate and how much of each kind was eaten (random contingency tables).
+    The null distribution preserves the meals of each individual and of each kind (random contingency tables).
 
     Args:
         table: counts [individuals, kinds].
-        surrogates: random tables.
-        rng: for them.
-        least: individuals that ate less are left out.
+        surrogates: number of random tables.
+        rng: random generator for the tables.
+        least: individuals with fewer meals are omitted.
     """
     table = table[table.sum(1) >= least]
     table = table[:, table.sum(0) > 0]
@@ -43,18 +43,16 @@ def _shared_information(table: NDArray[np.int64]) -> float:
 
 
 def extremeness(traits: Floats) -> Floats:
-    """Distance of traits f64[..., n] in 0..1 from the middle, mean of (2t - 1)^2 over the last axis; NaN are left
-    out."""
+    """Distance of traits f64[..., n] in 0..1 from the middle: mean of (2t - 1)^2 over the last axis, without NaN."""
     return np.nanmean((2 * traits - 1) ** 2, axis=-1)
 
 
 def specialists(traits: Floats, shadows: Floats) -> Finding:
-    """Whether traits are at the ends more than in populations with the same births and deaths whose parents were drawn
-    by lot.
+    """Whether traits are more extreme than in populations with the same births and deaths but random parents.
 
     Args:
-        traits: of the living, f64[n].
-        shadows: of the neutral shadows, f64[S, n]; see `trackers.Shadow`.
+        traits: traits of the living agents, f64[n].
+        shadows: traits of the neutral shadows, f64[S, n]; see `trackers.Shadow`.
     """
     if len(traits) < 4:
         return NOTHING
@@ -64,12 +62,12 @@ def specialists(traits: Floats, shadows: Floats) -> Finding:
 def clusters(
     points: Floats, surrogates: int, rng: np.random.Generator, *, most: int = 4
 ) -> tuple[NDArray[np.int64], Finding]:
-    """Groups of points f64[n, d] that no single Gaussian cloud of the same covariance shows.
+    """Groups of points f64[n, d], compared with a Gaussian of the same covariance.
 
-    k-means for 2 to `most` groups; the statistic is the best silhouette, and so it is for each surrogate.
+    The statistic is the best silhouette of k-means with 2 to `most` groups, also for each surrogate.
 
     Returns:
-        The group of each point (all 0 when nothing was detected), and the finding.
+        The group of each point (all 0 if none was detected), and the finding.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
@@ -107,16 +105,17 @@ def heredity(
     surrogates: int,
     rng: np.random.Generator,
 ) -> Finding:
-    """Frequency of children in their parent's group; by chance: with the groups of each world's children permuted.
+    """Share of children in the group of their parent.
 
-    Within worlds, because parent and child eat what their world has.
+    The null distribution permutes the groups of children within each world, because parents and children eat the food
+    of their world.
 
     Args:
         own: group of each child, i64[n].
         parents: group of its parent, i64[n].
-        worlds: where it lives, i64[n].
-        surrogates: exchanges.
-        rng: for them.
+        worlds: its world, i64[n].
+        surrogates: number of permutations.
+        rng: random generator for the permutations.
     """
     if len(own) < 8 or len(set(own)) < 2:
         return NOTHING
@@ -129,7 +128,7 @@ def heredity(
 def behavioural_diversity(chances: Floats) -> float:
     """Mean Jensen-Shannon distance (bits, 0..1) between the action distributions of pairs f64[agents, probes, actions].
 
-    The categorical form of System Neural Diversity (Bettini et al., JMLR 2025); no claim goes with it: compare it
+    The categorical form of System Neural Diversity (Bettini et al., JMLR 2025). It has no null distribution: compare it
     between runs.
     """
     count = len(chances)
@@ -149,13 +148,11 @@ def _entropy(chances: Floats) -> Floats:
 
 
 def divergence(genes: Floats, generation: Floats, sigma: float, founders: float = 0.0) -> float:
-    """Mean distance between genomes f64[n, G] over what mutation and unlike founders alone give; NaN where neither
-    gives any.
+    """Mean distance between genomes f64[n, G], relative to the distance that mutations and founders alone give.
 
-    That is sqrt(2 G (founders^2 + generations sigma^2)), for standard deviations of a founder's weights and of a
-    mutation.
-
-    Near or below 1: drift, or shared descent. It is a ratio to look at, and no test.
+    The latter is sqrt(2 G (founders^2 + generations sigma^2)), for standard deviations of a founder's weights and of a
+    mutation. The result is NaN if it is 0. A value near or below 1 means drift or common descent. The ratio is
+    descriptive, not a test.
     """
     variance = founders**2 + max(float(np.mean(generation)), 0.0) * sigma**2
     expected = math.sqrt(2 * variance * genes.shape[1])

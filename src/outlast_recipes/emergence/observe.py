@@ -1,4 +1,4 @@
-"""Observations of agents: a square around them, and their own state."""
+"""Observations of agents: the square around them, and their own state."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from jax import Array
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.world import MOVES, World, niche_bits, population_of, quarter_of
 
-CROWD = 3.0  # agents in a cell that count as one
-AGE = 1000  # ticks that count as one where nobody dies of age
-BITS = 4.0  # that count as one
-PIECE = 4.0  # weight of a piece of food: few are in sight, and an untrained network would hardly notice them
+CROWD = 3.0  # agents in a cell that give the value 1
+AGE = 1000  # ticks of age that give the value 1 if there is no maximum age
+BITS = 4.0  # bits that give the value 1
+PIECE = 4.0  # value of a piece of food; large, because few are visible and an untrained network would ignore them
 
 
 def layers(config: Config) -> int:
-    """Numbers for each cell that is seen: food by kind, agents by population, whether it is outside, field by channel.
+    """Number of values per visible cell: food by kind, agents by population, outside the world, field by channel.
 
-    Outside and not inside: what is nearly always 1 drowns, in a network that has not learnt yet, what matters.
+    The value is "outside", not "inside": a value that is nearly always 1 hides the others from an untrained network.
     """
     return config.env.food_kinds + config.env.populations + 1 + config.field.channels
 
 
 def size(config: Config) -> int:
-    """D: numbers of an observation."""
+    """D: length of an observation."""
     side = 2 * config.env.sight + 1
     return side * side * layers(config) + 3 + _bits_of(config) + len(MOVES)
 
@@ -34,7 +34,7 @@ def _bits_of(config: Config) -> int:
 
 
 def maps(world: World, config: Config) -> Array:
-    """The world as layers, f32[H, H, L], with a border as wide as sight around it; what is hidden is zero."""
+    """The world as layers, f32[H, H, L], with a border as wide as the sight. Hidden layers are zero."""
     env = config.env
     side = env.grid_size
     kind = jnp.arange(env.num_food) % env.food_kinds
@@ -54,10 +54,10 @@ def maps(world: World, config: Config) -> Array:
 
 
 def observe(world: World, config: Config) -> Array:
-    """Observations of all slots, f32[N, D]; zero for the dead. The square is first, row by row, layers last.
+    """Observations of all slots, f32[N, D]; zero for dead agents. The square comes first, row by row, layers last.
 
-    Where meals are rewarded for telling who ate, agents feel what a meal of each kind would tell here: else nobody
-    could learn to look for that.
+    With a diversity bonus, agents observe the bonus of a meal of each kind at their place. Without it, they could not
+    learn to increase the bonus.
     """
     env = config.env
     side = 2 * env.sight + 1

@@ -1,8 +1,8 @@
-"""The policy: layers that a population shares, and each agent's own parameters.
+"""The policy: layers that a population shares, and the genome of each agent.
 
-logits = f(x; shared, genome). PPO changes the shared layers and never a genome; a genome changes at birth and never
-otherwise. Two hidden layers of tanh, an action head and a value head. Heads: a move; with signals, which channel to
-mark; with `reproduction: choice`, whether to give birth.
+logits = f(x; shared, genome). PPO changes only the shared layers; a genome changes only at birth. The network has two
+hidden layers of tanh, an action head and a value head. The action has a move; with signals, the channel to mark; with
+`reproduction: choice`, whether to give birth.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Shared = Mapping[str, Array]
 
 
 def heads(config: Config) -> tuple[int, ...]:
-    """Choices of each head."""
+    """Number of choices of each head."""
     signals = (1 + config.field.signals,) if config.field.signals else ()
     return (len(MOVES), *signals, *((2,) if config.env.reproduction == "choice" else ()))
 
@@ -48,10 +48,9 @@ def init(key: Array, config: Config) -> dict[str, Array]:
 
 
 def genome(config: Config) -> dict[str, tuple[int, ...]]:
-    """The matrices of a genome and their shapes: a row for each output; with the bias of the layer as last column,
-    where it has one.
+    """The matrices of a genome and their shapes: a row per output, and the bias of the layer, if any, as last column.
 
-    So laid out, a batch of them is multiplied several times faster, and the genome of one matrix needs no copy.
+    With this layout, a batch is multiplied several times faster, and a genome of one matrix is not copied.
     """
     wide, hidden, choices, rank = observe.size(config), config.model.hidden, sum(heads(config)), config.evolution.rank
     head: dict[str, tuple[int, ...]] = {"action": (choices, hidden + 1)}
@@ -69,7 +68,7 @@ def genome(config: Config) -> dict[str, tuple[int, ...]]:
 
 
 def genome_size(config: Config) -> int:
-    """G."""
+    """G: length of a genome."""
     return sum(math.prod(shape) for shape in genome(config).values())
 
 
@@ -84,8 +83,7 @@ def unpack(genes: Array, config: Config) -> dict[str, Array]:
 
 
 def forward(shared: Shared, genes: Array, x: Array, config: Config) -> tuple[Array, Array]:
-    """Logits f32[S, A] and values f32[S] of observations f32[S, D], each with its genome f32[S, G]; layers of one
-    population."""
+    """Logits f32[S, A] and values f32[S] for observations f32[S, D] and genomes f32[S, G] of one population."""
     if config.mixed_precision:
         shared, genes, x = jax.tree.map(lambda each: each.astype(jnp.bfloat16), (dict(shared), genes, x))
     own = unpack(genes, config)
@@ -106,13 +104,13 @@ def forward(shared: Shared, genes: Array, x: Array, config: Config) -> tuple[Arr
     first = jnp.tanh(layer(x, "first"))
     second = jnp.tanh(layer(first, "second"))
     value = (second @ shared["value"] + shared["value_bias"])[..., 0]
-    if "gain" in own:  # after the value, which a genome does not change
+    if "gain" in own:  # after the value, which does not depend on the genome
         second = second * (1 + own["gain"]) + own["shift"]
     return layer(second, "action").astype(jnp.float32), value.astype(jnp.float32)
 
 
 def of_populations(shared: Shared, genes: Array, x: Array, config: Config) -> tuple[Array, Array]:
-    """`forward` for slots f32[W, N, ...]; each population by its own layers. Logits f32[W, N, A], values f32[W, N]."""
+    """`forward` for slots f32[W, N, ...], with the layers of each population: logits f32[W, N, A], values f32[W, N]."""
     worlds, slots = x.shape[:2]
     count = config.env.populations
 
@@ -137,8 +135,7 @@ def split(logits: Array, config: Config) -> list[Array]:
 
 
 def sample(logits: Array, u: Array, config: Config) -> tuple[Array, Array]:
-    """Choices i32[..., heads] by one uniform number each f32[..., heads], and the log-probability of all of them
-    together."""
+    """Sample choices i32[..., heads] with uniform numbers f32[..., heads]. Returns them and their log-probability."""
     chosen, total = [], jnp.zeros(logits.shape[:-1])
     for number, logs in enumerate(split(logits, config)):
         below = jnp.exp(logs).cumsum(-1)[..., :-1]
@@ -153,7 +150,7 @@ def _of(logs: Array, choice: Array) -> Array:
 
 
 def judge(logits: Array, chosen: Array, config: Config) -> tuple[Array, Array]:
-    """The log-probability of choices i32[..., heads], and the entropy of all heads together."""
+    """The joint log-probability of choices i32[..., heads], and the sum of the entropies of all heads."""
     logs = split(logits, config)
     total = sum((_of(log, chosen[..., at]) for at, log in enumerate(logs)), jnp.zeros(logits.shape[:-1]))
     entropy = sum((-(jnp.exp(log) * log).sum(-1) for log in logs), jnp.zeros(logits.shape[:-1]))

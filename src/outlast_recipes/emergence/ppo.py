@@ -1,8 +1,8 @@
 """PPO (Schulman et al. 2017, arXiv 1707.06347) with generalized advantage estimation (arXiv 1506.02438).
 
-An agent that died ended its episode; the end of a rollout only truncates it. A newborn starts its own episode, also in
-a slot that another agent had. Dead slots are in no mean and cost no update: the living are packed to the front of an
-epoch, which ends after them.
+The death of an agent ends its episode; the end of a rollout only truncates it. A newborn starts its own episode, also
+in a slot that another agent used before. Dead slots are in no mean and cost no update: the living are packed to the
+front of an epoch, which ends after them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ EPSILON = 1e-5  # of Adam, as is usual with PPO
 
 
 METRICS = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac")
-"""What is logged of a minibatch."""
+"""Names of the logged metrics of a minibatch."""
 
 RENAMED = {"kl": "approx_kl", "clipped": "clipfrac", "explained": "explained_variance"}
-"""Metrics that version 0.4 and before logged under other names."""
+"""Metrics that versions up to 0.4 logged under other names."""
 
 
 class Phase(NamedTuple):
@@ -39,7 +39,7 @@ class Phase(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Slot-steps as PPO takes them, arrays [...]: what was known when an action was chosen, and what came of it.
+    """Slot-steps for PPO, arrays [...].
 
     Attributes:
         logp: f32, log-probability of the actions.
@@ -60,7 +60,7 @@ class Sample(NamedTuple):
 
 
 def adam(config: Config) -> optax.GradientTransformation:
-    """Adam without its learning rate, which is a function of the chunk."""
+    """Adam without its learning rate, which depends on the chunk."""
     return optax.chain(optax.clip_by_global_norm(config.train.max_grad_norm), optax.scale_by_adam(eps=EPSILON))
 
 
@@ -82,7 +82,7 @@ def advantages(trajectory: Trajectory, last_value: Array, config: Config) -> tup
         continues = 1.0 - now.died
         delta = now.reward + train.gamma * next_value * continues - now.value
         advantage = (delta + train.gamma * train.gae_lambda * continues * next_advantage) * now.alive
-        # A slot that was empty before this tick has nothing to do with what was in it earlier.
+        # A slot that was empty before this tick holds another agent than earlier.
         return (now.value * now.alive, advantage), advantage
 
     light = trajectory._replace(obs=trajectory.reward, chosen=trajectory.reward)  # the scan needs neither
@@ -91,9 +91,9 @@ def advantages(trajectory: Trajectory, last_value: Array, config: Config) -> tup
 
 
 def explained_variance(values: Array, returns: Array, alive: Array) -> Array:
-    """1 less the mean squared error of the values over the variance of the returns, of the living: f32.
+    """1 minus the mean squared error of the values over the variance of the returns, for living agents: f32.
 
-    1 for a perfect value function, 0 for one that always gives the mean.
+    It is 1 for a perfect value function, and 0 for one that always returns the mean.
     """
     variance = ((returns - returns.mean(where=alive)) ** 2).mean(where=alive)
     return 1 - ((returns - values) ** 2).mean(where=alive) / jnp.maximum(variance, 1e-8)
@@ -137,31 +137,32 @@ def loss_of(
 def _forward(
     shared: dict[str, Array], genes: Array, obs: Array, population: Array, config: Config
 ) -> tuple[Array, Array]:
-    """Logits and values of slot-steps, each by the layers of its population."""
+    """Logits and values of slot-steps, each with the layers of its population."""
     if config.env.populations == 1:
         return policy.forward({name: layer[0] for name, layer in shared.items()}, genes, obs, config)
-    # Each by all layers, then its own: minibatches mix populations.
+    # Compute all layers, then select, because minibatches mix populations.
     logits, value = jax.vmap(lambda layers: policy.forward(layers, genes, obs, config))(shared)
     own = population.astype(jnp.int32)[None, :, None]
     return jnp.take_along_axis(logits, own, 0)[0], jnp.take_along_axis(value, own[..., 0], 0)[0]
 
 
 def pack(sample: Sample) -> Array:
-    """A sample as one array f32[..., 6 + heads], so that it is gathered at once."""
+    """A sample as one array f32[..., 6 + heads], so that one gather is enough."""
     scalars = jnp.stack(list(sample[:-1]), -1).astype(jnp.float32)
     return jnp.concatenate([scalars, sample.action.astype(jnp.float32)], -1)
 
 
 def unpack(packed: Array) -> Sample:
-    """Back from `pack`."""
+    """The inverse of `pack`."""
     scalars = jnp.moveaxis(packed[..., :6], -1, 0)
     return Sample._make([*scalars, packed[..., 6:]])
 
 
 def shuffled(key: Array, alive: Array) -> Array:
-    """The indices 0 to L - 1 of each row in random order, those of the living first: i32[W, L] of bool[W, L].
+    """The indices 0 to L - 1 of each row in random order, living slots first: i32[W, L] for bool[W, L].
 
-    A number of one bit for the dead, random bits and the index is sorted several times faster than indices by a key.
+    It sorts numbers that consist of one bit for the dead, random bits, and the index. This is several times faster than
+    to sort indices by a key.
     """
     count = alive.shape[1]
     bits = (count - 1).bit_length()
@@ -180,15 +181,15 @@ def update(
     phase: Phase,
     config: Config,
 ) -> tuple[dict[str, Array], Any, dict[str, Array]]:
-    """PPO on a trajectory: epochs over its living slot-steps, in minibatches that take as many of each world.
+    """PPO on a trajectory: epochs over its living slot-steps, in minibatches with as many from each world.
 
     Args:
         shared: layers.
         optimizer: state of `adam`.
         trajectory: T ticks of W worlds.
-        bank: genomes f32[W, N + K, G], which the rows of the trajectory mean.
+        bank: genomes f32[W, N + K, G]; the rows of the trajectory are indices into it.
         last_value: f32[W, N], see `advantages`.
-        key: the order of slot-steps.
+        key: PRNG key for the order of slot-steps.
         phase: learning rate and epochs.
         config: all values.
 
@@ -208,9 +209,9 @@ def update(
     sample = Sample(
         trajectory.logp, advantage, returns, trajectory.alive, population, trajectory.row, trajectory.chosen
     )
-    # One more, of nobody, fills up the last minibatch.
+    # One more row, without an agent, pads the last minibatch.
     small = jnp.pad(by_world(pack(sample)), ((0, 0), (0, 1), (0, 0)))
-    # Observations are most of the memory, so they are gathered from where they are.
+    # Observations use most of the memory, so they are gathered without a copy.
     gather_obs = jax.vmap(lambda obs, at: obs[at // slots, at % slots], in_axes=(1, 0))
     alive = by_world(trajectory.alive)
     batches = -(-alive.sum(1).max() // size)

@@ -16,7 +16,7 @@ from outlast_recipes.emergence import policy
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.world import AGENT, World, founders, population_of
 
-ARCHIVE = 64  # genomes that immigrants are made from
+ARCHIVE = 64  # number of genomes for immigrants
 
 
 class Archive(NamedTuple):
@@ -26,7 +26,7 @@ class Archive(NamedTuple):
         genes: f32[P, S, G].
         trait: f32[P, S].
         age: i32[P, S], ticks; -1 where there is none.
-        who: i32[P, S, 2], world and uid.
+        who: i32[P, S, 2], world and uid of the agent.
     """
 
     genes: Array
@@ -36,7 +36,7 @@ class Archive(NamedTuple):
 
 
 def remember(archive: Archive, worlds: World, config: Config) -> Archive:
-    """The archive with the oldest of those who live now."""
+    """The archive, updated with the oldest living agents."""
     count = config.env.populations
 
     def by_population(each: Array) -> Array:  # [W, N, ...] -> [P, W * N / P, ...]
@@ -61,13 +61,12 @@ def remember(archive: Archive, worlds: World, config: Config) -> Archive:
 
 
 def refill(worlds: World, archive: Archive, key: Array, config: Config) -> tuple[World, Array, Array]:
-    """Worlds that are over start over, and populations that are nearly extinct get immigrants; never in the middle of a
-    rollout.
+    """Restart finished worlds, and add immigrants to populations that are nearly extinct. Called between rollouts only.
 
-    Both come with genomes of the archive, so that what evolved is not lost; with none while it is empty.
+    Both get genomes of the archive, so that what evolved is not lost; zero genomes while it is empty.
 
     Returns:
-        The worlds; how many immigrants came to each, i32[W]; and which began again, bool[W].
+        The worlds; the number of immigrants of each, i32[W]; and which worlds were restarted, bool[W].
     """
     env = config.env
     slots, size = env.slots, policy.genome_size(config)

@@ -67,16 +67,16 @@ def rollout(
 
     Args:
         worlds: W worlds.
-        act: how agents decide.
-        key: for all chance in it.
+        act: the action function of agents.
+        key: PRNG key.
         mutation: factor of the mutations of genomes and traits.
-        config: all values.
-        look: what to keep of each tick, of the worlds after it and its trajectory; all of the trajectory by default.
-        lens: what agents see is what this makes of the worlds.
+        config: the config.
+        look: returns what to record of a tick, from the worlds after it and its trajectory; by default the trajectory.
+        lens: a function of the worlds; agents observe its result.
 
-    Returns:
-        The worlds after it; what was kept, arrays [T, ...]; the bank of genomes f32[W, N + K, G] that rows of the
-        trajectory mean; lives that ended; sums.
+        Returns:
+            The worlds after it; the records, arrays [T, ...]; the bank of genomes f32[W, N + K, G], which rows of the
+            trajectory index; lives that ended; sums.
     """
     train, env, evolution = config.train, config.env, config.evolution
     count, slots, room = train.num_envs, env.slots, evolution.births_per_chunk

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from outlast_recipes.emergence.world import BIRTH, DEATH, PARENT, POPULATION, UID
 
-SHADOWS = 50  # neutral populations beside the real ones
+SHADOWS = 50  # number of neutral populations
 
 
 class Shadow:
-    """Traits in populations with the same births and deaths, whose parents are drawn by lot: what drift alone does.
+    """Traits in populations with the same births and deaths but random parents, which show the effect of drift alone.
 
-    Bedau and Packard's neutral shadow. Column s of a world is one shadow; who is born in the run is born in each.
+    This is the neutral shadow of Bedau and Packard. Column s of a world is one shadow. Each birth of the run is also a
+    birth in every shadow.
     """
 
     def __init__(self) -> None:
@@ -28,10 +29,10 @@ class Shadow:
         """Repeat the births and deaths of a chunk.
 
         Args:
-            living: of the worlds after it, arrays [W, N].
-            dead: lives that ended in it, rows of (world, *GRAVE).
-            std: of the mutation of traits in it.
-            rng: all chance.
+            living: the slots of the worlds after the chunk, arrays [W, N].
+            dead: lives that ended in the chunk, rows of (world, *GRAVE).
+            std: standard deviation of the mutation of traits in the chunk.
+            rng: random generator.
         """
         traits, events = self.traits, []
         born = [
@@ -70,16 +71,16 @@ class Shadow:
             among.append((world, uid))
 
     def now(self) -> NDArray[np.float64]:
-        """Traits of the living, f64[SHADOWS, n]."""
+        """Traits of the living agents, f64[SHADOWS, n]."""
         return np.stack(list(self.traits.values()), 1).astype(float) if self.traits else np.zeros((SHADOWS, 0))
 
     def state_dict(self) -> dict[str, Any]:
-        """Arrays of who, and of their traits."""
+        """Arrays: world and uid of the agents, and their traits."""
         who = np.array(list(self.traits), np.int64).reshape(-1, 2)
         return {"who": who, "traits": np.array(list(self.traits.values()), np.float32).reshape(-1, SHADOWS)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Back from `state_dict`."""
+        """Load the result of `state_dict`."""
         names = [(int(world), int(uid)) for world, uid in state["who"]]
         self.traits = dict(zip(names, np.array(state["traits"]), strict=True))
 

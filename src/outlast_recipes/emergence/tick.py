@@ -1,16 +1,16 @@
 """A tick of one world: pure functions of arrays; `jax.vmap` runs many worlds.
 
-What happens in a tick, in this order:
+A tick has these steps, in this order:
 
-1. All move at once; a border stops (or the world is a torus). Cells may be shared.
-2. Each piece of food goes to the nearest living agent within one cell (Chebyshev), ties by lot. Energy over the maximum
-   is wasted.
-3. Eaten food grows again with a chance, elsewhere.
-4. The field spreads, fades, is written to, and is cut at its cap.
-5. Living costs energy, more among neighbours that eat the same (`niche_pressure`).
-6. Who has no energy left, or is too old, dies.
-7. Who has enough gives birth into a free slot: the child gets the parent's energy and genome, which mutates here and
-   nowhere else.
+1. All agents move at once. A border stops them, unless the world is a torus. Agents may share a cell.
+2. Each piece of food goes to the nearest living agent within one cell (Chebyshev distance; ties at random). Energy over
+   the maximum is lost.
+3. Eaten food grows again with some probability, in another place.
+4. The field spreads and fades, agents write to it, and it is limited to its cap.
+5. Agents lose the energy cost of a tick; it is higher among neighbours with the same diet (`niche_pressure`).
+6. Agents without energy, or over the maximum age, die.
+7. Agents with enough energy give birth into a free slot. The child gets energy and the genome of the parent. Genomes
+   mutate only here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from outlast_recipes.emergence.world import (
 )
 
 AROUND = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-NEAR = 3  # cells within which others press on a niche
+NEAR = 3  # distance in cells within which other agents add to the niche pressure
 HABIT = 0.1  # weight of the newest meal in an agent's niche
 
 
@@ -49,7 +49,7 @@ class Action(NamedTuple):
 
 
 class Births(NamedTuple):
-    """At most B births: whether they happen bool[B], the slot i32[B] (N where none), the parent's slot i32[B], the
+    """At most B births: whether each happens bool[B], its slot i32[B] (N if it does not), the parent's slot i32[B], the
     genome f32[B, G]."""
 
     happen: Array
@@ -63,16 +63,16 @@ class Events(NamedTuple):
 
     Attributes:
         meals: f32[N], pieces eaten.
-        worth: f32[N], what they were worth to who ate them: 1 each where there is one kind.
-        bits: f32[N], information of the meals about who ate them; see `Train.diversity_bonus`.
+        worth: f32[N], their value for the eater; 1 each if there is one kind of food.
+        bits: f32[N], information of the meals about the eater; see `Train.diversity_bonus`.
         births: births.
-        waiting: i32, births for which this chunk had no room left.
-        cause: i32[N], why an agent died in this tick; 0: it did not.
+        waiting: i32, births that the limit of this chunk prevented.
+        cause: i32[N], why an agent died in this tick; 0 if it did not die.
         graves: i32[N, len(GRAVE)], the lives that ended, in the rows of the dead.
-        gained: f32, energy eaten, what is wasted not counted.
-        wasted: f32, energy eaten by those who could not hold more.
-        spent: f32, energy that living cost.
-        lost: f32, energy that the dead had left, or owed (negative).
+        gained: f32, energy that agents took in.
+        wasted: f32, energy that was eaten but exceeded the maximum.
+        spent: f32, energy that agents used.
+        lost: f32, remaining energy of agents that died (may be negative).
     """
 
     meals: Array
@@ -108,12 +108,12 @@ def tick(
     """One tick of a world.
 
     Args:
-        world: before.
-        action: what all do; what dead slots do is ignored.
-        u: f32[chances(config)], uniform in 0..1: all the chance in a tick but that of mutation.
-        noise: f32[K, G] and f32[K], the mutations of a chunk: its k-th birth takes the k-th.
-        born: i32, births of this chunk so far.
-        config: all values.
+        world: the world before the tick.
+        action: the actions of all agents; those of dead slots are ignored.
+        u: f32[chances(config)], uniform in 0..1: all random numbers of a tick except mutations.
+        noise: f32[K, G] and f32[K], the mutations of a chunk; its k-th birth uses the k-th.
+        born: i32, number of births of this chunk so far.
+        config: the config.
     """
     env = config.env
     slots, food = env.slots, env.num_food
@@ -173,8 +173,7 @@ def _regrow(world: World, chance: Array, place: Array, config: Config) -> World:
 
 
 def blur(field: Array, *, torus: bool) -> Array:
-    """The mean of each cell and its neighbours with weights [1 2 1] in both directions; f32[H, H, C]. Keeps the sum but
-    at borders."""
+    """Blur f32[H, H, C] with the weights [1 2 1] in both directions. The sum is preserved except at borders."""
     for axis in (0, 1):
         pads = [(1, 1) if a == axis else (0, 0) for a in range(3)]
         wide = jnp.pad(field, pads, mode="wrap" if torus else "edge")
@@ -198,8 +197,7 @@ def _write_field(world: World, action: Action, eaten: Array, config: Config) -> 
 
 
 def pressure(world: World, config: Config) -> Array:
-    """How many near agents of its population eat what an agent eats: sum of the overlaps (Bhattacharyya) of their
-    niches, f32[N]."""
+    """The niche pressure f32[N]: the summed overlaps (Bhattacharyya) with niches of near agents of the population."""
     root = jnp.sqrt(world.niche)
     overlap = root @ root.T
     population = population_of(config)
@@ -210,7 +208,7 @@ def pressure(world: World, config: Config) -> Array:
 
 def _live(world: World, action: Action, config: Config) -> tuple[World, Array]:
     env, weight = config.env, config.train.niche_pressure
-    cost = env.energy_per_step + env.move_cost * (action.move > 0)  # also against a border
+    cost = env.energy_per_step + env.move_cost * (action.move > 0)  # also if a border stops it
     if weight:
         cost = cost * (1 + weight * pressure(world, config))
     cost = jnp.where(world.alive, cost, 0.0)
@@ -218,7 +216,7 @@ def _live(world: World, action: Action, config: Config) -> tuple[World, Array]:
 
 
 def graves_of(world: World, cause: Array, config: Config) -> Array:
-    """i32[N, len(GRAVE)]: the lives of all slots, were they to end now."""
+    """i32[N, len(GRAVE)]: the lives of all slots, as if they ended now."""
     now = jnp.broadcast_to(world.t, cause.shape)
     return jnp.stack(
         [world.uid, world.parent, world.root, world.generation, world.birth, now, cause, world.offspring, world.moved,
@@ -231,7 +229,7 @@ def _die(world: World, config: Config) -> tuple[World, Array, Array, Array]:
     starved = world.alive & (world.energy <= 0)
     cause = jnp.where(starved, STARVED, 0)
     if config.env.max_age:
-        spread = (world.uid * 7919 % 201 - 100) / 1000  # a tenth more or less, fixed for life
+        spread = (world.uid * 7919 % 201 - 100) / 1000  # up to a tenth more or less, fixed for an agent
         aged = world.alive & ~starved & (age > config.env.max_age * (1 + spread))
         cause = jnp.where(aged, AGED, cause)
     died = cause > 0
@@ -261,7 +259,7 @@ def _give_birth(
         happens = possible & room
         waiting += possible & ~room
         donor = parent
-        if evolution.inherit == "random":  # of those that lived before this tick's births
+        if evolution.inherit == "random":  # among those that lived before the births of this tick
             cumulative = jnp.where(old.alive & mine, 1.0, 0.0).cumsum()
             donor = jnp.minimum(
                 jnp.searchsorted(cumulative, u[2 * number + 1] * cumulative[-1], side="right"), slots - 1
@@ -270,7 +268,7 @@ def _give_birth(
         genes = old.genes[donor] + mutation
         beside = world.pos[parent] + places[(u[2 * number] * len(places)).astype(jnp.int32)]
         beside = beside % env.grid_size if env.torus else jnp.clip(beside, 0, env.grid_size - 1)
-        at = jnp.where(happens, slot, slots)  # a birth that does not happen is written nowhere
+        at = jnp.where(happens, slot, slots)  # an index out of range: a birth that does not happen is not written
 
         def put(into: Array, value: Array | int | float, at: Array = at) -> Array:
             return into.at[at].set(value, mode="drop")
@@ -298,6 +296,6 @@ def _give_birth(
         born = born + happens
         done.append((happens, at, parent, genes))
     happen, at, parents, genomes = (jnp.stack(each) for each in zip(*done, strict=True))
-    # All at once: what is read and written in turns is copied in every tick, and genomes are the largest there is.
+    # All writes at once: alternate reads and writes would copy the array in every tick, and genomes are the largest.
     world = dataclasses.replace(world, genes=old.genes.at[at].set(genomes, mode="drop"))
     return world, Births(happen, at, parents, genomes), waiting

@@ -1,7 +1,7 @@
 """Records of a run besides its state: curves, lives and findings. They are part of every checkpoint.
 
-Reckoned on the host from what each chunk gives, with chances that are a function of seed and chunk; so a resumed run
-finds the same.
+They are computed on the host from the results of each chunk, with random numbers that depend on the seed and the chunk.
+Therefore a resumed run has the same records.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from outlast_recipes.emergence.nulls import NOTHING, Finding
 from outlast_recipes.emergence.shadow import Shadow
 from outlast_recipes.emergence.world import GRAVE, MEALS_A, MEALS_B, World, population_of
 
-WINDOW = 512  # ticks that imitation is looked for in
+WINDOW = 512  # number of ticks for the measurement of imitation
 PAIRS = 24
-STREAK = 3  # looks in a row in which groups of diets must be found and inherited to be called species
+STREAK = 3  # consecutive measurements in which inherited groups of diets must be detected to count as species
 FINDINGS = ("specialists", "labour", "diets", "heredity", "imitation", "field_food", "signals_food")
 
 
 class Book:
-    """The memory of a run.
+    """The records of a run.
 
     Attributes:
         curves: name -> a value for each chunk.
         lives: every life that ended, i32 rows of (world, *GRAVE).
-        looks: the chunk of each look; findings: name -> rows of value, null, p, n.
-        species: whether each look was the third in a row in which diets fell into groups that children inherit.
-        divergence: of genomes at each look, over what mutation alone gives; NaN where that is not known.
-        shadow: the neutral populations; kept where there are two kinds of food.
+        looks: the chunk of each measurement; findings: name -> rows of value, null, p, n.
+        species: for each measurement, whether it was the third in a row with groups of diets that children inherit.
+        divergence: divergence of genomes at each measurement (`metrics.divergence`); NaN if unknown.
+        shadow: the neutral populations; used with two kinds of food.
     """
 
     def __init__(self, config: Config) -> None:
@@ -50,10 +50,10 @@ class Book:
         self.shadow = Shadow()
         self._moves: deque[NDArray[np.int8]] = deque(maxlen=-(-WINDOW // config.train.num_steps))
 
-    # filled by training ------------------------------------------------------------------------------------------
+    # recording ---------------------------------------------------------------------------------------------------
 
     def begin(self, colony: Colony) -> None:
-        """Take in the founders."""
+        """Record the founders."""
         if self.config.env.food_kinds == 2:
             self.shadow.follow(
                 self._living(colony.worlds), np.zeros((0, 1 + len(GRAVE)), np.int32), 0.0, np.random.default_rng(0)
@@ -63,15 +63,15 @@ class Book:
         self, colony: Colony, rows: NDArray[np.int32], counts: NDArray[np.int32], sums: Mapping[str, Any],
         moves: NDArray[np.int8], mutation: float,
     ) -> dict[str, float]:  # fmt: skip
-        """Take in a chunk; returns what is to be logged of it.
+        """Record a chunk; returns the values to log.
 
         Args:
-            colony: after it.
+            colony: the state after the chunk.
             rows: lives that ended, i32[W, L, len(GRAVE)].
-            counts: how many rows of each world are filled, i32[W].
+            counts: number of filled rows of each world, i32[W].
             sums: sums over the chunk, and the metrics of PPO.
             moves: i8[T, WATCHED, N].
-            mutation: its factor in this chunk.
+            mutation: factor of mutations in this chunk.
         """
         chunk = int(colony.chunk)
         living = self._living(colony.worlds)
@@ -105,8 +105,8 @@ class Book:
         found = {
             "population": value["agents"] / ticks,
             "worlds_alive": float(alive.any(1).mean()),
-            "intake": value["meals"] / agents,  # meals in an agent-step
-            "births": 1000 * value["births"] / agents,  # in 1,000 agent-steps
+            "intake": value["meals"] / agents,  # meals per agent-step
+            "births": 1000 * value["births"] / agents,  # per 1,000 agent-steps
             "births_waiting": value["waiting"],
             "starved": 1000 * value["starved"] / agents,
             "aged": 1000 * value["aged"] / agents,
@@ -126,7 +126,7 @@ class Book:
             )
         return found | {name: value[name] for name in (*ppo.METRICS, "explained_variance")}
 
-    # looks -------------------------------------------------------------------------------------------------------
+    # measurements ------------------------------------------------------------------------------------------------
 
     def _look(self, colony: Colony, living: Mapping[str, NDArray[Any]], chunk: int) -> dict[str, float]:
         rng, config = np.random.default_rng((self.config.seed, chunk, 2)), self.config
@@ -155,7 +155,7 @@ class Book:
         alive = living["alive"]
         genes = np.asarray(colony.worlds.genes)[alive]
         apart = float("nan")
-        if genes.shape[1] and len(genes) and config.train.mode != "freeze-evolve":  # there mutation changes in turns
+        if genes.shape[1] and len(genes) and config.train.mode != "freeze-evolve":  # mutation varies there
             evolution, mutates = config.evolution, learn.mutates(config)
             apart = metrics.divergence(
                 genes.astype(float),
@@ -178,7 +178,7 @@ class Book:
         pairs: list[tuple[int, int]] = []
         for world in range(min(WATCHED, moves.shape[1])):
             selected = np.flatnonzero((moves[:, world] >= 0).all(0) & living["alive"][world])
-            # A slot that changed hands without a tick in between holds two lives.
+            # A slot that another agent took over without a tick in between holds two lives.
             selected = selected[self._lived_through(living, world, selected)]
             rng.shuffle(selected)
             first = len(columns)
@@ -211,7 +211,7 @@ class Book:
         worlds, slots = np.nonzero(alive)
         for world, slot in zip(worlds.tolist(), slots.tolist(), strict=True):
             diet[world, int(living["uid"][world, slot])] = _diet(*living["meals"][world, slot])
-        # One of each world: agents of one world are alike by descent, which makes groups of its own.
+        # One agent of each world, because agents of one world are similar by descent, which creates groups.
         one = [diet[world, int(rng.choice(living["uid"][world][alive[world]]))] for world in np.unique(worlds).tolist()]
         points = np.array([share for share in one if np.isfinite(share)])[:, None]
         labels, found["diets"] = metrics.clusters(points, surrogates, rng, most=2)
@@ -232,7 +232,7 @@ class Book:
             )
         return found
 
-    # kept --------------------------------------------------------------------------------------------------------
+    # reading and saving ------------------------------------------------------------------------------------------
 
     def latest(self) -> dict[str, Finding]:
         """The findings of the last measurement, by name; empty before the first."""
@@ -241,7 +241,7 @@ class Book:
 
     @property
     def all_lives(self) -> NDArray[np.int32]:
-        """Rows of (world, *GRAVE) of every life that ended."""
+        """Rows of (world, *GRAVE) for every life that ended."""
         return np.concatenate(self.lives) if self.lives else np.zeros((0, 1 + len(GRAVE)), np.int32)
 
     def state_dict(self) -> dict[str, Any]:
@@ -259,8 +259,8 @@ class Book:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Back from `state_dict`."""
-        # A run keeps the names that its first checkpoint has, so that what was loaded equals the checkpoint.
+        """Load the result of `state_dict`."""
+        # A run keeps the names of its first checkpoint, so that the loaded state equals the checkpoint.
         self._stored = {new: former for former, new in ppo.RENAMED.items() if former in state["curves"]}
         self.curves = {
             ppo.RENAMED.get(name, name): [float(value) for value in values] for name, values in state["curves"].items()
@@ -277,7 +277,7 @@ class Book:
 
 
 def _lineages(roots: NDArray[np.int32]) -> float:
-    """Effective number of founders that the living descend from: exp of the entropy of their shares."""
+    """Effective number of founders of the living agents: exp of the entropy of their shares."""
     if not len(roots):
         return 0.0
     share = np.unique(roots, return_counts=True)[1] / len(roots)
@@ -285,5 +285,5 @@ def _lineages(roots: NDArray[np.int32]) -> float:
 
 
 def _diet(a: int, b: int) -> float:
-    """Share of the first kind in what was eaten; NaN where too little was."""
+    """Share of the first kind of food in the meals; NaN if there were too few."""
     return float(a) / float(a + b) if a + b >= 4 else float("nan")

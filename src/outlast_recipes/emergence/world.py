@@ -15,42 +15,42 @@ from jax import Array
 from outlast_recipes.emergence.config import Config
 
 MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # stay, north, south, west, east
-STARVED, AGED, ENDED = 1, 2, 3  # why a life ended; the last: its world began again
+STARVED, AGED, ENDED = 1, 2, 3  # why a life ended; ENDED: its world was restarted
 GRAVE = (
     "uid", "parent", "root", "generation", "birth", "death", "cause", "offspring", "moved", "meals_a", "meals_b",
     "population",
 )  # fmt: skip
-"""What is kept of a life that ended."""
+"""Columns of the record of a life that ended."""
 UID, PARENT, ROOT, GENERATION, BIRTH, DEATH, CAUSE, OFFSPRING, MOVED, MEALS_A, MEALS_B, POPULATION = range(len(GRAVE))
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class World:
-    """Everything of a world.
+    """The state of a world.
 
     Attributes:
         pos: i32[N, 2], rows and columns.
         energy: f32[N].
         alive: bool[N].
-        uid: i32[N], never used twice in a world; -1 in a slot that was always empty.
+        uid: i32[N], unique in a world; -1 in a slot that was always empty.
         parent: i32[N], uid of the parent, -1 for founders and immigrants.
         root: i32[N], uid of the founder.
         generation: i32[N], births since the founder.
         birth: i32[N], tick of birth.
-        trait: f32[N] in 0..1: how well the first kind of food is used.
+        trait: f32[N] in 0..1: how well an agent uses the first kind of food.
         genes: f32[N, G].
-        niche: f32[N, M], shares of what was eaten where lately; sums to 1.
-        move: i32[N], the last one.
-        offspring: i32[N].
-        moved: i32[N], moves in a life.
-        meals: i32[N, 2], in a life, by kind.
+        niche: f32[N, M], shares of recent meals by kind and place; sums to 1.
+        move: i32[N], the last move.
+        offspring: i32[N], number of children.
+        moved: i32[N], moves so far.
+        meals: i32[N, 2], meals so far, by kind.
         food_pos: i32[F, 2].
-        food_on: bool[F], whether a piece is there.
+        food_on: bool[F], whether the place has a piece.
         field: f32[H, H, C].
-        t: i32, ticks of all worlds that stood here.
-        next_uid: i32.
-        since: i32, the tick in which this one began.
+        t: i32, ticks so far, including those before restarts.
+        next_uid: i32, the next unused uid.
+        since: i32, the tick of the last restart.
     """
 
     pos: Array
@@ -80,21 +80,21 @@ AGENT = (
     "pos", "energy", "alive", "uid", "parent", "root", "generation", "birth", "trait", "genes", "niche", "move",
     "offspring", "moved", "meals",
 )  # fmt: skip
-"""What of a world belongs to its slots; the rest is the world's own."""
+"""Names of the arrays with an entry per slot; the others belong to the world."""
 
 
 def niches(config: Config) -> int:
-    """M: kinds of food in each quarter of the world."""
+    """M: number of niches, which are kinds of food in quarters of the world."""
     return 4 * config.env.food_kinds
 
 
 def population_of(config: Config) -> Array:
-    """i32[N]: the population that a slot belongs to."""
+    """i32[N]: the population of each slot."""
     return jnp.repeat(jnp.arange(config.env.populations), config.env.slots // config.env.populations)
 
 
 def founders(key: Array, genes: Array, trait: Array, config: Config) -> World:
-    """A new world, in which the first slots of each population live.
+    """A new world, in which the first slots of each population are alive.
 
     Args:
         key: a PRNG key.
@@ -142,17 +142,16 @@ def use_of(trait: Array, config: Config) -> Array:
 
 
 def quarter_of(pos: Array, config: Config) -> Array:
-    """The quarter of the world, 0 to 3, that cells i32[A, 2] are in: i32[A]."""
+    """The quarter of the world (0 to 3) of cells i32[A, 2]: i32[A]."""
     middle = config.env.grid_size // 2
     return 2 * (pos[:, 0] >= middle) + (pos[:, 1] >= middle)
 
 
 def niche_bits(world: World, config: Config) -> Array:
-    """Bits that a meal in each niche tells of who ate it, among its population: f32[N, M]; negative where others eat
-    more than oneself.
+    """Information in bits of a meal in each niche about its eater, within its population: f32[N, M].
 
-    The count-based form of a discriminator of individuals (DIAYN, Eysenbach et al. 2019): log p(niche | individual) /
-    p(niche).
+    It is negative if other agents eat more in that niche. This is the count-based form of a discriminator of
+    individuals (DIAYN, Eysenbach et al. 2019): log p(niche | individual) / p(niche).
     """
     same = population_of(config)[:, None] == population_of(config)[None]
     among = (same & world.alive[None]).astype(jnp.float32)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 SHAPES = {"t4x2": "NvidiaTeslaT4", "tpu": "TpuV5E8", "cpu": ""}
-"""Names of accelerators -> Kaggle's machine shapes."""
+"""Name of an accelerator -> Kaggle's machine shape."""
 
 
 @dataclass(frozen=True)
 class Quota:
-    """Accelerator time of this week, in seconds: used and in all; and when it is given again (UTC)."""
+    """Accelerator time of this week in seconds, used and in total, and the time of its renewal (UTC)."""
 
     gpu_used: float
     gpu_total: float
@@ -23,26 +23,26 @@ class Quota:
 
     @property
     def gpu_left(self) -> float:
-        """Seconds of GPU sessions left."""
+        """Remaining seconds of GPU sessions."""
         return max(0.0, self.gpu_total - self.gpu_used)
 
     def left(self, accelerator: str) -> float:
-        """Seconds left for sessions with this accelerator; without end for "cpu"."""
+        """Remaining seconds of sessions with this accelerator; infinite for "cpu"."""
         return {"t4x2": self.gpu_left, "tpu": max(0.0, self.tpu_total - self.tpu_used)}.get(accelerator, math.inf)
 
 
 @dataclass(frozen=True)
 class PushRequest:
-    """One kernel to be run.
+    """A request to run one kernel.
 
     Attributes:
-        slug: its name; a fresh one for every attempt, at least 5 letters, digits and dashes.
+        slug: its name, unique for every attempt; at least 5 letters, digits and dashes.
         text: its code.
         accelerator: "t4x2", "tpu" or "cpu".
-        internet: whether it may reach the outside.
-        seconds: after which Kaggle is to stop it, as a backstop.
-        kernels: "owner/slug" whose outputs are mounted.
-        datasets: "owner/slug" that are mounted.
+        internet: whether it has internet access.
+        seconds: seconds after which Kaggle should stop it, if it does not stop by itself.
+        kernels: "owner/slug" of the kernels whose outputs are mounted.
+        datasets: "owner/slug" of the datasets to mount.
     """
 
     slug: str
@@ -56,7 +56,7 @@ class PushRequest:
 
 @dataclass(frozen=True)
 class PushAnswer:
-    """A kernel that Kaggle has taken."""
+    """A kernel that Kaggle accepted."""
 
     ref: str
     version: int
@@ -69,7 +69,7 @@ class Status:
 
     Attributes:
         state: "queued", "running", "saving" (after a cancel), "complete", "error" or "stopped".
-        message: Kaggle's sentence on a failure.
+        message: Kaggle's message about a failure.
     """
 
     state: str
@@ -77,13 +77,13 @@ class Status:
 
     @property
     def over(self) -> bool:
-        """Whether the session has ended and its files, if any, are there."""
+        """Whether the session has ended and its files, if any, are available."""
         return self.state in ("complete", "error", "stopped")
 
 
 @dataclass(frozen=True)
 class Output:
-    """A file that a session left; its address lives for a short time."""
+    """A file that a session left. Its address expires soon."""
 
     name: str
     url: str = field(repr=False)

@@ -13,13 +13,13 @@ from outlast.launch.provider import Line
 
 
 def entries(answer: Any) -> Iterator[dict[str, Any]]:
-    """The records of a log: the stored one is one array, a live one comes event by event."""
+    """The records of a log. A stored log is one array; a live log arrives event by event."""
     if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
         yield from json.loads(answer.content or b"[]")
         return
     for raw in answer.iter_lines(
         chunk_size=1
-    ):  # larger ones would wait to be full; as bytes, which requests would decode as Latin-1
+    ):  # larger chunks would wait until they are full; bytes, because requests would decode text as Latin-1
         data = raw.removeprefix(b"data:").strip() if raw.startswith(b"data:") else b""
         if data == b"END_OF_LOG":
             return
@@ -28,7 +28,7 @@ def entries(answer: Any) -> Iterator[dict[str, Any]]:
 
 
 def joined(events: Iterator[dict[str, Any]]) -> Iterator[Line]:
-    """Whole lines out of pieces: a process may write a line in several."""
+    """Complete lines from pieces, because a process may write a line in several pieces."""
     begun: dict[str, str] = {}
     seconds = 0.0
     for entry in events:
@@ -40,7 +40,7 @@ def joined(events: Iterator[dict[str, Any]]) -> Iterator[Line]:
 
 
 def so_far(lines: Iterator[Line], longest: float) -> Iterator[Line]:
-    """What has been said until now, of someone who may continue for hours; listens for so many seconds at most."""
+    """The lines so far of an iterator that may continue for hours. Reads for at most `longest` seconds."""
     heard: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -60,4 +60,4 @@ def so_far(lines: Iterator[Line], longest: float) -> Iterator[Line]:
         if line is None:
             return
         yield line
-        patience = 2.0  # the first line may take its time
+        patience = 2.0  # the first line may take longer

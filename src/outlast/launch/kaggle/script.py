@@ -1,4 +1,4 @@
-"""The one file that is pushed to Kaggle: the runner, with the bundle inside if it is small enough."""
+"""The file that is pushed to Kaggle: the runner, with the bundle inside if that is small enough."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from outlast.launch import bundle
 from outlast.launch.provider import Request
 
 INLINE = 900_000
-"""Bytes of code that one push may have; Kaggle refuses about a megabyte. Larger bundles go into a dataset."""
+"""Most bytes of a pushed file. Kaggle refuses about a megabyte. Larger bundles go into a dataset."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Script:
     """The pushed script.
 
     Attributes:
-        text: the one file.
-        bundle: what travels.
-        dataset: the dataset that carries the bundle instead; empty when it travels in the text.
+        text: the contents of the file.
+        bundle: the bundle.
+        dataset: the dataset for the bundle; empty if the bundle is in the text.
     """
 
     text: str
@@ -31,7 +31,7 @@ class Script:
 
     @property
     def file(self) -> str:
-        """The bundle's name in its dataset: not one that Kaggle would unpack."""
+        """The bundle's file name in its dataset. Kaggle does not unpack files with such a name."""
         return f"bundle-{self.bundle.hash[:16]}.bin"
 
 

@@ -1,7 +1,7 @@
 """Keys for a session: a private dataset with one file, `secrets.json`, attached only on request.
 
-A push has no field for secrets, and those attached in the browser are dropped by a push from outside. In the kernel
-runner.py reads them: UserSecretsClient's first, then this file, by its exact name and fields.
+A push has no field for secrets, and a push removes secrets that were attached in the browser. In the kernel, runner.py
+reads those of UserSecretsClient first, then this file, by its exact name and fields.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILE = "secrets.json"
 
 
 def push_secrets(kaggle: Kaggle, path: Path) -> list[str]:
-    """Put the keys of a file into the account's private dataset; what it held before is deleted.
+    """Put the keys of a file into the account's private dataset. Earlier versions are deleted.
 
     Args:
         kaggle: the account.
@@ -30,7 +30,7 @@ def push_secrets(kaggle: Kaggle, path: Path) -> list[str]:
 
     Raises:
         UsageError: the file is not that.
-        KaggleRefused, LaunchError: as of `datasets.replace`.
+        KaggleRefused, LaunchError: as in `datasets.replace`.
     """
     found = read_keys(path)
     datasets.replace(kaggle, DATASET, {FILE: json.dumps(found).encode()})
@@ -38,7 +38,7 @@ def push_secrets(kaggle: Kaggle, path: Path) -> list[str]:
 
 
 def delete_secrets(kaggle: Kaggle) -> bool:
-    """Delete that dataset with all its versions; returns whether there was one."""
+    """Delete this dataset with all its versions; returns whether it existed."""
     there = datasets.state(kaggle, DATASET) is not None
     datasets.delete(kaggle, DATASET)
     return there

@@ -29,11 +29,10 @@ OPTIONS = (
 )
 METERED = {"t4x2": "GPU", "tpu": "TPU"}
 
-# seconds of accelerator below which a session is not worth its start: twenty minutes are for starting and for storing
-# outputs
+# seconds of quota below which no session is started, because twenty minutes are needed to start and to store outputs
 _LEAST = 2400.0
-_MARGIN = 5 * 60  # seconds before the platform's own end that are left alone besides what storing the outputs takes
-_SETUP = 15 * 60  # seconds that a session may take until it trains
+_MARGIN = 5 * 60  # seconds before Kaggle's own limit that stay unused, in addition to those for storing outputs
+_SETUP = 15 * 60  # seconds that a session may need before it trains
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ class KaggleTerms:
 
     Attributes:
         accelerator: "t4x2", "tpu" or "cpu".
-        internet: whether the kernel may reach the outside.
+        internet: whether the kernel has internet access.
         secrets: whether the dataset of `push_secrets` is attached.
         datasets: further "owner/slug" to attach.
-        wheels: a folder of wheels that go into the bundle.
+        wheels: a folder of wheels for the bundle.
     """
 
     accelerator: str = "t4x2"
@@ -56,7 +55,7 @@ class KaggleTerms:
 
     @classmethod
     def of(cls, terms: Terms) -> KaggleTerms:
-        """The options of a launch, typed."""
+        """The options of a launch, with types."""
         found = {option.name: option.read(terms.options.get(option.name, option.default)) for option in OPTIONS}
         return cls(
             found["accelerator"],
@@ -68,10 +67,10 @@ class KaggleTerms:
 
     @property
     def limits(self) -> Limits:
-        """The limits of Kaggle: the training time is the session's limit minus the time to save the outputs."""
+        """Kaggle's limits. The training time is the session's limit minus the time to save the outputs."""
         session = 3600.0 * (HOURS_TPU if self.accelerator == "tpu" else HOURS)
         return Limits(session, reserve(0) + _MARGIN, _LEAST, self.accelerator, METERED.get(self.accelerator))
 
     def backstop(self, training: float) -> int:
-        """Seconds after which Kaggle is asked to end the session: late enough for outputs as large as it keeps."""
+        """Seconds after which Kaggle should end the session, late enough to save outputs of the largest size."""
         return int(min(self.limits.session, training + reserve(KEPT) + _SETUP))

@@ -1,1 +1,1 @@
-"""This machine as a provider: sessions that are processes with a time limit, each in its own folder."""
+"""This machine as a provider. A session is a process with a time limit, in its own folder."""

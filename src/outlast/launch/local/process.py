@@ -1,6 +1,6 @@
-"""Identifies a process by number and start time.
+"""Identifies a process by its number and start time.
 
-Numbers are given again, and only the very process that was recorded may be signalled.
+The system reuses numbers, and only the recorded process may receive a signal.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from pathlib import Path
 
 
 def identity(pid: int) -> str:
-    """When a living process began, as this machine says it, with an identifier of the machine's start.
-
-    Empty when it is not alive.
-    """
+    """The start time of a running process, with an identifier of the machine's boot; empty if it does not run."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -31,19 +28,19 @@ def identity(pid: int) -> str:
 
 
 def lives(pid: int, began: str) -> bool:
-    """Whether the process that had this number when it began then is alive."""
+    """Whether the process with this number and start time is running."""
     return bool(began) and identity(pid) == began
 
 
 def kill_group(pid: int, began: str) -> None:
-    """Kill a process and its group, if it is the one that was recorded."""
+    """Kill a process and its group, if it is the recorded one."""
     if lives(pid, began):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
 
 
 def terminate(pid: int, began: str) -> None:
-    """Ask a process to stop, if it is the one that was recorded."""
+    """Send SIGTERM to a process, if it is the recorded one."""
     if lives(pid, began):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGTERM)

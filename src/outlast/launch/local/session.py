@@ -2,18 +2,17 @@
 
 A folder of a session holds
 
-    session.json    what to run: command, working folder, seconds, grace; no variable, as some are secret
-    code/           the unpacked bundle           request.json   what `outlast.launch.inside` is to train
-    inputs/         runs of earlier sessions      work/          what this session leaves
-    begun           created by the process that starts the session, or by the one that cancels it: never both
-    keeper.json, training.json    the processes: pid, began          log.txt    what the training prints
-    cancel          asks for the end; "now" in it: at once           end.json   how it ended
+    session.json    command, working folder, seconds, grace; no variables, because some are secret
+    code/           the unpacked bundle           request.json   the request for `outlast.launch.inside`
+    inputs/         runs of earlier sessions      work/          files of this session
+    begun           created by the process that starts the session or by the one that cancels it, never by both
+    keeper.json, training.json    the processes: pid, began          log.txt    output of the training
+    cancel          request to stop; with "now" in it: at once       end.json   how it ended
 
-A record that is missing or torn, as a machine that goes down leaves one, reads as a session that is lost.
+    If a record is missing or incomplete, for example after a power failure, the session counts as lost.
 
 The keeper outlives the process that started it. It asks the training to stop (SIGTERM) `grace` seconds before the
-limit, and kills its process group at the limit. A process that has left this group and its session (a daemon) is not
-killed.
+limit, and kills its process group at the limit. A process that has left this group (a daemon) is not killed.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from typing import Any
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN
 from outlast.launch.local.process import identity
 
-_LOOK = 0.1  # seconds between two looks
+_LOOK = 0.1  # seconds between two checks
 _CREDENTIALS = ("OUTLAST_DRIVE_", "OUTLAST_GIT_")  # of remotes and git servers
 SAVING = 30.0
-"""Seconds that a training has to save after a cancel."""
+"""Seconds that the training has to save after a cancel."""
 
 
 def claim(folder: Path) -> bool:
-    """Whether this process is the one that decides whether the session begins."""
+    """Create the file `begun`. Returns whether this process created it and so decides whether the session starts."""
     try:
         os.close(os.open(folder / "begun", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
@@ -47,7 +46,7 @@ def claim(folder: Path) -> bool:
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    """Put a record there at once or not at all, also when the machine goes down."""
+    """Write a record atomically and durably."""
     temporary = path.with_name(f".tmp-{path.name}")
     with temporary.open("w") as file:
         file.write(json.dumps(record))
@@ -59,7 +58,7 @@ def write(path: Path, record: dict[str, Any]) -> None:
 def main(folder: Path) -> int:
     """Start the keeper in the background.
 
-    Returns after it is recorded, so that the caller knows that the session began.
+    Returns after its record is written, so that the caller knows that the session has started.
     """
     if not claim(folder):
         return 1
@@ -75,12 +74,12 @@ def main(folder: Path) -> int:
     try:
         os.close(go)
         if not os.read(waiting, 1):
-            os._exit(code)  # it is not on record, so nobody could end what it starts
+            os._exit(code)  # without its record, nothing could stop the training
         os.setsid()
         _Keeper(folder).run()
         code = 0
     finally:
-        os._exit(code)  # what belongs to the caller's process is not undone twice
+        os._exit(code)  # skip the caller's exit handlers
     raise AssertionError("unreachable")
 
 
@@ -88,7 +87,7 @@ class _Keeper:
     """Watches over one training.
 
     Args:
-        folder: of the session.
+        folder: the session's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,7 +100,7 @@ class _Keeper:
 
     def run(self) -> None:
         for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # they are meant for the watching process, not for the session
+            signal.signal(number, signal.SIG_IGN)  # meant for the terminal's process, not for this
         signal.signal(signal.SIGTERM, self._terminate)
         try:
             training = self._start()
@@ -113,7 +112,7 @@ class _Keeper:
         try:
             write(self.folder / "training.json", {"pid": training.pid, "began": identity(training.pid)})
             killed = self._watch(training)
-        finally:  # whatever it has left behind; and all of it when this keeper can watch no longer
+        finally:  # kills what is left of the group, or all of it if this keeper fails
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(training.pid, signal.SIGKILL)
         write(self.folder / "end.json", self._end(training.returncode, killed=killed))
@@ -131,9 +130,9 @@ class _Keeper:
             )
 
     def _variables(self) -> dict[str, str]:
-        """The environment variables of the process which started the session, without some.
+        """The environment variables of the process that started the session.
 
-        Variables that would change where, or for how long, the session trains are left out; credentials stay.
+        Variables that would change where or how long the session trains are omitted; credentials are kept.
         """
         ends = time.time() + self.about["seconds"] - self.about["grace"]
         inherited = {
@@ -152,7 +151,7 @@ class _Keeper:
         return inherited | own
 
     def _watch(self, training: subprocess.Popen[bytes]) -> bool:
-        """Wait for the end; returns whether it was ours."""
+        """Wait for the end; returns whether the keeper killed the training."""
         soft = self.begun + self.about["seconds"] - self.about["grace"]
         while training.poll() is None:
             now = time.monotonic()
@@ -168,7 +167,7 @@ class _Keeper:
         return False
 
     def _why(self, *, late: bool) -> str:
-        """Why the training is to stop now; empty when it is not."""
+        """Why the training must stop now; empty if it need not."""
         if (self.folder / "cancel").exists():
             at_once = (self.folder / "cancel").read_text() == "now"
             self.kill_at = 0.0 if at_once else min(self.kill_at, time.monotonic() + SAVING)
@@ -181,7 +180,7 @@ class _Keeper:
         self.terminated = True
 
     def _told(self) -> int | None:
-        """The exit code that the training wrote down; None when there is none, or one that no process can have."""
+        """The exit code that the training wrote; None if it wrote none, or an invalid one."""
         try:
             with (self.folder / "exit").open(encoding="ascii") as file:
                 code = int(file.read(5))
@@ -192,7 +191,7 @@ class _Keeper:
     def _end(self, code: int, *, killed: bool) -> dict[str, Any]:
         """The end of the session, as a `State`.
 
-        What the training said of itself counts, though its process was slow to leave.
+        The exit code that the training wrote counts, even if its process had to be killed.
         """
         told = self._told()
         exit_code = told if told is not None else (code if code >= 0 else 128 - code)
