@@ -14,7 +14,7 @@
 # Matters:  "best so far" begins anew, and the running mean that a schedule or an early stop looks
 #           at is another one for one window after each resume.
 # outlast:  says that the state of MinMaxMetric is empty
-#           (tests/run/test_resume.py::test_an_empty_state_is_told); of Running it cannot know:
+#           (tests/run/test_resume.py::test_an_empty_state_is_reported); of Running it cannot know:
 #           see the table in README.md.
 set -euo pipefail
 work=$(mktemp -d)

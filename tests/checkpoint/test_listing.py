@@ -42,7 +42,7 @@ moves = st.lists(
     st.one_of(st.none(), st.integers(1, 9)),
     st.sampled_from(["max", "min"]),
 )
-def test_what_is_reckoned_as_they_come_and_go_is_what_all_of_them_say(found, last, best, every, mode) -> None:
+def test_the_running_totals_equal_the_recomputed_ones(found, last, best, every, mode) -> None:
     policy = Retention(last=last, best=best, metric="m", mode=mode, every=every)
     known, listed = {}, Listing(Path("nowhere"), policy, lambda each: each.step % 7 != 0)
     for added, step, value, size, shared in found:
@@ -126,7 +126,7 @@ def test_a_save_reads_nothing_of_the_checkpoints_before_it(tmp_path: Path, reads
     assert store.nbytes == sum(path.stat().st_size for path in there)
 
 
-def test_what_somebody_else_does_is_noticed(tmp_path: Path, reads) -> None:
+def test_changes_by_another_process_are_noticed(tmp_path: Path, reads) -> None:
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
     store = CheckpointStore(folder, Retention(last=3))
@@ -167,7 +167,7 @@ def test_one_that_cannot_be_deleted_keeps_its_shared_file(tmp_path: Path, monkey
     assert len(list((folder.checkpoints / "shared").iterdir())) == 2
 
 
-def test_a_shared_file_of_another_length_is_written_anew(tmp_path: Path) -> None:
+def test_a_shared_file_of_another_length_is_rewritten(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)
     store = CheckpointStore(folder)

@@ -29,7 +29,7 @@ def begun_with(run: str, step: int) -> dict[str, Any]:
     return {run.rpartition(".")[2]: {"run": run, "step": step, "digest": "0" * 32}}
 
 
-def test_what_the_runs_beside_it_name_is_pinned_and_what_cannot_be_read_pins_nothing(tmp_path: Path) -> None:
+def test_inputs_of_later_stages_are_pinned(tmp_path: Path) -> None:
     stage(tmp_path, "a.b.mean")
     stage(tmp_path, "a.b.walk", inputs=begun_with("a.b.mean", 3))
     stage(tmp_path, "a.b.talk", inputs=begun_with("a.b.mean", 5) | begun_with("a.b.walk", 7))

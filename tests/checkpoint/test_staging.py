@@ -87,7 +87,7 @@ def contents(flight: Flight) -> dict[str, bytes]:
     return joined(flight.checked().files)
 
 
-def test_a_part_that_changes_its_form_is_laid_out_anew() -> None:
+def test_a_part_that_changes_its_form_is_laid_out_again() -> None:
     staging = Staging()
     for size in (10, 10, 20, 10):
         layer = nn.Linear(size, 3)
@@ -221,7 +221,7 @@ def saved_while_training_waits(tmp_path: Path, here) -> outlast.Run:
     return run
 
 
-def test_without_room_for_a_copy_training_waits_and_is_told(tmp_path: Path, here, monkeypatch) -> None:
+def test_without_room_for_a_copy_training_waits_with_a_message(tmp_path: Path, here, monkeypatch) -> None:
     monkeypatch.setattr("outlast.run.saver.available", lambda: 1000)
     run = saved_while_training_waits(tmp_path, here)
     assert inside(run).saver._staging.nbytes == 0
@@ -395,7 +395,7 @@ def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forked data workers")
-def test_a_forked_worker_may_collect_the_buffer_and_goes_on_living() -> None:
+def test_a_forked_worker_may_collect_the_buffer_and_keeps_running() -> None:
     size = 2**23
     held = [memory.allocate(size, own=True)]
     held[0][:4] = b"mine"

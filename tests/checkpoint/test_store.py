@@ -168,7 +168,7 @@ steps = st.lists(st.integers(1, 60), unique=True, min_size=1, max_size=20)
     st.sampled_from(["max", "min"]),
     st.data(),
 )
-def test_retention_keeps_what_it_promises(
+def test_retention_keeps_last_best_and_every(
     found: list[int], last: int, best: int, every: int | None, mode, data
 ) -> None:
     values = data.draw(

@@ -180,7 +180,7 @@ def test_the_line_on_a_terminal_has_no_control_characters_but_its_own(monkeypatc
     assert "[/red]" in stream.getvalue()
 
 
-def test_a_signal_is_called_what_it_is() -> None:
+def test_a_signal_is_named() -> None:
     """A user's own kill is no preemption."""
     stream = io.StringIO()
     shown = screens.PlainLines(stream)

@@ -76,7 +76,7 @@ def journal(root: Path) -> bytes:
     return (root / "small/journal.jsonl").read_bytes()
 
 
-def test_a_machine_that_has_nothing_goes_on_with_the_values_of_the_run(
+def test_a_machine_that_has_nothing_continues_with_the_values_of_the_run(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = ["train", "./small", "--remote", "bucket"]
@@ -211,7 +211,7 @@ def test_a_run_that_is_trained_is_not_pushed_by_hand(here: Path, capsys: pytest.
     assert not (here / "bucket").exists()
 
 
-def test_a_chain_of_stages_goes_on_where_nothing_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_chain_of_stages_continues_where_nothing_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair = str(Path(__file__).parents[1] / "recipe/pair")
     train = ["train", pair, "--experiment-name", "small"]
     outlast(capsys, *train, "--checkpoint-dir", "twin")

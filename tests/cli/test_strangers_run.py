@@ -188,7 +188,7 @@ def test_a_launch_record_gives_values_and_no_other_flag(evil: Path, ran: Ran) ->
     messages.said(said, "cli/error-the-last-launch", path="runs/evil/wheels")
 
 
-def test_go_on_with_says_what_must_be_typed(ran: Ran) -> None:
+def test_the_next_command_is_complete(ran: Ran) -> None:
     Path("my recipes").mkdir()
     Path("my recipes/recipe.py").write_text(
         RECIPE.replace("run.log(loss", "run.session.request_stop('budget', 'x'); run.log(loss")

@@ -171,7 +171,9 @@ def test_a_new_run_from_an_old_checkpoint(folder: Path, outlast_cli) -> None:
         (["--env", "colab"], "invalid choice: 'colab'"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(folder: Path, outlast_cli, words: list[str], sentence: str) -> None:
+def test_impossible_requests_are_refused_in_one_sentence(
+    folder: Path, outlast_cli, words: list[str], sentence: str
+) -> None:
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints/epoch_50.pth").write_bytes(b"x")
     done = outlast_cli("train", "digits", *words, cwd=folder)
@@ -238,7 +240,7 @@ def test_json_progress_is_json(outlast_cli, tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-def test_a_budget_ends_with_75_and_says_how_to_go_on(outlast_cli, tmp_path: Path) -> None:
+def test_a_budget_ends_with_75_and_says_how_to_continue(outlast_cli, tmp_path: Path) -> None:
     done = outlast_cli("train", "digits", "--budget", "8s", "--epochs", "4000", "--checkpoint_dir", "out", cwd=tmp_path)
     assert done.returncode == 75, done.stderr
     assert "the session's time is up" in done.stderr

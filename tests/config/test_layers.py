@@ -215,7 +215,7 @@ def test_limits_clamp_what_declares_it() -> None:
     assert resolve(Example, flags={"num_workers": "3"}, limits={"cores": 4}).requested == {}
 
 
-def test_what_may_not_be_reduced_is_refused() -> None:
+def test_a_limit_of_a_fixed_value_is_refused() -> None:
     class Strict(Section):
         threads: int = setting(1, "threads", limit="cores", clampable=False)
         loaders: int = setting(1, "loaders", limit="cores")
@@ -269,7 +269,7 @@ def test_machine_values_are_not_carried_over() -> None:
     assert (found.device, found.num_workers, found.budget, str(found.checkpoint_dir)) == ("auto", 0, None, "runs")
 
 
-def test_where_data_lie_is_kept_as_long_as_they_lie_there_and_nothing_else_is_said(tmp_path: Path) -> None:
+def test_the_path_of_the_data_is_kept_while_it_exists(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     stored = resolve(Example, flags={"data_root": str(here)}).record()

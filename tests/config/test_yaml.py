@@ -368,7 +368,7 @@ def test_meant(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert getattr(resolve(Example, train_file=write(tmp_path / "c.yaml", text)).config, key) == value
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
     (tmp_path / "there.yaml").write_text("")
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "large.yaml").write_bytes(b"#" * (2**20 + 1))
@@ -420,7 +420,7 @@ def test_an_attached_input_goes_before_where_all_data_lie(tmp_path: Path) -> Non
         ({"save_every": "999999999999999999999 steps"}, messages.says("config/expected-an-interval")),
     ],
 )  # fmt: skip
-def test_flags_mean_what_they_say(flags: dict[str, str], sentence: str) -> None:
+def test_flags_set_their_values(flags: dict[str, str], sentence: str) -> None:
     with messages.raises(ConfigError, sentence):
         resolve(Example, flags=flags)
 

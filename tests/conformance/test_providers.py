@@ -211,7 +211,7 @@ def test_what_was_fetched_is_cleared_but_for_state_and_log(place: Place) -> None
     place.provider.clear(place_of(place, "outlast-nobody-001"))
 
 
-def test_a_session_that_is_not_there(place: Place) -> None:
+def test_a_session_that_does_not_exist(place: Place) -> None:
     handle = place_of(place, "outlast-nobody-001")
     provider = place.provider
     assert provider.state(handle) is None

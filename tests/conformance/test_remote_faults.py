@@ -102,7 +102,7 @@ def test_a_service_that_contradicts_itself_is_not_asked_for_ever(
     assert len(asked(case, case.commits, case.commits_at)) == retry.TRIES + 1
 
 
-def test_a_precondition_that_failed_for_nothing(case: NetworkCase, remote: NetworkRemote, tmp_path: Path) -> None:
+def test_a_precondition_failed_by_a_repeated_request(case: NetworkCase, remote: NetworkRemote, tmp_path: Path) -> None:
     """412, and then nothing is there: it was deleted meanwhile, and is written."""
     service.fail(case.url, Fault("status", method=case.commits, contains=case.commits_at, status=case.taken))
     assert remote.put_if_absent("a", file(tmp_path)) is True
@@ -171,7 +171,7 @@ def test_the_service_says_when_to_ask_again(case: NetworkCase, remote: NetworkRe
 
 @pytest.mark.parametrize("kind", ["truncated", "reset", "lost", "status"])
 @pytest.mark.parametrize(("start", "stop"), [(0, None), (5, 9005)])
-def test_a_read_that_breaks_off_goes_on(
+def test_a_read_that_is_interrupted_continues(
     case: NetworkCase, remote: NetworkRemote, tmp_path: Path, kind: str, start: int, stop: int | None
 ) -> None:
     remote.put_if_absent("a", file(tmp_path))
@@ -191,7 +191,7 @@ def test_what_was_read_is_not_read_again(case: NetworkCase, remote: NetworkRemot
     assert len(asked(case, "GET", case.reads_at)) == 2
 
 
-def test_a_read_goes_on_with_the_same_object_or_not_at_all(
+def test_a_read_continues_with_the_same_object_or_not_at_all(
     case: NetworkCase, remote: NetworkRemote, tmp_path: Path
 ) -> None:
     data = os.urandom(4 * PIECE)
@@ -243,7 +243,7 @@ def test_a_deletion_whose_reply_is_lost(case: NetworkCase, remote: NetworkRemote
         remote.delete_if_unchanged("a", "1")
 
 
-def test_a_service_that_is_not_there(case: NetworkCase) -> None:
+def test_an_unreachable_service(case: NetworkCase) -> None:
     case.url = "http://127.0.0.1:9"
     remote = case.open(timeout=1)
     case.url = ""

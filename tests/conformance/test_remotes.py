@@ -47,7 +47,7 @@ def names(remote: Remote, prefix: str = "") -> list[str]:
     return sorted(entry.name for entry in remote.list(prefix))
 
 
-def test_what_is_put_is_there_whole(remote: Remote, tmp_path: Path) -> None:
+def test_a_put_object_is_complete(remote: Remote, tmp_path: Path) -> None:
     data = bytes(range(256)) * 10_000
     assert remote.put_if_absent("runs/r/weights.bin", file(tmp_path, data)) is True
     stat = remote.stat("runs/r/weights.bin")

@@ -133,7 +133,7 @@ def test_a_resumed_loader_gives_what_the_twin_gets(session: Session, kind: str, 
     assert session.record["end"]["reason"] == "finished"
 
 
-def test_what_a_set_epoch_hears(session: Session) -> None:
+def test_set_epoch_receives_the_epoch(session: Session) -> None:
     session.train(first := Stream(), stop=7)
     session.train(second := Stream())
     assert first.epochs == [0, 1]
@@ -149,7 +149,7 @@ def test_updates_over_a_loader_without_a_length(session: Session) -> None:
     assert session.run.total_steps == 6
 
 
-def test_a_longer_run_goes_on_with_a_loader_without_a_length(session: Session) -> None:
+def test_a_longer_run_continues_with_a_loader_without_a_length(session: Session) -> None:
     head = session.train(Stream(), epochs=1)
     assert head + session.train(Stream(), epochs=2) == session.train(Stream(), epochs=2, name="twin")
 
@@ -283,7 +283,7 @@ def test_another_accumulation_in_an_epoch_loses_no_batch(session: Session) -> No
     messages.said(session.told, "data/update-takes-batches-from-here", batches=5, took=2)
 
 
-def test_a_changed_order_between_two_epochs_is_told(session: Session) -> None:
+def test_a_changed_order_between_two_epochs_is_reported(session: Session) -> None:
     session.train(outlast.DataLoader(torch.arange(8), 4), stop=2)
     session.train(outlast.DataLoader(torch.arange(12), 4, weights=torch.ones(12)))
     assert sum("The data order has" in sentence for sentence in session.told) == 3  # length, shuffle, sampler
@@ -301,7 +301,7 @@ def test_another_number_of_torchdatas_workers(session: Session, workers: tuple[i
         session.train(make(workers[1]))
 
 
-def test_a_checkpoint_of_before_goes_on(session: Session, monkeypatch) -> None:
+def test_a_checkpoint_of_before_continues(session: Session, monkeypatch) -> None:
     """Earlier versions kept nothing of the loader besides its state, and told nobody which epoch runs."""
     monkeypatch.setattr("outlast.data.feed.Feed.facts", lambda self, accumulate: {})
     head = session.train(changed(), stop=7)
@@ -346,7 +346,7 @@ def test_random_numbers_of_torchdatas_workers_lower_the_grade(session: Session) 
         ({}, False, ""),
     ],
 )
-def test_what_torchdata_forgets_is_known_by_its_options(options: dict, epoch_ended: bool, words: str) -> None:
+def test_options_that_torchdata_does_not_store_are_compared(options: dict, epoch_ended: bool, words: str) -> None:
     found = foreign.inexact(StatefulDataLoader(Noisy(), 2, shuffle=True, **options), in_epoch=not epoch_ended)
     assert words in " ".join(found)
     assert len(found) == bool(words)
@@ -397,7 +397,7 @@ OWN = {
 
 @pytest.mark.parametrize("kind", OWN)
 @pytest.mark.parametrize("way", [next, list, lambda loader: next(iter(loader))])
-def test_nobody_else_takes_batches_while_the_loop_runs(tmp_path, here, kind: str, way) -> None:
+def test_no_other_consumer_takes_batches_during_the_loop(tmp_path, here, kind: str, way) -> None:
     loader = OWN[kind]()
     with outlast.open_run("r", root=tmp_path, progress="none", environment=here) as run:
         for _ in run.batches(loader, epochs=1):
@@ -430,7 +430,7 @@ def test_batches_of_a_step_that_was_not_made_come_again(session: Session, kind: 
     assert [batch for *_, batch, _ in head[:2] + tail] == [batch for *_, batch, _ in twin]
 
 
-def test_batches_that_cannot_be_put_back_are_told(session: Session) -> None:
+def test_lost_batches_are_reported(session: Session) -> None:
     session.train(changed(), epochs=1, accumulate=2, leave=3)
     messages.said(session.told, "data/left-batches-into-step", batches=1)
 
@@ -438,7 +438,7 @@ def test_batches_that_cannot_be_put_back_are_told(session: Session) -> None:
 @pytest.mark.parametrize(
     "make", [*OWN.values(), changed, lambda: StatefulDataLoader(torch.arange(20), 4, shuffle=True)]
 )
-def test_a_run_left_in_the_last_batch_of_an_epoch_goes_on_with_the_next(session: Session, make) -> None:
+def test_a_run_left_in_the_last_batch_of_an_epoch_continues_with_the_next(session: Session, make) -> None:
     """All were given, and the loader had no chance to notice."""
     session.train(make(), leave=5)
     tail = session.train(make(), epochs=2)

@@ -167,7 +167,7 @@ def test_workers_outlive_a_signal_for_the_step_that_runs(tmp_path: Path, method:
     assert (ended.end["reason"], ended.end["step"]) == ("preempted", 1)
 
 
-def test_a_closed_loader_goes_on_where_it_was() -> None:
+def test_a_closed_loader_continues_where_it_was() -> None:
     loader = outlast.DataLoader(range(12), 2, num_workers=1, persistent_workers=True, shuffle=False)
     first = [next(loader).tolist() for _ in range(2)]
     worker = loader._batches._workers[0]
@@ -198,7 +198,7 @@ def test_a_forked_child_leaves_the_workers_of_its_parent_alone() -> None:
     assert [first, *(batch.tolist() for batch in loader)] == [[at, at + 1] for at in range(0, 12, 2)]
 
 
-def test_what_has_no_workers_is_left_alone() -> None:
+def test_a_loader_without_workers_is_unchanged() -> None:
     leaving.end_workers(None)
     leaving.end_workers(iter([1]))
     batches = iter(outlast.DataLoader(range(4), 2, shuffle=False)._loader)
@@ -254,7 +254,7 @@ def test_a_loader_that_had_workers_before_the_run_keeps_them(opened) -> None:
     loader.close()
 
 
-def test_what_was_forked_leaves_its_parents_workers_alone(capfd) -> None:
+def test_a_forked_process_does_not_end_its_parents_workers(capfd) -> None:
     loader = outlast.DataLoader(range(12), 2, num_workers=1)
     next(loader)
     child = os.fork()
@@ -283,7 +283,7 @@ def test_garbage_collection_does_not_wait_for_a_worker() -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_an_iterator_is_gone_when_nobody_holds_it(whole: bool) -> None:
+def test_an_unused_iterator_is_released(whole: bool) -> None:
     gc.collect()
     gc.disable()
     try:

@@ -174,7 +174,7 @@ def test_options_of_torch_that_are_not_known_are_refused(monkeypatch) -> None:
         outlast.DataLoader(Noisy(), 4, worker_method="thread")
 
 
-def test_options_that_say_what_is_so_anyway() -> None:
+def test_options_with_default_values() -> None:
     loader = outlast.DataLoader(Noisy(), 4, in_order=True, batch_sampler=None, generator=None, sampler=None, timeout=0)
     assert len(list(loader)) == 5
 

@@ -230,7 +230,7 @@ def test_another_seed_is_refused_always() -> None:
         outlast.BatchSampler(8, 8, seed=2).load_state_dict(one.state_dict())
 
 
-def test_the_same_order_tells_nothing() -> None:
+def test_the_same_order_gives_no_message() -> None:
     one = outlast.BatchSampler(**BEFORE, weights=[1.0] * 42)
     next(one)
     two = outlast.BatchSampler(**BEFORE, weights=[2] * 42)
@@ -273,7 +273,7 @@ def test_a_position_of_another_kind_of_loader() -> None:
         outlast.BatchSampler(4, 2).load_state_dict({"_num_yielded": 3})
 
 
-def test_set_epoch_is_heard_where_it_says_nothing_new() -> None:
+def test_set_epoch_is_called_with_the_current_epoch() -> None:
     sampler = outlast.BatchSampler(4, 4)
     next(sampler)
     sampler.set_epoch(1)

@@ -194,7 +194,7 @@ class Holds(Plain):
         lambda values: values.numpy(),
     ],
 )
-def test_a_digest_tells_samples_apart(make) -> None:
+def test_a_digest_distinguishes_samples(make) -> None:
     values = torch.arange(12.0)
     other = values.clone()
     other[5] = 100
@@ -216,7 +216,7 @@ def test_an_array_that_a_dataset_fills_is_no_other_data() -> None:
 
 
 @pytest.mark.parametrize("stop", [3, 5])
-def test_other_samples_are_told_and_the_resume_is_not_called_exact(opened, tmp_path, stop: int) -> None:
+def test_other_samples_are_reported_and_the_resume_is_not_called_exact(opened, tmp_path, stop: int) -> None:
     train(opened, TensorDataset(torch.arange(12.0)), [], 0, stop=stop)
     train(opened, TensorDataset(torch.arange(12.0) * 2), [], 0)
     resume = attempts(tmp_path)[1]["resume"]

@@ -115,7 +115,7 @@ def test_one_counted_change_between_the_samples_tears_a_copy() -> None:
         contents(copy, "layer")
 
 
-def test_what_a_killed_save_left_is_no_part_of_the_next(tmp_path: Path) -> None:
+def test_files_of_a_killed_save_are_not_used_by_the_next(tmp_path: Path) -> None:
     store = CheckpointStore(RunFolder(tmp_path))
     left = store.folder.checkpoint(4)
     left.mkdir(parents=True)

@@ -59,7 +59,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES], ids=["ENOSPC", "EIO", "EACCES"])
-def test_one_failed_save_is_told_and_training_goes_on(
+def test_one_failed_save_is_reported_and_training_continues(
     tmp_path: Path, monkeypatch, code: int, twin: dict[str, str]
 ) -> None:
     failing = Failing(monkeypatch, tmp_path / "digits/checkpoints", code, first=20, times=1)

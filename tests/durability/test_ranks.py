@@ -175,7 +175,7 @@ def test_a_sharded_run_continues_alone_and_exports_whole_tensors(tmp_path: Path)
 
 
 @pytest.mark.parametrize("damaged", ["rng.rank-0001.safetensors", "state.rank-0001.json", "model.safetensors"])
-def test_what_is_damaged_for_one_rank_is_damaged_for_all(tmp_path: Path, damaged: str) -> None:
+def test_damage_on_one_rank_counts_for_all(tmp_path: Path, damaged: str) -> None:
     assert run_on(tmp_path / "twin/runs", 2) == [0, 0]
     root = tmp_path / "other/runs"
     assert run_on(root, 2, every_step=one_is_told_to_stop) == [75, 75]
@@ -191,7 +191,7 @@ def test_what_is_damaged_for_one_rank_is_damaged_for_all(tmp_path: Path, damaged
     assert damaged in told(root)
 
 
-def test_what_every_rank_holds_alike_is_stored_once(tmp_path: Path) -> None:
+def test_state_that_all_ranks_share_is_stored_once(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     assert run_on(root, 2) == [0, 0]
     names = {path.name for path in newest(root).iterdir()}
@@ -234,7 +234,7 @@ def test_a_run_that_rank_0_cannot_open_is_refused_on_all(tmp_path: Path) -> None
     assert texts[1] == f"RankFailed: Rank 0: {texts[0].removeprefix('RunBusy: ')}"
 
 
-def test_ranks_at_different_steps_are_told_so(tmp_path: Path) -> None:
+def test_ranks_at_different_steps_get_an_error(tmp_path: Path) -> None:
     def train(root: Path) -> None:
         rank = torch.distributed.get_rank()
         with outlast.open_run("r", total_steps=100, root=root, progress="none") as run:
@@ -434,7 +434,7 @@ def test_training_ends_when_the_writers_channel_is_broken(tmp_path: Path) -> Non
     assert steps(tmp_path) == [2]
 
 
-def test_a_manifest_that_cannot_be_written_is_no_checkpoint_whoever_is_gone(tmp_path: Path) -> None:
+def test_without_a_manifest_no_checkpoint_exists_on_any_rank(tmp_path: Path) -> None:
     def train(root: Path) -> None:
         real = CheckpointStore._seal
 
@@ -460,7 +460,7 @@ def test_a_manifest_that_cannot_be_written_is_no_checkpoint_whoever_is_gone(tmp_
     assert json.loads((tmp_path / "runs/r/attempts/0001.json").read_text())["end"]["reason"] == "failed"
 
 
-def test_an_end_that_one_rank_has_heard_of_counts_for_all_at_a_break(tmp_path: Path, monkeypatch) -> None:
+def test_a_signal_on_one_rank_counts_for_all_at_a_break(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(agreement, "PAUSE_SECONDS", 100.0)
 
     def train(root: Path) -> None:

@@ -74,7 +74,7 @@ def plant(root: Path, **contents: str) -> Path:
     return root
 
 
-def test_local_is_what_is_left(tmp_path: Path) -> None:
+def test_local_is_the_fallback(tmp_path: Path) -> None:
     plant(tmp_path, sys__class__dmi__id__product_name="ThinkPad")
     found = detect(root=tmp_path)
     assert found.name == "local"
@@ -107,21 +107,21 @@ def test_a_silent_server_costs_half_a_second(monkeypatch, tmp_path: Path) -> Non
         assert time.monotonic() - begun < 3
 
 
-def test_nobody_is_asked_on_other_makers_machines(monkeypatch, tmp_path: Path) -> None:
+def test_other_machines_query_no_metadata_server(monkeypatch, tmp_path: Path) -> None:
     plant(tmp_path, sys__class__dmi__id__product_name="Standard PC (Q35)")
     monkeypatch.setattr(gcp, "ask", lambda *a, **k: pytest.fail("asked"))
     monkeypatch.setattr(gcp, "_resolves", lambda host: pytest.fail("resolved"))
     assert not gcp.detected(tmp_path)
 
 
-def test_nobody_is_asked_when_the_name_does_not_resolve(monkeypatch, tmp_path: Path) -> None:
+def test_no_query_if_the_name_does_not_resolve(monkeypatch, tmp_path: Path) -> None:
     plant(tmp_path, sys__class__dmi__id__product_name="Google Compute Engine")
     monkeypatch.setattr(gcp, "ask", lambda *a, **k: pytest.fail("asked"))
     monkeypatch.setattr(gcp, "HOST", "no-such-host.invalid")
     assert not gcp.detected(tmp_path)
 
 
-def test_nobody_is_asked_on_kaggle(metadata: Metadata, tmp_path: Path, monkeypatch) -> None:
+def test_no_query_on_kaggle(metadata: Metadata, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "kaggle/working").mkdir(parents=True)
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
     assert detect(root=tmp_path).name == "kaggle"
@@ -248,7 +248,7 @@ def test_no_internet_is_said_soon(monkeypatch) -> None:
     assert found.internet() is False
 
 
-def test_variables_state_what_nothing_detects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_state_facts_that_cannot_be_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a session, such as SLURM_JOB_END_TIME, and folders with runs of earlier sessions."""
     monkeypatch.setenv("OUTLAST_SESSION_ENDS", f"{time.time() + 100:.3f}")
     monkeypatch.setenv("OUTLAST_INPUTS", f"{tmp_path}{os.pathsep}{tmp_path / 'b'}")

@@ -133,7 +133,7 @@ def test_without_kernel_locks_the_process_id_decides(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\0" * 512])
-def test_a_damaged_lock_file_locks_nobody_out(tmp_path: Path, text: str) -> None:
+def test_a_damaged_lock_file_blocks_no_attempt(tmp_path: Path, text: str) -> None:
     (tmp_path / "lock").write_text(text)
     mine = Lock(tmp_path / "lock")
     assert mine.take("attempt 1") is None
@@ -158,7 +158,7 @@ def test_a_restarted_container_with_another_name_is_not_waited_for(tmp_path: Pat
     mine.release()
 
 
-def test_asking_does_not_keep_anybody_out(tmp_path: Path) -> None:
+def test_asking_who_holds_the_lock_does_not_take_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.touch()
     stop = threading.Event()
@@ -181,7 +181,9 @@ def test_asking_does_not_keep_anybody_out(tmp_path: Path) -> None:
         {"beat": 10**400}, {"host": 3}, {"boot": []}, {"attempt": {"deep": 1}}, {"released": "no"},
     ],
 )  # fmt: skip
-def test_a_forged_record_locks_nobody_out_and_no_process_is_asked(tmp_path: Path, monkeypatch, facts: dict) -> None:
+def test_a_forged_lock_record_blocks_no_attempt_and_queries_no_process(
+    tmp_path: Path, monkeypatch, facts: dict
+) -> None:
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process was asked"))
     record(tmp_path / "lock", **{"host": "elsewhere", "boot": "another boot", **facts})
     assert holder(tmp_path / "lock") is None
@@ -224,7 +226,7 @@ def test_a_process_id_that_another_program_has_now_is_not_the_owner(tmp_path: Pa
     mine.release()
 
 
-def test_one_that_is_replaced_while_it_is_taken_is_somebody_elses(tmp_path: Path, monkeypatch) -> None:
+def test_a_lock_file_replaced_while_it_is_taken_is_not_ours(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "lock"
     path.touch()
     real = lock._flock_patiently

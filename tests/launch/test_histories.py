@@ -126,7 +126,7 @@ def test_status_says_what_runs_elsewhere(
     assert "`outlast fetch q`" in " ".join(capsys.readouterr().out.split())
 
 
-def test_another_history_is_told_kept_and_not_continued(
+def test_another_history_is_reported_kept_and_not_continued(
     provider: LocalProvider, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("runs") == 75

@@ -18,7 +18,7 @@ WANTED = ["config.json", "training_history.json", "model_final.safetensors", "tr
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
-def test_a_notebook_trains_stops_goes_on_draws_and_packs(outlast_cli, tmp_path: Path) -> None:
+def test_a_notebook_trains_stops_continues_draws_and_packs(outlast_cli, tmp_path: Path) -> None:
     done = outlast_cli(
         "notebook", "digits", "--epochs", "150", "--data.samples", "128", "--batch-size", "32", "--num-workers", "0"
     )

@@ -27,7 +27,7 @@ def test_what_another_process_has_learnt_meanwhile_is_kept(tmp_path: Path) -> No
     assert [found.record[name] for name in ("state", "step", "seconds")] == ["fetched", 6, 2.5]
 
 
-def test_a_damaged_record_of_one_run_is_told_and_stops_no_look_at_the_others(
+def test_a_damaged_record_of_one_run_is_reported_and_stops_no_look_at_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -220,14 +220,14 @@ def continues(case: Case, point: int, folder: Path) -> bool:
     return killed
 
 
-def test_a_publisher_that_is_killed_goes_on(case: Case, tmp_path: Path) -> None:
+def test_a_publisher_that_is_killed_continues(case: Case, tmp_path: Path) -> None:
     """Before and after the one request that makes it visible."""
     points = (32, 34, 36) if isinstance(case, DriveCase) else (3, 5, 8, 11, 14)
     assert [continues(case, point, tmp_path / str(point)) for point in points] == [True] * len(points)
 
 
 @pytest.mark.slow
-def test_a_publisher_that_is_killed_at_any_request_goes_on(case: Case, tmp_path: Path) -> None:
+def test_a_publisher_that_is_killed_at_any_request_continues(case: Case, tmp_path: Path) -> None:
     point = 1
     while continues(case, point, tmp_path / str(point)):
         point += 1

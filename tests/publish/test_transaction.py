@@ -77,7 +77,7 @@ def test_another_publication_of_this_name_stays(tmp_path: Path, store: FolderRem
     assert making.by_manifest(tmp_path / "b", store, renamed).before is False
 
 
-def test_what_was_published_and_has_changed_is_told_from_a_strangers(tmp_path: Path, store: FolderRemote) -> None:
+def test_a_changed_publication_of_ones_own_is_distinguished_from_anothers(tmp_path: Path, store: FolderRemote) -> None:
     making.by_manifest(tmp_path, store)
     with pytest.raises(PublishConflict, match="complete, with what the run folder held then"):
         making.by_manifest(tmp_path, store, making.plan(tmp_path, {**making.FILES, "README.md": b"more"}))
@@ -161,7 +161,7 @@ def test_a_good_reply_without_a_reference_is_not_believed(tmp_path: Path) -> Non
     assert record_of(tmp_path)["state"] == "planned"
 
 
-def test_a_verdict_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_verdict_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     store = Store(tmp_path / "store", get_publications=[None, LATER])
     with pytest.raises(PublishFailed, match="is not known"):
         making.by_manifest(tmp_path, store)

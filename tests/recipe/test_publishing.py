@@ -101,7 +101,7 @@ def test_a_branch_after_the_training(
     assert any((here / "store/files/md5").rglob("*"))
 
 
-def test_a_publication_that_fails_is_told_and_the_run_is_complete(
+def test_a_publication_that_fails_is_reported_and_the_run_is_complete(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "results").write_text("a file is in the way")

@@ -99,7 +99,7 @@ def test_an_input_that_a_stage_has_got_since_is_on_record_too() -> None:
     assert about("walk")["inputs"] == whole["inputs"]
 
 
-def test_a_first_stage_that_was_trained_anew_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_first_stage_that_was_trained_again_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--stop-at", "walk:2") == 75
     before, walk = digest("mean", 6), everything(run_of("walk"))
     run_of("mean").rename("away")
@@ -125,7 +125,9 @@ def test_what_a_later_stage_refuses_is_known_before_the_first_is_trained(capsys:
     assert everything(run_of("walk")) == walk
 
 
-def test_a_first_stage_that_went_on_is_told_while_the_checkpoint_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_first_stage_that_continued_is_reported_while_the_checkpoint_is_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert train("--stop-at", "walk:2") == 75
     before = digest("mean", 6)
     assert train("--stage", "mean", "--steps", "8") == 0
@@ -141,7 +143,7 @@ def test_a_first_stage_that_went_on_is_told_while_the_checkpoint_is_there(capsys
     messages.said(capsys.readouterr().err, "recipe/checkpoint-is-not-in-any", path="runs/pair.mean")
 
 
-def test_a_first_stage_that_went_on_keeps_what_the_second_was_begun_with() -> None:
+def test_a_first_stage_that_continued_keeps_what_the_second_was_begun_with() -> None:
     assert train(root="twin") == 0
     assert train("--stop-at", "walk:2") == 75
     assert train("--stage", "mean", "--steps", "12", "--save-every", "1 step", "--keep-last", "1") == 0
@@ -179,7 +181,7 @@ def test_a_stage_that_its_own_list_lacks_is_not_of_the_chain(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_missing_input_is_a_sentence_and_nothing_begins(begun: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_input_is_refused_with_a_message(begun: bool, capsys: pytest.CaptureFixture[str]) -> None:
     if begun:
         assert train("--stop-at", "mean:2") == 75
         capsys.readouterr()
@@ -209,7 +211,7 @@ def test_a_damaged_input_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted((run_of("walk") / "attempts").iterdir()) == attempts
 
 
-def test_on_another_machine_both_runs_come_home_from_what_is_attached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_another_machine_both_runs_are_copied_from_attached_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Kaggle: the output of the session before is attached, and the next session's own output must hold all of it
     again."""
     assert train(root="twin") == 0
@@ -371,7 +373,7 @@ def test_stages_that_contradict_each_other_are_refused(chain: tuple[outlast.Stag
         )
 
 
-def test_links_and_lies_beside_the_runs_are_no_chain(capsys: pytest.CaptureFixture[str]) -> None:
+def test_links_and_forged_records_beside_the_runs_are_no_chain(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--stop-at", "walk:2") == 75
     lie = Path("runs/pair.lie")
     lie.mkdir()
@@ -411,7 +413,7 @@ def test_a_chain_elsewhere_is_named_by_its_path(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("verb", [["launch", "--on", "local"], ["relay", "--on", "local"], ["notebook"]])
-def test_what_takes_one_run_elsewhere_refuses_a_chain(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_launch_relay_and_notebook_refuse_a_chain(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([verb[0], PAIR, *verb[1:]]) == 2
     messages.said(capsys.readouterr().err, "recipe/has-the-stages-mean-walk")
     assert not Path("runs").exists()
@@ -485,7 +487,7 @@ def test_a_stage_is_not_trained_in_a_run_without_stages(alone: str, capsys: pyte
     assert everything(Path("runs")) == before
 
 
-def test_a_stage_that_died_before_it_said_what_it_is_continues() -> None:
+def test_a_stage_killed_before_its_record_continues() -> None:
     run_of("mean").mkdir(parents=True)
     assert train("--stop-at", "mean:2") == 75
     record = about("mean")
@@ -519,7 +521,7 @@ def test_a_run_of_one_installed_recipe_is_not_continued_by_another(
         (["resume", "pair", "--recipe", PAIR], "recipe/finished-stage-resume"),
     ],
 )
-def test_values_that_a_finished_stage_does_not_use_are_told_with_the_command(
+def test_values_that_a_finished_stage_does_not_use_are_reported_with_the_command(
     words: list[str], key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("--stop-at", "walk:2") == 75

@@ -64,7 +64,7 @@ def test_of_two_files_of_one_name_all_read_the_oldest(
 
 
 @pytest.mark.parametrize("size", [10, PIECE + 10])
-def test_what_is_sent_twice_is_one_file(case: DriveCase, tmp_path: Path, size: int) -> None:
+def test_a_repeated_request_makes_one_file(case: DriveCase, tmp_path: Path, size: int) -> None:
     """The reply is lost, and a search does not know the file yet."""
     remote, source = case.open(), file(tmp_path, os.urandom(size))
     lost = Fault("lost", method="POST" if size == 10 else "PUT", contains="/upload/")
@@ -78,7 +78,7 @@ def test_what_is_sent_twice_is_one_file(case: DriveCase, tmp_path: Path, size: i
         remote.delete_if_unchanged("a", remote.stat("a").generation)
 
 
-def test_an_upload_goes_on_where_it_broke_off(case: DriveCase, tmp_path: Path) -> None:
+def test_an_upload_continues_where_it_was_interrupted(case: DriveCase, tmp_path: Path) -> None:
     remote, data = case.open(), os.urandom(3 * PIECE)
     service.fail(case.url, Fault("cut", method="PUT"))
     assert remote.put_if_absent("a", file(tmp_path, data)) is True

@@ -76,7 +76,7 @@ def test_the_systems_errors_are_permanent_or_transient(
         remote.stat("a/b")
 
 
-def test_a_deletion_waits_for_who_uses_the_object_again(tmp_path: Path, source: Path) -> None:
+def test_a_deletion_waits_for_a_process_that_renews_the_object(tmp_path: Path, source: Path) -> None:
     """Who finds the object there and relies on it holds the lock until the object is young again."""
     fcntl = pytest.importorskip("fcntl")
     remote, outcome = FolderRemote(tmp_path / "remote"), []

@@ -74,7 +74,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 
-def test_machine_after_machine_it_goes_on(remote: Watched, tmp_path: Path) -> None:
+def test_a_run_continues_on_machine_after_machine(remote: Watched, tmp_path: Path) -> None:
     for number, stop in enumerate((3, 5, 8, 0)):
         run = train(tmp_path / f"machine{number}", stop=stop)
         assert run.resumed_from == (None, 3, 5, 8)[number]
@@ -145,7 +145,7 @@ def test_a_remote_that_is_down_from_beginning_to_end(remote: Watched, tmp_path: 
 @pytest.mark.parametrize(
     "error", [RemoteRefused("403: not allowed", "403"), OSError(28, "No space left"), KeyError("x")]
 )
-def test_whatever_a_remote_does_training_goes_on(remote: Watched, tmp_path: Path, error: Exception) -> None:
+def test_training_continues_for_every_failure_of_a_remote(remote: Watched, tmp_path: Path, error: Exception) -> None:
     def fail(_: str) -> None:
         raise error
 
@@ -184,7 +184,7 @@ def test_a_slow_remote_gets_the_newest_and_the_session_ends_in_time(remote: Watc
     assert len([name for name in remote.put if "/revisions/" in name]) < 20
 
 
-def test_what_is_behind_at_the_budgets_end_is_told(remote: Watched, tmp_path: Path) -> None:
+def test_what_is_behind_at_the_budgets_end_is_reported(remote: Watched, tmp_path: Path) -> None:
     slow = threading.Event()
     remote.before = lambda name: slow.wait(0.5) if "/blobs/" in name else None
     begun = time.monotonic()
@@ -287,7 +287,7 @@ def test_the_variable_is_the_lowest_layer(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(newest(tmp_path / "there")["checkpoints"]) == ["step-00000002"]
 
 
-def test_a_full_disk_gets_back_what_is_only_being_sent(
+def test_a_full_disk_frees_blobs_that_are_being_sent(
     remote: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Retention has deleted step 2, which is on its way, when the next checkpoint finds no room."""

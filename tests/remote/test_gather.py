@@ -84,7 +84,7 @@ def test_a_copy_that_ours_continues_changes_nothing(home: Path, tmp_path: Path) 
     assert steps(home) == [4, 6, 8]
 
 
-def test_another_history_is_told_and_left_where_it_is(home: Path, tmp_path: Path) -> None:
+def test_another_history_is_reported_and_not_changed(home: Path, tmp_path: Path) -> None:
     walk(home, stop=6)
     walk(tmp_path / "away", stop=10)
     before, elsewhere = snapshot(home), snapshot(tmp_path / "away")
@@ -132,7 +132,7 @@ def test_of_two_foreign_histories_the_one_that_continues_ours_wins(home: Path, t
     )
 
 
-def test_with_nothing_here_the_newest_wins_and_the_other_is_told(home: Path, tmp_path: Path) -> None:
+def test_without_a_local_run_the_newest_wins_and_the_other_is_reported(home: Path, tmp_path: Path) -> None:
     walk(home, stop=6)
     walk(tmp_path / "away", stop=8)
     brought = bring_home(place(tmp_path / "new"), [home, tmp_path / "away"])
@@ -145,7 +145,7 @@ def test_with_nothing_here_the_newest_wins_and_the_other_is_told(home: Path, tmp
     assert walk(tmp_path / "new", stop=10).resumed_from == 8
 
 
-def test_only_the_history_of_the_newest_comes_home_with_it(home: Path, tmp_path: Path) -> None:
+def test_only_the_history_of_the_newest_is_copied_with_it(home: Path, tmp_path: Path) -> None:
     """Somebody put a checkpoint of another attempt, which the newest does not continue, into the same folder."""
     away = tmp_path / "away/r/checkpoints"
     walk(tmp_path / "away", stop=6)
@@ -165,7 +165,7 @@ def test_another_run_of_the_same_name_is_not_mixed_in(home: Path, tmp_path: Path
     messages.only_said(brought.told, messages.says("remote/another-run", theirs=tmp_path / "other/r", ours=home / "r"))
 
 
-def test_a_run_of_format_1_goes_on_and_its_copies_still_count(home: Path, tmp_path: Path) -> None:
+def test_a_run_of_format_1_continues_and_its_copies_still_count(home: Path, tmp_path: Path) -> None:
     walk(tmp_path / "away", stop=6)
     for root in (home, tmp_path / "away"):
         as_format_1(root / "r")
@@ -215,7 +215,7 @@ def test_one_of_another_run_below_ours_is_neither_counted_nor_deleted(home: Path
         walk(home, stop=12)
 
 
-def test_a_fork_goes_on_from_its_parents_checkpoint(home: Path, tmp_path: Path) -> None:
+def test_a_fork_continues_from_its_parents_checkpoint(home: Path, tmp_path: Path) -> None:
     checkpoint = read_manifest(place(home).checkpoint(4))
     fork(place(home), checkpoint, place(tmp_path / "forks", "mine"))
     about, parent = (json.loads((path / "run.json").read_text()) for path in (tmp_path / "forks/mine", home / "r"))
@@ -355,7 +355,7 @@ def test_only_so_much_of_a_journal_comes_as_the_checkpoint_may_need(
     assert (tmp_path / "new/r/journal.jsonl").read_bytes() == whole + bytes(1000)
 
 
-def test_checkpoints_elsewhere_that_are_passed_over_are_told(home: Path, tmp_path: Path) -> None:
+def test_checkpoints_elsewhere_that_are_skipped_are_reported(home: Path, tmp_path: Path) -> None:
     walk(tmp_path / "away", stop=12, last=9)
     elsewhere = tmp_path / "away/r/checkpoints"
     for step in (8, 10, 12):
@@ -416,7 +416,7 @@ def test_attempts_that_cannot_be_listed_do_not_keep_checkpoints(
 
 @pytest.mark.parametrize("name", ["checkpoints", "attempts"])
 @pytest.mark.parametrize("kind", ["file", "link", "special file"])
-def test_what_is_no_folder_in_a_copy_is_told(home: Path, tmp_path: Path, name: str, kind: str) -> None:
+def test_files_in_place_of_folders_in_a_copy_are_reported(home: Path, tmp_path: Path, name: str, kind: str) -> None:
     walk(tmp_path / "away", stop=8)
     found = tmp_path / "away/r" / name
     found.rename(tmp_path / "elsewhere")
@@ -429,7 +429,7 @@ def test_what_is_no_folder_in_a_copy_is_told(home: Path, tmp_path: Path, name: s
     assert steps(home)[-1] == (4 if name == "checkpoints" else 8)
 
 
-def test_a_copy_of_which_nothing_verifies_is_told_in_few_sentences(home: Path, tmp_path: Path) -> None:
+def test_a_copy_of_which_nothing_verifies_is_reported_in_few_sentences(home: Path, tmp_path: Path) -> None:
     walk(tmp_path / "away", stop=14, last=9)
     for manifest in (tmp_path / "away/r/checkpoints").glob("*/MANIFEST.json"):
         os.truncate(manifest, 50)
@@ -443,7 +443,7 @@ def test_a_copy_of_which_nothing_verifies_is_told_in_few_sentences(home: Path, t
     assert snapshot(home) == before
 
 
-def test_an_older_one_elsewhere_that_does_not_come_is_told(home: Path, tmp_path: Path) -> None:
+def test_a_failed_copy_of_an_older_checkpoint_is_reported(home: Path, tmp_path: Path) -> None:
     walk(tmp_path / "away", stop=10)
     (tmp_path / "away/r/checkpoints/step-00000008/state.json").write_text("damaged")
     os.truncate(tmp_path / "away/r/checkpoints/step-00000006/MANIFEST.json", 50)
@@ -520,9 +520,7 @@ def test_of_two_records_of_an_attempt_the_one_that_knows_its_end_counts(
     assert json.loads((home / "r/attempts/0001.json").read_text())["end"]["reason"] == kept
 
 
-def test_an_attempt_keeps_out_of_the_way_of_what_is_no_record(
-    home: Path, tmp_path: Path, two_attempts_each: list[str]
-) -> None:
+def test_an_attempt_avoids_the_names_of_foreign_files(home: Path, tmp_path: Path, two_attempts_each: list[str]) -> None:
     (home / "r/attempts/0004.json").mkdir()
     (home / "r/attempts/0002.json").rename(home / "r/attempts/0005.json")
     (home / "r/attempts/0002.json").write_text("damaged")
@@ -547,7 +545,7 @@ def test_a_folder_in_the_place_of_an_attempt_is_no_reason_not_to_train(home: Pat
 
 
 @pytest.mark.parametrize("what", ["journal.jsonl", "config.json", "run.json", "0002.json"])
-def test_a_full_disk_leaves_nothing_of_what_lies_beside_the_checkpoints(
+def test_a_full_disk_leaves_no_partial_records(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     walk(tmp_path / "away", stop=6)
@@ -572,7 +570,7 @@ def test_a_full_disk_leaves_nothing_of_what_lies_beside_the_checkpoints(
     assert not snapshot(tmp_path / "forked")
 
 
-def test_a_damaged_config_elsewhere_is_told_and_ours_stays(home: Path, tmp_path: Path) -> None:
+def test_a_damaged_config_elsewhere_is_reported_and_ours_stays(home: Path, tmp_path: Path) -> None:
     walk(tmp_path / "away", stop=6)
     (home / "r/config.json").write_text('{"format": 2, "values": {"a": 1}}')
     (tmp_path / "away/r/config.json").write_text('{"values": ' + "[" * 5000 + "]" * 5000 + "}")
@@ -615,7 +613,7 @@ def test_a_run_is_found_beside_a_data_set_of_many_folders(
     messages.said([said[0]], "remote/has-more-than-folders", folder=tmp_path / "input", folders=40)
 
 
-def test_a_long_lineage_is_cut_and_what_it_forgot_is_not_denied() -> None:
+def test_a_shortened_lineage_gives_no_answer_for_dropped_entries() -> None:
     manifest = {"attempt": "a0", "step": 1, "digest": "d0", "lineage": []}
     for number in range(1, 1500):
         grown = History.following("u", f"a{number}", manifest).as_json()
@@ -666,7 +664,7 @@ def test_a_checkpoint_elsewhere_is_read_once(home: Path, tmp_path: Path, monkeyp
     )
 
 
-def test_a_run_in_a_folder_remote_comes_home(home: Path, tmp_path: Path) -> None:
+def test_a_run_in_a_folder_remote_is_copied(home: Path, tmp_path: Path) -> None:
     walk(tmp_path / "away", stop=8)
     empty = FolderRemote(tmp_path / "empty")
     brought = bring_home(place(home), [], [PushedRun(each, "r") for each in (empty, FolderRemote(tmp_path / "away"))])

@@ -48,7 +48,7 @@ def puts(case: GcsCase) -> int:
         ([Fault("cut", "PUT"), Fault("cut", "PUT", after=1)], 5),
     ],
 )
-def test_an_upload_goes_on_where_it_broke_off(
+def test_an_upload_continues_where_it_was_interrupted(
     case: GcsCase, tmp_path: Path, faults: list[Fault], requests: int
 ) -> None:
     remote, (source, data) = case.open(), large(tmp_path)
@@ -105,7 +105,7 @@ def test_an_upload_elsewhere_gets_no_token(case: GcsCase, tmp_path: Path) -> Non
         remote.put_if_absent("a", source)
 
 
-def test_putting_again_changes_what_a_deletion_compares(case: GcsCase, tmp_path: Path) -> None:
+def test_a_repeated_put_changes_the_generation_that_a_deletion_compares(case: GcsCase, tmp_path: Path) -> None:
     remote, source = case.open(), tmp_path / "file"
     source.write_bytes(b"x")
     remote.put_if_absent("a", source)

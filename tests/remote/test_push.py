@@ -102,7 +102,7 @@ def test_what_is_there_is_not_sent_again(home: Path, remote: Watched) -> None:
     assert {name.removeprefix("r/blobs/") for name in remote.put if "/blobs/" in name} & own
 
 
-def test_a_push_that_is_broken_off_goes_on_where_it_was(home: Path, remote: Watched) -> None:
+def test_a_push_that_is_interrupted_continues_where_it_was(home: Path, remote: Watched) -> None:
     """Whatever is the last thing that was sent: the next try sends what is missing and nothing twice."""
     sent = 0
     for count in range(1, 40):
@@ -138,7 +138,7 @@ def come_nothing_or_whole(home: Path, remote: Watched) -> bool:
     return not steps(new) or bool(open_checkpoint(place(new).checkpoint(8)))
 
 
-def test_of_two_machines_one_goes_on(home: Path, remote: Watched, tmp_path: Path) -> None:
+def test_of_two_machines_one_continues(home: Path, remote: Watched, tmp_path: Path) -> None:
     push_all(home, remote)
     come(tmp_path / "other", remote)
     first, second = pusher(home, remote, attempt="aa"), pusher(tmp_path / "other", remote, attempt="bb")
@@ -215,9 +215,7 @@ def test_what_killed_pushes_have_left_is_swept_by_the_next(home: Path, remote: W
     assert "0" * 32 not in blobs(remote.root)
 
 
-def test_who_was_overtaken_deletes_nothing_that_the_other_relies_on(
-    home: Path, remote: Watched, tmp_path: Path
-) -> None:
+def test_an_overtaken_pusher_deletes_nothing_that_the_other_needs(home: Path, remote: Watched, tmp_path: Path) -> None:
     """The first has dropped step 4; the second, which follows it, makes the very same checkpoint again."""
     shutil.copytree(home, tmp_path / "other")
     first = pusher(home, remote, attempt="aa")
@@ -275,7 +273,7 @@ def test_room_is_given_when_it_is_needed(home: Path, remote: Watched) -> None:
     assert found.wanted() == [8, 6]
 
 
-def test_a_damaged_checkpoint_here_is_told_and_not_sent(home: Path, remote: Watched) -> None:
+def test_a_damaged_checkpoint_here_is_reported_and_not_sent(home: Path, remote: Watched) -> None:
     (home / "r/checkpoints/step-00000008/state.json").write_text("short")
     found = pusher(home, remote)
     with pytest.raises(PushAbandoned):
@@ -285,7 +283,7 @@ def test_a_damaged_checkpoint_here_is_told_and_not_sent(home: Path, remote: Watc
     assert "step-00000008/state.json has 5 bytes" in complaint
 
 
-def test_a_damaged_blob_is_passed_over_and_mended(home: Path, remote: Watched, tmp_path: Path) -> None:
+def test_a_damaged_blob_is_skipped_and_mended(home: Path, remote: Watched, tmp_path: Path) -> None:
     """Training from an older checkpoint makes the very same bytes again: then they are put anew."""
     push_all(home, remote)
     (hash_, _), *_ = newest(remote.root)["checkpoints"]["step-00000008"]["files"]["step-00000008/walk.safetensors"]
@@ -341,7 +339,7 @@ def test_what_a_revision_says_is_not_trusted(
         parse_revision(seal(revision), "it")
 
 
-def test_files_that_nobody_knows_go_nowhere(home: Path, remote: Watched, tmp_path: Path) -> None:
+def test_unknown_files_are_not_pushed(home: Path, remote: Watched, tmp_path: Path) -> None:
     push_all(home, remote)
     path = max((remote.root / "r/revisions").glob("*.json"))
     revision = json.loads(path.read_text())
@@ -353,7 +351,7 @@ def test_files_that_nobody_knows_go_nowhere(home: Path, remote: Watched, tmp_pat
     assert not list(tmp_path.rglob("*planted*"))
 
 
-def test_a_newer_outlasts_revision_is_not_passed_over(home: Path, remote: Watched) -> None:
+def test_a_newer_outlasts_revision_is_not_skipped(home: Path, remote: Watched) -> None:
     push_all(home, remote)
     path = max((remote.root / "r/revisions").glob("*.json"))
     path.write_bytes(seal(json.loads(path.read_text()) | {"format": 99}))
@@ -458,7 +456,7 @@ def test_nothing_is_left_in_the_run_folder(home: Path, remote: Watched) -> None:
     assert sorted(path.name for path in (home / "r").iterdir()) == before
 
 
-def test_another_machine_is_told_what_was_done_there(home: Path, remote: Watched, tmp_path: Path) -> None:
+def test_another_machine_reads_the_records_of_the_first(home: Path, remote: Watched, tmp_path: Path) -> None:
     push_all(home, remote)
     come(tmp_path / "new", remote)
     walk(tmp_path / "new", stop=10)

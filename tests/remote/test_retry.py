@@ -28,7 +28,7 @@ def busy(after: float | None = None) -> RemoteUnavailable:
     return RemoteUnavailable("busy", after=after)
 
 
-def test_what_is_transient_is_asked_again_after_growing_pauses() -> None:
+def test_transient_errors_are_retried_with_growing_pauses() -> None:
     service = Service(*[busy() for _ in range(5)])
     assert retry.until_answered(service.ask, retry.Tries(sleep=service.sleep)) == "answer"
     assert service.asked == 6
@@ -58,7 +58,7 @@ def test_a_service_that_wants_a_long_pause_is_not_waited_for() -> None:
     assert (service.asked, service.pauses) == (1, [])
 
 
-def test_what_is_permanent_is_not_asked_again() -> None:
+def test_permanent_errors_are_not_retried() -> None:
     service = Service(RemoteRefused("no"))
     with pytest.raises(RemoteRefused):
         retry.until_answered(service.ask, retry.Tries(sleep=service.sleep))

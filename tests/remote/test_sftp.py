@@ -117,7 +117,7 @@ def test_a_connection_that_breaks_while_it_reads(
     cut.close()
 
 
-def test_a_read_goes_on_with_the_same_object_or_not_at_all(
+def test_a_read_continues_with_the_same_object_or_not_at_all(
     case: SftpCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = Cut(port_of(case))

@@ -30,7 +30,7 @@ def names(remote: Remote, folder: str) -> set[str]:
     return {entry.name.rpartition("/")[2] for entry in remote.list(f"r/{folder}/")}
 
 
-def test_machine_after_machine_it_goes_on(case: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_continues_on_machine_after_machine(case: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arguments, "open_remote", lambda _: case.open())
     for number, stop in enumerate((3, 6, 0)):
         run = train(tmp_path / f"machine{number}", stop=stop)
@@ -42,7 +42,7 @@ def test_machine_after_machine_it_goes_on(case: Any, tmp_path: Path, monkeypatch
     assert not [sentence for sentence in told(tmp_path / "machine2").splitlines() if "training goes on" in sentence]
 
 
-def test_of_two_machines_one_goes_on_and_what_is_not_needed_goes(case: Any, tmp_path: Path) -> None:
+def test_of_two_machines_one_continues_and_unneeded_objects_are_deleted(case: Any, tmp_path: Path) -> None:
     walk(tmp_path / "a", stop=8)
     remote = case.open()
     push_all(tmp_path / "a", remote)

@@ -42,7 +42,7 @@ def journal(tmp_path: Path, monkeypatch) -> Path:
     return path
 
 
-def test_a_long_one_is_thinned_evenly_with_what_is_rare(journal: Path, monkeypatch) -> None:
+def test_a_long_journal_is_thinned_evenly_and_rare_metrics_are_kept(journal: Path, monkeypatch) -> None:
     read = []
     real = os.pread
     monkeypatch.setattr(os, "pread", lambda descriptor, size, at: read.append(size) or real(descriptor, size, at))

@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def test_what_is_not_shown_is_not_read(folder: RunFolder, monkeypatch) -> None:
+def test_unneeded_files_are_not_read(folder: RunFolder, monkeypatch) -> None:
     manifests, records = [], []
     real, real_record = manifest.parse_manifest, runs.read_record
     monkeypatch.setattr(manifest, "parse_manifest", lambda *facts: manifests.append(facts) or real(*facts))

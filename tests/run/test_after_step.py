@@ -186,7 +186,7 @@ def test_misuse_is_a_sentence(opened) -> None:
         assert (run.step, inside(run).position) == (6, (7, 0))
 
 
-def test_a_loop_that_never_says_that_an_epoch_ended_is_saved_by_time_and_told(opened, monkeypatch) -> None:
+def test_a_loop_without_epoch_ends_is_saved_by_time_with_a_message(opened, monkeypatch) -> None:
     monkeypatch.setattr("outlast.run.foreign.LONGEST", 0.05)
     with opened(save="1 epoch", background=False) as run:
         run.track(counter=Counter())
@@ -200,7 +200,7 @@ def test_a_loop_that_never_says_that_an_epoch_ended_is_saved_by_time_and_told(op
     messages.said([told], "run/save-is-by-epochs-alone", first=100)
 
 
-def test_a_loop_whose_epochs_are_long_is_told_nothing(opened) -> None:
+def test_a_loop_with_long_epochs_gets_no_message(opened) -> None:
     with opened(save="1 epoch", background=False) as run:
         run.track(counter=Counter())
         run.begin(total_steps=120)

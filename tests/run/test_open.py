@@ -83,7 +83,7 @@ def test_totals_of_the_loops_are_checked_too(opened) -> None:
         assert list(run.steps()) == [1, 2, 3]
 
 
-def test_a_job_script_may_say_what_the_program_does_not(tmp_path: Path, monkeypatch) -> None:
+def test_a_job_script_sets_arguments_by_variables(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("OUTLAST_RUN", "from-the-job")
     monkeypatch.setenv("OUTLAST_ROOT", str(tmp_path / "scratch"))
     monkeypatch.setenv("OUTLAST_BUDGET", "2h")
@@ -147,7 +147,7 @@ def test_a_path_that_no_file_can_have_is_a_sentence(tmp_path: Path, monkeypatch)
 
 
 @pytest.mark.parametrize(("place", "step"), [("", 4), ("checkpoints/step-00000002", 2)])
-def test_a_run_with_nothing_begins_from_another_one(
+def test_a_run_without_a_checkpoint_begins_from_another_run(
     place: str, step: int, opened, old: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setenv("OUTLAST_RESUME_FROM", str(old / place))
@@ -173,9 +173,7 @@ def test_a_run_with_steps_of_its_own_is_not_mixed_with_another(opened, old: Path
     messages.said(attempts(tmp_path, "new")[1]["told"][0], "run/begin-from-is-not-used", step=1)
 
 
-def test_a_copy_of_the_same_run_is_brought_home_with_its_attempts(
-    opened, old: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_copy_of_the_same_run_is_copied_with_its_attempts(opened, old: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("OUTLAST_RESUME_FROM", str(old))
     for expected, total in ((4, 6), (6, 8)):
         with opened("old", total_steps=total) as run:

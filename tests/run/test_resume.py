@@ -440,7 +440,7 @@ def with_options(schedule: Any = None, keep: Any = None, **options: Any):
     return build
 
 
-def test_what_the_program_built_otherwise_is_told_until_it_is_settled(train) -> None:
+def test_what_the_program_built_otherwise_is_reported_until_it_is_settled(train) -> None:
     train("x", with_options(lr=0.1, weight_decay=0.1), 3)
     for total in (4, 5):
         later = train("x", with_options(lr=0.01, weight_decay=0.1), total)
@@ -453,7 +453,7 @@ def test_what_the_program_built_otherwise_is_told_until_it_is_settled(train) -> 
     assert train("x", with_options(lr=0.01, weight_decay=0.1), 7).told == []
 
 
-def test_a_kept_rate_goes_on_at_its_point_of_the_schedule(train) -> None:
+def test_a_kept_rate_continues_at_its_point_of_the_schedule(train) -> None:
     def cosine(optimizer: Any) -> Any:
         return S.CosineAnnealingLR(optimizer, 10)
 
@@ -463,7 +463,7 @@ def test_a_kept_rate_goes_on_at_its_point_of_the_schedule(train) -> None:
     assert kept.rates == pytest.approx(whole.rates[5:])
 
 
-def test_a_longer_schedule_is_told_and_can_be_kept(train) -> None:
+def test_a_longer_schedule_is_reported_and_can_be_kept(train) -> None:
     def cosine(steps: int):
         return lambda optimizer: S.CosineAnnealingLR(optimizer, steps)
 
@@ -475,7 +475,7 @@ def test_a_longer_schedule_is_told_and_can_be_kept(train) -> None:
     assert kept.told == []
 
 
-def test_a_part_can_begin_anew(train) -> None:
+def test_a_part_can_start_over(train) -> None:
     train("x", with_options(lambda o: S.StepLR(o, 2), lr=0.1), stop=5)
     with messages.raises(
         ResumeRefused,
@@ -509,7 +509,7 @@ def test_keep_that_names_nothing(train, keep: Any, words: str) -> None:
         train("x", with_options(lr=0.1, keep=keep))
 
 
-def test_a_scheduler_that_is_not_tracked_is_told(train) -> None:
+def test_a_scheduler_that_is_not_tracked_is_reported(train) -> None:
     def build(run: Any) -> dict[str, Any]:
         model = nn.Linear(6, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -598,7 +598,7 @@ def test_what_is_frozen_and_what_evaluates_is_state(train) -> None:
     assert resumed.told == []
 
 
-def test_parameters_that_the_program_freezes_anew_are_told(train) -> None:
+def test_parameters_that_the_program_newly_freezes_are_reported(train) -> None:
     def build_of(frozen: bool, keep: Any = None):
         def build(run: Any) -> dict[str, Any]:
             model = net()
@@ -655,14 +655,14 @@ class Cached(nn.Module):
         return self.layer(x) + self.mean
 
 
-def test_a_buffer_that_is_not_saved_and_changes_is_told_and_no_exact_resume(train) -> None:
+def test_a_buffer_that_is_not_saved_and_changes_is_reported_and_no_exact_resume(train) -> None:
     build = tracked(Cached, lambda m: torch.optim.SGD(m.parameters(), lr=0.01))
     first = train("x", build, stop=5)
     messages.said(first.told, "run/training-changes-model-mean")
     assert train("x", build).grade["grade"] == "not to the last bit"
 
 
-def test_an_empty_state_is_told(train) -> None:
+def test_an_empty_state_is_reported(train) -> None:
     def build(run: Any) -> dict[str, Any]:
         run.track(model=linear(), criterion=nn.MSELoss(), scaler=torch.amp.GradScaler("cpu", enabled=False))
         return {}
@@ -855,7 +855,7 @@ def test_generators_that_a_checkpoint_makes_up(train, tmp_path: Path) -> None:
             parts.verify()
 
 
-def test_a_generator_that_is_not_there_any_more_is_told_and_no_exact_resume(train, monkeypatch) -> None:
+def test_a_generator_that_is_not_there_any_more_is_reported_and_no_exact_resume(train, monkeypatch) -> None:
     """As that of a GPU, when a run goes on without one."""
     from outlast.state import rng
 
@@ -1047,7 +1047,7 @@ class Every:
         self.inner.step(1.0)
 
 
-def test_a_schedule_whose_function_changed_is_told(train) -> None:
+def test_a_schedule_whose_function_changed_is_reported(train) -> None:
     def schedule(steps: int):
         return lambda optimizer: S.LambdaLR(optimizer, lambda k: 1 - k / steps)
 
@@ -1060,7 +1060,7 @@ def test_a_schedule_whose_function_changed_is_told(train) -> None:
     )
 
 
-def test_another_seed_is_told(tmp_path: Path, here) -> None:
+def test_another_seed_is_reported(tmp_path: Path, here) -> None:
     for seed, total in ((1, 1), (1, 2), (2, 3)):
         outlast.seed_everything(seed)
         with outlast.open_run("x", total_steps=total, root=tmp_path, progress="none", environment=here) as run:
@@ -1099,7 +1099,7 @@ def test_groups_that_were_added_while_the_run_trained_are_added_again(train, fli
     messages.said(resumed.told, "run/optimizer-the-group-of-model-weight")
 
 
-def test_other_data_from_an_epoch_on_are_told_once_and_no_exact_resume(tmp_path: Path, here) -> None:
+def test_other_data_from_an_epoch_on_are_reported_once_and_no_exact_resume(tmp_path: Path, here) -> None:
     told = Told()
     for length, epochs in ((8, 1), (12, 2)):
         told.lines.clear()

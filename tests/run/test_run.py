@@ -65,7 +65,7 @@ def test_steps_count_from_one_to_the_total(opened, tmp_path: Path) -> None:
     assert (end["reason"], end["step"], end["total_steps"]) == ("finished", 4, 4)
 
 
-def test_a_stop_leaves_the_block_with_75_and_the_next_attempt_goes_on(opened, tmp_path: Path) -> None:
+def test_a_stop_leaves_the_block_with_75_and_the_next_attempt_continues(opened, tmp_path: Path) -> None:
     after = []
     with pytest.raises(SessionEnded) as caught, opened(total_steps=6) as run:
         count_to(run, Counter(), stop_at=3)
@@ -300,7 +300,7 @@ def test_artifacts_appear_whole_or_not(opened, tmp_path: Path) -> None:
     assert verify_artifact(tmp_path / "results/s/x.txt.manifest.json")["name"] == "x.txt"
 
 
-def test_an_artifact_says_what_it_was_made_from_and_sinks_hear_of_it(opened, tmp_path: Path) -> None:
+def test_an_artifact_has_a_manifest_and_is_sent_to_sinks(opened, tmp_path: Path) -> None:
     heard: list[tuple[str, Path]] = []
 
     class Listener(outlast.Sink):
@@ -340,7 +340,7 @@ def test_a_disk_without_room_for_the_manifest_costs_no_artifact(opened, tmp_path
     messages.said(attempts(tmp_path)[0]["told"], "run/has-no-manifest")
 
 
-def test_a_run_of_an_earlier_kaggle_session_is_brought_home(opened, tmp_path: Path, here) -> None:
+def test_a_run_of_an_earlier_kaggle_session_is_copied(opened, tmp_path: Path, here) -> None:
     for layout in ("slug/runs", "notebooks/owner/slug/runs", "datasets/owner/slug/working/runs"):
         inputs, root = tmp_path / layout.replace("/", "-") / "input", tmp_path / layout.replace("/", "-") / "working"
         with pytest.raises(SessionEnded), opened(root=inputs / layout, total_steps=6) as run:
@@ -356,7 +356,7 @@ def test_a_run_of_an_earlier_kaggle_session_is_brought_home(opened, tmp_path: Pa
         messages.said(attempts(root)[1]["told"], "remote/step-was-copied", step=4, folder=messages.ANY)
 
 
-def test_a_damaged_input_is_told_and_the_older_one_taken(opened, tmp_path: Path, here) -> None:
+def test_a_damaged_input_is_reported_and_the_older_one_taken(opened, tmp_path: Path, here) -> None:
     inputs = tmp_path / "input"
     with pytest.raises(SessionEnded), opened(root=inputs, total_steps=6, save="2 steps") as run:
         count_to(run, Counter(), stop_at=4)
@@ -482,7 +482,7 @@ def test_two_attempts_at_once(opened, tmp_path: Path) -> None:
     assert RunFolder(tmp_path / "r").lock.exists()
 
 
-def test_looking_into_a_run_changes_nothing(opened, tmp_path: Path) -> None:
+def test_reading_a_run_changes_nothing(opened, tmp_path: Path) -> None:
     with pytest.raises(SessionEnded), opened(total_steps=6) as run:
         count_to(run, Counter(), stop_at=3)
     with opened(total_steps=6) as run:
@@ -651,7 +651,7 @@ def test_every_attempt_does_a_step(opened, tmp_path: Path, monkeypatch) -> None:
     assert attempts(tmp_path)[0]["end"]["step"] == 1
 
 
-def test_a_damaged_attempt_record_stops_nobody(opened, tmp_path: Path) -> None:
+def test_a_damaged_attempt_record_stops_no_attempt(opened, tmp_path: Path) -> None:
     with pytest.raises(SessionEnded), opened(total_steps=6) as run:
         count_to(run, Counter(), stop_at=3)
     (tmp_path / "r/attempts/0001.json").write_text("")
@@ -793,7 +793,7 @@ def test_a_platforms_allowance_is_kept(opened, here) -> None:
             run.offer(state)
 
 
-def test_what_the_platforms_allowance_costs_is_told(opened, tmp_path: Path, here) -> None:
+def test_what_the_platforms_allowance_costs_is_reported(opened, tmp_path: Path, here) -> None:
     small = replace(here, limits=replace(here.limits, disk=22 * 2**20))
     with opened(total_steps=4, environment=small, save="1 steps", keep=outlast.Retention(last=3)) as run:
         state = run.restore({"x": np.zeros(2**18)})
@@ -816,7 +816,7 @@ def test_a_local_damaged_checkpoint_does_not_hide_a_good_one_elsewhere(opened, t
     assert [a["number"] for a in attempts(tmp_path / "w")] == [1, 2, 3]
 
 
-def test_the_best_checkpoint_comes_home_too(opened, tmp_path: Path, here) -> None:
+def test_the_best_checkpoint_is_copied_too(opened, tmp_path: Path, here) -> None:
     keep = outlast.Retention(last=1, best=1, metric="val")
     with pytest.raises(SessionEnded), opened(root=tmp_path / "input", total_steps=6, save="1 steps", keep=keep) as run:
         run.track(counter=Counter())
@@ -854,7 +854,7 @@ def test_no_library_draws_from_the_generators_when_it_is_imported_in_the_middle_
     assert done.stdout == "True\n", done.stderr
 
 
-def test_a_best_by_a_metric_that_nobody_logs_is_told_once(opened, tmp_path: Path) -> None:
+def test_a_best_by_an_unlogged_metric_is_reported_once(opened, tmp_path: Path) -> None:
     keep = outlast.Retention(best=1, metric="val_los", mode="min")
     with opened(keep=keep) as run:
         run.track(counter=Counter())

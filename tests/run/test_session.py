@@ -161,7 +161,7 @@ def test_a_second_interrupt_ends_a_session_that_was_stopping_already() -> None:
         session.close()
 
 
-def test_what_the_parent_ignored_stays_ignored() -> None:
+def test_signals_that_the_parent_ignored_stay_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     session = Session(environment())
     try:
@@ -262,7 +262,7 @@ def test_faulthandlers_signal_is_left_to_it(monkeypatch, tmp_path) -> None:
     assert "test_faulthandlers_signal" in (tmp_path / "dump").read_text()
 
 
-def test_a_programs_own_handler_of_sigterm_is_told_and_comes_back(monkeypatch) -> None:
+def test_a_programs_own_handler_of_sigterm_is_reported_and_comes_back(monkeypatch) -> None:
     monkeypatch.setattr(signals, "_told", set())
 
     def own(*_: object) -> None:
@@ -312,7 +312,7 @@ def test_a_session_that_ends_in_another_thread_leaves_no_deaf_process() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
 
 
-def test_a_step_in_which_the_process_was_stopped_teaches_nothing(clock: Clock) -> None:
+def test_a_step_with_a_stopped_process_is_not_timed(clock: Clock) -> None:
     session = Session(environment(), budget=100_000)
     session.listen()
     try:
@@ -332,7 +332,7 @@ def test_the_clock_of_the_wall_may_jump(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGXCPU", "SIGTERM"])
-def test_a_worker_that_a_batch_system_warns_lives_on_too(name: str, monkeypatch) -> None:
+def test_a_data_worker_survives_a_warning_signal(name: str, monkeypatch) -> None:
     """A worker of another start method than fork inherits no handler of ours; `shield` sets them."""
     monkeypatch.setattr(workers, "GRACE", 1)
     child = os.fork()

@@ -59,7 +59,7 @@ class Values(Config):
     wandb_api_key: str | None = setting("hidden", "a key")
 
 
-def test_a_sink_hears_what_run_it_is_and_its_config_without_secrets(opened, tmp_path: Path) -> None:
+def test_a_sink_receives_the_facts_of_the_run_and_a_config_without_secrets(opened, tmp_path: Path) -> None:
     heard = Heard()
     resolved = resolve(Values, flags={"rate": "0.25"})
     with opened(total_steps=3, sinks=[heard], config=resolved, recipe="mine", grade="statistical") as run:
@@ -77,7 +77,7 @@ def test_a_sink_hears_what_run_it_is_and_its_config_without_secrets(opened, tmp_
     assert save.size > 0
 
 
-def test_a_sink_that_stands_still_costs_the_loop_no_step(opened) -> None:
+def test_a_hanging_sink_delays_no_step(opened) -> None:
     class Still(outlast.Sink):
         def __init__(self) -> None:
             self.gate, self.steps = threading.Event(), []
@@ -97,9 +97,7 @@ def test_a_sink_that_stands_still_costs_the_loop_no_step(opened) -> None:
 
 
 @pytest.mark.parametrize("left", ["killed", "failed"])
-def test_after_steps_that_were_not_saved_sinks_hear_where_the_run_goes_on_before_anything_is_logged(
-    opened, tmp_path: Path, left: str
-) -> None:
+def test_rewound_precedes_logged_after_lost_steps(opened, tmp_path: Path, left: str) -> None:
     with pytest.raises(RuntimeError), opened(total_steps=6, save="2 steps") as run:
         count(run, fail_at=5)
     if left == "killed":
@@ -115,7 +113,7 @@ def test_after_steps_that_were_not_saved_sinks_hear_where_the_run_goes_on_before
     assert heard.events[2] == ("logged", saved + 1)
 
 
-def test_a_run_that_lost_all_begins_anew_for_sinks_too(opened) -> None:
+def test_rewound_is_sent_when_a_run_starts_over(opened) -> None:
     with pytest.raises(RuntimeError), opened(total_steps=6, save="never") as run:
         count(run, fail_at=3)
     heard = Heard()
@@ -138,7 +136,7 @@ def test_after_a_clean_stop_nothing_is_taken_back(opened) -> None:
     assert "rewound" not in heard.names()
 
 
-def test_lines_after_the_last_save_are_taken_back_when_a_finished_run_goes_on(opened) -> None:
+def test_lines_after_the_last_save_are_taken_back_when_a_finished_run_continues(opened) -> None:
     with opened(total_steps=2) as run:
         count(run)
         run.log(test=1.0)
@@ -284,7 +282,7 @@ class Loggd(outlast.Sink):
         pass
 
 
-def test_a_misspelt_method_of_a_sink_is_told_with_the_nearest_event(opened, tmp_path: Path) -> None:
+def test_a_misspelt_method_of_a_sink_is_reported_with_the_nearest_event(opened, tmp_path: Path) -> None:
     with opened(total_steps=1, sinks=[Loggd(), Heard()]) as run:
         count(run)
     (told,) = attempts(tmp_path)[0]["told"]

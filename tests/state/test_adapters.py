@@ -74,7 +74,7 @@ def test_a_run_of_a_third_framework_resumes_to_the_last_bit(registered, opened, 
     assert len(curves[0].splitlines()) == 6
 
 
-def test_what_the_program_chose_otherwise_is_said_and_overridden(registered, opened, capsys, tmp_path: Path) -> None:
+def test_options_that_the_checkpoint_overrides_are_reported(registered, opened, capsys, tmp_path: Path) -> None:
     train(opened, "whole", 4)
     tiny.shared.state = 11
     train(opened, "cut", 2)
@@ -138,7 +138,7 @@ def test_a_gpu_is_a_device_that_is_no_cpu() -> None:
     assert state.uses_gpu({"jax device": "gpu NVIDIA H200 x1"})
 
 
-def test_a_framework_that_is_registered_anew_is_the_one_that_is_asked(
+def test_a_framework_that_is_registered_again_is_the_one_that_is_asked(
     registered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert adapters.owner(tiny.Vector([1.0])).name == "tiny"
@@ -165,14 +165,14 @@ def test_a_framework_that_is_registered_anew_is_the_one_that_is_asked(
         FrameworkArray(Array("F64", (0,), b""), {"as": "tiny", "$array": "other"}),
     ],
 )
-def test_what_an_adapter_packs_must_come_back_to_it(registered, opened, monkeypatch, packed, tmp_path: Path) -> None:
+def test_an_adapters_packed_values_must_return_to_it(registered, opened, monkeypatch, packed, tmp_path: Path) -> None:
     changed_adapter(monkeypatch, pack=lambda _value: packed)
     with messages.raises(StateError, "state/adapter-packs-another-form", found=f"{packed!s:.80}"):
         train(opened, "r", 2)
     assert not list((tmp_path / "r").glob("checkpoints/step-*"))
 
 
-def test_what_else_an_adapter_gives_is_checked(registered, monkeypatch) -> None:
+def test_other_results_of_an_adapter_are_checked(registered, monkeypatch) -> None:
     changed_adapter(monkeypatch, tracked=lambda _part, _thing: "layer")
     with messages.raises(StateError, "state/adapter-tracked-gives-no-tracked-object"):
         state.tracked("layer", tiny.Layer(3, 0.25))

@@ -266,7 +266,7 @@ def test_what_a_gradient_needs_is_kept() -> None:
     ],
     ids=["torch", "PCG64", "Philox", "SFC64", "RandomState", "python"],
 )
-def test_generators_go_on_where_they_were(make) -> None:
+def test_generators_continue_where_they_were(make) -> None:
     def draw(generator):
         if isinstance(generator, torch.Generator):
             return torch.rand(3, generator=generator).tolist()
@@ -320,7 +320,7 @@ class Functor(dict):
     """A dict of a program's own kind."""
 
 
-def test_what_does_not_come_back_is_refused_before_it_is_saved() -> None:
+def test_state_that_cannot_be_restored_is_refused_before_it_is_saved() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls quantised tensors deprecated
         quantised = torch.empty(4, dtype=torch.quint8)

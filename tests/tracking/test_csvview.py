@@ -53,7 +53,7 @@ def whole(pair: Pair) -> str:
     return path.read_text()
 
 
-def test_a_resume_cuts_it_back_and_goes_on(pair: Pair, monkeypatch) -> None:
+def test_a_resume_cuts_it_back_and_continues(pair: Pair, monkeypatch) -> None:
     monkeypatch.setattr(csvview, "COMPARED_BYTES", 200)
     for step in range(1, 301):
         pair.log(step, loss=1 / step)
@@ -79,7 +79,7 @@ def test_a_resume_cuts_it_back_and_goes_on(pair: Pair, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("change", ["deleted", "edited", "other columns", "other", "empty"])
-def test_one_that_does_not_agree_is_written_anew(pair: Pair, change: str) -> None:
+def test_a_csv_that_does_not_match_is_rewritten(pair: Pair, change: str) -> None:
     for step in (1, 2, 3):
         pair.log(step, loss=step / 4)
     pair.save()

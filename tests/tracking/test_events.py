@@ -65,7 +65,7 @@ def test_events_of_another_attempt_are_not_this_ones(place: RunFolder) -> None:
     assert read_events(place, 2, ID) == []
 
 
-def test_what_lies_at_its_place_is_replaced_and_nothing_is_written_through_it(place: RunFolder, tmp_path: Path) -> None:
+def test_a_file_at_its_path_is_replaced_and_a_link_not_followed(place: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("mine")
     place.events(1).symlink_to(tmp_path / "thesis")
     begun(place)
@@ -120,7 +120,7 @@ def test_a_write_that_was_cut_is_made_again_on_a_line_of_its_own(place: RunFolde
     assert [event.get("sentence") for event in read_events(place, 1, ID)] == [None, "once"]
 
 
-def test_a_full_disk_is_told_once_and_fails_nothing(place: RunFolder, monkeypatch) -> None:
+def test_a_full_disk_is_reported_once_and_fails_nothing(place: RunFolder, monkeypatch) -> None:
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 

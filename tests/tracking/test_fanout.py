@@ -55,7 +55,7 @@ def test_a_screen_is_called_here_and_a_sink_elsewhere_and_both_hear_all() -> Non
 
 
 @pytest.mark.parametrize("error", [RuntimeError("down"), SystemExit(3)])
-def test_a_screen_that_fails_is_told_once_called_again_and_told_in_the_end(error: BaseException) -> None:
+def test_a_failing_screen_is_reported_once_and_at_the_end(error: BaseException) -> None:
     bad, good = Listener(2, error), Listener()
     fanout = Fanout([bad, good])
     for step in (1, 2, 3):
@@ -74,7 +74,7 @@ def test_ctrl_c_in_a_screen_is_ctrl_c() -> None:
         Fanout([Listener(1, KeyboardInterrupt())]).send("logged", {"step": 1})
 
 
-def test_the_user_hears_of_a_failing_sink_through_tell_in_the_training_thread() -> None:
+def test_a_failing_sink_is_reported_in_the_training_thread() -> None:
     told: list[tuple[str, str, str]] = []
     fanout = Fanout([], [Listener(1)])
     fanout.tell = lambda level, sentence: told.append((level, sentence, threading.current_thread().name))
@@ -94,7 +94,7 @@ def test_a_stop_reaches_screens_at_once_and_never_raises() -> None:
     assert ("stopping", "preempted") in sink.heard
 
 
-def test_an_event_is_heard_by_what_has_a_method_for_it() -> None:
+def test_an_event_calls_the_method_of_its_name() -> None:
     assert hears(Listener(), "logged")
     assert not hears(Listener(), "saved")
     assert Fanout([], [Listener()]).listens("logged")

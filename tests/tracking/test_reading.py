@@ -72,7 +72,7 @@ def test_lines_from_the_end_are_the_lines_from_the_front(tmp_path: Path, monkeyp
             assert list(reading.lines(path)) == [line for _, line in forwards]
 
 
-def test_a_line_that_is_too_long_is_passed_over(tmp_path: Path, monkeypatch) -> None:
+def test_a_line_that_is_too_long_is_skipped(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(reading, "BLOCK", 16)
     monkeypatch.setattr(reading, "LONGEST", 64)
     path = tmp_path / "journal.jsonl"
@@ -101,7 +101,7 @@ def test_a_metric_far_back_is_known_from_the_checkpoint(tmp_path: Path, read_byt
     assert sum(read_bytes) <= 500_000 + reading.BLOCK
 
 
-def test_lines_after_the_checkpoint_that_were_not_all_read_are_told(tmp_path: Path) -> None:
+def test_lines_after_the_checkpoint_that_were_not_all_read_are_reported(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     journal.append(1, {"val": 1.0})
     mark = journal.mark()

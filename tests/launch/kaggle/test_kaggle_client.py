@@ -77,7 +77,7 @@ def test_a_wrong_key_is_not_taken_for_a_missing_kernel(standin: Standin) -> None
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_the_reason_of_a_refusal_is_told(kaggle: Kaggle, standin: Standin, flat: bool) -> None:
+def test_the_reason_of_a_refusal_is_reported(kaggle: Kaggle, standin: Standin, flat: bool) -> None:
     standin.world.knobs.flat_errors, standin.world.knobs.source_limit = flat, 10
     with pytest.raises(
         KaggleRefused, match="refused the push of ada/first-run: 400 The kernel source must not exceed 1 mega"
@@ -144,7 +144,7 @@ def test_without_a_connection_a_push_has_surely_not_arrived(kaggle: Kaggle, monk
         kaggle.push(PushRequest("first-run", "pass"))
 
 
-def test_a_log_that_breaks_off_and_replays_is_told_once(kaggle: Kaggle, standin: Standin) -> None:
+def test_a_log_that_is_interrupted_and_replays_is_reported_once(kaggle: Kaggle, standin: Standin) -> None:
     code = "import time\nfor i in range(8):\n    print(i, flush=True)\n    time.sleep(0.1)\n"
     kaggle.push(PushRequest("first-run", code))
     standin.faults += [Fault("logs", "cut", times=2), Fault("logs", "503")]
@@ -152,7 +152,7 @@ def test_a_log_that_breaks_off_and_replays_is_told_once(kaggle: Kaggle, standin:
     assert [line.text for line in kaggle.log("first-run", pause=0.05)] == [str(i) for i in range(8)], "the stored one"
 
 
-def test_the_stored_log_is_asked_for_until_it_is_told(kaggle: Kaggle, standin: Standin) -> None:
+def test_the_stored_log_is_requested_until_it_arrives(kaggle: Kaggle, standin: Standin) -> None:
     kaggle.push(PushRequest("first-run", "print('written')"))
     over(kaggle, "first-run")
     standin.faults += [Fault("logs", "503", times=2), Fault("logs", "429")]

@@ -71,7 +71,7 @@ def test_a_version_waits_until_the_one_before_is_ready(kaggle: Kaggle, standin: 
     assert standin.world.datasets == {}
 
 
-def test_one_that_never_becomes_ready_is_told(kaggle: Kaggle, standin: Standin, monkeypatch) -> None:
+def test_a_dataset_that_never_becomes_ready_is_reported(kaggle: Kaggle, standin: Standin, monkeypatch) -> None:
     monkeypatch.setattr(datasets, "READY_WITHIN", 0.2)
     standin.world.knobs.dataset_ready = 1000.0
     with pytest.raises(LaunchError, match=r"is not ready after 0 minutes \(BLOBS_RECEIVED\). Nothing was launched"):

@@ -90,7 +90,7 @@ def test_names_that_lead_elsewhere_are_not_followed(laptop, standin: Standin) ->
     assert victim.read_text() == "mine"
 
 
-def test_what_never_comes_right_leaves_the_run_as_it_was(laptop, standin: Standin) -> None:
+def test_an_incomplete_download_leaves_the_run_unchanged(laptop, standin: Standin) -> None:
     launch(laptop)
     over(standin, "outlast-walk-001")
     standin.faults.append(Fault("download", "cut", times=1000))
@@ -108,7 +108,7 @@ def test_what_never_comes_right_leaves_the_run_as_it_was(laptop, standin: Standi
     assert laptop("fetch", "walk").returncode == 0
 
 
-def test_cancel_saves_and_the_next_session_goes_on_from_there(laptop, standin: Standin) -> None:
+def test_cancel_saves_and_the_next_session_continues_from_there(laptop, standin: Standin) -> None:
     launch(laptop, "--pause", "4", "--save-every", "1 steps", "--stop-every", "0")
     session = standin.world.kernels["ada", "outlast-walk-001"].versions[-1].session
     deadline = time.monotonic() + 60
@@ -282,7 +282,7 @@ def test_many_files_over_three_pages_with_one_corrupted_and_addresses_that_end(l
         assert path.read_bytes() == left[f"runs/walk/artifacts/{path.name}"].read_bytes()
 
 
-def test_a_launched_run_goes_on_by_its_name_with_its_values(laptop, standin: Standin) -> None:
+def test_a_launched_run_continues_by_its_name_with_its_values(laptop, standin: Standin) -> None:
     done = laptop(
         "launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "slow-walk", "--lr", "0.7"
     )
@@ -314,7 +314,7 @@ def test_a_session_that_does_not_find_its_checkpoint_leaves_at_once_and_the_next
     assert len(standin.world.kernels) == 4
 
 
-def test_a_finish_that_saved_nothing_new_comes_home(laptop, standin: Standin) -> None:
+def test_a_finish_that_saved_nothing_new_is_copied(laptop, standin: Standin) -> None:
     text = (laptop.folder / "walk/recipe.py").read_text()
     broken = text.replace(
         '    with run.artifact("result.txt")',

@@ -30,7 +30,7 @@ def twin(laptop) -> bytes:
     return (laptop.folder / "twin/walk/journal.jsonl").read_bytes()
 
 
-def test_a_relay_goes_on_until_the_run_is_finished(laptop, standin: Standin, twin: bytes) -> None:
+def test_a_relay_continues_until_the_run_is_finished(laptop, standin: Standin, twin: bytes) -> None:
     faults = [
         ("GetKernelSessionStatus", "503"),
         ("GetKernelSessionStatus", "html"),
@@ -52,7 +52,7 @@ def test_a_relay_goes_on_until_the_run_is_finished(laptop, standin: Standin, twi
 
 
 @pytest.mark.long
-def test_a_killed_relay_goes_on_and_pushes_nothing_twice(laptop, standin: Standin, twin: bytes) -> None:
+def test_a_killed_relay_continues_and_pushes_nothing_twice(laptop, standin: Standin, twin: bytes) -> None:
     deadline = time.monotonic() + 200
     for attempt in itertools.count():
         seconds = 3.0 * 1.15**attempt  # long enough at last, however slow the machine is
@@ -70,7 +70,7 @@ def test_a_killed_relay_goes_on_and_pushes_nothing_twice(laptop, standin: Standi
     assert all(len(kernel.versions) == 1 for kernel in standin.world.kernels.values())
 
 
-def test_a_relay_stops_on_what_another_session_would_only_repeat(laptop, standin: Standin) -> None:
+def test_a_relay_stops_if_another_session_would_end_in_the_same_way(laptop, standin: Standin) -> None:
     done = relay(laptop, "--pause", "-1")
     assert done.returncode == 1
     assert "Session 1 ended as failed(1), which another session would only repeat" in done.stderr
@@ -156,7 +156,7 @@ def test_three_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(lapt
         assert (newest[0] / name).read_bytes() == (newest[1] / name).read_bytes(), name
 
 
-def test_what_comes_in_the_way_of_a_push(laptop, standin: Standin, twin: bytes, monkeypatch) -> None:
+def test_obstacles_to_a_push(laptop, standin: Standin, twin: bytes, monkeypatch) -> None:
     """A throttle, and places that others take."""
     standin.faults.append(Fault("SaveKernel", "429", retry_after=0.1))
     standin.world.knobs.cpu_sessions = 0
@@ -246,7 +246,7 @@ def test_out_of_memory_and_cancelled_end_a_relay(laptop, standin: Standin) -> No
     assert twin_of_one.stdout == "walk is finished at step 9\n"
 
 
-def test_a_shape_that_kaggle_has_retired_is_refused_in_its_words(laptop, standin: Standin, monkeypatch) -> None:
+def test_a_retired_machine_shape_is_refused_with_kaggles_message(laptop, standin: Standin, monkeypatch) -> None:
     monkeypatch.delitem(world.SHAPES, "TpuV5E8")
     done = laptop("relay", "walk", "--on", "kaggle", "--accelerator", "tpu", "--ask-every", "0.1")
     assert done.returncode == 1

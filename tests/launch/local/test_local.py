@@ -90,7 +90,7 @@ def test_a_session_that_is_cancelled_has_no_more_time_than_its_limit(provider: L
     assert state.seconds < 15, "and not the 30 s that a training has to save where there is time"
 
 
-def test_what_a_training_said_of_itself_counts_when_its_process_is_slow_to_leave(provider: LocalProvider) -> None:
+def test_the_exit_code_that_a_training_wrote_counts_if_its_process_is_killed(provider: LocalProvider) -> None:
     code = "import time; open('exit', 'w').write('75'); time.sleep(300)"
     assert begin(session(provider, code, seconds=2.0, grace=0.5)) == 0
     assert (until_over(provider).word, provider.state(HANDLE).exit) == ("completed", 75)
@@ -147,7 +147,7 @@ def test_a_session_begins_once(provider: LocalProvider) -> None:
     assert [line.text for line in provider.log(HANDLE)] == ["here"]
 
 
-def test_what_was_said_never_to_have_begun_does_not_begin_later(provider: LocalProvider) -> None:
+def test_a_session_that_counts_as_never_started_does_not_start_later(provider: LocalProvider) -> None:
     folder = session(provider, "print('here', flush=True)")
     assert provider.state(HANDLE).word == "queued"
     long_ago = time.time() - 3600
@@ -244,7 +244,7 @@ def test_no_secret_is_written_down(provider: LocalProvider, monkeypatch: pytest.
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_old_sessions_are_deleted_when_they_are_at_home(provider: LocalProvider) -> None:
+def test_old_sessions_are_deleted_after_they_are_fetched(provider: LocalProvider) -> None:
     relay(provider, lambda: prepared(), Terms(), bounds=Bounds(keep=1), tell=lambda _: None, pace=Pace(ask=0.1))
     assert [path.name for path in provider.root.iterdir()] == ["outlast-walk-003"]
     assert [each.record["state"] for each in all_launches(prepared().folder)] == ["deleted", "deleted", "fetched"]
@@ -274,7 +274,7 @@ def test_a_relay_that_made_as_many_sessions_as_it_may_says_how_many_and_that_the
     assert not (provider.root / "outlast-walk-001/work").exists()
 
 
-def test_a_relay_whose_sessions_were_too_short_goes_on_with_longer_ones(provider: LocalProvider) -> None:
+def test_a_relay_whose_sessions_were_too_short_continues_with_longer_ones(provider: LocalProvider) -> None:
     def relaying(seconds: float) -> bool:
         terms, bounds = Terms(options={"session": seconds}), Bounds(sessions=3)
         return relay(provider, prepared, terms, bounds=bounds, tell=lambda _: None, pace=Pace(ask=0.05))
@@ -286,7 +286,7 @@ def test_a_relay_whose_sessions_were_too_short_goes_on_with_longer_ones(provider
     assert relaying(120.0)
 
 
-def test_a_finished_run_of_which_more_is_asked_goes_on(provider: LocalProvider, tmp_path: Path) -> None:
+def test_a_finished_run_of_which_more_is_asked_continues(provider: LocalProvider, tmp_path: Path) -> None:
     recipe = (tmp_path / "walk/recipe.py").read_text()
     setting = 'total: int = outlast.setting(1, "steps", on_resume="free")\n    pause: float'
     (tmp_path / "walk/recipe.py").write_text(
@@ -299,13 +299,13 @@ def test_a_finished_run_of_which_more_is_asked_goes_on(provider: LocalProvider, 
     assert len(all_launches(prepared().folder)) == 2
 
 
-def test_bounds_on_hours_that_nobody_counts_are_refused(provider: LocalProvider) -> None:
+def test_bounds_on_uncounted_hours_are_refused(provider: LocalProvider) -> None:
     for bounds in (Bounds(gpu_hours=1.0), Bounds(wait=True)):
         with pytest.raises(UsageError, match="counts no GPU hours"):
             relay(provider, lambda: prepared(), Terms(), bounds=bounds, tell=lambda _: None)
 
 
-def test_a_run_goes_on_at_another_provider_only_when_it_is_at_home(provider: LocalProvider) -> None:
+def test_a_run_continues_at_another_provider_only_after_a_fetch(provider: LocalProvider) -> None:
     folder = prepared().folder
     LaunchRecord.begin(
         folder, 1, provider="kaggle", name="outlast-walk-001", handle={"slug": "outlast-walk-001"}, accelerator="cpu"

@@ -32,7 +32,7 @@ def provider(tmp_path: Path) -> LocalProvider:
     return connect(Path("runs"))
 
 
-def test_a_relayed_run_is_followed_by_a_folder_of_this_machine_and_published_when_it_is_home(
+def test_a_relayed_run_is_followed_by_a_folder_of_this_machine_and_published_after_it_is_fetched(
     provider: LocalProvider, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ("--remote", "bucket", "--publish.to", "results", "--publish.when", "finished")

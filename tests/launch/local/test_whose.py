@@ -101,7 +101,7 @@ def test_a_launch_that_was_refused_deletes_no_session_of_its_name(root: Path) ->
     assert (root / "outlast-mine-001" / PRECIOUS).exists()
 
 
-def test_an_earlier_session_goes_only_when_its_files_are_here_or_a_fetched_one_continued_it(root: Path) -> None:
+def test_an_earlier_session_is_deleted_only_after_its_files_were_fetched_or_continued(root: Path) -> None:
     shutil.rmtree(root)
     for number in (1, 2):
         step = session("mine", number) / "work/runs/mine/checkpoints/step-00000006"

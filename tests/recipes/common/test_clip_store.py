@@ -82,7 +82,7 @@ def files(folder: Path, count: int = 4) -> Path:
     return folder
 
 
-def test_what_is_stored_is_what_was_read(tmp_path: Path) -> None:
+def test_stored_clips_equal_the_clips_that_were_read(tmp_path: Path) -> None:
     raw = find(files(tmp_path / "raw"))
     store = prepare(raw, tmp_path / "store", FORM, workers=1)
     assert {path.name for path in store.folder.iterdir()} == {"index.json", "points.npy", "mask.npy", "centre.npy"}

@@ -107,7 +107,7 @@ def test_the_best_epoch_is_kept_and_of_equal_ones_the_later(mode, values: list[f
     assert again.state_dict() == {"epoch": epoch, "value": values[epoch - 1]}
 
 
-def test_a_choice_of_an_earlier_version_goes_on_under_its_own_key() -> None:
+def test_a_choice_of_an_earlier_version_continues_under_its_own_key() -> None:
     best = BestByValidation(network(0.0))
     best.load_state_dict({"epoch": 2, "accuracy": 0.5})
     assert not best.update(3, 0.4, network(1.0))

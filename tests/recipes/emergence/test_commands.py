@@ -132,7 +132,7 @@ def test_counts_are_at_least_one(words: list[str], capsys: pytest.CaptureFixture
     assert "expected a whole number of at least 1" in capsys.readouterr().err
 
 
-def test_a_film_goes_on_as_training_does_chunk_by_chunk() -> None:
+def test_a_film_is_simulated_in_chunks_as_training_is() -> None:
     values = config(evolution__births_per_chunk=1, env__max_age=0, env__slots=16, env__reproduce_threshold=60)
     frames = pictures.record(begin(values), values, 1, 40, 0)  # chunks are of 8 ticks
     assert frames.alive.shape == (40, 16)
@@ -209,7 +209,7 @@ def test_the_documents_defaults() -> None:
     assert values.chunks == 77
 
 
-def test_resume_from_goes_on_or_begins_from_an_old_state(
+def test_resume_from_continues_or_begins_from_an_old_state(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)

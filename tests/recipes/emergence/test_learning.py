@@ -34,7 +34,7 @@ def some(values: Config, seed: int = 0) -> tuple[dict, jax.Array, jax.Array]:
 
 
 @pytest.mark.parametrize("kind", ["film", "head", "lowrank", "full"])
-def test_a_genome_is_its_agents_and_nobody_elses(kind: str) -> None:
+def test_a_genome_affects_only_its_agent(kind: str) -> None:
     values = config(evolution__genome=kind, evolution__rank=2)
     shared, genes, obs = some(values)
     before, value = policy.of_populations(shared, genes, obs, values)
@@ -141,7 +141,7 @@ def test_advantages_against_a_loop() -> None:
     assert np.allclose(returns, found + value, atol=1e-6)
 
 
-def test_the_dead_teach_nothing() -> None:
+def test_dead_agents_are_not_in_the_loss() -> None:
     values = config(evolution__mutation_std=1.0)
     colony, _, path, bank, _, _ = rolled(values)
     dead = ~path.alive
@@ -267,7 +267,7 @@ def test_a_long_life_is_in_the_archive_once() -> None:
 
 
 @pytest.mark.parametrize("given", [{"env__num_food": 8}, {"env__slots": 8, "env__grid_size": 8}])
-def test_who_lives_stays_as_it_is_when_immigrants_come_whatever_the_sizes(given: dict[str, int]) -> None:
+def test_living_agents_are_unchanged_when_immigrants_arrive(given: dict[str, int]) -> None:
     values = config(**given)  # as many places of food, or as many cells along a side, as slots
     colony, _ = run(values, 2)
     worlds, came, _ = refill.refill(colony.worlds, colony.archive, jax.random.key(0), values)
@@ -285,7 +285,7 @@ def test_who_lives_stays_as_it_is_when_immigrants_come_whatever_the_sizes(given:
     assert (worlds.meals[worlds.alive & ~poor.alive] == 0).all()
 
 
-def test_worlds_begin_anew_and_their_lives_are_kept() -> None:
+def test_worlds_start_over_and_their_lives_are_kept() -> None:
     values = config(env__max_steps=16)
     colony, lives = begin(values), []
     for number in range(4):
@@ -417,7 +417,7 @@ def test_every_option_changes_what_happens() -> None:
         assert ends(**also, **{key: value}) != ends(**also), key
 
 
-def test_what_trackers_are_asked_for(tmp_path) -> None:
+def test_trackers_return_the_requested_values(tmp_path) -> None:
     import outlast
 
     for every, surrogates in ((3, 20), (2, 25)):
@@ -452,7 +452,7 @@ def test_a_resume_is_exact_with_all_that_the_smallest_run_leaves_out(tmp_path) -
     assert np.isnan(book["divergence"]).all()  # mutation comes and goes
 
 
-def test_a_longer_total_goes_on_and_does_not_begin_again(tmp_path) -> None:
+def test_a_longer_total_continues_and_does_not_begin_again(tmp_path) -> None:
     train(tmp_path, recipe="emergence", small={**TINY, "train.total_steps": "600"})
     first = final(tmp_path, "emergence")
     assert first["step"] == "step-00000005"  # 600 / 128, rounded up
@@ -509,7 +509,7 @@ def test_a_resume_in_another_process_is_exact_as_compiled_for_users(tmp_path) ->
 
 
 @pytest.mark.slow
-def test_two_devices_share_the_worlds_and_one_goes_on(tmp_path) -> None:
+def test_two_devices_share_the_worlds_and_one_continues(tmp_path) -> None:
     import outlast
 
     assert attempt(tmp_path / "shared", 6, JAX_NUM_CPU_DEVICES="2") == "2 preempted"
@@ -537,7 +537,7 @@ def test_worlds_that_devices_cannot_share_are_refused(monkeypatch: pytest.Monkey
         devices.devices_of(config())
 
 
-def test_what_an_economy_comes_to_is_said_before_it_is_lived() -> None:
+def test_an_unusual_economy_is_reported_before_training() -> None:
     from outlast_recipes.emergence.recipe import economy
 
     food = {"env__num_food": 10, "env__regrow": 0.1, "env__food_energy": 20}

@@ -102,7 +102,7 @@ def test_imitation_is_found_and_has_a_direction() -> None:
     assert influence.transfer_entropy(np.roll(bits, 1), bits, 2) == pytest.approx(0, abs=0.01)
 
 
-def test_followers_are_found_among_those_who_lived_through_the_window() -> None:
+def test_imitation_is_measured_among_agents_that_lived_through_the_window() -> None:
     rng, values = np.random.default_rng(0), config(train__num_steps=64)
     moves = rng.integers(0, 5, (WINDOW, 2, 8)).astype(np.int8)
     for slot in range(1, 8):  # each does what the one before it did a tick ago, mostly
@@ -127,7 +127,7 @@ def test_followers_are_found_among_those_who_lived_through_the_window() -> None:
     assert asked(moves, {**living, "alive": np.zeros((2, 8), bool)}) == nulls.NOTHING
 
 
-def test_what_the_field_tells() -> None:
+def test_information_of_the_field() -> None:
     def smooth(rng):
         field = rng.random((4, 16, 16))
         for _ in range(4):
@@ -254,7 +254,7 @@ def test_too_little_is_said_to_be_too_little() -> None:
     assert config().track.surrogates == 20
 
 
-def test_a_book_of_an_earlier_version_is_read_and_goes_on_under_its_own_names() -> None:
+def test_a_book_of_an_earlier_version_is_read_and_continues_under_its_own_names() -> None:
     state = Book(config()).state_dict() | {"curves": {"kl": np.array([0.1, 0.2]), "intake": np.array([1.0, 2.0])}}
     book = Book(config())
     book.load_state_dict(state)

@@ -105,7 +105,7 @@ def test_moves_borders_and_the_torus() -> None:
         assert after.moved[:2].tolist() == ([0, 0] if not torus else [1, 1])
 
 
-def test_food_goes_to_the_nearest_and_ties_to_nobody_in_particular() -> None:
+def test_food_goes_to_the_nearest_agent_and_ties_are_random() -> None:
     values = config(**QUIET)
     on = np.zeros(6, bool)
     on[0] = True
@@ -119,7 +119,7 @@ def test_food_goes_to_the_nearest_and_ties_to_nobody_in_particular() -> None:
     assert not go(values, far)[1].meals.any()
 
 
-def test_what_is_eaten_is_gone_until_it_grows_again_elsewhere() -> None:
+def test_eaten_food_grows_again_in_another_place() -> None:
     values = config(env__regrow=0.3, train__niche_pressure=0)
     state = place(bare(values), pos=np.full((8, 2), 7))
     grown = []
@@ -187,7 +187,7 @@ def test_births_by_lot_and_by_choice() -> None:
     assert not go(values, state, wants=np.zeros(8, bool))[1].births.happen.any()
 
 
-def test_without_selection_the_genome_is_anybodys() -> None:
+def test_without_selection_a_child_gets_the_genome_of_a_random_agent() -> None:
     values = config(env__births_per_tick=1, evolution__inherit="random", **QUIET)
     genes = jnp.arange(8.0)[:, None] * jnp.ones(policy.genome_size(values))
     state = place(bare(values), energy=np.array([20, 150] + [0] * 6, np.float32), genes=genes)
@@ -243,7 +243,7 @@ def test_a_niche_that_is_shared_is_dear() -> None:
     assert go(values, apart)[0].energy[:2].tolist() == pytest.approx([49, 49])
 
 
-def test_a_meal_in_ones_own_niche_tells_who_ate() -> None:
+def test_a_meal_in_an_agents_own_niche_identifies_it() -> None:
     values = config(**QUIET)
     on = np.arange(6) == 0
     niche = np.full((8, 4), 0.25, np.float32)

@@ -80,7 +80,7 @@ def test_a_mirror_is_the_same_body_from_the_other_side() -> None:
     )
 
 
-def test_turns_keep_lengths_and_bodies_keep_their_place() -> None:
+def test_rotations_keep_lengths_and_positions() -> None:
     clips = batch()
     view, seen = viewed(clips, dataclasses.replace(NOTHING, turn=0.5))
     plain, _ = resample(clips.joints, clips.mask, torch.zeros(3), clips.lengths.float(), 16)
@@ -90,7 +90,7 @@ def test_turns_keep_lengths_and_bodies_keep_their_place() -> None:
     assert seen.equal(viewed(clips, NOTHING)[1])
 
 
-def test_dropped_frames_are_not_seen_and_nobody_jumps() -> None:
+def test_dropped_frames_are_masked_and_cause_no_jumps() -> None:
     from outlast_recipes.skeleton.model import streams
 
     clips = batch()
@@ -121,7 +121,7 @@ def test_bones_grow_and_keep_their_directions() -> None:
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Strength)])
-def test_every_change_changes_something_and_comes_again_from_its_seed(name: str) -> None:
+def test_every_augmentation_has_an_effect_and_depends_on_its_seed(name: str) -> None:
     clips = batch()
     strength = dataclasses.replace(NOTHING, **{name: 0.5 if name in ("crop", "turn", "yaw", "scale", "shear") else 1.0})
     views = [viewed(clips, strength, seed)[0] for seed in (1, 1, 2)]

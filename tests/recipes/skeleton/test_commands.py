@@ -57,7 +57,7 @@ def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_prepare_says_what_it_read(folder: Path, tmp_path: Path, capsys) -> None:
+def test_prepare_reports_the_files_that_it_read(folder: Path, tmp_path: Path, capsys) -> None:
     assert main(["data", "prepare", "skeleton", str(folder), "--to", str(tmp_path / "store")]) == 0
     said = capsys.readouterr().out
     assert "1 of NTU's list of missing skeletons are left out" in said
@@ -95,14 +95,14 @@ def test_prepare_says_what_it_read(folder: Path, tmp_path: Path, capsys) -> None
         ({"S001C001P001R001A001.skeleton": ""}, "None of the 1 files could be read. The first: "),
     ],
 )
-def test_prepare_refuses_what_is_no_data_set(tmp_path: Path, files: dict[str, str], words: str, capsys) -> None:
+def test_prepare_refuses_a_folder_without_a_data_set(tmp_path: Path, files: dict[str, str], words: str, capsys) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert main(["data", "prepare", "skeleton", str(tmp_path), "--to", str(tmp_path / "store")]) == 1
     assert words in capsys.readouterr().err
 
 
-def test_prepare_leaves_alone_what_no_store_made(folder: Path, tmp_path: Path, capsys) -> None:
+def test_prepare_does_not_change_other_files(folder: Path, tmp_path: Path, capsys) -> None:
     own, taken = tmp_path / "own", tmp_path / "file"
     own.mkdir()
     (own / "joints.npy").write_text("precious")
@@ -147,7 +147,7 @@ def test_refused_files_are_named_and_those_of_an_earlier_call_are_not_counted(
     assert "S009C001P001R001A001.skeleton cannot be read: No such file or directory." in said
 
 
-def test_workers_end_when_what_began_them_is_killed(folder: Path, tmp_path: Path) -> None:
+def test_workers_end_when_their_parent_is_killed(folder: Path, tmp_path: Path) -> None:
     script = f"""
 import os, time
 from pathlib import Path
@@ -309,7 +309,7 @@ def test_export_computes_the_same(runs: Path, store: Path, tmp_path: Path, form:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_what_is_asked_of_the_wrong_run_or_recipe_is_refused(runs: Path, capsys) -> None:
+def test_verbs_refuse_the_wrong_run_or_recipe(runs: Path, capsys) -> None:
     assert main(["export", str(runs / "waves"), "--format", "tflite"]) == 2
     assert "are exported as: safetensors, onnx, pt2" in capsys.readouterr().err
     assert main(["predict", "digits", "waves", "x"]) == 2

@@ -68,7 +68,7 @@ def test_two_people_lost_and_found_beside_a_table(tmp_path: Path) -> None:
     assert (clip.joints[~clip.mask] == 0).all()
 
 
-def test_flickers_and_furniture_go_and_somebody_stays() -> None:
+def test_flickering_bodies_and_furniture_are_removed() -> None:
     def body(length: int, *, wide: bool = False) -> Body:
         return Body(np.arange(length, dtype=np.int32), person(length, length, wide=wide).astype(np.float32))
 
@@ -149,7 +149,7 @@ def entry(**facts: int) -> Entry:
     return Entry(name=str(facts), hash=str(facts.get("label", 0)), **values)
 
 
-def test_nobody_is_in_two_parts_of_a_split() -> None:
+def test_no_subject_is_in_two_subsets_of_a_split() -> None:
     entries = [
         entry(subject=subject, camera=camera, setup=subject, label=subject)
         for subject in range(1, 11)
@@ -175,7 +175,7 @@ def test_nobody_is_in_two_parts_of_a_split() -> None:
             split(entries, wrong[0], train_subjects=wrong[1], validate=wrong[2])
 
 
-def test_a_store_gives_what_the_text_says_and_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch) -> None:
+def test_a_store_has_the_contents_of_the_text_and_continues_after_an_interruption(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("outlast_recipes.common.preparing.SHARD", 4)
     folder = tmp_path / "files"
     folder.mkdir()

@@ -106,7 +106,7 @@ def test_shifts_read_between_frames_and_repeat_the_ends() -> None:
     torch.testing.assert_close(moved, expected, atol=1e-4, rtol=0)
 
 
-def test_velocities_and_bones_know_what_is_masked() -> None:
+def test_velocities_and_bones_respect_the_mask() -> None:
     joints, mask = clips(1, frames=4)
     mask[0, 2, 0] = False
     joints = joints * mask[..., None, None]
@@ -162,7 +162,7 @@ def test_absent_bodies_are_left_out_and_change_nothing() -> None:
         torch.testing.assert_close(model(joints[[row]], mask[[row]])[0], together[row], atol=1e-4, rtol=1e-4)
 
 
-def test_the_synthetic_clips_are_what_they_say(tmp_path) -> None:
+def test_synthetic_clips_have_the_described_form(tmp_path) -> None:
     from benchmarks.skeleton import synthetic
 
     store = synthetic.store(tmp_path / "store", clips=3)

@@ -48,7 +48,9 @@ def earlier(monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-def test_it_goes_on_exactly_and_its_best_is_found(tmp_path: Path, earlier, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_continues_exactly_and_its_best_is_found(
+    tmp_path: Path, earlier, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = skeletons.store(tmp_path / "store").folder
     earlier(tmp_path, store, 2)
     lines = [json.loads(line) for line in (tmp_path / "skeleton/journal.jsonl").read_text().splitlines()]

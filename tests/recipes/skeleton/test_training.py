@@ -96,7 +96,7 @@ def test_float16_resumes_with_the_scale_that_it_had_found(
     assert outlast.open_saved("skeleton", root=tmp_path / "twin").part("scaler")["scale"] < 2.0**24
 
 
-def test_the_order_of_time_is_learnt_and_both_choices_are_told(tmp_path: Path, store: Path) -> None:
+def test_the_order_of_time_is_learnt_and_both_results_are_reported(tmp_path: Path, store: Path) -> None:
     assert train(tmp_path, store, epochs="20", augment__mirror="0") == "finished"
     last = journal(tmp_path)[-1]
     assert last["test_top1"] >= 0.9, "classes that differ by the direction of time alone"
@@ -109,7 +109,7 @@ def test_the_order_of_time_is_learnt_and_both_choices_are_told(tmp_path: Path, s
     assert saved.part("labels") == held
 
 
-def test_what_it_says_of_its_data(store: Path) -> None:
+def test_the_data_are_described(store: Path) -> None:
     config = skeleton.Config(data_root=store, batch_size=8, data={"split": "xview", "validate_subjects": 1})
     assert skeleton.check(config) == (
         "72 clips of 3 classes (kinect-2): 36 train, 12 val, 24 test; 0 files were refused; LAST base, 999,065 "
@@ -453,7 +453,7 @@ def test_a_folder_that_cannot_be_written_stays_as_it_is(tmp_path: Path, monkeypa
         store_of(tmp_path / "empty", tmp_path / "runs", Told())
 
 
-def test_what_was_read_before_a_cut_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_read_before_an_interruption_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = raw_folder(tmp_path / "raw", clips=6)
     monkeypatch.setattr(preparing, "SHARD", 2)
     monkeypatch.setattr(preparing, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -472,7 +472,7 @@ def test_what_was_read_before_a_cut_is_not_read_again(tmp_path: Path, monkeypatc
     assert seen == before
 
 
-def test_one_step_an_epoch_is_told_with_a_better_value(
+def test_one_step_an_epoch_is_reported_with_a_better_value(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert few_steps(228, 128, 1, 200) == (

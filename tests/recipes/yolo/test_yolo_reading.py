@@ -126,7 +126,7 @@ def test_lines_that_are_refused(root: Path, text: str, kind: str, words: str) ->
         (LINE.replace("2.000000", "0", 1), "corner-missing"),
     ],
 )
-def test_lines_that_are_told(root: Path, text: str, kind: str) -> None:
+def test_lines_that_are_reported(root: Path, text: str, kind: str) -> None:
     (root / "labels/train/0.txt").write_text(text)
     found, problems = read(root)
     assert [(problem.kind, problem.is_error) for problem in problems] == [(kind, False)]

@@ -137,6 +137,6 @@ def test_pages(ask: Ask) -> None:
     assert ask("GET", "/storage/v1/b/other/o").status == 404
 
 
-def test_what_it_does_not_know(ask: Ask) -> None:
+def test_unsupported_requests_are_refused(ask: Ask) -> None:
     assert ask("POST", f"{OBJECTS}/a/compose").status == 400
     assert ask("PUT", f"/upload{OBJECTS}", "upload_id=unknown").status == 400

@@ -134,6 +134,6 @@ def test_pages_and_history(ask: Ask) -> None:
     assert ask("POST", f"{API}/paths-info/main", body=many).status == 413
 
 
-def test_what_it_does_not_know(ask: Ask) -> None:
+def test_unsupported_requests_are_refused(ask: Ask) -> None:
     assert ask("DELETE", API).status == 404
     assert ask("GET", f"/{REPOSITORY}/resolve/main/none").headers["X-Error-Code"] == "EntryNotFound"

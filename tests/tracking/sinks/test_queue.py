@@ -226,7 +226,7 @@ def test_a_stop_that_a_signal_handler_sends_takes_no_lock_and_comes_first() -> N
     assert sink.heard[1:3] == [("stopping", "preempted"), ("logged", 1)]
 
 
-def test_what_nobody_hears_is_not_kept() -> None:
+def test_events_without_a_sink_are_not_kept() -> None:
     queue = Queue(Sink())
     queue.put("logged", {"step": 1})
     assert not queue._waiting
