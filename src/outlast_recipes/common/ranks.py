@@ -14,18 +14,24 @@ def several_ranks() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
-def across_ranks(network: nn.Module, device: torch.device) -> nn.Module:
+def across_ranks(network: nn.Module, device: torch.device, *, unused: bool = False) -> nn.Module:
     """The network as one of several ranks calls it: the same losses and gradients as one rank with all samples would
     have.
 
     Norms take their statistics from the samples of all ranks. With one rank it is the network itself.
+
+    Args:
+        network: on the device.
+        device: of this rank.
+        unused: whether there are batches whose loss does not depend on all parameters.
     """
     if not several_ranks():
         return network
     together = nn.SyncBatchNorm.convert_sync_batchnorm(network) if device.type == "cuda" else _together(network)
     # With three ranks or more torch's first step adds in another order than later ones, unless it looks for unused
     # parameters.
-    return DistributedDataParallel(together, find_unused_parameters=distributed.get_world_size() > 2)
+    look = unused or distributed.get_world_size() > 2
+    return DistributedDataParallel(together, find_unused_parameters=look)
 
 
 def mean_of_ranks(value: Tensor) -> Tensor:

@@ -32,11 +32,24 @@ def start_from(training: DetectorTraining, place: Path) -> str:
         from outlast_recipes.yolo.ultralytics_adapter import outside
 
         found = outside.read(place)
-        weights, about = found.weights, found.sentence
+        weights, name, about = found.weights, found.architecture, found.sentence
     else:
-        weights, about = dict(saved.read(place).weights()), "a detector of this recipe"
+        detector = saved.read(place)
+        weights, about = dict(detector.weights()), "a detector of this recipe"
+        name = str(detector.architecture().get("architecture", "tiny"))
+    _check_family(training, name, place)
     taken = _give(training, weights, place)
     return f"{place} is {about}. The run starts from {taken} of its weights, at epoch 1, with a fresh optimizer."
+
+
+def _check_family(training: DetectorTraining, name: str, place: Path) -> None:
+    """Boxes and keypoints of one network have most weights in common; those of two networks look alike and are not."""
+    own = str(training.detector().architecture().get("architecture", "tiny"))
+    if name and name.removesuffix("-pose") != own.removesuffix("-pose"):
+        raise outlast.ConfigError(
+            f"model.resume_from is {place}, weights of {name}, and model.architecture is {own}. Set "
+            f"--model.architecture {name}, or give other weights."
+        )
 
 
 def _give(training: DetectorTraining, weights: dict[str, torch.Tensor], place: Path) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 import outlast
 from outlast import Run
 from outlast_recipes.common.complexity import parameters
@@ -38,6 +40,7 @@ def train(run: Run, config: YoloConfig) -> None:
         run.tell(words)
     training = backends.training_of(config, dataset, device)
     try:
+        tell_about(run, config, training, device)
         if config.model.resume_from and run.resumed_from is None:
             run.tell(start_from(training, config.model.resume_from))
         _train(run, config, dataset, training)
@@ -50,14 +53,7 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
     best, history = BestByValidation(parts["ema"]), History()
     about = About(training.detector().architecture(), dataset.hash)
     run.track(**parts, best=best.weights, choice=best, history=history, about=about)
-    samples, per_epoch = len(loader.dataset), len(loader)
-    if few := few_steps(samples, config.batch_size, per_epoch, config.epochs):
-        run.tell(few)
-    if several_ranks():
-        run.tell(
-            "This training runs on several ranks. A resume is exact on as many ranks; the result equals that of one "
-            "rank statistically, because losses are weighted by the objects of each rank."
-        )
+    per_epoch = len(loader)
     validated = 0
 
     def validate() -> dict[str, float]:
@@ -89,6 +85,23 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
     log_test(run, training, best)
     chosen = training.detector(best.weights) if best.epoch else None
     outputs.write(run, training.detector(), chosen, dataset, history, config.training.oks_sigma)
+
+
+def tell_about(run: Run, config: YoloConfig, training: DetectorTraining, device: torch.device) -> None:
+    """Few steps, several ranks, and GPUs that are not used, where there are some."""
+    samples, per_epoch = len(training.batches.dataset), len(training.batches)
+    if few := few_steps(samples, config.batch_size, per_epoch, config.epochs):
+        run.tell(few)
+    if several_ranks():
+        run.tell(
+            "This training runs on several ranks. A resume is exact on as many ranks; the result equals that of one "
+            "rank statistically, because losses are weighted by the objects of each rank."
+        )
+    elif config.hardware.multi_gpu and device.type == "cuda" and (gpus := torch.cuda.device_count()) > 1:
+        run.tell(
+            f"{gpus} GPUs are here, and this process trains on one of them. To use all (hardware.multi_gpu), start: "
+            f"torchrun --nproc-per-node {gpus} -m outlast train yolo ..."
+        )
 
 
 def log_test(run: Run, training: DetectorTraining, best: BestByValidation) -> None:

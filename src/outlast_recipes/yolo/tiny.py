@@ -132,7 +132,7 @@ class TinyTraining(DetectorTraining):
             self._optimizer.zero_grad()
             update_average(self._ema, self._network, DECAY, place.step)
             self._progress.last = place.step
-        return {**parts, "lr": self._optimizer.param_groups[0]["lr"]}
+        return {name: each.detach() for name, each in parts.items()} | {"lr": self._optimizer.param_groups[0]["lr"]}
 
     def evaluate(
         self, split: Split, weights: Any = None, *, read: Callable[[Any], Iterable[Any]] = iter

@@ -17,10 +17,12 @@ class Outside(NamedTuple):
 
     Attributes:
         weights: name -> float32 tensor.
+        architecture: its name, such as "yolo11s"; empty where the file does not say it.
         sentence: what the file is, for the user.
     """
 
     weights: dict[str, Tensor]
+    architecture: str
     sentence: str
 
 
@@ -44,7 +46,9 @@ def read(path: Path) -> Outside:
     weights = {name: each.float() if each.is_floating_point() else each for name, each in network.state_dict().items()}
     if not all(torch.isfinite(each).all() for each in weights.values() if each.is_floating_point()):
         raise outlast.DataError(f"{path} holds weights that are not finite.")
-    return Outside(weights, _what_it_is(held))
+    about = getattr(network, "yaml", None)
+    name = Path(str(about.get("yaml_file", ""))).stem if isinstance(about, dict) else ""
+    return Outside(weights, name, _what_it_is(held))
 
 
 def _what_it_is(held: dict[str, object]) -> str:

@@ -73,7 +73,7 @@ class UltralyticsTraining(DetectorTraining):
         self.trainer: Any = kind(config, dataset, device, self._scratch)
         trainer = self.trainer
         trainer.model_alone = trainer.model
-        trainer.model = across_ranks(trainer.model, device)
+        trainer.model = across_ranks(trainer.model, device, unused=True)  # a share without objects has no box loss
         self._half, trainer.scaler = half_precision(device, wanted=config.mixed_precision)
         self._peaks = [
             {"lr": group["lr"], "weight_decay": group["weight_decay"]} for group in trainer.optimizer.param_groups

@@ -1,0 +1,133 @@
+"""Files of ultralytics from elsewhere: they are pickles, and are read as tensors and known classes only."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from outlast.config import resolve
+from outlast.errors import ConfigError, DataError
+from outlast_recipes.yolo import backends, saved
+from outlast_recipes.yolo.config import YoloConfig
+from outlast_recipes.yolo.detector import DetectorTraining
+from outlast_recipes.yolo.initial import start_from
+from outlast_recipes.yolo.ultralytics_adapter import outside
+from outlast_recipes.yolo.ultralytics_adapter.network import UltralyticsDetector, untrained
+from tests.durability.digits import train
+from tests.recipes import pictures
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(5)
+    return untrained("yolo11n", ("green", "red"), 0).eval()
+
+
+def write(path: Path, network: torch.nn.Module, **more: Any) -> Path:
+    torch.save(
+        {"epoch": -1, "ema": network, "model": None, "optimizer": None, "train_args": {"epochs": 9}, **more}, path
+    )
+    return path
+
+
+class Payload:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.place),)
+
+
+def test_a_file_that_runs_code_is_refused_and_runs_none(tmp_path: Path, network: torch.nn.Module) -> None:
+    write(tmp_path / "bad.pt", network, more=Payload(tmp_path / "ran"))
+    with pytest.raises(DataError, match="bad.pt"):
+        outside.read(tmp_path / "bad.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_module_that_a_file_names_is_not_installed(tmp_path: Path, network: torch.nn.Module) -> None:
+    write(tmp_path / "bad.pt", network, more=json.JSONDecodeError)
+    with pytest.raises(DataError, match="bad.pt"):
+        outside.read(tmp_path / "bad.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04 torn"])
+def test_what_is_no_such_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(DataError, match="last.pt"):
+        outside.read(tmp_path / "last.pt")
+    with pytest.raises(DataError, match="absent.pt"):
+        outside.read(tmp_path / "absent.pt")
+    torch.save({"weights": 1}, tmp_path / "other.pt")
+    with pytest.raises(DataError, match="no network"):
+        outside.read(tmp_path / "other.pt")
+
+
+def test_finished_and_unfinished_trainings_are_told_apart(tmp_path: Path, network: torch.nn.Module) -> None:
+    finished = outside.read(write(tmp_path / "finished.pt", network))
+    assert "finished" in finished.sentence
+    unfinished = outside.read(write(tmp_path / "last.pt", network, epoch=3, optimizer={"state": {}}))
+    assert "after epoch 4 of 9" in unfinished.sentence
+    for name, each in network.state_dict().items():
+        torch.testing.assert_close(finished.weights[name], each, rtol=0, atol=0)
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Any:
+    flags = {"model.architecture": "yolo11n", "model.image_size": "64", "batch_size": "4"}
+    made = backends.training_of(
+        resolve(YoloConfig, flags=flags).config,
+        pictures.dataset(tmp_path / "data", counts=(4, 2, 2)),
+        torch.device("cpu"),
+    )
+    yield made
+    made.close()
+
+
+def test_a_run_starts_from_weights(tmp_path: Path, network: torch.nn.Module, training: DetectorTraining) -> None:
+    UltralyticsDetector(network, "yolo11n", ("green", "red"), 0, 64).write_pt(tmp_path / "best.pt")
+    assert "all of its weights" in start_from(training, tmp_path / "best.pt")
+    parts = training.parts()
+    for name, each in network.state_dict().items():
+        for part in ("model", "ema"):
+            torch.testing.assert_close(parts[part].state_dict()[name], each, rtol=1e-3, atol=1e-4)
+    saved.write(UltralyticsDetector(network, "yolo11n", ("green", "red"), 0, 64), tmp_path / "own")
+    start_from(training, tmp_path / "own" / saved.WEIGHTS)
+    for name, each in network.state_dict().items():
+        assert torch.equal(parts["ema"].state_dict()[name], each)
+
+
+def test_weights_of_other_classes_are_taken_but_for_the_classes(tmp_path: Path, training: DetectorTraining) -> None:
+    write(tmp_path / "other.pt", untrained("yolo11n", tuple("abcde"), 0))
+    sentence = start_from(training, tmp_path / "other.pt")
+    assert " of 499 of its weights" in sentence
+
+
+def test_what_cannot_be_started_from(tmp_path: Path, training: DetectorTraining) -> None:
+    write(tmp_path / "other.pt", untrained("yolo26n", ("green", "red"), 0))
+    with pytest.raises(ConfigError, match="--model.architecture"):
+        start_from(training, tmp_path / "other.pt")
+    other = untrained("yolo11s", ("green", "red"), 0)
+    other.yaml = {}
+    with pytest.raises(ConfigError, match="--model.architecture"):
+        start_from(training, write(tmp_path / "unnamed.pt", other))
+    with pytest.raises(ConfigError, match="does not exist"):
+        start_from(training, tmp_path / "absent.pt")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text("{}")
+    with pytest.raises(ConfigError, match="--resume"):
+        start_from(training, tmp_path / "run")
+
+
+def test_a_resumed_run_does_not_start_over(tmp_path: Path, network: torch.nn.Module) -> None:
+    data = pictures.folder(tmp_path / "data", counts=(12, 2, 2))
+    write(tmp_path / "best.pt", network)
+    small = {**pictures.NANO, "epochs": "1", "data_root": str(data), "model.resume_from": str(tmp_path / "best.pt")}
+    assert train(tmp_path / "runs", recipe="yolo", small=small, stop_after=1) == "preempted"
+    (tmp_path / "best.pt").unlink()
+    assert train(tmp_path / "runs", recipe="yolo", small=small) == "finished"

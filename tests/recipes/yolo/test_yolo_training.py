@@ -1,0 +1,161 @@
+"""A training of the recipe as a user starts it: learning, patience, the licence, ranks, what ultralytics may touch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import outlast
+from outlast.cli import main
+from tests import processes
+from tests.durability.digits import final, train
+from tests.recipes import pictures
+
+
+def journal(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / "yolo/journal.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pictures.folder(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture(scope="module")
+def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pictures.folder(tmp_path_factory.mktemp("corners") / "pictures", keypoints=True)
+
+
+def test_the_small_detector_learns_boxes_and_corners(tmp_path: Path, corners: Path) -> None:
+    small = {
+        **pictures.TINY, "data_root": str(corners), "epochs": "25", "learning_rate": "0.01", "log_every": "100",
+        "augmentation.scale": "0.1",
+    }  # fmt: skip
+    assert train(tmp_path, recipe="yolo", small=small) == "finished"
+    last = journal(tmp_path)[-1]
+    assert last["test_box_map50"] > 0.5
+    assert last["best_epoch"] > 10
+
+
+def test_patience_ends_the_run_after_the_epoch(tmp_path: Path, data: Path) -> None:
+    small = {**pictures.TINY, "data_root": str(data), "epochs": "30", "training.patience": "1", "learning_rate": "0"}
+    assert train(tmp_path / "a", recipe="yolo", small=small) == "finished"
+    lines = journal(tmp_path / "a")
+    assert sum("val_map" in line for line in lines) == len({line["epoch"] for line in lines if "val_map" in line})
+    validated = [line for line in lines if "val_map" in line]
+    best = lines[-1]["best_epoch"]
+    assert [line["epoch"] for line in validated][-1] == best + 1 < 30
+    assert lines[-1]["step"] == 4 * (best + 1)
+    cut = validated[-1]["step"] - 1
+    assert train(tmp_path / "b", recipe="yolo", small=small, stop_after=cut) == "preempted"
+    assert train(tmp_path / "b", recipe="yolo", small=small) == "finished"
+    assert final(tmp_path / "b", "yolo") == final(tmp_path / "a", "yolo")
+
+
+def test_the_licence_is_told_before_the_first_use(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "yolo", "--data", str(data), "--epochs", "1", "--batch_size", "8", "--model.image-size", "64"]
+    assert main([*words, "--model.architecture", "yolo11n"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("AGPL-3.0") == 2  # one sentence
+    assert said.index("AGPL") < said.index("begins")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+    assert main([*words, "--model.architecture", "tiny", "--experiment-name", "b"]) == 0
+    assert "AGPL" not in capsys.readouterr().err
+
+
+def test_ultralytics_leaves_the_process_and_the_data_as_they_were(tmp_path: Path, data: Path) -> None:
+    before = sorted(data.rglob("*"))
+    environment, threads, printed = dict(os.environ), torch.get_num_threads(), np.get_printoptions()
+    saves = torch.save
+    train(tmp_path, recipe="yolo", small={**pictures.NANO, "epochs": "1", "data_root": str(data)})
+    assert sorted(data.rglob("*")) == before
+    assert {name: os.environ.get(name) for name in environment} == environment
+    assert torch.get_num_threads() == threads
+    assert np.get_printoptions() == printed
+    assert torch.save is saves
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_ultralytics_is_offline_and_installs_and_sends_nothing() -> None:
+    from outlast_recipes.yolo.ultralytics_adapter import library
+
+    assert library.DetectionTrainer
+    from ultralytics import utils
+
+    assert (utils.ONLINE, utils.AUTOINSTALL, utils.SAFE_LOAD, utils.RANK) == (False, False, True, -1)
+    assert not any(utils.SETTINGS[name] for name in ("sync", "wandb", "mlflow", "clearml", "comet", "dvc", "raytune"))
+    folder = utils.USER_CONFIG_DIR.parent
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_one_opencv_is_installed() -> None:
+    import importlib.metadata
+
+    names = {each.metadata["Name"].lower() for each in importlib.metadata.distributions()}
+    assert len({name for name in names if name.startswith("opencv")}) == 1
+
+
+def test_the_recipe_is_listed_without_importing_ultralytics_or_torchvision() -> None:
+    program = "import sys, outlast_recipes.yolo.recipe; print(*{'ultralytics', 'torchvision', 'cv2'} & {*sys.modules})"
+    done = processes.run([sys.executable, "-c", program], check=True)
+    assert done.stdout.split() == []
+
+
+def test_images_in_memory_and_workers_do_not_change_a_training(tmp_path: Path) -> None:
+    data = pictures.folder(tmp_path / "data", counts=(8, 2, 1))
+    small = {**pictures.NANO, "epochs": "1", "data_root": str(data), "training.close_mosaic": "0"}
+    results = []
+    for name, more in (("a", {}), ("b", {"data.cache": "ram"}), ("c", {"num_workers": "2"})):
+        train(tmp_path / name, recipe="yolo", small={**small, **more})
+        results.append(final(tmp_path / name, "yolo"))
+    for name in ("model.safetensors", "ema.safetensors", "journal.jsonl"):
+        assert results[0][name] == results[1][name] == results[2][name], name
+
+
+# ranks --------------------------------------------------------------------------------------------------------------
+
+
+def start(root: Path, data: Path, count: int, **values: str) -> None:
+    given = {
+        **pictures.TINY, "training.lr_scheduler": "constant", "training.warmup_epochs": "0", "save_every": "1 epoch",
+        "data_root": str(data), "checkpoint_dir": str(root),
+    }  # fmt: skip
+    given |= {key.replace("__", "."): value for key, value in values.items()}
+    words = ["-m", "outlast.cli", "train", "yolo"]
+    words += [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", value)]
+    for process in processes.start_ranks([sys.executable, *words], count):
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+
+
+def test_two_ranks_resume_exactly(tmp_path: Path, data: Path) -> None:
+    start(tmp_path / "whole", data, 2, epochs="2")
+    start(tmp_path / "parts", data, 2, epochs="1")
+    start(tmp_path / "parts", data, 2, epochs="2")
+    whole, parts = (outlast.open_saved("yolo", root=tmp_path / name) for name in ("whole", "parts"))
+    for part in ("model", "ema"):
+        for name, each in whole.part(part).items():
+            assert torch.equal(each, parts.part(part)[name]), name
+
+
+def test_two_ranks_train_ultralytics_network_as_one_does(tmp_path: Path, data: Path) -> None:
+    values = {"model__architecture": "yolo11n", "epochs": "1", "training__close_mosaic": "1"}
+    for count in (1, 2):
+        start(tmp_path / str(count), data, count, **values)
+    one, two = (
+        [line for line in journal(tmp_path / str(count)) if "box_loss" in line and "lr" in line] for count in (1, 2)
+    )
+    assert len(one) == len(two) == 4
+    # Augmentation differs by rank, and losses are weighted by a rank's objects: alike, not equal.
+    mean = [np.mean([line["box_loss"] + line["cls_loss"] for line in lines]) for lines in (one, two)]
+    assert mean[0] == pytest.approx(mean[1], rel=0.5)
