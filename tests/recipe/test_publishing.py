@@ -70,7 +70,13 @@ def test_without_a_time_training_publishes_nothing_and_the_verb_knows_the_place(
     outlast(capsys, *TRAIN)
     assert names(here / "results") == []
     outlast(capsys, "publish", "small", "--recipe", "./small")
-    assert len(names(here / "results")) == 1
+    (name,) = names(here / "results")
+    outlast(capsys, "publish", name, "--from", "results", "-o", "got")
+    card = (here / "got/README.md").read_text()
+    assert "| seed | 42 |" in card
+    assert "| scale | 1 |" in card or "| scale | 1.0 |" in card
+    assert not any(word in card for word in ("checkpoint_dir", "publish.to", "device"))
+    assert "`model` of the run" in card, "the recipe is a file, which its name does not find"
     (here / "train.yaml").write_text("publish:\n  to: others\nscale: 2\n")
     outlast(capsys, "publish", "small", "--recipe", "./small", "--train-config", "train.yaml")
     assert names(here / "others") == names(here / "results")
@@ -134,6 +140,25 @@ def test_what_could_not_be_published_is_refused_before_the_training(
         said = outlast(capsys, *TRAIN, "--publish.when", "finished", *flags, *more, code=2)
         assert words in said[-1]
     assert not RunFolder(here / "runs/small").path.exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--publish.git", "https://canary@github.com/x.git"),
+        ("--publish.git", "ssh://me:canary@host/x.git"),
+        ("--publish.store", "s3://key:canary@bucket"),
+    ],
+)
+def test_an_address_with_a_secret_is_neither_kept_nor_shown(
+    here: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, str]
+) -> None:
+    said = outlast(capsys, *TRAIN, *flags, code=2)
+    assert said[-1].startswith(f"error: {flags[0][2:]} has a password or token in it")
+    assert "canary" not in "".join(said)
+    assert not (here / "runs").exists()
+    states(here, f"environment:\n  publish:\n    git: {flags[1]}\n")
+    assert "canary" not in "".join(outlast(capsys, *TRAIN, code=2))
 
 
 def test_the_stages_of_a_chain_are_published_when_all_are_finished(

@@ -138,7 +138,7 @@ def _publish(values: argparse.Namespace) -> int:
     ) as ready:
         _show(ready)
         if values.dry_run:
-            say("Nothing was published: --dry-run.")
+            say("The same command without --dry-run publishes it.", "Nothing was published: --dry-run.")
             return EXIT_FINISHED
         size = sum(file.size for file in ready.blobs.values()) or ready.plan.size
         with show.bytes_bar("publishing", size) as advance:
@@ -168,12 +168,16 @@ def _destination(values: argparse.Namespace, place: RunFolder, recipe: Recipe | 
 
 
 def _show(ready: Preparation) -> None:
+    from outlast.publish.git import GitReference
+
     plan = ready.plan
     rows = show.table("file", "size", "goes to", right=("size",))
     for file in plan.files:
         rows.add_row(f"{plan.folder}/{file.path}", format_bytes(file.size), ready.reference.place(plan, file))
     show.console().print(rows)
     say(f"{plan.name}: {len(plan.files)} files, {format_bytes(plan.size)}; store: {ready.store.address()}")
+    if isinstance(ready.reference, GitReference):
+        say(f"{ready.reference.where} has also MANIFEST.json, .dvc/config, and a pointer to each file in the store.")
     for sentence in ready.told:
         say(sentence)
 

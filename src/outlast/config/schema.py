@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic.fields import FieldInfo
 
 from outlast.config.units import Interval, parse_interval, parse_seconds
+from outlast.errors import ConfigError
 from outlast.folder.layout import RUN_ID
 
 OnResume = Literal["fixed", "warns", "free", "place", "session"]
@@ -67,6 +68,7 @@ def setting(
 
 
 _ZEROS = re.compile(r"[+-]?0[0-9_]")
+_LOGIN = re.compile(r"(?i)://[^/@]*:[^/@]*@|^https?://[^/@]+@")
 
 
 def _path(value: str) -> Path | None:
@@ -127,6 +129,17 @@ class Publication(Section):
     when: Literal["never", "finished"] = setting(
         "never", "when training publishes the run: never, or when it is finished"
     )
+
+    @field_validator("to", "store", "git")
+    @classmethod
+    def _without_secret(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Values are kept in records, and published."""
+        if value and _LOGIN.search(value):
+            raise ConfigError(
+                f"publish.{info.field_name} has a password or token in it; it is not shown. Addresses are written "
+                "down: take it out, and set a variable such as OUTLAST_GIT_TOKEN instead."
+            )
+        return value
 
 
 class Config(Section):

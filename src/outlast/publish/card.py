@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
 
+from outlast.config import SupervisedConfig, leaves
 from outlast.config.units import format_bytes
 from outlast.publish.plan import PlannedFile
 from outlast.terminal import measured, visible
@@ -48,7 +50,7 @@ def write(
     lines += [f"| `{_cell(file.path)}` | {format_bytes(file.size)} | `{file.sha256}` |" for file in weights]
     lines += ["", "```python", "import safetensors.torch", ""]
     lines += ['model.load_state_dict(safetensors.torch.load_file("train/weights/last.safetensors"))', "```", ""]
-    lines += ["They are plain tensors: loading them runs no code.", ""]
+    lines += [_of_what(about), ""]
     if metrics:
         lines += ["## Metrics", "", "| metric | last value |", "|---|---|"]
         lines += [f"| {_cell(name)} | {_cell(measured(value))} |" for name, value in metrics.items()]
@@ -56,7 +58,11 @@ def write(
     if values:
         lines += ["## Configuration", "", "`train/config.json` has these values with their origins.", ""]
         lines += ["| value | |", "|---|---|"]
-        lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in values.items()]
+        lines += [
+            f"| {_cell(name)} | {_cell(value)} |"
+            for name, value in values.items()
+            if value is not None and name not in _of_a_machine()
+        ]
         lines.append("")
     lines += ["## Origin", "", "| | |", "|---|---|"]
     lines += [
@@ -64,6 +70,22 @@ def write(
     ]
     lines += ["", "`MANIFEST.json` has the hashes of all files.", ""]
     return "\n".join(lines).encode("utf-8", "backslashreplace")
+
+
+def _of_what(about: Mapping[str, Any]) -> str:
+    """What the tensors belong to."""
+    part, recipe = _cell(about.get("part")), about.get("recipe")
+    whose = f"`{part}` of the run"
+    if recipe and "/" not in str(recipe):
+        name = _cell(recipe)
+        whose = f"`{part}` of the recipe `{name}`, whose network is `model` (`outlast copy {name}` writes its code)"
+    return f"They are plain tensors, of {whose}. Loading them runs no code."
+
+
+@functools.cache
+def _of_a_machine() -> frozenset[str]:
+    """Values that say nothing of the model: folders, devices and addresses of one session."""
+    return frozenset(leaf.key for leaf in leaves(SupervisedConfig) if leaf.on_resume in ("session", "place"))
 
 
 def _cell(value: object) -> str:

@@ -139,7 +139,7 @@ class GitReference(Reference):
     @property
     def where(self) -> str:
         """The branch and the git remote."""
-        return f"branch {self._plan.name if self._plan else ''} of {self._url}"
+        return f"branch {self._plan.name} of {self._url}" if self._plan else f"a new branch of {self._url}"
 
     @property
     def _ref(self) -> str:

@@ -16,7 +16,7 @@ from outlast.folder.layout import RunFolder
 from outlast.recipe.lookup import part_of, recipe_of, step_of
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import is_installed
-from outlast.terminal import command, words_of
+from outlast.terminal import command, counted, words_of
 
 if TYPE_CHECKING:
     from outlast.publish.destination import Destination, Preparation
@@ -130,8 +130,9 @@ def publish(prepared: PreparedRun) -> Iterator[str]:
 def sentences(ready: Preparation, done: Published) -> list[str]:
     """What is visible now, and the commands that get it."""
     how = "was visible already" if done.before else "is visible"
+    new = f"{counted(done.sent, 'object')} {'was' if done.sent == 1 else 'were'} new"
     return [
-        f"{done.where} {how} at {done.identity[:12]}: read back from the server. {done.sent} objects were new.",
+        f"{done.where} {how} at {done.identity[:12]}: read back from the server. {new}.",
         f"Get it: {' && '.join(ready.reference.commands())}",
     ]
 
