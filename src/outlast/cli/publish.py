@@ -68,6 +68,7 @@ _FLAGS: dict[str, dict[str, object]] = {
     },
     "-o": {"metavar": "FOLDER", "dest": "output", "type": Path, "help": "with --from: new folder for its files"},
 }
+_SPELLINGS = {"-o": ("-o", "--output"), "--train-config": ("--train-config", "--experiment")}
 
 
 def run(argv: list[str]) -> int:
@@ -77,7 +78,7 @@ def run(argv: list[str]) -> int:
     )
     parser.add_argument("run", nargs="?", help="a run's name or folder; with --from, a publication's name")
     for name, options in _FLAGS.items():
-        names = ("-o", "--output") if name == "-o" else (name,)
+        names = _SPELLINGS.get(name, (name,))
         parser.add_argument(*names, **options)  # type: ignore[arg-type]
     parser.add_argument("--dry-run", action="store_true", help="print what would go where, and publish nothing")
     parser.add_argument("--gc", metavar="ADDRESS", help="store in which to find objects that no publication names")
