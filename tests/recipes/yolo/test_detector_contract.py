@@ -88,6 +88,13 @@ def test_predictions_are_in_pixels_of_the_picture_by_falling_score(case: tuple[i
         assert prediction.keypoints is None or prediction.keypoints.shape == (count, points, 2)
 
 
+def test_a_picture_without_a_find(case: tuple[int, DetectorTraining]) -> None:
+    points, training = case
+    (found,) = training.detector().predict([np.zeros((40, 90, 3), np.uint8)], confidence=1.0)
+    assert (found.boxes.shape, found.scores.shape, found.classes.shape) == ((0, 4), (0,), (0,))
+    assert found.keypoints is None if points == 0 else found.keypoints.shape == (0, points, 2)
+
+
 def test_a_saved_detector_predicts_the_same(case: tuple[int, DetectorTraining], tmp_path: Path) -> None:
     _, training = case
     detector = training.detector()

@@ -92,7 +92,8 @@ class UltralyticsDetector(Detector):
         boxes = scale_boxes(batch.shape[2:], found[:, :4].clone(), shape).numpy().astype(np.float32)
         points = None
         if self.keypoints:
-            points = found[:, 6:].reshape(len(found), self.keypoints, -1)[..., :2].clone()
+            values = (found.shape[1] - 6) // self.keypoints  # x, y and perhaps whether it is visible
+            points = found[:, 6:].reshape(len(found), self.keypoints, values)[..., :2].clone()
             points = scale_coords(batch.shape[2:], points, shape).numpy().astype(np.float32)
         scores, classes = found[:, 4].numpy().astype(np.float32), found[:, 5].numpy().astype(np.int64)
         return Prediction(boxes, scores, classes, points)
