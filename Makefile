@@ -21,8 +21,8 @@ $(READY): pyproject.toml constraints.txt hashes.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "outlast needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	@echo "Installing into $(VENV): PyTorch and JAX are large, so this takes some minutes the first time."
 	@$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r hashes.txt
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r hashes.txt
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true # pip does it on one core; a few files are of newer Pythons
 	@touch $@
 
