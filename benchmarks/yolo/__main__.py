@@ -4,7 +4,8 @@ memory.
     python -m benchmarks.yolo resume    [--set KEY=VALUE ...]
     python -m benchmarks.yolo compare   [--rounds N] [--set KEY=VALUE ...]
 
-Every training is a process of its own. `resume` trains on made-up pictures, once without and once with an end in
+Ultralytics alone needs all that it asks for (`pip install "outlast[yolo]"` in an environment of its own). Every training
+is a process of its own. `resume` trains on made-up pictures, once without and once with an end in
 between. `compare` trains on bccd_yolo (../shared/data): the recipe, ultralytics' loop with the recipe's batches, and
 ultralytics alone. Writes benchmarks/results/yolo-*.json.
 """
