@@ -4,9 +4,9 @@ memory.
     python -m benchmarks.yolo resume    [--set KEY=VALUE ...]
     python -m benchmarks.yolo compare   [--rounds N] [--set KEY=VALUE ...]
 
-Ultralytics alone needs all that it asks for (`pip install "outlast[yolo]"` in an environment of its own). Every training
-is a process of its own. `resume` trains on made-up pictures, once without and once with an end in
-between. `compare` trains on bccd_yolo (../shared/data): the recipe, ultralytics' loop with the recipe's batches, and
+Ultralytics alone needs all that it asks for: `pip install "outlast[yolo]"` in an environment of its own. Every
+training is a process of its own. `resume` trains on made-up pictures, once without and once with an end in between.
+`compare` trains on bccd_yolo (../shared/data): the recipe, ultralytics' loop with the recipe's batches, and
 ultralytics alone. Writes benchmarks/results/yolo-*.json.
 """
 
@@ -39,8 +39,8 @@ SMALL = {
     "training.warmup_epochs": "1", "seed": "1", "device": "cpu",
 }  # fmt: skip
 CELLS = {
-    "model.architecture": "yolo11n", "batch_size": "16", "model.image_size": "128", "epochs": "12",
-    "training.optimizer": "adamw", "learning_rate": "0.002", "training.close_mosaic": "3", "seed": "0",
+    "model.architecture": "yolo11n", "batch_size": "16", "model.image_size": "96", "epochs": "6",
+    "training.optimizer": "adamw", "learning_rate": "0.004", "training.close_mosaic": "2", "seed": "0",
     "training.nominal_batch": "16", "training.warmup_epochs": "1", "device": "cpu",
 }  # fmt: skip
 
@@ -49,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.yolo")
     parser.add_argument("what", choices=("resume", "compare", "one"))
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--data", type=Path, default=DATA, help="of compare (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -58,7 +59,7 @@ def main() -> None:
     elif given.what == "resume":
         resume(SMALL | values)
     else:
-        compare(CELLS | values, given.rounds)
+        compare(CELLS | values, given.rounds, given.data)
 
 
 def one(who: str, values: dict[str, str], data: str, work: str, kill_after: int | None, keep: str) -> dict[str, Any]:
@@ -162,14 +163,14 @@ def resume(values: dict[str, str]) -> None:
     Console(width=110).print(table)
 
 
-def compare(values: dict[str, str], rounds: int) -> None:
+def compare(values: dict[str, str], rounds: int, data: Path) -> None:
     """The three in turn, several rounds; prints quality, and medians of time and memory as shares of ultralytics."""
     names = ("outlast", "ultralytics, our batches", "ultralytics")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     weights: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="yolo-compare-") as folder:
         root = Path(folder)
-        shutil.copytree(DATA, root / "data")  # ultralytics writes label caches into it
+        shutil.copytree(data, root / "data")  # ultralytics writes label caches into it
         for number in range(rounds):
             for name in names if number % 2 == 0 else reversed(names):
                 result = run(name, values, root / "data", root / f"{number}-{name[:14]}-{len(name)}")

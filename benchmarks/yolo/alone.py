@@ -46,13 +46,9 @@ class Fed(Alone):
         config, dataset = self.feed
         maker: Any = object.__new__(BoxTrainer)  # only its function that makes samples is used
         maker.config, maker.dataset, maker.data, maker.args, maker.stride = config, dataset, self.data, self.args, 32
-        loader: Any = None
-
-        def has_mosaic() -> bool:
-            return config.epochs - loader.sampler.epoch > config.training.close_mosaic
-
-        samples = maker.samples("train", config.batch_size, mosaic=has_mosaic)
+        samples = maker.samples("train", config.batch_size, training=True)
         loader = outlast.DataLoader(samples, config.batch_size, seed=config.seed, collate_fn=samples.collate_fn)
+        samples.sampler = loader.sampler
         return _Loader(loader, samples, config.batch_size)
 
 

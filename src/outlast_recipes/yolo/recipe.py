@@ -6,6 +6,7 @@ last step and with those that were best on validation. Data: a folder with a dat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +70,7 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
     for batch in run.batches(loader, epochs=config.epochs):
         epoch = run.epoch or 1
         losses = training.step(batch, Place(run.step, epoch, config.epochs, per_epoch))
+        check_finite(run, losses, scaled=parts["scaler"].is_enabled())
         if run.step % (1 if config.debug else config.log_every) == 0:
             logged = {name: mean_of_ranks(value) if name != "lr" else value for name, value in losses.items()}
             run.log(logged)
@@ -85,6 +87,22 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
     log_test(run, training, best)
     chosen = training.detector(best.weights) if best.epoch else None
     outputs.write(run, training.detector(), chosen, dataset, history, config.training.oks_sigma)
+
+
+def check_finite(run: Run, losses: Mapping[str, Any], *, scaled: bool) -> None:
+    """Losses that are not finite end the attempt, before the weights that they ruined are saved.
+
+    With loss scaling such a step is skipped, and the scale lowered.
+
+    Raises:
+        outlast.OutlastError: a loss is not finite.
+    """
+    wrong = [name for name, value in losses.items() if not math.isfinite(float(value))]
+    if wrong and not scaled:
+        raise outlast.OutlastError(
+            f"{', '.join(wrong)} of step {run.step} is not finite. Nothing of this step is saved. The same command "
+            "would reach the same step again; continue with a lower --lr."
+        )
 
 
 def tell_about(run: Run, config: YoloConfig, training: DetectorTraining, device: torch.device) -> None:

@@ -27,14 +27,17 @@ def exact(tmp_path: Path, small: dict[str, str], *stops: int, images: int = 8, k
     assert final(tmp_path / "cut", "yolo") == final(tmp_path / "twin", "yolo")
 
 
+@pytest.mark.long
 def test_yolo11(tmp_path: Path) -> None:
     exact(tmp_path, SHORT, 2, 5, images=12)
 
 
+@pytest.mark.long
 def test_yolo11_with_workers_in_bfloat16(tmp_path: Path) -> None:
     exact(tmp_path, {**SHORT, "num_workers": "2", "mixed_precision": True, "training.multi_scale": "0.5"}, 3)  # type: ignore[dict-item]
 
 
+@pytest.mark.long
 def test_keypoints_of_yolo26(tmp_path: Path) -> None:
     small = {**SHORT, "model.architecture": "yolo26n-pose"}
     exact(tmp_path, small, 3, keypoints=True)

@@ -14,6 +14,9 @@ import torch
 
 import outlast
 from outlast.cli import main
+from outlast_recipes.yolo.detector import Place
+from outlast_recipes.yolo.tiny import TinyTraining
+from outlast_recipes.yolo.ultralytics_adapter import settings
 from tests import processes
 from tests.durability.digits import final, train
 from tests.recipes import pictures
@@ -59,6 +62,21 @@ def test_patience_ends_the_run_after_the_epoch(tmp_path: Path, data: Path) -> No
     assert final(tmp_path / "b", "yolo") == final(tmp_path / "a", "yolo")
 
 
+def test_a_loss_that_is_not_finite_ends_the_attempt_before_it_is_saved(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = TinyTraining.step
+
+    def ruined(self: TinyTraining, batch: Any, place: Place) -> Any:
+        return {**step(self, batch, place), **({"box_loss": torch.tensor(torch.nan)} if place.step == 3 else {})}
+
+    monkeypatch.setattr(TinyTraining, "step", ruined)
+    small = {**pictures.TINY, "data_root": str(data), "save_every": "1 steps"}
+    with pytest.raises(outlast.OutlastError, match="box_loss of step 3"):
+        train(tmp_path, recipe="yolo", small=small)
+    assert outlast.open_saved("yolo", root=tmp_path).step == 2
+
+
 def test_the_licence_is_told_before_the_first_use(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +116,18 @@ def test_ultralytics_is_offline_and_installs_and_sends_nothing() -> None:
     assert folder.stat().st_mode & 0o077 == 0
 
 
+def test_another_version_of_ultralytics_and_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+    import importlib.util
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "8.3.41")
+    with pytest.raises(outlast.ConfigError, match="8.3.41"):
+        settings.check_installed()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(outlast.ConfigError, match="outlast.yolo"):
+        settings.check_installed()
+
+
 def test_one_opencv_is_installed() -> None:
     import importlib.metadata
 
@@ -111,6 +141,7 @@ def test_the_recipe_is_listed_without_importing_ultralytics_or_torchvision() -> 
     assert done.stdout.split() == []
 
 
+@pytest.mark.long
 def test_images_in_memory_and_workers_do_not_change_a_training(tmp_path: Path) -> None:
     data = pictures.folder(tmp_path / "data", counts=(8, 2, 1))
     small = {**pictures.NANO, "epochs": "1", "data_root": str(data), "training.close_mosaic": "0"}
@@ -148,6 +179,7 @@ def test_two_ranks_resume_exactly(tmp_path: Path, data: Path) -> None:
             assert torch.equal(each, parts.part(part)[name]), name
 
 
+@pytest.mark.long
 def test_two_ranks_train_ultralytics_network_as_one_does(tmp_path: Path, data: Path) -> None:
     values = {"model__architecture": "yolo11n", "epochs": "1", "training__close_mosaic": "1"}
     for count in (1, 2):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,17 @@ import numpy as np
 
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.ultralytics_adapter.library import YOLODataset
+
+
+class _NoFiles:
+    """Where ultralytics looks for decoded images: a file image.npy beside an image would be read instead of it, and
+    deleted when it is damaged."""
+
+    def __getitem__(self, _: int) -> Path:
+        return _NO_FILE
+
+
+_NO_FILE = Path("no-such-file")
 
 
 class SampleDataset(YOLODataset):
@@ -22,18 +33,19 @@ class SampleDataset(YOLODataset):
     Args:
         samples: of a split.
         data: ultralytics' description of the data set.
-        mosaic: whether mosaics and mixes are still made, for the epoch that is running; None: never asked.
+        mosaics: the number of epochs that have mosaics and mixes; None: in a validation.
         **options: as of YOLODataset.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], *, data: dict[str, Any], mosaic: Callable[[], bool] | None, **options: Any
+        self, samples: Sequence[Sample], *, data: dict[str, Any], mosaics: int | None = None, **options: Any
     ) -> None:
-        self._samples, self._mosaic, self._open = samples, mosaic, True
+        self._samples, self.mosaics, self._open = samples, mosaics, True
+        self.sampler: Any = None  # set by the loader's owner; workers are started for one epoch each, and have its copy
         self.cache: str | None
         super().__init__(img_path="", data=data, **options)
-        # A file image.npy beside an image would be read instead of it, and deleted when it is damaged.
-        self.npy_files = [Path(f"{number}.none") for number in range(self.ni)]
+        self._samples = ()  # the loader looks for generators inside the dataset, for every batch: nothing large is kept
+        self.npy_files = _NoFiles()
 
     def get_img_files(self, _: Any) -> list[str]:
         return [str(sample.path) for sample in self._samples]
@@ -55,7 +67,7 @@ class SampleDataset(YOLODataset):
         return (image.copy() if self.augment else image), *sizes
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if self._mosaic is not None and self._open != self._mosaic():
+        if self.mosaics is not None and self._open != (self.sampler.epoch < self.mosaics):
             self._open = not self._open
             options = copy(self._options)
             if self._open:

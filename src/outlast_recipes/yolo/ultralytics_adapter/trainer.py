@@ -114,13 +114,12 @@ class _Parts:
         self.stopper, self.epoch = SimpleNamespace(possible_stop=False), 0
         self.amp, self.loss_items = self.config.mixed_precision, None
 
-    def samples(self: Any, split: Split, batch: int, mosaic: Any = None) -> SampleDataset:
-        """The data of a split; augmented where it is told when mosaics end."""
-        training = mosaic is not None
+    def samples(self: Any, split: Split, batch: int, *, training: bool = False) -> SampleDataset:
+        """The data of a split; augmented for a training."""
         return SampleDataset(
             self.dataset.splits[split],
             data=self.data,
-            mosaic=mosaic,
+            mosaics=self.config.epochs - self.config.training.close_mosaic if training else None,
             task=self.kind,
             imgsz=self.args.imgsz,
             batch_size=batch,

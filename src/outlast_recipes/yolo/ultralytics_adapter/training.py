@@ -79,7 +79,7 @@ class UltralyticsTraining(DetectorTraining):
             {"lr": group["lr"], "weight_decay": group["weight_decay"]} for group in trainer.optimizer.param_groups
         ]
         self._progress = Progress(trainer)
-        samples = trainer.samples("train", config.batch_size, mosaic=self._has_mosaic)
+        samples = trainer.samples("train", config.batch_size, training=True)
         self.batches = outlast.DataLoader(
             samples,
             config.batch_size,
@@ -88,12 +88,8 @@ class UltralyticsTraining(DetectorTraining):
             num_workers=config.num_workers,
             pin_memory=device.type == "cuda",
         )
+        samples.sampler = self.batches.sampler
         self._validators: dict[str, Any] = {}
-
-    def _has_mosaic(self) -> bool:
-        """Whether the epoch that is being loaded has mosaics; workers are started for one epoch each."""
-        left = self.config.epochs - self.batches.sampler.epoch
-        return left > self.config.training.close_mosaic
 
     def parts(self) -> dict[str, Any]:
         trainer = self.trainer
