@@ -80,6 +80,8 @@ def test_without_a_time_training_publishes_nothing_and_the_verb_knows_the_place(
     (here / "train.yaml").write_text("publish:\n  to: others\nscale: 2\n")
     outlast(capsys, "publish", "small", "--recipe", "./small", "--train-config", "train.yaml")
     assert names(here / "others") == names(here / "results")
+    said = outlast(capsys, "publish", "small", "--recipe", "./small", "--experiment", "train.yaml")
+    assert any(line.startswith("others/publications/") and "was visible already" in line for line in said)
     outlast(capsys, "publish", "small", "--recipe", "./small", "--to", "third")
     assert names(here / "third") == names(here / "results"), "what is typed wins"
 

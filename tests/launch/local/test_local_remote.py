@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from outlast.cli import main
-from outlast.errors import UsageError
+from outlast.errors import EXIT_RUN_AGAIN, UsageError
+from outlast.launch.inside import NOT_PUBLISHED
+from outlast.launch.kaggle import runner
 from outlast.launch.local.provider import LocalProvider, connect
 from outlast.launch.provider import Terms
 from outlast.launch.start import request_for
@@ -62,6 +64,11 @@ def test_a_session_that_cannot_publish_has_finished_its_run_and_the_relay_says_b
     (tmp_path / "results").unlink()
     assert main(["publish", "runs/walk", "--recipe", "walk"]) == 0
     assert len(names_in(FolderRemote(tmp_path / "results", writes=False))) == 1
+
+
+def test_a_kernel_that_has_not_published_has_not_failed() -> None:
+    """What is pushed to Kaggle is text of its own, which imports nothing of outlast."""
+    assert runner.KEPT_ALL == (EXIT_RUN_AGAIN, NOT_PUBLISHED)
 
 
 def test_a_folder_that_the_session_would_not_see_is_refused(
