@@ -42,10 +42,16 @@ class Colony(NamedTuple):
     deserted: Array
 
 
+def key_of(seed: int) -> Array:
+    """The key of a run. `jax.random.key` drops the upper half of a seed beyond 32 bits; here it counts."""
+    key = jax.random.key(seed % 2**32)
+    return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
+
+
 @partial(jax.jit, static_argnames="config")
 def begin(config: Config) -> Colony:
     """The first state of a run. It depends only on the config."""
-    key, where, layers = jax.random.split(jax.random.key(config.seed), 3)
+    key, where, layers = jax.random.split(key_of(config.seed), 3)
     env, count, size = config.env, config.train.num_envs, policy.genome_size(config)
     genes, trait = jnp.zeros((count, env.slots, size)), jnp.full(env.slots, 0.5, jnp.float32)
     if config.evolution.founders_std:

@@ -568,3 +568,9 @@ def test_a_population_without_evolution_has_none_when_it_is_looked_at() -> None:
 def test_the_state_is_a_function_of_the_seed() -> None:
     assert not same(begin(config()), begin(config(seed=1)))
     assert same(run(config(), 2)[0], run(config(), 2)[0])
+
+
+def test_the_upper_half_of_a_long_seed_counts() -> None:
+    assert jax.random.key_data(learn.key_of(5)).tolist() == jax.random.key_data(jax.random.key(5)).tolist()
+    keys = [tuple(jax.random.key_data(learn.key_of(rank << 32 | 5)).tolist()) for rank in (0, 1, 2, 2**31 - 1)]
+    assert len(set(keys)) == len(keys)
