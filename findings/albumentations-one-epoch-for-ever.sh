@@ -9,8 +9,8 @@
 #           workers they start anew each epoch. So the n-th sample of every worker gets the same
 #           flip, crop and brightness in every epoch: ten epochs with four workers show 4 different
 #           augmentations where there should be 160, with and without a seed. Without workers there
-#           are 160. persistent_workers gives 40: the workers are still alike. A resume begins with
-#           the first epoch's numbers again, in each case.
+#           are 160. persistent_workers gives 40: the workers are still alike. With a seed, a resume
+#           begins with the first epoch's numbers again.
 # Version:  albumentations 2.0.8 (the last one under MIT), albucore 0.0.24, opencv-python-headless
 #           5.0.0.93, torch 2.13.0 (CPU), numpy 2.4.6, Python 3.11, Linux (fork).
 # Known:    AlbumentationsX issue 266 (2026) and its pull requests 272 and 273 mend the successor,
