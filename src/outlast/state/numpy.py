@@ -231,7 +231,8 @@ def _shared() -> tuple[Any, ...]:
 
 
 def _seed(seed: int) -> None:
-    np.random.seed(seed % 2**32)
+    low, high = seed % 2**32, seed >> 32
+    np.random.seed([low, high % 2**32] if high > 0 else low)
 
 
 def _seed_words(words: Sequence[int]) -> None:

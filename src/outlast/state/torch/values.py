@@ -96,6 +96,15 @@ def _shared() -> tuple[torch.Generator, ...]:
     return (torch.default_generator,)
 
 
+def _seed(seed: int) -> None:
+    """As `torch.manual_seed`, of which the CPU's generator takes the lower 32 bits alone; here all of them count."""
+    torch.manual_seed(seed)
+    if seed >> 32 > 0:
+        import numpy as np
+
+        torch.default_generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+
+
 def _seed_words(words: Sequence[int]) -> None:
     torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
 
@@ -127,7 +136,7 @@ def _reseed(generator: torch.Generator, seed: Any) -> None:
 GENERATORS = Generators(
     kinds=(torch.Generator,),
     shared=_shared,
-    seed=torch.manual_seed,
+    seed=_seed,
     seed_words=_seed_words,
     capture=_capture,
     restore=_restore,
