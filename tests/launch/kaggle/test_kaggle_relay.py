@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
+from outlast.cli.copy import copy
 from tests import messages, processes
 from tests.conftest import REPOSITORY
 from tests.launch.helpers import RELAY, relay
@@ -121,33 +122,29 @@ def test_a_relay_killed_at_a_write_of_its_records_pushes_nothing_twice(
 
 @pytest.mark.long
 def test_three_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(laptop, standin: Standin) -> None:
-    """The self-stop comes before the limit, at which everything is lost; the end is that of one long run."""
-    flags = ["--epochs", "80", "--num-workers", "0"]
+    """The self-stop comes before the limit, at which everything is lost; the end is that of one long run.
+
+    Steps that sleep make a training that lasts longer than the start of a session, and needs no processor for it.
+    """
+    copy("digits", laptop.folder / "slow")
+    training = laptop.folder / "slow/training.py"
+    body = "        if config.data.augment:\n"
+    text = training.read_text().replace(body, f"        time.sleep(0.02)\n{body}")
+    training.write_text(text.replace("import copy\n", "import copy\nimport time\n"))
+    flags = ["--epochs", "40", "--num-workers", "0"]
     begun = time.time()
-    train = [sys.executable, "-m", "outlast.cli", "train", "digits", *flags, "--checkpoint-dir", "twin"]
+    train = [sys.executable, "-m", "outlast.cli", "train", "slow", *flags, "--checkpoint-dir", "twin"]
     subprocess.run(train, cwd=laptop.folder, check=True, capture_output=True, timeout=400)  # starts as a session does
-    twin = laptop.folder / "twin/digits"
+    twin = laptop.folder / "twin/slow"
     opened, ended = ((twin / name).stat().st_mtime for name in ("run.json", "journal.jsonl"))
-    budget = (opened - begun) + (ended - opened) / 10 + 1.0  # a tenth of the training; a second is kept back to save
+    budget = (opened - begun) + (ended - opened) / 4 + 1.0  # a quarter of the training; a second is kept back to save
     standin.world.knobs.session = 60.0
     standin.world.knobs.keep_at_limit = False
-    done = laptop(
-        "relay",
-        "digits",
-        "--on",
-        "kaggle",
-        "--accelerator",
-        "cpu",
-        "--budget",
-        f"{budget:.1f}s",
-        "--ask-every",
-        "0.2",
-        *flags,
-        timeout=400,
-    )
+    words = ["--on", "kaggle", "--accelerator", "cpu", "--budget", f"{budget:.1f}s", "--ask-every", "0.2", *flags]
+    done = laptop("relay", "slow", *words, timeout=400)
     assert done.returncode == 0, done.stderr
     assert len(standin.world.kernels) >= 3, done.stdout
-    ours = laptop.folder / "runs/digits"
+    ours = laptop.folder / "runs/slow"
     assert (ours / "journal.jsonl").read_bytes() == (twin / "journal.jsonl").read_bytes()
     newest = [max(root.glob("checkpoints/step-*")) for root in (twin, ours)]
     names = sorted(path.name for path in newest[0].iterdir() if path.suffix == ".safetensors")

@@ -112,7 +112,7 @@ def test_the_five_scripts_of_the_originals_guide(laptop, standin: Standin) -> No
     assert done.returncode == 0, done.stderr
     assert (
         "started ada/outlast-walk-001"
-        in script(laptop, "kaggle_push.sh", "--new", "--accelerator", "cpu", "--pause", "6").stdout
+        in script(laptop, "kaggle_push.sh", "--new", "--accelerator", "cpu", "--pause", "4").stdout
     )
     done = script(laptop, "kaggle_run.sh", "--accelerator", "cpu")
     assert "pushing has started it" in done.stdout, standin.world.kernels["ada", "outlast-walk-001"].versions[0].session

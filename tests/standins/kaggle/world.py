@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sysconfig
+import tempfile
 import threading
 import time
 import venv
@@ -21,6 +24,31 @@ OVER_TIME = "Your notebook was stopped because it exceeded the max allowed execu
 OVER_MEMORY = "Your notebook tried to allocate more memory than is available."
 SHAPES = {"": "cpu", "None": "cpu", "NvidiaTeslaT4": "gpu", "TpuV5E8": "tpu"}
 RETIRED = {"NvidiaTeslaP100": "NvidiaTeslaT4", "TpuV38": "TpuV5E8", "Tpu1VmV38": "TpuV5E8"}
+
+
+@functools.cache
+def interpreter() -> Path:
+    """A Python with all that this one has but outlast, as an image of Kaggle would be: what is pushed has to bring it.
+
+    One for all worlds of this process.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="outlast-image-"))
+    atexit.register(_remove, folder, os.getpid())
+    venv.create(folder, symlinks=True)
+    packages = folder / "packages"
+    packages.mkdir()
+    for place in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if "outlast" not in place.name and place.suffix != ".pth":
+            (packages / place.name).symlink_to(place)
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "packages.pth").write_text(f"{packages}\n")
+    shutil.copyfile(Path(__file__).with_name("compiled.py"), site / "sitecustomize.py")
+    return folder / "bin/python"
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # and no fork of it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
@@ -359,7 +387,7 @@ class World:
             tool.chmod(0o755)
             environment["PATH"] = f"{tool.parent}:{environment['PATH']}"
         process = subprocess.Popen(
-            [str(self.interpreter()), str(script)],
+            [str(interpreter()), str(script)],
             cwd=working,
             env=environment,
             stdout=subprocess.PIPE,
@@ -391,23 +419,6 @@ class World:
         for reader in readers:
             reader.join(timeout=5)
         return process.returncode, stopped
-
-    def interpreter(self) -> Path:
-        """A Python with all that this one has but outlast, as an image of Kaggle would be: what is pushed has to bring
-        it."""
-        with self.lock:
-            folder = self.folder / "image"
-            python = folder / "bin/python"
-            if not python.exists():
-                venv.create(folder, symlinks=True)
-                packages = folder / "packages"
-                packages.mkdir()
-                for place in Path(sysconfig.get_paths()["purelib"]).iterdir():
-                    if "outlast" not in place.name and place.suffix != ".pth":
-                        (packages / place.name).symlink_to(place)
-                site = next(folder.glob("lib/python*/site-packages"))
-                (site / "packages.pth").write_text(f"{packages}\n")
-            return python
 
     def _look_at(self, group: int) -> None:
         """Note the argument lists of a session's processes, as anybody on such a machine could."""
