@@ -44,7 +44,8 @@ from outlast_recipes.common.clips import duplicates
 from outlast_recipes.common.complexity import parameters
 from outlast_recipes.common.preparing import prepare
 from outlast_recipes.skeleton import formats
-from outlast_recipes.skeleton import recipe as skeleton
+from outlast_recipes.skeleton import recipe as installed
+from outlast_recipes.skeleton import training as skeleton
 from outlast_recipes.skeleton.evaluation import logits_of
 from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
 from outlast_recipes.skeleton.store import FORM, open_store
@@ -166,7 +167,7 @@ def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], 
         return json.loads(result.read_text())
     own = {"seed": str(seed), "experiment_name": run_id, "checkpoint_dir": str(work / "runs"), "data_root": str(store)}
     recipe = dataclasses.replace(
-        skeleton.recipe, train=functools.partial(skeleton.train, build=builder(name)), source="skeleton"
+        installed.recipe, code=None, train=functools.partial(skeleton.train, build=builder(name)), source="skeleton"
     )
     ready = prepared(recipe, Request(flags={**given, **own}))
     begin = time.process_time()

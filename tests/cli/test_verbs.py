@@ -109,7 +109,8 @@ def test_export_is_read_by_the_formats_own_library(folder: Path, outlast_cli) ->
     done = outlast_cli("export", "digits", "--part", "model", "-o", "out/model.safetensors", cwd=folder)
     assert done.returncode == 0, done.stderr
     messages.said(done.stdout, "cli/out-model-safetensors-the-tensors", step=8)
-    from outlast_recipes.digits.recipe import Model, build
+    from outlast_recipes.digits.recipe import Model
+    from outlast_recipes.digits.training import build
 
     model = build(Model(width=4))
     model.load_state_dict(load_file(folder / "out/model.safetensors"))

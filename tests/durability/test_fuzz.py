@@ -194,7 +194,7 @@ def look(root: Path, verb: list[str], which: int) -> None:
     assert "\x1b[31m" not in out.buffer.getvalue().decode()
     works = (
         lambda: read_run(folder).metrics,
-        lambda: (history(RunFolder(folder).journal, read_run(folder).latest), _ends(RunFolder(folder))),
+        lambda: (history(RunFolder(folder).journal, read_run(folder).latest), _ends(RunFolder(folder), float("inf"))),
         lambda: archive(folder, root / "out/a.zip", part="walk"),
         lambda: bring_home(RunFolder(root / "out/r"), [root / "runs"]),
         lambda: fork(RunFolder(folder), read_manifest(folder / CHECKPOINT), RunFolder(root / "out/fork")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -28,3 +29,25 @@ def test_what_a_recipe_lacks_is_named_with_the_extra_that_brings_it(monkeypatch,
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
     with messages.raises(UsageError, words):
         registry.find("r")
+
+
+def test_the_code_of_a_recipe_is_imported_when_it_is_used(tmp_path, monkeypatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/recipe.py").write_text(
+        "import outlast\nrecipe = outlast.Recipe(name='mine', summary='', Config=outlast.Config, code='.work')\n"
+    )
+    work = tmp_path / "mine/work.py"
+    work.write_text("import no_such_framework\n")
+    found = registry.find("mine")
+    assert found.train is None
+    assert found.home.startswith("outlast_user_recipe_")
+    with pytest.raises(UsageError, match="mine needs no_such_framework"):
+        registry.loaded(found)
+    work.write_text("commands = ()\n")
+    with pytest.raises(UsageError, match=r"\.work of the recipe 'mine' defines no function `train`"):
+        registry.loaded(registry.find("mine"))
+    work.write_text("def train(run, config): ...\ndef check(config): return 'none'\nexports = {'x': None}\n")
+    monkeypatch.delitem(sys.modules, f"{found.home}.work")
+    used = registry.loaded(registry.find("mine"))
+    assert (used.train.__name__, used.check.__name__, list(used.exports), used.code) == ("train", "check", ["x"], None)
+    assert registry.loaded(used) is used

@@ -20,7 +20,7 @@ from outlast.environment import Environment, detect
 from outlast.environment.base import disk_free
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, RunBusy, UsageError
 from outlast.launch.records import check_closed
-from outlast.recipe import prepare, publishing, recipe
+from outlast.recipe import prepare, publishing, recipe, registry
 from outlast.remote.address import open_remote
 from outlast.remote.probe import probe
 from outlast.remote.revision import PushedRun
@@ -180,11 +180,11 @@ def _recipe(found: recipe.Recipe, request: prepare.Request) -> Iterator[Row]:
     yield from _session(prepared.environment, config.budget, config.reserve, config.checkpoint_dir)
     yield from _remote(remote_address(config.remote), prepared.run_id)
     yield from _publication(config)
-    if found.check:
-        try:
-            yield "ok", "data", found.check(config)
-        except OutlastError as error:
-            yield "!", "data", str(error)
+    try:
+        if check := registry.loaded(found).check:
+            yield "ok", "data", check(config)
+    except OutlastError as error:
+        yield "!", "data", str(error)
     for key, value in resolved.requested.items():
         yield "-", "would change", f"{key} {value} -> {resolved.values[key]} ({resolved.origins[key]})"
     for key, origin in resolved.origins.items():

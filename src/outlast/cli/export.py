@@ -15,7 +15,7 @@ from outlast.folder.durable import make_folder, remove_file
 from outlast.folder.layout import RunFolder
 from outlast.recipe.inspect import SavedCheckpoint, open_saved
 from outlast.recipe.lookup import part_of, step_of
-from outlast.recipe.registry import find
+from outlast.recipe.registry import find, loaded
 from outlast.report import read_run
 from outlast.terminal import say
 
@@ -66,7 +66,7 @@ def _describe(folder: RunFolder, step: int, part: str, target: Path) -> Path:
 
 
 def _other(opened: SavedCheckpoint, part: str, form: str, given: Path | None) -> Path:
-    forms = opened.recipe.exports
+    forms = loaded(opened.recipe).exports
     if form not in forms:
         known = ", ".join(["safetensors", *sorted(forms)])
         raise UsageError(f"--format is {form!r}; runs of {opened.recipe.name} are exported as: {known}.")

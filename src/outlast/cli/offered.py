@@ -13,13 +13,13 @@ from outlast.cli.flags import Parser
 from outlast.config.words import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.recipe.recipe import Tell
-from outlast.recipe.registry import find
+from outlast.recipe.registry import find, loaded
 from outlast.terminal import say
 
 
 def run(verb: str, argv: list[str]) -> int:
     """Do what a recipe offers under this verb and print what it says."""
-    found = find(argv[0])
+    found = loaded(find(argv[0]))
     command = next((command for command in found.commands if command.name == verb), None)
     if command is None:
         offers = [command.name for command in found.commands]

@@ -16,7 +16,7 @@ def run(argv: list[str]) -> int:
     offers = []
     for name in registry.names():
         try:
-            found = registry.find(name)
+            found = registry.loaded(registry.find(name))
         except UsageError as error:
             rows.add_row(name, "-", str(error))
             continue

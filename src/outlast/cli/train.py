@@ -33,7 +33,8 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
         check_closed(prepared.folder)
         show.prepared(prepared)
         show.warnings(prepared)
-        say(f"data: {found.check(prepared.resolved.config)}" if found.check else "data: this recipe has no check")
+        check = registry.loaded(found).check
+        say(f"data: {check(prepared.resolved.config)}" if check else "data: this recipe has no check")
         say("Dry run: everything above is valid; nothing was trained or written.")
         return EXIT_FINISHED
     return train(prepared, progress=progress) or _publish([prepared], speaks=speaks)

@@ -133,7 +133,7 @@ def make(prepared: PreparedRun, *, environments: Sequence[str] = (), wheels: Pat
     if own_recipe(prepared.recipe.source):
         own, left_out = _own(Path(prepared.recipe.source))
         contents |= own
-    elif not prepared.recipe.code.__module__.startswith("outlast_recipes."):
+    elif not f"{prepared.recipe.home}.".startswith("outlast_recipes."):
         raise UsageError(
             f"The recipe {prepared.recipe.source!r} is of an installed package, and only outlast's own and folders "
             "travel. Give the path of its recipe.py."

@@ -19,6 +19,7 @@ from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import CONFIG
 from outlast.recipe import belonging, inputs
 from outlast.recipe.recipe import Recipe
+from outlast.recipe.registry import loaded
 from outlast.remote.address import open_remote
 from outlast.remote.attached import copies_of, stored_config
 from outlast.remote.fork import fork
@@ -157,7 +158,7 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
     Raises:
         SessionEnded: the session is over and the run is not.
     """
-    config, recipe = prepared.resolved.config, prepared.recipe
+    config, recipe = prepared.resolved.config, loaded(prepared.recipe)  # frameworks are imported before a run opens
     if recipe.train is None and recipe.stage is None:
         names = ", ".join(stage.name for stage in recipe.stages)
         raise UsageError(

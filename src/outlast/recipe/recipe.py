@@ -68,7 +68,10 @@ class Recipe:
         name: as in `outlast train NAME`.
         summary: one line for `outlast recipes`.
         Config: its values, a subclass of outlast.Config.
-        train: train(run, config), which tracks, loops and logs; a recipe has either `train` or `stages`.
+        train: train(run, config), which tracks, loops and logs; a recipe has either `train`, `code` or `stages`.
+        code: the name of a module beside the recipe's, such as ".training". It has `train`, and if it likes `check`,
+            `commands` and `exports`, as those below. It is imported when one of them is used, so that a machine without
+            the framework can launch the recipe.
         stages: trainings one after the other, each a separate run.
         stage: the stage that this recipe represents; see `of_stage`.
         grade: the grade of a resume: "exact", "statistical" or "restart-epoch".
@@ -84,12 +87,14 @@ class Recipe:
         exports: formats besides safetensors that `outlast export --format NAME` writes, by file suffix: each function
             takes the opened run, the part and the file to write, and yields lines for the user.
         source: the argument of `find`, so that a run can find its recipe again.
+        package: the package that `code` is in.
     """
 
     name: str
     summary: str
     Config: type[Config]
     train: Callable[[Run, Any], None] | None = None
+    code: str | None = None
     grade: Grade = "exact"
     metric: str | None = None
     mode: Literal["max", "min"] = "max"
@@ -100,14 +105,17 @@ class Recipe:
     commands: tuple[Command, ...] = ()
     exports: Mapping[str, Callable[[Any, str, Path], Iterable[str]]] = field(default_factory=dict)
     source: str = ""
+    package: str = ""
     stages: tuple[Stage, ...] = ()
     stage: Stage | None = None
 
     def __post_init__(self) -> None:
-        """Refuse stages that contradict each other; raises UsageError."""
-        if (self.train is None) is not bool(self.stages):
+        """Refuse what contradicts itself; raises UsageError."""
+        given = [name for name in ("train", "code", "stages") if getattr(self, name)]
+        if len(given) != 1:
             raise UsageError(
-                f"The recipe {self.name!r} needs either train or stages, and has {'both' if self.train else 'neither'}."
+                f"The recipe {self.name!r} needs either train (or code) or stages, and has "
+                f"{'both' if given else 'neither'}."
             )
         earlier: dict[str, Stage] = {}
         for stage in self.stages:
@@ -133,9 +141,10 @@ class Recipe:
             earlier[stage.name] = stage
 
     @property
-    def code(self) -> Callable[..., None]:
-        """The function that trains, of a chain the first one: where its source is, the recipe's is."""
-        return self.train or self.stages[0].train
+    def home(self) -> str:
+        """The name of the module or package that it is in."""
+        functions = [self.train, *(stage.train for stage in self.stages)]
+        return self.package or next(function.__module__ for function in functions if function)
 
     def of_stage(self, name: str) -> Recipe:
         """This recipe as that of one of its stages; raises UnknownName when it has none of that name."""

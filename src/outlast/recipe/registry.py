@@ -6,9 +6,9 @@ is installed or the user has named that very file in this process.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import re
 import sys
 from dataclasses import replace
@@ -62,8 +62,8 @@ def source_of(name: str) -> tuple[str, Path]:
         spec = importlib.util.find_spec(point.module)
         if spec and spec.origin:
             return name, Path(spec.origin).parent
-    found = find(name)
-    return found.name, Path(inspect.getfile(found.code)).parent
+    path = _file_of(name)
+    return find(name).name, path.resolve().parent if path else Path()
 
 
 def stored(name: object, said_by: Path, otherwise: str = "") -> Recipe:
@@ -113,15 +113,38 @@ def _installed(name: str) -> Recipe | None:
     try:
         found = point.load()
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"The recipe {name!r} needs {error.name}, which is not installed. Install "
-            f"{_extra(point, error.name or '')}."
-        ) from error
+        raise _needs(name, error) from error
     if not isinstance(found, Recipe):
         raise UsageError(
             f"The installed recipe {name!r} ({point.value}) is {type(found).__name__}; expected an outlast.Recipe."
         )
-    return replace(found, source=name)
+    return replace(found, source=name, package=point.module.rpartition(".")[0])
+
+
+def loaded(recipe: Recipe) -> Recipe:
+    """A recipe with the functions of its `code`, which is imported.
+
+    Raises:
+        UsageError: it needs a package that is not installed, or has no `train`.
+    """
+    if recipe.code is None:
+        return recipe
+    try:
+        module = importlib.import_module(recipe.code, recipe.package)
+    except ModuleNotFoundError as error:
+        raise _needs(recipe.source, error) from error
+    if not callable(train := getattr(module, "train", None)):
+        raise UsageError(f"{recipe.code} of the recipe {recipe.name!r} defines no function `train`.")
+    more = {name: getattr(module, name) for name in ("check", "commands", "exports") if hasattr(module, name)}
+    return replace(recipe, code=None, train=train, **more)
+
+
+def _needs(name: str, error: ModuleNotFoundError) -> UsageError:
+    point = _point(name)
+    if point is None:
+        return UsageError(f"{name} needs {error.name}, which is not installed.")
+    extra = _extra(point, error.name or "")
+    return UsageError(f"The recipe {name!r} needs {error.name}, which is not installed. Install {extra}.")
 
 
 def _extra(point: importlib.metadata.EntryPoint, package: str) -> str:
@@ -163,4 +186,4 @@ def _from_file(path: Path, source: str) -> Recipe:
             f"{path} defines no `recipe`; end it with recipe = outlast.Recipe(name=..., summary=..., Config=..., "
             "train=...)."
         )
-    return replace(found, source=source)
+    return replace(found, source=source, package=name)

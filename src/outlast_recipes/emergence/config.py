@@ -14,6 +14,9 @@ Genome = Literal["none", "film", "head", "lowrank", "full"]
 Mode = Literal["gradient", "evolve", "freeze-evolve", "frozen"]
 Hidden = Literal["food", "agents", "field"]
 
+RENAMED = {"kl": "approx_kl", "clipped": "clipfrac", "explained": "explained_variance"}
+"""Metrics that version 0.4 and before logged under other names."""
+
 
 class Env(Section):
     """A world: its size, its food, its energy."""

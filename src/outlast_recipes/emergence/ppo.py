@@ -26,9 +26,6 @@ EPSILON = 1e-5  # of Adam, as is usual with PPO
 METRICS = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac")
 """Names of the logged metrics of a minibatch."""
 
-RENAMED = {"kl": "approx_kl", "clipped": "clipfrac", "explained": "explained_variance"}
-"""Metrics that versions up to 0.4 logged under other names."""
-
 
 class Phase(NamedTuple):
     """The phase of a chunk: learning rate f32, epochs of PPO i32 (0: none), and the factor of all mutations f32."""

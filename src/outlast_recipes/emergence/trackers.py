@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outlast_recipes.emergence import influence, learn, metrics, nulls, ppo
-from outlast_recipes.emergence.config import Config
+from outlast_recipes.emergence.config import RENAMED, Config
 from outlast_recipes.emergence.learn import WATCHED, Colony
 from outlast_recipes.emergence.nulls import NOTHING, Finding
 from outlast_recipes.emergence.shadow import Shadow
@@ -261,9 +261,9 @@ class Book:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the result of `state_dict`."""
         # A run keeps the names of its first checkpoint, so that the loaded state equals the checkpoint.
-        self._stored = {new: former for former, new in ppo.RENAMED.items() if former in state["curves"]}
+        self._stored = {new: former for former, new in RENAMED.items() if former in state["curves"]}
         self.curves = {
-            ppo.RENAMED.get(name, name): [float(value) for value in values] for name, values in state["curves"].items()
+            RENAMED.get(name, name): [float(value) for value in values] for name, values in state["curves"].items()
         }
         ends = np.cumsum(state["ends"])
         self.lives = [np.array(each) for each in np.split(np.array(state["lives"]), ends[:-1])] if len(ends) else []

@@ -7,8 +7,11 @@ from typing import Literal
 
 import outlast
 from outlast import Section, setting
-from outlast_recipes.skeleton.distill import Loss
-from outlast_recipes.skeleton.model import Routing, Shift, Streams
+
+Loss = Literal["kl", "standardised", "dkd", "dist"]
+Streams = Literal["fused", "joint", "bone", "velocity"]
+Shift = Literal["adaptive", "scales", "tsm", "off"]
+Routing = Literal["adaptive", "static", "off"]
 
 
 class Data(Section):

@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -28,9 +28,9 @@ from torch.nn import functional as F
 
 import outlast
 from outlast_recipes.skeleton.augment import Batch, Strength
+from outlast_recipes.skeleton.config import Loss
 from outlast_recipes.skeleton.store import Store
 
-Loss = Literal["kl", "standardised", "dkd", "dist"]
 TEMPERATURES: dict[Loss, float] = {"kl": 4.0, "standardised": 2.0, "dkd": 4.0, "dist": 1.0}
 """Of the papers; see the functions below."""
 

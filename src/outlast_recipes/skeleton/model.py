@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from outlast_recipes.skeleton.config import Routing, Shift, Streams
 from outlast_recipes.skeleton.layouts import Layout
-
-Streams = Literal["fused", "joint", "bone", "velocity"]
-Shift = Literal["adaptive", "scales", "tsm", "off"]
-Routing = Literal["adaptive", "static", "off"]
 
 REACH = 4.0  # frames that a channel may be shifted by, either way
 SPREAD = 3.0  # of the offsets at the start: many scales, never a no-op

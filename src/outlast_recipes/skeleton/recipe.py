@@ -1,49 +1,12 @@
-"""Actions from skeletons with LAST.
+"""Actions from skeletons with LAST. `training` trains it.
 
-The epoch is chosen by validation subjects, which are taken out of the training part. The test is read once, at the end,
-with the averaged weights of the last step and with those that were best on validation. Data: a folder of NTU-named
-.skeleton files, NW-UCLA or UTKinect. The first training prepares a store of them, or `outlast data prepare skeleton`
-does.
+Nothing here needs a framework, so that a machine without one can launch a training elsewhere.
 """
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable
-from typing import Any
-
-import torch
-from torch import nn
-from torch.nn import functional as F
-
 import outlast
-from outlast import Run
-from outlast_recipes.common.auto_prepare import NotPrepared
-from outlast_recipes.common.complexity import macs, parameters
-from outlast_recipes.common.ranks import across_ranks, mean_of_ranks
-from outlast_recipes.common.selection import BestByValidation
-from outlast_recipes.common.training import (
-    device_of,
-    few_steps,
-    half_precision,
-    keep_freed_memory,
-    update_average,
-    warmup_cosine,
-)
-from outlast_recipes.skeleton.augment import collate
-from outlast_recipes.skeleton.build import build, optimizer_of
-from outlast_recipes.skeleton.commands import COMMANDS
-from outlast_recipes.skeleton.config import Config, Distill
-from outlast_recipes.skeleton.data import load_data, teacher_of, views_of
-from outlast_recipes.skeleton.distill import distillation_loss
-from outlast_recipes.skeleton.evaluation import accuracies, example
-from outlast_recipes.skeleton.export import EXPORTS
-from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
-from outlast_recipes.skeleton.saved import Labels
-from outlast_recipes.skeleton.views import ClipSubset
-
-Build = Callable[[Config, int, Layout], nn.Module]
+from outlast_recipes.skeleton.config import Config
 
 RENAMED = {
     "val_accuracy": "val_top1",
@@ -53,137 +16,13 @@ RENAMED = {
 }
 """Metrics that version 0.4 and before logged under other names."""
 
-
-def train(run: Run, config: Config, build: Build = build) -> None:
-    outlast.seed_everything(config.seed)
-    device = device_of(config.device)
-    if device.type == "cpu":
-        keep_freed_memory()
-    store, parts, classes = load_data(config, run=run)
-    teacher = teacher_of(config)
-    views = views_of(config, parts, teacher)
-    network = build(config, classes, LAYOUTS[store.layout]).to(device)
-    model = across_ranks(network, device)
-    ema = copy.deepcopy(network).eval()
-    best = BestByValidation(ema)
-    optimizer = optimizer_of(config, network)
-    half, scaler = half_precision(device, wanted=config.mixed_precision)
-    loader = outlast.DataLoader(
-        parts["train"],
-        config.batch_size,
-        seed=config.seed,
-        drop_last=True,
-        num_workers=config.num_workers,
-        collate_fn=collate,
-    )
-    labels = Labels(store.layout, store.classes, store.hash, teacher.hash if teacher else "")
-    run.track(
-        model=model,
-        ema=ema,
-        best=best.weights,
-        choice=best,
-        labels=labels,
-        optimizer=optimizer,
-        scaler=scaler,
-        data=loader,
-    )
-    if few := few_steps(len(parts["train"]), config.batch_size, len(loader), config.epochs):
-        run.tell(few)
-
-    for batch in run.batches(loader, epochs=config.epochs):
-        model.train()
-        view = (run.epoch or 1) if teacher is None else ((run.epoch or 1) - 1) % teacher.views
-        joints, mask = views(batch, view, device)
-        targets = batch.labels.to(device)
-        progress = run.step / (run.total_steps or 1)
-        with torch.autocast(device.type, half, enabled=config.mixed_precision):
-            logits = model(joints, mask).float()
-        loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
-        logged = {"loss": loss}
-        if teacher is not None:
-            taught = teacher.of(store, batch, view).to(device)
-            logged["distillation_loss"] = distillation_loss(
-                logits, taught, targets, config.distill.loss, config.distill.temperature
-            )
-            loss = loss + weight_at(config.distill, progress) * logged["distillation_loss"]
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * warmup_cosine(run.step, run.total_steps or 1, config.warmup)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad()
-        update_average(ema, network, config.ema, run.step)
-        if run.step % (1 if config.debug else config.log_every) == 0:
-            run.log(
-                **{name: mean_of_ranks(value) for name, value in logged.items()}, lr=optimizer.param_groups[0]["lr"]
-            )
-        if run.epoch_end and len(parts["val"]):
-            top1, _ = accuracies(ema, parts["val"], config.data.frames, device)
-            run.log(val_top1=top1)
-            best.update(run.epoch or 0, top1, ema)
-
-    if len(parts["test"]):
-        log_test(run, parts["test"], config, ema, best)
-    else:
-        run.tell(f"--split {config.data.split} leaves no clip for the test, so nothing is reported on it.")
-
-
-def log_test(run: Run, test: ClipSubset, config: Config, ema: nn.Module, best: BestByValidation) -> None:
-    """Test accuracy of the last averaged weights and of those that were best on validation.
-
-    The test is read once, by a finished run, and nothing is chosen by it.
-    """
-    device = device_of(config.device)
-    top1, top5 = accuracies(ema, test, config.data.frames, device)
-    reached: dict[str, Any] = {"test_top1": top1, "test_top5": top5}
-    if best.epoch:
-        top1, top5 = accuracies(best.weights, test, config.data.frames, device)
-        reached |= {"best_epoch": best.epoch, "best_test_top1": top1, "best_test_top5": top5}
-    run.log(**reached)
-
-
-def weight_at(distill: Distill, progress: float) -> float:
-    """Weight of the distillation loss beside cross-entropy: from the first weight to the last along a cosine.
-
-    Args:
-        distill: the values of the distillation.
-        progress: share of the steps that are done, 0 to 1.
-    """
-    return distill.last_weight + (distill.weight - distill.last_weight) * (0.5 + 0.5 * math.cos(math.pi * progress))
-
-
-def check(config: Any) -> str:
-    device_of(config.device)
-    try:
-        store, parts, classes = load_data(config)
-    except NotPrepared as error:  # nothing is in the way of a training
-        return str(error)
-    teacher = teacher_of(config)
-    sizes = ", ".join(f"{len(clips)} {name}" for name, clips in parts.items())
-    few = few_steps(len(parts["train"]), config.batch_size, len(parts["train"]) // config.batch_size, config.epochs)
-    taught = f"; taught by {teacher.about.teacher}, {teacher.views} views a clip" if teacher else ""
-    layout = LAYOUTS[store.layout]
-    network = build(config, classes, layout)
-    work = macs(network, example(layout, config.data.frames, bodies=config.model.bodies))
-    return (
-        f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were "
-        f"refused{taught}; LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC a "
-        f"clip{'; ' + few if few else ''}"
-    )
-
-
 recipe = outlast.Recipe(
     name="skeleton",
     summary="actions from skeletons with LAST, a light transformer that shifts (PyTorch)",
     Config=Config,
-    train=train,
+    code=".training",
     metric="val_top1",
     renamed=RENAMED,
     part="ema",
-    check=check,
     ranks=True,
-    commands=COMMANDS,
-    exports=EXPORTS,
 )

@@ -538,7 +538,7 @@ def test_worlds_that_devices_cannot_share_are_refused(monkeypatch: pytest.Monkey
 
 
 def test_an_unusual_economy_is_reported_before_training() -> None:
-    from outlast_recipes.emergence.recipe import economy
+    from outlast_recipes.emergence.training import economy
 
     food = {"env__num_food": 10, "env__regrow": 0.1, "env__food_energy": 20}
     frugal = config(env__grid_size=16, env__slots=32, env__energy_per_step=2, **food)

@@ -20,7 +20,7 @@ from outlast_recipes.common.auto_prepare import NotPrepared
 from outlast_recipes.common.clip_store import find_store
 from outlast_recipes.common.training import few_steps
 from outlast_recipes.skeleton import distill
-from outlast_recipes.skeleton import recipe as skeleton
+from outlast_recipes.skeleton import training as skeleton
 from outlast_recipes.skeleton.augment import Strength
 from outlast_recipes.skeleton.saved import restored
 from outlast_recipes.skeleton.splits import split
