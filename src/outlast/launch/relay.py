@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from outlast.checkpoint import CheckpointStore
 from outlast.config.units import format_seconds
-from outlast.errors import AnswerLost, LaunchError, LaunchRefused, UsageError
+from outlast.errors import AnswerLost, LaunchError, LaunchRefused, QuotaUsedUp, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.down import delete
 from outlast.launch.fetch import NothingLeft, fetch
@@ -96,8 +96,9 @@ def relay(
         UsageError: a bound is given for hours that the provider does not count, or a session of another provider is not
             at home.
         AnotherHistory: what a session did does not continue the run as it is here.
-        LaunchError: a session failed by itself, two equal sessions in a row came no further, or no hours are left; and
-            as of `Provider.submit`.
+        LaunchError: a session failed by itself, or two equal sessions in a row came no further; and as of
+            `Provider.submit`.
+        QuotaUsedUp: no hours are left, and it is not to wait for them.
     """
     bounds = bounds or Bounds()
     if not provider.capabilities.quota and (bounds.wait or bounds.gpu_hours is not None):
@@ -259,7 +260,7 @@ class _Relay:
             minutes = counted(round(quota.left / 60), "minute")
             left = f"This week has {minutes} of {quota.kind} left, too few for a session.{when}"
             if not self.bounds.wait:
-                raise LaunchError(f"{left} Run the same command then, or let it wait with --wait.")
+                raise QuotaUsedUp(f"{left} Run the same command then, or let it wait with --wait.")
             if not told:
                 self.tell(f"{left} Waiting.")
                 told = True

@@ -92,6 +92,7 @@ def test_a_relay_makes_as_many_sessions_as_it_may(laptop, standin: Standin) -> N
     assert "walk is at step 3 after 1 session, and not finished. Run the same command to go on." in done.stdout
     standin.world.gpu_used = 30 * 3600 - 60
     done = laptop("relay", "walk", "--on", "kaggle", "--experiment-name", "walk")
+    assert done.returncode == 75
     assert (
         "This week has 1 minute of GPU left, too few for a session. They are given anew Saturday 28 November"
         in done.stderr
