@@ -18,7 +18,7 @@ from outlast.checkpoint.export import export
 from outlast.config import leaves, resolve
 from outlast.errors import ConfigError
 from outlast.folder.layout import RunFolder
-from outlast.recipe.registry import find, names
+from outlast.recipe.registry import find, loaded, names
 
 TINY = {"digits": SMALL, "emergence": colonies.TINY, "skeleton": skeletons.TINY, "yolo": pictures.TINY}
 """Flags that make each recipe small: 12 steps of a few seconds."""
@@ -54,7 +54,7 @@ def test_smoke_resume_export(name: str, tmp_path: Path, tiny: dict[str, dict[str
 
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_it_describes_itself(name: str, tiny: dict[str, dict[str, str]]) -> None:
-    recipe = find(name)
+    recipe = loaded(find(name))
     assert recipe.check is not None
     assert recipe.check(resolve(recipe.Config, flags=tiny[name]).config)
     assert recipe.summary[0].islower()
