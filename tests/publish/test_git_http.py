@@ -9,6 +9,7 @@ import pytest
 
 from outlast.errors import OutlastError, PublishFailed
 from outlast.publish import gitcommand
+from outlast.publish.reference import Progress
 from outlast.remote.folder import FolderRemote
 from tests.publish import making
 from tests.standins import git as standin
@@ -80,8 +81,8 @@ def test_a_verdict_that_the_server_does_not_give(tmp_path: Path, server: standin
     made = making.plan(tmp_path / "run", name="another")
     real = making.GitReference.create
 
-    def create(self: making.GitReference) -> int:
-        written = real(self)
+    def create(self: making.GitReference, progress: Progress) -> int:
+        written = real(self, progress)
         server.faults = [("git-upload-pack", 503)] * 9
         return written
 

@@ -75,7 +75,11 @@ def test_without_a_time_training_publishes_nothing_and_the_verb_knows_the_place(
     card = (here / "got/README.md").read_text()
     assert "| seed | 42 |" in card
     assert "| scale | 1 |" in card or "| scale | 1.0 |" in card
-    assert not any(word in card for word in ("checkpoint_dir", "publish.to", "device"))
+    configuration = card.partition("## Configuration")[2].partition("## Origin")[0]
+    assert "| seed | 42 |" in configuration
+    # Of a process that has a framework, the origin states the device; the configuration never does.
+    assert [word for word in ("checkpoint_dir", "publish.to", "device") if word in configuration] == []
+    assert [word for word in ("checkpoint_dir", "publish.to") if word in card] == []
     assert "`model` of the run" in card, "the recipe is a file, which its name does not find"
     (here / "train.yaml").write_text("publish:\n  to: others\nscale: 2\n")
     outlast(capsys, "publish", "small", "--recipe", "./small", "--train-config", "train.yaml")
