@@ -35,6 +35,7 @@ VARYING = {
     "pid": r"(?<=process )\d+|(?<=\()\d{2,7}(?=\))",
     "host": rf"(?<![\w.-]){re.escape(socket.gethostname())}(?![\w.-])",
     "seconds": r"\d+(?:\.\d+)?(?= (?:s|ms|seconds)\b)",
+    "port": r"(?<=127\.0\.0\.1:)\d+|(?<=127\.0\.0\.1\]:)\d+",
     "rate": r"\d[\d.,]*(?= \w+/s\b)",
     "time": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?Z?|\d\d:\d\d:\d\d",
     "size": r"\d[\d.,]*(?= (?:bytes|kB|MB|MiB|GB|GiB)\b)|(?<=says )\d+",

@@ -199,8 +199,8 @@ def test_retention_keeps_last_best_and_every(
             {"mode": "maximum", "metric": "acc"},
             messages.says("checkpoint/mode-is-expected-when-larger-acc", name="maximum", name2="max", name3="min"),
         ),
-        ({"metric": 5, "best": 1}, messages.says("checkpoint/metric-is-expected-the-name", number=5)),
-        ({"metric": "", "best": 1}, messages.says("checkpoint/metric-is-expected-the-name-under")),
+        ({"metric": 5, "best": 1}, messages.says("checkpoint/metric-no-name", found=5)),
+        ({"metric": "", "best": 1}, messages.says("checkpoint/metric-no-name", found="''")),
     ],
 )
 def test_retention_says_what_is_wrong_with_it(wrong: dict, words: str) -> None:

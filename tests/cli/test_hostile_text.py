@@ -186,7 +186,7 @@ def test_a_signal_is_named() -> None:
     shown = screens.PlainLines(stream)
     shown.stopping("preempted", "SIGTERM received")
     shown.ended("preempted", 3, 10)
-    assert stream.getvalue() == "outlast: step 3 of 10: stopped (SIGTERM received); start it again to go on\n"
+    assert stream.getvalue() == "outlast: step 3 of 10: stopped (SIGTERM received); start it again to continue\n"
 
 
 def test_json_lines_survive_any_name() -> None:

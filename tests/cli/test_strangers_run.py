@@ -121,7 +121,9 @@ def test_what_the_user_names_is_used(evil: Path, ran: Ran) -> None:
     messages.said(said, "cli/step-of-finished", step=4, number=4)
     code, said = ran("export", "evil", "--recipe=runs/evil/recipe.py", "--step", "best")
     assert code == 0, said
-    messages.said(said, "cli/tensors-of-at-step", name="s", step=4)
+    messages.said(
+        said, "cli/tensors-of-the-part", file="evil-s-step-4.safetensors", tensors=1, name="s", step=4, size=152
+    )
     assert ran("archive", "evil", "--recipe", "runs/evil/recipe.py")[0] == 0
     assert outlast.open_saved("evil", recipe="runs/evil/recipe.py").recipe.name == "own"
 

@@ -191,7 +191,15 @@ def test_the_only_network_of_a_script_is_the_model(opened, tmp_path: Path, capsy
             net(torch.ones(1, 2)).sum().backward()
             optimizer.step()
     assert main(["export", "lone", "--checkpoint-dir", str(tmp_path)]) == 0
-    messages.said(capsys.readouterr().out, "cli/tensors-of-at-step-2", tensors=2, name="net", step=1)
+    messages.said(
+        capsys.readouterr().out,
+        "cli/tensors-of-the-part",
+        file="lone-net-step-1.safetensors",
+        tensors=2,
+        name="net",
+        step=1,
+        size=204,
+    )
     assert main(["archive", "lone", "--checkpoint-dir", str(tmp_path)]) == 0
     with opened("two", total_steps=1) as run:
         run.track(one=net, other=torch.nn.Linear(2, 1))

@@ -43,7 +43,7 @@ def test_train_says_what_it_does(trained: Path, outlast_cli) -> None:
     assert "recipe digits · environment local" in again.stdout
     assert "given: " in again.stdout
     messages.said(again.stdout, "cli/outlast-status-digits")
-    messages.said(again.stderr, "cli/all-steps-are-done-ask", steps=8)
+    messages.said(again.stderr, "cli/all-steps-are-done", run="digits", attempt=2, steps=8)
 
 
 def test_runs_and_status(trained: Path, outlast_cli) -> None:
@@ -120,7 +120,7 @@ def test_export_is_read_by_the_formats_own_library(folder: Path, outlast_cli) ->
     model.load_state_dict(load_file(written))
     assert torch.isfinite(next(model.parameters())).all()
     for words, sentence in (
-        (["--step", "3"], messages.says("cli/no-checkpoint-at-step", step=3)),
+        (["--step", "3"], messages.says("cli/no-checkpoint-at-the-step", step=3, steps="4, 6, 8")),
         (["--part", "modle"], messages.says("cli/no-arrays-under-it-holds-ema", under="modle")),
     ):
         refused = outlast_cli("export", "digits", *words, cwd=folder)
@@ -152,7 +152,7 @@ def test_a_new_run_from_an_old_checkpoint(folder: Path, outlast_cli) -> None:
     assert status["parent"] == {**status["parent"], "run": "digits", "step": 6}
     assert json.loads(outlast_cli("status", "digits", "--json", cwd=folder).stdout)["step"] == 8
     again = outlast_cli("train", "digits", "--resume", checkpoint, "--lr", "0.0001", cwd=folder)
-    messages.said(again.stderr, "cli/attempt-all-steps-are-done", attempt=2, steps=8)
+    messages.said(again.stderr, "cli/all-steps-are-done", run="digits-from-6", attempt=2, steps=8)
     named = outlast_cli("train", "digits", "--resume", checkpoint, "--experiment_name", "warm", cwd=folder)
     assert named.returncode == 0
     assert (folder / "runs/warm/run.json").exists()
@@ -168,7 +168,7 @@ def test_a_new_run_from_an_old_checkpoint(folder: Path, outlast_cli) -> None:
         (["--batch-size", "many"], "--batch-size is 'many'; expected a whole number."),
         (["--data_config", "nowhere.yaml"], "nowhere.yaml does not exist."),
         (["--model.width", "9"], "begun with model.width 4, and flag --model.width now asks for 9"),
-        (["--device", "tpu"], "--device is 'tpu'; torch can use cpu here. Give one of these or auto."),
+        (["--device", "tpu"], "--device is 'tpu'; torch can use cpu on this machine. Give one of these, or auto."),
         (["--env", "colab"], "invalid choice: 'colab'"),
     ],
 )
@@ -205,8 +205,8 @@ def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
         ),
         (["train", "skeleton", "--dry-run"], messages.says("cli/skeleton-needs-data-root")),
         (["train"], messages.says("cli/outlast-train-needs-recipe")),
-        (["status", "x"], messages.says("cli/there-is-no-run-runs", run="x")),
-        (["resume", "x"], messages.says("cli/there-is-no-run-runs", run="x")),
+        (["status", "x"], messages.says("cli/no-runs-yet", run="x")),
+        (["resume", "x"], messages.says("cli/no-runs-yet", run="x")),
         (["resume"], messages.says("cli/needs-run-name")),
     ):
         done = outlast_cli(*words, cwd=tmp_path)
@@ -220,7 +220,7 @@ def test_dry_run_trains_and_writes_nothing(outlast_cli, tmp_path: Path) -> None:
     messages.said(done.stdout, "cli/environment-kaggle")
     messages.said(done.stdout, "cli/warning-this-machine-is-local")
     assert "1197 train, 300 val, 300 test" in done.stdout
-    messages.said(done.stdout, "cli/dry-run-everything-above-is-valid")
+    messages.said(done.stdout, "cli/dry-run")
     assert not list(tmp_path.glob("out*"))
 
 
@@ -490,7 +490,7 @@ def test_the_originals_commands_are_understood(words: list[str]) -> None:
     script = [sys.executable, "scripts/train.py", "--recipe", "digits", *words, "--dry_run"]
     done = processes.run(script, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    messages.said(done.stdout, "cli/dry-run-everything-above-is-valid")
+    messages.said(done.stdout, "cli/dry-run")
 
 
 def test_the_originals_script_defaults_to_skeleton() -> None:

@@ -137,7 +137,11 @@ def test_sections_and_names_of_the_originals(tmp_path: Path) -> None:
         ),
         ("train", "mixed_precision: maybe\n", messages.says("config/expected-true-or-false")),
         ("train", "batch_size: 0\n", messages.says("config/batch-size", name=0, number=1)),
-        ("train", "batch_size: null\n", messages.says("config/batch-size-is-expected-whole-number", name="none")),
+        (
+            "train",
+            "batch_size: null\n",
+            messages.says("config/no-whole-number", file="f", line=1, field="batch_size", found="none"),
+        ),
         (
             "train",
             "seed: 1\nepochs: 2\nseed: 3\n",
@@ -154,7 +158,7 @@ def test_sections_and_names_of_the_originals(tmp_path: Path) -> None:
         (
             "train",
             "budget: 3 weeks\n",
-            messages.says("config/budget-is-expected-duration-with-units", name="3 weeks"),
+            messages.says("config/no-duration", file="f", line=1, field="budget", found="3 weeks"),
         ),
         (
             "train",

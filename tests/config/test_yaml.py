@@ -85,51 +85,39 @@ REFUSED = {
     "tabs": ("training:\n\tepochs: 2\n", messages.says("config/yaml-is-not-valid-yaml-found-character-t", line=2)),
     "octal": (
         "epochs: 010\n",
-        messages.says(
-            "config/yaml-is-expected-number-without-leading-zeros", line=1, name="epochs", found="010", write="10"
-        ),
+        messages.says("config/leading-zeros", line=1, name="epochs", found="010", write="10"),
     ),
     "octal seconds": (
         "learning_rate: 007.5\n",
-        messages.says(
-            "config/yaml-is-expected-number-without-leading-zeros-2", line=1, name="learning_rate", found="007.5"
-        ),
+        messages.says("config/leading-zeros", line=1, name="learning_rate", found="007.5", write="7.5"),
     ),
     "octal of YAML 1.2": (
         "seed: 0o17\n",
-        messages.says("config/yaml-is-expected-whole-number", line=1, name="seed", found="0o17"),
+        messages.says("config/no-whole-number", file="c", line=1, field="seed", found="0o17"),
     ),
     "hex": (
         "epochs: 0x10\n",
-        messages.says("config/yaml-is-expected-whole-number", line=1, name="epochs", found="0x10"),
+        messages.says("config/no-whole-number", file="c", line=1, field="epochs", found="0x10"),
     ),
     "exponents of whole numbers": (
         "epochs: 1e1\n",
-        messages.says("config/yaml-is-expected-whole-number", line=1, name="epochs", found="1e1"),
+        messages.says("config/no-whole-number", file="c", line=1, field="epochs", found="1e1"),
     ),
     "sexagesimal": (
         "epochs: 1:30\n",
-        messages.says("config/yaml-is-expected-whole-number", line=1, name="epochs", found="1:30"),
+        messages.says("config/no-whole-number", file="c", line=1, field="epochs", found="1:30"),
     ),
     "clock times": (
         "budget: 1:30\n",
-        messages.says("config/yaml-is-expected-duration-with-units-such", line=1, name="budget", found="1:30"),
+        messages.says("config/no-duration-but", line=1, name="budget", found="1:30", write="1h30m or 90s"),
     ),
     "longer clock times": (
         "budget: 11:30:00\n",
-        messages.says(
-            "config/yaml-is-expected-duration-with-units-such-2",
-            line=1,
-            name="budget",
-            found="11:30:00",
-            write="11h30m00s",
-        ),
+        messages.says("config/no-duration-but", line=1, name="budget", found="11:30:00", write="11h30m00s"),
     ),
     "seconds without a unit": (
         "budget: 90\n",
-        messages.says(
-            "config/yaml-is-expected-duration-with-units-such-2", line=1, name="budget", found="90", write="90s"
-        ),
+        messages.says("config/no-duration-but", line=1, name="budget", found="90", write="90s"),
     ),
     "infinity": (
         "learning_rate: .inf\n",
@@ -153,7 +141,7 @@ REFUSED = {
     ),
     "an infinite budget": (
         "budget: .inf\n",
-        messages.says("config/yaml-is-expected-duration-with-units-such-3", line=1, name="budget", found=".inf"),
+        messages.says("config/no-duration", file="c", line=1, field="budget", found=".inf"),
     ),
     "code": (
         "epochs: !!python/object/apply:os.system ['touch PWNED']\n",
@@ -197,19 +185,19 @@ REFUSED = {
     ),
     "null where a number is needed": (
         "epochs:\n",
-        messages.says("config/yaml-is-expected-whole-number", line=1, name="epochs", found="none"),
+        messages.says("config/no-whole-number", file="c", line=1, field="epochs", found="none"),
     ),
     "a list for a number": (
         "epochs: [1]\n",
-        messages.says("config/yaml-is-expected-whole-number", line=1, name="epochs", found='["1"]'),
+        messages.says("config/no-whole-number", file="c", line=1, field="epochs", found='["1"]'),
     ),
     "an empty mapping for a number": (
         "epochs: {}\n",
-        messages.says("config/yaml-is-expected-whole-number-2", line=1, name="epochs"),
+        messages.says("config/no-whole-number", file="c", line=1, field="epochs", found="{}"),
     ),
     "a mapping in a list": (
         "cameras: [{a: 1}]\n",
-        messages.says("config/yaml-is-expected-whole-number-3", line=1, name="cameras"),
+        messages.says("config/no-whole-number", file="c", line=1, field="cameras", found='[{"a": "1"}]'),
     ),
     "depth of lists": (
         "a: " + "[" * 5000 + "]" * 5000 + "\n",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests import messages
 from tests.durability.digits import SMALL, final, train
 from tests.recipes import colonies, pictures, skeletons
 
@@ -121,7 +122,7 @@ def test_device_and_deterministic(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     import torch
 
     monkeypatch.setenv("XLA_FLAGS", "")  # also asked for, where a test before this one has loaded JAX
-    with pytest.raises(outlast.ConfigError, match="--device is 'cuda:7'"):
+    with messages.raises(outlast.ConfigError, "training/unknown-device", value="cuda:7"):
         train(tmp_path / "cuda", device="cuda:7")
     try:
         train(tmp_path / "d", device="cpu", deterministic=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.conformance.remotes import CASES, FolderCase
 
 from outlast.errors import ObjectConflict, ObjectMissing, OutlastError, RemoteRefused
@@ -97,7 +98,7 @@ def test_several_at_once(remote: Remote, tmp_path: Path) -> None:
     assert {name: contents(remote, name) for name in named} == {name: name[5:].encode() for name in named}
     assert remote.put_all_if_absent(named) == set()
     assert remote.put_all_if_absent({}) == set()
-    with pytest.raises(ValueError, match="last is 'c'"):
+    with messages.raises(ValueError, "remote/last-not-among-names", last="c"):
         remote.put_all_if_absent(named, "c")
 
 
@@ -185,7 +186,7 @@ def test_ranges_across_pieces(remote: Remote, tmp_path: Path, start: int, stop: 
 @pytest.mark.parametrize(("start", "stop"), [(-1, None), (0, -1), (5, 4)])
 def test_ranges_that_are_none(remote: Remote, tmp_path: Path, start: int, stop: int | None) -> None:
     remote.put_if_absent("a", file(tmp_path, b"0123456789"))
-    with pytest.raises(ValueError, match="expected 0 <= start <= stop"):
+    with messages.raises(ValueError, "remote/range-not-ascending", start=start, stop=stop):
         contents(remote, "a", start, stop)
 
 
@@ -220,7 +221,7 @@ def test_names_that_lead_elsewhere_are_refused(case: FolderCase, tmp_path: Path,
         lambda: remote.stat(name),
         lambda: remote.delete_if_unchanged(name, "1"),
     ):
-        with pytest.raises(RemoteRefused, match="cannot name an object"):
+        with messages.raises(RemoteRefused, "remote/not-an-object-name", name=repr(name[:80])):
             ask()
     assert names(remote) == []
 

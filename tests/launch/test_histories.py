@@ -21,6 +21,7 @@ from outlast.launch.local.session import write
 from outlast.launch.provider import Terms
 from outlast.launch.records import LaunchRecord, all_launches, check_closed, launching
 from outlast.recipe import prepare, registry
+from tests import messages
 from tests.launch.conftest import RECIPE
 
 RUN = ("--recipe", "walk")
@@ -101,7 +102,7 @@ def test_another_run_from_its_checkpoint_is_trained(provider: LocalProvider) -> 
 def test_a_run_that_is_being_launched_is_not_trained_here(provider: LocalProvider) -> None:
     assert train("runs") == 75
     folder = RunFolder(Path("runs/q"))
-    with launching(folder, "a relay"), pytest.raises(RunBusy, match="is being launched by a relay"):
+    with launching(folder, "a relay"), messages.raises(RunBusy, "launch/being-launched"):
         check_closed(folder)
     check_closed(folder)
 
@@ -137,7 +138,7 @@ def test_another_history_is_reported_kept_and_not_continued(
     capsys.readouterr()
     assert main(["fetch", "q"]) == 1
     said = capsys.readouterr().err
-    assert "outlast-q-001 reached step 6, and nothing of it is taken into runs/q, which is at step 6" in said
+    messages.said(said, "launch/another-history", session="outlast-q-001", step=6)
     assert "runs/.fetched-outlast-q-001" in said
     assert steps("runs/.fetched-outlast-q-001/runs")[-1] == 6
     (record,) = all_launches(record.folder)
@@ -145,7 +146,7 @@ def test_another_history_is_reported_kept_and_not_continued(
     assert main(["status", "q"]) == 0
     out = capsys.readouterr().out
     assert next(line for line in out.splitlines() if "outlast-q-001" in line).split()[-3:] == ["not", "taken", "(6)"]
-    assert "Go on with: outlast resume q" in out
+    messages.said(out, "launch/next-resume")
     run = prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "q"}))
     source = start._continues(provider, run, lambda _: None)
     assert (source.name, source.step) == ("", 6)
@@ -200,9 +201,9 @@ def test_a_run_that_is_not_there_and_one_that_was_never_launched(
     assert train("runs") == 75
     capsys.readouterr()
     assert main([verb, "qq"]) == 2
-    assert "There is no run 'qq': runs holds q." in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "launch/unknown-run-of-some", run="qq")
     assert main([verb, "q"]) == 2
-    assert "The run 'q' in runs was never launched elsewhere" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "launch/never-launched", run="q")
 
 
 def test_the_last_two_sessions_may_be_repeated_with_other_options(provider: LocalProvider) -> None:

@@ -63,5 +63,10 @@ def test_an_archive_of_a_run(outlast_cli, tmp_path: Path) -> None:
     assert ours.keys() == exported.keys()
     assert all((ours[name] == exported[name]).all() for name in ours)
     assert outlast_cli("archive", "digits", "--step", "best", "-o", "best.zip").returncode == 0
-    assert "has no checkpoint at step" in outlast_cli("archive", "digits", "--step", "999999").stderr
-    assert "There is no run 'nothing'" in outlast_cli("archive", "nothing").stderr
+    messages.said(
+        outlast_cli("archive", "digits", "--step", "999999").stderr,
+        "cli/no-checkpoint-at-the-step",
+        step=999999,
+        steps="2, 4",
+    )
+    messages.said(outlast_cli("archive", "nothing").stderr, "launch/archive-no-run", run="nothing")

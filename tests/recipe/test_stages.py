@@ -232,7 +232,7 @@ def test_on_another_machine_both_runs_are_copied_from_attached_inputs(monkeypatc
 
 def test_status_and_resume_take_the_name_of_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--stop-at", "walk:2") == 75
-    messages.said(capsys.readouterr().out, "recipe/go-on-with-outlast-resume-pair")
+    messages.said(capsys.readouterr().out, "recipe/next-resume", run="pair")
     assert cli.main(["status", "pair"]) == 0
     out = capsys.readouterr().out
     messages.said(out, "recipe/stages-mean-finished-at-step-walk", step=6, path="2/6")
@@ -274,7 +274,7 @@ def test_verbs_about_a_run_take_the_name_of_the_chain(capsys: pytest.CaptureFixt
 def test_another_name_is_another_chain(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--experiment-name", "other", "--stop-at", "walk:2") == 75
     assert sorted(path.name for path in Path("runs").iterdir()) == ["other.mean", "other.walk"]
-    messages.said(capsys.readouterr().out, "recipe/outlast-resume-other")
+    messages.said(capsys.readouterr().out, "recipe/next-resume", run="other")
     assert cli.main(["resume", "other", "--recipe", PAIR]) == 0
 
 
@@ -288,9 +288,9 @@ def test_a_run_that_began_from_a_stage_keeps_its_input() -> None:
 
 def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--dry-run") == 0
-    messages.said(capsys.readouterr().out, "recipe/run-pair-mean")
+    messages.said(capsys.readouterr().out, "recipe/run-of-a-stage", stage="mean")
     assert train("--dry-run", "--stage", "walk") == 0
-    messages.said(capsys.readouterr().out, "recipe/run-pair-walk")
+    messages.said(capsys.readouterr().out, "recipe/run-of-a-stage", stage="walk")
     assert not Path("runs").exists()
 
 

@@ -330,7 +330,7 @@ def test_a_damaged_journal_elsewhere_does_not_replace_ours(home: Path, tmp_path:
     )
     assert (home / "r/journal.jsonl").read_bytes() == ours
     assert walk(home, stop=10).resumed_from == 8
-    messages.said(told(home), "remote/journal-does-not-match", step=8)
+    messages.said(told(home), "tracking/journal-does-not-match", file="home/r/journal.jsonl", step=8, kept=8)
     lines = [json.loads(line)["count"] for line in (home / "r/journal.jsonl").read_text().splitlines()]
     assert lines == [1, 2, 3, 4, 9, 10]
 

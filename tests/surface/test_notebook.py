@@ -77,7 +77,9 @@ def test_a_notebook(tmp_path: Path) -> None:
         execute(BEGIN)
         line = stopped("train(10_000, budget=1.6)")
         assert line.startswith("RunNotFinished: the run r is not finished; it is saved at step ")
-        assert line.endswith("(the session's time is used up (1 s kept back to save)). Run this cell again to go on.")
+        assert line.endswith(
+            "(the session's time is used up (1 s kept back to save)). Run this cell again to continue."
+        )
         assert execute("print(run.finished, run.session.reason)") == "False budget\n"
         thread = threading.Thread(target=interrupt)
         thread.start()

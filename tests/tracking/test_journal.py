@@ -149,7 +149,7 @@ def test_a_damaged_one_keeps_what_can_be_read(journal: Journal) -> None:
     lines = journal.path.read_text().splitlines(keepends=True)
     journal.path.write_text(lines[0] + "garbage\n" + lines[2] + lines[3])
     again = Journal(journal.path)
-    messages.said(again.rewind(mark, 3) or "", "tracking/curve-may-have-gaps", step=3, step2=3)
+    messages.said(again.rewind(mark, 3) or "", "tracking/journal-does-not-match", file="journal.jsonl", step=3, kept=3)
     assert [record["step"] for record in read(again.path)] == [1, 3]
 
 
@@ -226,7 +226,7 @@ def test_plain_lines() -> None:
         "outlast: run r, attempt 2 continues after step 10 of 1000",
         "saved step 11 (time, 2.0 MB in 0.50 s)",
         "warning: look out",
-        "outlast: step 11 of 1000: the session's time is up; start it again to go on",
+        "outlast: step 11 of 1000: the session's time is up; start it again to continue",
     ]
 
 

@@ -148,7 +148,13 @@ def test_a_long_journal_is_cut_without_being_held(tmp_path: Path, monkeypatch) -
     assert again.path.read_bytes() == whole[: mark["bytes"]]
     again.path.write_bytes(whole[:100] + b"?" + whole[101:])
     tracemalloc.reset_peak()
-    messages.said(again.rewind(mark, 30_000) or "", "tracking/curve-may-have-gaps", step=30000, step2=30000)
+    messages.said(
+        again.rewind(mark, 30_000) or "",
+        "tracking/journal-does-not-match",
+        file="journal.jsonl",
+        step=30000,
+        kept=30000,
+    )
     peaks = peak, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert max(peaks) < len(whole) / 2  # not the file, let alone its lines

@@ -77,7 +77,7 @@ def run(argv: list[str]) -> int:
     if asked.values.dry_run:
         request = start.request_for(provider, prepared, terms)
         if request.bundle.left_out:
-            say(f"left out, as their names say that they are keys: {', '.join(request.bundle.left_out)}")
+            say(f"not sent, because their names look like those of keys: {', '.join(request.bundle.left_out)}")
         say(provider.preview(request, prepared.folder.path.parent))
         return EXIT_FINISHED
     if asked.values.if_idle and before and (state := watch.listen(providers.of(before[-1]), before[-1])) in watch.ALIVE:

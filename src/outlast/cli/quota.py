@@ -40,5 +40,5 @@ def run(argv: list[str]) -> int:
         table.add_row(quota.kind, *(f"{seconds / 3600:.1f} h" for seconds in (quota.left, quota.used, quota.total)))
     show.console().print(table)
     if refresh:
-        say(f"given anew {refresh:%A %d %B, %H:%M} UTC · {provider.account()}")
+        say(f"renewed on {refresh:%A %d %B, %H:%M} UTC · {provider.account()}")
     return EXIT_FINISHED

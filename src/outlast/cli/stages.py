@@ -37,7 +37,7 @@ def train(recipe: Recipe, request: Request, one: Callable[[PreparedRun], int], *
             if code := one(prepared):
                 return code
     except SessionEnded as ended:
-        tell("The session's budget is used up before the next stage begins; start it again to go on.")
+        tell("The session's budget is used up before the next stage begins; start it again to continue.")
         return int(ended.code or 0)
     name = first.chain or first.run_id
     tell(f"{name}: {line(chain_named(first.folder.path.parent, name))}")

@@ -1,6 +1,6 @@
 """Finds a Kaggle login on this machine, in the same order as the official client.
 
-Nothing is stored anywhere new.
+It stores nothing.
 
 Source: kagglesdk 0.1.37 (kaggle_env.py, kaggle_creds.py) and kaggle 2.2.4, `KaggleApi.authenticate`.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 from outlast.errors import UsageError
 
 HOW = (
-    "Log in with `kaggle auth login`, or make a token on kaggle.com/settings and save it as ~/.kaggle/access_token "
-    "(or kaggle.json there), with mode 600."
+    "Log in with `kaggle auth login`, or create a token on kaggle.com/settings and save it as ~/.kaggle/access_token "
+    "(or ~/.kaggle/kaggle.json) with mode 600."
 )
 
 
@@ -27,8 +27,8 @@ class Credential:
 
     Attributes:
         kind: "token", "key" (the legacy pair of user name and key) or "oauth".
-        source: where it was found, for the user: a path or a variable's name.
-        user: the account, where the source says it.
+        source: where it was found, for messages: a path or the name of a variable.
+        user: the account, if the source contains it.
         secret: the token or key; never shown.
     """
 
@@ -42,11 +42,11 @@ def find_credential(variables: Mapping[str, str] | None = None, home: Path | Non
     """The login that the official client would use.
 
     Args:
-        variables: of the environment; the process's own by default.
-        home: the user's folder.
+        variables: environment variables; by default those of this process.
+        home: the user's home folder.
 
     Raises:
-        UsageError: there is none, or a file that should hold one is malformed.
+        UsageError: there is no login, or its file is malformed.
     """
     variables = os.environ if variables is None else variables
     home = home or Path.home()
@@ -86,8 +86,8 @@ def _key(variables: Mapping[str, str], home: Path) -> Credential | None:
                 return Credential("key", str(place), pair["username"], pair["key"])
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(
-                    f"{place} is not what Kaggle gives out (an object with username and key). Download it again from "
-                    "kaggle.com/settings."
+                    f"{place} is not a login file of Kaggle; expected a JSON object with username and key. Download "
+                    "it again from kaggle.com/settings."
                 ) from error
     return None
 

@@ -1,6 +1,6 @@
-"""Private datasets: for large code, for checkpoints made elsewhere, and for secrets.
+"""Private datasets: for large code, for checkpoints of other machines, and for secrets.
 
-Wire: kagglesdk 0.1.37 (blobs, datasets); uploads are Google's resumable ones, which continue where they broke.
+They use kagglesdk 0.1.37 (blobs, datasets). Uploads are resumable ones of Google, which continue after an interruption.
 """
 
 from __future__ import annotations
@@ -16,17 +16,14 @@ from outlast.errors import LaunchError
 from outlast.kaggle.wire import KaggleRefused, Wire
 
 READY_WITHIN = 1800.0
-"""Seconds for which a dataset may be unpacked and checked by Kaggle."""
+"""Seconds within which Kaggle must unpack and check a dataset."""
 
 Content = Path | bytes
 Progress = Callable[[int, int], None]
 
 
 def state(kaggle: Wire, slug: str) -> str | None:
-    """READY, FAILED or a word for on-the-way, in Kaggle's spelling.
-
-    None when there is no such dataset of this account.
-    """
+    """READY, FAILED or another state, as Kaggle writes it; None if this account has no such dataset."""
     from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetStatusRequest
 
     request = ApiGetDatasetStatusRequest()
@@ -56,16 +53,16 @@ def version(kaggle: Wire, slug: str) -> int:
 
 
 def create(kaggle: Wire, slug: str, contents: Mapping[str, Content], *, progress: Progress = lambda *_: None) -> None:
-    """Make a private dataset and wait until it can be mounted; one of this name that is there is left as it is.
+    """Create a private dataset and wait until it can be mounted. An existing one of this name is not changed.
 
     Args:
         kaggle: the account.
-        slug: 6 to 50 letters, digits and dashes; of contents that never change, so name it by them.
+        slug: 6 to 50 letters, digits and dashes. Its contents never change, so use a name that depends on them.
         contents: path in the dataset -> bytes, or a file.
         progress: called with the number of uploaded bytes and the total.
 
     Raises:
-        KaggleRefused: Kaggle does not take it.
+        KaggleRefused: Kaggle refused it.
         LaunchError: it was not ready in time, or Kaggle could not unpack it.
     """
     if state(kaggle, slug) is None:
@@ -78,20 +75,20 @@ def create(kaggle: Wire, slug: str, contents: Mapping[str, Content], *, progress
 
         def make() -> None:
             answer = _api(kaggle).create_dataset(request)
-            if answer.error and "already in use" not in answer.error:  # that one is ours: its answer was lost
-                raise KaggleRefused(f"Kaggle has refused the dataset {slug}: {answer.error}")
+            if answer.error and "already in use" not in answer.error:  # created by an earlier try whose answer was lost
+                raise KaggleRefused(f"Kaggle refused the dataset {slug}: {answer.error}")
 
         kaggle.repeated(f"the dataset {slug}", make)
     wait(kaggle, slug)
 
 
 def replace(kaggle: Wire, slug: str, contents: Mapping[str, Content]) -> None:
-    """Make a private dataset, or a version of it, and wait until it can be mounted.
+    """Create a private dataset, or a new version of it, and wait until it can be mounted.
 
-    After a new version the earlier ones are deleted.
+    Earlier versions are deleted.
 
     Raises:
-        KaggleRefused, LaunchError: as of `create`.
+        KaggleRefused, LaunchError: as in `create`.
     """
     if state(kaggle, slug) is None:
         create(kaggle, slug, contents)
@@ -101,7 +98,7 @@ def replace(kaggle: Wire, slug: str, contents: Mapping[str, Content]) -> None:
         ApiCreateDatasetVersionRequestBody,
     )
 
-    wait(kaggle, slug)  # a version that comes before the last one is ready is refused
+    wait(kaggle, slug)  # Kaggle refuses a version while the previous one is not ready
     before = version(kaggle, slug)
     request = ApiCreateDatasetVersionRequest()
     request.owner_slug, request.dataset_slug = kaggle.user, slug
@@ -110,36 +107,37 @@ def replace(kaggle: Wire, slug: str, contents: Mapping[str, Content]) -> None:
     _fill(kaggle, request.body, contents, lambda *_: None)
     answer = kaggle.repeated(f"a version of the dataset {slug}", lambda: _api(kaggle).create_dataset_version(request))
     if answer.error:
-        raise KaggleRefused(f"Kaggle has refused a version of the dataset {slug}: {answer.error}")
+        raise KaggleRefused(f"Kaggle refused a version of the dataset {slug}: {answer.error}")
     wait(kaggle, slug, after=before)
 
 
 def wait(kaggle: Wire, slug: str, *, after: int = 0) -> None:
     """Wait until a dataset, of a version later than `after`, can be mounted.
 
-    A kernel pushed before would run without it.
+    A kernel that is pushed before would run without it.
 
     Raises:
         LaunchError: it was not ready in time, or Kaggle could not unpack it.
     """
     end, pause = time.monotonic() + READY_WITHIN, 0.5
     while (found := state(kaggle, slug)) != "READY" or (after and version(kaggle, slug) <= after):
-        # None for some seconds after it was made; READY of the version before for some after a new one was
+        # For some seconds it is None after a creation, and that of the previous version after a new one.
         if found in ("FAILED", "DELETED"):
             raise LaunchError(
-                f"Kaggle has made nothing of the dataset {slug} ({found}). Delete it there and try again."
+                f"Kaggle could not create the dataset {slug} ({found}). Nothing was started. Delete the dataset on "
+                "kaggle.com and try again."
             )
         if time.monotonic() > end:
             raise LaunchError(
                 f"The dataset {slug} is not ready after {READY_WITHIN / 60:.0f} minutes ({found}). Nothing was "
-                "launched; try again later."
+                "started. Try again later."
             )
         kaggle.sleep(pause)
         pause = min(1.5 * pause, 15.0)
 
 
 def delete(kaggle: Wire, slug: str) -> None:
-    """Delete a dataset with all its versions; one that is not there is no error."""
+    """Delete a dataset with all its versions, if it exists."""
     from kagglesdk.datasets.types.dataset_api_service import ApiDeleteDatasetRequest
 
     if state(kaggle, slug) is None:
@@ -156,7 +154,7 @@ class _Folder:
 
 
 def _fill(kaggle: Wire, request: Any, contents: Mapping[str, Content], progress: Progress) -> None:
-    """Upload the contents and put them, by their tokens, into a request."""
+    """Upload the contents, and put their tokens into a request."""
     total, done, top = sum(map(_size, contents.values())), 0, _Folder()
     for name, content in contents.items():
         place = PurePosixPath(name)
@@ -218,21 +216,21 @@ def _upload(kaggle: Wire, name: str, content: Content) -> str:
 
 
 def _put(url: str, content: Content, start: int, size: int) -> None:
-    """Send what has not arrived yet."""
+    """Send the bytes that have not arrived yet."""
     import requests
 
     headers = {"Content-Range": f"bytes {start}-{size - 1}/{size}"} if start else {}
     with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
         file.seek(start)
-        # An empty body must say so: requests sends a stream of no bytes chunked, which such uploads do not take.
+        # requests would send an empty stream chunked, which these uploads refuse.
         answer = requests.put(url, data=file if size > start else b"", headers=headers, timeout=120)
     answer.raise_for_status()
-    if answer.status_code == 308:  # "resume incomplete": not all of it has arrived
+    if answer.status_code == 308:  # "resume incomplete": some bytes have not arrived
         raise requests.ConnectionError("the upload ended early")
 
 
 def _arrived(url: str, size: int) -> int | None:
-    """The number of uploaded bytes, None for all."""
+    """The number of bytes that have arrived; None for all."""
     import requests
 
     answer = requests.put(url, headers={"Content-Range": f"bytes */{size}"}, data=b"", timeout=60)

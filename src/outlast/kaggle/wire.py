@@ -1,7 +1,4 @@
-"""HTTP calls to Kaggle: timeouts, retries and errors.
-
-It logs in, repeats calls that may be repeated, and reports refusals with the server's reason.
-"""
+"""HTTP calls to Kaggle: login, timeouts, retries, and errors with the server's reason."""
 
 from __future__ import annotations
 
@@ -16,18 +13,18 @@ from outlast.kaggle.credentials import HOW, Credential
 T = TypeVar("T")
 
 MOMENT = 429
-"""Status of a refusal that another try may not meet: too many requests, or no connection at all."""
+"""Status of a temporary refusal: too many requests, or no connection."""
 
-_FULL = "session count"  # in Kaggle's words when other sessions of the account take all places
+_FULL = "session count"  # in Kaggle's message when other sessions of the account use all slots
 _WAIT = (MOMENT, 500, 502, 503, 504)
 _LONGEST = 60.0  # seconds between two tries
 
 
 class KaggleRefused(LaunchRefused):
-    """Kaggle has refused something.
+    """Kaggle refused a request.
 
     Attributes:
-        status: the HTTP status, 200 for a refusal that came as an answer.
+        status: the HTTP status; 200 for a refusal inside an answer.
     """
 
     def __init__(self, words: str, status: int = 200) -> None:
@@ -36,20 +33,19 @@ class KaggleRefused(LaunchRefused):
 
 
 class Wire:
-    """One account.
+    """The connection of one account.
 
     Args:
         credential: a login.
-        patience: seconds for which calls that may be repeated wait out refusals for the moment, outages and broken
-            lines.
-        sleep: waits; for tests.
+        patience: seconds for which safe calls are repeated after temporary refusals, outages and broken connections.
+        sleep: the function that waits; tests replace it.
     """
 
     def __init__(
         self, credential: Credential, *, patience: float = 600.0, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         try:
-            import kagglesdk.kaggle_client  # noqa: F401 - said here, not at the first call
+            import kagglesdk.kaggle_client  # noqa: F401 - a missing library is reported here, not at the first call
         except ModuleNotFoundError as error:
             raise UsageError("Kaggle needs its client: pip install 'outlast[kaggle]'.") from error
         self.credential, self._patience, self.sleep = credential, patience, sleep
@@ -59,9 +55,9 @@ class Wire:
 
     @property
     def sdk(self) -> Any:
-        """The official client's own wire library, logged in.
+        """The library of the official client, logged in.
 
-        Asked for again inside every call: a login may have to be renewed.
+        Read this in every call, because the login may have been renewed.
         """
         if self._sdk is None:
             self._sdk = _logged_in(self.credential, renew=self._renew)
@@ -69,7 +65,7 @@ class Wire:
 
     @property
     def user(self) -> str:
-        """The account's name; asked for once when the login does not say it.
+        """The account's name. It is requested once if the login does not contain it.
 
         Raises:
             KaggleRefused: the login is not valid.
@@ -96,22 +92,22 @@ class Wire:
         return self.repeated("the quota", ask)
 
     def repeated(self, what: str, call: Callable[[], T]) -> T:
-        """Make a call that does no harm when it is made twice, until it is answered.
+        """Make a call that may safely be repeated, until it is answered.
 
         Raises:
-            KaggleRefused: Kaggle will not do it.
-            LaunchError: it was not answered for as long as this account's patience.
+            KaggleRefused: Kaggle refused it.
+            LaunchError: it was not answered within `patience`.
         """
         end, pause = time.monotonic() + self._patience, 1.0
         while True:
             try:
                 return self.call(what, call)
             except TemporaryError as error:
-                wait = error.retry_after or pause * random.uniform(0.7, 1.3)  # noqa: S311 - so that not all come back at once
+                wait = error.retry_after or pause * random.uniform(0.7, 1.3)  # noqa: S311 - clients should not return at once
                 if time.monotonic() + wait > end:
                     raise LaunchError(
-                        f"Kaggle has not answered on {what} for {self._patience:.0f} s: {error}. Nothing was changed; "
-                        "try again later."
+                        f"Kaggle did not answer the request for {what} within {self._patience:.0f} s: {error}. Run "
+                        "the same command again later; repeating it is safe."
                     ) from error
                 self.sleep(wait)
                 pause = min(2 * pause, _LONGEST)
@@ -120,8 +116,8 @@ class Wire:
         """Make a call once.
 
         Raises:
-            KaggleRefused: Kaggle will not do it.
-            TemporaryError: another try may go well.
+            KaggleRefused: Kaggle refused it.
+            TemporaryError: another try may succeed.
         """
         import requests
 
@@ -140,25 +136,25 @@ class Wire:
                     certain=status == MOMENT,
                 ) from error
             if status == 401 and self.credential.kind == "oauth" and self._sdk is not None and not renewed:
-                self._sdk, self._renew = None, True  # an access token lives for twelve hours, a relay for days
+                self._sdk, self._renew = None, True  # a token expires after twelve hours; a relay runs for days
                 return self.call(what, call, renewed=True)
             if status == 401:
                 raise KaggleRefused(
-                    f"Kaggle does not know the login from {self.credential.source}. {HOW}", status
+                    f"Kaggle does not accept the login from {self.credential.source}. {HOW}", status
                 ) from error
-            raise KaggleRefused(f"Kaggle has refused {what}: {status} {reason}.", status) from error
+            raise KaggleRefused(f"Kaggle refused {what}: {status} {reason}.", status) from error
         except requests.ConnectionError as error:
             raise TemporaryError(
                 f"the connection broke ({type(error).__name__})", certain=_never_connected(error)
             ) from error
         except requests.RequestException as error:
             raise TemporaryError(f"the connection broke ({type(error).__name__})") from error
-        except ValueError as error:  # a page of HTML with status 200: a throttle, or a wall to log in
-            raise TemporaryError("it sent a page instead of an answer") from error
+        except ValueError as error:  # an HTML page with status 200: a rate limit, or a login page
+            raise TemporaryError("Kaggle sent a web page instead of an answer") from error
 
 
 class TemporaryError(Exception):
-    """May go well later. `certain`: whether the request surely did nothing."""
+    """A failure after which another try may succeed. `certain`: whether the request certainly had no effect."""
 
     def __init__(self, words: str, retry_after: float | None = None, *, certain: bool = False) -> None:
         super().__init__(words)
@@ -175,9 +171,9 @@ def _logged_in(credential: Credential, *, renew: bool) -> Any:
         return KaggleClient(api_token=credential.secret)
     stored = KaggleCredentials.load(KaggleClient())
     if stored is None:
-        raise UsageError(f"The login that {credential.source} held is gone. {HOW}")
+        raise UsageError(f"The login in {credential.source} does not exist any more. {HOW}")
     if renew:
-        stored.refresh_access_token()  # the SDK's own check takes a token for good until half an hour past its end
+        stored.refresh_access_token()  # the SDK's own check accepts a token until half an hour after its expiry
     return KaggleClient(api_token=stored.get_access_token())
 
 
@@ -189,7 +185,7 @@ def _never_connected(error: Exception) -> bool:
 
 
 def _reason(answer: Any) -> str:
-    """The server's sentence out of either form of its refusals."""
+    """The server's message in either form of its refusals."""
     try:
         found = answer.json()
         found = found.get("error", found)

@@ -1,7 +1,7 @@
-"""The code for another machine: outlast and the recipe, as one zip named by its contents.
+"""The code for another machine: outlast and the recipe, in one zip that is named by its hash, and the training request.
 
-And beside it what was asked for. The zip stores its files as they are, and is compressed as a whole for its journey.
-Compressed file by file it would be nearly twice as large.
+The zip stores its files uncompressed, and is compressed as a whole to be sent. Compressed file by file, it would be
+nearly twice as large.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from outlast.recipe.prepare import PreparedRun
 from outlast.recipe.registry import names
 
 LARGEST = 20 * 2**20
-"""Bytes of a user's recipe folder; more is data, and data does not travel with code."""
+"""Most bytes of code in a user's recipe folder. A larger folder contains data, which is not sent with the code."""
 
 _CODE = (".py", ".yaml", ".yml", ".toml", ".json", ".txt", ".md")
 _ELSEWHERE = ("__pycache__", "runs", "node_modules", "kaggle_output")
 _SECRET = re.compile(r"(^|[_.-])(secrets?|tokens?|credentials?|passwords?|kaggle)([_.-]|$)", re.IGNORECASE)
-"""Of a user's folder, what travels, what is something else, and what never does: names of files, other than code, that
-logins have."""
+"""In a user's recipe folder: suffixes of files that are sent, names of files and folders that are skipped, and names of
+files (other than code) that may hold keys and are never sent."""
 
 _SENT = ("flag", "train", "data", "model", "run")
-"""Layers whose values are sent: what the other machine would not find by itself."""
+"""Layers whose values are sent, because the other machine does not have them."""
 _STAYS = ("checkpoint_dir", "experiment_name", "budget", "reserve", "log_csv", "log_dir", "results_dir")
-"""Values that belong to this machine, or that the launch sets itself."""
+"""Values that are not sent: they belong to this machine, or the launch sets them."""
 _PUBLISH = "publish."
-"""Beginning of the keys of values that stay too: this machine publishes the run when it is home."""
+"""Prefix of the keys of values that are not sent: this machine publishes the run after the fetch."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Code.
+    """The code of a session.
 
     Attributes:
-        data: the zip; the same for the same contents.
+        data: the zip. Equal contents give equal bytes.
         files: the names in it.
-        left_out: files of the user's folder that look like logins and stay here.
+        left_out: files of the user's folder that may hold keys and were not packed.
     """
 
     data: bytes
@@ -63,20 +63,21 @@ class Bundle:
 
     @functools.cached_property
     def compressed(self) -> bytes:
-        """The zip in the format xz, as it travels."""
+        """The zip, compressed with xz."""
         return lzma.compress(self.data)
 
 
 def request_of(prepared: PreparedRun, *, budget: float, step: int = 0) -> dict[str, Any]:
     """The training request for the other machine.
 
-    Recipe, run, budget in seconds, the values that were given here, and whether on several ranks.
+    It holds the recipe, the run, the budget in seconds, the values that were given on this machine, and whether the
+    recipe supports several ranks.
 
-    `step`: that of the checkpoint which is sent or attached; finding less than that over there is an error.
+    `step` is that of the checkpoint which is sent or attached. The session fails if it finds only an older one.
     """
     resolved = prepared.resolved
     given = {
-        key: resolved.requested.get(key, value)  # what this machine's limits took away the other one may have
+        key: resolved.requested.get(key, value)  # this machine's limits do not apply to the other one
         for key, value in resolved.values.items()
         if (resolved.origins[key].layer in _SENT or key in resolved.requested)
         and key not in _STAYS
@@ -95,7 +96,7 @@ def request_of(prepared: PreparedRun, *, budget: float, step: int = 0) -> dict[s
 
 
 def flags_of(values: Mapping[str, Any]) -> list[str]:
-    """A request's values as the flags that give them."""
+    """The values of a request as flags."""
 
     def flag(key: str, value: Any) -> str:
         name = key.replace("_", "-")
@@ -107,17 +108,17 @@ def flags_of(values: Mapping[str, Any]) -> list[str]:
 
 
 def make(prepared: PreparedRun, *, environments: Sequence[str] = (), wheels: Path | None = None) -> Bundle:
-    """Pack outlast, the recipes that come with it, and the user's own recipe.
+    """Pack outlast, its recipes, and the user's own recipe.
 
-    The pack is the same for every session, whatever is asked of it.
+    The bundle does not depend on the request, so it is the same for every session.
 
     Args:
-        prepared: what is to be trained.
-        environments: those whose preferences, configs/environment/NAME.yaml here, travel with the code.
-        wheels: a folder of wheels for a machine that cannot install from the outside.
+        prepared: the prepared run.
+        environments: names of environments whose configs/environment/NAME.yaml is packed with the code.
+        wheels: a folder of wheels, for a machine without internet.
 
     Raises:
-        UsageError: the user's recipe folder is too large to be code, there are no wheels, or the recipe is of an
+        UsageError: the user's recipe folder is too large to be code, there are no wheels, or the recipe belongs to an
             installed package.
     """
     package = Path(outlast.__file__).parent
@@ -135,8 +136,8 @@ def make(prepared: PreparedRun, *, environments: Sequence[str] = (), wheels: Pat
         contents |= own
     elif not f"{prepared.recipe.home}.".startswith("outlast_recipes."):
         raise UsageError(
-            f"The recipe {prepared.recipe.source!r} is of an installed package, and only outlast's own and folders "
-            "travel. Give the path of its recipe.py."
+            f"The recipe {prepared.recipe.source!r} belongs to an installed package, which cannot be sent; expected a "
+            "recipe of outlast or a folder. Give the path of its recipe.py."
         )
     if wheels is not None:
         contents |= _wheels(wheels)
@@ -148,9 +149,9 @@ def make(prepared: PreparedRun, *, environments: Sequence[str] = (), wheels: Pat
 
 
 def own_recipe(source: str) -> str:
-    """The path of a user's own recipe in the bundle.
+    """The path of a user's own recipe in the bundle; empty for a registered recipe.
 
-    Empty for one that comes with a name, which a folder of that name does not hide.
+    A registered name has priority over a folder with the same name.
     """
     path = Path(source)
     if source in names() or not (path.suffix == ".py" or path.is_dir()):
@@ -159,7 +160,7 @@ def own_recipe(source: str) -> str:
 
 
 def _installed() -> dict[str, bytes]:
-    """The dist-info that makes the unpacked bundle an installed package: recipes are found by their entry points."""
+    """A dist-info folder, which makes the unpacked bundle an installed package: recipes are found by entry point."""
     about = importlib.metadata.distribution("outlast")
     folder = f"outlast-{about.version}.dist-info"
     points = about.read_text("entry_points.txt") or ""
@@ -168,9 +169,9 @@ def _installed() -> dict[str, bytes]:
 
 
 def _python(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
-    """A package's code and small data.
+    """A package's code and small data files.
 
-    The configs that a wheel has inside it and a checkout has not travel by themselves.
+    The configs are packed separately: a wheel has them inside the package, a checkout does not.
     """
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
@@ -190,7 +191,7 @@ def _wheels(folder: Path) -> dict[str, bytes]:
 
 
 def _own(source: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """The code of a user's recipe, and the names of what looks like a login and stays."""
+    """The code of a user's recipe, and the names of files that may hold keys and are not packed."""
     folder = source if source.is_dir() else source.parent
     found: dict[str, bytes] = {}
     left_out = []
@@ -211,8 +212,7 @@ def _own(source: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
             found[f"recipe/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
         if sum(map(len, found.values())) > LARGEST:
             raise UsageError(
-                f"{folder} holds more than {LARGEST // 2**20} MiB of {', '.join(_CODE)}, which is more than code. Give "
-                "the recipe a folder of its own, and "
-                "attach data as a dataset (--dataset OWNER/SLUG)."
+                f"{folder} holds more than {LARGEST // 2**20} MiB of {', '.join(_CODE)} files, the limit for code. "
+                "Give the recipe a folder of its own, and attach data as a dataset (--dataset OWNER/SLUG)."
             )
     return found, tuple(left_out)

@@ -19,17 +19,17 @@ _FETCHED = ("fetched", "rejected")
 
 
 def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
-    """Delete a run's sessions. Only its own, and only when what they left is here.
+    """Delete a run's sessions, after their files were fetched.
 
     Args:
         folder: the run folder.
-        unfinished: also of a run that is not finished, which then continues from what is here.
+        unfinished: delete them also if the run is not finished. It then continues from the files on this machine.
 
     Returns:
         The names that were deleted.
 
     Raises:
-        UsageError: a session is alive, or was not fetched, or is one of another run, or the run is not finished.
+        UsageError: a session is running, was not fetched or belongs to another run, or the run is not finished.
     """
     name = folder.path.name
     launches = [(each, providers.of(each)) for each in all_launches(folder) if each.record["state"] != "deleted"]
@@ -37,9 +37,9 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
     for each, provider in launches:
         state = provider.state(each.handle)
         if state and each.record["state"] in _UNSTARTED:
-            continue  # this launch made no session, so another one started that of its name
+            continue  # this launch started no session, so the session with its name belongs to another launch
         if state and not state.over:
-            raise UsageError(f"{each.name} is still {state.word}: end it with `{each.command('cancel')}` first.")
+            raise UsageError(f"{each.name} is still {state.word}. End it with `{each.command('cancel')}` first.")
         started.append((each, provider))
         if state:
             alive.append((each, provider))
@@ -52,12 +52,12 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
     unfetched += [each.name for each, _ in alive[-1:] if each.name not in here]
     if unfetched:
         raise UsageError(
-            f"The files of the session {unfetched[-1]} of {name} are not on this machine, and would be deleted: run "
+            f"The files of the session {unfetched[-1]} of {name} are not on this machine and would be lost. Run "
             f"`{command_for(folder, 'fetch')}` first."
         )
     if not unfinished and (not folder.run.exists() or read_run(folder.path).status != "finished"):
         raise UsageError(
-            f"{name} is not finished. With --unfinished its sessions are deleted anyway, and the run continues from "
+            f"{name} is not finished. Give --unfinished to delete its sessions anyway; the run then continues from "
             "the files on this machine."
         )
     gone = []
@@ -67,7 +67,7 @@ def down(folder: RunFolder, *, unfinished: bool = False) -> list[str]:
 
 
 def _fetched(launches: Sequence[LaunchRecord]) -> set[str]:
-    """Names of sessions that were fetched, or that one continued which was: it had what they left."""
+    """Names of sessions that were fetched, or that a fetched session continued."""
     names: set[str] = set()
     for each in reversed(launches):
         if each.name in names or each.record["state"] in _FETCHED:
@@ -76,14 +76,14 @@ def _fetched(launches: Sequence[LaunchRecord]) -> set[str]:
 
 
 def delete(provider: Provider, record: LaunchRecord) -> list[str]:
-    """Delete one session with its outputs, and what was made for it unless another launch on record here uses it."""
+    """Delete one session with its outputs and inputs. Inputs that another recorded launch uses are kept."""
     gone = provider.delete(record.handle, list(_others(record)))
     record.learn(state="deleted")
     return gone
 
 
 def _others(record: LaunchRecord) -> Iterator[Handle]:
-    """Handles of the same provider in launches of all runs in this folder, other than deleted ones and this one."""
+    """Handles of the same provider in the launches of all runs in this folder, except this one and deleted ones."""
     for folder in plain.entries(record.folder.path.parent):
         for other in all_launches(RunFolder(folder)):
             if other.record["state"] not in _GONE and other.name != record.name and other.provider == record.provider:

@@ -29,32 +29,32 @@ _LISTED = records.form({"files": records.table(records.text(64)), "sha256": reco
 
 
 class NothingLeft(LaunchError):
-    """A session has left no file of the run."""
+    """A session left no file of the run."""
 
 
 class AnotherHistory(LaunchError):
-    """What a session did does not continue the run as it is here, so none of it was taken."""
+    """A session does not continue the run of this machine, so none of its files was copied into the run folder."""
 
 
 def fetch(
     provider: Provider, record: LaunchRecord, *, progress: Callable[[int, int], None] = lambda *_: None
 ) -> list[str]:
-    """Bring home what a session left: every file whole, every checkpoint verified, and only then into the run folder.
+    """Fetch the files of a session. They are copied into the run folder after all files and checkpoints were verified.
 
-    What was fetched stays beside the run folder until all of it is right, so that a second call continues where this
-    one ended. Of the checkpoints, those stay that the run's own retention keeps; of the run's sessions on this machine,
-    the one that the next session continues from.
+    Until then they are in a folder beside the run folder, so that a second call continues an interrupted fetch.
+    Afterwards the run's retention policy is applied, and older sessions on this machine are cleared, because the next
+    session needs only the newest one.
 
     Returns:
-        Sentences for the user.
+        Messages for the user.
 
     Raises:
-        UsageError: the session is one of another run.
-        LaunchError: the session has not ended, has left another run only, or a file does not come whole.
-        NothingLeft: it has left nothing of the run, which is on record then.
-        AnotherHistory: what it did does not continue the run as it is here; it is kept in a folder of its own, which
-            the message names, and that is on record.
-        RunBusy: the run is being trained here.
+        UsageError: the session belongs to another run.
+        LaunchError: the session has not ended, it left only files of another run, or a file was not fetched completely.
+        NothingLeft: it left no files of the run. This is recorded.
+        AnotherHistory: it does not continue the run of this machine. Its files are kept in a separate folder, which the
+            message names. This is recorded.
+        RunBusy: the run is being trained on this machine.
     """
     name, folder = record.name, record.folder
     record.check_own(provider)
@@ -71,8 +71,8 @@ def fetch(
             return [f"{name} was fetched before, and {provider.title} has no more files of it."]
         if record.record["state"] not in ("refused", "abandoned", "deleted"):
             record.learn(state="fetched" if state else "lost", step=CheckpointStore(folder).newest_step())
-        why = "it ended before it wrote anything" if state else f"it is not on {provider.title} (any more)"
-        raise NothingLeft(f"{name} has left nothing of the run {folder.path.name}: {why}.")
+        why = "it ended before it wrote anything" if state else f"it is not on {provider.title}"
+        raise NothingLeft(f"{name} left no files of the run {folder.path.name}: {why}.")
     told = _take(record, download)
     durable.remove_any(download)
     record.learn(state="fetched", step=CheckpointStore(folder).newest_step())
@@ -81,18 +81,18 @@ def fetch(
 
 
 def steps_left(provider: Provider, handle: Handle, folder: RunFolder) -> list[int]:
-    """The steps whose checkpoints a session has left whole."""
+    """The steps of the complete checkpoints that a session left."""
     mark = re.compile(rf"runs/{re.escape(folder.path.name)}/checkpoints/step-(\d+)/{re.escape(MANIFEST)}")
     found = (mark.fullmatch(output.name) for output in provider.outputs(handle))
     return [int(match[1]) for match in found if match]
 
 
 def _take(record: LaunchRecord, download: Path) -> list[str]:
-    """Take what was fetched into the run folder; returns sentences for the user."""
+    """Copy the fetched files into the run folder; returns messages for the user."""
     folder = record.folder
     lock = Lock(folder.lock)
     durable.make_folder(folder.path)
-    lock.take("a fetch")  # the run may be trained here meanwhile, and has one writer
+    lock.take("a fetch")  # a run has one writer, and it may be trained on this machine meanwhile
     try:
         told = folder.check()
         brought = bring_home(folder, [download])
@@ -108,14 +108,14 @@ def _take(record: LaunchRecord, download: Path) -> list[str]:
         )
         record.learn(state="rejected", reached=reached)
         raise AnotherHistory(
-            f"{record.name} reached step {reached}, and nothing of it is taken into {folder.path}, which is at step "
-            f"{own}. {' '.join(told)} Delete {download} when you do not need it."
+            f"{record.name} reached step {reached}, but none of its checkpoints was copied into {folder.path}, which "
+            f"is at step {own}. {' '.join(told)} Its files are in {download}; delete them when you do not need them."
         )
     return told
 
 
 def _clear(provider: Provider, newest: LaunchRecord) -> None:
-    """Let go of sessions whose files were fetched; a run that goes on needs those of the newest one."""
+    """Clear sessions whose files were fetched. An unfinished run needs the files of the newest one."""
     folder = newest.folder
     finished = bool(plain.kind_of(folder.run)) and read_run(folder.path).status == "finished"
     fetched = [each for each in all_launches(folder) if each.record["state"] == "fetched"]
@@ -128,10 +128,9 @@ def _clear(provider: Provider, newest: LaunchRecord) -> None:
 def _all_of(
     provider: Provider, record: LaunchRecord, download: Path, prefix: str, progress: Callable[[int, int], None]
 ) -> int:
-    """Download all files of a run and check them; returns how many there are.
+    """Download all files of a run and check them; returns their number.
 
-    Addresses live for a short time only, so what came too late, damaged or not at all is listed again, as long as
-    anything comes.
+    Addresses expire, so files that are missing or damaged are listed and fetched again, as long as that makes progress.
     """
     fruitless, whole = 0, -1
     while True:
@@ -140,8 +139,8 @@ def _all_of(
         others = sorted({name.split("/")[1] for name in listed if re.match(r"runs/[^/]+/", name)})
         if not outputs and others:
             raise LaunchError(
-                f"{record.name} has left files of {', '.join(map(shortened, others[:3]))} and none of "
-                f"{prefix.split('/')[1]}; nothing was fetched, and the launch is on record as before."
+                f"{record.name} left files of {', '.join(map(shortened, others[:3]))}; expected files of "
+                f"{prefix.split('/')[1]}. Nothing was fetched."
             )
         if LIST_FILE in listed:
             outputs.insert(0, listed[LIST_FILE])
@@ -172,7 +171,7 @@ def _download_all(outputs: list[Output], download: Path, total: int, progress: C
 
 
 def promised_files(download: Path, prefix: str) -> set[str]:
-    """Names in the session's own list, whatever the provider lists."""
+    """Names in the list that the session wrote. The provider may list fewer."""
     try:
         names = set(_listed(download / LIST_FILE))
     except CorruptCheckpoint:
@@ -181,7 +180,7 @@ def promised_files(download: Path, prefix: str) -> set[str]:
 
 
 def _is_inside(name: str, prefix: str) -> bool:
-    """Whether a name that a session or a provider gives is that of a file below the run's folder."""
+    """Whether a name from a session or a provider is that of a file below the run's folder."""
     plain = not {"", ".", ".."} & set(name.split("/")) and "\\" not in name
     return (
         plain and name.startswith(prefix) and not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)
@@ -189,7 +188,7 @@ def _is_inside(name: str, prefix: str) -> bool:
 
 
 def _download(output: Output, download: Path) -> bool:
-    """Fetch one file under a temporary name; returns whether it is still missing."""
+    """Fetch one file under a temporary name, then rename it; returns whether it is still missing."""
     target = download / output.name
     temporary = target.with_name(f"{layout.TEMPORARY}{target.name}")
     try:
@@ -204,9 +203,9 @@ def _download(output: Output, download: Path) -> bool:
 
 
 def damaged_files(download: Path, folder: RunFolder) -> list[Path]:
-    """Files that are not what the session's list says; and files of checkpoints that are not what their manifests say.
+    """Files that do not match the session's list, and files of checkpoints that do not match their manifests.
 
-    A session that was killed has left no list; then what is no checkpoint is trusted if it can be read.
+    A killed session leaves no list. Then files outside checkpoints are accepted if they can be read.
     """
     try:
         listed = _listed(download / LIST_FILE)
@@ -230,7 +229,7 @@ def damaged_files(download: Path, folder: RunFolder) -> list[Path]:
 
 
 def _listed(path: Path) -> dict[str, str]:
-    """Name -> sha256 of all that a session left, in its own words; empty when it left no list."""
+    """Name -> sha256 of all files of a session, from its own list; empty if it left no list."""
     if not plain.kind_of(path):
         return {}
     whole = reading.read_record(path, _LISTED)

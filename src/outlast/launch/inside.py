@@ -1,7 +1,7 @@
 """`python -m outlast.launch.inside REQUEST.json FOLDER EXIT`: the program that runs in a session.
 
-Trains what the request says, below FOLDER/runs, and writes the exit code of `outlast train` into the file EXIT:
-torchrun, which may have started this, knows no other code than its own.
+It trains the requested run below FOLDER/runs, and writes the exit code of `outlast train` into the file EXIT. The file
+is needed because torchrun, which may have started this program, returns only its own exit codes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from outlast.remote.attached import copies_of
 from outlast.terminal import say
 
 MISSING_CHECKPOINT = 6
-"""Exit code of a session in which the checkpoint that it was to continue is not there."""
+"""Exit code of a session that did not find the checkpoint to continue."""
 
 NOT_PUBLISHED = 7
 """Exit code of a session that has finished its run, and has not published it as its environment file says."""
@@ -43,8 +43,8 @@ def main(request: Path, working: Path) -> int:
         prepared = prepare.prepare(found, prepare.Request(flags=flags))
         if (here := _newest(prepared)) < asked["step"]:
             say(
-                f"Step {asked['step']} of {asked['run']} was to be continued, but this machine has only step {here}; "
-                "the session ends at once."
+                f"Step {asked['step']} of {asked['run']} should be continued, but this session has only step {here}. "
+                "It ends now."
             )
             return MISSING_CHECKPOINT
         publishing.check(prepared)
@@ -66,7 +66,7 @@ def main(request: Path, working: Path) -> int:
 
 
 def _newest(prepared: prepare.PreparedRun) -> int:
-    """The newest step of the run that is here, or in what is attached."""
+    """The newest step of the run in this session's folder or its inputs."""
     places_of_it = [prepared.folder, *copies_of(prepared.run_id, prepared.environment.inputs)]
     return max(CheckpointStore(place).newest_step() for place in places_of_it)
 
@@ -75,5 +75,5 @@ if __name__ == "__main__":
     code = main(Path(sys.argv[1]), Path(sys.argv[2]))
     if ranks.is_main_process():
         Path(sys.argv[3]).write_text(str(code))
-    # Under torchrun a rank that ends with 75 is a failure, for which the others are killed.
+    # torchrun treats a rank that exits with 75 as failed, and kills the other ranks.
     sys.exit(EXIT_FINISHED if code in (EXIT_RUN_AGAIN, NOT_PUBLISHED) else code)

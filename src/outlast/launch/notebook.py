@@ -49,15 +49,15 @@ for path in sorted((RUN / "artifacts").glob("**/*")):
 def notebook(prepared: PreparedRun) -> dict[str, Any]:
     """The notebook of a recipe, as nbformat 4.5 has it.
 
-    The values that were given stand in a cell as flags and can be changed there.
+    A cell contains the given values as flags, so that they can be changed.
 
     Raises:
-        UsageError: the recipe's folder is too large to be code, or a checkpoint is to be begun from.
+        UsageError: the recipe's folder is too large to be code, or --resume was given.
     """
     if prepared.fork_of:
         raise UsageError(
-            "A notebook cannot carry a checkpoint: attach the folder of the old run as an input and give --resume in "
-            "the train cell."
+            "A notebook cannot contain a checkpoint. Attach the folder of the old run as an input, and give --resume "
+            "in the train cell."
         )
     request = bundle.request_of(prepared, budget=0)
     packed = bundle.make(prepared, environments=[name for name in NAMES if name != "local"])
@@ -67,7 +67,7 @@ def notebook(prepared: PreparedRun) -> dict[str, Any]:
         f"SOURCE, NAME = {request['recipe']!r}, {prepared.run_id!r}\n"
     )
     train = (
-        f"# Train: run this cell again to go on; in a new session attach this notebook's last output as an input.\n"
+        f"# Train: run this cell again to continue; in a new session attach this notebook's last output as an input.\n"
         f"FLAGS = {json.dumps(flags)}\n"
         'code = outlast(["train", RECIPE, *FLAGS])\n'
         'print({0: "finished", 75: "stopped cleanly with work left: run me again"}.get(code, f"ended with {code}"))'
@@ -100,7 +100,7 @@ def notebook(prepared: PreparedRun) -> dict[str, Any]:
 
 
 def write_notebook(prepared: PreparedRun, target: Path) -> None:
-    """Write it; the file appears whole or not at all."""
+    """Write the notebook atomically."""
     durable.make_folder(target.parent)
     durable.write_file(target, [json.dumps(notebook(prepared), indent=1).encode()])
 

@@ -1,7 +1,4 @@
-"""launches/0003.json in a run folder: the record of one attempt on another machine, written before it starts.
-
-Written before it is started.
-"""
+"""launches/0003.json in a run folder: the record of one attempt on another machine. It is written before the start."""
 
 from __future__ import annotations
 
@@ -35,10 +32,10 @@ class LaunchRecord:
     Attributes:
         folder: the run folder.
         number: counts from 1.
-        record: what the file holds: `provider`, `name`, `handle`, `accelerator`, `state` ("preparing", "pushing",
-            "pushed", "refused", "abandoned", "lost", "fetched", "rejected", "deleted"), and what is learnt of it later:
-            `url`, `session`, `seconds`, `exit`, `step`, `reached`, `end`. Records of outlast before there were
-            providers have `on`, `slug`, `user` and `datasets` instead.
+        record: the contents of the file: `provider`, `name`, `handle`, `accelerator`, `state` ("preparing", "pushing",
+            "pushed", "refused", "abandoned", "lost", "fetched", "rejected", "deleted"), and facts that become known
+            later: `url`, `session`, `seconds`, `exit`, `step`, `reached`, `end`. Records of early versions have `on`,
+            `slug`, `user` and `datasets` instead of `provider` and `handle`.
     """
 
     folder: RunFolder
@@ -47,7 +44,7 @@ class LaunchRecord:
 
     @classmethod
     def begin(cls, folder: RunFolder, number: int, **facts: Any) -> LaunchRecord:
-        """Write down what is about to be started."""
+        """Write the record of an attempt that is about to be started."""
         durable.make_folder(folder.launches)
         launch = cls(
             folder, number, {"format": layout.FORMAT, "number": number, "time": utc(), "state": "preparing", **facts}
@@ -72,7 +69,7 @@ class LaunchRecord:
 
     @property
     def is_open(self) -> bool:
-        """Whether it may run, or has files that were not fetched yet."""
+        """Whether its session may be running, or has files that were not fetched yet."""
         return self.record["state"] in ("pushing", "pushed")
 
     @property
@@ -85,51 +82,51 @@ class LaunchRecord:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The provider's options that it was launched with, as they were written: nobody has checked their types."""
+        """The provider's options of this launch, as in the file. Their types are not checked."""
         terms: dict[str, Any] = self.record.get("terms", {})
         return terms if "provider" in self.record else {**terms, "dataset": terms.get("datasets")}
 
     def is_own(self, provider: Provider) -> bool:
-        """Whether its session is one of this run: named after it, in the record and at the provider."""
+        """Whether its session belongs to this run: the record and the provider name it after the run."""
         ours = re.fullmatch(rf"{re.escape(session_name(self.folder.path.name))}-\d{{3,}}", self.name)
         return bool(ours) and provider.label(self.handle).rpartition("/")[2] == self.name
 
     def check_own(self, provider: Provider) -> None:
-        """Refuse a record that names a session of another run, or of another provider or account.
+        """Check that the record names a session of this run, this provider and this account.
 
-        A run folder may have come from elsewhere, or may have been renamed.
+        It may not, because a run folder can be copied or renamed.
 
         Raises:
-            UsageError: it does.
+            UsageError: it names another session.
         """
         provider.check(self.handle)
         if not self.is_own(provider):
             run = self.folder.path.name
             raise UsageError(
-                f"{self.path} names the session {provider.label(self.handle)}; expected one of the run {run}, such as "
-                f"{session_name(run, self.number)}. Nothing is done with a session of another run: if this folder was "
-                "renamed, give it its name back."
+                f"{self.path} names the session {provider.label(self.handle)}; expected a session of the run {run}, "
+                f"such as {session_name(run, self.number)}. Nothing was done. If this folder was renamed, give it its "
+                "old name."
             )
 
     def command(self, verb: str, *flags: str) -> str:
-        """What a user types to do something with the run's newest launch, such as "outlast logs digits -f"."""
+        """The command for a verb on the run's newest launch, such as "outlast logs digits -f"."""
         return command_for(self.folder, verb, *flags)
 
     def learn(self, **facts: Any) -> None:
-        """Add what is known now to what the file says: another process may have learnt something else meanwhile."""
+        """Add facts to the file. It is read again first, because another process may have added others."""
         with _alone(self.folder.launches):
             known = reading.read_record(self.path, LAUNCH) if plain.kind_of(self.path) else {}
             self.record = self.record | known | facts
             self.write()
 
     def write(self) -> None:
-        """Put the record on disk."""
+        """Write the record to the disk."""
         durable.write_json(self.path, self.record)
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Between processes of this machine, one at a time."""
+    """Hold a lock between the processes of this machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         if fcntl is not None:
@@ -141,10 +138,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def launching(folder: RunFolder, who: str) -> Iterator[None]:
-    """Be the only one who launches this run, such as "a relay".
+    """Hold the launch lock of a run. `who` names the holder in messages, such as "a relay".
 
     Raises:
-        RunBusy: another process does.
+        RunBusy: another process holds it.
     """
     durable.make_folder(folder.launches)
     lock = Lock(folder.launches / "lock")
@@ -156,14 +153,14 @@ def launching(folder: RunFolder, who: str) -> Iterator[None]:
 
 
 def short(run_id: str, length: int) -> str:
-    """A run's name in small letters, digits and dashes."""
+    """A run's name in lower-case letters, digits and dashes."""
     return "-".join(re.findall(r"[a-z0-9]+", run_id.lower()))[:length].strip("-")
 
 
 def session_name(run_id: str, number: int | None = None) -> str:
-    """The name of a run's attempt, such as "outlast-digits-003"; without a number, what all its attempts begin with.
+    """The name of a run's attempt, such as "outlast-digits-003"; without a number, the common prefix of its attempts.
 
-    At most 50 letters, the least that any provider allows. Where the run's name is not in it whole, a hash of it is.
+    It has at most 50 characters, the smallest limit of any provider. If the run's name does not fit, a hash is added.
     """
     name = short(run_id, 36)
     if name != run_id:
@@ -172,25 +169,25 @@ def session_name(run_id: str, number: int | None = None) -> str:
 
 
 def command_for(folder: RunFolder, verb: str, *flags: str) -> str:
-    """What a user types to do something with a launched run."""
+    """The command for a verb on a launched run."""
     root = folder.path.parent
     place = () if root == Path("runs") else ("--checkpoint-dir", root)
     return command("outlast", verb, folder.path.name, *flags, *place)
 
 
 def open_launch(folder: RunFolder) -> LaunchRecord | None:
-    """The newest launch of a run, when it is open; else None."""
+    """The newest launch of a run if it is open; otherwise None."""
     records = all_launches(folder)
     return records[-1] if records and records[-1].is_open else None
 
 
 def check_closed(folder: RunFolder) -> None:
-    """Refuse to train a run on this machine that goes on elsewhere, as each of the two would continue from one step.
+    """Check that no launch of the run is open, because two machines would continue it from the same step.
 
-    By the records alone: whether a session runs still, only its provider knows, and that may be out of reach.
+    Only the records are read. Whether a session still runs is known only to its provider, which may be unreachable.
 
     Raises:
-        RunBusy: a launch of it is open, or another process launches it now.
+        RunBusy: a launch is open, or another process is launching the run.
     """
     name = folder.path.name
     if newest := open_launch(folder):
@@ -202,15 +199,17 @@ def check_closed(folder: RunFolder) -> None:
         )
     if owner := holder(folder.launches / "lock"):
         raise RunBusy(
-            f"{name} is being launched by {owner.get('attempt', 'another process')} (process {owner.get('pid', '?')}), "
-            f"and a run has one writer. Stop that first, or train under {ANOTHER_NAME}."
+            f"{name} is being launched by {owner.get('attempt', 'another process')} (process "
+            f"{owner.get('pid', '?')}), and a run has one writer. Stop that process first, or train under "
+            f"{ANOTHER_NAME}."
         )
 
 
 def all_launches(folder: RunFolder) -> list[LaunchRecord]:
     """The launches of a run, oldest first.
 
-    Raises CorruptCheckpoint when a record is none, as a session may run that it names.
+    Raises:
+        CorruptCheckpoint: a record cannot be read. It may name a session that is running.
     """
     numbers = layout.numbers_in(folder.launches)
     return [LaunchRecord(folder, n, reading.read_record(folder.launches / f"{n:04d}.json", LAUNCH)) for n in numbers]

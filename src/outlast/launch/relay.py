@@ -1,7 +1,7 @@
 """Launches, waits and fetches until the run is finished, in any number of sessions.
 
-What it knows is in the run folder (launches/, attempts/, checkpoints/), so it may be killed at any moment and started
-again: a launch that is on record is waited for and fetched before another one is made.
+The state of a relay is in the run folder (launches/, attempts/, checkpoints/), so it can be killed and started again at
+any time. A recorded launch is waited for and fetched before the next one is started.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class Pace:
-    """The clock and the pauses of a relay.
+    """The pauses of a relay.
 
     Attributes:
-        ask: seconds between two looks while a session runs.
-        settles: seconds for which a submission without an answer may still turn up; None: as the provider says.
-        sleep: waits; for tests.
+        ask: seconds between two queries while a session runs.
+        settles: seconds after which a submission without an answer cannot appear any more; None: the provider's value.
+        sleep: the function that waits; tests replace it.
     """
 
     ask: float = 45.0
@@ -47,7 +47,7 @@ class Pace:
     sleep: Callable[[float], None] = time.sleep
 
     def pause(self) -> None:
-        """Wait about that long; not all relays of the world at once."""
+        """Wait about `ask` seconds. The time is random, so that many relays do not query at the same moment."""
         self.sleep(self.ask * random.uniform(0.7, 1.3))  # noqa: S311
 
 
@@ -56,11 +56,10 @@ class Bounds:
     """The limits of a relay.
 
     Attributes:
-        sessions: launches by this call, at most.
-        gpu_hours: GPU time of all sessions of the run, in hours; the last one gets what is left.
-        keep: fetched sessions that stay at the provider; older ones are deleted there. None: all.
-        wait: whether to wait for the next hours when the quota is used up, and for a place when other sessions take
-            all.
+        sessions: most launches of this call.
+        gpu_hours: most hours of GPU time of all sessions of the run. The last session is shortened to what is left.
+        keep: number of fetched sessions that the provider keeps; older ones are deleted. None: all.
+        wait: whether to wait when the quota is used up, and when other sessions use all slots.
     """
 
     sessions: int | None = None
@@ -81,29 +80,30 @@ def relay(
     """Train in sessions of a provider until the run is finished.
 
     Args:
-        provider: where.
-        prepare: what to train, looked at again before every session.
-        terms: what every session is to have.
-        bounds: where to stop although the run is not finished.
-        tell: shows the user a sentence.
-        pace: how often to ask.
+        provider: the provider.
+        prepare: returns the prepared run; called before every session.
+        terms: the terms of every session.
+        bounds: limits after which the relay stops although the run is not finished.
+        tell: called with messages for the user.
+        pace: the pauses between queries.
 
     Returns:
         Whether the run is finished; False after as many sessions as the bounds allow.
 
     Raises:
         RunBusy: another process launches this run.
-        UsageError: a bound is given for hours that the provider does not count, or a session of another provider is not
-            at home.
-        AnotherHistory: what a session did does not continue the run as it is here.
-        LaunchError: a session failed by itself, or two equal sessions in a row came no further; and as of
-            `Provider.submit`.
-        QuotaUsedUp: no hours are left, and it is not to wait for them.
+        UsageError: a bound is given for hours that the provider does not count, or a session of another provider
+            was not fetched.
+        AnotherHistory: a session does not continue the run of this machine.
+        LaunchError: a session failed, or two equal sessions in a row made no progress; also as in `Provider.submit`.
+        QuotaUsedUp: the quota is used up, and `wait` is not set.
     """
     bounds = bounds or Bounds()
     if not provider.capabilities.quota and (bounds.wait or bounds.gpu_hours is not None):
         flag = "--wait, which waits for hours" if bounds.wait else "--max-gpu-hours"
-        raise UsageError(f"{provider.title} counts no GPU hours, so leave {flag} out. --max-sessions bounds a relay.")
+        raise UsageError(
+            f"{provider.title} has no quota of GPU hours: leave out {flag}. Use --max-sessions to limit a relay."
+        )
     with launching(prepare().folder, "a relay"):
         return _Relay(provider, prepare, terms, bounds, tell, pace or Pace()).run()
 
@@ -116,7 +116,7 @@ class _Relay:
     bounds: Bounds
     tell: Tell
     pace: Pace
-    warned: bool = False  # that starting takes most of a session
+    warned: bool = False  # whether the user was told that starting takes most of a session
 
     def run(self) -> bool:
         folder, launched = self.prepare().folder, 0
@@ -142,25 +142,25 @@ class _Relay:
                 try:
                     record = self._launch(folder)
                 except AnswerLost as error:
-                    self.tell(f"{error} Looking for it.")
+                    self.tell(f"{error} Checking.")
                     continue
-                self.tell(f"session {record.number} is started: {record.record['url']}")
+                self.tell(f"session {record.number} started: {record.record['url']}")
             else:
-                self.tell(f"session {record.number} ({record.name}) is on record and not fetched yet")
+                self.tell(f"session {record.number} ({record.name}) was started before and is not fetched yet")
             self._finish(record)
             if self.bounds.keep is not None:
                 self._forget(folder, self.bounds.keep)
 
     def _unfetched(self, folder: RunFolder) -> LaunchRecord | None:
-        """The launch that is still to be fetched; one whose submission nobody answered is looked for first."""
+        """The launch that must be fetched first. A submission without an answer is looked up at the provider."""
         records = all_launches(folder)
         if not records or records[-1].record["state"] not in ("preparing", "pushing", "pushed"):
             return None
         record = records[-1]
         if record.provider != self.provider.name:
             raise UsageError(
-                f"Session {record.number} ({record.name}) of {folder.path.name} is of the provider {record.provider} "
-                f"and not fetched yet. Fetch it with `{record.command('fetch')}`, or relay with --on "
+                f"Session {record.number} ({record.name}) of {folder.path.name} ran on the provider {record.provider} "
+                f"and is not fetched yet. Fetch it with `{record.command('fetch')}`, or relay with --on "
                 f"{record.provider}."
             )
         if record.record["state"] == "preparing":
@@ -178,7 +178,7 @@ class _Relay:
         return record
 
     def _launch(self, folder: RunFolder) -> LaunchRecord:
-        """Launch; again later when it is refused for the moment, or all places are taken and waiting was asked for."""
+        """Start a session. Try again later if it is refused for now, or if all slots are used and `wait` is set."""
         limits = self.provider.limits(self.terms)
         quota = self._hours(limits)
         terms = within(self.provider, folder, self.terms, limits, self.bounds.gpu_hours)
@@ -199,7 +199,7 @@ class _Relay:
         raise AssertionError("itertools.count() does not end")
 
     def _finish(self, record: LaunchRecord) -> None:
-        """Wait for a session's end and fetch what it left; refuse to continue after an end that would come again."""
+        """Wait for the end of a session and fetch its files. Raise if another session would end in the same way."""
         folder = record.folder
         state = self._wait(record)
         end = self.provider.state(record.handle)
@@ -214,11 +214,12 @@ class _Relay:
         step = CheckpointStore(folder).newest_step()
         if state == "cancelled":
             raise LaunchError(
-                f"Session {record.number} was cancelled, at step {step} by what is here. Run the same command to go on."
+                f"Session {record.number} was cancelled. The newest checkpoint on this machine is at step {step}. Run "
+                "the same command to continue."
             )
         if state == f"failed({MISSING_CHECKPOINT})":
             self.tell(
-                f"session {record.number} did not find the checkpoint to continue from; it is sent to the next session"
+                f"session {record.number} did not find the checkpoint to continue; it is sent to the next session"
             )
             return
         if state == f"failed({NOT_PUBLISHED})":
@@ -229,7 +230,7 @@ class _Relay:
             )
         if state.startswith("failed") or state == "out-of-memory":
             raise LaunchError(
-                f"Session {record.number} ended as {state}, which another session would only repeat: read "
+                f"Session {record.number} ended as {state}, and another session would end in the same way. Read "
                 f"`{record.command('logs')}`. Its last checkpoint is on this machine, at step {step}."
             )
         self.tell(f"session {record.number}: {state}{why}, step {before} -> {step}{forecast(self.provider, folder)}")
@@ -237,7 +238,7 @@ class _Relay:
             self._warn_of_starting(record, before)
 
     def _wait(self, record: LaunchRecord) -> str:
-        """Follow a session to its end, telling one of its lines now and then; returns how it ended."""
+        """Follow a session to its end and show one of its lines now and then; returns how it ended."""
         said, quiet = "", 0.0
 
         def seen(state: State | None) -> None:
@@ -253,14 +254,14 @@ class _Relay:
         return state_of(self.provider, record)
 
     def _hours(self, limits: Limits) -> Quota | None:
-        """Refuse, or wait, while the quota is used up; returns what is left of it, None when the session needs none."""
+        """Raise, or wait, if the quota is used up. Returns the quota; None if the session needs none."""
         told = False
         while (quota := quota_of(self.provider, limits.metered)) and quota.left < limits.least:
-            when = f" They are given anew {quota.refresh:%A %d %B, %H:%M} UTC." if quota.refresh else ""
+            when = f" The quota is renewed on {quota.refresh:%A %d %B, %H:%M} UTC." if quota.refresh else ""
             minutes = counted(round(quota.left / 60), "minute")
-            left = f"This week has {minutes} of {quota.kind} left, too few for a session.{when}"
+            left = f"This week's quota has {minutes} of {quota.kind} left, too little for a session.{when}"
             if not self.bounds.wait:
-                raise QuotaUsedUp(f"{left} Run the same command then, or let it wait with --wait.")
+                raise QuotaUsedUp(f"{left} Run the same command then, or wait with --wait.")
             if not told:
                 self.tell(f"{left} Waiting.")
                 told = True
@@ -268,7 +269,7 @@ class _Relay:
         return quota
 
     def _warn_of_starting(self, record: LaunchRecord, step: int) -> None:
-        """Say once that sessions are too short: starting and stopping take most of one that came to its end."""
+        """Tell the user, once, that starting and stopping take most of a session."""
         seconds = float(record.record.get("seconds", 0.0))
         trained = _trained(record.folder) if CheckpointStore(record.folder).newest_step() > step else 0.0
         if self.warned or seconds <= 0 or trained >= seconds / 2:
@@ -276,7 +277,7 @@ class _Relay:
         self.warned = True
         advice = ""
         if flag := self._longer():
-            length = f"{max(1, math.ceil((seconds - trained) / 6.0))}m"  # of which those seconds are a tenth
+            length = f"{max(1, math.ceil((seconds - trained) / 6.0))}m"  # so that starting takes a tenth
             advice = f" Stop this relay with Ctrl-C and run the same command with {flag} {length}."
         self.tell(
             f"warning: session {record.number} took {format_seconds(seconds)} and trained for "
@@ -284,11 +285,11 @@ class _Relay:
         )
 
     def _longer(self) -> str:
-        """The flag that makes the sessions of this relay longer; empty when there is none."""
+        """The flag that makes the sessions of this relay longer; empty if there is none."""
         return self.provider.capabilities.longer or ("--budget" if self.terms.seconds else "")
 
     def _refuse_without_progress(self, folder: RunFolder) -> None:
-        """Refuse a third session like the last two, when those came no further."""
+        """Raise if the last two sessions made no progress and the next one would be equal."""
         done = [launch for launch in all_launches(folder) if "step" in launch.record]
         steps = [0, *(launch.record["step"] for launch in done)]
         if len(done) < 2 or len(set(steps[-3:])) > 1:
@@ -298,15 +299,15 @@ class _Relay:
             return
         flag = self._longer()
         late = flag and state_of(self.provider, done[-1]) in ("timed-out", "stopped")
-        advice = f"Their time was too short: give longer ones with {flag}. " if late else ""
+        advice = f"The sessions were too short: give a longer one with {flag}. " if late else ""
         raise LaunchError(
-            f"The last two sessions of {folder.path.name} came no further than step {steps[-1]}, so no third one is "
-            f"started with the same code, values and options. {advice}Read `{done[-1].command('logs')}`. When the "
-            f"cause was none of those and is gone, `{done[-1].command('launch')}` starts one session."
+            f"The last two sessions of {folder.path.name} made no progress beyond step {steps[-1]}, so no third one "
+            f"is started with the same code, values and options. {advice}Read `{done[-1].command('logs')}`. If the "
+            f"cause lies elsewhere and is removed, `{done[-1].command('launch')}` starts one session."
         )
 
     def _forget(self, folder: RunFolder, keep: int) -> None:
-        """Delete sessions whose files are here, but for the newest ones: the next session continues from the last."""
+        """Delete fetched sessions except the newest ones. The next session may continue from the last."""
         fetched = [each for each in all_launches(folder) if each.record["state"] == "fetched"]
         for record in fetched[: -max(1, keep)]:
             if record.provider == self.provider.name and record.is_own(self.provider):
@@ -314,12 +315,13 @@ class _Relay:
 
 
 def _stopped(folder: RunFolder, launched: int) -> str:
-    """The sentence at the end of a relay that has made as many sessions as it may."""
+    """The message of a relay that stops because it has started as many sessions as it may."""
     began = [each for each in all_launches(folder) if each.record["state"] not in ("preparing", "refused", "abandoned")]
     own = "" if launched == len(began) else f", {launched} of them by this command"
     sessions, step = counted(len(began), "session"), CheckpointStore(folder).newest_step()
     return (
-        f"{folder.path.name} is at step {step} after {sessions}{own}, and not finished. Run the same command to go on."
+        f"{folder.path.name} is at step {step} after {sessions}{own}, and not finished. Run the same command to "
+        "continue."
     )
 
 
@@ -328,7 +330,7 @@ def _finished(folder: RunFolder) -> bool:
 
 
 def _trained(folder: RunFolder) -> float:
-    """Seconds that the run's newest attempt did not spend on starting, as far as it has said so."""
+    """Seconds of the run's newest attempt without its start, as far as the attempt recorded them."""
     info = read_run(folder.path)
     spent = next((info.spent(attempt) for attempt in info.last_attempts(1)), None)
     return spent.total - spent.starting if spent else 0.0

@@ -1,6 +1,6 @@
 """outlast-launch.yaml in the project's folder: the defaults of `launch` and `relay`.
 
-No secret is ever in it.
+It never contains a secret.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Settings:
     """The launch settings of a project.
 
     Attributes:
-        where: a provider's name (the key is not "on", which YAML takes for true), or None when nothing was set up.
-        user: the account; a login of another one is refused.
-        recipe: what is launched when no recipe is named.
+        where: a provider's name, or None. (The key is not "on", which YAML reads as true.)
+        user: the expected account. A login of another account is refused.
+        recipe: the recipe that is launched if none is named.
         options: options of providers, by name.
     """
 
@@ -39,10 +39,10 @@ class Settings:
 
 
 def read_settings(folder: Path = Path()) -> Settings:
-    """The settings of a project's folder; the defaults when it has none.
+    """The settings of a project's folder; the defaults if it has no file.
 
     Raises:
-        ConfigError: the file is not what `write_settings` writes.
+        ConfigError: the file has an unknown key or a wrong value.
     """
     place = folder / FILE
     if not place.exists():
@@ -50,11 +50,11 @@ def read_settings(folder: Path = Path()) -> Settings:
     node = yamltree.compose(place)
     found = yamltree.plain(node) if node else {}
     if not isinstance(found, dict):
-        raise ConfigError(f"{place}: the whole is {shortened(repr(found))}; expected keys and values. {_MEND}")
+        raise ConfigError(f"{place} holds {shortened(repr(found))}; expected keys and values. {_MEND}")
     known = _options()
     values: dict[str, Any] = {}
     for key, value in found.items():
-        if key not in (*_OWN, *known):  # its value is not shown: someone may have put a key there
+        if key not in (*_OWN, *known):  # its value is not shown, because it may be a secret
             raise ConfigError(
                 f"{place}: there is no setting {shortened(str(key), 60)!r}; expected {', '.join((*_OWN, *known))}. "
                 f"{_MEND}"
@@ -62,7 +62,7 @@ def read_settings(folder: Path = Path()) -> Settings:
         try:
             values[key] = known[key].read(value) if key in known else _text(key, value)
         except ValueError as error:
-            raise ConfigError(f"{place}: {key} is {shortened(repr(value))}: {error}. {_MEND}") from None
+            raise ConfigError(f"{place}: {key} is {shortened(repr(value))}; {error}. {_MEND}") from None
     own = {key: values.pop(key, None) for key in _OWN}
     return Settings(**own, options=values)
 
@@ -79,13 +79,13 @@ def _text(key: str, value: Any) -> str | None:
 
 
 def _options() -> dict[str, Option]:
-    """The options of all providers that this file may have."""
+    """The options of all providers that this file may contain."""
     every = (option for name in providers.NAMES for option in providers.module(name).OPTIONS)
     return {option.name: option for option in every if option.setting}
 
 
 def write_settings(settings: Settings, folder: Path = Path()) -> Path:
-    """Write the settings, with the options of their provider; returns the file."""
+    """Write the settings with the options of their provider; returns the path."""
     import yaml
 
     place = folder / FILE

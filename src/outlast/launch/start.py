@@ -1,4 +1,4 @@
-"""Starts an attempt at a provider: its bundle, its inputs, and the record that precedes it."""
+"""Starts an attempt at a provider: builds its bundle, collects its inputs, and writes its record first."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from outlast.remote.fork import fork
 def launch(
     provider: Provider, prepared: PreparedRun, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
 ) -> LaunchRecord:
-    """Start one attempt. It is on record before it is started, so a lost answer cannot lose it.
+    """Start one attempt. Its record is written first, so that a lost answer cannot lose the session.
 
-    It continues from the outputs of the run's last session there when the provider can attach them, else from this
-    folder's newest checkpoint, which is sent; from that too when it is further.
+    The session continues from the outputs of the run's last session if the provider can attach them. Otherwise, or if
+    it is newer, the newest checkpoint of this folder is sent.
 
     Args:
-        provider: where.
-        prepared: what is to be trained.
-        terms: what the session is to have.
+        provider: the provider.
+        prepared: the prepared run.
+        terms: the terms of the session.
         tell: called with messages about long operations.
 
     Raises:
-        RunBusy: another process launches this run, or trains it here.
-        UsageError: an attempt of this run is alive, or the provider does not take these terms.
-        LaunchError: as of `Provider.submit`.
+        RunBusy: another process launches this run, or trains it on this machine.
+        UsageError: a session of this run is running, or the provider refuses these terms.
+        LaunchError: as in `Provider.submit`.
     """
     with launching(prepared.folder, "a launch"):
         return launch_next(provider, prepared, terms, tell=tell)
@@ -48,19 +48,19 @@ def launch(
 def launch_next(
     provider: Provider, prepared: PreparedRun, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
 ) -> LaunchRecord:
-    """As `launch`, for a caller that holds the launch lock."""
+    """As `launch`. The caller holds the launch lock."""
     folder = prepared.folder
     if owner := holder(folder.lock):
         raise RunBusy(
-            f"{folder.path} is being trained here by {owner.get('attempt', 'an attempt')}; a run has one writer. Stop "
-            "it first."
+            f"{folder.path} is being trained on this machine by {owner.get('attempt', 'an attempt')}, and a run has "
+            "one writer. Stop that attempt first."
         )
     if prepared.fork_of:
         fork(RunFolder(prepared.fork_of.path.parents[1]), prepared.fork_of, folder)
     source = _continues(provider, prepared, tell)
     request = request_for(provider, prepared, terms, source)
     if request.bundle.left_out:
-        tell(f"left out, as their names say that they are keys: {', '.join(request.bundle.left_out)}")
+        tell(f"not sent, because their names look like those of keys: {', '.join(request.bundle.left_out)}")
     request, record = _begin(provider, prepared, request, source)
     try:
         handle = provider.submit(request, record.handle, begun=lambda: record.learn(state="pushing"), tell=tell)
@@ -78,10 +78,10 @@ class Source:
     """The starting point of a session.
 
     Attributes:
-        name: of the attempt whose outputs are attached; empty for none.
-        handle: of that attempt.
-        files: the run with some checkpoints, sent from here.
-        step: of the newest checkpoint in either.
+        name: name of the attempt whose outputs are attached; empty if there is none.
+        handle: handle of that attempt.
+        files: files of the run, with some checkpoints, that are sent.
+        step: step of the newest checkpoint in either.
     """
 
     name: str = ""
@@ -91,10 +91,10 @@ class Source:
 
 
 def request_for(provider: Provider, prepared: PreparedRun, terms: Terms, source: Source | None = None) -> Request:
-    """The request to a provider, with the first attempt's name until `launch` knows a free one.
+    """The request to a provider. It has the first attempt's name; `launch` replaces it by an unused one.
 
     Raises:
-        UsageError: the recipe's folder is too large to be code, or the wheels are none.
+        UsageError: the recipe's folder is too large to be code, or the folder of wheels holds none.
     """
     source = source or Source()
     wheels = terms.options.get("wheels")
@@ -126,7 +126,7 @@ def _wanted(provider: Provider, prepared: PreparedRun, terms: Terms, source: Sou
 
 
 def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: Source) -> tuple[Request, LaunchRecord]:
-    """Put on record what is about to be started, under a name that nothing has; a refused attempt has used up none."""
+    """Write the record under an unused name. The name of a refused attempt is used again."""
     folder = prepared.folder
     number = max((each.number for each in all_launches(folder) if each.record["state"] != "refused"), default=0) + 1
     while True:
@@ -135,7 +135,7 @@ def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: 
         handle = provider.plan(request)
         if provider.state(handle) is None:
             break
-        number += 1  # of this name, launched from elsewhere
+        number += 1  # a session with this name exists; another machine launched it
     record = LaunchRecord.begin(
         folder,
         number,
@@ -151,7 +151,7 @@ def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: 
 
 
 def _asked(prepared: PreparedRun, request: Request) -> dict[str, Any]:
-    """What a record says of what was asked for: code, values and options."""
+    """The request in a record: hash of the code, values and options."""
     return {
         "bundle": request.bundle.hash,
         "asked": bundle.request_of(prepared, budget=request.training),
@@ -160,10 +160,10 @@ def _asked(prepared: PreparedRun, request: Request) -> dict[str, Any]:
 
 
 def repeats(provider: Provider, prepared: PreparedRun, terms: Terms, record: LaunchRecord) -> bool:
-    """Whether the next session would be asked for as a recorded one was: with the same code, values and options."""
+    """Whether the next session would have the same code, values and options as a recorded one."""
     asked = json.loads(json.dumps(_asked(prepared, request_for(provider, prepared, terms))))
     known = {name: record.record.get(name) for name in asked}
-    for each in (asked, known):  # the hours that are left may have cut it
+    for each in (asked, known):  # the remaining quota may have shortened it
         each["asked"] = {name: value for name, value in (each["asked"] or {}).items() if name != "budget"}
     return record.provider == provider.name and bool(asked == known)
 
@@ -171,22 +171,22 @@ def repeats(provider: Provider, prepared: PreparedRun, terms: Terms, record: Lau
 def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
     """The starting point of the next session.
 
-    Outputs that the provider does not surely attach are fetched and sent.
+    Outputs that the provider may be unable to attach are fetched first, and sent.
     """
     folder, attached = prepared.folder, provider.capabilities.inputs
-    without = ("refused", "abandoned", "deleted", "rejected")  # nothing is left of them, or another history
+    without = ("refused", "abandoned", "deleted", "rejected")  # they left nothing, or another history
     records = [each for each in all_launches(folder) if each.record["state"] not in without]
     last, known, mounts = None, 0, attached != "none"
     for record in reversed(records):
         if record.provider != provider.name:
             if record.is_open or record.record["state"] == "preparing":
                 raise UsageError(
-                    f"{record.name} is of the provider {record.provider}, and its files are not on this machine yet: "
-                    f"run `{record.command('fetch')}` first, or end it with `{record.command('cancel')}`."
+                    f"{record.name} ran on the provider {record.provider}, and its files are not on this machine yet. "
+                    f"Run `{record.command('fetch')}` first, or end it with `{record.command('cancel')}`."
                 )
             break
         if not record.is_open and not record.is_own(provider):
-            continue  # of the name that this folder had before; what it left is here
+            continue  # launched under another name of this folder; its files are here
         record.check_own(provider)
         state = provider.state(record.handle)
         if state is None:
@@ -201,7 +201,7 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
             last, known = record, max(steps)
             mounts = mounts and (attached == "ended" or state.word == "completed")
             if not mounts and record.record["state"] != "fetched":
-                tell(f"bringing {record.name} home first: the next session may not find its files")
+                tell(f"fetching {record.name} first, because the next session may not find its files")
                 fetch(provider, record)
             break
     local = _good(folder, prepared)
@@ -213,7 +213,7 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
 
 
 def _good(folder: RunFolder, prepared: PreparedRun) -> list[Checkpoint]:
-    """The best and the newest checkpoint of this folder, if they verify, ascending."""
+    """The best and the newest checkpoint of this folder that verify, ascending by step."""
     found = CheckpointStore(folder).committed()
     recipe = prepared.recipe
     keep = Retention(best=1, metric=recipe.metric, mode=recipe.mode) if recipe.metric else Retention()
@@ -231,11 +231,11 @@ def _good(folder: RunFolder, prepared: PreparedRun) -> list[Checkpoint]:
 
 
 def _contents(folder: RunFolder, checkpoints: Sequence[Checkpoint]) -> dict[str, Path]:
-    """The run with these checkpoints only, laid out as in a session's outputs."""
+    """The files of the run with only these checkpoints, in the layout of a session's outputs."""
     paths = [folder.run, folder.config, folder.journal, *map(folder.attempt, folder.attempt_numbers())]
     for checkpoint in checkpoints:
         paths += [path for places in checkpoint.paths.values() for path in places]
         paths.append(checkpoint.path / MANIFEST)
-    # Plain files only: what a link points to is sent to nobody.
+    # Plain files only: the target of a link is never sent.
     inside = {path.relative_to(folder.path).as_posix(): path for path in paths if plain.kind_of(path) == "file"}
     return {f"runs/{folder.path.name}/{name}": path for name, path in inside.items()}

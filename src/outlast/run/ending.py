@@ -180,7 +180,7 @@ class Ending:
         of = f" of {loop.total_steps}" if loop.total_steps is not None else ""
         return (
             f"the run {self._attempt.id} is not finished; it is saved at step {max(loop.saver.saved_step, 0)}{of} "
-            f"({self._session.explanation or ended.reason}). Run this cell again to go on."
+            f"({self._session.explanation or ended.reason}). Run this cell again to continue."
         )
 
     def give_way(self) -> str | None:

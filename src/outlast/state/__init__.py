@@ -77,7 +77,7 @@ def pack_tree(part: str, tree: Any) -> Packed:
     try:
         return {path: encoder.encode(leaf, (path,) if path else ()) for path, leaf in leaves}, encoder.arrays
     except StateError as error:
-        if advice := adapters.advice(tree):
+        if (advice := adapters.advice(tree)) and advice not in str(error):  # a leaf may have the same advice
             raise StateError(f"{str(error).split(' outlast saves ')[0]} {advice}") from error
         raise
 

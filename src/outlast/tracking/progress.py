@@ -17,9 +17,9 @@ from outlast.tracking.timing import TimeSpent
 
 _ENDS = {
     "finished": "finished",
-    "budget": "the session's time is up; start it again to go on",
-    "preempted": "stopped from outside; start it again to go on",
-    "cancelled": "interrupted; start it again to go on",
+    "budget": "the session's time is up; start it again to continue",
+    "preempted": "stopped from outside; start it again to continue",
+    "cancelled": "interrupted; start it again to continue",
     "failed": "failed",
 }
 
@@ -114,7 +114,7 @@ class PlainLines(Sink):
 
     def ended(self, reason: str, step: int, total: int | None) -> None:
         words = (
-            f"stopped ({self._why}); start it again to go on"
+            f"stopped ({self._why}); start it again to continue"
             if self._why and reason == "preempted"
             else _ENDS.get(reason, reason)
         )

@@ -50,8 +50,8 @@ def store_of(root: Path, runs: Path, form: ClipFormat[Any, E], run: Run | None =
         return _opened(found, root, form, run) if own else ClipStore(found, form)
     if run is None:
         raise NotPrepared(
-            f"{root} holds {len(raw.files)} files such as {raw.files[0].relative_to(root)}, which are no store yet. A "
-            f"training makes one of them, and so does: {form.command} {shlex.quote(str(root))} --to STORE"
+            f"{root} holds {len(raw.files)} raw files such as {raw.files[0].relative_to(root)} and no clip store. A "
+            f"training prepares one; so does: {form.command} {shlex.quote(str(root))} --to STORE"
         )
     return _prepared(root, runs, raw, form, run)
 
@@ -67,14 +67,15 @@ def _prepared(root: Path, runs: Path, raw: RawFiles[Any], form: ClipFormat[Any, 
     place = next((place for place in _places(root, runs) if _can_be_made(place)), None)
     if place is None:
         raise NotPrepared(
-            f"Neither {root} nor {runs.parent} can be written, so no store can be made of the {len(raw.files)} files."
+            f"{root} holds {len(raw.files)} raw files, and a clip store cannot be written to {root} nor to "
+            f"{runs.parent}. Prepare one elsewhere: {form.command} {shlex.quote(str(root))} --to STORE"
         )
     with exclusive(place / SHARDS / "lock"):
         if (place / INDEX).is_file():  # another process or rank has made it meanwhile
             return _opened(place, root, form, run)
         run.tell(
-            f"{root} holds {len(raw.files)} raw files. A store is prepared from them in {place}, once; if this is cut "
-            "off, the next session continues it."
+            f"{root} holds {len(raw.files)} raw files. A clip store is prepared from them in {place}, once. If that "
+            "is interrupted, the next session continues it."
         )
         said = 0
 
@@ -82,7 +83,7 @@ def _prepared(root: Path, runs: Path, raw: RawFiles[Any], form: ClipFormat[Any, 
             nonlocal said
             if done * _LINES // total > said:
                 said = done * _LINES // total
-                run.tell(f"{done:,} of {total:,} files are read")
+                run.tell(f"read {done:,} of {total:,} files")
 
         cores = outlast.detect("auto").limits.cores or 1
         store = prepare(raw, place, form, workers=cores, progress=progress)
@@ -99,12 +100,12 @@ def _opened(place: Path, root: Path, form: ClipFormat[Any, E], run: Run | None) 
         raw = raw_files(root, form)
         newer = [path for path in raw.files if path.stat().st_mtime > made] if raw else []
         more = (
-            f"; {len(newer)} files are newer than the store and not in it: {form.command} {shlex.quote(str(root))} "
-            f"--to {shlex.quote(str(place))} --replace"
+            f"; {len(newer)} files are newer than the store and not in it. Prepare it again with: {form.command} "
+            f"{shlex.quote(str(root))} --to {shlex.quote(str(place))} --replace"
             if newer
             else ""
         )
-        run.tell(f"the store in {place} is used, which was prepared from the files in {root}{more}")
+        run.tell(f"the clip store in {place} is used; it was prepared from the files in {root}{more}")
     return store
 
 

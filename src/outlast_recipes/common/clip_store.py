@@ -64,13 +64,14 @@ class ClipStore(Generic[E]):
                 setattr(self, name, np.load(folder / f"{name}.npy", allow_pickle=False))
         except (OSError, ValueError) as error:
             raise outlast.DataError(
-                f"{folder} is a damaged store of {form.noun} ({error}). Prepare it anew, with --replace."
+                f"{folder} is a damaged store of {form.noun} ({error}). Prepare it again, with --replace."
                 if (folder / INDEX).exists()
-                else f"{folder} is not a prepared store of {form.noun} ({error}). Make one with: {form.command}"
+                else f"{folder} is not a prepared store of {form.noun} ({error}). Prepare one with: {form.command}"
             ) from error
         if index.get("format") != FORMAT:
             raise outlast.DataError(
-                f"{folder} has format {index.get('format')}; this version reads {FORMAT}. Prepare it anew."
+                f"{folder} has format {index.get('format')}; this version reads {FORMAT}. Prepare it again, with "
+                "--replace."
             )
         self.layout: str = index["layout"]
         self.hash: str = index["hash"]
@@ -80,7 +81,10 @@ class ClipStore(Generic[E]):
         complete = len(self._mask) == sum(entry.length for entry in self.entries)
         complete &= all(len(array) == len(self.entries) for array in self.fixed.values())
         if not complete:
-            raise outlast.DataError(f"{folder} is not complete: its files do not fit together. Prepare it anew.")
+            raise outlast.DataError(
+                f"{folder} is incomplete or damaged: the sizes of its files do not match. "
+                "Prepare it again, with --replace."
+            )
 
     @property
     def fixed(self) -> dict[str, Floats]:
@@ -120,16 +124,17 @@ def find_store(root: Path, form: ClipFormat[Any, Any]) -> Path:
         return found[0]
     if found:
         raise outlast.DataError(
-            f"{root} holds {len(found)} prepared stores: {', '.join(map(str, sorted(found)))}. Give one of them."
+            f"{root} holds {len(found)} clip stores: {', '.join(map(str, sorted(found)))}. Give the folder of one of "
+            "them."
         )
     raw = raw_files(root, form)
     what = (
-        f"holds files such as {raw.files[0].relative_to(root)}, which are no store yet"
+        f"holds raw files such as {raw.files[0].relative_to(root)} and no clip store"
         if raw
         else f"is not a prepared store of {form.noun}"
     )
     folder = shlex.quote(str(root)) if raw else "FOLDER"
-    raise outlast.DataError(f"{root} {what}. Make one with: {form.command} {folder} --to STORE")
+    raise outlast.DataError(f"{root} {what}. Prepare one with: {form.command} {folder} --to STORE")
 
 
 def raw_files(root: Path, form: ClipFormat[Any, Any]) -> RawFiles[Any] | None:

@@ -131,12 +131,14 @@ def _class_names(clips: list[dict[str, Any]], refused: list[dict[str, str]], cla
     count = 1 + max(clip["label"] for clip in clips)
     names = list(classes) or [f"A{number + 1:03d}" for number in range(count)]
     if len(names) < count:
-        raise outlast.DataError(f"{len(names)} names of classes were given, and there are clips of class {count}.")
+        raise outlast.DataError(
+            f"{len(names)} class names were given, and there are clips of class {count}. Give a name for each class."
+        )
     twice = [name for name, times in Counter(clip["name"] for clip in clips).items() if times > 1]
     if twice:
         raise outlast.DataError(
-            f"{len(twice)} clips have the name of another one, such as {twice[0]}: is the same archive unpacked in two "
-            "folders? Keep one of them."
+            f"{len(twice)} clips have the name of another clip, such as {twice[0]}. If the same archive was unpacked "
+            "in two folders, keep one of them."
         )
     return names
 

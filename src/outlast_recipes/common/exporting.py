@@ -77,7 +77,7 @@ def to_onnx(
     worst = _compare(network, inputs, computed, target)
     shapes = ", ".join(f"{name} {tuple(tensor.shape[1:])}" for name, tensor in zip(names, inputs, strict=True))
     yield f"{target}: differs from the network by at most {worst:.1e} under ONNX Runtime {onnxruntime.__version__}"
-    yield f"It takes {shapes}, any number of each at once."
+    yield f"Its input is {shapes}, in batches of any size."
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def _compare(
     if not worst <= NEAR:
         target.unlink(missing_ok=True)
         raise outlast.OutlastError(
-            f"What was written to {target} differs from the network by {worst:.1e}, more than {NEAR:.0e}; it was "
-            "removed."
+            f"The export {target} differs from the network by {worst:.1e}; expected at most {NEAR:.0e}. It was "
+            "removed. Try another --format."
         )
     return worst

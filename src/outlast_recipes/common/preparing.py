@@ -89,7 +89,7 @@ def _refuse_to_overwrite(folder: Path, form: ClipFormat[Any, Any], *, replace: b
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise outlast.DataError(f"{folder} is a file; a store is a folder: give another name to --to.")
+        raise outlast.DataError(f"{folder} is a file; expected a folder for the store. Give another name to --to.")
     arrays = [f"{name}.npy" for name in form.arrays]
     own = {INDEX, SHARDS, *arrays}
     others = sorted({path.name for path in folder.iterdir()} - own - {f".{name}" for name in own})
@@ -97,12 +97,13 @@ def _refuse_to_overwrite(folder: Path, form: ClipFormat[Any, Any], *, replace: b
         others.append(arrays[0])  # a file of the user's
     if others:
         raise outlast.DataError(
-            f"{folder} holds {others[0]}, which no store made; it stays as it is. Give a new folder to --to."
+            f"{folder} holds {others[0]}, which does not belong to a clip store. Nothing was changed. Give a new "
+            "folder to --to."
         )
     if (folder / INDEX).exists() and not replace:
         raise outlast.DataError(
-            f"{folder} is a prepared store already; it stays as it is. Give a new folder to --to, or --replace to make "
-            "this one anew."
+            f"{folder} is already a clip store. Nothing was changed. Give a new folder to --to, or --replace to "
+            "prepare this one again."
         )
 
 

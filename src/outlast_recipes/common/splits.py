@@ -42,7 +42,8 @@ def split_by_group(
     known = sorted({group(things[number]) for number in training})
     if not known:
         raise outlast.ConfigError(
-            f"{protocol} leaves nothing to train on: none of the {len(things)} clips is in its training part."
+            f"The split {protocol} has no training clips: none of the {len(things)} clips is in its training part. "
+            "Choose another --split."
         )
     if validate is None:
         validate = min(len(known) - 1, max(1, round(len(known) / 10)))

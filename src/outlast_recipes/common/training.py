@@ -23,7 +23,7 @@ def device_of(name: str) -> torch.device:
     chosen = own if name == "auto" or (name == "cuda" and gpus) else name
     if chosen not in names:
         raise outlast.ConfigError(
-            f"--device is {name!r}; torch can use {', '.join(names)} here. Give one of these or auto."
+            f"--device is {name!r}; torch can use {', '.join(names)} on this machine. Give one of these, or auto."
         )
     return torch.device(chosen)
 

@@ -24,10 +24,10 @@ Tell = Callable[[int, int], None]
 
 
 def opened(run: str, values: Namespace) -> tuple[outlast.SavedCheckpoint, Colony, Book]:
-    """A run's population and its book. `run`: a name, a run folder, or a checkpoint in one."""
+    """A run's checkpoint, population and book. `run` is a name, a run folder, or a checkpoint in one."""
     saved = outlast.open_saved(run, root=values.checkpoint_dir, step=values.step)
     if not isinstance(saved.config, Config):
-        raise outlast.OutlastError(f"{run} is a run of {saved.recipe.name!r}, and this is for runs of 'emergence'.")
+        raise outlast.OutlastError(f"{run} is a run of {saved.recipe.name!r}; expected a run of 'emergence'.")
     keep_compilations()
     colony: Colony = saved.restore(learn.begin(saved.config))
     book = Book(saved.config)
@@ -36,7 +36,7 @@ def opened(run: str, values: Namespace) -> tuple[outlast.SavedCheckpoint, Colony
 
 
 def count(text: str) -> int:
-    """A number of things, for argparse."""
+    """A whole number of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"is {text}; expected a whole number of at least 1")
     return int(text)
@@ -86,7 +86,7 @@ def _measure(values: Namespace, tell: Tell) -> Iterable[str]:
     if alive.sum() > 1:
         yield f"behavioural diversity: {metrics.behavioural_diversity(assay.choices(colony, config, 24, 64)):.4f} of 1"
     if book.looks:
-        yield f"at the last look (chunk {book.looks[-1]}), with what chance gives:"
+        yield f"at the last measurement (chunk {book.looks[-1]}), with the value expected by chance:"
         for name, finding in book.latest().items():
             yield f"  {name:14} {finding}"
         yield f"  {'species':14} {'yes' if book.species[-1] else 'no'}"
@@ -141,7 +141,7 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
     skipped = {"genes"} if config.evolution.genome == "none" else set()
     skipped |= {each for each in ("food", "field") if each in config.env.hide}
     conditions = [name for name, what in CONDITIONS if what not in skipped]
-    if config.train.num_envs == 1 and ANOTHER in conditions:  # there is none
+    if config.train.num_envs == 1 and ANOTHER in conditions:  # there is no other world
         conditions.remove(ANOTHER)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in conditions}
     for repeat in range(values.repeats):
@@ -156,7 +156,7 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
         "Cohen's of the paired differences."
     )
     words = [
-        f"# {saved.run_id} at step {saved.step}: what is taken, and what is left",
+        f"# {saved.run_id} at step {saved.step}: ablations",
         "",
         about,
         "",
@@ -177,7 +177,7 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
 
 
 def under(condition: str, colony: Colony, key: Any, config: Config, chunks: int) -> tuple[float, float]:
-    """Meals per agent-step and agents per world while a population lives on under a condition."""
+    """Meals per agent-step and agents per world, for a population under a condition."""
     lenses = {
         "field not seen": assay.without_field, ANOTHER: assay.field_of_another,
         "field from far away": assay.shuffled_field, "mean of the field": assay.mean_field,
@@ -259,7 +259,7 @@ def _render(values: Namespace, tell: Tell) -> Iterable[str]:
     worlds = config.train.num_envs
     world = values.world if values.world is not None else int(np.asarray(colony.worlds.alive).sum(1).argmax())
     if not 0 <= world < worlds:
-        raise outlast.OutlastError(f"--world is {world}, and the run has worlds 0 to {worlds - 1}.")
+        raise outlast.OutlastError(f"--world is {world}; expected 0 to {worlds - 1}, the worlds of this run.")
     name = f"film-{saved.step:08d}"
     with saved.artifact(name, to=values.to) as made:
         frames = pictures.record(colony, config, world, values.ticks + 1, values.seed)

@@ -1,5 +1,4 @@
-"""The values of an emergence run. Names and defaults of the document that it answers; where they differ, README.md says
-why."""
+"""The config of an emergence run. README.md explains where names and defaults differ from its specification."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ RENAMED = {"kl": "approx_kl", "clipped": "clipfrac", "explained": "explained_var
 
 
 class Env(Section):
-    """A world: its size, its food, its energy."""
+    """A world: its size, food and energy."""
 
     grid_size: int = setting(20, "grid size: cells along each side of a world", ge=4)
     torus: bool = setting(default=False, help="whether opposite borders are joined")
@@ -73,33 +72,32 @@ class Env(Section):
     @model_validator(mode="after")
     def _fits(self) -> Env:
         if self.slots % self.populations:
-            raise ValueError(f"slots is {self.slots} and has to be a multiple of populations ({self.populations})")
+            raise ValueError(f"slots is {self.slots}; expected a multiple of populations ({self.populations})")
         if self.founders > self.slots // self.populations:
             raise ValueError(
-                f"founders is {self.founders} and a population has {self.slots // self.populations} slots; give at "
-                "most so many"
+                f"founders is {self.founders}; expected at most {self.slots // self.populations}, the slots of a "
+                "population"
             )
         if self.reproduce_cost >= self.reproduce_threshold:
             raise ValueError(
-                f"reproduce_cost ({self.reproduce_cost:g}) is not below reproduce_threshold "
-                f"({self.reproduce_threshold:g}): a birth could kill"
+                f"reproduce_cost is {self.reproduce_cost:g}; expected less than reproduce_threshold "
+                f"({self.reproduce_threshold:g}), because a birth could kill the parent"
             )
         if self.reproduce_threshold > self.max_energy:
             raise ValueError(
-                f"reproduce_threshold ({self.reproduce_threshold:g}) is over max_energy ({self.max_energy:g}): nobody "
-                "could ever give birth"
+                f"reproduce_threshold is {self.reproduce_threshold:g}; expected at most max_energy "
+                f"({self.max_energy:g}), because no agent could reproduce"
             )
         if max(self.starting_energy, self.reproduce_cost) > self.max_energy:
             raise ValueError(
-                f"starting_energy ({self.starting_energy:g}) and reproduce_cost ({self.reproduce_cost:g}), which a "
-                "child gets, have to be at most "
-                f"max_energy ({self.max_energy:g})"
+                f"starting_energy is {self.starting_energy:g} and reproduce_cost, the energy of a child, is "
+                f"{self.reproduce_cost:g}; expected at most max_energy ({self.max_energy:g})"
             )
         return self
 
 
 class Field(Section):
-    """The field that all share: what is written, how it spreads and fades."""
+    """The shared field: what agents write to it, how it spreads and fades."""
 
     signals: int = setting(0, "number of signal channels that agents may write to", ge=0, le=8)
     presence: float = setting(0.05, "amount that each agent adds to the presence channel per tick", ge=0)
@@ -111,7 +109,7 @@ class Field(Section):
 
     @property
     def channels(self) -> int:
-        """Presence, meals, and those that are signalled in."""
+        """Number of channels: presence, meals, and signals."""
         return 2 + self.signals
 
 
@@ -184,7 +182,7 @@ class Track(Section):
 
 
 class Config(outlast.Config):
-    """Every value of the recipe."""
+    """The config of the recipe."""
 
     epochs: int = setting(4, "PPO epochs over a rollout", flags=("-e",), aliases=("max_epochs",), ge=1)
     batch_size: int = setting(16_384, "slot-steps of a PPO minibatch", flags=("-b",), ge=1)
@@ -199,15 +197,15 @@ class Config(outlast.Config):
 
     @property
     def slot_steps(self) -> int:
-        """Slot-steps of a chunk."""
+        """Slot-steps per chunk."""
         return self.train.num_envs * self.train.num_steps * self.env.slots
 
     @property
     def chunks(self) -> int:
-        """Chunks in all: the run's steps."""
+        """Total number of chunks: the steps of the run."""
         return -(-self.train.total_steps // self.slot_steps)
 
     @property
     def minibatches(self) -> int:
-        """Minibatches of a pass over a rollout in which every slot lives."""
+        """Minibatches of a pass over a rollout in which every slot is alive."""
         return max(1, round(self.slot_steps / self.batch_size))

@@ -21,7 +21,7 @@ def devices_of(config: Config) -> list[Any]:
     """The devices that share the worlds.
 
     Raises:
-        outlast.ConfigError: there is no such device, or the worlds cannot be shared equally.
+        outlast.ConfigError: the device does not exist, or the number of worlds is not a multiple of that of devices.
     """
     kind, _, number = config.device.partition(":")
     kind = {"cuda": "gpu", "auto": ""}.get(kind, kind)
@@ -34,19 +34,18 @@ def devices_of(config: Config) -> list[Any]:
     if not found:
         there = ", ".join(str(device) for device in jax.devices())
         raise outlast.ConfigError(
-            f"--device is {config.device!r}, and JAX has {there}: give cpu, cuda, cuda:0 or auto."
+            f"--device is {config.device!r}, and JAX has {there}. Give cpu, cuda, cuda:0 or auto."
         )
     if config.train.num_envs % len(found):
         raise outlast.ConfigError(
-            f"--train.num-envs is {config.train.num_envs}, which {len(found)} devices cannot share equally: give a "
-            f"multiple of {len(found)}, or "
-            "one device, such as --device cuda:0."
+            f"--train.num-envs is {config.train.num_envs}; expected a multiple of {len(found)}, the number of "
+            "devices. Give one, or use one device with --device cuda:0."
         )
     return found
 
 
 def placement(colony: Colony, devices: list[Any]) -> Colony:
-    """The placement of each array of the state: worlds are divided among devices, all else is replicated."""
+    """The placement of each array of the state: worlds are divided among the devices, other arrays are replicated."""
     mesh = Mesh(np.array(devices), ("worlds",))
     shared, everywhere = NamedSharding(mesh, PartitionSpec("worlds")), NamedSharding(mesh, PartitionSpec())
     spread = jax.tree.map(lambda _: everywhere, colony)
@@ -55,12 +54,12 @@ def placement(colony: Colony, devices: list[Any]) -> Colony:
 
 def compiled(config: Config, spread: Colony) -> Any:
     """The chunk, compiled once."""
-    # The state comes out where it went in; else the second chunk would be compiled again.
+    # The state has the same placement before and after; otherwise the second chunk would be compiled again.
     return jax.jit(partial(learn.chunk, config=config), donate_argnums=0, out_shardings=(spread, None, None, None))
 
 
 def keep_compilations() -> None:
-    """Keep what is compiled on the disk, for the next session on this machine."""
+    """Cache compiled functions on the disk, for the next session on this machine."""
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path.home() / ".cache" / "outlast" / "jax")
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

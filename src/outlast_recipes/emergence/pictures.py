@@ -22,7 +22,7 @@ INK, PAPER, FAINT = "#22262b", "#ffffff", "#c9ced6"
 NIGHT = np.array([13, 17, 23], float)
 GLOW = np.array([[70, 95, 160], [200, 120, 50], [60, 160, 120], [150, 80, 170]], float)  # of field channels
 FOOD = ((126, 200, 96), (96, 176, 224))  # of kinds
-SCALE = 2  # pixels are drawn so many times larger and then made smaller, for smooth edges
+SCALE = 2  # factor of oversampling, for smooth edges
 
 
 def _figure(wide: float, high: float) -> Any:
@@ -35,7 +35,7 @@ def _figure(wide: float, high: float) -> Any:
 
 
 def curves(book: Book, path: Path) -> None:
-    """Population, energy, births and deaths, intake, lineages, learning, and what was found: one PNG."""
+    """One PNG with population, energy, births and deaths, intake, lineages, learning, and findings."""
     curve = {name: np.array(values) for name, values in book.curves.items()}
     panels = [
         ("agents of a world", ("population",)),
@@ -58,7 +58,7 @@ def curves(book: Book, path: Path) -> None:
     axis = axes[3, 1]
     for name in ("immigrants", "births_waiting", "begun_anew"):
         axis.plot(steps, curve[name], label=name.replace("_", " "), linewidth=1.5)
-    axis.set_title("immigrants, births that waited, worlds begun anew", loc="left", fontsize=9, color=INK)
+    axis.set_title("immigrants, births that waited, worlds restarted", loc="left", fontsize=9, color=INK)
     axis.legend(fontsize=7, frameon=False)
     at = np.array(book.looks) * book.config.slot_steps / 1e6
     axis = axes[4, 0]
@@ -74,7 +74,7 @@ def curves(book: Book, path: Path) -> None:
         axis.text(
             0.5,
             0.5,
-            "one kind of food: no diets to tell species by",
+            "one kind of food: no diets to separate species",
             transform=axis.transAxes,
             ha="center",
             fontsize=8,
@@ -89,8 +89,8 @@ def curves(book: Book, path: Path) -> None:
 
 
 def _found(axis: Any, book: Book) -> None:
-    """A row for each kind of finding, a mark for each look, filled where something was detected."""
-    axis.set_title("found (filled) or not found (hollow) at each look", loc="left", fontsize=9, color=INK)
+    """Draw a row for each kind of finding and a mark for each measurement, filled if something was detected."""
+    axis.set_title("detected (filled) or not (hollow) at each measurement", loc="left", fontsize=9, color=INK)
     at = np.array(book.looks) * book.config.slot_steps / 1e6
     shown = [(name, np.array(rows)) for name, rows in book.findings.items() if rows and np.array(rows)[:, 3].any()]
     for height, (_, rows) in enumerate(shown):
@@ -102,11 +102,11 @@ def _found(axis: Any, book: Book) -> None:
     axis.set_yticks(range(len(shown)), [name.replace("_", " ") for name, _ in shown], fontsize=7)
     axis.set_ylim(-0.7, max(len(shown) - 0.3, 0.7))
     if not shown:
-        axis.text(0.5, 0.5, "no look yet", transform=axis.transAxes, ha="center", fontsize=8, color=INK)
+        axis.text(0.5, 0.5, "no measurement yet", transform=axis.transAxes, ha="center", fontsize=8, color=INK)
 
 
 class Life(NamedTuple):
-    """One line of a family tree: who, from whom, from when to when (ticks), and whether it continues."""
+    """One line of a family tree: the agent, its parent, birth and death (ticks), and whether it lives."""
 
     uid: int
     parent: int
@@ -116,7 +116,7 @@ class Life(NamedTuple):
 
 
 def family(book: Book, worlds: World, world: int) -> list[Life]:
-    """Those who live in a world now, and all their ancestors."""
+    """The living agents of a world, and all their ancestors."""
     rows = book.all_lives
     known = {
         int(row[1 + UID]): Life(
@@ -138,8 +138,7 @@ def family(book: Book, worlds: World, world: int) -> list[Life]:
 
 
 def phylogeny(book: Book, worlds: World, path: Path) -> None:
-    """The family tree of the living of the world with the most of them: time to the right, one line a life, a colour a
-    founder."""
+    """Draw the family tree of the fullest world: time to the right, a line for each life, a colour for each founder."""
     world = int(np.asarray(worlds.alive).sum(1).argmax())
     lives = family(book, worlds, world)
     figure = _figure(10, max(3.0, min(14.0, 1.5 + 0.09 * len(lives))))
@@ -151,7 +150,7 @@ def phylogeny(book: Book, worlds: World, path: Path) -> None:
     heights: dict[int, float] = {}
     order: list[Life] = []
 
-    # Each family below its parent's line, the youngest child nearest to it: lines cross little.
+    # Each family is below its parent's line, the youngest child nearest to it, so that few lines cross.
     stack = list(reversed(children.get(-1, [])))
     while stack:
         life = stack.pop()
@@ -200,8 +199,7 @@ class Frames(NamedTuple):
 
 
 def record(colony: Colony, config: Config, world: int, ticks: int, seed: int) -> Frames:
-    """Let a population live on for so many ticks without learning, and keep what one of its worlds looked like; chunk
-    by chunk, as in training."""
+    """Simulate a population for some ticks without learning, in chunks as in training, and record one of its worlds."""
     train = config.train.model_copy(update={"num_steps": min(ticks, config.train.num_steps), "num_envs": 1})
     short = config.model_copy(update={"train": train})
     one = jax.tree.map(lambda each: each[world : world + 1], colony.worlds)
@@ -225,17 +223,17 @@ def record(colony: Colony, config: Config, world: int, ticks: int, seed: int) ->
 def film(
     frames: Frames, config: Config, path: Path, *, cell: int = 18, between: int = 2, speed: int = 12, tell: Any = None
 ) -> None:
-    """Draw a film of a world as GIF (or WebP, APNG, by the ending of the name).
+    """Write a film of a world as GIF (or WebP or APNG, by the suffix of the file name).
 
-    The field glows, food is green (its second kind blue), an agent has the colour of its founder and is the larger the
-    more energy it has.
+    The field glows, and food is green (the second kind blue). An agent has the colour of its founder, and its size
+    shows its energy.
 
     Args:
-        frames: what was recorded.
-        config: values of the run.
+        frames: the recorded frames.
+        config: the config of the run.
         path: the file.
-        cell: pixels of a cell.
-        between: pictures for each tick; agents glide.
+        cell: size of a cell in pixels.
+        between: pictures per tick, between which agents move smoothly.
         speed: ticks in a second.
         tell: called with the number of drawn ticks and the total.
     """
@@ -245,7 +243,7 @@ def film(
     some = [_picture(frames, config, int(t), 0.0, cell) for t in np.linspace(0, ticks - 1, 4)]
     palette = _palette(frames, some) if path.suffix == ".gif" else None
 
-    def pictures() -> Iterator[Any]:  # drawn as they are written: a long film need not be held
+    def pictures() -> Iterator[Any]:  # a generator, so that a long film is not kept in memory
         for t in range(ticks):
             for part in range(between):
                 picture = _picture(frames, config, t, part / between, cell)
@@ -266,7 +264,7 @@ def _color(root: int, share: float) -> tuple[int, ...]:
 
 
 def _palette(frames: Frames, pictures: list[Any]) -> Any:
-    """256 colours for all pictures of a film: what is small and bright counts as much as the wide ground."""
+    """256 colours for all pictures of a film. Small bright objects get as much weight as the background."""
     from PIL import Image
 
     roots = np.unique(frames.root[frames.alive])[:64]
@@ -308,7 +306,7 @@ def _picture(frames: Frames, config: Config, t: int, part: float, cell: int) -> 
         position = frames.pos[t, slot].astype(float)
         same = frames.alive[t + 1, slot] and frames.uid[t + 1, slot] == frames.uid[t, slot]
         following = frames.pos[t + 1, slot].astype(float) if same else position
-        if np.abs(following - position).max() > 1:  # over the border of a torus
+        if np.abs(following - position).max() > 1:  # the agent crossed the border of a torus
             following = position
         row, column = position + part * (following - position)
         share = float(
@@ -316,7 +314,7 @@ def _picture(frames: Frames, config: Config, t: int, part: float, cell: int) -> 
         )
         fading = 1.0 if same else 1 - part
         color = _color(int(frames.root[t, slot]), share)
-        # Several in a cell stand beside each other.
+        # Several agents in a cell are drawn side by side.
         shift = ((slot * 0.37) % 1 - 0.5) * 0.3, ((slot * 0.73) % 1 - 0.5) * 0.3
         disc(row + shift[0], column + shift[1], (0.26 + 0.16 * share) * fading, color, (245, 245, 240))
     return picture.resize((side, side), Image.Resampling.LANCZOS)

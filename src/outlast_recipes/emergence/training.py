@@ -21,13 +21,13 @@ from outlast_recipes.emergence.learn import Colony
 from outlast_recipes.emergence.trackers import Book
 from outlast_recipes.emergence.world import niches
 
-CROWDED = 5  # times the mean that agents are found in a cell where food is
-PATIENCE = 3  # chunks without anybody to learn from, after which continuing is of no use
+CROWDED = 5  # density of agents in a cell with food, relative to the mean
+PATIENCE = 3  # chunks without living agents after which training stops
 
 
 def train(run: Run, config: Config) -> None:
     devices = devices_of(config)
-    outlast.seed_everything(config.seed)  # nothing here draws from them, but their state is a part of each checkpoint
+    outlast.seed_everything(config.seed)  # the recipe does not use them, but each checkpoint contains their state
     warn(run, config)
     book = Book(config)
     run.track(book=book)
@@ -50,10 +50,9 @@ def train(run: Run, config: Config) -> None:
             run.log(**shown)
         if int(colony.deserted) >= PATIENCE:
             raise outlast.OutlastError(
-                f"Nobody lived in any of the {config.train.num_envs} worlds for {PATIENCE} chunks, so there is nothing "
-                "to learn from: feed them "
-                "more (--env.num-food, --env.food-energy, --env.regrow) or let immigrants in (--env.min-agents), in a "
-                "new run (--experiment-name)."
+                f"All {config.train.num_envs} worlds had no agents for {PATIENCE} chunks, so training has no data. "
+                "Begin a new run (--experiment-name) with more food (--env.num-food, --env.food-energy, "
+                "--env.regrow) or with immigrants (--env.min-agents)."
             )
     with run.artifact("curves.png") as path:
         pictures.curves(book, path)
@@ -86,34 +85,34 @@ NAMES = {
 
 
 def warn(run: Run, config: Config) -> None:
-    """Say what an economy will come to, before hours are spent on it."""
+    """Warn about an unusual economy before training starts."""
     env = config.env
     for line in economy(config)[1]:
         run.tell(line)
     if env.populations > 1 and config.evolution.genome == "none":
-        run.tell("--evolution.genome none: agents of a population are all alike, only populations differ.")
+        run.tell("--evolution.genome is none: all agents of a population are equal; only populations differ.")
 
 
 def economy(config: Config) -> tuple[float, list[str]]:
     """The estimated number of agents that the food of a world feeds, and a warning if it is unusual.
 
-    As many as live on it if every place were eaten empty all the time: the most that the food can feed.
+    It is the maximum: the number of agents if every piece were eaten at once.
     """
     env, field = config.env, config.field
     cost = env.energy_per_step + env.move_cost
-    # Of two kinds, those who make the most of all food get this share of a piece.
+    # With two kinds of food, the best generalist gets this share of a piece.
     use = 1.0 if env.food_kinds == 1 else max(0.5, 0.5**env.tradeoff)
     feeds = env.num_food * env.regrow * env.food_energy * use / cost if cost else float("inf")
     odd = []
-    chosen = env.max_age and env.births_by == "energy"  # slots become free, and who has gathered most gets them
+    chosen = env.max_age and env.births_by == "energy"  # slots become free for those with the most energy
     if feeds > 0.8 * env.slots and not chosen:
         odd.append(
-            f"the food of a world feeds about {min(feeds, 9999):.0f} agents and it has {env.slots} slots: it fills up, "
-            "births wait for deaths, and little is "
-            "selected. configs/train/emergence_lean.yaml is an economy in which food decides."
+            f"the food of a world feeds about {min(feeds, 9999):.0f} agents and it has {env.slots} slots. All slots "
+            "will be used, births wait for deaths, and selection is weak. In configs/train/emergence_lean.yaml food "
+            "is the limit."
         )
     cells = env.grid_size**2 / CROWDED
-    agents, meals = env.slots / cells, env.num_food * env.regrow / cells  # of a cell in a tick, where there are many
+    agents, meals = env.slots / cells, env.num_food * env.regrow / cells  # per cell and tick, in crowded cells
     written = {"presence": field.presence * agents, "meals": field.meals * meals}
     if field.signals:
         written["mark"] = field.mark * agents / (1 + field.signals)  # untrained, each is marked as often as none
@@ -121,9 +120,9 @@ def economy(config: Config) -> tuple[float, list[str]]:
         steady = each / field.decay if field.decay else (float("inf") if each else 0.0)
         if steady > field.cap:
             odd.append(
-                f"the field fills up: at --field.{name} {getattr(field, name):g} and --field.decay {field.decay:g} a "
-                f"cell comes to about {steady:.1f}, over "
-                f"its cap of {field.cap:g}, and then it tells nothing."
+                f"the field saturates: with --field.{name} {getattr(field, name):g} and --field.decay {field.decay:g} "
+                f"a cell reaches about {steady:.1f}, more than --field.cap {field.cap:g}, and then it carries no "
+                "information."
             )
     return feeds, odd
 

@@ -37,7 +37,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     trained = {store.entries[number].label for number in parts["train"]}
     never = [name for label, name in enumerate(store.classes) if label not in trained]
     if never:
-        yield f"warning: {len(never)} classes are never trained on: {', '.join(never[:5])}"
+        yield f"warning: {len(never)} classes have no training clips: {', '.join(never[:5])}"
     yield from _missing(store)
     yield from refused_lines(store)
     yield from _copies(store, parts)
@@ -77,16 +77,16 @@ def _copies(store: Store, parts: Mapping[str, list[int]]) -> Iterable[str]:
     found = duplicates(store.entries, parts)
     if found:
         yield (
-            f"warning: {len(found)} clips of the test are copies of clips that are trained on, such as {found[0][1]} "
-            f"of {found[0][0]}; `outlast evaluate` reports without them too"
+            f"warning: {len(found)} test clips are copies of training clips, such as {found[0][1]} of {found[0][0]}; "
+            "`outlast evaluate` also reports without them"
         )
     else:
-        yield "No clip of the test is a copy of one that is trained on."
+        yield "No test clip is a copy of a training clip."
     validated = duplicates(store.entries, parts, ("train",), "val")
     if validated:
         yield (
-            f"warning: {len(validated)} validation clips are copies of clips that are trained on, such as "
-            f"{validated[0][1]} of {validated[0][0]}"
+            f"warning: {len(validated)} validation clips are copies of training clips, such as {validated[0][1]} of "
+            f"{validated[0][0]}"
         )
 
 
@@ -105,7 +105,7 @@ def _hashes(store: Store, progress: Callable[[int, int], None]) -> Iterable[str]
         progress(number + 1, len(store))
     if wrong:
         raise outlast.DataError(
-            f"{store.folder} is damaged: the positions of {len(wrong)} clips are not those that were read, such as "
-            f"{wrong[0]}. Prepare it anew."
+            f"{store.folder} is damaged: the positions of {len(wrong)} clips do not match their hashes, such as "
+            f"{wrong[0]}. Prepare it again, with --replace."
         )
-    yield f"The positions of all {len(store)} clips are those that were read."
+    yield f"The positions of all {len(store)} clips match their hashes."

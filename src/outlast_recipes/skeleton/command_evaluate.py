@@ -46,7 +46,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     part = parts[values.on]
     if not len(part):
         raise outlast.DataError(
-            f"The split {saved.config.data.split} of {saved.run_id} has no clips for {values.on}; choose another part "
+            f"The split {saved.config.data.split} of {saved.run_id} has no {values.on} clips. Choose another subset "
             "with --on."
         )
     check_data(labels, store, saved)
@@ -78,11 +78,11 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     yield f"  top-1 {report['top1']:.2%}   top-5 {report['top5']:.2%}"
     if copies:
         yield (
-            f"  top-1 {report['top1_without_copies']:.2%} on the {report['clips_without_copies']} that are no copies "
-            "of clips that were trained on"
+            f"  top-1 {report['top1_without_copies']:.2%} on the {report['clips_without_copies']} clips that are not "
+            "copies of training clips"
         )
     if store.hash != labels.data:
-        yield f"  (on other data than it was trained on: {store.hash[:12]} and not {labels.data[:12]})"
+        yield f"  (the run was trained on other data: {labels.data[:12]}, not {store.hash[:12]})"
     yield _cost_line(report, saved)
     yield ""
     yield from classification.class_lines(rows)

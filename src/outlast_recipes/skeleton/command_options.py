@@ -44,8 +44,8 @@ def check_data(labels: Labels, store: Store, saved: outlast.SavedCheckpoint) -> 
     if (labels.layout, labels.classes) != (store.layout, store.classes):
         raise outlast.DataError(
             f"{saved.run_id} was trained on {labels.layout} with {len(labels.classes)} classes ({labels.classes[0]}, "
-            f"...), and {store.folder} has "
-            f"{store.layout} with {len(store.classes)} ({store.classes[0]}, ...)."
+            f"...), and {store.folder} has {store.layout} with {len(store.classes)} classes ({store.classes[0]}, "
+            "...). Give the store that it was trained on."
         )
 
 
@@ -55,5 +55,5 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise outlast.DataError(
-            f"{folder} cannot be made a folder ({error.strerror}); give another to --output."
+            f"The folder {folder} cannot be created ({error.strerror}). Give another one to --output."
         ) from error

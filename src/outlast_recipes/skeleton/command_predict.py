@@ -36,8 +36,8 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     layout = LAYOUTS[labels.layout]
     if clip.joints.shape[2] != layout.joints:
         raise outlast.DataError(
-            f"{values.file} has {clip.joints.shape[2]} joints, and {saved.run_id} was trained on {layout.name} with "
-            f"{layout.joints}."
+            f"{values.file} has {clip.joints.shape[2]} joints; {saved.run_id} was trained on {layout.name} and "
+            f"expects {layout.joints}. Give a file of that format."
         )
     found = saliency.looked_at(network, clip, saved.config.data.frames)
     yield (
@@ -51,7 +51,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     still, moving = (values.output / f"{values.file.stem}-{saved.run_id}.{form}" for form in ("png", "gif"))
     title = f"{values.file.stem}: {best} ({float(found.shares.max()):.0%})"
     saliency.draw(found, layout, still, title)
-    yield f"Wrote {still}: redder joints speak more for {best}."
+    yield f"Wrote {still}: the redder a joint, the more it contributed to {best}."
     if not values.no_gif:
         saliency.animate(found, layout, moving, title)
         yield f"Wrote {moving}"

@@ -43,7 +43,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
         raw = replace(raw, classes=names)
     complete = raw if values.keep_missing else formats.without_missing(raw)
     if left_out := len(raw.files) - len(complete.files):
-        yield f"{left_out} of NTU's list of missing skeletons are left out (--keep-missing reads them)."
+        yield f"{left_out} files on NTU's list of missing skeletons were skipped (--keep-missing reads them)."
     if values.workers is not None and values.workers < 1:
         raise outlast.ConfigError(f"--workers is {values.workers}; expected at least 1.")
     workers = values.workers or outlast.detect("auto").limits.cores or 1
@@ -55,7 +55,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     size = sum(path.stat().st_size for path in values.to.iterdir())
     yield f"{values.to}: {len(store)} clips of {len(store.classes)} classes ({store.layout}), {size / 1e6:.1f} MB"
     if already := len(complete.files) - len(now):
-        yield f"{already} files had been read by an earlier call."
+        yield f"{already} files were read by an earlier call."
     if now:
         processes = min(workers, -(-len(now) // preparing.SHARD))
         yield (
@@ -77,7 +77,8 @@ def _ntu_names(files: Sequence[Path]) -> list[str]:
     names = [path.name.removesuffix(".skeleton") for path in files if path.suffix == ".skeleton"]
     if not names:
         raise outlast.ConfigError(
-            "--class-names ntu is for .skeleton files of NTU RGB+D; these files are of another data set."
+            "--class-names ntu is for .skeleton files of NTU RGB+D, and these files belong to another data set. Give "
+            "a file with one name per line, or leave it out."
         )
     return ntu.actions()[: 120 if any(name[-3:] > "060" for name in names if name[-3:].isdigit()) else 60]
 
@@ -86,7 +87,9 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise outlast.DataError(f"{path} cannot be read ({error}); expected a line for each class.") from error
+        raise outlast.DataError(
+            f"{path} cannot be read ({error}). Expected a text file with one class name per line."
+        ) from error
 
 
 def refused_lines(store: Store) -> Iterable[str]:
@@ -95,7 +98,7 @@ def refused_lines(store: Store) -> Iterable[str]:
         yield f"{len(store.refused)} files were refused:"
     yield from (f"  {each.why}" for each in store.refused[:SHOWN])
     if len(store.refused) > SHOWN:
-        yield f"  and {len(store.refused) - SHOWN} more: all are listed in {store.folder / 'index.json'}"
+        yield f"  and {len(store.refused) - SHOWN} more, all listed in {store.folder / 'index.json'}"
 
 
 def usual_split(store: Store) -> str:

@@ -55,7 +55,9 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
         progress(done, len(part))
     target = values.output or Path(f"{saved.run_id}-logits.safetensors")
     if target.exists() and not target.is_file():
-        raise outlast.ConfigError(f"--output is {str(target)!r}, a folder or a device; give the name of a file.")
+        raise outlast.ConfigError(
+            f"--output is {str(target)!r}, which is a folder or a device. Give the name of a file."
+        )
     about = distill.TeacherFacts(
         data=store.hash,
         names=[store.entries[number].name for number in part.numbers],

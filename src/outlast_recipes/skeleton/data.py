@@ -30,8 +30,8 @@ def load_data(
     """
     if config.data_root is None:
         raise outlast.ConfigError(
-            "skeleton needs --data-root: a folder of .skeleton, NW-UCLA or UTKinect files, or a store that `outlast "
-            "data prepare skeleton` made."
+            "skeleton needs --data-root: a folder of .skeleton, NW-UCLA or UTKinect files, or a clip store from "
+            "`outlast data prepare skeleton`."
         )
     store = store_of(config.data_root, config.checkpoint_dir, FORM, run)
     parts = split(
@@ -44,8 +44,8 @@ def load_data(
         parts = {name: spread(numbers, 4 * config.batch_size) for name, numbers in parts.items()}
     if len(parts["train"]) < config.batch_size:
         raise outlast.ConfigError(
-            f"--batch-size is {config.batch_size}, and there are {len(parts['train'])} clips to train on: give at most "
-            "so many."
+            f"--batch-size is {config.batch_size}, and there are {len(parts['train'])} training clips. Give at most "
+            "that number."
         )
     return store, {name: ClipSubset(store, numbers) for name, numbers in parts.items()}, len(store.classes)
 
@@ -62,9 +62,8 @@ def teacher_of(config: Config) -> TeacherLogits | None:
         return None
     if path is None:
         raise outlast.ConfigError(
-            "mode is distill, and there are no teacher logits: give --teacher-logits FILE, made by `outlast "
-            "teacher-logits skeleton RUN`, "
-            "or --mode baseline."
+            "--mode is distill and needs teacher logits. Give --teacher-logits FILE (written by `outlast "
+            "teacher-logits skeleton RUN`), or --mode baseline."
         )
     teacher = TeacherLogits(path)
     store, parts, classes = load_data(config, whole=True)

@@ -101,14 +101,18 @@ class TeacherLogits:
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             why = f"it has no {error}" if isinstance(error, KeyError) else error
             raise outlast.DataError(
-                f"{self.path} is not a file of teacher logits ({why}). Make one with: outlast teacher-logits skeleton "
-                "RUN"
+                f"{self.path} is not a file of teacher logits ({why}). Write one with: outlast teacher-logits "
+                "skeleton RUN"
             ) from error
         if form != FORMAT:
-            raise outlast.DataError(f"{self.path} has format {form}; this version reads {FORMAT}. Make it anew.")
+            raise outlast.DataError(
+                f"{self.path} has format {form}; this version reads {FORMAT}. Write it again "
+                "with: outlast teacher-logits skeleton RUN"
+            )
         if written != _hash(self._logits):
             raise outlast.DataError(
-                f"{self.path} is damaged: its logits are not those that were written. Make it anew."
+                f"{self.path} is damaged: its logits do not match their hash. Write it again with: outlast "
+                "teacher-logits skeleton RUN"
             )
         self.views = self._logits.shape[1]
         self.hash = hashlib.blake2b(json.dumps([written, facts], sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -129,23 +133,23 @@ class TeacherLogits:
         about = self.about
         if about.data != store.hash:
             raise outlast.DataError(
-                f"{self.path} belongs to the data with hash {about.data[:12]}, and {store.folder} has "
-                f"{store.hash[:12]}. Give the "
-                "logits of this store, or make them: outlast teacher-logits skeleton RUN"
+                f"{self.path} belongs to data with the hash {about.data[:12]}, and {store.folder} has "
+                f"{store.hash[:12]}. Give logits for this store; write them with: outlast teacher-logits skeleton RUN"
             )
         strangers = sorted(self._rows.keys() ^ set(names))
         if strangers or len(about.names) != len(self._logits):
             first = f", such as {strangers[0]}" if strangers else ""
             raise outlast.DataError(
-                f"{self.path} belongs to {len(about.names)} clips ({about.split}), and {len(names)} are trained on "
-                f"here; {len(strangers)} are in one of them only{first}. A teacher must have seen what its student is "
-                "trained on and nothing else: neither those that it is chosen by nor those of its test. Train both on "
-                "the same split."
+                f"{self.path} has logits for {len(about.names)} clips ({about.split}), and this training has "
+                f"{len(names)} training clips; {len(strangers)} clips are in only one of the two{first}. Train the "
+                "teacher and the student on the same split, so that the teacher has seen no clip of the student's "
+                "validation or test."
             )
         if (about.classes, about.frames) != (classes, frames):
             raise outlast.DataError(
-                f"{self.path} is of {about.classes} classes and views of {about.frames} frames; this training has "
-                f"{classes} and {frames}. Make them from a teacher of the same classes and frames."
+                f"{self.path} has {about.classes} classes and views of {about.frames} frames; this training has "
+                f"{classes} classes and {frames} frames. Write the logits with a teacher of the same classes and "
+                "frames."
             )
 
     def of(self, store: Store, batch: Batch, view: int) -> Tensor:
@@ -160,8 +164,8 @@ def _the_file(path: Path) -> Path:
     found = sorted(path.rglob("*.safetensors"))
     if len(found) != 1:
         raise outlast.DataError(
-            f"{path} holds {len(found)} safetensors files; expected exactly one, of teacher logits. Give the file "
-            "itself."
+            f"{path} holds {len(found)} safetensors files; expected one file of teacher logits. Give the path of the "
+            "file."
         )
     return found[0]
 

@@ -50,11 +50,13 @@ def find(folder: Path, name: str = "auto") -> Raw:
     found = {each: files for each, files in found.items() if files}
     if len(found) != 1:
         if not folder.is_dir():
-            raise outlast.DataError(f"{folder} is not a folder; unpack archives first.")
+            raise outlast.DataError(
+                f"{folder} is not a folder; expected a folder of unpacked files. Unpack archives first."
+            )
         if found:
             raise outlast.DataError(f"{folder} holds {' and '.join(found)} files: choose one with --format.")
         raise outlast.DataError(
-            f"{folder} holds no files that are known; expected .skeleton files of NTU RGB+D, .json of NW-UCLA or "
+            f"{folder} holds no file of a known format; expected .skeleton files of NTU RGB+D, .json of NW-UCLA or "
             "joints_*.txt of UTKinect."
         )
     ((each, files),) = found.items()

@@ -145,7 +145,7 @@ def _what_is_wrong(path: Path, text: str) -> str:
         wrong = lines.rest()
     except _MalformedLine as error:
         wrong = str(error)
-    return f"{path}:{lines.number} holds {wrong}. Get the file again; it is left out until then."
+    return f"{path}:{lines.number} holds {wrong}. The file is damaged; download it again."
 
 
 def _natural(word: str) -> int:
@@ -209,10 +209,10 @@ def read_clip(path: Path, *, named: bool = True) -> Clip:
     """
     name = parse_name(path) if named else Name(0, 0, 0, 0, 1)
     if name.action < 1:
-        raise outlast.DataError(f"{path} says action {name.action}; actions are counted from 1.")
+        raise outlast.DataError(f"{path} has action {name.action} in its name; expected 1 or more.")
     bodies = read_bodies(path)
     if not bodies:
-        raise outlast.DataError(f"{path} holds no body in any frame; there is nothing to learn from it.")
+        raise outlast.DataError(f"{path} has no body in any frame, so it cannot be used.")
     chosen = tracks(denoised(bodies))
     joints, mask = assembled(chosen, spine=KINECT_2.spine)
     return Clip(

@@ -36,7 +36,10 @@ def read_clip(path: Path) -> Clip:
         found = json.loads(path.read_bytes())
         label, joints = int(found["label"]), np.array(found["skeletons"], np.float32)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise outlast.DataError(f"{path} is not a sequence of NW-UCLA ({type(error).__name__}: {error}).") from error
+        raise outlast.DataError(
+            f"{path} is not a sequence of NW-UCLA ({type(error).__name__}: {error}). The file is damaged; download it "
+            "again."
+        ) from error
     if joints.ndim != 3 or joints.shape[1:] != (KINECT_1.joints, 3) or not np.isfinite(joints).all() or label < 1:
         raise outlast.DataError(
             f"{path} holds label {label} and joints of shape {joints.shape}; expected a label from 1 and finite (T, "

@@ -37,7 +37,7 @@ class Labels:
         ):
             if state[key] != getattr(self, key):
                 raise ValueError(
-                    f"the run was begun with the {words} {state[key] or 'none'}, and now there are "
+                    f"the run was begun with {words} {state[key] or 'none'}, and this session has "
                     f"{getattr(self, key) or 'none'}"
                 )
 
@@ -50,8 +50,8 @@ def restored(opened_run: outlast.SavedCheckpoint, part: str | None = None) -> tu
     """
     if part == "best" and not opened_run.part("choice")["epoch"]:
         raise outlast.OutlastError(
-            f"{opened_run.run_id} has no weights that were best on validation at step {opened_run.step}: no epoch had "
-            "ended, or nobody was kept back to choose by (--data.validate-subjects)."
+            f"{opened_run.run_id} has no best weights at step {opened_run.step}: no epoch had ended, or the run has "
+            "no validation clips (--data.validate-subjects). Give --part ema or model."
         )
     labels = Labels(**opened_run.part("labels"))
     network = build(opened_run.config, len(labels.classes), LAYOUTS[labels.layout])

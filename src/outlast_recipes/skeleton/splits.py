@@ -55,11 +55,11 @@ def split(
     if protocol == "subjects":
         if not train_subjects:
             raise outlast.ConfigError("--split subjects needs --train-subjects, such as --train-subjects 1,3,5,7,9.")
-        trains = Protocol("the subjects that were given", lambda clip: clip.subject in train_subjects).trains
+        trains = Protocol("the given subjects", lambda clip: clip.subject in train_subjects).trains
     elif protocol in PROTOCOLS and train_subjects:
         raise outlast.ConfigError(
-            f"--train-subjects is given, and --split is {protocol}, which says itself who is trained on: add --split "
-            "subjects, or leave them out."
+            f"--train-subjects is given, and --split is {protocol}, which defines the training clips itself. Add "
+            "--split subjects, or leave out --train-subjects."
         )
     elif protocol in PROTOCOLS:
         trains = PROTOCOLS[protocol].trains

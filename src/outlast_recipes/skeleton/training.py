@@ -119,7 +119,7 @@ def train(run: Run, config: Config, build: Build = build) -> None:
     if len(parts["test"]):
         log_test(run, parts["test"], config, ema, best)
     else:
-        run.tell(f"--split {config.data.split} leaves no clip for the test, so nothing is reported on it.")
+        run.tell(f"--split {config.data.split} has no test clips, so no test result is reported.")
 
 
 def log_test(run: Run, test: ClipSubset, config: Config, ema: nn.Module, best: BestByValidation) -> None:
@@ -155,13 +155,13 @@ def check(config: Any) -> str:
     teacher = teacher_of(config)
     sizes = ", ".join(f"{len(clips)} {name}" for name, clips in parts.items())
     few = few_steps(len(parts["train"]), config.batch_size, len(parts["train"]) // config.batch_size, config.epochs)
-    taught = f"; taught by {teacher.about.teacher}, {teacher.views} views a clip" if teacher else ""
+    taught = f"; teacher {teacher.about.teacher}, {teacher.views} views per clip" if teacher else ""
     layout = LAYOUTS[store.layout]
     network = build(config, classes, layout)
     work = macs(network, example(layout, config.data.frames, bodies=config.model.bodies))
     return (
         f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were "
-        f"refused{taught}; LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC a "
+        f"refused{taught}; LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC per "
         f"clip{'; ' + few if few else ''}"
     )
 

@@ -38,7 +38,7 @@ def read_clips(path: Path, labels: Path) -> list[Clip]:
     known = ranges(labels)
     if path.stem.removeprefix("joints_") not in known:
         raise outlast.DataError(
-            f"{labels} says nothing of {path.name}; expected a line {path.stem.removeprefix('joints_')}."
+            f"{labels} has no entry for {path.name}; expected a line {path.stem.removeprefix('joints_')}."
         )
     for label, first, last in known[path.stem.removeprefix("joints_")]:
         inside = rows[(rows[:, 0] >= first) & (rows[:, 0] <= last), 1:]
@@ -62,7 +62,7 @@ def ranges(path: Path) -> dict[str, list[tuple[int, int, int]]]:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise outlast.DataError(
-            f"{path} cannot be read ({error}); UTKinect's list of actions lies beside its joints_*.txt."
+            f"{path} cannot be read ({error}). Put UTKinect's list of actions beside its joints_*.txt files."
         ) from error
     for number, line in enumerate(lines, start=1):
         words = line.replace(":", " ").split()

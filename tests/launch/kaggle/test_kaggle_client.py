@@ -15,6 +15,7 @@ from outlast.errors import AnswerLost, LaunchError, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.kaggle import Credential, Kaggle, KaggleRefused, PushRequest, find_credential
 from outlast.launch.records import LaunchRecord, all_launches
+from tests import messages
 from tests.standins.kaggle import Fault, Standin
 
 
@@ -72,27 +73,25 @@ def test_a_token_says_whose_it_is(standin: Standin) -> None:
 
 def test_a_wrong_key_is_not_taken_for_a_missing_kernel(standin: Standin) -> None:
     kaggle = Kaggle(Credential("key", "the test", "ada", "wrong"))
-    with pytest.raises(KaggleRefused, match=r"does not know the login from the test. Log in with `kaggle auth login`"):
+    with messages.raises(KaggleRefused, "kaggle/login-not-accepted", source="the test"):
         kaggle.status("first-run")
 
 
 @pytest.mark.parametrize("flat", [False, True])
 def test_the_reason_of_a_refusal_is_reported(kaggle: Kaggle, standin: Standin, flat: bool) -> None:
     standin.world.knobs.flat_errors, standin.world.knobs.source_limit = flat, 10
-    with pytest.raises(
-        KaggleRefused, match="refused the push of ada/first-run: 400 The kernel source must not exceed 1 mega"
-    ):
+    with messages.raises(KaggleRefused, "kaggle/push-refused", push="ada/first-run", status=400):
         kaggle.push(PushRequest("first-run", "#" * 99))
 
 
 def test_a_refusal_inside_an_answer_is_one(kaggle: Kaggle, standin: Standin) -> None:
     standin.world.knobs.cpu_sessions = 0
-    with pytest.raises(KaggleRefused, match="Maximum batch CPU session count of 0 reached. Nothing runs."):
+    with messages.raises(KaggleRefused, "kaggle/all-slots-in-use", limit=0):
         kaggle.push(PushRequest("first-run", "pass"))
 
 
 def test_a_kernel_that_would_run_without_its_source_is_deleted(kaggle: Kaggle, standin: Standin) -> None:
-    with pytest.raises(LaunchError, match="does not find ada/nowhere, so it would run without. It was deleted"):
+    with messages.raises(LaunchError, "kaggle/source-not-found", push="ada/first-run", source="ada/nowhere"):
         kaggle.push(PushRequest("first-run", "pass", kernels=["ada/nowhere"]))
     assert standin.world.kernels == {}
 
@@ -117,16 +116,21 @@ def test_kaggles_own_wish_of_how_long_to_wait_is_followed(
 def test_patience_ends(kaggle: Kaggle, standin: Standin) -> None:
     kaggle._patience = 0.5
     standin.faults.append(Fault("GetAcceleratorQuotaStatistics", "503", times=99))
-    with pytest.raises(
-        LaunchError, match=r"has not answered on the quota for 0 s: 503 try again later. Nothing was changed"
-    ):
+    with messages.raises(LaunchError, "kaggle/no-answer", seconds=0, status=503):
         kaggle.quota()
 
 
-@pytest.mark.parametrize("kind", ["503", "drop after", "html"])
-def test_a_push_is_never_repeated(kaggle: Kaggle, standin: Standin, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("503", "503 try again later"),
+        ("drop after", "the connection broke (ProxyError)"),
+        ("html", "Kaggle sent a web page instead of an answer"),
+    ],
+)
+def test_a_push_is_never_repeated(kaggle: Kaggle, standin: Standin, kind: str, why: str) -> None:
     standin.faults.append(Fault("SaveKernel", kind))
-    with pytest.raises(AnswerLost, match="Whether the push of ada/first-run has arrived is not known"):
+    with messages.raises(AnswerLost, "kaggle/push-unknown", push="ada/first-run", why=why):
         kaggle.push(PushRequest("first-run", "pass"))
     assert sum(method == "SaveKernel" for method, _ in standin.requests) == 1
     assert (kaggle.status("first-run") is not None) == (kind == "drop after")
@@ -134,7 +138,7 @@ def test_a_push_is_never_repeated(kaggle: Kaggle, standin: Standin, kind: str) -
 
 def test_a_push_that_was_throttled_has_surely_not_arrived(kaggle: Kaggle, standin: Standin) -> None:
     standin.faults.append(Fault("SaveKernel", "429"))
-    with pytest.raises(KaggleRefused, match="for the moment: 429 try again later. Nothing runs; try again."):
+    with messages.raises(KaggleRefused, "kaggle/push-refused-for-now", status=429):
         kaggle.push(PushRequest("first-run", "pass"))
 
 
@@ -171,9 +175,7 @@ def test_cancel_by_the_id_that_the_kernel_prints(kaggle: Kaggle, standin: Standi
     kaggle.cancel(session)
     assert over(kaggle, "first-run") == "stopped"
     assert [output.name for output in kaggle.outputs("first-run")] == ["a.txt"]
-    with pytest.raises(
-        KaggleRefused, match=r"'kernelSessions.cancel' was denied. A legacy key may not do that everywhere"
-    ):
+    with messages.raises(KaggleRefused, "kaggle/legacy-key-denied", permission="kernelSessions.cancel"):
         kaggle.cancel(123)
 
 
@@ -201,11 +203,11 @@ def test_the_verb_quota(standin: Standin, outlast_cli, tmp_path: Path, monkeypat
         monkeypatch.delenv(name, raising=False)
     done = outlast_cli("quota")
     assert done.returncode == 2
-    assert "error: There is no Kaggle login on this machine." in done.stderr
+    messages.said(done.stderr, "kaggle/no-login-line")
     (place / "kaggle.json").write_text(json.dumps({"username": "ada", "key": "key-of-ada"}))
     done = outlast_cli("quota")
     assert done.stdout.splitlines()[1].split() == ["GPU", "28.5", "h", "1.5", "h", "30.0", "h"]
-    assert "given anew Saturday 28 November, 00:00 UTC · login from" in done.stdout
+    messages.said(done.stdout, "kaggle/quota-renewed", on="Saturday 28 November, 00:00")
     assert json.loads(outlast_cli("quota", "--json").stdout)["gpu"] == {"used": 5400.0, "total": 108000.0}
 
 
@@ -218,7 +220,7 @@ def test_secrets_are_in_no_repr_and_no_error(standin: Standin) -> None:
 
 
 def test_logins_are_found_in_the_clients_order(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no Kaggle login on this machine. Log in with"):
+    with messages.raises(UsageError, "kaggle/no-login"):
         find_credential({}, tmp_path)
     place = tmp_path / ".kaggle"
     place.mkdir()
@@ -253,7 +255,7 @@ def test_logins_are_found_in_the_clients_order(tmp_path: Path) -> None:
 def test_a_malformed_kaggle_json_is_named(tmp_path: Path) -> None:
     (tmp_path / ".kaggle").mkdir()
     (tmp_path / ".kaggle/kaggle.json").write_text("[]")
-    with pytest.raises(UsageError, match=r"kaggle.json is not what Kaggle gives out"):
+    with messages.raises(UsageError, "kaggle/login-file-malformed"):
         find_credential({}, tmp_path)
 
 
@@ -276,7 +278,7 @@ def test_a_login_that_ends_is_renewed(standin: Standin, tmp_path: Path) -> None:
     assert kaggle.quota().gpu_left == 30 * 3600.0, "renewed again"
     standin.world.tokens.clear()
     standin.world.refresh_tokens.clear()
-    with pytest.raises(KaggleRefused, match="does not know the login from"):
+    with messages.raises(KaggleRefused, "kaggle/login-not-accepted", source=kaggle.credential.source):
         kaggle.quota()
 
 

@@ -74,7 +74,7 @@ def test_a_version_waits_until_the_one_before_is_ready(kaggle: Kaggle, standin: 
 def test_a_dataset_that_never_becomes_ready_is_reported(kaggle: Kaggle, standin: Standin, monkeypatch) -> None:
     monkeypatch.setattr(datasets, "READY_WITHIN", 0.2)
     standin.world.knobs.dataset_ready = 1000.0
-    with pytest.raises(LaunchError, match=r"is not ready after 0 minutes \(BLOBS_RECEIVED\). Nothing was launched"):
+    with messages.raises(LaunchError, "kaggle/dataset-not-ready", minutes=0):
         datasets.create(kaggle, "outlast-test", {"a.txt": b"a"})
 
 
@@ -82,7 +82,7 @@ def test_code_that_is_too_large_for_a_push_is_sent_once_as_a_dataset(laptop, sta
     numbers = random.Random(0)
     (laptop.folder / "walk/table.py").write_text("ROWS = " + repr([numbers.random() for _ in range(80_000)]))
     dry = laptop("launch", "walk", "--on", "kaggle", "--dry-run")
-    assert ", and the private dataset outlast-code-" in dry.stdout, dry
+    messages.said(dry.stdout, "kaggle/preview-with-dataset")
     standin.world.knobs.layouts = ("old",)
     launch(laptop)
     over(standin, "outlast-walk-001")
@@ -123,20 +123,18 @@ def test_keys_reach_the_training_and_nothing_else(laptop, standin: Standin) -> N
     place.parent.mkdir()
     place.write_text(json.dumps(PLANTED | {"AWS_KEY": "planted-other"}))
     refused = laptop("kaggle", "secrets", "push", str(place))
-    assert "holds AWS_KEY; expected an object with some of WANDB_API_KEY" in refused.stderr
+    messages.said(refused.stderr, "kaggle/secrets-unknown-key")
     for _ in range(2):
         place.write_text(json.dumps(PLANTED))
         done = laptop("kaggle", "secrets", "push", str(place))
-        assert (
-            "GDRIVE_USER_CREDENTIALS, WANDB_API_KEY now lie in the private dataset ada/outlast-secrets." in done.stdout
-        ), done
+        messages.said(done.stdout, "kaggle/secrets-pushed")
     assert len(standin.world.datasets["ada", "outlast-secrets"].versions) == 1
     assert standin.world.datasets["ada", "outlast-secrets"].private
     standin.world.secrets["GITHUB_TOKEN"] = "planted-attached"
     (laptop.folder / "walk/recipe.py").write_text(TELL_KEYS)
     launch(laptop, "--secrets")
     log = laptop("logs", "-f").stdout
-    assert "keys for the training: GDRIVE_USER_CREDENTIALS, GITHUB_TOKEN, WANDB_API_KEY" in log
+    messages.said(log, "kaggle/keys-for-the-training")
     assert "lengths {'WANDB_API_KEY': 17, 'GITHUB_TOKEN': 16, 'GDRIVE_USER_CREDENTIALS': 36}" in log
     assert laptop("fetch").returncode == 0
     session = standin.world.kernels["ada", "outlast-walk-001"].versions[0].session
@@ -154,10 +152,8 @@ def test_keys_reach_the_training_and_nothing_else(laptop, standin: Standin) -> N
 def test_wheels_and_requirements(laptop, standin: Standin) -> None:
     wheels = laptop.folder / "wheels"
     wheels.mkdir()
-    assert (
-        "holds no wheels. Make them with: pip download"
-        in laptop("launch", "walk", "--on", "kaggle", "--wheels", "wheels").stderr
-    )
+    done = laptop("launch", "walk", "--on", "kaggle", "--wheels", "wheels")
+    messages.said(done.stderr, "launch/no-wheels")
     with zipfile.ZipFile(wheels / "outlast_test_tiny-1.0-py3-none-any.whl", "w") as wheel:
         about = "outlast_test_tiny-1.0.dist-info"
         wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: outlast-test-tiny\nVersion: 1.0\n")
@@ -169,7 +165,7 @@ def test_wheels_and_requirements(laptop, standin: Standin) -> None:
     (laptop.folder / "walk/requirements.txt").write_text("outlast-test-missing\n")
     launch(laptop, "--wheels", "wheels", "--no-internet")
     log = laptop("logs", "-f").stdout
-    assert "What the recipe needs cannot be installed here: switch the internet on, or send wheels" in log
+    messages.said(log, "kaggle/packages-cannot-be-installed")
     assert log.splitlines()[-1] == "outlast-walk-001: failed(5)"
     assert standin.world.kernels["ada", "outlast-walk-001"].versions[0].metadata.get("enableInternet", False) is False
     (laptop.folder / "walk/requirements.txt").write_text("outlast-test-tiny\n")

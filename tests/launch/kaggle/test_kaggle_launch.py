@@ -33,7 +33,7 @@ def test_three_sessions_there_end_as_one_here(laptop, standin: Standin) -> None:
             "launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--lr", "0.3", "--experiment-name", "walk"
         )
         assert done.returncode == 0, done.stderr
-        assert f"started ada/outlast-walk-00{number}{after}" in done.stdout
+        messages.said(done.stdout, "kaggle/started", session=f"outlast-walk-00{number}", after=after)
         log = laptop("logs", "walk", "-f", "--checkpoint-dir", "runs")
         assert log.stdout.splitlines()[-1] == f"outlast-walk-00{number}: {'stopped' if number < 3 else 'succeeded'}", (
             log
@@ -121,7 +121,7 @@ def test_cancel_saves_and_the_next_session_continues_from_there(laptop, standin:
     assert busy.returncode == 2
     messages.said(busy.stderr, "launch/one-writer", session="outlast-walk-001", state="running", run="walk")
     done = laptop("cancel", "walk")
-    assert "Stopping outlast-walk-001. Its files are saved first" in done.stdout, done
+    messages.said(done.stdout, "kaggle/stopping")
     over(standin, "outlast-walk-001")
     assert laptop("cancel", "walk").stdout == "outlast-walk-001 is not running (cancelled); there is nothing to stop.\n"
     done = laptop(
@@ -139,7 +139,8 @@ def test_cancel_saves_and_the_next_session_continues_from_there(laptop, standin:
         "0",
     )
     messages.said(done.stdout, "launch/bringing-home-first", session="outlast-walk-001")
-    assert "as the private dataset outlast-walk-step-" in done.stdout, done
+    unknown = {"step": re.compile(r"\d+"), "path": re.compile(r"step-\d+")}
+    messages.said(done.stdout, "kaggle/step-is-sent", run="walk", **unknown)
     metadata = standin.world.kernels["ada", "outlast-walk-002"].versions[0].metadata
     assert "kernelDataSources" not in metadata
     over(standin, "outlast-walk-002")
@@ -190,7 +191,7 @@ def test_a_dry_run_sends_nothing(laptop, standin: Standin) -> None:
     done = laptop("launch", "walk", "--on", "kaggle", "--experiment-name", "walk", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"runs/walk-launch.py is what would be pushed: \d+ files, .* kB, bundle \w{12}\. It would train walk for 11h",
+        r"runs/walk-launch.py would be pushed: \d+ files, .* kB, bundle \w{12}\. It would train walk for 11h",
         done.stdout,
     )
     assert standin.requests == []
@@ -225,11 +226,11 @@ def test_checkpoints_made_here_are_sent_and_continued_there(laptop, standin: Sta
     assert laptop("train", "walk", "--experiment-name", "walk").returncode == 75  # at step 3
     done = laptop("launch", "walk", "--on", "kaggle", "--accelerator", "cpu", "--experiment-name", "walk")
     assert done.returncode == 0, done.stderr
-    messages.said(done.stdout, "kaggle/sending-step-as-the-private-dataset", step=3, path="step-3")
+    messages.said(done.stdout, "kaggle/step-is-sent", step=3, run="walk", path="step-3")
     ((owner, name),) = standin.world.datasets
     assert standin.world.datasets[owner, name].private
     log = laptop("logs", "walk", "-f")
-    messages.said(log.stdout, "kaggle/continues-after-step", step=3, number=9)
+    messages.said(log.stdout, "kaggle/continues-after", run="walk", attempt=2, step=3, total=9)
     assert log.stdout.splitlines()[-1] == "outlast-walk-001: stopped"
     messages.said(laptop("fetch").stdout, "remote/step-was-copied", step=6, folder=messages.ANY)
     # What is there and as new as here is mounted, not sent again; what went on here is.
@@ -242,7 +243,7 @@ def test_checkpoints_made_here_are_sent_and_continued_there(laptop, standin: Sta
 
 
 def test_words_for_what_cannot_be(laptop, standin: Standin) -> None:
-    messages.said(laptop("logs", "walk").stderr, "cli/there-is-no-run-runs", run="walk")
+    messages.said(laptop("logs", "walk").stderr, "cli/no-runs-yet", run="walk")
     messages.said(laptop("launch", "walk").stderr, "kaggle/needs-recipe-and-place")
     messages.said(laptop("fetch").stderr, "kaggle/no-run-in-runs-was-launched")
 
@@ -310,7 +311,7 @@ def test_a_session_that_does_not_find_its_checkpoint_leaves_at_once_and_the_next
     standin.world.knobs.layouts = ("old",)
     done = relay(laptop)
     assert done.returncode == 0, done
-    messages.said(done.stdout, "kaggle/sending-step-as-the-private-dataset", step=3, path="step-3")
+    messages.said(done.stdout, "kaggle/step-is-sent", step=3, run="walk", path="step-3")
     assert len(standin.world.kernels) == 4
 
 
@@ -374,8 +375,8 @@ def test_a_fork_is_begun_there_from_its_checkpoint(laptop, standin: Standin) -> 
         "--experiment-name", "young", "--stop-every", "0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    messages.said(done.stdout, "kaggle/sending-step-as-the-private-dataset-2", step=3, path="step-3")
-    messages.said(laptop("logs", "-f").stdout, "kaggle/continues-after-step-2", step=3, number=9)
+    messages.said(done.stdout, "kaggle/step-is-sent", step=3, run="young", path="step-3")
+    messages.said(laptop("logs", "-f").stdout, "kaggle/continues-after", run="young", attempt=1, step=3, total=9)
     laptop("fetch")
     parent = json.loads((laptop.folder / "runs/young/run.json").read_text())["parent"]
     assert (parent["run"], parent["step"]) == ("old", 3)
@@ -443,7 +444,7 @@ def test_another_accounts_login_is_refused_for_what_was_launched(laptop, standin
     ):
         done = laptop(*words)
         assert done.returncode == 2, words
-        messages.said(done.stderr, "kaggle/is-bob-expected-ada")
+        messages.said(done.stderr, "kaggle/login-belongs-to", found="bob", expected="ada")
     assert list(standin.world.kernels) == [("ada", "outlast-walk-001")]
 
 

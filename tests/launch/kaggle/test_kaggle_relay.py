@@ -42,10 +42,10 @@ def test_a_relay_continues_until_the_run_is_finished(laptop, standin: Standin, t
     standin.faults += [Fault(method, kind) for method, kind in faults]
     done = relay(laptop)
     assert done.returncode == 0, done.stderr
-    assert "is not known: the connection broke" in done.stdout
+    messages.said(done.stdout, "kaggle/push-unknown-connection-broke")
     messages.said(done.stdout, "launch/lost-answer-and-record", error=messages.ANY, session=1)
-    assert "session 1: stopped, step 0 -> 3 of 9: about 2 more" in done.stdout
-    assert "session 3: succeeded, step 6 -> 9" in done.stdout
+    messages.said(done.stdout, "kaggle/relay-session-stopped", session=1, step=3, total=9, more=2)
+    messages.said(done.stdout, "kaggle/relay-session-succeeded", session=3, step=9)
     assert done.stdout.splitlines()[-1] == "walk is finished at step 9"
     assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
     assert relay(laptop).stdout == "walk is finished at step 9\n"
@@ -74,7 +74,7 @@ def test_a_killed_relay_continues_and_pushes_nothing_twice(laptop, standin: Stan
 def test_a_relay_stops_if_another_session_would_end_in_the_same_way(laptop, standin: Standin) -> None:
     done = relay(laptop, "--pause", "-1")
     assert done.returncode == 1
-    assert "Session 1 ended as failed(1), which another session would only repeat" in done.stderr
+    messages.said(done.stderr, "cli/session-would-fail-again", session=1, state="failed(1)", step=0)
     assert len(standin.world.kernels) == 1
 
 
@@ -82,21 +82,18 @@ def test_a_relay_stops_when_two_sessions_came_no_further(laptop, standin: Standi
     standin.world.knobs.session = 2.5  # killed before its first save, and nothing is kept
     done = relay(laptop, "--stop-every", "0", "--pause", "60")
     assert done.returncode == 1
-    assert "The last two sessions of walk came no further than step 0" in done.stderr
+    messages.said(done.stderr, "cli/no-progress", step=0)
     assert len(standin.world.kernels) == 2
 
 
 def test_a_relay_makes_as_many_sessions_as_it_may(laptop, standin: Standin) -> None:
     done = relay(laptop, "--max-sessions", "1")
     assert done.returncode == 75
-    assert "walk is at step 3 after 1 session, and not finished. Run the same command to go on." in done.stdout
+    messages.said(done.stdout, "launch/relay-not-finished", step=3, session=1)
     standin.world.gpu_used = 30 * 3600 - 60
     done = laptop("relay", "walk", "--on", "kaggle", "--experiment-name", "walk")
     assert done.returncode == 75
-    assert (
-        "This week has 1 minute of GPU left, too few for a session. They are given anew Saturday 28 November"
-        in done.stderr
-    )
+    messages.said(done.stderr, "cli/quota-too-small", minute=1, on="Saturday 28 November, 00:00")
 
 
 @pytest.mark.parametrize("number", [1, 3, pytest.param(0, marks=pytest.mark.slow)])
@@ -168,19 +165,18 @@ def test_obstacles_to_a_push(laptop, standin: Standin, twin: bytes, monkeypatch)
     monkeypatch.setattr(standin.world, "push", freed)
     done = relay(laptop, "--wait")
     assert done.returncode == 0, done.stderr
-    assert "for the moment" in done.stdout
-    assert "All places are taken. Waiting." in done.stdout
+    messages.said(done.stdout, "kaggle/push-refused-waiting")
+    messages.said(done.stdout, "launch/slots-in-use-waiting")
     assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
 
 
 def test_gpu_hours_bound_sessions_and_old_ones_are_deleted(laptop, standin: Standin, twin: bytes) -> None:
     words = ["relay", "walk", "--on", "kaggle", "--experiment-name", "walk", "--ask-every", "0.1"]
     refused = laptop(*words, "--max-gpu-hours", "0.5")
-    assert "has had 0.0 GPU hours, and 0.5 are allowed; it is at step 0." in refused.stderr
+    messages.said(refused.stderr, "cli/gpu-hours-used-up", had="0.0", allowed="0.5", step=0)
     done = laptop(*words, "--keep", "1", "--max-gpu-hours", "2")
     assert done.returncode == 0, done.stderr
-    assert "about 2 more" in done.stdout
-    assert "GPU hours are left this week, so about 1 day" in done.stdout
+    messages.said(done.stdout, "kaggle/relay-forecast", more=2, day=1)
     assert list(standin.world.kernels) == [("ada", "outlast-walk-003")]
     assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
     states = [json.loads(path.read_text()) for path in sorted(laptop.folder.glob("runs/walk/launches/*.json"))]
@@ -198,17 +194,17 @@ def test_a_relay_waits_for_the_hours_of_next_week(laptop, standin: Standin, twin
     done = laptop("relay", "walk", "--on", "kaggle", "--experiment-name", "walk", "--ask-every", "0.2", "--wait")
     anew.join()
     assert done.returncode == 0, done.stderr
-    assert "This week has 1 minute of GPU left, too few for a session." in done.stdout
+    messages.said(done.stdout, "launch/quota-too-small-waiting", minute=1, on=f"{refresh:%A %d %B, %H:%M}")
     assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
 
 
 def test_a_run_moves_from_one_provider_to_another(laptop, standin: Standin, twin: bytes) -> None:
     local = ("relay", "walk", "--on", "local", "--session", "2m", "--experiment-name", "walk")
     done = laptop(*local, "--max-sessions", "1")
-    assert "walk is at step 3 after 1 session, and not" in done.stdout, done
+    messages.said(done.stdout, "launch/relay-not-finished", step=3, session=1)
     done = relay(laptop, "--max-sessions", "1")
-    assert "sending step 3 as the private dataset" in done.stdout, done
-    assert "walk is at step 6 after 2 sessions, 1 of them by this command, and not" in done.stdout
+    messages.said(done.stdout, "kaggle/step-is-sent", step=3, run="walk", path="step-3")
+    messages.said(done.stdout, "launch/relay-not-finished-of-several", step=6, sessions=2, own=1)
     done = laptop(*local)
     assert done.returncode == 0, done
     assert (laptop.folder / "runs/walk/journal.jsonl").read_bytes() == twin
@@ -225,7 +221,7 @@ def test_out_of_memory_and_cancelled_end_a_relay(laptop, standin: Standin) -> No
     standin.world.knobs.memory_marker = "outlast-files.json"  # every session leaves it, so every one dies of memory
     done = relay(laptop)
     assert done.returncode == 1
-    assert "Session 1 ended as out-of-memory, which another session would only repeat" in done.stderr
+    messages.said(done.stderr, "cli/session-would-fail-again", session=1, state="out-of-memory", step=3)
     standin.world.knobs.memory_marker = "nothing"
     words = [sys.executable, "-m", "outlast.cli", *RELAY, "--pause", "30"]
     process = processes.start(words, cwd=laptop.folder, template="launch")
@@ -237,7 +233,7 @@ def test_out_of_memory_and_cancelled_end_a_relay(laptop, standin: Standin) -> No
         session.cancelled.set()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "Session 2 was cancelled, at step 3 by what is here. Run the same command to go on." in said
+    messages.said(said, "cli/session-cancelled", session=2, step=3)
     done = relay(laptop)
     assert done.returncode == 0, done.stderr
     twin_of_one = relay(laptop, "--seed", "42")
@@ -248,7 +244,7 @@ def test_a_retired_machine_shape_is_refused_with_kaggles_message(laptop, standin
     monkeypatch.delitem(world.SHAPES, "TpuV5E8")
     done = laptop("relay", "walk", "--on", "kaggle", "--accelerator", "tpu", "--ask-every", "0.1")
     assert done.returncode == 1
-    assert "The machine shape TpuV5E8 is not available to you. Nothing runs." in done.stderr
+    messages.said(done.stderr, "kaggle/machine-shape-unavailable")
     assert "invalid choice: 'p100'" in laptop("launch", "walk", "--on", "kaggle", "--accelerator", "p100").stderr
 
 

@@ -20,17 +20,18 @@ from tests.standins.kaggle import Standin
 def test_setup_proves_the_login_and_writes_where_to_launch(laptop, standin: Standin) -> None:
     done = laptop("kaggle", "setup", "--username", "ada", "--recipe", "walk")
     assert done.returncode == 0, done.stderr
-    assert "kaggle.json: ada, 30.0 GPU hours left this week" in done.stdout
+    messages.said(done.stdout, "kaggle/login-found", gpu="30.0")
     written = (laptop.folder / "outlast-launch.yaml").read_text()
     assert "user: ada" in written
     assert "key-of-ada" not in written
     assert laptop("launch", "--accelerator", "cpu").returncode == 0, "no recipe, no --on"
-    assert "The login from" in laptop("kaggle", "setup", "--username", "bob").stderr
+    said = laptop("kaggle", "setup", "--username", "bob").stderr
+    messages.said(said, "kaggle/login-of-another-account", found="ada", expected="bob")
     standin.world.accounts["ada"] = "another-key"
-    assert "Kaggle does not know the login from" in laptop("kaggle", "setup").stderr
+    messages.said(laptop("kaggle", "setup").stderr, "kaggle/login-not-accepted-line")
     (laptop.folder / "outlast-launch.yaml").write_text("accelerator: p100")
-    assert "outlast-launch.yaml: accelerator is 'p100'" in laptop("launch", "walk").stderr
-    assert "outlast kaggle takes setup, secrets or probe" in laptop("kaggle", "login").stderr
+    messages.said(laptop("launch", "walk").stderr, "kaggle/accelerator-setting-unknown", value="p100")
+    messages.said(laptop("kaggle", "login").stderr, "kaggle/unknown-verb")
 
 
 def test_somebody_elses_login_launches_nothing(laptop, standin: Standin) -> None:
@@ -38,7 +39,7 @@ def test_somebody_elses_login_launches_nothing(laptop, standin: Standin) -> None
     for verb in ("launch", "relay"):
         done = laptop(verb, "walk")
         assert done.returncode == 2
-        assert "is ada's; expected bob's" in done.stderr
+        messages.said(done.stderr, "kaggle/login-of-another-account", found="ada", expected="bob")
     assert standin.world.kernels == {}
 
 
@@ -47,14 +48,14 @@ def test_status_tells_launches_and_watches(laptop, standin: Standin) -> None:
     done = laptop("status", "--watch", "--interval", "0.2")
     assert done.returncode == 0, done.stderr
     assert "outlast-walk-001 is stopped" in done.stdout
-    assert "Next: outlast fetch walk" in done.stdout
+    messages.said(done.stdout, "launch/next-fetch")
     laptop("fetch")
     done = laptop("status")
     assert "run walk" in done.stdout
     assert "outlast-walk-001" in done.stdout
     assert json.loads(laptop("status", "walk", "--json").stdout)["launches"][0]["step"] == 3
     laptop("train", "walk", "--experiment-name", "alone")
-    assert "was never launched elsewhere" in laptop("status", "alone", "--watch").stderr
+    messages.said(laptop("status", "alone", "--watch").stderr, "launch/nothing-to-watch", run="alone")
 
 
 def test_down_deletes_only_what_is_at_home(laptop, standin: Standin) -> None:
@@ -62,7 +63,7 @@ def test_down_deletes_only_what_is_at_home(laptop, standin: Standin) -> None:
     over(standin, "outlast-walk-001")
     messages.said(laptop("down").stderr, "launch/files-would-be-deleted", run="walk")
     laptop("fetch")
-    assert "walk is not finished. With --unfinished" in laptop("down").stderr
+    messages.said(laptop("down").stderr, "launch/down-unfinished")
     assert laptop("down", "--unfinished").stdout == "deleted: outlast-walk-001\n"
     assert standin.world.kernels == {}
     launch(laptop)  # goes on from what is here
@@ -88,7 +89,7 @@ def test_the_probe_asks_what_nobody_knows_and_leaves_nothing(laptop, standin: St
     assert found[at_limit].startswith(
         "0 of 250 kept; it ended as stopped: Your notebook was stopped because it exceeded"
     )
-    assert found["a signal before the hard limit"] == "no signal came"
+    assert found["a signal before the hard limit"] == "no signal"
     assert found["cancel with this login (key)"] == "works"
     assert found["files of a cancelled session"] == "1 kept"
     assert "input/notebooks/ada/outlast-probe-" in found["whether those files mount in the next session"]
@@ -97,7 +98,7 @@ def test_the_probe_asks_what_nobody_knows_and_leaves_nothing(laptop, standin: St
     standin.world.knobs.keep_at_limit = True
     done = laptop("kaggle", "probe", "--seconds", "4", "--ask-every", "0.2")
     assert "files on one page of outputs" in done.stdout
-    assert "Not asked, as it needs GPU time" in done.stdout
+    messages.said(done.stdout, "kaggle/probe-not-tested")
 
 
 def script(laptop, name: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -110,19 +111,18 @@ def script(laptop, name: str, *words: str) -> subprocess.CompletedProcess[str]:
 def test_the_five_scripts_of_the_originals_guide(laptop, standin: Standin) -> None:
     done = script(laptop, "kaggle_setup.sh", "--username", "ada", "--recipe", "walk")
     assert done.returncode == 0, done.stderr
-    assert (
-        "started ada/outlast-walk-001"
-        in script(laptop, "kaggle_push.sh", "--new", "--accelerator", "cpu", "--pause", "4").stdout
-    )
+    done = script(laptop, "kaggle_push.sh", "--new", "--accelerator", "cpu", "--pause", "4")
+    messages.said(done.stdout, "kaggle/started", session="outlast-walk-001", after="")
     done = script(laptop, "kaggle_run.sh", "--accelerator", "cpu")
-    assert "pushing has started it" in done.stdout, standin.world.kernels["ada", "outlast-walk-001"].versions[0].session
-    assert "outlast-walk-001 is stopped" in script(laptop, "kaggle_status.sh", "--watch", "--interval", "1").stdout
-    assert "was launched 1 time already" in script(laptop, "kaggle_push.sh", "--new").stderr
+    messages.said(done.stdout, "launch/pushing-has-started")
+    done = script(laptop, "kaggle_status.sh", "--watch", "--interval", "1")
+    assert "outlast-walk-001 is stopped" in done.stdout
+    messages.said(script(laptop, "kaggle_push.sh", "--new").stderr, "kaggle/script-launched-already", time=1)
     done = script(laptop, "kaggle_run.sh", "--push-first", "--accelerator", "cpu", "--pause", "0")
-    assert "started ada/outlast-walk-002, continuing outlast-walk-001" in done.stdout, done
+    messages.said(done.stdout, "kaggle/started", session="outlast-walk-002", after=", continuing outlast-walk-001")
     over(standin, "outlast-walk-002")
     done = script(laptop, "kaggle_download.sh")
-    assert "copied to kaggle_output/walk" in done.stdout, done
+    messages.said(done.stdout, "kaggle/script-copied")
     assert (laptop.folder / "kaggle_output/walk/journal.jsonl").exists()
     assert script(laptop, "kaggle_download.sh", "--output-dir", "my_results").returncode == 0
     assert (laptop.folder / "my_results/walk/run.json").exists()

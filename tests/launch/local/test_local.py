@@ -264,13 +264,11 @@ def test_a_relay_that_made_as_many_sessions_as_it_may_says_how_many_and_that_the
         (warning,) = [sentence for sentence in told if sentence.startswith("warning: ")]
         assert f"session {number} took " in warning
         assert "with --session " in warning
-    assert said == [
-        "walk is at step 3 after 1 session, and not finished. Run the same command to go on.",
-        (
-            "walk is at step 6 after 2 sessions, 1 of them by this command, and not finished. Run the same command to "
-            "go on."
-        ),
-    ]
+    messages.only_said(
+        said,
+        messages.says("launch/relay-not-finished", step=3, session=1),
+        messages.says("launch/relay-not-finished-of-several", step=6, sessions=2, own=1),
+    )
     assert not (provider.root / "outlast-walk-001/work").exists()
 
 
@@ -280,7 +278,7 @@ def test_a_relay_whose_sessions_were_too_short_continues_with_longer_ones(provid
         return relay(provider, prepared, terms, bounds=bounds, tell=lambda _: None, pace=Pace(ask=0.05))
 
     for sessions in (2, 2):  # what was refused is refused again
-        with pytest.raises(LaunchError, match="came no further than step 0.*give longer ones with --session"):
+        with messages.raises(LaunchError, "launch/no-progress-too-short", step=0):
             relaying(0.5)
         assert len(all_launches(prepared().folder)) == sessions
     assert relaying(120.0)
@@ -300,8 +298,9 @@ def test_a_finished_run_of_which_more_is_asked_continues(provider: LocalProvider
 
 
 def test_bounds_on_uncounted_hours_are_refused(provider: LocalProvider) -> None:
-    for bounds in (Bounds(gpu_hours=1.0), Bounds(wait=True)):
-        with pytest.raises(UsageError, match="counts no GPU hours"):
+    waiting = "--wait, which waits for hours"
+    for bounds, flag in ((Bounds(gpu_hours=1.0), "--max-gpu-hours"), (Bounds(wait=True), waiting)):
+        with messages.raises(UsageError, "launch/no-gpu-hours-counted", flag=flag):
             relay(provider, lambda: prepared(), Terms(), bounds=bounds, tell=lambda _: None)
 
 

@@ -16,6 +16,7 @@ from outlast_recipes.common.auto_prepare import NotPrepared, store_of
 from outlast_recipes.common.clip_store import ClipStore, find_store
 from outlast_recipes.common.clips import ClipFormat, Floats, Mask, RawFiles, duplicates, hash_points
 from outlast_recipes.common.preparing import prepare, unread, write
+from tests import messages
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,21 @@ def test_shards_that_were_written_are_not_read_again(tmp_path: Path, monkeypatch
         assert not place.name.startswith(".")
     left = len(unread(raw, folder))
     assert left <= 3
-    with pytest.raises(outlast.DataError, match="is not a prepared store of signs .* outlast data prepare sign"):
+    with messages.raises(outlast.DataError, "clips/not-a-store"):
         ClipStore(folder, FORM)
     assert len(prepare(raw, folder, FORM, workers=1)) == 4
     assert unread(raw, folder) == list(raw.files), "its shards are gone"
 
 
-@pytest.mark.parametrize("what", ["length", "format", "points.npy"])
-def test_a_damaged_store_is_refused(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "key"),
+    [
+        ("length", "clips/incomplete-store"),
+        ("format", "clips/store-of-another-format"),
+        ("points.npy", "clips/damaged-store"),
+    ],
+)
+def test_a_damaged_store_is_refused(tmp_path: Path, what: str, key: str) -> None:
     folder = write([sign(0, 4), sign(1, 5)], tmp_path / "store", FORM, layout="five-points").folder
     index = json.loads((folder / "index.json").read_text())
     if what == "length":
@@ -135,17 +143,17 @@ def test_a_damaged_store_is_refused(tmp_path: Path, what: str) -> None:
     else:
         (folder / what).write_bytes((folder / what).read_bytes()[:100])
     (folder / "index.json").write_text(json.dumps(index))
-    with pytest.raises(outlast.DataError, match="Prepare it anew"):
+    with messages.raises(outlast.DataError, key):
         ClipStore(folder, FORM)
 
 
 def test_clips_that_cannot_be_one_store(tmp_path: Path) -> None:
     one = sign(0, 4)
-    with pytest.raises(outlast.DataError, match="1 clips have the name of another one, such as sign-0"):
+    with messages.raises(outlast.DataError, "clips/name-twice", clips=1):
         write([one, sign(1, 4), dataclasses.replace(one, label=1)], tmp_path / "a", FORM, layout="five-points")
-    with pytest.raises(outlast.DataError, match="1 names of classes were given, and there are clips of class 2"):
+    with messages.raises(outlast.DataError, "clips/too-few-class-names", names=1, class_=2):
         write([one, sign(1, 4)], tmp_path / "b", FORM, layout="five-points", classes=("yes",))
-    with pytest.raises(outlast.DataError, match="None of the 0 files could be read"):
+    with messages.raises(outlast.DataError, "clips/no-files", files=0):
         write([], tmp_path / "c", FORM, layout="five-points")
 
 
@@ -169,12 +177,12 @@ class Run:
 
 def test_a_training_prepares_its_store_once(tmp_path: Path) -> None:
     root, runs, first, again = files(tmp_path / "raw"), tmp_path / "runs", Run(), Run()
-    with pytest.raises(NotPrepared, match=r"holds 5 files such as sign-0.sign.*outlast data prepare sign"):
+    with messages.raises(NotPrepared, "clips/raw-files-only", files=5):
         store_of(root, runs, FORM)
     made = store_of(root, runs, FORM, first)
     assert made.folder == root / "outlast-store" == find_store(root, FORM)
     assert len(first.said) >= 2
     assert store_of(root, runs, FORM, again).hash == made.hash
     assert len(again.said) == 1
-    with pytest.raises(outlast.DataError, match="is not a prepared store of signs"):
+    with messages.raises(outlast.DataError, "clips/no-store"):
         store_of(tmp_path / "nothing", runs, FORM, again)

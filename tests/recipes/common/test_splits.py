@@ -6,6 +6,7 @@ import pytest
 
 import outlast
 from outlast_recipes.common.splits import split_by_group
+from tests import messages
 
 CLIPS = [(signer, clip) for signer in range(10) for clip in range(2)]
 
@@ -35,13 +36,33 @@ def test_one_group_is_trained_on_and_none_is_left_to_validate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("validate", "trained", "facts"),
+    ("validate", "trained", "message"),
     [
-        (8, range(8), r"--data.validate-signers is 8, and the training part has 8 signers \(0, 1, 2, 3, 4, 5, 6, 7\)"),
-        ((9,), range(8), "--data.validate-signers names signers 9"),
-        (0, (), "--split signers leaves nothing to train on: none of the 20"),
+        (
+            8,
+            range(8),
+            messages.says(
+                "clips/too-many-to-validate",
+                flag="--data.validate-signers",
+                value=8,
+                groups="8 signers (0, 1, 2, 3, 4, 5, 6, 7)",
+                most=7,
+            ),
+        ),
+        (
+            (9,),
+            range(8),
+            messages.says(
+                "clips/validate-names-others",
+                flag="--data.validate-signers",
+                groups="signers",
+                others="9",
+                known="0, 1, 2, 3, 4, 5, 6, 7",
+            ),
+        ),
+        (0, (), messages.says("clips/no-training-clips", split="signers", clips=20)),
     ],
 )
-def test_splits_that_cannot_be(validate, trained, facts: str) -> None:
-    with pytest.raises(outlast.ConfigError, match=facts):
+def test_a_split_without_training_groups_is_refused(validate, trained, message: messages.Message) -> None:
+    with messages.raises(outlast.ConfigError, message):
         split(validate, trained=trained)

@@ -14,6 +14,7 @@ from outlast.cli import main
 from outlast.folder.artifact import manifest_of, verify_artifact
 from outlast_recipes.emergence import pictures
 from outlast_recipes.emergence.trackers import Book
+from tests import messages
 from tests.conftest import REPOSITORY
 from tests.durability.digits import train
 from tests.recipes.colonies import TINY, begin, config
@@ -101,19 +102,19 @@ def test_render(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     film.seek(11)
     assert np.abs(first - np.asarray(film.convert("RGB"), float)).max() > 50  # something moves
     assert main(["render", "emergence", "colony", "--world", "2"]) == 1
-    assert "--world is 2, and the run has worlds 0 to 1." in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "emergence/unknown-world", value=2, first=0, last=1)
 
 
 def test_commands_are_for_runs_of_emergence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["measure", "emergence", "nothing"]) == 2
-    assert "There is no run 'nothing'" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "cli/no-runs-yet", run="nothing")
     monkeypatch.chdir(tmp_path)
     train(tmp_path / "runs")
     for words in (["measure", "emergence", "digits"], ["ablate", "emergence", "--checkpoint", "digits"]):
         assert main(words) == 1
-        assert "digits is a run of 'digits', and this is for runs of 'emergence'." in capsys.readouterr().err
+        messages.said(capsys.readouterr().err, "emergence/run-of-another-recipe", run="digits", expected="emergence")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,8 @@ def test_commands_are_for_runs_of_emergence(
 )
 def test_counts_are_at_least_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
-    assert "expected a whole number of at least 1" in capsys.readouterr().err
+    facts = {"verb": words[0], "flag": words[-2], "value": words[-1], "least": 1}
+    messages.said(capsys.readouterr().err, "emergence/count-too-small", **facts)
 
 
 def test_a_film_is_simulated_in_chunks_as_training_is() -> None:
@@ -184,7 +186,7 @@ DOCUMENT = [
 @pytest.mark.parametrize("words", DOCUMENT, ids=" ".join)
 def test_the_documents_flags(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "emergence", *words, "--dry-run"]) == 0
-    assert "Dry run" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "cli/dry-run")
 
 
 def test_the_documents_defaults() -> None:
@@ -250,7 +252,7 @@ def test_the_script_of_the_project_trains_it_too() -> None:
         [sys.executable, "scripts/train.py", *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert "simulated, no data: 16 worlds of 20 x 20 with 32 slots" in done.stdout
+    messages.said(done.stdout, "emergence/doctor-data", worlds=16, side=20, slots=32)
 
 
 @pytest.mark.parametrize("name", ["lean", "soft", "two_resource"])
@@ -268,7 +270,7 @@ def test_the_economies_make_sense(name: str, capsys: pytest.CaptureFixture[str])
         == 0
     )
     said = capsys.readouterr().out
-    assert "simulated, no data: 16 worlds of 32 x 32" in said
+    messages.said(said, "emergence/doctor-data-two-resources", worlds=16, side=32)
     assert "it fills up" not in said  # in all three something selects
     assert "configs/train/emergence_lean.yaml" in _said(
         ["train", "emergence", "--dry-run"], capsys

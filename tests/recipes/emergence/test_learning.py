@@ -18,7 +18,7 @@ from outlast.config import leaves
 from outlast_recipes.emergence import assay, learn, observe, policy, ppo, refill, rollout
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.world import AGENT
-from tests import processes
+from tests import messages, processes
 from tests.conftest import REPOSITORY
 from tests.durability.digits import final, train
 from tests.recipes.colonies import TINY, begin, chunk, config, forget, run, same
@@ -471,7 +471,7 @@ def test_a_desert_is_refused_with_a_sentence(tmp_path) -> None:
         "env.min_agents": "0",
         "env.reproduce_threshold": "120",
     }
-    with pytest.raises(outlast.OutlastError, match="Nobody lived in any of the 2 worlds for 3 chunks"):
+    with messages.raises(outlast.OutlastError, "emergence/no-agents", worlds=2, chunks=3):
         train(tmp_path, recipe="emergence", small={**TINY, **starving})
 
 
@@ -527,13 +527,13 @@ def test_worlds_that_devices_cannot_share_are_refused(monkeypatch: pytest.Monkey
     from outlast.errors import ConfigError
     from outlast_recipes.emergence import devices
 
-    with pytest.raises(ConfigError, match="--device is 'cuda'"):
+    with messages.raises(ConfigError, "emergence/unknown-device", value="cuda"):
         devices.devices_of(config(device="cuda"))
     assert len(devices.devices_of(config(device="cpu"))) == 1
     monkeypatch.setattr(jax, "devices", lambda *_: ["one", "two", "three"])
     assert devices.devices_of(config(train__num_envs=6)) == ["one", "two", "three"]
     assert devices.devices_of(config(device="cuda:1")) == ["two"]
-    with pytest.raises(ConfigError, match="is 2, which 3 devices cannot share equally"):
+    with messages.raises(ConfigError, "emergence/worlds-not-shared-equally", value=2, devices=3):
         devices.devices_of(config())
 
 
@@ -546,10 +546,14 @@ def test_an_unusual_economy_is_reported_before_training() -> None:
     feeds, odd = economy(config(env__max_age=0))
     assert feeds == pytest.approx(60)
     assert len(odd) == 1
-    assert "feeds about 60 agents and it has 8 slots" in odd[0]
-    assert "the field fills up: at --field.presence" in economy(config(field__presence=0.5, env__max_age=0))[1][1]
-    assert "at --field.mark" in economy(config(field__signals=1, field__mark=0.5, env__max_age=0))[1][-1]
-    assert "at --field.meals" in economy(config(field__meals=2, env__max_age=0))[1][-1]
+    messages.said(odd, "emergence/more-food-than-slots", feeds=60, slots=8)
+    saturated = "emergence/field-saturates"
+    more = economy(config(field__presence=0.5, env__max_age=0))[1][1]
+    messages.said([more], saturated, channel="presence", amount=0.5, level=6.2)
+    more = economy(config(field__signals=1, field__mark=0.5, env__max_age=0))[1][-1]
+    messages.said([more], saturated, channel="mark", amount=0.5, level=3.1)
+    more = economy(config(field__meals=2, env__max_age=0))[1][-1]
+    messages.said([more], saturated, channel="meals", amount=2, level=1.9)
     assert economy(config(field__decay=0, field__presence=0, field__meals=0, env__max_age=0))[1] == odd
     # Where all die of age and the richest give birth, a full world selects.
     assert economy(config(env__births_by="energy", env__max_age=40))[1] == []

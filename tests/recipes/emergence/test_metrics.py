@@ -10,6 +10,7 @@ from outlast_recipes.emergence import estimates, influence, metrics, nulls
 from outlast_recipes.emergence.shadow import SHADOWS, Shadow
 from outlast_recipes.emergence.trackers import WINDOW, Book
 from outlast_recipes.emergence.world import GRAVE, PARENT
+from tests import messages
 from tests.recipes.colonies import config
 
 RUNS = 60
@@ -248,9 +249,9 @@ def test_a_shadow_has_the_same_births_and_deaths_and_no_selection() -> None:
 
 
 def test_too_little_is_said_to_be_too_little() -> None:
-    assert str(nulls.NOTHING) == "too little to tell"
+    assert str(nulls.NOTHING) == "too few samples"
     assert str(nulls.Finding(0.5, 0.1, 0.02, 30)) == "0.5, by chance 0.1: detected (p = 0.020), n = 30"
-    assert "not detected (p = 0.40)" in str(nulls.Finding(0.5, 0.1, 0.4, 30))
+    messages.said(str(nulls.Finding(0.5, 0.1, 0.4, 30)), "emergence/not-detected", number="0.40")
     assert config().track.surrogates == 20
 
 

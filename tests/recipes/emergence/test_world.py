@@ -16,6 +16,7 @@ from outlast_recipes.emergence import observe, policy, tick, world
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.tick import Action, chances
 from outlast_recipes.emergence.world import World, founders
+from tests import messages
 from tests.recipes.colonies import config
 
 
@@ -316,12 +317,12 @@ def test_observations_against_a_loop() -> None:
 def test_values_that_cannot_be() -> None:
     from outlast.errors import ConfigError
 
-    for words, given_ in (
-        ("multiple of populations", {"env__populations": 3}),
-        ("give at most so many", {"env__founders": 9}),
-        ("a birth could kill", {"env__reproduce_cost": 120}),
-        ("nobody could ever give birth", {"env__reproduce_threshold": 201}),
-        ("have to be at most max_energy", {"env__max_energy": 150}),
+    for key, given_ in (
+        ("emergence/slots-no-multiple-of-populations", {"env__populations": 3}),
+        ("emergence/more-founders-than-slots", {"env__founders": 9}),
+        ("emergence/birth-could-kill", {"env__reproduce_cost": 120}),
+        ("emergence/no-agent-could-reproduce", {"env__reproduce_threshold": 201}),
+        ("emergence/energy-over-maximum", {"env__max_energy": 150}),
     ):
-        with pytest.raises(ConfigError, match=words):
+        with messages.raises(ConfigError, key):
             config(**given_)

@@ -22,6 +22,7 @@ from outlast.folder.artifact import manifest_of, verify_artifact
 from outlast_recipes.common import preparing
 from outlast_recipes.skeleton import formats, ntu
 from outlast_recipes.skeleton.store import FORM, open_store
+from tests import messages
 from tests.conftest import REPOSITORY
 from tests.durability.digits import train
 from tests.recipes import skeletons
@@ -60,19 +61,19 @@ def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_prepare_reports_the_files_that_it_read(folder: Path, tmp_path: Path, capsys) -> None:
     assert main(["data", "prepare", "skeleton", str(folder), "--to", str(tmp_path / "store")]) == 0
     said = capsys.readouterr().out
-    assert "1 of NTU's list of missing skeletons are left out" in said
-    assert "72 clips of 3 classes (kinect-2)" in said
+    messages.said(said, "skeleton/missing-skeletons-skipped", number=1)
+    messages.said(said, "skeleton/store-contents", clips=72, classes=3)
     assert "MB/s" in said
-    assert "the 114,480 clips of NTU RGB+D 120 take" in said
-    assert "1 files were refused:" in said
-    assert "S001C001P001R999A001.skeleton:4 holds '20' where the number of joints has 25" in said
+    messages.said(said, "skeleton/estimate-for-ntu", clips="114,480")
+    messages.said(said, "skeleton/files-were-refused", files=1)
+    messages.said(said, "skeleton/refused-joints", holds=20, number=25)
     names = tmp_path / "names.txt"
     names.write_text("raise\nlower\nboth\n")
     words = ["data", "prepare", "skeleton", str(folder), "--to", str(tmp_path / "other")]
     assert main([*words, "--class-names", str(names)]) == 0
     assert open_store(tmp_path / "other").classes == ["raise", "lower", "both"]
     assert main([*words, "--class-names", "ntu"]) == 1
-    assert "is a prepared store already; it stays as it is" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/store-exists")
     words.append("--replace")
     assert main([*words, "--class-names", "ntu"]) == 0
     assert (len(open_store(tmp_path / "other").classes), open_store(tmp_path / "other").classes[42]) == (
@@ -84,22 +85,30 @@ def test_prepare_reports_the_files_that_it_read(folder: Path, tmp_path: Path, ca
     assert main([*words, "--keep-missing"]) == 0
     assert "73 clips" in capsys.readouterr().out
     assert main([*words, "--keep-missing", "--class-names", str(names)]) == 1
-    assert "3 names of classes were given, and there are clips of class" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/too-few-class-names", names=3)
 
 
 @pytest.mark.parametrize(
-    ("files", "words"),
+    ("files", "message"),
     [
-        ({}, "holds no files that are known"),
-        ({"S001C001P001R001A001.skeleton": "", "a01_s01_e00_v01.json": ""}, "holds ntu and nw-ucla files: choose one"),
-        ({"S001C001P001R001A001.skeleton": ""}, "None of the 1 files could be read. The first: "),
+        ({}, messages.says("skeleton/no-file-of-a-known-format")),
+        (
+            {"S001C001P001R001A001.skeleton": "", "a01_s01_e00_v01.json": ""},
+            messages.says("skeleton/files-of-two-formats", formats="ntu and nw-ucla"),
+        ),
+        (
+            {"S001C001P001R001A001.skeleton": ""},
+            messages.says("clips/no-file-could-be-read", first="S001C001P001R001A001.skeleton:1"),
+        ),
     ],
 )
-def test_prepare_refuses_a_folder_without_a_data_set(tmp_path: Path, files: dict[str, str], words: str, capsys) -> None:
+def test_prepare_refuses_a_folder_without_a_data_set(
+    tmp_path: Path, files: dict[str, str], message: messages.Message, capsys
+) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert main(["data", "prepare", "skeleton", str(tmp_path), "--to", str(tmp_path / "store")]) == 1
-    assert words in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, message)
 
 
 def test_prepare_does_not_change_other_files(folder: Path, tmp_path: Path, capsys) -> None:
@@ -107,16 +116,16 @@ def test_prepare_does_not_change_other_files(folder: Path, tmp_path: Path, capsy
     own.mkdir()
     (own / "joints.npy").write_text("precious")
     taken.write_text("precious")
-    for target, words in (
-        (own, "holds joints.npy, which no store made; it stays as it is"),
-        (taken, "is a file; a store is a folder"),
-        (taken / "below", "cannot be created (Not a directory)"),
+    for target, key in (
+        (own, "clips/folder-holds-other-files"),
+        (taken, "clips/store-is-a-file"),
+        (taken / "below", "clips/store-cannot-be-created"),
     ):
         assert main(["data", "prepare", "skeleton", str(folder), "--to", str(target), "--replace"]) == 1
-        assert words in capsys.readouterr().err
+        messages.said(capsys.readouterr().err, key, folder=target)
     assert (own / "joints.npy").read_text() == taken.read_text() == "precious"
     assert main(["data", "prepare", "skeleton", str(folder), "--to", str(tmp_path / "s"), "--workers", "0"]) == 2
-    assert "--workers is 0; expected at least 1" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/no-workers", value=0, least=1)
 
 
 def test_refused_files_are_named_and_those_of_an_earlier_call_are_not_counted(
@@ -139,12 +148,12 @@ def test_refused_files_are_named_and_those_of_an_earlier_call_are_not_counted(
     min((store / "shards").iterdir(), key=lambda path: path.stat().st_size).unlink()  # the one without clips
     assert main(["data", "prepare", "skeleton", str(files), "--to", str(store)]) == 0
     said = capsys.readouterr().out
-    assert "4 files had been read by an earlier call." in said
-    assert "Read 3 files with 1 process in" in said
-    assert "3 files were refused:" in said
-    assert "R004A001.skeleton:1 holds 2 fields" in said
-    assert "R005A001.skeleton:1 holds 2 fields" in said
-    assert "S009C001P001R001A001.skeleton cannot be read: No such file or directory." in said
+    messages.said(said, "skeleton/files-already-read", files=4)
+    messages.said(said, "skeleton/files-read", files=3, process=1)
+    messages.said(said, "skeleton/files-were-refused", files=3)
+    messages.said(said, "skeleton/refused-by-fields", file="S001C001P002R004A001.skeleton", fields=2)
+    messages.said(said, "skeleton/refused-by-fields", file="S001C001P002R005A001.skeleton", fields=2)
+    messages.said(said, "skeleton/file-cannot-be-read")
 
 
 def test_workers_end_when_their_parent_is_killed(folder: Path, tmp_path: Path) -> None:
@@ -196,20 +205,20 @@ def test_check_counts_and_verifies(store: Path, tmp_path: Path, capsys) -> None:
         ["subjects", "3", "1", "4"],
         ["A001", "12", "4", "8"],
     ]
-    assert "No clip of the test is a copy of one that is trained on." in said
-    assert "The positions of all 72 clips are those that were read." in said
+    messages.said(said, "skeleton/no-copies-in-the-test")
+    messages.said(said, "skeleton/positions-match", clips=72)
     assert main(["data", "check", "skeleton", str(store), "--split", "subjects", "--train-subjects", "1,3"]) == 0
     assert main(["data", "check", "skeleton", str(store), "--split", "subjects", "--train-subjects", "1-3"]) == 2
-    assert "--train-subjects is '1-3'; expected numbers" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/subjects-no-numbers", value="1-3")
     assert main(["data", "check", "skeleton", str(store), "--train-subjects", "1,3"]) == 2
-    assert "--train-subjects is given, and --split is xsub" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/subjects-without-split-line")
     assert main(["data", "check", "skeleton", str(store), "--split", "subjects"]) == 2
-    assert "needs --train-subjects" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/needs-train-subjects")
     cut = tmp_path / "cut"
     shutil.copytree(store, cut)
     os.truncate(cut / "joints.npy", 100)
     assert main([*words[:3], str(cut), *words[4:]]) == 1
-    assert "is a damaged store of skeletons" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/damaged-store")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for path in store.iterdir():
@@ -218,7 +227,7 @@ def test_check_counts_and_verifies(store: Path, tmp_path: Path, capsys) -> None:
     joints[7, 3, 1] += 1
     joints.flush()
     assert main([*words[:3], str(damaged), *words[4:]]) == 1
-    assert "is damaged: the positions of 1 clips are not those that were read" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/damaged-positions", clips=1)
     assert main([*words[:3], str(damaged), *words[4:], "--quick"]) == 0
 
 
@@ -261,7 +270,7 @@ def test_evaluate_reports_and_draws(runs: Path, store: Path, tmp_path: Path, cap
 def test_resume_needs_no_word_of_the_data_that_lie_where_they_lay(runs: Path, tmp_path: Path, capfd) -> None:
     shutil.copytree(runs, tmp_path / "runs")
     assert main(["resume", "waves", "--checkpoint-dir", str(tmp_path / "runs"), "--epochs", "5"]) == 0
-    assert "attempt 2 continues after step" in capfd.readouterr().err
+    messages.said(capfd.readouterr().err, "skeleton/attempt-continues-after-step", attempt=2)
 
 
 def test_predict_names_and_draws(runs: Path, folder: Path, tmp_path: Path, capsys) -> None:
@@ -277,7 +286,7 @@ def test_predict_names_and_draws(runs: Path, folder: Path, tmp_path: Path, capsy
     assert (tmp_path / "recording-waves.gif").read_bytes().startswith(b"GIF8")
     anonymous.write_text("not this")
     assert main(["predict", "skeleton", "waves", str(anonymous), "--checkpoint-dir", str(runs)]) == 1
-    assert "recording.skeleton:1 holds" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/damaged-recording")
 
 
 @pytest.mark.parametrize("form", ["onnx", "pt2"])
@@ -286,7 +295,7 @@ def test_export_computes_the_same(runs: Path, store: Path, tmp_path: Path, form:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert main(["export", str(runs / "waves"), "--format", form, "-o", str(target)]) == 0
-    assert "differs from the network by at most" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "skeleton/export-compared", file=target)
     from outlast_recipes.skeleton.saved import restored
 
     network, _ = restored(outlast.open_saved(runs / "waves"))
@@ -311,16 +320,13 @@ def test_export_computes_the_same(runs: Path, store: Path, tmp_path: Path, form:
 
 def test_verbs_refuse_the_wrong_run_or_recipe(runs: Path, capsys) -> None:
     assert main(["export", str(runs / "waves"), "--format", "tflite"]) == 2
-    assert "are exported as: safetensors, onnx, pt2" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/unknown-export-format")
     assert main(["predict", "digits", "waves", "x"]) == 2
-    assert "The recipe 'digits' has no verbs of its own" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/recipe-without-verbs", recipe="digits")
     assert main(["dream", "skeleton", "waves"]) == 2
-    assert (
-        "There is no verb 'dream'. The recipe 'skeleton' has the verbs data prepare, data check, evaluate"
-        in capsys.readouterr().err
-    )
+    messages.said(capsys.readouterr().err, "skeleton/unknown-verb", verb="dream", recipe="skeleton")
     assert main(["evaluate", "skeleton", "nobody", "--checkpoint-dir", str(runs)]) == 2
-    assert "There is no run 'nobody'" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/unknown-run", run="nobody")
 
 
 # the document that the recipe answers --------------------------------------------------------------------------------
@@ -357,8 +363,8 @@ def test_the_commands_of_the_document(words: str, store: Path, monkeypatch, caps
     split += [] if "batch_size" in words else ["--batch_size", "32"]  # and 36 clips no batch of 128
     assert main(["train", "skeleton", *given, *data, *split, "--dry_run"]) == 0
     said = capsys.readouterr().out
-    assert "72 clips of 3 classes" in said
-    assert "nothing was trained or written" in said
+    messages.said(said, "skeleton/doctor-data", clips=72, classes=3)
+    messages.said(said, "cli/dry-run")
 
 
 def test_its_scripts_and_an_input_for_distillation(
@@ -403,4 +409,4 @@ def test_its_scripts_and_an_input_for_distillation(
         )
         == 1
     )
-    assert "is not a file of teacher logits" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "skeleton/logits-missing")

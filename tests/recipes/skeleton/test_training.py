@@ -25,7 +25,7 @@ from outlast_recipes.skeleton.augment import Strength
 from outlast_recipes.skeleton.saved import restored
 from outlast_recipes.skeleton.splits import split
 from outlast_recipes.skeleton.store import FORM, Store, open_store
-from tests import processes
+from tests import messages, processes
 from tests.durability.digits import final
 from tests.durability.digits import train as any_train
 from tests.recipes import skeletons
@@ -111,23 +111,20 @@ def test_the_order_of_time_is_learnt_and_both_results_are_reported(tmp_path: Pat
 
 def test_the_data_are_described(store: Path) -> None:
     config = skeleton.Config(data_root=store, batch_size=8, data={"split": "xview", "validate_subjects": 1})
-    assert skeleton.check(config) == (
-        "72 clips of 3 classes (kinect-2): 36 train, 12 val, 24 test; 0 files were refused; LAST base, 999,065 "
-        "parameters, 0.968 GMAC a clip"
-    )
-    with pytest.raises(outlast.ConfigError, match="needs --data-root"):
+    facts = {"clips": 72, "parameters": "999,065", "gmac": 0.968}
+    messages.said([skeleton.check(config)], "skeleton/data-of-the-run", train=36, val=12, test=24, **facts)
+    with messages.raises(outlast.ConfigError, "skeleton/needs-data-root"):
         skeleton.check(skeleton.Config())
     above = skeleton.Config(data_root=store.parent, batch_size=8, data={"split": "xview", "validate_subjects": 1})
     assert skeleton.check(above) == skeleton.check(config), (
         "the only store in a folder is found, as below /kaggle/input"
     )
     subjects = {"split": "subjects", "train_subjects": (1, 2, 3), "validate_subjects": 1}
-    assert ": 36 train, 18 val, 18 test;" in skeleton.check(
-        skeleton.Config(data_root=store, batch_size=8, data=subjects)
-    )
-    with pytest.raises(outlast.ConfigError, match="--device is 'cuda:7'"):
+    check = skeleton.check(skeleton.Config(data_root=store, batch_size=8, data=subjects))
+    assert ": 36 train, 18 val, 18 test;" in check
+    with messages.raises(outlast.ConfigError, "training/unknown-device", value="cuda:7"):
         skeleton.check(skeleton.Config(data_root=store, device="cuda:7"))
-    with pytest.raises(outlast.ConfigError, match="there are no teacher logits"):
+    with messages.raises(outlast.ConfigError, "skeleton/no-teacher-logits"):
         skeleton.check(
             skeleton.Config(
                 data_root=store, batch_size=8, mode="distill", data={"split": "xview", "validate_subjects": 1}
@@ -136,18 +133,16 @@ def test_the_data_are_described(store: Path) -> None:
 
 
 def test_folders_that_are_no_store(store: Path, tmp_path: Path) -> None:
-    with pytest.raises(outlast.DataError, match="is not a prepared store of skeletons"):
+    with messages.raises(outlast.DataError, "skeleton/no-store", folder=tmp_path):
         find_store(tmp_path, FORM)
     raw = tmp_path / "raw/S001C001P001R001A001.skeleton"
     raw.parent.mkdir()
     raw.touch()
-    with pytest.raises(
-        outlast.DataError, match=r"holds files such as raw/S001.* Make one with: outlast data prepare skeleton"
-    ):
+    with messages.raises(outlast.DataError, "skeleton/raw-files-only-below"):
         find_store(tmp_path, FORM)
     for name in ("a", "b"):
         shutil.copytree(store, tmp_path / name)
-    with pytest.raises(outlast.DataError, match="holds 2 prepared stores"):
+    with messages.raises(outlast.DataError, "skeleton/several-stores", prepared=2):
         find_store(tmp_path, FORM)
 
 
@@ -159,12 +154,12 @@ def test_a_run_keeps_its_data_and_its_teacher(tmp_path: Path, store: Path, taugh
     assert later, "the second attempt went on"
     assert all("distillation_loss" in line for line in later), "not named again, the teacher is where it was"
     for flags in ({"distill__teacher_logits": "none"}, {}):
-        with pytest.raises(outlast.OutlastError, match="begun with the teacher logits .* and now there are none"):
+        with messages.raises(outlast.OutlastError, "skeleton/other-teacher-logits"):
             train(tmp_path, store, **flags)
         logits.unlink(missing_ok=True)
     other = skeletons.made(tmp_path / "other", [skeletons.clip(number + 1) for number in range(72)])
     assert train(tmp_path / "more", store, stop_after=2) == "preempted"
-    with pytest.raises(outlast.OutlastError, match="begun with the data"):
+    with messages.raises(outlast.OutlastError, "skeleton/other-data"):
         train(tmp_path / "more", other.folder)
 
 
@@ -173,11 +168,11 @@ def test_who_is_kept_back_to_choose_by(store: Path) -> None:
     parts = split(entries, "subjects", train_subjects=(1, 2, 3), validate=None)
     assert {entries[number].subject for number in parts["val"]} == {3}, "a tenth, at least one"
     assert split(entries, "subjects", train_subjects=(1,), validate=None)["val"] == []
-    with pytest.raises(
-        outlast.ConfigError, match=r"--data.validate-subjects is 5, and the training part has 3 subjects \(1, 2, 3\)"
-    ):
+    flag = "--data.validate-subjects"
+    groups = "3 subjects (1, 2, 3)"
+    with messages.raises(outlast.ConfigError, "clips/too-many-to-validate", flag=flag, value=5, groups=groups, most=2):
         split(entries, "subjects", train_subjects=(1, 2, 3), validate=5)
-    with pytest.raises(outlast.ConfigError, match="--batch-size is 128, and there are 36 clips"):
+    with messages.raises(outlast.ConfigError, "skeleton/batch-size", value=128, clips=36):
         skeleton.check(
             skeleton.Config(data_root=store, batch_size=128, data={"split": "xview", "validate_subjects": 1})
         )
@@ -311,30 +306,33 @@ def test_logits_that_do_not_fit_are_refused(tmp_path: Path, store: Path) -> None
     path = tmp_path / "attached/logits.safetensors"
     distill.write(path, right, about(opened))
     distill.TeacherLogits(path.parent).check(opened, names, 3, 16)  # a folder, as Kaggle attaches it
-    with pytest.raises(
-        outlast.DataError,
-        match="72 clips .s., and 71 are trained on here; 1 are in one of them only, such as made-up-000",
+    with messages.raises(
+        outlast.DataError, "skeleton/logits-of-other-clips", clips=72, trained=71, others=1, first="made-up-000"
     ):
         distill.TeacherLogits(path).check(opened, names[1:], 3, 16)  # the teacher saw more than the student may
-    for other, words in (
-        ({"data": "0" * 32}, "belongs to the data with hash 000000000000"),
-        ({"names": ["someone", *names[1:]]}, "72 are trained on here; 2 are in one of them only, such as made-up-000"),
-        ({"classes": 2}, "is of 2 classes and views of 16 frames"),
-        ({"frames": 64}, "is of 3 classes and views of 64 frames"),
+    others = messages.says("skeleton/logits-of-other-clips", clips=72, trained=72, others=2, first="made-up-000")
+    for other, message in (
+        (
+            {"data": "0" * 32},
+            messages.says("skeleton/logits-of-other-data", data="0" * 12, own=opened.hash[:12]),
+        ),
+        ({"names": ["someone", *names[1:]]}, others),
+        ({"classes": 2}, messages.says("skeleton/logits-of-another-shape", found="2 classes and views of 16 frames")),
+        ({"frames": 64}, messages.says("skeleton/logits-of-another-shape", found="3 classes and views of 64 frames")),
     ):
         distill.write(path, right, about(opened, **other))
-        with pytest.raises(outlast.DataError, match=words):
+        with messages.raises(outlast.DataError, message):
             distill.TeacherLogits(path).check(opened, names, 3, 16)
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(outlast.DataError, match="is damaged"):
+    with messages.raises(outlast.DataError, "skeleton/damaged-logits"):
         distill.TeacherLogits(path)
     path.write_bytes(b"not this")
-    with pytest.raises(outlast.DataError, match="is not a file of teacher logits"):
+    with messages.raises(outlast.DataError, "skeleton/not-a-file-of-logits"):
         distill.TeacherLogits(path)
     (path.parent / "other.safetensors").touch()
-    with pytest.raises(outlast.DataError, match="holds 2 safetensors files"):
+    with messages.raises(outlast.DataError, "skeleton/several-files-of-logits", safetensors=2):
         distill.TeacherLogits(path.parent)
 
 
@@ -402,25 +400,23 @@ def test_raw_files_are_made_into_a_store_by_the_training_itself(
     words = ["train", "skeleton", "--data_path", str(raw), *RAW]
     assert main([*words, "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "holds 72 files such as" in said
-    assert "A training makes one of them" in said
-    assert "outlast data prepare skeleton" in said
+    messages.said(said, "skeleton/doctor-raw-files", files=72)
     assert not (raw / "outlast-store").exists(), "a dry run makes nothing"
     assert main(words) == 0
     said = capsys.readouterr().err
-    assert f"{raw} holds 72 raw files. A store is prepared from them in {raw}/outlast-store, once" in said
-    assert f"{raw}/outlast-store: 72 clips of 3 classes (kinect-2)" in said
+    messages.said(said, "skeleton/store-is-prepared", folder=raw, files=72)
+    messages.said(said, "skeleton/store-was-prepared", folder=raw, clips=72, classes=3)
     made = (raw / "outlast-store/index.json").stat().st_mtime_ns
     assert main(["resume", "skeleton", "--epochs", "2"]) == 0
     said = capsys.readouterr().err
-    assert f"the store in {raw}/outlast-store is used, which was prepared from the files in {raw}" in said
+    messages.said(said, "skeleton/prepared-store-is-used", folder=raw)
     assert "newer" not in said
     assert (raw / "outlast-store/index.json").stat().st_mtime_ns == made
     late = raw / "S001C001P001R099A001.skeleton"
     late.write_text(skeletons.skeleton_text(skeletons.clip(0)))
     os.utime(late, (2e9, 2e9))
     store_of(raw, tmp_path / "runs", run := Told())
-    assert "1 files are newer than the store and not in it: outlast data prepare skeleton '" in run.said[0]
+    messages.said(run.said[0], "skeleton/files-are-newer", files=1)
 
 
 def store_of(root: Path, runs: Path, run: Told | None = None) -> Store:
@@ -446,10 +442,10 @@ def test_a_folder_that_cannot_be_written_stays_as_it_is(tmp_path: Path, monkeypa
     assert store.folder.parent == tmp_path / "work/outlast-data"
     assert store_of(raw, tmp_path / "work/runs", again).hash == store.hash
     assert len(again.said) == 1
-    with pytest.raises(NotPrepared, match=r"holds 6 files such as S001.*outlast data prepare skeleton"):
+    with messages.raises(NotPrepared, "skeleton/raw-files-only", files=6):
         store_of(raw, tmp_path / "other/runs")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(outlast.DataError, match="is not a prepared store of skeletons"):
+    with messages.raises(outlast.DataError, "skeleton/no-store", folder=tmp_path / "empty"):
         store_of(tmp_path / "empty", tmp_path / "runs", Told())
 
 
@@ -483,11 +479,10 @@ def test_one_step_an_epoch_is_reported_with_a_better_value(
     words = ["train", "skeleton", "--data-root", str(store), *RAW[:-1], "32"]
     assert main(words) == 0
     said = capsys.readouterr().err
-    assert (
-        "36 samples in batches of 32 make 1 step an epoch, 1 in all, and each epoch leaves 4 out. --batch-size 4 makes "
-        "9 an epoch." in said
-    )
+    messages.said(said, "training/few-steps", samples=36, batch=32, epoch=9)
     assert main([*words, "--dry-run"]) == 0
-    assert "make 1 step an epoch" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "training/dry-run-few-steps", samples=36, batch=32, epoch=9)
     assert main(["train", "digits", "--data.samples", "128", "-e", "1", "--model.width", "2"]) == 0
-    assert "128 samples in batches of 64 make 2 steps an epoch" in capsys.readouterr().err
+    messages.said(
+        capsys.readouterr().err, "training/few-steps-all-used", samples=128, batch=64, steps=2, better=16, epoch=8
+    )

@@ -1,8 +1,8 @@
-"""The calls to Kaggle that launching needs; errors contain the server's reason.
+"""The calls to Kaggle that launching needs. Errors contain the server's reason.
 
-Through kagglesdk, the official client's own wire library. What it does not do is added here and in `wire`: the server's
-reason out of a refusal, waiting out 429 and 503, HTML pages and broken connections, versions in status and outputs, and
-one sentence for each thing that can go wrong.
+They use kagglesdk, the library of the official client. This module and `wire` add what it lacks: the server's reason
+for a refusal, retries after 429, 503, HTML pages and broken connections, versions in status and outputs, and one
+message for each failure.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _STATES = {
 
 
 class Kaggle(Wire):
-    """One account, and what it can be asked for."""
+    """The calls for one account."""
 
     @property
     def _kernels(self) -> Any:
         return self.sdk.kernels.kernels_api_client
 
     def quota(self) -> Quota:
-        """Accelerator time left.
+        """The remaining accelerator time.
 
         Raises:
             KaggleRefused: the login is not valid.
@@ -56,12 +56,12 @@ class Kaggle(Wire):
         )
 
     def push(self, push: PushRequest) -> PushAnswer:
-        """Have a private kernel run. Never repeated by itself: a second push is a second session.
+        """Run a private kernel. The request is never repeated, because a second push starts a second session.
 
         Raises:
-            KaggleRefused: Kaggle has refused it; nothing runs.
-            AnswerLost: the answer was lost; ask `status` of this slug before pushing again.
-            LaunchError: it runs without a source that it needs; it was cancelled by deleting it.
+            KaggleRefused: Kaggle refused it. Nothing was started.
+            AnswerLost: the answer was lost. Check `status` of this slug before you push again.
+            LaunchError: Kaggle did not find a source that it needs. The kernel was deleted.
         """
         from kagglesdk.kernels.types.kernels_api_service import ApiSaveKernelRequest
 
@@ -81,25 +81,24 @@ class Kaggle(Wire):
         except TemporaryError as error:
             if error.certain:
                 raise KaggleRefused(
-                    f"Kaggle has refused {what} for the moment: {error}. Nothing runs; try again.", MOMENT
+                    f"Kaggle refused {what} for now: {error}. Nothing was started. Try again later.", MOMENT
                 ) from error
             raise AnswerLost(
-                f"Whether {what} has arrived is not known: {error}. Ask for its status before pushing again."
+                f"It is unknown whether {what} reached Kaggle: {error}. Check the status before you push again."
             ) from error
         if answer.error:
-            raise KaggleRefused(f"Kaggle has refused {what}: {answer.error} Nothing runs.")
+            raise KaggleRefused(f"Kaggle refused {what}: {answer.error} Nothing was started.")
         missing = [*(answer.invalid_kernel_sources or []), *(answer.invalid_dataset_sources or [])]
         if missing:
             self.delete(push.slug)
             raise LaunchError(
-                f"Kaggle has taken {what} and does not find {', '.join(missing)}, so it would run without. It was "
-                "deleted; check the names, and "
-                "that datasets are ready."
+                f"Kaggle accepted {what} but did not find {', '.join(missing)}, so the session would run without. It "
+                "was deleted. Check the names, and that the datasets are ready."
             )
         return PushAnswer(f"{self.user}/{push.slug}", int(answer.version_number), str(answer.url))
 
     def status(self, slug: str) -> Status | None:
-        """The state of a kernel of this account; None if it does not exist or was never run.
+        """The state of a kernel of this account; None if it does not exist or never ran.
 
         Raises:
             KaggleRefused: the login is not valid.
@@ -118,7 +117,7 @@ class Kaggle(Wire):
         return Status(_STATES[answer.status.name], answer.failure_message or "")
 
     def outputs(self, slug: str) -> Iterator[Output]:
-        """The files that a session left, page by page; none while it runs."""
+        """The files that a session left, requested page by page. Empty while it runs."""
         token = ""
         while True:
             answer = self._page(slug, 200, token)
@@ -128,7 +127,7 @@ class Kaggle(Wire):
                 return
 
     def page(self, slug: str, size: int) -> int:
-        """The number of files on one page for a requested number."""
+        """The number of files on one page if `size` are requested."""
         return len(self._page(slug, size, "").files or [])
 
     def log(
@@ -142,17 +141,16 @@ class Kaggle(Wire):
     ) -> Iterator[Line]:
         """Lines that a session prints, each once.
 
-        While the session lives they are reported from its first to its last, afterwards the stored ones are.
-
-        Every connection tells them from the beginning, and may end early; so they are counted, and it is asked again
-        until the session is over.
+        They come from the live log while the session runs, and from the stored log afterwards. Each connection sends
+        the live log from its beginning and may end early. Therefore lines are counted, and the connection is repeated
+        until the session has ended.
 
         Args:
             slug: the kernel.
-            until_over: False: only what was printed so far; a living session is listened to until it is quiet for two
-                seconds.
+            until_over: continue until the session has ended; False: only the lines so far. A running session is read
+                until it has printed nothing for two seconds.
             pause: seconds between two connections.
-            longest: seconds for which a living session is listened to at most when until_over is False.
+            longest: most seconds for which a running session is read if `until_over` is False.
             seen: called with Kaggle's state of the session after each query.
         """
         told = 0
@@ -170,15 +168,15 @@ class Kaggle(Wire):
                     told += 1
             if over or not until_over:
                 return
-            self.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - so that not all come back at once
+            self.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - clients should not return at the same moment
 
     def cancel(self, session: int) -> None:
         """Stop a session, by the id that its kernel printed.
 
-        Its files are saved, which takes about two minutes a gigabyte.
+        Kaggle saves its files, which takes about two minutes per gigabyte.
 
         Raises:
-            KaggleRefused: it is not a session of this account, or this kind of login may not.
+            KaggleRefused: the session belongs to another account, or this kind of login lacks the permission.
         """
         from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest
 
@@ -191,16 +189,17 @@ class Kaggle(Wire):
         except KaggleRefused as error:
             if error.status == 403 and self.credential.kind == "key":
                 raise KaggleRefused(
-                    f"{error} A legacy key may not do that everywhere: `kaggle auth login` and try again.", 403
+                    f"{error} Some accounts cannot do this with a legacy key. Run `kaggle auth login` and try again.",
+                    403,
                 ) from error
             raise
         if answer.error_message:
-            raise KaggleRefused(f"Kaggle has not stopped session {session}: {answer.error_message}")
+            raise KaggleRefused(f"Kaggle did not stop session {session}: {answer.error_message}")
 
     def delete(self, slug: str) -> None:
         """Delete a kernel with all its versions and files.
 
-        A session that runs ends at once and nothing of it is kept.
+        A running session ends at once, and none of its files is kept.
         """
         from kagglesdk.kernels.types.kernels_api_service import ApiDeleteKernelRequest
 
@@ -220,14 +219,14 @@ class Kaggle(Wire):
         return self.repeated(f"the files of {slug}", lambda: self._kernels.list_kernel_session_output(request))
 
     def _lines(self, slug: str) -> Iterator[Line]:
-        """One connection to the log, from its first line to wherever the connection ends."""
+        """One connection to the log, from the first line until the connection ends."""
         import requests
 
-        with contextlib.suppress(requests.RequestException, ValueError):  # whoever asks counts lines and asks again
+        with contextlib.suppress(requests.RequestException, ValueError):  # the caller counts lines and connects again
             yield from self._connection(slug)
 
     def _stored(self, slug: str) -> list[Line]:
-        """The log of a session that is over; none when Kaggle keeps none."""
+        """The stored log of a session that has ended; empty if Kaggle keeps none."""
         try:
             return self.repeated(f"the log of {slug}", lambda: list(self._connection(slug)))
         except KaggleRefused as refusal:
@@ -237,7 +236,7 @@ class Kaggle(Wire):
 
     def _connection(self, slug: str) -> Iterator[Line]:
         http = self.sdk.http_client()
-        http._init_session()  # noqa: SLF001 - the official client does the same; the SDK has no streaming call
+        http._init_session()  # noqa: SLF001 - as the official client does; the SDK has no streaming call
         base = http._get_request_url("", "").rstrip("/")  # noqa: SLF001
         with http._session.get(  # noqa: SLF001
             f"{base}/kernels/logs/stream/{self.user}/{slug}",

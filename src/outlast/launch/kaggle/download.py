@@ -6,9 +6,10 @@ from pathlib import Path
 
 
 def download(url: str, target: Path) -> None:
-    """Write what an address gives into a file.
+    """Download an address into a file.
 
-    Raises OSError, of which requests' errors are a kind, when it does not come whole.
+    Raises:
+        OSError: the file did not arrive completely. The errors of requests are OSErrors.
     """
     import requests
 
@@ -21,4 +22,4 @@ def download(url: str, target: Path) -> None:
             file.write(piece)
         expected = answer.headers.get("Content-Length")
         if expected and file.tell() != int(expected):
-            raise OSError(f"{file.tell()} of {expected} bytes came")
+            raise OSError(f"{file.tell()} of {expected} bytes arrived")

@@ -1,6 +1,6 @@
 """Measures undocumented limits of Kaggle with the user's account: three short CPU sessions, no GPU time.
 
-outlast relies on none of the answers; docs/kaggle.md says what it does instead.
+outlast does not depend on the answers; docs/kaggle.md describes what it does instead.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ except BaseException as error:
 
 @dataclass(frozen=True)
 class Finding:
-    """One question, what was found, and what outlast does meanwhile."""
+    """One question, the answer, and what outlast does without the answer."""
 
     question: str
     answer: str
@@ -64,13 +64,13 @@ class Finding:
 
 
 def probe(kaggle: Kaggle, *, seconds: int = 120, tell: Callable[[str], None], pause: float = 10.0) -> list[Finding]:
-    """Ask. Takes a little longer than `seconds`, and deletes what it made.
+    """Run the probe. It takes a little longer than `seconds`, and deletes everything that it created.
 
     Args:
         kaggle: the account.
-        seconds: after which Kaggle is to stop the first session.
-        tell: shows the user a sentence.
-        pause: seconds between two looks.
+        seconds: seconds after which Kaggle should stop the first session.
+        tell: called with messages for the user.
+        pause: seconds between two queries.
 
     Raises:
         KaggleRefused: a push was refused.
@@ -94,7 +94,7 @@ def _ask(
     early = len(list(kaggle.log(limit, until_over=False)))
     was = kaggle.status(limit)
     kaggle.push(PushRequest(cancel, _CANCEL, seconds=max(600, seconds), internet=False))
-    tell(f"two CPU sessions run; the first is to be stopped after {seconds} s")
+    tell(f"two CPU sessions run; Kaggle should stop the first after {seconds} s")
     refused = _cancel(kaggle, cancel, pause)
     tell("the second is cancelled" if not refused else f"the second cannot be cancelled: {refused}")
     kept = sum(1 for _ in kaggle.outputs(cancel))
@@ -103,12 +103,12 @@ def _ask(
             mount, _MOUNT.format(owner=kaggle.user, slug=dataset), kernels=[f"{kaggle.user}/{cancel}"] if kept else []
         )
     )
-    mounted, made = "not asked: a cancelled session kept nothing", "the session said nothing of it"
+    mounted, made = "not tested: the cancelled session kept no files", "the session did not report it"
     for line in kaggle.log(mount, pause=pause):
         mounted = (mark_in(line.text, "mounted") or mounted) if kept else mounted
         made = mark_in(line.text, "dataset") or made
-    tell("the third has looked for what the second left; waiting for the first to be stopped")
-    heard, last = "no signal came", Status("queued")
+    tell("the third session has looked for the files of the second; waiting for the end of the first")
+    heard, last = "no signal", Status("queued")
     for line in kaggle.log(limit, pause=pause):
         if word := mark_in(line.text, "heard"):
             heard = f"{word} came"
@@ -117,23 +117,25 @@ def _ask(
     page = kaggle.page(limit, 500)
     return [
         Finding("files of a session at its hard limit",
-            f"{len(found)} of {_FILES} kept; it ended as {last.state}: {last.message or 'no words'}",
+            f"{len(found)} of {_FILES} kept; it ended as {last.state}: {last.message or 'no message'}",
             "nothing: training stops before the limit"),
         Finding("a signal before the hard limit", heard, "nothing: training stops before the limit"),
         Finding(f"cancel with this login ({kaggle.credential.kind})", refused or "works",
-            "`outlast cancel` says what Kaggle says"),
-        Finding("files of a cancelled session", f"{kept} kept", "a cancelled session without files is passed over"),
-        Finding("whether those files mount in the next session", mounted, "what is newer at home is sent as a dataset"),
-        Finding("the session's own token may make a dataset", made, "nothing: results leave as outputs"),
+            "`outlast cancel` prints Kaggle's answer"),
+        Finding("files of a cancelled session", f"{kept} kept", "a cancelled session without files is skipped"),
+        Finding("whether those files mount in the next session", mounted, ("a newer checkpoint of this machine is "
+                                                                          "sent as a dataset")),
+        Finding("whether the session's own token can create a dataset", made, ("nothing: results are outputs of the "
+                                                                              "session")),
         Finding("the log while a session is queued", f"{early} lines while {was.state if was else 'unknown'}",
-            "asked again until there are some"),
-        Finding("files on one page of outputs", f"{page} of {len(found)} when 500 are asked for",
-            "asks for 200 and goes on"),
+            "it asks again until there are some"),
+        Finding("files on one page of outputs", f"{page} of {len(found)} in a request for 500",
+            "it requests 200 per page and reads all pages"),
     ]  # fmt: skip
 
 
 def _cancel(kaggle: Kaggle, slug: str, pause: float) -> str:
-    """Cancel a session by the id that it prints, and wait for its end; returns the refusal, or nothing."""
+    """Cancel a session by the id that it prints, and wait for its end; returns Kaggle's refusal, or an empty text."""
     session = ""
     while not session and (status := kaggle.status(slug)) is not None and not status.over:
         for line in kaggle.log(slug, until_over=False):

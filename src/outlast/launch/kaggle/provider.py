@@ -39,8 +39,7 @@ from outlast.launch.watch import mark_in
 
 __all__ = ["OPTIONS", "KaggleProvider", "connect"]
 
-# What a handle names is deleted in the account of the user: only what outlast may have made has such a
-# name.
+# The things that a handle names are deleted in the user's account, so only names that outlast creates are valid.
 _HANDLE = records.form(
     {"slug": MADE},
     {"user": records.or_null(records.text(300)), "datasets": records.many(MADE, 1000)},
@@ -50,7 +49,7 @@ _LIVES: Mapping[str, Word] = {"queued": "queued", "running": "running", "saving"
 
 
 def connect(runs: Path, *, user: str | None = None, patience: float = 600.0) -> KaggleProvider:  # noqa: ARG001 - as all
-    """The account whose login lies on this machine; it is looked for at the first question."""
+    """The account of the login on this machine. The login is searched at the first call."""
 
     def login() -> Kaggle:
         kaggle = Kaggle(find_credential(), patience=patience)
@@ -64,7 +63,7 @@ class KaggleProvider:
     """Kaggle (see `outlast.launch.provider.Provider`).
 
     Args:
-        login: gives the account.
+        login: returns the account.
     """
 
     name = "kaggle"
@@ -81,7 +80,7 @@ class KaggleProvider:
 
     def __init__(self, login: Callable[[], Kaggle]) -> None:
         self._login = login
-        self._sessions: dict[str, str] = {}  # slug -> the id that its kernel has printed
+        self._sessions: dict[str, str] = {}  # slug -> the session id that its kernel printed
 
     @functools.cached_property
     def kaggle(self) -> Kaggle:
@@ -89,10 +88,10 @@ class KaggleProvider:
         return self._login()
 
     def account(self) -> str:
-        """The place of the login."""
+        """The source of the login."""
         return f"login from {self.kaggle.credential.source}"
 
-    # what a session may have ---------------------------------------------------------------------------------------
+    # limits --------------------------------------------------------------------------------------------------------
 
     def limits(self, terms: Terms) -> Limits:
         """Kaggle's limits; see docs/kaggle.md."""
@@ -125,7 +124,7 @@ class KaggleProvider:
             else ""
         )
         return (
-            f"{place} is what would be pushed: {len(made.bundle.files)} files, {format_bytes(len(made.text))}, bundle "
+            f"{place} would be pushed: {len(made.bundle.files)} files, {format_bytes(len(made.text))}, bundle "
             f"{made.bundle.hash[:12]}{beside}. It would train {request.run} for {format_seconds(request.training)} at "
             f"most, on {terms.accelerator}. Nothing was sent."
         )
@@ -135,14 +134,14 @@ class KaggleProvider:
         terms = KaggleTerms.of(request.terms)
         if terms.secrets and datasets.state(self.kaggle, DATASET) != "READY":
             raise UsageError(
-                f"There is no dataset {self.kaggle.user}/{DATASET} that is ready: `outlast kaggle secrets push "
-                "secrets.json` makes it."
+                f"The dataset {self.kaggle.user}/{DATASET} does not exist or is not ready. Create it with: outlast "
+                "kaggle secrets push secrets.json"
             )
         carried = (script(request, terms.accelerator).dataset, _dataset_of(request))
         return {"user": self.kaggle.user, "slug": request.name, "datasets": [name for name in carried if name]}
 
     def submit(self, request: Request, handle: Handle, *, begun: Callable[[], None], tell: Tell) -> Handle:
-        """Make the datasets that are not there yet, then push the kernel."""
+        """Create the datasets that do not exist yet, then push the kernel."""
         terms, kaggle = KaggleTerms.of(request.terms), self.kaggle
         made = script(request, terms.accelerator)
         if made.dataset:
@@ -166,7 +165,7 @@ class KaggleProvider:
         )
         return handle
 
-    # sessions that are there ---------------------------------------------------------------------------------------
+    # existing sessions ---------------------------------------------------------------------------------------------
 
     def check(self, handle: Handle) -> None:
         """Refuse a handle of another provider or account."""
@@ -211,9 +210,9 @@ class KaggleProvider:
             yield Output(output.name, functools.partial(download, output.url))
 
     def cancel(self, handle: Handle) -> None:
-        """Stop a session by the id that its kernel has printed.
+        """Stop a session by the id that its kernel printed.
 
-        Its files are saved, which takes about two minutes a gigabyte.
+        Kaggle saves its files, which takes about two minutes per gigabyte.
         """
         slug = self._existing_slug(handle)
         state = self.state(handle)
@@ -225,14 +224,13 @@ class KaggleProvider:
         session = self._sessions.get(slug, "")
         if not session.isdigit():
             raise UsageError(
-                f"{slug} is {state.word} and has not printed its session id yet, without which Kaggle stops nothing. "
-                "Try again when it runs; or "
-                "delete it in the browser, which also deletes what it has saved."
+                f"{slug} is {state.word} and has not printed its session id yet, which Kaggle needs to stop it. Try "
+                "again when it runs, or delete it on kaggle.com, which also deletes its files."
             )
         self.kaggle.cancel(int(session))
 
     def clear(self, handle: Handle) -> None:
-        """Its files are at Kaggle and stay; `outlast down` and `--keep` delete them."""
+        """Do nothing: the files stay at Kaggle until `outlast down` or `--keep` deletes them."""
         self.check(handle)
 
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:
@@ -243,7 +241,7 @@ class KaggleProvider:
             gone.append(slug)
         lists = [
             names for other in others if isinstance(names := other.get("datasets"), list)
-        ]  # of records that nobody has checked
+        ]  # records are not trusted
         used = [name for names in lists for name in names]
         for name in handle.get("datasets", ()):
             if name not in used and _is_of(slug, name) and datasets.state(self.kaggle, name) is not None:
@@ -252,7 +250,7 @@ class KaggleProvider:
         return gone
 
     def _slug(self, handle: Handle) -> str:
-        """The kernel's name out of a handle."""
+        """The kernel's name in a handle."""
         try:
             records.check(handle, _HANDLE, "The handle")
         except CorruptCheckpoint as error:
@@ -264,7 +262,7 @@ class KaggleProvider:
         """The name of a kernel that exists."""
         slug = self._slug(handle)
         if self.kaggle.status(slug) is None:
-            raise UnknownName(f"There is no session {slug} on Kaggle (any more).")
+            raise UnknownName(f"There is no session {slug} on Kaggle.")
         return slug
 
 
@@ -279,9 +277,9 @@ def _state(status: Status) -> State:
 
 
 def _dataset_of(request: Request) -> str:
-    """A name for the files that are sent along, which says what is in them, so that they are sent once.
+    """The dataset for the files of a request; empty without files.
 
-    Empty without files.
+    Its name contains their hash, so that the same files are sent once.
     """
     if not request.files:
         return ""
@@ -290,6 +288,6 @@ def _dataset_of(request: Request) -> str:
 
 
 def _is_of(slug: str, dataset: str) -> bool:
-    """Whether a dataset of files that were sent along was made for the run of this session; code belongs to no run."""
+    """Whether a dataset was created for the run of this session. A dataset with code belongs to no run."""
     sent = re.fullmatch(r"outlast-(.*)-step-\d+-[0-9a-f]{8}", dataset)
     return sent is None or slug.startswith(f"outlast-{sent[1]}")

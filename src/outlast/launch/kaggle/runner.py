@@ -1,9 +1,7 @@
-"""Runs in the kernel before outlast is installed: standard library only.
+"""The program that runs in the kernel before outlast is installed. It uses only the standard library.
 
-Its text is pushed with ABOUT and DATA filled in.
-
-It prints lines that begin with "::outlast" for the reader of the log: session, image, device, and at last the exit
-code.
+Its text is pushed with ABOUT and DATA filled in. It prints lines that begin with "::outlast" for the reader of the log:
+session, image, device, and finally the exit code.
 """
 
 import base64
@@ -23,12 +21,19 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-# filled in: accelerator, sha256 of the bundle, the request, and the bundle's file when it does not travel inline
+# filled in: accelerator, sha256 of the bundle, the request, and the bundle's file name if it is in a dataset
 ABOUT = "{}"
-DATA = ""  # filled in: the bundle in xz and base85, empty when it comes as a dataset
+DATA = ""  # filled in: the bundle in xz and base85; empty if it is in a dataset
 
 NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "rich", "xxhash": "xxhash"}
-KEPT = ("torch", "torchvision", "torchaudio", "jax", "jaxlib", "numpy")  # made for the image's driver: never replaced
+KEPT = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "jax",
+    "jaxlib",
+    "numpy",
+)  # built for the image's driver: never replaced
 SECRETS = ("WANDB_API_KEY", "GITHUB_TOKEN", "GDRIVE_USER_CREDENTIALS", "HF_TOKEN")
 MISSING_DEVICE, BROKEN_BUNDLE, NOT_INSTALLED = 3, 4, 5
 KEPT_ALL = (75, 7)  # to be run again; finished and not published (inside.py)
@@ -37,12 +42,12 @@ KEPT_ALL = (75, 7)  # to be run again; finished and not published (inside.py)
 def emit(*words: object) -> None:
     sys.stdout.write(
         " ".join(map(str, ("::outlast", *words))) + "\n"
-    )  # in one write: readers of the log expect complete lines
+    )  # one write, because readers of the log expect complete lines
     sys.stdout.flush()
 
 
 def session() -> str:
-    """The id by which a session can be cancelled: the second-to-last part of the container's name."""
+    """The session id, which Kaggle needs to cancel it: the second-to-last part of the container's name."""
     parts = os.environ.get("KAGGLE_CONTAINER_NAME", "").rsplit("-", 2)
     return parts[1] if len(parts) == 3 and parts[1].isdigit() else "unknown"
 
@@ -56,10 +61,7 @@ def gpus() -> list[str]:
 
 
 def bundle(about: dict[str, str], root: Path) -> bytes | None:
-    """The bytes of the bundle, from this file or from its dataset in either layout of mounts.
-
-    None when they are not what was sent.
-    """
+    """The bytes of the bundle, from this file or from its dataset (either mount layout); None if their hash differs."""
     if DATA:
         found = [base64.b85decode(DATA)]
     else:
@@ -68,10 +70,7 @@ def bundle(about: dict[str, str], root: Path) -> bytes | None:
 
 
 def install(code: Path) -> bool:
-    """Install what is missing, from the wheels that came along where there are any.
-
-    What the image has of KEPT stays.
-    """
+    """Install missing packages, from the bundle's wheels if it has any. Packages in KEPT are not replaced."""
     missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
     wanted = code / "recipe/requirements.txt"
     asked = [*missing, *(["-r", str(wanted)] if wanted.exists() else [])]
@@ -85,7 +84,8 @@ def install(code: Path) -> bool:
     done = subprocess.run([*command, *wheels, *asked], check=False)
     if done.returncode:
         print(
-            "What the recipe needs cannot be installed here: switch the internet on, or send wheels (--wheels FOLDER)."
+            "The packages that the recipe needs cannot be installed: the session has no internet and no wheels. "
+            "Launch it with --internet or --wheels FOLDER."
         )
     return done.returncode == 0
 
@@ -98,7 +98,7 @@ def secrets(root: Path) -> dict[str, str]:
             if value := attached(name):
                 found[name] = value
         except (OSError, ValueError, KeyError):
-            break  # no answer for one is no answer for the others
+            break  # if one request is not answered, the others are not answered either
     places = [*(root / "input").glob("datasets/*/*/secrets.json"), *(root / "input").glob("*/secrets.json")]
     for place in places:
         try:
@@ -115,7 +115,7 @@ def secrets(root: Path) -> dict[str, str]:
 
 def attached(label: str) -> str:
     """The result of UserSecretsClient().get_secret(label), without the image's module; empty if none is attached."""
-    request = urllib.request.Request(  # noqa: S310 - the address is Kaggle's own, from its variable
+    request = urllib.request.Request(  # noqa: S310 - the address is that of Kaggle's own variable
         os.environ["KAGGLE_URL_BASE"] + "/requests/GetUserSecretByLabelRequest",
         json.dumps({"Label": label}).encode(),
         {
@@ -129,7 +129,7 @@ def attached(label: str) -> str:
 
 
 def train(request: dict[str, object], code: Path, root: Path, cards: int, keys: dict[str, str]) -> int:
-    """Run the training, on all cards by torchrun where the recipe takes several ranks; returns its exit code."""
+    """Run the training, with torchrun on all GPUs if the recipe supports several ranks; returns its exit code."""
     asked, ended = code / "request.json", code / "exit"
     asked.write_text(json.dumps(request))
     path = os.pathsep.join(filter(None, (str(code), os.environ.get("PYTHONPATH", ""))))
@@ -165,15 +165,14 @@ def main() -> int:
     wanted = {"t4x2": len(cards) >= 2, "tpu": bool(tpu)}.get(about["accelerator"], True)
     if not wanted:
         print(
-            f"{about['accelerator']} was asked for and this session has none; it ends at once, so that no hours are "
-            "spent."
+            f"{about['accelerator']} was requested, and this session has none. It ends now, so that no quota is used."
         )
         return MISSING_DEVICE
     data = bundle(about, root)
     if data is None:
-        print("The code that was sent with this kernel is missing, or has changed.")
+        print("The code of this kernel is missing, or was changed. Launch the run again.")
         return BROKEN_BUNDLE
-    code = Path(tempfile.mkdtemp(prefix="outlast-"))  # outside of what the session keeps
+    code = Path(tempfile.mkdtemp(prefix="outlast-"))  # not among the outputs of the session
     with zipfile.ZipFile(io.BytesIO(lzma.decompress(data))) as archive:
         archive.extractall(code)
     if not install(code):
@@ -187,5 +186,5 @@ def main() -> int:
 if __name__ == "__main__":
     ended = main()
     emit("exit", ended)
-    # In these the training has not failed, and what a session that did not fail has saved is surely mounted later.
+    # With these codes the training has not failed. Only outputs of a kernel that did not fail are certainly mounted.
     sys.exit(0 if ended in KEPT_ALL else ended)

@@ -14,19 +14,19 @@ from outlast.launch.settings import Settings, read_settings, write_settings
 def setup(
     kaggle: Kaggle, *, username: str | None = None, recipe: str | None = None, folder: Path = Path()
 ) -> tuple[Path, Settings, Quota]:
-    """Test a login with one call and write outlast-launch.yaml; no key is copied.
+    """Test the login with one call, and write outlast-launch.yaml. No key is copied.
 
     Args:
         kaggle: the account.
-        username: the account that is expected, or None for whichever it is.
-        recipe: what `outlast launch` takes when no recipe is named.
-        folder: of the project.
+        username: the expected account; None accepts any.
+        recipe: the default recipe of `outlast launch`.
+        folder: the project's folder.
 
     Returns:
-        The file, the settings, and what is left of this week's hours.
+        The path of the file, the settings, and this week's quota.
 
     Raises:
-        UsageError: the login is another account's.
+        UsageError: the login belongs to another account.
         KaggleRefused: the login is not valid.
     """
     quota = kaggle.quota()
@@ -37,10 +37,9 @@ def setup(
 
 
 def check_user(kaggle: Kaggle, expected: str | None) -> None:
-    """Refuse a login that is not the expected account's."""
+    """Check that the login belongs to the expected account."""
     if expected and kaggle.user.lower() != expected.lower():
         raise UsageError(
-            f"The login from {kaggle.credential.source} is {kaggle.user}'s; expected {expected}'s. Log in as that one "
-            "with `kaggle auth login`, or run "
-            f"`outlast kaggle setup --username {kaggle.user}`."
+            f"The login from {kaggle.credential.source} belongs to {kaggle.user}; expected {expected}. Log in as "
+            f"{expected} with `kaggle auth login`, or run `outlast kaggle setup --username {kaggle.user}`."
         )

@@ -1,4 +1,4 @@
-"""outlast kaggle setup | secrets | probe."""
+"""The verbs `outlast kaggle setup`, `secrets` and `probe`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _setup(values: argparse.Namespace, _: Tell) -> Iterator[str]:
     credential = find_credential()
     place, settings, quota = setup(Kaggle(credential, patience=60.0), username=values.username, recipe=values.recipe)
     yield f"login from {credential.source}: {settings.user}, {quota.gpu_left / 3600:.1f} GPU hours left this week"
-    yield f"{place} says where this project launches; it holds no key and may be committed."
+    yield f"{place} holds the launch settings of this project. It contains no key and can be committed."
     yield f"Train there with: outlast relay {shlex.quote(settings.recipe or 'RECIPE')}"
 
 
@@ -58,11 +58,11 @@ def _secrets(values: argparse.Namespace, _: Tell) -> Iterator[str]:
         return
     names = push_secrets(kaggle, values.file)
     yield (
-        f"warning: {', '.join(names)} now lie in the private dataset {kaggle.user}/{DATASET}. Whoever you share it "
-        "with, or a notebook that attaches it "
-        "with, can read them. Use keys that can do little and that end, and keep it private."
+        f"warning: {', '.join(names)} are now in the private dataset {kaggle.user}/{DATASET}. Everyone who can read "
+        "the dataset, or a notebook that attaches it, can read them. Keep it private, and use keys with few rights "
+        "and an expiry date."
     )
-    yield "Versions from before were deleted. Sessions get it with: outlast launch RECIPE --on kaggle --secrets"
+    yield "Earlier versions were deleted. Give it to a session with: outlast launch RECIPE --on kaggle --secrets"
 
 
 def _probe_takes(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +88,8 @@ def _probe(values: argparse.Namespace, tell: Tell) -> Iterator[str | Rows | Json
         return
     yield Rows(("asked", "found", "what outlast does"), [(each.question, each.answer, each.relies) for each in found])
     yield (
-        "Not asked, as it needs GPU time: whether an image can be pinned by its digest. What was made for this is "
-        "deleted."
+        "Not tested, because it needs GPU time: whether an image can be pinned by its digest. Everything that the "
+        "probe created was deleted."
     )
 
 

@@ -1,7 +1,7 @@
-"""This machine as a provider, without account or network. A relay on it takes a minute.
+"""This machine as a provider, without an account or network. A relay on it takes a minute.
 
 A session is a process with a time limit, in its own folder below RUNS/.sessions; see `outlast.launch.local.session`. It
-is given the same bundle as a session elsewhere, and finds what the session before it left below its inputs.
+gets the same bundle as a session of another provider, and finds the files of the previous session in its inputs.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ OPTIONS = (
 )
 FOLDER = ".sessions"
 
-_START = 30.0  # seconds that a process takes to begin, on a busy machine
-_LOOK = 1.0  # seconds between two looks, at most: they cost nothing
+_START = 30.0  # seconds that a process may take to start on a busy machine
+_LOOK = 1.0  # most seconds between two queries, which cost nothing
 _HANDLE = records.form({"session": MADE})
 _PROCESS = records.form({"pid": records.whole(2, 2**31 - 1), "began": records.text(300)})
 _ABOUT = records.form(
     {"command": records.anything, "cwd": records.anything, "seconds": records.number, "grace": records.number}
 )
 _DIED = "the machine went down, or the session's keeper was killed"
-_LINE = 1 << 16  # bytes of a line of a log; a longer one is several
+_LINE = 1 << 16  # most bytes of a log line; a longer line is split
 _WORDS = ("completed", "failed", "cancelled", "timed-out", "lost")
 _END = records.form(
     {
@@ -82,22 +82,22 @@ class LocalProvider:
         return ""
 
     def limits(self, terms: Terms) -> Limits:
-        """A session is as long as the option says, and trains until shortly before its end."""
+        """A session is as long as --session, and trains until shortly before its end."""
         (option,) = OPTIONS
         return Limits(option.read(terms.options.get("session", option.default)))
 
     def metered(self, accelerator: str) -> str | None:  # noqa: ARG002 - as all
-        """No hours are counted."""
+        """None: no hours are counted."""
         return None
 
     def quotas(self) -> Sequence[Quota]:
-        """None."""
+        """Empty: there is no quota."""
         return ()
 
     # starting ------------------------------------------------------------------------------------------------------
 
     def preview(self, request: Request, folder: Path) -> str:  # noqa: ARG002 - nothing is worth writing
-        """Say what would be started."""
+        """A message about what would be started."""
         return (
             f"A session in {self.root} would train {request.run} for {format_seconds(request.training)} at most, with "
             f"{len(request.bundle.files)} files of code, bundle {request.bundle.hash[:12]}. Nothing was started."
@@ -108,7 +108,7 @@ class LocalProvider:
         return {"session": request.name}
 
     def submit(self, request: Request, handle: Handle, *, begun: Callable[[], None], tell: Tell) -> Handle:  # noqa: ARG002
-        """Make the folder, then start the keeper in it, which outlives this process."""
+        """Create the folder, then start the keeper in it. The keeper outlives this process."""
         folder = self._folder(handle)
         coming = folder.with_name(f"{layout.TEMPORARY}{folder.name}")
         shutil.rmtree(coming, ignore_errors=True)
@@ -118,18 +118,18 @@ class LocalProvider:
             coming.rename(folder)
         except OSError as error:
             shutil.rmtree(coming, ignore_errors=True)
-            raise LaunchRefused(f"{folder} cannot be made: {error.strerror}. Nothing runs.") from error
+            raise LaunchRefused(f"{folder} cannot be created: {error.strerror}. Nothing was started.") from error
         command = [sys.executable, "-P", "-m", "outlast.launch.local.session", str(folder)]
         with (folder / "keeper.txt").open("wb") as told:  # not the terminal: the keeper outlives it
             started = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True, check=False
             )
         if started.returncode:
-            raise LaunchError(f"The session in {folder} did not begin: read {told.name}.")
+            raise LaunchError(f"The session in {folder} did not start. Read {told.name}.")
         return handle
 
     def _fill(self, coming: Path, folder: Path, request: Request) -> None:
-        """Write all that the session needs; the paths in it are those of its last place."""
+        """Write all files of the session. The paths in them are those after the rename."""
         for name in ("code", "inputs", "work"):
             (coming / name).mkdir(parents=True)
         with zipfile.ZipFile(io.BytesIO(request.bundle.data)) as archive:
@@ -147,13 +147,13 @@ class LocalProvider:
         seconds = self.limits(request.terms).session
         about = {
             "command": _command(folder, ranks=bool(asked["ranks"])),
-            "cwd": str(Path.cwd()),  # paths of data mean here what they mean to `outlast train`
+            "cwd": str(Path.cwd()),  # relative paths of data have the same meaning as for `outlast train`
             "seconds": seconds,
             "grace": min(30.0, max(0.5, seconds / 10)),
         }
         write(coming / "session.json", about)
 
-    # sessions that are there ---------------------------------------------------------------------------------------
+    # existing sessions ---------------------------------------------------------------------------------------------
 
     def check(self, handle: Handle) -> None:
         """Refuse a handle of another provider."""
@@ -179,12 +179,12 @@ class LocalProvider:
         if not keeper and not training:
             if _is_recent(folder / "session.json") or (not claim(folder) and _is_recent(folder / "begun")):
                 return State("queued")
-            return State("lost", "it never began, or its records are damaged")
+            return State("lost", "it never started, or its records are damaged")
         ages = [_age(folder / name) for name in ("begun", "keeper.json", "training.json")]
         seconds = max(0.0, next(age for age in ages if age < math.inf))
         if keeper and lives(keeper["pid"], keeper["began"]):
             return State("saving" if (folder / "cancel").exists() else "running", seconds=seconds)
-        if end := _ended(folder):  # between the two looks
+        if end := _ended(folder):  # the session may have ended between the two checks
             return end
         if training and lives(training["pid"], training["began"]):
             return _unwatched(folder, training, seconds)
@@ -199,7 +199,7 @@ class LocalProvider:
         pause: float = 5.0,
         seen: Callable[[State | None], None] = lambda _: None,
     ) -> Iterator[Line]:
-        """The output of the training; its times are unknown."""
+        """The output of the training. Its lines have no times."""
         place, told, position = self._existing_folder(handle) / "log.txt", 0, [0]
         while True:
             seen(state := self.state(handle))
@@ -222,17 +222,17 @@ class LocalProvider:
             yield Output(path.relative_to(folder / "work").as_posix(), functools.partial(shutil.copyfile, path))
 
     def cancel(self, handle: Handle) -> None:
-        """Ask the training to save and end; it is killed when it does not."""
+        """Ask the training to save and stop. It is killed if it does not."""
         folder = self._existing_folder(handle)
         state = self.state(handle)
         if state and not state.over and not (folder / "cancel").exists():
             (folder / "cancel").write_text("")
             keeper, training = (_read(folder / f"{name}.json", _PROCESS) for name in ("keeper", "training"))
-            if training and not (keeper and lives(keeper["pid"], keeper["began"])):  # nobody else would ask it to save
+            if training and not (keeper and lives(keeper["pid"], keeper["began"])):  # only a keeper would ask it
                 terminate(training["pid"], training["began"])
 
     def clear(self, handle: Handle) -> None:
-        """Delete the code, the inputs and the files of a session that is over; its log and its end stay."""
+        """Delete the code, inputs and files of a session that has ended. Its log and its final record are kept."""
         folder = self._folder(handle)
         if (state := self.state(handle)) is None or not state.over:
             return
@@ -240,19 +240,21 @@ class LocalProvider:
             durable.remove_any(folder / name)
 
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:  # noqa: ARG002 - nothing is shared
-        """Delete the session's folder; a session that runs is killed."""
+        """Delete the session's folder. A running session is killed."""
         folder = self._folder(handle)
         end = time.monotonic() + _START
         while (state := self.state(handle)) is not None and not state.over:
             (folder / "cancel").write_text("now")
             if time.monotonic() > end:
-                raise LaunchError(f"{folder} still runs {_START:.0f} s after it was killed; nothing was deleted.")
+                raise LaunchError(
+                    f"{folder} was still running {_START:.0f} s after it was killed. Nothing was deleted."
+                )
             time.sleep(0.05)
         going = folder.with_name(f"{layout.TEMPORARY}{folder.name}")
         durable.remove_any(going)  # left by a delete that was killed
         if state is None:
             return []
-        folder.rename(going)  # at once: a session with some of its records is one that nobody understands
+        folder.rename(going)  # atomic, so that no session has only some of its records
         durable.remove_any(going)
         return [folder.name]
 
@@ -267,12 +269,12 @@ class LocalProvider:
     def _existing_folder(self, handle: Handle) -> Path:
         folder = self._folder(handle)
         if not folder.is_dir():
-            raise UnknownName(f"There is no session {folder.name} in {self.root} (any more).")
+            raise UnknownName(f"There is no session {folder.name} in {self.root}.")
         return folder
 
 
 def _command(folder: Path, *, ranks: bool) -> list[str]:
-    """The command of the session: with torchrun on all GPUs if the recipe supports several ranks, as elsewhere."""
+    """The command of the session. It uses torchrun on all GPUs if the recipe supports several ranks."""
     cards = len(gpus()) if ranks else 0
     several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"] if cards > 1 else []
     files = [str(folder / name) for name in ("request.json", "work", "exit")]
@@ -280,7 +282,7 @@ def _command(folder: Path, *, ranks: bool) -> list[str]:
 
 
 def _read(path: Path, form: records.Check) -> Mapping[str, Any] | None:
-    """A record of a session; None when it is missing, or torn."""
+    """A record of a session; None if it is missing or incomplete."""
     try:
         return reading.read_record(path, form)
     except (FileNotFoundError, OutlastError):
@@ -288,7 +290,7 @@ def _read(path: Path, form: records.Check) -> Mapping[str, Any] | None:
 
 
 def _unwatched(folder: Path, training: Mapping[str, Any], seconds: float) -> State:
-    """The state of a training whose keeper was killed: its limit is kept from here."""
+    """The state of a training whose keeper was killed. This process enforces its time limit."""
     about = _read(folder / "session.json", _ABOUT)
     if about and seconds < about["seconds"]:
         if not plain.kind_of(folder / "cancel"):
@@ -300,7 +302,7 @@ def _unwatched(folder: Path, training: Mapping[str, Any], seconds: float) -> Sta
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was changed, by this machine's clock; endless when it is gone."""
+    """Seconds since a file was changed, by this machine's clock; infinite if the file does not exist."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:
@@ -308,12 +310,12 @@ def _age(path: Path) -> float:
 
 
 def _is_recent(path: Path) -> bool:
-    """Whether a file was changed so lately that what follows may still come; the clock may have been put back."""
+    """Whether a file was changed so recently that the next record may still be written. The clock may go backwards."""
     return abs(_age(path)) < _START
 
 
 def _lines(place: Path, position: list[int], *, over: bool) -> Iterator[str]:
-    """The lines of a growing log from a position on, which is moved; the last one without an end only when over."""
+    """The lines of a growing log from a position, which is updated. An unfinished last line only if `over`."""
     if plain.kind_of(place) != "file":
         return
     with place.open("rb") as file:
