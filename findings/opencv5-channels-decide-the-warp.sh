@@ -3,7 +3,7 @@
 # channel than warping it with 1, 3 or 4, and masks lose their place.
 #
 # Guess:    a warp treats its channels alike and alone: channel 0 of a stack of five is channel 0 of
-#           the image. In version 4 it is, to the byte.
+#           the image. In version 4 it is, to the byte (uint8).
 # Happens:  version 5 has new kernels for 1, 3 and 4 channels (uint8, uint16, float32). They compute
 #           with the exact position. All other numbers of channels take the old way, which rounds
 #           the position to 1/32 of a pixel. With INTER_LINEAR three bytes of five differ, by up to
