@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +63,14 @@ def main() -> None:
 
 def one(who: str, values: dict[str, str], data: str, work: str, kill_after: int | None, keep: str) -> dict[str, Any]:
     """One training in this process: seconds, peak memory, metrics of the last epoch; weights go to the file `keep`."""
+    from benchmarks.yolo import clock
+
     from outlast.config import resolve
     from outlast_recipes.yolo.config import YoloConfig
     from outlast_recipes.yolo.reading import read_dataset
 
     root, place = Path(data), Path(work)
     config = resolve(YoloConfig, flags={**values, "data_root": data}).config
-    begun = time.perf_counter()
     if who == "outlast":
         weights, metrics = _ours(values, root, place, kill_after)
     else:
@@ -83,14 +83,16 @@ def one(who: str, values: dict[str, str], data: str, work: str, kill_after: int 
         rows = (place / "training/results.csv").read_text().splitlines()
         last = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
         metrics = {"map": float(last["metrics/mAP50-95(B)"]), "map50": float(last["metrics/mAP50(B)"])}
-    seconds = time.perf_counter() - begun
+    wall, core = clock.seconds()
     torch.save(weights, keep)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "peak_mib": peak, **metrics}
+    return {"seconds": wall, "core_seconds": core, "peak_mib": peak, **metrics}
 
 
 def _ours(values: dict[str, str], root: Path, work: Path, kill_after: int | None) -> tuple[Any, dict[str, float]]:
     """The recipe, stopped in the middle of the epoch after `kill_after`, or to its end."""
+    from benchmarks.yolo import clock
+
     import outlast
     from outlast.errors import SessionEnded
     from outlast.recipe.prepare import Request, prepare, start
@@ -98,9 +100,16 @@ def _ours(values: dict[str, str], root: Path, work: Path, kill_after: int | None
     from outlast_recipes.yolo.ultralytics_adapter import training
 
     flags = {**values, "data_root": str(root), "checkpoint_dir": str(work), "keep_best": "0"}
-    step = training.UltralyticsTraining.step
+    step, evaluate = training.UltralyticsTraining.step, training.UltralyticsTraining.evaluate
+
+    def evaluated(self: Any, split: Any, *words: Any, **more: Any) -> Any:
+        found = evaluate(self, split, *words, **more)
+        if split == "val":
+            clock.end()
+        return found
 
     def killed(self: Any, batch: Any, place: Any) -> Any:
+        clock.begin()
         found = step(self, batch, place)
         if kill_after and place.epoch == kill_after + 1 and place.step % place.per_epoch == 2:
             self.run.session.request_stop("preempted", "the benchmark asks")
@@ -114,6 +123,7 @@ def _ours(values: dict[str, str], root: Path, work: Path, kill_after: int | None
 
     outlast.recipe.prepare.open_run = open_run  # type: ignore[attr-defined]
     training.UltralyticsTraining.step = killed  # type: ignore[method-assign]
+    training.UltralyticsTraining.evaluate = evaluated  # type: ignore[method-assign]
     try:
         start(prepare(find("yolo"), Request(flags=flags)), progress="none")
     except SessionEnded:
@@ -181,7 +191,9 @@ def compare(values: dict[str, str], rounds: int, data: Path) -> None:
         "", "val mAP50-95", "val mAP50", "weights: difference to outlast", "seconds", "of alone", "MiB", "of alone"
     )
     middle = {
-        name: {key: statistics.median(each[key] for each in found[name]) for key in ("seconds", "peak_mib")}
+        name: {
+            key: statistics.median(each[key] for each in found[name]) for key in ("seconds", "core_seconds", "peak_mib")
+        }
         for name in names
     }
     rows = {}
@@ -192,13 +204,15 @@ def compare(values: dict[str, str], rounds: int, data: Path) -> None:
             **own,
             "difference": difference(weights["outlast"], weights[name]),
             "time": own["seconds"] / base["seconds"],
+            "core_time": own["core_seconds"] / base["core_seconds"],
             "memory": own["peak_mib"] / base["peak_mib"],
         }
         row = rows[name]
-        table.add_row(
-            name, f"{row['map']:.5f}", f"{row['map50']:.5f}", f"{row['difference']:.3g}", f"{row['seconds']:.1f}",
-            f"{row['time']:.3f}", f"{row['peak_mib']:.0f}", f"{row['memory']:.3f}",
-        )  # fmt: skip
+        shown = {
+            "map": ".5f", "map50": ".5f", "difference": ".3g", "seconds": ".1f", "time": ".3f", "core_seconds": ".1f",
+            "core_time": ".3f", "peak_mib": ".0f", "memory": ".3f",
+        }  # fmt: skip
+        table.add_row(name, *(format(row[key], form) for key, form in shown.items()))
     write("compare", {"values": values, "results": rows, "rounds": found})
     Console(width=140).print(table)
 

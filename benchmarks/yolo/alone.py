@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import yaml
+from benchmarks.yolo import clock
 
 import outlast
 from outlast_recipes.yolo.config import YoloConfig
@@ -25,6 +26,13 @@ class Alone(DetectionTrainer):
 
     kill_after: int | None = None
     weights: Any = None
+
+    def run_callbacks(self, event: str) -> None:
+        if event == "on_train_batch_start":
+            clock.begin()
+        if event == "on_fit_epoch_end" and self.epoch < self.epochs:  # and not after its last validation of the best
+            clock.end()
+        super().run_callbacks(event)
 
     def save_model(self) -> bool:
         saved = super().save_model()
@@ -48,7 +56,7 @@ class Fed(Alone):
         maker.config, maker.dataset, maker.data, maker.args, maker.stride = config, dataset, self.data, self.args, 32
         samples = maker.samples("train", config.batch_size, training=True)
         loader = outlast.DataLoader(samples, config.batch_size, seed=config.seed, collate_fn=samples.collate_fn)
-        samples.sampler = loader.sampler
+        samples.follow(loader.sampler)
         return _Loader(loader, samples, config.batch_size)
 
 

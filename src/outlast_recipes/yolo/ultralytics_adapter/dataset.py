@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import outlast
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.ultralytics_adapter.library import YOLODataset
+
+
+class _Epoch:
+    """The epoch of a sampler, from 0. In the process of a worker, which is started for one epoch, it is that one.
+
+    It refers to the sampler weakly: the loader looks for generators inside the dataset, for every batch, and would find
+    the run there.
+    """
+
+    def __init__(self, sampler: outlast.BatchSampler) -> None:
+        self._sampler, self._fixed = weakref.ref(sampler), 0
+
+    def __call__(self) -> int:
+        sampler = self._sampler() if self._sampler else None
+        return self._fixed if sampler is None else sampler.epoch
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_sampler": None, "_fixed": self()}
+
+
+KEPT = 2**27
+"""Bytes of decoded images that a process keeps; at 640 pixels ultralytics' own number of images is more."""
 
 
 class _NoFiles:
@@ -41,11 +65,18 @@ class SampleDataset(YOLODataset):
         self, samples: Sequence[Sample], *, data: dict[str, Any], mosaics: int | None = None, **options: Any
     ) -> None:
         self._samples, self.mosaics, self._open = samples, mosaics, True
-        self.sampler: Any = None  # set by the loader's owner; workers are started for one epoch each, and have its copy
+        self._epoch: Callable[[], int] = int
+        self.max_buffer_length: int
         self.cache: str | None
         super().__init__(img_path="", data=data, **options)
         self._samples = ()  # the loader looks for generators inside the dataset, for every batch: nothing large is kept
         self.npy_files = _NoFiles()
+        if self.augment:  # mosaics draw from all images, so more of them are kept decoded than ultralytics keeps
+            self.max_buffer_length = min(self.ni, max(self.max_buffer_length, KEPT // (3 * self.imgsz**2)))
+
+    def follow(self, sampler: outlast.BatchSampler) -> None:
+        """Take the epoch from the loader's sampler."""
+        self._epoch = _Epoch(sampler)
 
     def get_img_files(self, _: Any) -> list[str]:
         return [str(sample.path) for sample in self._samples]
@@ -67,7 +98,7 @@ class SampleDataset(YOLODataset):
         return (image.copy() if self.augment else image), *sizes
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if self.mosaics is not None and self._open != (self.sampler.epoch < self.mosaics):
+        if self.mosaics is not None and self._open != (self._epoch() < self.mosaics):
             self._open = not self._open
             options = copy(self._options)
             if self._open:

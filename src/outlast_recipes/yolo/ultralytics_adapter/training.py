@@ -88,7 +88,7 @@ class UltralyticsTraining(DetectorTraining):
             num_workers=config.num_workers,
             pin_memory=device.type == "cuda",
         )
-        samples.sampler = self.batches.sampler
+        samples.follow(self.batches.sampler)
         self._validators: dict[str, Any] = {}
 
     def parts(self) -> dict[str, Any]:

@@ -1,0 +1,24 @@
+"""Seconds from the first batch to the end of the last epoch's validation."""
+
+from __future__ import annotations
+
+import time
+
+_marks: dict[str, tuple[float, float]] = {}
+
+
+def begin() -> None:
+    """A batch begins; the first one counts."""
+    _marks.setdefault("first", (time.perf_counter(), time.process_time()))
+
+
+def end() -> None:
+    """An epoch has been validated; the last one counts."""
+    _marks["last"] = (time.perf_counter(), time.process_time())
+
+
+def seconds() -> tuple[float, float]:
+    """Seconds of the wall, and of this process on its cores."""
+    if len(_marks) < 2:
+        return 0.0, 0.0
+    return _marks["last"][0] - _marks["first"][0], _marks["last"][1] - _marks["first"][1]
