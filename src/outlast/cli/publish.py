@@ -27,6 +27,7 @@ from outlast.terminal import command, counted, say
 
 if TYPE_CHECKING:
     from outlast.publish.destination import Destination, Preparation
+    from outlast.publish.manifest import Manifest
 
 _FLAGS: dict[str, dict[str, object]] = {
     "--to": {
@@ -176,7 +177,7 @@ def _show(ready: Preparation) -> None:
     for file in plan.files:
         rows.add_row(f"{plan.folder}/{file.path}", format_bytes(file.size), ready.reference.place(plan, file))
     show.console().print(rows)
-    say(f"{plan.name}: {len(plan.files)} files, {format_bytes(plan.size)}; store: {ready.store.address()}")
+    say(f"{plan.name}: {len(plan.files)} files, {format_bytes(plan.size)}; {ready.where}")
     if isinstance(ready.reference, GitReference):
         say(f"{ready.reference.where} has also MANIFEST.json, .dvc/config, and a pointer to each file in the store.")
     for sentence in ready.told:
@@ -188,18 +189,39 @@ def _each(advance: Callable[[int], None]) -> Callable[[str, int], None]:
 
 
 def _get(values: argparse.Namespace) -> int:
+    from outlast.publish import kaggle
     from outlast.publish.fetching import fetch, names_in
     from outlast.remote.address import open_remote
 
     if values.to or values.dry_run:
         raise UsageError("--from gets a publication; it takes no --to and no --dry-run.")
+    if kaggle.is_kaggle(values.source):
+        return _get_dataset(values)
     store = open_remote(values.source, writes=False)
     if values.run is None:
         names = names_in(store)
         say(*names or [f"{store.address()} has no publications."])
         return EXIT_FINISHED
     target = values.output or Path(values.run)
-    found = fetch(store, values.run, target)
+    return _say_got(target, fetch(store, values.run, target))
+
+
+def _get_dataset(values: argparse.Namespace) -> int:
+    from outlast.publish import kaggle
+    from outlast.publish.fetching import fetch_dataset
+
+    address = kaggle.DatasetAddress.of(values.source)
+    if (values.run is None) == (address.dataset is None):
+        raise UsageError(
+            f"--from {values.source} needs one dataset: expected kaggle://{address.owner}/NAME, or the name of a "
+            f"publication and kaggle://{address.owner}. Kaggle is not asked for a list of publications."
+        )
+    name = address.named(values.run or "")
+    target = values.output or Path(name)
+    return _say_got(target, fetch_dataset(kaggle.Dataset(kaggle.account(), address.owner, name), target))
+
+
+def _say_got(target: Path, found: Manifest) -> int:
     size = sum(file.size for file in found.files)
     say(f"{target}: {len(found.files)} files, {format_bytes(size)}, every one verified.")
     say(f"Look at it: {command('cat', target / 'README.md')}")

@@ -1,4 +1,4 @@
-"""Private datasets: for large code, for checkpoints of other machines, and for secrets.
+"""Private datasets: for large code, for checkpoints of other machines, for secrets, and for publications.
 
 They use kagglesdk 0.1.37 (blobs, datasets). Uploads are resumable ones of Google, which continue after an interruption.
 """
@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from outlast.errors import LaunchError
+from outlast.kaggle.download import download
 from outlast.kaggle.wire import KaggleRefused, Wire
 
 READY_WITHIN = 1800.0
@@ -66,20 +67,72 @@ def create(kaggle: Wire, slug: str, contents: Mapping[str, Content], *, progress
         LaunchError: it was not ready in time, or Kaggle could not unpack it.
     """
     if state(kaggle, slug) is None:
-        from kagglesdk.datasets.types.dataset_api_service import ApiCreateDatasetRequest
-
-        request = ApiCreateDatasetRequest()
-        request.owner_slug, request.slug, request.title = kaggle.user, slug, slug
-        request.license_name, request.is_private = "unknown", True
-        _fill(kaggle, request, contents, progress)
-
-        def make() -> None:
-            answer = _api(kaggle).create_dataset(request)
-            if answer.error and "already in use" not in answer.error:  # created by an earlier try whose answer was lost
-                raise KaggleRefused(f"Kaggle refused the dataset {slug}: {answer.error}")
-
-        kaggle.repeated(f"the dataset {slug}", make)
+        make(kaggle, slug, contents, progress=progress)  # a taken name: created by an earlier try whose answer was lost
     wait(kaggle, slug)
+
+
+def make(kaggle: Wire, slug: str, contents: Mapping[str, Content], *, progress: Progress = lambda *_: None) -> bool:
+    """Make a private dataset in one request that is refused where one of this name exists; it is not ready yet.
+
+    The arguments are those of `create`.
+
+    Returns:
+        Whether it was made. False: the name is taken, which may be by a request of this call whose answer was lost.
+
+    Raises:
+        KaggleRefused: Kaggle does not take it.
+        LaunchError: Kaggle does not answer.
+    """
+    from kagglesdk.datasets.types.dataset_api_service import ApiCreateDatasetRequest
+
+    request = ApiCreateDatasetRequest()
+    request.owner_slug, request.slug, request.title = kaggle.user, slug, slug
+    request.license_name, request.is_private = "unknown", True
+    _fill(kaggle, request, contents, progress)
+
+    def ask() -> bool:
+        answer = _api(kaggle).create_dataset(request)
+        if answer.error and "already in use" not in answer.error:
+            raise KaggleRefused(f"Kaggle refused the dataset {slug}: {answer.error}")
+        return not answer.error
+
+    return kaggle.repeated(f"the dataset {slug}", ask)
+
+
+def read(kaggle: Wire, owner: str, slug: str, path: str, target: Path, *, most: int) -> None:
+    """Copy a file of a dataset, as it was uploaded.
+
+    Args:
+        kaggle: the account; a dataset of another one may be public, or shared with it.
+        owner: of the dataset.
+        slug: its name.
+        path: of the file in it.
+        target: the file to write; what it had is replaced.
+        most: bytes that are written at most.
+
+    Raises:
+        KaggleRefused: there is no such file, or it may not be read.
+        LaunchError: Kaggle does not answer.
+    """
+    from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
+
+    request = ApiDownloadDatasetRequest()
+    request.owner_slug, request.dataset_slug, request.file_name, request.raw = owner, slug, path, True
+
+    def fetch() -> None:
+        # The SDK's own call follows the redirect, and takes a JSON file for an answer of Kaggle's.
+        http = kaggle.sdk.http_client()
+        http._init_session()  # noqa: SLF001 - as in the client of kernels
+        sent = http._prepare_request("datasets.DatasetApiService", "DownloadDataset", request)  # noqa: SLF001
+        settings = http._session.merge_environment_settings(sent.url, {}, True, None, None)  # noqa: SLF001
+        with http._session.send(sent, allow_redirects=False, timeout=60, **settings) as answer:  # noqa: SLF001
+            answer.raise_for_status()
+            if not answer.is_redirect:
+                raise ValueError("no address of a file")
+            address = answer.headers["Location"]
+        download(address, target, most=most)
+
+    kaggle.repeated(f"{path} of the dataset {owner}/{slug}", fetch)
 
 
 def replace(kaggle: Wire, slug: str, contents: Mapping[str, Content]) -> None:

@@ -17,7 +17,7 @@ except ImportError:  # Windows
 
 from outlast.errors import RunBusy, UsageError
 from outlast.folder import durable, layout, plain
-from outlast.publish import secrets
+from outlast.publish import kaggle, secrets
 from outlast.publish.contents import plan_of
 from outlast.publish.git import GitReference, repository_at, url_of
 from outlast.publish.manifest import ManifestReference
@@ -35,7 +35,7 @@ class Destination:
     """Where a publication goes.
 
     Attributes:
-        to: GIT, or the address of a store.
+        to: GIT, the address of a store, or that of a Kaggle dataset.
         store: with GIT, the address of the store of large files.
         git: with GIT, a git remote's name or URL.
         repository: with GIT, a folder in the user's repository.
@@ -58,6 +58,22 @@ class Destination:
         if self.to != GIT and (more := [name for name, value in given.items() if value]):
             raise UsageError(f"{more[0]} belongs to --to {GIT}; --to is {self.to}, which is the store.")
 
+    def open(self) -> None:
+        """Find out whether it can be opened; no server is asked.
+
+        Raises:
+            UsageError: it is no address, a library or a login is missing, or there is no such git remote.
+        """
+        self.check()
+        if kaggle.is_kaggle(self.to):
+            kaggle.DatasetAddress.of(self.to)
+            kaggle.account()
+            return
+        open_remote(str(self.store or self.to)).close()
+        if self.to == GIT:
+            with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
+                url_of(self.git or "origin", self.repository, Path(scratch))
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -65,17 +81,22 @@ class Preparation:
 
     Attributes:
         plan: what is published.
-        store: holds the blobs.
+        store: holds the blobs; None where a dataset takes all files.
         reference: makes them visible.
         journal: of the publication.
         told: sentences for the user.
     """
 
     plan: Plan
-    store: Remote
+    store: Remote | None
     reference: Reference
     journal: Journal
     told: list[str]
+
+    @property
+    def where(self) -> str:
+        """Where most of it goes, for a person to read."""
+        return f"store: {self.store.address()}" if self.store else f"dataset: {self.reference.where}"
 
     @property
     def blobs(self) -> Mapping[str, PlannedFile]:
@@ -121,6 +142,9 @@ def prepared(
         plan, told = plan_of(folder, scratch / "files", part=part, best=best, module=module, name=name)
         secrets.check(((file.path, file.source) for file in plan.files), secrets.known_values())
         path = folder / "publish" / f"{plan.name}.json"
+        if kaggle.is_kaggle(destination.to):
+            yield _to_dataset(destination, plan, scratch / "dataset", path, told)
+            return
         if destination.to != GIT:
             store = open_remote(destination.to)
             reference: Reference = ManifestReference(store, destination.to, scratch / "manifest")
@@ -133,6 +157,14 @@ def prepared(
         made = _git_reference(destination, address, own, Journal.find(path))
         to = {"to": GIT, "store": address, "base": made.base}
         yield Preparation(plan, store, made, Journal(path, to), [*told, *made.told])
+
+
+def _to_dataset(destination: Destination, plan: Plan, scratch: Path, path: Path, told: list[str]) -> Preparation:
+    address = kaggle.DatasetAddress.of(destination.to)
+    dataset = kaggle.Dataset(kaggle.account(), address.owner, address.named(plan.name))
+    return Preparation(
+        plan, None, kaggle.KaggleReference(dataset, scratch), Journal(path, {"to": destination.to}), told
+    )
 
 
 def _git_reference(

@@ -1,21 +1,23 @@
-"""Gets a publication from a store, every byte compared with its manifest."""
+"""Gets a publication from a store or a dataset, every byte compared with its manifest."""
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import durable, layout, plain
-from outlast.publish import manifest
+from outlast.publish import kaggle, manifest
 from outlast.publish.manifest import Manifest, PublishedFile
 from outlast.remote.base import Remote
 
+Progress = Callable[[str, int], None]
+"""Takes the path of a file that has come, and its size."""
 
-def fetch(
-    store: Remote, name: str, target: Path, progress: Callable[[str, int], None] = lambda _name, _size: None
-) -> Manifest:
+
+def fetch(store: Remote, name: str, target: Path, progress: Progress = lambda _name, _size: None) -> Manifest:
     """Copy the files of a publication into a new folder, which appears when it is complete.
 
     Args:
@@ -33,25 +35,63 @@ def fetch(
         UsageError: something is at the target.
         OSError: it cannot be written.
     """
-    if plain.kind_of(target):
-        raise UsageError(f"--output is {target}, where something is already; nothing was changed. Give a new name.")
+    _check_target(target)
     if not layout.is_plain(name):
         raise UsageError(f"{name!r:.120} cannot name a publication; `outlast publish --from ADDRESS` lists them.")
-    found = manifest.load(store, name)
+    where = manifest.reference_name(name)
+    data = manifest.bounded(store, where)
+    found = manifest.read(data, store.address(where))
+
+    def copy(file: PublishedFile, _scratch: Path) -> Iterator[bytes]:
+        return _verified(file, store.address(file.object), store.get(file.object, 0, file.size + 1))
+
+    return _copy(found, data, copy, target, progress)
+
+
+def fetch_dataset(dataset: kaggle.Dataset, target: Path, progress: Progress = lambda _name, _size: None) -> Manifest:
+    """Copy the publication that a Kaggle dataset holds into a new folder, as `fetch` does."""
+    _check_target(target)
+    with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
+        data = dataset.manifest(Path(scratch))
+    found = manifest.read(data, f"{dataset.address}/{manifest.NAME}")
+
+    def copy(file: PublishedFile, scratch: Path) -> Iterator[bytes]:
+        return _verified(file, f"{dataset.address}/{file.path}", dataset.read(file.path, file.size, scratch))
+
+    return _copy(found, data, copy, target, progress)
+
+
+def _check_target(target: Path) -> None:
+    if plain.kind_of(target):
+        raise UsageError(f"--output is {target}, where something is already; nothing was changed. Give a new name.")
+
+
+def _copy(
+    found: Manifest,
+    data: bytes,
+    copy: Callable[[PublishedFile, Path], Iterator[bytes]],
+    target: Path,
+    progress: Progress,
+) -> Manifest:
+    """Write the files of a manifest, and the manifest, into a folder that appears when it is complete.
+
+    `copy` gives the bytes of a file; what it needs on the way it may write into the folder that it is told.
+    """
     temporary = target.with_name(f"{layout.TEMPORARY}{target.name}")
+    scratch = target.with_name(f"{layout.TEMPORARY}{target.name}-download")
     durable.remove_any(temporary)
     try:
         for file in found.files:
             place = temporary / file.path
             durable.make_folder(place.parent)
-            durable.write_file(place, _verified(store, file))
+            durable.write_file(place, copy(file, scratch))
             progress(file.path, file.size)
         durable.make_folder(temporary)
-        data = manifest.bounded(store, manifest.reference_name(name))
         durable.write_file(temporary / manifest.NAME, [data])
         durable.move(temporary, target)
     finally:
         durable.remove_any(temporary)
+        durable.remove_any(scratch)
     return found
 
 
@@ -66,15 +106,15 @@ def names_in(store: Remote) -> list[str]:
     )
 
 
-def _verified(store: Remote, file: PublishedFile) -> Iterator[bytes]:
+def _verified(file: PublishedFile, where: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
     """The bytes of a file; raises when they end and are not those of the manifest, so that no file gets its name."""
     sha256, size = hashlib.sha256(), 0
-    for piece in store.get(file.object, 0, file.size + 1):
+    for piece in pieces:
         sha256.update(piece)
         size += len(piece)
         yield piece
     if (size, sha256.hexdigest()) != (file.size, file.sha256):
         raise CorruptCheckpoint(
-            f"{store.address(file.object)} is not what the manifest says of {file.path}: {size} bytes; expected "
-            f"{file.size} with the SHA-256 {file.sha256[:12]}. Nothing was written."
+            f"{where} is not what the manifest says of {file.path}: {size} bytes; expected {file.size} with the "
+            f"SHA-256 {file.sha256[:12]}. Nothing was written."
         )

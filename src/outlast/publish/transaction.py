@@ -31,7 +31,7 @@ from outlast.errors import (
 from outlast.folder import durable, plain, reading, records
 from outlast.folder.layout import FORMAT
 from outlast.publish.blobs import gate, put
-from outlast.publish.plan import Plan
+from outlast.publish.plan import Plan, PlannedFile
 from outlast.publish.reference import Progress, Reference
 from outlast.remote.base import Remote
 
@@ -123,7 +123,7 @@ class Journal:
 
 def publish(
     plan: Plan,
-    store: Remote,
+    store: Remote | None,
     reference: Reference,
     journal: Journal,
     *,
@@ -134,7 +134,7 @@ def publish(
 
     Args:
         plan: what is published.
-        store: holds the blobs.
+        store: holds the blobs; None for a reference that takes all files with it.
         reference: makes them visible.
         journal: of this publication.
         progress: is told of each object.
@@ -148,19 +148,22 @@ def publish(
     if earlier is None or earlier["publication"] != plan.name:
         earlier = {}
     known = earlier.get("identity")
-    asked, visible = False, False
+    asked, visible, blobs = False, False, dict[str, PlannedFile]()
     try:
         identity = reference.prepare(plan)
         before = visible = _read(reference, plan, identity, known, asked=False) is not None
         journal.ids.update(earlier.get("ids", {}))
         journal.write(plan, "planned", identity)
-        store.keep_ids(journal.ids, journal.keep_id)
+        if store is not None:
+            store.keep_ids(journal.ids, journal.keep_id)
         blobs = reference.blobs(plan)
         problem: RemoteError = RemoteRefused(f"Putting the files took longer than {DEADLINE:.0f} seconds each time.")
         for _ in range(TRIES):
             began = clock()
-            sent = put(blobs, store, progress)
-            gate(blobs, store)
+            sent = 0
+            if store is not None:
+                sent = put(blobs, store, progress)
+                gate(blobs, store)
             if clock() - began > DEADLINE:
                 continue
             if not before:
@@ -177,14 +180,8 @@ def publish(
                 break
         raise problem
     except RemoteError as error:
-        words = _after(reference, plan, error, asked=asked, visible=visible)
+        words = _after(reference, plan, error, asked=asked, visible=visible, kept=bool(blobs))
         raise PublishFailed(f"{_sentence(error)} {words}") from error
-
-
-_AFTER = (
-    "Nothing is visible, and the run folder is unchanged but for the record of this attempt. To continue, type the "
-    "same command again: what is in the store is not sent a second time."
-)
 
 
 class _VerdictUnknown(RemoteError):
@@ -200,7 +197,7 @@ def _create(reference: Reference, progress: Progress) -> tuple[int, RemoteError]
     return together, RemoteUnavailable(f"{reference.where}: the server has accepted it and does not have it.")
 
 
-def _after(reference: Reference, plan: Plan, error: RemoteError, *, asked: bool, visible: bool) -> str:
+def _after(reference: Reference, plan: Plan, error: RemoteError, *, asked: bool, visible: bool, kept: bool) -> str:
     """What is visible after a failure, and what to do."""
     if visible:
         return (
@@ -213,7 +210,11 @@ def _after(reference: Reference, plan: Plan, error: RemoteError, *, asked: bool,
             f"Whether {reference.where} is visible is not known: its creation was asked for, and the server does not "
             "answer now. If it is, it is complete. Type the same command again: it reads the verdict first."
         )
-    return _AFTER
+    more = ": what is in the store is not sent a second time." if kept else "."
+    return (
+        "Nothing is visible, and the run folder is unchanged but for the record of this attempt. To continue, type the "
+        f"same command again{more}"
+    )
 
 
 def _read(reference: Reference, plan: Plan, identity: str, known: str | None, *, asked: bool) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,22 +81,11 @@ def check(prepared: PreparedRun) -> None:
         return
     origins = prepared.resolved.origins
     try:
-        _open(destination_of(publication))
+        destination_of(publication).open()
     except UsageError as error:
         raise ConfigError(
             f"publish.when is finished ({origins['publish.when']}): {error} Nothing was trained."
         ) from error
-
-
-def _open(destination: Destination) -> None:
-    from outlast.publish.destination import GIT
-    from outlast.publish.git import url_of
-    from outlast.remote.address import open_remote
-
-    open_remote(str(destination.store or destination.to)).close()
-    if destination.to == GIT:
-        with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
-            url_of(destination.git or "origin", destination.repository, Path(scratch))
 
 
 def publish(prepared: PreparedRun) -> Iterator[str]:

@@ -47,6 +47,13 @@ class Fault:
     retry_after: float | None = None
 
 
+@dataclass(frozen=True)
+class Redirect:
+    """An answer that leads to a signed address."""
+
+    url: str
+
+
 class Server(ThreadingHTTPServer):
     """Silent about clients that went away, which is half of what the tests do."""
 
@@ -147,7 +154,9 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if not self._ours(parts.hostname or ""):
             return
-        if parts.path.startswith("/signed/"):
+        if parts.path.startswith("/signed/") and "Authorization" in self.headers:
+            self._send(400, b"Only one auth mechanism allowed")
+        elif parts.path.startswith("/signed/"):
             self._answer("download", lambda: self.standin.signed(parts.path.removeprefix("/signed/")))
         elif "/kernels/logs/stream/" in parts.path:
             owner, slug = parts.path.split("/")[-2:]
@@ -185,7 +194,7 @@ class Handler(BaseHTTPRequestHandler):
 
     # methods -------------------------------------------------------------------------------------------------------
 
-    def _call(self, method: str, request: dict[str, Any]) -> dict[str, Any] | bytes:
+    def _call(self, method: str, request: dict[str, Any]) -> dict[str, Any] | bytes | Redirect:
         world = self.standin.world
         user = "" if method in ANONYMOUS else self._user()
         simple: dict[str, Callable[[], Any]] = {
@@ -198,6 +207,7 @@ class Handler(BaseHTTPRequestHandler):
             "GetDatasetStatus": lambda: world.dataset_status(user, request),
             "GetDataset": lambda: world.dataset_about(user, request),
             "DeleteDataset": lambda: world.delete_dataset(user, request),
+            "DownloadDataset": lambda: Redirect(self.standin.sign(world.dataset_file(user, request))),
             "IntrospectToken": lambda: self._introspect(request),
             "GenerateAccessToken": lambda: self._renewed(request),
             "StartBlobUpload": lambda: self._start_upload(request),
@@ -219,7 +229,7 @@ class Handler(BaseHTTPRequestHandler):
         }
         if method not in simple:
             raise Refused(404, f"The stand-in has no {method}.")
-        found: dict[str, Any] = simple[method]() or {}
+        found: dict[str, Any] | Redirect = simple[method]() or {}
         return found
 
     def _introspect(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -330,7 +340,7 @@ class Handler(BaseHTTPRequestHandler):
                 return user
         raise Refused(401, "Unauthenticated")
 
-    def _answer(self, method: str, work: Callable[[], dict[str, Any] | bytes]) -> None:
+    def _answer(self, method: str, work: Callable[[], dict[str, Any] | bytes | Redirect]) -> None:
         self.standin.requests.append((method, self.headers.get("Authorization", "")[:6]))
         fault = self.standin.fault(method)
         if fault and fault.kind.isdigit():
@@ -350,6 +360,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if fault and fault.kind == "drop after":
             self._drop()
+            return
+        if isinstance(found, Redirect):
+            self._send(302, b"", headers={"Location": found.url})
             return
         data = found if isinstance(found, bytes) else json.dumps(found).encode()
         if fault and fault.kind == "corrupt" and data:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ import tempfile
 import threading
 import time
 import venv
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +68,7 @@ class Knobs:
         gpu_sessions, cpu_sessions: at once.
         gpu_seconds: left this week.
         dataset_ready: until a dataset can be mounted.
+        dataset_hidden: after a dataset was made, for which it is answered with 403 as if there were none.
         early_version_403: whether a second version is refused before the first is ready.
         source_limit: bytes of code in one push.
         signed_seconds: how long a download URL lives.
@@ -87,6 +91,7 @@ class Knobs:
     cpu_sessions: int = 5
     gpu_seconds: float = 30 * 3600.0
     dataset_ready: float = 0.05
+    dataset_hidden: float = 0.0
     early_version_403: bool = True
     source_limit: int = 1_000_000
     signed_seconds: float = 60.0
@@ -151,6 +156,13 @@ class DatasetVersion:
     files: dict[str, bytes]
     ready_at: float
 
+    @property
+    def status(self) -> str:
+        """Kaggle finds out while it stores the files that a name has a character that it does not take."""
+        if self.ready_at > time.monotonic():
+            return "BLOBS_RECEIVED"
+        return "FAILED" if any("@" in name for name in self.files) else "READY"
+
 
 @dataclass
 class Dataset:
@@ -158,6 +170,7 @@ class Dataset:
     slug: str
     private: bool
     versions: list[DatasetVersion] = field(default_factory=list)
+    made: float = field(default_factory=time.monotonic)
 
 
 class World:
@@ -448,6 +461,10 @@ class World:
             raise Refused(403, "Permission 'datasets.create' was denied")
         if not 6 <= len(slug) <= 50:
             return {"status": "error", "error": "The dataset slug must be between 6 and 50 characters"}
+        if not re.fullmatch("[A-Za-z0-9-]+", slug):
+            return {"status": "error", "error": 'Slug can only contain alphanumeric or "-" characters'}
+        if not 6 <= len(request.get("title", "")) <= 50:
+            return {"status": "error", "error": "The dataset title must be between 6 and 50 characters"}
         if (owner, slug) in self.datasets:
             return {"status": "error", "error": f"The requested title is already in use by a dataset: {slug}"}
         dataset = self.datasets[owner, slug] = Dataset(owner, slug, bool(request.get("isPrivate", True)))
@@ -471,12 +488,26 @@ class World:
         return {"status": "ok", "ref": f"/datasets/{user}/{dataset.slug}"}
 
     def dataset_status(self, user: str, request: dict[str, Any]) -> dict[str, Any]:
-        dataset = self._own_dataset(user, request)
-        ready = dataset.versions[-1].ready_at <= time.monotonic()
-        return {"status": "READY" if ready else "BLOBS_RECEIVED"}
+        return {"status": self._own_dataset(user, request).versions[-1].status}
 
     def dataset_files(self, user: str, request: dict[str, Any]) -> dict[str, bytes]:
         return self._own_dataset(user, request).versions[-1].files
+
+    def dataset_file(self, user: str, request: dict[str, Any]) -> bytes:
+        """A file of the newest version; unless it is asked for raw, a table comes as an archive."""
+        dataset = self.datasets.get((request.get("ownerSlug", ""), request.get("datasetSlug", "")))
+        if dataset is None or (dataset.private and dataset.owner != user):
+            raise Refused(403, "Permission 'datasets.get' was denied")
+        version, name = dataset.versions[-1], request.get("fileName", "")
+        if version.status != "READY" or name not in version.files:
+            raise Refused(404, "Not found")
+        data = version.files[name]
+        if request.get("raw") or not name.endswith(".csv"):
+            return data
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr(name.rpartition("/")[2], data)
+        return packed.getvalue()
 
     def dataset_about(self, user: str, request: dict[str, Any]) -> dict[str, Any]:
         dataset = self._own_dataset(user, request)
@@ -488,7 +519,8 @@ class World:
 
     def _own_dataset(self, user: str, request: dict[str, Any]) -> Dataset:
         dataset = self.datasets.get((request.get("ownerSlug", ""), request.get("datasetSlug", "")))
-        if dataset is None or dataset.owner != user:
+        hidden = dataset is not None and time.monotonic() < dataset.made + self.knobs.dataset_hidden
+        if dataset is None or dataset.owner != user or hidden:
             raise Refused(403, "Permission 'datasets.get' was denied")
         return dataset
 
@@ -504,7 +536,13 @@ class World:
             blob = self.blobs.get(each["token"])
             if blob is None or len(blob["data"]) != blob["size"]:
                 raise Refused(400, "A file was not uploaded.")
-            files[prefix + blob["name"]] = bytes(blob["data"])
+            name = prefix + blob["name"]
+            if name.endswith(".zip"):  # archives are unpacked
+                with zipfile.ZipFile(io.BytesIO(blob["data"])) as archive:
+                    inner = [each for each in archive.infolist() if not each.is_dir()]
+                    files |= {f"{name[:-4]}/{each.filename}": archive.read(each) for each in inner}
+                continue
+            files[name] = bytes(blob["data"])
         for folder in request.get("directories", []):
             self._collect(files, f"{prefix}{folder['name']}/", folder)
 

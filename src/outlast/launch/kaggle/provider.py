@@ -13,9 +13,9 @@ from outlast.folder import hashing, records
 from outlast.folder.layout import MANIFEST
 from outlast.kaggle import datasets
 from outlast.kaggle.credentials import find_credential
+from outlast.kaggle.download import download
 from outlast.launch.kaggle.answers import PushRequest, Status
 from outlast.launch.kaggle.client import Kaggle
-from outlast.launch.kaggle.download import download
 from outlast.launch.kaggle.script import script
 from outlast.launch.kaggle.secrets import DATASET
 from outlast.launch.kaggle.setup import check_user

@@ -1,0 +1,350 @@
+"""Publications as Kaggle datasets: the official wire library over a socket, faults, kills and races."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
+
+from outlast.cli import main
+from outlast.errors import CorruptCheckpoint, ObjectMissing, PublishConflict, PublishFailed, UsageError
+from outlast.kaggle.credentials import find_credential
+from outlast.kaggle.wire import Wire
+from outlast.publish import fetching, kaggle
+from outlast.publish.kaggle import Dataset, DatasetAddress, KaggleReference, dataset_name, held_as
+from outlast.publish.transaction import Published, publish
+from tests.folders import walk
+from tests.publish import making
+from tests.publish.test_hubs import kill_at
+from tests.standins.kaggle import Fault, Standin
+
+OTHER = {**making.FILES, "README.md": b"another"}
+
+
+@pytest.fixture
+def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Standin]:
+    with Standin(tmp_path / "kaggle") as running:
+        running.world.add_user("ada", "key-of-ada")
+        running.world.add_user("eve", "key-of-eve")
+        for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in running.client_environment(tmp_path / "home").items():
+            monkeypatch.setenv(name, value)
+        login(tmp_path, "ada")
+        monkeypatch.setattr(kaggle, "account", account)
+        yield running
+    assert running.strays == []
+
+
+def login(tmp_path: Path, user: str) -> None:
+    place = tmp_path / "home/.kaggle/kaggle.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps({"username": user, "key": f"key-of-{user}"}))
+    place.chmod(0o600)
+
+
+def account() -> Wire:
+    """The account, which waits shorter."""
+    return Wire(find_credential(), patience=20.0, sleep=lambda seconds: time.sleep(min(seconds, 0.05)))
+
+
+def dataset(name: str = making.NAME, owner: str = "ada") -> Dataset:
+    return Dataset(account(), owner, name)
+
+
+def to_kaggle(folder: Path, files: dict[str, bytes] | None = None, name: str = making.NAME) -> Published:
+    reference = KaggleReference(dataset(name), folder / "scratch")
+    return publish(making.plan(folder, files), None, reference, making.journal(folder))
+
+
+def held(standin: Standin, name: str = making.NAME) -> dict[str, bytes]:
+    """What Kaggle has of a dataset; nothing when it was not made."""
+    found = standin.world.datasets.get(("ada", name))
+    return found.versions[-1].files if found else {}
+
+
+def got(folder: Path, name: str = making.NAME) -> dict[str, bytes]:
+    found = fetching.fetch_dataset(dataset(name), folder)
+    return {file.path: (folder / file.path).read_bytes() for file in found.files}
+
+
+def asked(standin: Standin, method: str) -> int:
+    return [each for each, _ in standin.requests].count(method)
+
+
+def test_a_dataset_is_made_whole_private_and_once(standin: Standin, tmp_path: Path) -> None:
+    done = to_kaggle(tmp_path)
+    assert (done.before, done.sent, done.where) == (False, 4, f"kaggle://ada/{making.NAME}")
+    assert standin.world.datasets["ada", making.NAME].private
+    assert set(held(standin)) == {*making.FILES, "MANIFEST.json"}
+    assert asked(standin, "CreateDataset") == 1
+    assert got(tmp_path / "got") == making.FILES
+    assert (tmp_path / "got/MANIFEST.json").read_bytes() == held(standin)["MANIFEST.json"]
+    again = to_kaggle(tmp_path)
+    assert (again.before, again.sent, again.identity) == (True, 0, done.identity)
+    assert asked(standin, "CreateDataset") == 1
+
+
+def test_another_publication_of_this_name_stays(standin: Standin, tmp_path: Path) -> None:
+    to_kaggle(tmp_path / "a")
+    with pytest.raises(PublishConflict):
+        to_kaggle(tmp_path / "b", OTHER)
+    assert held(standin)["README.md"] == making.FILES["README.md"]
+    assert asked(standin, "CreateDataset") == 1, "nothing was sent"
+
+
+def test_a_dataset_of_another_kind_is_no_publication(standin: Standin, tmp_path: Path) -> None:
+    to_kaggle(tmp_path)
+    del held(standin)["MANIFEST.json"]
+    with pytest.raises(PublishConflict, match=r"without a MANIFEST.json"):
+        to_kaggle(tmp_path)
+
+
+def test_of_two_publishers_of_one_name_one_wins(standin: Standin, tmp_path: Path) -> None:
+    standin.world.knobs.dataset_ready = 0.3
+    barrier, came = threading.Barrier(2), ["", ""]
+
+    def run(number: int) -> None:
+        barrier.wait()
+        try:
+            came[number] = str(to_kaggle(tmp_path / str(number), (making.FILES, OTHER)[number]).before)
+        except PublishConflict:
+            came[number] = "conflict"
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(came) == ["False", "conflict"]
+    assert got(tmp_path / "got") == (making.FILES, OTHER)[came.index("False")]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("CreateDataset", "drop after"),
+        Fault("CreateDataset", "drop"),
+        Fault("CreateDataset", "503"),
+        Fault("CreateDataset", "500"),
+        Fault("CreateDataset", "429", retry_after=0.01),
+        Fault("CreateDataset", "html"),
+        Fault("StartBlobUpload", "429", retry_after=0.01),
+        Fault("upload", "503"),
+        Fault("GetDatasetStatus", "503", skip=1),
+        Fault("DownloadDataset", "503"),
+        Fault("download", "cut"),
+    ],
+    ids=lambda fault: f"{fault.method} {fault.kind}",
+)
+def test_a_request_that_fails_and_is_made_again(standin: Standin, tmp_path: Path, fault: Fault) -> None:
+    standin.faults.append(fault)
+    done = to_kaggle(tmp_path)
+    assert fault.times == 0, "the fault has happened"
+    assert done.before is False
+    assert got(tmp_path / "got") == making.FILES
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_a_refusal_leaves_nothing_visible(standin: Standin, tmp_path: Path, status: str) -> None:
+    standin.faults.append(Fault("CreateDataset", status))
+    with pytest.raises(PublishFailed, match="Nothing is visible"):
+        to_kaggle(tmp_path)
+    assert held(standin) == {}
+    assert to_kaggle(tmp_path).before is False
+
+
+def test_it_waits_until_kaggle_has_stored_it(standin: Standin, tmp_path: Path) -> None:
+    """Right after it was made Kaggle does not show it; then it is at it; the verdict comes after both."""
+    standin.world.knobs.dataset_hidden, standin.world.knobs.dataset_ready = 0.3, 0.6
+    began = time.monotonic()
+    assert to_kaggle(tmp_path).before is False
+    assert time.monotonic() - began > 0.6
+    assert got(tmp_path / "got") == making.FILES
+
+
+def test_waiting_has_an_end(standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kaggle, "READY_WITHIN", 0.2)
+    standin.world.knobs.dataset_ready = 1000.0
+    with pytest.raises(PublishFailed, match="is not known"):
+        to_kaggle(tmp_path)
+    standin.world.datasets["ada", making.NAME].versions[-1].ready_at = 0.0
+    assert to_kaggle(tmp_path).before is True
+
+
+def test_one_that_is_never_shown_is_not_visible(
+    standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kaggle, "SHOWN_WITHIN", 0.1)
+    standin.world.knobs.dataset_hidden = 1000.0
+    with pytest.raises(PublishFailed, match="does not have it"):
+        to_kaggle(tmp_path)
+
+
+def test_what_kaggle_cannot_store_is_told(standin: Standin, tmp_path: Path) -> None:
+    with pytest.raises(PublishFailed, match=r"has made nothing of kaggle://ada.*FAILED"):
+        to_kaggle(tmp_path, {**making.FILES, "train/a@b.txt": b"x"})
+
+
+def test_what_kaggle_has_changed_is_found(standin: Standin, tmp_path: Path) -> None:
+    """The gate after the verdict reads every file back; so does whoever fetches."""
+    to_kaggle(tmp_path)
+    files = held(standin)
+    for harm in (b"other", None):
+        path = "train/weights/best.safetensors"
+        if harm is None:
+            del files[path]
+        else:
+            files[path] = harm
+        with pytest.raises(PublishFailed, match="best.safetensors") as caught:
+            to_kaggle(tmp_path)
+        assert "is visible, and what it needs was not all found there" in str(caught.value)
+        with pytest.raises((CorruptCheckpoint, ObjectMissing), match="best.safetensors"):
+            got(tmp_path / "got")
+        assert not (tmp_path / "got").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")] == []
+
+
+def test_archives_and_tables_come_back_as_they_were(standin: Standin, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("inner.txt", "x")
+    files = {
+        **making.FILES,
+        "train/a.zip": packed.getvalue(),
+        "train/a.zip.bin": b"of that name",
+        "train/results.csv": b"step,loss\n1,2\n",
+        "train/number.json": b"5",
+        "train/empty.txt": b"",
+    }
+    to_kaggle(tmp_path, files)
+    assert got(tmp_path / "got") == files
+    assert {"train/a.zip.bin", "train/a.zip.bin.bin"} <= set(held(standin))
+    assert len({held_as(name) for name in ("x.zip", "x.zip.bin", "x.zip.bin.bin", "x.bin", "x")}) == 5
+
+
+def test_a_publisher_that_is_killed_goes_on(standin: Standin, tmp_path: Path) -> None:
+    """Killed before each of its requests: whatever is there is whole, and the same command goes on."""
+    point, killed = 0, True
+    standin.world.knobs.dataset_ready = 0.0
+    while killed:
+        point += 1
+        name, folder = f"publication-{point}", tmp_path / str(point)
+        child = os.fork()
+        if not child:
+            kill_at(point)
+            to_kaggle(folder, name=name)
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        killed = status != 0
+        assert not killed or os.WTERMSIG(status) == signal.SIGKILL
+        assert set(held(standin, name)) in (set(), {*making.FILES, "MANIFEST.json"})
+        to_kaggle(folder, name=name)
+        assert got(folder / "got", name) == making.FILES
+    print(f"\n{point - 1} requests, killed before each")
+    assert point > 15
+
+
+@pytest.mark.parametrize("text", ["kaggle://", "kaggle://a/b/c", "kaggle://ada/short", "kaggle://ada/Has_Underscore"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(UsageError):
+        DatasetAddress.of(text)
+
+
+def test_names_of_datasets() -> None:
+    assert dataset_name(making.NAME) == making.NAME
+    for name in ("a", "Has_Upper", "x" * 51, "-", "kaggle-train-detection-exp_001.b-20251223-143000"):
+        made = dataset_name(name)
+        assert DatasetAddress.of(f"kaggle://ada/{made}") == DatasetAddress("ada", made)
+    assert len({dataset_name(name) for name in ("a_b", "a.b", "A-b")}) == 3
+
+
+def test_a_run_goes_out_and_comes_back(
+    standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    walk(tmp_path / "runs", stop=10)
+    assert main(["publish", "r", "--to", "kaggle://ada", "--dry-run"]) == 0
+    plan = capsys.readouterr().out
+    assert standin.requests == []
+    assert main(["publish", "r", "--to", "kaggle://ada"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1].removeprefix("Get it: outlast ").split()
+    ((_, name),) = standin.world.datasets
+    assert last == ["publish", "--from", f"kaggle://ada/{name}", "--output", name]
+    (row,) = (line for line in plan.splitlines() if "weights/last.safetensors" in line)
+    assert row.rstrip().endswith(f"{name}/")
+    assert f"dataset: kaggle://ada/{name}" in plan
+    assert main(last) == 0
+    assert (tmp_path / name / "README.md").read_bytes() == held(standin, name)["README.md"]
+    assert main(["publish", name, "--from", "kaggle://ada", "-o", "again"]) == 0
+    assert making.fingerprint(tmp_path / "again").keys() == making.fingerprint(tmp_path / name).keys()
+    assert main(["publish", "r", "--to", "kaggle://ada"]) == 0
+    assert "was visible already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["r", "--to", "kaggle://eve"], "kaggle://ada"),
+        (["r", "--to", "kaggle://ada/x"], "no address of a Kaggle dataset"),
+        (["r", "--to", "kaggle://ada", "--git", "origin"], "--git belongs to --to git+dvc"),
+        (["--from", "kaggle://ada"], "needs one dataset"),
+        (["x", "--from", "kaggle://ada/dataset"], "needs one dataset"),
+    ],
+)
+def test_what_is_refused(
+    standin: Standin,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    argv: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    walk(tmp_path / "runs", stop=2)
+    assert main(["publish", *argv]) == 2
+    assert words in capsys.readouterr().err
+    assert standin.world.datasets == {}
+
+
+def test_without_a_login(
+    standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    walk(tmp_path / "runs", stop=2)
+    (tmp_path / "home/.kaggle/kaggle.json").unlink()
+    assert main(["publish", "r", "--to", "kaggle://ada"]) == 2
+    assert "no Kaggle login" in capsys.readouterr().err
+
+
+def test_somebody_elses_dataset(standin: Standin, tmp_path: Path) -> None:
+    """A private one looks as if there were none; a public one can be fetched."""
+    to_kaggle(tmp_path)
+    login(tmp_path, "eve")
+    with pytest.raises(ObjectMissing):
+        got(tmp_path / "got")
+    standin.world.datasets["ada", making.NAME].private = False
+    assert got(tmp_path / "got") == making.FILES
+
+
+def test_the_official_client_reads_it(standin: Standin, tmp_path: Path) -> None:
+    to_kaggle(tmp_path)
+    environment = {"PATH": os.environ["PATH"], **standin.client_environment(tmp_path / "home")}
+    words = ["datasets", "download", f"ada/{making.NAME}", "-f", "train/weights/last.safetensors", "-p", "out"]
+    tool = Path(sys.executable).with_name("kaggle")
+    done = subprocess.run([tool, *words], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert file.read_bytes() == making.FILES["train/weights/last.safetensors"]
