@@ -19,11 +19,13 @@ import pytest
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
 from outlast.cli import main
-from outlast.errors import CorruptCheckpoint, ObjectMissing, PublishConflict, PublishFailed, UsageError
+from outlast.errors import CorruptCheckpoint, ObjectMissing, PublishConflict, PublishFailed, RemoteRefused, UsageError
 from outlast.kaggle.credentials import find_credential
 from outlast.kaggle.wire import Wire
 from outlast.publish import fetching, kaggle
+from outlast.publish.destination import Destination
 from outlast.publish.kaggle import Dataset, DatasetAddress, KaggleReference, dataset_name, held_as
+from outlast.publish.probe import probe
 from outlast.publish.transaction import Published, publish
 from tests.folders import walk
 from tests.publish import making
@@ -327,6 +329,17 @@ def test_without_a_login(
     (tmp_path / "home/.kaggle/kaggle.json").unlink()
     assert main(["publish", "r", "--to", "kaggle://ada"]) == 2
     assert "no Kaggle login" in capsys.readouterr().err
+
+
+def test_doctor_asks_kaggle(standin: Standin, tmp_path: Path) -> None:
+    (line,) = probe(Destination("kaggle://ada/results"))
+    assert line.startswith("kaggle://ada/results: the login from")
+    assert {method for method, _ in standin.requests} == {"GetAcceleratorQuotaStatistics"}
+    with pytest.raises(UsageError):
+        probe(Destination("kaggle://eve"))
+    standin.world.accounts["ada"] = "another key"
+    with pytest.raises(RemoteRefused, match="does not know the login"):
+        probe(Destination("kaggle://ada"))
 
 
 def test_somebody_elses_dataset(standin: Standin, tmp_path: Path) -> None:

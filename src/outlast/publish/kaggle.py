@@ -97,6 +97,31 @@ def account() -> Wire:
     return Wire(find_credential())
 
 
+def probe(text: str) -> str:
+    """Whether a dataset could be made at an address, as a line for a person.
+
+    Raises:
+        UsageError: it is no address, there is no login, or it is another account's.
+        RemoteError: Kaggle does not answer, or refuses the login.
+    """
+    address, kaggle = DatasetAddress.of(text), account()
+    with explained():
+        kaggle.prove()
+    _check_owner(kaggle, address.owner)
+    return f"{text}: the login from {kaggle.credential.source} is valid"
+
+
+def _check_owner(kaggle: Wire, owner: str) -> None:
+    """Raise UsageError when the login is another account's: only the owner makes a dataset."""
+    with explained():
+        user = kaggle.user
+    if user.lower() != owner.lower():
+        raise UsageError(
+            f"{SCHEME}{owner} belongs to another account than {user}, whose login is that from "
+            f"{kaggle.credential.source}. Publish to {SCHEME}{user}, or log in as {owner} with `kaggle auth login`."
+        )
+
+
 class Dataset:
     """A dataset that holds one publication.
 
@@ -170,14 +195,7 @@ class KaggleReference(Reference):
 
     def prepare(self, plan: Plan) -> str:
         """Write the manifest to the scratch folder; its hash is the identity."""
-        with explained():
-            user = self._dataset.kaggle.user
-        if user.lower() != self._dataset.owner.lower():
-            raise UsageError(
-                f"{self.where} is to be made by {user}, whose login is that from "
-                f"{self._dataset.kaggle.credential.source}. Publish to {SCHEME}{user}, or log in as "
-                f"{self._dataset.owner} with `kaggle auth login`."
-            )
+        _check_owner(self._dataset.kaggle, self._dataset.owner)
         data = manifest.write(plan)
         durable.make_folder(self._scratch)
         durable.write_file(self._scratch / manifest.NAME, [data])

@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from outlast.publish import kaggle
 from outlast.publish.destination import GIT, Destination
 from outlast.publish.git import AUTHOR, url_of
 from outlast.publish.gitcommand import Git, lines, token_for
@@ -18,13 +19,15 @@ def probe(destination: Destination) -> list[str]:
     """What a destination can do.
 
     Returns:
-        A line for the store, and one for the git server where there is one.
+        A line for the store or the dataset's account, and one for the git server where there is one.
 
     Raises:
         UsageError: the destination is incomplete, or unknown.
         RemoteError: a server does not answer, or refuses.
     """
     destination.check()
+    if kaggle.is_kaggle(destination.to):
+        return [kaggle.probe(destination.to)]
     address = str(destination.store or destination.to)
     with contextlib.closing(open_remote(address)) as store:
         found = [f"{address}: {remote_probe.probe(store)}"]
