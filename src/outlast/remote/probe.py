@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 from outlast.errors import RemoteRefused
-from outlast.remote.base import Remote, digest_of
+from outlast.remote.base import Capabilities, Remote, digest_of
 from outlast.remote.folder import FolderRemote
 
 
@@ -28,7 +28,7 @@ def probe(remote: Remote) -> str:
         pass
     can = remote.capabilities
     words = [
-        "one of several writers wins" if can.exclusive_put or can.atomic_batch else "each name must have one writer",
+        _names(can),
         "deletes what is unchanged" if can.conditional_delete else "deletes nothing",
         f"{can.digest} {'of the service' if can.server_digest else 'by reading back'}",
     ]
@@ -47,6 +47,12 @@ def probe(remote: Remote) -> str:
                 f"{remote.address(name)} had another {can.digest} than what was written. It is deleted again."
             )
     return ", ".join(["can be read and written", *words])
+
+
+def _names(can: Capabilities) -> str:
+    if can.exclusive_put or can.atomic_batch:
+        return "one of several writers wins"
+    return "the first of several writers wins" if can.oldest_wins else "each name must have one writer"
 
 
 def _to_be_made(remote: FolderRemote) -> str:
