@@ -206,6 +206,7 @@ class Handler(BaseHTTPRequestHandler):
             "CreateDatasetVersion": lambda: world.create_version(user, request),
             "GetDatasetStatus": lambda: world.dataset_status(user, request),
             "GetDataset": lambda: world.dataset_about(user, request),
+            "GetDatasetMetadata": lambda: {"info": world.dataset_metadata(user, request)},
             "DeleteDataset": lambda: world.delete_dataset(user, request),
             "DownloadDataset": lambda: Redirect(self.standin.sign(world.dataset_file(user, request))),
             "IntrospectToken": lambda: self._introspect(request),

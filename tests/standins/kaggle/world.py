@@ -513,6 +513,10 @@ class World:
         dataset = self._own_dataset(user, request)
         return {"ref": f"{dataset.owner}/{dataset.slug}", "currentVersionNumber": dataset.versions[-1].number}
 
+    def dataset_metadata(self, user: str, request: dict[str, Any]) -> dict[str, Any]:
+        dataset = self._own_dataset(user, request)
+        return {"datasetSlug": dataset.slug, "ownerUser": dataset.owner, "isPrivate": dataset.private, "licenses": []}
+
     def delete_dataset(self, user: str, request: dict[str, Any]) -> None:
         dataset = self._own_dataset(user, request)
         del self.datasets[dataset.owner, dataset.slug]
