@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _FLAGS: dict[str, dict[str, object]] = {
     "--to": {
         "metavar": "git+dvc|ADDRESS",
-        "help": "destination: git+dvc (a new branch, weights in a store that DVC reads), or the address of a store "
-        "(default: publish.to of the environment file)",
+        "help": "destination: git+dvc (a new branch, weights in a store that DVC reads), the address of a store, "
+        "or kaggle://OWNER (default: publish.to of the environment file)",
     },
     "--git": {"metavar": "REMOTE|URL", "help": "with git+dvc: git remote (default: origin)"},
     "--store": {"metavar": "ADDRESS", "help": "with git+dvc: store of the weights: a folder, s3://, gs:// or sftp://"},
