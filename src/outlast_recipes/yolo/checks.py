@@ -64,11 +64,14 @@ def _check_mirrors(config: YoloConfig, dataset: Dataset) -> None:
     """Keypoints have an order, which a mirror changes; corners have that of a text, which can only be read upright."""
     views, corners = config.augmentation, dataset.keypoints == CORNERS
     for name, value in (("fliplr", views.fliplr or 0.0), ("flipud", views.flipud)):
-        if not value or not dataset.keypoints or (dataset.flip_index and not corners):
+        tiny = config.model.architecture == "tiny"
+        if not value or not dataset.keypoints or (dataset.flip_index and not corners and not tiny):
             continue
         why = (
             "a mirrored text is not a text, and its corners have another order"
             if corners
+            else "tiny does not mirror keypoints"
+            if tiny
             else f"{dataset.root} does not say which keypoints a mirror exchanges (flip_idx in data.yaml)"
         )
         raise outlast.ConfigError(f"augmentation.{name} is {value}: {why}. Set --augmentation.{name} 0.")

@@ -40,7 +40,7 @@ class TinyDataset(torch.utils.data.Dataset[Any]):
         return len(self.samples)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Image (3, S, S), boxes (N, 4), classes (N,), keypoints (N, K, 2)."""
+        """Image (3, S, S), boxes (N, 4), classes (N,), keypoints (N, K, 2); NaN where one is not labelled."""
         sample = self.samples[number]
         chance, views, size = torch.rand(6).tolist(), self.views, self.size
         scale = size / max(sample.width, sample.height) * (1 + views.scale * (2 * chance[0] - 1))
@@ -52,9 +52,7 @@ class TinyDataset(torch.utils.data.Dataset[Any]):
         )
         image = torch.from_numpy(np.array(moved)).permute(2, 0, 1).float() / 255
         image = (image * (1 + views.hsv_v * (2 * chance[3] - 1))).clamp(max=1)
-        points = torch.from_numpy(
-            sample.keypoints if sample.keypoints is not None else np.zeros((len(sample.classes), 0, 2), np.float32)
-        )
+        points = _keypoints(sample)
         boxes = torch.from_numpy(sample.boxes) * scale + torch.tensor(shift * 2)
         points = points * scale + torch.tensor(shift)
         if chance[4] < (views.fliplr if views.fliplr is not None else 0.0 if points.shape[1] else 0.5):
@@ -68,6 +66,15 @@ class TinyDataset(torch.utils.data.Dataset[Any]):
                 torch.stack([boxes[:, 0], size - boxes[:, 3], boxes[:, 2], size - boxes[:, 1]], 1),
             )
         return image, boxes, torch.from_numpy(sample.classes), points
+
+
+def _keypoints(sample: Sample) -> Tensor:
+    """(N, K, 2); NaN where one is not labelled, and K = 0 without keypoints."""
+    if sample.keypoints is None or sample.visible is None:
+        return torch.zeros(len(sample.classes), 0, 2)
+    points = torch.from_numpy(sample.keypoints.copy())
+    points[torch.from_numpy(sample.visible == 0)] = torch.nan
+    return points
 
 
 def collate(samples: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, list[tuple[Tensor, ...]]]:

@@ -129,7 +129,7 @@ def losses(
 
     Args:
         cells: outputs of the network.
-        labels: boxes, classes and keypoints of each image, in pixels.
+        labels: boxes, classes and keypoints of each image, in pixels; NaN where a keypoint is not labelled.
         classes: number of classes.
         weights: of the losses of classes, boxes and keypoints.
     """
@@ -151,7 +151,9 @@ def losses(
             box = box + (F.softplus(found[:, classes : classes + 4]) - sides).abs().mean(1).sum()
             if corners.shape[1]:
                 offsets = corners[one].to(cells.device) / STRIDE - at[:, None]
-                points = points + (found[:, classes + 4 :].view_as(offsets) - offsets).abs().mean((1, 2)).sum()
+                known = offsets.isfinite()
+                gap = (found[:, classes + 4 :].view_as(offsets) - offsets.nan_to_num()).abs() * known
+                points = points + (gap.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)).sum()
             count += int(near.sum())
     chance = cells[..., :classes].sigmoid()
     missed = torch.where(wanted > 0, 1 - chance, chance)

@@ -12,6 +12,7 @@ from outlast_recipes.yolo.boxes import iou, suppress
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.detector import Prediction
 from outlast_recipes.yolo.precision import mean_precision, oks
+from outlast_recipes.yolo.tiny_network import losses
 
 BOXES = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
 
@@ -81,3 +82,15 @@ def test_torchvision_has_it_where_its_library_does_not_load() -> None:
 
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
     assert torchvision.ops.nms(boxes, torch.tensor([0.5, 0.9, 0.7]), 0.5).tolist() == [1, 2]
+
+
+def test_keypoints_that_are_not_labelled_have_no_loss() -> None:
+    torch.manual_seed(0)
+    cells = torch.randn(1, 4, 4, 1 + 4 + 4, requires_grad=True)
+    points = torch.tensor([[[5.0, 6.0], [torch.nan, torch.nan]]])
+    found = losses(cells, [(torch.tensor([[4.0, 4, 20, 20]]), torch.tensor([0]), points)], 1, (0.0, 0.0, 1.0))
+    found["pose_loss"].backward()
+    assert found["pose_loss"].isfinite()
+    assert cells.grad is not None
+    assert cells.grad[..., 5:7].abs().sum() > 0
+    assert cells.grad[..., 7:].abs().sum() == 0

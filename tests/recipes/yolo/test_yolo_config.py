@@ -92,6 +92,8 @@ def test_large_rotations_of_corners_are_refused() -> None:
 
 def test_keypoints_are_mirrored_where_the_data_say_how() -> None:
     checked(data(2, (1, 0)), model__architecture="yolo11n-pose", augmentation__fliplr="0.5")
+    with pytest.raises(ConfigError, match="tiny does not mirror keypoints"):
+        checked(data(2, (1, 0)), model__architecture="tiny", augmentation__fliplr="0.5")
     with pytest.raises(ConfigError, match="flip_idx"):
         checked(data(2), model__architecture="yolo11n-pose", augmentation__fliplr="0.5")
 
