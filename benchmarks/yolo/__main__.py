@@ -188,7 +188,16 @@ def compare(values: dict[str, str], rounds: int, data: Path) -> None:
                 found[name].append(result)
                 print(name, {key: round(value, 4) for key, value in result.items()}, flush=True)
     table = Table(
-        "", "val mAP50-95", "val mAP50", "weights: difference to outlast", "seconds", "of alone", "MiB", "of alone"
+        "",
+        "val mAP50-95",
+        "val mAP50",
+        "weights: difference",
+        "wall s",
+        "of alone",
+        "core s",
+        "of alone",
+        "MiB",
+        "of alone",
     )
     middle = {
         name: {
