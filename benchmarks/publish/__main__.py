@@ -2,6 +2,11 @@
 
     make bench-publish        DVC 3.67.1 is installed into an environment of its own
 
+Four of them, by turns: hashing and writing once; what publishing does with files that are there; the whole command
+`outlast publish`, which also starts Python, reads and verifies the checkpoint, exports its weights, draws the curves
+and looks for secrets; and `dvc add`, `dvc push`, `git push`. Seconds on the clock, and seconds of a core of all
+processes, which other work on the machine changes less.
+
 All of them end when the bytes are safe as each understands it: outlast after fsync and the verdict read back.
 """
 
@@ -10,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -18,13 +24,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+import outlast
+from outlast.environment import Environment, Limits
 from outlast.publish.git import GitReference, repository_at
 from outlast.publish.plan import make_plan
 from outlast.publish.transaction import Journal, publish
 from outlast.remote.folder import FolderRemote
 
 SIZES = {"train/weights/best.safetensors": 20_000_000, "train/weights/last.safetensors": 57_000_000}
-ROUNDS = 3
+ROUNDS = 5
 MOST_SECONDS = 1.5
 MOST_RATIO = 0.15
 PIECE = 2**20
@@ -80,6 +90,42 @@ def with_outlast(folder: Path) -> Callable[[], object]:
     return work
 
 
+class Weights:
+    """One array of so many random bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.array = np.frombuffer(os.urandom(size), np.uint8).view(np.float32)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {"weight": self.array}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        self.array = state["weight"]
+
+
+def by_command(folder: Path) -> Callable[[], object]:
+    """The larger file is exported from a checkpoint; the smaller one is an artifact, whose header has no text."""
+    _, tree = world(folder)
+    small, large = SIZES.values()
+    here = Environment("local", Limits(seconds=None, ram=2**34, cores=2))
+    with outlast.open_run("r", root=folder, total_steps=1, progress="none", environment=here) as run:
+        run.track(weights=Weights(large))
+        for _ in run.steps():
+            run.log(loss=1.0)
+    header = json.dumps({"w": {"dtype": "F32", "shape": [small // 4], "data_offsets": [0, small]}}).encode()
+    artifact = folder / "r/artifacts/weights"
+    artifact.mkdir(parents=True)
+    data = len(header).to_bytes(8, "little") + header + os.urandom(small)
+    (artifact / "best.safetensors").write_bytes(data)
+    words = ["--to", "git+dvc", "--store", str(folder / "store"), "--repository", str(tree), "--part", "weights"]
+
+    def work() -> None:
+        command = [sys.executable, "-m", "outlast", "publish", str(folder / "r"), *words]
+        subprocess.run(command, cwd=tree, check=True, capture_output=True)
+
+    return work
+
+
 def with_dvc(folder: Path, command: str) -> Callable[[], object]:
     _, tree = world(folder)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "PYTHON"))}
@@ -123,30 +169,49 @@ def plainly(folder: Path) -> Callable[[], object]:
     return work
 
 
-def seconds(make: Callable[[Path], Callable[[], object]]) -> float:
+def measured(make: Callable[[Path], Callable[[], object]]) -> tuple[float, float]:
+    """Seconds on the clock, and seconds of a core."""
     Path("bench-runs").mkdir(exist_ok=True)  # on the disk of the checkout; a temporary folder may be memory
     with tempfile.TemporaryDirectory(dir="bench-runs") as folder:
         work = make(Path(folder).resolve())
         os.sync()
-        began = time.perf_counter()
+        before, began = of_a_core(), time.perf_counter()
         work()
-        return time.perf_counter() - began
+        return time.perf_counter() - began, of_a_core() - before
+
+
+def of_a_core() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def main() -> int:
     command = sys.argv[1] if len(sys.argv) > 1 else "dvc"
-    kinds = {"plain": plainly, "outlast": with_outlast, "dvc": lambda folder: with_dvc(folder, command)}
-    taken: dict[str, list[float]] = {name: [] for name in kinds}
-    for _ in range(ROUNDS):  # by turns: the machine is not the same all the time
-        for name, make in kinds.items():
-            taken[name].append(seconds(make))
-    middle = {name: statistics.median(values) for name, values in taken.items()}
-    beyond, ratio = middle["outlast"] - middle["plain"], middle["outlast"] / middle["dvc"]
-    print(f"77 MB, median of {ROUNDS}: hashing and writing once {middle['plain']:.2f} s")
-    print(f"outlast publish to git and a folder: {middle['outlast']:.2f} s, {beyond:.2f} beyond (most {MOST_SECONDS})")
-    print(f"dvc add, dvc push, git push: {middle['dvc']:.2f} s; outlast takes {ratio:.3f} of it (most {MOST_RATIO})")
+    kinds = {
+        "hashing and writing once": plainly,
+        "outlast, files to git and a folder": with_outlast,
+        "outlast publish, the whole command": by_command,
+        "dvc add, dvc push, git push": lambda folder: with_dvc(folder, command),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
+    for number in range(ROUNDS):  # by turns: the machine is not the same all the time
+        for name, make in list(kinds.items())[:: 1 if number % 2 else -1]:
+            taken[name].append(measured(make))
+    plain, *ours, dvc = taken
+    clock = {name: statistics.median(each[0] for each in values) for name, values in taken.items()}
+    core = {name: statistics.median(each[1] for each in values) for name, values in taken.items()}
+    print(f"77 MB, medians of {ROUNDS}; seconds on the clock and of a core, ratios to DVC within a round")
+    for name, values in taken.items():
+        ratios = [
+            statistics.median(each[i] / other[i] for each, other in zip(values, taken[dvc], strict=True))
+            for i in (0, 1)
+        ]
+        print(f"{name:36} {clock[name]:6.2f} {core[name]:6.2f}    {ratios[0]:5.2f} {ratios[1]:5.2f} of DVC's")
+    for name in ours:
+        print(f"{name}: {clock[name] - clock[plain]:.2f} s beyond (most {MOST_SECONDS})")
     print(json.dumps(taken))
-    return 0 if beyond <= MOST_SECONDS and ratio <= MOST_RATIO else 1
+    beyond = max(clock[name] - clock[plain] for name in ours)
+    return 0 if beyond <= MOST_SECONDS and clock[ours[0]] / clock[dvc] <= MOST_RATIO else 1
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tests.remote.remotes import Watched, blobs, needed, newest, push_all, pushe
 from outlast.checkpoint import CheckpointStore, Retention, open_checkpoint
 from outlast.errors import CorruptCheckpoint, OutlastError, RemoteUnavailable, RunBusy
 from outlast.folder import hashing
-from outlast.remote import outgoing
+from outlast.remote import outgoing, parallel
 from outlast.remote.base import Entry
 from outlast.remote.folder import FolderRemote
 from outlast.remote.gather import bring_home
@@ -256,7 +256,8 @@ def test_retention_may_delete_what_is_being_sent(home: Path, remote: Watched, tm
     assert open_checkpoint(place(tmp_path / "new").checkpoint(4)).checkpoint.step == 4
 
 
-def test_room_is_given_when_it_is_needed(home: Path, remote: Watched) -> None:
+def test_room_is_given_when_it_is_needed(home: Path, remote: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "AT_ONCE", 1)  # otherwise all of so small a checkpoint is copied at once
     found = pusher(home, remote)
     given: list[bool] = []
 

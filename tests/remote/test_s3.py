@@ -18,6 +18,7 @@ from outlast.errors import ObjectConflict, RemoteRefused, RemoteUnavailable, Usa
 from outlast.remote import s3
 from outlast.remote.address import open_remote
 from outlast.remote.base import PIECE
+from outlast.remote.network import SMALL
 from outlast.remote.s3 import Slice
 
 PART = 5 * PIECE
@@ -40,6 +41,23 @@ def large(tmp_path: Path) -> tuple[Path, bytes]:
 
 def asked(case: S3Case, text: str) -> list[str]:
     return [line for line in service.requests(case.url) if text in line]
+
+
+def test_only_a_large_object_is_looked_for_before_it_is_sent(case: S3Case, tmp_path: Path) -> None:
+    remote, file = case.open(), tmp_path / "file"
+    assert remote.capabilities.exclusive_put
+    for size, first, again in ((SMALL, ["PUT"], ["PUT", "HEAD"]), (SMALL + 1, ["HEAD", "PUT"], ["HEAD"])):
+        file.write_bytes(bytes(size))
+        service.fail(case.url)
+        assert remote.put_if_absent(f"o{size}", file)
+        assert [line.split()[0] for line in service.requests(case.url)] == first
+        service.fail(case.url)
+        assert not remote.put_if_absent(f"o{size}", file)
+        assert [line.split()[0] for line in service.requests(case.url)][: len(again)] == again
+        file.write_bytes(b"x" * size)
+        with pytest.raises(ObjectConflict):
+            remote.put_if_absent(f"o{size}", file)
+        assert b"".join(remote.get(f"o{size}")) == bytes(size)
 
 
 def test_a_part_that_fails_is_sent_again_alone(case: S3Case, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from outlast.errors import ObjectConflict, ObjectMissing, RemoteRefused
 from outlast.publish.plan import PlannedFile
 from outlast.publish.reference import Progress
 from outlast.remote.base import Remote, digest_of
+from outlast.remote.parallel import in_parallel
 
 
 def put(blobs: Mapping[str, PlannedFile], store: Remote, progress: Progress) -> int:
@@ -16,16 +17,21 @@ def put(blobs: Mapping[str, PlannedFile], store: Remote, progress: Progress) -> 
     Raises:
         ObjectConflict: one is there and is another one.
     """
-    sent = 0
-    for name, file in blobs.items():
+
+    def put_one(blob: tuple[str, PlannedFile]) -> bool:
+        name, file = blob
         try:
-            sent += store.put_if_absent(name, file.source)
+            return store.put_if_absent(name, file.source)
         except ObjectConflict as error:
             raise ObjectConflict(
                 f"{store.address(name)} is damaged: its contents are not those that its name states ({file.size} bytes "
                 "were expected). Publishing deletes nothing; move it away, and publish again.",
                 error.reason,
             ) from error
+
+    sent = 0
+    for (name, file), written in zip(blobs.items(), in_parallel(put_one, blobs.items()), strict=True):
+        sent += written
         progress(name, file.size)
     return sent
 
@@ -37,7 +43,9 @@ def gate(blobs: Mapping[str, PlannedFile], store: Remote) -> None:
         RemoteRefused: one is missing or another one.
     """
     algorithm = store.capabilities.digest
-    for name, file in blobs.items():
+
+    def look(blob: tuple[str, PlannedFile]) -> None:
+        name, file = blob
         try:
             found = store.stat(name)
         except ObjectMissing as error:
@@ -48,6 +56,9 @@ def gate(blobs: Mapping[str, PlannedFile], store: Remote) -> None:
                 f"{store.address(name)} was put and is not what was sent: {found.size} bytes with the {algorithm} "
                 f"{found.digest[:12]}; expected {file.size} bytes with {expected[:12]}."
             )
+
+    for _ in in_parallel(look, blobs.items()):
+        pass
 
 
 def _digest(file: PlannedFile, algorithm: str) -> str:

@@ -28,7 +28,7 @@ from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import CONFIG
 from outlast.publish import card
-from outlast.publish.plan import Plan, hashed, make_plan
+from outlast.publish.plan import Plan, hash_files, make_plan
 from outlast.report import read_run
 from outlast.report.curves import draw_curves
 from outlast.report.history import history
@@ -101,7 +101,7 @@ def plan_of(
         "checkpoint": newest.digest,
         "config": config,
     }
-    weights = [hashed(path, file) for path, file in found.files.items() if path.startswith("train/weights/")]
+    weights = list(hash_files(item for item in found.files.items() if item[0].startswith("train/weights/")))
     found.write(
         "README.md",
         card.write(
@@ -118,8 +118,9 @@ def plan_of(
         ),
     )
     plan = make_plan(
-        module=module, experiment=experiment, time=time, about=about, sources=found.files.items(), name=name
-    )
+        module=module, experiment=experiment, time=time, about=about, sources=found.files.items(), known=weights,
+        name=name,
+    )  # fmt: skip
     return plan, found.told
 
 

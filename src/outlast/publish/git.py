@@ -25,6 +25,7 @@ from outlast.terminal import command
 AUTHOR = "outlast <outlast@localhost>"
 
 _IGNORE = ".gitignore"
+_MADE = "refs/outlast/made"  # of our own repository; what is pushed is the commit's hash
 
 NO_BASE = "none"
 """A base that is no commit: the branch begins with the publication."""
@@ -55,7 +56,8 @@ def repository_at(folder: Path, scratch: Path) -> Repository | None:
     """
     git = Git(scratch, {"GIT_CEILING_DIRECTORIES": ""})
     place = folder.resolve()
-    code, out, err = git.ask("-C", place, "rev-parse", "--show-object-format", "--git-path", "objects")
+    asked = ("--show-object-format", "--git-path", "objects", "--git-path", "shallow")
+    code, out, err = git.ask("-C", place, "rev-parse", *asked)
     if code != 0:
         if b"dubious ownership" in err:
             raise UsageError(
@@ -63,11 +65,11 @@ def repository_at(folder: Path, scratch: Path) -> Repository | None:
                 f"{command('git', 'config', '--global', '--add', 'safe.directory', place)}"
             )
         return None
-    form, objects = lines(out)
+    form, objects, shallow = lines(out)
     code, out, _ = git.ask("-C", place, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     head = lines(out)[0] if code == 0 else None
-    shallow = place / lines(git.run("-C", place, "rev-parse", "--git-path", "shallow"))[0]
-    return Repository((place / objects).resolve(), form, head, shallow if shallow.is_file() else None)
+    kept = place / shallow
+    return Repository((place / objects).resolve(), form, head, kept if kept.is_file() else None)
 
 
 def url_of(name: str, folder: Path, scratch: Path) -> str:
@@ -161,24 +163,17 @@ class GitReference(Reference):
         self._plan = plan
         self._make_repository()
         parent = None if self.base == NO_BASE else self.base
-        index = Git(self._scratch, {**self._inside.settings, "GIT_INDEX_FILE": str(self._scratch / "index")})
-        (self._scratch / "index").unlink(missing_ok=True)
-        if parent:
-            index.run("read-tree", parent)
-        contents = self._contents(plan, parent)
-        entries = b"".join(
-            b"100644 %s\t%s\0" % (self._hash(data).encode(), path.encode()) for path, data in contents.items()
-        )
-        index.run("update-index", "-z", "--index-info", data=entries)
-        tree = lines(index.run("write-tree", "--missing-ok"))[0]
-        parents = f"parent {parent}\n" if parent else ""
         clock = f"{plan.seconds} +0000"
-        text = (
-            f"tree {tree}\n{parents}author {AUTHOR} {clock}\ncommitter {AUTHOR} {clock}\n\n"
+        message = (
             f"Publish {plan.experiment} of {plan.module}: {len(plan.files)} files\n\n"
             f"Get it: git fetch, git checkout {plan.name}, dvc pull\n"
         )
-        out = self._inside.run("hash-object", "-t", "commit", "-w", "--stdin", data=text.encode())
+        about = f"commit {_MADE}\nmark :1\nauthor {AUTHOR} {clock}\ncommitter {AUTHOR} {clock}\n"
+        stream = [about.encode(), _data(message.encode()), f"from {parent}\n".encode() if parent else b""]
+        for path, data in self._contents(plan, parent).items():
+            stream += [f"M 100644 inline {path}\n".encode(), _data(data)]
+        stream.append(b"get-mark :1\n")
+        out = self._inside.run("fast-import", "--quiet", "--force", data=b"".join(stream))
         self._commit = lines(out)[0]
         return self._commit
 
@@ -247,6 +242,8 @@ class GitReference(Reference):
         form = self._repository.format if self._repository else self._server_format()
         place = self._scratch / "repository"
         self._outside.run("init", "--quiet", "--bare", "--template=", f"--object-format={form}", place)
+        with (place / "config").open("a") as config:  # one file of objects, which nobody needs after a crash
+            config.write("[core]\n\tfsync = none\n[fastimport]\n\tunpackLimit = 1\n")
         if self._repository:
             durable.make_folder(place / "objects" / "info")
             (place / "objects" / "info" / "alternates").write_bytes(os.fsencode(_quoted(self._repository.objects)))
@@ -257,20 +254,25 @@ class GitReference(Reference):
         """SHA-1, unless the server has a longer hash."""
         return "sha256" if any(len(each) == 64 for each in self._refs().values()) else "sha1"
 
-    def _hash(self, data: bytes) -> str:
-        return lines(self._inside.run("hash-object", "-w", "--no-filters", "--stdin", data=data))[0]
-
-    def _at_base(self, parent: str | None, path: str) -> bytes:
+    def _of_base(self, parent: str | None, *paths: str) -> list[bytes]:
+        """The contents of files of the base; those of one that it has not are empty."""
         if parent is None:
-            return b""
-        code, out, _ = self._inside.ask("cat-file", "blob", f"{parent}:{path}")
-        return out if code == 0 else b""
+            return [b""] * len(paths)
+        out = self._inside.run("cat-file", "--batch", data="".join(f"{parent}:{path}\n" for path in paths).encode())
+        found = []
+        for _ in paths:
+            line, _, out = out.partition(b"\n")
+            kind, size = line.split()[-2:] if not line.endswith(b" missing") else (b"", b"-1")
+            found.append(out[: int(size)] if kind == b"blob" else b"")
+            out = out[int(size) + 1 :]
+        return found
 
     def _contents(self, plan: Plan, parent: str | None) -> dict[str, bytes]:
         """The files of the commit that are not the base's: small ones, pointers, and what DVC needs to know."""
-        config, remote = dvc.with_remote(self._at_base(parent, dvc.CONFIG), self._store)
+        config, ignored_by_dvc, base = self._of_base(parent, dvc.CONFIG, ".dvc/.gitignore", _IGNORE)
+        config, remote = dvc.with_remote(config, self._store)
         found = {dvc.CONFIG: config, f"{plan.folder}/{manifest.NAME}": manifest.write(plan)}
-        if not self._at_base(parent, ".dvc/.gitignore"):
+        if not ignored_by_dvc:
             found[".dvc/.gitignore"] = dvc.IGNORED
         ignored: Mapping[PurePosixPath, list[str]] = defaultdict(list)
         for file in plan.files:
@@ -282,7 +284,6 @@ class GitReference(Reference):
                 found[str(path)] = file.source.read_bytes()
         for folder, names in ignored.items():
             found[f"{folder}/.gitignore"] = "".join(f"/{_escaped(name)}\n" for name in sorted(names)).encode()
-        base = self._at_base(parent, _IGNORE)
         if base and (more := self._not_ignored(base, [path for path in found if path.endswith(dvc.POINTER)])):
             found[_IGNORE] = base + (b"" if base.endswith(b"\n") else b"\n") + more
         return found
@@ -302,6 +303,11 @@ class GitReference(Reference):
         return "".join(
             f"{line}\n" for line in ["# outlast publish: DVC finds no pointers that git ignores", *rules]
         ).encode()
+
+
+def _data(contents: bytes) -> bytes:
+    """Contents as `git fast-import` reads them."""
+    return b"data %d\n%s\n" % (len(contents), contents)
 
 
 def _escaped(name: str) -> str:

@@ -6,12 +6,14 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from outlast.errors import OutlastError, UnsafeFolder
 from outlast.folder import layout, plain
+from outlast.remote.parallel import in_parallel
 
 SMALL = 2**20
 """Bytes: a larger file is kept in the store, never in a branch."""
@@ -90,6 +92,7 @@ def make_plan(
     time: str,
     about: Mapping[str, object],
     sources: Iterable[tuple[str, Path]],
+    known: Iterable[PlannedFile] = (),
     name: str | None = None,
 ) -> Plan:
     """Hash the files, and name what they make.
@@ -100,6 +103,7 @@ def make_plan(
         time: as `Plan.time`.
         about: as `Plan.about`.
         sources: path in the artifact, and where the file is.
+        known: those of them that are hashed already.
         name: of the reference.
 
     Raises:
@@ -107,7 +111,9 @@ def make_plan(
     """
     module, experiment = slug(module), slug(experiment)
     stamp = datetime.fromisoformat(time).strftime("%Y%m%d-%H%M%S")
-    files = tuple(sorted((hashed(path, source) for path, source in sources), key=lambda file: file.path))
+    ready = {file.path: file for file in known}
+    found = [*ready.values(), *hash_files(each for each in sources if each[0] not in ready)]
+    files = tuple(sorted(found, key=lambda file: file.path))
     name = slug(name) if name else f"kaggle-train-{module}-{experiment}-{stamp}"
     return Plan(module, experiment, time, about, files, name)
 
@@ -119,8 +125,13 @@ def slug(text: str) -> str:
     return words[:120] or "run"
 
 
+def hash_files(sources: Iterable[tuple[str, Path]]) -> Iterator[PlannedFile]:
+    """`hashed` for several files at a time, in their order."""
+    return in_parallel(lambda each: hashed(*each), sources)
+
+
 def hashed(path: str, source: Path) -> PlannedFile:
-    """Read a file once, for its size and both hashes.
+    """Read a file once, for its size and both hashes, which are computed side by side.
 
     Raises:
         OutlastError: it cannot be read, or its name is none that every system takes.
@@ -130,10 +141,14 @@ def hashed(path: str, source: Path) -> PlannedFile:
             f"{source} cannot be published as {path!r}: that is no plain file name. Rename the artifact."
         )
     md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
-    for piece in pieces(source):
-        md5.update(piece)
-        sha256.update(piece)
-        size += len(piece)
+    with ThreadPoolExecutor(1) as beside:  # MD5 takes longer than SHA-256 and the reading together
+        before: Future[None] | None = None
+        for piece in pieces(source):
+            if before:
+                before.result()
+            before = beside.submit(md5.update, piece)
+            sha256.update(piece)
+            size += len(piece)
     return PlannedFile(path, source, size, md5.hexdigest(), sha256.hexdigest())
 
 

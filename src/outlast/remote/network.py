@@ -35,6 +35,9 @@ T = TypeVar("T")
 TIMEOUT = 60.0
 """Seconds in which a connection has to be made, and in which something of a reply has to arrive."""
 
+SMALL = 2**18
+"""Bytes up to which an object is sent without looking first whether it is there."""
+
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of HTTP after which the same request may succeed."""
 
@@ -108,16 +111,21 @@ class NetworkRemote(Remote):
     def put_if_absent(self, name: str, file: Path) -> bool:
         """Write a file under a name that nothing has yet, as `Remote.put_if_absent` says.
 
-        What is there is not sent. When the reply to a write was lost, the object that is found counts as there already.
+        What is there is not sent, unless it is so small that sending it takes no longer than looking first. When the
+        reply to a write was lost, the object that is found counts as there already.
         """
         check_name(name)
         self._check_writes(name)
         size, digest = self._describe(file)
         tries, refused = self._tries(), 0
+        look = size > SMALL or not self.capabilities.exclusive_put  # a write that may replace comes after a look
         while True:
             try:
-                found = self.stat(name)
+                found = self.stat(name) if look else None
             except ObjectMissing:
+                found = None
+            look = True
+            if found is None:
                 try:
                     if self._create(name, file, digest):
                         return True

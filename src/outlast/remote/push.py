@@ -10,8 +10,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +21,15 @@ from outlast.folder import durable, layout
 from outlast.folder.layout import RunFolder
 from outlast.remote.base import Entry
 from outlast.remote.outgoing import CheckpointFiles, Piece, PushAbandoned, RecordFiles
-from outlast.remote.revision import Blob, PushedCheckpoint, PushedRun, Revision
+from outlast.remote.parallel import in_parallel
+from outlast.remote.revision import BLOB, PushedCheckpoint, PushedRun, Revision
 
 Sleep = Callable[[float], None]
 """Waits so many seconds; raises PushAbandoned to stop the present push."""
+
+
+MOST = 2 * BLOB
+"""Bytes of the blobs that are sent at a time: so much disk space do their copies take."""
 
 
 class Pusher:
@@ -75,7 +79,6 @@ class Pusher:
         self._swept = False
         self._passed: set[int] = set()  # checkpoints that cannot be read
         self._scratch = folder.path / f"{layout.TEMPORARY}push-{attempt[:12]}"
-        self._copier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outlast-push")
 
     @property
     def steps(self) -> list[int]:
@@ -173,7 +176,6 @@ class Pusher:
         """Close the open files and delete the temporary ones."""
         if self.open:
             self.open.close()
-        self._copier.shutdown()
         with contextlib.suppress(OSError):
             durable.remove_any(self._scratch)
 
@@ -204,32 +206,26 @@ class Pusher:
             self.open = None
 
     def _send(self, pieces: Iterable[Piece]) -> None:
-        """Put the blobs that the remote lacks. Each is copied to a file while the previous one is sent."""
-        ahead: tuple[Blob, Path, Future[None]] | None = None
-        number = 0
-        for piece in pieces:
-            if piece.blob.hash in self._put or (ahead and piece.blob == ahead[0]):
-                continue
-            number += 1
-            path = self._scratch / (piece.blob.hash if self._batches else f"blob-{number % 2}")
-            following = piece.blob, path, self._begin(piece, path)
-            if ahead:
-                self._put_blob(*ahead)
-            ahead = following
-        if ahead:
-            self._put_blob(*ahead)
+        """Put the blobs that the remote lacks, several at a time; with a rate limit, one at a time."""
+        begun: set[str] = set()
 
-    def _begin(self, piece: Piece, path: Path) -> Future[None]:
-        try:
-            return self._copier.submit(piece.write, path)
-        except RuntimeError:  # the interpreter shuts down: a script without a with-block ends
-            piece.write(path)
-            written: Future[None] = Future()
-            written.set_result(None)
-            return written
+        def lacking() -> Iterator[tuple[Piece, Path]]:
+            for piece in pieces:
+                if piece.blob.hash not in begun and piece.blob.hash not in self._put:
+                    begun.add(piece.blob.hash)
+                    yield piece, self._scratch / piece.blob.hash
 
-    def _put_blob(self, blob: Blob, path: Path, copied: Future[None]) -> None:
-        copied.result()
+        def size(each: tuple[Piece, Path]) -> int:
+            return each[0].blob.size
+
+        at_once = 1 if self._rate else None
+        for _ in in_parallel(self._send_one, lacking(), at_once=at_once, size=size, most=MOST):
+            pass
+
+    def _send_one(self, each: tuple[Piece, Path]) -> None:
+        (blob, write), path = each
+        self.sleep(0)
+        write(path)
         self.sleep(0)
         begun = time.monotonic()
         name = self._pushed.blob_name(blob.hash)
@@ -243,6 +239,7 @@ class Pusher:
                 self._delete(entry)
             self._remote.put_if_absent(name, path)
         self._put.add(blob.hash)
+        durable.remove_file(path)
         if self._rate:
             self.sleep(max(0.0, blob.size / self._rate - (time.monotonic() - begun)))
 

@@ -12,6 +12,7 @@ import io
 import math
 import os
 import re
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
@@ -27,6 +28,7 @@ from outlast.errors import ObjectConflict, RemoteError, RemoteRefused, RemoteUna
 from outlast.folder import plain
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat
 from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
+from outlast.remote.parallel import in_parallel
 
 SHA256 = "outlast-sha256"
 """Name of the metadata that has an object's digest."""
@@ -87,6 +89,7 @@ class S3Remote(NetworkRemote):
     ) -> None:
         super().__init__(f"s3://{bucket}/", prefix, writes=writes)
         self._bucket, self._part = bucket, part
+        self._lock = threading.RLock()  # held while the client is made, and while the service is tried out
         self._settings = {
             "endpoint_url": endpoint,
             "region_name": region,
@@ -116,6 +119,10 @@ class S3Remote(NetworkRemote):
 
     @cached_property
     def _client(self) -> Any:
+        with self._lock:  # cached_property itself has none since Python 3.12
+            return self.__dict__.get("_client") or self._connect()
+
+    def _connect(self) -> Any:
         with self._explained(""):
             session = botocore.session.get_session()
             session.register_component("data_loader", _loader())
@@ -133,6 +140,10 @@ class S3Remote(NetworkRemote):
     @cached_property
     def _preconditions(self) -> tuple[bool, bool]:
         """Whether the service keeps to If-None-Match when an object is put, and to If-Match when one is deleted."""
+        with self._lock:
+            return self.__dict__.get("_preconditions") or self._try_preconditions()
+
+    def _try_preconditions(self) -> tuple[bool, bool]:
         if (urlsplit(self._client.meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
             return True, True
         key = {"Bucket": self._bucket, "Key": f"{self._prefix}.outlast-{uuid.uuid4().hex}"}
@@ -198,16 +209,15 @@ class S3Remote(NetworkRemote):
         operation = "upload_part" if "Body" in source(0, size) else "upload_part_copy"
         upload = {"UploadId": self._call(name, "create_multipart_upload", **arguments)["UploadId"]}
         try:
-            parts = []
-            for number, start in enumerate(range(0, size, part), 1):
-                end = min(start + part, size)
 
-                def send(number: int = number, start: int = start, end: int = end) -> Any:
-                    return self._call(name, operation, PartNumber=number, **upload, **source(start, end))
+            def send(start: int) -> dict[str, Any]:
+                number, end = start // part + 1, min(start + part, size)
+                reply = self._ask(
+                    lambda: self._call(name, operation, PartNumber=number, **upload, **source(start, end))
+                )
+                return {"PartNumber": number, "ETag": reply.get("CopyPartResult", reply)["ETag"]}
 
-                reply = self._ask(send)
-                etag = reply["CopyPartResult"]["ETag"] if "CopyPartResult" in reply else reply["ETag"]
-                parts.append({"PartNumber": number, "ETag": etag})
+            parts = list(in_parallel(send, range(0, size, part)))
             whole = {"MultipartUpload": {"Parts": parts}}
             self._call(name, "complete_multipart_upload", **upload, **whole, **condition)
         except BaseException:

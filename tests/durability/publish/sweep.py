@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from outlast.remote import parallel
 from tests.publish import making
 
 OPERATIONS = ("open", "write", "fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir", "utime")
@@ -98,6 +99,7 @@ def in_fork(work: Callable[[], object], counter: Counter | None = None) -> int:
         return os.waitpid(child, 0)[1]
     try:
         signal.alarm(60)
+        parallel.AT_ONCE = 1  # the same operations in the same order each time
         if counter:
             counter.install()
         work()
