@@ -15,6 +15,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,7 +29,7 @@ from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import CONFIG
 from outlast.publish import card
-from outlast.publish.plan import Plan, hash_files, make_plan
+from outlast.publish.plan import Plan, PlannedFile, hash_files, make_plan
 from outlast.report import read_run
 from outlast.report.curves import draw_curves
 from outlast.report.history import history
@@ -50,6 +51,12 @@ class _Contents:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
         self.files[path] = target
+
+    def add_curves(self, drawn: Path | UsageError) -> None:
+        if isinstance(drawn, Path):
+            self.files["train/training_curves.png"] = drawn
+        else:  # matplotlib is not installed, or nothing was logged
+            self.told.append(f"There is no train/training_curves.png: {drawn}")
 
 
 def plan_of(
@@ -81,13 +88,17 @@ def plan_of(
     """
     place, info = RunFolder(folder), read_run(folder)
     found = _Contents(scratch)
-    newest = _weights(place, found, part)
-    if best is not None:
-        found.files["train/weights/best.safetensors"] = _exported(place.checkpoint(best), scratch, part, "best")
+    with ThreadPoolExecutor(1) as beside:  # it draws while files are read, written and hashed
+        curves = beside.submit(_curves, folder, scratch / "training_curves.png")
+        newest = _weights(place, found, part)
+        if best is not None:
+            found.files["train/weights/best.safetensors"] = _exported(place.checkpoint(best), scratch, part, "best")
+        weights = _hash_weights(found, [])
+    found.add_curves(curves.result())
     values, config = _config(place, found)
     metrics = _metrics(place, found, newest, info.latest, info.renamed)
-    _curves(folder, found)
     _artifacts(place.artifacts, found)
+    weights += _hash_weights(found, weights)
     module = module or _module(info.about)
     experiment = folder.resolve().name
     time = str(newest.manifest["written"]["time"])
@@ -101,7 +112,6 @@ def plan_of(
         "checkpoint": newest.digest,
         "config": config,
     }
-    weights = list(hash_files(item for item in found.files.items() if item[0].startswith("train/weights/")))
     found.write(
         "README.md",
         card.write(
@@ -122,6 +132,17 @@ def plan_of(
         name=name,
     )  # fmt: skip
     return plan, found.told
+
+
+def _hash_weights(found: _Contents, known: list[PlannedFile]) -> list[PlannedFile]:
+    ready = {file.path for file in known}
+    return list(
+        hash_files(
+            (path, file)
+            for path, file in found.files.items()
+            if path.startswith("train/weights/") and path not in ready
+        )
+    )
 
 
 def _module(about: Mapping[str, Any]) -> str:
@@ -188,12 +209,11 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _curves(folder: Path, found: _Contents) -> None:
-    target = found.scratch / "training_curves.png"
+def _curves(folder: Path, target: Path) -> Path | UsageError:
     try:
-        found.files["train/training_curves.png"] = draw_curves(folder, target)
-    except UsageError as error:  # matplotlib is not installed, or nothing was logged
-        found.told.append(f"There is no train/training_curves.png: {error}")
+        return draw_curves(folder, target)
+    except UsageError as error:
+        return error
 
 
 def _artifacts(folder: Path, found: _Contents) -> None:
