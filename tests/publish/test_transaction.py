@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,9 +23,16 @@ from outlast.publish import fetching, manifest, transaction
 from outlast.publish.manifest import ManifestReference
 from outlast.publish.plan import make_plan, slug
 from outlast.publish.transaction import publish
+from outlast.remote import parallel
 from outlast.remote.base import Capabilities
 from outlast.remote.folder import FolderRemote
 from tests.publish import making
+
+
+@pytest.fixture(autouse=True)
+def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same order of requests each time, which most of these tests look at."""
+    monkeypatch.setattr(parallel, "AT_ONCE", 1)
 
 
 @pytest.fixture
@@ -189,6 +197,24 @@ def test_the_order_is_blobs_gate_reference_verdict(tmp_path: Path) -> None:
     assert store.calls == [
         "get publications", *["put blobs"] * 4, *["stat blobs"] * 4, "put publications", "get publications",
     ]  # fmt: skip
+
+
+def test_blobs_are_put_and_looked_at_several_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "AT_ONCE", 4)
+    puts, looks = threading.Barrier(4, timeout=10), threading.Barrier(4, timeout=10)
+
+    class Together(FolderRemote):
+        def put_if_absent(self, name: str, file: Path) -> bool:
+            if name.startswith("blobs"):
+                puts.wait()
+            return super().put_if_absent(name, file)
+
+        def stat(self, name: str):
+            looks.wait()
+            return super().stat(name)
+
+    assert making.by_manifest(tmp_path, Together(tmp_path / "store")).sent == 4
+    assert making.wrong_with_manifest(tmp_path / "store") is None
 
 
 def test_after_the_deadline_blobs_are_made_young_again(tmp_path: Path) -> None:
