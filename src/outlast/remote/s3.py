@@ -28,7 +28,7 @@ from outlast.errors import ObjectConflict, RemoteError, RemoteRefused, RemoteUna
 from outlast.folder import plain
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat
 from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
-from outlast.remote.parallel import in_parallel
+from outlast.remote.parallel import AT_ONCE, in_parallel
 
 SHA256 = "outlast-sha256"
 """Name of the metadata that has an object's digest."""
@@ -97,6 +97,7 @@ class S3Remote(NetworkRemote):
                 connect_timeout=min(timeout, 10.0),
                 read_timeout=timeout,
                 retries={"total_max_attempts": 1},  # retry.py is the one place
+                max_pool_connections=AT_ONCE**2,  # objects at a time, and parts of each
                 s3={"addressing_style": "path" if path_style else "auto"},
             ),
         }
