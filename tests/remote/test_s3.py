@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from tests.conformance.remotes import S3Case
 from tests.standins import service
 from tests.standins.s3 import keys
 from tests.standins.service import Fault
+from urllib3 import HTTPResponse
 
 from outlast.errors import ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.remote import s3
@@ -58,6 +62,27 @@ def test_only_a_large_object_is_looked_for_before_it_is_sent(case: S3Case, tmp_p
         with pytest.raises(ObjectConflict):
             remote.put_if_absent(f"o{size}", file)
         assert b"".join(remote.get(f"o{size}")) == bytes(size)
+
+
+@pytest.mark.parametrize(("endpoint", "signed"), [("https://127.0.0.1:1", False), ("http://127.0.0.1:1", True)])
+def test_over_tls_the_checksum_is_signed_and_the_bytes_are_not_read_again(
+    case: S3Case, tmp_path: Path, endpoint: str, signed: bool
+) -> None:
+    remote, file, sent = s3.S3Remote("bucket", endpoint=endpoint, region="us-east-1"), tmp_path / "file", []
+    file.write_bytes(b"abc")
+    digest = hashlib.sha256(b"abc").hexdigest()
+    remote.__dict__["_preconditions"] = (True, True)
+
+    def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        sent.append(request.headers)
+        return AWSResponse(request.url, 200, {}, HTTPResponse(io.BytesIO(), preload_content=False))
+
+    remote._client.meta.events.register("before-send.s3.PutObject", answer)
+    assert remote._create("name", file, digest)
+    (headers,) = sent
+    assert headers["X-Amz-Content-SHA256"] == (digest.encode() if signed else b"UNSIGNED-PAYLOAD")
+    assert base64.b64decode(headers["x-amz-checksum-sha256"]).hex() == digest
+    assert b"x-amz-checksum-sha256" in headers["Authorization"].partition(b"SignedHeaders=")[2]
 
 
 def test_a_part_that_fails_is_sent_again_alone(case: S3Case, tmp_path: Path) -> None:

@@ -130,7 +130,13 @@ class S3Remote(NetworkRemote):
             settings = dict(self._settings)
             if not (settings["region_name"] or session.get_config_variable("region")):
                 settings["region_name"] = "us-east-1"  # Amazon redirects from this one, others do not mind
-            return session.create_client("s3", **settings)
+            client = session.create_client("s3", **settings)
+            if not client.meta.endpoint_url.startswith("https://"):
+                return client
+            # Otherwise botocore reads each file once more to sign its bytes. The checksum in the header is signed.
+            style = {**settings["config"].s3, "payload_signing_enabled": False}
+            config = settings["config"].merge(botocore.config.Config(s3=style))
+            return session.create_client("s3", **{**settings, "config": config})
 
     def close(self) -> None:
         """Close the connections."""
