@@ -113,9 +113,9 @@ def main() -> None:
         folder = RunFolder(root / "home/r")
         kinds = ("plain", "push", "alone", "with", "held", "held alone", "core", "core alone")
         rounds: dict[str, list[float]] = {kind: [] for kind in kinds}
-        for _ in range(values.rounds):
-            rounds["plain"].append(plain(remote, folder, 2))
-            rounds["push"].append(followed(remote, folder, 2))
+        for number in range(values.rounds):
+            for key, upload in (("plain", plain), ("push", followed))[:: 1 if number % 2 else -1]:
+                rounds[key].append(upload(remote, folder, 2))
             if values.address is None:
                 shutil.rmtree(root / "remote")
             os.sync()
@@ -139,7 +139,7 @@ def main() -> None:
         "checkpoint_mb": values.size,
         "plain_mb_per_s": rate["plain"],
         "push_mb_per_s": rate["push"],
-        "throughput_ratio": rate["push"] / rate["plain"],
+        "throughput_ratio": in_pairs(lambda plain, push: plain / push, "plain", "push"),
         "held_more": in_pairs(lambda held, alone, took: (held - alone) / took, "held", "held alone", "alone"),
         "core_more": in_pairs(lambda core, alone: core / alone - 1, "core", "core alone"),
         "wall_ratio": in_pairs(lambda took, alone: took / alone, "with", "alone"),
