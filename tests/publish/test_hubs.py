@@ -16,6 +16,7 @@ import pytest
 from outlast.cli import main
 from outlast.errors import PublishConflict, PublishFailed
 from outlast.publish import fetching, manifest
+from outlast.remote import parallel
 from outlast.remote.drive import DriveRemote
 from outlast.remote.huggingface import HuggingFaceRemote
 from outlast.remote.network import NetworkRemote
@@ -162,6 +163,7 @@ def in_fork(work: Callable[[], object]) -> int:
     if child:
         return os.waitpid(child, 0)[1]
     try:
+        parallel.AT_ONCE = 1  # the same requests in the same order each time
         work()
         os._exit(0)
     except BaseException:

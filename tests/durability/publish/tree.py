@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from outlast.publish import gitcommand
+from outlast.remote import parallel
 from tests.durability.publish import publishers, sweep
 from tests.publish import making
 from tests.standins import git as standin
@@ -41,6 +42,7 @@ def attempt(world: sweep.World, kill_at: int, server: standin.Standin | None = N
         return status
     os.setpgid(0, 0)
     signal.alarm(60)
+    parallel.AT_ONCE = 1  # the same calls in the same order each time
     os.environ |= {
         "SWEEP_ROOT": f"{world.root}/", "SWEEP_COUNT": str(world.root.with_name("count")),
         "SWEEP_KILL": str(kill_at), "SWEEP_LOG": str(world.root.with_name("log")),
