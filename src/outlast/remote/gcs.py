@@ -316,7 +316,7 @@ class _LargeBlocks(HTTPAdapter):
     """Sends a file in larger pieces than the 16 KiB of urllib3, between each two of which Python takes its lock."""
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, blocksize=PIECE, **options)  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*arguments, blocksize=PIECE, **options)
 
 
 def _matching(generation: str) -> dict[str, str]:
