@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +44,11 @@ def test_the_code_of_a_recipe_is_imported_when_it_is_used(tmp_path, monkeypatch)
     assert found.home.startswith("outlast_user_recipe_")
     with pytest.raises(UsageError, match="mine needs no_such_framework"):
         registry.loaded(found)
+    work.write_text("def train(run, config:\n")
+    with pytest.raises(UsageError, match=r"mine/work\.py:1 cannot be imported"):
+        registry.loaded(found)
+    with pytest.raises(UsageError, match=r"The recipe 'mine' .* its code '\.work' is"):
+        registry.loaded(replace(found, package=""))
     work.write_text("commands = ()\n")
     with pytest.raises(UsageError, match=r"\.work of the recipe 'mine' defines no function `train`"):
         registry.loaded(registry.find("mine"))

@@ -125,14 +125,21 @@ def loaded(recipe: Recipe) -> Recipe:
     """A recipe with the functions of its `code`, which is imported.
 
     Raises:
-        UsageError: it needs a package that is not installed, or has no `train`.
+        UsageError: it needs a package that is not installed, cannot be read, or has no `train`.
     """
     if recipe.code is None:
         return recipe
+    if recipe.code.startswith(".") and not recipe.package:
+        raise UsageError(
+            f"The recipe {recipe.name!r} was not found by its name or path, so it is not known where its code "
+            f"{recipe.code!r} is. Give the whole name of that module."
+        )
     try:
-        module = importlib.import_module(recipe.code, recipe.package)
+        module = importlib.import_module(recipe.code, recipe.package or None)
     except ModuleNotFoundError as error:
-        raise _needs(recipe.source, error) from error
+        raise _needs(recipe.source or recipe.name, error) from error
+    except SyntaxError as error:
+        raise UsageError(f"{error.filename}:{error.lineno} cannot be imported as a Python file: {error}.") from error
     if not callable(train := getattr(module, "train", None)):
         raise UsageError(f"{recipe.code} of the recipe {recipe.name!r} defines no function `train`.")
     more = {name: getattr(module, name) for name in ("check", "commands", "exports") if hasattr(module, name)}
