@@ -157,7 +157,7 @@ def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -
     if stored is None:
         return {}
     return {
-        key: LayerValue(value, Origin("run", f"(was: {_first_origin(stored['origins'].get(key, 'default'))})"))
+        key: LayerValue(value, Origin("run", f"(was: {first_origin(stored['origins'].get(key, 'default'))})"))
         for key, value in stored["values"].items()
         if key in known and known[key].on_resume not in ("place", "session")
     }
@@ -173,7 +173,7 @@ def _places_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -
     }
 
 
-def _first_origin(words: str) -> str:
+def first_origin(words: str) -> str:
     """The origin of a value when the run first had it, unchanged by later resumes."""
     while words.startswith("run (was: "):
         words = words.removeprefix("run (was: ").removesuffix(")")

@@ -24,6 +24,7 @@ import yaml
 
 from outlast.checkpoint import Checkpoint, CheckpointStore
 from outlast.checkpoint.export import export
+from outlast.config.layers import first_origin
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
@@ -175,6 +176,9 @@ def _config(place: RunFolder, found: _Contents) -> tuple[Mapping[str, Any], str 
     if not plain.kind_of(place.config):
         return {}, None  # of a script
     record = reading.read_record(place.config, CONFIG)
+    # Without how often the run was continued: a finished run that is started again is the same publication.
+    if origins := record.get("origins"):
+        record = {**record, "origins": {key: first_origin(words) for key, words in origins.items()}}
     found.write("train/config.json", durable.as_json(record))
     values = record["values"]
     found.write("train/args.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode())

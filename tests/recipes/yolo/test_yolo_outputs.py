@@ -18,6 +18,7 @@ from tests.durability.digits import train
 from tests.publish import making
 from tests.recipes import pictures
 
+STARTED_IN = Path.cwd()
 SMALL = {**pictures.TINY, "experiment_name": "plates", "keep_best": "1"}
 
 
@@ -75,6 +76,24 @@ def test_the_published_branch_has_the_tree(here: Path, capsys: pytest.CaptureFix
     held = making.git(url, "show", f"{name}:artifacts/localization/plates/train/results.csv")
     assert held == (here / "cut/plates/artifacts/train/results.csv").read_text().strip()
     assert "Get it: git fetch" in capsys.readouterr().out
+
+
+def test_a_finished_run_that_is_started_again_is_the_same_publication(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["publish", "cut/plates", "--to", "twice"]) == 0
+    before = making.fingerprint(here / "cut/plates/artifacts")
+    small = {**SMALL, "data_root": str(here / "set")}
+    monkeypatch.chdir(STARTED_IN)  # where the environment file was found when it was trained
+    assert train(here / "cut", recipe="yolo", small=small) == "finished"
+    monkeypatch.chdir(here)
+    assert making.fingerprint(here / "cut/plates/artifacts") == before
+    assert main(["publish", "cut/plates", "--to", "twice"]) == 0
+    assert "was visible already" in capsys.readouterr().out
+    manifest = here / "cut/plates/artifacts/test.manifest.json"
+    manifest.unlink()  # as if the attempt had been killed between two artifacts
+    assert train(here / "cut", recipe="yolo", small=small) == "finished"
+    assert manifest.is_file()
 
 
 def test_weights_of_a_publication_are_a_detector(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
