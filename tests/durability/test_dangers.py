@@ -26,6 +26,7 @@ from outlast.run.agreement import Agreement
 from outlast.run.parts import Parts
 from outlast.run.session import Session
 from outlast.state.array import Array
+from tests import messages
 from tests.folders import inside
 
 fetch = importlib.import_module("outlast.launch.fetch")  # the package has a function of that name
@@ -132,7 +133,7 @@ def test_one_changed_letter_of_a_manifest_is_noticed(tmp_path: Path) -> None:
     text = path.read_text()
     assert '"score": 0.25' in text
     path.write_text(text.replace('"score": 0.25', '"score": 0.75'))
-    with pytest.raises(CorruptCheckpoint, match="changed after it was written"):
+    with messages.raises(CorruptCheckpoint, "checkpoint/changed-after-written"):
         verify(path.parent)
 
 
@@ -328,7 +329,7 @@ def test_a_second_save_of_a_step_that_finds_no_room_leaves_the_first(tmp_path: P
     folder = RunFolder(tmp_path / "runs/r")
     durable.make_folder(folder.path)
     first = CheckpointStore(folder).commit(Snapshot.of(4, "steps", {}, state(4)))
-    with pytest.raises(SaveFailed, match="Nothing was written"):
+    with messages.raises(SaveFailed, "checkpoint/nothing-was-written"):
         CheckpointStore(folder, allowance=1).commit(Snapshot.of(4, "steps", {}, state(4)))
     assert verify(first.path).step == 4
 
@@ -387,7 +388,7 @@ def test_any_rank_may_wish_for_a_save(here) -> None:
 
 
 def test_ranks_at_different_steps_are_refused(here) -> None:
-    with pytest.raises(UsageError, match="rank 0 at 7, rank 1 at 8"):
+    with messages.raises(UsageError, "run/ranks-at-other-steps", steps="rank 0 at 7, rank 1 at 8"):
         agreement(here, (8, 0, 0, 1)).after(7, None)
 
 

@@ -14,6 +14,7 @@ from outlast.checkpoint import CheckpointStore, verify
 from outlast.errors import SaveFailed
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
+from tests import messages
 from tests.durability.digits import final, train
 
 
@@ -92,7 +93,7 @@ def test_too_little_space_is_seen_before_writing(tmp_path: Path, monkeypatch) ->
     train(tmp_path, stop_after=4)
     usage = type("Usage", (), {"free": 1_000_000})()
     monkeypatch.setattr("outlast.checkpoint.prune.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(SaveFailed, match=r"needs 16 MiB and .* has 1 MiB"):
+    with messages.raises(SaveFailed, "checkpoint/needs-more-space", needed="16 MiB", free="1 MiB"):
         train(tmp_path)
     monkeypatch.undo()
     assert [checkpoint.step for checkpoint in CheckpointStore(RunFolder(tmp_path / "digits")).committed()] == [4]

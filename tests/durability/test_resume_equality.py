@@ -90,5 +90,5 @@ def test_seed_zero_is_a_seed(tmp_path: Path) -> None:
     train(tmp_path / "zero", seed=0)
     train(tmp_path / "default")
     assert final(tmp_path / "zero") != final(tmp_path / "default")
-    with pytest.raises(ConfigError, match=r"--batch-size is '0'; expected at least 1"):
+    with messages.raises(ConfigError, "config/batch-size-flag-too-small", value=0, least=1):
         train(tmp_path / "none", batch_size=0)

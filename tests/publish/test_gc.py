@@ -11,6 +11,7 @@ import pytest
 from outlast.errors import CorruptCheckpoint, RemoteError, RemoteRefused, UsageError
 from outlast.publish import dvc, gc, manifest, owners
 from outlast.remote.folder import FolderRemote
+from tests import messages
 from tests.publish import making, model
 
 DAY = 86400.0
@@ -193,5 +194,5 @@ def test_a_store_without_conditions_is_not_collected(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"{", b"[]", b'{"git": 3}', b'{"git": "https://user:password@host/x"}'])
 def test_an_owner_that_is_none(store: FolderRemote, tmp_path: Path, data: bytes) -> None:
     put(store, tmp_path, f"{owners.OWNERS}x.json", data)
-    with pytest.raises(CorruptCheckpoint, match="names no git repository"):
+    with messages.raises(CorruptCheckpoint, "publish/names-no-git-repository"):
         owners.owners_in(store)

@@ -13,6 +13,7 @@ from outlast.publish import dvc, gitcommand
 from outlast.publish.git import repository_at, url_of
 from outlast.publish.owners import owner_of
 from outlast.remote.folder import FolderRemote
+from tests import messages
 from tests.publish import making
 
 
@@ -243,7 +244,7 @@ def test_remotes_by_name(tmp_path: Path) -> None:
     assert url_of("origin", tree / "deep", tmp_path) == str(tmp_path / "server.git")
     for url in ("git@host:owner/name.git", "https://host/x", "ssh://git@host/x"):
         assert url_of(url, tree, tmp_path) == url
-    with pytest.raises(UsageError, match="no remote of that name"):
+    with messages.raises(UsageError, "publish/no-git-remote"):
         url_of("upstream", tree, tmp_path)
 
 

@@ -26,6 +26,7 @@ from outlast.publish.transaction import publish
 from outlast.remote import parallel
 from outlast.remote.base import Capabilities
 from outlast.remote.folder import FolderRemote
+from tests import messages
 from tests.publish import making
 
 
@@ -87,7 +88,7 @@ def test_another_publication_of_this_name_stays(tmp_path: Path, store: FolderRem
 
 def test_a_changed_publication_of_ones_own_is_distinguished_from_anothers(tmp_path: Path, store: FolderRemote) -> None:
     making.by_manifest(tmp_path, store)
-    with pytest.raises(PublishConflict, match="complete, with what the run folder held then"):
+    with messages.raises(PublishConflict, "publish/name-taken-by-own"):
         making.by_manifest(tmp_path, store, making.plan(tmp_path, {**making.FILES, "README.md": b"more"}))
 
 
@@ -171,7 +172,7 @@ def test_a_good_reply_without_a_reference_is_not_believed(tmp_path: Path) -> Non
 
 def test_a_verdict_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     store = Store(tmp_path / "store", get_publications=[None, LATER])
-    with pytest.raises(PublishFailed, match="is not known"):
+    with messages.raises(PublishFailed, "publish/reference-not-known"):
         making.by_manifest(tmp_path, store)
     assert making.by_manifest(tmp_path, FolderRemote(store.root)).before is True
 
@@ -186,7 +187,7 @@ def test_the_gate_sees_a_blob_that_went_meanwhile(tmp_path: Path) -> None:
             return wrote
 
     lost: list[Path] = []
-    with pytest.raises(PublishFailed, match="not there any more"):
+    with messages.raises(PublishFailed, "publish/blob-missing"):
         making.by_manifest(tmp_path, Losing(tmp_path / "store"))
     assert fetching.names_in(FolderRemote(tmp_path / "store")) == []
 
@@ -226,7 +227,7 @@ def test_after_the_deadline_blobs_are_made_young_again(tmp_path: Path) -> None:
     assert store.calls.count("put publications") == 1
     assert done.sent == 0
     late = iter([0.0, transaction.DEADLINE + 1] * 3)
-    with pytest.raises(PublishFailed, match="longer than 3600 seconds"):
+    with messages.raises(PublishFailed, "publish/took-too-long", seconds=3600):
         publish(
             making.plan(tmp_path / "b", name="another"), store, ManifestReference(store, "x", tmp_path / "b/scratch"),
             making.journal(tmp_path / "b"), clock=lambda: next(late),
@@ -284,7 +285,7 @@ def test_a_store_that_replaces_is_refused(tmp_path: Path) -> None:
         def capabilities(self) -> Capabilities:
             return Capabilities(True, False, True, "sha256")
 
-    with pytest.raises(PublishFailed, match="only where there is none"):
+    with messages.raises(PublishFailed, "publish/name-taken"):
         making.by_manifest(tmp_path, Replacing(tmp_path / "store"))
     assert not (tmp_path / "store").exists()
 
@@ -302,7 +303,7 @@ def test_the_same_files_make_the_same_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["../up", "/etc/x", "a//b", ".hidden", "a\nb"])
 def test_paths_that_lead_elsewhere_are_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "x").write_bytes(b"x")
-    with pytest.raises(OutlastError, match="no plain file name"):
+    with messages.raises(OutlastError, "publish/no-plain-file-name", path=repr(path)):
         make_plan(module="m", experiment="e", time=making.TIME, about={}, sources=[(path, tmp_path / "x")])
 
 
@@ -318,7 +319,7 @@ def test_what_is_fetched_is_verified(tmp_path: Path, store: FolderRemote) -> Non
         assert not (tmp_path / "got").exists()
     place.write_bytes(data)
     (tmp_path / "got").write_text("mine")
-    with pytest.raises(UsageError, match="where something is already"):
+    with messages.raises(UsageError, "publish/output-not-empty"):
         fetching.fetch(store, making.NAME, tmp_path / "got")
     assert (tmp_path / "got").read_text() == "mine"
 
@@ -330,7 +331,7 @@ def test_a_manifest_from_elsewhere_leads_nowhere(tmp_path: Path, store: FolderRe
     place = store.root / manifest.reference_name("evil")
     place.parent.mkdir(parents=True)
     place.write_text(json.dumps(record))
-    with pytest.raises(CorruptCheckpoint, match="no plain file name"):
+    with messages.raises(CorruptCheckpoint, "publish/manifest-leads-elsewhere", path=json.dumps(path)):
         fetching.fetch(store, "evil", tmp_path / "got")
     record["object_folder"] = ".."
     place.write_text(json.dumps(record))

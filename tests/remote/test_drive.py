@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.conformance.remotes import DriveCase
 from tests.standins import drive as standin
 from tests.standins import service
@@ -74,7 +75,7 @@ def test_a_repeated_request_makes_one_file(case: DriveCase, tmp_path: Path, size
     service.fail(case.url)
     list(remote.list())
     assert b"".join(remote.get("a")) == source.read_bytes()
-    with pytest.raises(RemoteRefused, match="not deleted"):
+    with messages.raises(RemoteRefused, "drive/not-deleted"):
         remote.delete_if_unchanged("a", remote.stat("a").generation)
 
 
@@ -107,7 +108,7 @@ def test_a_quota(case: DriveCase, tmp_path: Path) -> None:
     assert remote.put_if_absent("a", source) is True
     full = Fault("status", method="POST", contains="/upload/", status=403, body=said("storageQuotaExceeded"), times=9)
     service.fail(case.url, full)
-    with pytest.raises(RemoteRefused, match="quota of this account"):
+    with messages.raises(RemoteRefused, "drive/quota"):
         remote.put_if_absent("b", source)
     assert asked(case, "/upload/") == 1
 
@@ -129,7 +130,7 @@ def test_credentials_in_a_file(case: DriveCase, tmp_path: Path, monkeypatch: pyt
         monkeypatch.delenv(f"OUTLAST_DRIVE_{name}")
     path = tmp_path / "drive.json"
     monkeypatch.setenv("OUTLAST_DRIVE_CREDENTIALS", str(path))
-    with pytest.raises(RemoteRefused, match="no credentials of Google Drive"):
+    with messages.raises(RemoteRefused, "drive/no-credentials"):
         list(case.open().list())
     values = {"client_id": standin.CLIENT, "client_secret": standin.SECRET, "refresh_token": standin.REFRESH}
     path.write_text(json.dumps({"type": "authorized_user", **values}))
@@ -140,7 +141,7 @@ def test_credentials_in_a_file(case: DriveCase, tmp_path: Path, monkeypatch: pyt
     assert list(case.open().list()) == []
     for bad in ("", "[]", '{"client_id": "x"}'):
         path.write_text(bad)
-        with pytest.raises(RemoteRefused, match="Expected JSON with client_id") as caught:
+        with messages.raises(RemoteRefused, "drive/malformed-credentials") as caught:
             list(case.open().list())
         assert standin.SECRET not in str(caught.value)
 
@@ -153,7 +154,7 @@ def test_a_folder_that_the_client_does_not_see(case: DriveCase, tmp_path: Path) 
         lambda: remote.put_if_absent("a", tmp_path / "a"),
     ):
         (tmp_path / "a").write_bytes(b"x")
-        with pytest.raises(RemoteRefused, match=r"drive\.file") as caught:
+        with messages.raises(RemoteRefused, "drive/scope-missing") as caught:
             ask()
         assert not isinstance(caught.value, ObjectMissing)
 
@@ -162,8 +163,8 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_remote("drive://1AbC-x_/runs/x").address("a") == "drive://1AbC-x_/runs/x/a"
     assert open_remote("drive://root").address("a").split("/") == ["drive:", "", "root", "a"]
     for bad in ("drive://", "drive://a b/c"):
-        with pytest.raises(UsageError, match="expected drive://FOLDER_ID"):
+        with messages.raises(UsageError, "drive/malformed-address"):
             open_remote(bad)
     monkeypatch.setenv("OUTLAST_DRIVE_ENDPOINT", "http://example.org")
-    with pytest.raises(UsageError, match="no https://"):
+    with messages.raises(UsageError, "drive/no-link"):
         open_remote("drive://root")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import processes
+from tests import messages, processes
 from tests.folders import Walk, inside, place, steps, told
 from tests.remote.remotes import Watched, blobs, needed, newest
 
@@ -274,9 +274,9 @@ def test_only_one_warning_when_it_cannot_delete(
 
 
 def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(outlast.errors.UsageError, match=r"remote=3; expected the address"):
+    with messages.raises(outlast.errors.UsageError, "run/remote-no-address", remote=3):
         outlast.open_run("r", root=tmp_path, total_steps=1, remote=3)
-    with pytest.raises(outlast.errors.UsageError, match=r"remote_rate=-1"):
+    with messages.raises(outlast.errors.UsageError, "run/remote-rate"):
         outlast.open_run("r", root=tmp_path, total_steps=1, remote="x", remote_rate=-1)
     assert not place(tmp_path).path.exists()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import messages
 from tests.folders import place, steps, told, walk
 from tests.remote.remotes import Watched, blobs, needed, newest, push_all, pusher, seal
 
@@ -143,7 +144,7 @@ def test_of_two_machines_one_continues(home: Path, remote: Watched, tmp_path: Pa
     come(tmp_path / "other", remote)
     first, second = pusher(home, remote, attempt="aa"), pusher(tmp_path / "other", remote, attempt="bb")
     second.push()
-    with pytest.raises(RunBusy, match=r"Another attempt \(bb\) pushes r to .*remote.*\(aa\)"):
+    with messages.raises(RunBusy, "remote/other-attempt-pushes", other="bb", own="aa"):
         first.push()
     walk(tmp_path / "other", stop=10)
     second.push(second.wanted()[0])
@@ -165,7 +166,7 @@ def test_a_machine_that_was_asleep_for_long_is_no_longer_listened_to(
         push_all(tmp_path / "other", remote, attempt=f"b{stop}", continued=stop - 2)
     walk(home, stop=12)
     before = newest(remote.root)
-    with pytest.raises(RunBusy, match=r"Another attempt \(b16\)"):
+    with messages.raises(RunBusy, "remote/other-attempt-pushes", other="b16", own="aa"):
         asleep.push(12)
     with pytest.raises(RunBusy):
         asleep.tidy()
@@ -267,7 +268,7 @@ def test_room_is_given_when_it_is_needed(home: Path, remote: Watched, monkeypatc
         given.append(found.open.let_go())
 
     remote.before = need
-    with pytest.raises(PushAbandoned, match="step 4 was given up"):
+    with messages.raises(PushAbandoned, "remote/push-abandoned", step=4):
         found.push(4)
     assert given[:2] == [False, True], "only what takes room that nothing else does"
     assert found.steps == []

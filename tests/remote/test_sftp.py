@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncssh
 import pytest
+from tests import messages
 from tests.conformance.remotes import PlainSftpCase, SftpCase
 from tests.standins.cut import Cut
 
@@ -152,13 +153,13 @@ def test_a_server_whose_key_is_not_known_is_refused(
     (ssh / "known_hosts").write_text(f"[127.0.0.1]:{port_of(case)} {key}" if known else "")
     if "care" in known:
         (ssh / "config").write_text((ssh / "config").read_text() + "  StrictHostKeyChecking no\n")
-    with pytest.raises(RemoteRefused, match="not a known one"):
+    with messages.raises(RemoteRefused, "sftp/unknown-host-key"):
         case.open().stat("a")
     (ssh / "known_hosts").unlink()
-    with pytest.raises(RemoteRefused, match="known_hosts"):
+    with messages.raises(RemoteRefused, "sftp/no-known-hosts"):
         case.open().put_if_absent("a", file(tmp_path, b"x"))
     (ssh / "config").write_text((ssh / "config").read_text().replace("UserKnownHostsFile", "# UserKnownHostsFile"))
-    with pytest.raises(RemoteRefused, match="not a known one"):
+    with messages.raises(RemoteRefused, "sftp/unknown-host-key"):
         case.open().put_if_absent("a", file(tmp_path, b"x"))
     assert not (tmp_path / "remote").exists()
 
@@ -199,7 +200,7 @@ def test_nothing_is_deleted(case: SftpCase, tmp_path: Path) -> None:
     remote = case.open()
     remote.put_if_absent("a", file(tmp_path, b"x"))
     assert remote.capabilities.conditional_delete is False
-    with pytest.raises(RemoteRefused, match="cannot delete"):
+    with messages.raises(RemoteRefused, "sftp/cannot-delete"):
         remote.delete_if_unchanged("a", remote.stat("a").generation)
     assert [entry.name for entry in remote.list()] == ["a"]
 
