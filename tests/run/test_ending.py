@@ -33,7 +33,7 @@ def test_a_batch_systems_warning_saves_and_says_its_name(opened, tmp_path: Path,
     shown = capfd.readouterr().err
     messages.said(shown, "run/outlast-sigusr-received-saving")
     messages.said(shown, "run/outlast-step-of-stopped-sigusr-received", step=4, number=9)
-    assert "taken back" not in shown
+    assert "stopped from outside" not in shown
 
 
 class Failing(outlast.Sink):

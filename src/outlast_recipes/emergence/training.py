@@ -15,6 +15,7 @@ import numpy as np
 import outlast
 from outlast import Run
 from outlast_recipes.emergence import learn, observe, pictures, policy
+from outlast_recipes.emergence.commands import ALL as commands
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.devices import compiled, devices_of, keep_compilations, placement
 from outlast_recipes.emergence.learn import Colony

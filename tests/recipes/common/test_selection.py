@@ -11,8 +11,9 @@ import torch
 from outlast.checkpoint import Checkpoint, CheckpointStore, open_checkpoint
 from outlast.folder.layout import RunFolder
 from outlast_recipes.common.selection import BestByValidation
-from outlast_recipes.digits import recipe as digits
-from outlast_recipes.skeleton import recipe as skeleton
+from outlast_recipes.digits import training as digits
+from outlast_recipes.digits.recipe import recipe as digits_recipe
+from outlast_recipes.skeleton import training as skeleton
 from tests.durability.digits import train
 from tests.recipes import skeletons
 
@@ -62,7 +63,7 @@ def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert holds(first, "ema", watched.weights[0])
     assert holds(last, "ema", watched.weights[2])
     assert not holds(first, "model", watched.weights[0])
-    assert digits.recipe.part == "ema"
+    assert digits_recipe.part == "ema"
 
 
 def test_skeleton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

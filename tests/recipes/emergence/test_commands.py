@@ -270,8 +270,8 @@ def test_the_economies_make_sense(name: str, capsys: pytest.CaptureFixture[str])
         == 0
     )
     said = capsys.readouterr().out
-    messages.said(said, "emergence/doctor-data-two-resources", worlds=16, side=32)
-    assert "it fills up" not in said  # in all three something selects
+    messages.said(said, "emergence/doctor-data-economy", worlds=16, side=32, sizes=messages.ANY, agents=messages.ANY)
+    assert "All slots will be used" not in said  # in all three something selects
     assert "configs/train/emergence_lean.yaml" in _said(
         ["train", "emergence", "--dry-run"], capsys
     )  # in the document's nothing does
