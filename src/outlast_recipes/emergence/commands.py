@@ -273,7 +273,7 @@ def _render(values: Namespace, tell: Tell) -> Iterable[str]:
     yield f"{folder / 'curves.png'} and {folder / 'phylogeny.png'}"
 
 
-ALL = (
+COMMANDS = (
     outlast.Command(
         "measure", "measure a population, each value with its null distribution", _measure_arguments, _measure
     ),

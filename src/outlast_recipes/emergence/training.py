@@ -15,7 +15,7 @@ import numpy as np
 import outlast
 from outlast import Run
 from outlast_recipes.emergence import learn, observe, pictures, policy
-from outlast_recipes.emergence.commands import ALL as commands
+from outlast_recipes.emergence.commands import COMMANDS
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.devices import compiled, devices_of, keep_compilations, placement
 from outlast_recipes.emergence.learn import Colony
@@ -139,3 +139,6 @@ def check(config: Any) -> str:
         f"{config.slot_steps:,} slot-steps; food for about {min(feeds, 9999):.0f} agents a world"
     )
     return "simulated, no data: " + "; ".join([sizes, *odd])
+
+
+commands = COMMANDS
