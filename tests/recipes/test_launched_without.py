@@ -16,7 +16,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("name", ["digits", "emergence", "skeleton"])
+@pytest.mark.parametrize("name", ["digits", "emergence", "skeleton", "yolo"])
 def test_values_and_the_code_that_travels_need_no_framework(name: str) -> None:
     def run(*words: str):
         return processes.run([sys.executable, "-c", BLOCKED, *words], template="launch")

@@ -136,7 +136,9 @@ def test_one_opencv_is_installed() -> None:
 
 
 def test_the_recipe_is_listed_without_importing_ultralytics_or_torchvision() -> None:
-    program = "import sys, outlast_recipes.yolo.recipe; print(*{'ultralytics', 'torchvision', 'cv2'} & {*sys.modules})"
+    program = (
+        "import sys, outlast_recipes.yolo.training; print(*{'ultralytics', 'torchvision', 'cv2'} & {*sys.modules})"
+    )
     done = processes.run([sys.executable, "-c", program], check=True)
     assert done.stdout.split() == []
 
