@@ -128,6 +128,18 @@ def test_generators_inside_a_dataset_draw_the_same_after_a_resume(opened, name: 
     assert len({value % 1 for batch in twin for value in batch}) == 24
 
 
+class Key:
+    """A key whose repr differs between processes."""
+
+
+def test_paths_are_the_same_in_every_process() -> None:
+    """They seed the generators. The repr of most objects has an address, that of a tensor its elements."""
+    rngs = [np.random.default_rng(seed) for seed in range(4)]
+    keys = (Key(), torch.ones(3), ("left", 2), "noise")
+    found = within.generators(dataset=dict(zip(keys, rngs, strict=True)))
+    assert list(found) == [f"dataset[{each}]" for each in ("Key 0", "Tensor 1", "('left', 2)", "'noise'")]
+
+
 def test_a_generator_that_the_loop_shares_is_put_back() -> None:
     rng, other = np.random.default_rng(1), np.random.RandomState(1)
     other.normal()  # half of a pair is kept for the next call

@@ -38,6 +38,8 @@ PLACES = 64
 
 _PLAIN = (str, bytes, bytearray, int, float, complex, type(None), type, types.ModuleType, range, np.ndarray, np.generic)
 
+_SCALARS = (str, bytes, int, float, complex, type(None))
+
 _Step = tuple[str, Any, Any]
 """A path such as "dataset.transforms[2].rng", what lies there, and the object that it is a part of."""
 
@@ -178,8 +180,8 @@ def _is_idle(part: Any, *, among_many: bool) -> bool:
 
 def _members(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
-        for key, part in itertools.islice(value.items(), WIDE):
-            yield f"[{key!r:.60}]", part
+        for place, (key, part) in enumerate(itertools.islice(value.items(), WIDE)):
+            yield f"[{_key(key, place)}]", part
     elif isinstance(value, list | tuple):
         for place, part in enumerate(value[:WIDE]):
             yield f"[{place}]", part
@@ -190,6 +192,12 @@ def _members(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[tuple
             yield f".{name}", part
         for kind in type(value).__mro__[:-1]:
             yield from _of_class(value, kind, among_globals)
+
+
+def _key(key: Any, place: int) -> str:
+    """Text of a key that is the same in every process. The repr of an object may have its address, or all of an array."""
+    plain = isinstance(key, _SCALARS) or (type(key) is tuple and all(isinstance(one, _SCALARS) for one in key))
+    return f"{key!r:.60}" if plain else f"{type(key).__name__} {place}"
 
 
 def _of_function(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:

@@ -94,7 +94,8 @@ class TinyTraining(DetectorTraining):
     def __init__(self, config: YoloConfig, dataset: Dataset, device: torch.device) -> None:
         self.config, self.dataset, self.device = config, dataset, device
         self.has_test = bool(dataset.splits.get("test"))
-        torch.manual_seed(config.seed % 2**63)
+        # All bits of the seed: on a CPU torch's own seeding reads the lower 32 only.
+        torch.manual_seed(int(np.random.SeedSequence(config.seed).generate_state(1)[0]))
         self._network = TinyNetwork(len(dataset.names), dataset.keypoints).to(device)
         self._ema = copy.deepcopy(self._network).eval()
         self._model = across_ranks(self._network, device)
