@@ -195,7 +195,7 @@ def _members(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[tuple
 
 
 def _key(key: Any, place: int) -> str:
-    """Text of a key that is the same in every process. The repr of an object may have its address, or all of an array."""
+    """Text of a key that is the same in every process. The repr of an object may have its address."""
     plain = isinstance(key, _SCALARS) or (type(key) is tuple and all(isinstance(one, _SCALARS) for one in key))
     return f"{key!r:.60}" if plain else f"{type(key).__name__} {place}"
 

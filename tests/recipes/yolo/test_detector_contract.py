@@ -21,10 +21,10 @@ CASES = [("tiny", 0), ("tiny", 4), ("yolo11n", 0), ("yolo11n-pose", 4)]
 PLACES = [Place(step, 1, 1, 2) for step in (1, 2)]
 
 
-def build(root: Path, architecture: str, keypoints: int) -> DetectorTraining:
+def build(root: Path, architecture: str, keypoints: int, seed: int = 42) -> DetectorTraining:
     values = {
         "model.architecture": architecture, "model.image_size": "64", "epochs": "1", "batch_size": "4",
-        "training.nominal_batch": "8", "training.warmup_epochs": "0",
+        "seed": str(seed), "training.nominal_batch": "8", "training.warmup_epochs": "0",
     }  # fmt: skip
     data = dataset(root, keypoints=bool(keypoints), counts=(8, 3, 2))
     return backends.training_of(resolve(YoloConfig, flags=values).config, data, torch.device("cpu"))
@@ -53,6 +53,17 @@ def test_weights_are_updated_when_enough_is_gathered(case: tuple[int, DetectorTr
     assert changed == [False, True]
     ema = dict(parts["ema"].named_parameters())
     assert any(not torch.equal(before[name], each) for name, each in ema.items())
+
+
+@pytest.mark.parametrize("architecture", ["tiny", "yolo11n"])
+def test_all_bits_of_a_seed_count(architecture: str, tmp_path: Path) -> None:
+    weights = []
+    for number, seed in enumerate((5, 5, 5 + 2**32)):
+        training = build(tmp_path / str(number), architecture, 0, seed)
+        weights.append(torch.cat([each.flatten() for each in training.parts()["model"].parameters()]))
+        training.close()
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
 
 
 def test_metrics(case: tuple[int, DetectorTraining]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 
 import outlast
@@ -159,6 +160,11 @@ class KeypointTrainer(_Parts, PoseTrainer):
     kind, validators = "pose", _KeypointValidator
 
 
+def _seed(seed: int) -> int:
+    """A seed as ultralytics takes it, which reads 32 bits; all bits of a longer one count."""
+    return seed if seed < 2**31 else int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31
+
+
 def arguments(config: YoloConfig, dataset: Dataset) -> dict[str, Any]:
     """The values of a run under ultralytics' names."""
     training, augmentation = config.training, config.augmentation
@@ -172,7 +178,7 @@ def arguments(config: YoloConfig, dataset: Dataset) -> dict[str, Any]:
         "imgsz": config.model.image_size,
         "pretrained": False,
         "optimizer": training.optimizer,
-        "seed": config.seed % 2**32,
+        "seed": _seed(config.seed),
         "deterministic": True,
         "amp": False,  # half precision is entered by the step itself; its own check downloads a network
         "plots": False,
