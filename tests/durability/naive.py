@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from outlast.checkpoint import Checkpoint, OpenedCheckpoint, tensors
+from outlast.checkpoint.record import StateRecord
 
 
 class NaiveStore:
@@ -29,15 +30,19 @@ class NaiveStore:
     def open_newest(self):
         if not (self.place / "state.json").exists():
             return None, []
-        state = json.loads((self.place / "state.json").read_text())
+        data = (self.place / "state.json").read_bytes()
+        state = StateRecord.read(data, self.place / "state.json", json.loads(data)["step"], 0)
         parts = {path.stem: tensors.decode(path.read_bytes(), path) for path in self.place.glob("*.safetensors")}
-        return OpenedCheckpoint(self._checkpoint(state["step"]), state, parts), []
+        return OpenedCheckpoint(self._checkpoint(state.step), state, parts), []
 
     def look(self):
         pass
 
     def sweep(self):
         pass
+
+    def is_best(self, _metrics, _coming=None):
+        return False
 
     def _checkpoint(self, step):
         return Checkpoint(self.place, {"step": step, "reason": "", "files": {}, "metrics": {}, "software": {}})

@@ -347,7 +347,7 @@ def test_doctor_asks_kaggle(standin: Standin, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         probe(Destination("kaggle://eve"))
     standin.world.accounts["ada"] = "another key"
-    with pytest.raises(RemoteRefused, match="does not know the login"):
+    with pytest.raises(RemoteRefused, match="does not accept the login"):
         probe(Destination("kaggle://ada"))
 
 
