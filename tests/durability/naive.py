@@ -45,7 +45,8 @@ class NaiveStore:
         return False
 
     def _checkpoint(self, step):
-        return Checkpoint(self.place, {"step": step, "reason": "", "files": {}, "metrics": {}, "software": {}})
+        facts = {"step": step, "reason": "", "files": {}, "metrics": {}, "software": {}, "digest": "0" * 32}
+        return Checkpoint(self.place, facts)
 
     def _mkdir(self, path: Path) -> None:
         if not path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -10,12 +11,17 @@ from pathlib import Path
 
 import pytest
 
+import outlast
 from outlast.checkpoint import CheckpointStore, Snapshot, verify
+from outlast.errors import SessionEnded
 from outlast.folder.layout import RunFolder
 from outlast.state.array import Array
 from tests import processes
 from tests.conftest import REPOSITORY
+from tests.counting import Counter as Counting
+from tests.counting import attempts, count_to
 from tests.durability.crash import Counter, attempt
+from tests.durability.naive import NaiveStore
 
 
 def crash(folder: Path, *options: str) -> dict:
@@ -54,6 +60,20 @@ def test_power_cuts_of_a_second_attempt(tmp_path: Path) -> None:
     result = crash(tmp_path, "torch", "--power", "--torn", "--again", "120", "--stride", "6")
     assert result["operations"] >= 60
     assert result["failures"] == []
+
+
+def test_the_naive_store_works_while_nothing_goes_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So what the harness finds are its torn files, and not that it fell behind the interface of stores."""
+    monkeypatch.setattr("outlast.run.open.CheckpointStore", NaiveStore)
+    for stop_at in (4, None):
+        counter = Counting()
+        with (
+            contextlib.suppress(SessionEnded),
+            outlast.open_run("r", total_steps=8, root=tmp_path, save="2 steps", progress="none") as run,
+        ):
+            count_to(run, counter, stop_at)
+    assert counter.value == sum(range(9))
+    assert [attempt["end"]["reason"] for attempt in attempts(tmp_path)] == ["budget", "finished"]
 
 
 def test_the_harness_finds_a_naive_store_wanting(tmp_path: Path) -> None:
