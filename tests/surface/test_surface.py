@@ -155,13 +155,13 @@ def test_the_how_tos_blocks_run_and_run_again(number: int, tmp_path: Path) -> No
 
 def test_the_readmes_commands_exist(outlast_cli, tmp_path: Path) -> None:
     from outlast.cli import VERBS
-    from outlast.recipe.registry import find
+    from outlast.recipe.registry import find, loaded
 
     text = "\n".join(blocks(REPOSITORY / "README.md", "sh"))
     assert "make demo" in text
     assert "make test" in text
     for verb, name in re.findall(r"^outlast (\w+) ?(\w*)", text, re.MULTILINE):
-        assert verb in VERBS or verb in {command.name for command in find(name).commands}
+        assert verb in VERBS or verb in {command.name for command in loaded(find(name)).commands}
 
 
 @pytest.mark.parametrize("name", ["torch_10_lines", "jax_10_lines"])
