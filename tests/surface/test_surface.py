@@ -153,6 +153,20 @@ def test_the_how_tos_blocks_run_and_run_again(number: int, tmp_path: Path) -> No
         assert words in done.stderr or (number == 1 and "so the run counts as finished there" in done.stderr)
 
 
+def test_markdown_has_at_most_100_columns() -> None:
+    """Tables, pictures and code excepted."""
+    wide = []
+    command = ["git", "ls-files", "*.md"]
+    tracked = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split()
+    for path in (REPOSITORY / name for name in tracked):
+        code = False
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            code ^= line.startswith("```")
+            if len(line) > 100 and not code and not line.startswith(("|", "    ", "![")):
+                wide.append(f"{path.relative_to(REPOSITORY)}:{number}")
+    assert wide == []
+
+
 def test_the_readmes_commands_exist(outlast_cli, tmp_path: Path) -> None:
     from outlast.cli import VERBS
     from outlast.recipe.registry import find, loaded
