@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 import outlast
+from outlast_recipes.common.run_options import add_checkpoint_arguments
 from outlast_recipes.emergence import assay, estimates, learn, metrics, pictures
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.devices import keep_compilations
@@ -43,14 +44,7 @@ def count(text: str) -> int:
 
 
 def _run_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--step", default="latest", help="step of the checkpoint (default: latest)")
-    parser.add_argument(
-        "--checkpoint-dir",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="folder of the run folders (default: runs)",
-    )
+    add_checkpoint_arguments(parser)
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
 

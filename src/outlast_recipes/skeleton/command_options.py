@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 import outlast
+from outlast_recipes.common import run_options
 from outlast_recipes.skeleton.saved import Labels
 from outlast_recipes.skeleton.store import Store
+
+PARTS = {"ema": "averaged", "best": "best on validation", "model": "as trained"}
 
 
 def add_run_arguments(parser: ArgumentParser, *, data: bool = True) -> None:
     """Declare the run, its checkpoint, the device, and where the data are."""
-    parser.add_argument("run", help="a run's name or folder")
-    parser.add_argument(
-        "--checkpoint-dir",
-        type=Path,
-        default=Path("runs"),
-        metavar="PATH",
-        help="folder that holds the run folders (default: runs)",
-    )
-    parser.add_argument("--step", default="latest", help='step of a checkpoint, "latest" or "best" (default: latest)')
-    parser.add_argument(
-        "--part",
-        default="ema",
-        choices=("ema", "best", "model"),
-        help="weights: averaged (ema), best on validation (best), or as trained (model) (default: ema)",
-    )
+    run_options.add_run_arguments(parser, PARTS)
     parser.add_argument("--device", default="auto", help="device: cpu, cuda, cuda:0 or auto (default: auto)")
     if data:
         parser.add_argument("--data-root", metavar="STORE", help="folder of the clip store")
@@ -47,13 +35,3 @@ def check_data(labels: Labels, store: Store, saved: outlast.SavedCheckpoint) -> 
             f"...), and {store.folder} has {store.layout} with {len(store.classes)} classes ({store.classes[0]}, "
             "...). Give the store that it was trained on."
         )
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results; raises outlast.DataError when that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise outlast.DataError(
-            f"The folder {folder} cannot be created ({error.strerror}). Give another one to --output."
-        ) from error

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import outlast
+from outlast_recipes.common.run_options import make_folder
 from outlast_recipes.skeleton import ntu, nw_ucla, saliency
-from outlast_recipes.skeleton.command_options import add_run_arguments, make_folder, open_run_of
+from outlast_recipes.skeleton.command_options import add_run_arguments, open_run_of
 from outlast_recipes.skeleton.layouts import LAYOUTS
 from outlast_recipes.skeleton.saved import restored
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import outlast
-from outlast_recipes.yolo.command_options import add_confidence, add_run_arguments, opened_run
+from outlast_recipes.common.run_options import add_run_arguments
+from outlast_recipes.yolo.command_options import PARTS, add_confidence, opened_run
 from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import Detector
 from outlast_recipes.yolo.outputs import write_test
@@ -16,7 +17,7 @@ from outlast_recipes.yolo.reading import read_dataset
 
 
 def arguments(parser: ArgumentParser) -> None:
-    add_run_arguments(parser)
+    add_run_arguments(parser, PARTS)
     add_confidence(parser)
     parser.add_argument("--data-root", "--data-path", "--data", type=Path, metavar="DIR", help="folder of the data")
     parser.add_argument(

@@ -9,24 +9,7 @@ import outlast
 from outlast_recipes.yolo.detector import Detector
 from outlast_recipes.yolo.saved import restored
 
-
-def add_run_arguments(parser: ArgumentParser) -> None:
-    """Declare the run, its checkpoint and its weights."""
-    parser.add_argument("run", help="a run's name or folder")
-    parser.add_argument(
-        "--checkpoint-dir",
-        type=Path,
-        default=Path("runs"),
-        metavar="PATH",
-        help="folder that holds the run folders (default: runs)",
-    )
-    parser.add_argument("--step", default="latest", help='step of a checkpoint, "latest" or "best" (default: latest)')
-    parser.add_argument(
-        "--part",
-        default="best",
-        choices=("best", "ema"),
-        help="weights: best on validation, or averaged at that step (ema) (default: best)",
-    )
+PARTS = {"best": "best on validation", "ema": "averaged at that step"}
 
 
 def add_picture_arguments(parser: ArgumentParser) -> None:
@@ -63,13 +46,3 @@ def opened_run(values: Namespace) -> tuple[outlast.SavedCheckpoint, Detector]:
     """The checkpoint that the arguments name, and its detector."""
     saved = outlast.open_saved(values.run, root=values.checkpoint_dir, step=values.step)
     return saved, restored(saved, values.part)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results; raises outlast.DataError when that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise outlast.DataError(
-            f"{folder} cannot be made a folder ({error.strerror}); give another to --output."
-        ) from error

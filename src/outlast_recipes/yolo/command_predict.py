@@ -6,13 +6,14 @@ import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 
+from outlast_recipes.common.run_options import add_run_arguments, make_folder
 from outlast_recipes.yolo import predicting
-from outlast_recipes.yolo.command_options import add_picture_arguments, add_run_arguments, make_folder, opened_run
+from outlast_recipes.yolo.command_options import PARTS, add_picture_arguments, opened_run
 from outlast_recipes.yolo.drawing import drawn
 
 
 def arguments(parser: ArgumentParser) -> None:
-    add_run_arguments(parser)
+    add_run_arguments(parser, PARTS)
     add_picture_arguments(parser)
 
 

@@ -6,14 +6,15 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 
 import outlast
+from outlast_recipes.common.run_options import add_run_arguments, make_folder
 from outlast_recipes.yolo import predicting
-from outlast_recipes.yolo.command_options import add_picture_arguments, add_run_arguments, make_folder, opened_run
+from outlast_recipes.yolo.command_options import PARTS, add_picture_arguments, opened_run
 from outlast_recipes.yolo.corners import angle
 from outlast_recipes.yolo.rectify import rectified
 
 
 def arguments(parser: ArgumentParser) -> None:
-    add_run_arguments(parser)
+    add_run_arguments(parser, PARTS)
     add_picture_arguments(parser)
     parser.add_argument(
         "--height", type=int, metavar="PIXELS", help="height of the crops (default: that in the picture)"
