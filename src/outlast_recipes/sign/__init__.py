@@ -1,0 +1,1 @@
+"""Gloss and category of a sign from keypoints or image features (PyTorch)."""
