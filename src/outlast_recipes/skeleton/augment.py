@@ -11,19 +11,19 @@ x.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from outlast_recipes.common.chance import Chance
 from outlast_recipes.skeleton.layouts import Layout
 
 SHARE = 0.2  # of the joints, or of the frames, that are dropped together
+NUMBERS = 32  # of chance that every view takes; the joints' own numbers follow
 
 
 @dataclass(frozen=True)
@@ -84,46 +84,6 @@ def collate(clips: Sequence[tuple[Tensor, Tensor, int, int]]) -> Batch:
         torch.tensor(labels),
         torch.tensor(numbers),
     )
-
-
-class Chance:
-    """Rows of numbers in 0..1, one a clip, taken from the left.
-
-    Args:
-        rows: (N, width).
-    """
-
-    WIDTH = 32  # of what every view takes; the joints' own numbers follow
-
-    def __init__(self, rows: Tensor, taken: int = 0) -> None:
-        self._rows, self._taken = rows, taken
-
-    @classmethod
-    def of(cls, names: Iterable[str], *, seed: int, view: int, joints: int) -> Chance:
-        """The numbers of these clips' views in one round.
-
-        Args:
-            names: of the clips.
-            seed: of the training, or of a teacher's views.
-            view: number of the view: the epoch, or a teacher's.
-            joints: V.
-        """
-        rows = [_row(f"{seed}/{view}/{name}", cls.WIDTH + joints) for name in names]
-        return cls(torch.from_numpy(np.stack(rows)))
-
-    def take(self, count: int = 1) -> Tensor:
-        """The next numbers of every row: (N, count)."""
-        self._taken += count
-        return self._rows[:, self._taken - count : self._taken]
-
-    def to(self, device: torch.device) -> Chance:
-        """The same rows on a device; what was taken stays taken."""
-        return Chance(self._rows.to(device), self._taken)
-
-
-def _row(key: str, width: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=16).digest(), "little")
-    return np.random.Generator(np.random.Philox(key=number)).random(width, np.float32)
 
 
 def resample(joints: Tensor, mask: Tensor, begin: Tensor, length: Tensor, frames: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from outlast_recipes.skeleton.augment import Batch, Chance, Strength, augmented, collate
+from outlast_recipes.common.chance import Chance
+from outlast_recipes.skeleton.augment import NUMBERS, Batch, Strength, augmented, collate
 from outlast_recipes.skeleton.layouts import LAYOUTS
 from outlast_recipes.skeleton.store import Store
 
@@ -70,7 +71,7 @@ class Views:
             (N, frames, M, V, 3) metres and (N, frames, M), on the device.
         """
         names = [self.store.entries[number].name for number in batch.numbers.tolist()]
-        chance = Chance.of(names, seed=self.seed, view=view, joints=self.layout.joints)
+        chance = Chance.of(names, seed=self.seed, view=view, width=NUMBERS + self.layout.joints)
         share = chance.take()[:, 0]
         ratios = self._ratios(batch, share).to(device) if self.strength.bones else None
         return augmented(

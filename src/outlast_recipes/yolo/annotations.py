@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from outlast_recipes.common.problems import Problems
 from outlast_recipes.yolo import corners
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.images import Header
-from outlast_recipes.yolo.problems import Problems
 
 _SLACK = 1.0  # pixels by which an edge may leave the image without a word: labels are rounded
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 import outlast
+from outlast_recipes.common.problems import Problems
 from outlast_recipes.yolo import corners
 from outlast_recipes.yolo.data import Dataset, Sample
 from outlast_recipes.yolo.duplicates import Fingerprint, copies_across, fingerprint
 from outlast_recipes.yolo.images import ImageRefused, decode, quiet
-from outlast_recipes.yolo.problems import Problems
 from outlast_recipes.yolo.reading import read_with_problems
 
 _SHOWN = 10  # problems of a kind, without --all

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from outlast_recipes.common.problems import Problems
 from outlast_recipes.yolo.images import SUFFIXES
-from outlast_recipes.yolo.problems import Problems
 
 MOST_TEXT = 512 * 2**20  # bytes of a file with labels
 

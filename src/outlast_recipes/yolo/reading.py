@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 import outlast
+from outlast_recipes.common.problems import Problems
 from outlast_recipes.yolo.coco_json import coco_files, read_coco
 from outlast_recipes.yolo.data import Dataset, Sample
 from outlast_recipes.yolo.files import Place
 from outlast_recipes.yolo.images import quiet
-from outlast_recipes.yolo.problems import Problems
 from outlast_recipes.yolo.yolo_folder import read_samples
 from outlast_recipes.yolo.yolo_yaml import read_data_yaml
 
@@ -33,7 +33,7 @@ def read_dataset(root: Path, *, outside: bool = False) -> Dataset:
     """
     problems = Problems()
     found = read_with_problems(root, problems, outside=outside)
-    problems.refuse(root)
+    problems.refuse(root, "yolo")
     for split in ("train", "val"):
         if not found.splits.get(split):
             raise outlast.DataError(

@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import torch
 
+from outlast_recipes.common.chance import Chance
 from outlast_recipes.skeleton.augment import (
+    NUMBERS,
     Batch,
-    Chance,
     Strength,
     augmented,
     centre,
@@ -27,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def viewed(clips: Batch, strength: Strength, seed: int = 0, names: str = "abc") -> tuple[torch.Tensor, torch.Tensor]:
-    chance = Chance.of(names, seed=seed, view=1, joints=25)
+    chance = Chance.of(names, seed=seed, view=1, width=NUMBERS + 25)
     ratios = torch.full((3, 2, 25), 1.1)
     return augmented(clips.joints, clips.mask, clips.lengths, 16, KINECT_2, strength, chance, ratios)
 
@@ -138,10 +139,10 @@ def test_a_view_is_the_same_in_any_company_and_another_in_every_round() -> None:
     for row in range(3):
         length = int(clips.lengths[row])
         alone = collate([(clips.joints[row, :length], clips.mask[row, :length], row, row)])
-        chance = Chance.of("abc"[row], seed=0, view=1, joints=25)
+        chance = Chance.of("abc"[row], seed=0, view=1, width=NUMBERS + 25)
         ratios = torch.full((1, 2, 25), 1.1)
         view, _ = augmented(alone.joints, alone.mask, alone.lengths, 16, KINECT_2, Strength(), chance, ratios)
         torch.testing.assert_close(view[0], together[row], atol=1e-5, rtol=1e-5)
-    rows = [Chance.of("a", seed=seed, view=turn, joints=25).take(5) for seed, turn in ((0, 1), (0, 2), (1, 1))]
+    rows = [Chance.of("a", seed=seed, view=turn, width=NUMBERS + 25).take(5) for seed, turn in ((0, 1), (0, 2), (1, 1))]
     assert not rows[0].equal(rows[1])
     assert not rows[0].equal(rows[2])

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import outlast
+from outlast_recipes.common.problems import Problem, Problems
 from outlast_recipes.yolo.data import Dataset
-from outlast_recipes.yolo.problems import Problem, Problems
 from outlast_recipes.yolo.reading import read_dataset, read_with_problems
 from tests.conftest import REPOSITORY
 from tests.recipes import plates

@@ -61,13 +61,18 @@ class Problems:
                 if most is not None and len(same) > most:
                     yield f"{title}: {len(same) - most} more of the kind {kind!r}; --all lists them"
 
-    def refuse(self, root: object) -> None:
-        """Raise outlast.DataError if there are errors: with the first ones, and how to see the others."""
+    def refuse(self, root: object, recipe: str) -> None:
+        """Raise outlast.DataError if there are errors: with the first ones, and how to see the others.
+
+        Args:
+            root: the dataset, as it is given to `outlast data check`.
+            recipe: name of the recipe.
+        """
         errors = self.errors
         if not errors:
             return
         lines = "\n".join(str(problem) for problem in errors[:_SHOWN])
         raise outlast.DataError(
             f"{root} has {len(errors)} {'error' if len(errors) == 1 else 'errors'}, so it is not trained on. "
-            f"`outlast data check yolo {root}` lists all of them.\n{lines}"
+            f"`outlast data check {recipe} {root}` lists all of them.\n{lines}"
         )
