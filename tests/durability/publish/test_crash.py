@@ -253,16 +253,19 @@ WAYS = [
 @pytest.mark.parametrize("options", WAYS)
 def test_killed_with_git_and_the_server(hosted: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     found = _of_tree(hosted, tmp_path, 1, *options)
-    assert found["points"] > 100
+    # One `git fast-import` builds the commit: 91 calls without the server's own, 178 when each file had a process.
+    assert found["points"] > (85 if "http" in options else 100)
     assert 0 < found["visible"] < found["points"], "killed before the branch was there, and after"
     assert found["wrong"] == []
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 @pytest.mark.parametrize(
-    ("options", "stride"), [(("lose",), 61), (("alone",), 113), (("http", "lose"), 113), (("http", "alone"), 127)]
+    ("options", "stride"), [(("lose",), 61), (("alone",), 113), (("http", "lose"), 41), (("http", "alone"), 45)]
 )
 def test_killed_with_git_and_the_server_at_some_calls(
     hosted: Path, tmp_path: Path, options: tuple[str, ...], stride: int
 ) -> None:
-    assert _of_tree(hosted, tmp_path, stride, *options)["wrong"] == []
+    found = _of_tree(hosted, tmp_path, stride, *options)
+    assert found["points"] >= 3, "the first call, one in the middle and one near the end"
+    assert found["wrong"] == []
