@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests import messages
 from tests.durability.digits import SMALL, final, train
-from tests.recipes import colonies, pictures, skeletons
+from tests.recipes import colonies, pictures, signs, skeletons
 
 import outlast
 from outlast.checkpoint.export import export
@@ -21,7 +21,9 @@ from outlast.errors import ConfigError
 from outlast.folder.layout import RunFolder
 from outlast.recipe.registry import find, loaded, names
 
-TINY = {"digits": SMALL, "emergence": colonies.TINY, "skeleton": skeletons.TINY, "yolo": pictures.TINY}
+TINY = {
+    "digits": SMALL, "emergence": colonies.TINY, "sign": signs.TINY, "skeleton": skeletons.TINY, "yolo": pictures.TINY,
+}  # fmt: skip
 """Flags that make each recipe small: 12 steps of a few seconds."""
 
 

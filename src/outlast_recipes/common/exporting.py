@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,27 +17,55 @@ import outlast
 NEAR = 1e-4  # the most by which a logit may differ
 
 
-def to_torch_export(network: nn.Module, inputs: Sequence[Tensor], target: Path) -> Iterable[str]:
-    """Write a program that `torch.export.load` reads without the recipe's code; the first dimension of every input is
-    free.
+Free = Sequence[Mapping[int, str]]
+"""For each input the dimensions that are free, and their names; the same name is the same size."""
+
+
+def to_torch_export(
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    target: Path,
+    *,
+    free: Free | None = None,
+    others: Sequence[Sequence[Tensor]] = (),
+) -> Iterable[str]:
+    """Write a program that `torch.export.load` reads without the recipe's code.
+
+    Args:
+        network: in evaluation mode; gives a tensor or a tuple of them.
+        inputs: that the program is traced with.
+        target: file to write.
+        free: by default the first dimension of every input.
+        others: more inputs on which the program is compared with the network.
 
     Raises:
         outlast.OutlastError: it computes something else than the network.
     """
-    free = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
     with torch.no_grad():
-        program = torch.export.export(network, tuple(inputs), dynamic_shapes=free)
+        program = torch.export.export(network, tuple(inputs), dynamic_shapes=_dimensions(inputs, free))
     torch.export.save(program, target)
     loaded = torch.export.load(target).module()
-    worst = _compare(network, inputs, lambda given: loaded(*given), target)
+    worst = _compare(network, [*_batches(inputs), *others], lambda given: _tuple(loaded(*given)), target)
     yield f"{target}: differs from the network by at most {worst:.1e}"
     yield f"Load it with: torch.export.load({str(target)!r}).module()"
 
 
 def to_onnx(
-    network: nn.Module, inputs: Sequence[Tensor], names: Sequence[str], outputs: Sequence[str], target: Path
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    names: Sequence[str],
+    outputs: Sequence[str],
+    target: Path,
+    *,
+    free: Free | None = None,
+    others: Sequence[Sequence[Tensor]] = (),
 ) -> Iterable[str]:
-    """Write ONNX with a free first dimension, and run it once with ONNX Runtime.
+    """Write ONNX, and run it with ONNX Runtime.
+
+    Args:
+        network, inputs, target, free, others: as of `to_torch_export`.
+        names: of the inputs.
+        outputs: names of the outputs.
 
     Raises:
         outlast.OutlastError: a package is missing, or it computes something else than the network.
@@ -48,7 +77,6 @@ def to_onnx(
         raise outlast.OutlastError(
             f"Writing ONNX needs {error.name}, which is not installed: pip install 'outlast[export]'"
         ) from error
-    free = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
     log = logging.getLogger("torch.onnx")
     level = log.level
     with torch.no_grad(), warnings.catch_warnings():
@@ -62,7 +90,7 @@ def to_onnx(
             target,
             input_names=list(names),
             output_names=list(outputs),
-            dynamic_shapes=free,
+            dynamic_shapes=_dimensions(inputs, free),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -70,25 +98,54 @@ def to_onnx(
     log.setLevel(level)
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
 
-    def computed(given: Sequence[Tensor]) -> Tensor:
+    def computed(given: Sequence[Tensor]) -> tuple[Tensor, ...]:
         feed = {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)}
-        return torch.from_numpy(session.run(None, feed)[0])
+        return tuple(torch.from_numpy(each) for each in session.run(None, feed))
 
-    worst = _compare(network, inputs, computed, target)
-    shapes = ", ".join(f"{name} {tuple(tensor.shape[1:])}" for name, tensor in zip(names, inputs, strict=True))
+    worst = _compare(network, [*_batches(inputs), *others], computed, target)
+    shapes = ", ".join(
+        f"{name} {_shape(tensor, dims)}"
+        for name, tensor, dims in zip(names, inputs, free or [{0: "batch"}] * len(inputs), strict=True)
+    )
     yield f"{target}: differs from the network by at most {worst:.1e} under ONNX Runtime {onnxruntime.__version__}"
     yield f"Its input is {shapes}, in batches of any size."
 
 
+def _shape(tensor: Tensor, free: Mapping[int, str]) -> str:
+    """The shape without the first dimension, free dimensions by name: (T, 78, 2)."""
+    sizes = [str(free.get(place, size)) for place, size in enumerate(tensor.shape)][1:]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def _dimensions(inputs: Sequence[Tensor], free: Free | None) -> tuple[dict[int, Any], ...]:
+    free = free or [{0: "batch"}] * len(inputs)
+    made = {name: torch.export.Dim(name, min=1) for dims in free for name in dims.values()}
+    return tuple({place: made[name] for place, name in dims.items()} for dims in free)
+
+
+def _tuple(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _batches(inputs: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+    """The traced inputs, and other numbers of them."""
+    return [
+        [tensor[[row % len(tensor) for row in range(count)]] for tensor in inputs] for count in (len(inputs[0]), 1, 3)
+    ]
+
+
 @torch.no_grad()
 def _compare(
-    network: nn.Module, inputs: Sequence[Tensor], computed: Callable[[Sequence[Tensor]], Tensor], target: Path
+    network: nn.Module,
+    given: Sequence[Sequence[Tensor]],
+    computed: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
+    target: Path,
 ) -> float:
-    """The largest difference, on the traced inputs and on other numbers of them."""
+    """The largest difference of an output on any of the given inputs."""
     worst = 0.0
-    for count in (len(inputs[0]), 1, 3):
-        given = [tensor[[row % len(tensor) for row in range(count)]] for tensor in inputs]
-        worst = max(worst, float((computed(given) - network(*given)).abs().max()))
+    for inputs in given:
+        for found, expected in zip(computed(inputs), _tuple(network(*inputs)), strict=True):
+            worst = max(worst, float((found - expected).abs().max()))
     if not worst <= NEAR:
         target.unlink(missing_ok=True)
         raise outlast.OutlastError(

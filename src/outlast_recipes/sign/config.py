@@ -50,11 +50,13 @@ class Data(Section):
 
 class Network(Section):
     name: ModelName = setting("part_conv", "model: part_conv, transformer (keypoints) or iv3_gru", flags=("--model",))
-    dropout: float = setting(0.2, "dropout rate", flags=("--dropout",), ge=0, lt=1)
+    dropout: float | None = setting(
+        None, "dropout rate; that of the model when not given", flags=("--dropout",), ge=0, lt=1
+    )
     category: Literal["from-gloss", "independent"] = setting(
         "from-gloss", "category: the sum of the probabilities of its glosses, or an output of its own"
     )
-    width: int = setting(256, "channels of part_conv and transformer; a multiple of 8", ge=16, multiple_of=8)
+    width: int = setting(256, "channels of part_conv and transformer; a multiple of 16", ge=16, multiple_of=16)
     layers: int = setting(4, "layers of transformer", ge=1)
     heads: int = setting(8, "attention heads of transformer", ge=1)
     feedforward: int = setting(1024, "inner channels of transformer", ge=1)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import nn
 
 import outlast
+from outlast_recipes.common.facts import FixedFacts
 from outlast_recipes.skeleton.build import build
 from outlast_recipes.skeleton.layouts import LAYOUTS
 
 
-class Labels:
+class Labels(FixedFacts):
     """The labels and the layout of a run, saved with the network, so that it can be used without its data.
 
     Attributes:
@@ -22,24 +23,15 @@ class Labels:
         teacher: hash of a teacher's logits, or empty.
     """
 
+    WORDS: ClassVar = {
+        "layout": "joints",
+        "classes": "classes",
+        "data": "data (their hash)",
+        "teacher": "teacher logits (their hash)",
+    }
+
     def __init__(self, layout: str, classes: Sequence[str], data: str, teacher: str) -> None:
         self.layout, self.classes, self.data, self.teacher = layout, list(classes), data, teacher
-
-    def state_dict(self) -> dict[str, Any]:
-        return vars(self).copy()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for key, words in (
-            ("layout", "joints"),
-            ("classes", "classes"),
-            ("data", "data (their hash)"),
-            ("teacher", "teacher logits (their hash)"),
-        ):
-            if state[key] != getattr(self, key):
-                raise ValueError(
-                    f"the run was begun with {words} {state[key] or 'none'}, and this session has "
-                    f"{getattr(self, key) or 'none'}"
-                )
 
 
 def restored(opened_run: outlast.SavedCheckpoint, part: str | None = None) -> tuple[nn.Module, Labels]:

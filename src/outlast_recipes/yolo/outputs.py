@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast import Run
+from outlast_recipes.common.artifacts import is_written
 from outlast_recipes.yolo import predicting
 from outlast_recipes.yolo.corners import SIGMA
 from outlast_recipes.yolo.data import Dataset
@@ -43,26 +44,12 @@ def write(
         history: the table of the training.
         sigma: of OKS.
     """
-    if not _is_written(run, "train"):
+    if not is_written(run, "train"):
         with run.artifact("train", part="ema") as made:
             write_training(made, last, best, history)
-    if dataset.splits.get("test") and not _is_written(run, "test"):
+    if dataset.splits.get("test") and not is_written(run, "test"):
         with run.artifact("test", part="best" if best else "ema") as made:
             write_test(made, best or last, dataset, "test", sigma=sigma)
-
-
-def _is_written(run: Run, name: str) -> bool:
-    """Whether an earlier attempt has written this artifact at this step, and this one had nothing to train.
-
-    A second manifest, of another attempt, would make another publication of the same run.
-    """
-    if run.resumed_from != run.step:
-        return False
-    try:
-        found = json.loads((run.folder / "artifacts" / f"{name}.manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("step") == run.step
 
 
 def write_training(folder: Path, last: Detector, best: Detector | None, history: History) -> None:

@@ -6,7 +6,6 @@ last step and with those that were best on validation. Data: a folder with a dat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from outlast import Run
 from outlast_recipes.common.complexity import parameters
 from outlast_recipes.common.ranks import mean_of_ranks, several_ranks
 from outlast_recipes.common.selection import BestByValidation
-from outlast_recipes.common.training import device_of, few_steps, keep_freed_memory
+from outlast_recipes.common.training import check_finite, device_of, few_steps, keep_freed_memory
 from outlast_recipes.yolo import backends, outputs
 from outlast_recipes.yolo.checks import check_config, load_data
 from outlast_recipes.yolo.commands import COMMANDS
@@ -87,22 +86,6 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
     log_test(run, training, best)
     chosen = training.detector(best.weights) if best.epoch else None
     outputs.write(run, training.detector(), chosen, dataset, history, config.training.oks_sigma)
-
-
-def check_finite(run: Run, losses: Mapping[str, Any], *, scaled: bool) -> None:
-    """Losses that are not finite end the attempt, before the weights that they ruined are saved.
-
-    With loss scaling such a step is skipped, and the scale lowered.
-
-    Raises:
-        outlast.OutlastError: a loss is not finite.
-    """
-    wrong = [name for name, value in losses.items() if not math.isfinite(float(value))]
-    if wrong and not scaled:
-        raise outlast.OutlastError(
-            f"{', '.join(wrong)} of step {run.step} is not finite. Nothing of this step is saved. The same command "
-            "would reach the same step again; continue with a lower --lr."
-        )
 
 
 def tell_about(run: Run, config: YoloConfig, training: DetectorTraining, device: torch.device) -> None:

@@ -1,0 +1,64 @@
+"""A trained network without its data: the meaning of its outputs is saved in the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import outlast
+from outlast_recipes.common.facts import FixedFacts
+from outlast_recipes.sign.batch import SignData
+from outlast_recipes.sign.build import build
+from outlast_recipes.sign.network import SignNetwork
+
+
+class Labels(FixedFacts):
+    """The glosses and categories of a run.
+
+    Attributes:
+        glosses: names.
+        categories: names.
+        category_of: category of each gloss; -1 for one that belongs to none.
+        data: hash of the clips and labels.
+        generated: whether the clips were generated for a smoke test.
+    """
+
+    WORDS: ClassVar = {
+        "glosses": "glosses",
+        "categories": "categories",
+        "category_of": "the categories of the glosses",
+        "data": "data (their hash)",
+    }
+
+    def __init__(
+        self,
+        glosses: Sequence[str],
+        categories: Sequence[str],
+        category_of: Sequence[int],
+        data: str,
+        generated: bool,  # noqa: FBT001 - as it is saved
+    ) -> None:
+        self.glosses, self.categories, self.category_of = list(glosses), list(categories), list(category_of)
+        self.data, self.generated = data, generated
+
+    @classmethod
+    def of(cls, data: SignData) -> Labels:
+        """Those of a run on these data."""
+        return cls(data.glosses, data.categories, data.category_of, data.hash, data.generated)
+
+
+def restored(saved: outlast.SavedCheckpoint, part: str | None = None) -> tuple[SignNetwork, Labels]:
+    """The network of a checkpoint, ready to be used, and what its outputs mean.
+
+    Raises:
+        outlast.OutlastError: the weights that were best on validation are asked for before there was a validation.
+    """
+    if part == "best" and not saved.part("choice")["epoch"]:
+        raise outlast.OutlastError(
+            f"{saved.run_id} has no best weights at step {saved.step}: no epoch had ended, or the run has no "
+            "validation clips. Give --part ema or model."
+        )
+    labels = Labels(**saved.part("labels"))
+    network = build(saved.config.network, labels.category_of, len(labels.categories))
+    network.load_state_dict(saved.part(part))
+    return network.eval(), labels

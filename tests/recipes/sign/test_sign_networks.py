@@ -1,0 +1,185 @@
+"""The networks of sign: padding changes nothing, category follows from gloss, every option does something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, pad
+
+import outlast
+from outlast_recipes.common.complexity import parameters
+from outlast_recipes.sign.batch import FACE, LEFT, RIGHT
+from outlast_recipes.sign.build import build
+from outlast_recipes.sign.config import Network
+from outlast_recipes.sign.export import example
+from outlast_recipes.sign.heads import Head
+from outlast_recipes.sign.layers import inside
+from outlast_recipes.sign.network import SignNetwork
+from outlast_recipes.sign.part_conv import values
+from tests import messages
+
+CATEGORY_OF = tuple(gloss % 3 for gloss in range(12))
+SEED_GRU = {
+    "name": "iv3_gru", "hidden1": 16, "hidden2": 12, "bidirectional": False, "summary": "last", "input_norm": False,
+    "category": "independent",
+}  # fmt: skip
+NETWORKS: dict[str, dict[str, Any]] = {
+    "part_conv": {"width": 32},
+    "transformer": {"name": "transformer", "width": 32, "feedforward": 64},
+    "transformer-max": {"name": "transformer", "width": 32, "layers": 1, "pooling": "max", "seen": False},
+    "transformer-cls": {"name": "transformer", "width": 32, "layers": 1, "pooling": "cls", "category": "independent"},
+    "iv3_gru": {"name": "iv3_gru", "hidden1": 16, "hidden2": 8},
+    "iv3_gru-last": {"name": "iv3_gru", "hidden1": 16, "hidden2": 8, "summary": "last"},
+    "iv3_gru-original": SEED_GRU,
+}
+
+
+def built(glosses: tuple[int, ...] = CATEGORY_OF, **options: Any) -> SignNetwork:
+    torch.manual_seed(0)
+    network = build(Network(**options), glosses, 3).eval()
+    with torch.no_grad():  # weights whose outputs are large, so that 1e-5 is a small difference
+        for layer in (network.head.gloss[-1], *([network.head.category[-1]] if network.head.category else [])):
+            layer.weight.mul_(10)
+    return network
+
+
+def logits(network: SignNetwork, *inputs: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat(network(*inputs), 1)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_clip_alone_and_padded_in_a_batch_give_the_same(name: str) -> None:
+    network, lengths = built(**NETWORKS[name]), (20, 7, 1, 0, 33)
+    inputs = example(network, lengths)
+    together = logits(network, *inputs)
+    assert together.isfinite().all()
+    assert together.std() > 0.3
+    longer = [pad(x, (0, 0) * (x.dim() - 2) + (0, 9)) for x in inputs[:-1]]
+    assert (logits(network, *longer, inputs[-1]) - together).abs().max() <= 1e-5
+    after = ~inside(inputs[-1], inputs[0].shape[1])
+    rubbish = [x.masked_fill(after.view(*after.shape, *[1] * (x.dim() - 2)), 7) for x in inputs[:-1]]
+    assert (logits(network, *rubbish, inputs[-1]) - together).abs().max() <= 1e-5
+    for row, length in enumerate(lengths):
+        alone = [x[row : row + 1, : max(1, length)] for x in inputs[:-1]]
+        assert (logits(network, *alone, inputs[-1][row : row + 1])[0] - together[row]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["part_conv", "transformer", "transformer-max"])
+def test_a_clip_in_which_nothing_is_seen_is_finite_and_as_long_as_it_is(name: str) -> None:
+    network = built(**NETWORKS[name])
+    nothing = torch.zeros(2, 9, 78, 2), torch.zeros(2, 9, 78, dtype=torch.bool), torch.tensor([9, 4])
+    given = logits(network, *nothing)
+    assert given.isfinite().all()
+    assert torch.equal(logits(network, *(x[1:, :4] if x.dim() > 1 else x[1:] for x in nothing)).round(decimals=4),
+                       given[1:].round(decimals=4))  # fmt: skip
+
+
+def test_the_originals_dimensions_and_the_budget() -> None:
+    glosses = tuple(gloss % 10 for gloss in range(105))
+    original = {"name": "transformer", "seen": False, "category": "independent", "dropout": 0.1}
+    sizes = {
+        name: parameters(build(Network(**options), glosses, 10))
+        for name, options in {"transformer": original, "gru": SEED_GRU, "part_conv": {}}.items()
+    }
+    encoder = 4 * (4 * 256 * 257 + 256 * 1025 + 1024 + 1024 * 256 + 4 * 256)
+    heads = 2 * (256 * 128 + 128) + 129 * (105 + 10)
+    assert sizes["transformer"] == 156 * 256 + 256 + 512 + encoder + heads == 3_280_371
+    assert sizes["gru"] == 3 * (2048 * 16 + 16 * 16 + 32) + 3 * (16 * 12 + 12 * 12 + 24) + 13 * 115
+    assert sizes["part_conv"] < sizes["transformer"]
+
+
+def test_a_categorys_probability_is_the_sum_of_its_glosses() -> None:
+    torch.manual_seed(0)
+    head = Head(8, (0, 0, 2, 2, -1), 4, 0.0).eval()
+    x = 5 * torch.randn(6, 8)
+    gloss, category = head(x)
+    assert category[:, 1].exp().max() == 0, "no gloss, no probability"
+    assert category.isfinite().all()
+    known = gloss[:, :4].softmax(1)
+    torch.testing.assert_close(category.softmax(1)[:, [0, 2]], known.view(6, 2, 2).sum(2))
+    cross_entropy(category, torch.full((6,), 2)).backward()
+    assert head.gloss[-1].weight.grad.abs().sum() > 0, "the category's loss trains the glosses"
+    apart = Head(8, (0, 0, 2, 2, -1), 4, 0.0, apart=True)
+    assert apart(x)[1].shape == (6, 4)
+    assert not torch.equal(apart(x)[1], category)
+
+
+def test_values_of_keypoints_that_were_not_seen_are_zero() -> None:
+    chance = torch.Generator().manual_seed(0)
+    points, seen = torch.randn(1, 6, 21, 2, generator=chance), torch.ones(1, 6, 21, dtype=torch.bool)
+    whole = values(points, seen, (0,) * 21)
+    seen[0, 3, 5] = False
+    hidden = values(torch.where(seen[..., None], points, 0.0), seen, (0,) * 21)
+    assert hidden[0, 3, 5].abs().sum() == 0
+    assert hidden[0, 4, 5, 4:6].abs().sum() == 0, "no speed from where it was not seen"
+    assert torch.equal(hidden[0, 4, 5, 6:8], whole[0, 4, 5, 6:8]), "two frames ago it was seen"
+    torch.testing.assert_close(whole[0, 2, 3, 4:8], torch.cat([points[0, 2, 3] - points[0, at, 3] for at in (1, 0)]))
+    doubled = values(2 * points + 1, torch.ones_like(seen), (0,) * 21)
+    torch.testing.assert_close(doubled[..., 2:4], whole[..., 2:4])  # the place in the hand has no size
+
+
+def test_left_and_right_hand_share_an_encoder_and_stay_apart() -> None:
+    network = built(**NETWORKS["part_conv"])
+    points, seen, lengths = example(network, (12,))
+    seen[:, :, LEFT] = seen[:, :, RIGHT] = True
+    swapped = points.clone()
+    flip = points.new_tensor([-1.0, 1.0])
+    swapped[:, :, LEFT], swapped[:, :, RIGHT] = points[:, :, RIGHT] * flip, points[:, :, LEFT] * flip
+    assert (logits(network, swapped, seen, lengths) - logits(network, points, seen, lengths)).abs().max() > 0.01
+    with torch.no_grad():
+        network.side[1] = network.side[0]
+        network.before[0].weight[:, 16:24] = network.before[0].weight[:, 8:16]
+    same = (logits(network, swapped, seen, lengths) - logits(network, points, seen, lengths)).abs().max()
+    assert same <= 1e-4
+
+
+@pytest.mark.parametrize("part", [LEFT, RIGHT, FACE])
+def test_part_conv_reads_every_part(part: slice) -> None:
+    network = built(**NETWORKS["part_conv"])
+    points, seen, lengths = example(network, (12,))
+    usual = logits(network, points, seen, lengths)
+    seen[:, :, part] = False
+    assert (logits(network, points * seen[..., None], seen, lengths) - usual).abs().max() > 0.01
+
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "part_conv": [{"width": 64}, {"category": "independent"}],
+    "transformer": [
+        {"width": 64}, {"layers": 1}, {"heads": 4}, {"feedforward": 32}, {"pooling": "max"}, {"pooling": "cls"},
+        {"seen": False}, {"category": "independent"},
+    ],
+    "iv3_gru": [
+        {"hidden1": 8}, {"hidden2": 4}, {"bidirectional": False}, {"summary": "last"}, {"input_norm": False},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_of_a_network_changes_its_output(name: str) -> None:
+    usual = built(**NETWORKS[name])
+    inputs = example(usual, (12, 5))
+    for option in OPTIONS[name]:
+        changed = built(**(NETWORKS[name] | option))
+        assert not torch.allclose(logits(changed, *inputs), logits(usual, *inputs), atol=1e-3), option
+    for rate in ("dropout", *(["drop_path"] if name == "part_conv" else [])):
+        none = {"dropout": 0.0, "drop_path": 0.0} | {rate: 0.5}
+        changed = built(**(NETWORKS[name] | none)).train()
+        assert not torch.allclose(logits(changed, *inputs), logits(changed, *inputs), atol=1e-3), rate
+
+
+def test_every_parameter_has_a_gradient() -> None:
+    for name in ("part_conv", "transformer", "transformer-cls", "iv3_gru", "iv3_gru-original"):
+        network = built(**NETWORKS[name])
+        gloss, category = network(*example(network, (12, 5, 9)))
+        (gloss.square().sum() + category.square().sum()).backward()
+        # The embedding of an unseen part is used where a part is unseen.
+        dead = [key for key, each in network.named_parameters() if each.grad is None or not each.grad.abs().sum() > 0]
+        assert [key for key in dead if "missing" not in key] == [], name
+
+
+def test_widths_that_no_head_divides() -> None:
+    with messages.raises(outlast.ConfigError, "sign/width-and-heads", width=80, heads=7):
+        build(Network(name="transformer", width=80, heads=7), CATEGORY_OF, 3)
