@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -101,6 +102,19 @@ class ClipStore(Generic[E]):
         packed: Floats = getattr(self, self._names[0])
         points = np.zeros((*mask.shape, *packed.shape[1:]), np.float32)
         points[mask] = packed[entry.rows : entry.rows + int(mask.sum())]
+        return points, mask
+
+    def padded(self, numbers: Sequence[int]) -> tuple[Floats, Mask]:
+        """Points (N, T, ..., D) and mask (N, T, ...) of some clips; zero and False after a clip's length."""
+        entries = [self.entries[number] for number in numbers]
+        longest = max((entry.length for entry in entries), default=0)
+        mask = np.zeros((len(entries), longest, *self._mask.shape[1:]), np.bool_)
+        packed: Floats = getattr(self, self._names[0])
+        points = np.zeros((*mask.shape, *packed.shape[1:]), np.float32)
+        for row, entry in enumerate(entries):
+            seen = mask[row, : entry.length]
+            seen[...] = self._mask[entry.frames : entry.frames + entry.length]
+            points[row, : entry.length][seen] = packed[entry.rows : entry.rows + int(seen.sum())]
         return points, mask
 
 

@@ -8,13 +8,14 @@ from typing import TypeVar
 import outlast
 
 Thing = TypeVar("Thing")
+Group = TypeVar("Group", int, str)
 
 
 def split_by_group(
     things: Sequence[Thing],
     trains: Callable[[Thing], bool],
-    group: Callable[[Thing], int],
-    validate: Collection[int] | int | None = None,
+    group: Callable[[Thing], Group],
+    validate: Collection[Group] | int | None = None,
     *,
     protocol: str,
     flag: str,
@@ -65,3 +66,8 @@ def split_by_group(
         "val": [number for number in training if group(things[number]) in chosen],
         "test": [number for number in range(len(things)) if number not in inside],
     }
+
+
+def spread(numbers: Sequence[int], count: int) -> list[int]:
+    """A bounded number of them, at equal distances."""
+    return [numbers[at * len(numbers) // count] for at in range(count)] if len(numbers) > count else list(numbers)

@@ -41,7 +41,16 @@ class Data(Section):
         None, "table of the glosses and their categories, a CSV file", on_resume="place", flags=("--names-csv",)
     )
     frames: int = setting(128, "frames of a clip; longer clips are resampled to it", ge=2)
-    aspect: float = setting(16 / 9, "width of the video divided by its height", gt=0)
+    aspect: float | None = setting(
+        None, "width of the video divided by its height; as its file says, else 16/9, when not given", gt=0
+    )
+    split: Literal["given", "group", "random"] = setting(
+        "given", "split: that of the folders (given), by signer (group), or random clips", flags=("--split",)
+    )
+    test_groups: tuple[str, ...] = setting((), "signers of the test, with --split group: the column group of the CSV")
+    validate_groups: tuple[str, ...] = setting(
+        (), "signers of the validation, with --split group; a tenth of the others when not given"
+    )
     normalise: bool = setting(default=True, help="place and scale keypoints by the shoulders; otherwise as they are")
     smoke_test: bool = setting(
         default=False, help="train on a few generated clips; the results mean nothing", flags=("--smoke-test",)

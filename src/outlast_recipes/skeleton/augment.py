@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from outlast_recipes.common.chance import Chance
+from outlast_recipes.common.interpolation import interpolated
 from outlast_recipes.skeleton.layouts import Layout
 
 SHARE = 0.2  # of the joints, or of the frames, that are dropped together
@@ -101,15 +102,7 @@ def resample(joints: Tensor, mask: Tensor, begin: Tensor, length: Tensor, frames
     """
     share = torch.linspace(0, 1, frames, device=joints.device)
     at = begin[:, None] + (length[:, None] - 1).clamp(min=0) * share
-    low = at.floor().long().clamp(0, joints.shape[1] - 1)
-    high = (low + 1).clamp(max=joints.shape[1] - 1)
-    row = torch.arange(len(joints), device=joints.device)[:, None]
-    seen_low, seen_high = mask[row, low], mask[row, high]
-    weight = (at - low).unsqueeze(-1).expand(seen_low.shape).to(joints.dtype)
-    weight = torch.where(seen_low & seen_high, weight, seen_high.to(joints.dtype))[..., None, None]
-    nearest = (at - low).unsqueeze(-1) >= 0.5
-    seen = torch.where(nearest, seen_high, seen_low)
-    return torch.lerp(joints[row, low], joints[row, high], weight) * seen[..., None, None], seen
+    return interpolated(joints, mask, at)
 
 
 def centre(batch: Batch, frames: int, device: torch.device, share: float = 0.95) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import outlast
 from outlast import Run
 from outlast_recipes.common.auto_prepare import store_of
+from outlast_recipes.common.splits import spread
 from outlast_recipes.skeleton.augment import Strength
 from outlast_recipes.skeleton.config import Config
 from outlast_recipes.skeleton.distill import TeacherLogits
@@ -48,11 +49,6 @@ def load_data(
             "that number."
         )
     return store, {name: ClipSubset(store, numbers) for name, numbers in parts.items()}, len(store.classes)
-
-
-def spread(numbers: Sequence[int], count: int) -> list[int]:
-    """A bounded number of them, at equal distances."""
-    return [numbers[at * len(numbers) // count] for at in range(count)] if len(numbers) > count else list(numbers)
 
 
 def teacher_of(config: Config) -> TeacherLogits | None:

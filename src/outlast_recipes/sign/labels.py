@@ -1,0 +1,187 @@
+"""The labels of clips: a CSV with file, gloss, cat, occluded and perhaps group, compared with the files in a folder."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import outlast
+from outlast_recipes.common.problems import Problems
+
+COLUMNS = ("file", "gloss", "cat", "occluded")
+REFERENCE = "labels_reference.csv"
+"""Name of the file with the names of glosses and categories: gloss_id, label, cat_id, category."""
+_LARGEST = 2**26  # bytes of a CSV
+_TRUE = {"0": False, "1": True, "false": False, "true": True}
+
+
+@dataclass(frozen=True)
+class Label:
+    """One row.
+
+    Attributes:
+        file: name of the clip, without .npz.
+        gloss, category: from 0.
+        occluded: whether a hand is in front of the head.
+        group: who signs; empty when the file does not say.
+        line: of the CSV.
+    """
+
+    file: str
+    gloss: int
+    category: int
+    occluded: bool
+    group: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of the classes.
+
+    Attributes:
+        glosses, categories: number -> name.
+    """
+
+    glosses: Mapping[int, str]
+    categories: Mapping[int, str]
+
+
+def read_labels(
+    path: Path, problems: Problems, *, glosses: int | None = None, categories: int | None = None
+) -> list[Label]:
+    """The rows of a CSV without those that are wrong, which are noted with their lines.
+
+    Args:
+        path: of the CSV.
+        problems: takes what is wrong.
+        glosses, categories: number of each, which labels must be below; None: any.
+    """
+    rows: list[Label] = []
+    for line, fields in _rows(path, COLUMNS, problems):
+        place = f"{path}:{line}"
+        name = fields["file"].removesuffix(".npz")
+        if not name or name in (".", "..") or any(letter in name for letter in "/\\\0"):
+            problems.error(
+                "file", place, f"file is {fields['file']!r}; expected the name of an .npz file without folder."
+            )
+            continue
+        gloss = _number("gloss", fields["gloss"], glosses, place, problems)
+        category = _number("cat", fields["cat"], categories, place, problems)
+        occluded = _TRUE.get(fields["occluded"].lower())
+        if occluded is None:
+            problems.error("occluded", place, f"occluded is {fields['occluded']!r}; expected 0 or 1.")
+        if gloss is not None and category is not None and occluded is not None:
+            rows.append(Label(name, gloss, category, occluded, fields.get("group") or "", line))
+    _check_rows(path, rows, problems)
+    return rows
+
+
+def _check_rows(path: Path, rows: Sequence[Label], problems: Problems) -> None:
+    """Each file has one row; a gloss has one category."""
+    first: dict[str, int] = {}
+    for row in rows:
+        if (before := first.setdefault(row.file, row.line)) != row.line:
+            problems.error("file twice", f"{path}:{row.line}", f"{row.file} has a row in line {before} already.")
+    category_of({path: rows}, problems)
+
+
+def category_of(tables: Mapping[Path, Sequence[Label]], problems: Problems) -> dict[int, int]:
+    """The category of each gloss; a gloss with several is noted."""
+    known: dict[int, tuple[int, str]] = {}
+    for path, rows in tables.items():
+        for row in rows:
+            category, where = known.setdefault(row.gloss, (row.category, f"{path}:{row.line}"))
+            if category != row.category:
+                problems.error(
+                    "category",
+                    f"{path}:{row.line}",
+                    f"gloss {row.gloss} has the category {row.category}, and {category} in {where}; a gloss has one.",
+                )
+    return {gloss: category for gloss, (category, _) in known.items()}
+
+
+def match(folder: Path, csv_path: Path, rows: Sequence[Label], problems: Problems) -> dict[Path, Label]:
+    """The file of each row. Rows without a file and files without a row are noted.
+
+    Args:
+        folder: of the .npz files, which lie directly in it.
+        csv_path: of the rows.
+        rows: of the CSV.
+        problems: takes what is wrong.
+    """
+    if not folder.is_dir():
+        problems.error("folder", folder, "is not a folder; expected the folder of the .npz files.")
+        return {}
+    files = {path.name.removesuffix(".npz"): path for path in sorted(folder.glob("*.npz"))}
+    for path in sorted(folder.glob("*/**/*.npz")):
+        problems.error("nested file", path, f"lies in a folder inside {folder}; expected the files directly in it.")
+    if not files:
+        problems.error("folder", folder, "holds no .npz files.")
+    named = {row.file: row for row in rows}
+    for row in rows:
+        if row.file not in files:
+            problems.error("row without file", f"{csv_path}:{row.line}", f"there is no file {folder / row.file}.npz.")
+    for name in sorted(files.keys() - named.keys()):
+        problems.error("file without row", files[name], f"has no row in {csv_path}.")
+    return {files[name]: row for name, row in named.items() if name in files}
+
+
+def read_names(path: Path) -> Names:
+    """The names in a labels_reference.csv; raises outlast.DataError when it is none."""
+    problems = Problems()
+    glosses: dict[int, str] = {}
+    categories: dict[int, str] = {}
+    for line, fields in _rows(path, ("gloss_id", "label", "cat_id", "category"), problems):
+        place = f"{path}:{line}"
+        gloss = _number("gloss_id", fields["gloss_id"], None, place, problems)
+        category = _number("cat_id", fields["cat_id"], None, place, problems)
+        if gloss is not None and category is not None:
+            glosses[gloss] = fields["label"]
+            categories[category] = fields["category"]
+    if problems.errors:
+        raise outlast.DataError(str(problems.errors[0]))
+    return Names(glosses, categories)
+
+
+def _rows(path: Path, columns: Sequence[str], problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and fields of each row with the right number of fields; empty lines are skipped."""
+    try:
+        if path.stat().st_size > _LARGEST:
+            problems.error("table", path, f"has more than {_LARGEST / 1e6:.0f} MB; expected a table of labels.")
+            return
+        text = path.read_text(encoding="utf-8-sig")
+        reader = csv.reader(text.splitlines(), strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        missing = [name for name in columns if name not in header]
+        if missing:
+            problems.error(
+                "table",
+                f"{path}:1",
+                f"has the columns {', '.join(header) or 'of an empty file'}; expected {', '.join(columns)}.",
+            )
+            return
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                problems.error(
+                    "row",
+                    f"{path}:{reader.line_num}",
+                    f"has {len(row)} fields; expected {len(header)}, as the first line.",
+                )
+                continue
+            yield reader.line_num, {name: value.strip() for name, value in zip(header, row, strict=True)}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        problems.error("table", path, f"cannot be read ({error}); expected CSV with {', '.join(columns)}.")
+
+
+def _number(column: str, text: str, below: int | None, place: str, problems: Problems) -> int | None:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else None
+    if number is None or (below is not None and number >= below):
+        expected = f"0 to {below - 1}" if below is not None else "a whole number from 0"
+        problems.error(column, place, f"{column} is {text!r}; expected {expected}.")
+        return None
+    return number
