@@ -1,15 +1,4 @@
-<<<<<<< HEAD
-"""The recipe sign in miniature, on generated clips."""
-
-from __future__ import annotations
-
-TINY = {
-    "data.smoke_test": True, "data.num_gloss": "12", "data.num_cat": "3", "batch_size": "4", "network.width": "16",
-    "epochs": "2", "log_every": "1", "save_every": "never", "keep_best": "0",
-}  # fmt: skip
-"""12 steps of 6 batches an epoch."""
-=======
-"""Made-up signs as files, in the folders that the original had."""
+"""The recipe sign in miniature, and made-up signs as files, in the folders that the original had."""
 
 from __future__ import annotations
 
@@ -18,6 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from outlast_recipes.common.clips import Floats, Mask
+
+TINY = {
+    "data.smoke_test": True, "data.num_gloss": "12", "data.num_cat": "3", "batch_size": "4", "network.width": "16",
+    "epochs": "2", "log_every": "1", "save_every": "never", "keep_best": "0",
+}  # fmt: skip
+"""12 steps of 6 batches an epoch, on generated clips."""
 
 GLOSSES, CATEGORIES = 4, 2
 
@@ -63,7 +58,7 @@ def folder(root: Path, counts: dict[str, int] | None = None, *, group: bool = Fa
 def features(root: Path, counts: dict[str, int] | None = None, key: str = "X2048") -> Path:
     """A folder of features_{train,val,test} with their labels."""
     first = 0
-    for split, count in (counts or {"train": 8, "val": 4, "test": 0}).items():
+    for split, count in (counts or {"train": 8, "val": 4}).items():
         (root / f"features_{split}").mkdir(parents=True, exist_ok=True)
         lines = ["file,gloss,cat,occluded"]
         for number in range(first, first + count):
@@ -74,4 +69,3 @@ def features(root: Path, counts: dict[str, int] | None = None, key: str = "X2048
         (root / f"{split}_labels.csv").write_text("\n".join(lines) + "\n")
         first += count
     return root
->>>>>>> 565e1fb (sign: npz files and labels, packed clips, normalised views; interpolation, buckets and padded batches are shared)

@@ -115,7 +115,8 @@ def split(entries: Sequence[Entry], config: SignConfig) -> dict[str, list[int]]:
     known = {entry.group for entry in entries}
     if not data.test_groups or set(data.test_groups) - known:
         raise outlast.ConfigError(
-            f"--data.test-groups is {','.join(data.test_groups) or 'empty'}; expected some of {','.join(sorted(known))}."
+            f"--data.test-groups is {','.join(data.test_groups) or 'empty'}; expected some of the signers "
+            f"{','.join(sorted(known))}."
         )
     return split_by_group(
         entries,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,21 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A CSV.
+
+    Attributes:
+        path: of the file.
+        rows: the rows that can be used.
+        names: of the clips of all rows, also of those that cannot be used.
+    """
+
+    path: Path
+    rows: Sequence[Label]
+    names: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Names:
     """Names of the classes.
 
@@ -49,10 +64,8 @@ class Names:
     categories: Mapping[int, str]
 
 
-def read_labels(
-    path: Path, problems: Problems, *, glosses: int | None = None, categories: int | None = None
-) -> list[Label]:
-    """The rows of a CSV without those that are wrong, which are noted with their lines.
+def read_labels(path: Path, problems: Problems, *, glosses: int | None = None, categories: int | None = None) -> Table:
+    """A CSV; what is wrong with it is noted, with the line.
 
     Args:
         path: of the CSV.
@@ -60,6 +73,7 @@ def read_labels(
         glosses, categories: number of each, which labels must be below; None: any.
     """
     rows: list[Label] = []
+    names: set[str] = set()
     for line, fields in _rows(path, COLUMNS, problems):
         place = f"{path}:{line}"
         name = fields["file"].removesuffix(".npz")
@@ -68,6 +82,7 @@ def read_labels(
                 "file", place, f"file is {fields['file']!r}; expected the name of an .npz file without folder."
             )
             continue
+        names.add(name)
         gloss = _number("gloss", fields["gloss"], glosses, place, problems)
         category = _number("cat", fields["cat"], categories, place, problems)
         occluded = _TRUE.get(fields["occluded"].lower())
@@ -75,41 +90,34 @@ def read_labels(
             problems.error("occluded", place, f"occluded is {fields['occluded']!r}; expected 0 or 1.")
         if gloss is not None and category is not None and occluded is not None:
             rows.append(Label(name, gloss, category, occluded, fields.get("group") or "", line))
-    _check_rows(path, rows, problems)
-    return rows
-
-
-def _check_rows(path: Path, rows: Sequence[Label], problems: Problems) -> None:
-    """Each file has one row; a gloss has one category."""
     first: dict[str, int] = {}
     for row in rows:
         if (before := first.setdefault(row.file, row.line)) != row.line:
             problems.error("file twice", f"{path}:{row.line}", f"{row.file} has a row in line {before} already.")
-    category_of({path: rows}, problems)
+    return Table(path, rows, frozenset(names))
 
 
-def category_of(tables: Mapping[Path, Sequence[Label]], problems: Problems) -> dict[int, int]:
+def category_of(tables: Iterable[Table], problems: Problems) -> dict[int, int]:
     """The category of each gloss; a gloss with several is noted."""
     known: dict[int, tuple[int, str]] = {}
-    for path, rows in tables.items():
-        for row in rows:
-            category, where = known.setdefault(row.gloss, (row.category, f"{path}:{row.line}"))
+    for table in tables:
+        for row in table.rows:
+            category, where = known.setdefault(row.gloss, (row.category, f"{table.path}:{row.line}"))
             if category != row.category:
                 problems.error(
                     "category",
-                    f"{path}:{row.line}",
+                    f"{table.path}:{row.line}",
                     f"gloss {row.gloss} has the category {row.category}, and {category} in {where}; a gloss has one.",
                 )
     return {gloss: category for gloss, (category, _) in known.items()}
 
 
-def match(folder: Path, csv_path: Path, rows: Sequence[Label], problems: Problems) -> dict[Path, Label]:
+def match(folder: Path, table: Table, problems: Problems) -> dict[Path, Label]:
     """The file of each row. Rows without a file and files without a row are noted.
 
     Args:
         folder: of the .npz files, which lie directly in it.
-        csv_path: of the rows.
-        rows: of the CSV.
+        table: of their labels.
         problems: takes what is wrong.
     """
     if not folder.is_dir():
@@ -120,13 +128,12 @@ def match(folder: Path, csv_path: Path, rows: Sequence[Label], problems: Problem
         problems.error("nested file", path, f"lies in a folder inside {folder}; expected the files directly in it.")
     if not files:
         problems.error("folder", folder, "holds no .npz files.")
-    named = {row.file: row for row in rows}
-    for row in rows:
+    for row in table.rows:
         if row.file not in files:
-            problems.error("row without file", f"{csv_path}:{row.line}", f"there is no file {folder / row.file}.npz.")
-    for name in sorted(files.keys() - named.keys()):
-        problems.error("file without row", files[name], f"has no row in {csv_path}.")
-    return {files[name]: row for name, row in named.items() if name in files}
+            problems.error("row without file", f"{table.path}:{row.line}", f"there is no file {folder / row.file}.npz.")
+    for name in sorted(files.keys() - table.names):
+        problems.error("file without row", files[name], f"has no row in {table.path}.")
+    return {files[row.file]: row for row in table.rows if row.file in files}
 
 
 def read_names(path: Path) -> Names:

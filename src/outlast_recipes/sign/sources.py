@@ -86,12 +86,11 @@ def read_sources(
         problems: takes what is wrong.
         glosses, categories: number of each, which labels must be below.
     """
-    tables: dict[Path, list[Label]] = {}
+    tables: list[labels.Table] = []
     files: dict[str, Mapping[Path, Label]] = {}
     for split, source in sources.items():
-        rows = labels.read_labels(source.labels, problems, glosses=glosses, categories=categories)
-        tables[source.labels] = rows
-        files[split] = labels.match(source.folder, source.labels, rows, problems)
+        tables.append(labels.read_labels(source.labels, problems, glosses=glosses, categories=categories))
+        files[split] = labels.match(source.folder, tables[-1], problems)
     return Labelled(files, labels.category_of(tables, problems))
 
 

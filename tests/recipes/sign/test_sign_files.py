@@ -139,8 +139,9 @@ def problems_of(tmp_path: Path, text: str, **limits: int) -> tuple[list[labels.L
     path = tmp_path / "labels.csv"
     path.write_text(text)
     problems = Problems()
-    rows = labels.read_labels(path, problems, **limits)
-    return rows, [str(problem) for problem in problems.errors]
+    found = labels.read_labels(path, problems, **limits)
+    labels.category_of([found], problems)
+    return [*found.rows], [str(problem) for problem in problems.errors]
 
 
 def test_labels_are_read(tmp_path: Path) -> None:
@@ -155,7 +156,10 @@ def test_labels_are_read(tmp_path: Path) -> None:
         ("file,gloss\na,1\n", messages.says("sign/columns", found="file, gloss")),
         ("", messages.says("sign/columns", found="of an empty file")),
         (HEAD + "# a comment\n", messages.says("sign/fields", line=2, fields=1)),
-        (HEAD + "a,0,0,0\nb,0,0,0\nc,4,0,0\n", messages.says("sign/label-range", line=4, column="gloss", value="'4'", last=3)),
+        (
+            HEAD + "a,0,0,0\nb,0,0,0\nc,4,0,0\n",
+            messages.says("sign/label-range", line=4, column="gloss", value="'4'", last=3),
+        ),
         (HEAD + "a,0,2,0\n", messages.says("sign/label-range", line=2, column="cat", value="'2'", last=1)),
         (HEAD + "a,-1,0,0\n", messages.says("sign/label-range", line=2, column="gloss", value="'-1'", last=3)),
         (HEAD + "a,0,0,maybe\n", messages.says("sign/occluded", line=2, value="'maybe'")),
@@ -173,15 +177,14 @@ def test_labels_that_are_refused(tmp_path: Path, text: str, message: messages.Me
 
 def test_files_and_rows_are_matched_both_ways(tmp_path: Path) -> None:
     root = signs.folder(tmp_path / "data", {"train": 3})
-    folder, table = root / "keypoints_train", root / "train_labels.csv"
-    problems = Problems()
-    rows = labels.read_labels(table, problems)
-    assert len(labels.match(folder, table, rows, problems)) == 3
+    folder, problems = root / "keypoints_train", Problems()
+    table = labels.read_labels(root / "train_labels.csv", problems)
+    assert len(labels.match(folder, table, problems)) == 3
     assert problems.found == []
     (folder / "clip001.npz").rename(folder / "other.npz")
     (folder / "more").mkdir()
     (folder / "more/clip001.npz").write_bytes(b"")
-    assert [path.name for path in labels.match(folder, table, rows, problems)] == ["clip000.npz", "clip002.npz"]
+    assert [path.name for path in labels.match(folder, table, problems)] == ["clip000.npz", "clip002.npz"]
     said = sorted(map(str, problems.errors))
     messages.only_said(
         said,
@@ -189,7 +192,7 @@ def test_files_and_rows_are_matched_both_ways(tmp_path: Path) -> None:
         messages.says("sign/file-without-row", file="other.npz"),
         messages.says("sign/row-without-file", line=3, file="clip001"),
     )
-    assert labels.match(tmp_path / "nowhere", table, rows, problems) == {}
+    assert labels.match(tmp_path / "nowhere", table, problems) == {}
 
 
 def test_names_of_glosses(tmp_path: Path) -> None:
