@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import outlast
-from outlast_recipes.sign import command_evaluate
+from outlast_recipes.sign import command_check, command_evaluate, command_predict
 
 COMMANDS = (
+    outlast.Command(
+        "data check",
+        "every .npz file and every label that is wrong, with its reason",
+        command_check.arguments,
+        command_check.run,
+    ),
     outlast.Command(
         "evaluate",
         "gloss, category, occluded clips, classes, confusion matrix, size and latency of a trained run",
         command_evaluate.arguments,
         command_evaluate.run,
+    ),
+    outlast.Command(
+        "predict",
+        "the likeliest glosses and categories of one file, and the frames that decided",
+        command_predict.arguments,
+        command_predict.run,
     ),
 )

@@ -57,7 +57,7 @@ class GeneratedClips:
             curve = sum(kind.normal(size=(1, 2)) * np.sin(3 * wave * time + kind.uniform(0, 6)) for wave in (1, 2))
             points[:, part] += curve[:, None] + kind.normal(scale=0.2, size=(1, 21, 2))
         points += 0.03 * own.normal(size=points.shape)
-        seen = np.ones((length, POINTS), bool)
+        seen = np.ones((length, POINTS), np.bool_)
         if number % 5 == 0:  # an occluded clip
             seen[length // 3 : length // 2, RIGHT] = False
         points *= seen[..., None]

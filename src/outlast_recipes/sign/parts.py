@@ -12,7 +12,7 @@ from torch import Tensor
 from outlast_recipes.sign import augment
 from outlast_recipes.sign.augment import Strength, resampled
 from outlast_recipes.sign.batch import Batch, FeatureBatch, KeypointBatch
-from outlast_recipes.sign.clips import FEATURES, Store
+from outlast_recipes.sign.clips import Store
 from outlast_recipes.sign.normalise import ASPECT, placed
 
 
@@ -66,29 +66,52 @@ class ClipSubset:
         """A batch of clips of the store: shares of the frame, padded."""
         values, seen = (torch.from_numpy(array) for array in self.store.padded(numbers))
         entries = [self.store.entries[number] for number in numbers]
-        lengths = torch.tensor([entry.length for entry in entries])
-        if int(lengths.max()) > self.frames:
-            shorter = lengths.clamp(max=self.frames)
-            values, seen = resampled(values, seen, torch.zeros(len(lengths)), lengths - 1.0, shorter)
-            lengths = shorter
-        labels = (
-            lengths,
-            torch.tensor([entry.label for entry in entries]),
-            torch.tensor([entry.category for entry in entries]),
-            torch.tensor([entry.occluded for entry in entries]),
-            torch.tensor(numbers),
+        batch = batch_of(values, seen, torch.tensor([entry.length for entry in entries]), self.frames)
+        return dataclasses.replace(
+            batch,
+            gloss=torch.tensor([entry.label for entry in entries]),
+            category=torch.tensor([entry.category for entry in entries]),
+            occluded=torch.tensor([entry.occluded for entry in entries]),
+            numbers=torch.tensor(numbers),
         )
-        return FeatureBatch(*labels, values) if self.store.layout == FEATURES else KeypointBatch(*labels, values, seen)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All clips, normalised, in the order of their lengths."""
         order = sorted(self.numbers, key=lambda number: (self.store.entries[number].length, number))
         for start in range(0, len(order), size):
             batch = self.raw(order[start : start + size])
-            if self.normalise and isinstance(batch, KeypointBatch):
-                place = placed(batch.points, batch.seen, self.aspect[batch.numbers])
-                batch = dataclasses.replace(batch, points=place.to_body(batch.points, batch.seen))
-            yield batch
+            yield in_body(batch, self.aspect[batch.numbers]) if self.normalise else batch
+
+
+def batch_of(values: Tensor, seen: Tensor, lengths: Tensor, frames: int) -> Batch:
+    """Clips without labels, as they are in their files.
+
+    Args:
+        values: (B, T, 78, 2) shares of the frame, or (B, T, 2048) features; 0 after a clip's length.
+        seen: (B, T, 78), or (B, T).
+        lengths: (B,) frames.
+        frames: longest clip of the batch; longer ones are resampled.
+    """
+    if int(lengths.max()) > frames:
+        shorter = lengths.clamp(max=frames)
+        values, seen = resampled(values, seen, torch.zeros(len(lengths)), lengths - 1.0, shorter)
+        lengths = shorter
+    nobody = torch.zeros_like(lengths)
+    labels = (lengths, nobody, nobody, nobody.bool(), nobody)
+    return FeatureBatch(*labels, values) if values.dim() == 3 else KeypointBatch(*labels, values, seen)
+
+
+def in_body(batch: Batch, aspect: Tensor) -> Batch:
+    """Keypoints in units of the body; features as they are.
+
+    Args:
+        batch: as in the files.
+        aspect: (B,) width of the frame by its height.
+    """
+    if not isinstance(batch, KeypointBatch):
+        return batch
+    place = placed(batch.points, batch.seen, aspect)
+    return dataclasses.replace(batch, points=place.to_body(batch.points, batch.seen))
 
 
 def first(batches: Sequence[Batch]) -> Batch:

@@ -53,7 +53,8 @@ def sources_of(config: SignConfig) -> dict[str, Source]:
         folder: Path | None = getattr(config.data, f"{kind}_{split}")
         table: Path | None = getattr(config.data, f"labels_{split}_csv")
         known = found.get(split)
-        folder, table = folder or (known and known.folder), table or (known and known.labels)
+        if known:
+            folder, table = folder or known.folder, table or known.labels
         if folder is not None and table is not None:
             found[split] = Source(folder, table)
         elif folder is not None or (table is not None and split == "train"):

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from outlast_recipes.common.clips import Floats
+from outlast_recipes.common.saliency import spoken_for
 from outlast_recipes.skeleton.augment import centre, collate
 from outlast_recipes.skeleton.bodies import Clip
 from outlast_recipes.skeleton.layouts import Layout
@@ -50,8 +51,7 @@ def looked_at(network: Last, clip: Clip, frames: int) -> Saliency:
     features, there = network.features(joints, mask)
     features = features.detach().requires_grad_()
     logits = network.classified(features, there)[0]
-    (gradient,) = torch.autograd.grad(logits.max(), features)
-    spoken = F.relu((gradient * features).sum(2)[0]).detach()  # (M, T/4, V)
+    spoken = spoken_for(logits.max(), features, 2)[0]  # (M, T/4, V)
     smooth = F.interpolate(spoken.transpose(1, 2), size=frames, mode="linear", align_corners=False)  # (M, V, T)
     weight = (smooth / smooth.max().clamp(min=1e-9)).permute(2, 0, 1)
     seen = mask[0, :, : weight.shape[1]]
