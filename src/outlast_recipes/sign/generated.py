@@ -15,6 +15,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import outlast
+from outlast_recipes.common.clips import Mask
 from outlast_recipes.sign.batch import FEATURES, LEFT, POINTS, RIGHT, Batch, FeatureBatch, KeypointBatch, SignData
 from outlast_recipes.sign.config import SignConfig
 from outlast_recipes.sign.loading import loader_options
@@ -57,7 +58,7 @@ class GeneratedClips:
             curve = sum(kind.normal(size=(1, 2)) * np.sin(3 * wave * time + kind.uniform(0, 6)) for wave in (1, 2))
             points[:, part] += curve[:, None] + kind.normal(scale=0.2, size=(1, 21, 2))
         points += 0.03 * own.normal(size=points.shape)
-        seen = np.ones((length, POINTS), np.bool_)
+        seen: Mask = np.ones((length, POINTS), np.bool_)
         if number % 5 == 0:  # an occluded clip
             seen[length // 3 : length // 2, RIGHT] = False
         points *= seen[..., None]

@@ -127,7 +127,7 @@ def test_check_lists_every_bad_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     folder = root / "keypoints_train"
     np.savez(folder / "clip001.npz", X=np.zeros((4, 99)))
     np.savez(folder / "clip002.npz", X=np.full((4, 156), np.nan))
-    (folder / "clip003.npz").unlink()
+    (folder / "clip004.npz").unlink()
     (folder / "extra.npz").write_bytes(b"not this")
     assert main(["data", "check", "sign", str(root), "--num-gloss", "4", "--num-cat", "1"]) == 1
     caught = capsys.readouterr()
