@@ -7,17 +7,17 @@ val (or valid) or test in its name, in the folder or in `annotations/`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from outlast_recipes.yolo.annotations import Annotations
-from outlast_recipes.yolo.corners import in_reading_order
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.files import Place
 from outlast_recipes.yolo.images import ImageRefused, read_header
 from outlast_recipes.yolo.json_lines import JsonRefused, read_object
+from outlast_recipes.yolo.outlines import Outlines
 
 ROBOFLOW = "_annotations.coco.json"
 _SPLIT = re.compile(r"(?:^|[^a-z])(train|valid|val|test)(?:[^a-z]|$)")
@@ -65,16 +65,10 @@ def read_coco(files: Mapping[str, Path], place: Place) -> tuple[tuple[str, ...],
             place.problems.error(
                 "category", place.shown(file.path), f"has other categories than {place.shown(first.path)}."
             )
-    quads = not first.keypoints and _are_quads(known.values())
-    keypoints = 4 if quads else first.keypoints
-    if quads:
-        place.problems.warning(
-            "polygons",
-            place.shown(first.path),
-            "all objects are polygons of four points. They are taken for corners, sorted into reading order for text "
-            "that is rotated by less than 45 degrees.",
-        )
-    splits = {split: tuple(_samples(file, keypoints, quads=quads, place=place)) for split, file in known.items()}
+    quads = [] if first.keypoints else _quads(known.values())
+    outlines = Outlines.of(quads, place.shown(first.path), place.problems) if quads else None
+    keypoints = 4 if outlines else first.keypoints
+    splits = {split: tuple(_samples(file, keypoints, outlines, place)) for split, file in known.items()}
     return tuple(first.names.values()), splits, keypoints
 
 
@@ -148,11 +142,11 @@ def _take_images(file: CocoFile, entries: list[tuple[int, Mapping[str, Any]]], p
             file.images[number] = (line, entry)
 
 
-def _are_quads(files: Any) -> bool:
-    shapes = {
-        _polygon(entry) is not None for file in files for found in file.annotations.values() for _, entry in found
-    }
-    return shapes == {True}
+def _quads(files: Iterable[CocoFile]) -> list[list[tuple[float, float]]]:
+    """The outlines of all objects, if each of them is one polygon of four points; otherwise nothing."""
+    found = [_polygon(entry) for file in files for own in file.annotations.values() for _, entry in own]
+    quads = [quad for quad in found if quad]
+    return quads if len(quads) == len(found) else []
 
 
 def _polygon(entry: Mapping[str, Any]) -> list[tuple[float, float]] | None:
@@ -171,7 +165,7 @@ def _are_numbers(value: Any, count: int) -> TypeGuard[list[float]]:
     )
 
 
-def _samples(file: CocoFile, keypoints: int, *, quads: bool, place: Place) -> Iterator[Sample]:
+def _samples(file: CocoFile, keypoints: int, outlines: Outlines | None, place: Place) -> Iterator[Sample]:
     folder = _folder_of(file, place.root)
     numbers = {number: count for count, number in enumerate(file.names)}
     for number, (line, entry) in sorted(file.images.items(), key=lambda item: str(item[1][1]["file_name"])):
@@ -197,7 +191,7 @@ def _samples(file: CocoFile, keypoints: int, *, quads: bool, place: Place) -> It
         objects = Annotations(path, header, keypoints, keypoints == 4, place.problems, file.path)
         for own_line, annotation in file.annotations.get(number, ()):
             own = f"{place.shown(file.path)}:{own_line}"
-            if found := _object(annotation, own, numbers, keypoints, quads=quads, place=place):
+            if found := _object(annotation, own, numbers, keypoints, outlines, place):
                 objects.add(own, own_line, *found)
         yield objects.sample()
 
@@ -214,7 +208,12 @@ def _folder_of(file: CocoFile, root: Path) -> Path:
 
 
 def _object(
-    entry: Mapping[str, Any], at: str, numbers: Mapping[Any, int], keypoints: int, *, quads: bool, place: Place
+    entry: Mapping[str, Any],
+    at: str,
+    numbers: Mapping[Any, int],
+    keypoints: int,
+    outlines: Outlines | None,
+    place: Place,
 ) -> tuple[int, list[float], list[tuple[float, float, int]]] | None:
     """Class, box and keypoints of an annotation; None after a problem was noted."""
     if entry.get("iscrowd") not in (None, 0, False):
@@ -230,8 +229,8 @@ def _object(
         return None
     x, y, width, height = entry["bbox"]
     points: list[tuple[float, float, int]] = []
-    if quads and (outline := _polygon(entry)):
-        points = [(px, py, 2) for px, py in in_reading_order(outline).tolist()]
+    if outlines and (outline := _polygon(entry)):
+        points = [(px, py, 2) for px, py in outlines.corners(outline, at).tolist()]
     elif keypoints:
         given = entry.get("keypoints")
         if not _are_numbers(given, 3 * keypoints) or any(seen not in (0, 1, 2) for seen in given[2::3]):

@@ -36,12 +36,12 @@ def rectified(image: Image.Image, corners: Points, height: int | None = None, ma
     width, high = size_of(corners, height)
     edge = round(margin * high)
     rectangle = np.array([(0, 0), (width, 0), (width, high), (0, high)], np.float64) + edge
-    coefficients = _perspective(rectangle, np.asarray(corners, np.float64))
+    coefficients = perspective(rectangle, np.asarray(corners, np.float64))
     size = (width + 2 * edge, high + 2 * edge)
     return image.transform(size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BICUBIC)
 
 
-def _perspective(source: Points, target: Points) -> tuple[float, ...]:
+def perspective(source: Points, target: Points) -> tuple[float, ...]:
     """a to h of the map (x, y) -> ((ax + by + c) / w, (dx + ey + f) / w), w = gx + hy + 1, of four points to four."""
     rows, values = [], []
     for (x, y), (u, v) in zip(source, target, strict=True):

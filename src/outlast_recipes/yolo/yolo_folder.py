@@ -7,15 +7,15 @@ same with K keypoints; or the points of a polygon, of which four are the corners
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from outlast_recipes.yolo.annotations import Annotations
-from outlast_recipes.yolo.corners import in_reading_order
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.files import Place, text_lines
 from outlast_recipes.yolo.images import ImageRefused, read_header
+from outlast_recipes.yolo.outlines import Outlines
 from outlast_recipes.yolo.yolo_yaml import DataFile
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -42,21 +42,17 @@ def read_samples(file: DataFile, place: Place) -> tuple[dict[str, tuple[Sample, 
     lines = {
         image: _lines(label, place) for images in listed.values() for image in images for label in [label_of(image)]
     }
-    quads = not file.keypoints and _are_quads(lines.values())
-    keypoints = 4 if quads else file.keypoints
-    if quads:
-        place.problems.warning(
-            "polygons",
-            place.root,
-            "all objects are polygons of four points. They are taken for corners, sorted into reading order for text "
-            "that is rotated by less than 45 degrees.",
-        )
+    outlines = None
+    if not file.keypoints and _are_quads(lines.values()):
+        quads = [_pairs(line.numbers[1:]) for own in lines.values() for line in own or ()]
+        outlines = Outlines.of(quads, place.root, place.problems)
+    keypoints = 4 if outlines else file.keypoints
     _orphans(named, place)
     splits = {
         split: tuple(
             sample
             for image in images
-            if (sample := _sample(image, lines[image], file, keypoints, quads=quads, place=place))
+            if (sample := _sample(image, lines[image], file, keypoints, outlines, place))
         )
         for split, images in listed.items()
     }
@@ -118,6 +114,10 @@ def _are_quads(files: Iterable[list[_Line] | None]) -> bool:
     return sizes == {9}
 
 
+def _pairs(values: Sequence[float]) -> list[tuple[float, float]]:
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
 def _orphans(listed: dict[str, list[Path]], place: Place) -> None:
     """Label files beside those of the images that belong to no image."""
     labels = {label_of(image) for images in listed.values() for image in images}
@@ -129,7 +129,12 @@ def _orphans(listed: dict[str, list[Path]], place: Place) -> None:
 
 
 def _sample(
-    image: Path, lines: list[_Line] | None, file: DataFile, keypoints: int, *, quads: bool, place: Place
+    image: Path,
+    lines: list[_Line] | None,
+    file: DataFile,
+    keypoints: int,
+    outlines: Outlines | None,
+    place: Place,
 ) -> Sample | None:
     try:
         header = read_header(image)
@@ -150,16 +155,15 @@ def _sample(
         number = _class_of(line, at, file, place)
         if number is None:
             continue
-        shares = _shares(line, at, file, quads=quads, place=place)
+        shares = _shares(line, at, file, quads=outlines is not None, place=place)
         if shares is None:
             continue
         box, points = shares
         width, height = header.width, header.height
         keypoint_pixels = [(x * width, y * height, seen) for x, y, seen in points]
-        if quads:
-            keypoint_pixels = [
-                (x, y, 2) for x, y in in_reading_order([point[:2] for point in keypoint_pixels]).tolist()
-            ]
+        if outlines:
+            found = outlines.corners([point[:2] for point in keypoint_pixels], at)
+            keypoint_pixels = [(x, y, 2) for x, y in found.tolist()]
         box_pixels = [value * (height if axis % 2 else width) for axis, value in enumerate(box)]
         objects.add(at, line.line, number, box_pixels, keypoint_pixels)
     return objects.sample()
@@ -190,7 +194,7 @@ def _shares(
         place.problems.error("columns", at, f"has {len(line.numbers)} numbers; expected {1 + expected}{hint}.")
         return None
     if polygon:
-        points = list(zip(values[::2], values[1::2], strict=True))
+        points = _pairs(values)
         if not all(-_SLACK <= value <= 1 + _SLACK for value in values):
             _beyond(max(values, key=lambda value: abs(value - 0.5)), at, place)
             return None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from argparse import ArgumentParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 import outlast
 from outlast_recipes.yolo import check
-from outlast_recipes.yolo.duplicates import NEAR, copies_across, fingerprint
+from outlast_recipes.yolo.duplicates import NEAR, Fingerprint, copies_across, fingerprint
 from tests.conftest import REPOSITORY
 from tests.recipes import plates
 
@@ -127,6 +129,32 @@ def test_copies_as_augmentations_make_them() -> None:
     assert all(NEAR <= copy.agreement <= 1 for copy in found)
     both = copies_across({"train": prints["val"], "val": {Path("0"): prints["train"][Path("0")]}})
     assert len(both) == len(copies)
+
+
+def test_each_view_is_compared_with_each_image_of_another_split() -> None:
+    """The same as bit by bit; and a fingerprint is small, as a dataset may have 100,000 of them."""
+    chance = np.random.default_rng(0)
+    splits = {"train": 30, "val": 20, "test": 10}
+    prints = {
+        split: {
+            Path(f"{split}{number}"): Fingerprint(
+                np.packbits(chance.integers(0, 2, (5, 255)) | (np.arange(255) % 3 == 0), axis=1)
+            )
+            for number in range(count)
+        }
+        for split, count in splits.items()
+    }
+    expected = {}
+    for left, right in itertools.combinations(prints.values(), 2):
+        for first, second in itertools.product(left, right):
+            bits = [np.unpackbits(each.views, axis=1, count=255) for each in (left[first], right[second])]
+            same = max((bits[0] == bits[1][0]).sum(1).max(), (bits[1] == bits[0][0]).sum(1).max())
+            if (2 * same - 255) / 255 >= NEAR:
+                expected[first, second] = (2 * same - 255) / 255
+    assert 0 < len(expected) < 500
+    found = copies_across(prints)
+    assert {(copy.first, copy.second): copy.agreement for copy in found} == pytest.approx(expected)
+    assert fingerprint(plates.picture()).views.nbytes < 3000
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not beside this checkout")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,62 @@ def test_polygons_of_four_points_are_corners_in_reading_order(tmp_path: Path) ->
     found, problems = read(root)
     assert (found.keypoints, problems) == (0, [])
     np.testing.assert_allclose(found.splits["train"][0].boxes, [[6.4, 6.4, 32, 25.6]], atol=1e-4)
+
+
+def quads(corners: Sequence[tuple[float, float]], order: Sequence[int] = range(4)) -> str:
+    """A line of four points, from another corner on or the other way round."""
+    return "0 " + " ".join(f"{corners[number][0] / 64:.6f} {corners[number][1] / 64:.6f}" for number in order)
+
+
+UPSIDE_DOWN = [plates.CORNERS[number] for number in (2, 3, 0, 1)]
+
+
+def test_the_order_of_polygons_is_kept_where_the_labels_have_one(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "set", more="")
+    for label in root.glob("labels/*/*.txt"):
+        label.write_text(quads(plates.CORNERS))
+    (root / "labels/train/0.txt").write_text(quads(UPSIDE_DOWN))
+    (root / "labels/train/1.txt").write_text(quads(plates.CORNERS, (0, 3, 2, 1)))  # anticlockwise
+    found, problems = read(root)
+    samples = found.splits["train"]
+    for sample, expected in zip(samples, (UPSIDE_DOWN, plates.CORNERS, plates.CORNERS), strict=True):
+        np.testing.assert_allclose(sample.keypoints, [expected], atol=1e-4)
+    assert [(problem.kind, problem.place) for problem in problems] == [
+        ("polygons", str(root)),
+        ("corner-sorted", "labels/train/1.txt:1"),
+    ]
+    assert "4 of 6" in problems[0].words
+
+
+def test_polygons_that_begin_anywhere_are_sorted(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "set", more="")
+    for number, label in enumerate(sorted(root.glob("labels/*/*.txt"))):
+        label.write_text(quads(plates.CORNERS, [(number + place) % 4 for place in range(4)]))
+    found, problems = read(root)
+    for samples in found.splits.values():
+        for sample in samples:
+            np.testing.assert_allclose(sample.keypoints, [plates.CORNERS], atol=1e-4)
+    assert [problem.kind for problem in problems] == ["polygons"]
+    assert "2 of 6" in problems[0].words
+    (root / "labels/train/0.txt").write_text("0 1e999 0 1 0 1 1 0 1")
+    assert [problem.kind for problem in read(root)[1]] == ["polygons", "range"]
+
+
+def test_the_order_of_outlines_in_coco_is_kept_where_they_have_one(tmp_path: Path) -> None:
+    root = plates.coco(tmp_path / "coco")
+    for path, corners in zip(sorted(root.glob("annotations/*")), (UPSIDE_DOWN, plates.CORNERS), strict=True):
+        held = json.loads(path.read_text())
+        for category in held["categories"]:
+            del category["keypoints"]
+        for entry, outline in zip(held["annotations"], (corners, plates.CORNERS), strict=False):
+            del entry["keypoints"]
+            entry["segmentation"] = [[value for point in outline for value in point]]
+        path.write_text(json.dumps(held))
+    found, problems = read(root)
+    kept = [sample.keypoints for split in ("train", "val") for sample in found.splits[split]]
+    for points, expected in zip(kept, (UPSIDE_DOWN, plates.CORNERS, plates.CORNERS), strict=True):
+        np.testing.assert_allclose(points, [expected])
+    assert [problem.kind for problem in problems] == ["polygons"]
 
 
 LINE = plates.line()
