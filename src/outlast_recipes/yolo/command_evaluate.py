@@ -37,6 +37,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     check_data(detector, dataset, saved.run_id)
     if not dataset.splits.get(values.on):
         raise outlast.DataError(f"{dataset.root} has no images for {values.on!r}; choose another split with --on.")
+    told: list[str] = []
     with saved.artifact(values.on, to=values.output, part=values.part) as made:
         metrics = write_test(
             made,
@@ -47,12 +48,13 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
             sigma=saved.config.training.oks_sigma,
             about={"run": saved.run_id, "step": saved.step, "part": values.part},
             progress=progress,
+            tell=told.append,
         )
     images = len(dataset.splits[values.on])
     yield f"{saved.run_id}, step {saved.step} ({values.part}), on {images} images of {values.on}"
     yield from shown(metrics)
-    folder = values.output or saved.folder / "artifacts" / values.on
-    yield f"Wrote metrics.json, predictions.json and pictures.png to {folder}"
+    yield from told
+    yield f"Wrote metrics, predictions and pictures to {values.output or saved.folder / 'artifacts' / values.on}"
 
 
 def check_data(detector: Detector, dataset: Dataset, run_id: str) -> None:

@@ -1,6 +1,6 @@
 """Outlines of four points that are taken for corners: in the order of the labels, if they have one.
 
-Tools write them in three ways: from the text's first corner on (ICDAR, DOTA), from any corner on (OpenCV's
+Tools write them in three ways: from the text's first corner on (as ICDAR does), from any corner on (OpenCV's
 `boxPoints`, and exports made with it), and in either direction (outlines of masks). No format says which. So the
 dataset is asked: if most outlines begin at an upper left corner, that is no chance, and an outline that begins
 elsewhere belongs to a text that is upside down or on its side.
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from outlast_recipes.common.problems import Problems
 from outlast_recipes.yolo import corners
 from outlast_recipes.yolo.corners import Points
-from outlast_recipes.yolo.problems import Problems
 
 _LEVEL = 45.0  # degrees
 
@@ -52,7 +52,7 @@ class Outlines:
             f"sorted for text that is rotated by less than {_LEVEL:.0f} degrees. Label other text with keypoints "
             "(kpt_shape: [4, 3])"
         )
-        problems.warning("polygons", place, f"all objects are polygons of four points, which are used as corners. {how}.")
+        problems.warning("polygons", place, f"all objects are polygons of four points, used as corners. {how}.")
         return made
 
     def corners(self, outline: Points, at: str) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ train/weights/architecture.json    what the tensors in best.safetensors and last
 train/weights/best.pt, last.pt     the same weights for the detector's own library, where it has such a file
 test/predictions.json              what was found in the images of the test split
 test/metrics.json, pictures.png    how good that is; some of the images with what was found in them
+test/precision_recall.png          the precision of each class at each recall
 
 `outlast publish` adds best.safetensors, last.safetensors, args.yaml, metrics.json, training_curves.png and a model
 card, and makes artifacts/{module}/{experiment}/ of all this.
@@ -26,6 +27,8 @@ from outlast_recipes.yolo.detector import Detector
 from outlast_recipes.yolo.drawing import drawn, sheet
 from outlast_recipes.yolo.evaluation import LEAST, evaluated
 from outlast_recipes.yolo.history import History
+from outlast_recipes.yolo.plots import draw_precision
+from outlast_recipes.yolo.precision import curves
 
 CONFIDENCE = 0.25
 _PICTURES = 12  # on the sheet
@@ -49,7 +52,7 @@ def write(
             write_training(made, last, best, history)
     if dataset.splits.get("test") and not is_written(run, "test"):
         with run.artifact("test", part="best" if best else "ema") as made:
-            write_test(made, best or last, dataset, "test", sigma=sigma)
+            write_test(made, best or last, dataset, "test", sigma=sigma, tell=run.tell)
 
 
 def write_training(folder: Path, last: Detector, best: Detector | None, history: History) -> None:
@@ -73,6 +76,7 @@ def write_test(
     sigma: float | None = None,
     about: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    tell: Callable[[str], None] = lambda _words: None,
 ) -> dict[str, Any]:
     """Write predictions, metrics and pictures of a split; returns the metrics, see `evaluation.evaluated`.
 
@@ -85,6 +89,7 @@ def write_test(
         sigma: of OKS; by default that of corners.
         about: further entries of both JSON files.
         progress: hears of how many images how many are done.
+        tell: hears what was left out, and why.
     """
     folder.mkdir(parents=True, exist_ok=True)
     samples = dataset.splits[split]
@@ -103,6 +108,11 @@ def write_test(
     _write(folder / "metrics.json", {**named, "images": len(samples), **metrics})
     _write(folder / "predictions.json", {**named, "confidence": confidence, "images": records})
     sheet(pictures).save(folder / "pictures.png")
+    drawn_curves = {"boxes (IoU 0.5)": curves(found, samples, detector.names)}
+    if detector.keypoints:
+        drawn_curves["keypoints (OKS 0.5)"] = curves(found, samples, detector.names, sigma=sigma or SIGMA)
+    if not draw_precision(drawn_curves, folder / "precision_recall.png"):
+        tell("There is no precision_recall.png, as matplotlib is not installed: pip install 'outlast[plots]'.")
     return metrics
 
 

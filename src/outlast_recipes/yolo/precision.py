@@ -17,7 +17,7 @@ from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.detector import Prediction
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-_RECALLS = np.linspace(0, 1, 101)
+RECALLS = np.linspace(0, 1, 101)
 
 
 def mean_precision(
@@ -39,6 +39,23 @@ def mean_precision(
     return {"map": float(table.mean()), "map50": float(table[:, 0].mean())}
 
 
+def curves(
+    predictions: Sequence[Prediction], samples: Sequence[Sample], names: Sequence[str], *, sigma: float | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """For each labelled class the precision (101,) at RECALLS, at the threshold 0.5; its mean is the "map50" of it.
+
+    Args:
+        predictions, samples, sigma: as for `mean_precision`.
+        names: of the classes.
+    """
+    labelled = {int(each) for sample in samples for each in sample.classes}
+    return {
+        name: _interpolated(*(each[:, 0] for each in _ranked(number, predictions, samples, sigma)))
+        for number, name in enumerate(names)
+        if number in labelled
+    }
+
+
 def oks(found: NDArray[np.float32], sample: Sample, sigma: float) -> NDArray[np.float64]:
     """Object keypoint similarity (N, M) of keypoints (N, K, 2) and the M labelled objects of a sample."""
     if sample.keypoints is None or sample.visible is None:
@@ -54,6 +71,14 @@ def _of_class(
     number: int, predictions: Sequence[Prediction], samples: Sequence[Sample], sigma: float | None
 ) -> NDArray[np.float64]:
     """Average precision (10,) of a class, by threshold."""
+    precision, recall = _ranked(number, predictions, samples, sigma)
+    return np.array([_interpolated(precision[:, each], recall[:, each]).mean() for each in range(len(THRESHOLDS))])
+
+
+def _ranked(
+    number: int, predictions: Sequence[Prediction], samples: Sequence[Sample], sigma: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Precision and recall (N, 10) of a class's surest 1, 2, ..., N predictions, by threshold."""
     scores: list[NDArray[np.float32]] = []
     right: list[NDArray[np.bool_]] = []
     total = 0
@@ -70,8 +95,7 @@ def _of_class(
     order = np.argsort(-np.concatenate(scores), kind="stable")
     hits = np.concatenate(right)[order].cumsum(0)
     precision = hits / np.arange(1, len(hits) + 1)[:, None]
-    recall = hits / total
-    return np.array([_area(precision[:, each], recall[:, each]) for each in range(len(THRESHOLDS))])
+    return precision, hits / total
 
 
 def _matched(alike: NDArray[np.float64], scores: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -86,10 +110,10 @@ def _matched(alike: NDArray[np.float64], scores: NDArray[np.float32]) -> NDArray
     return right
 
 
-def _area(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
-    """Mean over recalls of the best precision at that recall or a higher one."""
+def _interpolated(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(101,): the best precision at each of RECALLS or a higher one; 0 where it is not reached."""
     if not len(recall):
-        return 0.0
+        return np.zeros(len(RECALLS))
     best = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(recall, _RECALLS, side="left")
-    return float(np.where(places < len(best), best[np.minimum(places, len(best) - 1)], 0.0).mean())
+    places = np.searchsorted(recall, RECALLS, side="left")
+    return np.where(places < len(best), best[np.minimum(places, len(best) - 1)], 0.0)

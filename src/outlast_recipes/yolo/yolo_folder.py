@@ -50,9 +50,7 @@ def read_samples(file: DataFile, place: Place) -> tuple[dict[str, tuple[Sample, 
     _orphans(named, place)
     splits = {
         split: tuple(
-            sample
-            for image in images
-            if (sample := _sample(image, lines[image], file, keypoints, outlines, place))
+            sample for image in images if (sample := _sample(image, lines[image], file, keypoints, outlines, place))
         )
         for split, images in listed.items()
     }

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from outlast_recipes.yolo.boxes import iou, suppress
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.detector import Prediction
-from outlast_recipes.yolo.precision import mean_precision, oks
+from outlast_recipes.yolo.plots import draw_precision
+from outlast_recipes.yolo.precision import curves, mean_precision, oks
 from outlast_recipes.yolo.tiny_network import losses
 
 BOXES = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
@@ -36,6 +38,19 @@ def test_half_of_them_after_a_wrong_one() -> None:
     wrong = np.array([[50, 50, 60, 60]])
     result = mean_precision([found(np.concatenate([wrong, BOXES[:1]]), [0.9, 0.8])], [sample()])
     assert result["map50"] == pytest.approx(51 / 101 / 2)  # precision 1/2 up to a recall of 1/2
+
+
+def test_the_curve_of_each_class_has_its_average_precision(tmp_path: Path) -> None:
+    wrong = np.array([[50, 50, 60, 60]])
+    predictions = [found(np.concatenate([wrong, BOXES[:1]]), [0.9, 0.8])]
+    by_class = curves(predictions, [sample()], ["box", "never"])
+    assert list(by_class) == ["box"]
+    assert by_class["box"].tolist() == [0.5] * 51 + [0.0] * 50
+    assert by_class["box"].mean() == pytest.approx(mean_precision(predictions, [sample()])["map50"])
+    assert draw_precision({"boxes": by_class, "nothing": {}}, tmp_path / "a.png")
+    draw_precision({"boxes": by_class, "nothing": {}}, tmp_path / "b.png")
+    assert Image.open(tmp_path / "a.png").size == (1120, 460)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_one_label_is_found_once() -> None:

@@ -57,6 +57,7 @@ def test_what_is_found_in_the_test_split(root: Path) -> None:
     held = json.loads((folder / "predictions.json").read_text())
     assert [each["file"] for each in held["images"]] == [f"images/test/test{number:02d}.png" for number in range(4)]
     assert Image.open(folder / "pictures.png").size == (3 * 480, 2 * 480)
+    assert Image.open(folder / "precision_recall.png").size == (1120, 460)
     assert (root / "runs/plates/artifacts/test.manifest.json").is_file()
 
 
@@ -71,7 +72,7 @@ def test_the_published_branch_has_the_tree(here: Path, capsys: pytest.CaptureFix
     assert {
         "README.md", "train/weights/best.safetensors.dvc", "train/weights/last.safetensors.dvc", "train/results.csv",
         "train/weights/architecture.json", "train/args.yaml", "train/metrics.json", "train/training_curves.png",
-        "test/predictions.json", "test/metrics.json", "test/pictures.png",
+        "test/predictions.json", "test/metrics.json", "test/pictures.png", "test/precision_recall.png",
     } <= tree  # fmt: skip
     held = making.git(url, "show", f"{name}:artifacts/localization/plates/train/results.csv")
     assert held == (here / "cut/plates/artifacts/train/results.csv").read_text().strip()
