@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,22 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
 
 
 def check_data(detector: Detector, dataset: Dataset, run_id: str) -> None:
-    """Refuse data of other classes or keypoints than a run was trained on."""
-    if (detector.names, detector.keypoints) != (dataset.names, dataset.keypoints):
+    """Refuse data of other classes or keypoints than a run was trained on; keypoints of a detector of boxes are free."""
+    if detector.names != dataset.names:
         raise outlast.DataError(
-            f"{run_id} was trained on {len(detector.names)} classes ({detector.names[0]}, ...) with "
-            f"{detector.keypoints} keypoints, and {dataset.root} has {len(dataset.names)} "
-            f"({dataset.names[0]}, ...) with {dataset.keypoints}."
+            f"{dataset.root} has the classes {_listed(dataset.names)}, and {run_id} was trained on "
+            f"{_listed(detector.names)}. Give the data of the run, or others with the same classes, with --data-path."
         )
+    if detector.keypoints not in (0, dataset.keypoints):
+        raise outlast.DataError(
+            f"{dataset.root} has {dataset.keypoints} keypoints for each object, and {run_id} was trained on "
+            f"{detector.keypoints}. Give data with as many (kpt_shape in data.yaml) with --data-path."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names, and how many there are."""
+    return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} ({len(names)})"
 
 
 def shown(metrics: Mapping[str, Any]) -> Iterator[str]:

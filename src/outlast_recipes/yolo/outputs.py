@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def write_test(
     """
     folder.mkdir(parents=True, exist_ok=True)
     samples = dataset.splits[split]
+    if not detector.keypoints:  # a detector of boxes can be trained on labels with keypoints
+        samples = tuple(replace(sample, keypoints=None, visible=None) for sample in samples)
     found, records, pictures = [], [], []
     paths = [sample.path for sample in samples]
     for number, (path, picture, each) in enumerate(predicting.predicted(detector, paths, LEAST)):
