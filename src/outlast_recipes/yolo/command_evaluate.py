@@ -58,7 +58,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
 
 
 def check_data(detector: Detector, dataset: Dataset, run_id: str) -> None:
-    """Refuse data of other classes or keypoints than a run was trained on; keypoints of a detector of boxes are free."""
+    """Refuse data of other classes or keypoints than a run was trained on; a detector of boxes needs no keypoints."""
     if detector.names != dataset.names:
         raise outlast.DataError(
             f"{dataset.root} has the classes {_listed(dataset.names)}, and {run_id} was trained on "

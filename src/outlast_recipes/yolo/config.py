@@ -62,7 +62,10 @@ class Training(Section):
     pose_loss: float = setting(12.0, "weight of the keypoint loss", aliases=("training.pose",), ge=0)
     visibility_loss: float = setting(1.0, "weight of the visibility loss", aliases=("training.kobj",), ge=0)
     oks_sigma: float | None = setting(
-        None, "sigma of the object keypoint similarity; 0.025 for corners when not given", gt=0
+        None, "sigma of the object keypoint similarity that is measured; 0.025 for corners when not given", gt=0
+    )
+    loss_sigma: float | None = setting(
+        None, "sigma of the object keypoint similarity in the keypoint loss; 0.1 for corners when not given", gt=0
     )
 
 

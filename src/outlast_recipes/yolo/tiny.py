@@ -204,7 +204,7 @@ def _optimizer(config: YoloConfig, network: nn.Module) -> torch.optim.Optimizer:
 def unknown_values(config: YoloConfig) -> list[str]:
     """Values of a config that another architecture uses and this one does not, as far as they were changed."""
     fields = (
-        ("training", ("close_mosaic", "multi_scale", "dfl_loss", "visibility_loss")),
+        ("training", ("close_mosaic", "multi_scale", "dfl_loss", "visibility_loss", "loss_sigma")),
         ("augmentation", ("hsv_h", "hsv_s", "degrees", "shear", "perspective", "mosaic", "mixup", "cutmix")),
         ("data", ("cache",)),
     )

@@ -14,9 +14,13 @@ import torch
 
 import outlast
 from outlast.cli import main
+from outlast.config import resolve
+from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.detector import Place
+from outlast_recipes.yolo.reading import read_dataset
 from outlast_recipes.yolo.tiny import TinyTraining
 from outlast_recipes.yolo.ultralytics_adapter import settings
+from outlast_recipes.yolo.ultralytics_adapter.training import UltralyticsTraining
 from tests import processes
 from tests.durability.digits import final, train
 from tests.recipes import pictures
@@ -45,6 +49,39 @@ def test_the_small_detector_learns_boxes_and_corners(tmp_path: Path, corners: Pa
     last = journal(tmp_path)[-1]
     assert last["test_box_map50"] > 0.5
     assert last["best_epoch"] > 10
+
+
+def test_a_detector_of_boxes_is_measured_on_labels_with_corners(
+    tmp_path: Path, corners: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {**pictures.NANO, "data_root": str(corners), "epochs": "1"}
+    assert train(tmp_path, recipe="yolo", small=small) == "finished"
+    assert main(["evaluate", "yolo", str(tmp_path / "yolo")]) == 0
+    assert "mAP50" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "yolo/artifacts/test/metrics.json").read_text())
+    assert "keypoint_map" not in metrics
+    assert metrics["images"] == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "loss", "measure"),
+    [
+        ({}, 0.1, 0.025),
+        ({"training.oks_sigma": "0.05"}, 0.1, 0.05),
+        ({"training.loss_sigma": "0.2"}, 0.2, 0.025),
+    ],
+)
+def test_the_loss_has_another_sigma_than_the_measure(
+    given: dict[str, str], loss: float, measure: float, corners: Path
+) -> None:
+    config = resolve(YoloConfig, flags={**pictures.NANO, "model.architecture": "yolo11n-pose", **given}).config
+    training = UltralyticsTraining(config, read_dataset(corners), torch.device("cpu"))
+    try:
+        sigmas = training.trainer.model_alone.criterion.keypoint_loss.sigmas
+        assert sigmas.tolist() == pytest.approx([loss] * 4)
+        assert training.trainer.data["kpt_oks_sigmas"] == [measure] * 4
+    finally:
+        training.close()
 
 
 def test_patience_ends_the_run_after_the_epoch(tmp_path: Path, data: Path) -> None:

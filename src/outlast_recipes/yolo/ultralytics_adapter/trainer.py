@@ -14,7 +14,7 @@ import torch
 
 import outlast
 from outlast_recipes.yolo.config import YoloConfig
-from outlast_recipes.yolo.corners import SIGMA
+from outlast_recipes.yolo.corners import LOSS_SIGMA, SIGMA
 from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import Split
 from outlast_recipes.yolo.ultralytics_adapter.dataset import SampleDataset
@@ -92,6 +92,8 @@ class _Parts:
         if self.device.type == "cuda":
             self.model = self.model.to(memory_format=torch.channels_last)  # as its own loop does
         self.set_model_attributes()
+        if self.kind == "pose":  # what the data say is for the measure
+            self.model.kpt_oks_sigmas = _sigmas(self.config.training.loss_sigma, LOSS_SIGMA, self.dataset.keypoints)
         self.model.set_head_attr(max_det=self.args.max_det)
         self.stride = max(int(self.model.stride.max()), 32)
         if self.args.imgsz % self.stride:
@@ -212,15 +214,19 @@ def description(config: YoloConfig, dataset: Dataset) -> dict[str, Any]:
         "test": "test",
     }
     if dataset.keypoints:
-        sigma = config.training.oks_sigma
-        if sigma is None and dataset.keypoints == 4:
-            sigma = SIGMA
+        sigmas = _sigmas(config.training.oks_sigma, SIGMA, dataset.keypoints)
         about |= {
             "kpt_shape": [dataset.keypoints, 3],
             "flip_idx": list(dataset.flip_index or ()),
-            **({"kpt_oks_sigmas": [sigma] * dataset.keypoints} if sigma else {}),
+            **({"kpt_oks_sigmas": sigmas} if sigmas else {}),
         }
     return about
+
+
+def _sigmas(given: float | None, of_corners: float, keypoints: int) -> list[float] | None:
+    """The sigma of each keypoint; None for ultralytics' own."""
+    sigma = of_corners if given is None and keypoints == 4 else given
+    return None if sigma is None else [sigma] * keypoints
 
 
 def measured(results: Mapping[str, float], *, keypoints: bool) -> dict[str, float]:
