@@ -118,6 +118,7 @@ def test_the_environments_file_may_say_it(
     assert "local.yaml:3 has an unknown key 'cloud.bucket'" in said
     assert "`remote: gs://bucket/prefix`" in said
     assert "cloud.output_dataset.title (line 4)" in said
+    assert "its name, cloud.output_dataset.name" in said
 
 
 def test_pull_and_push_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,32 @@ def test_the_same_run_has_the_same_plan(folder: Path, tmp_path: Path) -> None:
     assert any("link is a link and was left out" in each for each in told)
 
 
+def test_folders_of_this_machine_are_not_published(folder: Path, tmp_path: Path) -> None:
+    values = {
+        "data_root": "/mnt/data of me/ntu", "remote": "file:///srv/bucket/", "log_csv": "C:\\logs\\a.csv",
+        "data.names": ["/etc/names.csv", "b.csv"], "checkpoint_dir": "runs", "model.act": "a/b", "url": "gs://b/p",
+    }  # fmt: skip
+    origins = {"data_root": f"train {tmp_path}/my x.yaml:3", "remote": "flag --remote", "url": "default"}
+    record = {"format": 2, "values": values, "origins": origins, "fingerprint": "0" * 32}
+    (folder / "config.json").write_text(json.dumps(record))
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | {"recipe": str(tmp_path / "walk/recipe.py")}))
+    (tmp_path / "s").mkdir()
+    made, _ = plan_of(folder, tmp_path / "s", part="walk")
+    files = {file.path: file.source for file in made.files}
+    found = yaml.safe_load(files["train/args.yaml"].read_text())
+    assert found == {
+        "data_root": "ntu", "remote": "bucket", "log_csv": "a.csv", "data.names": ["names.csv", "b.csv"],
+        "checkpoint_dir": "runs", "model.act": "a/b", "url": "gs://b/p",
+    }  # fmt: skip
+    config = json.loads(files["train/config.json"].read_text())
+    assert (config["values"], config["fingerprint"]) == (found, "0" * 32)
+    assert config["origins"] == origins | {"data_root": "train my x.yaml:3"}
+    assert made.about["recipe"] == "./recipe.py"
+    for path, source in files.items():
+        assert str(tmp_path).encode() not in source.read_bytes(), path
+
+
 def test_artifacts_in_the_folders_of_the_tree(folder: Path, tmp_path: Path) -> None:
     """They keep their places; a table of the run's own replaces ours, and weights never do."""
     artifacts = folder / "artifacts"

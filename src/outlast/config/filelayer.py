@@ -17,6 +17,10 @@ from outlast.terminal import shortened
 _NAMED = 10  # unknown keys that a sentence names
 
 
+TITLE = "cloud.output_dataset.title"
+"""A key of the originals that has no meaning here."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """The origin of a value.
@@ -124,6 +128,11 @@ def _unknown(path: Path, role: str, unknown: Sequence[yamlfile.Entry], names: Ma
         words += (
             " Where checkpoints are pushed, `remote: gs://bucket/prefix` says; where results are published, `publish: "
             "{to: ADDRESS, when: finished}`."
+        )
+    if any(entry.key == TITLE for entry in unknown):
+        words += (
+            f" {TITLE} has no meaning here: the title of a published dataset is its name, cloud.output_dataset.name. "
+            "Leave the title out, and write it on kaggle.com if it shall be another one."
         )
     if not more:
         return words

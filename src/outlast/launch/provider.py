@@ -30,6 +30,7 @@ class Capabilities:
         quota: whether it counts accelerator hours, and `quotas` returns how many are left.
         live_logs: whether `log` yields lines while the session runs.
         secrets: whether it can give keys to a session.
+        keys: environment variables that a session may have from this machine, with `secrets` in its terms; None: all.
         folders: whether its sessions can read the folders of this machine.
         accelerators: values of `--accelerator`; empty if there is no choice.
         inputs: the sessions whose outputs can be attached to the next one: those that "completed", all that "ended", or
@@ -42,6 +43,7 @@ class Capabilities:
     quota: bool = False
     live_logs: bool = False
     secrets: bool = False
+    keys: tuple[str, ...] | None = None
     folders: bool = False
     accelerators: tuple[str, ...] = ()
     inputs: Literal["completed", "ended", "none"] = "none"

@@ -18,6 +18,7 @@ from outlast.launch.fetch import fetch, steps_left
 from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.provider import Handle, Provider, Request, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching, session_name
+from outlast.launch.remote import address_for
 from outlast.recipe.prepare import PreparedRun
 from outlast.remote.fork import fork
 
@@ -111,17 +112,10 @@ def request_for(provider: Provider, prepared: PreparedRun, terms: Terms, source:
 
 
 def _wanted(provider: Provider, prepared: PreparedRun, terms: Terms, source: Source) -> dict[str, Any]:
-    """What the session is to train. A folder as remote is sent by its whole path, as the session works elsewhere."""
+    """What the session is to train, and the remote that follows the run there."""
     asked = bundle.request_of(prepared, budget=provider.limits(terms).training(terms), step=source.step)
-    values, here = asked["values"], provider.capabilities.folders
-    remote = values.get("remote") or (prepared.resolved.config.remote if here else None)
-    if remote and "://" not in remote:
-        if not here:
-            raise UsageError(
-                f"--remote is {remote}, a folder of this machine, which a session of {provider.title} does not see. "
-                "Give the URL of a remote, such as gs://bucket/prefix. Nothing was started."
-            )
-        values["remote"] = str(Path(remote).expanduser().resolve())
+    if address := address_for(provider, prepared, terms, asked["values"].get("remote")):
+        asked["values"]["remote"] = address
     return asked
 
 

@@ -30,6 +30,7 @@ from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import CONFIG
 from outlast.publish import card
+from outlast.publish.paths import origin_without_folders, without_folders
 from outlast.publish.plan import Plan, PlannedFile, hash_files, make_plan
 from outlast.report import read_run
 from outlast.report.curves import draw_curves
@@ -106,7 +107,7 @@ def plan_of(
     about = {
         "run": info.about.get("uid"),
         "run_id": experiment,
-        "recipe": info.about.get("recipe"),
+        "recipe": _recipe(info.about),
         "step": newest.step,
         "best_step": best,
         "part": part,
@@ -154,6 +155,13 @@ def _module(about: Mapping[str, Any]) -> str:
     return f"{name}-{stage}" if stage else name
 
 
+def _recipe(about: Mapping[str, Any]) -> str | None:
+    """The recipe's name, or its file; without the folders above it if their path is absolute."""
+    recipe = about.get("recipe")
+    last = without_folders(recipe)
+    return recipe if last == recipe else f"./{last}"
+
+
 def _weights(place: RunFolder, found: _Contents, part: str) -> Checkpoint:
     for checkpoint in CheckpointStore(place).newest_first():
         try:
@@ -172,15 +180,16 @@ def _exported(checkpoint: Path, scratch: Path, part: str, name: str) -> Path:
 
 
 def _config(place: RunFolder, found: _Contents) -> tuple[Mapping[str, Any], str | None]:
-    """Write the configuration twice; returns its values and its fingerprint."""
+    """Write the configuration twice, without folders of this machine; returns its values and its fingerprint."""
     if not plain.kind_of(place.config):
         return {}, None  # of a script
     record = reading.read_record(place.config, CONFIG)
     # Without how often the run was continued: a finished run that is started again is the same publication.
     if origins := record.get("origins"):
-        record = {**record, "origins": {key: first_origin(words) for key, words in origins.items()}}
-    found.write("train/config.json", durable.as_json(record))
-    values = record["values"]
+        first = {key: origin_without_folders(first_origin(words)) for key, words in origins.items()}
+        record = {**record, "origins": first}
+    values = without_folders(record["values"])
+    found.write("train/config.json", durable.as_json({**record, "values": values}))
     found.write("train/args.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode())
     return values, record.get("fingerprint")
 

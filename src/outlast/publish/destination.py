@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -50,6 +51,9 @@ class Destination:
 
     def check(self) -> None:
         """Raise UsageError when something is missing, or has no meaning here."""
+        near = difflib.get_close_matches(self.to.lower(), (GIT, "git", "dvc"), 1, 0.75)
+        if self.to != GIT and near and "/" not in self.to and not Path(self.to).is_dir():
+            raise UsageError(f"--to is {self.to}. Did you mean {GIT}? For a folder of that name, write ./{self.to}")
         if self.to == GIT and not self.store:
             raise UsageError(
                 "--to git+dvc needs --store ADDRESS: a folder, s3://, gs:// or sftp://, where DVC finds the weights."

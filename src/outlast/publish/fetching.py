@@ -7,11 +7,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from outlast.errors import CorruptCheckpoint, UsageError
+from outlast.errors import CorruptCheckpoint, ObjectMissing, UsageError
 from outlast.folder import durable, layout, plain
 from outlast.publish import kaggle, manifest
 from outlast.publish.manifest import Manifest, PublishedFile
 from outlast.remote.base import Remote
+
+_SHOWN = 10  # names of publications in an error
 
 Progress = Callable[[str, int], None]
 """Takes the path of a file that has come, and its size."""
@@ -39,8 +41,11 @@ def fetch(store: Remote, name: str, target: Path, progress: Progress = lambda _n
     if not layout.is_plain(name):
         raise UsageError(f"{name!r:.120} cannot name a publication; `outlast publish --from ADDRESS` lists them.")
     where = manifest.reference_name(name)
-    data = manifest.bounded(store, where)
-    found = manifest.read(data, store.address(where))
+    try:
+        data = manifest.bounded(store, where)
+    except ObjectMissing as error:
+        raise ObjectMissing(f"{error} {_present(store)}", error.reason) from error
+    found = manifest.named(manifest.read(data, store.address(where)), name, store.address(where))
 
     def copy(file: PublishedFile, _scratch: Path) -> Iterator[bytes]:
         return _verified(file, store.address(file.object), store.get(file.object, 0, file.size + 1))
@@ -84,6 +89,11 @@ def _copy(
         for file in found.files:
             place = temporary / file.path
             durable.make_folder(place.parent)
+            if plain.kind_of(place):
+                raise CorruptCheckpoint(
+                    f"{file.path} has the name of another file of {found.name} on this file system. Nothing was "
+                    "written; choose a folder on one that distinguishes the two."
+                )
             durable.write_file(place, copy(file, scratch))
             progress(file.path, file.size)
         durable.make_folder(temporary)
@@ -93,6 +103,12 @@ def _copy(
         durable.remove_any(temporary)
         durable.remove_any(scratch)
     return found
+
+
+def _present(store: Remote) -> str:
+    names = names_in(store)
+    shown = ", ".join(names[-_SHOWN:]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return f"{store.address()} holds {shown}." if names else f"{store.address()} holds no publications."
 
 
 def names_in(store: Remote) -> list[str]:

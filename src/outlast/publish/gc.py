@@ -22,7 +22,14 @@ from pathlib import Path
 import yaml
 
 from outlast.config.units import format_seconds
-from outlast.errors import CorruptCheckpoint, ObjectConflict, ObjectMissing, RemoteRefused, UsageError
+from outlast.errors import (
+    CorruptCheckpoint,
+    ObjectConflict,
+    ObjectMissing,
+    RemoteError,
+    RemoteRefused,
+    UsageError,
+)
 from outlast.publish import dvc, manifest
 from outlast.publish.gitcommand import Git, lines, token_for
 from outlast.publish.owners import owners_in
@@ -139,16 +146,43 @@ def roots_of(store: Remote, urls: Sequence[str], scratch: Path) -> Roots:
     def read() -> set[str]:
         found = set(_named_by_manifests(store))
         for number, url in enumerate(sorted({*urls, *owners_in(store)})):
-            found |= set(_named_by_branches(store, url, scratch / str(number)))
+            try:
+                found |= set(_named_by_branches(store, url, scratch / str(number)))
+            except RemoteError as error:
+                raise type(error)(f"{url} cannot be read: {error} Nothing was deleted.", error.reason) from error
         return found
 
     return read
 
 
 def _named_by_manifests(store: Remote) -> Iterator[str]:
+    """The objects that the manifests of the store name.
+
+    Raises:
+        CorruptCheckpoint: one was changed after it was written; what it has named is not known.
+        RemoteRefused: one names an object that is not there, which the gate had seen.
+    """
+    present = {entry.name for entry in store.list(OBJECTS[0])}
     for entry in store.list(f"{manifest.FOLDER}/"):
-        data = manifest.bounded(store, entry.name)
-        yield from (file.object for file in manifest.read(data, store.address(entry.name)).files)
+        where, name = store.address(entry.name), entry.name.removeprefix(f"{manifest.FOLDER}/").removesuffix(".json")
+        found = manifest.named(manifest.read(manifest.bounded(store, entry.name), where), name, where)
+        for file in found.files:
+            if file.object.startswith(OBJECTS[0]) and file.object not in present:
+                _check_present(store, where, file)
+            yield file.object
+
+
+def _check_present(store: Remote, where: str, file: manifest.PublishedFile) -> None:
+    """Raise RemoteRefused if an object is missing; some services list a new one late."""
+    try:
+        store.stat(file.object)
+    except ObjectMissing as error:
+        raise RemoteRefused(
+            f"{where} names {file.object} for {file.path}, which is not there: the manifest was changed, or the object "
+            "was deleted. Nothing was deleted. Publish the run again, or delete that manifest if nobody needs the "
+            "publication.",
+            error.reason,
+        ) from error
 
 
 def _named_by_branches(store: Remote, url: str, scratch: Path) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from outlast.folder import durable, layout, reading, records
 from outlast.publish.blobs import gate
 from outlast.publish.plan import Plan, PlannedFile
 from outlast.publish.reference import Progress, Reference
-from outlast.remote.base import Remote
+from outlast.remote.base import LONGEST_NAME, Remote
 from outlast.terminal import command
 
 FORMAT = 1
@@ -117,10 +117,13 @@ def read(data: bytes, where: object) -> Manifest:
     folder = record.get("object_folder")
     files = []
     for path, entry in record["files"].items():
-        if not all(layout.is_plain(each) for each in (*path.split("/"), *([folder] if folder else []))):
+        names = (*path.split("/"), *([folder] if folder else []))
+        if len(path) > LONGEST_NAME or path == NAME or not all(map(layout.is_plain, names)):
             raise CorruptCheckpoint(
                 f"{where} names {json.dumps(path)[:200]}, which is no plain file name; it was not read."
             )
+        if above := next((each for each in _folders(path) if each in record["files"]), None):
+            raise CorruptCheckpoint(f"{where} names {json.dumps(above)[:200]} as a file and as a folder.")
         name = f"{folder}/{path}" if folder else blob_name(entry["sha256"])
         files.append(PublishedFile(path, entry["size"], entry["md5"], entry["sha256"], name))
     return Manifest(record["publication"], record["folder"], tuple(files), record)
@@ -134,7 +137,23 @@ def load(store: Remote, name: str) -> Manifest:
         CorruptCheckpoint: it is no manifest.
     """
     data = bounded(store, reference_name(name))
-    return read(data, store.address(reference_name(name)))
+    return named(read(data, store.address(reference_name(name))), name, store.address(reference_name(name)))
+
+
+def named(found: Manifest, name: str, where: object) -> Manifest:
+    """The manifest, if it is that of the publication of this name; otherwise raises CorruptCheckpoint."""
+    if found.name != name:
+        raise CorruptCheckpoint(
+            f"{where} says that it is the publication {found.name[:200]!r}: it was changed after it was written, or "
+            "copied from another name."
+        )
+    return found
+
+
+def _folders(path: str) -> Iterator[str]:
+    """The folders that a path is in."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def bounded(store: Remote, name: str) -> bytes:

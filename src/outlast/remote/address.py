@@ -28,6 +28,8 @@ class Driver:
         extra: of the package `outlast`, that installs what the module imports.
         user: whether an address may begin with `NAME@`.
         options: names of what may follow a "?", as `name=value&name=value`.
+        login: environment variables with which another machine logs in; empty when none hold all that it needs.
+        login_at: where the login is, for messages; by default these variables.
     """
 
     module: str
@@ -35,16 +37,21 @@ class Driver:
     extra: str = ""
     user: bool = False
     options: tuple[str, ...] = ()
+    login: tuple[str, ...] = ()
+    login_at: str = ""
 
 
 DRIVERS = {
     "file": Driver("folder", "file:///FOLDER"),
-    "s3": Driver("s3", "s3://BUCKET/PREFIX", "s3", options=("endpoint", "region", "path_style")),
-    "gs": Driver("gcs", "gs://BUCKET/PREFIX", "gcs"),
-    "sftp": Driver("sftp", "sftp://USER@HOST/FOLDER", "sftp", user=True),
-    "drive": Driver("drive", "drive://FOLDER_ID/PREFIX"),
-    "hf": Driver("huggingface", "hf://models/OWNER/NAME/PREFIX", "hf"),
-}
+    "s3": Driver(
+        "s3", "s3://BUCKET/PREFIX", "s3", options=("endpoint", "region", "path_style"),
+        login=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    ),
+    "gs": Driver("gcs", "gs://BUCKET/PREFIX", "gcs", login_at="the file of GOOGLE_APPLICATION_CREDENTIALS"),
+    "sftp": Driver("sftp", "sftp://USER@HOST/FOLDER", "sftp", user=True, login_at="the keys of ~/.ssh"),
+    "drive": Driver("drive", "drive://FOLDER_ID/PREFIX", login=("GDRIVE_USER_CREDENTIALS",)),
+    "hf": Driver("huggingface", "hf://models/OWNER/NAME/PREFIX", "hf", login=("HF_TOKEN",)),
+}  # fmt: skip
 """By scheme. A driver's row is here, and its case in tests/conformance/test_remotes.py."""
 
 
@@ -60,16 +67,8 @@ def open_remote(address: str, *, writes: bool = True) -> Remote:
         UsageError: it is no address of a remote, it has a password in it, or the driver's library is not installed.
     """
     if "://" not in address:
-        return FolderRemote(Path(address).expanduser(), writes=writes)
-    scheme, _, rest = address.partition("://")
-    location = SplitResult(scheme.lower(), *urlsplit(f"//{rest}", allow_fragments=False)[1:])
-    driver = DRIVERS.get(location.scheme) or _unknown(location.scheme)
-    user, at, _ = location.netloc.rpartition("@")
-    if at and (":" in user or not driver.user):
-        raise UsageError(
-            f"An address of {location.scheme}:// has {'a password' if ':' in user else 'something'} before its '@'; it "
-            f"is not shown here. Addresses are written down, so none may hold a secret: expected {driver.example}."
-        )
+        return FolderRemote(Path(_checked_folder(address)).expanduser(), writes=writes)
+    location, driver = _parsed(address)
     options = _options(location, driver)
     try:
         module = importlib.import_module(f"outlast.remote.{driver.module}")
@@ -81,6 +80,44 @@ def open_remote(address: str, *, writes: bool = True) -> Remote:
         ) from error
     remote: Remote = module.open_at(location, options, writes=writes)
     return remote
+
+
+def driver_of(address: str) -> Driver:
+    """The driver of a URL, without its library.
+
+    Raises:
+        UsageError: it is no URL of a remote, or it has a password in it.
+    """
+    location, driver = _parsed(address)
+    _options(location, driver)
+    return driver
+
+
+def _checked_folder(address: str) -> str:
+    """The path of a folder, unless it is a URL that lacks something: nobody means a folder of such a name."""
+    if not address.strip() or any(ord(char) < 32 for char in address):
+        raise UsageError(f"{address[:40]!r} is no address of a remote; expected a folder's path or a URL.")
+    first, colon, _ = address.partition("/")[0].partition(":")
+    if not colon or (len(first) == 1 and first.isalpha()):  # C:/ of Windows
+        return address
+    expected = DRIVERS["sftp" if "@" in first or first.lower() not in DRIVERS else first.lower()].example
+    raise UsageError(
+        f"{address[:80]!r} is no URL, as '://' is missing, and begins like one; expected {expected}. For a folder of "
+        f"that name, write ./{address[:80]}"
+    )
+
+
+def _parsed(address: str) -> tuple[SplitResult, Driver]:
+    scheme, _, rest = address.partition("://")
+    location = SplitResult(scheme.lower(), *urlsplit(f"//{rest}", allow_fragments=False)[1:])
+    driver = DRIVERS.get(location.scheme) or _unknown(location.scheme)
+    user, at, _ = location.netloc.rpartition("@")
+    if at and (":" in user or not driver.user):
+        raise UsageError(
+            f"An address of {location.scheme}:// has {'a password' if ':' in user else 'something'} before its '@'; it "
+            f"is not shown here. Addresses are written down, so none may hold a secret: expected {driver.example}."
+        )
+    return location, driver
 
 
 def _options(location: SplitResult, driver: Driver) -> dict[str, str]:

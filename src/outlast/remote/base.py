@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,19 @@ class Stat(Entry):
     """
 
     digest: str
+
+
+class ListingIncomplete(RemoteRefused):
+    """A listing that left out folders which cannot be read. It is raised after all other objects were yielded.
+
+    Args:
+        message: as of every error.
+        folders: the names of these folders, relative to the remote.
+    """
+
+    def __init__(self, message: str, folders: Sequence[str]) -> None:
+        super().__init__(message)
+        self.folders = folders
 
 
 class Remote(ABC):
@@ -159,6 +172,9 @@ class Remote(ABC):
         """Yield the objects whose names begin with a text, which need not end at a "/", in no particular order.
 
         An object appears when it is whole. Objects that are written or deleted meanwhile may appear or not.
+
+        Raises:
+            ListingIncomplete: folders cannot be read; raised at the end.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 
 from outlast.checkpoint import Checkpoint, CheckpointStore
-from outlast.errors import ObjectMissing, UnknownName, UsageError
+from outlast.errors import CorruptCheckpoint, ObjectMissing, UnknownName, UsageError
 from outlast.folder import durable
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock
@@ -74,6 +74,7 @@ def pull(folder: RunFolder, remote: Remote) -> list[str]:
         RunBusy: an attempt on this machine trains the run.
         UnknownName: the remote has no run of this name.
         UsageError: the remote holds another run of this name, or another history of the run.
+        CorruptCheckpoint: there is no checkpoint that verifies, neither there nor here.
         RemoteError: the remote does not answer, or refuses.
     """
     pushed = PushedRun(remote, folder.path.name)
@@ -88,6 +89,9 @@ def pull(folder: RunFolder, remote: Remote) -> list[str]:
         told, brought = folder.check(), bring_home(folder, [], [pushed])
         if brought.rejected:
             raise UsageError(" ".join([*brought.told, "Nothing was pulled."]))
+        if not CheckpointStore(folder).committed():
+            nothing = [f"{pushed.address()} has no checkpoint yet."] if not brought.told else brought.told
+            raise CorruptCheckpoint(" ".join([*nothing, "Nothing was pulled."]))
         return [*told, *brought.told, *apply_retention(folder)]
 
 
@@ -103,6 +107,8 @@ def _held(folder: RunFolder, what: str) -> Iterator[None]:
 
 def _push_all(pusher: Pusher, pushed: PushedRun) -> Iterator[str]:
     pusher.push()
+    yield from pusher.complaints
+    pusher.complaints.clear()
     while steps := pusher.wanted():
         with contextlib.suppress(PushAbandoned):  # it is damaged, and is not wanted any more
             pusher.push(steps[0])

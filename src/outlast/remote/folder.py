@@ -20,7 +20,17 @@ except ImportError:  # Windows
 
 from outlast.errors import ObjectConflict, ObjectMissing, OutlastError, RemoteRefused, RemoteUnavailable, UnsafeFolder
 from outlast.folder import durable, layout, plain
-from outlast.remote.base import LONGEST_NAME, PIECE, Capabilities, Entry, Remote, Stat, check_name, digest_of
+from outlast.remote.base import (
+    LONGEST_NAME,
+    PIECE,
+    Capabilities,
+    Entry,
+    ListingIncomplete,
+    Remote,
+    Stat,
+    check_name,
+    digest_of,
+)
 
 LOCK = ".lock"
 """Held for a moment by whoever deletes an object or makes it young again."""
@@ -80,7 +90,7 @@ class FolderRemote(Remote):
         self._check_writes(name)
         while True:
             with self._explained(name):
-                durable.make_folder(path.parent)
+                self._make(path.parent)
                 self._sweep(path.parent)
                 if plain.kind_of(path) is None:
                     with contextlib.suppress(FileExistsError):
@@ -88,7 +98,7 @@ class FolderRemote(Remote):
                         return True
             with contextlib.suppress(ObjectMissing):  # deleted a moment ago: write it after all
                 self._freshen(name, path)
-                if self.stat(name).digest == self._digest_of_source(file):
+                if self._is_copy(name, path, file):
                     return False
                 raise ObjectConflict(
                     f"{path} is another file than {file}: its contents differ. Nothing was written; choose another "
@@ -117,9 +127,17 @@ class FolderRemote(Remote):
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield the plain files below the folder whose names begin with a text."""
         with self._explained(prefix):
-            for name, path in self._names(prefix):
+            unread: dict[str, str] = {}
+            for name, path in self._names(prefix, unread):
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     yield _entry(name, path)
+            if unread:
+                first = next(iter(unread))
+                more = f", and {len(unread) - 1} more" if len(unread) > 1 else ""
+                raise ListingIncomplete(
+                    f"{self.address(first)}{more} cannot be read: {unread[first]}. Nothing was changed there.",
+                    [*unread],
+                )
 
     def delete_if_unchanged(self, name: str, generation: str) -> None:
         """Delete an object, if its file is still the one that was listed."""
@@ -147,12 +165,14 @@ class FolderRemote(Remote):
                 )
         return place / last
 
-    def _names(self, prefix: str) -> Iterator[tuple[str, Path]]:
+    def _names(self, prefix: str, unread: dict[str, str]) -> Iterator[tuple[str, Path]]:
         """Names that begin with a text and the paths of their plain files.
 
-        Folders that cannot hold any are not looked into, nor those so deep that no name reaches into them.
+        Folders that cannot hold any are not looked into, nor those so deep that no name reaches into them. Those that
+        cannot be read are added to `unread`, with the reason.
         """
-        waiting = [("", self.root)]
+        above, slash, _ = prefix.rpartition("/")
+        waiting = [(above + slash, self._path(f"{above}/any").parent if above else self.root)]
         while waiting:
             above, folder = waiting.pop()
             try:
@@ -160,9 +180,14 @@ class FolderRemote(Remote):
                     each = [entry for entry in found if layout.is_plain(entry.name)]
             except FileNotFoundError:
                 continue
+            except PermissionError as error:
+                if not above:
+                    raise
+                unread[above.rstrip("/")] = error.strerror or str(error)
+                continue
             for entry in each:
                 name = above + entry.name
-                if len(os.fsencode(name)) > LONGEST_NAME:
+                if not _is_name(name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     inside = f"{name}/"
@@ -203,11 +228,21 @@ class FolderRemote(Remote):
         if not self._writes:
             raise RemoteRefused(f"{self.address(name)} was not changed: {self.root} was attached to be read only.")
 
-    def _digest_of_source(self, file: Path) -> str:
+    def _make(self, folder: Path) -> None:
+        """Make a folder of the remote, and those above it."""
+        if self.root.is_symlink() and not self.root.exists():
+            raise RemoteRefused(f"{self.root} is a link to what does not exist. Nothing was written.")
+        durable.make_folder(folder)
+
+    def _is_copy(self, name: str, path: Path, file: Path) -> bool:
+        """Whether an object has the contents of a file; both are read only if their sizes are the same."""
         try:
-            return digest_of(file, self.capabilities.digest)
+            if file.stat().st_size != _entry(name, path).size:
+                return False
+            digest = digest_of(file, self.capabilities.digest)
         except (OSError, UnsafeFolder) as error:
             raise _unreadable(file, error) from error
+        return self.stat(name).digest == digest
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Iterator[None]:
@@ -222,6 +257,14 @@ class FolderRemote(Remote):
             reason = error.strerror or str(error)
             kind = RemoteUnavailable if error.errno in _TRANSIENT else RemoteRefused
             raise kind(f"{self.address(name)}: {reason}. Nothing was changed there.", reason) from error
+
+
+def _is_name(name: str) -> bool:
+    """Whether a path below the root is one that an object may have."""
+    try:
+        return len(name.encode()) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
 
 
 def _entry(name: str, path: Path) -> Entry:

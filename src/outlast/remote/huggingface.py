@@ -102,7 +102,8 @@ class HuggingFaceRemote(NetworkRemote):
             if not absent:
                 return set()
             try:
-                written = self._commit(absent, {name: described[name][1] for name in absent})
+                with self._understood(""):
+                    written = self._commit(absent, {name: described[name][1] for name in absent})
             except RemoteUnavailable as error:
                 tries.again(error)
                 continue

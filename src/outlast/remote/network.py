@@ -6,6 +6,7 @@ was.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import time
@@ -121,13 +122,17 @@ class NetworkRemote(Remote):
         look = size > SMALL or not self.capabilities.exclusive_put  # a write that may replace comes after a look
         while True:
             try:
-                found = self.stat(name) if look else None
+                found = self._sized(name) if look else None
+                if found is not None and found.size == size and not found.digest:
+                    found = self._with_digest(found)
             except ObjectMissing:
                 found = None
             look = True
             if found is None:
                 try:
-                    if self._create(name, file, digest):
+                    with self._understood(name):
+                        created = self._create(name, file, digest)
+                    if created:
                         return True
                     refused += 1
                 except RemoteUnavailable as error:
@@ -136,10 +141,10 @@ class NetworkRemote(Remote):
                     tries.again(RemoteUnavailable(f"{self.address(name)} is neither there nor can it be written now."))
                 continue
             if (found.size, found.digest) != (size, digest):
+                theirs = f" and the {self.capabilities.digest} {found.digest[:12]}" if found.digest else ""
                 raise ObjectConflict(
-                    f"{self.address(name)} is another file than {file}: it has {found.size} bytes and the "
-                    f"{self.capabilities.digest} {found.digest[:12]}, the file {size} and {digest[:12]}. Nothing was "
-                    "written; choose another name."
+                    f"{self.address(name)} is another file than {file}: it has {found.size} bytes{theirs}, the file "
+                    f"{size} and {digest[:12]}. Nothing was written; choose another name."
                 )
             try:
                 self._ask(lambda found=found: self._freshen(found))  # type: ignore[misc]
@@ -158,21 +163,34 @@ class NetworkRemote(Remote):
         generation, tries = "", self._tries()
         while stop is None or start < stop:
             try:
-                opened = self._open(name, start, stop, generation)
-                generation = opened.generation
-                for piece in opened.pieces:
-                    start, tries.failed = start + len(piece), 0
-                    yield piece
+                with self._understood(name):
+                    opened = self._open(name, start, stop, generation)
+                    generation = opened.generation
+                    for piece in opened.pieces:
+                        wanted = piece if stop is None else piece[: stop - start]  # a service may send more
+                        start, tries.failed = start + len(wanted), 0
+                        yield wanted
+                        if start == stop:
+                            break
                 return
             except RemoteUnavailable as error:
                 tries.again(error)
 
     def stat(self, name: str) -> Stat:
         """Size and digest as the service keeps them; where it keeps none, the object is read back."""
-        check_name(name)
-        found = self._ask(lambda: self._look(name))
+        found = self._sized(name)
         if found.digest:
             return found
+        return self._with_digest(found)
+
+    def _sized(self, name: str) -> Stat:
+        """What the service keeps of an object, perhaps no digest."""
+        check_name(name)
+        return self._ask(lambda: self._look(name))
+
+    def _with_digest(self, found: Stat) -> Stat:
+        """Read an object back, for its digest."""
+        name = found.name
         hashed = hashlib.new(self.capabilities.digest)
         for piece in self.get(name):
             hashed.update(piece)
@@ -180,9 +198,12 @@ class NetworkRemote(Remote):
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield the objects whose names begin with a text; a driver's own ones are left out."""
-        after = ""
+        after, seen = "", set[str]()
         while True:
             entries, after = self._ask(lambda after=after: self._entries(prefix, after))  # type: ignore[misc]
+            if after in seen:
+                raise RemoteRefused(f"{self.address(prefix)} cannot be listed: the service gives one page for ever.")
+            seen.add(after)
             for entry in entries:
                 if entry.name.startswith(prefix) and all(map(layout.is_plain, entry.name.split("/"))):
                     yield entry
@@ -197,7 +218,8 @@ class NetworkRemote(Remote):
 
         def delete() -> None:
             try:
-                self._delete(name, generation)
+                with self._understood(name):
+                    self._delete(name, generation)
             except ObjectMissing:
                 if not tries.failed:  # otherwise the reply was lost, and it is gone, which is what was asked for
                     raise
@@ -205,7 +227,21 @@ class NetworkRemote(Remote):
         retry.until_answered(delete, tries)
 
     def _ask(self, ask: Callable[[], T]) -> T:
-        return retry.until_answered(ask, self._tries())
+        with self._understood(""):
+            return retry.until_answered(ask, self._tries())
+
+    @contextlib.contextmanager
+    def _understood(self, name: str) -> Iterator[None]:
+        """An answer that lacks something, or is of another form, as an error of the service."""
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            reason = scrubbed(f"{type(error).__name__}: {error}")
+            raise RemoteRefused(
+                f"{self.address(name)}: the service's answer is not one that it should give ({reason}). Is it the "
+                "right service, and an address without a proxy in between?",
+                reason,
+            ) from error
 
     def _tries(self) -> retry.Tries:
         return retry.Tries(first=self.first_pause)

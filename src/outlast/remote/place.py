@@ -22,7 +22,7 @@ from outlast.errors import (
 from outlast.folder import durable, layout, plain, reading, records, schemas
 from outlast.folder.hashing import WrittenFile
 from outlast.folder.layout import MANIFEST
-from outlast.remote.base import Entry
+from outlast.remote.base import Entry, ListingIncomplete
 from outlast.remote.folder import FolderRemote
 
 ATTEMPTS = "attempts"
@@ -98,7 +98,7 @@ class Place:
         Raises:
             OutlastError: a newer outlast wrote one, and there is no `passed`.
         """
-        for step in sorted(self._steps(), reverse=True):
+        for step in sorted(self._steps(passed), reverse=True):
             folder = f"{CHECKPOINTS}/{layout.step_name(step)}"
             try:
                 checkpoint = parse_manifest(self._read(f"{folder}/{MANIFEST}"), Path(self.address(folder)))
@@ -204,10 +204,22 @@ class Place:
             )
         return data
 
-    def _steps(self) -> set[int]:
-        """Steps of the folders that have a manifest."""
-        found = (entry.name.removeprefix(self._of(CHECKPOINTS)).split("/") for entry in self._list(CHECKPOINTS))
-        steps = (layout.step_in(names[0]) for names in found if names[1:] == [MANIFEST])
+    def _steps(self, passed: list[tuple[int, str]] | None) -> set[int]:
+        """Steps of the folders that have a manifest; `passed` takes those whose folder cannot be read."""
+        above, steps = self._of(CHECKPOINTS), set[int | None]()
+        try:
+            for entry in self.remote.list(above):
+                folder, _, name = entry.name.removeprefix(above).partition("/")
+                if name == MANIFEST:
+                    steps.add(layout.step_in(folder))
+        except ListingIncomplete as error:
+            closed = [layout.step_in(folder.removeprefix(above)) for folder in error.folders]
+            if None in closed and not steps:  # not a checkpoint's own folder: nothing is known
+                raise CorruptCheckpoint(str(error)) from error
+            if passed is not None:
+                passed += [(step, str(error)) for step in closed if step is not None]
+        except RemoteRefused as error:
+            raise CorruptCheckpoint(str(error)) from error
         return {step for step in steps if step is not None}
 
     def _of(self, folder: str) -> str:

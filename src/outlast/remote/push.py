@@ -22,7 +22,7 @@ from outlast.folder.layout import RunFolder
 from outlast.remote.base import Entry
 from outlast.remote.outgoing import CheckpointFiles, Piece, PushAbandoned, RecordFiles
 from outlast.remote.parallel import in_parallel
-from outlast.remote.revision import BLOB, PushedCheckpoint, PushedRun, Revision
+from outlast.remote.revision import BLOB, Files, PushedCheckpoint, PushedRun, Revision
 
 Sleep = Callable[[float], None]
 """Waits so many seconds; raises PushAbandoned to stop the present push."""
@@ -72,6 +72,7 @@ class Pusher:
         there = {step: each for step, each in base.checkpoints.items() if step <= continued}
         self._revision, self._before = replace(base, number=pushed.last, checkpoints=there), base
         self._records = RecordFiles(folder, base.records)
+        self._compared = not base.files
         self._put: set[str] = set()  # hashes of blobs that are there for certain
         self._known: dict[int, tuple[str, CheckpointFacts]] = {}  # digests of the checkpoints here
         self._superseded = set(base.blobs)  # hashes of blobs that some revision needed
@@ -98,6 +99,7 @@ class Pusher:
     def wanted(self) -> list[int]:
         """Steps of the checkpoints to push, the newest first."""
         self._look()
+        self._compare()
         there = self._revision.checkpoints
         kept = {step: each.kept for step, each in there.items()} | {
             step: kept for step, (_, kept) in self._known.items()
@@ -125,6 +127,7 @@ class Pusher:
             RunBusy: another attempt pushes this run.
             RemoteError: the remote does not answer, or refuses. No revision was written, unless its answer was lost.
         """
+        self._compare()
         durable.remove_any(self._scratch)
         durable.make_folder(self._scratch)
         self._batch.clear()
@@ -178,6 +181,34 @@ class Pusher:
             self.open.close()
         with contextlib.suppress(OSError):
             durable.remove_any(self._scratch)
+
+    def _compare(self) -> None:
+        """Once, forget what the revision names and the remote does not have: somebody has deleted or cut it there."""
+        if self._compared:
+            return
+        above = self._pushed.blob_name()
+        sizes = {entry.name.removeprefix(above): entry.size for entry in self._remote.list(above)}
+
+        def size(name: str) -> int | None:
+            if name not in sizes:  # some services list a new object late
+                with contextlib.suppress(ObjectMissing):
+                    sizes[name] = self._remote.stat(self._pushed.blob_name(name)).size
+            return sizes.get(name)
+
+        def whole(files: Files) -> bool:
+            return all(size(blob.hash) == blob.size for blobs in files.values() for blob in blobs)
+
+        checkpoints = {step: each for step, each in self._revision.checkpoints.items() if whole(each.files)}
+        records = {name: blobs for name, blobs in self._revision.records.items() if whole({name: blobs})}
+        lost = sorted(self._revision.checkpoints.keys() - checkpoints.keys())
+        if lost:
+            self._complain(
+                f"{self._pushed.address()} lacks files of {'steps' if len(lost) > 1 else 'step'} "
+                f"{', '.join(map(str, lost[:20]))}: they were deleted or changed there. What is here is pushed again."
+            )
+        self._revision = replace(self._revision, checkpoints=checkpoints)
+        self._records = RecordFiles(self._folder, records)
+        self._compared = True
 
     def _look(self) -> None:
         """Update the list of local checkpoints; each manifest is read once."""

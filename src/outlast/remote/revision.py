@@ -26,6 +26,7 @@ from outlast.remote.place import Place
 BLOB = 4 * CHUNK
 """Bytes of the largest blob."""
 
+_SAID = 3  # of damaged revisions, the others are counted
 _NUMBER = re.compile(r"([0-9]{8})\.json")
 
 
@@ -157,12 +158,17 @@ class PushedRun:
         self.told: list[str] = []
         numbers = sorted(self.revisions(), reverse=True)
         self.last = numbers[0] if numbers else 0
+        passed = 0
         for number in numbers:
             try:
                 self.revision = self.read(number)
                 break
             except (CorruptCheckpoint, ObjectMissing) as error:  # missing: deleted since it was listed
-                self.told.append(f"{error} It is passed over.")
+                if passed < _SAID:
+                    self.told.append(f"{error} It is skipped.")
+                passed += 1
+        if passed > _SAID:
+            self.told.append(f"{passed - _SAID} more revisions in {self.address()} have the same problem.")
 
     @property
     def place(self) -> Place:

@@ -23,6 +23,7 @@ from urllib.parse import SplitResult, urlsplit
 import botocore.config
 import botocore.session
 from botocore import exceptions
+from botocore.parsers import ResponseParserError
 
 from outlast.errors import ObjectConflict, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.folder import plain
@@ -307,7 +308,9 @@ class S3Remote(NetworkRemote):
             yield
         except exceptions.ClientError as error:
             raise self._error(name, error.response) from None
-        except (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError) as error:
+        except (
+            exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError, ResponseParserError,
+        ) as error:  # fmt: skip
             raise unreachable(self.address(name), error) from None
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
             raise RemoteRefused(

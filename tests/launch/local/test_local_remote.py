@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from outlast.cli import main
+from outlast.environment.keys import FIELDS
 from outlast.errors import EXIT_RUN_AGAIN, UsageError
 from outlast.launch.inside import NOT_PUBLISHED
 from outlast.launch.kaggle import runner
@@ -88,3 +89,76 @@ def test_a_folder_that_the_session_would_not_see_is_refused(
             continue
         with pytest.raises(UsageError, match="a folder of this machine"):
             request_for(provider, prepared, Terms())
+
+
+def asked(provider: LocalProvider, remote: str | None = None, variable: str = "", **terms: object) -> str | None:
+    """The remote that a session of the run walk is told; nothing is asked of the remote itself."""
+    flags = {"experiment_name": "walk", **({} if remote is None else {"remote": remote})}
+    prepared = prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "walk"}))
+    if remote is not None:
+        config = prepared.resolved.config.model_copy(update={"remote": remote})
+        origins = {**prepared.resolved.origins, "remote": prepared.resolved.origins["experiment_name"]}
+        prepared = dataclasses.replace(
+            prepared, resolved=dataclasses.replace(prepared.resolved, config=config, origins=origins), given=flags
+        )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OUTLAST_REMOTE", variable)
+        found: str | None = request_for(provider, prepared, Terms(options=terms)).asked["values"].get("remote")
+    return found
+
+
+def test_a_session_is_told_the_remote_of_the_environment_variable(provider: LocalProvider, tmp_path: Path) -> None:
+    assert asked(provider) is None
+    assert asked(provider, variable="bucket") == str(tmp_path / "bucket")
+    assert asked(provider, "other", variable="bucket") == str(tmp_path / "other")
+    (tmp_path / "configs/environment/local.yaml").write_text("environment:\n  remote: of-the-file\n")
+    assert asked(provider, variable="bucket") == str(tmp_path / "of-the-file")
+
+
+@pytest.fixture
+def elsewhere(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> LocalProvider:
+    """A provider whose sessions get keys as those of Kaggle do."""
+    there = dataclasses.replace(LocalProvider.capabilities, folders=False, secrets=True, keys=FIELDS)
+    monkeypatch.setattr(LocalProvider, "capabilities", there)
+    monkeypatch.setattr(LocalProvider, "environment", "kaggle")
+    return provider
+
+
+@pytest.mark.parametrize(
+    ("address", "needed"),
+    [
+        ("s3://bucket/runs", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ("gs://bucket/runs", "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("sftp://me@host/runs", "~/.ssh"),
+        ("hf://models/me/runs", "HF_TOKEN"),
+        ("drive://root/runs", "GDRIVE_USER_CREDENTIALS"),
+    ],
+)
+def test_a_remote_whose_login_a_session_does_not_get_is_refused_by_its_names(
+    elsewhere: LocalProvider, address: str, needed: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^--remote.*{needed}"):
+        asked(elsewhere, address)
+    with pytest.raises(UsageError, match=f"^OUTLAST_REMOTE.*{needed}"):
+        asked(elsewhere, variable=address)
+    if needed in FIELDS:
+        assert asked(elsewhere, variable=address, secrets=True) == address
+        return
+    with pytest.raises(UsageError, match=needed):
+        asked(elsewhere, variable=address, secrets=True)
+
+
+def test_the_environment_file_of_a_session_comes_before_the_variable(elsewhere: LocalProvider, tmp_path: Path) -> None:
+    variable = "hf://models/me/runs"
+    file = tmp_path / "configs/environment/kaggle.yaml"
+    file.write_text("environment:\n  remote: /kaggle/working/bucket\n")
+    assert asked(elsewhere, variable=variable) is None
+    file.write_text("environment:\n  remote: gs://bucket/runs\n")
+    with pytest.raises(UsageError, match=r"kaggle\.yaml is gs://bucket/runs.*GOOGLE_APPLICATION_CREDENTIALS"):
+        asked(elsewhere, variable=variable, secrets=True)
+
+
+def test_an_address_with_a_secret_is_not_sent(elsewhere: LocalProvider) -> None:
+    with pytest.raises(UsageError) as refused:
+        asked(elsewhere, variable="hf://me:hunter2hunter2@models/me/runs", secrets=True)
+    assert "hunter2" not in str(refused.value)

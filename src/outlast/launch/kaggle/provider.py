@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from outlast.config.units import format_bytes, format_seconds
+from outlast.environment.keys import FIELDS
 from outlast.errors import CorruptCheckpoint, UnknownName, UsageError
 from outlast.folder import hashing, records
 from outlast.folder.layout import MANIFEST
@@ -73,6 +74,7 @@ class KaggleProvider:
         quota=True,
         live_logs=True,
         secrets=True,
+        keys=FIELDS,
         accelerators=("t4x2", "tpu", "cpu"),
         inputs="completed",
         settles=60.0,

@@ -1,0 +1,94 @@
+"""Manifests that somebody has changed, and destinations that somebody has not meant."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outlast.errors import CorruptCheckpoint, ObjectMissing, RemoteRefused, UsageError
+from outlast.publish import gc
+from outlast.publish.destination import Destination
+from outlast.publish.fetching import fetch
+from outlast.remote.folder import FolderRemote
+from tests.publish import making
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderRemote:
+    store = FolderRemote(tmp_path / "store")
+    making.by_manifest(tmp_path, store)
+    return store
+
+
+def change(store: FolderRemote, how: Callable[[dict[str, Any]], object]) -> None:
+    path = store.root / f"publications/{making.NAME}.json"
+    record = json.loads(path.read_text())
+    how(record)
+    path.write_text(json.dumps(record))
+
+
+CARD = "README.md"
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another name": lambda record: record.update(publication="another"),
+    "the manifest": lambda record: record["files"].update({"MANIFEST.json": record["files"][CARD]}),
+    "a file and a folder": lambda record: record["files"].update({"train": record["files"][CARD]}),
+    "below a file": lambda record: record["files"].update({f"{CARD}/x": record["files"][CARD]}),
+    "a long path": lambda record: record["files"].update({"/".join(["a"] * 3000): record["files"][CARD]}),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_changed_manifest_is_neither_fetched_nor_collected(store: FolderRemote, tmp_path: Path, what: str) -> None:
+    change(store, CHANGES[what])
+    with pytest.raises(CorruptCheckpoint) as caught:
+        fetch(store, making.NAME, tmp_path / "got")
+    assert len(str(caught.value)) < 1000
+    assert not (tmp_path / "got").exists()
+    with pytest.raises(CorruptCheckpoint):
+        gc.roots_of(store, [], tmp_path / "git")()
+
+
+def test_a_manifest_that_names_what_is_not_there_keeps_all(store: FolderRemote, tmp_path: Path) -> None:
+    before = sorted(entry.name for entry in store.list())
+    change(store, lambda record: record["files"][CARD].update(sha256="0" * 64))
+    roots = gc.roots_of(store, [], tmp_path / "git")
+    with pytest.raises(RemoteRefused, match="Nothing was deleted"):
+        gc.collect(store, roots, delete=True, clock=lambda: time.time() + 100 * 86400.0)
+    assert sorted(entry.name for entry in store.list()) == before
+
+
+def test_names_that_a_file_system_takes_for_one_are_an_error(
+    store: FolderRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from outlast.publish import fetching
+
+    monkeypatch.setattr(fetching.plain, "kind_of", lambda path: "file" if path.name == CARD else None)
+    with pytest.raises(CorruptCheckpoint, match="another file"):
+        fetch(store, making.NAME, tmp_path / "got")
+
+
+def test_a_missing_publication_comes_with_those_there_are(store: FolderRemote, tmp_path: Path) -> None:
+    with pytest.raises(ObjectMissing, match=making.NAME):
+        fetch(store, "another", tmp_path / "got")
+
+
+def test_an_unreadable_repository_is_named(store: FolderRemote, tmp_path: Path) -> None:
+    with pytest.raises(RemoteRefused, match=f"^{tmp_path / 'none'} cannot be read"):
+        gc.roots_of(store, [str(tmp_path / "none")], tmp_path / "git")()
+
+
+@pytest.mark.parametrize("to", ["git", "dvc", "GIT+DVC", "git-dvc", "git+dcv", "gitdvc"])
+def test_a_destination_that_is_nearly_git_is_no_folder(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"git\+dvc"):
+        Destination(to).check()
+    Destination(f"./{to}").check()
+    (tmp_path / to).mkdir()
+    Destination(to).check()
