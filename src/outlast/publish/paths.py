@@ -21,7 +21,7 @@ def without_folders(value: Any) -> Any:
 
 
 def origin_without_folders(words: str) -> str:
-    """The words of an origin, such as "train /home/me/x.yaml:3", in which a file has no folder if that is absolute."""
+    """The words of an origin, such as "train /srv/x.yaml:3", in which a file has no folder if that is absolute."""
     layer, blank, where = words.partition(" ")
     return f"{layer}{blank}{_last(where)}"
 

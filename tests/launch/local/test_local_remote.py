@@ -131,7 +131,7 @@ def elsewhere(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> Local
         ("gs://bucket/runs", "GOOGLE_APPLICATION_CREDENTIALS"),
         ("sftp://me@host/runs", "~/.ssh"),
         ("hf://models/me/runs", "HF_TOKEN"),
-        ("drive://root/runs", "GDRIVE_USER_CREDENTIALS"),
+        ("drive://abc/runs", "GDRIVE_USER_CREDENTIALS"),
     ],
 )
 def test_a_remote_whose_login_a_session_does_not_get_is_refused_by_its_names(
