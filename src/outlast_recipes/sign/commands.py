@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import outlast
-from outlast_recipes.sign import command_check, command_evaluate, command_predict
+from outlast_recipes.sign import command_check, command_evaluate, command_predict, command_prepare
 
 COMMANDS = (
+    outlast.Command(
+        "data prepare",
+        "make .npz files of videos: keypoints by MediaPipe, image features by InceptionV3",
+        command_prepare.arguments,
+        command_prepare.run,
+    ),
     outlast.Command(
         "data check",
         "every .npz file and every label that is wrong, with its reason",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from outlast_recipes.yolo.boxes import iou
+from outlast_recipes.common.boxes import iou
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.detector import Prediction
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import outlast
-from outlast_recipes.yolo.boxes import suppress
+from outlast_recipes.common.boxes import suppress
 from outlast_recipes.yolo.detector import Detector, Picture, Prediction
 
 STRIDE, WIDTH, OVERLAP, MOST = 8, 32, 0.6, 300

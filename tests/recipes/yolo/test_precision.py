@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from outlast_recipes.yolo.boxes import iou, suppress
+from outlast_recipes.common.boxes import iou, suppress
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.detector import Prediction
 from outlast_recipes.yolo.plots import draw_precision
@@ -90,9 +90,9 @@ def test_suppression_is_the_slow_one() -> None:
 
 
 def test_torchvision_has_it_where_its_library_does_not_load() -> None:
-    from outlast_recipes.yolo.ultralytics_adapter import operators
+    from outlast_recipes.common import torchvision_operators
 
-    operators.provide()
+    torchvision_operators.provide()
     import torchvision
 
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])

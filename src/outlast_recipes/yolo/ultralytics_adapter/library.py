@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from outlast_recipes.yolo.ultralytics_adapter import operators, settings
+from outlast_recipes.common import torchvision_operators
+from outlast_recipes.yolo.ultralytics_adapter import settings
 
 settings.check_installed()
-operators.provide()
+torchvision_operators.provide()
 with settings.prepared():
     from ultralytics.data.augment import LetterBox
     from ultralytics.data.dataset import YOLODataset

@@ -1,4 +1,4 @@
-"""The operators of torchvision that ultralytics calls, for a torch that torchvision's own library does not load into.
+"""The operators of torchvision, for a torch that torchvision's own library does not load into.
 
 PyPI's torchvision is built for CUDA. With CPU-only torch its library is not loaded, and `import torchvision` raises
 "operator torchvision::nms does not exist". The operators are declared here, and the one that is called is computed in
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from outlast_recipes.yolo.boxes import suppress
+from outlast_recipes.common.boxes import suppress
 
 _kept: list[torch.library.Library] = []  # an operator disappears with its library object
 
