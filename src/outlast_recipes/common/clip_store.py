@@ -12,6 +12,7 @@ is pickled. `preparing` makes stores.
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,24 +98,26 @@ class ClipStore(Generic[E]):
 
     def __getitem__(self, number: int) -> tuple[Floats, Mask]:
         """Points (T, ..., D) and mask (T, ...) of one clip."""
-        entry = self.entries[number]
-        mask = np.array(self._mask[entry.frames : entry.frames + entry.length])
-        packed: Floats = getattr(self, self._names[0])
-        points = np.zeros((*mask.shape, *packed.shape[1:]), np.float32)
-        points[mask] = packed[entry.rows : entry.rows + int(mask.sum())]
-        return points, mask
+        points, mask = self.padded([number])
+        return points[0], mask[0]
 
     def padded(self, numbers: Sequence[int]) -> tuple[Floats, Mask]:
         """Points (N, T, ..., D) and mask (N, T, ...) of some clips; zero and False after a clip's length."""
+        # As plain arrays: each slice of a memory map costs microseconds.
+        masks, packed = np.asarray(self._mask), np.asarray(getattr(self, self._names[0]))
         entries = [self.entries[number] for number in numbers]
         longest = max((entry.length for entry in entries), default=0)
-        mask = np.zeros((len(entries), longest, *self._mask.shape[1:]), np.bool_)
-        packed: Floats = getattr(self, self._names[0])
-        points = np.zeros((*mask.shape, *packed.shape[1:]), np.float32)
+        mask = np.zeros((len(entries), longest, *masks.shape[1:]), np.bool_)
+        rows = []
         for row, entry in enumerate(entries):
-            seen = mask[row, : entry.length]
-            seen[...] = self._mask[entry.frames : entry.frames + entry.length]
-            points[row, : entry.length][seen] = packed[entry.rows : entry.rows + int(seen.sum())]
+            seen = masks[entry.frames : entry.frames + entry.length]
+            mask[row, : entry.length] = seen
+            rows.append(packed[entry.rows : entry.rows + int(np.count_nonzero(seen))])
+        points = np.zeros((*mask.shape, *packed.shape[1:]), np.float32)
+        if entries:
+            # What belongs to one bool is one item: NumPy is many times faster with as many items as bools.
+            item = np.dtype((np.void, math.prod(packed.shape[1:]) * packed.itemsize))
+            points.reshape(-1).view(item)[mask.reshape(-1)] = np.concatenate(rows).reshape(-1).view(item)
         return points, mask
 
 

@@ -84,7 +84,13 @@ def _of_tasks(mediapipe: Any, model: Path) -> Tracker:
     options = vision.HolisticLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=str(model)), running_mode=vision.RunningMode.VIDEO
     )
-    landmarker = vision.HolisticLandmarker.create_from_options(options)
+    try:
+        landmarker = vision.HolisticLandmarker.create_from_options(options)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise outlast.OutlastError(
+            f"{model} cannot be loaded as models of MediaPipe ({error}). Give --holistic-model with the file "
+            "holistic_landmarker.task."
+        ) from error
 
     def track(frame: Frame) -> tuple[Landmarks, Landmarks, Landmarks, Landmarks]:
         image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame.picture))
@@ -110,7 +116,8 @@ def tracked(frames: Iterable[Frame], tracker: Tracker) -> tuple[Floats, Mask]:
 
 def _row(pose: Landmarks, left: Landmarks, right: Landmarks, face: Landmarks) -> tuple[Floats, Mask]:
     """(78, 2) and (78,) of one frame."""
-    points, found = np.zeros((POINTS, 2), np.float32), np.zeros(POINTS, np.bool_)
+    points: Floats = np.zeros((POINTS, 2), np.float32)
+    found: Mask = np.zeros(POINTS, np.bool_)
     for place, part, chosen in (
         (POSE, pose, range(25)),
         (LEFT, left, range(21)),

@@ -98,7 +98,7 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
         scaler.update()
         optimizer.zero_grad()
         update_average(ema, network, config.ema, run.step)
-        if run.step % (1 if config.debug else config.log_every) == 0:
+        if run.epoch_end or run.step % (1 if config.debug else config.log_every) == 0:
             _log(run, data, **losses, lr=rate)
         if run.epoch_end and len(data.parts["val"]):
             found = metrics(outputs_of(ema, data.parts["val"], device), "val_")
