@@ -153,6 +153,7 @@ def _store(raw: RawFiles[Clip], runs: Path, key: str, run: Run | None) -> tuple[
     if run is None:
         folder = tempfile.TemporaryDirectory(prefix="outlast-sign-")
         return prepare(raw, Path(folder.name) / "store", FORM, workers=1), folder
+    run.tell(f"{len(raw.files)} .npz files are packed into {place}, once.")
     (place / SHARDS).mkdir(parents=True, exist_ok=True)
     with exclusive(place / SHARDS / "lock"):
         cores = outlast.detect("auto").limits.cores or 1
@@ -174,7 +175,7 @@ def _identity(raw: RawFiles[Clip], key: str) -> str:
 
 def _tell(run: Run, store: Store, train: ClipSubset, order: LengthBuckets) -> None:
     """What the store holds, what was refused or resampled, and how much of the batches is padding."""
-    run.tell(f"{store.folder}: {len(store)} clips ({store.layout}), packed from their .npz files")
+    run.tell(f"{store.folder}: {len(store)} clips ({store.layout})")
     if store.refused:
         shown = "\n".join(f"  {each.why}" for each in store.refused[:_SHOWN])
         run.tell(f"{len(store.refused)} files were refused and are not used:\n{shown}")

@@ -148,3 +148,15 @@ def test_check_requires_features(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["data", "check", "sign", str(other / "features_train"), "--require-x2048"]) == 1
     assert capsys.readouterr().out.count("has no array X2048") == 8
     assert main(["data", "check", "sign", str(tmp_path / "nowhere")]) == 1
+
+
+def test_check_a_folder_with_its_labels(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data", "check", "sign", str(root / "keypoints_val"), "--labels"]
+    assert main([*words, str(root / "val_labels.csv")]) == 0
+    assert main([*words, str(root / "train_labels.csv")]) == 1
+    said = capsys.readouterr().out
+    assert (said.count("there is no file"), said.count("has no row")) == (32, 8)
+    file = tmp_path / "other.npz"
+    np.savez(file, K=signs.keypoints(0)[0])
+    assert main(["data", "check", "sign", str(tmp_path)]) == 1
+    assert main(["data", "check", "sign", str(tmp_path), "--kp-key", "K"]) == 0

@@ -56,11 +56,18 @@ def test_a_folder_of_the_original_is_read_and_packed_once(root: Path, tmp_path: 
     assert (found.categories, found.category_of) == (("KIND 0", "KIND 1"), (0, 1, 0, 1))
     (store,) = (tmp_path / "outlast-data").iterdir()
     before = (store / "index.json").stat().st_mtime_ns
-    again = load_data(config(root, tmp_path / "runs"), run=Run())  # type: ignore[arg-type]
+    second = Run()
+    again = load_data(config(root, tmp_path / "runs"), run=second)  # type: ignore[arg-type]
+    assert second.said == run.said[1:]
     assert (store / "index.json").stat().st_mtime_ns == before
     assert load_data(config(root, tmp_path / "elsewhere/runs")).hash == again.hash == found.hash, "in memory as well"
     assert not (tmp_path / "elsewhere").exists(), "nothing is written without a run"
-    messages.only_said(run.said, messages.says("sign/packed", clips=40), messages.says("sign/padding", share=SHARE))
+    messages.only_said(
+        run.said,
+        messages.says("sign/packs", files=40),
+        messages.says("sign/packed", clips=40),
+        messages.says("sign/padding", share=SHARE),
+    )
     assert sorted(path.name for path in root.iterdir()) == [
         "keypoints_test", "keypoints_train", "keypoints_val", "labels_reference.csv", "test_labels.csv",
         "train_labels.csv", "val_labels.csv",
