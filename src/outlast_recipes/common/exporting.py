@@ -3,6 +3,7 @@ kept."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,7 +43,7 @@ def to_torch_export(
         outlast.OutlastError: it computes something else than the network.
     """
     with torch.no_grad():
-        program = torch.export.export(network, tuple(inputs), dynamic_shapes=_dimensions(inputs, free))
+        program = torch.export.export(network, tuple(inputs), dynamic_shapes=_dimensions(network, inputs, free))
     torch.export.save(program, target)
     loaded = torch.export.load(target).module()
     worst = _compare(network, [*_batches(inputs), *others], lambda given: _tuple(loaded(*given)), target)
@@ -90,7 +91,7 @@ def to_onnx(
             target,
             input_names=list(names),
             output_names=list(outputs),
-            dynamic_shapes=_dimensions(inputs, free),
+            dynamic_shapes=_dimensions(network, inputs, free),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -117,10 +118,12 @@ def _shape(tensor: Tensor, free: Mapping[int, str]) -> str:
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
-def _dimensions(inputs: Sequence[Tensor], free: Free | None) -> tuple[dict[int, Any], ...]:
+def _dimensions(network: nn.Module, inputs: Sequence[Tensor], free: Free | None) -> tuple[Any, ...]:
     free = free or [{0: "batch"}] * len(inputs)
     made = {name: torch.export.Dim(name, min=1) for dims in free for name in dims.values()}
-    return tuple({place: made[name] for place, name in dims.items()} for dims in free)
+    found = tuple({place: made[name] for place, name in dims.items()} for dims in free)
+    kinds = {parameter.kind for parameter in inspect.signature(network.forward).parameters.values()}
+    return (found,) if inspect.Parameter.VAR_POSITIONAL in kinds else found  # torch takes *inputs for one
 
 
 def _tuple(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

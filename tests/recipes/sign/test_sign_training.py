@@ -162,7 +162,7 @@ def test_a_plateau_is_counted_as_torch_does() -> None:
 def test_metrics_by_occlusion() -> None:
     gloss = torch.tensor([0, 1, 2, 3])
     outputs = Outputs(
-        torch.eye(8)[[0, 1, 0, 7]], torch.eye(2)[[0, 0, 0, 1]], gloss, gloss // 2,
+        torch.eye(8)[[0, 1, 0, 7]] - 0.01 * torch.arange(8), torch.eye(2)[[0, 0, 0, 1]], gloss, gloss // 2,
         torch.tensor([True, False, False, True]), gloss,
     )  # fmt: skip
     found = metrics(outputs, "val_")
