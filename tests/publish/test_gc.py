@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_what_branches_tags_and_pipelines_name_stays(store: FolderRemote, tmp_pa
     clone = making.clone(server, tmp_path / "clone")
     making.by_git(tmp_path, store, str(server), clone)
     kept = names(store)
-    objects = {word: dvc.object_name(word * 32) for word in "abcdef"}
+    objects = {word: dvc.object_name(word * 32) for word in "abcdef8"}
     listing = dvc.object_name(f"{'9' * 32}.dir")
     for name in objects.values():
         put(store, tmp_path, name)
@@ -97,6 +98,7 @@ def test_what_branches_tags_and_pipelines_name_stays(store: FolderRemote, tmp_pa
     (clone / "folder.dvc").write_text(f"outs:\n- md5: {'9' * 32}.dir\n  hash: md5\n  path: folder\n")
     (clone / "dvc.lock").write_text(
         f"schema: '2.0'\nstages:\n  s:\n    outs:\n    - path: p\n      hash: md5\n      md5: {'b' * 32}\n"
+        f"    deps:\n    - path: q\n      hash: md5\n      md5: {'8' * 32}\n"
     )
     making.git(clone, "add", ".")
     making.git(clone, "commit", "--quiet", "-m", "pointers")
@@ -113,7 +115,7 @@ def test_what_branches_tags_and_pipelines_name_stays(store: FolderRemote, tmp_pa
 
     found = gc.collect(store, gc.roots_of(store, [str(server)], tmp_path / "git"), delete=True)
     assert {entry.name for entry in found.deleted} == {objects[word] for word in "def"}
-    assert names(store) == kept | {objects[word] for word in "abc"} | {listing}
+    assert names(store) == kept | {objects[word] for word in "abc8"} | {listing}
     assert making.wrong_with_branch(server, store.root) is None
 
 
@@ -185,13 +187,68 @@ def test_what_is_not_safe_is_refused(
     assert dvc.object_name("0" * 32) in names(store)
 
 
-def test_a_store_without_conditions_is_not_collected(tmp_path: Path) -> None:
-    put(FolderRemote(tmp_path / "store"), tmp_path, dvc.object_name("0" * 32))
+@pytest.mark.parametrize("lacking", ["writes", "conditional_delete", "freshens"])
+def test_a_store_without_conditions_is_not_collected(
+    store: FolderRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    put(store, tmp_path, dvc.object_name("0" * 32))
+    age(store, 15)
+    monkeypatch.setattr(FolderRemote, "capabilities", replace(store.capabilities, **{lacking: False}))
     with pytest.raises(RemoteRefused, match="safely"):
-        gc.collect(FolderRemote(tmp_path / "store", writes=False), lambda: {"x"}, delete=True)
+        gc.collect(store, lambda: {"x"}, delete=True)
+    assert dvc.object_name("0" * 32) in names(store)
 
 
-@pytest.mark.parametrize("data", [b"{", b"[]", b'{"git": 3}', b'{"git": "https://user:password@host/x"}'])
+@pytest.mark.parametrize(("days", "deleted"), [(13.9, 0), (14.1, 1)])
+def test_what_was_put_within_two_weeks_stays(store: FolderRemote, tmp_path: Path, days: float, deleted: int) -> None:
+    put(store, tmp_path, dvc.object_name("0" * 32))
+    age(store, days)
+    found = gc.collect(store, lambda: {"x"}, delete=True)
+    assert (len(found.deleted), len(found.young)) == (deleted, 1 - deleted)
+
+
+LISTING = f"{'9' * 32}.dir"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "listing", "kind"),
+    [
+        ("a.dvc", "{", None, CorruptCheckpoint),
+        ("a.dvc", "outs: 3\n", None, CorruptCheckpoint),
+        ("a.dvc", "outs:\n- md5: ../../publications/x\n", None, CorruptCheckpoint),
+        ("dvc.lock", "{", None, CorruptCheckpoint),
+        ("dvc.lock", "stages: {a: 3}\n", None, CorruptCheckpoint),
+        ("a.dvc", f"outs:\n- md5: {LISTING}\n", None, RemoteRefused),
+        ("a.dvc", f"outs:\n- md5: {LISTING}\n", b"{", CorruptCheckpoint),
+        ("a.dvc", f"outs:\n- md5: {LISTING}\n", b'[{"relpath": "x"}]', CorruptCheckpoint),
+    ],
+)
+def test_a_pointer_that_cannot_be_read_ends_it(
+    store: FolderRemote, tmp_path: Path, path: str, text: str, listing: bytes | None, kind: type[Exception]
+) -> None:
+    """What it names is not known, so nothing is garbage."""
+    server = making.server(tmp_path / "server")
+    clone = making.clone(server, tmp_path / "clone")
+    (clone / path).write_text(text)
+    (clone / "whole.dvc").write_text(f"outs:\n- md5: {'1' * 32}\n")
+    making.git(clone, "add", ".")
+    making.git(clone, "commit", "--quiet", "-m", "pointers")
+    making.git(clone, "push", "--quiet", "origin", "main")
+    for word in "01":
+        put(store, tmp_path, dvc.object_name(word * 32))
+    if listing is not None:
+        put(store, tmp_path, dvc.object_name(LISTING), listing)
+    age(store, 15)
+    before = names(store)
+    with pytest.raises(kind, match=rf"{path}|{LISTING[2:]}"):
+        gc.collect(store, gc.roots_of(store, [str(server)], tmp_path / "git"), delete=True)
+    assert names(store) == before
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"{", b"[]", b'{"git": 3}', b'{"git": "https://user:password@host/x"}', owners.owner_of("https://host/x")[1]],
+)
 def test_an_owner_that_is_none(store: FolderRemote, tmp_path: Path, data: bytes) -> None:
     put(store, tmp_path, f"{owners.OWNERS}x.json", data)
     with messages.raises(CorruptCheckpoint, "publish/names-no-git-repository"):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from outlast.errors import PublishConflict, PublishFailed, UsageError
+from outlast.errors import PublishConflict, PublishFailed, RemoteRefused, UsageError
 from outlast.publish import dvc, gitcommand
-from outlast.publish.git import repository_at, url_of
+from outlast.publish.git import GitReference, repository_at, url_of
 from outlast.publish.owners import owner_of
+from outlast.publish.reference import Progress
 from outlast.remote.folder import FolderRemote
 from tests import messages
 from tests.publish import making
@@ -185,6 +186,28 @@ def test_another_branch_of_this_name_stays(tmp_path: Path, store: FolderRemote) 
     assert making.git(url, "rev-parse", making.NAME) == before
 
 
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_branch_that_came_after_the_look_stays(
+    tmp_path: Path, store: FolderRemote, monkeypatch: pytest.MonkeyPatch, behind: bool
+) -> None:
+    """It is created while the blobs are put; a push could move it forward, or replace it."""
+    url = making.server(tmp_path / "server.git")
+    tree = making.clone(url, tmp_path / "tree")
+    if not behind:
+        making.git(tree, "checkout", "--quiet", "--orphan", "other")
+        making.git(tree, "commit", "--quiet", "-m", "other")
+    theirs, real = making.git(tree, "rev-parse", "HEAD"), GitReference.create
+
+    def create(self: GitReference, progress: Progress) -> int:
+        making.git(tree, "push", "--quiet", "origin", f"HEAD:refs/heads/{making.NAME}")
+        return real(self, progress)
+
+    monkeypatch.setattr(GitReference, "create", create)
+    with pytest.raises(PublishConflict):
+        making.by_git(tmp_path, store, str(url), tree, base=making.git(tree, "rev-parse", "main"))
+    assert making.git(url, "rev-parse", making.NAME) == theirs
+
+
 def test_a_push_that_the_server_refuses(tmp_path: Path, store: FolderRemote) -> None:
     url = making.server(tmp_path / "server.git")
     tree = making.clone(url, tmp_path / "tree")
@@ -263,7 +286,10 @@ def test_gits_environment_holds_no_secret(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, "canary")
     script = tmp_path / "bin/git"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nenv > {tmp_path}/env\necho "$@" > {tmp_path}/argv\n')
+    script.write_text(
+        f'#!/bin/sh\nenv > {tmp_path}/env\necho "$@" > {tmp_path}/argv\n'
+        'echo "fatal: $OUTLAST_GIT_TOKEN" >&2\ntest "$OUTLAST_GIT_TOKEN" != refused-t0ken\n'
+    )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
     git = gitcommand.Git(tmp_path, token="t0ken")
@@ -271,11 +297,15 @@ def test_gits_environment_holds_no_secret(tmp_path: Path, monkeypatch: pytest.Mo
     git.run("status")
     assert "canary" not in (tmp_path / "env").read_text()
     assert "t0ken" not in (tmp_path / "env").read_text()
+    assert {"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS="} < set((tmp_path / "env").read_text().splitlines())
     git.run("push", secret=True)
     assert "OUTLAST_GIT_TOKEN=t0ken" in (tmp_path / "env").read_text()
     assert "canary" not in (tmp_path / "env").read_text()
     assert "t0ken" not in (tmp_path / "argv").read_text()
     assert "t0ken" not in (tmp_path / "askpass").read_text()
+    with pytest.raises(RemoteRefused, match=r"fatal: \*\*\*") as caught:
+        gitcommand.Git(tmp_path, token="refused-t0ken").run("push", secret=True)
+    assert "t0ken" not in caught.value.reason + str(caught.value)
     asked = subprocess.run(
         [tmp_path / "askpass", "Password for x"], env={"OUTLAST_GIT_TOKEN": "t"}, capture_output=True
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from outlast.errors import OutlastError, PublishFailed
 from outlast.publish import gitcommand
 from outlast.publish.reference import Progress
+from outlast.publish.transaction import TRIES
 from outlast.remote.folder import FolderRemote
 from tests.publish import making
 from tests.standins import git as standin
@@ -39,16 +42,45 @@ def test_the_token_is_nowhere_but_in_the_header(tmp_path: Path, server: standin.
         assert not path.is_file() or standin.TOKEN.encode() not in path.read_bytes(), path
 
 
+def test_the_users_helper_does_not_get_the_token(tmp_path: Path, server: standin.Standin) -> None:
+    """git hands a token that has worked to the helper, which writes it down."""
+    (tmp_path / ".gitconfig").write_text(f"[credential]\n\thelper = store --file {tmp_path}/kept\n")
+    assert publish(tmp_path, server).before is False
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_redirect_takes_no_token_along(tmp_path: Path, server: standin.Standin) -> None:
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"{server.url}{self.path}")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as other:
+        threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
+        with pytest.raises(PublishFailed):
+            making.by_git(
+                tmp_path / "run", FolderRemote(tmp_path / "store"), f"http://127.0.0.1:{other.server_port}/x.git"
+            )
+        other.shutdown()
+    assert server.requests == []
+
+
 @pytest.mark.parametrize("token", [None, "wrong"])
 def test_without_the_right_token(
     tmp_path: Path, server: standin.Standin, token: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OUTLAST_GIT_TOKEN")
+    making.git(tmp_path, "config", "--file", ".gitconfig", "core.askPass", f"touch {tmp_path}/asked; echo")
     if token:
         monkeypatch.setenv("OUTLAST_GIT_TOKEN", token)
     with pytest.raises(PublishFailed, match="OUTLAST_GIT_TOKEN") as caught:
         publish(tmp_path, server)
     assert "wrong" not in str(caught.value)
+    assert not (tmp_path / "asked").exists(), "nobody is asked"
     assert not (tmp_path / "store").exists(), "nothing is sent before the server was asked"
     assert not making.is_visible(tmp_path / "root/x.git")
 
@@ -63,6 +95,8 @@ def test_a_push_that_fails_before_the_commit(
         publish(tmp_path, server)
     assert "Nothing is visible" in str(caught.value)
     assert not making.is_visible(tmp_path / "root/x.git")
+    if fault != "cut":
+        assert 9 - len(server.faults) == (1 if fault in (403, 404) else TRIES), "only what may succeed later"
     server.faults = []
     assert publish(tmp_path, server).sent == 0
     assert making.is_visible(tmp_path / "root/x.git")

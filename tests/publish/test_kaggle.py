@@ -204,7 +204,7 @@ def test_what_kaggle_has_changed_is_found(standin: Standin, tmp_path: Path) -> N
     """The gate after the verdict reads every file back; so does whoever fetches."""
     to_kaggle(tmp_path)
     files = held(standin)
-    for harm in (b"other", None):
+    for harm in (b"other", b"tseb" * 5000, None):
         path = "train/weights/best.safetensors"
         if harm is None:
             del files[path]

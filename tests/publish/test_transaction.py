@@ -150,6 +150,8 @@ def test_a_request_that_fails_makes_nothing_visible(tmp_path: Path, call: str, e
         making.by_manifest(tmp_path, store)
     assert "Nothing is visible" in str(caught.value)
     assert fetching.names_in(FolderRemote(store.root)) == []
+    if call == "put_publications":
+        assert store.calls.count("put publications") == (1 if error is REFUSED else transaction.TRIES)
     assert making.by_manifest(tmp_path, FolderRemote(store.root)).before is False
 
 
@@ -259,7 +261,10 @@ def test_a_store_with_one_commit_for_all_gets_all_in_one(tmp_path: Path) -> None
     assert making.by_manifest(tmp_path, store).before is True
 
 
-@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"other")])
+@pytest.mark.parametrize(
+    "harm",
+    [Path.unlink, lambda path: path.write_bytes(b"other"), lambda path: path.write_bytes(path.read_bytes()[::-1])],
+)
 def test_what_came_in_one_commit_is_looked_at_once_more(tmp_path: Path, harm: Callable[[Path], object]) -> None:
     """The service says that all is there, and leaves a file out, or keeps another one."""
 

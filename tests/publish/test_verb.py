@@ -123,6 +123,16 @@ def test_folders_of_this_machine_are_not_published(folder: Path, tmp_path: Path)
         assert str(tmp_path).encode() not in source.read_bytes(), path
 
 
+def test_what_was_logged_after_the_checkpoint_is_not_of_it(folder: Path, tmp_path: Path) -> None:
+    with (folder / "journal.jsonl").open("a") as journal:
+        journal.write('{"step": 21, "count": 21, "more": 1}\n')
+    (tmp_path / "scratch").mkdir()
+    plan, _ = plan_of(folder, tmp_path / "scratch", part="walk")
+    files = {file.path: file.source.read_text() for file in plan.files if file.path.endswith((".csv", "metrics.json"))}
+    assert files["train/results.csv"].splitlines()[-1] == "20,20"
+    assert json.loads(files["train/metrics.json"]) == {"step": 20, "count": 20}
+
+
 def test_artifacts_in_the_folders_of_the_tree(folder: Path, tmp_path: Path) -> None:
     """They keep their places; a table of the run's own replaces ours, and weights never do."""
     artifacts = folder / "artifacts"

@@ -87,6 +87,16 @@ def test_an_upload_continues_where_it_was_interrupted(case: DriveCase, tmp_path:
     assert asked(case, "PUT ") == 3
 
 
+@pytest.mark.parametrize("faults", [[410], [503, 404, 404]])
+def test_an_upload_that_is_gone_begins_again(case: DriveCase, tmp_path: Path, faults: list[int]) -> None:
+    remote, data = case.open(), os.urandom(3 * PIECE)
+    service.fail(case.url, *[Fault("status", method="PUT", status=status) for status in faults])
+    assert remote.put_if_absent("a", file(tmp_path, data)) is True
+    assert service.unused(case.url) == 0
+    assert asked(case, "uploadType=resumable&fields") == 2
+    assert b"".join(remote.get("a")) == data
+
+
 def test_a_token_is_used_until_it_is_refused(case: DriveCase) -> None:
     remote = case.open()
     for _ in range(3):

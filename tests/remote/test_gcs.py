@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conformance.remotes import GcsCase
@@ -46,6 +47,8 @@ def puts(case: GcsCase) -> int:
         ([Fault("lost", "PUT")], 2),
         ([Fault("status after", "PUT", status=503)], 2),
         ([Fault("cut", "PUT"), Fault("cut", "PUT", after=1)], 5),
+        ([Fault("status", "PUT", status=410)], 2),
+        ([Fault("reset", "PUT"), Fault("status", "PUT", status=404, times=2)], 4),
     ],
 )
 def test_an_upload_continues_where_it_was_interrupted(
@@ -59,6 +62,24 @@ def test_an_upload_continues_where_it_was_interrupted(
         (last,) = [line for line in service.requests(case.url) if line.endswith(f"-{len(data) - 1}/{len(data)}")][1:]
         assert f" bytes {len(data) // 2 // QUANTUM * QUANTUM}-" in last
     assert remote.stat("a").digest == hashlib.md5(data).hexdigest()
+    assert b"".join(remote.get("a")) == data
+
+
+def test_an_upload_that_came_second_and_whose_reply_is_lost_is_no_conflict(
+    case: GcsCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked how far it is, the service says 412: the same bytes are there, of another writer."""
+    remote, (source, data), real, pending = case.open(), large(tmp_path), GcsRemote._send_rest, [case.open()]
+
+    def late(self: GcsRemote, *more: Any) -> bool:
+        if pending:
+            assert pending.pop().put_if_absent("a", source) is True
+            service.fail(case.url, Fault("lost", "PUT"))
+        return real(self, *more)
+
+    monkeypatch.setattr(GcsRemote, "_send_rest", late)
+    assert remote.put_if_absent("a", source) is False
+    assert service.unused(case.url) == 0
     assert b"".join(remote.get("a")) == data
 
 

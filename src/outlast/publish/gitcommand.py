@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ _TRANSIENT = (
     "operation timed out", "the remote end hung up", "rpc failed", "returned error: 429", "returned error: 5",
     "operation too slow", "failed to connect", "network is unreachable", "empty reply",
 )  # fmt: skip
+
+_REFUSED = re.compile(r"returned error: 4(?!08|29)\d\d")  # whatever else git says of it, such as "RPC failed"
 
 _NO_LOGIN = ("authentication failed", "could not read username", "could not read password", "returned error: 403")
 
@@ -85,7 +88,8 @@ class Git:
         if code == 0:
             return out
         reason = self._clean(err)
-        kind = RemoteUnavailable if any(each in reason.lower() for each in _TRANSIENT) else RemoteRefused
+        later = any(each in reason.lower() for each in _TRANSIENT) and not _REFUSED.search(reason)
+        kind = RemoteUnavailable if later else RemoteRefused
         hint = _LOGIN if any(each in reason.lower() for each in _NO_LOGIN) else ""
         raise kind(f"git {words[0]} failed: {reason or f'exit code {code}'}.{hint}", reason)
 

@@ -202,16 +202,17 @@ class DriveRemote(NetworkRemote):
         opened.seek(start)
         headers = {"Content-Range": f"bytes {start}-{size - 1}/{size}", "Content-Length": str(size - start)}
         body = iter(lambda: opened.read(_BLOCK), b"")
-        with self._call(name, "PUT", upload, data=body, headers=headers, accept=(308, 409)) as reply:
+        with self._call(name, "PUT", upload, data=body, headers=headers, accept=(308, 404, 409, 410)) as reply:
             if reply.status == 308:
                 raise unreachable(self.address(name), ConnectionError("the upload ended early"))
-            return None if reply.status == 409 else self._content(name, reply)
+            # 404, 410: there is no such upload any more; another one is begun.
+            return self._content(name, reply) if reply.status < 300 else None
 
     def _sent(self, name: str, upload: str, size: int) -> tuple[int, dict[str, Any] | None]:
         """How many bytes of an upload the service has, or the file when it has all."""
         headers = {"Content-Range": f"bytes */{size}", "Content-Length": "0"}
-        with self._call(name, "PUT", upload, data=b"", headers=headers, accept=(308,)) as reply:
-            if reply.status != 308:
+        with self._call(name, "PUT", upload, data=b"", headers=headers, accept=(308, 404, 410)) as reply:
+            if reply.status < 300:
                 return size, self._content(name, reply)
             found = re.fullmatch(r"bytes=0-(\d{1,18})", reply.headers.get("Range", ""))
             return (min(int(found[1]) + 1, size - 1) if found else 0), None

@@ -178,16 +178,17 @@ class GcsRemote(NetworkRemote):
             upload,
             data=opened,
             headers={"Content-Range": f"bytes {start}-{size - 1}/{size}"},
-            accept=(308, 412),
+            accept=(308, 404, 410, 412),
         )
         if reply.status_code == 308:
             raise unreachable(self.address(name), ConnectionError("the upload ended early"))
-        return bool(reply.status_code != 412)
+        return bool(reply.status_code < 300)  # 404, 410: there is no such upload any more; another one is begun
 
     def _sent(self, name: str, upload: str, size: int) -> int | bool:
         """How many bytes of an upload the service has; True: all, and the object is there."""
-        reply = self._call(name, "PUT", upload, headers={"Content-Range": f"bytes */{size}"}, accept=(308,))
-        if reply.status_code != 308:
+        headers = {"Content-Range": f"bytes */{size}"}
+        reply = self._call(name, "PUT", upload, headers=headers, accept=(308, 404, 410, 412))
+        if reply.status_code < 300:
             return True
         found = re.fullmatch(r"bytes=0-(\d{1,18})", reply.headers.get("Range", ""))
         return min(int(found[1]) + 1, size - 1) if found else 0

@@ -192,13 +192,14 @@ class Drive:
         if whole[1] is not None:
             first, last = int(whole[1]), int(whole[2])
             if request.cut and first <= len(upload.body):
-                upload.body[first:] = request.body[: len(request.body) // QUANTUM * QUANTUM]
+                came = request.body[: len(request.body) // QUANTUM * QUANTUM]
+                upload.body += came[len(upload.body) - first :]
                 return Reply(0)
             if first > len(upload.body) or last - first + 1 != len(request.body):
                 raise Refused(400, "badRequest", f"Invalid request. {said} with {len(request.body)} bytes.")
             if last + 1 != total and len(request.body) % QUANTUM:
                 raise Refused(400, "badRequest", "The number of bytes uploaded is required to be a multiple of 262144.")
-            upload.body[first:] = request.body
+            upload.body += request.body[len(upload.body) - first :]  # what is there stays, whatever comes for it
         if total is not None and upload.size not in (None, total):
             raise Refused(400, "badRequest", "Upload has another size than was said.")
         if total is not None and len(upload.body) == total:

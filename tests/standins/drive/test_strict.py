@@ -121,9 +121,12 @@ def test_parts_of_an_upload(ask: Ask) -> None:
     assert put(f"bytes 0-9/{size}", bytes(10)).status == 400, "no multiple of 256 KiB"
     assert put(f"bytes {QUANTUM}-{size - 1}/{size}", bytes(3)).status == 400, "a hole"
     assert put(f"bytes 0-{QUANTUM - 1}/{size}", bytes(QUANTUM)).headers["Range"] == f"bytes=0-{QUANTUM - 1}"
+    assert put(f"bytes 0-{QUANTUM - 1}/{size}", b"x" * QUANTUM).status == 308
     assert about(search(ask))["files"] == [], "nothing is visible before its last byte"
     assert put(f"bytes {QUANTUM}-{size - 1}/{size}", bytes(3)).status == 200
     assert put(f"bytes */{size}").status == 200
+    assert ask("GET", f"{FILES}/{resource['id']}", "alt=media").body == bytes(size), "bytes that are there stay"
+    assert put(f"bytes */{size}", query="upload_id=unknown").status == 404
     assert put(f"bytes 0-{size - 1}/{size}", bytes(size), second).status == 409
     assert begin().status == 409
 

@@ -24,6 +24,7 @@ from tests.standins.service import Reply, Request
 AUDIENCES = ["https://oauth2.googleapis.com/token"]
 PAGE = 7
 QUANTUM = 256 * 1024
+CONDITIONS = ("ifGenerationMatch", "ifMetagenerationMatch")
 
 
 class Refused(Exception):
@@ -93,7 +94,9 @@ class Storage:
         upload = re.fullmatch(rf"/upload/storage/v1/b/{BUCKET}/o", request.path)
         if upload and request.method == "POST":
             return self.begin(request, asked)
-        if upload and request.method == "PUT" and asked.get("upload_id") in self.uploads:
+        if upload and request.method == "PUT":
+            if asked.get("upload_id") not in self.uploads:
+                raise Refused(404, "notFound", "The upload is not there, or its week is over; begin another one.")
             return self.go_on(request, self.uploads[asked["upload_id"]])
         there = re.fullmatch(r"(?:/download)?/storage/v1/b/([^/]+)/o(?:/([^/]+))?", request.path)
         if there is None:
@@ -104,11 +107,11 @@ class Storage:
             return self.list(asked)
         name = urllib.parse.unquote(there[2] or "", errors="strict")
         found = self.objects.get(name)
-        if found is None:
+        if found is None or asked.get("generation", str(found.generation)) != str(found.generation):
             raise Refused(404, "notFound", f"No such object: {BUCKET}/{name}")
         self.check(asked, found)
         if request.method == "GET":
-            return self.media(request, asked, found) if asked.get("alt") == "media" else _resource(found, asked)
+            return self.media(request, found) if asked.get("alt") == "media" else _resource(found, asked)
         if request.method == "PATCH":
             found.metadata |= json.loads(request.body)["metadata"]
             found.metageneration, found.updated = found.metageneration + 1, time.time()
@@ -135,6 +138,8 @@ class Storage:
 
     def check(self, asked: dict[str, str], found: Held | None) -> None:
         """Preconditions."""
+        if more := [each for each in asked if each.startswith("if") and each not in CONDITIONS]:
+            raise Refused(400, "invalid", f"the stand-in does not know {more[0]}")
         generation = found.generation if found else 0
         if "ifGenerationMatch" in asked and int(asked["ifGenerationMatch"]) != generation:
             raise Refused(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
@@ -168,13 +173,14 @@ class Storage:
         if whole[1] is not None:
             first, last = int(whole[1]), int(whole[2])
             if request.cut and first <= len(upload.body):
-                upload.body[first:] = request.body[: len(request.body) // QUANTUM * QUANTUM]
+                came = request.body[: len(request.body) // QUANTUM * QUANTUM]
+                upload.body += came[len(upload.body) - first :]
                 return Reply(0)
             if first > len(upload.body) or last - first + 1 != len(request.body):
                 raise Refused(400, "badRequest", f"Invalid request. {said} with {len(request.body)} bytes.")
             if last + 1 != total and len(request.body) % QUANTUM:
                 raise Refused(400, "badRequest", "The number of bytes uploaded is required to be a multiple of 262144.")
-            upload.body[first:] = request.body
+            upload.body += request.body[len(upload.body) - first :]  # what is there stays, whatever comes for it
         if total is not None and upload.size not in (None, total):
             raise Refused(400, "badRequest", "Upload has another size than was said.")
         if total is not None and len(upload.body) == total:
@@ -204,9 +210,7 @@ class Storage:
             body["nextPageToken"] = base64.b64encode(page[-1].encode()).decode()
         return _json(body)
 
-    def media(self, request: Request, asked: dict[str, str], found: Held) -> Reply:
-        if asked.get("generation", str(found.generation)) != str(found.generation):
-            raise Refused(404, "notFound", "No such object")
+    def media(self, request: Request, found: Held) -> Reply:
         headers = {
             "x-goog-generation": str(found.generation),
             "x-goog-hash": f"md5={found.resource()['md5Hash']}",

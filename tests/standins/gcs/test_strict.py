@@ -99,14 +99,18 @@ def test_parts_of_an_upload(ask: Ask) -> None:
     assert put(f"bytes 0-{QUANTUM - 1}/{size}", bytes(QUANTUM)).headers["Range"] == f"bytes=0-{QUANTUM - 1}"
     assert put(f"bytes */{size + 1}").status == 400
     assert ask("GET", f"{OBJECTS}/a").status == 404, "nothing is visible before its last byte"
+    assert put(f"bytes 0-{QUANTUM - 1}/{size}", b"x" * QUANTUM).headers["Range"] == f"bytes=0-{QUANTUM - 1}"
     assert about(put(f"bytes {QUANTUM}-{size - 1}/{size}", bytes(3)))["size"] == str(size)
     assert put(f"bytes */{size}").status == 200
+    assert ask("GET", f"{OBJECTS}/a", "alt=media").body == bytes(size), "bytes that are there stay"
 
 
 def test_preconditions_of_deletions(ask: Ask) -> None:
     generation = about(insert(ask, "a", b"1"))["generation"]
     path = f"{OBJECTS}/a"
     assert ask("DELETE", path, "ifGenerationMatch=1").status == 412
+    assert ask("DELETE", path, "ifGenerationNotMatch=1").status == 400
+    assert ask("DELETE", path, "generation=1").status == ask("GET", path, "generation=1").status == 404
     patched = ask("PATCH", path, f"ifGenerationMatch={generation}", b'{"metadata": {"k": "v"}}')
     assert (about(patched)["generation"], about(patched)["metageneration"]) == (generation, "2")
     assert ask("DELETE", path, f"ifGenerationMatch={generation}&ifMetagenerationMatch=1").status == 412
@@ -139,4 +143,4 @@ def test_pages(ask: Ask) -> None:
 
 def test_unsupported_requests_are_refused(ask: Ask) -> None:
     assert ask("POST", f"{OBJECTS}/a/compose").status == 400
-    assert ask("PUT", f"/upload{OBJECTS}", "upload_id=unknown").status == 400
+    assert ask("PUT", f"/upload{OBJECTS}", "upload_id=unknown").status == 404

@@ -179,15 +179,15 @@ class Handler(BaseHTTPRequestHandler):
             blob["data"] += data[: len(data) // 2]  # what had come through when it broke
             self._send(int(fault.kind), b"")
             return
-        contents = self.headers.get("Content-Range", "")
-        if contents.startswith("bytes */"):
-            pass
-        elif contents:
+        size, there = blob["size"], len(blob["data"])
+        contents = self.headers.get("Content-Range") or f"bytes 0-{len(data) - 1}/{len(data)}"
+        if contents != f"bytes */{size}":
             start = int(contents.removeprefix("bytes ").split("-")[0])
-            blob["data"][start:] = data
-        else:
-            blob["data"][:] = data
-        if len(blob["data"]) >= blob["size"]:
+            if start > there or contents != f"bytes {start}-{start + len(data) - 1}/{size}":
+                self._send(400, b"")  # a hole, other bytes than were announced, or another size
+                return
+            blob["data"] += data[there - start :]  # what is there stays, whatever comes for it
+        if len(blob["data"]) >= size:
             self._send(200, b"{}")
         else:
             self._send(308, b"", headers={"Range": f"bytes=0-{len(blob['data']) - 1}"} if blob["data"] else {})

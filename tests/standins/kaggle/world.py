@@ -467,7 +467,7 @@ class World:
             return {"status": "error", "error": "The dataset title must be between 6 and 50 characters"}
         if (owner, slug) in self.datasets:
             return {"status": "error", "error": f"The requested title is already in use by a dataset: {slug}"}
-        dataset = self.datasets[owner, slug] = Dataset(owner, slug, bool(request.get("isPrivate", True)))
+        dataset = self.datasets[owner, slug] = Dataset(owner, slug, bool(request.get("isPrivate")))
         self._add_version(dataset, request)
         return {
             "status": "ok",

@@ -6,6 +6,7 @@
 | takes any access key | "Error responses": InvalidAccessKeyId, 403 | the one key that is known |
 | takes a request without a signature | "Error responses": AccessDenied, 403 | refused |
 | CopyObject ignores If-Match of the target | "CopyObject": If-Match, 412 | the target's ETag is compared |
+| copies ignore x-amz-copy-source-if-match | "CopyObject", "UploadPartCopy": 412 | the source's ETag is compared |
 | copies any range as a part | "UploadPartCopy": a range only of a source of more than 5 MB | 400 |
 | lists 1000 names a page | "ListObjectsV2": up to 1000, possibly fewer | 7 a page, as a client must follow pages |
 | If-None-Match and If-Match not atomic | "Conditional requests": one winner | one request at a time |
@@ -44,18 +45,7 @@ def app(url: str) -> Callable[[Request], Reply]:
         if "list-type=2" in request.query and "max-keys=" not in request.query:
             request.query += "&max-keys=7"
         with lock:
-            if "x-amz-copy-source-range" in request.headers:
-                source = Request(
-                    "HEAD", "/" + request.headers["x-amz-copy-source"].lstrip("/"), "", request.headers, b""
-                )
-                if int(_through(moto_app, url, source).headers.get("Content-Length", 0)) <= 5 * 2**20:
-                    return _error(400, "InvalidRequest")
-            wanted = request.headers.get("if-match")
-            if wanted and "x-amz-copy-source" in request.headers and request.method == "PUT":
-                head = Request("HEAD", request.path, "", dict(request.headers), b"")
-                if _through(moto_app, url, head).headers.get("ETag") != wanted:
-                    return _error(412, "PreconditionFailed")
-            return _through(moto_app, url, request)
+            return _refused_copy(moto_app, url, request) or _through(moto_app, url, request)
 
     made = _through(moto_app, url, Request("PUT", f"/{BUCKET}", "", {"authorization": _signed()}, b""))
     assert made.status == 200, made
@@ -75,6 +65,26 @@ def _refusal(request: Request) -> Reply | None:
     for name, digest in CHECKSUMS.items():
         if name in request.headers and base64.b64decode(request.headers[name]) != digest(request.body):
             return _error(400, "BadDigest")
+    return None
+
+
+def _refused_copy(moto_app: Any, url: str, request: Request) -> Reply | None:
+    if "x-amz-copy-source" not in request.headers or request.method != "PUT":
+        return None
+
+    def head(path: str) -> dict[str, str]:
+        about = {"authorization": request.headers["authorization"]}
+        return _through(moto_app, url, Request("HEAD", path, "", about, b"")).headers
+
+    source = head("/" + request.headers["x-amz-copy-source"].lstrip("/"))
+    if "x-amz-copy-source-range" in request.headers and int(source.get("Content-Length", 0)) <= 5 * 2**20:
+        return _error(400, "InvalidRequest")
+    wanted = request.headers.get("x-amz-copy-source-if-match")
+    if wanted and source.get("ETag") != wanted:
+        return _error(412, "PreconditionFailed")
+    wanted = request.headers.get("if-match")
+    if wanted and head(request.path).get("ETag") != wanted:
+        return _error(412, "PreconditionFailed")
     return None
 
 
