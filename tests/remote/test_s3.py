@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore import auth
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from tests.conformance.remotes import S3Case
 from tests.standins import service
@@ -83,6 +84,21 @@ def test_over_tls_the_checksum_is_signed_and_the_bytes_are_not_read_again(
     assert headers["X-Amz-Content-SHA256"] == (digest.encode() if signed else b"UNSIGNED-PAYLOAD")
     assert base64.b64decode(headers["x-amz-checksum-sha256"]).hex() == digest
     assert b"x-amz-checksum-sha256" in headers["Authorization"].partition(b"SignedHeaders=")[2]
+
+
+def test_without_tls_the_bytes_are_signed_by_their_known_digest_and_not_read_again(
+    case: S3Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"weights" * 100_000)
+    remote = case.open()
+    assert remote.capabilities.exclusive_put  # the service is tried out with objects of its own
+    read: list[str] = []
+    monkeypatch.setattr(
+        auth.S3SigV4Auth, "payload", lambda _, request: read.append(request.method) or "UNSIGNED-PAYLOAD"
+    )
+    assert remote.put_if_absent("a", tmp_path / "file") is True
+    assert "PUT" not in read
+    assert b"".join(remote.get("a")) == b"weights" * 100_000
 
 
 def test_a_part_that_fails_is_sent_again_alone(case: S3Case, tmp_path: Path) -> None:

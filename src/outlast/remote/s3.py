@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import botocore.config
 import botocore.session
-from botocore import exceptions
+from botocore import auth, exceptions
 from botocore.parsers import ResponseParserError
 
 from outlast.errors import ObjectConflict, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
@@ -132,9 +132,10 @@ class S3Remote(NetworkRemote):
             if not (settings["region_name"] or session.get_config_variable("region")):
                 settings["region_name"] = "us-east-1"  # Amazon redirects from this one, others do not mind
             client = session.create_client("s3", **settings)
-            if not client.meta.endpoint_url.startswith("https://"):
-                return client
             # Otherwise botocore reads each file once more to sign its bytes. The checksum in the header is signed.
+            if not client.meta.endpoint_url.startswith("https://"):
+                client.meta.events.register("choose-signer.s3.PutObject", _choose_signer)
+                return client
             style = {**settings["config"].s3, "payload_signing_enabled": False}
             config = settings["config"].merge(botocore.config.Config(s3=style))
             return session.create_client("s3", **{**settings, "config": config})
@@ -377,6 +378,24 @@ class Slice(io.RawIOBase):
     def readable(self) -> bool:
         """It is."""
         return True
+
+
+class _KnownPayload(auth.S3SigV4Auth):  # type: ignore[misc]
+    """Signs an object by the SHA-256 in its checksum header, which the service compares with the bytes."""
+
+    def payload(self, request: Any) -> str:
+        """The hash of the body, in hex."""
+        known = request.headers.get("x-amz-checksum-sha256")
+        return base64.b64decode(known).hex() if known else str(super().payload(request))
+
+
+_SIGNER = "outlast-s3v4"
+auth.AUTH_TYPE_MAPS[_SIGNER] = _KnownPayload
+
+
+def _choose_signer(signature_version: Any = None, signing_name: str = "", **_: Any) -> str | None:
+    """The signer of a request; None: botocore's own."""
+    return _SIGNER if signature_version in ("v4", "s3v4") and signing_name == "s3" else None
 
 
 def _entry(name: str, size: str, reply: Any) -> Entry:
