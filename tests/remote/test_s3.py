@@ -24,7 +24,7 @@ from outlast.remote import s3
 from outlast.remote.address import open_remote
 from outlast.remote.base import PIECE
 from outlast.remote.network import SMALL
-from outlast.remote.s3 import Slice
+from outlast.remote.s3client import Slice
 
 PART = 5 * PIECE
 """The least that S3 takes as a part which is not the last."""

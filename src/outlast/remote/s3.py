@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import math
 import os
 import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import botocore.config
-import botocore.session
-from botocore import auth, exceptions
+from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
 from outlast.errors import ObjectConflict, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.folder import plain
+from outlast.remote import s3client
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat
 from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
 from outlast.remote.parallel import AT_ONCE, in_parallel
@@ -126,19 +125,7 @@ class S3Remote(NetworkRemote):
 
     def _connect(self) -> Any:
         with self._explained(""):
-            session = botocore.session.get_session()
-            session.register_component("data_loader", _loader())
-            settings = dict(self._settings)
-            if not (settings["region_name"] or session.get_config_variable("region")):
-                settings["region_name"] = "us-east-1"  # Amazon redirects from this one, others do not mind
-            client = session.create_client("s3", **settings)
-            # Otherwise botocore reads each file once more to sign its bytes. The checksum in the header is signed.
-            if not client.meta.endpoint_url.startswith("https://"):
-                client.meta.events.register("choose-signer.s3.PutObject", _choose_signer)
-                return client
-            style = {**settings["config"].s3, "payload_signing_enabled": False}
-            config = settings["config"].merge(botocore.config.Config(s3=style))
-            return session.create_client("s3", **{**settings, "config": config})
+            return s3client.connect(self._settings)
 
     def close(self) -> None:
         """Close the connections."""
@@ -185,7 +172,7 @@ class S3Remote(NetworkRemote):
                 if size > self._part:
 
                     def source(start: int, end: int) -> dict[str, Any]:
-                        return {"Body": Slice(opened, start, end)}
+                        return {"Body": s3client.Slice(opened, start, end)}
 
                     self._upload(name, arguments, source, size, condition)
                     return True
@@ -337,65 +324,8 @@ class S3Remote(NetworkRemote):
         return refusal(self.address(name), status, f"{code}: {said.get('Message', '')}", after)
 
 
-@cache
-def _loader() -> Any:
-    """The descriptions of the service, which take 0.1 s to read."""
-    return botocore.session.get_session().get_component("data_loader")
-
-
 class _BeyondTheEnd(RemoteRefused):
     """A range begins where the object has ended."""
-
-
-class Slice(io.RawIOBase):
-    """Bytes [start, end) of a file, as a file."""
-
-    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
-        super().__init__()
-        self._file, self._start, self._length, self._position = file, start, end - start, 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Read so many bytes, or all that are left."""
-        left = self._length - self._position
-        data = os.pread(self._file.fileno(), left if size < 0 else min(size, left), self._start + self._position)
-        self._position += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a position, as `io.IOBase.seek` does."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
-        self._position = min(max(base + offset, 0), self._length)
-        return self._position
-
-    def tell(self) -> int:
-        """The position."""
-        return self._position
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-
-class _KnownPayload(auth.S3SigV4Auth):  # type: ignore[misc]
-    """Signs an object by the SHA-256 in its checksum header, which the service compares with the bytes."""
-
-    def payload(self, request: Any) -> str:
-        """The hash of the body, in hex."""
-        known = request.headers.get("x-amz-checksum-sha256")
-        return base64.b64decode(known).hex() if known else str(super().payload(request))
-
-
-_SIGNER = "outlast-s3v4"
-auth.AUTH_TYPE_MAPS[_SIGNER] = _KnownPayload
-
-
-def _choose_signer(signature_version: Any = None, signing_name: str = "", **_: Any) -> str | None:
-    """The signer of a request; None: botocore's own."""
-    return _SIGNER if signature_version in ("v4", "s3v4") and signing_name == "s3" else None
 
 
 def _entry(name: str, size: str, reply: Any) -> Entry:
