@@ -1,0 +1,73 @@
+"""What is compared: each network with its builder and the values of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.sign.networks import gru, spoter
+
+from outlast_recipes.sign.training import of_config
+
+NO_AUGMENTATION = {
+    f"augment.{name}": "0"
+    for name in ("rotate", "squeeze", "perspective", "arms", "warp", "crop", "drop_frames", "noise", "occlude")
+}
+ORIGINAL = {
+    "data.normalise": False,
+    "network.category": "independent",
+    "optimizer": "adam",
+    "weight_decay": "0",
+    "scheduler": "plateau",
+    "warmup": "0",
+    "alpha": "0.5",
+    "beta": "0.5",
+    "label_smoothing": "0",
+    "ema": "0",
+    **NO_AUGMENTATION,
+}
+"""The original's training: coordinates of the picture, no mask, no augmentation, Adam, plateau."""
+
+RATES = ("3e-4", "1e-3", "3e-3")
+"""Learning rates that are tried for every network. The choice is by validation."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network and its training.
+
+    Attributes:
+        words: what it is, for the table.
+        flags: values of the recipe.
+        build: builds it.
+    """
+
+    words: str
+    flags: dict[str, Any] = field(default_factory=dict)
+    build: Callable[..., Any] = of_config
+
+
+CONTENDERS = {
+    "seed_transformer": Contender(
+        "the original's Transformer and training",
+        {"network.name": "transformer", "network.seen": False, **ORIGINAL},
+    ),
+    "seed_gru": Contender(
+        "the original's GRUs (16, 12) and training, on keypoints: there are no image features",
+        {
+            "network.name": "transformer",  # so that keypoints are read
+            "network.hidden1": "16",
+            "network.hidden2": "12",
+            "network.bidirectional": False,
+            "network.summary": "last",
+            "network.input_norm": False,
+            **ORIGINAL,
+        },
+        gru,
+    ),
+    "transformer": Contender("the same Transformer, repaired, our training", {"network.name": "transformer"}),
+    "gru": Contender("the GRUs, repaired, our training, on keypoints", {"network.name": "transformer"}, gru),
+    "spoter": Contender("SPOTER's class, our training", {"network.name": "transformer"}, spoter),
+    "part_conv": Contender("part_conv, our training"),
+}
