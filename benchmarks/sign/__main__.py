@@ -2,7 +2,7 @@
 trained on.
 
     python -m benchmarks.sign accuracy [--networks NAME ...] [--seeds N] [--set KEY=VALUE ...] [--work FOLDER]
-    python -m benchmarks.sign speed [--work FOLDER]
+    python -m benchmarks.sign speed [--data FOLDER]
 
 Data: ../shared/data/asl_traduttore with its split. The learning rate of each network is chosen by validation, with the
 same tries for all (seed 0); then each is trained with five seeds. Reported are the weights that were best on
@@ -48,7 +48,7 @@ def trained(name: str, rate: str, seed: int, flags: dict[str, Any], work: Path) 
     result = work / "results" / f"{run_id}.json"
     if result.exists():
         return json.loads(result.read_text())
-    own = {"seed": str(seed), "experiment_name": run_id, "checkpoint_dir": str(work / "runs"), "data_root": str(DATA)}
+    own = {"seed": str(seed), "experiment_name": run_id, "checkpoint_dir": str(work / "runs")}
     recipe = dataclasses.replace(
         installed.recipe, code=None, train=functools.partial(sign.train, build=contender.build), source="sign"
     )
@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=tuple(CONTENDERS), default=[*CONTENDERS])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rates", nargs="+", default=[*RATES], help="learning rates that are tried")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the clips")
     parser.add_argument("--work", type=Path, default=Path("bench-runs"))
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="other values of the recipe, for all networks"
@@ -136,9 +137,9 @@ def main() -> None:
     values = parser.parse_args()
     values.work.mkdir(parents=True, exist_ok=True)
     if values.what == "speed":
-        speed.main(values.work, RESULTS)
+        speed.main(values.data, RESULTS)
     else:
-        flags = dict(word.split("=", 1) for word in values.set)
+        flags = {"data_root": str(values.data)} | dict(word.split("=", 1) for word in values.set)
         accuracy(values.networks, values.seeds, values.rates, flags, values.work)
 
 

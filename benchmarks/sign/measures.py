@@ -55,7 +55,9 @@ def reached(network: SignNetwork, test: Clips, *, in_the_picture: bool) -> dict[
         in_the_picture: whether points are coordinates of the picture; otherwise of the body.
     """
     outputs = outputs_of(network, test, CPU)
-    hands = {name: outputs_of(network, HiddenHand(test, hand), CPU) for name, hand in (("left", LEFT), ("right", RIGHT))}
+    hands = {
+        name: outputs_of(network, HiddenHand(test, hand), CPU) for name, hand in (("left", LEFT), ("right", RIGHT))
+    }
     chosen = outputs.gloss_logits.argmax(1)
     category_of = network.head.members.float().argmax(0)
     return {

@@ -55,7 +55,7 @@ class GruOfKeypoints(InceptionV3GRU):
         return super().encoded(points.flatten(2), lengths)
 
 
-def spoter(config: SignConfig, data: SignData) -> SignNetwork:
+def spoter(_config: SignConfig, data: SignData) -> SignNetwork:
     return Spoter(Head(Spoter.width(), data.category_of, len(data.categories), 0.0))
 
 
