@@ -492,7 +492,7 @@ def attempt(root: pathlib.Path, stop: int, **environment: str) -> str:
         [sys.executable, "-c", ALONE, str(root), str(stop)],
         env={**usual, "PYTHONPATH": str(REPOSITORY), **environment},
         timeout=300,
-        template="jax",
+        template="torch" if environment else "jax",  # JAX reads its variables when it is imported
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
