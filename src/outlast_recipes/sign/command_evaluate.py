@@ -48,7 +48,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     network, labels = restored(saved, values.part)
     data = load_data(saved.config)
     if not len(data.parts[values.on]):
-        raise outlast.DataError(f"{saved.run_id} has no {values.on} clips. Choose another subset with --on.")
+        raise outlast.ConfigError(f"{saved.run_id} has no {values.on} clips. Choose another subset with --on.")
     if [*data.glosses] != labels.glosses or [*data.category_of] != labels.category_of:
         raise outlast.DataError(
             f"{saved.run_id} was trained on {len(labels.glosses)} glosses ({labels.glosses[0]}, ...), and these data "

@@ -14,7 +14,7 @@ from PIL import Image
 from outlast.cli import main
 from outlast_recipes.sign import predicting
 from tests import messages
-from tests.durability.digits import train
+from tests.durability.digits import final, train
 from tests.recipes import signs
 
 SMALL = {
@@ -33,6 +33,16 @@ def runs(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "runs"
     assert train(folder, recipe="sign", small=SMALL | {"data_root": str(root)}) == "finished"
     return folder
+
+
+def test_interrupted_equals_uninterrupted_on_files(root: Path, tmp_path: Path) -> None:
+    small = SMALL | {"data_root": str(root), "epochs": "3", "network.width": "16", "augment.mirror": "0.5"}
+    for name, stops, more in (("twin", (), {}), ("cut", (2, 7), {}), ("workers", (6,), {"num_workers": "1"})):
+        for step in stops:
+            assert train(tmp_path / name / "runs", recipe="sign", small=small | more, stop_after=step) == "preempted"
+        assert train(tmp_path / name / "runs", recipe="sign", small=small) == "finished"
+    twin = final(tmp_path / "twin/runs", "waves")
+    assert twin == final(tmp_path / "cut/runs", "waves") == final(tmp_path / "workers/runs", "waves")
 
 
 def written(path: Path, *numbers: int, gap: int = 0) -> Path:
