@@ -22,7 +22,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sign import speed
 from benchmarks.sign.measures import reached
 from benchmarks.sign.tasks import CONTENDERS, RATES
 from rich.console import Console
@@ -137,6 +136,8 @@ def main() -> None:
     values = parser.parse_args()
     values.work.mkdir(parents=True, exist_ok=True)
     if values.what == "speed":
+        from benchmarks.sign import speed
+
         speed.main(values.data, RESULTS)
     else:
         flags = {"data_root": str(values.data)} | dict(word.split("=", 1) for word in values.set)
