@@ -14,7 +14,7 @@ class Head(nn.Module):
     """Logits of gloss and category.
 
     Without `apart` a category's probability is the sum of the probabilities of its glosses, by the log-sum-exp of their
-    logits. So the two cannot contradict each other, and the category's loss trains the glosses.
+    logits. There are no weights that could contradict the glosses, and the category's loss trains them.
 
     Args:
         channels: C.
