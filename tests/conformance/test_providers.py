@@ -159,6 +159,32 @@ def test_a_session_that_fails_ends_a_relay(place: Place) -> None:
     assert state.word == "failed"
 
 
+BEFORE = """
+def before(config, flags, begun):
+    yield f"before {begun} {config.pause} {'--pause=0.125' in flags}"
+    if config.seed == 7:
+        raise outlast.DataError("the data are broken")
+
+
+class Config("""
+
+
+def test_what_a_recipe_does_before_a_training_is_done_in_each_session(place: Place, tmp_path: Path) -> None:
+    recipe = tmp_path / "walk/recipe.py"
+    text = recipe.read_text().replace("class Config(", BEFORE.lstrip())
+    recipe.write_text(text.replace("train=train)", "train=train, before=before)"))
+    with messages.raises(LaunchError, "launch/session-would-fail-again", session=1, state="failed(1)", step=0):
+        place.relay(seed="7")
+    (record,) = all_launches(place.prepared().folder)
+    assert not any(output.name.startswith("runs/") for output in place.provider.outputs(record.handle))
+    place.relay(stop_every="5", pause="0.125")
+    records = all_launches(place.prepared().folder)[1:]
+    said = [[line.text for line in place.provider.log(record.handle)] for record in records]
+    assert [[line for line in lines if line.startswith("before")] for lines in said] == [
+        ["before False 0.125 True"], ["before True 0.125 True"]
+    ]  # fmt: skip
+
+
 def test_two_sessions_without_progress_end_a_relay(place: Place) -> None:
     place.short()
     told: list[str] = []

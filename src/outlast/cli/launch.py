@@ -83,12 +83,16 @@ def run(argv: list[str]) -> int:
     if asked.values.if_idle and before and (state := watch.listen(providers.of(before[-1]), before[-1])) in watch.ALIVE:
         say(f"{before[-1].name} is {state}; pushing has started it. Follow it with: {before[-1].command('logs', '-f')}")
         return EXIT_FINISHED
-    record = start.launch(provider, prepared, _within_quota(provider, terms), tell=say)
+    terms = _within_quota(provider, terms)
+    if prepared.resolved.config.publish.when == "finished":
+        say(
+            "A single launch publishes nothing, and nothing for it is sent. When the run is finished and here: "
+            f"{publishing.again(prepared)}"
+        )
+    record = start.launch(provider, prepared, terms, tell=say)
     after = f", continuing {record.record['after']}" if record.record["after"] else ""
     say(f"started {provider.label(record.handle)}{after}", record.record["url"])
     say(f"Follow it with: {record.command('logs', '-f')} · when it has ended: {record.command('fetch')}")
-    if prepared.resolved.config.publish.when == "finished":
-        say(f"A single launch publishes nothing. When the run is finished and here: {publishing.again(prepared)}")
     return EXIT_FINISHED
 
 

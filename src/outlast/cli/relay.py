@@ -35,6 +35,11 @@ def run(argv: list[str]) -> int:
 
     prepared, values = asked.prepared(), asked.values
     publishing.check(prepared)
+    if prepared.resolved.config.publish.when == "finished":
+        say(
+            "When the run is finished and here, this machine publishes it; nothing for that is sent to a session. By "
+            f"hand: {publishing.again(prepared)}"
+        )
     provider = asked.provider(prepared, _PATIENCE)
     bounds = Bounds(values.max_sessions, values.max_gpu_hours, values.keep, wait=values.wait)
     pace = Pace(values.ask_every or provider.capabilities.ask)

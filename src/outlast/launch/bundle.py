@@ -70,8 +70,8 @@ class Bundle:
 def request_of(prepared: PreparedRun, *, budget: float, step: int = 0) -> dict[str, Any]:
     """The training request for the other machine.
 
-    It holds the recipe, the run, the budget in seconds, the values that were given on this machine, and whether the
-    recipe supports several ranks.
+    It holds the recipe, the run, the budget in seconds, the values that were given on this machine, whether the recipe
+    supports several ranks, and the packages that it needs for these values.
 
     `step` is that of the checkpoint which is sent or attached. The session fails if it finds only an older one.
     """
@@ -91,6 +91,7 @@ def request_of(prepared: PreparedRun, *, budget: float, step: int = 0) -> dict[s
         "budget": budget,
         "values": given,
         "ranks": prepared.recipe.ranks,
+        "packages": list(packages(resolved.config)) if (packages := prepared.recipe.packages) else [],
         "step": step,
     }
 

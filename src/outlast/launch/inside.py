@@ -1,13 +1,15 @@
 """`python -m outlast.launch.inside REQUEST.json FOLDER EXIT`: the program that runs in a session.
 
-It trains the requested run below FOLDER/runs, and writes the exit code of `outlast train` into the file EXIT. The file
-is needed because torchrun, which may have started this program, returns only its own exit codes.
+It does what the recipe does before a training (`Recipe.before`), trains the requested run below FOLDER/runs, and writes
+the exit code of `outlast train` into the file EXIT. The file is needed because torchrun, which may have started this
+program, returns only its own exit codes.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +17,11 @@ from outlast.checkpoint import CheckpointStore
 from outlast.config import as_flag
 from outlast.distributed import ranks
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, PublishFailed, SessionEnded
+from outlast.launch.bundle import flags_of
 from outlast.recipe import prepare, publishing, registry
+from outlast.recipe.stages import with_what_is_left
 from outlast.remote.attached import copies_of
+from outlast.run.session import now
 from outlast.terminal import say
 
 MISSING_CHECKPOINT = 6
@@ -28,7 +33,7 @@ NOT_PUBLISHED = 7
 
 def main(request: Path, working: Path) -> int:
     """Train; returns the exit code of `outlast train`."""
-    asked = json.loads(request.read_text())
+    asked, began = json.loads(request.read_text()), now()
     runs = working / "runs"
     flags = {key: value if isinstance(value, bool) else as_flag(value) for key, value in asked["values"].items()}
     flags |= {
@@ -40,7 +45,8 @@ def main(request: Path, working: Path) -> int:
     }
     try:
         found = replace(registry.find(asked["recipe"]), source=asked["source"])
-        prepared = prepare.prepare(found, prepare.Request(flags=flags))
+        wanted = prepare.Request(flags=flags)
+        prepared = prepare.prepare(found, wanted)
         if (here := _newest(prepared)) < asked["step"]:
             say(
                 f"Step {asked['step']} of {asked['run']} should be continued, but this session has only step {here}. "
@@ -48,6 +54,9 @@ def main(request: Path, working: Path) -> int:
             )
             return MISSING_CHECKPOINT
         publishing.check(prepared)
+        if _prepared_by(prepared, flags_of(flags), begun=here > 0):
+            # Again: of the session's limit and budget, less is left now.
+            prepared = with_what_is_left(prepare.prepare(found, wanted), now() - began)
         run = prepare.start(prepared, progress="plain")
     except SessionEnded as ended:
         return int(ended.code or 0)
@@ -63,6 +72,36 @@ def main(request: Path, working: Path) -> int:
             say(f"error: {error}", error=True)
             return NOT_PUBLISHED
     return EXIT_FINISHED
+
+
+def _prepared_by(prepared: prepare.PreparedRun, flags: Sequence[str], *, begun: bool) -> bool:
+    """Do what the recipe does before a training, on one rank; returns whether it does anything.
+
+    Raises:
+        OutlastError: the session is to end instead.
+        SessionEnded: it was asked to stop meanwhile.
+    """
+    recipe = registry.loaded(prepared.recipe)
+    if recipe.before is None:
+        return False
+    if recipe.ranks:
+        ranks.meet()
+    (channel,) = ranks.connect(1)
+    before, config = recipe.before, prepared.resolved.config
+
+    def work() -> str:
+        try:
+            for line in before(config, flags, begun):
+                say(line)
+        except SessionEnded as ended:
+            return ended.reason
+        return ""
+
+    moment = "the steps before the training"
+    ended = channel.broadcast(moment, channel.together(moment, work if channel.is_main else str).encode()).decode()
+    if ended:
+        raise SessionEnded(ended)
+    return True
 
 
 def _newest(prepared: prepare.PreparedRun) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -70,8 +70,8 @@ class Recipe:
         Config: its values, a subclass of outlast.Config.
         train: train(run, config), which tracks, loops and logs; a recipe has either `train`, `code` or `stages`.
         code: the name of a module beside the recipe's, such as ".training". It has `train`, and if it likes `check`,
-            `commands` and `exports`, as those below. It is imported when one of them is used, so that a machine without
-            the framework can launch the recipe.
+            `commands`, `exports` and `before`, as those below. It is imported when one of them is used, so that a
+            machine without the framework can launch the recipe.
         stages: trainings one after the other, each a separate run.
         stage: the stage that this recipe represents; see `of_stage`.
         grade: the grade of a resume: "exact", "statistical" or "restart-epoch".
@@ -86,6 +86,11 @@ class Recipe:
         commands: its verbs besides training.
         exports: formats besides safetensors that `outlast export --format NAME` writes, by file suffix: each function
             takes the opened run, the part and the file to write, and yields lines for the user.
+        before: before(config, flags, begun): what a launched session does before it trains, such as checks that only
+            that machine can make. It is given the typed values, the flags of `outlast train`, and whether the run has a
+            checkpoint already; it yields lines, and raises OutlastError if the session is to end instead.
+        packages: packages(config): pinned requirements such as "name==1.2 --hash=sha256:...", which a session on a
+            machine that is deleted afterwards installs if it has not that version, without what they require in turn.
         source: the argument of `find`, so that a run can find its recipe again.
         package: the package that `code` is in.
     """
@@ -104,6 +109,8 @@ class Recipe:
     ranks: bool = False
     commands: tuple[Command, ...] = ()
     exports: Mapping[str, Callable[[Any, str, Path], Iterable[str]]] = field(default_factory=dict)
+    before: Callable[[Any, Sequence[str], bool], Iterable[str]] | None = None
+    packages: Callable[[Any], Sequence[str]] | None = None
     source: str = ""
     package: str = ""
     stages: tuple[Stage, ...] = ()

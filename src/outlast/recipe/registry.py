@@ -142,7 +142,7 @@ def loaded(recipe: Recipe) -> Recipe:
         raise UsageError(f"{error.filename}:{error.lineno} cannot be imported as a Python file: {error}.") from error
     if not callable(train := getattr(module, "train", None)):
         raise UsageError(f"{recipe.code} of the recipe {recipe.name!r} defines no function `train`.")
-    more = {name: getattr(module, name) for name in ("check", "commands", "exports") if hasattr(module, name)}
+    more = {name: getattr(module, name) for name in ("check", "commands", "exports", "before") if hasattr(module, name)}
     return replace(recipe, code=None, train=train, **more)
 
 

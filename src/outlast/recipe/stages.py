@@ -75,7 +75,7 @@ def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None])
             continue
         inputs.open_inputs(prepared.folder, prepared.recipe)
         begun = begun or now()
-        yield _with_what_is_left(prepared, now() - begun)
+        yield with_what_is_left(prepared, now() - begun)
 
 
 def is_finished(folder: RunFolder) -> bool:
@@ -128,8 +128,12 @@ def _bring_one_home(folder: RunFolder, attached: Sequence[Path], pushed: Sequenc
         lock.release()
 
 
-def _with_what_is_left(prepared: PreparedRun, spent: float) -> PreparedRun:
-    """The stage with the rest of the session's budget; a session has one, however many stages it trains."""
+def with_what_is_left(prepared: PreparedRun, spent: float) -> PreparedRun:
+    """The run with the rest of the session's budget; a session has one, however much it does.
+
+    Raises:
+        SessionEnded: it is used up.
+    """
     config = prepared.resolved.config
     if config.budget is None or spent < LEAST:
         return prepared

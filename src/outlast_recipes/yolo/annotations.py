@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from outlast_recipes.common.problems import Problems
 from outlast_recipes.yolo import corners
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.images import Header
+
+MOST_OBJECTS = 10_000
+"""Objects of one image; more are a mistake, or meant to take long."""
 
 _SLACK = 1.0  # pixels by which an edge may leave the image without a word: labels are rounded
 
@@ -37,6 +41,7 @@ class Annotations:
     problems: Problems
     source: Path | None = None
     _rows: list[tuple[list[float], int, list[tuple[float, float, int]], int]] = field(default_factory=list)
+    _seen: dict[Any, int] = field(default_factory=dict)  # object -> line
 
     def add(
         self,
@@ -55,6 +60,8 @@ class Annotations:
             box: x1, y1, x2, y2 in pixels.
             points: K keypoints: x, y in pixels and 0, 1 or 2 for not labelled, hidden, visible.
         """
+        if len(self._seen) > MOST_OBJECTS:  # which is said once
+            return
         clipped = self._clipped(place, box)
         if clipped is None:
             return
@@ -72,12 +79,13 @@ class Annotations:
                 return
         elif self.are_corners:
             self.problems.warning("corner-missing", place, "not all four corners are labelled.")
-        row = (clipped, number, checked, line)
-        for other in self._rows:
-            if other[:3] == row[:3]:
-                self.problems.warning("repeated", place, f"is the same object as in line {other[3]}; it is taken once.")
-                return
-        self._rows.append(row)
+        first = self._seen.setdefault((tuple(clipped), number, tuple(checked)), line)
+        if len(self._seen) == len(self._rows):
+            self.problems.warning("repeated", place, f"is the same object as in line {first}; it is taken once.")
+        elif len(self._rows) == MOST_OBJECTS:
+            self.problems.error("objects", place, f"the image has more than {MOST_OBJECTS:,} objects.")
+        else:
+            self._rows.append((clipped, number, checked, line))
 
     def _clipped(self, place: str, box: Sequence[float]) -> list[float] | None:
         width, height = self.header.width, self.header.height

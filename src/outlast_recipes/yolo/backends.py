@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +11,7 @@ import outlast
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import Detector, DetectorTraining
-
-ULTRALYTICS = re.compile(r"yolo(11|26)[nsmlx](-pose)?")
+from outlast_recipes.yolo.packages import ULTRALYTICS
 
 
 def check_architecture(config: YoloConfig, dataset: Dataset) -> None:

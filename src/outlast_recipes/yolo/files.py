@@ -97,6 +97,14 @@ class Place:
             return None
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; no for a name that none can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def text_lines(text: str) -> list[str]:
     """The lines of a text, however they end."""
     return re.split(r"\r\n|\n|\r", text)

@@ -2,39 +2,49 @@
 
 Each step is one or two other commands of outlast, in a process of their own, so each can be typed alone as well. A
 step that is repeated continues or finds its work done: a training continues its run, a publication is visible already.
+
+A launched session does the steps that are about its machine, before it trains (`before`). With --on this machine does
+the others: it looks at the places for the results, relays the sessions, and publishes when the run is home.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import outlast
+from outlast_recipes.yolo.config import YoloConfig
+from outlast_recipes.yolo.stepping import lines_of, outlast_command
 
 RECIPE = "yolo"
+_OWN = ("--experiment-name", "--checkpoint-dir", "--data-path", "--data-root", "--data", "--experiment", "--on")
 _PACKAGES = ("outlast", "torch", "numpy", "pillow", "safetensors", "ultralytics", "dvc")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its number, its name, what it does, and how."""
+    """One step.
+
+    Attributes:
+        number, name, summary: of it, for the user.
+        run: does it.
+        sessions: whether each launched session does it; then it is not done here with --on.
+    """
 
     number: int
     name: str
     summary: str
     run: Callable[[Namespace], Iterator[str]]
+    sessions: bool = False
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -48,12 +58,16 @@ def arguments(parser: ArgumentParser) -> None:
         "--checkpoint-dir", type=Path, default=Path("runs"), metavar="PATH", help="folder of the runs (default: runs)"
     )
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="least number of GPUs (default: 0)")
-    parser.add_argument("--on", metavar="PROVIDER", help="train in sessions there, such as kaggle (default: here)")
+    parser.add_argument(
+        "--on", metavar="PROVIDER", help="train in sessions there, such as kaggle, which check their machine and data"
+    )
     parser.add_argument("--to", metavar="git+dvc|ADDRESS", help="where to publish (default: nowhere)")
     parser.add_argument("--store", metavar="ADDRESS", help="with --to git+dvc: store of the weights")
     parser.add_argument("--git", metavar="REMOTE|URL", help="with --to git+dvc: git remote (default: origin)")
     parser.add_argument("--module", metavar="NAME", help="module in the publication's name (default: yolo)")
-    parser.add_argument("flags", nargs="*", metavar="-- FLAG", help="further flags of `outlast train`, after --")
+    parser.add_argument(
+        "flags", nargs="*", metavar="-- FLAG", help="further flags of `outlast train`, or `outlast relay`, after --"
+    )
 
 
 def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterator[str]:
@@ -61,6 +75,28 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterator[st
     if values.list:
         yield from (f"{step.number:>2}  {step.name:<14}  {step.summary}" for step in STEPS)
         return
+    values.training, values.launched, values.begun = _training(values), False, False
+
+    def again(step: Step) -> str:
+        words = shlex.join(["outlast", "pipeline", RECIPE, "--from", str(step.number), *_own_flags(values)])
+        return f" Continue there: {words}"
+
+    if values.on:
+        yield f"Steps {', '.join(str(step.number) for step in STEPS if step.sessions)} are done by each session."
+    yield from _timed(steps, values, again)
+
+
+def before(config: YoloConfig, flags: Sequence[str], begun: bool) -> Iterator[str]:  # noqa: FBT001
+    """The steps that a launched session does before it trains; see `outlast.Recipe`.
+
+    Once the run is begun, a session refuses data of another hash, so the pixels are not looked at again.
+    """
+    values = Namespace(gpus=0, data_path=config.data_root, training=list(flags), launched=True, begun=begun)
+    yield from _timed(tuple(step for step in STEPS if step.sessions), values, lambda _: "")
+
+
+def _timed(steps: Sequence[Step], values: Namespace, again: Callable[[Step], str]) -> Iterator[str]:
+    """Do steps one after the other; `again` is the sentence for a step that failed."""
     seconds: dict[int, float] = {}
     for step in steps:
         yield f"-- {step.number}/10 {step.name}: {step.summary}"
@@ -68,10 +104,8 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterator[st
         try:
             yield from step.run(values)
         except outlast.OutlastError as error:
-            again = shlex.join(["outlast", "pipeline", RECIPE, "--from", str(step.number), *_own_flags(values)])
             raise outlast.OutlastError(
-                f"Step {step.number} ({step.name}) failed after {time.monotonic() - began:.1f} s: {error} Continue "
-                f"there: {again}"
+                f"Step {step.number} ({step.name}) failed after {time.monotonic() - began:.1f} s: {error}{again(step)}"
             ) from error
         seconds[step.number] = time.monotonic() - began
     yield ""
@@ -85,9 +119,26 @@ def _chosen(values: Namespace) -> tuple[Step, ...]:
     for flag, number in (("--step", values.step), ("--from", values.first)):
         if number is not None and number not in numbers:
             raise outlast.ConfigError(f"{flag} is {number}; expected {numbers[0]} to {numbers[-1]}.")
-    if values.step is not None:
-        return tuple(step for step in STEPS if step.number == values.step)
-    return STEPS[values.first :]
+    own = {name.partition("=")[0].replace("_", "-") for name in values.flags} & set(_OWN)
+    if own:
+        raise outlast.ConfigError(
+            f"{', '.join(sorted(own))} stands after --, where this command does not see it, and another run would be "
+            "published. Give it before --."
+        )
+    if values.on and values.gpus:
+        raise outlast.ConfigError(
+            f"--gpus {values.gpus} counts the GPUs of this machine, and --on {values.on} trains elsewhere. Choose them "
+            "there: -- --accelerator t4x2"
+        )
+    if values.step is None:
+        return tuple(step for step in STEPS[values.first :] if not (values.on and step.sessions))
+    step = STEPS[values.step]
+    if values.on and step.sessions:
+        raise outlast.ConfigError(
+            f"With --on {values.on} step {step.number} ({step.name}) is done by each session, before it trains. To do "
+            "it on this machine, leave out --on."
+        )
+    return (step,)
 
 
 def _gpus(values: Namespace) -> Iterator[str]:
@@ -131,7 +182,7 @@ def _store(values: Namespace) -> Iterator[str]:
     if address is None:
         yield "Nothing is published: --to is not given."
     elif "://" in address:
-        yield from _outlast("publish", "--from", address)
+        yield from outlast_command("publish", "--from", address)
     else:
         place = Path(address)
         nearest = next(each for each in (place, *place.absolute().parents) if each.exists())
@@ -148,7 +199,7 @@ def _git(values: Namespace) -> Iterator[str]:
     if "/" in remote or ":" in remote:
         yield "The branch is pushed to the URL that --git gives."
         return
-    done = subprocess.run(["git", "remote", "get-url", remote], capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "remote", "get-url", "--", remote], capture_output=True, text=True, check=False)
     if done.returncode:
         raise outlast.OutlastError(
             f"this folder has no git remote {remote!r}: {done.stderr.strip()}. Give it with --git."
@@ -157,63 +208,84 @@ def _git(values: Namespace) -> Iterator[str]:
 
 
 def _machine(values: Namespace) -> Iterator[str]:
-    yield from _outlast("doctor", RECIPE, *_training(values))
+    yield from outlast_command("doctor", RECIPE, *values.training)
 
 
 def _data(values: Namespace) -> Iterator[str]:
     if values.data_path is None:
         raise outlast.OutlastError("the folder of the data is not given: --data-path DIR.")
-    pointer = values.data_path.with_name(f"{values.data_path.name}.dvc")
+    pointer = values.data_path.parent / f"{values.data_path.name}.dvc"  # `.` has no name
     if not values.data_path.exists() and pointer.is_file():
-        yield from _lines("dvc", "pull", str(pointer))
-    yield from _outlast("data", "check", RECIPE, str(values.data_path))
+        yield from lines_of("dvc", "pull", str(pointer))
+    yield from outlast_command("data", "check", RECIPE, str(values.data_path), *(["--quick"] if values.begun else []))
 
 
 def _configuration(values: Namespace) -> Iterator[str]:
-    yield from _outlast("config", RECIPE, *_training(values))
+    yield from outlast_command("config", RECIPE, *values.training)
 
 
 def _weights(values: Namespace) -> Iterator[str]:
     yield "Nothing is downloaded: weights are random, or those of model.resume_from."
-    yield from _outlast("train", RECIPE, *_training(values), "--dry-run")
+    if not values.launched:  # a session has had all that checked by outlast doctor, and trains next
+        yield from outlast_command("train", RECIPE, *values.training, "--dry-run")
 
 
 def _train(values: Namespace) -> Iterator[str]:
+    words = _publication(values)
     if values.on:
-        yield from _outlast("relay", RECIPE, "--on", values.on, *_training(values))
+        if words:
+            yield (
+                "The sessions publish nothing, and nothing for it is sent to them. When the run is finished and here, "
+                f"this command publishes it, or: {shlex.join(['outlast', *words])}"
+            )
+        yield from outlast_command("relay", RECIPE, "--on", values.on, *values.training)
     else:
-        yield from _outlast("train", RECIPE, *_training(values))
-    if values.to is None:
+        yield from outlast_command("train", RECIPE, *values.training)
+    if not words:
         return
-    name = values.checkpoint_dir / _name(values)
-    words = ["publish", str(name), "--to", values.to]
-    for flag in ("store", "git", "module"):
-        if getattr(values, flag) is not None:
-            words += [f"--{flag}", str(getattr(values, flag))]
     try:
-        yield from _outlast(*words)
+        yield from outlast_command(*words)
     except outlast.OutlastError as error:
         raise outlast.OutlastError(
-            f"{error} Nothing became visible. The model is whole in {name}; publish it later with: "
+            f"{error} Nothing became visible. The model is whole in {words[1]}; publish it later with: "
             f"{shlex.join(['outlast', *words])}"
         ) from error
 
 
+def _publication(values: Namespace) -> list[str]:
+    """The command that publishes the run; empty if it is not published."""
+    if values.to is None:
+        return []
+    words = ["publish", str(values.checkpoint_dir / _name(values)), "--to", values.to]
+    for flag in ("store", "git", "module"):
+        if getattr(values, flag) is not None:
+            words += [f"--{flag}", str(getattr(values, flag))]
+    return words
+
+
 def _clean_up(values: Namespace) -> Iterator[str]:
     yield "The memory of GPUs is free: each step was a process of its own, and has ended."
-    yield from _outlast("status", _name(values), "--checkpoint-dir", str(values.checkpoint_dir))
+    yield from outlast_command("status", _name(values), "--checkpoint-dir", str(values.checkpoint_dir))
 
 
 STEPS = (
-    Step(0, "gpu", "count the GPUs", _gpus),
-    Step(1, "code", "say which version of the code is used", _code),
-    Step(2, "dependencies", "say which packages are installed", _dependencies),
+    Step(0, "gpu", "count the GPUs", _gpus, sessions=True),
+    Step(1, "code", "say which version of the code is used", _code, sessions=True),
+    Step(2, "dependencies", "say which packages are installed", _dependencies, sessions=True),
     Step(3, "store", "look at the store of the weights", _store),
     Step(4, "git", "look at the git remote", _git),
-    Step(5, "machine", "check machine, limits, disk and names of secrets (outlast doctor)", _machine),
-    Step(6, "data", "pull the data if DVC has them, and check them (outlast data check)", _data),
-    Step(7, "configuration", "show every value and where it comes from (outlast config)", _configuration),
-    Step(8, "weights", "check weights to start from, and everything else (outlast train --dry-run)", _weights),
+    Step(5, "machine", "check machine, limits, disk and names of secrets (outlast doctor)", _machine, sessions=True),
+    Step(6, "data", "pull the data if DVC has them, and check them (outlast data check)", _data, sessions=True),
+    Step(
+        7, "configuration", "show every value and where it comes from (outlast config)", _configuration, sessions=True
+    ),
+    Step(
+        8,
+        "weights",
+        "check weights to start from, and everything else (outlast train --dry-run)",
+        _weights,
+        sessions=True,
+    ),
     Step(9, "training", "train, and publish all or nothing (outlast train, outlast publish)", _train),
     Step(10, "cleanup", "show what there is (outlast status)", _clean_up),
 )
@@ -244,59 +316,3 @@ def _own_flags(values: Namespace) -> list[str]:
         if (value := getattr(values, flag)) != usual:
             words += [f"--{flag.replace('_', '-')}", str(value)]
     return [*words, *(["--", *values.flags] if values.flags else [])]
-
-
-def _outlast(*words: str) -> Iterator[str]:
-    yield from _lines(sys.executable, "-m", "outlast", *words, shown="outlast")
-
-
-def _lines(*words: str, shown: str = "") -> Iterator[str]:
-    """What a command prints, line by line.
-
-    Raises:
-        outlast.SessionEnded: it ended with 75, "run me again", or was interrupted.
-        outlast.OutlastError: it failed.
-    """
-    name = shlex.join([shown, *words[3:]] if shown else words)
-    try:
-        process = subprocess.Popen(
-            words,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="backslashreplace",
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-    except OSError as error:
-        raise outlast.OutlastError(f"{words[0]} cannot be started: {error.strerror}.") from error
-    said = ""
-    with process, _passed_on(process):
-        try:
-            for line in process.stdout or ():
-                said = line.rstrip("\n") or said
-                yield line.rstrip("\n")
-        except BaseException:  # an interruption reaches the process as well; it saves before it ends
-            process.wait()
-            raise
-    if process.returncode in (75, 130):
-        raise outlast.SessionEnded("budget" if process.returncode == 75 else "cancelled")
-    if process.returncode:
-        raise outlast.OutlastError(f"`{name}` ended with {process.returncode}: {said.removeprefix('error: ')}")
-
-
-@contextlib.contextmanager
-def _passed_on(process: subprocess.Popen[str]) -> Iterator[None]:
-    """SIGTERM to this process is one to the step: a training saves, and ends with 75."""
-
-    def tell(number: int, _frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, tell)
-    except ValueError:  # not in the main thread, where signals do not arrive either
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import outlast
 from outlast_recipes.yolo.config import YoloConfig
+from outlast_recipes.yolo.packages import packages
 
 recipe = outlast.Recipe(
     name="yolo",
@@ -16,4 +17,5 @@ recipe = outlast.Recipe(
     metric="val_map",
     part="ema",
     ranks=True,
+    packages=packages,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ import outlast
 from outlast_recipes.common.training import device_of
 from outlast_recipes.yolo import backends
 from outlast_recipes.yolo.detector import Detector
+from outlast_recipes.yolo.yolo_yaml import MOST_KEYPOINTS, MOST_NAMES
 
 ARCHITECTURE, WEIGHTS = "architecture.json", "weights.safetensors"
+MOST = 2**20
+"""Bytes of an architecture.json."""
+MOST_PIXELS = 2**14
+"""Side of the largest image that a detector of a file may ask for."""
 
 
 class About:
@@ -51,7 +57,7 @@ def restored(saved: outlast.SavedCheckpoint, part: str | None = None, device: st
         raise outlast.OutlastError(
             f"{saved.run_id} has no weights that were best on validation at step {saved.step}: no epoch had ended."
         )
-    return backends.load(saved.part("about")["architecture"], saved.part(part)).to(device_of(device))
+    return _loaded(saved.part("about")["architecture"], saved.part(part), saved.run_id).to(device_of(device))
 
 
 def write(detector: Detector, folder: Path) -> None:
@@ -77,17 +83,43 @@ def read(place: Path) -> Detector:
     from safetensors.torch import load_file
 
     folder = place if place.is_dir() else place.parent
-    weights = folder / WEIGHTS if place.is_dir() else place
+    weights, about = (folder / WEIGHTS if place.is_dir() else place), folder / ARCHITECTURE
     try:
-        architecture = json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8"))
+        _check_file(weights)
+        _check_file(about, most=MOST)
+        architecture = json.loads(about.read_text(encoding="utf-8"))
         tensors = load_file(weights)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise outlast.DataError(
             f"{place} is no detector: {error}. Expected {WEIGHTS} and {ARCHITECTURE} in one folder."
         ) from error
+    return _loaded(architecture, tensors, about)
+
+
+def _check_file(path: Path, most: int | None = None) -> None:
+    """Raises OSError when it is no file, such as a pipe, for which a reader would wait, and ValueError above `most`."""
+    size = path.stat().st_size
+    if not path.is_file():
+        raise OSError(f"{path.name} is no ordinary file")
+    if most is not None and size > most:
+        raise ValueError(f"{path.name} has more than {most} bytes")
+
+
+def _loaded(architecture: Any, weights: Mapping[str, Any], place: object) -> Detector:
+    """The detector of a description and weights from elsewhere; `place` is named in errors. Raises DataError."""
     if not isinstance(architecture, dict):
-        raise outlast.DataError(f"{folder / ARCHITECTURE} is {type(architecture).__name__}; expected a JSON object.")
+        raise outlast.DataError(f"{place} holds {type(architecture).__name__}; expected a JSON object.")
+    names, keypoints = architecture.get("names"), architecture.get("keypoints")
+    if not isinstance(names, list | tuple) or not 0 < len(names) <= MOST_NAMES:
+        raise outlast.DataError(f"{place} describes no detector: names is {reprlib.repr(names)}; expected a list.")
+    if type(keypoints) is not int or not 0 <= keypoints <= MOST_KEYPOINTS:
+        raise outlast.DataError(f"{place} describes no detector: keypoints is {reprlib.repr(keypoints)}.")
+    size = architecture.get("image_size")
+    if type(size) is not int or not 0 < size <= MOST_PIXELS:
+        raise outlast.DataError(f"{place} describes no detector: image_size is {reprlib.repr(size)}.")
+    if not all(each.isfinite().all() for each in weights.values()):
+        raise outlast.DataError(f"{place} is beside weights that are not finite.")
     try:
-        return backends.load(architecture, tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise outlast.DataError(f"{folder / ARCHITECTURE} describes no detector: {error!r}.") from error
+        return backends.load(architecture, weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise outlast.DataError(f"{place} describes no detector: {error!r}.") from error

@@ -7,6 +7,7 @@ last step and with those that were best on validation. Data: a folder with a dat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,14 +17,15 @@ from outlast import Run
 from outlast_recipes.common.complexity import parameters
 from outlast_recipes.common.ranks import mean_of_ranks, several_ranks
 from outlast_recipes.common.selection import BestByValidation
-from outlast_recipes.common.training import check_finite, device_of, few_steps, keep_freed_memory
-from outlast_recipes.yolo import backends, outputs
+from outlast_recipes.common.training import device_of, few_steps, keep_freed_memory
+from outlast_recipes.yolo import backends, outputs, pipeline
 from outlast_recipes.yolo.checks import check_config, load_data
 from outlast_recipes.yolo.commands import COMMANDS
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import DetectorTraining, Place
 from outlast_recipes.yolo.export import EXPORTS
+from outlast_recipes.yolo.guards import Finite, explained
 from outlast_recipes.yolo.history import History
 from outlast_recipes.yolo.initial import start_from
 from outlast_recipes.yolo.saved import About
@@ -38,14 +40,15 @@ def train(run: Run, config: YoloConfig) -> None:
     check_config(config, dataset, ranks=several_ranks())
     if words := backends.licence(config.model.architecture):
         run.tell(words)
-    training = backends.training_of(config, dataset, device)
-    try:
-        tell_about(run, config, training, device)
-        if config.model.resume_from and run.resumed_from is None:
-            run.tell(start_from(training, config.model.resume_from))
-        _train(run, config, dataset, training)
-    finally:
-        training.close()
+    with explained(run, config, device):
+        training = backends.training_of(config, dataset, device)
+        try:
+            tell_about(run, config, training, device)
+            if config.model.resume_from and run.resumed_from is None:
+                run.tell(start_from(training, config.model.resume_from))
+            _train(run, config, dataset, training)
+        finally:
+            training.close()
 
 
 def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTraining) -> None:
@@ -53,8 +56,8 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
     best, history = BestByValidation(parts["ema"]), History()
     about = About(training.detector().architecture(), dataset.hash)
     run.track(**parts, best=best.weights, choice=best, history=history, about=about)
-    per_epoch = len(loader)
-    validated = 0
+    per_epoch, validated = len(loader), 0
+    finite = Finite(parts["model"], scaled=parts["scaler"].is_enabled())
 
     def validate() -> dict[str, float]:
         nonlocal validated
@@ -69,7 +72,7 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
     for batch in run.batches(loader, epochs=config.epochs):
         epoch = run.epoch or 1
         losses = training.step(batch, Place(run.step, epoch, config.epochs, per_epoch))
-        check_finite(run, losses, scaled=parts["scaler"].is_enabled())
+        finite.check(run.step, losses)
         if run.step % (1 if config.debug else config.log_every) == 0:
             logged = {name: mean_of_ranks(value) if name != "lr" else value for name, value in losses.items()}
             run.log(logged)
@@ -133,6 +136,7 @@ def check(config: Any) -> str:
         count = parameters(training.parts()["ema"]) or sum(
             each.numel() for each in training.parts()["ema"].parameters()
         )
+        start = _weights(training, config.model.resume_from)
     finally:
         training.close()
     steps = -(-len(dataset.splits["train"]) // config.batch_size)
@@ -141,8 +145,17 @@ def check(config: Any) -> str:
     points = f" with {dataset.keypoints} keypoints" if dataset.keypoints else ""
     return (
         f"{sizes} images, {objects} objects of {len(dataset.names)} classes{points}; {config.model.architecture}, "
-        f"{count:,} parameters{'; ' + few if few else ''}"
+        f"{count:,} parameters{'; ' + few if few else ''}{start}"
     )
 
 
-commands, exports = COMMANDS, EXPORTS
+def _weights(training: DetectorTraining, place: Path | None) -> str:
+    """What a training would start from; it is tried. A run that has begun needs it no more."""
+    if place is None:
+        return ""
+    if not place.exists():
+        return f"; model.resume_from {place} does not exist, which only a run that has begun continues without"
+    return f"; {start_from(training, place)}"
+
+
+commands, exports, before = COMMANDS, EXPORTS, pipeline.before

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from outlast_recipes.yolo.annotations import Annotations
+from outlast_recipes.yolo.annotations import MOST_OBJECTS, Annotations
 from outlast_recipes.yolo.data import Sample
-from outlast_recipes.yolo.files import Place, text_lines
+from outlast_recipes.yolo.files import Place, exists, text_lines
 from outlast_recipes.yolo.images import ImageRefused, read_header
 from outlast_recipes.yolo.outlines import Outlines
 from outlast_recipes.yolo.yolo_yaml import DataFile
@@ -82,7 +82,7 @@ def _listed(path: Path, place: Place) -> Iterator[Path]:
         if not name:
             continue
         image = path.parent / name if name.startswith("./") else place.root / name
-        if "\0" in name or not image.is_file():
+        if not exists(image) or not image.is_file():
             place.problems.error("image-missing", f"{place.shown(path)}:{number}", f"{name!r:.200} does not exist.")
         else:
             yield image
@@ -99,6 +99,11 @@ def _lines(label: Path, place: Place) -> list[_Line] | None:
         words = line.split()
         if not words:
             continue
+        if number > MOST_OBJECTS:
+            place.problems.error(
+                "objects", f"{place.shown(label)}:{number}", f"expected at most {MOST_OBJECTS:,} lines."
+            )
+            break
         wrong = next((word for word in words if not _NUMBER.fullmatch(word)), None)
         if wrong is None:
             found.append(_Line(number, tuple(map(float, words))))
@@ -169,7 +174,7 @@ def _sample(
 
 def _class_of(line: _Line, at: str, file: DataFile, place: Place) -> int | None:
     number = line.numbers[0]
-    if number == int(number) and 0 <= number < len(file.names):
+    if 0 <= number < len(file.names) and number == int(number):
         return int(number)
     last = len(file.names) - 1
     place.problems.error("class", at, f"the class is {number:g}; expected 0{f' to {last}' if last else ''}.")

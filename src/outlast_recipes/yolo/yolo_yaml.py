@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
-from outlast_recipes.yolo.files import Place
+from outlast_recipes.yolo.files import Place, exists
 
 MOST_NAMES = 10_000
 MOST_KEYPOINTS = 1_000
+_MOST_DIGITS = 100
 _SPLITS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
 
 
@@ -57,6 +58,21 @@ def read_data_yaml(path: Path, place: Place) -> DataFile | None:
     return found if found.names else None
 
 
+class _Loader(yaml.SafeLoader):
+    """Without numbers that are too long to be printed."""
+
+    def construct_yaml_int(self, node: Any) -> int:
+        if len(node.value) > _MOST_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number of more than {_MOST_DIGITS} digits", node.start_mark
+            )
+        number: int = super().construct_yaml_int(node)
+        return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
 def _entries(path: Path, place: Place) -> dict[str, tuple[Any, int]] | None:
     """Key -> value and line."""
     text, shown = place.read_text(path), place.shown(path)
@@ -65,7 +81,7 @@ def _entries(path: Path, place: Place) -> dict[str, tuple[Any, int]] | None:
     if len(text) > 2**20:
         place.problems.error("yaml", shown, "has more than 1 MiB; expected a short file with names and paths.")
         return None
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
@@ -151,9 +167,10 @@ class _Reader:
             self._wrong("path", "a folder, or nothing for that of the file")
             return folder
         base = folder / value
-        if base.is_dir() and self.place.holds(base):
+        is_folder = exists(base) and base.is_dir()
+        if is_folder and self.place.holds(base):
             return base
-        if base.is_dir():
+        if is_folder:
             self.place.check(base, self.at("path"))
             return folder
         self.place.problems.warning(
@@ -175,8 +192,8 @@ class _Reader:
             return None
         path = base / text
         inner = base / text.removeprefix("../")
-        is_there = path.exists() and self.place.holds(path)
-        if text.startswith("../") and not is_there and inner.exists() and self.place.holds(inner):
+        is_there = exists(path) and self.place.holds(path)
+        if text.startswith("../") and not is_there and exists(inner) and self.place.holds(inner):
             # Roboflow writes ../train/images for the folder train/images beside the file.
             self.place.problems.warning(
                 "path", self.at(key), f"{text!r:.200} is taken for {self.place.shown(inner)!r}, which is there."
@@ -184,7 +201,7 @@ class _Reader:
             return inner
         if not self.place.check(path, self.at(key)):
             return None
-        if not path.exists():
+        if not exists(path):
             self.place.problems.error("split", self.at(key), f"{key}: {self.place.shown(path)!r:.200} does not exist.")
             return None
         return path

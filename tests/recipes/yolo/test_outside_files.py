@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import os
 from pathlib import Path
@@ -66,6 +68,88 @@ def test_what_is_no_such_file(tmp_path: Path, content: bytes) -> None:
     torch.save({"weights": 1}, tmp_path / "other.pt")
     with pytest.raises(DataError, match="no network"):
         outside.read(tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"state_dict": {}}, {"_parameters": {"a": "text"}}, {"_modules": {"a": 1}}, {"yaml": {"yaml_file": [1]}},
+        {"more": torch.zeros(1).expand(2**40)},
+    ],
+    ids=["state_dict", "parameters", "modules", "yaml", "memory"],
+)  # fmt: skip
+def test_attributes_of_a_file_are_its_own_choice(
+    tmp_path: Path, network: torch.nn.Module, attributes: dict[str, Any]
+) -> None:
+    forged = copy.deepcopy(network)
+    if "more" in attributes:
+        forged.register_buffer("more", attributes["more"])
+    else:
+        vars(forged).update(attributes)
+    with contextlib.suppress(DataError):
+        assert outside.read(write(tmp_path / "last.pt", forged)).architecture == "[1]"
+
+
+@pytest.mark.parametrize("more", [{"epoch": "abc"}, {"epoch": torch.zeros(3)}, {"epoch": 1, "train_args": [1]}])
+def test_what_a_file_says_of_its_training_is_not_trusted(
+    tmp_path: Path, network: torch.nn.Module, more: dict[str, Any]
+) -> None:
+    with contextlib.suppress(DataError):
+        assert "after epoch 2," in outside.read(write(tmp_path / "last.pt", network, optimizer={}, **more)).sentence
+
+
+EVIL = "activation: __import__('os').mkdir('ran')\nnc: 2\nbackbone: []\nhead: []\n"
+
+
+def test_files_that_have_the_name_of_an_architecture_are_not_read(
+    tmp_path: Path, network: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ultralytics looks for `yolo11n.yaml` in the working folder first, and runs its `activation`."""
+    for name in ("yolo11n.yaml", "yolo11.yaml", "evil.yaml"):
+        (tmp_path / name).write_text(EVIL)
+    monkeypatch.chdir(tmp_path)
+    again = untrained("yolo11n", ("green", "red"), 0)
+    assert again.yaml["yaml_file"] == "yolo11n.yaml"
+    assert {name: each.shape for name, each in again.state_dict().items()} == {
+        name: each.shape for name, each in network.state_dict().items()
+    }
+    detector = UltralyticsDetector(network, "yolo11n", ("green", "red"), 0, 64)
+    saved.write(detector, tmp_path / "own")
+    about = {**detector.architecture(), "architecture": str(tmp_path / "evil")}
+    (tmp_path / "own/architecture.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="The architecture is"):
+        saved.read(tmp_path / "own")
+    flags = {"model.architecture": "yolo11n", "model.image_size": "64"}
+    data = pictures.dataset(tmp_path / "data", counts=(4, 2, 2))
+    backends.training_of(resolve(YoloConfig, flags=flags).config, data, torch.device("cpu")).close()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"names": []}, {"names": 5}, {"names": ["x"] * 100_000}, {"keypoints": 10**12}, {"keypoints": -1},
+        {"keypoints": True}, {"image_size": 10**12}, {"image_size": None}, {"architecture": ["yolo11n"]},
+    ],
+)  # fmt: skip
+def test_a_description_that_is_no_detector(tmp_path: Path, network: torch.nn.Module, change: dict[str, Any]) -> None:
+    detector = UltralyticsDetector(network, "yolo11n", ("green", "red"), 0, 64)
+    saved.write(detector, tmp_path)
+    (tmp_path / "architecture.json").write_text(json.dumps({**detector.architecture(), **change}))
+    with pytest.raises(DataError, match="architecture"):
+        saved.read(tmp_path)
+
+
+def test_a_description_that_is_no_file_is_not_waited_for(tmp_path: Path, network: torch.nn.Module) -> None:
+    detector = UltralyticsDetector(network, "yolo11n", ("green", "red"), 0, 64)
+    saved.write(detector, tmp_path)
+    (tmp_path / "architecture.json").write_text("[" * 100_000)
+    with pytest.raises(DataError):
+        saved.read(tmp_path)
+    (tmp_path / "architecture.json").unlink()
+    os.mkfifo(tmp_path / "architecture.json")
+    with pytest.raises(DataError, match="no ordinary file"):
+        saved.read(tmp_path)
 
 
 def test_finished_and_unfinished_trainings_are_told_apart(tmp_path: Path, network: torch.nn.Module) -> None:

@@ -7,13 +7,15 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 import outlast
-from outlast_recipes.yolo import pipeline
+from outlast_recipes.yolo import pipeline, stepping
+from outlast_recipes.yolo.config import YoloConfig
+from tests.recipes import pictures
 
 
 def values(*words: str) -> Namespace:
@@ -37,7 +39,8 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
             raise outlast.OutlastError("it is broken.")
         yield "done"
 
-    monkeypatch.setattr(pipeline, "_lines", lines)
+    monkeypatch.setattr(pipeline, "lines_of", lines)
+    monkeypatch.setattr(stepping, "lines_of", lines)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "set").mkdir()
     (tmp_path / "file").touch()
@@ -85,10 +88,37 @@ def test_one_step_and_the_rest(commands: list[list[str]]) -> None:
     assert publish == ["publish", "runs/001_loc_baseline", "--to", "git+dvc", "--store", "s3://b/dvc"]
 
 
+def test_with_sessions_elsewhere_they_check_their_machine_and_this_one_publishes(commands: list[list[str]]) -> None:
+    lines = done(*FLAGS, "--on", "kaggle", "--", "--accelerator", "t4x2")
+    assert [line.split()[1] for line in lines if line.startswith("-- ")] == ["3/10", "4/10", "9/10", "10/10"]
+    assert [command[0] for command in commands] == ["relay", "publish", "status"]
+    assert commands[0][-2:] == ["--accelerator", "t4x2"]
+    told = next(number for number, line in enumerate(lines) if "outlast publish runs/one --to store" in line)
+    assert told < lines.index("done"), "before anything is submitted"
+    assert "nothing for it is sent" in lines[told]
+
+
+@pytest.mark.parametrize(("begun", "more"), [(False, []), (True, ["--quick"])])
+def test_what_a_session_does_before_it_trains(commands: list[list[str]], begun: bool, more: list[str]) -> None:
+    flags = ["--experiment-name=one", "--data-root=set", "--budget=60s"]
+    lines = list(pipeline.before(YoloConfig(data_root=Path("set")), flags, begun))
+    assert commands == [
+        ["doctor", "yolo", *flags], ["data", "check", "yolo", "set", *more], ["config", "yolo", *flags]
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[-8:]] == ["0", "1", "2", "5", "6", "7", "8", "all"]
+    with pytest.raises(outlast.OutlastError, match=r"^Step 6 \(data\) failed .*it is broken\.$"):
+        list(pipeline.before(YoloConfig(data_root=Path("broken")), flags, begun))
+
+
 def test_data_that_dvc_has_are_pulled(commands: list[list[str]]) -> None:
     Path("far.dvc").write_text("outs: []")
     done("--data-path", "far", "--step", "6")
     assert commands == [["dvc", "pull", "far.dvc"], ["data", "check", "yolo", "far"]]
+
+
+def test_the_data_may_be_the_working_folder(commands: list[list[str]]) -> None:
+    done("--data-path", ".", "--step", "6")
+    assert commands == [["data", "check", "yolo", "."]]
 
 
 def test_a_failure_says_how_to_continue(commands: list[list[str]]) -> None:
@@ -110,7 +140,11 @@ def test_a_failure_says_how_to_continue(commands: list[list[str]]) -> None:
         (["--step", "11"], outlast.ConfigError),
         (["--from", "-1"], outlast.ConfigError),
         (["--step", "0", "--gpus", "99"], outlast.OutlastError),
+        (["--step", "9", "--gpus", "2", "--on", "kaggle"], outlast.ConfigError),
+        (["--step", "5", "--on", "kaggle"], outlast.ConfigError),
         (["--step", "6"], outlast.OutlastError),
+        (["--", "--experiment-name", "another"], outlast.ConfigError),
+        (["--", "--data_root=another"], outlast.ConfigError),
         (["--step", "3", "--to", "file/store"], outlast.OutlastError),
         (["--step", "4", "--to", "git+dvc", "--git", "nowhere"], outlast.OutlastError),
     ],
@@ -126,8 +160,8 @@ def test_versions_are_said() -> None:
     assert any(line.startswith("torch ") for line in done("--step", "2"))
 
 
-def run_python(code: str) -> Iterator[str]:
-    return pipeline._lines(sys.executable, "-c", code)
+def run_python(code: str) -> Generator[str]:
+    return stepping.lines_of(sys.executable, "-c", code)
 
 
 def test_the_ends_of_a_step() -> None:
@@ -138,7 +172,7 @@ def test_the_ends_of_a_step() -> None:
     with pytest.raises(outlast.OutlastError, match=r"ended with 1: it is so$"):
         list(run_python("import sys; print('error: it is so', file=sys.stderr); sys.exit(1)"))
     with pytest.raises(outlast.OutlastError, match="cannot be started"):
-        list(pipeline._lines("no-such-command-of-ours"))
+        list(stepping.lines_of("no-such-command-of-ours"))
 
 
 TRAINING = """
@@ -157,3 +191,49 @@ def test_a_termination_reaches_the_training() -> None:
     with pytest.raises(outlast.SessionEnded):
         list(lines)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_step_that_does_not_know_of_signals_is_stopped_and_done_again() -> None:
+    lines = run_python("import time; print('up', flush=True); time.sleep(30)")
+    assert next(lines) == "up"
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(outlast.SessionEnded) as ended:
+        list(lines)
+    assert ended.value.reason == "preempted"
+
+
+def test_a_step_whose_lines_nobody_reads_ends() -> None:
+    lines = run_python("for number in range(10**9): print(number)")
+    assert next(lines) == "0"
+    lines.close()
+
+
+def test_a_step_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert list(run_python("import os; print('RANK' in os.environ, 'WORLD_SIZE' in os.environ)")) == ["False False"]
+
+
+def test_a_step_imports_nothing_from_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    assert list(run_python("import json; print(json.dumps(1))")) == ["1"]
+
+
+@pytest.mark.slow  # eight processes that import torch
+def test_a_pipeline_in_sessions_elsewhere_from_data_to_publication(tmp_path: Path, outlast_cli) -> None:
+    pictures.folder(tmp_path / "set", keypoints=True)
+    words = ["--experiment-name", "plates", "--data-path", "set", "--on", "local", "--to", "store", "--"]
+    words += [f"--{key.replace('_', '-')}={value}" for key, value in pictures.TINY.items() if key != "epochs"]
+    for epochs, more in (("1", []), ("3", ["--from", "9"])):
+        done = outlast_cli("pipeline", "yolo", *more, *words, "--epochs", epochs, "--ask-every", "0.2", timeout=500)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "is visible at" in done.stdout
+    logs = [path.read_text() for path in sorted((tmp_path / "runs/.sessions").glob("*/log.txt"))]
+    for number, log in enumerate(logs):
+        steps = [int(line.split()[1].split("/")[0]) for line in log.splitlines() if line.startswith("-- ")]
+        assert steps == [0, 1, 2, 5, 6, 7, 8]
+        assert ("continues after step 4 of 12" in log) is (number == 1)
+        assert log.splitlines()[-1] == "run plates is finished"
+    table = (tmp_path / "runs/plates/artifacts/train/results.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in table[1:]] == [["1", "4"], ["2", "8"], ["3", "12"]]
+    assert len(list((tmp_path / "store/publications").iterdir())) == 2

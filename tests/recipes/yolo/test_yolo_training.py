@@ -15,6 +15,8 @@ import torch
 import outlast
 from outlast.cli import main
 from outlast.config import resolve
+from outlast.recipe import registry
+from outlast_recipes.yolo import saved
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.detector import Place
 from outlast_recipes.yolo.reading import read_dataset
@@ -112,6 +114,51 @@ def test_a_loss_that_is_not_finite_ends_the_attempt_before_it_is_saved(
     with pytest.raises(outlast.OutlastError, match="box_loss of step 3"):
         train(tmp_path, recipe="yolo", small=small)
     assert outlast.open_saved("yolo", root=tmp_path).step == 2
+
+
+def test_the_validation_chooses_and_the_test_is_read_once_at_the_end(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, torch.Tensor]] = []
+
+    def flat(network: torch.nn.Module) -> torch.Tensor:
+        return torch.cat([each.detach().flatten() for each in network.parameters()])
+
+    def evaluate(self: TinyTraining, split: str, weights: Any = None, *, read: Any = iter) -> dict[str, float]:
+        asked.append((split, flat(self.parts()["ema"] if weights is None else weights)))
+        return {"map": {2: 0.5}.get(len(asked), 0.1) if split == "val" else 1.0}
+
+    monkeypatch.setattr(TinyTraining, "evaluate", evaluate)
+    train(tmp_path, recipe="yolo", small={**pictures.TINY, "data_root": str(data)})
+    assert [split for split, _ in asked] == ["val", "val", "val", "test", "test"]
+    assert journal(tmp_path)[-1]["best_epoch"] == 2
+    assert torch.equal(asked[3][1], asked[2][1])
+    assert torch.equal(asked[4][1], asked[1][1])
+    saved = outlast.open_saved("yolo", root=tmp_path)
+    best = saved.part("best")
+    assert torch.equal(torch.cat([best[name].flatten() for name in _parameters(best)]), asked[1][1])
+
+
+def _parameters(weights: Any) -> list[str]:
+    """Names of what is trained: not the statistics of norms."""
+    return [name for name in weights if "running" not in name and "num_batches" not in name]
+
+
+def test_weights_to_start_from_are_tried_before_a_training(tmp_path: Path, data: Path) -> None:
+    found = registry.loaded(registry.find("yolo"))
+    assert found.check
+
+    def checked(**more: str) -> str:
+        flags = {"model.architecture": "tiny", "model.image_size": "64", "data_root": str(data), **more}
+        return found.check(resolve(found.Config, flags=flags).config)  # type: ignore[misc]
+
+    (tmp_path / "bad").mkdir()
+    assert "does not exist" in checked(**{"model.resume_from": str(tmp_path / "absent")})
+    with pytest.raises(outlast.DataError, match="bad"):
+        checked(**{"model.resume_from": str(tmp_path / "bad")})
+    assert train(tmp_path, recipe="yolo", small={**pictures.TINY, "epochs": "1", "data_root": str(data)}) == "finished"
+    saved.write(saved.restored(outlast.open_saved("yolo", root=tmp_path)), tmp_path / "good")
+    assert "all of its weights" in checked(**{"model.resume_from": str(tmp_path / "good")})
 
 
 def test_the_licence_is_told_before_the_first_use(

@@ -69,25 +69,27 @@ def bundle(about: dict[str, str], root: Path) -> bytes | None:
     return next((data for data in found if hashlib.sha256(data).hexdigest() == about["sha256"]), None)
 
 
-def install(code: Path) -> bool:
+def install(code: Path, packages: list[str]) -> bool:
     """Install missing packages, from the bundle's wheels if it has any. Packages in KEPT are not replaced."""
-    missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
-    wanted = code / "recipe/requirements.txt"
-    asked = [*missing, *(["-r", str(wanted)] if wanted.exists() else [])]
-    if not asked:
-        return True
-    constraints = code / "constraints.txt"
     here = {str(dist.metadata["Name"]).lower(): dist.version for dist in importlib.metadata.distributions()}
+    missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
+    wanted, pinned, constraints = code / "recipe/requirements.txt", code / "packages.txt", code / "constraints.txt"
+    asked = [*missing, *(["-r", str(wanted)] if wanted.exists() else [])]
+    lacking = [each for each in packages if each.split()[0] not in {f"{name}=={here[name]}" for name in here}]
     constraints.write_text("".join(f"{name}=={here[name]}\n" for name in KEPT if name in here))
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
+    pinned.write_text("".join(f"{each}\n" for each in lacking))
     wheels = ["--no-index", "--find-links", str(code / "wheels")] if (code / "wheels").is_dir() else []
-    done = subprocess.run([*command, *wheels, *asked], check=False)
-    if done.returncode:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wheels]
+    calls = [["-c", str(constraints), *asked]] if asked else []
+    calls += [["--no-deps", "-r", str(pinned)]] if lacking else []
+    if any(subprocess.run([*command, *more], check=False).returncode for more in calls):
+        names = ", ".join([*missing, *(each.split()[0] for each in lacking)])
         print(
-            "The packages that the recipe needs cannot be installed: the session has no internet and no wheels. "
-            "Launch it with --internet or --wheels FOLDER."
+            f"The packages that the recipe needs cannot be installed ({names}): the session has no internet and no "
+            "wheels. Launch it with --internet or --wheels FOLDER."
         )
-    return done.returncode == 0
+        return False
+    return True
 
 
 def secrets(root: Path) -> dict[str, str]:
@@ -175,7 +177,7 @@ def main() -> int:
     code = Path(tempfile.mkdtemp(prefix="outlast-"))  # not among the outputs of the session
     with zipfile.ZipFile(io.BytesIO(lzma.decompress(data))) as archive:
         archive.extractall(code)
-    if not install(code):
+    if not install(code, about["request"].get("packages", [])):
         return NOT_INSTALLED
     try:
         return train(about["request"], code, root, len(cards), secrets(root))

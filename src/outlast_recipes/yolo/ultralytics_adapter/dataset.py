@@ -8,6 +8,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 import outlast
@@ -93,7 +94,13 @@ class SampleDataset(YOLODataset):
             self.cache = cache
 
     def load_image(self, i: int, **options: Any) -> tuple[Any, tuple[int, int], tuple[int, int]]:
-        image, *sizes = super().load_image(i, **options)
+        try:
+            image, *sizes = super().load_image(i, **options)
+        except (OSError, ValueError, cv2.error) as error:  # the header was read before the training, and no more
+            raise outlast.DataError(
+                f"{self.im_files[i]} cannot be decoded any more, or was never whole. `outlast data check yolo` looks "
+                "at the pixels of all images."
+            ) from error
         # Some transforms write into the image, and the same one may be asked for again.
         return (image.copy() if self.augment else image), *sizes
 

@@ -8,6 +8,7 @@ from outlast_recipes.yolo.ultralytics_adapter import settings
 settings.check_installed()
 torchvision_operators.provide()
 with settings.prepared():
+    import ultralytics
     from ultralytics.data.augment import LetterBox
     from ultralytics.data.dataset import YOLODataset
     from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
@@ -31,5 +32,6 @@ __all__ = [
     "scale_boxes",
     "scale_coords",
     "torch_safe_load",
+    "ultralytics",
     "unset_deterministic",
 ]

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
 import outlast
 from outlast_recipes.yolo.detector import Detector, Picture, Prediction
+from outlast_recipes.yolo.packages import ULTRALYTICS, VERSION
 from outlast_recipes.yolo.ultralytics_adapter.library import (
     DetectionModel,
     LetterBox,
@@ -20,8 +22,8 @@ from outlast_recipes.yolo.ultralytics_adapter.library import (
     non_max_suppression,
     scale_boxes,
     scale_coords,
+    ultralytics,
 )
-from outlast_recipes.yolo.ultralytics_adapter.settings import VERSION
 
 OVERLAP = 0.7  # IoU above which one of two boxes of a class is left out, as in its validation
 
@@ -99,12 +101,32 @@ class UltralyticsDetector(Detector):
         return Prediction(boxes, scores, classes, points)
 
 
+def definition(architecture: str) -> dict[str, Any]:
+    """The layers of an architecture, from ultralytics' own folder.
+
+    By a name, ultralytics would take a file of the working folder first, and it runs what a file has as `activation`.
+
+    Raises:
+        outlast.DataError: ultralytics has no such architecture.
+    """
+    found = ULTRALYTICS.fullmatch(architecture)
+    if found is None:
+        raise outlast.DataError(
+            f"The architecture is {architecture!r:.60}; expected one such as yolo11n or yolo26s-pose."
+        )
+    family, scale, pose = found.groups(default="")
+    place = Path(ultralytics.__file__).parent / "cfg/models" / family / f"yolo{family}{pose}.yaml"
+    held: dict[str, Any] = yaml.safe_load(place.read_text(encoding="utf-8"))
+    return {**held, "scale": scale, "yaml_file": f"{architecture}.yaml"}
+
+
 def untrained(architecture: str, names: Sequence[str], keypoints: int) -> nn.Module:
-    """A network of ultralytics with random weights."""
+    """A network of ultralytics with random weights; raises as `definition`."""
+    layers = definition(architecture)
     if keypoints:
-        network = PoseModel(f"{architecture}.yaml", nc=len(names), ch=3, data_kpt_shape=(keypoints, 3), verbose=False)
+        network = PoseModel(layers, nc=len(names), ch=3, data_kpt_shape=(keypoints, 3), verbose=False)
     else:
-        network = DetectionModel(f"{architecture}.yaml", nc=len(names), ch=3, verbose=False)
+        network = DetectionModel(layers, nc=len(names), ch=3, verbose=False)
     network.names = dict(enumerate(names))
     return network
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 import outlast
@@ -36,16 +35,25 @@ def read(path: Path) -> Outside:
         raise outlast.DataError(f"{path} is no file.")  # ultralytics would look for it on the network
     try:
         held, _ = torch_safe_load(str(path.resolve()), safe_only=True)
-    except (OSError, RuntimeError, TypeError, ValueError, KeyError, AttributeError, EOFError, ImportError) as error:
-        raise outlast.DataError(
-            f"{path} is no file of ultralytics that can be loaded safely: {str(error).splitlines()[0]:.200}"
-        ) from error
+        return _what_it_holds(path, held)
+    except outlast.DataError:
+        raise
+    except Exception as error:  # what an object of a file holds in its attributes is the file's choice
+        words = (str(error).splitlines() or [type(error).__name__])[0]
+        raise outlast.DataError(f"{path} is no file of ultralytics that can be loaded safely: {words:.200}") from error
+
+
+def _what_it_holds(path: Path, held: Any) -> Outside:
     network = held.get("ema") or held.get("model") if isinstance(held, dict) else None
     if not isinstance(network, nn.Module):
         raise outlast.DataError(f"{path} holds no network; expected weights/best.pt or weights/last.pt of ultralytics.")
-    weights = {name: each.float() if each.is_floating_point() else each for name, each in network.state_dict().items()}
-    if not all(torch.isfinite(each).all() for each in weights.values() if each.is_floating_point()):
-        raise outlast.DataError(f"{path} holds weights that are not finite.")
+    weights = {}
+    for name, each in network.state_dict().items():
+        if each.numel() * each.element_size() > each.untyped_storage().nbytes():
+            raise outlast.DataError(f"{path} holds {name:.100} with more values than there are in the file.")
+        weights[name] = each.float() if each.is_floating_point() else each
+        if not weights[name].isfinite().all():
+            raise outlast.DataError(f"{path} holds weights that are not finite.")
     about = getattr(network, "yaml", None)
     name = Path(str(about.get("yaml_file", ""))).stem if isinstance(about, dict) else ""
     return Outside(weights, name, _what_it_is(held))

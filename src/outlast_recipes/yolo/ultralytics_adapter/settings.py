@@ -22,9 +22,7 @@ import torch
 from PIL import Image
 
 import outlast
-
-VERSION = "8.4.190"
-"""The version whose trainer is subclassed here; the hash of its wheel is in hashes.txt."""
+from outlast_recipes.yolo.packages import VERSION
 
 LICENCE = (
     f"This training uses ultralytics {VERSION}, whose licence is AGPL-3.0. By its authors' position, the project that "

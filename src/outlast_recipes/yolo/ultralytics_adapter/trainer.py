@@ -26,6 +26,7 @@ from outlast_recipes.yolo.ultralytics_adapter.library import (
     PoseValidator,
     non_max_suppression,
 )
+from outlast_recipes.yolo.ultralytics_adapter.network import definition
 
 _NEVER = 1e9  # seconds
 
@@ -84,6 +85,9 @@ class _Parts:
 
     def get_dataset(self) -> dict[str, Any]:
         return description(self.config, self.dataset)
+
+    def get_model(self: Any, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:  # noqa: ARG002, FBT001, FBT002
+        return super().get_model(definition(self.config.model.architecture), weights, verbose=False)  # type: ignore[misc]
 
     def build(self: Any) -> None:
         """Network, averaged weights and optimizer."""
