@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from outlast_recipes.yolo.problems import Problems
 
 import outlast
+from outlast_recipes.common.problems import Problems
 from outlast_recipes.yolo.reading import read_with_problems
 from tests.recipes import pictures
 
