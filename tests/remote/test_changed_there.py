@@ -11,6 +11,7 @@ import pytest
 from tests.folders import place, steps, walk
 from tests.remote.remotes import Watched, blobs, newest, push_all, pusher
 
+from outlast.checkpoint import Retention
 from outlast.errors import CorruptCheckpoint, ObjectConflict, RemoteRefused, UsageError
 from outlast.remote import carry
 from outlast.remote.address import open_remote
@@ -189,3 +190,19 @@ def test_what_looks_like_a_url_is_no_folder(address: str, expected: str) -> None
 @pytest.mark.parametrize("address", ["./s3:", "a/b:c", "runs of me", "/mnt/s3:/x"])
 def test_a_folder_may_have_a_colon(address: str) -> None:
     assert isinstance(open_remote(address), FolderRemote)
+
+
+def test_a_checkpoint_that_retention_does_not_keep_is_not_behind(home: Path, remote: Watched) -> None:
+    pushing = pusher(home, remote, keep=Retention(last=2))
+    pushing.push()
+    assert pushing.wanted() == [8, 6]
+    assert pushing.missing() == [6, 8]
+    for step in (8, 6):
+        pushing.push(step)
+    assert (pushing.wanted(), pushing.missing()) == ([], [])
+    pushing.close()
+
+
+@pytest.mark.parametrize("address", ["./bucket", "file:///bucket"])
+def test_a_remote_knows_its_address_as_it_was_typed(address: str) -> None:
+    assert open_remote(address).typed == address

@@ -287,6 +287,12 @@ def test_the_variable_is_the_lowest_layer(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(newest(tmp_path / "there")["checkpoints"]) == ["step-00000002"]
 
 
+def test_commands_have_the_address_as_it_was_typed(tmp_path: Path) -> None:
+    typed = f"file://{tmp_path / 'there'}"
+    train(tmp_path / "a", stop=2, remote=typed)
+    assert read_run(tmp_path / "a/r").pushed["address"] == typed
+
+
 def test_a_full_disk_frees_blobs_that_are_being_sent(
     remote: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,3 +259,9 @@ def test_a_service_that_is_down_while_it_is_tried_out(case: S3Case) -> None:
     service.fail(case.url, Fault("status", "PUT", times=99))
     with pytest.raises(RemoteUnavailable):
         assert case.open().capabilities
+
+
+def test_the_typed_address_keeps_its_options_for_commands() -> None:
+    address = "s3://bucket/runs?endpoint=http://127.0.0.1:1&path_style=true"
+    remote = open_remote(address)
+    assert (remote.typed, remote.address()) == (address, "s3://bucket/runs/")

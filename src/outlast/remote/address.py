@@ -67,7 +67,9 @@ def open_remote(address: str, *, writes: bool = True) -> Remote:
         UsageError: it is no address of a remote, it has a password in it, or the driver's library is not installed.
     """
     if "://" not in address:
-        return FolderRemote(Path(_checked_folder(address)).expanduser(), writes=writes)
+        folder = FolderRemote(Path(_checked_folder(address)).expanduser(), writes=writes)
+        folder.typed = address
+        return folder
     location, driver = _parsed(address)
     options = _options(location, driver)
     try:
@@ -79,6 +81,7 @@ def open_remote(address: str, *, writes: bool = True) -> Remote:
             f"{location.scheme}:// needs {error.name}, which is not installed: pip install 'outlast[{driver.extra}]'"
         ) from error
     remote: Remote = module.open_at(location, options, writes=writes)
+    remote.typed = address
     return remote
 
 

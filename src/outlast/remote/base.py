@@ -97,7 +97,12 @@ class Remote(ABC):
 
     Every method raises RemoteRefused for a name that `check_name` refuses and for what the service refuses, and
     RemoteUnavailable when it may succeed later.
+
+    Attributes:
+        typed: the address as the user wrote it, with its options, for commands; empty if nobody did.
     """
+
+    typed: str = ""
 
     @property
     @abstractmethod

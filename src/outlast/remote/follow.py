@@ -41,7 +41,7 @@ class Follower:
 
     Args:
         pusher: pushes; used by this thread only after `begin`.
-        address: of the remote, for messages.
+        address: of the remote, for messages and commands.
         record: path of pushed.json.
 
     Attributes:

@@ -79,6 +79,7 @@ class Pusher:
         self._batch: dict[str, Path] = {}  # names of blobs that are to become visible together, and their files
         self._swept = False
         self._passed: set[int] = set()  # checkpoints that cannot be read
+        self._unwanted: frozenset[int] = frozenset()  # checkpoints that retention does not keep
         self._scratch = folder.path / f"{layout.TEMPORARY}push-{attempt[:12]}"
 
     @property
@@ -91,9 +92,11 @@ class Pusher:
         return self._remote.capabilities.atomic_batch
 
     def missing(self) -> list[int]:
-        """Steps of the local checkpoints that the remote lacks, ascending. For any thread."""
-        there = self._revision.checkpoints
-        missing = sorted(step for step in steps_in(self._folder.checkpoints) if step not in there)
+        """Steps of the local checkpoints that the remote lacks, and should have, ascending. For any thread."""
+        there, unwanted = self._revision.checkpoints, self._unwanted
+        missing = sorted(
+            step for step in steps_in(self._folder.checkpoints) if step not in there and step not in unwanted
+        )
         return [step for step in missing if newest.exists(self._folder, step)]
 
     def wanted(self) -> list[int]:
@@ -105,6 +108,7 @@ class Pusher:
             step: kept for step, (_, kept) in self._known.items()
         }
         removable = set(self._removable(list(kept.values())))
+        self._unwanted = frozenset(removable)
         return sorted(
             (
                 step

@@ -100,7 +100,8 @@ class FollowingRemote:
             continued=continued,
             rate=self._follow.rate,
         )
-        self._follower = Follower(pusher, self._follow.remote.address(), self._folder.pushed)
+        remote = self._follow.remote
+        self._follower = Follower(pusher, remote.typed or remote.address(), self._folder.pushed)
         self._follower.begin()
 
     def hear(self) -> None:
