@@ -74,7 +74,9 @@ def test_without_the_right_token(
     tmp_path: Path, server: standin.Standin, token: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OUTLAST_GIT_TOKEN")
-    making.git(tmp_path, "config", "--file", ".gitconfig", "core.askPass", f"touch {tmp_path}/asked; echo")
+    (tmp_path / "ask").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    (tmp_path / "ask").chmod(0o755)
+    making.git(tmp_path, "config", "--file", ".gitconfig", "core.askPass", tmp_path / "ask")
     if token:
         monkeypatch.setenv("OUTLAST_GIT_TOKEN", token)
     with pytest.raises(PublishFailed, match="OUTLAST_GIT_TOKEN") as caught:

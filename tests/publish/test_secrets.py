@@ -180,15 +180,23 @@ def test_the_originals_file_is_used_and_written_nowhere(
                 assert canary.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("value", [KEYS["WANDB_API_KEY"], DRIVE["access_token"], DRIVE["client_secret"]])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("log.txt", KEYS["WANDB_API_KEY"]),
+        ("log.txt", DRIVE["access_token"]),
+        ("log.txt", DRIVE["client_secret"]),
+        ("own.pt", KEYS["WANDB_API_KEY"]),
+    ],
+)
 def test_what_leaves_is_searched_for_all_keys_of_the_file(
-    hosted: standin.Standin, tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
+    hosted: standin.Standin, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
     (tmp_path / "runs/r/artifacts").mkdir(exist_ok=True)
-    (tmp_path / "runs/r/artifacts/log.txt").write_bytes(b"began " + base64.b64encode(value.encode()) + b"\n")
+    (tmp_path / "runs/r/artifacts" / name).write_bytes(b"began " + base64.b64encode(value.encode()) + b"\n")
     assert publish(hosted, "--secrets", "secrets.json") == 1
     said = capsys.readouterr().err
-    assert "train/log.txt holds the value of " in said
+    assert f"train/{name} holds the value of " in said
     assert value not in said
     assert not making.is_visible(tmp_path / "root/x.git")
     assert not (tmp_path / "store").exists()

@@ -97,6 +97,12 @@ def test_an_upload_that_is_gone_begins_again(case: DriveCase, tmp_path: Path, fa
     assert b"".join(remote.get("a")) == data
 
 
+@pytest.mark.parametrize("size", [10, PIECE + 10])
+def test_a_file_that_changed_while_it_was_sent(case: DriveCase, tmp_path: Path, size: int) -> None:
+    with pytest.raises(RemoteRefused, match="changed meanwhile"):
+        case.open()._create("a", file(tmp_path, bytes(size)), "0" * 64)
+
+
 def test_a_token_is_used_until_it_is_refused(case: DriveCase) -> None:
     remote = case.open()
     for _ in range(3):
@@ -105,6 +111,16 @@ def test_a_token_is_used_until_it_is_refused(case: DriveCase) -> None:
     service.fail(case.url, Fault("status", method="GET", status=401))
     assert list(remote.list()) == []
     assert asked(case, "/token") == 1
+
+
+def test_the_token_goes_to_the_service_alone(case: DriveCase, tmp_path: Path) -> None:
+    remote, elsewhere = case.open(), {"Location": "http://127.0.0.1:9/upload"}
+    service.fail(case.url, Fault("status", "POST", "resumable", status=200, headers=elsewhere))
+    with pytest.raises(RemoteRefused, match="no upload of its own"):
+        remote.put_if_absent("a", file(tmp_path, bytes(PIECE + 1)))
+    service.fail(case.url, Fault("status", "GET", "q=", status=302, headers=elsewhere))
+    with pytest.raises(RemoteRefused, match="302"):
+        list(remote.list())
 
 
 def test_a_quota(case: DriveCase, tmp_path: Path) -> None:

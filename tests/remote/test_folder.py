@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,20 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path, source: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     root.chmod(0o755)
     assert sorted(os.listdir(root)) == ["a"]
+
+
+def test_an_object_of_a_machine_whose_clock_is_ahead_becomes_younger_all_the_same(tmp_path: Path, source: Path) -> None:
+    remote = FolderRemote(tmp_path / "remote")
+    remote.put_if_absent("a", source)
+    ahead = time.time_ns() + 10**12
+    os.utime(tmp_path / "remote/a", ns=(ahead, ahead))
+    before = remote.stat("a")
+    for _ in range(2):
+        assert remote.put_if_absent("a", source) is False
+        after = remote.stat("a")
+        assert after.modified >= before.modified
+        assert after.generation != before.generation
+        before = after
 
 
 def test_unfinished_files_of_killed_writers_are_deleted_after_a_day(tmp_path: Path, source: Path) -> None:

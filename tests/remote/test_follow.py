@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,6 +123,20 @@ def test_a_remote_that_is_down_for_a_while_costs_one_sentence(remote: Watched, t
     assert len([sentence for sentence in said if "takes checkpoints again" in sentence]) == 1
     assert list(newest(remote.root)["checkpoints"]) == [f"step-{step:08d}" for step in (20, 22, 24)]
     assert lines(tmp_path / "a") == list(range(1, 25))
+
+
+def test_pauses_grow_and_a_service_may_ask_for_longer_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pusher: Any = SimpleNamespace(sleep=None, steps=[], missing=list)
+    follower, waited = follow.Follower(pusher, "there", tmp_path / "pushed.json"), list[float | None]()
+    monkeypatch.setattr(follower, "_wait", lambda _asked, seconds=None: waited.append(seconds))
+    for after in (None, 120.0, None, 0.0):
+        follower._failed(RemoteUnavailable("busy", "busy", after), 0)
+    assert waited == [1.0, 120.0, 4.0, 8.0]
+    waited.clear()
+    for _ in range(12):
+        follower._failed(RemoteRefused("no", "no"), 0)
+    assert (waited[0], waited[-1]) == (480.0, 600.0)
+    assert len(follower.told) == 2, "each kind is told once"
 
 
 def test_a_remote_that_is_down_from_beginning_to_end(remote: Watched, tmp_path: Path) -> None:

@@ -126,6 +126,13 @@ def test_an_upload_elsewhere_gets_no_token(case: GcsCase, tmp_path: Path) -> Non
         remote.put_if_absent("a", source)
 
 
+def test_a_redirect_is_not_followed(case: GcsCase) -> None:
+    remote, elsewhere = case.open(), {"Location": "http://127.0.0.1:9/"}
+    service.fail(case.url, Fault("status", "GET", "/storage/", status=302, headers=elsewhere))
+    with pytest.raises(RemoteRefused, match="302"):
+        list(remote.list())
+
+
 def test_a_repeated_put_changes_the_generation_that_a_deletion_compares(case: GcsCase, tmp_path: Path) -> None:
     remote, source = case.open(), tmp_path / "file"
     source.write_bytes(b"x")

@@ -108,6 +108,11 @@ def test_a_name_that_the_repository_ignores(case: HubCase, files: dict[str, Path
         remote.put_all_if_absent(both)
 
 
+def test_a_file_that_changed_while_it_was_sent(case: HubCase, files: dict[str, Path]) -> None:
+    with pytest.raises(RemoteRefused, match="changed meanwhile"):
+        case.open()._create("w.bin", files["r/w.bin"], "0" * 64)
+
+
 def test_a_file_is_no_folder(case: HubCase, files: dict[str, Path]) -> None:
     remote = case.open()
     remote.put_if_absent("a/b", files["r/manifest"])

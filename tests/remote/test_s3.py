@@ -192,6 +192,48 @@ def test_a_service_that_ignores_a_precondition_is_found_out(case: S3Case, tmp_pa
         assert [entry.name for entry in remote.list()] == ["a"]
 
 
+@pytest.mark.parametrize("able", [(True, True), (False, False)])
+def test_what_somebody_replaced_meanwhile_is_not_made_young(
+    case: S3Case, tmp_path: Path, able: tuple[bool, bool]
+) -> None:
+    """A copy onto itself would give other bytes the digest of the old ones."""
+    remote, source = case.open(), tmp_path / "file"
+    source.write_bytes(b"x")
+    remote.put_if_absent("a", source)
+    found = remote.stat("a")
+    remote._call("a", "put_object", Body=b"other")
+    remote.__dict__["_preconditions"] = able
+    with pytest.raises(ObjectConflict):
+        remote._freshen(found)
+    assert remote.stat("a").digest == hashlib.sha256(b"other").hexdigest()
+
+
+def test_an_etag_that_has_come_back_is_no_generation(case: S3Case, tmp_path: Path) -> None:
+    """Put again twice, an object has the ETag that it had: the time belongs to its generation."""
+    remote, source = case.open(), tmp_path / "file"
+    source.write_bytes(b"x")
+    remote.put_if_absent("a", source)
+    etag, _, at = remote.stat("a").generation.partition("@")
+    with pytest.raises(ObjectConflict):
+        remote.delete_if_unchanged("a", f"{etag}@{int(at) - 1}")
+    assert remote.stat("a").size == 1
+
+
+@pytest.mark.parametrize(("size", "method", "at"), [(1, "PUT", "/a"), (PART + 1, "POST", "uploadId=")])
+def test_a_conflict_with_another_request_is_asked_again(
+    case: S3Case, tmp_path: Path, size: int, method: str, at: str
+) -> None:
+    """The user guide: 409 ConditionalRequestConflict, after which the upload is made again, all parts of it."""
+    remote, source = case.open(part=PART), tmp_path / "file"
+    source.write_bytes(bytes(size))
+    assert remote.capabilities.exclusive_put is True
+    body = "<Error><Code>ConditionalRequestConflict</Code><Message>m</Message></Error>"
+    service.fail(case.url, Fault("status", method, at, status=409, body=body))
+    assert remote.put_if_absent("a", source) is True
+    assert service.unused(case.url) == 0
+    assert remote.stat("a").size == size
+
+
 def test_an_object_that_others_put_there_is_read_back(case: S3Case, tmp_path: Path) -> None:
     remote, source = case.open(), tmp_path / "file"
     source.write_bytes(b"by hand")
@@ -255,8 +297,9 @@ def test_a_closed_remote_opens_again(case: S3Case, tmp_path: Path) -> None:
     assert remote.stat("a").size == 1
 
 
-def test_a_service_that_is_down_while_it_is_tried_out(case: S3Case) -> None:
-    service.fail(case.url, Fault("status", "PUT", times=99))
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_service_that_is_down_while_it_is_tried_out(case: S3Case, after: int) -> None:
+    service.fail(case.url, Fault("status", "PUT", times=99, after=after))
     with pytest.raises(RemoteUnavailable):
         assert case.open().capabilities
 

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -55,6 +56,26 @@ def home_with(case: SftpCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
     (ssh / "id_ed25519").chmod(0o600)
     monkeypatch.setenv("HOME", str(ssh.parent))
     return ssh
+
+
+def test_bytes_are_on_the_disk_before_they_have_their_name(
+    case: SftpCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def note(kind: Any, name: str) -> None:
+        real = getattr(kind, name)
+
+        async def noted(self: Any, *more: Any, **named: Any) -> Any:
+            calls.append(name)
+            return await real(self, *more, **named)
+
+        monkeypatch.setattr(kind, name, noted)
+
+    for kind, name in ((asyncssh.SFTPClientFile, "fsync"), (asyncssh.SFTPClient, "link")):
+        note(kind, name)
+    assert case.open().put_if_absent("a", file(tmp_path, b"x")) is True
+    assert calls == ["fsync", "link"]
 
 
 def test_without_links_and_fsync_a_rename_gives_the_name(plain: SftpCase, tmp_path: Path) -> None:
