@@ -93,6 +93,7 @@ def test_a_run_continues_on_machine_after_machine(remote: Watched, tmp_path: Pat
 
 def test_the_end_of_an_attempt_is_there_too(remote: Watched, tmp_path: Path) -> None:
     train(tmp_path / "a", stop=3)
+    assert not [path.name for path in (tmp_path / "a/r").iterdir() if path.name.startswith(".")]
     ((hash_, _),) = newest(remote.root)["files"]["attempts/0001.json"]
     record = json.loads((remote.root / "r/blobs" / hash_).read_text())
     assert record["end"]["reason"] == "budget"
@@ -137,6 +138,15 @@ def test_pauses_grow_and_a_service_may_ask_for_longer_ones(tmp_path: Path, monke
         follower._failed(RemoteRefused("no", "no"), 0)
     assert (waited[0], waited[-1]) == (480.0, 600.0)
     assert len(follower.told) == 2, "each kind is told once"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "over", "settled"), [(None, False, True), ("busy", False, False), (None, True, False)]
+)
+def test_what_is_said_of_the_last_push(tmp_path: Path, trouble: str | None, over: bool, settled: bool) -> None:
+    follower = follow.Follower(SimpleNamespace(sleep=None), "there", tmp_path / "pushed.json")  # type: ignore[arg-type]
+    follower._answered, follower.trouble, follower._over = 1, trouble, over
+    assert follower.settle(5.0) is settled
 
 
 def test_a_remote_that_is_down_from_beginning_to_end(remote: Watched, tmp_path: Path) -> None:

@@ -97,6 +97,25 @@ def test_another_commit_in_between(case: HubCase, files: dict[str, Path], monkey
     assert {entry.name for entry in remote.list()} == {*files, "r/other"}
 
 
+def test_another_file_of_the_name_that_came_in_between_stays(
+    case: HubCase, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver has looked, and nothing was there: only the parent of the commit can tell."""
+    remote, api, real = case.open(), HfApi(endpoint=case.url), HuggingFaceRemote._send
+    pending = [CommitOperationAdd(f"{case.prefix}/r/card.md", str(files["r/manifest"]))]
+
+    def send(self: HuggingFaceRemote, *arguments: object) -> bool:
+        if pending:
+            api.create_commit(REPOSITORY, [pending.pop()], commit_message="other", repo_type=case.kind)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(HuggingFaceRemote, "_send", send)
+    with pytest.raises(ObjectConflict):
+        remote.put_all_if_absent(files)
+    assert b"".join(remote.get("r/card.md")) == files["r/manifest"].read_bytes()
+    assert [entry.name for entry in remote.list()] == ["r/card.md"]
+
+
 def test_a_name_that_the_repository_ignores(case: HubCase, files: dict[str, Path], tmp_path: Path) -> None:
     """The client leaves such files out of a commit without an error."""
     (tmp_path / "ignore").write_text("*.hidden-by-standin\n")

@@ -244,6 +244,59 @@ def test_an_overtaken_pusher_deletes_nothing_that_the_other_needs(home: Path, re
     assert own - needed(newest(remote.root)) <= blobs(remote.root), "what it follows is whole as well"
 
 
+def test_where_nothing_gets_young_a_rival_is_looked_for_before_each_deletion(
+    home: Path, remote: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watched, "capabilities", replace(remote.capabilities, freshens=False))
+    monkeypatch.setattr(Watched, "_freshen", lambda *_: None)
+    shutil.copytree(home, tmp_path / "other")
+    first = pusher(home, remote, attempt="aa", keep=Retention(last=1))
+    for step in (4, 6, 8):
+        first.push(step)
+    second = pusher(tmp_path / "other", remote, attempt="bb", continued=4)
+    listed = remote.list
+
+    def overtake(prefix: str = "") -> Iterator[Entry]:
+        found = list(listed(prefix))
+        if "/blobs/" in prefix:  # the first has seen that it is the newest
+            remote.list = listed
+            second.push(4)
+        yield from found
+
+    remote.list = overtake
+    with messages.raises(RunBusy, "remote/other-attempt-pushes", other="bb", own="aa"):
+        first.tidy()
+    assert needed(newest(remote.root)) <= blobs(remote.root)
+
+
+def test_what_was_just_sent_is_not_dropped(home: Path, remote: Watched) -> None:
+    found = pusher(home, remote, keep=Retention(last=1))
+    found.push(8)
+    found.push(4)
+    assert found.steps == [4, 8]
+    assert needed(newest(remote.root)) <= blobs(remote.root)
+
+
+def test_records_of_a_push_that_failed_are_sent_again(
+    home: Path, remote: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watched, "capabilities", replace(remote.capabilities, atomic_batch=True))
+    found, together, failing = pusher(home, remote), remote.put_all_if_absent, [RemoteUnavailable("no answer", "")]
+    found.push(8)
+    walk(home, stop=10)
+
+    def put(files: dict[str, Path], last: str | None = None) -> set[str]:
+        if failing:
+            raise failing.pop()
+        return together(files, last)
+
+    monkeypatch.setattr(remote, "put_all_if_absent", put)
+    with pytest.raises(RemoteUnavailable):
+        found.push()
+    found.push()
+    assert needed(newest(remote.root)) <= blobs(remote.root)
+
+
 def test_retention_may_delete_what_is_being_sent(home: Path, remote: Watched, tmp_path: Path) -> None:
     found = pusher(home, remote)
 
