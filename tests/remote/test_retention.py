@@ -26,3 +26,15 @@ def test_a_pull_deletes_what_the_run_does_not_keep(tmp_path: Path, kept: object,
     assert steps(tmp_path / "away") == [2, 4, 6, 8]
     if kept == "many":
         assert "keep_last is 'many'" in told[-1]
+
+
+@pytest.mark.parametrize(("mode", "left"), [("min", [2, 8]), ("max", [8])])
+def test_a_pull_keeps_the_best(tmp_path: Path, mode: str, left: list[int]) -> None:
+    walk(tmp_path / "away", stop=8, last=100)
+    (tmp_path / "away/r/config.json").write_text(json.dumps({"values": {"keep_last": 1}}))
+    attempt = tmp_path / "away/r/attempts/0001.json"
+    attempt.write_text(json.dumps({**json.loads(attempt.read_text()), "best_by": {"metric": "count", "mode": mode}}))
+    remote = FolderRemote(tmp_path / "remote")
+    list(carry.push(RunFolder(tmp_path / "away/r"), remote))
+    carry.pull(place(tmp_path / "here"), remote)
+    assert steps(tmp_path / "here") == left
