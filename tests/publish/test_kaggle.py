@@ -168,6 +168,13 @@ def test_a_refusal_leaves_nothing_visible(standin: Standin, tmp_path: Path, stat
     assert to_kaggle(tmp_path).before is False
 
 
+def test_a_refusal_that_is_no_taken_name(standin: Standin, tmp_path: Path) -> None:
+    """Kaggle answers with status 200 and an error."""
+    with pytest.raises(PublishFailed, match="between 6 and 50"):
+        to_kaggle(tmp_path, name="short")
+    assert standin.world.datasets == {}
+
+
 def test_it_waits_until_kaggle_has_stored_it(standin: Standin, tmp_path: Path) -> None:
     """Right after it was made Kaggle does not show it; then it is at it; the verdict comes after both."""
     standin.world.knobs.dataset_hidden, standin.world.knobs.dataset_ready = 0.3, 0.6

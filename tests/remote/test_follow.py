@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -22,6 +23,7 @@ from outlast.environment import Environment, Limits
 from outlast.errors import RemoteRefused, RemoteUnavailable, SessionEnded
 from outlast.remote import follow
 from outlast.remote.folder import FolderRemote
+from outlast.remote.outgoing import PushAbandoned
 from outlast.report import read_run
 from outlast.run import arguments, session
 
@@ -147,6 +149,20 @@ def test_what_is_said_of_the_last_push(tmp_path: Path, trouble: str | None, over
     follower = follow.Follower(SimpleNamespace(sleep=None), "there", tmp_path / "pushed.json")  # type: ignore[arg-type]
     follower._answered, follower.trouble, follower._over = 1, trouble, over
     assert follower.settle(5.0) is settled
+
+
+@pytest.mark.parametrize(
+    ("older", "heard", "cut", "abandoned"),
+    [(True, True, False, True), (True, False, False, False), (False, True, False, False), (False, False, True, True)],
+)
+def test_a_newer_checkpoint_comes_before_an_older_one(
+    tmp_path: Path, older: bool, heard: bool, cut: bool, abandoned: bool
+) -> None:
+    """And at the end of a session its records come before both."""
+    follower = follow.Follower(SimpleNamespace(sleep=None), "there", tmp_path / "pushed.json")  # type: ignore[arg-type]
+    follower._sending, follower._older, follower._heard, follower._cut = True, older, heard, cut
+    with pytest.raises(PushAbandoned) if abandoned else contextlib.nullcontext():
+        follower._sleep(0)
 
 
 def test_a_remote_that_is_down_from_beginning_to_end(remote: Watched, tmp_path: Path) -> None:

@@ -126,6 +126,19 @@ def test_an_upload_elsewhere_gets_no_token(case: GcsCase, tmp_path: Path) -> Non
         remote.put_if_absent("a", source)
 
 
+def test_what_somebody_replaced_meanwhile_is_not_made_young(case: GcsCase, tmp_path: Path) -> None:
+    remote, source = case.open(), tmp_path / "file"
+    source.write_bytes(b"x")
+    remote.put_if_absent("a", source)
+    found = remote.stat("a")
+    remote.delete_if_unchanged("a", found.generation)
+    source.write_bytes(b"other")
+    remote.put_if_absent("a", source)
+    with pytest.raises(ObjectConflict):
+        remote._freshen(found)
+    assert remote.stat("a").generation.endswith(".1")
+
+
 def test_a_redirect_is_not_followed(case: GcsCase) -> None:
     remote, elsewhere = case.open(), {"Location": "http://127.0.0.1:9/"}
     service.fail(case.url, Fault("status", "GET", "/storage/", status=302, headers=elsewhere))

@@ -182,7 +182,8 @@ class Handler(BaseHTTPRequestHandler):
         size, there = blob["size"], len(blob["data"])
         contents = self.headers.get("Content-Range") or f"bytes 0-{len(data) - 1}/{len(data)}"
         if contents != f"bytes */{size}":
-            start = int(contents.removeprefix("bytes ").split("-")[0])
+            first = contents.removeprefix("bytes ").split("-")[0]
+            start = int(first) if first.isdigit() else there + 1
             if start > there or contents != f"bytes {start}-{start + len(data) - 1}/{size}":
                 self._send(400, b"")  # a hole, other bytes than were announced, or another size
                 return
