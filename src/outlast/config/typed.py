@@ -72,6 +72,7 @@ def _sentence(error: Any, given: Mapping[str, LayerValue]) -> str:
         message = str(context.get("error", error["msg"]))
         expected = message.removeprefix("expected ")
     if item is None:
-        return f"{key}: {error['msg']}."
+        message = context.get("error", error["msg"])
+        return f"{key}: {message}." if key else f"{message}."  # without a key it is of several values
     place = item.origin.where if item.origin.layer == "flag" else f"{item.origin.where}: {key}"
     return f"{place} is {shortened(show(item.value))!r}; expected {expected}."

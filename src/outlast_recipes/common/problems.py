@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import outlast
 
 _SHOWN = 5  # problems in the error that ends a training
+
+
+def counted(number: int, one: str, more: str = "") -> str:
+    """A number with its noun, such as "1 class" or "20 classes"; `more` is the plural if it takes no s."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,6 @@ class Problems:
             return
         lines = "\n".join(str(problem) for problem in errors[:_SHOWN])
         raise outlast.DataError(
-            f"{root} has {len(errors)} {'error' if len(errors) == 1 else 'errors'}, so it is not trained on. "
-            f"`outlast data check {recipe} {root}` lists all of them.\n{lines}"
+            f"{root} has {counted(len(errors), 'error')}, so it is not used. "
+            f"`outlast data check {recipe} {shlex.quote(str(root))}` lists all of them.\n{lines}"
         )

@@ -40,6 +40,5 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise outlast.DataError(
-            f"The folder {folder} cannot be created ({error.strerror}). Give another one to --output."
-        ) from error
+        found = "is a file" if folder.is_file() else f"cannot be made a folder: {error.strerror}"
+        raise outlast.DataError(f"--output is {folder}, which {found}; give another folder.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 import outlast
-from outlast_recipes.common.problems import Problems
+from outlast_recipes.common.problems import Problems, counted
 from outlast_recipes.yolo import corners
 from outlast_recipes.yolo.data import Dataset, Sample
 from outlast_recipes.yolo.duplicates import Fingerprint, copies_across, fingerprint
 from outlast_recipes.yolo.images import ImageRefused, decode, quiet
-from outlast_recipes.yolo.reading import read_with_problems
+from outlast_recipes.yolo.reading import read_with_problems, without_objects
 
 _SHOWN = 10  # problems of a kind, without --all
 _FEW = 10  # objects of a class, below which the report says so
@@ -42,7 +43,9 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     dataset = read_with_problems(values.dataset, problems, outside=values.outside)
     for split in ("train", "val"):
         if not dataset.splits.get(split):
-            problems.error("split", values.dataset, f"there are no images to be used for {split!r}.")
+            problems.error("split", values.dataset, f"has no images for {split!r}; expected both train and val.")
+    if problem := without_objects(dataset):
+        problems.error("labels", values.dataset, problem)
     _check_names(dataset, problems)
     _check_labels(dataset, problems)
     yield from _summary(dataset)
@@ -56,17 +59,18 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     yield from problems.report(None if values.all else _SHOWN)
     errors, warnings = len(problems.errors), len(problems.warnings)
     if errors:
-        raise outlast.DataError(f"{values.dataset} has {errors} errors and {warnings} warnings.")
-    if warnings:
-        yield f"{values.dataset}: no errors, {warnings} warnings."
-    else:
-        yield f"{values.dataset}: no errors{', of what --quick checks' if values.quick else ''}."
-    yield f"Train on it: outlast train yolo --data-path {values.dataset}"
+        raise outlast.DataError(
+            f"{values.dataset} has {counted(errors, 'error')} and {counted(warnings, 'warning')}. Mend the errors, and "
+            "check again: a training refuses them."
+        )
+    quick = ", of what --quick checks" if values.quick else ""
+    yield f"{values.dataset}: no errors and {counted(warnings, 'warning')}{quick}."
+    yield f"Train on it: outlast train yolo --data-path {shlex.quote(str(values.dataset))}"
 
 
 def _summary(dataset: Dataset) -> Iterator[str]:
     kind = {0: "boxes", 4: "boxes and four corners"}.get(dataset.keypoints, f"boxes and {dataset.keypoints} keypoints")
-    yield f"{dataset.root}: {len(dataset.names)} classes, {kind}, hash {dataset.hash[:12]}"
+    yield f"{dataset.root}: {counted(len(dataset.names), 'class', 'classes')}, {kind}, hash {dataset.hash[:12]}"
     yield ""
     yield f"{'':30}{''.join(f'{split:>9}' for split in dataset.splits)}"
     rows: tuple[tuple[str, Callable[[tuple[Sample, ...]], int]], ...] = (
@@ -90,7 +94,7 @@ def _classes(dataset: Dataset) -> Iterator[str]:
         yield f"  {dataset.names[number][:27]:28}{''.join(f'{found[number]:>9,}' for found in counts.values())}"
     unused = len(dataset.names) - len(used)
     if unused:
-        yield f"  {unused} classes have no object at all"
+        yield f"  {counted(unused, 'class', 'classes')} without an object"
     trained = counts.get("train", Counter())
     missing = [dataset.names[number] for number in used if not trained[number]]
     if missing:
@@ -124,8 +128,9 @@ def _angles(dataset: Dataset) -> Iterator[str]:
     if turned:
         angle, sample, line = max(turned, key=lambda each: each[0])
         yield (
-            f"warning: {len(turned)} of them are rotated by more than {_TURNED:.0f} degrees, such as "
-            f"{sample.source}:{line} by {angle:.0f}. If the texts are upright, their first corner is not the top left."
+            f"warning: {len(turned)} of them {'is' if len(turned) == 1 else 'are'} rotated by more than "
+            f"{_TURNED:.0f} degrees, such as {sample.source}:{line} by {angle:.0f}. Where the text is upright, the "
+            "first corner of the label is not the upper left; correct its order."
         )
 
 

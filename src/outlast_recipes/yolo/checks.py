@@ -53,7 +53,7 @@ def check_config(config: YoloConfig, dataset: Dataset, *, ranks: bool) -> None:
     if ranks and not config.hardware.multi_gpu:
         raise outlast.ConfigError(
             "hardware.multi_gpu is false, and several ranks of torchrun train. Start one process, or set "
-            "--hardware.multi-gpu true."
+            "--hardware.multi-gpu."
         )
     if not config.model.architecture.endswith("-pose") and config.model.architecture != "tiny":
         return

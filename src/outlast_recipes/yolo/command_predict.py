@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from outlast_recipes.common.problems import counted
 from outlast_recipes.common.run_options import add_run_arguments, make_folder
 from outlast_recipes.yolo import predicting
 from outlast_recipes.yolo.command_options import PARTS, add_picture_arguments, opened_run
@@ -21,10 +23,12 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     paths = predicting.pictures_in(values.pictures)
     saved, detector = opened_run(values)
     make_folder(values.output)
-    yield f"{saved.run_id}, step {saved.step} ({values.part}): {len(paths)} pictures"
-    records = []
+    yield f"{saved.run_id}, step {saved.step} ({values.part}): {counted(len(paths), 'picture')}"
+    records: list[dict[str, Any]] = []
+    skipped: list[str] = []
     names = predicting.unique_names(paths)
-    for number, (path, picture, found) in enumerate(predicting.predicted(detector, paths, values.confidence)):
+    for number, picture, found in predicting.predicted(detector, paths, values.confidence, skipped):
+        path = paths[number]
         target = values.output / f"{names[number]}-{saved.run_id}.png"
         drawn(picture, found, detector.names).save(target)
         records.append(predicting.record(str(path), picture.size, found, detector.names))
@@ -38,3 +42,4 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     about = {"run": saved.run_id, "step": saved.step, "part": values.part, "confidence": values.confidence}
     target.write_text(json.dumps({**about, "images": records}, indent=1) + "\n", encoding="utf-8")
     yield f"Wrote {target}"
+    predicting.refuse_skipped(skipped, len(paths))

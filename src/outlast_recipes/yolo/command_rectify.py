@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 
 import outlast
+from outlast_recipes.common.problems import counted
 from outlast_recipes.common.run_options import add_run_arguments, make_folder
 from outlast_recipes.yolo import predicting
 from outlast_recipes.yolo.command_options import PARTS, add_picture_arguments, opened_run
@@ -26,19 +27,22 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str]:
     if values.height is not None and not 1 <= values.height <= 4096:
-        raise outlast.ConfigError(f"--height is {values.height}; expected 1 to 4096.")
+        raise outlast.ConfigError(f"--height is {values.height}; expected 1 to 4096 pixels.")
     if not 0 <= values.margin <= 1:
-        raise outlast.ConfigError(f"--margin is {values.margin:g}; expected 0 to 1.")
+        raise outlast.ConfigError(f"--margin is {values.margin:g}; expected 0 to 1, a share of the height.")
     paths = predicting.pictures_in(values.pictures)
     saved, detector = opened_run(values)
     if detector.keypoints != 4:
         raise outlast.DataError(
-            f"{saved.run_id} finds {f'{detector.keypoints} keypoints' if detector.keypoints else 'boxes'} and not four "
-            "corners, so there is nothing to straighten by. Train on data with kpt_shape: [4, 3]."
+            f"{saved.run_id} finds {f'{detector.keypoints} keypoints' if detector.keypoints else 'boxes'}; expected "
+            "four corners, by which a plate is straightened. Train an architecture with -pose, or tiny, on data with "
+            "kpt_shape: [4, 3]."
         )
     make_folder(values.output)
     names, made = predicting.unique_names(paths), 0
-    for number, (path, picture, found) in enumerate(predicting.predicted(detector, paths, values.confidence)):
+    skipped: list[str] = []
+    for number, picture, found in predicting.predicted(detector, paths, values.confidence, skipped):
+        path = paths[number]
         progress(number + 1, len(paths))
         if not len(found.scores):
             yield f"{path}: nothing was found with a confidence of {values.confidence:g}"
@@ -54,4 +58,5 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
             made += 1
             turned, (width, height) = angle(points), crop.size
             yield f"{path}: {name} {score:.2f}, rotated by {turned:.0f} degrees -> {target} ({width} x {height})"
-    yield f"{made} crops of {len(paths)} pictures"
+    yield f"{counted(made, 'crop')} of {counted(len(paths), 'picture')} in {values.output}"
+    predicting.refuse_skipped(skipped, len(paths))

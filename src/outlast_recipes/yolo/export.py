@@ -14,8 +14,8 @@ def to_pt(saved: outlast.SavedCheckpoint, part: str, target: Path) -> Iterable[s
     detector = restored(saved, part)
     if not detector.write_pt(target):
         raise outlast.OutlastError(
-            f"The detector {detector.architecture()['detector']!r} has no .pt file of its own; leave out --format for "
-            "safetensors."
+            f"{saved.run_id} has the detector {detector.architecture()['detector']}, which has no .pt file; expected "
+            "one of ultralytics. Leave out --format to write safetensors."
         )
     yield f"{target}: {detector.architecture().get('architecture', 'weights')} for `YOLO({str(target)!r})`"
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 MOST_PIXELS = 89_478_485
 """Pixels of the largest image that is decoded: Pillow's own bound, above which it suspects a decompression bomb."""
-_TOO_LARGE = f"has no pixels, or more than {MOST_PIXELS:,}; scale it down"
+_TOO_LARGE = f"has no pixels, or more than {MOST_PIXELS:,}; expected fewer: scale it down"
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation with width and height exchanged
 
@@ -76,8 +76,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageRefused(_TOO_LARGE) from error
+    except UnidentifiedImageError as error:
+        raise ImageRefused(f"is no image that can be read; expected one of {', '.join(FORMATS)}") from error
     except OSError as error:
-        raise ImageRefused(f"cannot be read: {error.strerror or str(error).partition(' <')[0]}") from error
+        raise ImageRefused(f"cannot be read: {error.strerror or error}") from error
     except Exception as error:
         raise ImageRefused(f"is damaged: {type(error).__name__}: {error}") from error
 

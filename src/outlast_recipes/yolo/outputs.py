@@ -98,7 +98,8 @@ def write_test(
         samples = tuple(replace(sample, keypoints=None, visible=None) for sample in samples)
     found, records, pictures = [], [], []
     paths = [sample.path for sample in samples]
-    for number, (path, picture, each) in enumerate(predicting.predicted(detector, paths, LEAST)):
+    for number, picture, each in predicting.predicted(detector, paths, LEAST):
+        path = paths[number]
         found.append(each)
         sure = predicting.surest(each, confidence)
         name = path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else path.name

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 import outlast
+from outlast_recipes.common.problems import counted
 from outlast_recipes.yolo.detector import Detector, Prediction
 from outlast_recipes.yolo.images import SUFFIXES, ImageRefused, decode, quiet
 
@@ -21,12 +22,14 @@ def pictures_in(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file())
             if not inside:
-                raise outlast.DataError(f"{path} has no images ({', '.join(sorted(SUFFIXES))}).")
+                raise outlast.DataError(
+                    f"{path} has no images; expected files that end with {', '.join(sorted(SUFFIXES))}."
+                )
             found += inside
         elif path.is_file():
             found.append(path)
         else:
-            raise outlast.DataError(f"{path} does not exist; give an image, or a folder of images.")
+            raise outlast.DataError(f"{path} does not exist; expected an image, or a folder of images.")
     return found
 
 
@@ -40,13 +43,35 @@ def opened(path: Path) -> Image.Image:
 
 
 def predicted(
-    detector: Detector, paths: Iterable[Path], confidence: float
-) -> Iterator[tuple[Path, Image.Image, Prediction]]:
-    """Each picture with what is found in it, one at a time."""
-    for path in paths:
-        picture = opened(path)
+    detector: Detector, paths: Iterable[Path], confidence: float, skipped: list[str] | None = None
+) -> Iterator[tuple[int, Image.Image, Prediction]]:
+    """The number of each path, its picture, and what is found in it, one at a time.
+
+    Args:
+        detector: that looks.
+        paths: of the pictures.
+        confidence: the least.
+        skipped: receives what is wrong with pictures that cannot be read; without it, outlast.DataError is raised.
+    """
+    for number, path in enumerate(paths):
+        try:
+            picture = opened(path)
+        except outlast.DataError as error:
+            if skipped is None:
+                raise
+            skipped.append(str(error))
+            continue
         (found,) = detector.predict([np.asarray(picture)], confidence=confidence)
-        yield path, picture, found
+        yield number, picture, found
+
+
+def refuse_skipped(skipped: Sequence[str], count: int) -> None:
+    """Raise outlast.DataError if pictures were skipped, of so many; the others are done."""
+    if skipped:
+        raise outlast.DataError(
+            f"{len(skipped)} of {counted(count, 'picture')} cannot be read, and have no result: "
+            f"{' '.join(skipped[:3])}{' ...' if len(skipped) > 3 else ''}"
+        )
 
 
 def surest(found: Prediction, confidence: float) -> Prediction:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import outlast
-from outlast_recipes.common.problems import Problems
+from outlast_recipes.common.problems import Problems, counted
 from outlast_recipes.yolo.coco_json import coco_files, read_coco
 from outlast_recipes.yolo.data import Dataset, Sample
 from outlast_recipes.yolo.files import Place
@@ -37,10 +37,24 @@ def read_dataset(root: Path, *, outside: bool = False) -> Dataset:
     for split in ("train", "val"):
         if not found.splits.get(split):
             raise outlast.DataError(
-                f"{root} has no images for {split!r}; it has {', '.join(found.splits) or 'no split'}. A training "
-                "needs both 'train' and 'val'."
+                f"{root} has no images for {split!r}; it has {', '.join(found.splits) or 'no split'}. Name folders of "
+                "images as 'train' and 'val' in data.yaml, or give a COCO JSON for each."
             )
+    if problem := without_objects(found):
+        raise outlast.DataError(f"{root} {problem}")
     return found
+
+
+def without_objects(dataset: Dataset) -> str | None:
+    """What is wrong when nothing is labelled in the images to train on, or None."""
+    samples = dataset.splits.get("train", ())
+    if not samples or any(len(sample.boxes) for sample in samples):
+        return None
+    alone = sum(sample.source is None for sample in samples)
+    return (
+        f"has {counted(len(samples), 'image')} to train on, of which {alone:,} have no label file, and no object in "
+        f"them. Labels of images/NAME.jpg are in labels/NAME.txt."
+    )
 
 
 def read_with_problems(root: Path, problems: Problems, *, outside: bool = False) -> Dataset:
@@ -50,8 +64,9 @@ def read_with_problems(root: Path, problems: Problems, *, outside: bool = False)
     elif root.is_dir():
         given = None
     else:
+        found = "is no dataset" if root.exists() else "does not exist"
         raise outlast.DataError(
-            f"{root} is no folder, no data.yaml and no COCO JSON; give the folder of the dataset with --data-path."
+            f"{root} {found}; expected the folder of a dataset, or its data.yaml or COCO JSON. Check the path."
         )
     place = Place(root, outside, problems)
     with quiet():
@@ -61,8 +76,8 @@ def read_with_problems(root: Path, problems: Problems, *, outside: bool = False)
         files = {"train": given} if given else coco_files(root)
         if not files:
             raise outlast.DataError(
-                f"{root} has no data.yaml, and no JSON of COCO with train or val in its name; expected a YOLO folder "
-                "or a COCO dataset."
+                f"{root} has no data.yaml, and no COCO JSON with train or val in its name; expected a YOLO folder or a "
+                "COCO dataset. Give the folder that has the file."
             )
         names, splits, keypoints = read_coco(files, place)
     return _dataset(root, names, splits, keypoints, None)
@@ -79,7 +94,10 @@ def _data_yaml(root: Path) -> Path | None:
     ]
     if len(found) > 1:
         shown = " and ".join(path.name for path in found[:2])
-        raise outlast.DataError(f"{root} has {shown}; give the one that is meant, with its path.")
+        raise outlast.DataError(
+            f"{root} has {shown}, which both name classes; expected one file. Give the path of the file instead of the "
+            "folder."
+        )
     return found[0] if found else None
 
 

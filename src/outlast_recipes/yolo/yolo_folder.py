@@ -194,7 +194,9 @@ def _shares(
             hint = "; a sixth number is a score, which labels have not"
         elif len(values) == 4 or (not file.keypoints and len(values) > 4):
             hint = "; kpt_shape in data.yaml says how many keypoints there are"
-        place.problems.error("columns", at, f"has {len(line.numbers)} numbers; expected {1 + expected}{hint}.")
+        place.problems.error(
+            "columns", at, f"has {len(line.numbers)} numbers; expected {1 + expected}: {_columns(file)}{hint}."
+        )
         return None
     if polygon:
         points = _pairs(values)
@@ -216,6 +218,11 @@ def _shares(
             return None
         keypoints.append((px, py, int(seen[0]) if seen else 2))
     return [x - width / 2, y - height / 2, x + width / 2, y + height / 2], keypoints
+
+
+def _columns(file: DataFile) -> str:
+    keypoints = f" and {file.keypoints} keypoints of {file.dimensions}" if file.keypoints else ""
+    return f"the class, 4 of the box{keypoints}"
 
 
 def _beyond(value: float, at: str, place: Place) -> None:

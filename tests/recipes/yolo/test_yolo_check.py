@@ -15,6 +15,7 @@ from PIL import Image, ImageEnhance, ImageOps
 import outlast
 from outlast_recipes.yolo import check
 from outlast_recipes.yolo.duplicates import NEAR, Fingerprint, copies_across, fingerprint
+from outlast_recipes.yolo.reading import read_dataset
 from tests.conftest import REPOSITORY
 from tests.recipes import plates
 
@@ -48,6 +49,7 @@ def test_a_sound_dataset(tmp_path: Path) -> None:
     assert re.search(r"  plate +3 +2 +1\n", text)
     assert "6 quadrilaterals in reading order, rotated by 3 degrees" in text
     assert lines[-1] == f"Train on it: outlast train yolo --data-path {root}"
+    assert checked(root.rename(tmp_path / "a set"))[0][-1].endswith(f"--data-path '{tmp_path}/a set'")
 
 
 def test_all_that_is_wrong_is_in_one_report(tmp_path: Path) -> None:
@@ -72,7 +74,18 @@ def test_all_that_is_wrong_is_in_one_report(tmp_path: Path) -> None:
     assert "3 errors and 2 warnings" in error
     quick, error = checked(root, "--quick")
     assert len(problems(quick)) == 1
-    assert "1 errors" in error
+    assert "has 1 error and 0 warnings" in error
+
+
+def test_images_without_any_label_are_not_trained_on(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "a set")
+    shutil.rmtree(root / "labels")
+    lines, error = checked(root, "--quick")
+    (found,) = problems(lines)
+    assert "3 images to train on, of which 3 have no label file" in found
+    assert "1 error" in error
+    with pytest.raises(outlast.DataError, match="3 have no label file"):
+        read_dataset(root)
 
 
 def test_many_of_a_kind_are_counted(tmp_path: Path) -> None:
@@ -93,7 +106,7 @@ def test_balance_and_labels_of_another_image(tmp_path: Path) -> None:
     (root / "labels/val/3.txt").write_text("1" + plates.line()[1:])
     text = "\n".join(checked(root, "--quick")[0])
     assert "warning: not in train, so they cannot be learned: number" in text
-    assert "1 classes have no object at all" in text
+    assert "  1 class without an object" in text
     assert re.search(r"warning: \S+/1.png: has the same 2 objects as \S+/0.png", text)
 
 
@@ -104,7 +117,7 @@ def test_upright_text_whose_first_corner_is_another(tmp_path: Path) -> None:
     lines, error = checked(root, "--quick")
     (found,) = problems(lines)
     assert error == ""
-    assert "1 of them are rotated by more than 45 degrees" in found
+    assert "1 of them is rotated by more than 45 degrees" in found
     assert "labels/train/2.txt:1" in found
 
 

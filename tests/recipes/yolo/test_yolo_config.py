@@ -61,6 +61,19 @@ def test_other_keys_are_refused_by_name(tmp_path: Path, text: str) -> None:
         read(tmp_path / "experiment.yaml", text)
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("lr_scheduler: cosine_with_restarts", "--training.restart-epochs"),
+        ("restart_epochs: 3", "training.lr_scheduler is cosine"),
+    ],
+)
+def test_values_that_contradict_each_other_are_named(tmp_path: Path, text: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=name) as caught:
+        read(tmp_path / "experiment.yaml", f"training: {{{text}}}")
+    assert str(caught.value).startswith("training.")
+
+
 def data(keypoints: int, flip_index: tuple[int, ...] | None = None) -> Dataset:
     boxes = np.array([[0, 0, 10, 10]], np.float32)
     points = np.zeros((1, keypoints, 2), np.float32) if keypoints else None

@@ -126,7 +126,7 @@ def test_predict_and_rectify(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["rectify", *words, "crops", "--height", "20"]) == 0
     out = capsys.readouterr().out.splitlines()
     crops = sorted((here / "crops").glob("*.png"))
-    assert out[-1] == f"{len(crops)} crops of 4 pictures"
+    assert out[-1] == f"{len(crops)} crops of 4 pictures in crops"
     assert all(Image.open(crop).size[1] == 20 for crop in crops)
 
 
@@ -149,6 +149,25 @@ def test_what_is_refused(here: Path, words: list[str], code: int, capsys: pytest
     assert main(words) == code
     assert capsys.readouterr().err.startswith("error: ")
     assert not (here / "x.pt").exists()
+
+
+def test_a_picture_that_cannot_be_read_costs_none_of_the_others(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = here / "some of them"
+    folder.mkdir()
+    for number in (0, 2):
+        (folder / f"{number}.png").write_bytes((here / f"set/images/test/test0{number}.png").read_bytes())
+    (folder / "1.png").write_text("no picture")
+    assert main(["predict", "yolo", "plates", str(folder), "-o", "seen"]) == 1
+    held = json.loads((here / "seen/predictions-plates.json").read_text())
+    assert [Path(image["file"]).name for image in held["images"]] == ["0.png", "2.png"]
+    assert {path.name for path in (here / "seen").glob("*.png")} == {"0-plates.png", "2-plates.png"}
+    error = capsys.readouterr().err
+    assert "1 of 3 pictures" in error
+    assert "1.png is no image" in error
+    assert main(["rectify", "yolo", "plates", str(folder), "-o", "cut out", "--confidence", "0.01"]) == 1
+    said = capsys.readouterr()
+    assert [f"{folder}/{number}.png" in said.out for number in range(3)] == [True, False, True]
+    assert "1.png" in said.err
 
 
 def test_experiments_of_the_original() -> None:
