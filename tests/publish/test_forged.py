@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from outlast.errors import CorruptCheckpoint, ObjectMissing, RemoteRefused, UsageError
-from outlast.publish import gc
-from outlast.publish.destination import Destination
+from outlast.errors import CorruptCheckpoint, ObjectMissing, OutlastError, PublishFailed, RemoteRefused, UsageError
+from outlast.folder import durable
+from outlast.publish import contents, gc
+from outlast.publish.destination import Destination, prepared
 from outlast.publish.fetching import fetch
 from outlast.remote.folder import FolderRemote
+from tests.folders import walk
 from tests.publish import making
 
 
@@ -92,3 +94,27 @@ def test_a_destination_that_is_nearly_git_is_no_folder(
     Destination(f"./{to}").check()
     (tmp_path / to).mkdir()
     Destination(to).check()
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_named_with_the_file_when_a_publication_comes(
+    store: FolderRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "write_file", full)
+    with pytest.raises(OutlastError, match=f"^{tmp_path / 'got'}/.*No space left on device"):
+        fetch(store, making.NAME, tmp_path / "got")
+    assert [path.name for path in tmp_path.iterdir() if "got" in path.name] == []
+
+
+def test_a_full_disk_is_named_with_the_folder_when_a_publication_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walk(tmp_path / "runs", stop=4)
+    monkeypatch.setattr(contents._Contents, "write", full)
+    made = prepared(tmp_path / "runs/r", Destination(str(tmp_path / "to")), part="walk")
+    with pytest.raises(PublishFailed, match=r"r/publish/.*No space left on device"), made:
+        pass
+    assert not (tmp_path / "to").exists()

@@ -12,7 +12,8 @@ from tests.folders import place, steps, walk
 from tests.remote.remotes import Watched, blobs, newest, push_all, pusher
 
 from outlast.checkpoint import Retention
-from outlast.errors import CorruptCheckpoint, ObjectConflict, RemoteRefused, UsageError
+from outlast.errors import CorruptCheckpoint, ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
+from outlast.folder import copying
 from outlast.remote import carry
 from outlast.remote.address import open_remote
 from outlast.remote.base import ListingIncomplete
@@ -206,3 +207,16 @@ def test_a_checkpoint_that_retention_does_not_keep_is_not_behind(home: Path, rem
 @pytest.mark.parametrize("address", ["./bucket", "file:///bucket"])
 def test_a_remote_knows_its_address_as_it_was_typed(address: str) -> None:
     assert open_remote(address).typed == address
+
+
+def test_without_room_for_what_is_sent_the_folder_is_named(
+    home: Path, remote: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(copying, "copy_scratch", full)
+    with pytest.raises(RemoteUnavailable, match=rf"{home}/r/\.tmp-push-.*No space left on device") as caught:
+        list(carry.push(place(home), remote))
+    assert caught.value.reason == "No space left on device"
+    assert [path.name for path in (home / "r").iterdir() if path.name.startswith(".tmp-")] == []

@@ -16,7 +16,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from outlast.errors import RunBusy, UsageError
+from outlast.errors import PublishFailed, RunBusy, UsageError
 from outlast.folder import durable, layout, plain
 from outlast.publish import kaggle, secrets
 from outlast.publish.contents import plan_of
@@ -143,7 +143,13 @@ def prepared(
     destination.check()
     folder = folder.resolve()  # git runs in the scratch folder
     with _scratch(folder / "publish", dry_run=dry_run) as scratch:
-        plan, told = plan_of(folder, scratch / "files", part=part, best=best, module=module, name=name)
+        try:
+            plan, told = plan_of(folder, scratch / "files", part=part, best=best, module=module, name=name)
+        except OSError as error:  # of a write, which names no file
+            raise PublishFailed(
+                f"The files that are published cannot be made in {scratch}: {error.strerror or error}. Nothing was "
+                "published. Free disk space there, and type the same command again."
+            ) from error
         secrets.check(((file.path, file.source) for file in plan.files), secrets.known_values())
         path = folder / "publish" / f"{plan.name}.json"
         if kaggle.is_kaggle(destination.to):

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from outlast.errors import CorruptCheckpoint, ObjectMissing, UsageError
+from outlast.errors import CorruptCheckpoint, ObjectMissing, OutlastError, UsageError
 from outlast.folder import durable, layout, plain
 from outlast.publish import kaggle, manifest
 from outlast.publish.manifest import Manifest, PublishedFile
@@ -35,7 +35,7 @@ def fetch(store: Remote, name: str, target: Path, progress: Progress = lambda _n
         ObjectMissing: there is no such publication.
         CorruptCheckpoint: a file is not what the manifest says.
         UsageError: something is at the target.
-        OSError: it cannot be written.
+        OutlastError: a file of it cannot be written; nothing is left.
     """
     _check_target(target)
     if not layout.is_plain(name):
@@ -94,7 +94,13 @@ def _copy(
                     f"{file.path} has the name of another file of {found.name} on this file system. Nothing was "
                     "written; choose a folder on one that distinguishes the two."
                 )
-            durable.write_file(place, copy(file, scratch))
+            try:
+                durable.write_file(place, copy(file, scratch))
+            except OSError as error:  # of a write, which names no file
+                raise OutlastError(
+                    f"{target / file.path} cannot be written: {error.strerror or error}. Nothing of {found.name} was "
+                    "kept. Free disk space, or choose another folder."
+                ) from error
             progress(file.path, file.size)
         durable.make_folder(temporary)
         durable.write_file(temporary / manifest.NAME, [data])

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from outlast.checkpoint import CheckpointFacts, Identity, newest, read_manifest
 from outlast.checkpoint.listing import steps_in
-from outlast.errors import CheckpointError, ObjectConflict, ObjectMissing, RunBusy
+from outlast.config.units import format_bytes
+from outlast.errors import CheckpointError, ObjectConflict, ObjectMissing, RemoteUnavailable, RunBusy
 from outlast.folder import durable, layout
 from outlast.folder.layout import RunFolder
 from outlast.remote.base import Entry
@@ -260,7 +261,15 @@ class Pusher:
     def _send_one(self, each: tuple[Piece, Path]) -> None:
         (blob, write), path = each
         self.sleep(0)
-        write(path)
+        try:
+            write(path)
+        except OSError as error:  # of a write, which names no file
+            reason = error.strerror or str(error)
+            raise RemoteUnavailable(
+                f"{format_bytes(blob.size)} of the run cannot be copied to {self._scratch}, from where they are sent: "
+                f"{reason}. Free disk space there.",
+                reason,
+            ) from error
         self.sleep(0)
         begun = time.monotonic()
         name = self._pushed.blob_name(blob.hash)
