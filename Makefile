@@ -8,8 +8,7 @@ CHECKS := check-style check-types check-arrows check-spelling
 # The Python whose torch and JAX know the GPU: Kaggle's or Colab's own, or the one in .venv where there is one.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-# One more than cores: a test that waits for a process or a disk leaves its core to another. One worker may use 5 GB,
-# the others 1.2 GB.
+# One more than cores: a test that waits for a process or a disk leaves its core to another. A worker may use 1.6 GB.
 WORKERS ?= 3
 PYTEST_WORKERS := -n $(WORKERS) --dist worksteal
 

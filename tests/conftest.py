@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib.metadata
 import os
@@ -38,6 +39,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).parents[1]
+BETWEEN_MODULES, BETWEEN_TESTS = 300_000_000, 1_000_000_000
+"""Bytes by which a test process grows before compiled code is released between two modules, and between two tests."""
+RELEASED_AT = pytest.StashKey[int]()
 
 # `make test-new` names packages that are not installed on purpose: what needs one is skipped, and says so. Elsewhere
 # this is empty.
@@ -61,6 +65,33 @@ def pytest_collection_finish() -> None:
     """What all tests share, frameworks and tests, is not looked through at every collection of garbage."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What JAX compiled for tests is released where it has become large; without this, a worker grows to 5 GB."""
+    if "jax" not in sys.modules or _name(item) == _name(nextitem):  # cases of one test share what is compiled
+        return
+    bound = BETWEEN_TESTS if nextitem and nextitem.path == item.path else BETWEEN_MODULES
+    if _resident() > item.session.stash.get(RELEASED_AT, 0) + bound:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # the C library keeps what is free
+            ctypes.CDLL(None).malloc_trim(0)
+        item.session.stash[RELEASED_AT] = _resident()
+
+
+def _name(item: pytest.Item | None) -> str:
+    """The path and the name of a test, without its parameters."""
+    return item.nodeid.partition("[")[0] if item else ""
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has now; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 @pytest.hookimpl(wrapper=True)

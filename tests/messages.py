@@ -118,9 +118,11 @@ def unsaid(text: str | Iterable[str], *keys: str) -> None:
 def _entries(_changed: int) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in SNAPSHOT.read_text(encoding="utf-8").split("\n"):
+    for number, line in enumerate(SNAPSHOT.read_text(encoding="utf-8").split("\n"), 1):
         if line.startswith("["):
-            lines = found.setdefault(line[1:-1], [])
+            key = line[1:-1]
+            assert key not in found, f"{SNAPSHOT.name}:{number}: a second entry has the key {key}; keep one of them"
+            lines = found[key] = []
         elif not line.startswith("#"):
             lines.append(line[2:])
     return {key: "\n".join(lines).rstrip("\n") for key, lines in found.items()}

@@ -12,7 +12,7 @@
     ├── RankFailed                  exit 1   another process of this attempt failed, or is gone
     ├── LaunchError                 exit 1   an attempt on another machine could not be started, followed or fetched
     │   ├── LaunchRefused           exit 1   a provider has refused something, in its words
-    │   ├── QuotaUsedUp             exit 75  no hours are left this week; the same command goes on when there are
+    │   ├── QuotaUsedUp             exit 75  no hours are left this week; run the same command again when there are
     │   └── AnswerLost              exit 1   an answer was lost: what was asked may have happened
     ├── RemoteError                 exit 1   a remote has not done what it was asked for
     │   ├── RemoteRefused           exit 1   it will not, however often it is asked: permanent
@@ -121,7 +121,7 @@ class LaunchError(OutlastError):
 
 
 class QuotaUsedUp(LaunchError):
-    """No hours are left for a session; the same command goes on when they are given anew."""
+    """No hours are left for a session. Run the same command again when the quota is renewed."""
 
     exit_code = EXIT_RUN_AGAIN
 

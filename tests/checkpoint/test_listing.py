@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests import messages
 
 from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, Snapshot, listing, manifest, verify
 from outlast.checkpoint.listing import Listing, steps_in
@@ -230,7 +231,7 @@ def test_other_runs_are_counted_once_in_a_while_and_before_anything_is_refused(t
     monkeypatch.setattr(module, "_STALE", 0.0)
     store.commit(shares(6, b"same"))
     (tmp_path / "runs/other").write_bytes(bytes(250_000))
-    with pytest.raises(Exception, match="this platform keeps"):
+    with messages.raises(Exception, "checkpoint/platform-keeps-less"):
         store.commit(shares(7, b"same"))
     monkeypatch.setattr(module, "_STALE", 60.0)
     (tmp_path / "runs/other").write_bytes(bytes(0))

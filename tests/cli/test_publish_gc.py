@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.publish import making
 from tests.publish.test_gc import age, names, put
 
@@ -25,12 +26,12 @@ def test_it_lists_and_then_deletes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["publish", "--gc", str(store.root)]) == 0
     out = capsys.readouterr().out
     assert garbage in out
-    assert "2 objects in use, 1 object unused and younger than 336h" in out
-    assert "1 object, 2.0 kB, can be deleted; nothing was" in out
+    messages.said(out, "publish/gc-counts", used=2, unused=1, grace="336h00m")
+    messages.said(out, "publish/gc-can-be-deleted", count=1, size="2.0 kB")
     assert garbage in names(store)
 
     assert main(["publish", "--gc", str(store.root), "--delete", "--git", str(server)]) == 0
-    assert "Deleted 1 object, 2.0 kB." in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "publish/gc-deleted", count=1, size="2.0 kB")
     assert names(store) == used | {dvc.object_name("1" * 32)}
     assert making.wrong_with_branch(server, store.root) is None
 
@@ -38,19 +39,23 @@ def test_it_lists_and_then_deletes(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["r", "--gc", "x"], "--gc looks at a whole store"),
-        (["--gc", "x", "--to", "y"], "--gc looks at a whole store"),
-        (["r", "--to", "x", "--delete"], "--delete belongs to --gc"),
-        (["--gc", "x", "--grace", "soon"], "--grace"),
-        (["--gc", "x", "--grace", "1h"], "grace period is 3600 s"),
+        (["r", "--gc", "x"], messages.says("publish/gc-whole-store")),
+        (["--gc", "x", "--to", "y"], messages.says("publish/gc-whole-store")),
+        (["r", "--to", "x", "--delete"], messages.says("publish/delete-belongs-to-gc")),
+        (["--gc", "x", "--grace", "soon"], messages.says("publish/gc-grace-soon", value="soon")),
+        (["--gc", "x", "--grace", "1h"], messages.says("publish/gc-grace-typed", seconds=3600)),
     ],
 )
 def test_what_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: messages.Message,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["publish", *words]) == 2
-    assert said in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, said)
 
 
 def test_a_secret_is_not_published(
@@ -80,7 +85,7 @@ def test_a_secret_is_not_published(
     for more in (["--dry-run"], []):
         assert main([*words, *more]) == 1
         err = capsys.readouterr().err
-        assert "train/notes.txt holds the value of SERVICE_TOKEN at byte 0" in err
+        messages.said(err, "publish/secret-of-the-file", file="train/notes.txt", name="SERVICE_TOKEN")
         assert "a-secret-of-mine" not in err
         assert not (tmp_path / "store").exists()
     monkeypatch.delenv("SERVICE_TOKEN")

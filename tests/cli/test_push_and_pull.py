@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.folders import steps, walk
 from tests.remote.remotes import newest
 
@@ -115,23 +116,30 @@ def test_the_environments_file_may_say_it(
     assert (here / "two/small/revisions").is_dir()
     (place / "local.yaml").write_text("environment:\n  cloud:\n    bucket: x\n    output_dataset: {title: x}\n")
     said = outlast(capsys, "train", "./small", "--env", "local", "--checkpoint-dir", "a", code=2)
-    assert "local.yaml:3 has an unknown key 'cloud.bucket'" in said
-    assert "`remote: gs://bucket/prefix`" in said
-    assert "cloud.output_dataset.title (line 4)" in said
-    assert "its name, cloud.output_dataset.name" in said
+    example = "remote: gs://bucket/prefix"
+    messages.said(
+        said,
+        "config/cloud-keys",
+        line="local.yaml:3",
+        key="cloud.bucket",
+        example=example,
+        other="cloud.output_dataset.title",
+        at=4,
+        name="cloud.output_dataset.name",
+    )
 
 
 def test_pull_and_push_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     walk(here / "runs", stop=8)
     said = outlast(capsys, "push", "r", "bucket")
     assert [f"step {step} is at bucket/r" for step in (8, 6, 4)] == said.splitlines()[:3]
-    assert said.splitlines()[-1] == "Bring it home with: outlast pull r bucket"
+    messages.said([said.splitlines()[-1]], "cli/copy-it-to-a-machine", command="outlast pull r bucket")
     assert outlast(capsys, "push", "r", "bucket").splitlines()[0] == "bucket has all of r already."
     said = outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "b")
     assert came(said, 8, "bucket/r")
     assert said.splitlines()[1:] == ["Look at it with: outlast status r --checkpoint-dir b"]
     assert steps(here / "b") == [4, 6, 8]
-    assert "Nothing newer than what is here." in outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "b")
+    messages.said(outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "b"), "remote/nothing-newer")
 
 
 def test_push_keeps_there_what_is_kept_here(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,39 +156,38 @@ def test_two_histories_are_not_mixed_by_hand(here: Path, capsys: pytest.CaptureF
     walk(here / "runs", stop=8)
     outlast(capsys, "push", "r", "bucket")
     before = newest(here / "bucket")
-    assert "has step 8, which continues the run in other/r" in outlast(
-        capsys, "push", "r", "bucket", "--checkpoint-dir", "other", code=2
-    )
+    said = outlast(capsys, "push", "r", "bucket", "--checkpoint-dir", "other", code=2)
+    messages.said(said, "remote/remote-is-ahead", step=8, folder="other/r")
     walk(here / "other", stop=6)
-    assert "step 6 in other/r does not continue it" in outlast(
-        capsys, "push", "r", "bucket", "--checkpoint-dir", "other", code=2
-    )
+    said = outlast(capsys, "push", "r", "bucket", "--checkpoint-dir", "other", code=2)
+    messages.said(said, "remote/does-not-continue-the-remote", step=6, folder="other/r")
     said = outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "other", code=2)
-    assert "step 8" in said
-    assert "Nothing was pulled." in said
+    messages.said(said, "remote/pull-of-another-history", step=8)
     assert steps(here / "other")[-1] == 6
     walk(here / "third", stop=6)
-    assert "another run of this name" in outlast(capsys, "push", "r", "bucket", "--checkpoint-dir", "third", code=2)
-    assert "Nothing was pulled." in outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "third", code=2)
+    said = outlast(capsys, "push", "r", "bucket", "--checkpoint-dir", "third", code=2)
+    messages.said(said, "remote/push-to-another-run")
+    said = outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "third", code=2)
+    messages.said(said, "remote/pull-of-another-run")
     assert newest(here / "bucket") == before
 
 
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["push", "r"], 2, "needs the address of a remote"),
-        (["push", "r", "https://x/y"], 2, "'https' is no scheme of a remote"),
-        (["push", "nobody", "bucket"], 2, "There is no run 'nobody'"),
-        (["pull", "nobody", "bucket"], 2, "There is no run 'nobody' at bucket"),
-        (["pull", "../r", "bucket"], 2, "cannot name a run"),
-        (["push", "r", "bucket", "--rate", "0"], 2, "--rate"),
+        (["push", "r"], 2, messages.says("remote/push-needs-an-address")),
+        (["push", "r", "https://x/y"], 2, messages.says("remote/push-no-scheme", scheme="https")),
+        (["push", "nobody", "bucket"], 2, messages.says("remote/push-no-such-run", run="nobody")),
+        (["pull", "nobody", "bucket"], 2, messages.says("remote/pull-no-such-run", run="nobody", remote="bucket")),
+        (["pull", "../r", "bucket"], 2, messages.says("remote/pull-no-name", name="../r")),
+        (["push", "r", "bucket", "--rate", "0"], 2, messages.says("remote/rate-of-nothing", value="0")),
     ],
 )
 def test_what_is_typed_wrong(
-    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, sentence: str
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, sentence: messages.Message
 ) -> None:
     walk(here / "runs", stop=2)
-    assert sentence in outlast(capsys, *words, code=code)
+    messages.said(outlast(capsys, *words, code=code), sentence)
     assert not (here / "bucket").exists()
     assert not (here / "runs/nobody").exists()
 
@@ -189,14 +196,14 @@ def test_doctor_looks_at_the_remote(here: Path, capsys: pytest.CaptureFixture[st
     words = ["doctor", "./small", "--remote", "bucket", "--experiment-name", "small"]
     main(words)
     said = capsys.readouterr().out
-    assert "bucket: no checkpoint of small" in said
-    assert "bucket: does not exist yet" in said
+    messages.said(said, "remote/doctor-no-checkpoint", remote="bucket", run="small")
+    messages.said(said, "remote/probe-no-bucket-yet")
     assert not (here / "bucket").exists()
     outlast(capsys, "train", "./small", "--remote", "bucket", "--stop-at", "4", code=75)
     main(words)
     said = capsys.readouterr().out
-    assert "bucket: small with the steps 4" in said
-    assert "bucket: can be read and written, one of several writers wins" in said
+    messages.said(said, "remote/doctor-steps", remote="bucket", run="small", steps="4")
+    messages.said(said, "remote/doctor-can-be-written", remote="bucket")
 
 
 def test_a_run_that_is_trained_is_not_pushed_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

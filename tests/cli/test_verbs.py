@@ -134,7 +134,7 @@ def test_resume_remembers_the_values(folder: Path, outlast_cli) -> None:
     messages.said(done.stderr, "cli/epochs-flag-epochs", epochs=2, number=3)
     change = "warning: learning_rate 0.003 -> 0.001"
     messages.said(done.stderr, "config/changed-value", change=change, origin=" (flag --learning-rate)")
-    assert "step 12 of 12: finished" in done.stderr
+    messages.said(done.stderr, "run/finished", step=12)
     kept = json.loads(outlast_cli("config", "digits", "--resume", "digits", "--json", cwd=folder).stdout)
     assert kept["values"]["epochs"] == 3
     assert kept["values"]["data.samples"] == 256
@@ -161,28 +161,32 @@ def test_a_new_run_from_an_old_checkpoint(folder: Path, outlast_cli) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--resume", "digitz"], "There is no run or checkpoint 'digitz'. runs holds digits. Did you mean 'digits'?"),
-        (["--resume", "checkpoints/epoch_50.pth"], "pickled checkpoints (.pt, .pth, .pkl) are never loaded"),
-        (["--resume", "digits", "--experiment_name", "x"], "To begin a new run from an old one's state"),
-        (["--epoch", "3"], "takes no '--epoch'. Did you mean '--epochs'?"),
-        (["--batch-size", "many"], "--batch-size is 'many'; expected a whole number."),
-        (["--data_config", "nowhere.yaml"], "nowhere.yaml does not exist."),
-        (["--model.width", "9"], "begun with model.width 4, and flag --model.width now asks for 9"),
-        (["--device", "tpu"], "--device is 'tpu'; torch can use cpu on this machine. Give one of these, or auto."),
-        (["--env", "colab"], "invalid choice: 'colab'"),
+        (["--resume", "digitz"], messages.says("cli/impossible-no-run-or-checkpoint", name="digitz", mean="digits")),
+        (
+            ["--resume", "checkpoints/epoch_50.pth"],
+            messages.says("cli/impossible-pickled-checkpoint", path="checkpoints/epoch_50.pth"),
+        ),
+        (
+            ["--resume", "digits", "--experiment_name", "x"],
+            messages.says("cli/impossible-resume-under-another-name", run="digits"),
+        ),
+        (["--epoch", "3"], messages.says("cli/impossible-unknown-flag", flag="--epoch", mean="--epochs")),
+        (["--batch-size", "many"], messages.says("cli/impossible-no-whole-number", flag="--batch-size", value="many")),
+        (["--data_config", "nowhere.yaml"], messages.says("cli/impossible-no-such-file", file="nowhere.yaml")),
+        (["--model.width", "9"], messages.says("cli/impossible-fixed-value", key="model.width", before=4, now=9)),
+        (["--device", "tpu"], messages.says("cli/impossible-no-such-device", value="tpu")),
+        (["--env", "colab"], messages.says("cli/impossible-no-such-environment", value="colab")),
     ],
 )
 def test_impossible_requests_are_refused_in_one_sentence(
-    folder: Path, outlast_cli, words: list[str], sentence: str
+    folder: Path, outlast_cli, words: list[str], sentence: messages.Message
 ) -> None:
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints/epoch_50.pth").write_bytes(b"x")
     done = outlast_cli("train", "digits", *words, cwd=folder)
     assert done.returncode in (1, 2)
-    assert sentence in done.stderr
-    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
-        next(line for line in done.stderr.splitlines() if sentence in line)
-    ]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    messages.said([line], sentence)
     assert "Traceback" not in done.stderr
 
 
@@ -244,7 +248,7 @@ def test_json_progress_is_json(outlast_cli, tmp_path: Path) -> None:
 def test_a_budget_ends_with_75_and_says_how_to_continue(outlast_cli, tmp_path: Path) -> None:
     done = outlast_cli("train", "digits", "--budget", "8s", "--epochs", "4000", "--checkpoint_dir", "out", cwd=tmp_path)
     assert done.returncode == 75, done.stderr
-    assert "the session's time is up" in done.stderr
+    messages.said(done.stderr, "run/session-is-over")
     messages.said(done.stdout, "cli/go-on-with-outlast-resume-digits")
     status = json.loads(outlast_cli("status", "digits", "--checkpoint-dir", "out", "--json", cwd=tmp_path).stdout)
     assert status["status"] == "interrupted"
@@ -264,7 +268,9 @@ def test_signals_save_and_exit(tmp_path: Path, outlast_cli, number: int, code: i
     rest = process.stderr.read()
     process.stderr.close()
     assert process.wait() == code, rest
-    assert "saving at the end of this step" in rest
+    ctrl_c = "interrupted (Ctrl-C again stops without saving)"
+    why = ctrl_c if number == signal.SIGINT else f"{signal.Signals(number).name} received"
+    messages.said(rest, "run/stop-saves", why=why)
     found = json.loads(outlast_cli("status", "digits", "--json", cwd=tmp_path).stdout)
     assert found["status"] == status
     assert found["checkpoints"]
@@ -405,9 +411,9 @@ def test_a_run_of_plain_numbers_is_archived_without_a_model(
             state = {"count": step}
             run.offer(state, count=step)
     assert main(["export", "counting"]) == 2
-    assert "holds no arrays, only numbers and text in state" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "checkpoint/no-arrays-to-export", part="state")
     assert main(["archive", "counting"]) == 0
-    assert "model_final.safetensors was left out" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "report/model-left-out", file="model_final.safetensors")
     with zipfile.ZipFile("counting_outputs.zip") as packed:
         names = packed.namelist()
     assert {"config.json", "training_history.json"} <= set(names)
@@ -431,7 +437,7 @@ def test_copy_gives_a_recipe_that_runs(outlast_cli, tmp_path: Path) -> None:
     assert resumed.returncode == 0, resumed.stderr
     refused = outlast_cli("copy", "digits", "mine", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "exists already" in refused.stderr
+    messages.said(refused.stderr, "cli/copy-exists-already", folder="mine")
 
 
 def test_a_file_without_a_recipe(outlast_cli, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.conformance.remotes import CASES, NetworkCase
 from tests.standins import service
 from tests.standins.service import Fault
@@ -97,7 +98,7 @@ def test_a_service_that_contradicts_itself_is_not_asked_for_ever(
 ) -> None:
     """Nothing is there, and it says that something is."""
     service.fail(case.url, Fault("status", method=case.commits, contains=case.commits_at, status=case.taken, times=99))
-    with pytest.raises(RemoteUnavailable, match="neither there nor"):
+    with messages.raises(RemoteUnavailable, "remote/neither-there-nor-new"):
         remote.put_if_absent("a", file(tmp_path))
     assert len(asked(case, case.commits, case.commits_at)) == retry.TRIES + 1
 

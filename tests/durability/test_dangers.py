@@ -61,7 +61,7 @@ def test_a_failed_save_in_the_background_is_not_a_saved_step(opened, monkeypatch
                 assert inside(run).saver.saved_step == -1
                 raise RuntimeError("the script's own")
     assert heard.steps == []
-    assert any("nothing had been saved" in sentence for sentence in heard.sentences)
+    messages.said(heard.sentences, "run/nothing-had-been-saved")
 
 
 class Values(Config):
@@ -284,7 +284,7 @@ def test_after_a_torn_copy_training_waits_for_every_copy(opened, monkeypatch) ->
             gate.open.clear()
             run.save()
         gate.open.set()
-    assert sum("was changed outside the optimizer's step" in sentence for sentence in heard.sentences) == 1
+    assert messages.times_said(heard.sentences, "checkpoint/changed-outside-the-step") == 1
     assert heard.steps == [2, 3, 4, 5]
 
 

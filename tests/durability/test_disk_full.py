@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_one_failed_save_is_reported_and_training_continues(
     assert train(tmp_path, save_every="2 steps") == "finished"
     assert failing.count > 20
     told = json.loads((tmp_path / "digits/attempts/0001.json").read_text())["told"]
-    assert any("could not be written" in sentence and os.strerror(code) in sentence for sentence in told)
+    messages.said(told, "checkpoint/step-could-not-be-written", step=re.compile(r"\d+"), error=os.strerror(code))
     assert final(tmp_path) == twin
 
 

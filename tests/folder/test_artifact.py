@@ -76,7 +76,7 @@ def test_a_manifest_names_no_file_of_others(model: Path, name: str) -> None:
     record["files"] = {name: {"size": 1, "sha256": "0" * 64}}
     record["digest"] = artifact._digest({key: value for key, value in record.items() if key != "digest"})
     manifest_of(model).write_text(json.dumps(record))
-    with pytest.raises(CorruptCheckpoint, match="names"):
+    with messages.raises(CorruptCheckpoint, "folder/artifact-names-a-file-of-others", name=repr(name)):
         read_manifest(manifest_of(model))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
+from tests import messages
 
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import copying, durable, hashing, layout, reading
@@ -39,7 +40,7 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_disk_that_keeps_less_than_it_took_is_an_error(tmp_path: Path, monkeypatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:-1]) + 1)
-    with pytest.raises(OSError, match="wrote 5 bytes and the file system kept 4"):
+    with messages.raises(OSError, "folder/kept-less", wrote=5, kept=4):
         durable.write_file(tmp_path / "x", [b"12345"])
     assert os.listdir(tmp_path) == []
 
@@ -53,7 +54,7 @@ def test_json_that_is_none(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a b", "x" * 101, "-rf"])
 def test_names_that_no_folder_should_have(name: str) -> None:
-    with pytest.raises(UsageError, match="cannot name a run"):
+    with messages.raises(UsageError, "folder/cannot-name-a-run", name=repr(name)):
         layout.check_run_id(name)
 
 

@@ -98,7 +98,8 @@ def test_a_link_in_the_place_of_a_file_is_refused(
     """cases/folders/04."""
     (run / name).unlink(missing_ok=True)
     (run / name).symlink_to(victim / "thesis.txt" if there else tmp_path / "nothing")
-    with pytest.raises(UnsafeFolder, match=rf"{name} is a link where"):
+    message = "folder/link-was-not-opened" if name in ("lock", "ranks") else "folder/is-a-link"
+    with messages.raises(UnsafeFolder, message, name=name):
         walk(tmp_path, stop=6)
     assert not (tmp_path / "nothing").exists()
 
@@ -258,14 +259,11 @@ def test_archive_packs_nothing_from_outside_and_keeps_its_own_files(tmp_path: Pa
     assert "plots/a.png.manifest.json" in made.names
     assert "config.json.manifest.json" not in made.names
     assert not [name for name in made.names if "plot.png" in name or "fifo" in name or "\\" in name or "thesis" in name]
-    for words in (
-        "plot.png is a link",
-        "folder is a link",
-        "fifo is a special file",
-        "config.json is artifacts/config.json",
-        "was left out: its name",
-    ):
-        assert any(words in sentence for sentence in made.told), words
+    messages.said(made.told, "report/archive-leaves-out-a-link", name="plot.png")
+    messages.said(made.told, "report/archive-leaves-out-a-link", name="folder")
+    messages.said(made.told, "report/archive-leaves-out-a-special-file", name="fifo")
+    messages.said(made.told, "report/archive-puts-elsewhere", name="config.json", place="artifacts/config.json")
+    messages.said(made.told, "report/archive-leaves-out-a-name")
 
 
 def test_artifacts_that_are_copied_go_around_links(tmp_path: Path, victim: Path) -> None:

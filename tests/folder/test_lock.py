@@ -53,7 +53,7 @@ def test_a_killed_owners_lock_is_taken_over_at_once(tmp_path: Path, owner) -> No
     owner.wait()
     assert holder(tmp_path / "lock") is None
     mine = Lock(tmp_path / "lock")
-    assert f"attempt 7 (process {owner.pid}" in (mine.take("attempt 8") or "")
+    messages.said([mine.take("attempt 8") or ""], "folder/owner-was-killed", owner="attempt 7", process=owner.pid)
     mine.release()
 
 

@@ -190,7 +190,7 @@ def test_a_config_that_does_not_say_what_is_kept_deletes_nothing(provider: Local
     about = json.loads(config.read_text())
     config.write_text(json.dumps({**about, "values": {**about["values"], "keep_last": "many"}}))
     told = fetch(provider, record)
-    assert any("keep_last is 'many'" in sentence and "No checkpoint was deleted" in sentence for sentence in told)
+    messages.said(told, "launch/keep-last-is-no-number", value="'many'")
     assert steps()[-1] == 3
 
 

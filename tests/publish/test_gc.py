@@ -171,18 +171,18 @@ def test_references_that_cannot_be_read_end_it(store: FolderRemote, tmp_path: Pa
 @pytest.mark.parametrize(
     ("days", "grace", "kind", "words"),
     [
-        (15, 3600.0, UsageError, "grace period is 3600 s"),
-        (15, float("nan"), UsageError, "grace period"),
-        (-1, gc.GRACE, RemoteRefused, "in the future"),
-        (15, gc.GRACE, UsageError, "No reference names any of the 1 objects"),
+        (15, 3600.0, UsageError, messages.says("publish/gc-grace", seconds=3600)),
+        (15, float("nan"), UsageError, messages.says("publish/gc-grace", seconds="nan")),
+        (-1, gc.GRACE, RemoteRefused, messages.says("publish/gc-future")),
+        (15, gc.GRACE, UsageError, messages.says("publish/gc-no-reference", count=1)),
     ],
 )
 def test_what_is_not_safe_is_refused(
-    store: FolderRemote, tmp_path: Path, days: float, grace: float, kind: type[Exception], words: str
+    store: FolderRemote, tmp_path: Path, days: float, grace: float, kind: type[Exception], words: messages.Message
 ) -> None:
     put(store, tmp_path, dvc.object_name("0" * 32))
     age(store, days)
-    with pytest.raises(kind, match=words):
+    with messages.raises(kind, words):
         gc.collect(store, lambda: set(), delete=True, grace=grace)
     assert dvc.object_name("0" * 32) in names(store)
 
@@ -194,7 +194,7 @@ def test_a_store_without_conditions_is_not_collected(
     put(store, tmp_path, dvc.object_name("0" * 32))
     age(store, 15)
     monkeypatch.setattr(FolderRemote, "capabilities", replace(store.capabilities, **{lacking: False}))
-    with pytest.raises(RemoteRefused, match="safely"):
+    with messages.raises(RemoteRefused, "publish/gc-not-safely"):
         gc.collect(store, lambda: {"x"}, delete=True)
     assert dvc.object_name("0" * 32) in names(store)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 import signal
 import socket
 import threading
@@ -20,6 +21,7 @@ from outlast.remote import parallel
 from outlast.remote.drive import DriveRemote
 from outlast.remote.huggingface import HuggingFaceRemote
 from outlast.remote.network import NetworkRemote
+from tests import messages
 from tests.conformance.remotes import DriveCase, HubCase
 from tests.folders import walk
 from tests.publish import making
@@ -98,7 +100,7 @@ def test_a_request_that_fails_and_is_made_again(case: Case, kind: str, tmp_path:
 
 def test_a_refusal_leaves_nothing_visible(case: Case, tmp_path: Path) -> None:
     service.fail(case.url, faults_at(case)["403"])
-    with pytest.raises(PublishFailed, match=r"403.*Nothing is visible"):
+    with messages.raises(PublishFailed, "publish/nothing-is-visible", error=re.compile(".*403.*"), more=messages.ANY):
         making.by_manifest(tmp_path / "run", case.open())
     service.fail(case.url)
     assert got(case, tmp_path / "got") == {}
@@ -306,10 +308,10 @@ def test_a_run_goes_out_and_comes_back(
     assert ("store" if isinstance(case, DriveCase) else f"{name}/") in row
     assert last == ["publish", name, "--from", address, "--output", name]
     assert main(last) == 0
-    assert "every one verified" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "publish/fetched", name=name)
     files = [path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*") if path.is_file()]
     assert {"README.md", "MANIFEST.json", "train/weights/last.safetensors"} <= {path.as_posix() for path in files}
     assert main(["publish", "--from", address]) == 0
     assert capsys.readouterr().out.splitlines() == [name]
     assert main(["publish", "r", "--to", address]) == 0
-    assert "was visible already" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "publish/visible-already", reference=re.compile(rf"\S*{name}\S*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import messages
 
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
@@ -110,7 +113,7 @@ def test_another_publication_of_this_name_stays(standin: Standin, tmp_path: Path
 def test_a_dataset_of_another_kind_is_no_publication(standin: Standin, tmp_path: Path) -> None:
     to_kaggle(tmp_path)
     del held(standin)["MANIFEST.json"]
-    with pytest.raises(PublishConflict, match=r"without a MANIFEST.json"):
+    with messages.raises(PublishConflict, "publish/kaggle-no-publication"):
         to_kaggle(tmp_path)
 
 
@@ -162,7 +165,7 @@ def test_a_request_that_fails_and_is_made_again(standin: Standin, tmp_path: Path
 @pytest.mark.parametrize("status", ["401", "403"])
 def test_a_refusal_leaves_nothing_visible(standin: Standin, tmp_path: Path, status: str) -> None:
     standin.faults.append(Fault("CreateDataset", status))
-    with pytest.raises(PublishFailed, match="Nothing is visible"):
+    with messages.raises(PublishFailed, "publish/nothing-is-visible", error=messages.ANY, more=messages.ANY):
         to_kaggle(tmp_path)
     assert held(standin) == {}
     assert to_kaggle(tmp_path).before is False
@@ -187,7 +190,7 @@ def test_it_waits_until_kaggle_has_stored_it(standin: Standin, tmp_path: Path) -
 def test_waiting_has_an_end(standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kaggle, "READY_WITHIN", 0.2)
     standin.world.knobs.dataset_ready = 1000.0
-    with pytest.raises(PublishFailed, match="is not known"):
+    with messages.raises(PublishFailed, "publish/kaggle-not-known"):
         to_kaggle(tmp_path)
     standin.world.datasets["ada", making.NAME].versions[-1].ready_at = 0.0
     assert to_kaggle(tmp_path).before is True
@@ -198,12 +201,12 @@ def test_one_that_is_never_shown_is_not_visible(
 ) -> None:
     monkeypatch.setattr(kaggle, "SHOWN_WITHIN", 0.1)
     standin.world.knobs.dataset_hidden = 1000.0
-    with pytest.raises(PublishFailed, match="does not have it"):
+    with messages.raises(PublishFailed, "publish/kaggle-does-not-have-it"):
         to_kaggle(tmp_path)
 
 
 def test_what_kaggle_cannot_store_is_told(standin: Standin, tmp_path: Path) -> None:
-    with pytest.raises(PublishFailed, match=r"has made nothing of kaggle://ada.*FAILED"):
+    with messages.raises(PublishFailed, "publish/kaggle-made-nothing", state="FAILED"):
         to_kaggle(tmp_path, {**making.FILES, "train/a@b.txt": b"x"})
 
 
@@ -217,9 +220,9 @@ def test_what_kaggle_has_changed_is_found(standin: Standin, tmp_path: Path) -> N
             del files[path]
         else:
             files[path] = harm
-        with pytest.raises(PublishFailed, match="best.safetensors") as caught:
+        found = {"error": re.compile(".*best[.]safetensors.*"), "place": messages.ANY, "command": messages.ANY}
+        with messages.raises(PublishFailed, "publish/visible-and-incomplete", **found):
             to_kaggle(tmp_path)
-        assert "is visible, and what it needs was not all found there" in str(caught.value)
         with pytest.raises((CorruptCheckpoint, ObjectMissing), match="best.safetensors"):
             got(tmp_path / "got")
         assert not (tmp_path / "got").exists()
@@ -309,17 +312,17 @@ def test_a_run_goes_out_and_comes_back(
     assert main(["publish", name, "--from", "kaggle://ada", "-o", "again"]) == 0
     assert making.fingerprint(tmp_path / "again").keys() == making.fingerprint(tmp_path / name).keys()
     assert main(["publish", "r", "--to", "kaggle://ada"]) == 0
-    assert "was visible already" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "publish/visible-already", reference=f"kaggle://ada/{name}")
 
 
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["r", "--to", "kaggle://eve"], "kaggle://ada"),
-        (["r", "--to", "kaggle://ada/x"], "no address of a Kaggle dataset"),
-        (["r", "--to", "kaggle://ada", "--git", "origin"], "--git belongs to --to git+dvc"),
-        (["--from", "kaggle://ada"], "needs one dataset"),
-        (["x", "--from", "kaggle://ada/dataset"], "needs one dataset"),
+        (["r", "--to", "kaggle://eve"], messages.says("publish/kaggle-of-another-user", mine="kaggle://ada")),
+        (["r", "--to", "kaggle://ada/x"], messages.says("publish/kaggle-no-address", address="kaggle://ada/x")),
+        (["r", "--to", "kaggle://ada", "--git", "origin"], messages.says("publish/git-belongs", place="kaggle://ada")),
+        (["--from", "kaggle://ada"], messages.says("publish/kaggle-needs-one-dataset")),
+        (["x", "--from", "kaggle://ada/dataset"], messages.says("publish/kaggle-name-and-dataset")),
     ],
 )
 def test_what_is_refused(
@@ -327,13 +330,13 @@ def test_what_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     argv: list[str],
-    words: str,
+    words: messages.Message,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     walk(tmp_path / "runs", stop=2)
     assert main(["publish", *argv]) == 2
-    assert words in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, words)
     assert standin.world.datasets == {}
 
 
@@ -344,17 +347,17 @@ def test_without_a_login(
     walk(tmp_path / "runs", stop=2)
     (tmp_path / "home/.kaggle/kaggle.json").unlink()
     assert main(["publish", "r", "--to", "kaggle://ada"]) == 2
-    assert "no Kaggle login" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "publish/kaggle-no-login")
 
 
 def test_doctor_asks_kaggle(standin: Standin, tmp_path: Path) -> None:
     (line,) = probe(Destination("kaggle://ada/results"))
-    assert line.startswith("kaggle://ada/results: the login from")
+    messages.said([line], "publish/kaggle-login", address="kaggle://ada/results")
     assert {method for method, _ in standin.requests} == {"GetAcceleratorQuotaStatistics"}
     with pytest.raises(UsageError):
         probe(Destination("kaggle://eve"))
     standin.world.accounts["ada"] = "another key"
-    with pytest.raises(RemoteRefused, match="does not accept the login"):
+    with messages.raises(RemoteRefused, "publish/kaggle-login-refused"):
         probe(Destination("kaggle://ada"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import string
 import urllib.parse
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from outlast.launch.kaggle import runner
 from outlast.publish import gitcommand, secrets
 from outlast.remote import driveaccess
 from outlast.state import pack_value
+from tests import messages
 from tests.folders import walk
 from tests.publish import making
 from tests.standins import git as standin
@@ -130,7 +132,8 @@ def test_the_error_names_file_place_and_kind_and_never_the_value(tmp_path: Path)
     files = [("train/good", tmp_path / "good"), ("train/bad", tmp_path / "bad")]
     with pytest.raises(SecretFound) as error:
         secrets.check(files, {"MY_TOKEN": VALUE})
-    assert "train/bad holds the value of MY_TOKEN at byte 100, and 1 more" in str(error.value)
+    found = {"file": "train/bad", "name": "MY_TOKEN", "byte": 100, "more": 1}
+    messages.said([str(error.value)], "publish/secrets-found", **found)
     assert VALUE not in str(error.value)
     secrets.check(files[:1], {"MY_TOKEN": VALUE})
 
@@ -168,7 +171,7 @@ def test_the_originals_file_is_used_and_written_nowhere(
     capsys.readouterr()
     assert publish(hosted, "--secrets", "secrets.json") == 0
     said = capsys.readouterr()
-    assert said.err.startswith("warning: secrets.json holds GDRIVE_USER_CREDENTIALS, GITHUB_TOKEN, WANDB_API_KEY.")
+    messages.said(said.err, "publish/file-of-keys", names="GDRIVE_USER_CREDENTIALS, GITHUB_TOKEN, WANDB_API_KEY")
     assert not set(KEYS) & set(os.environ)
     canaries = [KEYS["GITHUB_TOKEN"], KEYS["WANDB_API_KEY"], *(text for text in DRIVE.values() if "canary" in text)]
     assert len(canaries) == 6
@@ -196,7 +199,7 @@ def test_what_leaves_is_searched_for_all_keys_of_the_file(
     (tmp_path / "runs/r/artifacts" / name).write_bytes(b"began " + base64.b64encode(value.encode()) + b"\n")
     assert publish(hosted, "--secrets", "secrets.json") == 1
     said = capsys.readouterr().err
-    assert f"train/{name} holds the value of " in said
+    messages.said(said, "publish/secret-of-the-file", file=f"train/{name}", name=re.compile(r"[\w.]+"))
     assert value not in said
     assert not making.is_visible(tmp_path / "root/x.git")
     assert not (tmp_path / "store").exists()
@@ -226,6 +229,6 @@ def test_credentials_of_drive_as_sessions_get_them(monkeypatch: pytest.MonkeyPat
         name: DRIVE[name] for name in ("client_id", "client_secret", "refresh_token")
     }
     monkeypatch.setenv("GDRIVE_USER_CREDENTIALS", '{"canary": 1}')
-    with pytest.raises(RemoteRefused, match="GDRIVE_USER_CREDENTIALS has no credentials") as caught:
+    with messages.raises(RemoteRefused, "publish/drive-credentials", name="GDRIVE_USER_CREDENTIALS") as caught:
         driveaccess.credentials("drive://root")
     assert "canary" not in str(caught.value)

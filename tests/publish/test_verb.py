@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from outlast.errors import RunBusy, UsageError
 from outlast.folder.artifact import write_manifest
 from outlast.publish.contents import plan_of
 from outlast.publish.destination import Destination, prepared
+from tests import messages
 from tests.folders import walk
 from tests.publish import making
 
@@ -37,7 +39,7 @@ def test_a_run_goes_out_and_comes_back(folder: Path, tmp_path: Path, capsys: pyt
     assert main(["publish", "r", "--to", "store", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "artifacts/run/r/train/weights/last.safetensors" in out
-    assert out.endswith("Nothing was published: --dry-run.\n")
+    messages.said(out.splitlines()[-1], "publish/dry-run")
     assert not (tmp_path / "store").exists()
     assert making.fingerprint(folder) == before
     assert main(["publish", "r", "--to", "store"]) == 0
@@ -74,7 +76,11 @@ def test_a_branch_and_the_commands_that_get_it(
     making.git(tmp_path / "tree", "commit", "--quiet", "--allow-empty", "-m", "another HEAD")
     making.git(tmp_path / "tree", "push", "--quiet", "origin", "main")
     assert main(["publish", str(folder), "--to", "git+dvc", "--store", "../store"]) == 0
-    assert "was visible already" in capsys.readouterr().out
+    messages.said(
+        capsys.readouterr().out,
+        "publish/visible-already",
+        reference=re.compile(rf"branch {name} of \S+"),
+    )
 
 
 def test_the_same_run_has_the_same_plan(folder: Path, tmp_path: Path) -> None:
@@ -94,7 +100,7 @@ def test_the_same_run_has_the_same_plan(folder: Path, tmp_path: Path) -> None:
     paths = {path for path, _ in plans[0]}
     assert {"test/predictions.json", "test/test_confusion.png", "train/drawn.png"} <= paths
     assert not any("link" in path for path in paths)
-    assert any("link is a link and was left out" in each for each in told)
+    messages.said(told, "publish/link-left-out", path="link")
 
 
 def test_folders_of_this_machine_are_not_published(folder: Path, tmp_path: Path) -> None:
@@ -147,33 +153,37 @@ def test_artifacts_in_the_folders_of_the_tree(folder: Path, tmp_path: Path) -> N
     assert files["train/results.csv"].source.read_text() == "one more"
     assert files["train/weights/last.safetensors"].size != len(b"others")
     assert files["train/weights/last.pt"].source.read_bytes() == b"own"
-    assert sum("was left out" in each for each in told) == 2
+    messages.said(told, "publish/own-table-left-out")
+    messages.said(told, "publish/weights-left-out")
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], "needs a run"),
-        (["r"], "--to is missing"),
-        (["r", "--to", "git+dvc"], "needs --store ADDRESS"),
-        (["r", "--to", "store", "--git", "origin"], "--git belongs to --to git+dvc"),
-        (["r", "--to", "s4://x"], "is no scheme of a remote"),
-        (["r", "--to", "git+dvc", "--store", "hf://x"], "hf"),
-        (["r", "--to", "git+dvc", "--store", "store"], "is in no git repository"),
-        (["x", "--to", "store"], "There is no run"),
-        (["r", "--to", "store", "--part", "nothing"], "no arrays under 'nothing'"),
-        (["r", "--from", "store", "--to", "store"], "takes no --to"),
+        ([], messages.says("publish/needs-a-run")),
+        (["r"], messages.says("publish/to-is-missing")),
+        (["r", "--to", "git+dvc"], messages.says("publish/needs-store")),
+        (["r", "--to", "store", "--git", "origin"], messages.says("publish/git-belongs", place="store")),
+        (["r", "--to", "s4://x"], messages.says("publish/no-scheme", scheme="s4")),
+        (["r", "--to", "git+dvc", "--store", "hf://x"], messages.says("publish/dvc-no-hub")),
+        (["r", "--to", "git+dvc", "--store", "store"], messages.says("publish/in-no-git-repository")),
+        (["x", "--to", "store"], messages.says("publish/no-such-run", run="x")),
+        (["r", "--to", "store", "--part", "nothing"], messages.says("publish/no-such-part", part="nothing")),
+        (["r", "--from", "store", "--to", "store"], messages.says("publish/from-takes-no-to")),
     ],
 )
-def test_what_is_refused(folder: Path, argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_refused(
+    folder: Path, argv: list[str], words: messages.Message, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["publish", *argv]) == 2
-    assert words in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, words)
     assert not (folder.parents[1] / "store").exists()
 
 
 def test_a_missing_publication(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["publish", "nothing", "--from", "store"]) == 1
-    assert "There is no" in capsys.readouterr().err
+    messages.said(capsys.readouterr().err, "publish/no-such-publication", name="nothing")
 
 
 def test_one_publisher_of_a_run_at_a_time(folder: Path) -> None:
@@ -196,5 +206,5 @@ def test_what_a_killed_publisher_left_is_swept(folder: Path) -> None:
 def test_a_run_without_checkpoints(tmp_path: Path, folder: Path) -> None:
     for path in (folder / "checkpoints").glob("*/MANIFEST.json"):
         path.unlink()
-    with pytest.raises(UsageError, match="no weights to publish"), prepared(folder, Destination("store"), part="walk"):
+    with messages.raises(UsageError, "publish/no-weights"), prepared(folder, Destination("store"), part="walk"):
         pass

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import messages
 
 import outlast
 from outlast.errors import UsageError
@@ -68,7 +69,7 @@ def test_in_a_folder_of_the_user(saved: outlast.SavedCheckpoint, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden"])
 def test_a_name_that_leaves_the_folder_is_refused(saved: outlast.SavedCheckpoint, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot name an artifact"), saved.artifact(name):
+    with messages.raises(UsageError, "recipe/cannot-name-an-artifact", name=repr(name)), saved.artifact(name):
         pass
 
 

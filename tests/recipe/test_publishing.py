@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.cli.test_push_and_pull import RECIPE
 from tests.publish import making
 
@@ -56,10 +57,10 @@ def test_a_finished_training_is_published_and_an_interrupted_one_is_not(
     said = outlast(capsys, *TRAIN)
     (name,) = names(here / "results")
     assert name.startswith("kaggle-train-small-small-20")
-    assert any("is visible at" in line for line in said)
-    assert any(line.startswith(f"Get it: outlast publish {name} --from results") for line in said)
+    messages.said(said, "publish/is-visible", name=name)
+    messages.said(said, "publish/get-it", name=name, place="results")
     for _ in range(2):  # attempts that train nothing change nothing of what is published
-        assert any("was visible already" in line for line in outlast(capsys, *TRAIN))
+        messages.said(outlast(capsys, *TRAIN), "publish/visible-already", reference=f"results/publications/{name}.json")
     assert names(here / "results") == [name]
 
 
@@ -85,7 +86,8 @@ def test_without_a_time_training_publishes_nothing_and_the_verb_knows_the_place(
     outlast(capsys, "publish", "small", "--recipe", "./small", "--train-config", "train.yaml")
     assert names(here / "others") == names(here / "results")
     said = outlast(capsys, "publish", "small", "--recipe", "./small", "--experiment", "train.yaml")
-    assert any(line.startswith("others/publications/") and "was visible already" in line for line in said)
+    (name,) = names(here / "others")
+    messages.said(said, "publish/visible-already", reference=f"others/publications/{name}.json")
     outlast(capsys, "publish", "small", "--recipe", "./small", "--to", "third")
     assert names(here / "third") == names(here / "results"), "what is typed wins"
 
@@ -95,7 +97,7 @@ def test_what_the_run_folder_names_is_no_destination(here: Path, capsys: pytest.
     outlast(capsys, *TRAIN, "--publish.to", "evil")
     assert json.loads((here / "runs/small/config.json").read_text())["values"]["publish.to"] == "evil"
     said = outlast(capsys, "publish", "small", "--recipe", "./small", code=2)
-    assert "--to is missing" in said[-1]
+    messages.said([said[-1]], "publish/to-is-missing")
     assert not (here / "evil").exists()
 
 
@@ -120,7 +122,7 @@ def test_a_publication_that_fails_is_reported_and_the_run_is_complete(
     flags = ("--publish.to", "results", "--publish.when", "finished")
     said = outlast(capsys, *TRAIN, *flags, code=1)
     assert read_run(here / "runs/small").status == "finished"
-    assert said[-1].startswith("error: small is trained, finished, and complete in runs/small. It was not published: ")
+    messages.said([said[-1]], "recipe/trained-and-not-published", run="runs/small")
     command = said[-1].rpartition("To publish it: outlast ")[2].split()
     assert command == ["publish", "runs/small", "--recipe", "./small", "--to", "results"]
     (here / "results").unlink()
@@ -131,20 +133,20 @@ def test_a_publication_that_fails_is_reported_and_the_run_is_complete(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ((), "publish.to is not set"),
-        (("--publish.to", "git+dvc"), "needs --store ADDRESS"),
-        (("--publish.to", "s4://bucket"), "is no scheme of a remote"),
-        (("--publish.to", "store", "--publish.git", "origin"), "--git belongs to --to git+dvc"),
-        (("--publish.to", "git+dvc", "--publish.store", "x"), "has no remote of that name"),
-        (("--publish.when", "often"), "often"),
+        ((), messages.says("recipe/publish-to-is-not-set")),
+        (("--publish.to", "git+dvc"), messages.says("recipe/publish-needs-store")),
+        (("--publish.to", "s4://bucket"), messages.says("recipe/publish-no-scheme", scheme="s4")),
+        (("--publish.to", "store", "--publish.git", "origin"), messages.says("recipe/publish-git-belongs")),
+        (("--publish.to", "git+dvc", "--publish.store", "x"), messages.says("recipe/publish-git-remote-unknown")),
+        (("--publish.when", "often"), messages.says("recipe/publish-when", value="often")),
     ],
 )
 def test_what_could_not_be_published_is_refused_before_the_training(
-    here: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], words: str
+    here: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], words: messages.Message
 ) -> None:
     for more in ((), ("--dry-run",)):
         said = outlast(capsys, *TRAIN, "--publish.when", "finished", *flags, *more, code=2)
-        assert words in said[-1]
+        messages.said([said[-1]], words)
     assert not RunFolder(here / "runs/small").path.exists()
 
 
@@ -160,7 +162,7 @@ def test_an_address_with_a_secret_is_neither_kept_nor_shown(
     here: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, str]
 ) -> None:
     said = outlast(capsys, *TRAIN, *flags, code=2)
-    assert said[-1].startswith(f"error: {flags[0][2:]} has a password or token in it")
+    messages.said([said[-1]], "recipe/publish-address-with-a-secret", key=flags[0][2:])
     assert "canary" not in "".join(said)
     assert not (here / "runs").exists()
     states(here, f"environment:\n  publish:\n    git: {flags[1]}\n")

@@ -42,15 +42,15 @@ def test_the_code_of_a_recipe_is_imported_when_it_is_used(tmp_path, monkeypatch)
     found = registry.find("mine")
     assert found.train is None
     assert found.home.startswith("outlast_user_recipe_")
-    with pytest.raises(UsageError, match="mine needs no_such_framework"):
+    with messages.raises(UsageError, "recipe/needs-a-module", recipe="mine", module="no_such_framework"):
         registry.loaded(found)
     work.write_text("def train(run, config:\n")
-    with pytest.raises(UsageError, match=r"mine/work\.py:1 cannot be imported"):
+    with messages.raises(UsageError, "recipe/code-cannot-be-imported", line="mine/work.py:1"):
         registry.loaded(found)
-    with pytest.raises(UsageError, match=r"The recipe 'mine' .* its code '\.work' is"):
+    with messages.raises(UsageError, "recipe/code-without-package", recipe="mine", code=".work"):
         registry.loaded(replace(found, package=""))
     work.write_text("commands = ()\n")
-    with pytest.raises(UsageError, match=r"\.work of the recipe 'mine' defines no function `train`"):
+    with messages.raises(UsageError, "recipe/code-without-train", recipe="mine", code=".work"):
         registry.loaded(registry.find("mine"))
     work.write_text("def train(run, config): ...\ndef check(config): return 'none'\nexports = {'x': None}\n")
     monkeypatch.delitem(sys.modules, f"{found.home}.work")

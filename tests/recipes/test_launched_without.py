@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 
-from tests import processes
+from tests import messages, processes
 
 BLOCKED = """
 import sys
@@ -27,4 +28,4 @@ def test_values_and_the_code_that_travels_need_no_framework(name: str) -> None:
     assert done.returncode == 0, done.stderr
     done = run("train", name)
     assert done.returncode == 2
-    assert "which is not installed" in done.stderr
+    messages.said(done.stderr, "recipe/framework-is-missing", recipe=name, module=re.compile(r"\w+"))

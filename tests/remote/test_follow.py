@@ -123,7 +123,7 @@ def test_a_remote_that_is_down_for_a_while_costs_one_sentence(remote: Watched, t
     train(tmp_path / "a", total=24, pause=0.03, at=at)
     said = told(tmp_path / "a").splitlines()
     assert len([sentence for sentence in said if "no answer" in sentence]) == 1
-    assert len([sentence for sentence in said if "takes checkpoints again" in sentence]) == 1
+    assert messages.times_said(said, "remote/takes-checkpoints-again") == 1
     assert list(newest(remote.root)["checkpoints"]) == [f"step-{step:08d}" for step in (20, 22, 24)]
     assert lines(tmp_path / "a") == list(range(1, 25))
 
@@ -176,8 +176,8 @@ def test_a_remote_that_is_down_from_beginning_to_end(remote: Watched, tmp_path: 
     assert lines(tmp_path / "a") == list(range(1, 11))
     said = told(tmp_path / "a")
     assert said.count("no answer. ") + said.count("no answer Nothing") == 1
-    assert "3 checkpoints (steps 6, 8, 10) are not at" in said
-    assert f"outlast push r {tmp_path / 'remote'}" in said
+    push = f"outlast push r {tmp_path / 'remote'}"
+    messages.said(said, "remote/checkpoints-are-not-at-the-remote", count=3, steps="6, 8, 10", command=push)
     info = read_run(tmp_path / "a/r")
     assert (info.status, info.pushed["behind"], info.pushed["steps"]) == ("finished", [6, 8, 10], [])
     assert "no answer" in info.pushed["trouble"]
@@ -194,7 +194,8 @@ def test_training_continues_for_every_failure_of_a_remote(remote: Watched, tmp_p
     run = train(tmp_path / "a", pause=0.02)
     assert run.finished
     said = told(tmp_path / "a").splitlines()
-    assert len([sentence for sentence in said if "training goes on" in sentence]) == 1
+    once = messages.says("remote/nothing-is-pushed-for-now", error=messages.ANY, remote=tmp_path / "remote")
+    assert messages.times_said(said, once) == 1
 
 
 def test_a_remote_that_cannot_be_listed_is_an_error_before_anything_is_trained(
@@ -204,7 +205,7 @@ def test_a_remote_that_cannot_be_listed_is_an_error_before_anything_is_trained(
         raise RemoteRefused("there is no such bucket", "404")
 
     monkeypatch.setattr(remote, "list", refuse)
-    with pytest.raises(RemoteRefused, match="no such bucket.*training does not start") as caught:
+    with messages.raises(RemoteRefused, "remote/cannot-be-listed") as caught:
         train(tmp_path / "a")
     assert caught.value.reason == "404"
     assert steps(tmp_path / "a") == []
@@ -260,7 +261,7 @@ def test_of_two_that_train_the_one_that_came_last_pushes(remote: Watched, tmp_pa
 
     run = train(tmp_path / "a", total=12, pause=0.02, at=overtake)
     assert run.finished
-    assert "Another attempt (" in told(tmp_path / "a")
+    messages.said(told(tmp_path / "a"), "remote/overtaken", run="r")
     ids = json.loads(max((tmp_path / "b/r/attempts").glob("*.json")).read_text())["id"]
     assert newest(remote.root)["attempt"] == ids
     assert list(newest(remote.root)["checkpoints"])[-1] == "step-00000008"

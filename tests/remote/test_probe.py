@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import messages
 from tests.conformance.remotes import CASES
 from tests.publish import making
 from tests.standins import git as standin
@@ -36,14 +37,14 @@ def test_what_each_driver_can_do(kind: str, tmp_path: Path, monkeypatch: pytest.
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RemoteRefused, match="cannot be made"):
+    with messages.raises(RemoteRefused, "remote/folder-cannot-be-made"):
         probe(FolderRemote(tmp_path / "file/x"))
 
 
 def test_a_digest_that_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = FolderRemote(tmp_path)
     monkeypatch.setattr("outlast.remote.probe.digest_of", lambda *_: "0" * 64)
-    with pytest.raises(RemoteRefused, match="had another sha256"):
+    with messages.raises(RemoteRefused, "remote/probe-another-digest"):
         probe(remote)
     assert list(remote.list()) == []
 
@@ -101,4 +102,4 @@ def test_doctor_without_a_recipe(server: standin.Standin, capsys: pytest.Capture
     assert main(["doctor", *flags]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("!") and "publish" in line for line in lines), "there is no token"
-    assert any(line.startswith("ok") and "bucket: does not exist yet" in line for line in lines)
+    messages.said("\n".join(lines), "remote/probe-no-bucket-yet")

@@ -335,7 +335,7 @@ def test_a_damaged_checkpoint_here_is_reported_and_not_sent(home: Path, remote: 
         found.push(found.wanted()[0])
     assert found.wanted() == [6, 4]
     (complaint,) = found.complaints
-    assert "step-00000008/state.json has 5 bytes" in complaint
+    messages.said([complaint], "remote/damaged-and-not-pushed", file="step-00000008/state.json", size=5)
 
 
 def test_a_damaged_blob_is_skipped_and_mended(home: Path, remote: Watched, tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_a_damaged_revision_gives_way_to_the_one_before(home: Path, remote: Watc
     newest_path = max((remote.root / "r/revisions").glob("*.json"))
     newest_path.write_bytes(newest_path.read_bytes().replace(b"step-00000004", b"step-00000005"))
     said = come(tmp_path / "new", remote)
-    assert any("digest does not match" in sentence for sentence in said)
+    messages.said(said, "remote/damaged-revision")
     assert steps(tmp_path / "new") == [6, 8]
     push_all(tmp_path / "new", remote, attempt="cd")
     assert newest(remote.root)["number"] == int(newest_path.stem) + 1
@@ -410,7 +410,7 @@ def test_a_newer_outlasts_revision_is_not_skipped(home: Path, remote: Watched) -
     push_all(home, remote)
     path = max((remote.root / "r/revisions").glob("*.json"))
     path.write_bytes(seal(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(OutlastError, match="format 99"):
+    with messages.raises(OutlastError, "remote/revision-of-a-newer-outlast", format=99):
         PushedRun(remote, "r")
 
 

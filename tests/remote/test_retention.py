@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests import messages
 from tests.folders import place, steps, walk
 
 from outlast.folder.layout import RunFolder
@@ -25,7 +26,7 @@ def test_a_pull_deletes_what_the_run_does_not_keep(tmp_path: Path, kept: object,
     assert steps(tmp_path / "here") == left
     assert steps(tmp_path / "away") == [2, 4, 6, 8]
     if kept == "many":
-        assert "keep_last is 'many'" in told[-1]
+        messages.said([told[-1]], "remote/keep-last-is-no-number", value="'many'")
 
 
 @pytest.mark.parametrize(("mode", "left"), [("min", [2, 8]), ("max", [8])])

@@ -72,7 +72,7 @@ def test_a_sink_never_ends_a_run(event: str, error: BaseException, opened, tmp_p
     record = attempts(tmp_path)[0]
     assert record["end"]["reason"] == "finished"
     if event == "told":
-        assert any("Failing failed at 'told'" in sentence for sentence in heard)
+        messages.said(heard, "tracking/sink-failed", sink="Failing", event="told", error=messages.ANY)
     assert let_go(tmp_path)
 
 
@@ -87,8 +87,9 @@ def test_a_screen_never_ends_a_run(error: BaseException, opened, tmp_path: Path,
         for _ in run.steps():
             pass
     assert bad.calls
-    assert sum("Failing failed at 'progressed'" in sentence for sentence in heard) == 1
-    assert any("Failing failed" in sentence for sentence in attempts(tmp_path)[0]["told"])
+    failed = messages.says("tracking/screen-failed", screen="Failing", event="progressed", error=messages.ANY)
+    assert messages.times_said(heard, failed) == 1
+    messages.said(attempts(tmp_path)[0]["told"], failed)
     assert attempts(tmp_path)[0]["end"]["reason"] == "finished"
     assert let_go(tmp_path)
 
@@ -150,7 +151,7 @@ def test_a_state_that_fails_at_the_last_save(opened, tmp_path: Path) -> None:
         run.log(step=3, x=1)
     end = attempts(tmp_path)[0]["end"]
     assert end["reason"] == "failed"
-    assert "RuntimeError: CUDA error \\xff" in end["error"]
+    messages.said([end["error"]], "run/error-of-the-last-save", error="RuntimeError: CUDA error \\xff")
     assert let_go(tmp_path)
 
 
@@ -362,8 +363,8 @@ def test_a_program_that_ends_in_its_first_step(leave: str, reason: str, opened, 
     assert counter.value == 10
     first, second = attempts(tmp_path)
     assert first["end"]["reason"] == reason
-    assert any("nothing had been saved" in told for told in first["told"]) == (reason != "lost")
-    assert any("was killed (kill -9" in told for told in second["told"]) == (reason == "lost")
+    assert messages.is_said(first["told"], "run/nothing-had-been-saved") == (reason != "lost")
+    assert messages.is_said(second["told"], "run/was-killed") == (reason == "lost")
 
 
 def test_a_generator_that_is_closed_is_no_failure(opened, tmp_path: Path) -> None:

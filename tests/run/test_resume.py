@@ -489,7 +489,7 @@ def test_a_part_can_start_over(train) -> None:
     anew = train("x", with_options(lambda o: S.ExponentialLR(o, 0.5), lr=0.1, keep={"schedule": ["*"]}), 7)
     assert anew.things["schedule"].last_epoch == 2
     assert anew.grade["grade"] == "not to the last bit"
-    assert "schedule began anew, as keep says" in anew.grade["differences"]
+    messages.said(anew.grade["differences"], "run/part-began-anew", part="schedule")
 
 
 @pytest.mark.parametrize(

@@ -774,7 +774,7 @@ def test_what_cannot_be_an_artifact_leaves_the_earlier_one(opened, tmp_path: Pat
         for name, write in writes:
             with pytest.raises(UsageError, match=f"artifact .*{name}"), run.artifact(name) as path:
                 write(path)
-        with pytest.raises(UnknownName, match="part='Counter' is not tracked.*'counter'"):
+        with messages.raises(UnknownName, "run/part-is-not-tracked", part="Counter", mean="counter"):
             run.artifact("file", part="Counter")
     artifacts = tmp_path / "r/artifacts"
     for name in ("file", "folder", "above/one"):

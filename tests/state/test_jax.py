@@ -192,4 +192,4 @@ def test_a_restored_pytree_is_compared_with_the_checkpoint(tmp_path, here) -> No
     assert train(2)["grade"] == "exact"
     spoilt = train(3, spoil=True)
     assert spoilt["grade"] == "not to the last bit"
-    assert "state[table] has other contents than in the checkpoint" in spoilt["differences"][0]
+    messages.said([spoilt["differences"][0]], "state/other-contents", leaf="state[table]")

@@ -48,6 +48,17 @@ def test_every_key_has_an_entry() -> None:
     assert named - set(messages.entries()) == set(), "OUTLAST_ACCEPT=1 writes these"
 
 
+def test_a_second_entry_with_the_same_key_is_refused(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = f"{messages.HEAD}\n[a/lost]\n  one text\n\n[a/kept]\n  x\n\n[a/lost]\n  one text\n"
+    snapshot.write_text(before)
+    with pytest.raises(AssertionError, match=r"^messages\.txt:9: .* a/lost;"):
+        messages.entries()
+    monkeypatch.setenv(messages.ACCEPT, "1")
+    with pytest.raises(AssertionError, match="a/lost"):
+        messages.said("another text", "a/kept")
+    assert snapshot.read_text() == before
+
+
 def test_an_error_is_held_by_type_facts_and_text(snapshot: Path, tmp_path: Path) -> None:
     sentence = f"a.bin is lost at step 3; {tmp_path} is left, by process 41."
     with messages.raises(ValueError, "a/lost", file="a.bin", step=3) as caught:

@@ -4,6 +4,7 @@ again goes on."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from tests import messages
 
 BEGIN = """
 import time, outlast
@@ -76,14 +78,13 @@ def test_a_notebook(tmp_path: Path) -> None:
     with client.setup_kernel():
         execute(BEGIN)
         line = stopped("train(10_000, budget=1.6)")
-        assert line.startswith("RunNotFinished: the run r is not finished; it is saved at step ")
-        assert line.endswith(
-            "(the session's time is used up (1 s kept back to save)). Run this cell again to continue."
-        )
+        used_up = "the session's time is used up (1 s kept back to save)"
+        unfinished = messages.says("run/not-finished", run="r", step=re.compile(r"\d+"), total=10_000)
+        messages.said([line], unfinished, why=used_up)
         assert execute("print(run.finished, run.session.reason)") == "False budget\n"
         thread = threading.Thread(target=interrupt)
         thread.start()
-        assert "(interrupted (Ctrl-C again stops without saving))" in stopped("train(10_000)")
+        messages.said([stopped("train(10_000)")], unfinished, why="interrupted (Ctrl-C again stops without saving)")
         thread.join()
         assert execute("print(run.session.reason, run.resumed_from > 5)") == "cancelled True\n"
         assert (
@@ -108,7 +109,8 @@ def test_at_a_prompt(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert "RunNotFinished: the run r is not finished; it is saved at step " in done.stderr
+    unfinished = {"run": "r", "step": re.compile(r"\d+"), "total": 10_000, "why": messages.ANY}
+    messages.said(done.stderr, "run/not-finished", **unfinished)
     assert "alive False" in done.stdout
     assert "done True" in done.stdout
     assert done.stderr.count("Traceback") == 1, "that of 1 / 0"

@@ -53,7 +53,7 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line and return its exit code; errors of ours become one sentence on stderr."""
+    """Run a command line and return its exit code. An OutlastError is printed as one sentence on stderr."""
     argv = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
 
 
 def _list(folder: Path, values: Any, *, named: bool) -> int:
-    """List those of one run; `named`: several are listed, so say which this one is."""
+    """List the checkpoints of one run; `named`: print its name, because several runs are listed."""
     place = RunFolder(read_run(folder).folder)
     paths = [path for path in place.checkpoints.glob("step-*") if step_of(path) is not None]
     rows = [_facts(path, quick=values.quick) for path in sorted(paths, key=lambda path: step_of(path) or 0)]

@@ -9,7 +9,7 @@ from outlast.terminal import say_json
 
 
 def run(argv: list[str]) -> int:
-    """Print the resolved values with origins; --json prints what config.json would hold."""
+    """Print the resolved values with origins; with --json, the contents of config.json."""
     found, request, values = flags.read("outlast config", "Print every value and where it came from.", argv)
     if found is None:
         raise UsageError(f"outlast config needs a recipe: the recipes are: {', '.join(registry.names())}.")

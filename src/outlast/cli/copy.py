@@ -14,7 +14,7 @@ from outlast.terminal import command, say
 
 
 def run(argv: list[str]) -> int:
-    """Copy a recipe's folder; the copy has a name of its own, so its runs do not meet the original's."""
+    """Copy a recipe's folder. The copy has its own name, so its runs are separate from the original's."""
     parser = Parser("outlast copy", "Copy a recipe to make it your own.")
     parser.add_argument("recipe", help="a recipe's name or folder")
     parser.add_argument("folder", type=Path, help="target folder; must not exist yet")

@@ -38,11 +38,11 @@ _GUARANTEE = """what a resume gives
   refused          another architecture, other data or another seed: begin a new run under another name (--experiment-name)"""  # noqa: E501 - a table as it is printed
 
 Row = tuple[str, str, str]
-"""Mark ("ok", "!", "-"), what, and what was found."""
+"""Mark ("ok", "!" or "-"), name of the check, and its result."""
 
 
 def run(argv: list[str]) -> int:
-    """Print what is here and what a session would make of it; exit code 1 when something would stop it."""
+    """Print the state of this machine and the values of a session; exit code 1 if a check fails."""
     found, request, _ = flags.read(
         "outlast doctor", "Check machine, limits, data, disk and remotes before a session starts.", argv
     )
@@ -129,7 +129,7 @@ def _session(environment: Environment, budget: float | None, reserve: float | No
 
 
 def _remote(address: str | None, run_id: str | None) -> Iterator[Row]:
-    """The remote that follows the run: what it can do, and what it has of the run."""
+    """The run's remote: its capabilities, and the checkpoints in it."""
     if address is None:
         return
     try:
@@ -147,7 +147,7 @@ def _remote(address: str | None, run_id: str | None) -> Iterator[Row]:
 
 
 def _publication(config: Config) -> Iterator[Row]:
-    """Where the run is published, if that is configured."""
+    """The place of publication, if it is configured."""
     if config.publish.to is None and config.publish.when == "never":
         return
     from outlast.publish import probe as publish_probe

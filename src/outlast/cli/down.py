@@ -8,7 +8,7 @@ from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
-    """Delete what a run's sessions have left where they ran."""
+    """Delete a run's sessions and their files at the provider."""
     parser = launched.parser(
         "down",
         "Delete a finished run's sessions and their data at the provider. Their files must have been fetched.",

@@ -38,7 +38,7 @@ def positive(text: str) -> float:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that takes `--batch_size` for `--batch-size` and says what is wrong as outlast does.
+    """An argparse parser that accepts `--batch_size` for `--batch-size`, and has outlast's error messages.
 
     Args:
         prog: the command, such as "outlast train".
@@ -66,10 +66,7 @@ class Parser(argparse.ArgumentParser):
 
 @contextlib.contextmanager
 def looked_up() -> Iterator[None]:
-    """While what was typed is looked for: a folder that cannot be read is a sentence.
-
-    What a training raises keeps its traceback.
-    """
+    """Turn an OSError while arguments are looked up into one sentence. Errors of a training keep their traceback."""
     try:
         yield
     except OSError as error:
@@ -79,10 +76,10 @@ def looked_up() -> Iterator[None]:
 
 
 def output(path: Path, example: str) -> Path:
-    """The file that is to be written, when it can be one; an ordinary file there is replaced, and nothing else ever is.
+    """The path of the file to be written. Only a regular file may exist there; it is replaced.
 
     Raises:
-        UsageError: it is a folder, a device, a pipe or no name at all.
+        UsageError: it is a folder, a device, a pipe, or not a valid name.
     """
     try:
         if path.name and (not path.exists() or path.is_file()):
@@ -96,7 +93,7 @@ def output(path: Path, example: str) -> Path:
 
 
 def pull(argv: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
-    """The value of one flag, and the other words: for what must be known before there is a parser.
+    """The value of one flag, and the other words. For flags that determine the parser.
 
     Raises:
         UsageError: the flag has no value.
@@ -120,10 +117,7 @@ def training_parser(
     more: Mapping[str, Mapping[str, Any]] | None = None,
     leave_out: Sequence[str] = (),
 ) -> Parser:
-    """The parser of train, config, doctor and launch for one recipe; `more`: flags of the verb's own, by name.
-
-    And those it has not.
-    """
+    """The parser of train, config, doctor and launch for one recipe; `more`: the verb's own flags, by name."""
     parser = Parser(prog, description)
     where = parser.add_argument_group("environment and files")
     where.add_argument(
@@ -142,7 +136,7 @@ def training_parser(
         "--resume-from",
         *(["--train.resume-from"] if any(leaf.key.startswith("train.") for leaf in leaves(config)) else []),
         metavar="RUN",
-        help="a run's name or folder to continue, or a checkpoint folder to begin a new run from",
+        help="a run's name or folder to continue, or an older checkpoint's folder to begin a new run from",
     )
     for name, words in _SWITCHES.items():
         if name not in leave_out:
@@ -177,7 +171,10 @@ def read(
         names = [stage.name for stage in found.stages]
         more = {
             **(more or {}),
-            "stage": {"choices": names, "help": "one stage alone (default: all that are not finished, in order)"},
+            "stage": {
+                "choices": names,
+                "help": "name of the only stage to train (default: all unfinished stages, in order)",
+            },
         }
     parser = training_parser(
         f"{prog} {found.source if found else 'RECIPE'}",
@@ -228,7 +225,7 @@ def _dashed(word: str) -> str:
 
 
 def seconds(text: str) -> float:
-    """The seconds of a duration on the command line; for argparse."""
+    """The seconds of a duration, for argparse."""
     try:
         value = parse_seconds(text)
     except ValueError as error:

@@ -33,8 +33,8 @@ class LaunchArguments:
     """The arguments of a launch: from the command line, then the run's last launch, then outlast-launch.yaml.
 
     Attributes:
-        recipe: what is to be trained.
-        request: with which values.
+        recipe: the recipe to train.
+        request: the values of the training.
         on: the provider's name.
         options: the provider's options.
         user: the account that is expected, or None.
@@ -62,7 +62,7 @@ class LaunchArguments:
 
 
 def run(argv: list[str]) -> int:
-    """Start one attempt, or with --dry-run say what would be started."""
+    """Start one attempt, or with --dry-run print what would be started."""
     asked = read("outlast launch", argv, _OWN, leave_out=("json",))
     prepared = asked.prepared()
     from outlast.launch import start, watch
@@ -97,7 +97,7 @@ def run(argv: list[str]) -> int:
 
 
 def _within_quota(provider: Provider, terms: Terms) -> Terms:
-    """The terms, cut to what is left of the provider's hours; says so."""
+    """The terms, shortened to the remaining hours of the provider's quota; prints a message if so."""
     limits = provider.limits(terms)
     left = next((quota.left for quota in provider.quotas() if quota.kind == limits.metered), None)
     if left is None or (cut := limits.within(terms, left)) == terms:
@@ -116,7 +116,7 @@ def read(
 ) -> LaunchArguments:
     """Parse `RECIPE [flags]` or `RUN [flags]`.
 
-    What was not typed is as in the run's last launch, else as in outlast-launch.yaml.
+    Values that are not given are taken from the run's last launch, or else from outlast-launch.yaml.
     """
     settings = read_settings()
     before: LaunchRecord | None = None
@@ -143,7 +143,7 @@ def read(
 def _provider_flags() -> dict[str, dict[str, Any]]:
     """`--on`, and a flag for each option of each provider."""
     made: dict[str, dict[str, Any]] = {
-        "on": {"choices": providers.NAMES, "help": "where to train (default: as outlast-launch.yaml says)"}
+        "on": {"choices": providers.NAMES, "help": "provider of the session (default: from outlast-launch.yaml)"}
     }
     for name in providers.NAMES:
         for option in providers.module(name).OPTIONS:
@@ -165,7 +165,7 @@ def _flag(option: Option, of: str) -> dict[str, Any]:
 
 
 def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, settings: Settings) -> Mapping[str, Any]:
-    """The provider's options, of the nearest layer that has them. Those of another provider are refused."""
+    """The provider's options, from the first layer that has them. Those of another provider are refused."""
     for name in providers.NAMES:
         for option in providers.module(name).OPTIONS if name != on else ():
             if getattr(values, option.name) is not None and option not in providers.module(on).OPTIONS:
@@ -194,10 +194,7 @@ def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, s
 
 
 def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> list[str]:
-    """The flags that give a run's last launch again, before those that were typed.
-
-    Of its record only values of the recipe are taken.
-    """
+    """The flags of a run's last launch, then the given ones. Only values of the recipe are read from its record."""
     asked, seconds = before.record["asked"], before.record["terms"]["seconds"]
     known = {leaf.key for leaf in leaves(recipe.Config)}
     if strange := sorted(set(asked["values"]) - known):

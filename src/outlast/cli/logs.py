@@ -26,7 +26,7 @@ def run(argv: list[str]) -> int:
         for line in follow(provider, record, until_over=values.follow):
             say(line)
     except KeyboardInterrupt:
-        say(f"{record.name} goes on; this has only stopped looking.")
+        say(f"{record.name} continues; only this display has stopped.")
         return EXIT_FINISHED
     say(f"{record.name}: {state_of(provider, record)}")
     return EXIT_FINISHED

@@ -1,4 +1,4 @@
-"""Which run a user means by a name: a run, or a chain of them."""
+"""Finds the run, or the chain of runs, that a user names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from outlast.terminal import say
 
 
 def run_of(name: str, root: str | None) -> Path:
-    """The folder of a run, by path or by name; of a chain by its name, that of the stage under way or the last one.
+    """The folder of a run, by path or by name; of a chain, by its name: the current stage, or else the last one.
 
     Raises:
         UnknownName: there is none.
@@ -26,7 +26,7 @@ def run_of(name: str, root: str | None) -> Path:
 
 
 def runs_of(name: str, root: str | None) -> list[Path]:
-    """The folder of a run, or those of all stages of a chain that have one, in order.
+    """The folder of a run, or the existing folders of a chain's stages, in order.
 
     Raises:
         UnknownName: there is none.
@@ -36,7 +36,7 @@ def runs_of(name: str, root: str | None) -> list[Path]:
 
 
 def launched_or_trained(name: str, root: str | None) -> Path:
-    """A run's folder as of `run_of`, also of one that has only been launched elsewhere so far.
+    """As `run_of`, and also for a run that was launched elsewhere and is not on this machine yet.
 
     Raises:
         UnknownName: there is none.
@@ -50,7 +50,7 @@ def launched_or_trained(name: str, root: str | None) -> Path:
 def last_launched(root: Path) -> RunFolder | None:
     """The run that was launched last, or None.
 
-    A run with a launch record that is damaged is left out, and the user is told.
+    A run with a damaged launch record is left out, with a warning.
     """
     records: list[LaunchRecord] = []
     for path in sorted(root.glob("*/launches")):

@@ -18,7 +18,7 @@ from outlast.terminal import say
 
 
 def run(verb: str, argv: list[str]) -> int:
-    """Do what a recipe offers under this verb and print what it says."""
+    """Run a recipe's verb and print its lines."""
     found = loaded(find(argv[0]))
     command = next((command for command in found.commands if command.name == verb), None)
     if command is None:
@@ -39,7 +39,7 @@ def run(verb: str, argv: list[str]) -> int:
 
 @contextlib.contextmanager
 def bar() -> Iterator[Tell]:
-    """Shows progress: a bar on a terminal, otherwise a line from time to time."""
+    """Shows progress: a bar on a terminal, lines elsewhere."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         with _drawn() as drawn:
             yield drawn

@@ -13,7 +13,7 @@ from outlast.terminal import say, say_json, visible
 
 
 def run(provider: str, argv: list[str]) -> int:
-    """Do it, and print what it says."""
+    """Run the verb and print its lines."""
     verbs = {verb.name: verb for verb in providers.verbs(provider)}
     if not argv or argv[0] in ("-h", "--help"):
         for head, verb in zip(["usage:", *[""] * len(verbs)], verbs.values(), strict=False):

@@ -41,7 +41,7 @@ _FLAGS: dict[str, dict[str, object]] = {
         "metavar": "PATH",
         "default": Path(),
         "type": Path,
-        "help": "with git+dvc: your clone (default: .)",
+        "help": "with git+dvc: path of your clone (default: .)",
     },
     "--base": {
         "metavar": "COMMIT",
@@ -65,7 +65,7 @@ _FLAGS: dict[str, dict[str, object]] = {
     "--from": {
         "metavar": "ADDRESS",
         "dest": "source",
-        "help": "store to get a publication from, instead of making one",
+        "help": "store from which a publication is fetched",
     },
     "-o": {"metavar": "FOLDER", "dest": "output", "type": Path, "help": "with --from: new folder for its files"},
 }
@@ -73,7 +73,7 @@ _SPELLINGS = {"-o": ("-o", "--output"), "--train-config": ("--train-config", "--
 
 
 def run(argv: list[str]) -> int:
-    """Make a run's results visible elsewhere, all or nothing; or get them from there."""
+    """Make a run's results visible elsewhere, all or nothing; or fetch a publication."""
     parser = Parser(
         "outlast publish", "Publish a run's weights, metrics and artifacts: all of them visible, or nothing."
     )
@@ -81,14 +81,16 @@ def run(argv: list[str]) -> int:
     for name, options in _FLAGS.items():
         names = _SPELLINGS.get(name, (name,))
         parser.add_argument(*names, **options)  # type: ignore[arg-type]
-    parser.add_argument("--dry-run", action="store_true", help="print what would go where, and publish nothing")
-    parser.add_argument("--gc", metavar="ADDRESS", help="store in which to find objects that no publication names")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print every file with its destination, and publish nothing"
+    )
+    parser.add_argument("--gc", metavar="ADDRESS", help="address of a store, whose unused objects are listed")
     parser.add_argument(
         "--grace",
         type=seconds,
         default=14 * 86400.0,
         metavar="TIME",
-        help="with --gc: age up to which to keep (default: 14d)",
+        help="with --gc: minimum age of the unused objects (default: 14d)",
     )
     parser.add_argument("--delete", action="store_true", help="with --gc: delete these objects (default: list them)")
     values = parser.parse(argv)
@@ -102,9 +104,9 @@ def run(argv: list[str]) -> int:
 
 @contextlib.contextmanager
 def _keys_of(path: Path | None) -> Iterator[None]:
-    """The keys of a file as environment variables of this process, where each service's client looks for its own.
+    """The keys of a file, set as environment variables of this process for the clients of the services.
 
-    They are put nowhere else: git gets its token alone, and everything that leaves is searched for all of them.
+    Git receives only its token, and every published file is searched for all of them.
     """
     found = variables_of(read_keys(path)) if path else {}
     if found:
@@ -150,7 +152,7 @@ def _publish(values: argparse.Namespace) -> int:
 
 
 def _destination(values: argparse.Namespace, place: RunFolder, recipe: Recipe | None) -> Destination:
-    """Where it goes: what is typed, or else what the files say. Each is taken whole, so that they are never mixed."""
+    """The destination: from the flags, or else from the configuration. The two are never mixed."""
     from outlast.publish.destination import Destination
 
     found = Destination(values.to or "", values.store, values.git)

@@ -13,7 +13,7 @@ from outlast.terminal import command, say
 
 
 def run(argv: list[str]) -> int:
-    """Bring a run home from a remote, verified."""
+    """Copy a run from a remote, and verify it."""
     made = push.parser("pull", "Bring a run home from a remote: the newest checkpoint there that verifies.")
     values = made.parse(argv)
     address, root = push.address_of(values.address, "pull"), show.root_of(values.checkpoint_dir)

@@ -19,14 +19,16 @@ def parser(verb: str, description: str) -> Parser:
     made = Parser(f"outlast {verb}", description)
     made.add_argument("run", help="the run's name" + (" or folder" if verb == "push" else ""))
     made.add_argument(
-        "address", nargs="?", help="of the remote: gs://bucket/prefix, a folder (default: OUTLAST_REMOTE)"
+        "address",
+        nargs="?",
+        help="address of the remote, such as gs://bucket/prefix, or a folder (default: OUTLAST_REMOTE)",
     )
     made.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     return made
 
 
 def address_of(given: str | None, verb: str) -> str:
-    """The address that was given, or else that of the environment variable."""
+    """The given address, or else that in OUTLAST_REMOTE."""
     found = remote_address(given)
     if found is None:
         raise UsageError(
@@ -38,7 +40,7 @@ def address_of(given: str | None, verb: str) -> str:
 def run(argv: list[str]) -> int:
     """Send a run's checkpoints, journal and records to a remote."""
     made = parser("push", "Send a run's checkpoints, journal and records to a remote; what is there is not sent again.")
-    made.add_argument("--rate", type=positive, metavar="MB", help="MB a second on average at most")
+    made.add_argument("--rate", type=positive, metavar="MB", help="maximum average rate, in MB/s")
     values = made.parse(argv)
     address = address_of(values.address, "push")
     place = run_of(values.run, values.checkpoint_dir)
@@ -50,5 +52,5 @@ def run(argv: list[str]) -> int:
             count += 1
     if not count:
         say(f"{address} has all of {place.name} already.")
-    say(f"Bring it home with: {command('outlast', 'pull', place.name, address)}")
+    say(f"Copy it to a machine with: {command('outlast', 'pull', place.name, address)}")
     return EXIT_FINISHED

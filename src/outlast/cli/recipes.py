@@ -10,7 +10,7 @@ from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
-    """List installed recipes with what they promise of a resume."""
+    """List the installed recipes with their resume grades and verbs."""
     Parser("outlast recipes", "List recipes.").parse(argv)
     rows = show.table("recipe", "resume", "")
     offers = []

@@ -13,15 +13,15 @@ from outlast.terminal import say
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "max-sessions": {"type": int, "metavar": "N",
-        "help": "number of launches before it stops (default: as many as it takes)"},
+        "help": "maximum number of launches (default: no limit)"},
     "max-gpu-hours": {"type": positive, "metavar": "H",
-        "help": "GPU hours of the run before it stops (default: no bound)"},
+        "help": "maximum GPU hours of the run (default: no limit)"},
     "keep": {"type": int, "metavar": "N",
         "help": "number of fetched sessions that stay at the provider; older ones are deleted (default: all)"},
     "wait": {"action": "store_true",
         "help": "wait for the quota to renew, or for a free slot, instead of stopping"},
     "ask-every": {"type": positive, "metavar": "SECONDS",
-        "help": "seconds between two queries (default: as the provider asks, 1 to 45)"},
+        "help": "seconds between two queries (default: that of the provider, 1 to 45)"},
 }  # fmt: skip
 
 _PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and nothing is lost by waiting
@@ -47,7 +47,8 @@ def run(argv: list[str]) -> int:
         finished = relay(provider, asked.prepared, asked.terms(prepared), bounds=bounds, tell=say, pace=pace)
     except KeyboardInterrupt:
         end = command_for(prepared.folder, "cancel")
-        say(f"A session that was started goes on. Run the same command to follow it, or end it with: {end}", error=True)
+        how = f"Run the same command to follow it, or end it with: {end}"
+        say(f"A session that was started continues. {how}", error=True)
         return EXIT_INTERRUPTED
     if not finished:
         return EXIT_RUN_AGAIN

@@ -21,7 +21,7 @@ from outlast.terminal import say
 
 
 def run(argv: list[str]) -> int:
-    """Continue a run: `train` with the recipe that the run remembers."""
+    """Resume a run: `train` with the recipe that the run has recorded."""
     if not argv or argv[0].startswith("-"):
         if argv and argv[0] in ("-h", "--help"):
             say(
@@ -45,7 +45,7 @@ def run(argv: list[str]) -> int:
 
 
 def _bring_home(name: str, root: Path, remote: str | None) -> None:
-    """A run that is not here at all comes from the remote that follows it, when that is known."""
+    """Copy a run that is not on this machine from its remote, if the remote is known."""
     address = remote_address(remote)
     if address and "/" not in name and prepare.locate(name, root, detect().inputs) is None:
         with contextlib.closing(open_remote(address, writes=False)) as there:
@@ -54,11 +54,11 @@ def _bring_home(name: str, root: Path, remote: str | None) -> None:
 
 
 def recipe_of(name: str, root: Path, own: str | None) -> recipe.Recipe:
-    """The recipe that the user names, or else the one that the run remembers.
+    """The recipe that the user names, or else the one that the run has recorded.
 
     Raises:
         UnknownName: there is no such run.
-        UsageError: it was begun by a script, or by a file that the user has to name.
+        UsageError: the run was begun by a script, or by a file, which the user must name.
     """
     path = Path(name)
     checkpoint_of = path.resolve().parents[1] if layout.step_of(path) is not None else None

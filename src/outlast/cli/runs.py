@@ -57,6 +57,6 @@ def run(argv: list[str]) -> int:
 
 
 def _status(info: RunInfo) -> Text:
-    """A run's status; of one that was launched elsewhere and is not fetched, where it may run."""
+    """A run's status; for an open launch, the provider where it may run."""
     launch = open_launch(RunFolder(info.folder))
     return show.word("running", f"on {launch.provider}") if launch else show.word(info.status)

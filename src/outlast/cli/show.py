@@ -25,13 +25,13 @@ STYLES = {
 
 
 def console() -> Console:
-    """Standard output; wide enough for tables where it is no terminal. Nothing in a text is markup."""
+    """A console on standard output, wide enough for tables if it is not a terminal. Text is never parsed as markup."""
     found = Console(highlight=False, markup=False, emoji=False)
     return found if found.is_terminal else Console(highlight=False, markup=False, emoji=False, width=120)
 
 
 class Rows(Table):
-    """A table whose cells are text from anywhere: control characters are shown, and nothing is markup."""
+    """A table for untrusted text: control characters are escaped, and text is never parsed as markup."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """Add a row; a cell is a rich Text (a status in its colour) or anything that has a text."""
@@ -39,7 +39,7 @@ class Rows(Table):
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Rows:
-    """A table without lines, as a terminal program's output should be easy to cut and grep."""
+    """A table without lines, so that the output is easy to cut and grep."""
     made = Rows(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -48,7 +48,7 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Rows:
 
 @contextlib.contextmanager
 def bytes_bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar by bytes on stderr, where that is a terminal; yields what takes the bytes that were done."""
+    """A progress bar in bytes on stderr, if that is a terminal; yields a function that receives the bytes done."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     drawn = Console(stderr=True)
     with Progress(*columns, console=drawn, transient=True, disable=not drawn.is_terminal) as bar:
@@ -57,12 +57,12 @@ def bytes_bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def word(reason: str, words: str | None = None) -> Text:
-    """A status or end reason in its colour, or other words in that colour."""
+    """A status or end reason in its colour, or another text in that colour."""
     return Text(visible(reason if words is None else words), style=STYLES.get(reason, ""))
 
 
 def heading(prepared: PreparedRun) -> None:
-    """Three lines before training: what, where, with what."""
+    """Three lines before training: recipe and environment, paths, and given values."""
     environment = prepared.environment
     say(
         f"recipe {prepared.recipe.name} · environment {environment.name} · {environment.limits.cores} cores · "
@@ -88,7 +88,7 @@ def warnings(prepared: PreparedRun) -> None:
 
 
 def prepared(prepared: PreparedRun) -> None:
-    """Every value with its origin."""
+    """A table of every value with its origin."""
     rows = table("value", "", "from")
     for key, value in prepared.resolved.values.items():
         origin = prepared.resolved.origins[key]
@@ -103,5 +103,5 @@ def prepared(prepared: PreparedRun) -> None:
 
 
 def root_of(value: str | None) -> Path:
-    """The folder of runs that a verb looks in."""
+    """The folder of runs in which a verb searches."""
     return Path(value or "runs")

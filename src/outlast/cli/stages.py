@@ -23,9 +23,9 @@ def train(recipe: Recipe, request: Request, one: Callable[[PreparedRun], int], *
 
     Args:
         recipe: has stages.
-        request: what the user asks for.
+        request: the user's request.
         one: trains a prepared run and returns its exit code.
-        speaks: whether lines are printed.
+        speaks: whether messages are printed.
     """
     recipe, request = _resumed(recipe, request)
     if recipe.stage:
@@ -45,7 +45,7 @@ def train(recipe: Recipe, request: Request, one: Callable[[PreparedRun], int], *
 
 
 def trained(recipe: Recipe, request: Request) -> list[PreparedRun]:
-    """The runs that a request trains: that of the stage which it names, or those of all stages."""
+    """The runs that a request trains: that of the named stage, or those of all stages."""
     recipe, request = _resumed(recipe, request)
     if recipe.stage or request.stage:
         return [prepare(recipe, request)]
@@ -53,7 +53,7 @@ def trained(recipe: Recipe, request: Request) -> list[PreparedRun]:
 
 
 def dry(recipe: Recipe, request: Request) -> PreparedRun:
-    """The stage that a request names, or the first, prepared."""
+    """The named stage, or else the first one, prepared."""
     recipe, request = _resumed(recipe, request)
     return prepare(recipe, request if recipe.stage else replace(request, stage=request.stage or recipe.stages[0].name))
 
@@ -84,4 +84,4 @@ def heading(prepared: PreparedRun) -> None:
 
 
 def _silent(_: str) -> None:
-    """Nothing is printed for programs that read JSON."""
+    """Print nothing: programs that read JSON get no messages."""

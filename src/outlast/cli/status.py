@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,12 @@ from rich.text import Text
 
 from outlast.cli import show
 from outlast.cli.flags import Parser, positive
+from outlast.cli.launched import SHOWN, Launches, print_launches, watch
 from outlast.cli.named import last_launched, launched_or_trained
-from outlast.config.units import format_bytes, format_seconds
-from outlast.errors import EXIT_FINISHED, OutlastError, UsageError
+from outlast.config.units import format_bytes
+from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import RunFolder
-from outlast.launch import providers
-from outlast.launch.records import LaunchRecord, all_launches
+from outlast.launch.records import all_launches
 from outlast.recipe import registry
 from outlast.report import RunInfo, read_run
 from outlast.report.chain import chain_of, line
@@ -26,7 +24,7 @@ from outlast.tracking import Latest
 
 
 def run(argv: list[str]) -> int:
-    """One run, whole."""
+    """Show one run."""
     parser = Parser("outlast status", "Show a run: attempts, launches, checkpoints, last metrics.")
     parser.add_argument("run", nargs="?", help="a run's name or folder (default: the last launched run)")
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
@@ -47,14 +45,14 @@ def run(argv: list[str]) -> int:
         )
     place = launched_or_trained(named, values.checkpoint_dir)
     if values.watch:
-        _watch(RunFolder(place), values.interval)
+        watch(RunFolder(place), values.interval)
     if not (place / "run.json").is_file():
         if values.json:
             say_json(
                 {"run": place.name, "launches": [each.record for each in all_launches(RunFolder(place))]}, indent=1
             )
         else:
-            _print_launches(RunFolder(place))
+            print_launches(RunFolder(place))
         return EXIT_FINISHED
     info = read_run(place)
     if values.json:
@@ -62,92 +60,6 @@ def run(argv: list[str]) -> int:
     else:
         _print(info)
     return EXIT_FINISHED
-
-
-def _watch(folder: RunFolder, interval: float) -> None:
-    """Print how the newest launch stands, whenever that changes, until it is over."""
-    records = all_launches(folder)
-    if not records:
-        raise UsageError(f"{folder.path.name} was never launched elsewhere, so there is nothing to watch.")
-    from outlast.launch.watch import ALIVE, follow, state_of
-
-    provider, said = providers.of(records[-1]), ""
-    try:
-        while True:
-            lines = [line for line in follow(provider, records[-1], until_over=False) if line.strip()]
-            state = state_of(provider, records[-1])
-            words = f"{records[-1].name} is {state}" + (f": {lines[-1].strip()}" if lines else "")
-            if words != said:
-                said = words
-                say(f"{time.strftime('%H:%M:%S')} {words}")
-            if state not in ALIVE:
-                return
-            time.sleep(interval)
-    except KeyboardInterrupt:
-        say(f"{records[-1].name} goes on; this has only stopped looking.")
-
-
-@dataclass(frozen=True)
-class _Launches:
-    """The launches of a run elsewhere.
-
-    Attributes:
-        records: oldest first; there is at least one.
-        state: how the newest one stands, asked of its provider when it is open.
-    """
-
-    records: Sequence[LaunchRecord]
-    state: str
-
-    @classmethod
-    def of(cls, folder: RunFolder) -> _Launches | None:
-        """Those of a run; None when it has none."""
-        records = all_launches(folder)
-        if not records:
-            return None
-        state, newest = records[-1].record["state"], records[-1]
-        if newest.is_open:
-            from outlast.launch.watch import listen
-
-            try:
-                state = listen(providers.of(newest, patience=20.0), newest)
-            except OutlastError as error:
-                state = f"{state} (not known: {error})"
-        return cls(records, state)
-
-    @property
-    def newest(self) -> LaunchRecord:
-        return self.records[-1]
-
-    @property
-    def runs(self) -> bool:
-        """Whether the newest one runs, or is about to."""
-        from outlast.launch.watch import ALIVE
-
-        return self.newest.is_open and self.state in ALIVE
-
-    def print(self) -> None:
-        """The table, and what to do next."""
-        rows = show.table("launch", "on", "as", "with", "took", "state", "to step", right=("launch", "took", "to step"))
-        for each in self.records[-_SHOWN:]:
-            record = each.record
-            took = format_seconds(record["seconds"]) if "seconds" in record else ""
-            state, step = (self.state if each is self.newest else record["state"]), str(record.get("step", ""))
-            if state == "rejected":
-                state, step = "not taken", f"({record.get('reached', '?')})"
-            rows.add_row(str(each.number), each.provider, each.name, record["accelerator"], took, state, step)
-        show.console().print(rows)
-        if (more := len(self.records) - _SHOWN) > 0:
-            say(f"and {more} more before these; --json gives all of them")
-        if self.runs:
-            say(f"Next: {self.newest.command('logs', '-f')}", f"To end it: {self.newest.command('cancel')}")
-        elif self.newest.is_open:
-            say(f"Next: {self.newest.command('fetch')}")
-
-
-def _print_launches(folder: RunFolder) -> None:
-    if launches := _Launches.of(folder):
-        launches.print()
 
 
 def _address(folder: Path) -> str:
@@ -182,16 +94,16 @@ def _seconds(info: RunInfo, attempt: Mapping[str, Any]) -> dict[str, Any] | None
 
 def _print_time(info: RunInfo) -> None:
     """The time of the newest trained attempt by activity, and advice."""
-    for attempt in reversed(info.last_attempts(_SHOWN)):
+    for attempt in reversed(info.last_attempts(SHOWN)):
         if spent := info.spent(attempt):
             say(*spent.sentences(f"attempt {attempt['number']}"))
             return
 
 
 def attempts_table(info: RunInfo) -> Any:
-    """Attempts with where they ran, how they began and how they ended."""
+    """A table of attempts: machine, beginning and end."""
     rows = show.table("attempt", "where", "began", "continues", "ended", "at step", right=("attempt", "at step"))
-    shown = info.last_attempts(_SHOWN)
+    shown = info.last_attempts(SHOWN)
     following: list[Mapping[str, Any]] = [*shown[1:], {}]
     for attempt, after in zip(shown, following, strict=False):
         end, resume = attempt.get("end", {}), attempt.get("resume")
@@ -218,11 +130,8 @@ def _ended(end: Mapping[str, Any], *, alive: bool) -> Text:
     return show.word(reason)
 
 
-_SHOWN = 20  # attempts, launches and checkpoints, the newest
-
-
 def not_looked_further(found: Latest) -> str:
-    """A note that a long journal was not read to its beginning, and what may be missing."""
+    """A note that a long journal was not read to its beginning, so that metrics may be missing."""
     where = "its last lines, which cannot be read" if found.since is None else f"step {found.since}"
     return (
         f"(the journal was not looked at further back than {where}: "
@@ -231,7 +140,7 @@ def not_looked_further(found: Latest) -> str:
 
 
 def _print_metrics(info: RunInfo) -> None:
-    """The last values, how far back they were looked for, and what was set aside."""
+    """Print the last metrics, how far back the journal was read, and the number of checkpoints set aside."""
     say("", f"last metrics: {measures(info.metrics) or 'none yet'}")
     if not info.latest.whole:
         say(not_looked_further(info.latest))
@@ -243,7 +152,7 @@ def _print_metrics(info: RunInfo) -> None:
 
 
 def _print_origins(info: RunInfo) -> None:
-    """The chain that the run is a stage of, what it is trained on, and what it began from."""
+    """Print the run's chain, its inputs, and the checkpoint from which it began."""
     if links := chain_of(info):
         say(f"stages: {line(links)}")
     for name, found in info.about.get("inputs", {}).items():
@@ -253,11 +162,11 @@ def _print_origins(info: RunInfo) -> None:
 
 
 def _print_pushed(info: RunInfo) -> None:
-    """How far the remote is that follows the run."""
+    """Print the state of the run's remote."""
     pushed = info.pushed
     if pushed is None:
         return
-    there, behind = (", ".join(map(str, pushed[key][-_SHOWN:])) for key in ("steps", "behind"))
+    there, behind = (", ".join(map(str, pushed[key][-SHOWN:])) for key in ("steps", "behind"))
     say("", f"at {pushed['address']}: steps {there or '(none)'}, as of {pushed['time']}")
     if behind:
         say(f"not there yet: steps {behind}; {command('outlast', 'push', _address(info.folder), pushed['address'])}")
@@ -268,7 +177,7 @@ def _print_pushed(info: RunInfo) -> None:
 def _print(info: RunInfo) -> None:
     console = show.console()
     of = f" of {info.total_steps}" if info.total_steps else ""
-    launches = _Launches.of(RunFolder(info.folder))
+    launches = Launches.of(RunFolder(info.folder))
     console.print(
         show.word("running" if launches and launches.runs else info.status),
         visible(
@@ -281,7 +190,7 @@ def _print(info: RunInfo) -> None:
     _print_origins(info)
     say()
     console.print(attempts_table(info))
-    if (more := len(info.numbers) - _SHOWN) > 0:
+    if (more := len(info.numbers) - SHOWN) > 0:
         say(f"and {counted(more, 'attempt')} before these; --json gives all of them")
     _print_time(info)
     say()
@@ -289,19 +198,19 @@ def _print(info: RunInfo) -> None:
         launches.print()
         say()
     rows = show.table("checkpoint", "why", "size", "metrics", right=("size",))
-    for checkpoint in info.last_checkpoints(_SHOWN):
+    for checkpoint in info.last_checkpoints(SHOWN):
         rows.add_row(
             checkpoint.path.name, checkpoint.reason, format_bytes(checkpoint.nbytes), measures(checkpoint.metrics)
         )
     console.print(rows)
-    if (more := info.checkpoint_count - _SHOWN) > 0:
+    if (more := info.checkpoint_count - SHOWN) > 0:
         say(
             f"and {counted(more, 'checkpoint')} before these: "
             f"{command('outlast', 'checkpoints', _address(info.folder), '--quick')}"
         )
     _print_pushed(info)
     _print_metrics(info)
-    for attempt in info.last_attempts(_SHOWN):
+    for attempt in info.last_attempts(SHOWN):
         if error := attempt.get("end", {}).get("error"):
             say(f"attempt {attempt['number']} failed: {error}")
     open_elsewhere = launches and launches.newest.is_open  # then training is refused, with what to do instead

@@ -15,7 +15,7 @@ from outlast.terminal import command, say
 
 
 def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None = None) -> int:
-    """Train, or with --dry-run say what would be trained."""
+    """Train, or with --dry-run print what would be trained."""
     found, request, values = flags.read(prog, "Train a recipe, or continue its run.", argv, recipe)
     if found is None:
         raise UsageError(
@@ -41,7 +41,7 @@ def run(argv: list[str], *, prog: str = "outlast train", recipe: Recipe | None =
 
 
 def _publish(finished: Iterable[prepare.PreparedRun], *, speaks: bool) -> int:
-    """Publish finished runs where their configuration says so; raises PublishFailed."""
+    """Publish finished runs as their configuration states; raises PublishFailed."""
     for prepared in finished if ranks.is_main_process() else ():
         for line in publishing.publish(prepared):
             if speaks:
@@ -50,11 +50,11 @@ def _publish(finished: Iterable[prepare.PreparedRun], *, speaks: bool) -> int:
 
 
 def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
-    """Train what was prepared; exit code 75 and words on how to go on when the session ended first.
+    """Train a prepared run. If the session ends before the run, prints the command that continues it, and returns 75.
 
     Raises:
-        RunBusy: the run was launched elsewhere and is not at home.
-        ConfigError: it could not be published as its configuration says.
+        RunBusy: the run was launched elsewhere and was not fetched.
+        ConfigError: it could not be published as its configuration states.
     """
     check_closed(prepared.folder)
     publishing.check(prepared)
@@ -83,25 +83,25 @@ def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
 
 
 def _recipe(found: Recipe) -> Iterator[str]:
-    """A file is imported only when the user says so, every time."""
+    """The --recipe flag of the next command: a file is imported only if the user names it."""
     if not registry.is_installed(found.source):
         yield from ("--recipe", found.source)
 
 
 def _budget(prepared: prepare.PreparedRun) -> Iterator[str]:
-    """A budget belongs to a session, so the next one has to be given it again."""
+    """The --budget flag of the next command: a budget is valid for one session."""
     if "budget" in prepared.given:
         yield from ("--budget", str(prepared.given["budget"]))
 
 
 def _remote(prepared: prepare.PreparedRun) -> Iterator[str]:
-    """So does the remote that follows a run, where no file says it."""
+    """The --remote flag of the next command, if it was given."""
     if "remote" in prepared.given:
         yield from ("--remote", str(prepared.given["remote"]))
 
 
 def _publication(prepared: prepare.PreparedRun) -> Iterator[str]:
-    """So does where it is published."""
+    """The --publish flags of the next command, if they were given."""
     for key, value in prepared.given.items():
         if key.startswith("publish."):
             yield from (f"--{key}", str(value))

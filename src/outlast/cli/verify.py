@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
 
 
 def _run(path: Path, *, named: bool) -> int:
-    """Verify one run; `named`: there are several, so say which this one is."""
+    """Verify one run; `named`: print its name, because there are several."""
     place = RunFolder(path)
     folders = sorted(path for path in place.checkpoints.glob("step-*") if step_of(path) is not None)
     manifests = manifests_in(place.artifacts)
@@ -47,7 +47,7 @@ def _run(path: Path, *, named: bool) -> int:
 
 
 def _checkpoints(folders: list[Path]) -> int:
-    """Print a table of them; returns how many verify."""
+    """Print a table; returns the number of valid ones."""
     good, rows = 0, show.table("checkpoint", "", "size", right=("size",))
     for path in folders:
         try:
@@ -60,7 +60,7 @@ def _checkpoints(folders: list[Path]) -> int:
 
 
 def _artifacts(folder: Path, manifests: list[Path]) -> int:
-    """Print a table of them; returns how many verify."""
+    """Print a table; returns the number of valid ones."""
     good, rows = 0, show.table("artifact", "", "at step", "size", right=("at step", "size"))
     for path in manifests:
         try:

@@ -1,7 +1,6 @@
-"""Configuration: layers over defaults, typed and frozen; every value has an origin.
+"""Configuration: layers over defaults, typed and frozen. Every value has an origin.
 
-A script without a config needs none of this but `units`, so the rest, and pydantic with it, is loaded when it is first
-used.
+A script without a config needs only `units`. The rest, and pydantic with it, is imported at its first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The `cloud:` section of the originals' environment files, in words of ours.
+"""The `cloud:` section of the originals' environment files, translated into outlast's keys.
 
 cloud:
   enabled: true                     false: `remote` and `remote_rate` below `cloud:` count as not written
@@ -29,15 +29,15 @@ _SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "
 
 
 def translated(entries: Sequence[Entry], path: Path, variables: Mapping[str, str] = os.environ) -> list[Entry]:
-    """The entries of an environment file, with `cloud.*` in words of ours; other keys are unchanged.
+    """The entries of an environment file, with `cloud.*` translated into outlast's keys; other keys are unchanged.
 
     Args:
-        entries: of the file.
-        path: of the file, for errors.
-        variables: KAGGLE_USERNAME is the owner of a dataset whose name has none.
+        entries: the entries of the file.
+        path: its path, for errors.
+        variables: environment variables. KAGGLE_USERNAME is the owner of a dataset whose name has no owner.
 
     Raises:
-        ConfigError: a switch is neither on nor off, or something is switched on and its place is not given.
+        ConfigError: a switch is neither on nor off, or is on without the place that it needs.
     """
     found = {entry.key: entry for entry in entries if entry.key.startswith("cloud.")}
     own = {_ENABLED, *_SAVES, f"{_DATASET}name"}
@@ -57,7 +57,7 @@ def translated(entries: Sequence[Entry], path: Path, variables: Mapping[str, str
 
 
 def _publication(first: Entry, name: Entry | None, path: Path, variables: Mapping[str, str]) -> list[Entry]:
-    """Where to, and when; `first`: the key that asks for it."""
+    """The place and the time of publication. `first` is the key that requests it."""
     value = name.value if name else None
     if isinstance(value, str) and "/" not in value and (owner := variables.get("KAGGLE_USERNAME")):
         value = f"{owner}/{value}"

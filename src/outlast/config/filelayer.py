@@ -1,4 +1,4 @@
-"""A YAML file as a layer: its fields under all their names and headings, with their lines."""
+"""A YAML file as a layer: its fields with their lines, by any of their names and below any heading."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
     """The values of a YAML file, by dotted key; empty without a file.
 
     Raises:
-        ConfigError: it cannot be read, has keys that nobody knows, or says one thing twice.
+        ConfigError: it cannot be read, has an unknown key, or sets one field twice.
     """
     if path is None:
         return {}
@@ -83,16 +83,13 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
 
 @functools.cache
 def _of_others() -> frozenset[str]:
-    """Keys of an environment file for other recipes, and its labels.
-
-    What it says to the others is nothing to this recipe. The labels are for the reader.
-    """
+    """Keys of an environment file that this recipe ignores: those of other recipes, and labels for the reader."""
     supervised = [name for leaf in leaves(SupervisedConfig) for name in (leaf.key, *leaf.extra["aliases"])]
     return frozenset({*supervised, "name", "type", "platform"})
 
 
 def _say(said: dict[str, yamlfile.Entry], key: str, entry: yamlfile.Entry, path: Path) -> None:
-    """Note what a file says of a value, under whichever of its names and headings; once only."""
+    """Add the value of a field. A second value for it is refused, except that of one attached input."""
     before = said.get(key)
     if before and _attached(entry) == _attached(before):
         raise ConfigError(
@@ -120,14 +117,14 @@ def _expanded(entry: yamlfile.Entry, path: Path) -> Any:
 
 
 def _unknown(path: Path, role: str, unknown: Sequence[yamlfile.Entry], names: Mapping[str, str]) -> str:
-    """One sentence about all of them; of very many, about the first."""
+    """One sentence about all unknown keys; if there are very many, about the first."""
     visible = [name.removeprefix(f"{role}.") for name in names]
     first, *more = (entry.key.removeprefix(f"{role}.") for entry in unknown)
     words = f"{path}:{unknown[0].line} has an unknown key {shortened(first, 80)!r}.{nearest(first, visible)}"
     if any(entry.key.startswith("cloud.") for entry in unknown):
         words += (
-            " Where checkpoints are pushed, `remote: gs://bucket/prefix` says; where results are published, `publish: "
-            "{to: ADDRESS, when: finished}`."
+            " Set where checkpoints are pushed with `remote: gs://bucket/prefix`, and where results are published with "
+            "`publish: {to: ADDRESS, when: finished}`."
         )
     if any(entry.key == TITLE for entry in unknown):
         words += (
@@ -138,4 +135,4 @@ def _unknown(path: Path, role: str, unknown: Sequence[yamlfile.Entry], names: Ma
         return words
     shown = [f"{shortened(key, 80)} (line {entry.line})" for key, entry in zip(more, unknown[1:], strict=True)]
     rest = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
-    return f"{words} So are {', '.join(shown[:_NAMED])}{rest}: remove them all."
+    return f"{words} Also unknown: {', '.join(shown[:_NAMED])}{rest}. Remove all of them."

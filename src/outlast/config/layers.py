@@ -1,8 +1,8 @@
 """Resolves layers to typed values with origins.
 
-Priority, highest first: command line > train YAML (and the data and model YAML, whose keys are other ones) > the values
-that the run already has > environment YAML > default. "Was it given?" is a fact that the layers carry; no value, not 0
-nor false, means absence. Limits are not a layer: they clamp what declares it, afterwards.
+Priority, highest first: command line > train YAML (and the data and model YAML, which have other keys) > the values
+that the run already has > environment YAML > default. A layer contains only the values that were given; no value, not
+even 0 or false, means "not given". Limits are not a layer: afterwards, they reduce the values that may be reduced.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ C = TypeVar("C", bound=Config)
 
 @dataclass(frozen=True)
 class Change:
-    """A field whose value differs from the one that the run had."""
+    """A field with another value than the run had before."""
 
     key: str
     before: Any
@@ -52,7 +52,7 @@ class ResolvedConfig(Generic[C]):
     Attributes:
         config: the typed values.
         origins: dotted key -> origin.
-        changes: what differs from the values that the run had, fields of the machine left out.
+        changes: the fields that differ from the values of the run, without fields of the machine.
         requested: values that a limit reduced: dotted key -> the value asked for.
     """
 
@@ -78,7 +78,7 @@ class ResolvedConfig(Generic[C]):
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
-    """A hash of values that is the same for the same values, in whatever order."""
+    """A hash of values. It does not depend on their order."""
     return hashing.digest(json.dumps(values, sort_keys=True).encode())
 
 
@@ -110,19 +110,18 @@ def resolve(
 
     Args:
         model: the recipe's config class.
-        limits: what fields that declare a `limit` may not be over, by the name they declare.
-        limits_of: whose limits these are, for origins.
-        flags: dotted key -> text (or a boolean) as given on the command line; keys that were not given are absent.
+        limits: name of a limit -> the largest value of the fields that declare this limit.
+        limits_of: the environment of these limits, for origins.
+        flags: dotted key -> text (or a boolean) as given on the command line.
         environment_file: preferences of this environment, or None.
         data_file: values of the `data` section, or None.
         model_file: values of the `model` section, or None.
         train_file: the train YAML, or None.
-        stored: the run's config.json when this continues a run.
+        stored: the run's config.json if this continues a run.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, a missing file, a value over a limit: one sentence that names the
-            place.
-        ResumeRefused: a field that a run keeps forever was given another value.
+        ConfigError: an unknown key, a wrong type, a missing file or a value over a limit. The message names the place.
+        ResumeRefused: a fixed field was given another value.
     """
     known = {leaf.key: leaf for leaf in leaves(model)}
     layers: list[Layer] = [
@@ -147,7 +146,7 @@ def resolve(
 def find_file(name: str) -> Path | None:
     """A file of configs/.
 
-    It is looked for below the working folder, else in what was installed with outlast, else in the checkout.
+    The first that exists of: below the working folder, in the installed package, in the checkout.
     """
     places = (Path("configs"), Path(__file__).parents[1] / "configs", Path(__file__).parents[3] / "configs")
     return next((place / name for place in places if (place / name).is_file()), None)
@@ -190,7 +189,7 @@ def _flag_layer(flags: Mapping[str, str | bool], known: Mapping[str, Leaf]) -> L
 def _clamp(
     config: C, limits: Mapping[str, float | None], limits_of: str, known: Mapping[str, Leaf], origins: dict[str, Origin]
 ) -> tuple[C, dict[str, Any]]:
-    """Reduce what declares that it may be reduced, and refuse the rest that is over a limit.
+    """Reduce values over a limit that may be reduced, and refuse the others.
 
     Origins are changed in place.
     """

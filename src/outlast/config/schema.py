@@ -23,12 +23,12 @@ from outlast.folder.layout import RUN_ID
 OnResume = Literal["fixed", "warns", "free", "place", "session"]
 """What a resume may do with a field.
 
-fixed: never another value in the same run (architecture, data, seed).
-warns: another value is taken, and said to make this another training (learning rate).
-free: another value is taken and mentioned (epochs, save interval).
-place: where something to read lies; that of the environment or of this session, and else the run's own while it is
-still there (data, a teacher).
-session: belongs to the machine of this attempt and is not carried over at all (device, budget, folders to write to).
+fixed: another value is refused (architecture, data, seed).
+warns: another value is used, with a warning that this is another training (learning rate).
+free: another value is used, with a message (epochs, save interval).
+place: the location of an input (data, a teacher). That of this session or of the environment is used; otherwise the
+run's own, if it still exists.
+session: belongs to the machine of this attempt, and is not kept (device, budget, folders to write to).
 """
 
 Seconds = Annotated[float | None, BeforeValidator(parse_seconds)]
@@ -121,7 +121,7 @@ class Section(BaseModel):
 
 
 class Publication(Section):
-    """Where a run is published, and whether a finished training does it by itself."""
+    """Where a run is published, and whether the end of a training publishes it."""
 
     to: str | None = setting(None, "destination of `outlast publish`: git+dvc, or the address of a store")
     store: str | None = setting(None, "with git+dvc: address of the store of the weights")
@@ -133,7 +133,7 @@ class Publication(Section):
     @field_validator("to", "store", "git")
     @classmethod
     def _without_secret(cls, value: str | None, info: ValidationInfo) -> str | None:
-        """Values are kept in records, and published."""
+        """Refuse a secret, because values are recorded and published."""
         if value and _LOGIN.search(value):
             raise ConfigError(
                 f"publish.{info.field_name} has a password or token in it; it is not shown. Addresses are written "
@@ -262,7 +262,7 @@ class Leaf:
 
     @property
     def kinds(self) -> set[type]:
-        """The types that its annotation admits."""
+        """The types that its annotation allows."""
         return _kinds(self.info.annotation)
 
 

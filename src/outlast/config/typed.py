@@ -1,4 +1,4 @@
-"""Types given values with a recipe's model; what is wrong with one is a sentence that names its place."""
+"""Validates given values with a recipe's model. An error is one sentence that names the place of the value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ C = TypeVar("C", bound=Config)
 
 
 def typed(model: type[C], given: Mapping[str, LayerValue]) -> C:
-    """A config of these values; raises ConfigError.
+    """The config of these values; raises ConfigError.
 
     Args:
         model: the class.
@@ -48,7 +48,7 @@ _EXPECTED = {
 
 
 def _short(bound: Any) -> str:
-    """A bound as people write it: 0, not 0.0."""
+    """A bound without needless decimals: 0, not 0.0."""
     return str(int(bound)) if isinstance(bound, float) and bound.is_integer() and abs(bound) < 2**53 else str(bound)
 
 

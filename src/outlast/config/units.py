@@ -28,7 +28,7 @@ def parse_seconds(value: Any) -> Any:
 
 
 def _instead(text: str) -> str:
-    """The duration with units that a text without units probably means."""
+    """The duration that a text without units probably means."""
     if re.fullmatch(r"\d{1,9}", text) and int(text):
         return f": write {text}s"
     if clock := re.fullmatch(r"(\d{1,4}):(\d\d)(?::(\d\d))?", text):
@@ -58,7 +58,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """Bytes in decimal units, as the makers of disks count them."""
+    """Bytes in decimal units, such as 967.8 kB."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -68,7 +68,7 @@ def format_bytes(size: float) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """When to do something again: by steps, by epochs, by seconds, or by whichever of them comes first."""
+    """An interval in steps, epochs or seconds. If several are given, the first one counts."""
 
     steps: int | None = None
     epochs: int | None = None

@@ -21,7 +21,7 @@ def nearest(word: str, known: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as YAML would have it on one line."""
+    """A value as one line of YAML."""
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(value)
     return (

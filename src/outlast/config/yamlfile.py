@@ -1,7 +1,7 @@
-"""The files of configs/: the values of a YAML file under dotted keys, headings resolved.
+"""Reads the files of configs/: values by dotted key, with headings resolved.
 
-A value is the text that was written, and the field that it is for decides what it means, as with a flag: `010` is no 8,
-`1:30` no 90, `1e-3` a number, `no` a word where words are expected.
+A value is the written text, and the type of its field decides its meaning, as for a flag: `010` is not 8, `1:30` is
+not 90, `1e-3` is a number, and `no` is a text where a text is expected.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 
 @dataclass(frozen=True)
 class Entry:
-    """One value of a file and where it stands: text, None, or a list or dict of such.
+    """One value of a file and its place: text, None, or a list or dict of such values.
 
     `path`: the key with its headings.
     """
@@ -56,11 +56,11 @@ def read(path: Path, role: Role, sections: Collection[str] = ()) -> list[Entry]:
 
     Args:
         path: the file.
-        role: what it is given as.
-        sections: names that the recipe uses itself, and that are no headings then.
+        role: its role in messages.
+        sections: names of the recipe's own sections, which are not headings.
 
     Raises:
-        ConfigError: no such file, not YAML, a key twice, or measured limits where only preferences belong.
+        ConfigError: the file does not exist, is not YAML, has a key twice, or sets a measured limit of the machine.
     """
     node = compose(path)
     if node is None:
@@ -72,10 +72,10 @@ def read(path: Path, role: Role, sections: Collection[str] = ()) -> list[Entry]:
 
 
 def expanded(text: str) -> str:
-    """The text with variables of the environment put in.
+    """The text with environment variables replaced by their values.
 
     Raises:
-        ValueError: one is not set, or has the name of a secret, whose value belongs in no record.
+        ValueError: a variable is not set, or has the name of a secret, which must not be recorded.
     """
     for match in _VARIABLE.finditer(text):
         name = match[1] or match[2]

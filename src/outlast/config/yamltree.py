@@ -1,7 +1,7 @@
-"""The one loader of YAML: a tree of text with the line of every key.
+"""The only YAML loader: a tree of text, with the line of every key.
 
-Of YAML's other means only anchors and aliases are taken; tags, merge keys, several documents and invisible characters
-are refused. Whatever is wrong is one sentence with file and line.
+Anchors and aliases are supported. Tags, merge keys, several documents and invisible characters are refused. Every error
+is one sentence with file and line.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def compose(path: Path) -> Node | None:
     """The keys and values of a file; None when it is empty.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML, or uses what is not taken here.
+        ConfigError: it cannot be read, is not YAML, or uses something that is refused here.
     """
     text = _text(path)
     try:
@@ -122,7 +122,7 @@ def _hint(problem: str) -> str:
 
 
 class _Composer:
-    """Nodes from YAML's events: bounded in depth and number, and with the refusals that this module promises."""
+    """Makes nodes from YAML's events, with bounds on depth and number. Refuses what this module does not support."""
 
     def __init__(self, path: Path, events: Iterator[Any]) -> None:
         self._path, self._events = path, events

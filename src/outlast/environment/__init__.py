@@ -1,4 +1,4 @@
-"""Detects the environment and its limits. It reads facts only, and changes neither files nor `os.environ`."""
+"""Detects the environment and its limits. It changes neither files nor `os.environ`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
     """Facts and limits of this machine.
 
     Args:
-        name: "auto", or one of NAMES to take that platform's paths and preferences wherever this is. A forced platform
-            still states the limits of the machine that it really runs on.
-        root: where "/" is; another folder in tests.
+        name: "auto", or one of NAMES, which forces the paths and preferences of that platform. The limits are always
+            those of the real machine.
+        root: the root folder; tests give another one than "/".
 
-    Two variables state what nothing can detect: OUTLAST_SESSION_ENDS, a Unix time in seconds at which the session ends
-    (in a Slurm job, its SLURM_JOB_END_TIME), and OUTLAST_INPUTS, folders in which runs of earlier sessions are,
+    Two variables give facts that cannot be detected: OUTLAST_SESSION_ENDS is the Unix time in seconds at which the
+    session ends (in a Slurm job, SLURM_JOB_END_TIME). OUTLAST_INPUTS names folders with runs of earlier sessions,
     separated as in PATH.
 
     Raises:
-        UsageError: no such environment, or OUTLAST_SESSION_ENDS is no time.
+        UsageError: the environment is unknown, or OUTLAST_SESSION_ENDS is not a time.
     """
     if name not in ("auto", *NAMES):
         raise UsageError(f"There is no environment {name!r}; choose one of auto, {', '.join(NAMES)}.")

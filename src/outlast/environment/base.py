@@ -1,4 +1,4 @@
-"""Facts that are measured in the same way on every machine: memory, cores, disk, GPUs."""
+"""Facts that are measured in the same way on every machine: memory, cores, disk and GPUs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRETS = (
 """Environment variables that hold secrets. Their names are facts; their values are never read here."""
 
 Notice = Callable[[Event], str | None]
-"""Waits until the platform gives notice of an end, or the event is set; returns why, or None."""
+"""Waits until the platform announces the end of the session, or the event is set; returns the reason, or None."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Limits:
 
     Attributes:
         seconds: left in this session, None when it has no end.
-        ram: bytes this process may use, of the machine or of its cgroup, whichever is less.
-        cores: CPU cores it may use: affinity and cgroup quota counted in.
+        ram: bytes that this process may use: the smaller of the machine's memory and the cgroup's limit.
+        cores: CPU cores that it may use, with respect to its affinity and cgroup quota.
         gpus: the GPUs.
-        disk: bytes that may be kept in all (Kaggle saves 20 GB of /kaggle/working), None when only free space counts.
+        disk: bytes that the platform keeps in total (20 GB on Kaggle); None if only the free space counts.
     """
 
     seconds: float | None
@@ -64,15 +64,15 @@ class Environment:
 
     Attributes:
         name: local, kaggle or gcp.
-        limits: what it allows.
-        facts: what is known of it besides, for `doctor` and the attempt record; never a secret's value.
-        secrets: where secrets could come from: names only.
-        inputs: folders under which checkpoints of earlier sessions may be attached, read-only.
-        reserve: seconds of the session's limit to leave unused, given the bytes that will be in the run folder.
-        notice: waits for the platform's own warning of an end; None where there is none.
-        failure_seconds: mean time between two ends that nobody announces, believed and not measured; it decides, with
-            the cost of a save, how often to save.
-        probe_host: a host whose reachability answers "is there internet?".
+        limits: its limits.
+        facts: other facts, for `doctor` and the attempt record; never the value of a secret.
+        secrets: names of the sources of secrets.
+        inputs: folders below which checkpoints of earlier sessions may be attached, read-only.
+        reserve: function from the bytes in the run folder to the seconds of the session's limit to leave unused.
+        notice: waits for the platform's warning of the end; None if it gives no warning.
+        failure_seconds: assumed mean time between two ends without a warning. With the cost of a save, it determines
+            the save interval.
+        probe_host: a host that is reachable if there is internet access.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Environment:
     probe_host: str = "example.com"
 
     def named(self, name: str) -> Environment:
-        """The same machine treated as another platform; the facts say so."""
+        """The same machine with the name of another platform; the facts state this."""
         return replace(self, name=name, facts={**self.facts, "detected": self.name})
 
     def internet(self, timeout: float = 1.0) -> bool:
@@ -114,7 +114,7 @@ class Environment:
 
 
 def stated(found: Environment, environ: Mapping[str, str] = os.environ) -> Environment:
-    """An environment with what its variables state.
+    """An environment with the values of its variables.
 
     OUTLAST_SESSION_ENDS bounds the session, OUTLAST_INPUTS adds inputs.
 
@@ -137,7 +137,7 @@ def stated(found: Environment, environ: Mapping[str, str] = os.environ) -> Envir
 
 
 def without_folder(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Sentences about inputs that OUTLAST_INPUTS names and that are no folders: runs in them are not found."""
+    """Warnings for paths in OUTLAST_INPUTS that are not folders."""
     return [
         f"OUTLAST_INPUTS names {shortened(place)}, which is not a folder, so no run is looked for in it. It names "
         f"folders that hold runs, separated by {os.pathsep!r}."
@@ -151,7 +151,7 @@ def _inputs(environ: Mapping[str, str]) -> list[Path]:
 
 
 def machine_limits(root: Path, *, seconds: float | None = None, disk: int | None = None) -> Limits:
-    """The limits that every machine has, with those that only its platform knows."""
+    """The limits of any machine, and those of its platform."""
     return Limits(seconds=seconds, ram=ram(root), cores=cores(root), gpus=gpus(), disk=disk)
 
 
@@ -185,7 +185,7 @@ def cores(root: Path) -> int:
 
 
 def cgroup2_folders(root: Path) -> list[Path]:
-    """The process's own cgroup (version 2) and those above it: a limit on any of them binds."""
+    """The process's own cgroup (version 2) and its parents. A limit of any of them applies."""
     top = root / "sys/fs/cgroup"
     own = ""
     for line in _text(root / "proc/self/cgroup").splitlines():
@@ -198,7 +198,7 @@ def cgroup2_folders(root: Path) -> list[Path]:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The GPUs that nvidia-smi knows; no framework is imported to ask."""
+    """The GPUs that nvidia-smi lists. No framework is imported."""
     program = shutil.which("nvidia-smi")
     if not program:
         return ()
@@ -211,7 +211,7 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def parse_gpu(line: str) -> Gpu | None:
-    """One line of nvidia-smi's answer, e.g. "Tesla T4, 15360, 7.5"; None when it is something else."""
+    """One line of nvidia-smi's answer, e.g. "Tesla T4, 15360, 7.5"; None for any other line."""
     try:
         name, memory, capability = (part.strip() for part in line.split(","))
         return Gpu(name, int(memory) * 2**20, float(capability) >= 8.0)

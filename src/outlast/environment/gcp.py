@@ -1,6 +1,6 @@
 """A Google Cloud machine, detected by its metadata server.
 
-Source: cloud.google.com/compute/docs/metadata. GCE_METADATA_HOST is the variable that Google's own libraries honour.
+Source: cloud.google.com/compute/docs/metadata. Google's own libraries also read GCE_METADATA_HOST.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ TIMEOUT = 0.5
 """Seconds to wait for the name and for an answer; the server is on the same machine and answers in milliseconds."""
 
 _WAIT = 60
-"""Seconds that one question for a change stays open."""
+"""Seconds for which one request waits for a change."""
 
 
 def detected(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
     """Whether a metadata server answers as Google's do.
 
-    Nobody is asked on a machine whose firmware names another maker, or where the name does not resolve.
+    No request is sent if the firmware names another manufacturer, or if the server's name does not resolve.
     """
     if "GCE_METADATA_HOST" not in environ:
         try:
@@ -42,7 +42,7 @@ def detected(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
 
 
 def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> Environment:
-    """Facts and limits of this machine. It has no end of its own; a Spot machine gives 30 seconds' notice of one."""
+    """Facts and limits of this machine. It has no fixed end; a Spot machine announces its end 30 seconds before."""
     machine = (ask("instance/machine-type", environ=environ) or "unknown").rpartition("/")[2]
     spot = ask("instance/scheduling/preemptible", environ=environ) == "TRUE"
     return Environment(
@@ -61,7 +61,7 @@ def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
 
 
 def wait_for_preemption(stop: Event) -> str | None:
-    """Wait until Google gives notice that it takes the machine back; None when `stop` is set first."""
+    """Wait until Google announces the end of the machine; returns the reason, or None if `stop` is set first."""
     while not stop.is_set():
         begun = time.monotonic()
         # The first question is answered at once, so a notice given before we asked is not missed.

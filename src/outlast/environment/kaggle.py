@@ -1,7 +1,7 @@
 """A Kaggle session, interactive or pushed.
 
 Numbers: kaggle.com/docs/notebooks as of 2026 (12 h CPU and GPU, 9 h TPU, 20 GB kept of /kaggle/working). Cores and
-memory are measured, not believed.
+memory are measured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEPT = 20 * 10**9
 
 
 def _root(root: Path, environ: Mapping[str, str]) -> Path:
-    """The root of the session's files: of the machine, or where a stand-in that cannot write there says."""
+    """The root of the session's files: that of the machine, or the folder that a stand-in states."""
     return Path(environ.get("OUTLAST_KAGGLE_ROOT") or root)
 
 
@@ -31,7 +31,7 @@ def _place(root: Path, environ: Mapping[str, str]) -> Path:
 def detected(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
     """Whether this is a Kaggle session: its working folder and one of its variables.
 
-    Either alone may be a coincidence.
+    One of them alone is not sufficient.
     """
     marks = ("KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_URL_BASE", "KAGGLE_CONTAINER_NAME", "KAGGLE_DATA_PROXY_URL")
     return (_place(root, environ) / "working").is_dir() and any(environ.get(name) for name in marks)
@@ -40,7 +40,7 @@ def detected(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
 def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> Environment:
     """Facts and limits of this session.
 
-    Values of KAGGLE_* variables are tokens at times, so only harmless ones are kept.
+    KAGGLE_* variables may hold tokens, so only values known to be harmless are included.
     """
     hours = HOURS_TPU if environ.get("TPU_ACCELERATOR_TYPE") or environ.get("ISTPUVM") else HOURS
     secrets = [*present_secrets(environ)]
@@ -62,12 +62,12 @@ def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
 
 
 def reserve(output_bytes: int) -> float:
-    """Seconds to leave before the limit: Kaggle stores the outputs inside the session, about 110 s a GB."""
+    """Seconds to leave before the limit, because Kaggle stores the outputs in them: about 110 s per GB."""
     return max(15 * 60, 3 * 60 + 2 * 60 * output_bytes / 10**9)
 
 
 def session_age(root: Path = Path("/")) -> float:
-    """Seconds since the session began: the age of the container's first process; 0 where that cannot be read."""
+    """Seconds since the session began: the age of the container's first process; 0 if it cannot be read."""
     try:
         # The second field, the name in brackets, may hold spaces; the start time is the 20th after it (proc(5)).
         ticks = int((root / "proc/1/stat").read_text().rpartition(")")[2].split()[19])

@@ -15,7 +15,7 @@ _LARGEST = 64 * 1024
 
 
 def read_keys(path: Path) -> dict[str, object]:
-    """The object in a file of keys; raises UsageError, which never quotes it."""
+    """The object in a file of keys; raises UsageError, whose message never contains a value."""
     try:
         with path.open("rb") as opened:
             data = opened.read(_LARGEST + 1)
@@ -38,5 +38,5 @@ def read_keys(path: Path) -> dict[str, object]:
 
 
 def variables_of(found: Mapping[str, object]) -> dict[str, str]:
-    """The keys as environment variables have them: texts, and what is an object as JSON."""
+    """The keys as environment variables: a text as it is, an object as JSON."""
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}

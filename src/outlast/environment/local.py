@@ -12,7 +12,7 @@ from outlast.environment.base import Environment, machine_limits, present_secret
 
 
 def describe(root: Path = Path("/")) -> Environment:
-    """Facts of this machine."""
+    """Facts and limits of this machine."""
     return Environment(
         name="local",
         limits=machine_limits(root),

@@ -31,8 +31,8 @@ class Archive:
     """The contents of a written archive.
 
     Attributes:
-        names: those in the zip.
-        told: a sentence for each artifact that was left out, or has another name there.
+        names: names of the files in the zip.
+        told: a message for each artifact that was left out, or has another name in the zip.
     """
 
     names: list[str]
@@ -44,19 +44,19 @@ def archive(
 ) -> Archive:
     """Write config.json, training_history.json, training_curves.png, model_final.safetensors, and the artifacts.
 
-    A run whose state holds no arrays has no model file; a sentence says so.
+    A run whose state holds no arrays has no model file; `told` then contains a message.
 
     Args:
         folder: the run folder.
-        target: the zip; replaced when it exists, and only by a whole one.
-        part: the tracked part that is the model.
-        step: of the checkpoint; by default the newest one that verifies.
-        all_lines: put all of a long journal into training_history.json; the picture is thinned all the same.
+        target: the zip. An existing file is replaced only by a complete one.
+        part: name of the tracked part with the model.
+        step: step of the checkpoint; by default that of the newest valid one.
+        all_lines: whether training_history.json gets all lines of a long journal. The picture is always thinned.
 
     Raises:
         UsageError: the run has no checkpoint yet, or the target cannot be written.
-        UnknownName: its checkpoints have no such part.
-        CorruptCheckpoint: its config.json is none; or the checkpoint of the step does not verify.
+        UnknownName: the checkpoint has no such part.
+        CorruptCheckpoint: config.json is not valid, or the checkpoint of the step does not verify.
     """
     place = RunFolder(folder)
     temporary = target.with_name(f".{target.name}.tmp")
@@ -91,7 +91,7 @@ def _pack(packed: zipfile.ZipFile, name: str, path: Path) -> None:
 
 
 def _add_artifacts(folder: Path, contents: dict[str, Path]) -> list[str]:
-    """Add the artifacts under names that nothing has yet; returns what there is to say of some of them."""
+    """Add the artifacts under unused names; returns messages for the user."""
     told = [f"{path} is a {plain.kind_of(path)} and was left out." for path in plain.strange_files(folder)]
     taken = {name.casefold() for name in contents}  # some file systems know no other names
     placed: dict[Path, str] = {}
@@ -126,7 +126,7 @@ def _encodes(name: str) -> bool:
 def _made(
     place: RunFolder, scratch: Path, part: str, step: int | None, known: History, *, all_lines: bool
 ) -> tuple[list[Path], list[str]]:
-    """The files that are made for the archive, and a sentence when there is no model among them."""
+    """The files that are made for the archive, and messages, such as that there is no model."""
     config, table, model = (
         scratch / name for name in ("config.json", "training_history.json", "model_final.safetensors")
     )
@@ -148,7 +148,7 @@ def _made(
 
 
 def _write_history(target: Path, found: Iterable[dict[str, Any]]) -> None:
-    """A JSON list with a record a line, written as the records come."""
+    """Write a JSON list with one record per line, without holding all records in memory."""
     # A lone surrogate is no text that UTF-8 can hold; replaced so, it is JSON's own escape of it.
     with target.open("w", encoding="utf-8", errors="backslashreplace") as file:
         before = "[\n"
@@ -159,7 +159,7 @@ def _write_history(target: Path, found: Iterable[dict[str, Any]]) -> None:
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    """NaN and infinities as words, as JSON has no numbers for them."""
+    """NaN and infinities as text, because JSON has no numbers for them."""
     return {
         name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in record.items()

@@ -17,7 +17,7 @@ class Link:
 
     Attributes:
         stage: its name.
-        info: its run, None while it has none.
+        info: its run; None if it has none yet.
     """
 
     stage: str
@@ -25,7 +25,7 @@ class Link:
 
     @property
     def status(self) -> str:
-        """The status of its run; pending while it has none."""
+        """The status of its run; pending if it has none yet."""
         return self.info.status if self.info else "pending"
 
     def __str__(self) -> str:
@@ -48,17 +48,17 @@ class Link:
 
 
 def chain_at(name: str, root: Path) -> list[Link]:
-    """The stages of a chain by its name, or by the path that its run folders begin with.
+    """The stages of a chain, by its name or by the common beginning of the paths of its run folders.
 
-    Empty when there is no such chain.
+    Empty if there is no such chain.
     """
     return chain_named(Path(name).parent, Path(name).name) if "/" in name else chain_named(root, name)
 
 
 def chain_named(root: Path, name: str) -> list[Link]:
-    """The stages of the chain of a name below a folder of runs, in order; empty when there is no such chain.
+    """The stages of the chain of a name below a folder of runs, in order; empty if there is no such chain.
 
-    Its runs say themselves which stage they are of; one that says otherwise is not of the chain.
+    Each run records its chain and stage. A run with another record does not belong to the chain.
     """
     if not layout.RUN_ID.fullmatch(name):
         return []
@@ -79,13 +79,13 @@ def chain_named(root: Path, name: str) -> list[Link]:
 
 
 def chain_of(info: RunInfo) -> list[Link]:
-    """The chain that a run is a stage of; empty when it is of none."""
+    """The chain to which a run belongs; empty if it belongs to none."""
     chain = info.about.get("chain")
     return chain_named(info.folder.parent, chain["name"]) if chain else []
 
 
 def under_way(links: list[Link]) -> RunInfo:
-    """The run of the first stage that is not finished and has one, or else of the last that has one."""
+    """The run of the first unfinished stage that has a run; otherwise that of the last stage that has one."""
     infos = [link.info for link in links if link.info]
     return next((info for info in infos if info.status != "finished"), infos[-1])
 

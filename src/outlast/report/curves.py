@@ -18,13 +18,13 @@ _WIDTH, _HEIGHT, _COLUMNS = 5.2, 3.0, 3  # inches of one picture; pictures in a 
 
 
 def draw_curves(folder: Path, target: Path, known: History | None = None) -> Path:
-    """Draw every metric of a run over its steps; sessions' ends are marked.
+    """Draw every metric of a run over its steps, with marks at the ends of sessions.
 
-    Of a long journal, chosen lines are drawn, and it says so.
+    If the journal is long, only chosen lines are drawn, and the title states this.
 
     Args:
         folder: the run folder.
-        target: a .png, .svg or .pdf file; replaced when it exists.
+        target: a .png, .svg or .pdf file. An existing file is replaced.
         known: the lines to draw, if they have been read already.
 
     Raises:
@@ -80,12 +80,12 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
 
 
 def _ends(place: RunFolder, last: float) -> list[int]:
-    """Steps at which a session continued another one; not at the last step, after which nothing was trained."""
+    """Steps after which a later session continued, without the last step."""
     attempts = [read_record(place, number) for number in place.attempt_numbers()]
     found = {attempt["resume"]["step"] for attempt in attempts if attempt.get("resume")}
     return sorted(step for step in found if step < last)
 
 
 def _spread(values: Sequence[float]) -> bool:
-    """Whether values fall over more than two decades, as losses do."""
+    """Whether the values span more than two decades."""
     return min(values) > 0 and max(values) / min(values) > 100

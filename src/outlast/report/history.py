@@ -1,7 +1,7 @@
 """A journal as a table or a picture: all lines of a short one, evenly spaced lines of a long one.
 
-Of a long journal only the chosen lines are read. A metric that is logged rarely, such as one an epoch, would fall
-between them: where it recurs every N steps, the lines of those steps are looked up as well.
+Of a long journal only the chosen lines are read. A metric that is logged rarely, such as once per epoch,
+may be missing from them. If it recurs every N steps, the lines of those steps are read as well.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from outlast.config.units import is_finite
 from outlast.tracking import Latest, reading
 
 SMALL_LINES, SMALL_BYTES = 100_000, 64 * 2**20
-"""A journal with no more lines and bytes than these is used whole."""
+"""A journal with at most these lines and bytes is used completely."""
 
 CHOSEN = 2_500
-"""Lines that are chosen of a longer one."""
+"""Number of lines that are chosen from a longer journal."""
 
 _READ = 32 * 2**20  # bytes that are read for them at most; of wide lines fewer are chosen
 _RARE = 300  # a metric in fewer of the chosen lines is looked up by its period
@@ -45,9 +45,9 @@ class History:
 
     Attributes:
         records: each as `tracking.read` gives it, in order.
-        of: how many there are, about; None when these are all.
-        cut: whether looking was abandoned, because long stretches hold no line.
-        renamed: former name -> name of metrics that are one series.
+        of: estimated number of all lines; None if these are all.
+        cut: whether the search was stopped, because long ranges hold no valid line.
+        renamed: former name -> name of a metric.
     """
 
     records: list[dict[str, Any]]
@@ -59,7 +59,7 @@ class History:
     def series(self) -> dict[str, tuple[array[float], array[float]]]:
         """Metric -> its steps and values, in the order of their first appearance.
 
-        What is not a finite number is left out.
+        Values that are not finite numbers are left out.
         """
         found: dict[str, tuple[array[float], array[float]]] = {}
         for record in self.records:
@@ -80,7 +80,7 @@ class History:
 
     @property
     def thinned(self) -> str:
-        """A sentence that says which were chosen; empty when these are all."""
+        """A sentence about the choice of lines; empty if these are all."""
         if self.of is None:
             return ""
         return (
@@ -102,7 +102,7 @@ def history(journal: Path, latest: Latest, renamed: Mapping[str, str] | None = N
 
     Args:
         journal: journal.jsonl; it may be missing.
-        latest: what is known of its metrics, so that none is left out.
+        latest: the last values of its metrics, so that no metric is left out.
         renamed: former name -> name of metrics.
     """
     try:
@@ -131,14 +131,14 @@ def _rounded(count: int) -> int:
 
 
 def _rare(found: Collection[dict[str, Any]], latest: Latest) -> list[tuple[str, int]]:
-    """Metrics that few of the chosen lines hold, with the step at which each was logged last; the newest first."""
+    """Metrics that are in few of the chosen lines, with the step of their last value; newest first."""
     seen = collections.Counter(name for record in found for name in record)
     rare = [(name, step) for name, (step, _) in latest.last.items() if seen[name] < min(_RARE, len(found) // 2)]
     return sorted(rare, key=lambda each: -each[1])[:_NAMES]
 
 
 class _Lines:
-    """Lines of an open journal by their place or their step."""
+    """Lines of an open journal, found by offset or by step."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file.fileno()
@@ -148,7 +148,7 @@ class _Lines:
         places = [0, self.size // 2, max(0, self.size - 2**16)]
         samples = [self._read(place, 2**16) for place in places]
         self.mean = sum(map(len, samples)) / max(1, sum(sample.count(b"\n") for sample in samples))
-        """Bytes of a line, about."""
+        """Mean number of bytes of a line."""
         self._looked_up: set[int] = set()
 
     def evenly(self, count: int) -> Iterator[tuple[int, bytes]]:
@@ -179,13 +179,13 @@ class _Lines:
                 yield at, line
 
     def _read(self, start: int, size: int) -> bytes:
-        """Bytes from a place; none when the budget is used up."""
+        """Bytes from an offset; empty if the budget of bytes is used up."""
         data = os.pread(self._file, min(size, max(0, self.left)), start)
         self.left -= len(data)
         return data
 
     def _at(self, place: int) -> tuple[int, bytes] | None:
-        """The first whole line that begins at or after a place."""
+        """The first complete line that begins at or after an offset."""
         start = max(0, place - 1)  # a newline just before it
         data, want = b"", max(1024, int(3 * self.mean))
         while len(data) < self._longest:
@@ -215,12 +215,12 @@ class _Lines:
                 return
 
     def _of_step(self, step: int, needle: bytes, above: tuple[int, int]) -> tuple[int, bytes | None]:
-        """The line of a step that holds a text, and where it begins.
+        """The line of a step that contains a text, and its offset.
 
         Args:
-            step: which.
+            step: the step.
             needle: the text.
-            above: a place after it, and the step there.
+            above: an offset after the line, and the step there.
         """
         low, first, (high, last), turn = 0, 0, above, 0
         while high - low > _NEAR:
@@ -248,7 +248,7 @@ class _Lines:
         return 0, None
 
     def _before(self, end: int, needle: bytes) -> int | None:
-        """The step of the line before a place that holds a text."""
+        """The step of the last line before an offset that contains a text."""
         start = end
         while start > 0 and end - start < _BACK:
             size = min(2**20, start)

@@ -1,4 +1,4 @@
-"""A run, read from its folder; its status is derived from the attempts and never set."""
+"""A run, read from its folder. Its status is derived from its attempts and never stored."""
 
 from __future__ import annotations
 
@@ -34,16 +34,15 @@ _STATUS = {
 class RunInfo:
     """A run folder.
 
-    What decides its status is read at once, all else when it is asked for, so that a long run is told of as soon as a
-    short one.
+    Its status is read at once, and everything else on access, so that listing a long run is as fast as a short one.
 
     Attributes:
-        folder: where it is.
-        about: run.json.
+        folder: its path.
+        about: the contents of run.json.
         status: pending, running, interrupted, finished, failed or cancelled.
-        newest: the newest committed checkpoint, not verified; None when there is none.
-        total_steps: total number of steps, as the last attempt that knew them said.
-        numbers: of the attempts on disk, ascending.
+        newest: the newest committed checkpoint, not verified; None if there is none.
+        total_steps: total number of steps, as recorded by the last attempt that knew it.
+        numbers: numbers of the attempts on disk, ascending.
     """
 
     folder: Path
@@ -60,7 +59,7 @@ class RunInfo:
 
     @property
     def step(self) -> int:
-        """Steps that are safe on disk."""
+        """The step of the newest checkpoint."""
         return self.newest.step if self.newest else 0
 
     @functools.cached_property
@@ -73,12 +72,12 @@ class RunInfo:
         return [read_record(RunFolder(self.folder), number) for number in self.numbers[-most:]] if most else []
 
     def spent(self, attempt: Mapping[str, Any]) -> TimeSpent | None:
-        """The time of an attempt by activity, as far as it is recorded; None if not."""
+        """The time of an attempt by activity; None if it is not recorded."""
         return spent_in(RunFolder(self.folder), attempt["number"], attempt.get("id"))
 
     @functools.cached_property
     def pushed(self) -> Mapping[str, Any] | None:
-        """How far the remote is that follows the run: pushed.json, with `behind` as of now; None: none follows it."""
+        """The state of the run's remote: pushed.json, with the current `behind`; None if the run has no remote."""
         try:
             record = reading.read_record(RunFolder(self.folder).pushed, PUSHED)
         except (FileNotFoundError, CorruptCheckpoint):
@@ -93,7 +92,7 @@ class RunInfo:
         return tuple(CheckpointStore(RunFolder(self.folder)).committed())
 
     def last_checkpoints(self, most: int) -> list[Checkpoint]:
-        """So many of the newest committed checkpoints, ascending."""
+        """The newest committed checkpoints, ascending; not verified."""
         return list(itertools.islice(CheckpointStore(RunFolder(self.folder)).newest_first(), most))[::-1]
 
     @functools.cached_property
@@ -108,12 +107,12 @@ class RunInfo:
 
     @functools.cached_property
     def set_aside(self) -> list[str]:
-        """Names of what was set aside: checkpoints that failed their hashes."""
+        """Names of the checkpoints that were set aside because of damage."""
         return [path.name for path in plain.entries(RunFolder(self.folder).set_aside)]
 
     @functools.cached_property
     def latest(self) -> Latest:
-        """The last value of every metric in the journal, without reading it from its beginning."""
+        """The last value of every metric, read from the end of the journal."""
         mark = None
         if self.newest:
             with contextlib.suppress(OutlastError, KeyError, TypeError):  # a damaged one is named by `outlast verify`
@@ -132,13 +131,13 @@ class RunInfo:
 
     @functools.cached_property
     def renamed(self) -> Mapping[str, str]:
-        """Former name -> name of metrics, as the newest attempt that trained says."""
+        """Former name -> name of metrics, as recorded by the newest attempt that trained."""
         attempts = _ReverseReader(RunFolder(self.folder), self.numbers)
         return next((attempt.get("renamed", {}) for attempt in attempts if attempt.get("trained")), {})
 
 
 def read_run(folder: Path) -> RunInfo:
-    """Read one run folder; raises UnknownName when it is none."""
+    """Read one run folder; raises UnknownName if it is not one."""
     place = RunFolder(folder)
     try:
         about = reading.read_record(place.run, RUN)
@@ -170,7 +169,7 @@ def list_runs(root: Path) -> list[RunInfo]:
 
 
 class _ReverseReader:
-    """The records of a run's attempts, the newest first; each is read once, when it is asked for."""
+    """The records of a run's attempts, the newest first; each is read once, on access."""
 
     def __init__(self, place: RunFolder, numbers: Sequence[int]) -> None:
         self._place, self._numbers = place, numbers

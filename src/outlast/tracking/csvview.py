@@ -15,21 +15,21 @@ from outlast.tracking import reading
 from outlast.tracking.sink import SaveFacts, Sink
 
 WAITING_LINES = 10_000
-"""Rows that are held in memory at most."""
+"""Most rows in memory."""
 
 COMPARED_BYTES = 64 * 2**10
-"""Bytes of the journal's end that an older CSV file must agree with to be continued."""
+"""Bytes of the journal's end that are compared with an older CSV file before it is continued."""
 
 
 class CsvView(Sink):
     """Keeps a CSV file equal to the journal; written at every epoch's end, at every checkpoint and at the end.
 
-    Rows are appended. A file of an earlier attempt that agrees with the journal's end is cut back to it and continued;
-    else it is written again, line by line, and so it is when a metric appears that has no column yet.
+    Rows are appended. A file of an earlier attempt is truncated to the journal's end and continued if it agrees with
+    it. Otherwise, and when a metric without a column appears, the file is written again, line by line.
 
     Args:
         path: the CSV file.
-        source: journal.jsonl; lines that are there already come first.
+        source: journal.jsonl, whose existing lines come first.
     """
 
     def __init__(self, path: Path, source: Path) -> None:
@@ -93,7 +93,7 @@ class CsvView(Sink):
         )
 
     def _widen(self, names: list[str]) -> None:
-        """Give every row the columns of some more metrics."""
+        """Add columns for more metrics to every row."""
         self._columns = [*self._columns, *names]
         empty = [""] * len(names)
 
@@ -108,7 +108,7 @@ class CsvView(Sink):
         durable.write_file(self.path, widened())
 
     def _continue(self) -> bool:
-        """Cut a file of an earlier attempt back to the journal's end; False when it is not one that agrees with it."""
+        """Truncate a file of an earlier attempt to the journal's end; returns False if they do not agree."""
         last: list[dict[str, Any]] = []
         for at, line in reading.backwards(self._source, COMPARED_BYTES):
             record = reading.parse(line)
@@ -133,7 +133,7 @@ class CsvView(Sink):
 def _end_of(step: int, file: BinaryIO) -> int:
     """The offset after the rows up to a step, in a CSV file that is ascending by step.
 
-    Raises ValueError when a row begins with no number.
+    Raises ValueError if a row does not begin with a number.
     """
     low, high = file.tell(), file.seek(0, os.SEEK_END)
     while high - low > COMPARED_BYTES:

@@ -1,8 +1,8 @@
 """attempts/NNNN.events.jsonl: the events of one attempt with their times, one JSON object per line.
 
-It has a clock, so two equal trainings write different bytes: it is no part of the bit-for-bit claim, is not fsynced,
-and a line may be missing. It is written by a sink (`EventLog`) in the thread of its queue. So a slow or full disk never
-slows or fails training, and the crash-point tests do not count these writes
+It contains times, so two equal trainings write different bytes. It is not part of the bit-for-bit guarantee and is not
+fsynced, and a line may be missing. A sink (`EventLog`) writes it in the thread of its queue, so a slow or full disk
+never slows or fails training, and the crash-point tests do not count these writes
 (docs/decisions/0013-events-have-a-clock.md).
 """
 
@@ -26,16 +26,16 @@ from outlast.tracking.sink import RunFacts, SaveFacts, Sink
 from outlast.tracking.timing import TimeSpent
 
 _LONGEST = 2000
-"""Characters of a sentence; the attempt's record has it whole."""
+"""Most characters of a message; the attempt's record has all of it."""
 
 FULL_BYTES = EVENTS_BYTES // 2
-"""Bytes after which only the lines that are rare are written."""
+"""Bytes after which only rare events are written."""
 
 _MOST_LINES = EVENTS_BYTES // 40
-"""Lines that are looked at in one file; what outlast writes has fewer."""
+"""Most lines that are read from one file; outlast writes fewer."""
 
 _MOST_WRONG = 10_000
-"""Lines that do not count before a file is given up: each costs more time than one that does."""
+"""Most invalid lines before the rest of a file is ignored; an invalid line takes more time than a valid one."""
 
 _RARE = ("begun", "timed", "stopping", "ended", "full")
 
@@ -44,7 +44,7 @@ class EventLog(Sink):
     """Appends the events of one attempt to its file.
 
     Args:
-        path: attempts/NNNN.events.jsonl; what is there is replaced, as it belongs to no attempt.
+        path: attempts/NNNN.events.jsonl. An existing file belongs to no attempt and is replaced.
         attempt: the attempt's id, in the first line: the file belongs to the record with the same id.
     """
 
@@ -55,7 +55,7 @@ class EventLog(Sink):
         self._stopped = False
 
     def stop(self) -> None:
-        """Write nothing more: the folder is another attempt's now. Any thread may call it."""
+        """Write nothing more, because another attempt owns the folder. Any thread may call it."""
         self._stopped = True
 
     @property
@@ -110,7 +110,7 @@ class EventLog(Sink):
             self._descriptor = None
 
     def _write(self, event: str, **facts: Any) -> None:
-        """Append a line; raises OSError, and the line can be written again."""
+        """Append a line; raises OSError, after which the line can be written again."""
         if self._stopped or (self._full and event not in _RARE):
             return
         if self._descriptor is None:
@@ -138,7 +138,7 @@ def read_events(folder: RunFolder, number: int, attempt: str | None) -> list[dic
     Args:
         folder: the run folder.
         number: the attempt's number.
-        attempt: the attempt's id. None, or another one than the file's: no events.
+        attempt: the attempt's id. If it is None or differs from the file's, there are no events.
     """
     path = folder.events(number)
     try:
@@ -174,7 +174,7 @@ _SPENT = tuple(TimeSpent.__dataclass_fields__)
 
 
 def _counting(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
-    """The events among lines, up to the bounds of one look at a file."""
+    """The events among lines, within the bounds for one file."""
     wrong = 0
     for line in itertools.islice(lines, _MOST_LINES):
         event = _parsed(line, path) if line.startswith(b"{") else None

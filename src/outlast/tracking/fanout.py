@@ -1,4 +1,4 @@
-"""Distributes the events of a run: to screens in the training thread, to sinks through one queue each."""
+"""Distributes the events of a run: to screens in the training thread, and to sinks through one queue each."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from outlast.tracking.sink import Sink, hears, title_of
 from outlast.tracking.sinks.queue import Queue
 
 DEADLINE = 5.0
-"""Seconds that the end of an attempt waits for sinks."""
+"""Seconds for which the end of an attempt waits for sinks."""
 
 
 class Fanout:
     """Passes every event on, and survives errors of the receivers.
 
     Args:
-        screens: called in the training thread, in order. For what must be in step with the program and costs little:
-            the progress line, which stands between the program's own lines, and the CSV file, which is read as soon as
-            it is written.
+        screens: called in the training thread, in order. For cheap outputs that must be in order with the program: the
+            progress line between the program's own lines, and the CSV file.
         sinks: all others; each has a queue and its own thread.
 
     Attributes:
-        screens: as above; more may be added.
-        tell: shows the user a sentence: level, sentence. By default it is sent to all as `told`.
+        screens: the screens; more may be added.
+        tell: shows the user a message: level, sentence. By default, it is sent to all as `told`.
     """
 
     def __init__(self, screens: Sequence[Sink], sinks: Sequence[Sink] = ()) -> None:
@@ -39,11 +38,11 @@ class Fanout:
         self._queues.append(Queue(sink))
 
     def listens(self, event: str) -> bool:
-        """Whether anything does something at an event."""
+        """Whether any receiver handles an event."""
         return any(hears(sink, event) for sink in [*self.screens, *(queue.sink for queue in self._queues)])
 
     def send(self, event: str, *facts: Any) -> None:
-        """Send an event. The queued sinks get the facts as they are now, so nobody may change them later."""
+        """Send an event. Sinks receive the facts later, so they must not be changed."""
         for queue in self._queues:
             queue.put(event, *facts)
         for sink in self.screens:
@@ -51,7 +50,7 @@ class Fanout:
         self._complain()
 
     def interrupt(self, event: str, *facts: Any) -> None:
-        """Send an event from a signal handler: to screens at once, to sinks before what waits."""
+        """Send an event from a signal handler: to screens at once, to sinks before the waiting events."""
         for queue in self._queues:
             queue.interrupt(event, *facts)
         for sink in list(self.screens):

@@ -1,8 +1,8 @@
 """journal.jsonl: the logged metrics, one JSON object per line, each step once even after a crash.
 
-A line holds the step and the metrics and nothing of the clock, so that an interrupted run writes the same bytes as an
-uninterrupted one. Lines are kept in memory until they are sealed and flushed: every few seconds, and before every
-commit, whose checkpoint remembers how long the journal was. On resume it is cut back to that length.
+A line holds the step and the metrics, and no time, so that an interrupted run writes the same bytes as an uninterrupted
+one. Lines are kept in memory until they are sealed and flushed: every few seconds, and before every
+commit. The checkpoint records the journal's length, and a resume truncates the journal to it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from outlast.terminal import clean
 from outlast.tracking import reading
 
 MOST = 20_000
-"""Names of metrics that are kept in memory, and in a checkpoint with their last values."""
+"""Most metrics whose last values are kept in memory and in a checkpoint."""
 
 _RESERVED = reading.PLACE
 BLOCK_BYTES = 2**20
@@ -33,13 +33,13 @@ _LONGEST = 200  # characters of a text
 
 
 class Journal:
-    """The journal of one run, open for appending. Lines are added by one thread; another may flush.
+    """The journal of one run, open for appending. One thread adds lines; another one may flush.
 
     Args:
-        path: journal.jsonl; created when the first line is flushed.
+        path: journal.jsonl, which is created by the first flush of a line.
 
     Attributes:
-        was_longer: whether `rewind` has found more lines than the checkpoint knew.
+        was_longer: whether `rewind` has found lines after the checkpoint's.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +60,7 @@ class Journal:
     def append(self, step: int, metrics: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:
         """Add a line; it reaches the disk with a later flush. Returns the metrics as they are written.
 
-        What cannot be written is left out, and `complaints` says so once for each name.
+        Values that cannot be written are left out, and `complaints` gets one message per name.
         """
         # The text that json.dumps would make, at a fifth of its time: this runs in every step.
         line = f'{{"step": {step}' if epoch is None else f'{{"step": {step}, "epoch": {epoch}'
@@ -107,19 +107,19 @@ class Journal:
             self.complaints.append(sentence)
 
     def remember(self) -> tuple[int, dict[str, tuple[int, Any]]]:
-        """The present end of the lines that are not sealed, for `take_back`."""
+        """The current end of the unsealed lines, for `take_back`."""
         return len(self._waiting), dict(self._last)
 
     def take_back(self, remembered: tuple[int, dict[str, tuple[int, Any]]]) -> None:
-        """Drop the lines that were added since; none of them may have been sealed."""
+        """Drop the lines that were added since `remember`; none of them may be sealed."""
         size, self._last = remembered
         del self._waiting[size:]
 
     def seal(self) -> dict[str, Any]:
-        """Close what was added so far: the next flush writes it, and nothing that comes later.
+        """Mark the end of what the next flush writes: the lines so far, and no later ones.
 
         Returns:
-            Length in bytes and xxh3-128 of the journal up to here: what a checkpoint remembers of it.
+            Length in bytes and xxh3-128 of the journal up to this point, for a checkpoint.
         """
         if self._waiting:
             data = "".join(self._waiting).encode()
@@ -132,10 +132,9 @@ class Journal:
     def mark(self) -> dict[str, Any]:
         """The journal's mark in a checkpoint.
 
-        That is what `seal` returns, and the last value of every metric with its step.
-
-        So a metric that was logged once, ten million lines ago, is known without reading them. Of more than MOST names,
-        those that were logged last are kept.
+        It holds the result of `seal`, and the last value of every metric with its step, so that a metric which was
+        logged ten million lines ago is known without reading them. If there are more than MOST metrics, those that were
+        logged last are kept.
         """
         self._forget_names()
         found = self.seal() | {"last": {name: list(each) for name, each in self._last.items()}}
@@ -148,11 +147,11 @@ class Journal:
             self._last = dict(newest)
 
     def flush(self) -> None:
-        """Write what is sealed, durably.
+        """Write the sealed lines durably.
 
         Raises:
-            OSError: it did not reach the disk. It stays sealed and the file is as long as before, or will be cut back
-                by the next flush; no line is lost while the process lives.
+            OSError: they could not be written. They stay sealed, and no line is lost while the process runs. The file
+                is as long as before, or is truncated by the next flush.
         """
         with self._lock:
             blocks = list(self._sealed)
@@ -176,14 +175,14 @@ class Journal:
             del self._sealed[: len(blocks)]
 
     def rewind(self, mark: Mapping[str, Any] | None, step: int) -> str | None:
-        """Cut the journal back to a checkpoint's mark, or to nothing.
+        """Truncate the journal to a checkpoint's mark, or completely.
 
         Args:
-            mark: what `seal` returned when the checkpoint was made; None to start over.
+            mark: the mark in the checkpoint; None to start over.
             step: the checkpoint's step, used when the journal itself was damaged.
 
         Returns:
-            A sentence when lines that the checkpoint knew of are missing, else None.
+            A message if lines from before the checkpoint are missing, else None.
         """
         if self._length() and os.lstat(self.path).st_nlink > 1:
             copying.copy_file(
@@ -214,9 +213,9 @@ class Journal:
         return os.lstat(self.path).st_size if plain.kind_of(self.path) == "file" else 0
 
     def _hash(self, size: int) -> xxhash.xxh3_128:
-        """A hasher that has taken in the first bytes of the file.
+        """A hasher with the first bytes of the file.
 
-        Block by block, as journals may be larger than memory.
+        They are read block by block, because a journal may be larger than the memory.
         """
         hasher = xxhash.xxh3_128()
         if size:
@@ -228,7 +227,7 @@ class Journal:
         return hasher
 
     def _up_to(self, step: int, most: int) -> Iterator[bytes]:
-        """The lines that can be read in the first bytes, up to a step, many at a time."""
+        """The valid lines in the first bytes of the file, up to a step, in groups."""
         block = bytearray()
         with contextlib.suppress(FileNotFoundError):
             for line in reading.lines(self.path, 0, min(self._length(), most)):
@@ -249,7 +248,7 @@ class Journal:
             os.close(descriptor)
 
     def _remember(self, mark: Mapping[str, Any] | None) -> None:
-        """Know the last values again; of a checkpoint that does not hold them, from the journal's end."""
+        """Restore the last values from a checkpoint's mark, or else from the journal's end."""
         known = reading.remembered(mark)
         if not known.whole:
             known = reading.latest(self.path, mark)
@@ -258,7 +257,7 @@ class Journal:
 
 
 class NullJournal(Journal):
-    """The journal of all ranks but the first: what is logged is checked, and rank 0 writes its own."""
+    """The journal of all ranks except rank 0. It checks values and writes nothing."""
 
     def append(self, step: int, metrics: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:  # noqa: D102
         numbers = super().append(step, metrics, epoch)
@@ -271,14 +270,14 @@ class NullJournal(Journal):
 
 
 class _Unwritable(Exception):
-    """A value that the journal cannot keep; the text names its type."""
+    """A value that the journal cannot hold; the text names its type."""
 
 
 def as_written(value: Any) -> int | float | str | None:
-    """A metric as the journal keeps it.
+    """A metric as the journal stores it.
 
-    Tensors and arrays of one element become numbers; NaN and infinities become words, as do numbers beyond float64.
-    None stays, and text that is no number stays text, cut at 200 characters.
+    Tensors and arrays of one element become numbers. NaN, infinities and numbers beyond float64 become text. None is
+    unchanged, and text is shortened to 200 characters.
     """
     if value is None:
         return None

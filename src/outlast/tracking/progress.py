@@ -37,11 +37,11 @@ def choose(style: str = "auto", stream: TextIO | None = None) -> Sink:
 
 
 class WarningLines(Sink):
-    """Only warnings: all that style "none" prints, as a warning is for what changes the result or costs work.
+    """Prints only warnings: the style "none".
 
     Args:
-        stream: where they go.
-        speaker: what each line begins with.
+        stream: the output.
+        speaker: the beginning of each line.
     """
 
     def __init__(self, stream: TextIO, speaker: str = "warning") -> None:
@@ -54,11 +54,11 @@ class WarningLines(Sink):
 
 
 class OtherRank(WarningLines):
-    """All that ranks other than the first say: warnings, with their number.
+    """Prints the warnings of a rank other than 0, with its number.
 
     Args:
         rank: the number.
-        stream: where they go.
+        stream: the output.
     """
 
     def __init__(self, rank: int, stream: TextIO | None = None) -> None:
@@ -66,10 +66,10 @@ class OtherRank(WarningLines):
 
 
 class PlainLines(Sink):
-    """Whole lines, the first steps soon and later ones rarely: made for logs such as Kaggle's.
+    """Prints whole lines, for logs such as Kaggle's: often at the beginning, then rarely.
 
     Args:
-        stream: where the lines go.
+        stream: the output.
         every: seconds between two lines about progress.
     """
 
@@ -126,7 +126,7 @@ class PlainLines(Sink):
 
 
 class RichLine(PlainLines):
-    """One line that is drawn again, with what matters above it.
+    """One line that is drawn again, with messages above it.
 
     Args:
         stream: the terminal.
@@ -169,10 +169,10 @@ class RichLine(PlainLines):
 
 
 class JsonLines(Sink):
-    """One JSON object a line, for programs that watch.
+    """Prints one JSON object per line, for other programs.
 
     Args:
-        stream: where the lines go.
+        stream: the output.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -1,7 +1,7 @@
 """Reads journal.jsonl of any length: from the start line by line, or from its end in bounded blocks.
 
-Nothing here holds more than a block and a line in memory. A line that cannot be read is passed over; one without a
-newline at the end of the file is torn and does not count.
+At most one block and one line are in memory. An invalid line is skipped. A last line without a newline is incomplete
+and is ignored.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ BLOCK = 256 * 2**10
 """Bytes read at a time from the end."""
 
 TAIL = 2**20
-"""Bytes that are read from the end in search of the last values, unless a single line is longer."""
+"""Bytes that are read from the end to find the last values, unless a single line is longer."""
 
 _WORDS = ("NaN", "Infinity", "-Infinity")
 PLACE = ("step", "epoch")
-"""What a line says besides its metrics."""
+"""Keys of a line that are not metrics."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Latest:
 
     Attributes:
         last: metric -> the step at which it was logged last, and its value.
-        whole: whether none can be missing or out of date.
-        since: otherwise, the step back to which the journal was read; None when no line could be read.
+        whole: whether all values are known to be complete and current.
+        since: otherwise, the first step that was read; None if no line could be read.
     """
 
     last: dict[str, tuple[int, Any]]
@@ -49,8 +49,8 @@ def opened(path: Path) -> BinaryIO:
     """The journal open for reading: a plain file, no link and no pipe.
 
     Raises:
-        FileNotFoundError: there is none.
-        UnsafeFolder: something else is there.
+        FileNotFoundError: it does not exist.
+        UnsafeFolder: it is not a plain file.
     """
     return os.fdopen(plain.open_plain(path), "rb")
 
@@ -70,7 +70,7 @@ def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """A line as a dict: the step, the epoch where there is one, and metrics; None when it is no line of a journal."""
+    """A line as a dict: the step, the epoch where there is one, and metrics; None if it is not a line of a journal."""
     found = _object(line)
     if found is None:
         return None
@@ -95,7 +95,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 
 def records(path: Path, start: int = 0, end: int | None = None) -> Iterator[dict[str, Any]]:
-    """The lines of a journal one after the other, as `parse` gives them; none when there is no such file."""
+    """The lines of a journal one after the other, as `parse` gives them; none if the file does not exist."""
     try:
         for line in lines(path, start, end):
             if (record := parse(line)) is not None:
@@ -110,9 +110,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def backwards(path: Path, most: int = TAIL) -> Iterator[tuple[int, bytes]]:
-    """Offset and text of whole lines, the last one first, up to about this many bytes.
+    """Offset and text of complete lines, the last one first, up to about `most` bytes.
 
-    At least one line, if it is not too long.
+    The last line is returned also if it is longer, up to LONGEST.
     """
     try:
         file = opened(path)
@@ -151,8 +151,7 @@ def latest(path: Path, mark: Mapping[str, Any] | None = None, most: int = TAIL) 
 
     Args:
         path: journal.jsonl; it may be missing, torn, damaged or shorter than the checkpoint knew it.
-        mark: what `Journal.mark` returned when the newest checkpoint was made. Lines after it are newer than what it
-            remembers.
+        mark: the result of `Journal.mark` in the newest checkpoint. Later lines are newer than its values.
         most: bytes to read from the end.
     """
     memory = remembered(mark)
@@ -174,7 +173,7 @@ def latest(path: Path, mark: Mapping[str, Any] | None = None, most: int = TAIL) 
 
 
 def remembered(mark: Mapping[str, Any] | None) -> Latest:
-    """The last values in a checkpoint's mark; marks of older versions have none."""
+    """The last values in a checkpoint's mark; a mark of an older version has none."""
     if mark is None:
         return Latest({})
     if not isinstance(stored := mark.get("last"), dict):
@@ -185,7 +184,7 @@ def remembered(mark: Mapping[str, Any] | None) -> Latest:
 
 
 def as_words(value: float | str) -> float | str:
-    """A metric as JSON: NaN and infinities are words there."""
+    """A metric as JSON: NaN and infinities are text."""
     if isinstance(value, str) or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -164,7 +164,7 @@ class Sink:
 
 
 def hears(sink: Sink, event: str) -> bool:
-    """Whether a sink does something at an event; also if it cannot say so, as then the call of it tells why."""
+    """Whether a sink handles an event; True also if this cannot be determined, as the call then shows the error."""
     try:
         found = getattr(sink, event)
     except (Exception, SystemExit):  # noqa: BLE001 - whatever a sink does, training continues
@@ -182,7 +182,7 @@ def title_of(sink: Sink) -> str:
 
 
 def misspelt(sink: Sink) -> list[str]:
-    """Sentences about methods of a sink whose name is nearly that of an event which it does not have."""
+    """Warnings about methods of a sink whose name is nearly that of an event."""
     events = [name for name, value in vars(Sink).items() if callable(value) and not name.startswith("_")]
     kind, told = type(sink), list[str]()
     for name in sorted(set(dir(kind)) - set(dir(Sink))):
@@ -196,5 +196,5 @@ def misspelt(sink: Sink) -> list[str]:
 
 
 def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A config for the eyes of others: text under a key such as `wandb.api_key` or `token` is left out."""
+    """A config without text under keys that are named like secrets, such as `wandb.api_key` or `token`."""
     return {name: value for name, value in values.items() if not (isinstance(value, str) and _SECRET.search(name))}

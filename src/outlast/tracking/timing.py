@@ -1,6 +1,6 @@
 """The time of an attempt by activity.
 
-It is measured by the loop and written into the attempt's events; also what to do about it.
+It is measured by the loop and written into the attempt's events. `sentences` also gives advice.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from outlast.config.units import format_seconds
 T = TypeVar("T")
 
 LONG = 60.0
-"""Seconds of an attempt below which nothing is advised: starting takes most of it."""
+"""Seconds of an attempt below which no advice is given, because starting takes most of it."""
 
 _MUCH_DATA, _MUCH_EVALUATION, _MUCH_SAVES, _MUCH_STARTING = 0.10, 0.25, 0.05, 0.25
-"""Shares of the time from which on something can be gained."""
+"""Shares of the time above which advice is given."""
 
 
 @dataclass(frozen=True)
 class TimeSpent:
-    """Seconds of an attempt by what they went into; they add up to the total.
+    """Seconds of an attempt by activity; they add up to the total.
 
     Attributes:
-        starting: from the opening of the run until the loop began: building, loading, comparing.
-        training: in steps, besides what follows.
-        data: waiting for the next batch; None where outlast does not see it, and it is part of `training`.
+        starting: from the opening of the run to the start of the loop: building, loading and comparing.
+        training: steps, without the activities below.
+        data: waiting for the next batch; None if outlast cannot measure it, and it is part of `training`.
         evaluation: in `run.evaluate` and the function of `run.validate`; those of another framework's loop are part of
             `training`.
         saves: training waited for a checkpoint.
@@ -107,9 +107,9 @@ class Stopwatch:
     """Adds up the time of one attempt. Used by the training thread; reading it from another one is harmless.
 
     Attributes:
-        steps: seconds in steps, with all that happens inside of them.
+        steps: seconds in steps, including all activities in them.
         saves: seconds between steps in which training waited for a checkpoint.
-        holds: such seconds inside of steps.
+        holds: such seconds during steps.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class Stopwatch:
         self._begun = time.perf_counter()
 
     def waits_for_data(self, take: Callable[[], T]) -> T:
-        """Call what waits for a batch inside of a step, and add up its time."""
+        """Call a function that waits for a batch during a step, and add its time."""
         begun = time.perf_counter()
         try:
             return take()
@@ -133,15 +133,15 @@ class Stopwatch:
             self._data = (self._data or 0.0) + time.perf_counter() - begun
 
     def watch_loaders(self, things: Iterable[Any]) -> None:
-        """A loop takes batches out of loaders itself: those of ours add up in `waited` how long it waited."""
+        """The loop reads batches from loaders itself: outlast's loaders add their waiting time in `waited`."""
         self._loaders = [(thing, thing.waited) for thing in things if isinstance(getattr(thing, "waited", None), float)]
 
     @contextlib.contextmanager
     def evaluating(self, *, inside: bool) -> Iterator[Callable[[], float]]:
-        """An evaluation, until the block is left; gives what says how many seconds it took.
+        """Measure an evaluation until the block is left; yields a function that returns its seconds.
 
         Args:
-            inside: whether it is done inside of a step.
+            inside: whether it is part of a step.
         """
         begun, took = time.perf_counter(), 0.0
         try:

@@ -141,7 +141,7 @@ class Train(Section):
 
     total_steps: int = setting(10_000_000, "total slot-steps: worlds x ticks x slots", on_resume="free", ge=1)
     num_envs: int = setting(32, "number of worlds", on_resume="fixed", ge=1)
-    num_steps: int = setting(128, "ticks of a rollout, which PPO updates follow", on_resume="fixed", ge=2)
+    num_steps: int = setting(128, "ticks of a rollout, before the PPO updates", on_resume="fixed", ge=2)
     mode: Mode = setting(
         "gradient",
         "training mode: PPO and evolution (gradient), no PPO (evolve), in phases (freeze-evolve), neither (frozen)",

@@ -30,10 +30,10 @@ _TURNED = 45.0  # degrees
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="folder with data.yaml or COCO JSON, or such a file")
     parser.add_argument(
-        "--outside", action="store_true", help="whether files outside the folder may be read, by a path or a link"
+        "--outside", action="store_true", help="read also files outside the folder, by a path or a link"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="skip what needs the pixels: damaged images, and copies across splits"
+        "--quick", action="store_true", help="skip checks of pixels: damaged images, and copies across splits"
     )
     parser.add_argument("--all", action="store_true", help=f"list all problems, instead of {_SHOWN} of a kind")
 

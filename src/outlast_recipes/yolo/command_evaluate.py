@@ -21,7 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
     add_confidence(parser)
     parser.add_argument("--data-root", "--data-path", "--data", type=Path, metavar="DIR", help="folder of the data")
     parser.add_argument(
-        "--on", default="test", choices=("train", "val", "test"), help="split that is read (default: test)"
+        "--on", default="test", choices=("train", "val", "test"), help="split to evaluate (default: test)"
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="output folder (default: artifacts/SPLIT in the run)"

@@ -22,13 +22,13 @@ def add_picture_arguments(parser: ArgumentParser) -> None:
         type=Path,
         default=Path(),
         metavar="FOLDER",
-        help="folder for the pictures that are made (default: this folder)",
+        help="output folder for pictures (default: this folder)",
     )
 
 
 def add_confidence(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--confidence", type=_share, default=0.25, metavar="SHARE", help="least score, 0 to 1 (default: 0.25)"
+        "--confidence", type=_share, default=0.25, metavar="SHARE", help="minimum score, 0 to 1 (default: 0.25)"
     )
 
 

@@ -20,19 +20,19 @@ COMMANDS = (
     ),
     outlast.Command(
         "pipeline",
-        "check, train and publish in ten steps, each of which can be done alone",
+        "check, train and publish in ten steps, which can also be run one by one",
         pipeline.arguments,
         pipeline.run,
     ),
     outlast.Command(
         "predict",
-        "what a trained run finds in pictures: drawn, and as JSON",
+        "find objects in pictures with a trained run: drawings, and JSON",
         command_predict.arguments,
         command_predict.run,
     ),
     outlast.Command(
         "rectify",
-        "each plate or number in pictures, cut out and straightened",
+        "cut out and straighten each plate or number in pictures",
         command_rectify.arguments,
         command_rectify.run,
     ),

@@ -14,7 +14,9 @@ Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts"]
 
 
 class Data(Section):
-    cache: Literal["none", "ram"] = setting("none", "where decoded training images are kept", on_resume="session")
+    cache: Literal["none", "ram"] = setting(
+        "none", "cache of decoded training images: none, or in memory (ram)", on_resume="session"
+    )
 
 
 class Model(Section):
@@ -34,12 +36,12 @@ class Model(Section):
 
 class Training(Section):
     optimizer: Literal["adamw", "adam", "sgd", "musgd", "rmsprop"] = setting(
-        "adamw", "optimizer; musgd is the one that yolo26 was made with"
+        "adamw", "optimizer; yolo26 was trained with musgd"
     )
     momentum: float = setting(0.937, "momentum of SGD, or the first beta of Adam", ge=0, lt=1)
     weight_decay: float = setting(5e-4, "weight decay; not applied to biases and norms", ge=0)
     nominal_batch: int = setting(
-        64, "samples per optimizer update; gradients of batches are added up to it", aliases=("training.nbs",), ge=1
+        64, "samples per optimizer update; gradients of batches are accumulated", aliases=("training.nbs",), ge=1
     )
     warmup_epochs: float = setting(3.0, "warm-up, in epochs", ge=0)
     warmup_momentum: float = setting(0.8, "momentum at the beginning of the warm-up", ge=0, lt=1)
@@ -48,13 +50,15 @@ class Training(Section):
     )
     lr_scheduler: Scheduler = setting("cosine", "schedule of the learning rate", aliases=("training.scheduler",))
     restart_epochs: int | None = setting(
-        None, "epochs of one cosine, with --training.lr-scheduler cosine_with_restarts", ge=1
+        None, "length of one cosine in epochs, with --training.lr-scheduler cosine_with_restarts", ge=1
     )
-    final_lr: float = setting(0.01, "last learning rate, as a share of the peak", aliases=("training.lrf",), ge=0, le=1)
+    final_lr: float = setting(
+        0.01, "final learning rate, as a share of the peak", aliases=("training.lrf",), ge=0, le=1
+    )
     patience: int = setting(
-        100, "epochs without a better validation after which the training ends", ge=1, on_resume="free"
+        100, "number of epochs without a better validation, after which the training ends", ge=1, on_resume="free"
     )
-    close_mosaic: int = setting(10, "last epochs without mosaic", ge=0)
+    close_mosaic: int = setting(10, "number of final epochs without mosaic", ge=0)
     multi_scale: float = setting(0.0, "random change of the image size, as a share", ge=0, lt=1)
     box_loss: float = setting(7.5, "weight of the box loss", aliases=("training.box",), ge=0)
     class_loss: float = setting(0.5, "weight of the classification loss", aliases=("training.cls",), ge=0)
@@ -90,7 +94,7 @@ class Augmentation(Section):
     )
     mosaic: float = setting(1.0, "probability of a mosaic of four images", ge=0, le=1)
     mixup: float = setting(0.0, "probability of a mix of two images", ge=0, le=1)
-    cutmix: float = setting(0.0, "probability of a piece of another image", ge=0, le=1)
+    cutmix: float = setting(0.0, "probability of pasting a piece of another image", ge=0, le=1)
 
 
 class YoloConfig(outlast.SupervisedConfig):

@@ -48,20 +48,24 @@ class Step:
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--list", action="store_true", help="list the steps and do nothing")
-    parser.add_argument("--step", type=int, metavar="N", help="do only this step")
-    parser.add_argument("--from", dest="first", type=int, default=0, metavar="N", help="begin with this step")
-    parser.add_argument("--experiment", type=Path, metavar="YAML", help="values of the training from a file")
-    parser.add_argument("--experiment-name", metavar="NAME", help="name of the run (default: as the file)")
+    parser.add_argument("--list", action="store_true", help="list the steps, and run none")
+    parser.add_argument("--step", type=int, metavar="N", help="number of the only step to run")
+    parser.add_argument(
+        "--from", dest="first", type=int, default=0, metavar="N", help="number of the first step to run"
+    )
+    parser.add_argument("--experiment", type=Path, metavar="YAML", help="file with values of the training")
+    parser.add_argument("--experiment-name", metavar="NAME", help="name of the run (default: name of the file)")
     parser.add_argument("--data-path", "--data", "--data-root", type=Path, metavar="DIR", help="folder of the data")
     parser.add_argument(
         "--checkpoint-dir", type=Path, default=Path("runs"), metavar="PATH", help="folder of the runs (default: runs)"
     )
-    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="least number of GPUs (default: 0)")
+    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="minimum number of GPUs (default: 0)")
     parser.add_argument(
-        "--on", metavar="PROVIDER", help="train in sessions there, such as kaggle, which check their machine and data"
+        "--on",
+        metavar="PROVIDER",
+        help="provider of the training sessions, such as kaggle, which check their machine and data",
     )
-    parser.add_argument("--to", metavar="git+dvc|ADDRESS", help="where to publish (default: nowhere)")
+    parser.add_argument("--to", metavar="git+dvc|ADDRESS", help="destination of the publication (default: none)")
     parser.add_argument("--store", metavar="ADDRESS", help="with --to git+dvc: store of the weights")
     parser.add_argument("--git", metavar="REMOTE|URL", help="with --to git+dvc: git remote (default: origin)")
     parser.add_argument("--module", metavar="NAME", help="module in the publication's name (default: yolo)")

@@ -91,7 +91,7 @@ def _entries(path: Path, place: Place) -> dict[str, tuple[Any, int]] | None:
         for key_node, value_node in node.value:
             key, line = str(loader.construct_object(key_node)), key_node.start_mark.line + 1
             if key in entries:
-                place.problems.error("yaml", f"{shown}:{line}", f"the key {key!r:.60} stands there twice.")
+                place.problems.error("yaml", f"{shown}:{line}", f"the key {key!r:.60} is given twice.")
             entries[key] = (loader.construct_object(value_node, deep=True), line)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)

@@ -21,6 +21,7 @@ from outlast.recipe import prepare, registry
 from outlast.remote.folder import FolderRemote
 from outlast.remote.revision import PushedRun
 from outlast.report import read_run
+from tests import messages
 from tests.launch.conftest import RECIPE
 
 RELAY = ("relay", "walk", "--on", "local", "--ask-every", "0.1", "--stop-every", "5")
@@ -59,8 +60,7 @@ def test_a_session_that_cannot_publish_has_finished_its_run_and_the_relay_says_b
     (tmp_path / "configs/environment/local.yaml").write_text(text)
     assert main([*RELAY]) == 1
     said = capsys.readouterr().err
-    assert "has finished walk" in said
-    assert said.rstrip().endswith("outlast publish runs/walk")
+    messages.said(said, "launch/finished-and-not-published", run="walk", command="outlast publish runs/walk")
     assert read_run(tmp_path / "runs/walk").status == "finished"
     (tmp_path / "results").unlink()
     assert main(["publish", "runs/walk", "--recipe", "walk"]) == 0
@@ -87,7 +87,7 @@ def test_a_folder_that_the_session_would_not_see_is_refused(
         if taken:
             assert request_for(provider, prepared, Terms()).asked["values"]["remote"] == address
             continue
-        with pytest.raises(UsageError, match="a folder of this machine"):
+        with messages.raises(UsageError, "launch/remote-is-a-folder-here", remote="bucket"):
             request_for(provider, prepared, Terms())
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from outlast_recipes.yolo import corners, iso6346
 from outlast_recipes.yolo.rectify import rectified, size_of
+from tests import messages
 
 SQUARE = np.array([(0, 0), (4, 0), (4, 4), (0, 4)], float)
 angles = st.floats(-180, 180)
@@ -40,7 +41,7 @@ def test_a_rotated_plate_is_in_order_and_a_mirrored_one_is_not(plate: np.ndarray
     assert corners.order_error(rotated) is None
     assert (corners.angle(rotated) - corners.angle(plate) - degrees + 180) % 360 == pytest.approx(180, abs=1e-3)
     for mirrored in (rotated * [-1, 1], rotated * [1, -1], rotated[::-1]):
-        assert "mirrored" in (corners.order_error(mirrored) or "")
+        messages.said([corners.order_error(mirrored) or ""], "yolo/corners-order-mirrored")
     assert corners.order_error(rotated[[0, 2, 1, 3]]) is not None
 
 
@@ -54,13 +55,13 @@ def test_corners_in_any_order_are_sorted(plate: np.ndarray, degrees: float, orde
 @pytest.mark.parametrize(
     ("points", "words"),
     [
-        ([(0, 0), (1, 0), (1, 0), (0, 1)], "the same"),
-        ([(0, 0), (1, 1), (2, 2), (3, 3)], "one line"),
-        ([(0, 0), (4, 0), (1, 1), (0, 4)], "inside"),
+        ([(0, 0), (1, 0), (1, 0), (0, 1)], messages.says("yolo/corners-one-line")),
+        ([(0, 0), (1, 1), (2, 2), (3, 3)], messages.says("yolo/corners-one-line")),
+        ([(0, 0), (4, 0), (1, 1), (0, 4)], messages.says("yolo/corners-inside")),
     ],
 )
-def test_corners_of_no_plate(points: list[tuple[float, float]], words: str) -> None:
-    assert words in (corners.order_error(points) or "")
+def test_corners_of_no_plate(points: list[tuple[float, float]], words: messages.Message) -> None:
+    messages.said([corners.order_error(points) or ""], words)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_straightening_nothing_changes_nothing() -> None:
     assert np.array_equal(np.asarray(rectified(image, part)), np.asarray(image)[5:25, 10:30])
     wider = rectified(image, part, margin=0.25)
     assert np.abs(np.asarray(wider).astype(int) - np.asarray(image)[0:30, 5:35]).max() <= 1
-    with pytest.raises(ValueError, match="mirrored"):
+    with messages.raises(ValueError, "yolo/corners-mirrored"):
         rectified(image, part[::-1])
     assert max(rectified(image, whole, height=9000).size) == 4096
 
@@ -171,5 +172,5 @@ def test_one_wrong_or_two_exchanged_characters_are_noticed() -> None:
 @pytest.mark.parametrize("number", ["", "CSQ3054383", "CSQX3054383", "CSQU30543", "CSQU30543833", "CSQU305438\u0663"])
 def test_what_is_no_number(number: str) -> None:
     assert not iso6346.is_valid(number)
-    with pytest.raises(ValueError, match="no container number"):
+    with messages.raises(ValueError, "yolo/no-container-number", number=repr(number)):
         iso6346.check_digit(number)

@@ -20,6 +20,7 @@ from outlast_recipes.yolo.detector import DetectorTraining
 from outlast_recipes.yolo.initial import start_from
 from outlast_recipes.yolo.ultralytics_adapter import outside
 from outlast_recipes.yolo.ultralytics_adapter.network import UltralyticsDetector, untrained
+from tests import messages
 from tests.durability.digits import train
 from tests.recipes import pictures
 
@@ -66,7 +67,7 @@ def test_what_is_no_such_file(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError, match="absent.pt"):
         outside.read(tmp_path / "absent.pt")
     torch.save({"weights": 1}, tmp_path / "other.pt")
-    with pytest.raises(DataError, match="no network"):
+    with messages.raises(DataError, "yolo/file-without-network", file="other.pt"):
         outside.read(tmp_path / "other.pt")
 
 
@@ -154,9 +155,9 @@ def test_a_description_that_is_no_file_is_not_waited_for(tmp_path: Path, network
 
 def test_finished_and_unfinished_trainings_are_told_apart(tmp_path: Path, network: torch.nn.Module) -> None:
     finished = outside.read(write(tmp_path / "finished.pt", network))
-    assert "finished" in finished.sentence
+    messages.said([finished.sentence], "yolo/file-of-finished-training")
     unfinished = outside.read(write(tmp_path / "last.pt", network, epoch=3, optimizer={"state": {}}))
-    assert "after epoch 4 of 9" in unfinished.sentence
+    messages.said([unfinished.sentence], "yolo/file-of-unfinished-training", epoch=4, epochs=9)
     for name, each in network.state_dict().items():
         torch.testing.assert_close(finished.weights[name], each, rtol=0, atol=0)
 
@@ -175,7 +176,7 @@ def training(tmp_path: Path) -> Any:
 
 def test_a_run_starts_from_weights(tmp_path: Path, network: torch.nn.Module, training: DetectorTraining) -> None:
     UltralyticsDetector(network, "yolo11n", ("green", "red"), 0, 64).write_pt(tmp_path / "best.pt")
-    assert "all of its weights" in start_from(training, tmp_path / "best.pt")
+    messages.said([start_from(training, tmp_path / "best.pt")], "yolo/starts-from-all-weights", file="best.pt")
     parts = training.parts()
     for name, each in network.state_dict().items():
         for part in ("model", "ema"):
@@ -189,7 +190,7 @@ def test_a_run_starts_from_weights(tmp_path: Path, network: torch.nn.Module, tra
 def test_weights_of_other_classes_are_taken_but_for_the_classes(tmp_path: Path, training: DetectorTraining) -> None:
     write(tmp_path / "other.pt", untrained("yolo11n", tuple("abcde"), 0))
     sentence = start_from(training, tmp_path / "other.pt")
-    assert " of 499 of its weights" in sentence
+    messages.said([sentence], "yolo/starts-from-some-weights", file="other.pt", weights=499)
 
 
 def test_what_cannot_be_started_from(tmp_path: Path, training: DetectorTraining) -> None:
@@ -200,7 +201,7 @@ def test_what_cannot_be_started_from(tmp_path: Path, training: DetectorTraining)
     other.yaml = {}
     with pytest.raises(ConfigError, match="--model.architecture"):
         start_from(training, write(tmp_path / "unnamed.pt", other))
-    with pytest.raises(ConfigError, match="does not exist"):
+    with messages.raises(ConfigError, "yolo/resume-from-does-not-exist", file="absent.pt"):
         start_from(training, tmp_path / "absent.pt")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/run.json").write_text("{}")

@@ -12,6 +12,7 @@ from outlast.errors import ConfigError
 from outlast_recipes.yolo.checks import check_config, load_data
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Dataset, Sample
+from tests import messages
 
 SEED = """\
 model:
@@ -105,7 +106,7 @@ def test_large_rotations_of_corners_are_refused() -> None:
 
 def test_keypoints_are_mirrored_where_the_data_say_how() -> None:
     checked(data(2, (1, 0)), model__architecture="yolo11n-pose", augmentation__fliplr="0.5")
-    with pytest.raises(ConfigError, match="tiny does not mirror keypoints"):
+    with messages.raises(ConfigError, "yolo/tiny-does-not-mirror", flag="augmentation.fliplr"):
         checked(data(2, (1, 0)), model__architecture="tiny", augmentation__fliplr="0.5")
     with pytest.raises(ConfigError, match="flip_idx"):
         checked(data(2), model__architecture="yolo11n-pose", augmentation__fliplr="0.5")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from outlast.cli import main
 from outlast.config import resolve
 from outlast_recipes.yolo import saved
 from outlast_recipes.yolo.config import YoloConfig
+from tests import messages
 from tests.conftest import REPOSITORY
 from tests.durability.digits import train
 from tests.publish import making
@@ -76,7 +78,7 @@ def test_the_published_branch_has_the_tree(here: Path, capsys: pytest.CaptureFix
     } <= tree  # fmt: skip
     held = making.git(url, "show", f"{name}:artifacts/localization/plates/train/results.csv")
     assert held == (here / "cut/plates/artifacts/train/results.csv").read_text().strip()
-    assert "Get it: git fetch" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "publish/get-it-from-git", branch=name)
 
 
 def test_a_finished_run_that_is_started_again_is_the_same_publication(
@@ -90,7 +92,7 @@ def test_a_finished_run_that_is_started_again_is_the_same_publication(
     monkeypatch.chdir(here)
     assert making.fingerprint(here / "cut/plates/artifacts") == before
     assert main(["publish", "cut/plates", "--to", "twice"]) == 0
-    assert "was visible already" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "publish/visible-already", reference=re.compile(r"twice/publications/\S+"))
     manifest = here / "cut/plates/artifacts/test.manifest.json"
     manifest.unlink()  # as if the attempt had been killed between two artifacts
     assert train(here / "cut", recipe="yolo", small=small) == "finished"
@@ -112,7 +114,7 @@ def test_evaluate_repeats_what_the_training_measured(here: Path, capsys: pytest.
     after = json.loads((folder / "metrics.json").read_text())
     assert {key: after[key] for key in before} == before
     assert (after["run"], after["step"], after["part"]) == ("plates", 12, "best")
-    assert "quad IoU >= 0.7" in capsys.readouterr().out
+    messages.said(capsys.readouterr().out, "yolo/evaluate-corners", threshold=0.7)
     assert main(["evaluate", "yolo", "plates", "--on", "val", "--part", "ema", "-o", "measured"]) == 0
     assert json.loads((here / "measured/metrics.json").read_text())["images"] == 4
 

@@ -15,6 +15,7 @@ import pytest
 import outlast
 from outlast_recipes.yolo import pipeline, stepping
 from outlast_recipes.yolo.config import YoloConfig
+from tests import messages
 from tests.recipes import pictures
 
 
@@ -125,9 +126,8 @@ def test_a_failure_says_how_to_continue(commands: list[list[str]]) -> None:
     with pytest.raises(outlast.OutlastError) as caught:
         done("--experiment-name", "one", "--data-path", "set", "--to", "store", "--module", "broken")
     words = str(caught.value)
-    assert "Step 9 (training) failed" in words
-    assert "The model is whole in runs/one" in words
-    assert "outlast publish runs/one --to store --module broken" in words
+    publish = "outlast publish runs/one --to store --module broken"
+    messages.said([words], "yolo/step-failed", step=9, name="training", run="runs/one", publish=publish)
     assert words.endswith(
         "outlast pipeline yolo --from 9 --experiment-name one --data-path set --to store --module broken"
     )
@@ -169,9 +169,9 @@ def test_the_ends_of_a_step() -> None:
     with pytest.raises(outlast.SessionEnded) as ended:
         list(run_python("raise SystemExit(75)"))
     assert ended.value.code == 75
-    with pytest.raises(outlast.OutlastError, match=r"ended with 1: it is so$"):
+    with messages.raises(outlast.OutlastError, "yolo/step-ended-with", code=1, error="it is so"):
         list(run_python("import sys; print('error: it is so', file=sys.stderr); sys.exit(1)"))
-    with pytest.raises(outlast.OutlastError, match="cannot be started"):
+    with messages.raises(outlast.OutlastError, "yolo/step-cannot-be-started", command="no-such-command-of-ours"):
         list(stepping.lines_of("no-such-command-of-ours"))
 
 

@@ -23,7 +23,7 @@ from outlast_recipes.yolo.reading import read_dataset
 from outlast_recipes.yolo.tiny import TinyTraining
 from outlast_recipes.yolo.ultralytics_adapter import settings
 from outlast_recipes.yolo.ultralytics_adapter.training import UltralyticsTraining
-from tests import processes
+from tests import messages, processes
 from tests.durability.digits import final, train
 from tests.recipes import pictures
 
@@ -111,7 +111,7 @@ def test_a_loss_that_is_not_finite_ends_the_attempt_before_it_is_saved(
 
     monkeypatch.setattr(TinyTraining, "step", ruined)
     small = {**pictures.TINY, "data_root": str(data), "save_every": "1 steps"}
-    with pytest.raises(outlast.OutlastError, match="box_loss of step 3"):
+    with messages.raises(outlast.OutlastError, "yolo/loss-not-finite", loss="box_loss", step=3):
         train(tmp_path, recipe="yolo", small=small)
     assert outlast.open_saved("yolo", root=tmp_path).step == 2
 
