@@ -23,7 +23,10 @@ def start_from(training: DetectorTraining, place: Path) -> str:
         outlast.DataError: it cannot be read.
     """
     if not place.exists():
-        raise outlast.ConfigError(f"model.resume_from is {place}, which does not exist.")
+        raise outlast.ConfigError(
+            f"model.resume_from is {place}, which does not exist; expected a .pt file of ultralytics, or "
+            "weights.safetensors of this recipe. Check the path."
+        )
     if (place / "run.json").is_file():
         raise outlast.ConfigError(
             f"model.resume_from is {place}, a run. To continue it, exactly: outlast train yolo --resume {place}"

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 import outlast
-from outlast_recipes.common.problems import counted
 from outlast_recipes.yolo.detector import Detector, Prediction
 from outlast_recipes.yolo.images import SUFFIXES, ImageRefused, decode, quiet
 
@@ -69,7 +68,7 @@ def refuse_skipped(skipped: Sequence[str], count: int) -> None:
     """Raise outlast.DataError if pictures were skipped, of so many; the others are done."""
     if skipped:
         raise outlast.DataError(
-            f"{len(skipped)} of {counted(count, 'picture')} cannot be read, and have no result: "
+            f"Pictures that cannot be read and have no result: {len(skipped)} of {count}. "
             f"{' '.join(skipped[:3])}{' ...' if len(skipped) > 3 else ''}"
         )
 

@@ -90,8 +90,10 @@ def read(place: Path) -> Detector:
         architecture = json.loads(about.read_text(encoding="utf-8"))
         tensors = load_file(weights)
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        why = f"{ARCHITECTURE} or {weights.name} does not exist" if missing else error
         raise outlast.DataError(
-            f"{place} is no detector: {error}. Expected {WEIGHTS} and {ARCHITECTURE} in one folder."
+            f"{place} is no detector: {why}. Expected {WEIGHTS} and {ARCHITECTURE} in one folder."
         ) from error
     return _loaded(architecture, tensors, about)
 
