@@ -11,7 +11,7 @@ covered or cut to 90 % of the sides, all agree by more than NEAR; of those cut t
 All images of a split are compared with all of another, as products of matrices. An index cannot answer the same: NEAR
 lets 73 of 255 bits differ, so bands of bits that must be equal are too short to exclude anything, and an image's views
 differ from each other as much as images do, so the triangle inequality excludes nothing either (docs/log.md has the
-measurements). Up to about 30,000 images, the fingerprints take longer than the comparison.
+figures). Up to about 30,000 images, the fingerprints take longer than the comparison.
 """
 
 from __future__ import annotations
