@@ -12,42 +12,46 @@ from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import Detector, DetectorTraining
 from outlast_recipes.yolo.packages import ULTRALYTICS
+from outlast_recipes.yolo.rfdetr_adapter import settings as rfdetr
+from outlast_recipes.yolo.ultralytics_adapter import settings as ultralytics
 
 
 def check_architecture(config: YoloConfig, dataset: Dataset) -> None:
     """Raises outlast.ConfigError when there is no such architecture, it is not installed, or it needs other data."""
     name = config.model.architecture
-    if name == "tiny":
-        from outlast_recipes.yolo import tiny
-
-        if unknown := tiny.unknown_values(config):
-            raise outlast.ConfigError(
-                f"model.architecture is tiny, which has no {', '.join(unknown)}. Leave it out, or choose another "
-                "architecture."
-            )
-        return
-    if not ULTRALYTICS.fullmatch(name):
+    if not (name == "tiny" or ULTRALYTICS.fullmatch(name) or rfdetr.ARCHITECTURE.fullmatch(name)):
         raise outlast.ConfigError(
-            f"model.architecture is {name!r:.60}; expected yolo11n, s, m, l or x, yolo26n to yolo26x, each also with "
-            "-pose, or tiny."
+            f"model.architecture is {name!r:.60}; expected yolo11n, s, m, l or x, yolo26n to yolo26x, rfdetr-nano, "
+            "small, medium or large, each also with -pose, or tiny."
         )
     if name.endswith("-pose") and not dataset.keypoints:
         raise outlast.ConfigError(
             f"model.architecture is {name}, and {dataset.root} has boxes only; choose {name.removesuffix('-pose')}, or "
             "data with keypoints (kpt_shape in data.yaml)."
         )
-    from outlast_recipes.yolo.ultralytics_adapter import settings
+    if ULTRALYTICS.fullmatch(name):
+        ultralytics.check_installed()
+        return
+    from outlast_recipes.yolo import plain
 
-    settings.check_installed()
+    if unknown := plain.unknown_values(config, visibility=name != "tiny"):
+        raise outlast.ConfigError(
+            f"model.architecture is {name}, which has no {', '.join(unknown)}. Leave it out, or choose another "
+            "architecture."
+        )
+    if name == "tiny":
+        return
+    if rest := config.model.image_size % rfdetr.BLOCK:
+        raise outlast.ConfigError(
+            f"model.image_size is {config.model.image_size}; expected a multiple of {rfdetr.BLOCK} for {name}, such as "
+            f"{config.model.image_size + rfdetr.BLOCK - rest}."
+        )
+    rfdetr.check_installed()
 
 
 def licence(architecture: str) -> str:
     """A sentence on the licence of the library that an architecture needs; empty where there is nothing to say."""
-    if not ULTRALYTICS.fullmatch(architecture):
-        return ""
-    from outlast_recipes.yolo.ultralytics_adapter import settings
-
-    return settings.LICENCE
+    return ultralytics.LICENCE if ULTRALYTICS.fullmatch(architecture) else ""
 
 
 def training_of(config: YoloConfig, dataset: Dataset, device: torch.device) -> DetectorTraining:
@@ -57,6 +61,10 @@ def training_of(config: YoloConfig, dataset: Dataset, device: torch.device) -> D
         from outlast_recipes.yolo.tiny import TinyTraining
 
         return TinyTraining(config, dataset, device)
+    if rfdetr.ARCHITECTURE.fullmatch(config.model.architecture):
+        from outlast_recipes.yolo.rfdetr_adapter.training import RfdetrTraining
+
+        return RfdetrTraining(config, dataset, device)
     from outlast_recipes.yolo.ultralytics_adapter.training import UltralyticsTraining
 
     return UltralyticsTraining(config, dataset, device)
@@ -76,6 +84,12 @@ def load(architecture: Mapping[str, Any], weights: Mapping[str, Any]) -> Detecto
         from outlast_recipes.yolo.ultralytics_adapter import network
 
         return network.load(architecture, weights)
+    if architecture.get("detector") == "rfdetr":
+        rfdetr.check_installed()
+        from outlast_recipes.yolo.rfdetr_adapter import network as of_rfdetr
+
+        return of_rfdetr.load(architecture, weights)
     raise outlast.DataError(
-        f"The architecture names the detector {architecture.get('detector')!r:.60}; expected tiny or ultralytics."
+        f"The architecture names the detector {architecture.get('detector')!r:.60}; expected tiny, ultralytics or "
+        "rfdetr."
     )

@@ -8,6 +8,7 @@ import outlast
 from outlast_recipes.yolo import backends
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Dataset
+from outlast_recipes.yolo.packages import ULTRALYTICS
 from outlast_recipes.yolo.reading import read_dataset
 
 CORNERS = 4
@@ -64,14 +65,15 @@ def _check_mirrors(config: YoloConfig, dataset: Dataset) -> None:
     """Keypoints have an order, which a mirror changes; corners have that of a text, which can only be read upright."""
     views, corners = config.augmentation, dataset.keypoints == CORNERS
     for name, value in (("fliplr", views.fliplr or 0.0), ("flipud", views.flipud)):
-        tiny = config.model.architecture == "tiny"
-        if not value or not dataset.keypoints or (dataset.flip_index and not corners and not tiny):
+        architecture = config.model.architecture
+        plain = not ULTRALYTICS.fullmatch(architecture)
+        if not value or not dataset.keypoints or (dataset.flip_index and not corners and not plain):
             continue
         why = (
             "a mirrored text is not a text, and its corners have another order"
             if corners
-            else "tiny does not mirror keypoints"
-            if tiny
+            else f"{architecture} does not mirror keypoints"
+            if plain
             else f"{dataset.root} does not say which keypoints a mirror exchanges (flip_idx in data.yaml)"
         )
         raise outlast.ConfigError(f"augmentation.{name} is {value}: {why}. Set --augmentation.{name} 0.")

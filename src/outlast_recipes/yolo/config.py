@@ -21,7 +21,9 @@ class Data(Section):
 
 class Model(Section):
     architecture: str = setting(
-        "yolo11s", "architecture: yolo11n, s, m, l or x, yolo26n to yolo26x, each also with -pose; or tiny"
+        "yolo11s",
+        "architecture: yolo11n, s, m, l or x, yolo26n to yolo26x, rfdetr-nano, small, medium or large, each also with "
+        "-pose; or tiny",
     )
     resume_from: Path | None = setting(
         None, "weights to start from: a .pt file of ultralytics, or weights.safetensors of this recipe"

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import outlast
 from outlast_recipes.common.boxes import suppress
 from outlast_recipes.yolo.detector import Detector, Picture, Prediction
+from outlast_recipes.yolo.square import fitted
 
 STRIDE, WIDTH, OVERLAP, MOST = 8, 32, 0.6, 300
 
@@ -85,7 +85,7 @@ class TinyDetector(Detector):
 
     def _one(self, picture: Picture, confidence: float) -> Prediction:
         device = next(self.network.parameters()).device
-        image, scale = fitted(picture, self._size)
+        image, scale = fitted(picture, self._size, STRIDE)
         cells = self.network(image[None].to(device))[0].float().cpu()
         here = middles(cells.shape[0], cells.shape[1], cells.device)
         scores, classes = cells[..., : len(self.names)].sigmoid().max(2)
@@ -105,20 +105,6 @@ class TinyDetector(Detector):
             classes[kept].numpy().astype(np.int64),
             points[kept].numpy().astype(np.float32) if self.keypoints else None,
         )
-
-
-def fitted(picture: Picture, size: int) -> tuple[Tensor, float]:
-    """A picture scaled so that its larger side has `size` pixels, in grey up to multiples of the stride, and the scale.
-
-    Returns:
-        (3, H, W) float, 0 to 1.
-    """
-    scale = size / max(picture.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
-    scaled = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
-    full = np.full((-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE, 3), 114, np.uint8)
-    full[:height, :width] = np.asarray(scaled)
-    return torch.from_numpy(full).permute(2, 0, 1).float() / 255, scale
 
 
 def losses(

@@ -15,9 +15,9 @@ from outlast.errors import DataError
 from outlast_recipes.yolo import backends, saved
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.detector import DetectorTraining, Place
-from tests.recipes.pictures import dataset
+from tests.recipes import pictures
 
-CASES = [("tiny", 0), ("tiny", 4), ("yolo11n", 0), ("yolo11n-pose", 4)]
+CASES = [("tiny", 0), ("tiny", 4), ("yolo11n", 0), ("yolo11n-pose", 4), ("rfdetr-nano", 0), ("rfdetr-nano-pose", 4)]
 PLACES = [Place(step, 1, 1, 2) for step in (1, 2)]
 
 
@@ -26,7 +26,7 @@ def build(root: Path, architecture: str, keypoints: int, seed: int = 42) -> Dete
         "model.architecture": architecture, "model.image_size": "64", "epochs": "1", "batch_size": "4",
         "seed": str(seed), "training.nominal_batch": "8", "training.warmup_epochs": "0",
     }  # fmt: skip
-    data = dataset(root, keypoints=bool(keypoints), counts=(8, 3, 2))
+    data = pictures.dataset(root, keypoints=bool(keypoints), counts=(8, 3, 2))
     return backends.training_of(resolve(YoloConfig, flags=values).config, data, torch.device("cpu"))
 
 
@@ -35,9 +35,11 @@ def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[int, DetectorTraining]]:
     name, points = request.param
-    training = build(tmp_path_factory.mktemp("data") / "pictures", name, points)
-    yield points, training
-    training.close()
+    with pytest.MonkeyPatch.context() as patch:
+        pictures.installed(name, patch)
+        training = build(tmp_path_factory.mktemp("data") / "pictures", name, points)
+        yield points, training
+        training.close()
 
 
 def test_weights_are_updated_when_enough_is_gathered(case: tuple[int, DetectorTraining]) -> None:
@@ -55,8 +57,9 @@ def test_weights_are_updated_when_enough_is_gathered(case: tuple[int, DetectorTr
     assert any(not torch.equal(before[name], each) for name, each in ema.items())
 
 
-@pytest.mark.parametrize("architecture", ["tiny", "yolo11n"])
-def test_all_bits_of_a_seed_count(architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ["tiny", "yolo11n", "rfdetr-nano"])
+def test_all_bits_of_a_seed_count(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures.installed(architecture, monkeypatch)
     weights = []
     for number, seed in enumerate((5, 5, 5 + 2**32)):
         training = build(tmp_path / str(number), architecture, 0, seed)

@@ -49,3 +49,17 @@ def test_keypoints_of_yolo26(tmp_path: Path) -> None:
 @pytest.mark.slow  # 3 s for a step of MuSGD
 def test_musgd(tmp_path: Path) -> None:
     exact(tmp_path, {**SHORT, "model.architecture": "yolo26n", "training.optimizer": "musgd"}, 3)
+
+
+RFDETR = {**pictures.TINY, "epochs": "2", "training.nominal_batch": "16", "training.warmup_epochs": "0"}
+
+
+@pytest.mark.slow  # 30 million parameters
+@pytest.mark.parametrize(
+    ("architecture", "more"),
+    [("rfdetr-nano-pose", {}), ("rfdetr-nano", {"num_workers": "2", "mixed_precision": "true"})],
+)
+def test_rfdetr(tmp_path: Path, architecture: str, more: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures.installed(architecture, monkeypatch)
+    small = {**RFDETR, "model.architecture": architecture, **more}
+    exact(tmp_path, small, 3, keypoints=architecture.endswith("-pose"))

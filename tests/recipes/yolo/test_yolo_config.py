@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +114,7 @@ def test_keypoints_are_mirrored_where_the_data_say_how() -> None:
         checked(data(2), model__architecture="yolo11n-pose", augmentation__fliplr="0.5")
 
 
-@pytest.mark.parametrize("name", ["yolo12s", "yolo11q", "../yolo11s", "yolo11s-seg", "yolo11s.pt"])
+@pytest.mark.parametrize("name", ["yolo12s", "yolo11q", "../yolo11s", "yolo11s-seg", "yolo11s.pt", "rfdetr-base"])
 def test_architectures_that_do_not_exist(name: str) -> None:
     with pytest.raises(ConfigError, match="model.architecture"):
         checked(data(0), model__architecture=name)
@@ -129,6 +131,25 @@ def test_what_tiny_does_not_have_is_refused_by_name() -> None:
             checked(data(0), model__architecture="tiny", **{name: value})
     with pytest.raises(ConfigError, match="musgd"):
         checked(data(0), model__architecture="tiny", training__optimizer="musgd")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("augmentation.mosaic", "0.5"), ("training.dfl_loss", "1"), ("data.cache", "ram"), ("model.image_size", "100")],
+)
+def test_what_rfdetr_does_not_have_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        checked(data(4), model__architecture="rfdetr-nano-pose", **{name.replace(".", "__"): value})
+
+
+def test_another_version_of_rfdetr_and_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.9.0")
+    with pytest.raises(ConfigError, match="1.9.0"):
+        checked(data(0), model__architecture="rfdetr-small")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="outlast.rfdetr"):
+        checked(data(0), model__architecture="rfdetr-small")
 
 
 def test_several_ranks_are_refused_without_multi_gpu() -> None:
