@@ -64,4 +64,5 @@ def test_terminated_at_some_of_them(tmp_path: Path, script: str) -> None:
 
 def test_it_finds_a_naive_store_wanting(tmp_path: Path) -> None:
     found = verdicts(witness(tmp_path / "work", "torn", "workers", "--store", "naive"))
-    assert found["HARD_FAIL"] + found["SILENT_DIVERGENCE"] >= 10, found
+    # Of three saves of four files: state.json of the first, without which nothing is read, and all files of the others.
+    assert found["HARD_FAIL"] == 1 + 2 * 4, found
