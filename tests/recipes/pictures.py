@@ -28,7 +28,7 @@ NANO = {**TINY, "model.architecture": "yolo11n", "training.close_mosaic": "1"}
 def installed(architecture: str, patch: pytest.MonkeyPatch) -> None:
     """Skip the test where RF-DETR is needed and absent, as in CI; where it is there, make its smallest size smaller.
 
-    300 queries in 13 groups take 5 seconds of CPU for a step of 4 images, and its keypoints 25.
+    300 queries in 13 groups take 6 to 9 seconds of CPU for a step of 4 images, and its preview of keypoints 25.
     """
     if not architecture.startswith("rfdetr"):
         return
