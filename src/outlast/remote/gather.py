@@ -254,7 +254,7 @@ def _newest_good(folder: RunFolder, identity: Identity | None) -> Checkpoint | N
 
 def _sentences(passed: Sequence[tuple[int, str]], then: str, place: Place) -> list[str]:
     """A sentence about each of some checkpoints that do not verify, and how many more there are."""
-    said = [f"{complaint} {then}" for _, complaint in passed[:_SAID]]
+    said = [complaint if complaint.endswith(then) else f"{complaint} {then}" for _, complaint in passed[:_SAID]]
     more = [str(step) for step, _ in passed[_SAID:]]
     names = ", ".join(more[:20]) + (", ..." if len(more) > 20 else "")
     return said + ([f"{len(more)} more in {place.address()} have the same problem (steps {names})."] if more else [])
