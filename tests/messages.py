@@ -180,8 +180,8 @@ def normal(text: str) -> str:
     text = text.replace("{", "{{").replace("}", "}}")
     for folder in sorted(folders, key=len, reverse=True):
         text = re.sub(re.escape(folder) + r"/[\w.\[\]-]+", "{tmp}", text)
-    text = text.replace(str(Path(__file__).parents[1]), "{repository}")
-    return text.replace(sys.executable, "{python}")
+    text = text.replace(sys.executable, "{python}")  # it may be in the checkout
+    return text.replace(str(Path(__file__).parents[1]), "{repository}")
 
 
 def _pattern(template: str, facts: dict[str, object]) -> str:

@@ -145,7 +145,7 @@ def test_a_file_named_once_in_a_process_is_known(evil: Path) -> None:
 
 @pytest.mark.parametrize(
     "stored",
-    ["../../evil", "/etc/passwd", "sign", "digits\x00", "a" * 3000, "outlast_recipes.digits", "digits ", "os:system"],
+    ["../../evil", "/etc/passwd", "signs", "digits\x00", "a" * 3000, "outlast_recipes.digits", "digits ", "os:system"],
 )
 def test_other_names_in_a_record(evil: Path, ran: Ran, stored: str) -> None:
     name(evil, stored)

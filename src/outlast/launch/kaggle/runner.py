@@ -83,7 +83,8 @@ def install(code: Path, packages: list[str]) -> bool:
     calls = [["-c", str(constraints), *asked]] if asked else []
     calls += [["--no-deps", "-r", str(pinned)]] if lacking else []
     if any(subprocess.run([*command, *more], check=False).returncode for more in calls):
-        names = ", ".join([*missing, *(each.split()[0] for each in lacking)])
+        listed = ["requirements.txt"] if wanted.exists() else []
+        names = ", ".join([*missing, *listed, *(each.split()[0] for each in lacking)])
         print(
             f"The packages that the recipe needs cannot be installed ({names}): the session has no internet and no "
             "wheels. Launch it with --internet or --wheels FOLDER."
