@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 Picture: TypeAlias = NDArray[np.uint8]
 """(height, width, 3), RGB."""
@@ -84,11 +84,11 @@ class Detector(ABC):
     def architecture(self) -> dict[str, Any]:
         """JSON from which `load` of the same implementation builds the network again, under "detector" its name."""
 
-    @abstractmethod
-    def weights(self) -> Mapping[str, Any]:
-        """Name -> tensor, all that `load` needs besides the architecture."""
+    def weights(self) -> Mapping[str, Tensor]:
+        """Name -> tensor on the CPU, all that `load` needs besides the architecture."""
+        return {name: each.detach().cpu().contiguous() for name, each in self.network.state_dict().items()}
 
-    @abstractmethod
+    @torch.no_grad()
     def predict(self, pictures: Sequence[Picture], *, confidence: float = 0.25) -> list[Prediction]:
         """Find objects; a prediction for each picture, whatever their sizes. Overlapping finds of a class are merged.
 
@@ -96,6 +96,11 @@ class Detector(ABC):
             pictures: of any sizes.
             confidence: least score, 0 to 1.
         """
+        return [self._predict_one(picture, confidence) for picture in pictures]
+
+    @abstractmethod
+    def _predict_one(self, picture: Picture, confidence: float) -> Prediction:
+        """`predict` for one picture; gradients are off."""
 
     def write_pt(self, path: Path) -> bool:  # noqa: ARG002
         """Write the file that the detector's own library reads; returns whether it has one."""

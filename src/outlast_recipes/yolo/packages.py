@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import re
 
+import outlast
 from outlast_recipes.yolo.config import YoloConfig
 
 ULTRALYTICS = re.compile(r"yolo(11|26)([nsmlx])(-pose)?")
@@ -21,3 +24,29 @@ def packages(config: YoloConfig) -> tuple[str, ...]:
     if ULTRALYTICS.fullmatch(config.model.architecture):
         return (f"ultralytics=={VERSION} --hash={HASH}",)
     return ()
+
+
+def check_installed(library: str, version: str, needed: tuple[str, ...], extra: str) -> None:
+    """Refuse an architecture whose library is not there as it is known here, without importing it.
+
+    Args:
+        library: its distribution.
+        version: the one whose inner parts are used.
+        needed: modules that it must find.
+        extra: of outlast, which installs them.
+
+    Raises:
+        outlast.ConfigError: a module is absent, or the version is another.
+    """
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise outlast.ConfigError(
+            f"model.architecture needs {' and '.join(missing)}, which cannot be found. Install the extra with: pip "
+            f'install "outlast[{extra}]", or choose --model.architecture tiny.'
+        )
+    found = importlib.metadata.version(library)
+    if found != version:
+        raise outlast.ConfigError(
+            f"{library} {found} is installed, and this recipe was made for {version}, whose inner parts it uses. "
+            f"Install it with: pip install {library}=={version}"
+        )

@@ -10,9 +10,13 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from outlast_recipes.common.boxes import suppress
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Sample
-from outlast_recipes.yolo.detector import Picture
+from outlast_recipes.yolo.detector import Picture, Prediction
+
+MOST = 300
+"""Objects that are found in one picture."""
 
 
 class SquareDataset(torch.utils.data.Dataset[Any]):
@@ -92,3 +96,28 @@ def fitted(picture: Picture, size: int, stride: int) -> tuple[Tensor, float]:
     full = np.full((-(-height // stride) * stride, -(-width // stride) * stride, 3), 114, np.uint8)
     full[:height, :width] = np.asarray(scaled)
     return torch.from_numpy(full).permute(2, 0, 1).float() / 255, scale
+
+
+def merged(
+    picture: Picture, boxes: Tensor, scores: Tensor, classes: Tensor, points: Tensor | None, overlap: float
+) -> Prediction:
+    """What a network found, cut at the picture's border, without the worse of two boxes of a class that overlap.
+
+    Args:
+        picture: in which it was found.
+        boxes: (N, 4), in pixels of the picture.
+        scores: (N,).
+        classes: (N,) integers.
+        points: (N, K, 2), in pixels of the picture, or None.
+        overlap: IoU above which two boxes overlap.
+    """
+    height, width = picture.shape[:2]
+    boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
+    apart = classes[:, None] * (2.0 * max(width, height))  # boxes of two classes do not overlap
+    kept = suppress(boxes + apart, scores, overlap)[:MOST]
+    return Prediction(
+        boxes[kept].numpy().astype(np.float32),
+        scores[kept].numpy().astype(np.float32),
+        classes[kept].numpy().astype(np.int64),
+        None if points is None else points[kept].numpy().astype(np.float32),
+    )

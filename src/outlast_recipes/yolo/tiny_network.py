@@ -10,17 +10,15 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import outlast
-from outlast_recipes.common.boxes import suppress
 from outlast_recipes.yolo.detector import Detector, Picture, Prediction
-from outlast_recipes.yolo.square import fitted
+from outlast_recipes.yolo.square import fitted, merged
 
-STRIDE, WIDTH, OVERLAP, MOST = 8, 32, 0.6, 300
+STRIDE, WIDTH, OVERLAP = 8, 32, 0.6
 
 
 class TinyNetwork(nn.Module):
@@ -76,14 +74,7 @@ class TinyDetector(Detector):
             "image_size": self._size,
         }
 
-    def weights(self) -> Mapping[str, Tensor]:
-        return {name: each.detach().cpu().contiguous() for name, each in self.network.state_dict().items()}
-
-    @torch.no_grad()
-    def predict(self, pictures: Sequence[Picture], *, confidence: float = 0.25) -> list[Prediction]:
-        return [self._one(picture, confidence) for picture in pictures]
-
-    def _one(self, picture: Picture, confidence: float) -> Prediction:
+    def _predict_one(self, picture: Picture, confidence: float) -> Prediction:
         device = next(self.network.parameters()).device
         image, scale = fitted(picture, self._size, STRIDE)
         cells = self.network(image[None].to(device))[0].float().cpu()
@@ -95,16 +86,7 @@ class TinyDetector(Detector):
         boxes = torch.cat([here - sides[:, :2], here + sides[:, 2:]], 1) * STRIDE / scale
         points = cells[..., len(self.names) + 4 :][chosen].reshape(len(here), self.keypoints, 2)
         points = (points + here[:, None]) * STRIDE / scale
-        height, width = picture.shape[:2]
-        boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
-        apart = classes[:, None] * (2.0 * max(width, height))  # boxes of two classes do not overlap
-        kept = suppress(boxes + apart, scores, OVERLAP)[:MOST]
-        return Prediction(
-            boxes[kept].numpy().astype(np.float32),
-            scores[kept].numpy().astype(np.float32),
-            classes[kept].numpy().astype(np.int64),
-            points[kept].numpy().astype(np.float32) if self.keypoints else None,
-        )
+        return merged(picture, boxes, scores, classes, points if self.keypoints else None, OVERLAP)
 
 
 def losses(

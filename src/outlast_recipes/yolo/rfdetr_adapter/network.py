@@ -6,16 +6,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 import outlast
-from outlast_recipes.common.boxes import suppress
 from outlast_recipes.yolo.detector import Detector, Picture, Prediction
 from outlast_recipes.yolo.rfdetr_adapter import library
 from outlast_recipes.yolo.rfdetr_adapter.settings import ARCHITECTURE, BLOCK
-from outlast_recipes.yolo.square import fitted
+from outlast_recipes.yolo.square import fitted, merged
 
 OVERLAP = 0.7  # IoU above which one of two boxes of a class is left out
 
@@ -95,14 +93,7 @@ class RfdetrDetector(Detector):
             "image_size": self._size,
         }
 
-    def weights(self) -> Mapping[str, Tensor]:
-        return {name: each.detach().cpu().contiguous() for name, each in self.network.state_dict().items()}
-
-    @torch.no_grad()
-    def predict(self, pictures: Sequence[Picture], *, confidence: float = 0.25) -> list[Prediction]:
-        return [self._one(picture, confidence) for picture in pictures]
-
-    def _one(self, picture: Picture, confidence: float) -> Prediction:
+    def _predict_one(self, picture: Picture, confidence: float) -> Prediction:
         device = next(self.network.parameters()).device
         image, scale = fitted(picture, self._size, self._size)
         outputs = self.network(normal(image[None].to(device)))
@@ -111,17 +102,8 @@ class RfdetrDetector(Detector):
         # One class more than there are is the background.
         sure = (found["scores"] > confidence) & (found["labels"] < len(self.names))
         scores, labels, boxes = found["scores"][sure], found["labels"][sure], found["boxes"][sure] / scale
-        height, width = picture.shape[:2]
-        boxes = torch.minimum(boxes, torch.tensor([width, height, width, height]))
-        apart = labels[:, None] * (2.0 * max(width, height))  # boxes of two classes do not overlap
-        kept = suppress(boxes + apart, scores, OVERLAP)
-        points = found["keypoints"][sure][kept, :, :2] / scale if self.keypoints else None
-        return Prediction(
-            boxes[kept].numpy().astype(np.float32),
-            scores[kept].numpy().astype(np.float32),
-            labels[kept].numpy().astype(np.int64),
-            None if points is None else points.numpy().astype(np.float32),
-        )
+        points = found["keypoints"][sure][..., :2] / scale if self.keypoints else None
+        return merged(picture, boxes, scores, labels, points, OVERLAP)
 
 
 def load(architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RfdetrDetector:

@@ -56,9 +56,6 @@ class UltralyticsDetector(Detector):
             "image_size": self._size,
         }
 
-    def weights(self) -> Mapping[str, Tensor]:
-        return {name: each.detach().cpu().contiguous() for name, each in self.network.state_dict().items()}
-
     def write_pt(self, path: Path) -> bool:
         """A file that `ultralytics.YOLO` opens: the network in float16, as ultralytics' own best.pt of a finished
         training, whose licence it names."""
@@ -79,11 +76,7 @@ class UltralyticsDetector(Detector):
         torch.save(held, path)
         return True
 
-    @torch.no_grad()
-    def predict(self, pictures: Sequence[Picture], *, confidence: float = 0.25) -> list[Prediction]:
-        return [self._one(picture, confidence) for picture in pictures]
-
-    def _one(self, picture: Picture, confidence: float) -> Prediction:
+    def _predict_one(self, picture: Picture, confidence: float) -> Prediction:
         device = next(self.network.parameters()).device
         fitted = np.ascontiguousarray(self._fit(image=picture).transpose(2, 0, 1))
         batch = torch.from_numpy(fitted).to(device).float()[None] / 255

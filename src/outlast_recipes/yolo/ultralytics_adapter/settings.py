@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib.metadata
-import importlib.util
 import json
 import os
 import shutil
@@ -21,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-import outlast
+from outlast_recipes.yolo import packages
 from outlast_recipes.yolo.packages import VERSION
 
 LICENCE = (
@@ -42,18 +40,7 @@ _SWITCHES = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboar
 
 def check_installed() -> None:
     """Raises outlast.ConfigError when ultralytics is absent, or another version than the one that is known here."""
-    missing = [name for name in ("ultralytics", "torchvision", "cv2") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise outlast.ConfigError(
-            f"model.architecture needs {' and '.join(missing)}, which cannot be found. Install the extra with: pip "
-            'install "outlast[yolo]", or choose --model.architecture tiny.'
-        )
-    found = importlib.metadata.version("ultralytics")
-    if found != VERSION:
-        raise outlast.ConfigError(
-            f"ultralytics {found} is installed, and this recipe was made for {VERSION}, whose inner parts it uses. "
-            f"Install it with: pip install ultralytics=={VERSION}"
-        )
+    packages.check_installed("ultralytics", VERSION, ("ultralytics", "torchvision", "cv2"), "yolo")
 
 
 @contextlib.contextmanager
