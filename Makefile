@@ -40,7 +40,7 @@ NEW_TESTS := tests/state tests/config tests/folder tests/checkpoint tests/remote
 	tests/recipes/emergence
 
 test-new: .venv-new/.ready  ## core and JAX tests without torch, with the newest JAX, on another Python: PYTHON=python3.13
-	OUTLAST_TESTS_WITHOUT=torch,torchdata,torchao,schedulefree,safetensors,botocore,google,asyncssh,cryptography,moto .venv-new/bin/python -m pytest -m 'not slow' $(PYTEST_WORKERS) -q $(NEW_TESTS)
+	OUTLAST_TESTS_WITHOUT=torch,torchdata,torchao,schedulefree,safetensors,botocore,google,asyncssh,cryptography,moto,huggingface_hub .venv-new/bin/python -m pytest -m 'not slow' $(PYTEST_WORKERS) -q $(NEW_TESTS)
 
 check: $(READY)  ## lint, types, import rules, spelling; in parallel
 	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(CHECKS)

@@ -25,7 +25,8 @@ def test_what_a_recipe_lacks_is_named_with_the_extra_that_brings_it(monkeypatch,
     def load() -> None:
         raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
-    requires = ["numpy>=1", 'jax>=0.5; extra == "dev"', 'jax>=0.5; extra == "fast"']
+    requires = ["numpy>=1", *(f'{each}>=0.5; extra == "big"' for each in ("jax", "more"))]
+    requires += ['jax>=0.5; extra == "dev"', 'jax>=0.5; extra == "fast"']
     point = SimpleNamespace(name="r", load=load, dist=SimpleNamespace(name="ours", requires=requires))
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
     with messages.raises(UsageError, words):

@@ -155,12 +155,17 @@ def _needs(name: str, error: ModuleNotFoundError) -> UsageError:
 
 
 def _extra(point: importlib.metadata.EntryPoint, package: str) -> str:
-    """The requirement that installs a package: an extra of the recipe's distribution, or the package itself."""
+    """The requirement that installs a package: the smallest extra of the recipe's distribution that has it, or the
+    package itself."""
+    extras: dict[str, list[str]] = {}
     for line in (point.dist.requires if point.dist else None) or ():
-        found = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line)
-        if point.dist and found and found[1] == package and found[2] not in ("all", "dev"):
-            return f"its extra, such as pip install '{point.dist.name}[{found[2]}]'"
-    return "it"
+        if found := re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line):
+            extras.setdefault(found[2], []).append(found[1])
+    having = [name for name, packages in extras.items() if package in packages and name not in ("all", "dev")]
+    if point.dist is None or not having:
+        return "it"
+    smallest = min(having, key=lambda name: len(extras[name]))
+    return f"its extra, such as pip install '{point.dist.name}[{smallest}]'"
 
 
 def _file_of(name: str) -> Path | None:
