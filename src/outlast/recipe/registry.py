@@ -155,8 +155,7 @@ def _needs(name: str, error: ModuleNotFoundError) -> UsageError:
 
 
 def _extra(point: importlib.metadata.EntryPoint, package: str) -> str:
-    """The requirement that installs a package: the smallest extra of the recipe's distribution that has it, or the
-    package itself."""
+    """What to install for a package: the smallest extra of the recipe's distribution that has it, or the package."""
     extras: dict[str, list[str]] = {}
     for line in (point.dist.requires if point.dist else None) or ():
         if found := re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line):
