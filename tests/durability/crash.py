@@ -42,12 +42,28 @@ class Counter:
         self.real = {name: getattr(os, name) for name in OPERATIONS}
         self.descriptors: dict[int, str] = {}
         self.disk: Disk | None = None
+        self.alone = threading.RLock()
+        self.over = False
+        self.stopped: list[threading.Thread] = []
 
     def install(self) -> None:
         if self.power:
             self.disk = Disk(Path(self.root), 1000 * self.seed + self.kill_at, self.real)
         for name in OPERATIONS:
-            setattr(os, name, getattr(self, f"do_{name}"))
+            setattr(os, name, self.one_at_a_time(getattr(self, f"do_{name}"), self.real[name]))
+
+    def one_at_a_time(self, watched, real):
+        """Several threads write: what is noted about the disk is right, and none goes on while the power is cut."""
+
+        def operation(*args, **options):
+            if not self.over:
+                with self.alone:  # who kills never gives it back
+                    return watched(*args, **options)
+            if threading.current_thread() in self.stopped:
+                threading.Event().wait()
+            return real(*args, **options)
+
+        return operation
 
     def mine(self, path, folder=None) -> str | None:
         """The whole path when it is below the folder and one of the run's own threads asks, else None."""
@@ -67,8 +83,8 @@ class Counter:
             if self.torn and on_torn:
                 with contextlib.suppress(OSError):  # half a page is no write that O_DIRECT allows
                     on_torn()
-            for function, real in self.real.items():
-                setattr(os, function, real)
+            self.stopped = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+            self.over = True
             if self.disk:
                 promised = self.promised()
                 self.disk.cut_power()

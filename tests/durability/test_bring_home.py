@@ -84,6 +84,7 @@ def killed(homes: Path, tmp_path: Path, way: str, stride: int, monkeypatch: pyte
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(homes / "before", root)
         status = attempt(come, root, "outlast", Counter(root, point, power=way == "power", torn=True, seed=point))
+        assert not (tmp_path / "error.txt").exists(), (point, (tmp_path / "error.txt").read_text())
         lost = tmp_path / "lost.txt"
         assert not lost.exists() or lost.read_text().startswith("step-00000006"), lost.read_text()
         lost.unlink(missing_ok=True)

@@ -117,6 +117,7 @@ def points(tmp_path: Path, way: str, stride: int, monkeypatch: pytest.MonkeyPatc
         shutil.copytree(before, remote)
         counter = Counter(remote, point, power=way == "power", torn=True, seed=point)
         status = attempt(push, remote, "outlast", counter)
+        assert not (tmp_path / "error.txt").exists(), (point, (tmp_path / "error.txt").read_text())
         assert look(remote, tmp_path / "empty") in (8, 10, 12), point
         push_all(home, FolderRemote(remote), attempt="ef")
         assert look(remote, tmp_path / "empty") == 12, point

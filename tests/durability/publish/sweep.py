@@ -10,6 +10,7 @@ import functools
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +40,18 @@ class Counter:
     def install(self) -> None:
         self.real = {name: getattr(os, name) for name in OPERATIONS}
         self.paths: dict[int, str] = {}
+        self.alone = threading.RLock()
         for name in OPERATIONS:
-            setattr(os, name, getattr(self, f"_{name}", None) or self._counted(name))
+            setattr(os, name, self._one_at_a_time(getattr(self, f"_{name}", None) or self._counted(name)))
+
+    def _one_at_a_time(self, watched: Callable) -> Callable:
+        """Several threads write: each operation has one number, and none goes on while the power is cut."""
+
+        def operation(*args, **named):
+            with self.alone:
+                return watched(*args, **named)
+
+        return operation
 
     def point(self, name: str, path: object) -> None:
         self.names.append(f"{name} {path}")
