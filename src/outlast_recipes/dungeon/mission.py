@@ -115,6 +115,14 @@ class MissionGraph:
         return {node: tuple(edges) for node, edges in found.items()}
 
     @functools.cached_property
+    def arriving(self) -> Mapping[str, tuple[Edge, ...]]:
+        """Room -> the passages that lead to it."""
+        found: dict[str, list[Edge]] = {node: [] for node in self.nodes}
+        for edge in self.edges:
+            found[edge.target].append(edge)
+        return {node: tuple(edges) for node, edges in found.items()}
+
+    @functools.cached_property
     def pairs(self) -> Mapping[frozenset[str], frozenset[str]]:
         """Both rooms of a passage -> the labels of its edges, of both directions."""
         found: dict[frozenset[str], frozenset[str]] = {}

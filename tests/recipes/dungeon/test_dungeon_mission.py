@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 import outlast
@@ -9,7 +11,7 @@ from outlast_recipes.dungeon.mission import Edge, MissionGraph
 from tests import messages
 
 
-def graph(nodes: dict[str, str], *edges: tuple[str, str, str], bombs: bool = True) -> MissionGraph:
+def graph(nodes: dict[str, Iterable[str]], *edges: tuple[str, str, Iterable[str]], bombs: bool = True) -> MissionGraph:
     """Labels as texts: {"0": "s"} and ("0", "1", "k")."""
     return MissionGraph(
         {node: frozenset(labels) for node, labels in nodes.items()},
