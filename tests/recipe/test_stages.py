@@ -412,14 +412,6 @@ def test_a_chain_elsewhere_is_named_by_its_path(capsys: pytest.CaptureFixture[st
     messages.said(capsys.readouterr().out, "recipe/chain", words="pair: ", mean=6, walk=6)
 
 
-@pytest.mark.parametrize("verb", [["launch", "--on", "local"], ["relay", "--on", "local"], ["notebook"]])
-def test_launch_relay_and_notebook_refuse_a_chain(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([verb[0], PAIR, *verb[1:]]) == 2
-    messages.said(capsys.readouterr().err, "recipe/has-the-stages-mean-walk")
-    assert not Path("runs").exists()
-    assert not list(Path().glob("*.ipynb"))
-
-
 @pytest.mark.parametrize(
     "words",
     [

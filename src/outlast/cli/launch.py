@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from outlast.cli import flags
+from outlast.cli import flags, stages
 from outlast.config import leaves
 from outlast.config.units import format_seconds
 from outlast.config.words import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.folder import layout
 from outlast.folder.layout import RunFolder
 from outlast.launch import bundle, providers
 from outlast.launch.options import Option
@@ -49,8 +50,19 @@ class LaunchArguments:
     values: argparse.Namespace
 
     def prepared(self) -> prepare.PreparedRun:
-        """The run as it is now."""
-        return prepare.without_stages(prepare.prepare(self.recipe, self.request))
+        """The run as it is now; of a recipe with stages, that of the next stage."""
+        if self.recipe.stages:
+            return stages.next_to_launch(self.recipe, self.request)
+        return prepare.prepare(self.recipe, self.request)
+
+    def runs(self) -> list[prepare.PreparedRun]:
+        """All runs that are trained: one, or one for each stage. Whether a stage's inputs are there is not asked."""
+        return stages.trained(self.recipe, self.request) if self.recipe.stages else [self.prepared()]
+
+    def of(self, run: prepare.PreparedRun) -> LaunchArguments:
+        """The arguments for one of these runs."""
+        stage = run.recipe.stage
+        return replace(self, request=replace(self.request, stage=stage.name)) if stage else self
 
     def terms(self, prepared: prepare.PreparedRun) -> Terms:
         """The terms of the session."""
@@ -197,6 +209,9 @@ def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> 
     """The flags of a run's last launch, then the given ones. Only values of the recipe are read from its record."""
     asked, seconds = before.record["asked"], before.record["terms"]["seconds"]
     known = {leaf.key for leaf in leaves(recipe.Config)}
+    # Of a chain that is named as a whole, the next stage; of one run, its stage again.
+    of_stage = asked.get("stage") and argv[0] == before.folder.path.name
+    name = (asked.get("chain") or argv[0]) if of_stage else argv[0]
     if strange := sorted(set(asked["values"]) - known):
         raise UsageError(
             f"{before.path} gives {shortened(repr(strange[0]))}, which the recipe {recipe.source} does not "
@@ -204,7 +219,8 @@ def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> 
         )
     return [
         *bundle.flags_of(asked["values"]),
-        f"--experiment-name={argv[0]}",
+        f"--experiment-name={name}",
+        *([f"--stage={asked['stage']}"] if of_stage else []),
         f"--on={before.provider}",
         *([f"--budget={seconds:g}s"] if seconds else []),
         *argv[1:],
@@ -212,8 +228,14 @@ def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> 
 
 
 def _launched(name: str) -> LaunchRecord | None:
-    """The last launch of a run in ./runs of this name, unless there is a recipe of this name."""
+    """The last launch of a run, or of a chain, in ./runs of this name, unless there is a recipe of this name."""
     if name in registry.names() or Path(name).exists():
         return None
     found = all_launches(RunFolder(Path("runs") / name))
+    if not found and layout.RUN_ID.fullmatch(name):
+        every = [each for place in Path("runs").glob(f"{name}.*") for each in all_launches(RunFolder(place))]
+        found = sorted(
+            (each for each in every if each.record.get("asked", {}).get("chain") == name),
+            key=lambda each: str(each.record.get("time", "")),
+        )
     return found[-1] if found else None

@@ -28,13 +28,11 @@ def run(argv: list[str]) -> int:
         )
     from outlast.launch.notebook import write_notebook
 
-    prepared = prepare.without_stages(prepare.prepare(found, request))
-    usual = f"{prepared.run_id}.ipynb"
+    prepared = prepare.prepare(found, request)
+    name = prepared.chain or prepared.run_id
+    usual = f"{name}.ipynb"
     target = flags.output(Path(usual) if values.output is None else values.output, usual)
     write_notebook(prepared, target)
-    say(
-        f"{target}: setup, doctor, train, curves, samples and archive of {prepared.run_id}, "
-        f"{format_bytes(target.stat().st_size)}"
-    )
+    say(f"{target}: setup, doctor, train, curves, samples and archive of {name}, {format_bytes(target.stat().st_size)}")
     say("Upload it where notebooks run (Kaggle, Colab), choose an accelerator, and run all cells.")
     return EXIT_FINISHED

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from outlast.cli.flags import positive
-from outlast.cli.launch import read
+from outlast.cli.launch import LaunchArguments, read
 from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_RUN_AGAIN
+from outlast.folder.layout import RunFolder
+from outlast.launch.provider import Provider
+from outlast.launch.records import all_launches, command_for
 from outlast.recipe import publishing
 from outlast.terminal import say
 
@@ -28,30 +32,47 @@ _PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and n
 
 
 def run(argv: list[str]) -> int:
-    """Launch sessions one after the other until the run is finished."""
+    """Launch sessions one after the other until the run, or each stage of a recipe, is finished."""
     asked = read("outlast relay", argv, _OWN, leave_out=("dry-run", "json"))
-    from outlast.launch.records import command_for
+    runs = asked.runs()
+    for each in runs:
+        publishing.check(each)
+    for each in runs:
+        if each.resolved.config.publish.when == "finished":
+            say(
+                "When the run is finished and here, this machine publishes it; nothing for that is sent to a session. "
+                f"By hand: {publishing.again(each)}"
+            )
+    provider = asked.provider(runs[0], _PATIENCE)
+    for each in runs:
+        if each.chain and each.recipe.stage:
+            say(f"stage {each.recipe.stage.name} of {each.chain}")
+        if code := _relay(asked.of(each), provider, each.folder, [other.folder for other in runs if other is not each]):
+            return code
+    for line in itertools.chain.from_iterable(map(publishing.publish, runs)):
+        say(line)
+    return EXIT_FINISHED
+
+
+def _relay(asked: LaunchArguments, provider: Provider, folder: RunFolder, others: Sequence[RunFolder]) -> int:
+    """Relay one run; returns the exit code. `others`: of the other stages, whose sessions count as well."""
+    from outlast.launch.hours import gpu_seconds
     from outlast.launch.relay import Bounds, Pace, relay
 
-    prepared, values = asked.prepared(), asked.values
-    publishing.check(prepared)
-    if prepared.resolved.config.publish.when == "finished":
-        say(
-            "When the run is finished and here, this machine publishes it; nothing for that is sent to a session. By "
-            f"hand: {publishing.again(prepared)}"
-        )
-    provider = asked.provider(prepared, _PATIENCE)
-    bounds = Bounds(values.max_sessions, values.max_gpu_hours, values.keep, wait=values.wait)
+    values = asked.values
+    sessions, hours = values.max_sessions, values.max_gpu_hours
+    if hours is not None:
+        hours -= sum(gpu_seconds(provider, other) for other in others) / 3600.0
+    bounds = Bounds(sessions, hours, values.keep, wait=values.wait)
     pace = Pace(values.ask_every or provider.capabilities.ask)
+    before = len(all_launches(folder))
     try:
-        finished = relay(provider, asked.prepared, asked.terms(prepared), bounds=bounds, tell=say, pace=pace)
+        finished = relay(provider, asked.prepared, asked.terms(asked.prepared()), bounds=bounds, tell=say, pace=pace)
     except KeyboardInterrupt:
-        end = command_for(prepared.folder, "cancel")
+        end = command_for(folder, "cancel")
         how = f"Run the same command to follow it, or end it with: {end}"
         say(f"A session that was started continues. {how}", error=True)
         return EXIT_INTERRUPTED
-    if not finished:
-        return EXIT_RUN_AGAIN
-    for line in publishing.publish(prepared):
-        say(line)
-    return EXIT_FINISHED
+    if sessions is not None:
+        values.max_sessions = max(0, sessions - (len(all_launches(folder)) - before))
+    return EXIT_FINISHED if finished else EXIT_RUN_AGAIN

@@ -13,7 +13,7 @@ from outlast.folder.layout import RunFolder
 from outlast.recipe import belonging
 from outlast.recipe.prepare import PreparedRun, Request, locate, prepare
 from outlast.recipe.recipe import Recipe
-from outlast.recipe.stages import unfinished
+from outlast.recipe.stages import following, unfinished
 from outlast.report.chain import chain_at, chain_named, line, under_way
 from outlast.terminal import say
 
@@ -50,6 +50,12 @@ def trained(recipe: Recipe, request: Request) -> list[PreparedRun]:
     if recipe.stage or request.stage:
         return [prepare(recipe, request)]
     return [prepare(recipe, replace(request, stage=stage.name)) for stage in recipe.stages]
+
+
+def next_to_launch(recipe: Recipe, request: Request) -> PreparedRun:
+    """The stage that the next session elsewhere trains: the named one, or else the first that is not finished here."""
+    recipe, request = _resumed(recipe, request)
+    return prepare(recipe, request) if recipe.stage else following(recipe, request)
 
 
 def dry(recipe: Recipe, request: Request) -> PreparedRun:

@@ -70,8 +70,8 @@ class Bundle:
 def request_of(prepared: PreparedRun, *, budget: float, step: int = 0) -> dict[str, Any]:
     """The training request for the other machine.
 
-    It holds the recipe, the run, the budget in seconds, the values that were given on this machine, whether the recipe
-    supports several ranks, and the packages that it needs for these values.
+    It holds the recipe, the run with its chain and stage, the budget in seconds, the values that were given on this
+    machine, whether the recipe supports several ranks, and the packages that it needs for these values.
 
     `step` is that of the checkpoint which is sent or attached. The session fails if it finds only an older one.
     """
@@ -88,6 +88,8 @@ def request_of(prepared: PreparedRun, *, budget: float, step: int = 0) -> dict[s
         "recipe": own_recipe(prepared.recipe.source) or prepared.recipe.source,
         "source": prepared.recipe.source,
         "run": prepared.run_id,
+        "chain": prepared.chain,
+        "stage": prepared.recipe.stage.name if prepared.recipe.stage else None,
         "budget": budget,
         "values": given,
         "ranks": prepared.recipe.ranks,

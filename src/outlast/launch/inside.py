@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from outlast.checkpoint import CheckpointStore
 from outlast.config import as_flag
@@ -19,7 +20,8 @@ from outlast.distributed import ranks
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, PublishFailed, SessionEnded
 from outlast.launch.bundle import flags_of
 from outlast.recipe import prepare, publishing, registry
-from outlast.recipe.stages import with_what_is_left
+from outlast.recipe.recipe import Recipe
+from outlast.recipe.stages import bring_home_stages, with_what_is_left
 from outlast.remote.attached import copies_of
 from outlast.run.session import now
 from outlast.terminal import say
@@ -44,7 +46,7 @@ def main(request: Path, working: Path) -> int:
         "budget": f"{asked['budget']:g}s",
     }
     try:
-        found = replace(registry.find(asked["recipe"]), source=asked["source"])
+        found = _recipe_of(asked)
         wanted = prepare.Request(flags=flags)
         prepared = prepare.prepare(found, wanted)
         if (here := _newest(prepared)) < asked["step"]:
@@ -54,6 +56,7 @@ def main(request: Path, working: Path) -> int:
             )
             return MISSING_CHECKPOINT
         publishing.check(prepared)
+        _bring_home(prepared)
         if _prepared_by(prepared, flags_of(flags), begun=here > 0):
             # Again: of the session's limit and budget, less is left now.
             prepared = with_what_is_left(prepare.prepare(found, wanted), now() - began)
@@ -72,6 +75,20 @@ def main(request: Path, working: Path) -> int:
             say(f"error: {error}", error=True)
             return NOT_PUBLISHED
     return EXIT_FINISHED
+
+
+def _recipe_of(asked: Mapping[str, Any]) -> Recipe:
+    """The recipe of a request, or that of its stage."""
+    found = replace(registry.find(asked["recipe"]), source=asked["source"])
+    return found.of_stage(asked["stage"]) if asked["stage"] else found
+
+
+def _bring_home(prepared: prepare.PreparedRun) -> None:
+    """Copy the runs that a stage is trained on from this session's inputs."""
+    if prepared.recipe.stage:
+        if prepared.recipe.ranks:
+            ranks.meet()
+        bring_home_stages(prepared, tell=say)
 
 
 def _prepared_by(prepared: prepare.PreparedRun, flags: Sequence[str], *, begun: bool) -> bool:

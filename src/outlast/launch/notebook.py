@@ -28,17 +28,19 @@ sys.path.insert(0, str(code))
 importlib.invalidate_caches()
 from outlast.cli import main as outlast
 RECIPE = str(code / SOURCE) if SOURCE.startswith("recipe") else SOURCE
-RUN = Path("runs") / NAME
+RUNS = [Path("runs") / run for run in NAMES]
 print("outlast is ready:", NAME)"""  # noqa: E501 - code of a cell
 
 _CURVES = """# Curves: every metric that was logged
 from IPython.display import Image, display
 from outlast.report import draw_curves
 
-display(Image(filename=draw_curves(RUN, RUN / "artifacts/training_curves.png")))"""
+for run in RUNS:
+    if (run / "run.json").exists():
+        display(Image(filename=draw_curves(run, run / "artifacts/training_curves.png")))"""
 
 _SAMPLES = """# Samples: what the recipe has left beside its weights
-for path in sorted((RUN / "artifacts").glob("**/*")):
+for path in sorted(path for run in RUNS for path in (run / "artifacts").glob("**/*")):
     if path.suffix in (".png", ".jpg") and path.name != "training_curves.png":
         print(path.name)
         display(Image(filename=str(path)))
@@ -61,10 +63,14 @@ def notebook(prepared: PreparedRun) -> dict[str, Any]:
         )
     request = bundle.request_of(prepared, budget=0)
     packed = bundle.make(prepared, environments=[name for name in NAMES if name != "local"])
-    flags = [f"--experiment-name={prepared.run_id}", "--checkpoint-dir=runs", *bundle.flags_of(request["values"])]
+    name, recipe = prepared.chain or prepared.run_id, prepared.recipe
+    stages = [recipe.stage] if recipe.stage else recipe.stages
+    names = [f"{name}.{stage.name}" for stage in stages] or [name]
+    only = [f"--stage={recipe.stage.name}"] if recipe.stage else []
+    flags = [f"--experiment-name={name}", "--checkpoint-dir=runs", *only, *bundle.flags_of(request["values"])]
     head = (
         f"BUNDLE = {base64.b85encode(packed.compressed).decode()!r}\n"
-        f"SOURCE, NAME = {request['recipe']!r}, {prepared.run_id!r}\n"
+        f"SOURCE, NAME, NAMES = {request['recipe']!r}, {name!r}, {names!r}\n"
     )
     train = (
         f"# Train: run this cell again to continue; in a new session attach this notebook's last output as an input.\n"
@@ -88,7 +94,9 @@ def notebook(prepared: PreparedRun) -> dict[str, Any]:
         _cell("code", _SAMPLES, "samples"),
         _cell(
             "code",
-            '# Archive: all of it as one zip to download\noutlast(["archive", NAME, "--recipe", RECIPE])',
+            "# Archive: all of it as a zip to download\n"
+            'for run in RUNS:\n    if (run / "run.json").exists():\n'
+            '        outlast(["archive", run.name, "--recipe", RECIPE])',
             "archive",
         ),
     ]

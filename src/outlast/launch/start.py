@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, verify
+from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, read_manifest, verify
 from outlast.errors import AnswerLost, CorruptCheckpoint, LaunchError, RunBusy, UsageError
 from outlast.folder import layout, plain
 from outlast.folder.layout import MANIFEST, RunFolder
@@ -19,6 +19,7 @@ from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.provider import Handle, Provider, Request, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching, session_name
 from outlast.launch.remote import address_for
+from outlast.recipe import inputs
 from outlast.recipe.prepare import PreparedRun
 from outlast.remote.fork import fork
 
@@ -203,7 +204,20 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
     if mounts and last:
         files = _contents(folder, local) if step > known else {}
         return Source(last.name, last.handle, files, max(step, known))
-    return Source(files=_contents(folder, local) if local else {}, step=step)
+    files = _contents(folder, local) if local else {}
+    return Source(files=files | _of_earlier_stages(prepared), step=step)
+
+
+def _of_earlier_stages(prepared: PreparedRun) -> dict[str, Path]:
+    """The checkpoints that a stage is trained on, with the records of their runs.
+
+    A session that continues the one before has them in its outputs.
+    """
+    files: dict[str, Path] = {}
+    for saved in inputs.open_inputs(prepared.folder, prepared.recipe).values():
+        place = RunFolder(saved.folder)
+        files |= _contents(place, [read_manifest(place.checkpoint(saved.step))])
+    return files
 
 
 def _good(folder: RunFolder, prepared: PreparedRun) -> list[Checkpoint]:

@@ -64,7 +64,7 @@ def open_inputs(folder: RunFolder, recipe: Recipe) -> dict[str, SavedCheckpoint]
     known = _about(folder).get("inputs", {})
     stage, opened = recipe.stage, {}
     for name, choice in stage.after.items() if stage else ():
-        place = _folder_of(folder, recipe, name)
+        place = folder_of(folder, recipe, name)
         if name in known:
             path = _same(folder, place, known[name])
             opened[name] = open_saved(path, recipe=recipe.of_stage(name))
@@ -95,7 +95,7 @@ def gone_on(folder: RunFolder, recipe: Recipe) -> list[str]:
     """
     told = []
     for name, choice in recipe.stage.after.items() if recipe.stage else ():
-        place, known = _folder_of(folder, recipe, name), _about(folder)["inputs"][name]
+        place, known = folder_of(folder, recipe, name), _about(folder)["inputs"][name]
         try:
             now = read_manifest(place.checkpoint(step_of(place, choice, recipe.of_stage(name))))
         except OutlastError:  # none could be chosen today; the one that is used was opened
@@ -117,7 +117,7 @@ def chain_of(folder: RunFolder, recipe: Recipe) -> str:
     return folder.path.name.removesuffix(f".{recipe.stage.name}") if recipe.stage else folder.path.name
 
 
-def _folder_of(folder: RunFolder, recipe: Recipe, stage: str) -> RunFolder:
+def folder_of(folder: RunFolder, recipe: Recipe, stage: str) -> RunFolder:
     """The folder of another stage's run."""
     return RunFolder(folder.path.with_name(f"{chain_of(folder, recipe)}.{stage}"))
 

@@ -141,17 +141,6 @@ def _stored_there(run_id: str, address: str) -> dict[str, Any] | None:
     return None
 
 
-def without_stages(prepared: PreparedRun) -> PreparedRun:
-    """Refuse a recipe that has stages, for verbs that take a single run to another machine; raises UsageError."""
-    recipe = prepared.recipe
-    if recipe.stages:
-        raise UsageError(
-            f"The recipe {recipe.name!r} has the stages {', '.join(stage.name for stage in recipe.stages)}, which can "
-            f"only be trained on this machine: outlast train {recipe.source or recipe.name}. Nothing was started."
-        )
-    return prepared
-
-
 def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink] = ()) -> Run:
     """Open the run and train it; returns the closed run when it is finished.
 

@@ -63,11 +63,7 @@ def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None])
     begun: float | None = None
     for each in requests:
         prepared = prepare(recipe, each)  # again: the session's limit is what is left of it now
-        came = channel.together(
-            "bringing home the stages", functools.partial(_bring_home, prepared, main=channel.is_main)
-        )
-        for sentence in came:
-            tell(sentence)
+        bring_home_stages(prepared, tell=tell)
         finished = channel.is_main and is_finished(prepared.folder)
         if json.loads(channel.broadcast("looking at the stages", json.dumps(finished).encode())) and not request.stage:
             if unused := _unused(prepared, each):
@@ -76,6 +72,35 @@ def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None])
         inputs.open_inputs(prepared.folder, prepared.recipe)
         begun = begun or now()
         yield with_what_is_left(prepared, now() - begun)
+
+
+def bring_home_stages(prepared: PreparedRun, *, tell: Callable[[str], None]) -> None:
+    """Gather the run of a stage and those that it is trained on: on a platform they are in what it has attached.
+
+    Called by every rank; the main one copies.
+
+    Raises:
+        RunBusy: one of them is being trained.
+    """
+    (channel,) = ranks.connect(1)
+    work = functools.partial(_bring_home, prepared, main=channel.is_main)
+    for sentence in channel.together("bringing home the stages", work):
+        tell(sentence)
+
+
+def following(recipe: Recipe, request: Request) -> PreparedRun:
+    """The first stage that is not finished on this machine, prepared; the last one if all are. Nothing is written.
+
+    `request.stage` chooses one alone.
+
+    Raises:
+        UsageError: an input is missing.
+    """
+    names = [request.stage] if request.stage else [stage.name for stage in recipe.stages]
+    every = [prepare(recipe, replace(request, stage=name)) for name in names]
+    chosen = next((each for each in every if not is_finished(each.folder)), every[-1])
+    inputs.open_inputs(chosen.folder, chosen.recipe)
+    return chosen
 
 
 def is_finished(folder: RunFolder) -> bool:
@@ -104,10 +129,9 @@ def _unused(prepared: PreparedRun, request: Request) -> str:
 
 
 def _bring_home(prepared: PreparedRun, *, main: bool) -> list[str]:
-    """Gather the run of a stage and those that it is trained on: on a platform they are in what it has attached."""
     stage, told = prepared.recipe.stage, list[str]()
     for name in [*stage.after, stage.name] if stage and main else ():
-        folder = RunFolder(prepared.folder.path.with_name(f"{prepared.chain}.{name}"))
+        folder = inputs.folder_of(prepared.folder, prepared.recipe, name)
         address = remote_address(prepared.resolved.config.remote)
         pushed = [PushedRun(open_remote(address, writes=False), folder.path.name)] if address else []
         told += [

@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -253,3 +254,16 @@ def test_a_retired_machine_shape_is_refused_with_kaggles_message(laptop, standin
 @pytest.mark.slow
 def test_a_soak(tmp_path: Path) -> None:
     assert soak(tmp_path, sessions=8, seed=1) >= 8
+
+
+def test_a_relay_trains_the_stages_of_a_chain(laptop, standin: Standin) -> None:
+    pair = Path(__file__).parents[2] / "recipe/pair"
+    shutil.copytree(pair, laptop.folder / "pair", ignore=shutil.ignore_patterns("__pycache__"))
+    words = ("--on", "kaggle", "--experiment-name", "chain", "--device", "cpu", "--ask-every", "0.1")
+    done = laptop("relay", "./pair", *words, "--stop-at", "walk:3", timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert len(standin.world.kernels) == 3, "one session of the first stage, two of the second"
+    twin = laptop("train", "./pair", "--experiment-name", "chain", "--device", "cpu", "--checkpoint-dir", "twin")
+    assert twin.returncode == 0, twin.stderr
+    for name in ("chain.mean/journal.jsonl", "chain.walk/checkpoints/step-00000006/state.json"):
+        assert (laptop.folder / "runs" / name).read_bytes() == (laptop.folder / "twin" / name).read_bytes()
