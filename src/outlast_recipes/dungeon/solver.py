@@ -1,7 +1,7 @@
 """Whether a mission can be finished: an exact search.
 
-The state is what the player has (`rules.Holding`) and the room. Rooms between which a player can go to and fro are one:
-visiting all of them takes nothing away. What remains are decisions that cannot be undone: a key spent, and a passage
+The state is what the player has (`rules.Holding`) and the room. Rooms between which a player can go in both directions
+are one: visiting all of them takes nothing away. What remains are decisions that cannot be undone: a key spent, and a passage
 without a way back. The search tries all of them, so None means that there is no solution.
 """
 
@@ -22,7 +22,7 @@ MOST_STATES = 100_000
 
 
 class _State(NamedTuple):
-    """The rooms between which a player can go to and fro, and what the player has after visiting all of them."""
+    """The rooms that a player can visit and come back from, and what the player has after visiting all of them."""
 
     rooms: frozenset[str]
     held: Holding
@@ -150,7 +150,7 @@ def _spent(held: Holding, decision: Decision) -> Holding:
 
 
 def _settled(rules: Rules, room: str, held: Holding) -> _State:
-    """The state after all rooms are visited between which one can go to and fro, as what they give opens more."""
+    """The state after visiting all rooms that one can come back from; what they give may open more."""
     while True:
         rooms = together(rules, room, held)
         after = visit(held, rooms)
