@@ -1,8 +1,8 @@
 """Whether a mission can be finished: an exact search.
 
 The state is what the player has (`rules.Holding`) and the room. Rooms between which a player can go in both directions
-are one: visiting all of them takes nothing away. What remains are decisions that cannot be undone: a key spent, and a passage
-without a way back. The search tries all of them, so None means that there is no solution.
+are one: visiting all of them takes nothing away. What remains are decisions that cannot be undone: a key spent, and a
+passage without a way back. The search tries all of them, so None means that there is no solution.
 """
 
 from __future__ import annotations
