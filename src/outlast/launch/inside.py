@@ -80,7 +80,7 @@ def main(request: Path, working: Path) -> int:
 def _recipe_of(asked: Mapping[str, Any]) -> Recipe:
     """The recipe of a request, or that of its stage."""
     found = replace(registry.find(asked["recipe"]), source=asked["source"])
-    return found.of_stage(asked["stage"]) if asked["stage"] else found
+    return found.of_stage(stage) if (stage := asked.get("stage")) else found
 
 
 def _bring_home(prepared: prepare.PreparedRun) -> None:
