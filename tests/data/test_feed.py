@@ -63,6 +63,22 @@ class Stream:
     load_state_dict = Numbers.load_state_dict
 
 
+class Living(Stream):
+    """A loader whose state is not a copy but the dict that it counts in, as that of litdata."""
+
+    def __init__(self, length: int = 5) -> None:
+        self.counts = {"at": [0]}
+        super().__init__(length)
+
+    at = property(lambda self: self.counts["at"][0], lambda self, value: self.counts["at"].__setitem__(0, value))
+
+    def state_dict(self):
+        return self.counts
+
+    def load_state_dict(self, state) -> None:
+        self.at = state["at"][0]
+
+
 class Session:
     """Attempts of one run; each remembers what it saw and was told."""
 
@@ -108,6 +124,7 @@ LOADERS = {
     "a stream without a length, 0 workers": lambda: StatefulDataLoader(Numbers(), 4),
     "a stream without a length, 2 workers": lambda: StatefulDataLoader(Numbers(18), 2, num_workers=2),
     "a loader of nobody's, without a length": Stream,
+    "a loader that gives its state away, without a length": Living,
     "single samples of outlast's": lambda: outlast.DataLoader(torch.arange(5), None),
     "outlast's sampler": lambda: outlast.BatchSampler(20, 4, weights=range(20)),
     "batches in sequence": lambda: StatefulDataLoader(

@@ -7,6 +7,7 @@ state_dict.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -233,7 +234,7 @@ class Feed:
 
     def _look_ahead(self) -> None:
         assert self._iterator is not None  # noqa: S101 - callers open first
-        self._state = self.loader.state_dict()
+        self._state = copy.deepcopy(self.loader.state_dict())  # some give the dict that they go on counting in
         import numpy as np
 
         words = np.random.SeedSequence((self._seed, *self._place)).generate_state(4, np.uint32)
