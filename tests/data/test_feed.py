@@ -518,6 +518,76 @@ def test_a_shuffle_buffer_is_refused(session: Session, monkeypatch) -> None:
         session.train(stream)
 
 
+# as litdata 0.2.76 does (tried with the real one: docs/guarantee.md) ------------------------------------------------
+
+
+class StreamingDataLoader:
+    """A state is applied with the first batch, and a question before that writes the dataset's epoch into it."""
+
+    num_workers = 0
+
+    def __init__(self) -> None:
+        self.dataset, self.epoch, self.taken, self.inside, self.given = Told(), 0, 0, 1, None
+
+    def __len__(self) -> int:
+        return 5
+
+    def __iter__(self):
+        if self.given is None:
+            self.epoch, self.taken = self.epoch + 1, 0
+        self.inside = self.given["inside"] if self.given else self.epoch
+        order = np.random.default_rng(self.inside).permutation(5)
+        for index in order[self.taken :]:
+            self.taken += 1
+            yield index
+        self.given = None
+
+    def state_dict(self):
+        place = {"inside": self.inside, "num_samples_yielded": self.taken, "current_epoch": self.epoch}
+        if self.given is None:
+            return place
+        self.given.update(place)
+        return self.given
+
+    def load_state_dict(self, state) -> None:
+        self.given, self.epoch, self.taken = state, state["current_epoch"], state["num_samples_yielded"]
+
+
+class Told:
+    def set_epoch(self, epoch: int) -> None:
+        pytest.fail("litdata's loader tells its dataset itself")
+
+
+class CombinedStreamingDataset:
+    pass
+
+
+@pytest.mark.parametrize("stop", [2, 6, 7, 9, 13])
+def test_litdatas_loader_is_not_disturbed_by_questions(session: Session, monkeypatch, stop: int) -> None:
+    monkeypatch.setattr(StreamingDataLoader, "__module__", "litdata.streaming.dataloader")
+    monkeypatch.setitem(sys.modules, "litdata", object())
+    twin = session.train(StreamingDataLoader(), name="twin")
+    assert len(twin) == 15
+    assert session.train(StreamingDataLoader(), stop=stop) + session.train(StreamingDataLoader()) == twin
+    assert session.record["resume"]["grade"] == "exact"
+
+
+@pytest.mark.parametrize(("workers", "module"), [(1, "litdata.streaming.combined"), (2, "mine")])
+def test_a_mix_that_litdata_can_continue_is_taken(monkeypatch, workers: int, module: str) -> None:
+    loader = StreamingDataLoader()
+    loader.dataset, loader.num_workers = CombinedStreamingDataset(), workers
+    monkeypatch.setattr(CombinedStreamingDataset, "__module__", module)
+    assert foreign.check_exact(loader) is None
+
+
+def test_a_mix_of_litdatas_with_two_workers_is_refused(session: Session, monkeypatch) -> None:
+    monkeypatch.setattr(CombinedStreamingDataset, "__module__", "litdata.streaming.combined")
+    loader = StreamingDataLoader()
+    loader.dataset, loader.num_workers = CombinedStreamingDataset(), 2
+    with messages.raises(StateError, "data/litdatas-mix-with-workers", workers=2):
+        session.train(loader)
+
+
 def test_more_steps_than_a_record_holds(opened) -> None:
     with opened() as run:
         loader = outlast.DataLoader(range(4), 2)

@@ -1,6 +1,6 @@
 """Loaders of other libraries: the position that they save, and the state that they omit.
 
-Looked at: torchdata 0.11, accelerate 1.15, datasets 5.2.
+Looked at: torchdata 0.11, accelerate 1.15, datasets 5.2, litdata 0.2.76.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from outlast.data import leaving, within, workers
+from outlast.data import leaving, litdata, within, workers
 from outlast.errors import StateError
 from outlast.state import adapters, rng
 
@@ -44,6 +44,12 @@ def check_exact(loader: Any) -> None:
             "when the data are "
             "written, or use a map-style dataset "
             "with outlast.DataLoader."
+        )
+    if litdata.is_mix(loader) and loader.num_workers > 1:
+        raise StateError(
+            f"The dataset (CombinedStreamingDataset) is read by {loader.num_workers} workers, and litdata keeps the "
+            "sum of what they took of each part: after a resume some samples would repeat and others would be "
+            "skipped. Use num_workers=1 or 0."
         )
     if not is_torchdata(loader):
         return
@@ -137,8 +143,10 @@ def why_more(loader: Any) -> str:
 def set_epoch(loader: Any, epoch: int) -> bool:
     """Call set_epoch, from 0, on every component of a loader that has it.
 
-    Returns whether there was anything.
+    Returns whether there was anything. litdata's loader tells its dataset itself, and counts from 1.
     """
+    if litdata.is_litdatas(loader):
+        return False
     if callable(tell := getattr(loader, "set_epoch", None)):
         tell(epoch)
         return True
