@@ -43,29 +43,38 @@ def run(argv: list[str]) -> int:
                 "When the run is finished and here, this machine publishes it; nothing for that is sent to a session. "
                 f"By hand: {publishing.again(each)}"
             )
-    provider = asked.provider(runs[0], _PATIENCE)
+    provider, sessions = asked.provider(runs[0], _PATIENCE), asked.values.max_sessions
     for each in runs:
         if each.chain and each.recipe.stage:
             say(f"stage {each.recipe.stage.name} of {each.chain}")
-        if code := _relay(asked.of(each), provider, each.folder, [other.folder for other in runs if other is not each]):
+        before = len(all_launches(each.folder))
+        others = [other.folder for other in runs if other is not each]
+        if code := _relay(asked.of(each), provider, each.folder, others, sessions):
             return code
+        if sessions is not None:
+            sessions = max(0, sessions - (len(all_launches(each.folder)) - before))
     for line in itertools.chain.from_iterable(map(publishing.publish, runs)):
         say(line)
     return EXIT_FINISHED
 
 
-def _relay(asked: LaunchArguments, provider: Provider, folder: RunFolder, others: Sequence[RunFolder]) -> int:
-    """Relay one run; returns the exit code. `others`: of the other stages, whose sessions count as well."""
-    from outlast.launch.hours import gpu_seconds
+def _relay(
+    asked: LaunchArguments, provider: Provider, folder: RunFolder, others: Sequence[RunFolder], sessions: int | None
+) -> int:
+    """Relay one run; returns the exit code.
+
+    Args:
+        asked: the arguments for it.
+        provider: the provider.
+        folder: of the run.
+        others: of the other stages, whose GPU hours count as well.
+        sessions: most launches that are left to this command; None: no limit.
+    """
     from outlast.launch.relay import Bounds, Pace, relay
 
     values = asked.values
-    sessions, hours = values.max_sessions, values.max_gpu_hours
-    if hours is not None:
-        hours -= sum(gpu_seconds(provider, other) for other in others) / 3600.0
-    bounds = Bounds(sessions, hours, values.keep, wait=values.wait)
+    bounds = Bounds(sessions, values.max_gpu_hours, others, values.keep, wait=values.wait)
     pace = Pace(values.ask_every or provider.capabilities.ask)
-    before = len(all_launches(folder))
     try:
         finished = relay(provider, asked.prepared, asked.terms(asked.prepared()), bounds=bounds, tell=say, pace=pace)
     except KeyboardInterrupt:
@@ -73,6 +82,4 @@ def _relay(asked: LaunchArguments, provider: Provider, folder: RunFolder, others
         how = f"Run the same command to follow it, or end it with: {end}"
         say(f"A session that was started continues. {how}", error=True)
         return EXIT_INTERRUPTED
-    if sessions is not None:
-        values.max_sessions = max(0, sessions - (len(all_launches(folder)) - before))
     return EXIT_FINISHED if finished else EXIT_RUN_AGAIN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from outlast.checkpoint import CheckpointStore
@@ -32,11 +33,16 @@ def until(quota: Quota) -> float:
     return (refresh - dt.datetime.now(dt.UTC)).total_seconds()
 
 
-def within(provider: Provider, folder: RunFolder, terms: Terms, limits: Limits, gpu_hours: float | None) -> Terms:
-    """The terms of the next session, shortened to the remaining allowed GPU hours."""
+def within(
+    provider: Provider, folders: Sequence[RunFolder], terms: Terms, limits: Limits, gpu_hours: float | None
+) -> Terms:
+    """The terms of the next session, shortened to the remaining allowed GPU hours.
+
+    `folders`: of the run, and of the other stages of its chain, whose hours count as well.
+    """
     if gpu_hours is None or limits.metered != "GPU":
         return terms
-    had = gpu_seconds(provider, folder)
+    folder, had = folders[0], sum(gpu_seconds(provider, each) for each in folders)
     left = gpu_hours * 3600.0 - had
     if left < limits.least:
         raise LaunchError(

@@ -10,7 +10,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from outlast.checkpoint import CheckpointStore
@@ -58,12 +58,14 @@ class Bounds:
     Attributes:
         sessions: most launches of this call.
         gpu_hours: most hours of GPU time of all sessions of the run. The last session is shortened to what is left.
+        stages: the runs of the other stages of its chain, whose hours count as well.
         keep: number of fetched sessions that the provider keeps; older ones are deleted. None: all.
         wait: whether to wait when the quota is used up, and when other sessions use all slots.
     """
 
     sessions: int | None = None
     gpu_hours: float | None = None
+    stages: Sequence[RunFolder] = ()
     keep: int | None = None
     wait: bool = False
 
@@ -181,7 +183,7 @@ class _Relay:
         """Start a session. Try again later if it is refused for now, or if all slots are used and `wait` is set."""
         limits = self.provider.limits(self.terms)
         quota = self._hours(limits)
-        terms = within(self.provider, folder, self.terms, limits, self.bounds.gpu_hours)
+        terms = within(self.provider, [folder, *self.bounds.stages], self.terms, limits, self.bounds.gpu_hours)
         if quota:
             terms = limits.within(terms, quota.left)
         told = ""

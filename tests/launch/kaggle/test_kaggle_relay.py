@@ -176,7 +176,7 @@ def test_obstacles_to_a_push(laptop, standin: Standin, twin: bytes, monkeypatch)
 def test_gpu_hours_bound_sessions_and_old_ones_are_deleted(laptop, standin: Standin, twin: bytes) -> None:
     words = ["relay", "walk", "--on", "kaggle", "--experiment-name", "walk", "--ask-every", "0.1"]
     refused = laptop(*words, "--max-gpu-hours", "0.5")
-    messages.said(refused.stderr, "cli/gpu-hours-used-up", had="0.0", allowed="0.5", step=0)
+    messages.said(refused.stderr, "cli/gpu-hours-used-up", run="walk", had="0.0", allowed="0.5", step=0)
     done = laptop(*words, "--keep", "1", "--max-gpu-hours", "2")
     assert done.returncode == 0, done.stderr
     messages.said(done.stdout, "kaggle/relay-forecast", more=2, day=1)
@@ -267,3 +267,16 @@ def test_a_relay_trains_the_stages_of_a_chain(laptop, standin: Standin) -> None:
     assert twin.returncode == 0, twin.stderr
     for name in ("chain.mean/journal.jsonl", "chain.walk/checkpoints/step-00000006/state.json"):
         assert (laptop.folder / "runs" / name).read_bytes() == (laptop.folder / "twin" / name).read_bytes()
+
+
+def test_the_gpu_hours_of_a_chain_are_those_of_all_its_stages(laptop, standin: Standin) -> None:
+    pair = Path(__file__).parents[2] / "recipe/pair"
+    shutil.copytree(pair, laptop.folder / "pair", ignore=shutil.ignore_patterns("__pycache__"))
+    words = ("relay", "./pair", "--on", "kaggle", "--experiment-name", "chain", "--device", "cpu", "--ask-every", "0.1")
+    assert laptop(*words, "--max-sessions", "1").returncode == 75
+    record = laptop.folder / "runs/chain.mean/launches/0001.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": 2 * 3600}))
+    done = laptop(*words, "--max-gpu-hours", "2")
+    assert done.returncode == 1
+    messages.said(done.stderr, "cli/gpu-hours-used-up", run="chain.walk", had="2.0", allowed="2", step=0)
+    assert len(standin.world.kernels) == 1
