@@ -45,8 +45,16 @@ def final(root: str) -> dict[str, bytes]:
     return found
 
 
-def test_a_relay_trains_stage_after_stage_and_ends_as_its_twin(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["train", "./pair", *FLAGS, "--checkpoint-dir", "twin"]) == 0
+def train_twin(outlast_cli, project: Path) -> None:
+    """Train without sessions, in a process with NumPy alone as theirs: what this one has imported would be state."""
+    done = outlast_cli("train", "./pair", *FLAGS, "--checkpoint-dir", "twin", cwd=project, template="launch")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_relay_trains_stage_after_stage_and_ends_as_its_twin(
+    project: Path, outlast_cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_twin(outlast_cli, project)
     assert relay("--stop-at", "walk:3") == 0
     assert states("mean") == ["fetched"]
     assert states("walk") == ["fetched", "fetched"]
@@ -94,7 +102,7 @@ def test_a_stage_is_not_launched_before_the_one_it_is_trained_on(capsys: pytest.
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
-def test_a_notebook_trains_all_stages(project: Path) -> None:
+def test_a_notebook_trains_all_stages(project: Path, outlast_cli) -> None:
     assert cli.main(["notebook", "./pair", *FLAGS]) == 0
     book = nbformat.read("pair.ipynb", as_version=4)
     place = project / "elsewhere"
@@ -102,7 +110,7 @@ def test_a_notebook_trains_all_stages(project: Path) -> None:
     NotebookClient(book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(place)}}).execute()
     outputs = {cell.id: cell.get("outputs", []) for cell in book.cells}
     assert not [output for found in outputs.values() for output in found if output.output_type == "error"]
-    assert cli.main(["train", "./pair", *FLAGS, "--checkpoint-dir", "twin"]) == 0
+    train_twin(outlast_cli, project)
     assert final("elsewhere/runs") == final("twin")
     assert sum("image/png" in output.get("data", {}) for output in outputs["curves"]) == 2
     assert sorted(path.name for path in place.glob("*.zip")) == ["pair.mean_outputs.zip", "pair.walk_outputs.zip"]
