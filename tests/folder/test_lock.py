@@ -217,10 +217,10 @@ def test_a_beat_from_the_future_is_judged_by_when_the_file_was_written(tmp_path:
 def test_a_process_id_that_another_program_has_now_is_not_the_owner(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(flock, "fcntl", None)
     path = tmp_path / "lock"
-    record(path, pid=os.getpid(), start=lock._start_of(os.getpid()))
+    record(path, pid=os.getpid(), start=lock.start_of(os.getpid()))
     with pytest.raises(RunBusy):
         Lock(path).take("attempt 2")
-    record(path, pid=os.getpid(), start=lock._start_of(os.getpid()) + 1)
+    record(path, pid=os.getpid(), start=lock.start_of(os.getpid()) + 1)
     mine = Lock(path)
     assert mine.take("attempt 2")
     mine.release()

@@ -7,8 +7,8 @@ from typing import Any
 
 from outlast.checkpoint import read_manifest, verify
 from outlast.cli import show
-from outlast.cli.flags import Parser
 from outlast.cli.named import runs_of
+from outlast.cli.parser import Parser
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, CorruptCheckpoint
 from outlast.folder.layout import RunFolder, step_of

@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from outlast.cli.flags import Parser
+from outlast.cli.parser import Parser
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import check_run_id
 from outlast.recipe import registry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outlast.cli import offered
-from outlast.cli.flags import Parser
+from outlast.cli.parser import Parser
 
 VERBS = ("prepare", "check")
 

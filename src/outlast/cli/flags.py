@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from outlast.cli.parser import Parser, dashed
 from outlast.config import Config, Leaf, leaves, show
 from outlast.config.units import parse_seconds
-from outlast.config.words import nearest
 from outlast.environment import NAMES
 from outlast.errors import ConfigError, UsageError
 from outlast.recipe.prepare import Request
@@ -27,41 +26,6 @@ _SWITCHES = {
 _FILES = ("data_config", "model_config", "train_config")
 
 RECIPE = "path of the run's recipe file; a file that only the run names is never executed"
-
-
-def positive(text: str) -> float:
-    """A number above zero, for argparse."""
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"is {text}; expected more than 0")
-    return value
-
-
-class Parser(argparse.ArgumentParser):
-    """An argparse parser that accepts `--batch_size` for `--batch-size`, and has outlast's error messages.
-
-    Args:
-        prog: the command, such as "outlast train".
-        description: one line.
-    """
-
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False, add_help=True)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of exiting."""
-        raise UsageError(f"{self.prog}: {shortened(message, 300)}. `{self.prog} --help` lists what it takes.")
-
-    def parse(self, argv: list[str]) -> argparse.Namespace:
-        """Parse all of argv; an unknown flag is refused with the nearest known one."""
-        values, rest = self.parse_known_args([_dashed(word) for word in argv])
-        if rest:
-            known = [text for action in self._actions for text in action.option_strings]
-            raise UsageError(
-                f"{self.prog} takes no {shortened(repr(rest[0]))}.{nearest(rest[0], known)} `{self.prog} --help` lists "
-                "what it takes."
-            )
-        return values
 
 
 @contextlib.contextmanager
@@ -100,7 +64,7 @@ def pull(argv: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
     """
     value, rest, words = None, [], iter(argv)
     for word in words:
-        name, equals, given = _dashed(word).partition("=")
+        name, equals, given = dashed(word).partition("=")
         if name != flag:
             rest.append(word)
             continue
@@ -217,19 +181,3 @@ def _add(group: Any, leaf: Leaf) -> None:
             "means something else already. "
             "Give the value another name."
         ) from error
-
-
-def _dashed(word: str) -> str:
-    match = re.match(r"--[A-Za-z][\w.-]*", word)
-    return match[0].replace("_", "-") + word[match.end() :] if match else word
-
-
-def seconds(text: str) -> float:
-    """The seconds of a duration, for argparse."""
-    try:
-        value = parse_seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"is {text!r}: {error}") from None
-    if not value or value <= 0:
-        raise argparse.ArgumentTypeError(f"is {text!r}; expected more than 0 seconds")
-    return float(value)

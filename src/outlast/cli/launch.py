@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from outlast.cli import flags, stages
+from outlast.cli import flags, parser, stages
 from outlast.config import leaves
 from outlast.config.units import format_seconds
 from outlast.config.words import nearest
@@ -171,7 +171,7 @@ def _flag(option: Option, of: str) -> dict[str, Any]:
         "switch": {"action": argparse.BooleanOptionalAction},
         "list": {"action": "append", "metavar": option.metavar},
         "path": {"type": Path, "metavar": option.metavar},
-        "seconds": {"type": flags.seconds, "metavar": option.metavar},
+        "seconds": {"type": parser.seconds, "metavar": option.metavar},
     }
     return {**words, **kinds[option.kind]}
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from outlast.cli import show
-from outlast.cli.flags import Parser
 from outlast.cli.named import last_launched, launched_or_trained
+from outlast.cli.parser import Parser
 from outlast.config.units import format_seconds
 from outlast.errors import OutlastError, UnknownName, UsageError
 from outlast.folder.layout import RunFolder

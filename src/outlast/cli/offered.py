@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from outlast.cli import VERBS
-from outlast.cli.flags import Parser
+from outlast.cli.parser import Parser
 from outlast.config.words import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.recipe.recipe import Tell

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from outlast.cli import show
-from outlast.cli.flags import Parser
+from outlast.cli.parser import Parser
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.launch import providers
 from outlast.launch.verbs import Json, Rows

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outlast.cli import show
-from outlast.cli.flags import RECIPE, Parser, seconds
+from outlast.cli.flags import RECIPE
 from outlast.cli.named import run_of
+from outlast.cli.parser import Parser, seconds
 from outlast.config.units import format_bytes, format_seconds
 from outlast.environment.keys import read_keys, variables_of
 from outlast.errors import EXIT_FINISHED, UsageError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from outlast.cli.flags import Parser, positive
 from outlast.cli.named import run_of
+from outlast.cli.parser import Parser, positive
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.remote import carry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outlast.cli import show
-from outlast.cli.flags import Parser
+from outlast.cli.parser import Parser
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.recipe import registry
 from outlast.terminal import say

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from outlast.cli.flags import positive
 from outlast.cli.launch import LaunchArguments, read
+from outlast.cli.parser import positive
 from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_RUN_AGAIN
 from outlast.folder.layout import RunFolder
 from outlast.launch.provider import Provider

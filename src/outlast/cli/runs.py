@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from outlast.cli import show
-from outlast.cli.flags import Parser
+from outlast.cli.parser import Parser
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
 from outlast.folder.layout import RunFolder

@@ -9,9 +9,9 @@ from typing import Any
 from rich.text import Text
 
 from outlast.cli import show
-from outlast.cli.flags import Parser, positive
 from outlast.cli.launched import SHOWN, Launches, print_launches, watch
 from outlast.cli.named import last_launched, launched_or_trained
+from outlast.cli.parser import Parser, positive
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.layout import RunFolder

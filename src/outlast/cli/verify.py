@@ -6,8 +6,8 @@ from pathlib import Path
 
 from outlast.checkpoint import verify
 from outlast.cli import show
-from outlast.cli.flags import Parser
 from outlast.cli.named import runs_of
+from outlast.cli.parser import Parser
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, CorruptCheckpoint, OutlastError, UnknownName
 from outlast.folder.artifact import manifests_in, verify_artifact

@@ -5,7 +5,6 @@ Source: cloud.google.com/compute/docs/metadata. Google's own libraries also read
 
 from __future__ import annotations
 
-import http.client
 import os
 import socket
 import threading
@@ -77,6 +76,8 @@ def wait_for_preemption(stop: Event) -> str | None:
 
 def ask(key: str, *, environ: Mapping[str, str] = os.environ, timeout: float = TIMEOUT) -> str | None:
     """One value of the metadata server, or None: no server, no such key, or an answer without Google's header."""
+    import http.client  # takes as long as all other imports of this room, and few machines need it
+
     connection = http.client.HTTPConnection(environ.get("GCE_METADATA_HOST") or HOST, timeout=timeout)
     try:
         connection.request("GET", f"/computeMetadata/v1/{key}", headers={"Metadata-Flavor": "Google"})

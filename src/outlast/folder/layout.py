@@ -56,6 +56,8 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.set_aside = path / "set-aside"
         self.artifacts = path / "artifacts"
+        self.logs = path / "logs"
+        self.stop = path / "stop"
 
     def attempt(self, number: int) -> Path:
         """Path of one attempt's record."""
@@ -92,9 +94,10 @@ class RunFolder:
             self.checkpoints,
             self.set_aside,
             self.artifacts,
+            self.logs,
             self.checkpoints / "shared",
         )
-        for path in (self.run, self.config, self.lock, self.ranks, self.journal, self.pushed, *folders):
+        for path in (self.run, self.config, self.lock, self.ranks, self.journal, self.pushed, self.stop, *folders):
             kind, wanted = kind_of(path), "folder" if path in folders else "file"
             if kind not in (None, wanted):
                 raise UnsafeFolder(

@@ -78,7 +78,7 @@ class Lock:
             "pid": pid,
             "host": socket.gethostname(),
             "boot": _boot(),
-            "start": _start_of(pid),
+            "start": start_of(pid),
         }
         self._write({**self._record, "beat": time.time()})
         self._beats = threading.Thread(target=self._keep_beating, name="outlast-heartbeat", daemon=True)
@@ -231,7 +231,7 @@ def _lives(owner: dict[str, Any], descriptor: int, *, kernel_free: bool) -> bool
             return False  # the kernel let its lock go, or the machine was started again since
         if os.name != "nt":  # on Windows the question itself, os.kill, would end the process
             pid = int(owner["pid"])
-            return _process_lives(pid) and owner.get("start", 0) in (0, _start_of(pid))
+            return _process_lives(pid) and owner.get("start", 0) in (0, start_of(pid))
     now, age = time.time(), time.time() - owner.get("beat", 0.0)
     if age < -STALE:
         # Its clock and ours disagree, or one of them has jumped since: the file system's says when it wrote.
@@ -249,7 +249,7 @@ def _process_lives(pid: int) -> bool:
     return True
 
 
-def _start_of(pid: int) -> int:
+def start_of(pid: int) -> int:
     """When a process began, in ticks since the machine's start.
 
     It distinguishes two processes of the same number. 0 where the system does not say.

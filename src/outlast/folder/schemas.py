@@ -63,6 +63,10 @@ ATTEMPT = form(
         "best_by": form({"metric": or_null(_NAME), "mode": _NAME}, {"former": many(_NAME)}),
         "renamed": table(_NAME),
         "resume": form({"step": _STEP, "grade": _NAME, "differences": many(text(LONGEST))}),
+        "command": form(
+            {"digest": _HASH, "folder": text(4096), "collected": flag},
+            {"continued": or_null(_HASH), "processes": many(both(whole(1, 2**31 - 1), whole()), 1000)},
+        ),
         "end": form(
             {"reason": one_of(*REASONS)},
             {

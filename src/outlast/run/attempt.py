@@ -186,6 +186,11 @@ class Attempt:
         """The end reason of the previous attempt; None for the first."""
         return self._record.reason_before
 
+    @property
+    def earlier(self) -> Sequence[Mapping[str, Any]]:
+        """The records of the attempts before this one, oldest first."""
+        return self._record.earlier
+
     def ended_early(self, step: int, total: int | None) -> bool:
         """Whether the script called the run finished at this step, before this very total."""
         return self._record.ended_early(step, total)

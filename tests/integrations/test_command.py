@@ -1,0 +1,457 @@
+"""`outlast run`: a command that knows nothing of outlast outlives its session."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import messages
+
+import outlast
+from outlast.checkpoint import CheckpointStore, verify
+from outlast.cli import main
+from outlast.errors import OutlastError
+from outlast.folder import lock, reading
+from outlast.folder.layout import RunFolder
+from outlast.integrations import before, child, command, keeper, log
+from outlast.integrations.log import OutputLog
+
+TRAIN = """
+import os, pathlib, signal, sys, time
+total, pause = int(sys.argv[1]), float(sys.argv[2])
+state = pathlib.Path("out/state")
+state.parent.mkdir(exist_ok=True)
+step, stop = int(state.read_text()) if state.exists() else 0, []
+for name in sys.argv[3:]:
+    signal.signal(getattr(signal, name), lambda *_: stop.append(name))
+print("from", step)
+while step < total and not stop and not pathlib.Path(os.environ["OUTLAST_STOP_FILE"]).exists():
+    step += 1
+    pathlib.Path("out/part").write_text(str(step))
+    pathlib.Path("out/part").replace(state)
+    time.sleep(pause)
+print("to", step)
+sys.exit(0 if step == total else 75)
+"""
+"""A training that counts, continues from its file, and stops at a signal and at the file."""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with the training in it."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "train.py").write_text(TRAIN)
+    for name in ("OUTLAST_RUN", "OUTLAST_ROOT", "OUTLAST_BUDGET", "OUTLAST_REMOTE"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def run(*words: object, flags: tuple[str, ...] = ("--keep", "out")) -> int:
+    """`outlast run` in this process, with the interpreter before the words."""
+    return main(["run", *flags, "--", sys.executable, *map(str, words)])
+
+
+def shell(text: str, *flags: str) -> int:
+    return main(["run", "--name", "x", *flags, "--", "/bin/sh", "-c", text])
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    """`outlast run` in a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", "outlast", "run", *words], stderr=subprocess.PIPE, text=True)
+
+
+def attempt(number: int, name: str = "x") -> dict[str, Any]:
+    return dict(reading.read_json(RunFolder(Path("runs") / name).attempt(number)))
+
+
+def steps(name: str = "x") -> list[tuple[int, str]]:
+    """Step and reason of each checkpoint; all verify."""
+    found = CheckpointStore(RunFolder(Path("runs") / name)).committed()
+    return [(verify(each.path).step, each.reason) for each in found]
+
+
+def wait_for(seen: Callable[[], object]) -> None:
+    until = time.monotonic() + 30
+    while not seen():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def count() -> int:
+    return int(Path("out/state").read_text()) if Path("out/state").exists() else 0
+
+
+def test_a_finished_run_is_not_started_again(capfd: pytest.CaptureFixture[str], here: Path) -> None:
+    assert run("train.py", 3, 0) == 0
+    assert "to 3" in capfd.readouterr().out
+    assert steps("train") == [(1, "final")]
+    assert attempt(1, "train")["end"]["reason"] == "finished"
+    shutil.rmtree("out")
+    assert run("train.py", 3, 0) == 0
+    out, err = capfd.readouterr()
+    assert "from" not in out
+    messages.said(err, "integrations/is-finished")
+    assert count() == 3
+    assert run("train.py", 5, 0) == 0  # another command
+    assert "from 3" in capfd.readouterr().out
+    assert steps("train") == [(1, "final"), (2, "final")]
+
+
+def test_the_usual_verbs_work(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("train.py", 3, 0) == 0
+    capfd.readouterr()
+    assert main(["status", "train", "--json"]) == 0
+    shown = json.loads(capfd.readouterr().out)
+    assert (shown["status"], shown["step"], shown["grade"]) == ("finished", 1, command.GRADE)
+    assert main(["verify", "train"]) == 0
+    assert main(["checkpoints", "train"]) == 0
+    place = next(Path("runs/train/checkpoints").glob("step-*/files.safetensors"))
+    place.write_bytes(place.read_bytes()[:-1] + b"x")
+    assert main(["verify", "train"]) == 1
+
+
+def test_a_remote_brings_the_files_to_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--keep", "out", "--name", "x", "--remote", str(tmp_path / "remote"))
+    (tmp_path / "remote").mkdir()
+    assert shell("mkdir out; echo half > out/state; exit 75", *flags) == 75
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    assert shell("cat out/state", *flags) == 0
+    assert "half" in capfd.readouterr().out
+    assert main(["pull", "x", str(tmp_path / "remote"), "--checkpoint-dir", "third"]) == 0
+    assert len(CheckpointStore(RunFolder(Path("third/x"))).committed()) == 1
+
+
+def test_a_session_without_any_output_is_continued_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ("--keep", "out", "--remote", str(tmp_path / "remote"))
+    (tmp_path / "remote").mkdir()
+    assert shell("exit 75", *flags) == 75
+    for name, content in (("other", "1"), ("third", "2")):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert shell(f"mkdir -p out; echo {content} >> out/state; exit 75", *flags) == 75
+    assert Path("out/state").read_text() == "1\n2\n"
+    assert [number for number, _ in steps()][-1] == 3
+
+
+@pytest.mark.parametrize("name", ["TERM", "USR1", "none"])
+def test_budget(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    listening = () if name == "none" else (f"SIG{name}",)
+    flags = ("--keep", "out", "--name", "x", "--budget", "2.5s", "--grace", "1s", "--signal", name)
+    begun = time.monotonic()
+    assert run("train.py", 10**6, 0.01, *listening, flags=flags) == 75
+    assert time.monotonic() - begun < 2.5
+    assert attempt(1)["end"]["reason"] == "budget"
+    assert f"to {count()}" in capfd.readouterr().out
+    assert steps() == [(1, "budget")]
+    assert not Path("runs/x/stop").exists()
+
+
+def test_a_command_that_stops_with_0_when_told_to_has_not_finished() -> None:
+    text = 'trap "exit 0" TERM; while true; do sleep 0.05; done'
+    assert shell(text, "--budget", "2s", "--grace", "0.5s") == 75
+    assert attempt(1)["end"]["reason"] == "budget"
+
+
+def test_sigterm(here: Path) -> None:
+    process = start("--keep", "out", "--name", "x", "--", sys.executable, "train.py", "1000000", "0.01", "SIGTERM")
+    wait_for(lambda: count() > 3)
+    process.terminate()
+    assert process.wait(30) == 75
+    end = attempt(1)["end"]
+    assert (end["reason"], end["signal"]) == ("preempted", "SIGTERM")
+    assert steps() == [(1, "preempted")]
+    process.stderr.close()  # type: ignore[union-attr]
+
+
+def test_an_ignored_signal_ends_in_time_and_keeps_what_was_written(capfd: pytest.CaptureFixture[str]) -> None:
+    text = 'trap "" TERM; mkdir out; echo last > out/state; while true; do sleep 0.05; done'
+    begun = time.monotonic()
+    assert shell(text, "--keep", "out", "--budget", "2.5s", "--grace", "1s") == 75
+    assert time.monotonic() - begun < 2.5
+    messages.said(capfd.readouterr().err, "integrations/killed")
+    assert steps() == [(1, "budget")]
+
+
+def test_kill_9_of_the_wrapper(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ("--keep", "out", "--name", "x", "--", sys.executable, "train.py", "1000000", "0.01")
+    process = start(*words)
+    wait_for(lambda: count() > 3 and len(attempt(1).get("command", {}).get("processes", ())) == 1)
+    pid, began = attempt(1)["command"]["processes"][0]
+    process.kill()
+    process.wait()
+    process.stderr.close()  # type: ignore[union-attr]
+    if not shutil.which("setpriv"):
+        os.killpg(pid, signal.SIGKILL)
+    wait_for(lambda: lock.start_of(pid) != began)
+    reached = count()
+    assert run("train.py", reached + 2, 0, flags=("--keep", "out", "--name", "x")) == 0
+    assert f"from {reached}\n" in capfd.readouterr().out
+    assert attempt(1)["end"]["reason"] == "lost"
+    assert count() == reached + 2
+
+
+def test_what_a_killed_attempt_wrote_is_newer_than_the_checkpoint(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("mkdir out; echo 1 > out/state; echo 1 > out/more; exit 75", "--keep", "out") == 75
+    assert shell("exit 75", "--keep", "out") == 75
+    record = attempt(2)
+    del record["end"]
+    record["command"]["collected"] = False
+    RunFolder(Path("runs/x")).attempt(2).write_text(json.dumps(record))
+    Path("out/state").write_text("2\n")
+    Path("out/more").unlink()
+    Path("out/more").mkdir()
+    assert shell("true", "--keep", "out") == 1  # an attempt that does not come as far as the command
+    Path("out/more").rmdir()
+    assert shell("cat out/state out/more", "--keep", "out") == 0
+    out, err = capfd.readouterr()
+    assert out.split() == ["2", "1"]
+    messages.said(err, "integrations/newer", step=1, files="out/state")
+
+
+def test_an_orphan_is_not_joined(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(before, "_DYING", 0.2)
+    assert shell("exit 75") == 75
+    record = attempt(1)
+    del record["end"]
+    record["command"]["processes"] = [[os.getpid(), lock.start_of(os.getpid())]]
+    RunFolder(Path("runs/x")).attempt(1).write_text(json.dumps(record))
+    assert shell("true") == 1
+    messages.said(capfd.readouterr().err, "integrations/orphan", pid=os.getpid())
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    record["command"]["processes"] = [[zombie.pid, lock.start_of(zombie.pid)]]
+    RunFolder(Path("runs/x")).attempt(1).write_text(json.dumps(record))
+    assert shell("exit 75") == 75
+    zombie.wait()
+    record["command"]["processes"] = [[os.getpid(), lock.start_of(os.getpid()) + 1]]  # another process of this number
+    RunFolder(Path("runs/x")).attempt(2).write_text(json.dumps(record | {"number": 2}))
+    assert shell("true") == 0
+
+
+def test_kill_9_of_the_command(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("mkdir out; echo 1 > out/state; kill -9 $$", "--keep", "out") == 75
+    messages.said(capfd.readouterr().err, "integrations/ended-by", words="killed by SIGKILL")
+    assert steps() == [(1, "preempted")]
+
+
+def test_a_command_that_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("mkdir out; echo 1 > out/state; exit 3", "--keep", "out") == 1
+    end = attempt(1)["end"]
+    assert end["reason"] == "failed"
+    messages.said([end["error"]], "integrations/failed", code=3)
+    assert steps() == [(1, "failed")]
+    assert shell("kill -SEGV $$") == 1
+
+
+def test_interrupted_once_and_twice(here: Path) -> None:
+    stopping = (sys.executable, "train.py", "1000000", "0.01", "SIGTERM")
+    process = start("--keep", "out", "--name", "x", "--", *stopping)
+    wait_for(lambda: count() > 3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    process.stderr.close()  # type: ignore[union-attr]
+    assert steps() == [(1, "cancelled")]
+    process = start("--keep", "out", "--name", "y", "--", "/bin/sh", "-c", 'trap "" TERM; echo > begun; sleep 60')
+    wait_for(lambda: Path("begun").exists() and "processes" in attempt(1, "y")["command"])
+    pid = attempt(1, "y")["command"]["processes"][0][0]
+    process.send_signal(signal.SIGINT)
+    wait_for(Path("runs/y/stop").exists)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    process.stderr.close()  # type: ignore[union-attr]
+    assert lock.start_of(pid) == 0
+    assert attempt(1, "y")["end"]["reason"] == "cancelled"
+    assert steps("y") == []
+
+
+def test_full_disk(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("mkdir out; echo 1 > out/state; exit 75", "--keep", "out") == 75
+    with monkeypatch.context() as full:
+        usage = namedtuple("usage", "total used free")
+        full.setattr("shutil.disk_usage", lambda _path: usage(1, 1, 0))
+        assert shell("echo 2 > out/state; exit 75", "--keep", "out") == 1
+    assert "free space" in capfd.readouterr().err.lower()
+    assert attempt(2)["end"]["reason"] == "failed"
+    assert steps() == [(1, "preempted")]
+    assert shell("cat out/state", "--keep", "out") == 0  # the folder has what could not be saved
+    assert capfd.readouterr().out == "2\n"
+    assert steps() == [(1, "preempted"), (2, "final")]
+
+
+def test_a_changed_output_is_replaced_and_copied(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("mkdir out; echo 1 > out/state; exit 75", "--keep", "out") == 75
+    Path("out/state").write_text("damaged")
+    Path("out/stale").write_text("stale")
+    assert shell("cat out/state", "--keep", "out") == 0
+    out, err = capfd.readouterr()
+    assert out == "1\n"
+    messages.said(err, "integrations/replaced", step=1, file="out/state")
+    messages.said(err, "integrations/more", step=1, file="out/stale")
+    assert Path("runs/x/set-aside/files-0002/out/state").read_text() == "damaged"
+
+
+def test_a_pattern_that_names_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("mkdir out; echo 1 > out/state", "--keep", "outt") == 0
+    messages.said(capfd.readouterr().err, "integrations/nothing-kept")
+    assert shell("true") == 0
+    messages.unsaid(capfd.readouterr().err, "integrations/nothing-kept")
+
+
+def test_a_file_that_no_pattern_names_any_more(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("mkdir out; echo 1 > out/state; echo 1 > out/more; exit 75", "--keep", "out") == 75
+    shutil.rmtree("out")
+    assert shell("ls out", "--keep", "out/state") == 0
+    out, err = capfd.readouterr()
+    assert out == "state\n"
+    messages.said(err, "integrations/unnamed", step=1, file="out/more")
+
+
+def test_saves_while_the_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "_QUIET", 0.0)
+    monkeypatch.setattr(command, "_LOOK", 0.05)
+    done = "runs/x/checkpoints/step-00000001/MANIFEST.json"
+    text = f"mkdir out; echo 1 > out/state; while [ ! -e {done} ]; do sleep 0.02; done"
+    assert shell(text, "--keep", "out", "--save-every", "0.1s") == 0
+    assert steps() == [(1, "time")]  # nothing has changed since, so there is no second one
+    assert shell("mkdir -p out; echo 1 > out/other; sleep 0.5", "--keep", "out", "--save-every", "never") == 0
+    assert steps() == [(1, "time"), (2, "final")]
+
+
+def test_until_finished() -> None:
+    text = "n=$(cat out/n 2>/dev/null || echo 0); mkdir -p out; echo $((n + 1)) > out/n; [ $n = 2 ] || exit 75"
+    assert shell(text, "--keep", "out", "--until-finished") == 0
+    assert [attempt(number)["end"]["reason"] for number in (1, 2, 3)] == ["preempted", "preempted", "finished"]
+
+
+def test_until_finished_ends_without_progress(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("exit 75", "--until-finished") == 1
+    messages.said(capfd.readouterr().err, "integrations/idle")
+    assert len(RunFolder(Path("runs/x")).attempt_numbers()) == 3
+
+
+RANK = """
+import os, sys, time
+rank, names = int(os.environ["RANK"]), ("WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
+print(rank, *(os.environ[name] for name in names), os.environ["MASTER_PORT"].isdecimal(), flush=True)
+code = int(sys.argv[1 + rank])
+if code < 0:
+    time.sleep(60)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [((0, 0), 0), ((75, 75), 75), ((0, 75), 75), ((75, -1), 75), ((3, -1), 1), ((75, 3), 1)]
+)
+def test_nproc(codes: tuple[int, int], expected: int, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("rank.py").write_text(RANK)
+    flags = ("--nproc", "2", "--name", "x", "--grace", "5s")
+    assert run("rank.py", *codes, flags=flags) == expected
+    assert "0 2 0 2 127.0.0.1 True" in capfd.readouterr().out
+
+
+def test_what_the_command_gets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in child.OWN:
+        monkeypatch.setenv(name, "4h" if name == "OUTLAST_BUDGET" else "named")
+    monkeypatch.delenv("OUTLAST_REMOTE")
+    assert main(["run", "--", "/bin/sh", "-c", "env"]) == 0
+    given = dict(line.split("=", 1) for line in capfd.readouterr().out.splitlines() if "=" in line)
+    assert not given.keys() & set(child.OWN)
+    assert given["OUTLAST_STOP_FILE"] == str(Path("runs/named/stop").resolve())
+    assert Path("runs/named/run.json").exists()
+
+
+def test_output_is_passed_on_and_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("echo to out; echo to err >&2") == 0
+    out, err = capfd.readouterr()
+    assert out == "to out\n"
+    assert "to err\n" in err
+    assert sorted(Path("runs/x/logs/0001.log").read_text().splitlines()) == ["to err", "to out"]
+
+
+def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "LARGEST", 10)
+    folder = RunFolder(tmp_path / "x")
+    for number in range(1, 13):
+        each = OutputLog(folder, number)
+        for line in (b"one 567\n", b"two 567\n", b"three\n"):
+            each.write(line)
+        each.close()
+    assert len(list(folder.logs.glob("*.log"))) == log.KEPT
+    assert (folder.logs / "0012.log").read_bytes() == b"three\n"
+    assert (folder.logs / "0012.log.old").read_bytes() == b"two 567\n"
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("true") == 0
+    shutil.rmtree("runs/x/logs")
+    Path("runs/x/logs").mkdir()
+    Path("runs/x/logs/0002.log").mkdir()
+    (Path("runs/x/logs/0002.log") / "x").mkdir()
+    assert shell("echo said; exit 75") == 75
+    assert capfd.readouterr().out == "said\n"
+
+
+def test_the_run_of_a_script_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    with outlast.open_run("x", total_steps=1, progress="none") as script:
+        script.restore({"a": 1.0})
+        for _ in script.steps():
+            script.offer({"a": 2.0})
+    assert shell("echo started") == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    messages.said(err, "integrations/of-another", parts="state")
+
+
+def test_a_script_does_not_continue_the_run_of_a_command() -> None:
+    assert shell("mkdir out; echo 1 > out/state; exit 75", "--keep", "out") == 75
+    with pytest.raises(OutlastError), outlast.open_run("x", total_steps=1, progress="none") as script:
+        script.restore({"a": 1.0})
+        next(script.steps())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), messages.says("integrations/no-command")),
+        (("--", "no-such-program"), messages.says("integrations/no-program", program="no-such-program")),
+        (("--", "./train.py"), messages.says("integrations/no-program", program="./train.py")),
+        (("--budget", "10s", "--grace", "10s", "--", "true"), messages.says("integrations/budget", budget=10)),
+        (("--", "..."), messages.says("integrations/no-name", program="...")),
+        (("--nproc", "0", "--", "true"), messages.says("integrations/ranks", number=0)),
+    ],
+)
+def test_usage(words: tuple[str, ...], message: messages.Message, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *words]) == 2
+    messages.said(capfd.readouterr().err, message)
+    assert not list(Path().glob("runs/*/checkpoints"))
+
+
+def test_a_budget_of_the_environment(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("OUTLAST_BUDGET", "soon")
+    assert shell("true") == 2
+    messages.said(capfd.readouterr().err, "integrations/budget-variable", budget="soon")
+    monkeypatch.setenv("OUTLAST_BUDGET", "2s")
+    assert shell("sleep 30", "--grace", "0.5s") == 75
+
+
+def test_no_framework_is_imported() -> None:
+    names = "'numpy', 'torch', 'jax', 'pydantic', 'rich', 'http.client'"
+    code = f"import sys, outlast.cli.run; print({{{names}}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
