@@ -59,3 +59,81 @@ def everything(graph) -> tuple[bool, bool]:
         if not more:
             return solvable, len(good) < len(after)
         good |= more
+
+
+def tiles_can_be_finished(record: dict) -> bool:
+    """Whether the dungeon of a file (its JSON) can be finished by walking from tile to tile.
+
+    Tries each order of opening locks; between two of these, floods all tiles that can be walked to. Passages must ask
+    for the same in both directions, except for shutters.
+    """
+    rooms = record["rooms"]
+    passages = {(each["source"], each["target"]): each for each in record["passages"]}
+    at_cell = {tuple(room["cell"]): name for name, room in rooms.items()}
+    things = [(each["room"], each["row"], each["column"], each["label"]) for each in record["things"]]
+    start = next(thing[:3] for thing in things if thing[3] == "s")
+    tried = set()
+    waiting = [frozenset()]
+    while waiting:
+        opened = waiting.pop()
+        if opened in tried:
+            continue
+        tried.add(opened)
+        seen, taken, locks, frontier = {start}, set(), set(), {start}
+        while frontier:
+            before, closed = len(taken), set()
+            while frontier:
+                place = frontier.pop()
+                for near, passage in _near(rooms, at_cell, passages, place):
+                    if near in seen:
+                        continue
+                    if passage is not None:
+                        ends = frozenset((passage["source"], passage["target"]))
+                        labels = set(passage["labels"])
+                        if "k" in labels and ends not in opened:
+                            locks.add(ends)
+                            continue
+                        undone = {thing for thing in things if thing[0] == place[0] and thing[3] != "t"} - taken
+                        had = {thing[3] for thing in taken}
+                        bombs = record["bombs"] or "i" in had
+                        if (
+                            (labels & {"K", "I", "S"}) - had
+                            or ("b" in labels and not bombs)
+                            or ("l" in labels and undone)
+                        ):
+                            closed.add(place)
+                            continue
+                    seen.add(near)
+                    frontier.add(near)
+            taken |= {thing for thing in things if thing[:3] in seen}
+            if len(taken) > before:
+                frontier = closed
+        if any(thing[3] == "t" for thing in taken):
+            return True
+        if sum(thing[3] == "k" for thing in taken) > len(opened):
+            waiting += [opened | {lock} for lock in locks]
+    return False
+
+
+def _near(rooms, at_cell, passages, place):
+    room, row, column = place
+    tiles = rooms[room]["tiles"]
+    for down, right in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        there = row + down, column + right
+        if not (0 <= there[0] < 16 and 0 <= there[1] < 11):
+            continue
+        if tiles[there[0]][there[1]] in "FODS":
+            yield (room, *there), None
+        elif tiles[row][column] == "D" and (there[0] in (0, 15) if down else there[1] in (0, 10)):
+            cell = rooms[room]["cell"]
+            other = at_cell.get((cell[0] + down, cell[1] + right))
+            passage = passages.get((room, other))
+            if passage is not None and not passage["stairs"]:
+                beyond = (15 - row if down else row), (10 - column if right else column)
+                assert rooms[other]["tiles"][beyond[0]][beyond[1]] == "D", "a door without another side"
+                yield (other, *beyond), passage
+    if tiles[row][column] == "S":
+        for (source, target), passage in passages.items():
+            if source == room and passage["stairs"]:
+                lines = rooms[target]["tiles"]
+                yield next((target, y, x) for y in range(16) for x in range(11) if lines[y][x] == "S"), passage

@@ -1,0 +1,61 @@
+"""`outlast generate dungeon`: a dungeon that can be finished, with its map and the proof."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from outlast_recipes.common.run_options import make_folder
+from outlast_recipes.dungeon import dungeon_file, generate
+from outlast_recipes.dungeon.dungeon import graph_text, level_text
+from outlast_recipes.dungeon.map_picture import map_image
+from outlast_recipes.dungeon.patterns import PatternSampler
+from outlast_recipes.dungeon.solver import locks_that_matter
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--rooms", type=int, default=20, help="number of rooms, 4 to 60 (default: 20)")
+    parser.add_argument("--keys", type=int, default=3, help="number of small keys, and of their locks (default: 3)")
+    parser.add_argument(
+        "--tension", type=float, default=0.6, help="share of rooms with monsters, 0 to 1 (default: 0.6)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="folder for the files (default: dungeon-SEED)"
+    )
+
+
+def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[str]:
+    begin = time.perf_counter()
+    made = generate.generate(PatternSampler(), values.rooms, values.keys, values.seed, tension=values.tension)
+    seconds = time.perf_counter() - begin
+    folder = values.output or Path(f"dungeon-{values.seed}")
+    make_folder(folder)
+    picture = io.BytesIO()
+    map_image(made).save(picture, format="PNG")
+    steps = "\n".join(dungeon_file.certificate_text(made)) + "\n"
+    # The file with everything is the last one: where it is, the others are.
+    for name, data in (
+        ("level.txt", level_text(made)),
+        ("graph.dot", graph_text(made.graph)),
+        ("certificate.txt", steps),
+        ("map.png", picture.getvalue()),
+        ("dungeon.json", dungeon_file.to_json(made)),
+    ):
+        dungeon_file.write_whole(folder / name, data)
+    spent = sum(step.key for step in made.certificate)
+    matter, locks = locks_that_matter(made.graph)
+    yield (
+        f"{len(made.rooms)} rooms, {values.keys} small keys, {locks} locks ({matter} of them cannot be avoided), in "
+        f"{seconds:.2f} s; the rooms are drawn by rules, not by a trained model"
+    )
+    yield (
+        f"It can be finished: {len(made.certificate)} steps, {spent} keys spent (certificate.txt). "
+        f"{made.about['repaired_tiles']} tiles were repaired."
+    )
+    yield f"Wrote {folder}: dungeon.json, level.txt, graph.dot, certificate.txt, map.png"
+    yield f"Next: outlast play dungeon {shlex.quote(str(folder / 'dungeon.json'))}"

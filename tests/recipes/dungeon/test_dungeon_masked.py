@@ -1,0 +1,136 @@
+"""Masked diffusion of rooms: the loss, and the order and numbers of sampling."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from outlast_recipes.dungeon import masked
+from outlast_recipes.dungeon.conditions import ENCODED, INSIDE, UNKNOWN, RoomCondition, encode, frames
+from outlast_recipes.dungeon.sampling import RoomSampler
+from outlast_recipes.dungeon.tiles import BLOCK, FLOOR, MONSTER, TILES, doors_of
+
+
+@pytest.fixture
+def network() -> masked.MaskedDenoiser:
+    torch.manual_seed(0)
+    return masked.MaskedDenoiser(16, 1).eval()
+
+
+class Uniform(nn.Module):
+    """The same probability for every tile; counts what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(1))
+        self.hidden: list[list[int]] = []
+
+    def forward(self, tiles: Tensor, condition: Tensor) -> Tensor:
+        self.hidden.append((tiles == UNKNOWN).sum((1, 2)).tolist())
+        return torch.zeros(*tiles.shape, len(TILES))
+
+
+def test_mask_keeps_as_many_as_asked() -> None:
+    tiles = torch.randint(0, len(TILES), (5, 12, 7))
+    kept = torch.tensor([0, 1, 40, 82, 83])
+    given = masked.mask(tiles, kept, torch.rand(5, masked.CELLS))
+    seen = given != UNKNOWN
+    assert torch.equal(seen.sum((1, 2)), kept)
+    assert torch.equal(given[seen], tiles[seen])
+
+
+def test_loss_is_of_masked_tiles_alone() -> None:
+    tiles = torch.full((2, 12, 7), FLOOR)
+    logits = torch.zeros(2, 12, 7, len(TILES))
+    given = masked.mask(tiles, torch.tensor([3, 80]), torch.rand(2, masked.CELLS))
+    assert masked.masked_loss(logits, tiles, given).tolist() == pytest.approx([math.log(10)] * 2)
+    logits[given != UNKNOWN] = torch.randn(len(TILES)) * 100
+    assert masked.masked_loss(logits, tiles, given).tolist() == pytest.approx([math.log(10)] * 2)
+
+
+@pytest.mark.parametrize(("at_once", "steps"), [(1, 84), (4, 21), (100, 1)])
+def test_every_tile_is_drawn_once(at_once: int, steps: int) -> None:
+    uniform = Uniform()
+    tiles = masked.sample(uniform, torch.zeros(3, ENCODED), torch.Generator().manual_seed(0), at_once=at_once)
+    assert len(uniform.hidden) == steps
+    assert uniform.hidden == [[84 - at_once * step] * 3 for step in range(steps)]
+    assert tiles.shape == (3, 12, 7)
+    assert tiles.max() < UNKNOWN
+
+
+def test_tiles_have_the_probabilities_of_the_network() -> None:
+    shares = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0, 0, 0, 0, 0])
+
+    class Known(Uniform):
+        def forward(self, tiles: Tensor, condition: Tensor) -> Tensor:
+            return shares.log().expand(*tiles.shape, -1)
+
+    drawn = masked.sample(Known(), torch.zeros(200, ENCODED), torch.Generator().manual_seed(0))
+    found = torch.bincount(drawn.flatten(), minlength=len(TILES)) / drawn.numel()
+    assert (found - shares).abs().max() < 0.02  # 16,800 tiles: five standard deviations
+    assert found[[FLOOR, BLOCK, MONSTER]].sum() == pytest.approx(1.0)
+    cold = masked.sample(Known(), torch.zeros(20, ENCODED), torch.Generator().manual_seed(0), temperature=0.01)
+    assert (cold == FLOOR).all()
+
+
+def test_guidance_leads_away_from_no_condition() -> None:
+    class Asked(Uniform):
+        def forward(self, tiles: Tensor, condition: Tensor) -> Tensor:
+            logits = torch.zeros(*tiles.shape, len(TILES))
+            logits[..., BLOCK] = condition[:, 0, None, None]
+            return logits
+
+    def blocks(guidance: float) -> float:
+        chance = torch.Generator().manual_seed(0)
+        drawn = masked.sample(Asked(), torch.ones(50, ENCODED), chance, guidance=guidance)
+        return (drawn == BLOCK).float().mean().item()
+
+    expected = [math.exp(scale) / (math.exp(scale) + 9) for scale in (0, 1, 4)]
+    assert [blocks(0), blocks(1), blocks(4)] == pytest.approx(expected, abs=0.03)
+
+
+def test_rooms_have_the_asked_doors_and_depend_on_the_seed(network: masked.MaskedDenoiser) -> None:
+    conditions = [RoomCondition(frozenset("N")), RoomCondition(frozenset("EW"), stairs=True), RoomCondition()]
+    sampler = RoomSampler(network)
+    rooms = sampler.sample(conditions, 3)
+    assert rooms.shape == (3, 16, 11)
+    assert rooms.dtype == np.uint8
+    assert [doors_of(room) for room in rooms] == [condition.doors for condition in conditions]
+    outside = frames(conditions) != UNKNOWN
+    assert (rooms[outside] == frames(conditions)[outside]).all()
+    assert (rooms == sampler.sample(conditions, 3)).all()
+    assert (rooms != sampler.sample(conditions, 4)).any()
+    assert sampler.sample([], 3).shape == (0, 16, 11)
+
+
+def test_the_condition_reaches_every_tile(network: masked.MaskedDenoiser) -> None:
+    for parameter in network.parameters():  # blocks begin as the identity, which no condition changes
+        nn.init.normal_(parameter, std=0.3)
+    tiles = torch.full((1, 12, 7), UNKNOWN)
+    one, other = (torch.from_numpy(encode([RoomCondition(frozenset(doors))])) for doors in ("N", "S"))
+    with torch.no_grad():
+        assert (network(tiles, one) != network(tiles, other)).any(-1).all()
+
+
+def test_a_tile_is_restored_after_training() -> None:
+    """Rooms of rows that are all block or all floor: what is masked follows from what is seen."""
+    torch.manual_seed(0)
+    network = masked.MaskedDenoiser(16, 1, dropout=0.0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    condition = torch.zeros(32, ENCODED)
+    for _ in range(100):
+        tiles = torch.where(torch.rand(32, 12, 1) < 0.5, BLOCK, FLOOR).expand(-1, -1, 7)
+        given = masked.mask(tiles, torch.randint(0, masked.CELLS, (32,)), torch.rand(32, masked.CELLS))
+        loss = masked.masked_loss(network(given, condition), tiles, given).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    rooms = RoomSampler(network.eval()).sample([RoomCondition()] * 20, 0)[:, *INSIDE]
+    rows = (rooms == rooms[:, :, :1]).all(-1)
+    assert np.isin(rooms, (FLOOR, BLOCK)).mean() > 0.99  # without learning: 0.2
+    assert rows.mean() > 0.8  # without learning: 2 % of the rows
+    assert len(np.unique(rooms.reshape(20, -1), axis=0)) == 20
