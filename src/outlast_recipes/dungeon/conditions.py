@@ -35,7 +35,9 @@ _BESIDE = 1 + len(TILES)
 ENCODED = 2 + len(SIDES) * (1 + _BESIDE)
 """Length of an encoded condition: whether there is one, stairs, doors, and for each side whether a neighbour is known
 and the shares of its tiles."""
-_DOORS, _NEIGHBOURS = 2, 2 + len(SIDES)
+OWN = 2 + len(SIDES)
+"""How many of these are of the room itself: those before its neighbours."""
+_DOORS = 2
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def encode(conditions: Sequence[RoomCondition]) -> NDArray[np.float32]:
         for number, side in enumerate(SIDES):
             row[_DOORS + number] = side in condition.doors
             if side in condition.neighbours:
-                start = _NEIGHBOURS + number * _BESIDE
+                start = OWN + number * _BESIDE
                 row[start] = 1
                 row[start + 1 : start + _BESIDE] = tile_shares(condition.neighbours[side])
     return rows
@@ -106,5 +108,5 @@ def tile_shares(room: Room) -> NDArray[np.float32]:
 def without_neighbours(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Encoded conditions (N, `ENCODED`) that know no neighbour."""
     rows = rows.copy()
-    rows[:, _NEIGHBOURS:] = 0
+    rows[:, OWN:] = 0
     return rows

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from outlast_recipes.dungeon import masked
 from outlast_recipes.dungeon.conditions import INSIDE, RoomCondition, encode, frames
+from outlast_recipes.dungeon.latent import LatentDenoiser
+from outlast_recipes.dungeon.tiles import DOOR, WALL
+from outlast_recipes.dungeon.vqvae import RoomAutoencoder
 
 
 class RoomSampler:
@@ -55,3 +58,50 @@ class RoomSampler:
         )
         rooms[:, *INSIDE] = inside.cpu().numpy()
         return rooms
+
+
+class LatentSampler:
+    """Draws rooms from a latent diffusion.
+
+    Args:
+        autoencoder: in evaluation mode.
+        denoiser: likewise, on the same device.
+        steps: of the sampling.
+        guidance: scale of classifier-free guidance; 1 for none.
+        at_once: rooms that are drawn together.
+    """
+
+    def __init__(
+        self,
+        autoencoder: RoomAutoencoder,
+        denoiser: LatentDenoiser,
+        *,
+        steps: int = 50,
+        guidance: float = 1.0,
+        at_once: int = 256,
+    ) -> None:
+        self._autoencoder, self._denoiser = autoencoder, denoiser
+        self._steps, self._guidance, self._at_once = steps, guidance, at_once
+
+    @torch.no_grad()
+    def sample(self, conditions: Sequence[RoomCondition], seed: int) -> NDArray[np.uint8]:
+        """A room for each condition: (N, 16, 11). The n-th room depends on `seed`, n and its own condition.
+
+        Exactly the asked sides have doors, and there is no wall within the wall. A stair is asked of the denoiser, but
+        not clamped.
+        """
+        rooms = frames(conditions)
+        for start in range(0, len(rooms), self._at_once):
+            part = slice(start, start + self._at_once)
+            seeds = [sample_seed(seed, number) for number in range(len(rooms))[part]]
+            asked = torch.from_numpy(encode(conditions[part])).to(self._denoiser.mean.device)
+            latents = self._denoiser.ddim(asked, seeds, self._steps, self._guidance)
+            logits = self._autoencoder.decode(self._autoencoder.nearest_codes(latents), asked)
+            logits[:, [WALL, DOOR]] = -torch.inf
+            rooms[part, *INSIDE] = logits[..., *INSIDE].argmax(1).cpu().numpy()
+        return rooms
+
+
+def sample_seed(seed: int, number: int) -> int:
+    """The seed of the sample with a number, of the seed of all."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
