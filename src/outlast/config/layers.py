@@ -73,6 +73,7 @@ class ResolvedConfig(Generic[C]):
             "format": layout.FORMAT,
             "values": values,
             "origins": {key: str(origin) for key, origin in self.origins.items()},
+            "on_resume": {leaf.key: leaf.on_resume for leaf in leaves(type(self.config))},
             "fingerprint": fingerprint(values),
         }
 

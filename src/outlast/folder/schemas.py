@@ -43,7 +43,9 @@ RUN = form(
         "inputs": table(form({"run": _RUN_NAME, "step": _STEP, "digest": _HASH}), 1000),
     },
 )
-CONFIG = form({"values": table()}, {"origins": table(_LINE), "fingerprint": _NAME, **_FORMAT})
+CONFIG = form(
+    {"values": table()}, {"origins": table(_LINE), "on_resume": table(_NAME), "fingerprint": _NAME, **_FORMAT}
+)
 ATTEMPT = form(
     {},
     {

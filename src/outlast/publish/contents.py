@@ -24,7 +24,7 @@ import yaml
 
 from outlast.checkpoint import Checkpoint, CheckpointStore
 from outlast.checkpoint.export import export
-from outlast.config.layers import first_origin
+from outlast.config.layers import fingerprint, first_origin
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
@@ -180,18 +180,37 @@ def _exported(checkpoint: Path, scratch: Path, part: str, name: str) -> Path:
 
 
 def _config(place: RunFolder, found: _Contents) -> tuple[Mapping[str, Any], str | None]:
-    """Write the configuration twice, without folders of this machine; returns its values and its fingerprint."""
+    """Write the configuration twice, as `_lasting` has it; returns its values and its fingerprint."""
     if not plain.kind_of(place.config):
         return {}, None  # of a script
-    record = reading.read_record(place.config, CONFIG)
-    # Without how often the run was continued: a finished run that is started again is the same publication.
-    if origins := record.get("origins"):
-        first = {key: origin_without_folders(first_origin(words)) for key, words in origins.items()}
-        record = {**record, "origins": first}
-    values = without_folders(record["values"])
-    found.write("train/config.json", durable.as_json({**record, "values": values}))
+    record = _lasting(reading.read_record(place.config, CONFIG))
+    values = record["values"]
+    found.write("train/config.json", durable.as_json(record))
     found.write("train/args.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode())
     return values, record.get("fingerprint")
+
+
+def _lasting(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json without what another session of the run changes.
+
+    That is: settings of the session, folders of the machine, where the data were named, and how often the run was
+    continued. A finished run that is started again, also elsewhere, is the same publication. In a record of an older
+    outlast, which has no `on_resume`, the settings of a session stay.
+    """
+    rules = record.get("on_resume", {})
+    kept = {key: value for key, value in record["values"].items() if rules.get(key) != "session"}
+    values = without_folders(kept)
+    lasting = {**record, "values": values}
+    if origins := record.get("origins"):
+        lasting["origins"] = {
+            key: origin_without_folders(first_origin(words))
+            for key, words in origins.items()
+            if rules.get(key) not in ("session", "place")
+        }
+    if rules:
+        lasting["on_resume"] = {key: rule for key, rule in rules.items() if rule != "session"}
+        lasting["fingerprint"] = fingerprint(values)
+    return lasting
 
 
 def _metrics(
