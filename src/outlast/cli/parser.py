@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
+from collections.abc import Sequence
 from typing import NoReturn
 
 from outlast.config.units import parse_seconds
@@ -37,14 +39,50 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
         """Parse all of argv; an unknown flag is refused with the nearest known one."""
-        values, rest = self.parse_known_args([dashed(word) for word in argv])
+        words = [dashed(word) for word in argv]
+        own = words[: words.index("--")] if "--" in words else words
+        self._check_switches(own, ())
+        values, rest = self.parse_known_args(words)
         if rest:
+            self._check_switches(own, rest[:1])
             known = [text for action in self._actions for text in action.option_strings]
             raise UsageError(
                 f"{self.prog} takes no {shortened(repr(rest[0]))}.{nearest(rest[0], known)} `{self.prog} --help` lists "
                 "what it takes."
             )
         return values
+
+    def _check_switches(self, words: Sequence[str], unknown: Sequence[str]) -> None:
+        """Raise if a switch is given a value: with "=", as a following "true" or "false", or as a word of `unknown`."""
+        switches = {
+            name: action
+            for action in self._actions
+            if action.nargs == 0 and action.dest != "help"
+            for name in action.option_strings
+        }
+        for word, after in itertools.pairwise([*words, ""]):
+            name, equals, value = word.partition("=")
+            given = after.lower() in ("true", "false") or (after in unknown and not after.startswith("-"))
+            if name not in switches or not (equals or given):
+                continue
+            value = value if equals else after
+            raise UsageError(
+                f"{self.prog}: {name} is {shortened(repr(value))}, and it takes no value. "
+                f"{_instead(switches[name].option_strings, name, value)}"
+            )
+
+
+def _instead(names: Sequence[str], given: str, value: str) -> str:
+    """What to write for a switch that was given a value."""
+    on = next((name for name in names if not name.startswith("--no-")), None)
+    off = next((name for name in names if name.startswith("--no-")), None)
+    wants = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    wanted = wants.get(value.lower())
+    if wanted is None:
+        return f"Write {' or '.join(name for name in (on, off) if name)}."
+    wanted = wanted != (given == off)
+    name = given if wanted and given != off else on if wanted else off
+    return f"Write {name}." if name else f"Leave {given} out."
 
 
 def dashed(word: str) -> str:
