@@ -282,6 +282,56 @@ def test_another_run_of_the_name_is_left_alone(remote: Watched, tmp_path: Path) 
     )
 
 
+def killed_before_its_first_checkpoint(remote: Watched, root: Path, **options: Any) -> None:
+    """Leave in the remote what an attempt leaves that is killed early: its records."""
+    kept = root / "kept"
+
+    def look(_: outlast.Run, step: int) -> None:
+        until = time.monotonic() + 20
+        while step == 1 and not list(remote.root.glob("r/revisions/*.json")):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        if step == 1:
+            shutil.copytree(remote.root, kept)
+
+    train(root, stop=2, at=look, **options)
+    shutil.rmtree(remote.root)
+    kept.rename(remote.root)
+    assert newest(remote.root)["checkpoints"] == {}
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_pushed_by_the_next_machine(
+    remote: Watched, tmp_path: Path
+) -> None:
+    killed_before_its_first_checkpoint(remote, tmp_path / "a")
+    known = newest(remote.root)["run"]
+    train(tmp_path / "b", stop=4)
+    messages.said([told(tmp_path / "b")], "remote/begun-again", remote=remote.root)
+    assert json.loads((tmp_path / "b/r/run.json").read_text())["uid"] == newest(remote.root)["run"] == known
+    assert list(newest(remote.root)["checkpoints"]) == ["step-00000002", "step-00000004"]
+    assert [each.name for each in sorted((tmp_path / "b/r/attempts").glob("*.json"))] == ["0001.json", "0002.json"]
+    train(tmp_path / "c", stop=6)
+    train(tmp_path / "whole", stop=6, remote=None)
+    assert lines(tmp_path / "c") == lines(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("other", ["checkpoint", "recipe", "damaged"])
+def test_it_is_left_alone_by_another_run(remote: Watched, tmp_path: Path, other: str) -> None:
+    killed_before_its_first_checkpoint(remote, tmp_path / "a", **({"recipe": "other"} if other == "recipe" else {}))
+    if other == "checkpoint":
+        train(tmp_path / "b", stop=2, remote=None)
+    elif other == "damaged":  # what a newer revision says is not known
+        (remote.root / "r/revisions/00000099.json").write_bytes(b"{")
+    before = newest(remote.root) if other != "damaged" else None
+    train(tmp_path / "b", stop=4)
+    assert "Nothing is pushed to" in told(tmp_path / "b")
+    assert before is None or newest(remote.root) == before
+    assert (
+        json.loads((tmp_path / "a/r/run.json").read_text())["uid"]
+        != json.loads((tmp_path / "b/r/run.json").read_text())["uid"]
+    )
+
+
 def test_a_run_that_began_without_a_remote_is_pushed_as_it_is(remote: Watched, tmp_path: Path) -> None:
     train(tmp_path / "a", stop=6, remote=None)
     train(tmp_path / "a", stop=7)

@@ -110,6 +110,15 @@ def test_help_needs_nothing_but_itself() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == "[]\n"
 
 
+def test_verbs_that_only_read_need_neither_numpy_nor_what_reads_configs() -> None:
+    verbs = ("cancel", "checkpoints", "push", "runs", "status", "verify")
+    code = (
+        f"import sys, importlib; [importlib.import_module('outlast.cli.' + verb) for verb in {verbs!r}]; "
+        "print({'pydantic', 'yaml', 'numpy'} & sys.modules.keys())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
 def test_help_imports_less_than_twice_what_argparse_does() -> None:
     """Its time is what it imports; benchmarks/overhead.py measures that."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -14,8 +14,10 @@ from rich.text import Text
 
 from outlast.config import show
 from outlast.config.units import format_bytes
-from outlast.recipe.prepare import PreparedRun
 from outlast.terminal import say, shortened, visible
+
+if TYPE_CHECKING:
+    from outlast.recipe.prepare import PreparedRun
 
 STYLES = {
     "finished": "green", "running": "cyan", "interrupted": "yellow", "pending": "bright_black", "failed": "red",

@@ -11,9 +11,10 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from outlast.launch.bundle import Bundle
+if TYPE_CHECKING:
+    from outlast.launch.bundle import Bundle
 
 Handle = Mapping[str, Any]
 """A JSON object by which a provider finds one of its sessions again. Only that provider reads it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outlast.checkpoint import read_manifest
 from outlast.distributed import ranks
@@ -20,7 +20,9 @@ from outlast.recipe.inspect import SavedCheckpoint, open_saved
 from outlast.recipe.lookup import step_of
 from outlast.recipe.recipe import Recipe
 from outlast.report import read_run
-from outlast.run.run import Run
+
+if TYPE_CHECKING:
+    from outlast.run.run import Run
 
 
 def train(run: Run, config: Any, recipe: Recipe) -> None:

@@ -9,12 +9,11 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outlast import state
 from outlast.checkpoint import OpenedCheckpoint, open_checkpoint
 from outlast.checkpoint.export import describe
-from outlast.config import Config, find_file, resolve
 from outlast.config.words import nearest
 from outlast.environment import detect
 from outlast.errors import OutlastError, UnknownName, UsageError
@@ -25,6 +24,9 @@ from outlast.recipe import lookup
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import find
 from outlast.remote.attached import stored_config
+
+if TYPE_CHECKING:
+    from outlast.config import Config
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,8 @@ def open_saved(
 def _recipe_and_config(
     place: RunFolder, given: str | Path | Recipe | None, flags: Mapping[str, str | bool] | None
 ) -> tuple[Recipe, Any] | OutlastError:
+    from outlast.config import find_file, resolve  # pydantic, which whoever reads no checkpoint does without
+
     if given is None:
         try:
             found = lookup.recipe_of(place)

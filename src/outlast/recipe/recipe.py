@@ -7,12 +7,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from outlast.config import Config
 from outlast.config.words import nearest
 from outlast.errors import UnknownName, UsageError
-from outlast.run.run import Run
+
+if TYPE_CHECKING:  # pydantic and NumPy are behind them, and `outlast status` needs neither
+    from outlast.config import Config
+    from outlast.run.run import Run
 
 Grade = Literal["exact", "statistical", "restart-epoch"]
 

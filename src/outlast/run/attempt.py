@@ -136,7 +136,8 @@ class Attempt:
         inputs = [*self.session.environment.inputs, *source.copies(begin_from, folder)]
         brought = bring_home(folder, inputs, self.following.find())
         begun = source.begin(begin_from, folder)
-        self.store.identity = know(folder, {key: self.about[key] for key in ("recipe", "grade")})
+        identity = know(folder, {key: self.about[key] for key in ("recipe", "grade")})
+        self.store.identity = self.following.join(identity, brought.told)
         self._record = AttemptRecord.begin(folder, outlast.__version__, self.session.environment.record())
         self.store.sweep()
         apart = self.following.judge(brought, self.store.identity)

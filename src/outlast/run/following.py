@@ -9,6 +9,7 @@ from outlast.checkpoint import Identity, Retention
 from outlast.checkpoint.pins import unpinned
 from outlast.errors import RemoteError
 from outlast.folder.layout import RunFolder
+from outlast.remote.beginning import join
 from outlast.remote.follow import Destination, Follower
 from outlast.remote.gather import GatherResult
 from outlast.remote.push import Pusher
@@ -57,6 +58,18 @@ class FollowingRemote:
                     error.reason,
                 ) from error
         return [self._pushed] if self._pushed else []
+
+    def join(self, identity: Identity, told: list[str]) -> Identity:
+        """Go on as the run that the remote knows, if it left no checkpoint; returns the identity of the run.
+
+        Args:
+            identity: the identity of the run here.
+            told: receives sentences for the user.
+
+        Raises:
+            RemoteUnavailable, SaveFailed: see `outlast.remote.beginning.join`.
+        """
+        return join(self._folder, self._pushed, identity, told) if self._pushed else identity
 
     def judge(self, brought: GatherResult, identity: Identity) -> list[str]:
         """Do not push to a remote that holds another run or history; return a sentence in this case.
