@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from outlast.cli.stages import chosen
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded
 from outlast.folder.hashing import digest
@@ -37,7 +38,8 @@ def train(
         "checkpoint_dir": str(root),
     }
     given = {name: {"True": True, "False": False}.get(value, value) for name, value in given.items()}
-    prepared = prepare(find(recipe), Request(flags=given))
+    found = find(recipe)
+    prepared = prepare(found, chosen(found, Request(flags=given)))
     original = recipes.open_run
 
     def opened(*words: Any, **more: Any) -> Run:

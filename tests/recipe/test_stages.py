@@ -536,3 +536,52 @@ def test_values_that_a_finished_stage_does_not_use_are_reported_with_the_command
 def test_one_stage_alone_ends_with_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--stage", "mean") == 0
     messages.said(capsys.readouterr().out, "recipe/chain-of-one-stage", step=6)
+
+
+def test_a_stage_instead_of_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--alone", "--stop-at", "stroll:2") == 75
+    again = shlex.split(capsys.readouterr().out.partition("Go on with: ")[2])
+    assert again[:3] == ["outlast", "resume", "pair.stroll"], "the chain of that name is another training"
+    assert about("stroll")["chain"] == {"name": "pair", "stage": "stroll", "stages": ["stroll"]}
+    assert train("--alone", root="twin") == 0
+    assert cli.main(["resume", "pair", "--recipe", PAIR]) == 0, "there is no other run under this name"
+    assert newest("stroll").name == "step-00000006"
+    assert (newest("stroll") / "model.safetensors").read_bytes() == (
+        newest("stroll", "twin") / "model.safetensors"
+    ).read_bytes()
+    assert [path.name for path in Path("runs").iterdir()] == ["pair.stroll"]
+    capsys.readouterr()
+    assert train("--stage", "all") == 0
+    said = capsys.readouterr().out
+    assert "stage mean of pair\n" in said, "the other training is no part of the chain"
+    assert about("walk")["chain"]["stages"] == ["mean", "walk"]
+    assert [link.stage for link in chain_named(Path("runs"), "pair")] == ["mean", "walk"]
+
+
+def test_a_stage_that_the_values_do_not_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--alone", "--stage", "mean") == 2
+    messages.said(capsys.readouterr().err, "recipe/instead-and-stage", stage="mean", other="stroll")
+    assert not Path("runs").exists()
+
+
+def test_a_notebook_of_a_stage_instead() -> None:
+    assert cli.main(["notebook", PAIR, "--alone"]) == 0
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(Path("pair.ipynb").read_text())["cells"]}
+    assert "'pair', ['pair.stroll']\n" in cells["setup"]
+    assert "--alone" in cells["train"]
+    assert "--stage" not in cells["train"]
+
+
+def test_no_stage_is_called_all() -> None:
+    with messages.raises(UsageError, "recipe/stage-name", stage="all"):
+        outlast.Recipe("r", "", outlast.Config, stages=(outlast.Stage("all", lambda *_: None),))
+
+
+def test_code_beside_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(PAIR, tmp_path / "pair")
+    place = tmp_path / "pair/recipe.py"
+    place.write_text(place.read_text().replace('name="pair",', 'name="pair", code=".code",'))
+    (tmp_path / "pair/code.py").write_text("def check(config):\n    return f'{config.steps} steps are fine'\n")
+    assert cli.main(["train", str(place), "--dry-run"]) == 0
+    assert "data: 6 steps are fine" in capsys.readouterr().out
+    assert cli.main(["train", str(place)]) == 0

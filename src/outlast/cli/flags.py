@@ -132,12 +132,12 @@ def read(
         recipe, argv = argv[0], argv[1:]
     found = find(recipe) if isinstance(recipe, str) and recipe else recipe or None
     if found and found.stages:
-        names = [stage.name for stage in found.stages]
+        names = [*(stage.name for stage in found.links), "all"]
         more = {
             **(more or {}),
             "stage": {
                 "choices": names,
-                "help": "name of the only stage to train (default: all unfinished stages, in order)",
+                "help": "name of the only stage to train, or all: the unfinished ones, in order (default: all)",
             },
         }
     parser = training_parser(
@@ -151,10 +151,11 @@ def read(
     own = {"dry_run", "json", *(name.replace("-", "_") for name in more or {})}
     given = vars(values).copy()
     files = {name: given.pop(name) for name in _FILES}
+    stage = given.get("stage")
     request = Request(
         environment=given.pop("environment"),
         resume=given.pop("resume"),
-        stage=given.get("stage") if found and found.stages else None,
+        stage=stage if found and found.stages and stage != "all" else None,
         flags={key: value for key, value in given.items() if key not in own},
         **files,
     )

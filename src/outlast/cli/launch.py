@@ -212,6 +212,7 @@ def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> 
     # Of a chain that is named as a whole, the next stage; of one run, its stage again.
     of_stage = asked.get("stage") and argv[0] == before.folder.path.name
     name = (asked.get("chain") or argv[0]) if of_stage else argv[0]
+    links = [stage.name for stage in recipe.links]  # the values ask for any other stage
     if strange := sorted(set(asked["values"]) - known):
         raise UsageError(
             f"{before.path} gives {shortened(repr(strange[0]))}, which the recipe {recipe.source} does not "
@@ -220,7 +221,7 @@ def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> 
     return [
         *bundle.flags_of(asked["values"]),
         f"--experiment-name={name}",
-        *([f"--stage={asked['stage']}"] if of_stage else []),
+        *([f"--stage={asked['stage']}"] if of_stage and asked["stage"] in links else []),
         f"--on={before.provider}",
         *([f"--budget={seconds:g}s"] if seconds else []),
         *argv[1:],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.cli import flags
+from outlast.cli import flags, stages
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.recipe import prepare, registry
@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
         )
     from outlast.launch.notebook import write_notebook
 
-    prepared = prepare.prepare(found, request)
+    prepared = prepare.prepare(found, stages.chosen(found, request))
     name = prepared.chain or prepared.run_id
     usual = f"{name}.ipynb"
     target = flags.output(Path(usual) if values.output is None else values.output, usual)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from outlast.cli import show
-from outlast.errors import EXIT_FINISHED, SessionEnded
+from outlast.errors import EXIT_FINISHED, SessionEnded, UsageError
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
 from outlast.recipe import belonging
@@ -49,7 +49,7 @@ def trained(recipe: Recipe, request: Request) -> list[PreparedRun]:
     recipe, request = _resumed(recipe, request)
     if recipe.stage or request.stage:
         return [prepare(recipe, request)]
-    return [prepare(recipe, replace(request, stage=stage.name)) for stage in recipe.stages]
+    return [prepare(recipe, replace(request, stage=stage.name)) for stage in recipe.links]
 
 
 def next_to_launch(recipe: Recipe, request: Request) -> PreparedRun:
@@ -61,13 +61,13 @@ def next_to_launch(recipe: Recipe, request: Request) -> PreparedRun:
 def dry(recipe: Recipe, request: Request) -> PreparedRun:
     """The named stage, or else the first one, prepared."""
     recipe, request = _resumed(recipe, request)
-    return prepare(recipe, request if recipe.stage else replace(request, stage=request.stage or recipe.stages[0].name))
+    return prepare(recipe, request if recipe.stage else replace(request, stage=request.stage or recipe.links[0].name))
 
 
 def _resumed(recipe: Recipe, request: Request) -> tuple[Recipe, Request]:
     """The meaning of --resume: the run of one stage, one of its checkpoints, or the name of the chain."""
     if request.resume is None:
-        return recipe, request
+        return recipe, chosen(recipe, request)
     path = Path(request.resume)
     environment = prepare(recipe, replace(request, resume=None))
     root = environment.resolved.config.checkpoint_dir
@@ -76,16 +76,43 @@ def _resumed(recipe: Recipe, request: Request) -> tuple[Recipe, Request]:
     if folder := locate(request.resume, root, environment.environment.inputs):
         return belonging.as_stage_of(recipe, RunFolder(folder), request.stage), request
     if links := chain_at(request.resume, root):
-        place = {"experiment_name": path.name, "checkpoint_dir": str(under_way(links).folder.parent)}
+        run = under_way(links)
+        alone = [stage.name for stage in recipe.stages if stage.instead]
+        if run.about["chain"]["stage"] in alone:
+            found = belonging.as_stage_of(recipe, RunFolder(run.folder), request.stage)
+            return found, replace(request, resume=str(run.folder))
+        place = {"experiment_name": path.name, "checkpoint_dir": str(run.folder.parent)}
         return recipe, replace(request, resume=None, flags={**request.flags, **place})
     return recipe, request
+
+
+def chosen(recipe: Recipe, request: Request) -> Request:
+    """The request of the stage that its values ask for in place of the chain, or the request as it is.
+
+    Raises:
+        UsageError: it names another stage than its values ask for.
+    """
+    others = [stage for stage in recipe.stages if stage.instead]
+    if not others or request.resume is not None or recipe.stage:
+        return request
+    config = prepare(recipe, replace(request, stage=None)).resolved.config
+    for stage in others:
+        if stage.instead and stage.instead(config) and request.stage != stage.name:
+            if request.stage:
+                raise UsageError(
+                    f"These values ask for the stage {stage.name} of {recipe.name} in place of all others, and --stage "
+                    f"says {request.stage}. Leave --stage out, or the value that asks for {stage.name}."
+                )
+            return replace(request, stage=stage.name)
+    return request
 
 
 def heading(prepared: PreparedRun) -> None:
     """The next stage of the chain, and the progress of the others."""
     if prepared.chain and prepared.recipe.stage:
-        links = chain_named(prepared.folder.path.parent, prepared.chain)
-        say(f"stage {prepared.recipe.stage.name} of {prepared.chain}" + (f": {line(links)}" if links else ""))
+        links, name = chain_named(prepared.folder.path.parent, prepared.chain), prepared.recipe.stage.name
+        ours = any(link.stage == name for link in links)
+        say(f"stage {name} of {prepared.chain}" + (f": {line(links)}" if ours else ""))
     show.heading(prepared)
 
 

@@ -68,7 +68,7 @@ def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
             again = command(
                 "outlast",
                 "resume",
-                prepared.chain or prepared.run_id,
+                _name(prepared),
                 *_recipe(prepared.recipe),
                 *_root(prepared),
                 *_budget(prepared),
@@ -80,6 +80,12 @@ def train(prepared: prepare.PreparedRun, *, progress: str) -> int:
     if speaks:
         say(f"Look at it with: {command('outlast', 'status', run.id, *_root(prepared))}")
     return EXIT_FINISHED
+
+
+def _name(prepared: prepare.PreparedRun) -> str:
+    """The name under which all that is left is resumed: that of the chain, or of a run that is no link of one."""
+    stage = prepared.recipe.stage
+    return prepared.run_id if prepared.chain is None or (stage and stage.instead) else prepared.chain
 
 
 def _recipe(found: Recipe) -> Iterator[str]:

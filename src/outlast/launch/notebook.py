@@ -64,9 +64,9 @@ def notebook(prepared: PreparedRun) -> dict[str, Any]:
     request = bundle.request_of(prepared, budget=0)
     packed = bundle.make(prepared, environments=[name for name in NAMES if name != "local"])
     name, recipe = prepared.chain or prepared.run_id, prepared.recipe
-    stages = [recipe.stage] if recipe.stage else recipe.stages
+    stages = [recipe.stage] if recipe.stage else recipe.links
     names = [f"{name}.{stage.name}" for stage in stages] or [name]
-    only = [f"--stage={recipe.stage.name}"] if recipe.stage else []
+    only = [f"--stage={recipe.stage.name}"] if recipe.stage and recipe.stage.instead is None else []
     flags = [f"--experiment-name={name}", "--checkpoint-dir=runs", *only, *bundle.flags_of(request["values"])]
     head = (
         f"BUNDLE = {base64.b85encode(packed.compressed).decode()!r}\n"

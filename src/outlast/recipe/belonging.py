@@ -97,7 +97,7 @@ def as_stage_of(recipe: Recipe, folder: RunFolder, stage: str | None) -> Recipe:
     """
     found = as_stage(recipe, folder)
     if found.stage is None and stage is None:
-        names = ", ".join(each.name for each in recipe.stages)
+        names = ", ".join(each.name for each in recipe.links)
         raise UsageError(
             f"{folder.path} does not say which stage of {recipe.source or recipe.name} it is the run of; say it with "
             f"--stage (one of {names}). Nothing was written."

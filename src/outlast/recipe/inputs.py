@@ -84,7 +84,8 @@ def record(folder: RunFolder, recipe: Recipe, opened: Mapping[str, SavedCheckpoi
     about, stage = reading.read_record(folder.run, RUN), recipe.stage
     assert stage is not None  # noqa: S101 - asked by the caller
     belonging.check(folder, recipe)  # once more: the run may have come from elsewhere since
-    chain = {"name": chain_of(folder, recipe), "stage": stage.name, "stages": [each.name for each in recipe.stages]}
+    links = [stage] if stage.instead else recipe.links
+    chain = {"name": chain_of(folder, recipe), "stage": stage.name, "stages": [each.name for each in links]}
     inputs = {name: {"run": saved.run_id, "step": saved.step, "digest": saved.digest} for name, saved in opened.items()}
     if about.get("chain") != chain or about.get("inputs") != inputs:
         durable.write_json(folder.run, about | {"chain": chain, "inputs": inputs})

@@ -149,7 +149,7 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
     """
     config, recipe = prepared.resolved.config, loaded(prepared.recipe)  # frameworks are imported before a run opens
     if recipe.train is None and recipe.stage is None:
-        names = ", ".join(stage.name for stage in recipe.stages)
+        names = ", ".join(stage.name for stage in recipe.links)
         raise UsageError(
             f"The recipe {recipe.name!r} has the stages {names}; choose one with --stage. Nothing was trained."
         )

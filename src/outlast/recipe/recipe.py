@@ -52,6 +52,8 @@ class Stage:
         after: the checkpoints of earlier stages on which it trains: {"vqvae": "best"}, or "latest". Those stages must
             finish first.
         metric, mode, part: as a recipe's, for this stage.
+        instead: instead(config): whether these values ask for this stage alone, in place of all others. It is no link
+            of the chain then or ever, and nothing is trained on it.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Stage:
     metric: str | None = None
     mode: Literal["max", "min"] = "max"
     part: str = "model"
+    instead: Callable[[Any], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Recipe:
         train: train(run, config), which tracks, loops and logs; a recipe has either `train`, `code` or `stages`.
         code: the name of a module beside the recipe's, such as ".training". It has `train`, and if it likes `check`,
             `commands`, `exports` and `before`, as those below. It is imported when one of them is used, so that a
-            machine without the framework can launch the recipe.
+            machine without the framework can launch the recipe. Of a recipe with `stages` it has no `train`.
         stages: trainings one after the other, each a separate run.
         stage: the stage that this recipe represents; see `of_stage`.
         grade: the grade of a resume: "exact", "statistical" or "restart-epoch".
@@ -121,18 +124,19 @@ class Recipe:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself; raises UsageError."""
         given = [name for name in ("train", "code", "stages") if getattr(self, name)]
-        if len(given) != 1:
+        if len(given) != 1 and given != ["code", "stages"]:
             raise UsageError(
                 f"The recipe {self.name!r} needs either train (or code) or stages, and has "
                 f"{'both' if given else 'neither'}."
             )
         earlier: dict[str, Stage] = {}
+        names: set[str] = set()
         for stage in self.stages:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", stage.name) or stage.name in earlier:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", stage.name) or stage.name in {*names, "all"}:
                 raise UsageError(
                     f"The recipe {self.name!r} has a stage {stage.name!r}; expected a name of up to 40 lower-case "
                     "letters, digits and '-' that no "
-                    "other stage has."
+                    "other stage has, and not 'all'."
                 )
             for name, choice in stage.after.items():
                 if name not in earlier:
@@ -147,7 +151,9 @@ class Recipe:
                         "'latest', or 'best' of a stage "
                         "with a metric."
                     )
-            earlier[stage.name] = stage
+            names.add(stage.name)
+            if stage.instead is None:
+                earlier[stage.name] = stage
 
     @property
     def home(self) -> str:
@@ -155,11 +161,16 @@ class Recipe:
         functions = [self.train, *(stage.train for stage in self.stages)]
         return self.package or next(function.__module__ for function in functions if function)
 
+    @property
+    def links(self) -> tuple[Stage, ...]:
+        """The stages that are trained one after the other."""
+        return tuple(stage for stage in self.stages if stage.instead is None)
+
     def of_stage(self, name: str) -> Recipe:
         """This recipe as that of one of its stages; raises UnknownName when it has none of that name."""
         found = next((stage for stage in self.stages if stage.name == name), None)
         if found is None:
-            names = [stage.name for stage in self.stages]
+            names = [stage.name for stage in self.links]
             raise UnknownName(
                 f"The recipe {self.name!r} has no stage {name!r}; it has "
                 f"{', '.join(names) or 'none'}.{nearest(name, names)}"

@@ -140,7 +140,8 @@ def loaded(recipe: Recipe) -> Recipe:
         raise _needs(recipe.source or recipe.name, error) from error
     except SyntaxError as error:
         raise UsageError(f"{error.filename}:{error.lineno} cannot be imported as a Python file: {error}.") from error
-    if not callable(train := getattr(module, "train", None)):
+    train = None if recipe.stages else getattr(module, "train", None)
+    if not recipe.stages and not callable(train):
         raise UsageError(f"{recipe.code} of the recipe {recipe.name!r} defines no function `train`.")
     more = {name: getattr(module, name) for name in ("check", "commands", "exports", "before") if hasattr(module, name)}
     return replace(recipe, code=None, train=train, **more)

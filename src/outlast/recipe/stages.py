@@ -55,7 +55,7 @@ def unfinished(recipe: Recipe, request: Request, *, tell: Callable[[str], None])
     """
     if recipe.ranks:
         ranks.meet()
-    chosen = [recipe.of_stage(request.stage).stage] if request.stage else recipe.stages
+    chosen = [recipe.of_stage(request.stage).stage] if request.stage else recipe.links
     requests = [replace(request, resume=None, stage=stage.name) for stage in chosen if stage]
     for each in requests:
         prepare(recipe, each)
@@ -96,7 +96,7 @@ def following(recipe: Recipe, request: Request) -> PreparedRun:
     Raises:
         UsageError: an input is missing.
     """
-    names = [request.stage] if request.stage else [stage.name for stage in recipe.stages]
+    names = [request.stage] if request.stage else [stage.name for stage in recipe.links]
     every = [prepare(recipe, replace(request, stage=name)) for name in names]
     chosen = next((each for each in every if not is_finished(each.folder)), every[-1])
     inputs.open_inputs(chosen.folder, chosen.recipe)

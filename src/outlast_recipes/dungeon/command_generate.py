@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from outlast_recipes.common.run_options import make_folder
+from outlast_recipes.common.run_options import add_checkpoint_arguments, make_folder
 from outlast_recipes.dungeon import dungeon_file, generate
 from outlast_recipes.dungeon.dungeon import graph_text, level_text
 from outlast_recipes.dungeon.map_picture import map_image
@@ -25,13 +25,20 @@ def arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument(
+        "--run", metavar="NAME", help="a trained run, or chain, that draws the rooms; rules draw them when not given"
+    )
+    add_checkpoint_arguments(parser)
+    parser.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="folder for the files (default: dungeon-SEED)"
     )
 
 
 def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[str]:
+    sampler, words = _sampler(values)
     begin = time.perf_counter()
-    made = generate.generate(PatternSampler(), values.rooms, values.keys, values.seed, tension=values.tension)
+    made = generate.generate(
+        sampler, values.rooms, values.keys, values.seed, tension=values.tension, sampled_by=words or "patterns"
+    )
     seconds = time.perf_counter() - begin
     folder = values.output or Path(f"dungeon-{values.seed}")
     make_folder(folder)
@@ -51,7 +58,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     matter, locks = locks_that_matter(made.graph)
     yield (
         f"{len(made.rooms)} rooms, {values.keys} small keys, {locks} locks ({matter} of them cannot be avoided), in "
-        f"{seconds:.2f} s; the rooms are drawn by rules, not by a trained model"
+        f"{seconds:.2f} s; the rooms are drawn by {words or 'rules, not by a trained model'}"
     )
     yield (
         f"It can be finished: {len(made.certificate)} steps, {spent} keys spent (certificate.txt). "
@@ -59,3 +66,13 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     )
     yield f"Wrote {folder}: dungeon.json, level.txt, graph.dot, certificate.txt, map.png"
     yield f"Next: outlast play dungeon {shlex.quote(str(folder / 'dungeon.json'))}"
+
+
+def _sampler(values: Namespace) -> tuple[generate.Sampler, str]:
+    """What draws the rooms, and the run and step of its weights; empty for rules."""
+    if values.run is None:
+        return PatternSampler(), ""
+    from outlast_recipes.dungeon.saved import load_sampler, open_generator
+
+    saved = open_generator(values.run, values.checkpoint_dir, values.step)
+    return load_sampler(saved), f"{saved.run_id}, step {saved.step}"

@@ -7,6 +7,7 @@ import outlast
 
 class Config(outlast.Config):
     steps: int = outlast.setting(6, "steps of each stage", on_resume="free")
+    alone: bool = outlast.setting(False, "train a walk to nowhere instead", on_resume="fixed")
     stop_at: str = outlast.setting("", "stage:step at which the session is to end", on_resume="session")
 
 
@@ -48,5 +49,6 @@ recipe = outlast.Recipe(
     stages=(
         outlast.Stage("mean", train_mean, metric="distance", mode="min"),
         outlast.Stage("walk", train_walk, after={"mean": "latest"}),
+        outlast.Stage("stroll", train_mean, metric="distance", mode="min", instead=lambda config: config.alone),
     ),
 )
