@@ -8,11 +8,14 @@ CHECKS := check-style check-types check-arrows check-spelling
 # The Python whose torch and JAX know the GPU: Kaggle's or Colab's own, or the one in .venv where there is one.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
+# Folders of packages that the tests do not import: a quarter of what is installed.
+NOT_COMPILED := /tests?/|/(debugpy|fontTools|jedi|mypy|narwhals|torchgen)/|/torch/(_inductor|ao)/|/moto/(?!core|iam|kms|s3|sts)[a-z0-9_]+/
+
 # One more than cores: a test that waits for a process or a disk leaves its core to another. A worker may use 1.6 GB.
 WORKERS ?= 3
 PYTEST_WORKERS := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all check $(CHECKS) bench bench-checkpoint bench-faults bench-long bench-publish bench-remote check-gpu test-new soak-kaggle clean
+.PHONY: help demo test test-all check $(CHECKS) compiled bench bench-checkpoint bench-faults bench-long bench-publish bench-remote check-gpu test-new soak-kaggle clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,17 +26,24 @@ $(READY): pyproject.toml constraints.txt hashes.txt
 	@$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r hashes.txt
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true # pip does it on one core; a few files are of newer Pythons
+	@$(BIN)/python -m compileall -qq -j 0 -x '$(NOT_COMPILED)' $(VENV)/lib || true # pip does it on one core; a few are of newer Pythons
 	@touch $@
 
 demo: $(READY)  ## train a model in three sessions, interrupt two of them, and compare with an uninterrupted twin
 	$(BIN)/python scripts/demo.py
 
-test: $(READY) check  ## check, and all tests except slow ones
+test: $(READY)  ## check, and all tests except slow ones
+	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(CHECKS) compiled
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_WORKERS) -q
 
 test-all: $(READY) check  ## check, and all tests
 	$(BIN)/python -m pytest $(PYTEST_WORKERS) -q
+
+# The tests and the package, compiled once and beside the checks, for all workers: where PYTHONDONTWRITEBYTECODE is set, as
+# images for containers do, each of them would compile all of it.
+compiled: $(READY)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -qq src || true
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq -p no:cacheprovider > /dev/null || true
 
 # What runs without torch; a test that needs it is skipped, and says so.
 NEW_TESTS := tests/state tests/config tests/folder tests/checkpoint tests/remote tests/report tests/tracking tests/environment tests/run \

@@ -6,18 +6,18 @@ imports, about what starts a program, or about Ctrl-C starts a process of its ow
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +36,9 @@ PRELOADED = {
 
 _WITHOUT = set(os.environ.get("OUTLAST_TESTS_WITHOUT", "").split(","))
 """Packages that `make test-new` leaves out: a template does without them."""
+
+_WORKER = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+_RUN_OF_TESTS = _WORKER or uuid.uuid4().hex
 
 _templates: dict[str, Template] = {}
 
@@ -70,7 +73,7 @@ def start(
     assert words[0] == sys.executable
     if template not in _templates:
         modules = [name for name in PRELOADED[template].split() if name.partition(".")[0] not in _WITHOUT]
-        _templates[template] = Template(modules)
+        _templates[template] = Template(template, modules)
     return _templates[template].fork(list(words[1:]), cwd or Path.cwd(), {**(env or os.environ)}, start_new_session)
 
 
@@ -144,15 +147,27 @@ class Process:
 
 
 class Template:
-    """A process that has imported much and forks for everyone who asks."""
+    """A process that has imported much and forks for everyone who asks.
 
-    def __init__(self, modules: Sequence[str]) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="outlast-template-"))
-        self._place = str(self._folder / "socket")
-        clean = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-        command = [sys.executable, str(Path(__file__).with_name("template.py")), self._place, *modules]
-        self._process = subprocess.Popen(command, env=clean, cwd=self._folder)
-        atexit.register(self.close)
+    All workers of one run of the tests share it: the first that asks starts it, and it ends soon after pytest, the
+    parent of them all.
+    """
+
+    def __init__(self, name: str, modules: Sequence[str]) -> None:
+        folder = Path(tempfile.gettempdir()) / f"outlast-template-{_RUN_OF_TESTS}"
+        folder.mkdir(exist_ok=True, mode=0o700)
+        self._place = str(folder / f"{name}.socket")
+        self._process: subprocess.Popen[bytes] | None = None
+        with (folder / f"{name}.started").open("a+") as started:
+            fcntl.flock(started, fcntl.LOCK_EX)
+            started.seek(0)
+            if started.read():
+                return
+            clean = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+            script, owner = str(Path(__file__).with_name("template.py")), os.getppid() if _WORKER else os.getpid()
+            command = [sys.executable, script, self._place, str(owner), *modules]
+            self._process = subprocess.Popen(command, env=clean, cwd=folder)
+            started.write(str(self._process.pid))
 
     def fork(self, words: list[str], cwd: Path | str, env: dict[str, str], session: bool) -> Process:
         """Another process of it."""
@@ -165,7 +180,7 @@ class Template:
                 connection.connect(self._place)
                 break
             except (FileNotFoundError, ConnectionRefusedError):
-                if self._process.poll() is not None or time.monotonic() > deadline:
+                if (self._process and self._process.poll() is not None) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
         out, err = os.pipe(), os.pipe()
@@ -174,9 +189,3 @@ class Template:
         os.close(out[1])
         os.close(err[1])
         return Process(connection, [out[0], err[0]], words)
-
-    def close(self) -> None:
-        """End it, and remove what its processes wrote."""
-        self._process.kill()
-        self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)

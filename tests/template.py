@@ -1,4 +1,7 @@
-"""The process that `tests.processes` forks from: `template.py SOCKET MODULE...`. It imports nothing of the tests."""
+"""The process that `tests.processes` forks from: `template.py SOCKET OWNER MODULE...`. It ends after the process OWNER.
+
+It imports nothing of the tests.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import lzma
 import os
 import random
 import runpy
+import shutil
 import signal
 import socket
 import sys
@@ -25,8 +29,8 @@ PLACE = sys.argv[1]
 
 
 def main() -> None:
-    """Fork for each connection, until killed."""
-    place, modules = PLACE, sys.argv[2:]
+    """Fork for each connection, while the owner lives."""
+    place, owner, modules = PLACE, int(sys.argv[2]), sys.argv[3:]
     for module in modules:
         importlib.import_module(module)
     gc.collect()
@@ -34,11 +38,18 @@ def main() -> None:
     server = socket.socket(socket.AF_UNIX)
     server.bind(place + ".new")
     server.listen(16)
+    server.settimeout(0.5)
     os.rename(place + ".new", place)
     warnings.simplefilter("ignore")  # of forking: nothing has started a thread
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks for the wardens
     while True:
-        connection, _ = server.accept()
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            if lives(owner):
+                continue
+            shutil.rmtree(os.path.dirname(place), ignore_errors=True)
+            return
         if os.fork() == 0:
             server.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -53,6 +64,15 @@ def main() -> None:
                 os.close(stream)
             watch(connection, child)
         connection.close()
+
+
+def lives(process: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def watch(connection: socket.socket, child: int) -> None:
