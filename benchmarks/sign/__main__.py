@@ -2,12 +2,13 @@
 trained on.
 
     python -m benchmarks.sign accuracy [--networks NAME ...] [--seeds N] [--set KEY=VALUE ...] [--work FOLDER]
+    python -m benchmarks.sign augmentation [--set KEY=VALUE ...] [--work FOLDER]
     python -m benchmarks.sign speed [--data FOLDER]
 
 Data: ../shared/data/asl_traduttore with its split. The learning rate of each network is chosen by validation, with the
-same tries for all (seed 0); then each is trained with five seeds. Reported are the weights that were best on
-validation. The test is read after all choices. Every training is an outlast run below --work, so the same command
-continues after any end. Writes benchmarks/results/sign-*.json.
+same tries for all (seed 0); then each is trained with --seeds seeds. Rate and epoch are chosen by the validation loss:
+validation accuracy is soon the same for all. The test is read when everything has been trained. Every training is an
+outlast run below --work, so the same command continues after any end. Writes benchmarks/results/sign-*.json.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import argparse
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sign.measures import reached
-from benchmarks.sign.tasks import CONTENDERS, RATES
+from benchmarks.sign.measures import CPU, VALIDATED, harder, reached
+from benchmarks.sign.tasks import AUGMENTATIONS, CONTENDERS, RATES
 from rich.console import Console
 from rich.table import Table
 
@@ -32,16 +34,22 @@ from outlast.recipe.prepare import Request, start
 from outlast.recipe.prepare import prepare as prepared
 from outlast_recipes.sign import recipe as installed
 from outlast_recipes.sign import training as sign
+from outlast_recipes.sign.batch import SignData
+from outlast_recipes.sign.config import Monitor
 from outlast_recipes.sign.data import load_data
+from outlast_recipes.sign.evaluation import metrics, outputs_of
+from outlast_recipes.sign.network import SignNetwork
+from outlast_recipes.sign.training import MODES
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data/asl_traduttore"
+MONITOR: Monitor = "val_loss"
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def trained(name: str, rate: str, seed: int, flags: dict[str, Any], work: Path) -> dict[str, Any]:
     """Train a network, or continue with it; returns its run, the best validation, and the CPU seconds."""
     contender = CONTENDERS[name]
-    given = {"learning_rate": rate, "keep_best": "0", "keep_last": "1", **contender.flags, **flags}
+    given = {"learning_rate": rate, "monitor": MONITOR, "keep_best": "0", "keep_last": "1", **contender.flags, **flags}
     identity = hashlib.blake2b(json.dumps(given, sort_keys=True).encode(), digest_size=4).hexdigest()
     run_id = f"{name}-{rate}-{seed}-{identity}"
     result = work / "results" / f"{run_id}.json"
@@ -54,14 +62,16 @@ def trained(name: str, rate: str, seed: int, flags: dict[str, Any], work: Path) 
     begin = time.process_time()
     start(prepared(recipe, Request(flags={**given, **own})))
     attempts = len(list((work / "runs" / run_id / "attempts").glob("[0-9]*[0-9].json")))
-    choice = outlast.open_saved(run_id, root=work / "runs").part("choice")
+    saved = outlast.open_saved(run_id, root=work / "runs")
+    choice = saved.part("choice")
     facts = {
         "run": run_id,
         "network": name,
         "rate": rate,
         "seed": seed,
-        "validation": choice["value"],
+        "monitored": choice["value"],
         "epoch": choice["epoch"],
+        "epochs": saved.config.epochs,
         "CPU seconds": time.process_time() - begin if attempts == 1 else None,
         "flags": {key: str(value) for key, value in given.items()},
     }
@@ -70,31 +80,60 @@ def trained(name: str, rate: str, seed: int, flags: dict[str, Any], work: Path) 
     return facts
 
 
-def tested(facts: dict[str, Any], work: Path) -> dict[str, Any]:
-    """The figures of a trained network on the test clips."""
+def best_of(facts: dict[str, Any], work: Path) -> tuple[SignNetwork, SignData]:
+    """A trained network with the weights that were best on validation, and its data."""
     saved = outlast.open_saved(facts["run"], root=work / "runs")
     data = load_data(saved.config)
     network = CONTENDERS[facts["network"]].build(saved.config, data)
     network.load_state_dict(saved.part("best"))
-    return facts | reached(network.eval(), data.parts["test"], in_the_picture=not saved.config.data.normalise)
+    return network.eval(), data
+
+
+def tested(facts: dict[str, Any], work: Path) -> dict[str, Any]:
+    """The figures of a trained network on the test clips."""
+    network, data = best_of(facts, work)
+    validation = metrics(outputs_of(network, data.parts["val"], CPU), "val_")
+    test = reached(network, data.parts["test"])
+    return facts | {name: validation[name] for name in ("val_gloss_top1", "val_loss")} | test
 
 
 def accuracy(names: list[str], seeds: int, rates: list[str], flags: dict[str, Any], work: Path) -> None:
-    rows: list[dict[str, Any]] = []
+    """Train everything, one seed of all networks after the other, then read the test."""
     chosen = {}
     for name in names:
         tries = [trained(name, rate, 0, flags, work) for rate in rates]
-        chosen[name] = max(tries, key=lambda facts: facts["validation"])["rate"]
-        print(f"{name}: {chosen[name]} of " + ", ".join(f"{each['rate']} {each['validation']:.1%}" for each in tries))
-    for seed in range(seeds):
-        for name in names:
-            rows.append(tested(trained(name, chosen[name], seed, flags, work), work))
-            show(rows)
+        better = {"max": max, "min": min}[MODES[MONITOR]]
+        chosen[name] = better(tries, key=lambda facts: facts["monitored"])["rate"]
+        print(
+            f"{name}: {chosen[name]} by {MONITOR}, of", *(f"{each['rate']}: {each['monitored']:.4f}" for each in tries)
+        )
+    facts = [trained(name, chosen[name], seed, flags, work) for seed in range(seeds) for name in names]
+    rows: list[dict[str, Any]] = []
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "sign-accuracy.json").write_text(json.dumps(rows, indent=1) + "\n")
+    for each in facts:
+        rows.append(tested(each, work))
+        (RESULTS / "sign-accuracy.json").write_text(json.dumps(rows, indent=1) + "\n")
+    show(rows)
 
 
-COLUMNS = ("validation", "gloss_top1", "gloss_top5", "category", "hidden left", "hidden right")
+def augmentation(rates: list[str], flags: dict[str, Any], work: Path) -> None:
+    """Validation losses of part_conv with each augmentation of `tasks.AUGMENTATIONS`. The test is not read."""
+    table = Table("augmentation", "rate", *VALIDATED, "mean loss")
+    rows = []
+    for (name, own), rate in itertools.product(AUGMENTATIONS.items(), rates):
+        facts = trained("part_conv", rate, 0, flags | own, work)
+        network, data = best_of(facts, work)
+        found = harder(network, data.parts["val"])
+        rows.append({"augmentation": name, "rate": rate, **found})
+        mean = statistics.fmean(found[f"{each} loss"] for each in VALIDATED)
+        shown = (f"{found[each]:.1%}, {found[f'{each} loss']:.3f}" for each in VALIDATED)
+        table.add_row(name, rate, *shown, f"{mean:.4f}")
+        Console(width=180).print(table)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "sign-augmentation.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+COLUMNS = ("val_gloss_top1", "gloss_top1", "gloss_top5", "category", "hidden left", "hidden right")
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -124,7 +163,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("accuracy", "speed"))
+    parser.add_argument("what", choices=("accuracy", "augmentation", "speed"))
     parser.add_argument("--networks", nargs="+", choices=tuple(CONTENDERS), default=[*CONTENDERS])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rates", nargs="+", default=[*RATES], help="learning rates that are tried")
@@ -134,13 +173,18 @@ def main() -> None:
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="other values of the recipe, for all networks"
     )
     values = parser.parse_args()
+    if not (values.data / "train_labels.csv").is_file():
+        parser.error(f"{values.data} has no train_labels.csv; expected the folder of the clips. Give --data FOLDER.")
     values.work.mkdir(parents=True, exist_ok=True)
     if values.what == "speed":
         from benchmarks.sign import speed
 
         speed.main(values.data, RESULTS)
+        return
+    flags = {"data_root": str(values.data)} | dict(word.split("=", 1) for word in values.set)
+    if values.what == "augmentation":
+        augmentation(values.rates, flags, values.work)
     else:
-        flags = {"data_root": str(values.data)} | dict(word.split("=", 1) for word in values.set)
         accuracy(values.networks, values.seeds, values.rates, flags, values.work)
 
 

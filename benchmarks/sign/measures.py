@@ -11,12 +11,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from outlast_recipes.common.complexity import macs, parameters
+from outlast_recipes.sign.augment import Strength
 from outlast_recipes.sign.batch import LEFT, RIGHT, Batch, Clips, KeypointBatch
-from outlast_recipes.sign.evaluation import accuracies, outputs_of
+from outlast_recipes.sign.evaluation import accuracies, metrics, outputs_of
 from outlast_recipes.sign.layers import inside
 from outlast_recipes.sign.network import SignNetwork
+from outlast_recipes.sign.parts import ClipSubset, Views
 
 CPU = torch.device("cpu")
+VALIDATED = ("plain", "left hidden", "right hidden", "changed", "changed again")
+STRONG = Strength(rotate=20, squeeze=0.3, perspective=0.2, arms=12, warp=0.5, crop=0.2, noise=0.01, occlude=0)
 COMPARED = 64  # clips that are compared alone and padded
 
 
@@ -46,13 +50,47 @@ class HiddenHand:
             yield dataclasses.replace(batch, seen=seen, points=batch.points * seen[..., None])
 
 
-def reached(network: SignNetwork, test: Clips, *, in_the_picture: bool) -> dict[str, Any]:
+class Changed:
+    """Clips of a signer who moves otherwise: views that are stronger than any that are trained on, the same each time.
+
+    Args:
+        clips: the clips.
+        number: another one gives other views.
+    """
+
+    def __init__(self, clips: ClipSubset, number: int) -> None:
+        self.clips, self.number = clips, number
+        self.views = Views(clips, STRONG, seed=20)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        for start in range(0, len(self), size):
+            yield self.views(self.clips.raw(self.clips.numbers[start : start + size]), self.number, CPU)
+
+
+def harder(network: SignNetwork, validation: ClipSubset) -> dict[str, float]:
+    """Accuracy and loss of validation clips as they are, with a hand hidden, and changed as by another signer."""
+    sets: dict[str, Clips] = {
+        "plain": validation,
+        "left hidden": HiddenHand(validation, LEFT),
+        "right hidden": HiddenHand(validation, RIGHT),
+        "changed": Changed(validation, 1),
+        "changed again": Changed(validation, 2),
+    }
+    found = {name: metrics(outputs_of(network, sets[name], CPU)) for name in VALIDATED}
+    return {name: each["gloss_top1"] for name, each in found.items()} | {
+        f"{name} loss": each["loss"] for name, each in found.items()
+    }
+
+
+def reached(network: SignNetwork, test: Clips) -> dict[str, Any]:
     """Figures of a network on the test clips.
 
     Args:
         network: in evaluation mode.
         test: the clips.
-        in_the_picture: whether points are coordinates of the picture; otherwise of the body.
     """
     outputs = outputs_of(network, test, CPU)
     hands = {
@@ -68,7 +106,6 @@ def reached(network: SignNetwork, test: Clips, *, in_the_picture: bool) -> dict[
         "parameters": parameters(network),
         "MMAC": macs(network, next(iter(test.batches(1))).inputs) / 1e6,
         "clips": len(outputs),
-        "coordinates": "picture" if in_the_picture else "body",
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.sign.networks import gru, spoter
+from benchmarks.sign.networks import gru, spoter, spoter_small
 
 from outlast_recipes.sign.training import of_config
 
@@ -69,5 +69,24 @@ CONTENDERS = {
     "transformer": Contender("the same Transformer, repaired, our training", {"network.name": "transformer"}),
     "gru": Contender("the GRUs, repaired, our training, on keypoints", {"network.name": "transformer"}, gru),
     "spoter": Contender("SPOTER's class, our training", {"network.name": "transformer"}, spoter),
+    "spoter_small": Contender(
+        "SPOTER's class with 512 inner channels, our training", {"network.name": "transformer"}, spoter_small
+    ),
     "part_conv": Contender("part_conv, our training"),
 }
+
+_LESS = {
+    "augment.rotate": "13",
+    "augment.squeeze": "0.15",
+    "augment.perspective": "0.1",
+    "augment.arms": "4",
+    "augment.noise": "0.005",
+}
+_SHORT = {"augment.occlude": "0.3", "augment.occlude_span": "0.6"}
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "less space, less hidden": {**_LESS, **_SHORT},
+    "less space": _LESS,
+    "limbs": {"augment.limbs": "0.2"},
+}
+"""Augmentations of part_conv that are compared on validation clips."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
 
 import outlast
-from outlast import Run
 
 
 def device_of(name: str) -> torch.device:
@@ -53,22 +50,6 @@ def few_steps(samples: int, batch_size: int, steps: int, epochs: int) -> str:
 
 
 _FEW = 4  # steps of an epoch
-
-
-def check_finite(run: Run, losses: Mapping[str, Any], *, scaled: bool) -> None:
-    """Losses that are not finite end the attempt, before the weights that they ruined are saved.
-
-    With loss scaling such a step is skipped, and the scale lowered.
-
-    Raises:
-        outlast.OutlastError: a loss is not finite.
-    """
-    wrong = [name for name, value in losses.items() if not torch.as_tensor(value).detach().isfinite()]
-    if wrong and not scaled:
-        raise outlast.OutlastError(
-            f"{', '.join(wrong)} of step {run.step} is not finite. Nothing of this step is saved. The same command "
-            "would reach the same step again; continue with a lower --lr."
-        )
 
 
 def keep_freed_memory() -> None:

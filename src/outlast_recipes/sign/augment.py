@@ -22,7 +22,7 @@ from outlast_recipes.common.interpolation import interpolated
 from outlast_recipes.sign.batch import FACE, LEFT, POINTS, RIGHT
 
 NUMBERS = 32  # of chance that a view takes
-SPAN = (0.2, 0.6)  # of a clip, for which a part is hidden
+SHORTEST_SPAN = 0.2  # of a clip, for which a part is hidden
 SHORTEST = 4  # frames of a view of a longer clip
 
 _ARMS = (
@@ -30,6 +30,11 @@ _ARMS = (
     (12, 14, (14, 16, 18, 20, 22, *range(46, 67))),
 )
 """Shoulder, elbow, and what follows the shoulder: MediaPipe's left arm (odd numbers) and right arm."""
+_LIMBS = (
+    (11, 13, 15, _ARMS[0][2], (17, 19, 21), tuple(range(25, 46))),
+    (12, 14, 16, _ARMS[1][2], (18, 20, 22), tuple(range(46, 67))),
+)
+"""Shoulder, elbow, wrist, what follows the shoulder (first the elbow), the hand of the pose, and the hand."""
 _TIPS = (4, 8, 12, 16, 20)
 _POSE = [0, 4, 5, 6, 1, 2, 3, *(point + (1 if point % 2 else -1) for point in range(7, 25))]
 MIRROR = (*_POSE, *range(46, 67), *range(25, 46), *(67 + point for point in (0, 2, 1, 4, 3, 6, 5, 8, 7, 9, 10)))
@@ -45,24 +50,28 @@ class Strength:
         squeeze: share by which width and height may change.
         perspective: change of scale from one side to the other.
         arms: degrees at shoulders and elbows.
+        limbs: share by which the lengths of upper arms, forearms and hands may change.
         warp: share by which the speed may change.
         crop: share of a clip that may be cut off at its ends.
         drop_frames: share of the frames that may be dropped.
         noise: standard deviation, in heights of the frame.
         occlude: chance of a hand, the face or the finger tips being hidden for a while.
+        occlude_span: largest share of a clip for which they are hidden.
         mirror: chance of left and right being exchanged.
         handed: glosses that are never mirrored.
     """
 
-    rotate: float = 13.0
-    squeeze: float = 0.15
-    perspective: float = 0.1
-    arms: float = 4.0
+    rotate: float = 15.0
+    squeeze: float = 0.25
+    perspective: float = 0.15
+    arms: float = 10.0
+    limbs: float = 0.0
     warp: float = 0.3
     crop: float = 0.1
     drop_frames: float = 0.2
-    noise: float = 0.005
-    occlude: float = 0.3
+    noise: float = 0.01
+    occlude: float = 0.7
+    occlude_span: float = 0.9
     mirror: float = 0.0
     handed: Collection[int] = ()
 
@@ -175,8 +184,9 @@ def in_space(
     flipped = points[:, :, list(MIRROR)] * points.new_tensor([-1.0, 1.0])
     points = torch.where(applied.view(-1, 1, 1, 1), flipped, points)
     seen = torch.where(applied.view(-1, 1, 1), seen[:, :, list(MIRROR)], seen)
-    seen = _hidden(seen, lengths, strength.occlude, chance)
-    return torch.where(seen[..., None], points, 0.0), seen
+    shown = _hidden(seen, lengths, strength, chance)
+    points = _limbs(points, seen, strength.limbs, chance)
+    return torch.where(shown[..., None], points, 0.0), shown
 
 
 def _linear(strength: Strength, chance: Chance) -> Tensor:
@@ -206,10 +216,28 @@ def _arms(points: Tensor, seen: Tensor, most: float, chance: Chance) -> Tensor:
     return points
 
 
-def _hidden(seen: Tensor, lengths: Tensor, share: float, chance: Chance) -> Tensor:
+def _limbs(points: Tensor, seen: Tensor, most: float, chance: Chance) -> Tensor:
+    """Change the lengths of the upper arms, the forearms and the hands, of both sides alike: another body."""
+    factors = 1 + most * (2 * chance.take(3) - 1)
+    if not most:
+        return points
+    points = points.clone()
+    for shoulder, elbow, wrist, follows, own, hand in _LIMBS:
+        for number, (pivot, end, moved) in enumerate(((shoulder, elbow, follows), (elbow, wrist, follows[1:]))):
+            known = (seen[:, :, pivot] & seen[:, :, end])[..., None]
+            longer = (factors[:, number] - 1).view(-1, 1, 1) * (points[:, :, end] - points[:, :, pivot])
+            points[:, :, list(moved)] += torch.where(known, longer, 0.0)[:, :, None]
+        for pivot, moved in ((wrist, own), (hand[0], hand)):
+            known = seen[:, :, [pivot], None]
+            larger = (factors[:, 2] - 1).view(-1, 1, 1, 1) * (points[:, :, list(moved)] - points[:, :, [pivot]])
+            points[:, :, list(moved)] += torch.where(known, larger, 0.0)
+    return points
+
+
+def _hidden(seen: Tensor, lengths: Tensor, strength: Strength, chance: Chance) -> Tensor:
     """Without a hand, the face or the finger tips for a while, in a share of the clips."""
-    applied, which = chance.take()[:, 0] < share, chance.take()[:, 0]
-    span = lengths * (SPAN[0] + (SPAN[1] - SPAN[0]) * chance.take()[:, 0])
+    applied, which = chance.take()[:, 0] < strength.occlude, chance.take()[:, 0]
+    span = lengths * (SHORTEST_SPAN + (strength.occlude_span - SHORTEST_SPAN) * chance.take()[:, 0])
     begin = (lengths - span) * chance.take()[:, 0]
     at = torch.arange(seen.shape[1], device=seen.device)[None]
     during = applied[:, None] & (at >= begin[:, None]) & (at < (begin + span)[:, None])

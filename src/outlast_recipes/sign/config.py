@@ -10,6 +10,7 @@ from outlast import Section, setting
 
 ModelName = Literal["part_conv", "transformer", "iv3_gru"]
 Scheduler = Literal["cosine", "plateau", "constant"]
+Monitor = Literal["val_gloss_top1", "val_loss"]
 
 
 def _place(help: str, flag: str) -> Path | None:  # noqa: A002 - as in `setting`
@@ -85,15 +86,17 @@ class Network(Section):
 
 
 class Augment(Section):
-    rotate: float = setting(13.0, "maximum rotation in the picture, in degrees", ge=0)
-    squeeze: float = setting(0.15, "maximum squeeze of width and height, as a share", ge=0, lt=1)
-    perspective: float = setting(0.1, "maximum change of scale from one side to the other, as a share", ge=0, lt=1)
-    arms: float = setting(4.0, "maximum rotation at shoulders and elbows, in degrees", ge=0)
+    rotate: float = setting(15.0, "maximum rotation in the picture, in degrees", ge=0)
+    squeeze: float = setting(0.25, "maximum squeeze of width and height, as a share", ge=0, lt=1)
+    perspective: float = setting(0.15, "maximum change of scale from one side to the other, as a share", ge=0, lt=1)
+    arms: float = setting(10.0, "maximum rotation at shoulders and elbows, in degrees", ge=0)
+    limbs: float = setting(0.0, "maximum change of the lengths of arms and hands, as a share", ge=0, lt=1)
     warp: float = setting(0.3, "maximum change of speed, as a share", ge=0, lt=1)
     crop: float = setting(0.1, "maximum share of a clip that is cut off at its ends", ge=0, lt=1)
     drop_frames: float = setting(0.2, "maximum share of frames that are dropped", ge=0, lt=1)
-    noise: float = setting(0.005, "standard deviation of the noise, as a share of the picture's height", ge=0)
-    occlude: float = setting(0.3, "probability of hiding a hand, the face or finger tips for a time", ge=0, le=1)
+    noise: float = setting(0.01, "standard deviation of the noise, as a share of the picture's height", ge=0)
+    occlude: float = setting(0.7, "probability of hiding a hand, the face or finger tips for a time", ge=0, le=1)
+    occlude_span: float = setting(0.9, "maximum share of a clip for which they are hidden", ge=0.2, le=1)
     mirror: float = setting(0.0, "probability of mirroring left and right", ge=0, le=1)
     handed: tuple[int, ...] = setting((), "glosses that are never mirrored, as numbers")
 
@@ -128,6 +131,9 @@ class SignConfig(outlast.SupervisedConfig):
         3, "number of epochs without a better validation, before plateau halves the learning rate", ge=0
     )
     warmup: float = setting(0.05, "warm-up, as a share of the steps", ge=0, le=1)
+    monitor: Monitor = setting(
+        "val_gloss_top1", "metric by which the best epoch is chosen, and that plateau and early stopping watch"
+    )
     early_stop: int | None = setting(
         None, "end the run after this number of epochs without a better validation", on_resume="free", ge=1
     )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+_STATE = ("epoch", "best_epoch", "waited", "halvings", "best")
 
 
 class Plateau:
     """Counts epochs since the best validation, for early stopping and for the halving of the learning rate.
 
     All of it is state, so a resumed run stops and slows down where an uninterrupted one does.
+
+    Args:
+        mode: "max" when a larger value is better.
 
     Attributes:
         epoch: the last epoch that was validated; 0 before the first.
@@ -20,12 +25,13 @@ class Plateau:
         halvings: number of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Literal["max", "min"] = "max") -> None:
+        self._mode = mode
         self.epoch = self.best_epoch = self.waited = self.halvings = 0
-        self.best = -math.inf
+        self.best = -math.inf if mode == "max" else math.inf
 
     def update(self, epoch: int, value: float, patience: int | None) -> None:
-        """Count an epoch; a value is better when it is larger.
+        """Count an epoch; an equal value is not better.
 
         Args:
             epoch: that was validated, from 1.
@@ -33,7 +39,7 @@ class Plateau:
             patience: epochs without a better value that are allowed before a halving; None: no halvings.
         """
         self.epoch = epoch
-        if value > self.best:
+        if value > self.best if self._mode == "max" else value < self.best:
             self.best, self.best_epoch, self.waited = value, epoch, 0
             return
         self.waited += 1
@@ -45,8 +51,8 @@ class Plateau:
         return early_stop is not None and self.epoch - self.best_epoch >= early_stop
 
     def state_dict(self) -> dict[str, Any]:
-        return vars(self).copy()
+        return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name in vars(self):
+        for name in _STATE:
             setattr(self, name, state[name])

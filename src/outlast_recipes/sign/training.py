@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,9 @@ from torch.nn import functional as F
 import outlast
 from outlast import Run
 from outlast_recipes.common.complexity import parameters
+from outlast_recipes.common.finite import Finite
 from outlast_recipes.common.selection import BestByValidation
 from outlast_recipes.common.training import (
-    check_finite,
     device_of,
     few_steps,
     half_precision,
@@ -32,7 +32,7 @@ from outlast_recipes.sign import outputs
 from outlast_recipes.sign.batch import Batch, SignData
 from outlast_recipes.sign.build import build, optimizer_of
 from outlast_recipes.sign.commands import COMMANDS
-from outlast_recipes.sign.config import SignConfig
+from outlast_recipes.sign.config import Monitor, SignConfig
 from outlast_recipes.sign.data import load_data
 from outlast_recipes.sign.evaluation import metrics, outputs_of
 from outlast_recipes.sign.export import EXPORTS
@@ -42,6 +42,8 @@ from outlast_recipes.sign.plateau import Plateau
 from outlast_recipes.sign.saved import Labels
 
 SMOKE_EPOCHS = 2
+MODES: dict[Monitor, Literal["max", "min"]] = {"val_gloss_top1": "max", "val_loss": "min"}
+"""Whether a larger value of a monitored metric is better."""
 _NOTHING = "smoke test on generated clips; its results mean nothing"
 
 Build = Callable[[SignConfig, SignData], SignNetwork]
@@ -61,9 +63,11 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
     check_config(config, data)
     network = build(config, data).to(device)
     ema = copy.deepcopy(network).eval()
-    best, plateau = BestByValidation(ema), Plateau()
+    mode = MODES[config.monitor]
+    best, plateau = BestByValidation(ema, mode), Plateau(mode)
     optimizer = optimizer_of(config, network)
     half, scaler = half_precision(device, wanted=config.mixed_precision)
+    finite = Finite(network, scaled=scaler.is_enabled())
     run.track(
         model=network,
         ema=ema,
@@ -86,7 +90,6 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
         view = data.view(batch, epoch, device)
         with torch.autocast(device.type, half, enabled=config.mixed_precision and device.type == "cuda"):
             losses = losses_of(network(*view.inputs), view, config)
-        check_finite(run, losses, scaled=scaler.is_enabled())
         scaler.scale(losses["loss"]).backward()
         scaler.unscale_(optimizer)
         if config.grad_clip:
@@ -97,19 +100,20 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
+        finite.check(run.step, losses)
         update_average(ema, network, config.ema, run.step)
         if run.epoch_end or run.step % (1 if config.debug else config.log_every) == 0:
             _log(run, data, **losses, lr=rate)
         if run.epoch_end and len(data.parts["val"]):
             found = metrics(outputs_of(ema, data.parts["val"], device), "val_")
             _log(run, data, **found)
-            best.update(epoch, found["val_gloss_top1"], ema)
+            best.update(epoch, found[config.monitor], ema)
             patience = config.scheduler_patience if config.scheduler == "plateau" else None
-            plateau.update(epoch, found["val_gloss_top1"], patience)
+            plateau.update(epoch, found[config.monitor], patience)
             if plateau.is_over(config.early_stop) and epoch < epochs:
                 run.tell(
                     f"No better validation for {config.early_stop} epochs (--early-stop): the run ends after epoch "
-                    f"{epoch}; epoch {plateau.best_epoch} was the best with a gloss accuracy of {plateau.best:.4f}."
+                    f"{epoch}; epoch {plateau.best_epoch} was the best with {config.monitor} {plateau.best:.4f}."
                 )
                 break
 

@@ -21,6 +21,7 @@ import outlast
 from outlast import Run
 from outlast_recipes.common.auto_prepare import NotPrepared
 from outlast_recipes.common.complexity import macs, parameters
+from outlast_recipes.common.finite import Finite
 from outlast_recipes.common.ranks import across_ranks, mean_of_ranks
 from outlast_recipes.common.selection import BestByValidation
 from outlast_recipes.common.training import (
@@ -60,6 +61,7 @@ def train(run: Run, config: Config, build: Build = build) -> None:
     best = BestByValidation(ema)
     optimizer = optimizer_of(config, network)
     half, scaler = half_precision(device, wanted=config.mixed_precision)
+    finite = Finite(network, scaled=scaler.is_enabled())
     loader = outlast.DataLoader(
         parts["train"],
         config.batch_size,
@@ -106,6 +108,7 @@ def train(run: Run, config: Config, build: Build = build) -> None:
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
+        finite.check(run.step, logged)
         update_average(ema, network, config.ema, run.step)
         if run.step % (1 if config.debug else config.log_every) == 0:
             run.log(
@@ -116,10 +119,7 @@ def train(run: Run, config: Config, build: Build = build) -> None:
             run.log(val_top1=top1)
             best.update(run.epoch or 0, top1, ema)
 
-    if len(parts["test"]):
-        log_test(run, parts["test"], config, ema, best)
-    else:
-        run.tell(f"--split {config.data.split} has no test clips, so no test result is reported.")
+    log_test(run, parts["test"], config, ema, best)
 
 
 def log_test(run: Run, test: ClipSubset, config: Config, ema: nn.Module, best: BestByValidation) -> None:
@@ -127,6 +127,9 @@ def log_test(run: Run, test: ClipSubset, config: Config, ema: nn.Module, best: B
 
     The test is read once, by a finished run, and nothing is chosen by it.
     """
+    if not len(test):
+        run.tell(f"--split {config.data.split} has no test clips, so no test result is reported.")
+        return
     device = device_of(config.device)
     top1, top5 = accuracies(ema, test, config.data.frames, device)
     reached: dict[str, Any] = {"test_top1": top1, "test_top5": top5}

@@ -15,6 +15,7 @@ import torch
 import outlast
 from outlast import Run
 from outlast_recipes.common.complexity import parameters
+from outlast_recipes.common.finite import Finite
 from outlast_recipes.common.ranks import mean_of_ranks, several_ranks
 from outlast_recipes.common.selection import BestByValidation
 from outlast_recipes.common.training import device_of, few_steps, keep_freed_memory
@@ -25,7 +26,7 @@ from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import DetectorTraining, Place
 from outlast_recipes.yolo.export import EXPORTS
-from outlast_recipes.yolo.guards import Finite, explained
+from outlast_recipes.yolo.guards import explained
 from outlast_recipes.yolo.history import History
 from outlast_recipes.yolo.initial import start_from
 from outlast_recipes.yolo.saved import About

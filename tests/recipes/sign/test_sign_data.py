@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 import outlast
 from outlast_recipes.common.buckets import LengthBuckets, padding
@@ -221,7 +222,13 @@ def test_without_strength_a_view_is_the_clip(root: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("change", "least"),
-    [({"rotate": 13.0}, 0.01), ({"squeeze": 0.15}, 0.01), ({"perspective": 0.2}, 0.002), ({"arms": 10.0}, 0.005)],
+    [
+        ({"rotate": 13.0}, 0.01),
+        ({"squeeze": 0.15}, 0.01),
+        ({"perspective": 0.2}, 0.002),
+        ({"arms": 10.0}, 0.005),
+        ({"limbs": 0.2}, 0.005),
+    ],
 )
 def test_each_change_of_space_is_bounded(root: Path, tmp_path: Path, change: dict[str, float], least: float) -> None:
     before = views(root, tmp_path, NOTHING, [*range(8)])
@@ -232,6 +239,17 @@ def test_each_change_of_space_is_bounded(root: Path, tmp_path: Path, change: dic
     if "arms" in change:
         assert not moved[:, :, FACE].any()
         assert float(moved[:, :, RIGHT].mean()) > least
+    if "limbs" in change:
+        assert not moved[:, :, FACE].any()
+        for shoulder, elbow in ((11, 13), (12, 14)):
+            both = before.seen[:, :, shoulder] & before.seen[:, :, elbow]
+            then, now = (
+                (view.points[:, :, elbow] - view.points[:, :, shoulder]).norm(dim=-1)[both] for view in (before, after)
+            )
+            assert 0.8 - 1e-4 < float((now / then).min()) < 0.95
+            assert 1.05 < float((now / then).max()) < 1.2 + 1e-4
+        own = [view.points[:, :, 54] - view.points[:, :, 46] for view in (before, after)]
+        torch.testing.assert_close(*(normalize(each, dim=-1) for each in own), atol=1e-4, rtol=0)
     if "rotate" in change:
         torch.testing.assert_close(after.points.norm(dim=-1), before.points.norm(dim=-1), atol=1e-5, rtol=0)
 
@@ -251,7 +269,9 @@ def test_time_is_warped_within_bounds_and_frames_are_dropped(root: Path, tmp_pat
 
 def test_a_part_is_hidden_for_a_while(root: Path, tmp_path: Path) -> None:
     before = views(root, tmp_path, NOTHING, [*range(24)])
-    after = views(root, tmp_path, dataclasses.replace(NOTHING, occlude=1.0), [*range(24)])
+    after = views(root, tmp_path, dataclasses.replace(NOTHING, occlude=1.0, occlude_span=0.6), [*range(24)])
+    longer = views(root, tmp_path, dataclasses.replace(NOTHING, occlude=1.0, occlude_span=1.0), [*range(24)])
+    assert longer.seen.sum() < after.seen.sum() < before.seen.sum()
     kinds = set()
     for row, length in enumerate(before.lengths.tolist()):
         gone = before.seen[row] & ~after.seen[row]

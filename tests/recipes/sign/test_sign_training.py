@@ -45,7 +45,13 @@ def part(root: Path, name: str) -> Any:
 CASES: dict[str, dict[str, Any]] = {
     "part_conv": {},
     "transformer": {"network__name": "transformer", "network__layers": 1, "num_workers": 2},
-    "iv3_gru": {"network__name": "iv3_gru", "network__hidden1": 8, "network__hidden2": 8, "optimizer": "adam"},
+    "iv3_gru": {
+        "network__name": "iv3_gru",
+        "network__hidden1": 8,
+        "network__hidden2": 8,
+        "optimizer": "adam",
+        "monitor": "val_loss",
+    },
     "plateau": {"scheduler": "plateau", "scheduler_patience": 0, "learning_rate": 0, "epochs": 4},
     "early-stop": {"early_stop": 2, "learning_rate": 0, "epochs": 6},
 }
@@ -59,6 +65,11 @@ def test_interrupted_equals_uninterrupted(tmp_path: Path, case: str) -> None:
         assert train(tmp_path / "cut", stop_after=step, **flags) == "preempted"
     assert train(tmp_path / "cut", **flags) == "finished"
     assert final(tmp_path / "cut", "sign") == final(tmp_path / "twin", "sign")
+    monitor = flags.get("monitor", "val_gloss_top1")
+    values = [line[monitor] for line in journal(tmp_path / "cut") if monitor in line]
+    best = {"val_gloss_top1": max, "val_loss": min}[monitor](values)
+    for name, key in (("choice", "value"), ("plateau", "best")):
+        assert part(tmp_path / "cut", name)[key] == best
     steps = {"plateau": 24, "early-stop": 18}.get(case, 12)
     assert outlast.open_saved("sign", root=tmp_path / "cut").step == steps
     if case == "plateau":
@@ -117,7 +128,7 @@ def test_every_option_changes_the_result(tmp_path: Path) -> None:
 
     common = {leaf.key for leaf in leaves(outlast.SupervisedConfig)}
     own = {leaf.key for leaf in leaves(SignConfig)} - common
-    elsewhere = {"scheduler_patience", "early_stop", "pin_memory", "prefetch_factor"}
+    elsewhere = {"scheduler_patience", "monitor", "early_stop", "pin_memory", "prefetch_factor"}
     apart = {key for key in own if key.startswith(("data.", "augment.", "network."))}
     assert own - apart - elsewhere <= set(OPTIONS)
     train(tmp_path / "usual", stop_after=4)
@@ -154,6 +165,10 @@ def test_a_plateau_is_counted_as_torch_does() -> None:
         assert 0.5**ours.halvings == theirs.get_last_lr()[0]
     assert (ours.best, ours.best_epoch, ours.halvings) == (0.31, 7, 3)
     assert [ours.is_over(stop) for stop in (2, 3, 4, None)] == [True, True, False, False]
+    fewer = Plateau("min")
+    for epoch, value in enumerate((0.3, 0.3, 0.2, 0.4), 1):
+        fewer.update(epoch, value, 0)
+    assert (fewer.best, fewer.best_epoch, fewer.halvings) == (0.2, 3, 2)
     other = Plateau()
     other.load_state_dict(json.loads(json.dumps(ours.state_dict())))
     assert vars(other) == vars(ours)
