@@ -12,7 +12,7 @@ from outlast_recipes.sign.training import of_config
 
 NO_AUGMENTATION = {
     f"augment.{name}": "0"
-    for name in ("rotate", "squeeze", "perspective", "arms", "warp", "crop", "drop_frames", "noise", "occlude")
+    for name in ("rotate", "squeeze", "perspective", "arms", "limbs", "warp", "crop", "drop_frames", "noise", "occlude")
 }
 ORIGINAL = {
     "data.normalise": False,
@@ -87,6 +87,6 @@ AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "less space, less hidden": {**_LESS, **_SHORT},
     "less space": _LESS,
-    "limbs": {"augment.limbs": "0.2"},
+    "no limbs": {"augment.limbs": "0"},
 }
 """Augmentations of part_conv that are compared on validation clips."""

@@ -65,7 +65,7 @@ class Strength:
     squeeze: float = 0.25
     perspective: float = 0.15
     arms: float = 10.0
-    limbs: float = 0.0
+    limbs: float = 0.2
     warp: float = 0.3
     crop: float = 0.1
     drop_frames: float = 0.2

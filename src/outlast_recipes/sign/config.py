@@ -90,7 +90,7 @@ class Augment(Section):
     squeeze: float = setting(0.25, "maximum squeeze of width and height, as a share", ge=0, lt=1)
     perspective: float = setting(0.15, "maximum change of scale from one side to the other, as a share", ge=0, lt=1)
     arms: float = setting(10.0, "maximum rotation at shoulders and elbows, in degrees", ge=0)
-    limbs: float = setting(0.0, "maximum change of the lengths of arms and hands, as a share", ge=0, lt=1)
+    limbs: float = setting(0.2, "maximum change of the lengths of arms and hands, as a share", ge=0, lt=1)
     warp: float = setting(0.3, "maximum change of speed, as a share", ge=0, lt=1)
     crop: float = setting(0.1, "maximum share of a clip that is cut off at its ends", ge=0, lt=1)
     drop_frames: float = setting(0.2, "maximum share of frames that are dropped", ge=0, lt=1)

@@ -26,7 +26,9 @@ from tests.recipes import signs
 
 SHARE = re.compile(r"[\d.]+%")
 CPU = torch.device("cpu")
-NOTHING = Strength(rotate=0, squeeze=0, perspective=0, arms=0, warp=0, crop=0, drop_frames=0, noise=0, occlude=0)
+NOTHING = Strength(
+    rotate=0, squeeze=0, perspective=0, arms=0, limbs=0, warp=0, crop=0, drop_frames=0, noise=0, occlude=0
+)
 
 
 class Run:
