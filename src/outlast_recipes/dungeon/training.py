@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import outlast
 from outlast import Run
 from outlast_recipes.common.complexity import parameters
+from outlast_recipes.common.finite import Finite
 from outlast_recipes.common.training import (
-    check_finite,
     device_of,
     few_steps,
     half_precision,
@@ -129,6 +129,7 @@ def _fit(
     peak = config.learning_rate * share if values.learning_rate is None else values.learning_rate
     optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=peak)
     half, scaler = half_precision(device, wanted=config.mixed_precision)
+    finite = Finite(network, scaled=scaler.is_enabled())
     size = min(config.batch_size, len(data.train))
     loader = outlast.DataLoader(data.train, size, seed=config.seed, drop_last=True, num_workers=config.num_workers)
     run.track(model=network, ema=ema, optimizer=optimizer, scaler=scaler, data=loader, facts=data.facts)
@@ -141,7 +142,6 @@ def _fit(
         asked = without(asked, slice(OWN, None), config.neighbour_dropout)
         with torch.autocast(device.type, half, enabled=config.mixed_precision):
             loss, figures = loss_of(rooms.to(device), asked.to(device))
-        check_finite(run, {"loss": loss}, scaled=scaler.is_enabled())
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -150,6 +150,7 @@ def _fit(
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
+        finite.check(run.step, {"loss": loss})
         update_average(ema, network, config.ema, run.step)
         if run.step % (1 if config.debug else config.log_every) == 0:
             run.log(loss=loss, lr=optimizer.param_groups[0]["lr"], **figures)
