@@ -41,7 +41,9 @@ class Training(Section):
         "adamw", "optimizer; yolo26 was trained with musgd"
     )
     momentum: float = setting(0.937, "momentum of SGD, or the first beta of Adam", ge=0, lt=1)
-    weight_decay: float = setting(5e-4, "weight decay; not applied to biases and norms", ge=0)
+    weight_decay: float = setting(
+        5e-4, "weight decay of an update with the nominal batch; not applied to biases and norms", ge=0
+    )
     nominal_batch: int = setting(
         64, "samples per optimizer update; gradients of batches are accumulated", aliases=("training.nbs",), ge=1
     )

@@ -19,7 +19,7 @@ from outlast_recipes.yolo.corners import SIGMA
 from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import Detector, DetectorTraining, Place, Split
 from outlast_recipes.yolo.precision import mean_precision
-from outlast_recipes.yolo.schedule import Schedule
+from outlast_recipes.yolo.schedule import Schedule, weight_decay
 from outlast_recipes.yolo.square import SquareDataset, collate, picture_of
 
 
@@ -94,10 +94,10 @@ class PlainTraining(DetectorTraining):
 
     def step(self, batch: Any, place: Place) -> Mapping[str, Any]:
         images, labels = batch
-        training, schedule = self.config.training, Schedule(self.config, place)
+        schedule, decay = Schedule(self.config, place), weight_decay(self.config)
         self._model.train()
         for number, group in enumerate(self._optimizer.param_groups):
-            peak = {"lr": self.config.learning_rate, "weight_decay": training.weight_decay if number == 0 else 0.0}
+            peak = {"lr": self.config.learning_rate, "weight_decay": decay if number == 0 else 0.0}
             schedule.apply(group, peak, bias=number == 1)
         parts = self.losses(self._in_half, images.to(self.device), labels)
         self._scaler.scale(sum(parts.values()) / schedule.gather).backward()

@@ -30,6 +30,41 @@ def share_of_peak(training: Training, epoch: int, epochs: int) -> float:
     return (1 - math.cos(done * math.pi / length)) / 2 * (training.final_lr - 1) + 1
 
 
+def gathered(config: YoloConfig) -> int:
+    """Batches whose gradients are added for an update of the weights, after the warm-up: ultralytics' `accumulate`."""
+    return max(round(config.training.nominal_batch / config.batch_size), 1)
+
+
+def weight_decay(config: YoloConfig) -> float:
+    """Weight decay of an update, in the ratio of its images to the nominal batch, as ultralytics scales it."""
+    images = config.batch_size * gathered(config)
+    return config.training.weight_decay * images / config.training.nominal_batch
+
+
+def about_updates(config: YoloConfig, per_epoch: int) -> str:
+    """What the nominal batch makes of the batch size and the weight decay; empty if each batch is one.
+
+    Args:
+        config: values of the run.
+        per_epoch: batches of an epoch.
+    """
+    batch, gather, nominal = config.batch_size, gathered(config), config.training.nominal_batch
+    images, each = batch * gather, f"--training.nominal-batch {batch}"
+    if images == batch == nominal:
+        return ""
+    how = f"after each {gather} batches of {batch}" if gather > 1 else f"after each batch of {batch}"
+    words = f"The weights are updated {how}; --training.nominal-batch is {nominal} images."
+    if images != nominal and config.training.weight_decay:
+        words += (
+            f" As in ultralytics, weight decay is {weight_decay(config):.3g} instead of "
+            f"{config.training.weight_decay:g}, in the ratio of {images} to {nominal} images; {each} keeps it."
+        )
+    if gather > per_epoch:
+        count = f"{per_epoch} batch{'es' if per_epoch > 1 else ''}"
+        words += f" An epoch has {count}, so some epochs have no update; {each} updates after each batch."
+    return words
+
+
 class Schedule:
     """The values of an optimizer for a batch: a warm-up in straight lines, then the schedule by epochs.
 
@@ -40,8 +75,7 @@ class Schedule:
 
     def __init__(self, config: YoloConfig, place: Place) -> None:
         training = config.training
-        gather = max(round(training.nominal_batch / config.batch_size), 1)
-        gather = min(gather, place.per_epoch * place.epochs)
+        gather = min(gathered(config), place.per_epoch * place.epochs)
         self._bias = training.warmup_bias_lr
         self._share = share_of_peak(training, place.epoch, place.epochs)
         self._warm = round(min(training.warmup_epochs, max(place.epochs - 1, 0)) * place.per_epoch)

@@ -30,6 +30,7 @@ from outlast_recipes.yolo.guards import explained
 from outlast_recipes.yolo.history import History
 from outlast_recipes.yolo.initial import start_from
 from outlast_recipes.yolo.saved import About
+from outlast_recipes.yolo.schedule import about_updates
 
 
 def train(run: Run, config: YoloConfig) -> None:
@@ -93,10 +94,12 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
 
 
 def tell_about(run: Run, config: YoloConfig, training: DetectorTraining, device: torch.device) -> None:
-    """Few steps, several ranks, and GPUs that are not used, where there are some."""
+    """Few steps, updates of several batches, several ranks, and GPUs that are not used, where there are some."""
     samples, per_epoch = len(training.batches.dataset), len(training.batches)
     if few := few_steps(samples, config.batch_size, per_epoch, config.epochs):
         run.tell(few)
+    if words := about_updates(config, per_epoch):
+        run.tell(words)
     if several_ranks():
         run.tell(
             "This training runs on several ranks. A resume is exact on as many ranks; the result equals that of one "
@@ -142,6 +145,7 @@ def check(config: Any) -> str:
         training.close()
     steps = -(-len(dataset.splits["train"]) // config.batch_size)
     few = few_steps(len(dataset.splits["train"]), config.batch_size, steps, config.epochs)
+    few = " ".join(filter(None, (few, about_updates(config, steps))))
     objects = sum(len(sample.classes) for samples in dataset.splits.values() for sample in samples)
     points = f" with {dataset.keypoints} keypoints" if dataset.keypoints else ""
     return (

@@ -11,7 +11,8 @@ from outlast.config import resolve
 from outlast.errors import ConfigError
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.detector import Place
-from outlast_recipes.yolo.schedule import Schedule, share_of_peak
+from outlast_recipes.yolo.schedule import Schedule, about_updates, gathered, share_of_peak, weight_decay
+from tests import messages
 
 
 def config(**values: str) -> YoloConfig:
@@ -72,3 +73,31 @@ def test_without_a_warm_up_the_schedule_begins_at_once() -> None:
 def test_a_short_run_gathers_no_more_batches_than_it_has() -> None:
     schedule = Schedule(config(training__warmup_epochs="0", batch_size="1"), Place(1, 1, 2, 3))
     assert schedule.gather == 6
+
+
+@pytest.mark.parametrize(
+    ("batch", "per_epoch", "gather", "decay", "message"),
+    [
+        ("64", 10, 1, 5e-4, None),
+        ("16", 10, 4, 5e-4, messages.says("yolo/updates", batches=4, batch=16)),
+        ("12", 10, 5, 5e-4 * 60 / 64, messages.says("yolo/updates-decay", batches=5, decay=0.000469, images=60)),
+        ("128", 10, 1, 1e-3, messages.says("yolo/updates-large-batch", batch=128, decay=0.001)),
+        ("4", 3, 16, 5e-4, messages.says("yolo/updates-few", batches=16, batch=4, epoch=3)),
+        ("4", 1, 16, 5e-4, messages.says("yolo/updates-one", batches=16, batch=4)),
+    ],
+)
+def test_what_the_nominal_batch_makes_of_a_batch_size(
+    batch: str, per_epoch: int, gather: int, decay: float, message: messages.Message | None
+) -> None:
+    """As ultralytics' trainer: accumulate = max(round(nbs / batch), 1); decay *= batch * accumulate / nbs."""
+    values = config(batch_size=batch)
+    assert (gathered(values), weight_decay(values)) == (gather, pytest.approx(decay))
+    words = about_updates(values, per_epoch)
+    if message is None:
+        assert words == ""
+    else:
+        messages.said([words], message)
+
+
+def test_without_weight_decay_none_is_scaled() -> None:
+    messages.said([about_updates(config(batch_size="12", training__weight_decay="0"), 10)], "yolo/updates-no-decay")

@@ -143,9 +143,11 @@ def test_the_detector_has_the_averaged_weights(trained: Any) -> None:
     assert any(not torch.equal(found[name], each) for name, each in parts["model"].named_parameters())
 
 
-def test_weight_decay_is_that_of_the_nominal_batch(boxes: Any) -> None:
+@pytest.mark.parametrize("architecture", ["tiny", "yolo11n"])
+def test_weight_decay_is_that_of_the_nominal_batch(architecture: str, boxes: Any) -> None:
     for nominal, expected in (("4", 5e-4), ("3", 5e-4 * 2 * 2 / 3)):
-        training = build(boxes, "yolo11n", **{"training.nominal_batch": nominal})
+        training = build(boxes, architecture, **{"training.nominal_batch": nominal})
+        training.step(next(iter(training.batches)), Place(1, 1, 4, 2))
         found = {group["weight_decay"] for group in training.parts()["optimizer"].param_groups}
         training.close()
         assert sorted(found) == pytest.approx([0.0, expected])

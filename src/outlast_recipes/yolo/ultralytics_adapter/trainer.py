@@ -17,6 +17,7 @@ from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.corners import LOSS_SIGMA, SIGMA
 from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import Split
+from outlast_recipes.yolo.schedule import weight_decay
 from outlast_recipes.yolo.ultralytics_adapter.dataset import SampleDataset
 from outlast_recipes.yolo.ultralytics_adapter.library import (
     DetectionTrainer,
@@ -109,14 +110,13 @@ class _Parts:
             parameter.requires_grad = ".dfl" not in name
         self.ema = ModelEMA(self.model)
         self.model.criterion = self.model.init_criterion()
-        training, batch = self.config.training, self.config.batch_size
-        gather = max(round(training.nominal_batch / batch), 1)
+        training = self.config.training
         self.optimizer = self.build_optimizer(
             self.model,
             name=training.optimizer,
             lr=self.config.learning_rate,
             momentum=training.momentum,
-            decay=training.weight_decay * batch * gather / training.nominal_batch,
+            decay=weight_decay(self.config),
         )
         self.stopper, self.epoch = SimpleNamespace(possible_stop=False), 0
         self.amp, self.loss_items = self.config.mixed_precision, None
