@@ -90,12 +90,16 @@ class Annotations:
     def _clipped(self, place: str, box: Sequence[float]) -> list[float] | None:
         width, height = self.header.width, self.header.height
         if not all(map(math.isfinite, box)):
-            self.problems.error("number", place, "a coordinate is not a finite number.")
+            self.problems.error("number", place, "a coordinate is not a finite number; expected pixels.")
             return None
         x1, y1, x2, y2 = box
         inside = [min(max(x1, 0.0), width), min(max(y1, 0.0), height), min(x2, width), min(y2, height)]
         if x2 <= x1 or y2 <= y1 or inside[2] <= inside[0] or inside[3] <= inside[1]:
-            words = "has no area" if x2 <= x1 or y2 <= y1 else f"is outside the image of {width} x {height}"
+            words = (
+                "has no area; expected a width and a height above 0"
+                if x2 <= x1 or y2 <= y1
+                else f"is outside the image of {width} x {height}; expected labels of this image, and of its size"
+            )
             self.problems.error("box-size", place, f"the box {_shown(box)} (x1, y1, x2, y2 in pixels) {words}.")
             return None
         beyond = max(abs(a - b) for a, b in zip(box, inside, strict=True))
@@ -111,7 +115,7 @@ class Annotations:
         width, height = self.header.width, self.header.height
         for count, (x, y, seen) in enumerate(points, 1):
             if not (math.isfinite(x) and math.isfinite(y)):
-                self.problems.error("number", place, f"keypoint {count} is not a finite number.")
+                self.problems.error("number", place, f"keypoint {count} is not a finite number; expected pixels.")
                 return False
             if seen and not (-_SLACK <= x <= width + _SLACK and -_SLACK <= y <= height + _SLACK):
                 self.problems.error(

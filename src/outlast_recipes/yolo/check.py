@@ -61,7 +61,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     if errors:
         raise outlast.DataError(
             f"{values.dataset} has {counted(errors, 'error')} and {counted(warnings, 'warning')}. Mend the errors, and "
-            "check again: a training refuses them."
+            "check again: a training refuses them, but for copies in two splits, which make its figures too good."
         )
     quick = ", of what --quick checks" if values.quick else ""
     yield f"{values.dataset}: no errors and {counted(warnings, 'warning')}{quick}."
@@ -141,7 +141,7 @@ def _check_names(dataset: Dataset, problems: Problems) -> None:
         for sample in samples:
             other = first.setdefault(sample.path.resolve(), split)
             if other != split:
-                problems.error("copy", sample.path, f"is in {other!r} and in {split!r}.")
+                problems.error("copy", sample.path, f"is in {other!r} and in {split!r}; expected in one of them.")
 
 
 def _check_labels(dataset: Dataset, problems: Problems) -> None:

@@ -6,7 +6,9 @@ val (or valid) or test in its name, in the folder or in `annotations/`.
 
 from __future__ import annotations
 
+import itertools
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +16,13 @@ from typing import Any, TypeGuard
 
 from outlast_recipes.yolo.annotations import Annotations
 from outlast_recipes.yolo.data import Sample
-from outlast_recipes.yolo.files import Place
+from outlast_recipes.yolo.files import Place, is_file
 from outlast_recipes.yolo.images import ImageRefused, read_header
 from outlast_recipes.yolo.json_lines import JsonRefused, read_object
 from outlast_recipes.yolo.outlines import Outlines
 
 ROBOFLOW = "_annotations.coco.json"
+_TRIED = 100  # images by which the folder of all is found
 _SPLIT = re.compile(r"(?:^|[^a-z])(train|valid|val|test)(?:[^a-z]|$)")
 
 
@@ -61,9 +64,16 @@ def read_coco(files: Mapping[str, Path], place: Place) -> tuple[tuple[str, ...],
         return (), {}, 0
     first = next(iter(known.values()))
     for file in known.values():
-        if list(file.names.items()) != list(first.names.items()):
+        differ = [item for item in file.names.items() if item not in first.names.items()] or [
+            item for item in first.names.items() if item not in file.names.items()
+        ]
+        if differ:
+            number, name = differ[0]
             place.problems.error(
-                "category", place.shown(file.path), f"has other categories than {place.shown(first.path)}."
+                "category",
+                place.shown(file.path),
+                f"has other categories than {place.shown(first.path)}, such as {number!r:.40} {name!r:.60}; expected "
+                "the same ids and names in both. Export the splits together.",
             )
     quads = [] if first.keypoints else _quads(known.values())
     outlines = Outlines.of(quads, place.shown(first.path), place.problems) if quads else None
@@ -79,31 +89,46 @@ def _read(path: Path, place: Place) -> CocoFile | None:
     try:
         values, lines = read_object(text)
     except JsonRefused as error:
-        place.problems.error("json", f"{place.shown(path)}:{error.line}", f"is no JSON of COCO: {error}.")
+        place.problems.error(
+            "json", f"{place.shown(path)}:{error.line}", f"is no JSON of COCO: {error}. Export it again."
+        )
         return None
     entries: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for key in ("categories", "images", "annotations"):
         if not isinstance(values.get(key), list):
-            place.problems.error("json", place.shown(path), f"has no list {key!r}; expected COCO's three lists.")
+            found = f"{key} is {_found(values[key])}" if key in values else f"has no {key}"
+            place.problems.error(
+                "json", place.shown(path), f"{found}; expected the lists 'categories', 'images' and 'annotations'."
+            )
             return None
         entries[key] = []
         for line, entry in zip(lines[key], values[key], strict=True):
             if isinstance(entry, dict):
                 entries[key].append((line, entry))
             else:
-                place.problems.error("json", f"{place.shown(path)}:{line}", f"an entry of {key!r} is no object.")
+                place.problems.error(
+                    "json",
+                    f"{place.shown(path)}:{line}",
+                    f"an entry of {key!r} is {_found(entry)}; expected an object in {{}}.",
+                )
     file = CocoFile(path)
     _take_categories(file, entries["categories"], place)
     _take_images(file, entries["images"], place)
     for line, entry in entries["annotations"]:
         if _id(entry.get("image_id")) not in file.images:
-            shown = repr(entry.get("image_id"))[:60]
             place.problems.error(
-                "label-alone", f"{place.shown(path)}:{line}", f"image_id is {shown}, which no image has."
+                "label-alone",
+                f"{place.shown(path)}:{line}",
+                f"image_id is {_found(entry.get('image_id'))}; expected the id of an entry of 'images'.",
             )
         else:
             file.annotations.setdefault(entry["image_id"], []).append((line, entry))
     return file
+
+
+def _found(value: Any) -> str:
+    """A value for a message."""
+    return "missing" if value is None else reprlib.repr(value)
 
 
 def _id(value: Any) -> Any:
@@ -118,7 +143,10 @@ def _take_categories(file: CocoFile, entries: list[tuple[int, Mapping[str, Any]]
         number, name = _id(entry.get("id")), entry.get("name")
         if number is None or number in names or not isinstance(name, str) or name in names.values():
             place.problems.error(
-                "category", f"{place.shown(file.path)}:{line}", "expected an id and a name that no other category has."
+                "category",
+                f"{place.shown(file.path)}:{line}",
+                f"id is {_found(entry.get('id'))} and name {_found(name)}; expected an id and a name that no other "
+                "category has.",
             )
             continue
         names[number] = name
@@ -126,7 +154,12 @@ def _take_categories(file: CocoFile, entries: list[tuple[int, Mapping[str, Any]]
     file.names = dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
     file.keypoints = max(sizes, default=0)
     if len(sizes) > 1:
-        place.problems.error("category", place.shown(file.path), "its categories differ in their number of keypoints.")
+        place.problems.error(
+            "category",
+            place.shown(file.path),
+            f"its categories have {' and '.join(map(str, sorted(sizes)))} keypoints; expected as many in each. Remove "
+            "categories that no annotation uses, or give each the same 'keypoints'.",
+        )
 
 
 def _take_images(file: CocoFile, entries: list[tuple[int, Mapping[str, Any]]], place: Place) -> None:
@@ -134,9 +167,12 @@ def _take_images(file: CocoFile, entries: list[tuple[int, Mapping[str, Any]]], p
     for line, entry in entries:
         at, number, name = f"{place.shown(file.path)}:{line}", _id(entry.get("id")), entry.get("file_name")
         if number is None or number in file.images:
-            place.problems.error("image-entry", at, "expected an id that no other image has.")
+            found = _found(entry.get("id"))
+            place.problems.error("image-entry", at, f"id is {found}; expected one that no other image has.")
         elif not isinstance(name, str) or not name or "\0" in name or name in names:
-            place.problems.error("image-entry", at, "expected a file_name that no other image has.")
+            place.problems.error(
+                "image-entry", at, f"file_name is {_found(name)}; expected one that no other image has."
+            )
         else:
             names.add(name)
             file.images[number] = (line, entry)
@@ -176,7 +212,7 @@ def _samples(file: CocoFile, keypoints: int, outlines: Outlines | None, place: P
         try:
             header = read_header(path)
         except ImageRefused as error:
-            place.problems.error("image", at, f"{place.shown(path)} {error}.")
+            place.problems.error("image", at, f"{place.shown(path)} {error}. Replace it, or remove its entry.")
             continue
         size = (entry.get("width"), entry.get("height"))
         if size != (header.width, header.height):
@@ -185,7 +221,7 @@ def _samples(file: CocoFile, keypoints: int, outlines: Outlines | None, place: P
                 at,
                 f"{place.shown(path)} has {header.width} x {header.height} pixels"
                 f"{', after the rotation of its EXIF data' if header.is_rotated else ''}; the entry says "
-                f"{size[0]!r:.20} x {size[1]!r:.20}.",
+                f"{size[0]!r:.20} x {size[1]!r:.20}. Export labels and images together, or correct the entry.",
             )
             continue
         objects = Annotations(path, header, keypoints, keypoints == 4, place.problems, file.path)
@@ -197,14 +233,14 @@ def _samples(file: CocoFile, keypoints: int, outlines: Outlines | None, place: P
 
 
 def _folder_of(file: CocoFile, root: Path) -> Path:
-    """The folder that the images of a file are in: the first of the usual ones that has the first image."""
+    """The folder that the images of a file are in: the first of the usual ones that has any of them."""
     split = file.path.parent.name if file.path.name == ROBOFLOW else ""
     named = _SPLIT.search(file.path.stem.lower())
     words = [split] if split else [named[1], file.path.stem.rpartition("_")[2]] if named else []
     places = [file.path.parent, root, root / "images"]
     places += [place / word for word in words for place in (root, root / "images")]
-    first = next((entry["file_name"] for _, entry in file.images.values()), "")
-    return next((place for place in places if first and (place / first).is_file()), places[-1])
+    names = [entry["file_name"] for _, entry in itertools.islice(file.images.values(), _TRIED)]
+    return next((place for name in names for place in places if is_file(place / name)), places[-1])
 
 
 def _object(
@@ -221,11 +257,19 @@ def _object(
         return None
     category = _id(entry.get("category_id"))
     if category not in numbers:
-        shown = repr(entry.get("category_id"))[:60]
-        place.problems.error("class", at, f"category_id is {shown}, which no category has.")
+        place.problems.error(
+            "class",
+            at,
+            f"category_id is {_found(entry.get('category_id'))}; expected an id of 'categories': "
+            f"{reprlib.repr(list(numbers))}.",
+        )
         return None
     if not _are_numbers(entry.get("bbox"), 4):
-        place.problems.error("number", at, "expected a bbox of four numbers: x, y, width, height in pixels.")
+        place.problems.error(
+            "number",
+            at,
+            f"bbox is {_found(entry.get('bbox'))}; expected four numbers: x, y, width, height in pixels.",
+        )
         return None
     x, y, width, height = entry["bbox"]
     points: list[tuple[float, float, int]] = []
@@ -237,7 +281,8 @@ def _object(
             place.problems.error(
                 "columns",
                 at,
-                f"expected {3 * keypoints} keypoints' numbers: x, y and 0, 1 or 2 for each of {keypoints}.",
+                f"keypoints is {_found(given)}; expected {3 * keypoints} numbers: x, y and 0, 1 or 2 for each of "
+                f"{keypoints} keypoints.",
             )
             return None
         points = [(given[i], given[i + 1], int(given[i + 2])) for i in range(0, 3 * keypoints, 3)]

@@ -78,10 +78,12 @@ class Place:
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):
-                    self.problems.error("unreadable", self.shown(path), "is no ordinary file.")
+                    self.problems.error("unreadable", self.shown(path), "is no ordinary file; expected a text file.")
                     return None
                 if found.st_size > MOST_TEXT:
-                    self.problems.error("unreadable", self.shown(path), f"has more than {MOST_TEXT // 2**20} MiB.")
+                    self.problems.error(
+                        "unreadable", self.shown(path), f"has more than {MOST_TEXT // 2**20} MiB; expected less."
+                    )
                     return None
                 data = file.read()
         except OSError as error:
@@ -101,6 +103,14 @@ def exists(path: Path) -> bool:
     """Whether there is such a file or folder; no for a name that none can have."""
     try:
         return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; no for a name that none can have."""
+    try:
+        return path.is_file()
     except (OSError, ValueError):
         return False
 

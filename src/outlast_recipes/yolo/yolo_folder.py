@@ -13,8 +13,8 @@ from pathlib import Path
 
 from outlast_recipes.yolo.annotations import MOST_OBJECTS, Annotations
 from outlast_recipes.yolo.data import Sample
-from outlast_recipes.yolo.files import Place, exists, text_lines
-from outlast_recipes.yolo.images import ImageRefused, read_header
+from outlast_recipes.yolo.files import Place, is_file, text_lines
+from outlast_recipes.yolo.images import SUFFIXES, ImageRefused, read_header
 from outlast_recipes.yolo.outlines import Outlines
 from outlast_recipes.yolo.yolo_yaml import DataFile
 
@@ -38,10 +38,22 @@ def read_samples(file: DataFile, place: Place) -> tuple[dict[str, tuple[Sample, 
     }
     for split, images in named.items():
         if not images and file.splits[split]:
-            place.problems.error("split", ", ".join(map(place.shown, file.splits[split])), "has no images.")
+            place.problems.error(
+                "split",
+                ", ".join(map(place.shown, file.splits[split])),
+                f"has no images; expected files that end in {', '.join(sorted(SUFFIXES))}.",
+            )
     lines = {
         image: _lines(label, place) for images in listed.values() for image in images for label in [label_of(image)]
     }
+    if not file.keypoints and (count := _unsaid_keypoints(lines.values())):
+        place.problems.error(
+            "yaml",
+            place.shown(file.path),
+            f"kpt_shape is missing, and all labels have {5 + 3 * count} numbers, which are those of a box and {count} "
+            f"keypoint{'s' if count > 1 else ''} with visibility; expected kpt_shape: [{count}, 3].",
+        )
+        return {}, 0
     outlines = None
     if not file.keypoints and _are_quads(lines.values()):
         quads = [_pairs(line.numbers[1:]) for own in lines.values() for line in own or ()]
@@ -76,14 +88,21 @@ def _listed(path: Path, place: Place) -> Iterator[Path]:
     """The images that a text file names, one a line; "./" is the folder of the file."""
     text = place.read_text(path) if path.suffix == ".txt" else None
     if path.suffix != ".txt":
-        place.problems.error("split", place.shown(path), "expected a folder, or a .txt file with paths of images.")
+        place.problems.error(
+            "split", place.shown(path), "is no folder; expected one, or a .txt file with paths of images."
+        )
     for number, line in enumerate(text_lines(text or ""), 1):
         name = line.strip()
         if not name:
             continue
         image = path.parent / name if name.startswith("./") else place.root / name
-        if not exists(image) or not image.is_file():
-            place.problems.error("image-missing", f"{place.shown(path)}:{number}", f"{name!r:.200} does not exist.")
+        if not is_file(image):
+            place.problems.error(
+                "image-missing",
+                f"{place.shown(path)}:{number}",
+                f"{name!r:.200} is no file; expected the path of an image from the folder of the dataset on, or with "
+                "./ from that of this list on.",
+            )
         else:
             yield image
 
@@ -101,20 +120,35 @@ def _lines(label: Path, place: Place) -> list[_Line] | None:
             continue
         if number > MOST_OBJECTS:
             place.problems.error(
-                "objects", f"{place.shown(label)}:{number}", f"expected at most {MOST_OBJECTS:,} lines."
+                "objects",
+                f"{place.shown(label)}:{number}",
+                f"has more lines; expected at most {MOST_OBJECTS:,} objects in an image.",
             )
             break
         wrong = next((word for word in words if not _NUMBER.fullmatch(word)), None)
         if wrong is None:
             found.append(_Line(number, tuple(map(float, words))))
         else:
-            place.problems.error("number", f"{place.shown(label)}:{number}", f"{wrong!r:.60} is no number.")
+            place.problems.error(
+                "number", f"{place.shown(label)}:{number}", f"{wrong!r:.60} is no number; expected numbers and spaces."
+            )
     return found
 
 
 def _are_quads(files: Iterable[list[_Line] | None]) -> bool:
     sizes = {len(line.numbers) for lines in files for line in lines or ()}
     return sizes == {9}
+
+
+def _unsaid_keypoints(files: Iterable[list[_Line] | None]) -> int:
+    """K, if every line has the form of a box and K keypoints with visibility, which is hardly that of a polygon."""
+    lines = [line.numbers for own in files for line in own or ()]
+    size = len(lines[0]) if lines else 0
+    if size <= 5 or (size - 5) % 3 or {len(line) for line in lines} != {size}:
+        return 0
+    are_seen = all(seen in (0, 1, 2) for line in lines for seen in line[7::3])
+    whole = all(value in (0, 1) for line in lines for value in line[1:])  # a polygon around the image
+    return (size - 5) // 3 if are_seen and not whole else 0
 
 
 def _pairs(values: Sequence[float]) -> list[tuple[float, float]]:
@@ -142,7 +176,7 @@ def _sample(
     try:
         header = read_header(image)
     except ImageRefused as error:
-        place.problems.error("image", place.shown(image), f"{error}.")
+        place.problems.error("image", place.shown(image), f"{error}. Replace it, or remove it with its labels.")
         return None
     if header.is_rotated:
         place.problems.warning(
@@ -177,7 +211,11 @@ def _class_of(line: _Line, at: str, file: DataFile, place: Place) -> int | None:
     if 0 <= number < len(file.names) and number == int(number):
         return int(number)
     last = len(file.names) - 1
-    place.problems.error("class", at, f"the class is {number:g}; expected 0{f' to {last}' if last else ''}.")
+    place.problems.error(
+        "class",
+        at,
+        f"the class is {number:g}; expected 0{f' to {last}' if last else ''} by 'names' in data.yaml.",
+    )
     return None
 
 

@@ -24,6 +24,7 @@ class DataFile:
     """What a data.yaml says.
 
     Attributes:
+        path: of the file.
         names: of the classes.
         splits: name -> folders of images, or text files with their paths.
         keypoints: K, 0 without.
@@ -31,6 +32,7 @@ class DataFile:
         flip_index: see `data.Dataset`.
     """
 
+    path: Path
     names: tuple[str, ...] = ()
     splits: dict[str, list[Path]] = field(default_factory=dict)
     keypoints: int = 0
@@ -44,7 +46,7 @@ def read_data_yaml(path: Path, place: Place) -> DataFile | None:
     if entries is None:
         return None
     file = _Reader(path, place, entries)
-    found = DataFile(names=file.names())
+    found = DataFile(path, names=file.names())
     found.keypoints, found.dimensions, found.flip_index = file.keypoints()
     base = file.base()
     for split, keys in _SPLITS.items():
@@ -52,7 +54,7 @@ def read_data_yaml(path: Path, place: Place) -> DataFile | None:
         if key:
             found.splits[split] = file.paths(key, base)
         elif split != "test":
-            place.problems.error("split", file.at(split), f"names no images for {split!r}.")
+            place.problems.error("split", file.at(split), f"names no images; expected '{split}:' and a folder of them.")
     if entries.get("download", (None, 0))[0]:
         place.problems.warning("download", file.at("download"), "is ignored: nothing is downloaded or run.")
     return found if found.names else None
@@ -91,7 +93,7 @@ def _entries(path: Path, place: Place) -> dict[str, tuple[Any, int]] | None:
         for key_node, value_node in node.value:
             key, line = str(loader.construct_object(key_node)), key_node.start_mark.line + 1
             if key in entries:
-                place.problems.error("yaml", f"{shown}:{line}", f"the key {key!r:.60} is given twice.")
+                place.problems.error("yaml", f"{shown}:{line}", f"{key!r:.60} is given twice; expected once.")
             entries[key] = (loader.construct_object(value_node, deep=True), line)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -188,7 +190,11 @@ class _Reader:
 
     def _path(self, key: str, text: str, base: Path) -> Path | None:
         if re.match(r"[a-z][a-z0-9+]*://", text, re.IGNORECASE):
-            self.place.problems.error("outside", self.at(key), f"{text!r:.200} is an address; nothing is downloaded.")
+            self.place.problems.error(
+                "outside",
+                self.at(key),
+                f"{text!r:.200} is an address, and nothing is downloaded; expected a folder that is here.",
+            )
             return None
         path = base / text
         inner = base / text.removeprefix("../")
@@ -202,6 +208,11 @@ class _Reader:
         if not self.place.check(path, self.at(key)):
             return None
         if not exists(path):
-            self.place.problems.error("split", self.at(key), f"{key}: {self.place.shown(path)!r:.200} does not exist.")
+            self.place.problems.error(
+                "split",
+                self.at(key),
+                f"{key}: {self.place.shown(path)!r:.200} does not exist; expected a folder of images, or a text file "
+                "with their paths.",
+            )
             return None
         return path
