@@ -26,6 +26,8 @@ from outlast.remote.folder import FolderRemote
 from outlast.remote.outgoing import PushAbandoned
 from outlast.report import read_run
 from outlast.run import arguments, session
+from outlast.run.following import FollowingRemote
+from outlast.waiting import on_stderr
 
 
 @pytest.fixture
@@ -238,6 +240,18 @@ def test_what_is_behind_at_the_budgets_end_is_reported(remote: Watched, tmp_path
     assert list(newest(remote.root)["checkpoints"])[-1] == f"step-{max(steps(tmp_path / 'a')):08d}"
 
 
+@pytest.mark.parametrize(("seconds", "bound"), [(25.4, ", for 25 s at most"), (float("inf"), " or a try fails")])
+def test_a_wait_for_a_remote_says_how_long_it_lasts(seconds: float, bound: str) -> None:
+    said, silent = list[str](), list[object]()
+    there = SimpleNamespace(tell_silence=silent.append)
+    following = FollowingRemote(SimpleNamespace(remote=there), None, None, lambda _, words: said.append(words))  # type: ignore[arg-type]
+    waited = list[float]()
+    follower = SimpleNamespace(behind=[4], address="there", settle=waited.append)
+    following._wait_visibly(follower, seconds)  # type: ignore[arg-type]
+    messages.said(said[0], "remote/waiting-until-it-is-pushed", step=4, remote="there", bound=bound)
+    assert (waited, silent) == ([seconds], [on_stderr]), "now somebody waits, so a silent service is told"
+
+
 def test_a_push_is_part_of_the_reserve(tmp_path: Path) -> None:
     environment = Environment("local", Limits(seconds=None, ram=2**34, cores=2))
     found = session.Session(environment, budget=1000.0)
@@ -361,7 +375,7 @@ def test_only_one_warning_when_it_cannot_delete(
     able = Capabilities(writes=True, exclusive_put=True, conditional_delete=False, digest="sha256")
     monkeypatch.setattr(FolderRemote, "capabilities", able)
     train(tmp_path / "a", total=20, pause=0.01)
-    assert told(tmp_path / "a").count("cannot delete safely") == 1
+    assert told(tmp_path / "a").count("has no deletion that is safe") == 1
     assert len(list((remote.root / "r/revisions").glob("*.json"))) > 4
 
 

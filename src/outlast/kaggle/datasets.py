@@ -1,11 +1,10 @@
 """Private datasets: for large code, for checkpoints of other machines, for secrets, and for publications.
 
-They use kagglesdk 0.1.37 (blobs, datasets). Uploads are resumable ones of Google, which continue after an interruption.
+They use kagglesdk 0.1.37 (datasets).
 """
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +13,16 @@ from typing import Any
 
 from outlast.errors import LaunchError
 from outlast.kaggle.download import download
+from outlast.kaggle.upload import Content, size_of, upload
 from outlast.kaggle.wire import KaggleRefused, Wire
+from outlast.waiting import Silence
 
 READY_WITHIN = 1800.0
 """Seconds within which Kaggle must unpack and check a dataset."""
 
-Content = Path | bytes
+CHECKS = "Kaggle checks and stores its files"
+"""Why a new dataset is waited for."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -130,7 +133,7 @@ def read(kaggle: Wire, owner: str, slug: str, path: str, target: Path, *, most: 
             if not answer.is_redirect:
                 raise ValueError("no address of a file")
             address = answer.headers["Location"]
-        download(address, target, most=most)
+        download(address, target, most=most, heard=kaggle.silence.heard)
 
     kaggle.repeated(f"{path} of the dataset {owner}/{slug}", fetch)
 
@@ -172,21 +175,23 @@ def wait(kaggle: Wire, slug: str, *, after: int = 0) -> None:
     Raises:
         LaunchError: it was not ready in time, or Kaggle could not unpack it.
     """
-    end, pause = time.monotonic() + READY_WITHIN, 0.5
-    while (found := state(kaggle, slug)) != "READY" or (after and version(kaggle, slug) <= after):
-        # For some seconds it is None after a creation, and that of the previous version after a new one.
-        if found in ("FAILED", "DELETED"):
-            raise LaunchError(
-                f"Kaggle could not create the dataset {slug} ({found}). Nothing was started. Delete the dataset on "
-                "kaggle.com and try again."
-            )
-        if time.monotonic() > end:
-            raise LaunchError(
-                f"The dataset {slug} is not ready after {READY_WITHIN / 60:.0f} minutes ({found}). Nothing was "
-                "started. Try again later."
-            )
-        kaggle.sleep(pause)
-        pause = min(1.5 * pause, 15.0)
+    with Silence(f"The dataset {slug}", READY_WITHIN).waiting() as waiting:
+        end, pause = time.monotonic() + READY_WITHIN, 0.5
+        while (found := state(kaggle, slug)) != "READY" or (after and version(kaggle, slug) <= after):
+            # For some seconds it is None after a creation, and that of the previous version after a new one.
+            if found in ("FAILED", "DELETED"):
+                raise LaunchError(
+                    f"Kaggle could not create the dataset {slug} ({found}). Nothing was started. Delete the dataset on "
+                    "kaggle.com and try again."
+                )
+            if time.monotonic() > end:
+                raise LaunchError(
+                    f"The dataset {slug} is not ready after {READY_WITHIN / 60:.0f} minutes ({found}). Nothing was "
+                    "started. Try again later."
+                )
+            waiting.reason = CHECKS
+            kaggle.sleep(pause)
+            pause = min(1.5 * pause, 15.0)
 
 
 def delete(kaggle: Wire, slug: str) -> None:
@@ -208,14 +213,14 @@ class _Folder:
 
 def _fill(kaggle: Wire, request: Any, contents: Mapping[str, Content], progress: Progress) -> None:
     """Upload the contents, and put their tokens into a request."""
-    total, done, top = sum(map(_size, contents.values())), 0, _Folder()
+    total, done, top = sum(map(size_of, contents.values())), 0, _Folder()
     for name, content in contents.items():
         place = PurePosixPath(name)
         folder = top
         for part in place.parts[:-1]:
             folder = folder.folders.setdefault(part, _Folder())
-        folder.files.append(_upload(kaggle, place.name, content))
-        done += _size(content)
+        folder.files.append(upload(kaggle, place.name, content))
+        done += size_of(content)
         progress(done, total)
     request.files, request.directories = _tokens(top), _directories(top)
 
@@ -240,55 +245,3 @@ def _directories(folder: _Folder) -> list[Any]:
         directory.name, directory.files, directory.directories = name, _tokens(inner), _directories(inner)
         made.append(directory)
     return made
-
-
-def _size(content: Content) -> int:
-    return content.stat().st_size if isinstance(content, Path) else len(content)
-
-
-def _upload(kaggle: Wire, name: str, content: Content) -> str:
-    from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
-
-    size = _size(content)
-    request = ApiStartBlobUploadRequest()
-    request.type, request.name, request.content_length = ApiBlobType.DATASET, name, size
-    request.last_modified_epoch_seconds = int(time.time())
-    begun = kaggle.repeated(
-        f"the upload of {name}", lambda: kaggle.sdk.blobs.blob_api_client.start_blob_upload(request)
-    )
-    first = True
-
-    def send() -> None:
-        nonlocal first
-        start, first = (0 if first else _arrived(begun.create_url, size)), False
-        if start is not None:
-            _put(begun.create_url, content, start, size)
-
-    kaggle.repeated(f"the upload of {name}", send)
-    return str(begun.token)
-
-
-def _put(url: str, content: Content, start: int, size: int) -> None:
-    """Send the bytes that have not arrived yet."""
-    import requests
-
-    headers = {"Content-Range": f"bytes {start}-{size - 1}/{size}"} if start else {}
-    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
-        file.seek(start)
-        # requests would send an empty stream chunked, which these uploads refuse.
-        answer = requests.put(url, data=file if size > start else b"", headers=headers, timeout=120)
-    answer.raise_for_status()
-    if answer.status_code == 308:  # "resume incomplete": some bytes have not arrived
-        raise requests.ConnectionError("the upload ended early")
-
-
-def _arrived(url: str, size: int) -> int | None:
-    """The number of bytes that have arrived; None for all."""
-    import requests
-
-    answer = requests.put(url, headers={"Content-Range": f"bytes */{size}"}, data=b"", timeout=60)
-    if answer.status_code in (200, 201):
-        return None
-    if answer.status_code != 308:
-        answer.raise_for_status()
-    return int(answer.headers["Range"].rpartition("-")[2]) + 1 if "Range" in answer.headers else 0

@@ -9,11 +9,15 @@ from typing import Any, TypeVar
 
 from outlast.errors import LaunchError, LaunchRefused, UsageError
 from outlast.kaggle.credentials import HOW, Credential
+from outlast.waiting import Silence
 
 T = TypeVar("T")
 
 MOMENT = 429
 """Status of a temporary refusal: too many requests, or no connection."""
+
+TIMEOUT = 120.0
+"""Seconds in which a connection has to be made, and in which something of an answer has to arrive."""
 
 _FULL = "session count"  # in Kaggle's message when other sessions of the account use all slots
 _WAIT = (MOMENT, 500, 502, 503, 504)
@@ -49,6 +53,7 @@ class Wire:
         except ModuleNotFoundError as error:
             raise UsageError("Kaggle needs its client: pip install 'outlast[kaggle]'.") from error
         self.credential, self._patience, self.sleep = credential, patience, sleep
+        self.silence = Silence("Kaggle", patience + TIMEOUT)
         self._sdk: Any = None
         self._renew = False
         self._user = credential.user
@@ -99,18 +104,20 @@ class Wire:
             LaunchError: it was not answered within `patience`.
         """
         end, pause = time.monotonic() + self._patience, 1.0
-        while True:
-            try:
-                return self.call(what, call)
-            except TemporaryError as error:
-                wait = error.retry_after or pause * random.uniform(0.7, 1.3)  # noqa: S311 - clients should not return at once
-                if time.monotonic() + wait > end:
-                    raise LaunchError(
-                        f"Kaggle did not answer the request for {what} within {self._patience:.0f} s: {error}. Run "
-                        "the same command again later; repeating it is safe."
-                    ) from error
-                self.sleep(wait)
-                pause = min(2 * pause, _LONGEST)
+        with self.silence.waiting() as waiting:
+            while True:
+                try:
+                    return self.call(what, call)
+                except TemporaryError as error:
+                    waiting.reason = str(error)
+                    wait = error.retry_after or pause * random.uniform(0.7, 1.3)  # noqa: S311 - clients should not return at once
+                    if time.monotonic() + wait > end:
+                        raise LaunchError(
+                            f"Kaggle did not answer the request for {what} within {self._patience:.0f} s: {error}. Run "
+                            "the same command again later; repeating it is safe."
+                        ) from error
+                    self.sleep(wait)
+                    pause = min(2 * pause, _LONGEST)
 
     def call(self, what: str, call: Callable[[], T], *, renewed: bool = False) -> T:
         """Make a call once.
@@ -122,7 +129,8 @@ class Wire:
         import requests
 
         try:
-            return call()
+            with self.silence.waiting():
+                return call()
         except requests.HTTPError as error:
             answer = error.response
             if answer is None:
@@ -166,15 +174,30 @@ def _logged_in(credential: Credential, *, renew: bool) -> Any:
     from kagglesdk.kaggle_creds import KaggleCredentials
 
     if credential.kind == "key":
-        return KaggleClient(username=credential.user, password=credential.secret)
+        return _bounded(KaggleClient(username=credential.user, password=credential.secret))
     if credential.kind == "token":
-        return KaggleClient(api_token=credential.secret)
-    stored = KaggleCredentials.load(KaggleClient())
+        return _bounded(KaggleClient(api_token=credential.secret))
+    stored = KaggleCredentials.load(_bounded(KaggleClient()))
     if stored is None:
         raise UsageError(f"The login in {credential.source} does not exist any more. {HOW}")
     if renew:
         stored.refresh_access_token()  # the SDK's own check accepts a token until half an hour after its expiry
-    return KaggleClient(api_token=stored.get_access_token())
+    return _bounded(KaggleClient(api_token=stored.get_access_token()))
+
+
+def _bounded(client: Any) -> Any:
+    """A client whose requests end; by itself it sets no timeout, and would wait for ever."""
+    from requests.adapters import HTTPAdapter
+
+    class Bounded(HTTPAdapter):
+        def send(self, request: Any, *, timeout: Any = None, **options: Any) -> Any:  # type: ignore[override]
+            return super().send(request, timeout=timeout or TIMEOUT, **options)
+
+    http = client.http_client()
+    http._init_session()  # noqa: SLF001 - as in the client of kernels
+    for scheme in ("https://", "http://"):
+        http._session.mount(scheme, Bounded())  # noqa: SLF001
+    return client
 
 
 def _never_connected(error: Exception) -> bool:

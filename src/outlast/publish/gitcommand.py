@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from outlast.errors import RemoteRefused, RemoteUnavailable, UsageError
 from outlast.folder import durable
 from outlast.terminal import shortened
+from outlast.waiting import Silence
 
 PASSED = {
     "ALL_PROXY", "CURL_CA_BUNDLE", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "HOME", "HTTPS_PROXY", "HTTP_PROXY",
@@ -54,6 +56,9 @@ _LOGIN = f" Set {TOKENS[0]} to a token that may write the contents of the reposi
 LONGEST = 3600.0
 """Seconds that one command of git may take."""
 
+LISTING = 120.0
+"""Seconds in which a server has to list its references; the first thing that it is asked."""
+
 
 @dataclass(frozen=True)
 class Git:
@@ -84,7 +89,9 @@ class Git:
             RemoteRefused: it failed.
             UsageError: git is not installed.
         """
-        code, out, err = self.ask(*words, data=data, secret=secret)
+        longest = LISTING if words[0] == "ls-remote" else LONGEST
+        with self._waiting(words, longest) if secret else contextlib.nullcontext():
+            code, out, err = self.ask(*words, data=data, secret=secret, longest=longest)
         if code == 0:
             return out
         reason = self._clean(err)
@@ -93,7 +100,15 @@ class Git:
         hint = _LOGIN if any(each in reason.lower() for each in _NO_LOGIN) else ""
         raise kind(f"git {words[0]} failed: {reason or f'exit code {code}'}.{hint}", reason)
 
-    def ask(self, *words: str | Path, data: bytes = b"", secret: bool = False) -> tuple[int, bytes, bytes]:
+    @staticmethod
+    def _waiting(words: Sequence[str | Path], longest: float) -> contextlib.AbstractContextManager[object]:
+        """Say that a server does not answer; its URL follows "--"."""
+        server = words[words.index("--") + 1 :][:1] if "--" in words else ()
+        return Silence(" ".join(map(str, ("git", words[0], *server))), longest).waiting()
+
+    def ask(
+        self, *words: str | Path, data: bytes = b"", secret: bool = False, longest: float = LONGEST
+    ) -> tuple[int, bytes, bytes]:
         """As `run`, for a command whose exit code is an answer."""
         options = [word for each in _ALWAYS for word in ("-c", each)]
         try:
@@ -104,7 +119,7 @@ class Git:
                 check=False,
                 cwd=self.scratch,
                 env=self._environment(secret=secret),
-                timeout=LONGEST,
+                timeout=longest,
             )
         except FileNotFoundError as error:
             raise UsageError(
@@ -112,7 +127,7 @@ class Git:
             ) from error
         except subprocess.TimeoutExpired as error:
             raise RemoteUnavailable(
-                f"git {words[0]} took longer than {LONGEST:.0f} seconds and was stopped."
+                f"git {words[0]} took longer than {longest:.0f} seconds and was stopped."
             ) from error
         return done.returncode, done.stdout, done.stderr
 

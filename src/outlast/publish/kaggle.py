@@ -30,6 +30,7 @@ from outlast.publish import manifest
 from outlast.publish.plan import Plan, PlannedFile, pieces
 from outlast.publish.reference import Progress, Reference
 from outlast.terminal import command
+from outlast.waiting import Silence, Wait
 
 SCHEME = "kaggle://"
 
@@ -258,7 +259,11 @@ class KaggleReference(Reference):
         return [command("outlast", "publish", "--from", self.where, "--output", self._dataset.name)]
 
     def _is_stored(self) -> bool:
-        """Whether there is the dataset; waits while Kaggle is at it."""
+        """Whether there is the dataset; waits while Kaggle checks and stores it."""
+        with Silence(self.where, READY_WITHIN).waiting() as wait:
+            return self._wait_for_it(wait)
+
+    def _wait_for_it(self, wait: Wait) -> bool:
         kaggle, began, pause = self._dataset.kaggle, time.monotonic(), 0.5
         while (found := datasets.state(kaggle, self._dataset.name)) != "READY":
             if found in ("FAILED", "DELETED"):
@@ -273,6 +278,7 @@ class KaggleReference(Reference):
                 raise RemoteUnavailable(
                     f"{self.where} is not ready after {READY_WITHIN / 60:.0f} minutes ({found or 'not shown'})."
                 )
+            wait.reason = datasets.CHECKS
             kaggle.sleep(pause)
             pause = min(1.5 * pause, 15.0)
         return True

@@ -201,6 +201,13 @@ class Remote(ABC):
             keep: is called with the same pair for a new one, before the service sees it.
         """
 
+    def tell_silence(self, tell: Callable[[str], None]) -> None:  # noqa: B027
+        """Give sentences about a service that does not answer to a function, instead of printing them on stderr.
+
+        Args:
+            tell: is called by a thread of its own.
+        """
+
     def settle(self, name: str) -> None:  # noqa: B027
         """Where the oldest object of a name wins, wait until a reader knows which one that is; otherwise do nothing."""
 

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from outlast.errors import ObjectMissing, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
-from outlast.folder import plain
+from outlast.remote import retry
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat, check_name
 from outlast.remote.driveaccess import Access, request
 from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
@@ -80,12 +80,12 @@ class DriveRemote(NetworkRemote):
         timeout: float = TIMEOUT,
         whole: int = PIECE,
     ) -> None:
-        super().__init__(f"drive://{folder}/", prefix, writes=writes)
+        super().__init__(f"drive://{folder}/", prefix, writes=writes, timeout=timeout)
         endpoint = endpoint or os.environ.get("OUTLAST_DRIVE_ENDPOINT")
         if endpoint and urlsplit(endpoint).scheme != "https" and urlsplit(endpoint).hostname != "127.0.0.1":
             raise UsageError("OUTLAST_DRIVE_ENDPOINT is no https:// URL; tokens are sent there.")
         self._endpoint = (endpoint or SERVICE).rstrip("/")
-        self._folder, self._timeout, self._whole = folder, timeout, whole
+        self._folder, self._whole = folder, whole
         self._access = Access(f"{self._endpoint}/token" if endpoint else None)
         self._ids: dict[str, str] = {}
         self._keep: Callable[[str, str], None] = lambda _what, _identity: None
@@ -112,7 +112,9 @@ class DriveRemote(NetworkRemote):
     def settle(self, name: str) -> None:
         """Wait, then look at the whole folder: its listing knows new files before a search for a name does."""
         check_name(name)
-        time.sleep(self.settles)
+        if self.settles:
+            self._silence.tell(f"waiting {self.settles:.0f} s until Google Drive lists {self.address(name)}")
+            time.sleep(self.settles)
         for entry in self.list(name):
             if entry.name == name:
                 self._saw(name, _id_of(entry))
@@ -120,7 +122,7 @@ class DriveRemote(NetworkRemote):
     def _create(self, name: str, file: Path, digest: str) -> bool:
         identity = self._id(name, digest)
         about = {"id": identity, "name": self._prefix + name, "parents": [self._folder]}
-        with os.fdopen(plain.open_plain(file), "rb") as opened:
+        with self._opened(file) as opened:
             size = os.fstat(opened.fileno()).st_size
             send = self._send_whole if size <= self._whole else self._send_on
             made = send(name, about, opened, size)
@@ -185,7 +187,13 @@ class DriveRemote(NetworkRemote):
             upload = reply.headers.get("Location", "")
         if not upload.startswith(f"{self._endpoint}/"):  # what is sent there has our token
             raise RemoteRefused(f"{self.address(name)}: the service named no upload of its own. Nothing was written.")
-        tries, start, found = self._tries(), 0, False
+        with self._silence.waiting() as wait:
+            return self._send_pieces(name, upload, opened, size, self._tries(wait))
+
+    def _send_pieces(
+        self, name: str, upload: str, opened: BinaryIO, size: int, tries: retry.Tries
+    ) -> dict[str, Any] | None:
+        start, found = 0, False
         while True:
             try:
                 if not found:

@@ -26,7 +26,7 @@ from google.auth.transport.requests import AuthorizedSession
 from requests.adapters import HTTPAdapter
 
 from outlast.errors import ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
-from outlast.folder import plain
+from outlast.remote import retry
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat
 from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
 
@@ -84,8 +84,8 @@ class GcsRemote(NetworkRemote):
         timeout: float = TIMEOUT,
         whole: int = PIECE,
     ) -> None:
-        super().__init__(f"gs://{bucket}/", prefix, writes=writes)
-        self._endpoint, self._anonymous, self._timeout, self._whole = endpoint, anonymous, timeout, whole
+        super().__init__(f"gs://{bucket}/", prefix, writes=writes, timeout=timeout)
+        self._endpoint, self._anonymous, self._whole = endpoint, anonymous, whole
         self._objects = f"/storage/v1/b/{quote(bucket, safe='')}/o"
 
     @property
@@ -117,7 +117,7 @@ class GcsRemote(NetworkRemote):
 
     def _create(self, name: str, file: Path, digest: str) -> bool:
         about = {"name": self._prefix + name, "md5Hash": base64.b64encode(bytes.fromhex(digest)).decode()}
-        with os.fdopen(plain.open_plain(file), "rb") as opened:
+        with self._opened(file) as opened:
             size = os.fstat(opened.fileno()).st_size
             send = self._send_whole if size <= self._whole else self._send_on
             return send(name, about, opened, size)
@@ -156,9 +156,13 @@ class GcsRemote(NetworkRemote):
         )
         if reply.status_code == 412:
             return False
-        upload, tries = reply.headers.get("Location", ""), self._tries()
+        upload = reply.headers.get("Location", "")
         if not upload.startswith(f"{self._endpoint}/"):  # what is sent there has our credentials
             raise RemoteRefused(f"{self.address(name)}: the service named no upload of its own. Nothing was written.")
+        with self._silence.waiting() as wait:
+            return self._send_pieces(name, upload, opened, size, self._tries(wait))
+
+    def _send_pieces(self, name: str, upload: str, opened: Any, size: int, tries: retry.Tries) -> bool:
         start = 0
         while True:
             try:

@@ -21,11 +21,18 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, er
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars, get_session, parse_ratelimit_headers
 
 from outlast.errors import ObjectConflict, ObjectMissing, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
+from outlast.remote import retry
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat, check_name
 from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
 
 KINDS = {"models": "model", "datasets": "dataset"}
 BRANCH = "main"
+
+_REPEATS = 5
+"""How often the client itself sends a part of a file again."""
+
+_SLOW = 2**20
+"""Bytes a second of a slow connection. The client does not say how much of a commit it has sent."""
 
 _MANY = 500
 """Paths that are asked about in one request at most; the Hub takes 1000."""
@@ -69,12 +76,13 @@ class HuggingFaceRemote(NetworkRemote):
         endpoint: str | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
-        super().__init__(f"hf://{kind}s/{repository}/", prefix, writes=writes)
+        longest = retry.longest(timeout) + _REPEATS * timeout
+        super().__init__(f"hf://{kind}s/{repository}/", prefix, writes=writes, timeout=timeout, longest=longest)
         self._kind, self._repository = kind, repository
         self._api = HfApi(endpoint=endpoint, library_name="outlast")
         self._about = f"/api/{kind}s/{repository}"
         self._files = f"{'' if kind == 'model' else f'/{kind}s'}/{repository}/resolve/{BRANCH}/"
-        self._timeout = httpx2.Timeout(timeout, connect=min(timeout, 10.0))
+        self._bounds = httpx2.Timeout(timeout, connect=min(timeout, 10.0))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -96,7 +104,12 @@ class HuggingFaceRemote(NetworkRemote):
             check_name(name)
             self._check_writes(name)
         described = {name: self._describe(file) for name, file in files.items()}
-        tries = self._tries()
+        with self._silence.waiting() as wait:
+            return self._put_all(files, described, self._tries(wait))
+
+    def _put_all(
+        self, files: Mapping[str, Path], described: Mapping[str, tuple[int, str]], tries: retry.Tries
+    ) -> set[str]:
         while True:
             absent = self._absent(files, described)
             if not absent:
@@ -170,11 +183,13 @@ class HuggingFaceRemote(NetworkRemote):
 
     def _send(self, parent: str, operations: list[Any], message: str) -> bool:
         """Commit, if the branch is where it was; otherwise False."""
+        size = sum(each.upload_info.size for each in operations if isinstance(each, CommitOperationAdd))
         session = get_session()
         if session.timeout == httpx2.Timeout(None):  # the client sets none, and would wait for ever
-            session.timeout = self._timeout
+            session.timeout = self._bounds
         disable_progress_bars()
-        with self._explained(""):
+        with self._explained(""), self._silence.waiting() as wait:
+            wait.expect(size / _SLOW)
             try:
                 self._api.create_commit(
                     self._repository,
@@ -299,7 +314,7 @@ class HuggingFaceRemote(NetworkRemote):
         raise self._error(name, reply)
 
     def _sent(self) -> dict[str, Any]:
-        return {"timeout": self._timeout, "follow_redirects": True}
+        return {"timeout": self._bounds, "follow_redirects": True}
 
     def _headers(self, more: dict[str, str] | None = None) -> dict[str, str]:
         return {**build_hf_headers(library_name="outlast"), **(more or {})}

@@ -26,10 +26,11 @@ from outlast.errors import (
     RemoteUnavailable,
     UnsafeFolder,
 )
-from outlast.folder import layout
+from outlast.folder import layout, plain
 from outlast.remote import retry
 from outlast.remote.base import Entry, Remote, Stat, check_name, digest_of
 from outlast.terminal import visible
+from outlast.waiting import SentFile, Silence, Tell, Wait
 
 T = TypeVar("T")
 
@@ -71,12 +72,17 @@ class NetworkRemote(Remote):
         root: address of what the prefix is in, with "/" at its end.
         prefix: what the names of its objects begin with at the service: "", or a text with "/" at its end.
         writes: False for a remote that is only read.
+        timeout: seconds in which something of a reply has to arrive.
+        longest: seconds in which an operation ends when nothing is heard; None: as its tries take.
     """
 
     first_pause = retry.FIRST
 
-    def __init__(self, root: str, prefix: str, *, writes: bool = True) -> None:
-        self._root, self._prefix, self._writes = root, prefix, writes
+    def __init__(
+        self, root: str, prefix: str, *, writes: bool = True, timeout: float = TIMEOUT, longest: float | None = None
+    ) -> None:
+        self._root, self._prefix, self._writes, self._timeout = root, prefix, writes, timeout
+        self._silence = Silence(root + prefix, retry.longest(timeout) if longest is None else longest)
 
     @abstractmethod
     def _create(self, name: str, file: Path, digest: str) -> bool:
@@ -118,7 +124,11 @@ class NetworkRemote(Remote):
         check_name(name)
         self._check_writes(name)
         size, digest = self._describe(file)
-        tries, refused = self._tries(), 0
+        with self._silence.waiting() as wait:
+            return self._put(name, file, size, digest, wait)
+
+    def _put(self, name: str, file: Path, size: int, digest: str, wait: Wait) -> bool:
+        tries, refused = self._tries(wait), 0
         look = size > SMALL or not self.capabilities.exclusive_put  # a write that may replace comes after a look
         while True:
             try:
@@ -160,21 +170,23 @@ class NetworkRemote(Remote):
         if start == stop:
             self._ask(lambda: self._look(name))
             return
-        generation, tries = "", self._tries()
-        while stop is None or start < stop:
-            try:
-                with self._understood(name):
-                    opened = self._open(name, start, stop, generation)
-                    generation = opened.generation
-                    for piece in opened.pieces:
-                        wanted = piece if stop is None else piece[: stop - start]  # a service may send more
-                        start, tries.failed = start + len(wanted), 0
-                        yield wanted
-                        if start == stop:
-                            break
-                return
-            except RemoteUnavailable as error:
-                tries.again(error)
+        with self._silence.apart() as wait:
+            generation, tries = "", self._tries(wait)
+            while stop is None or start < stop:
+                try:
+                    with self._understood(name):
+                        opened = self._open(name, start, stop, generation)
+                        generation = opened.generation
+                        for piece in opened.pieces:
+                            wanted = piece if stop is None else piece[: stop - start]  # a service may send more
+                            start, tries.failed = start + len(wanted), 0
+                            with wait.resting():
+                                yield wanted
+                            if start == stop:
+                                break
+                    return
+                except RemoteUnavailable as error:
+                    tries.again(error)
 
     def stat(self, name: str) -> Stat:
         """Size and digest as the service keeps them; where it keeps none, the object is read back."""
@@ -214,8 +226,10 @@ class NetworkRemote(Remote):
         """Delete an object, if it is still of the generation that was listed."""
         check_name(name)
         self._check_writes(name)
-        tries = self._tries()
+        with self._silence.waiting() as wait:
+            self._delete_once(name, generation, self._tries(wait))
 
+    def _delete_once(self, name: str, generation: str, tries: retry.Tries) -> None:
         def delete() -> None:
             try:
                 with self._understood(name):
@@ -226,9 +240,15 @@ class NetworkRemote(Remote):
 
         retry.until_answered(delete, tries)
 
+    def tell_silence(self, tell: Tell) -> None:
+        """Give sentences about a silent service to a function, as `Remote.tell_silence` says."""
+        self._silence.tell = tell
+
     def _ask(self, ask: Callable[[], T]) -> T:
-        with self._understood(""):
-            return retry.until_answered(ask, self._tries())
+        with self._understood(""), self._silence.waiting() as wait:
+            found = retry.until_answered(ask, self._tries(wait))
+            self._silence.heard()
+            return found
 
     @contextlib.contextmanager
     def _understood(self, name: str) -> Iterator[None]:
@@ -243,8 +263,12 @@ class NetworkRemote(Remote):
                 reason,
             ) from error
 
-    def _tries(self) -> retry.Tries:
-        return retry.Tries(first=self.first_pause)
+    def _tries(self, wait: Wait) -> retry.Tries:
+        return retry.Tries(first=self.first_pause, wait=wait, timeout=self._timeout)
+
+    def _opened(self, file: Path) -> SentFile:
+        """A file to be sent; each piece that the connection reads is a sign of life."""
+        return SentFile(plain.open_plain(file), self._silence.heard)
 
     def _check_writes(self, name: str) -> None:
         if not self._writes:

@@ -157,7 +157,10 @@ class Pusher:
         garbage = self._superseded - needed
         if not self._remote.capabilities.conditional_delete:
             if garbage:
-                self._complain(f"{self._remote.address()} cannot delete safely, so deleted checkpoints stay there.")
+                self._complain(
+                    f"{self._remote.address()} has no deletion that is safe beside other writers, so old records and "
+                    "deleted checkpoints stay there."
+                )
             return
         revisions, kept = self._revisions(), (self._revision.number, self._before.number)
         if self._revision.number not in revisions:

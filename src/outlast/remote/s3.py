@@ -24,7 +24,6 @@ from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
 from outlast.errors import ObjectConflict, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
-from outlast.folder import plain
 from outlast.remote import s3client
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat
 from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
@@ -87,7 +86,7 @@ class S3Remote(NetworkRemote):
         timeout: float = TIMEOUT,
         part: int = PART,
     ) -> None:
-        super().__init__(f"s3://{bucket}/", prefix, writes=writes)
+        super().__init__(f"s3://{bucket}/", prefix, writes=writes, timeout=timeout)
         self._bucket, self._part = bucket, part
         self._lock = threading.RLock()  # held while the client is made, and while the service is tried out
         self._settings = {
@@ -166,13 +165,13 @@ class S3Remote(NetworkRemote):
     def _create(self, name: str, file: Path, digest: str) -> bool:
         arguments: dict[str, Any] = {"Metadata": {SHA256: digest}}
         condition = {"IfNoneMatch": "*"} if self._preconditions[0] else {}
-        with os.fdopen(plain.open_plain(file), "rb") as opened:
+        with self._opened(file) as opened:
             size = os.fstat(opened.fileno()).st_size
             try:
                 if size > self._part:
 
                     def source(start: int, end: int) -> dict[str, Any]:
-                        return {"Body": s3client.Slice(opened, start, end)}
+                        return {"Body": s3client.Slice(opened, start, end, self._silence.heard)}
 
                     self._upload(name, arguments, source, size, condition)
                     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, BinaryIO
 
@@ -42,14 +42,16 @@ def _loader() -> Any:
 
 
 class Slice(io.RawIOBase):
-    """Bytes [start, end) of a file, as a file."""
+    """Bytes [start, end) of a file, as a file; `read_some` is called before each read."""
 
-    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+    def __init__(self, file: BinaryIO, start: int, end: int, read_some: Callable[[], None] = lambda: None) -> None:
         super().__init__()
         self._file, self._start, self._length, self._position = file, start, end - start, 0
+        self._read_some = read_some
 
     def read(self, size: int = -1) -> bytes:
         """Read so many bytes, or all that are left."""
+        self._read_some()
         left = self._length - self._position
         data = os.pread(self._file.fileno(), left if size < 0 else min(size, left), self._start + self._position)
         self._position += len(data)

@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import os
 import posixpath
 import stat
 import threading
 import time
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +25,7 @@ from urllib.parse import SplitResult
 import asyncssh
 
 from outlast.errors import RemoteRefused, RemoteUnavailable, UsageError
-from outlast.folder import layout, plain
+from outlast.folder import layout
 from outlast.remote.base import Capabilities, Entry, Stat
 from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, scrubbed, unreachable
 
@@ -72,8 +71,8 @@ class SftpRemote(NetworkRemote):
         timeout: float = TIMEOUT,
     ) -> None:
         at = f"{user}@" if user else ""
-        super().__init__(f"sftp://{at}{host}{f':{port}' if port else ''}{folder}/", "", writes=writes)
-        self._host, self._timeout = host, timeout
+        super().__init__(f"sftp://{at}{host}{f':{port}' if port else ''}{folder}/", "", writes=writes, timeout=timeout)
+        self._host = host
         self._folder = folder.removeprefix("/~/")
         self._login = {name: value for name, value in (("username", user), ("port", port)) if value is not None}
         self._lock = threading.Lock()
@@ -99,30 +98,33 @@ class SftpRemote(NetworkRemote):
         asyncio.run_coroutine_threadsafe(_ended(connection), loop)
 
     def _create(self, name: str, file: Path, digest: str) -> bool:  # noqa: ARG002
-        with os.fdopen(plain.open_plain(file), "rb", buffering=0) as opened:
+        with self._opened(file) as opened:
             return self._run(name, self._upload(self._path(name), opened), patient=True)
 
     async def _upload(self, path: str, source: Any) -> bool:
-        sftp = await self._sftp()
-        await sftp.makedirs(posixpath.dirname(path), exist_ok=True)
+        sftp = await self._soon(self._sftp())
+        await self._soon(sftp.makedirs(posixpath.dirname(path), exist_ok=True))
         temporary = posixpath.join(posixpath.dirname(path), f"{layout.TEMPORARY}{uuid.uuid4().hex}")
         try:
-            async with sftp.open(temporary, "xb") as target:
+            target = await self._soon(sftp.open(temporary, "xb"))
+            try:
                 await self._write(target, source)
                 with contextlib.suppress(asyncssh.SFTPOpUnsupported):
-                    await target.fsync()
+                    await self._soon(target.fsync())
+            finally:
+                await self._soon(target.close())
             try:
-                await sftp.link(temporary, path)
+                await self._soon(sftp.link(temporary, path))
             except asyncssh.SFTPOpUnsupported:
-                await sftp.rename(temporary, path)
+                await self._soon(sftp.rename(temporary, path))
         except asyncssh.SFTPError:
             with contextlib.suppress(asyncssh.SFTPError):
-                if await sftp.lexists(path):
+                if await self._soon(sftp.lexists(path)):
                     return False
             raise
         finally:
             with contextlib.suppress(asyncssh.SFTPError, OSError):
-                await sftp.remove(temporary)
+                await self._soon(sftp.remove(temporary))
         return True
 
     async def _write(self, target: asyncssh.SFTPClientFile, source: Any) -> None:
@@ -133,7 +135,7 @@ class SftpRemote(NetworkRemote):
                     under_way.append(asyncio.create_task(_written(target, piece, offset)))
                     offset += len(piece)
                 if not piece or len(under_way) == _AHEAD:
-                    await asyncio.wait_for(under_way.popleft(), self._timeout)
+                    await self._soon(under_way.popleft())
         finally:
             for task in under_way:
                 task.cancel()
@@ -194,11 +196,12 @@ class SftpRemote(NetworkRemote):
 
     async def _below(self, prefix: str) -> list[Entry]:
         """Plain files whose names begin with a text; folders that cannot hold any are not looked into."""
-        sftp, found, waiting = await self._sftp(), [], [""]
+        sftp, found, waiting = await self._soon(self._sftp()), [], [""]
         while waiting:
             above = waiting.pop()
             try:
-                each = await sftp.readdir(posixpath.join(self._folder, above))
+                each = await self._soon(sftp.readdir(posixpath.join(self._folder, above)))
+                self._silence.heard()
             except asyncssh.SFTPNoSuchFile:
                 continue
             for entry in each:
@@ -244,8 +247,12 @@ class SftpRemote(NetworkRemote):
             self._connection = connection, await connection.start_sftp_client()
             return self._connection[1]
 
+    async def _soon(self, work: Awaitable[T]) -> T:
+        """One step of something that takes long as a whole: it ends in time, or there is no answer."""
+        return await asyncio.wait_for(work, self._timeout)
+
     def _run(self, name: str, work: Coroutine[Any, Any, T], *, patient: bool = False) -> T:
-        """Do something in the thread of the connection; `patient` for what has bounds of its own."""
+        """Do something in the thread of the connection; `patient` for what bounds its own steps."""
         with self._explained(name):
             return self._start(work, patient=patient).result()
 

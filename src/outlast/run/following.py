@@ -16,6 +16,7 @@ from outlast.remote.push import Pusher
 from outlast.remote.revision import PushedRun
 from outlast.run.session import Session, now
 from outlast.terminal import command
+from outlast.waiting import on_stderr
 
 _WAITS = {"preempted": 25.0, "cancelled": 10.0, "failed": 30.0}
 """End reason -> longest wait for a remote, in seconds. Other reasons wait until the session's end."""
@@ -114,6 +115,7 @@ class FollowingRemote:
             rate=self._follow.rate,
         )
         remote = self._follow.remote
+        remote.tell_silence(lambda _: None)  # training does not wait; the follower reports failed pushes
         self._follower = Follower(pusher, remote.typed or remote.address(), self._folder.pushed)
         self._follower.begin()
 
@@ -143,8 +145,7 @@ class FollowingRemote:
         seconds = self._seconds(reason) - _LAST
         settled = follower.settle(min(_SILENT, seconds))
         if not settled and seconds > _SILENT and follower.behind and not follower.trouble:
-            self._tell("info", f"waiting until {_steps(follower.behind)} is pushed to {follower.address}")
-            follower.settle(self._seconds(reason) - _LAST)
+            self._wait_visibly(follower, self._seconds(reason) - _LAST)
         self.heed()
         if behind := follower.behind:
             again = command("outlast", "push", self._folder.path.name, follower.address)
@@ -154,6 +155,15 @@ class FollowingRemote:
                 f"{f' ({follower.trouble})' if follower.trouble else ''}, only in {self._folder.path}. The next "
                 f"attempt with this remote pushes what is missing, or: {again}",
             )
+
+    def _wait_visibly(self, follower: Follower, seconds: float) -> None:
+        behind = follower.behind
+        what = f"{_steps(behind)} {'are' if len(behind) > 1 else 'is'} pushed to {follower.address}"
+        most = f", for {seconds:.0f} s at most" if math.isfinite(seconds) else " or a try fails"
+        self._tell("info", f"waiting until {what}{most}")
+        if self._follow:
+            self._follow.remote.tell_silence(on_stderr)
+        follower.settle(seconds)
 
     def close(self, reason: str | None) -> None:
         """Push the records with the end of the attempt, and stop.
