@@ -327,7 +327,7 @@ def test_intervals() -> None:
 
 
 def test_words_for_quantities() -> None:
-    assert [format_seconds(s) for s in (3, 245, 41400)] == ["3s", "4m05s", "11h30m"]
+    assert [format_seconds(s) for s in (3, 245, 41400, 14.5 * 86400)] == ["3s", "4m05s", "11h30m", "14d12h"]
     assert [format_bytes(b) for b in (5, 1500, 2e9, 3e12)] == ["5 B", "1.5 kB", "2.0 GB", "3.0 TB"]
 
 

@@ -187,14 +187,21 @@ def test_what_is_not_safe_is_refused(
     assert dvc.object_name("0" * 32) in names(store)
 
 
-@pytest.mark.parametrize("lacking", ["writes", "conditional_delete", "freshens"])
+@pytest.mark.parametrize(
+    ("lacking", "why"),
+    [
+        ("writes", "is only read"),
+        ("conditional_delete", "has no deletion that is safe beside a publisher at work"),
+        ("freshens", "does not renew the age of a file that is published again"),
+    ],
+)
 def test_a_store_without_conditions_is_not_collected(
-    store: FolderRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+    store: FolderRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str, why: str
 ) -> None:
     put(store, tmp_path, dvc.object_name("0" * 32))
     age(store, 15)
     monkeypatch.setattr(FolderRemote, "capabilities", replace(store.capabilities, **{lacking: False}))
-    with messages.raises(RemoteRefused, "publish/gc-not-safely"):
+    with messages.raises(RemoteRefused, "publish/gc-not-safely", why=why):
         gc.collect(store, lambda: {"x"}, delete=True)
     assert dvc.object_name("0" * 32) in names(store)
 

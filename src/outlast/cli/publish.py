@@ -182,7 +182,8 @@ def _show(ready: Preparation) -> None:
     show.console().print(rows)
     say(f"{plan.name}: {len(plan.files)} files, {format_bytes(plan.size)}; {ready.where}")
     if isinstance(ready.reference, GitReference):
-        say(f"{ready.reference.where} has also MANIFEST.json, .dvc/config, and a pointer to each file in the store.")
+        where = ready.reference.where
+        say(f"Besides these files, {where} holds MANIFEST.json, .dvc/config and a pointer to each file in the store.")
     for sentence in ready.told:
         say(sentence)
 
@@ -243,17 +244,22 @@ def _collect(values: argparse.Namespace) -> int:
         scratch = Path(folder)
         urls = [url_of(values.git, values.repository, scratch)] if values.git else []
         found = collect(store, roots_of(store, urls, scratch), delete=values.delete, grace=values.grace)
-    rows = show.table("object", "size", "put", right=("size",))
-    for entry in found.deleted if values.delete else found.found:
-        rows.add_row(entry.name, format_bytes(entry.size), f"{datetime.fromtimestamp(entry.modified, UTC):%Y-%m-%d}")
-    show.console().print(rows)
+    shown = found.deleted if values.delete else found.found
+    if shown:
+        rows = show.table("object", "size", "put", right=("size",))
+        for entry in shown:
+            put = f"{datetime.fromtimestamp(entry.modified, UTC):%Y-%m-%d}"
+            rows.add_row(entry.name, format_bytes(entry.size), put)
+        show.console().print(rows)
     say(
         f"{store.address()}: {counted(found.named, 'object')} in use, {counted(len(found.young), 'object')} unused and "
         f"younger than {format_seconds(values.grace)}."
     )
-    size = format_bytes(sum(entry.size for entry in (found.deleted if values.delete else found.found)))
+    size = format_bytes(sum(entry.size for entry in shown))
     if values.delete:
         say(f"Deleted {counted(len(found.deleted), 'object')}, {size}.")
-    elif found.found:
-        say(f"{counted(len(found.found), 'object')}, {size}, can be deleted; nothing was. To do it, add --delete")
+    elif shown:
+        say(f"{counted(len(shown), 'object')}, {size}, can be deleted; nothing was. To do it, add --delete")
+    else:
+        say("There is nothing to delete.")
     return EXIT_FINISHED

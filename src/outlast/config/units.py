@@ -48,8 +48,10 @@ def is_finite(value: object) -> TypeGuard[int | float]:
 
 
 def format_seconds(seconds: float) -> str:
-    """The two largest units: 11h30m, 4m05s, 12s."""
+    """The two largest units: 14d00h, 11h30m, 4m05s, 12s. Days begin at a hundred hours."""
     whole = max(0, round(seconds))
+    if whole >= 100 * 3600:
+        return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
     if whole >= 3600:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     if whole >= 60:

@@ -94,9 +94,12 @@ def collect(
         )
     can = store.capabilities
     if not (can.conditional_delete and can.freshens and can.writes):
+        lack = "is only read" if not can.writes else "does not renew the age of a file that is published again"
+        if can.writes and not can.conditional_delete:
+            lack = "has no deletion that is safe beside a publisher at work"
         raise RemoteRefused(
-            f"{store.address()} cannot delete an object on the condition that it is unchanged, or does not renew the "
-            "age of an object that is put again, so nothing can be deleted safely in it. Nothing was deleted."
+            f"{store.address()} {lack}, so outlast deletes nothing there and lists nothing as unused. Nothing was "
+            "deleted. docs/remotes.md says which stores can."
         )
     named, now = roots(), clock()
     listed = [entry for prefix in OBJECTS for entry in store.list(prefix)]
