@@ -7,6 +7,8 @@ Four of them, by turns: hashing and writing once; what publishing does with file
 and looks for secrets; and `dvc add`, `dvc push`, `git push`. Seconds on the clock, and seconds of a core of all
 processes, which other work on the machine changes less.
 
+Both commands start from compiled modules, as pip leaves them; the first round compiles those of this checkout.
+
 All of them end when the bytes are safe as each understands it: outlast after fsync and the verdict read back.
 """
 
@@ -117,11 +119,12 @@ def by_command(folder: Path) -> Callable[[], object]:
     artifact.mkdir(parents=True)
     data = len(header).to_bytes(8, "little") + header + os.urandom(small)
     (artifact / "best.safetensors").write_bytes(data)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     words = ["--to", "git+dvc", "--store", str(folder / "store"), "--repository", str(tree), "--part", "weights"]
 
     def work() -> None:
         command = [sys.executable, "-m", "outlast", "publish", str(folder / "r"), *words]
-        subprocess.run(command, cwd=tree, check=True, capture_output=True)
+        subprocess.run(command, cwd=tree, check=True, capture_output=True, env=environment)
 
     return work
 

@@ -12,6 +12,7 @@ from tests.folders import steps, walk
 from tests.remote.remotes import newest
 
 from outlast.cli import main
+from outlast.folder import durable
 
 RECIPE = """
 import numpy as np
@@ -140,6 +141,37 @@ def test_pull_and_push_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert said.splitlines()[1:] == ["Look at it with: outlast status r --checkpoint-dir b"]
     assert steps(here / "b") == [4, 6, 8]
     messages.said(outlast(capsys, "pull", "r", "bucket", "--checkpoint-dir", "b"), "remote/nothing-newer")
+
+
+def test_verify_reads_what_was_pushed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No digest of the remote is taken for the bytes: damage of the same size is found."""
+    walk(here / "runs", stop=4)
+    outlast(capsys, "push", "r", "bucket")
+    assert outlast(capsys, "verify", "r", "--remote", "bucket").endswith("bucket/r verifies.\n")
+    pushed, bucket = newest(here / "bucket"), here / "bucket/r/blobs"
+    (name, _), *_ = next(iter(pushed["checkpoints"]["step-00000004"]["files"].values()))
+    size = (bucket / name).stat().st_size
+    journal = pushed["files"]["journal.jsonl"][0][0]
+    for found, data, key in (
+        (name, bytes(size), "remote/verify-other-contents"),
+        (name, b"", "remote/verify-other-size"),
+        (journal, None, "remote/verify-missing"),
+    ):
+        durable.remove_file(bucket / found)
+        if data is not None:
+            (bucket / found).write_bytes(data)
+        said = outlast(capsys, "verify", "r", "--remote", "bucket", code=1)
+        lines = [line for line in said.splitlines() if "DAMAGED" in line]
+        assert [line.split()[0] for line in lines] == ["records" if data is None else "step-00000004"]
+        object_ = f"bucket/r/blobs/{found}"
+        messages.said(said, key, object=object_, **({"size": size} if data == b"" else {}))
+        messages.said(said, "remote/verify-advice", command="outlast push r bucket")
+        (bucket / found).unlink(missing_ok=True)
+        assert "bucket" in outlast(capsys, "push", "r", "bucket")
+        outlast(capsys, "verify", "r", "--remote", "bucket")
+    messages.said(
+        outlast(capsys, "verify", "other", "--remote", "bucket", code=2), "remote/nothing-was-pushed", run="other"
+    )
 
 
 def test_push_keeps_there_what_is_kept_here(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

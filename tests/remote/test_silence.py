@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests import messages
@@ -135,18 +136,21 @@ def test_the_reason_of_the_last_try_is_told(name: str, tmp_path: Path, monkeypat
     case.close()
 
 
-def test_a_file_that_is_taken_is_a_sign_of_life(tmp_path: Path) -> None:
-    told = list[str]()
-    (tmp_path / "file").write_bytes(b"0123456789abcdef")
+def test_a_file_that_is_taken_is_a_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = [0.0], list[str]()
+    monkeypatch.setattr(waiting, "PATIENCE", 5.0)
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    (tmp_path / "file").write_bytes(b"0123456789")
     silence = Silence("service", 60.0, told.append)
-    with silence.waiting(), SentFile(os.open(tmp_path / "file", os.O_RDONLY), silence.heard) as file:
-        taken = b""
-        while piece := file.read(1):
-            taken += piece
-            time.sleep(PATIENCE / 5)
-        assert (taken, told) == (b"0123456789abcdef", [])
-        time.sleep(4 * PATIENCE)
-        assert len(told) == 1
+    wait = Wait(silence)
+    with SentFile(os.open(tmp_path / "file", os.O_RDONLY), silence.heard) as file:
+        while file.read(1):
+            now[0] += 4.0
+            silence.look(wait)
+        assert told == []
+        now[0] += 6.0
+        silence.look(wait)
+    assert len(told) == 1
 
 
 def test_tries_inside_of_tries_stay_within_the_bound() -> None:
