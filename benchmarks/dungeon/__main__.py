@@ -61,7 +61,7 @@ def main() -> None:
 
 def table(title: str, key: str, rows: list[dict[str, Any]]) -> Table:
     found = Table(title=f"Rooms, {title}; % but for distances and divergences")
-    heads = ["valid", "strict", "novel", "novel & valid", "copies", "doors asked", "nearest", "diversity"]
+    heads = ["valid", "strict", "novel", "novel & valid", "copies", "new inside", "doors asked", "nearest", "diversity"]
     sizes = "/".join(map(str, SIZES))
     heads += [f"TPKL {sizes} dungeons", f"TPKL {sizes} unseen"]
     heads += ["rooms", "tiles changed"] if key == "repaired" else ["ms/room"]
@@ -82,6 +82,7 @@ def cells(row: dict[str, Any], key: str) -> list[str]:
         one["novel"],
         one["novel_valid"],
         1 - one["novel"],
+        one["new_inside"],
         one.get("doors_as_asked"),
     ]
     found = ["" if share is None else f"{100 * share:.1f}" for share in shares]

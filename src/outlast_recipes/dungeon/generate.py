@@ -17,7 +17,7 @@ from outlast_recipes.dungeon.grammar import grow
 from outlast_recipes.dungeon.mission import MissionGraph
 from outlast_recipes.dungeon.repair import reached, repair, targets
 from outlast_recipes.dungeon.solver import solve
-from outlast_recipes.dungeon.tiles import DOOR_SLOTS, ELEMENT_FLOOR, FLOOR, Room
+from outlast_recipes.dungeon.tiles import DOOR_SLOTS, ELEMENT_FLOOR, FLOOR, VOID, Room
 
 TRIES = 60
 """Missions that are drawn until one has a place on the grid."""
@@ -94,7 +94,9 @@ def _things(
 
 def _free(room: Room, asked: RoomCondition) -> list[tuple[int, int]]:
     """Floor that a player can walk to, but not before a door. A room where there is too little has all of it."""
-    near = [place for place in reached(room, targets(asked.doors, room)[0]) if room[place] in (FLOOR, ELEMENT_FLOOR)]
+    near = [
+        place for place in reached(room, targets(asked.doors, room)[0]) if room[place] in (FLOOR, ELEMENT_FLOOR, VOID)
+    ]
     doors = [place for side, slot in DOOR_SLOTS.items() if side in asked.doors for place in slot]
     apart = [place for place in near if all(abs(place[0] - row) + abs(place[1] - at) > 1 for row, at in doors)]
     return sorted(apart if len(apart) > 12 else near)

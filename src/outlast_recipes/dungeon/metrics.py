@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import outlast
+from outlast_recipes.dungeon.conditions import INSIDE
 from outlast_recipes.dungeon.tiles import TILES
 from outlast_recipes.dungeon.validity import is_valid
 
@@ -32,6 +33,8 @@ class Measured:
         strict: share that its strict rule accepts.
         novel: share that is neither a training room nor a mirror image of one.
         novel_valid: share that is novel and valid.
+        new_inside: share whose tiles within the wall no training room has, nor a mirror image of one. A novel room may
+            be a training room with other doors; these are not.
         distance: mean of the share of tiles in which a room differs from the training room nearest to it.
         diversity: the same for two rooms of the set, mean of all pairs.
         divergence: size of the patterns -> tile-pattern KL divergence from the reference, in nats.
@@ -42,6 +45,7 @@ class Measured:
     strict: float
     novel: float
     novel_valid: float
+    new_inside: float
     distance: float
     diversity: float
     divergence: dict[int, float]
@@ -58,7 +62,8 @@ def measure(rooms: NDArray[np.uint8], train: NDArray[np.uint8], reference: NDArr
     Raises:
         outlast.DataError: a set has no rooms, or `rooms` only one.
     """
-    distances = nearest(rooms, with_mirror_images(train))
+    known = with_mirror_images(train)
+    distances = nearest(rooms, known)
     novel = distances > 0
     valid = np.array([is_valid(room) for room in rooms])
     return Measured(
@@ -67,6 +72,7 @@ def measure(rooms: NDArray[np.uint8], train: NDArray[np.uint8], reference: NDArr
         strict=float(np.mean([is_valid(room, strict=True) for room in rooms])),
         novel=float(novel.mean()),
         novel_valid=float((novel & valid).mean()),
+        new_inside=float((nearest(rooms[:, *INSIDE], known[:, *INSIDE]) > 0).mean()),
         distance=float(distances.mean()),
         diversity=diversity(rooms),
         divergence={size: pattern_divergence(rooms, reference, size) for size in SIZES},

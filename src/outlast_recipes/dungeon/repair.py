@@ -26,21 +26,22 @@ from outlast_recipes.dungeon.tiles import (
     MONSTER,
     RING,
     STAIR,
+    VOID,
     WALL,
     WIDTH,
     Room,
 )
 
 Place = tuple[int, int]
-WALKED = frozenset({FLOOR, ELEMENT_FLOOR, STAIR, DOOR})
+WALKED = frozenset({FLOOR, ELEMENT_FLOOR, STAIR, DOOR, VOID})
 """Tiles that a player walks on in a dungeon of ours: without a ladder, without pushing, and not through a monster's
-tile, so that a way exists under every reading of the letters."""
-_INSIDE = (FLOOR, BLOCK, MONSTER, ELEMENT, ELEMENT_FLOOR, ELEMENT_BLOCK, STAIR)
+tile. Void within the wall is dark floor, as in `validity`."""
+_INSIDE = (VOID, FLOOR, BLOCK, MONSTER, ELEMENT, ELEMENT_FLOOR, ELEMENT_BLOCK, STAIR)
 _TOGETHER = {
     frozenset(pair)
     for pair in (
         (BLOCK, BLOCK), (BLOCK, MONSTER), (BLOCK, STAIR), (MONSTER, ELEMENT_FLOOR), (ELEMENT, ELEMENT),
-        (ELEMENT_FLOOR, ELEMENT_FLOOR), (ELEMENT_BLOCK, ELEMENT_BLOCK),
+        (ELEMENT_FLOOR, ELEMENT_FLOOR), (ELEMENT_BLOCK, ELEMENT_BLOCK), (VOID, VOID), (VOID, MONSTER), (VOID, BLOCK),
     )
 }  # fmt: skip
 """Pairs of neighbours without floor that rooms of The Legend of Zelda (first quest) have."""

@@ -101,8 +101,8 @@ def _door(pencil: ImageDraw, x: int, y: int, tint: Colour) -> None:
     _box(pencil, x, y, shade(tint, 0.88))
 
 
-def _void(pencil: ImageDraw, x: int, y: int, _tint: Colour) -> None:
-    _box(pencil, x, y, INK)
+def _void(pencil: ImageDraw, x: int, y: int, tint: Colour) -> None:
+    _box(pencil, x, y, shade(tint, 0.2 if (x // SIZE + y // SIZE) % 2 else 0.17))
 
 
 _TILES: dict[str, Callable[[ImageDraw, int, int, Colour], None]] = {

@@ -122,7 +122,7 @@ def _near(rooms, at_cell, passages, place):
         there = row + down, column + right
         if not (0 <= there[0] < 16 and 0 <= there[1] < 11):
             continue
-        if tiles[there[0]][there[1]] in "FODS":
+        if tiles[there[0]][there[1]] in "FODS-":
             yield (room, *there), None
         elif tiles[row][column] == "D" and (there[0] in (0, 15) if down else there[1] in (0, 10)):
             cell = rooms[room]["cell"]

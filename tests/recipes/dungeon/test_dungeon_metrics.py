@@ -103,7 +103,16 @@ def test_one_tile_is_enough_to_be_novel() -> None:
     train = stack(load_corpus(None).rooms)
     one = train[:2].copy()
     one[0, 6, 5] = MONSTER if one[0, 6, 5] != MONSTER else FLOOR
-    assert measure(one, train, train).novel == 0.5
+    found = measure(one, train, train)
+    assert (found.novel, found.new_inside) == (0.5, 0.5)
+
+
+def test_a_known_room_with_other_doors_is_novel_but_not_new_inside() -> None:
+    train = stack(load_corpus(None).rooms)
+    other = train[:2].copy()
+    other[:, 0, 0] = FLOOR
+    found = measure(other, train, train)
+    assert (found.novel, found.new_inside) == (1, 0)
 
 
 def test_empty_sets_are_refused() -> None:
