@@ -1,10 +1,12 @@
 """Rooms of baselines on the corpus of the recipe dungeon, measured against dungeons that are held out.
 
     python -m benchmarks.dungeon [--data FOLDER] [--rooms N] [--seed N] [--test N,N] [--validation N,N] [--repeats]
-                                 [--without NAME ...]
+                                 [--without NAME ...] [--dungeons N]
 
 FOLDER is that of `outlast data get dungeon`, ../shared/data/vglc if it is there; --synthetic takes the recipe's own
-corpus instead. Writes benchmarks/results/dungeon.json. A trained model joins as one more entry of `compare`.
+corpus instead. With --dungeons, N dungeons of 20 rooms and 3 keys are made of the rooms of each sampler that can be
+asked for doors, and mission graphs are compared with those of the corpus. Writes benchmarks/results/dungeon.json. A
+trained model joins as one more entry of `compare` and `dungeons`.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.dungeon.baselines import Rejection
 from benchmarks.dungeon.comparison import BASELINES, compare, prepare
+from benchmarks.dungeon.whole import dungeons, missions
 from rich.console import Console
 from rich.table import Table
 
 from outlast_recipes.dungeon.corpus import HELD_OUT, VALIDATION, load_corpus
 from outlast_recipes.dungeon.metrics import SIZES
+from outlast_recipes.dungeon.patterns import PatternSampler
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -39,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--without", nargs="*", default=[], choices=BASELINES, metavar="NAME", help=f"of: {', '.join(BASELINES)}"
     )
+    parser.add_argument("--dungeons", type=int, default=0, help="dungeons of each sampler (default: none)")
     given = parser.parse_args()
     corpus = load_corpus(None if given.synthetic else given.data)
     test, validation = given.test.split(","), given.validation.split(",")
@@ -51,12 +57,21 @@ def main() -> None:
     }  # fmt: skip
     chosen = {name: of(data.train) for name, of in BASELINES.items() if name not in given.without}
     rows = compare(chosen, data, given.seed)
+    found: dict[str, Any] = {**about, "rows": rows}
+    if given.dungeons:
+        samplers = {"patterns": PatternSampler(), "MdMC + position, rejection": Rejection(data.train)}
+        found["dungeons"] = dungeons(samplers, given.dungeons)
+        found["missions"] = missions(list(corpus.graphs.values()), 10)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "dungeon.json").write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    (RESULTS / "dungeon.json").write_text(json.dumps(found, indent=1) + "\n")
     console = Console(width=200)
     console.print(", ".join(f"{key} {value}" for key, value in about.items()))
     for title, key in (("raw", "raw"), ("after repair", "repaired")):
         console.print(table(title, key, rows))
+    for key in ("dungeons", "missions"):
+        if key in found:
+            console.print(key)
+            console.print_json(data=found[key])
 
 
 def table(title: str, key: str, rows: list[dict[str, Any]]) -> Table:

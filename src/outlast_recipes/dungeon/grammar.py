@@ -16,7 +16,7 @@ from outlast_recipes.dungeon.mission import MissionGraph
 from outlast_recipes.dungeon.solver import can_get_stuck
 
 FEWEST_ROOMS, MOST_ROOMS = 4, 60
-RING, LONGER, SECRET, MINOR, PUZZLE, SHUTTER = 0.4, 0.65, 0.4, 0.6, 0.33, 0.2
+RING, LONGER, SECRET, MINOR, PUZZLE, SHUTTER = 0.4, 0.45, 0.7, 0.6, 0.33, 0.2
 """How likely it is that a rewriting makes a ring or a longer way (otherwise a side room), that a side room is behind a
 wall to be bombed, or has a minor item, that a room has a puzzle, and that a door has a shutter."""
 TRIES = 200
