@@ -1,12 +1,12 @@
 """Rooms of baselines on the corpus of the recipe dungeon, measured against dungeons that are held out.
 
     python -m benchmarks.dungeon [--data FOLDER] [--rooms N] [--seed N] [--test N,N] [--validation N,N] [--repeats]
-                                 [--without NAME ...] [--dungeons N]
+                                 [--without NAME ...] [--dungeons N] [--run RUN ...]
 
 FOLDER is that of `outlast data get dungeon`, ../shared/data/vglc if it is there; --synthetic takes the recipe's own
 corpus instead. With --dungeons, N dungeons of 20 rooms and 3 keys are made of the rooms of each sampler that can be
-asked for doors, and mission graphs are compared with those of the corpus. Writes benchmarks/results/dungeon.json. A
-trained model joins as one more entry of `compare` and `dungeons`.
+asked for doors, and mission graphs are compared with those of the corpus. --run adds what `outlast train dungeon`
+trained, with the weights of the best validation loss. Writes benchmarks/results/dungeon.json.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rich.table import Table
 from outlast_recipes.dungeon.corpus import HELD_OUT, VALIDATION, load_corpus
 from outlast_recipes.dungeon.metrics import SIZES
 from outlast_recipes.dungeon.patterns import PatternSampler
+from outlast_recipes.dungeon.saved import load_sampler, open_generator
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -45,6 +46,9 @@ def main() -> None:
         "--without", nargs="*", default=[], choices=BASELINES, metavar="NAME", help=f"of: {', '.join(BASELINES)}"
     )
     parser.add_argument("--dungeons", type=int, default=0, help="dungeons of each sampler (default: none)")
+    parser.add_argument("--run", nargs="*", default=[], metavar="RUN", help="names or folders of trained runs")
+    parser.add_argument("--checkpoint-dir", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    parser.add_argument("--step", default="best", help="a step of the runs, latest or best (default: best)")
     given = parser.parse_args()
     corpus = load_corpus(None if given.synthetic else given.data)
     test, validation = given.test.split(","), given.validation.split(",")
@@ -56,10 +60,11 @@ def main() -> None:
         "learnt_from": len(data.train), "held_out_rooms": len(data.dungeons), "unseen_rooms": len(data.unseen),
     }  # fmt: skip
     chosen = {name: of(data.train) for name, of in BASELINES.items() if name not in given.without}
-    rows = compare(chosen, data, given.seed)
+    trained = {run: load_sampler(open_generator(run, given.checkpoint_dir, given.step)) for run in given.run}
+    rows = compare({**chosen, **trained}, data, given.seed)
     found: dict[str, Any] = {**about, "rows": rows}
     if given.dungeons:
-        samplers = {"patterns": PatternSampler(), "MdMC + position, rejection": Rejection(data.train)}
+        samplers = {"patterns": PatternSampler(), "MdMC + position, rejection": Rejection(data.train), **trained}
         found["dungeons"] = dungeons(samplers, given.dungeons)
         found["missions"] = missions(list(corpus.graphs.values()), 10)
     RESULTS.mkdir(exist_ok=True)
