@@ -15,7 +15,7 @@ NOT_COMPILED := /tests?/|/(debugpy|fontTools|jedi|mypy|narwhals|torchgen)/|/torc
 WORKERS ?= 3
 PYTEST_WORKERS := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all check $(CHECKS) compiled bench bench-checkpoint bench-faults bench-long bench-publish bench-remote check-gpu test-new soak-kaggle clean
+.PHONY: help demo test test-all check $(CHECKS) compiled bench bench-checkpoint bench-faults bench-long bench-publish bench-remote check-gpu test-new test-frameworks soak-kaggle clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -51,6 +51,14 @@ NEW_TESTS := tests/state tests/config tests/folder tests/checkpoint tests/remote
 
 test-new: .venv-new/.ready  ## core and JAX tests without torch, with the newest JAX, on another Python: PYTHON=python3.13
 	OUTLAST_TESTS_WITHOUT=torch,torchdata,torchao,schedulefree,safetensors,botocore,google,asyncssh,cryptography,moto,huggingface_hub .venv-new/bin/python -m pytest -m 'not slow' $(PYTEST_WORKERS) -q $(NEW_TESTS)
+
+test-frameworks: .venv-frameworks/.ready  ## callbacks of Lightning and Hugging Face, with those installed
+	.venv-frameworks/bin/python -m pytest -q tests/integrations
+
+.venv-frameworks/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv .venv-frameworks
+	.venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lightning,transformers,test]'
+	@touch $@
 
 check: $(READY)  ## lint, types, import rules, spelling; in parallel
 	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(CHECKS)
@@ -113,4 +121,4 @@ soak-kaggle: $(READY)  ## twenty sessions on a stand-in of Kaggle with random fa
 	@touch $@
 
 clean:  ## remove the environment and the files of the demo
-	rm -rf $(VENV) .venv-bench .venv-dvc .venv-new demo-runs
+	rm -rf $(VENV) .venv-bench .venv-dvc .venv-frameworks .venv-new demo-runs

@@ -1,0 +1,150 @@
+"""Lightning's Trainer in sessions that end; needs lightning or pytorch-lightning.
+
+trainer = Trainer(max_epochs=10, callbacks=[OutlastCallback(run)])
+trainer.fit(module, outlast.DataLoader(dataset, batch_size=64))
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from outlast.data.loader import DataLoader
+from outlast.errors import SessionEnded, UsageError
+from outlast.run.run import Run
+
+# Two names of one library, with classes of their own.
+_NAME = (
+    "lightning.pytorch" if "pytorch_lightning" not in sys.modules and find_spec("lightning") else "pytorch_lightning"
+)
+lightning: Any = importlib.import_module(_NAME)
+_APART = ("optimizer_states", "lr_schedulers", "hparams_name", "hyper_parameters", "datamodule_hyper_parameters")
+
+
+class OutlastCallback(lightning.Callback):
+    """Saves what a Trainer fits in the checkpoints of a run, and continues it there.
+
+    A step is complete when the next batch is asked for, after validation and plateau schedulers. When the session must
+    end, `fit` then raises `SessionEnded`, as `run.steps()` does. What modules log is in the journal.
+
+    Args:
+        run: the run; its with-block is around `fit`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._done = run, -1  # steps that the run has counted
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            trainer.loggers = [*trainer.loggers, _Journal(self._run, trainer)]
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+        found = {"optimizer": trainer.optimizers, "schedule": schedules}
+        parts = {name: things if len(things) > 1 else things[0] for name, things in found.items() if things}
+        self._run.track(model=pl_module, **parts, trainer=_Rest(trainer))
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        loader: Any = self._begin(trainer)
+        loop: Any = trainer.fit_loop.epoch_loop
+        if loop.restarting:  # the validation of the step that is continued is done
+
+            def nothing_is_due(_: Any) -> bool:
+                del loop._should_check_val_fx
+                return False
+
+            loop._should_check_val_fx = nothing_is_due
+        take = loader._take
+
+        def complete_and_take() -> Any:
+            if self._complete(trainer):
+                raise SessionEnded(self._run.session.reason or "budget")
+            return take()
+
+        loader._take = complete_and_take
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._complete(trainer)
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._done < 0:
+            self._begin(trainer)  # all was done before
+
+    def _begin(self, trainer: Any) -> DataLoader:
+        loader = trainer.train_dataloader
+        if not isinstance(loader, DataLoader):
+            raise UsageError(
+                f"fit() was given a {type(loader).__name__}, which has no position in the data; expected an "
+                "outlast.DataLoader, which takes the arguments of torch's."
+            )
+        self._run.track(data=loader)
+        own = trainer.lightning_module.automatic_optimization
+        self._run.begin(total_steps=int(trainer.estimated_stepping_batches) if own else None)
+        self._done = self._run.step
+        trainer.should_stop |= self._run.finished  # also where it was stopped early before
+        return loader
+
+    def _complete(self, trainer: Any) -> bool:
+        if trainer.global_step == self._done:
+            return False
+        self._done, ended = trainer.global_step, trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        return self._run.after_step(self._done, epoch_ended=ended) and not trainer.fit_loop.done
+
+
+class _Rest:
+    """What Lightning's own checkpoint holds besides network, optimizers and schedules: loops, callbacks, scaler, ..."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer, self._connector = trainer, trainer._checkpoint_connector
+        self._means: Any = trainer.fit_loop.epoch_loop._results
+        self._kept: dict[str, Any] = {}  # of the running epoch, until the module logs them again
+
+    def state_dict(self) -> dict[str, Any]:
+        held = self._connector.dump_checkpoint(weights_only=False)
+        held["loops"]["fit_loop"]["state_dict"].pop("combined_loader", None)  # tracked as "data"
+        own = self._trainer.lightning_module.state_dict()
+        if all(name in own and value.data_ptr() == own[name].data_ptr() for name, value in held["state_dict"].items()):
+            del held["state_dict"]  # no averaging callback has put other weights there
+        means = {name: each.metric_state for name, each in self._means.items() if each.is_tensor and not each.has_reset}
+        metrics = {name: value.clone() for name, value in self._trainer.callback_metrics.items()}
+        held |= {"metrics": metrics, "means": {**self._kept, **means}}
+        return {name: value for name, value in held.items() if name not in _APART}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        connector, module = self._connector, self._trainer.lightning_module
+        connector._loaded_checkpoint = held = {"state_dict": module.state_dict(), **state}
+        module.on_load_checkpoint(held)
+        for each in ("datamodule", "callbacks", "precision_plugin_state", "loops"):
+            getattr(connector, f"restore_{each}")()
+        connector._loaded_checkpoint = {}
+        self._trainer._logger_connector._callback_metrics.update(state["metrics"])
+        means, kept, update = self._means, dict(state["means"]), self._means.update_metrics
+        self._kept = kept
+
+        def update_metrics(name: str, *facts: Any) -> None:  # the means of the running epoch go on
+            for each, value in kept.pop(name, {}).items():
+                setattr(means[name], each, value)
+            update(name, *facts)
+
+        means.update_metrics = update_metrics
+
+
+class _Journal(lightning.loggers.Logger):
+    """Sends what Lightning logs to the journal."""
+
+    def __init__(self, run: Run, trainer: Any) -> None:
+        super().__init__()
+        self._run, self._trainer = run, trainer
+
+    name, version = "outlast", 0
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        shown = {name: value for name, value in metrics.items() if name != "epoch"}
+        if shown:
+            self._run.log(shown, step=self._trainer.global_step)

@@ -1,0 +1,71 @@
+"""Hugging Face's Trainer: identical to its twin with the callback, not without it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import messages
+from tests.integrations import twins
+
+import outlast
+from outlast.errors import UsageError
+
+twins.need("transformers", "accelerate")
+pytestmark = pytest.mark.filterwarnings("ignore")  # transformers deprecates much
+
+
+@pytest.fixture(scope="module")
+def with_huggingface() -> Any:
+    module = twins.quietly_import("tests.integrations.with_huggingface")
+    for name in ("transformers", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return module
+
+
+def test_identical_with_it(with_huggingface: Any, tmp_path: Path) -> None:
+    def fit(run: outlast.Run, stops: twins.Stops) -> None:
+        made = with_huggingface.fit(run, stops, tmp_path / "own")
+        if not run.finished:
+            return
+        counted = made.state
+        assert (counted.global_step, counted.epoch, len(counted.log_history)) == (18, 3.0, 6 + 5 + 1)
+
+    twin = twins.train(tmp_path / "twin", fit)
+    assert twins.train(tmp_path / "cut", fit, (1, 4, 6, 11)) == twin  # in the middle and at the end of an epoch
+
+
+def test_not_without_it(with_huggingface: Any, tmp_path: Path) -> None:
+    twin = with_huggingface.alone(tmp_path / "twin")
+    with_huggingface.alone(tmp_path / "cut", stop=4)
+    resumed = with_huggingface.alone(tmp_path / "cut", resume=True)
+    assert (twin - resumed).abs().max() > 1e-3  # other masks: the collator's generator starts elsewhere
+
+
+def test_a_run_that_stopped_early_stays_finished(with_huggingface: Any, tmp_path: Path) -> None:
+    class Patient(with_huggingface.transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop |= state.global_step == 8
+
+    def with_patience(run: outlast.Run, stops: twins.Stops) -> None:
+        callback = with_huggingface.OutlastCallback(run)
+        made = with_huggingface.trainer(tmp_path / "own", callback, Patient(), metric_for_best_model="loss")
+        callback.train(made)
+        assert made.state.global_step == 8
+
+    assert twins.train(tmp_path / "early", with_patience) == twins.train(tmp_path / "early", with_patience)
+
+
+def test_what_has_no_position_is_refused(with_huggingface: Any, tmp_path: Path) -> None:
+    class Stream(with_huggingface.torch.utils.data.IterableDataset):
+        def __iter__(self) -> Any:
+            return iter(())
+
+    with outlast.open_run("r", root=tmp_path, progress="none") as run:
+        callback = with_huggingface.OutlastCallback(run)
+        made = with_huggingface.trainer(tmp_path / "own", callback, metric_for_best_model="loss")
+        made.train_dataset = Stream()
+        with messages.raises(UsageError, "integrations/huggingface-no-position"):
+            callback.train(made)
