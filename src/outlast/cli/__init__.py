@@ -114,13 +114,29 @@ def _run(verb: str, argv: list[str]) -> int:
         sys.stderr.close()  # what reads our output has gone; nothing more can be said
         return 0
     except OSError as error:
-        if verb in ("train", "resume") or error.strerror is None:
+        if (sentence := _of_the_system(verb, error)) is None:
             raise  # of a recipe, whose traceback says where
-        _complain(f"{error.filename or verb}: {error.strerror}.")
+        _complain(sentence)
         return EXIT_FAILED
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return EXIT_INTERRUPTED
+
+
+def _of_the_system(verb: str, error: OSError) -> str | None:
+    """The sentence about what a verb could not read or write; None for a failure whose traceback is needed."""
+    import errno
+
+    if verb not in ("train", "resume"):
+        return f"{error.filename or verb}: {error.strerror}." if error.strerror is not None else None
+    # Python words a full disk of temporary files otherwise.
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No usable temporary directory" in str(error.strerror)
+    if not full:
+        return None
+    return (
+        f"The disk is full: {error.filename or error.strerror}. Checkpoints that were written are whole. Free disk "
+        "space, and start the same command again: it continues the run."
+    )
 
 
 def _complain(sentence: object) -> None:

@@ -27,6 +27,7 @@ from outlast_recipes.yolo.stepping import lines_of, outlast_command
 
 RECIPE = "yolo"
 _OWN = ("--experiment-name", "--checkpoint-dir", "--data-path", "--data-root", "--data", "--experiment", "--on")
+_LEAST_FREE = 64 * 2**20  # bytes: the weights of the smallest architecture, best and last, in both formats
 _PACKAGES = ("outlast", "torch", "numpy", "pillow", "safetensors", "ultralytics", "dvc")
 
 
@@ -192,7 +193,13 @@ def _store(values: Namespace) -> Iterator[str]:
         nearest = next(each for each in (place, *place.absolute().parents) if each.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
             raise outlast.OutlastError(f"the store {address} cannot be written: {nearest} is read-only or no folder.")
-        yield f"The store {address} can be written."
+        free = shutil.disk_usage(nearest).free
+        if free < _LEAST_FREE:
+            raise outlast.OutlastError(
+                f"the store {address} has {free / 2**20:.1f} MiB free; expected {_LEAST_FREE / 2**20:.0f} MiB or more. "
+                "Free space there, or give another store."
+            )
+        yield f"The store {address} can be written; {free / 2**30:.1f} GiB are free."
 
 
 def _git(values: Namespace) -> Iterator[str]:

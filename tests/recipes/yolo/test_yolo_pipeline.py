@@ -155,6 +155,16 @@ def test_what_is_refused(commands: list[list[str]], words: list[str], error: typ
     assert commands == []
 
 
+def test_a_store_on_a_full_disk_is_found_before_the_training(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert any("GiB are free" in line for line in done("--step", "3", "--to", "store"))
+    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda _path: Namespace(free=2**20))
+    with messages.raises(outlast.OutlastError, "yolo/store-is-full", step=3, store="store", free="1.0"):
+        done("--step", "3", "--to", "store")
+    assert commands == []
+
+
 def test_versions_are_said() -> None:
     assert f"outlast {outlast.__version__}" in "\n".join(done("--step", "1"))
     assert any(line.startswith("torch ") for line in done("--step", "2"))
