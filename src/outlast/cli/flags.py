@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.cli.parser import Parser, dashed
-from outlast.config import Config, Leaf, leaves, show
+from outlast.config import Config, Leaf, find_file, leaves, show
 from outlast.config.units import parse_seconds
 from outlast.environment import NAMES
 from outlast.errors import ConfigError, UsageError
@@ -94,7 +94,7 @@ def training_parser(
     )
     for name, words in zip(_FILES, ("data", "model", "training"), strict=True):
         names = [f"--{name.replace('_', '-')}", *(["--experiment"] if name == "train_config" else [])]
-        where.add_argument(*names, type=Path, metavar="YAML", help=f"{words} values from a file")
+        where.add_argument(*names, type=_config_file, metavar="YAML", help=f"{words} values from a file")
     where.add_argument(
         "--resume",
         "--resume-from",
@@ -160,6 +160,15 @@ def read(
         **files,
     )
     return found, request, values
+
+
+def _config_file(text: str) -> Path:
+    """The file of a flag; one below configs/ that is not here is that of the installed package, or of the checkout."""
+    path = Path(text)
+    if path.parts[:1] == ("configs",):
+        with contextlib.suppress(OSError, ValueError):
+            return find_file(str(Path(*path.parts[1:]))) or path
+    return path
 
 
 def _add(group: Any, leaf: Leaf) -> None:
