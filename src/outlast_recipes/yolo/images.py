@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
@@ -17,6 +18,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 MOST_PIXELS = 89_478_485
 """Pixels of the largest image that is decoded: Pillow's own bound, above which it suspects a decompression bomb."""
 _TOO_LARGE = f"has no pixels, or more than {MOST_PIXELS:,}; expected fewer: scale it down"
+_TOO_DEEP = "has pixels of 32 bits, whose white is unknown; expected 8 or 16 bits: convert it"
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation with width and height exchanged
 
@@ -50,7 +52,17 @@ def decode(path: Path) -> Image.Image:
     with _opened(path) as image:
         png = image.format == "PNG"
         image.load()
-        return (image if png else ImageOps.exif_transpose(image)).convert("RGB")
+        turned = image if png else ImageOps.exif_transpose(image)
+        if _has_16_bits(
+            image
+        ):  # which `convert` would cut at 255; OpenCV, which trains ultralytics', keeps the upper 8
+            turned = Image.fromarray((np.asarray(turned).astype(np.uint16) >> 8).astype(np.uint8))
+        return turned.convert("RGB")
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether its pixels are grey of 16 bits; older versions of Pillow open such a PNG as one of 32."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
 
 
 @contextmanager
@@ -71,6 +83,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             _check(found.st_size > 0, "is empty")
             with Image.open(file, formats=FORMATS) as image:
                 _check(0 < image.size[0] * image.size[1] <= MOST_PIXELS, _TOO_LARGE)
+                _check(_has_16_bits(image) or image.mode not in ("I", "F"), _TOO_DEEP)
                 yield image
     except ImageRefused:
         raise

@@ -15,6 +15,7 @@ from PIL import Image
 import outlast
 from outlast_recipes.common.problems import Problem, Problems
 from outlast_recipes.yolo.data import Dataset
+from outlast_recipes.yolo.images import decode
 from outlast_recipes.yolo.reading import read_dataset, read_with_problems
 from tests import messages
 from tests.conftest import REPOSITORY
@@ -308,6 +309,23 @@ def test_images_that_cannot_be_used(root: Path) -> None:
         f"images/train/{number}.png" for number in range(4)
     }
     assert found.splits["train"] == ()
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
+def test_grey_of_16_bits_keeps_its_upper_8(tmp_path: Path, name: str) -> None:
+    """As OpenCV reads it, with which ultralytics trains; Pillow's own conversion makes nearly all of it white."""
+    grey = np.linspace(0, 65535, 64 * 32).astype(np.uint16).reshape(32, 64)
+    Image.fromarray(grey).save(tmp_path / name)
+    found = np.asarray(decode(tmp_path / name))
+    np.testing.assert_array_equal(found, np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_pixels_of_32_bits_are_refused(root: Path, kind: type[np.generic]) -> None:
+    Image.fromarray(np.zeros((64, 64), kind)).save(root / "images/train/0.tif")
+    (root / "images/train/0.png").unlink()
+    problems = [problem for problem in read(root)[1] if problem.kind == "image"]
+    messages.said([str(problem) for problem in problems], "yolo/image-too-deep", place="images/train/0.tif")
 
 
 def test_a_rotated_image_has_the_size_that_is_seen(root: Path) -> None:
