@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -40,3 +42,9 @@ def test_a_short_seed_is_the_librarys_own(seed: int) -> None:
     assert random.random() == random.Random(seed).random()
     assert np.random.random() == np.random.RandomState(seed).random()
     assert float(torch.rand(())) == float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
+
+
+def test_pythons_generator_is_seeded_before_it_is_imported() -> None:
+    code = "import outlast; outlast.seed_everything(5); import random; print(random.random())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == random.Random(5).random()

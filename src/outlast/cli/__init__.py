@@ -10,6 +10,7 @@ from outlast.launch.table import VERBS as PROVIDERS_OWN
 VERBS = {
     "train": "train a recipe, or continue its run",
     "run": "run any command so that it outlives its session: outlast run -- python train.py",
+    "prove": "show that a training survives its interruptions: outlast prove -- python train.py",
     "resume": "continue a run by its name, with the values it had",
     "runs": "list runs with status and steps",
     "status": "show a run: attempts, checkpoints, last metrics",

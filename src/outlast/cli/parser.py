@@ -85,6 +85,14 @@ def _instead(names: Sequence[str], given: str, value: str) -> str:
     return f"Write {name}." if name else f"Leave {given} out."
 
 
+def split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The flags of a verb, and the command after `--`."""
+    if "--" not in argv:
+        return argv, []
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
+
+
 def dashed(word: str) -> str:
     """A flag with `-` for each `_` in its name; any other word is unchanged."""
     match = re.match(r"--[A-Za-z][\w.-]*", word)

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from outlast.cli.parser import Parser, seconds
+from outlast.cli.parser import Parser, seconds, split
 from outlast.config.units import parse_seconds
 from outlast.environment import detect
 from outlast.errors import EXIT_RUN_AGAIN, UsageError
@@ -26,7 +26,7 @@ _MOST_RANKS = 1000
 
 def run(argv: list[str]) -> int:
     """Run a command as an attempt of a run. Returns 0, 75, 1 or 130."""
-    own, words = _split(argv)
+    own, words = split(argv)
     values = _parser().parse(own)
     if not words:
         raise UsageError("outlast run needs a command after `--`, such as `outlast run -- python train.py`.")
@@ -101,13 +101,6 @@ def _parser() -> Parser:
     add("--remote", metavar="ADDRESS", help="push checkpoints there, and continue from there (default: OUTLAST_REMOTE)")
     add("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: OUTLAST_ROOT, or runs)")
     return parser
-
-
-def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    if "--" not in argv:
-        return argv, []
-    at = argv.index("--")
-    return argv[:at], argv[at + 1 :]
 
 
 def _root(given: str | None) -> Path:

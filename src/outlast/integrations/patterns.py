@@ -114,6 +114,23 @@ class Patterns:
                     found.strange.append(_complaint(path, mode))
         return found
 
+    def around(self, folder: Path) -> Iterator[tuple[str, bool]]:
+        """Paths of all that no pattern names; and whether each is a folder that may have something that one names.
+
+        Nothing below the other folders is named, and they come without their contents.
+        """
+        waiting = [(folder, "", self._patterns)]
+        while waiting:
+            place, before, patterns = waiting.pop()
+            for entry in _entries(place):
+                states, path = _after(patterns, entry.name), before + entry.name
+                if () in states or os.path.realpath(entry.path) in self._without:
+                    continue
+                inside = bool(states) and entry.is_dir(follow_symlinks=False)
+                yield path, inside
+                if inside:
+                    waiting.append((Path(entry.path), f"{path}/", states))
+
     def _add(self, found: Found, path: str, entry: os.DirEntry[str]) -> None:
         about = entry.stat(follow_symlinks=False)
         found.files[path] = KeptFile(path, about.st_size, about.st_mtime_ns, stat.S_IMODE(about.st_mode) & 0o777)

@@ -24,6 +24,7 @@ from outlast.run.schedule import SaveSchedule
 from outlast.run.start import Start
 from outlast.run.stopping import Stopping
 from outlast.run.validation import Validation
+from outlast.run.witness import Witness
 from outlast.tracking import TimeSpent
 
 __all__ = ["Loop", "Position", "is_step"]
@@ -54,6 +55,7 @@ class Loop:
         loader: what is saved of the loader of a loop over batches, besides its state; empty in other loops.
         loader_before: what the checkpoint remembers of it, or None.
         undo: returns the batches of a step that is not made.
+        witness: records the steps for `outlast prove`, or None.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Loop:
         self.begun = self.own = self.in_step = self.ended_early = False
         self.done_here = 0
         self.undo: Callable[[], None] = lambda: None
+        self.witness: Witness | None = None
         self._start, self._session = Start(attempt, parts, saver, opened), attempt.session
         self._resumed_from = opened.checkpoint.step if opened else None
         self._clock = time.perf_counter()
@@ -137,6 +140,8 @@ class Loop:
         """Set the random generators, and do the validation that the attempt before interrupted; then steps may come."""
         self.parts.restore_generators()
         self._validate_what_was_cut()
+        if self.witness:
+            self.witness.begin(self.step)
 
     def steps(self, total_steps: int | None = None) -> Iterator[int]:
         """Yield step numbers up to the total; see `Run.steps`."""
@@ -191,6 +196,8 @@ class Loop:
             self.metrics.observe_step(took)
             self.attempt.watch.steps += took
         self.done_here += not again
+        if self.witness:
+            self.witness.after_step(self.step, last=self.step == self.total_steps)
         reason = self._save_if_due(epoch_ended, clock)
         if epoch_ended is not None or (
             reason and not self.epoch and (self.validation.completed or not self.validation.given)

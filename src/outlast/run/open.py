@@ -17,7 +17,7 @@ from outlast import state
 from outlast.checkpoint import CheckpointStore, Retention, SavePolicy
 from outlast.distributed import ranks
 from outlast.environment import Environment, detect
-from outlast.run import arguments, ending
+from outlast.run import arguments, ending, witness
 from outlast.run.agreement import Agreement
 from outlast.run.attempt import Attempt
 from outlast.run.ending import Ending
@@ -102,6 +102,8 @@ def open_run(
         RankFailed: another rank could not open the run.
     """
     _import_what_draws()
+    if plan := witness.read_plan():
+        root, save, remote, resume_from = plan.root, plan.save or save, None, None
     asked = arguments.read(
         name=name,
         root=root,
@@ -157,6 +159,8 @@ def open_run(
     schedule = SaveSchedule(policy, environment.failure_seconds, store, agreement)
     saver = Saver(attempt, parts, schedule, background=background, saved_step=-1 if step is None else step)
     loop = Loop(attempt, parts, saver, schedule, Stopping(session, agreement), opened, asked.total_steps)
+    if plan:
+        loop.witness = witness.Witness(plan, attempt, parts)
     return Run(loop, Ending(loop), resumed_from=step)
 
 

@@ -84,6 +84,9 @@ def restore(state: dict[str, Any]) -> None:
 
 
 def _libraries() -> list[Generators]:
-    import numpy  # noqa: F401, ICN001 - every state has its generators, because the program may import it later
+    # Every state has their generators, because the program may import them later.
+    import random  # noqa: F401
+
+    import numpy  # noqa: F401, ICN001
 
     return adapters.generators()

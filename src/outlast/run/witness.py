@@ -1,0 +1,207 @@
+"""What `outlast prove` asks of a training by a variable: where it writes, when it ends, and a record of every step.
+
+The record has hashes of the parts, of the global generators, and of what the script holds in variables and does not
+track. Nothing of it is active without the variable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from outlast import state
+from outlast.distributed import replicas
+from outlast.errors import OutlastError, UsageError
+from outlast.folder import durable
+from outlast.state import adapters, rng
+
+if TYPE_CHECKING:
+    from outlast.run.attempt import Attempt
+    from outlast.run.parts import Parts
+
+VARIABLE = "OUTLAST_PROVE"
+"""The variable: a Plan as JSON."""
+
+HOWS = ("kill", "term", "budget")
+"""How an attempt ends early: SIGKILL, SIGTERM, or as at the end of a budget."""
+
+_MOST_NAMES, _MOST_BYTES = 300, 2**28  # variables that are looked at, and bytes of one
+_HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_NO_STATE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one process of a proof is to do.
+
+    Attributes:
+        root: the folder of its run folders.
+        record: the file that gets a line of JSON for every step.
+        steps: the step after which it stops, with a checkpoint.
+        save: when to save besides, as the argument of open_run; None: as the program says.
+        end: a step after which it ends early; 0: it does not.
+        how: in which way, of HOWS.
+        delay: the part of a step's time that it waits before it is killed, so that it is in the middle of one.
+    """
+
+    root: str
+    record: str
+    steps: int
+    save: str | None = None
+    end: int = 0
+    how: str = "budget"
+    delay: float = 0.0
+
+    def as_text(self) -> str:
+        """The value of the variable."""
+        return json.dumps(asdict(self))
+
+
+def read_plan(variables: Mapping[str, str] = os.environ) -> Plan | None:
+    """The plan in the variable, or None.
+
+    Raises:
+        UsageError: it is none.
+    """
+    text = variables.get(VARIABLE)
+    if not text:
+        return None
+    try:
+        return Plan(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{VARIABLE} is set and is no plan of `outlast prove`, which alone sets it: {error}. Unset it."
+        ) from None
+
+
+class Witness:
+    """Records the steps of an attempt, and ends it when the plan says so.
+
+    Args:
+        plan: the plan.
+        attempt: the attempt.
+        parts: what it tracks.
+    """
+
+    def __init__(self, plan: Plan, attempt: Attempt, parts: Parts) -> None:
+        self._plan, self._attempt, self._parts = plan, attempt, parts
+        self._stride, self._spent, self._begun = 1, 0.0, time.perf_counter()
+        self._at = self._begun
+
+    def begin(self, step: int) -> None:
+        """The first step is about to begin."""
+        self._note(step, start=True)
+        if step >= self._plan.steps:
+            self._attempt.session.request_stop("preempted", "all steps of the proof are done")
+        self._begun = self._at = time.perf_counter()
+        self._spent = 0.0
+
+    def after_step(self, step: int, *, last: bool) -> None:
+        """A step is done, and not saved yet.
+
+        Args:
+            step: its number.
+            last: whether it is the last one of the run.
+        """
+        plan, session, took = self._plan, self._attempt.session, time.perf_counter() - self._at
+        if step % self._stride == 0 or last or step in (plan.end, plan.steps):
+            self._note(step)
+        if step == plan.end and self._attempt.ranks.is_main:
+            if plan.how == "budget":
+                session.request_stop("budget", "the proof ends this attempt here")
+            elif plan.how == "term":
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                timer = threading.Timer(plan.delay * took, os.kill, (os.getpid(), signal.SIGKILL))
+                timer.daemon = True
+                timer.start()
+        if step >= plan.steps:
+            session.request_stop("budget", f"the proof is of {plan.steps} steps")
+        self._at = time.perf_counter()
+
+    def _note(self, step: int, *, start: bool = False) -> None:
+        begun = time.perf_counter()
+        if self._attempt.ranks.is_main:
+            line = {"run": self._attempt.id, "step": step, "start": start, **self._looked()}
+            with open(self._plan.record, "ab") as file:  # noqa: PTH123
+                durable.write_all(file.fileno(), memoryview(json.dumps(line).encode() + b"\n"))
+        now = time.perf_counter()
+        self._spent += now - begun
+        if self._spent > 1.0 + 2 * (now - self._begun - self._spent):
+            self._stride *= 2  # large states: every second step, every fourth, ...
+
+    def _looked(self) -> dict[str, Any]:
+        arrays, nodes, _ = self._parts.pack()
+        found = replicas.fingerprints(arrays, {name: node["state"] for name, node in nodes.items()}, ())
+        parts = {name: found[name] for name in nodes}
+        generators = {name: _digest(value) for name, value in rng.capture().items()}
+        others = dict(_others(_frame(), {id(thing) for thing in self._parts.things}))
+        facts = {key: value for key, value in adapters.software().items() if "thread" in key}
+        facts |= {key: os.environ[key] for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if key in os.environ}
+        return {"parts": parts, "generators": generators, "others": others, "threads": facts}
+
+
+def _frame() -> types.FrameType | None:
+    """The frame of the script that runs the loop."""
+    frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001 - of this thread
+    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    return frame
+
+
+def _others(frame: types.FrameType | None, tracked: set[int]) -> Iterator[tuple[str, list[str]]]:
+    """Name -> kind, class and hash of what the script's variables hold and the run does not track."""
+    if frame is None:
+        return
+    named = {**frame.f_globals, **frame.f_locals}
+    for name, value in list(named.items())[:_MOST_NAMES]:
+        if not name.startswith("__"):
+            yield from _described(name, value, tracked, deeper=True)
+
+
+def _described(name: str, value: Any, tracked: set[int], *, deeper: bool) -> Iterator[tuple[str, list[str]]]:
+    kind = type(value)
+    if id(value) in tracked or isinstance(value, _NO_STATE) or kind.__module__.partition(".")[0] == "outlast":
+        return
+    own = callable(getattr(value, "state_dict", None))
+    try:
+        hashed = _digest(value.state_dict() if own else value)
+    except Exception:  # noqa: BLE001 - whatever a script's objects raise: then nothing is known of them
+        hashed = None
+    if hashed is not None:
+        yield name, ["object" if own else _kind(value), kind.__qualname__, hashed]
+    elif deeper and not own:
+        inner = getattr(value, "__dict__", None)
+        for key, each in list(inner.items())[:_MOST_NAMES] if isinstance(inner, dict) else ():
+            yield from _described(f"{name}.{key}", each, tracked, deeper=False)
+
+
+def _kind(value: Any) -> str:
+    """What a value is: a generator, an array, plain, or several of these."""
+    if isinstance(value, _PLAIN):
+        return "plain"
+    if isinstance(value, dict | list | tuple | set | frozenset):
+        inner = {_kind(each) for each in (value.values() if isinstance(value, dict) else value)}
+        return "arrays" if inner & {"array", "arrays"} else "plain"
+    return "array" if hasattr(value, "shape") and hasattr(value, "dtype") else "generator"
+
+
+def _digest(value: Any) -> str | None:
+    """A hash of a value of plain containers, arrays and generators; None of anything else."""
+    if getattr(value, "nbytes", 0) > _MOST_BYTES:
+        return None
+    try:
+        node, arrays = state.pack_value("value", value)
+    except OutlastError:
+        return None
+    found = replicas.fingerprints({"value": arrays}, {"value": node}, ())["value"]
+    return " ".join(f"{name}:{hashed}" if len(found) > 1 else hashed for name, hashed in sorted(found.items()))[:2000]

@@ -1,0 +1,293 @@
+"""`outlast prove`: says that a training survives its interruptions, or what it loses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from tests import messages
+
+from outlast.cli import main
+from outlast.errors import EXIT_FAILED, UsageError
+from outlast.integrations import prove
+from outlast.run import witness
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLE = REPOSITORY / "examples/lost_state.py"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("OUTLAST_RUN", "OUTLAST_ROOT", "OUTLAST_BUDGET", "OUTLAST_REMOTE"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def forked(argv: Sequence[str], folder: Path, variables: Mapping[str, str], output: Path) -> int:
+    """As `prove.run_process`, for a Python script without torch: a fork of this process has its imports already."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = EXIT_FAILED
+    try:
+        with output.open("wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        os.environ.clear()
+        os.environ.update(variables)
+        os.chdir(folder)
+        sys.argv = list(argv[1:])
+        runpy.run_path(argv[1], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts are run in forks."""
+    monkeypatch.setattr(prove, "run_process", forked)
+
+
+def lines_of(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    return capfd.readouterr().out.splitlines()
+
+
+def proved(*words: object, flags: Sequence[str] = ("--steps", "24", "--kills", "1")) -> int:
+    return main(["prove", *flags, "--", sys.executable, *map(str, words)])
+
+
+FAULTS = {
+    "scheduler": "scheduler not tracked",
+    "ema": "EMA not tracked",
+    "generator": "generator",
+    "data": "data order",
+    "part": "part not restored",
+    "kernel": "nondeterministic kernel",
+    "threads": "another number of threads",
+    "seed": "generator",
+}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_cause_is_named(fault: str, capfd: pytest.CaptureFixture[str], here: Path) -> None:
+    assert proved(EXAMPLE, fault) == 1
+    first, cause, *_ = lines_of(capfd)
+    assert cause.startswith(f"cause: {FAULTS[fault]}. ")
+    messages.said([cause], f"prove/cause-{fault}")
+    messages.said([first], f"prove/differs-{fault}")
+    assert not list(here.iterdir())
+
+
+def test_identical(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """In processes of their own, ended in all three ways."""
+    folder = tmp_path / "proof"
+    assert proved(EXAMPLE, "nothing", flags=("--steps", "60", "--folder", str(folder))) == 0
+    said, compared = lines_of(capfd)
+    messages.said([said], "prove/identical")
+    messages.said([compared], "prove/compared")
+    first, killed, *rest = (witness_starts(path) for path in sorted(folder.glob("interrupted-*.jsonl")))
+    assert (first, rest) == (0, [49, 55])
+    assert 0 < killed <= 25
+
+
+def witness_starts(path: Path) -> int:
+    """The step before the first one of a process."""
+    return int(path.read_text().partition('"step": ')[2].partition(",")[0])
+
+
+SHORT = """
+import outlast, sys, time
+outlast.seed_everything(0)
+for name in sys.argv[2:]:
+    with outlast.open_run(name, total_steps=int(sys.argv[1]), root="mine", progress="none") as run:
+        state = run.restore({"a": 1.0})
+        for step in run.steps():
+            state = {"a": state["a"] * 1.5}
+            run.offer(state, a=state["a"], seconds=time.perf_counter())
+"""
+
+
+@pytest.mark.usefixtures("quick")
+def test_metrics_that_never_repeat_are_not_compared(capfd: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "short.py").write_text(SHORT)
+    assert proved("short.py", 12, "one") == 0
+    messages.said([lines_of(capfd)[-1]], "prove/not-compared", names="seconds")
+    assert not (here / "mine").exists()  # the script's own runs are not touched
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ((12,), 2, messages.says("prove/no-run")),
+        ((12, "one", "two"), 2, messages.says("prove/two-runs")),
+        ((1, "one"), 2, messages.says("prove/too-few", steps=1)),
+        (("none", "one"), 1, messages.says("prove/failed")),
+    ],
+)
+def test_what_cannot_be_proved(
+    words: tuple[object, ...], code: int, message: messages.Message, capfd: pytest.CaptureFixture[str], here: Path
+) -> None:
+    (here / "short.py").write_text(SHORT)
+    assert proved("short.py", *words) == code
+    said = capfd.readouterr().err
+    messages.said([next(line for line in said.splitlines() if line.startswith("error:"))], message)
+    assert ("ValueError: invalid literal" in said) == (code == 1)  # what the command has printed
+
+
+def test_a_recipe(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flags of the recipe go on to it, and it is told where its run folder is."""
+    asked: list[prove.Asked] = []
+
+    def look(given: prove.Asked) -> prove.Verdict:
+        asked.append(given)
+        return prove.Verdict(True, ("identical",))
+
+    monkeypatch.setattr(prove, "prove", look)
+    assert main(["prove", "digits", "--steps", "30", "--seed", "4", "--kills", "2"]) == 0
+    assert asked[0].argv[:7] == (sys.executable, "-m", "outlast", "train", "digits", "--seed", "4")
+    assert (asked[0].steps, asked[0].kills) == (30, 2)
+    assert asked[0].argv[7:] == ("--checkpoint-dir", str(asked[0].place / "unused"))
+    assert lines_of(capfd) == ["identical"]
+
+
+PLAIN = """
+import os, random, sys, time
+fault, path = sys.argv[1], "out/state"
+if fault == "late": time.sleep(0.2)
+order, start, value = random.Random(0), 0, 1.0
+if os.path.exists(path):
+    start, value = int(open(path).read().split()[0]), float(open(path).read().split()[1])
+for step in range(start, 12):
+    if fault != "order":
+        order = random.Random(step)
+    value = value * 0.9 + order.random() + (random.random() if fault == "seed" else 0.0)
+    time.sleep(0.06)
+    if fault != "late" or step == 11:
+        os.makedirs("out", exist_ok=True)
+        open("out/part", "w").write(f"{step + 1} {value!r}")
+        os.replace("out/part", path)
+open("out/end", "w").write(str(time.time()) if fault == "time" else "end")
+sys.exit(3 if fault == "fails" else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "key"),
+    [
+        pytest.param("nothing", 0, "prove/files-identical", marks=pytest.mark.slow),
+        ("order", 1, "prove/files-order"),
+        pytest.param("seed", 1, "prove/files-seed", marks=pytest.mark.slow),
+        ("time", 0, "prove/files-noise"),
+        ("late", 2, "prove/files-late"),
+        ("fails", 1, "prove/files-fail"),
+        ("elsewhere", 2, "prove/files-none"),
+    ],
+)
+def test_a_command_without_outlast(
+    fault: str, code: int, key: str, capfd: pytest.CaptureFixture[str], here: Path
+) -> None:
+    (here / "plain.py").write_text(PLAIN)
+    (here / "out").mkdir()
+    (here / "out/mine").write_text("mine")
+    keep = "other" if fault == "elsewhere" else "out/[se]*"
+    assert proved("plain.py", fault, flags=("--kills", "2", "--keep", keep)) == code
+    out, err = capfd.readouterr()
+    text = out if code == 0 or key in ("prove/files-order", "prove/files-seed") else err
+    lines = [line for line in text.splitlines() if line.startswith(("cause:", "error:", "not compared", "compared"))]
+    messages.said([lines[-1]], key)
+    assert [path.name for path in (here / "out").iterdir()] == ["mine"]
+    assert sorted(path.name for path in here.iterdir()) == ["out", "plain.py"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), messages.says("prove/no-command")),
+        (("--", "no-such-program"), messages.says("integrations/no-program", program="no-such-program")),
+        (("--kills", "0", "--", "true"), messages.says("prove/kills", number=0)),
+        (("--folder", ".", "--", "true"), messages.says("prove/folder", folder=".")),
+    ],
+)
+def test_usage(
+    words: tuple[str, ...], message: messages.Message, capfd: pytest.CaptureFixture[str], here: Path
+) -> None:
+    (here / "there").write_text("")
+    assert main(["prove", *words]) == 2
+    messages.said(capfd.readouterr().err, message)
+
+
+def test_a_variable_that_is_no_plan() -> None:
+    with messages.raises(UsageError, "prove/no-plan"):
+        witness.read_plan({"OUTLAST_PROVE": "yes"})
+    assert witness.read_plan({}) is None
+    plan = witness.Plan("root", "record", 5, save="2 steps", end=3, how="kill", delay=0.5)
+    assert witness.read_plan({"OUTLAST_PROVE": plan.as_text()}) == plan
+
+
+TORCH = """
+import sys, torch, outlast
+fault = sys.argv[1]
+outlast.seed_everything(0)
+model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Linear(16, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.98)
+average = torch.optim.swa_utils.AveragedModel(model)
+dataset = torch.utils.data.TensorDataset(torch.randn(64, 8), torch.randn(64, 1))
+loader = (torch.utils.data if fault == "data" else outlast).DataLoader(dataset, batch_size=8, shuffle=True)
+parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "average": average, "data": loader}
+parts.pop(fault, None)
+def endless():
+    while True:
+        yield from loader
+batches = endless() if fault == "data" else loader
+with outlast.open_run("torch", total_steps=1000, progress="none") as run:
+    run.track(**parts)
+    for _ in run.steps():
+        x, y = next(batches)
+        loss = ((model(x) - y) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        average.update_parameters(model)
+        run.log(loss=loss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("nothing", None),
+        ("scheduler", "scheduler not tracked"),
+        ("average", "EMA not tracked"),
+        ("data", "data order"),
+    ],
+)
+def test_torch(fault: str, cause: str | None, capfd: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "train.py").write_text(TORCH)
+    code = proved("train.py", fault, flags=("--steps", "50"))
+    lines = lines_of(capfd)
+    assert code == (cause is not None), lines
+    assert cause is None or lines[1].startswith(f"cause: {cause}. "), lines
