@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import runpy
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from tests import messages
 
@@ -17,6 +21,7 @@ from outlast.cli import main
 from outlast.errors import EXIT_FAILED, UsageError
 from outlast.integrations import prove
 from outlast.run import witness
+from outlast.run.parts import Parts
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples/lost_state.py"
@@ -243,6 +248,31 @@ def test_a_variable_that_is_no_plan() -> None:
     assert witness.read_plan({}) is None
     plan = witness.Plan("root", "record", 5, save="2 steps", end=3, how="kill", delay=0.5)
     assert witness.read_plan({"OUTLAST_PROVE": plan.as_text()}) == plan
+
+
+def test_several_ranks_are_refused() -> None:
+    attempt: Any = SimpleNamespace(ranks=SimpleNamespace(several=True, count=2))
+    with messages.raises(UsageError, "prove/ranks", count=2):
+        witness.Witness(witness.Plan("root", "record", 5), attempt, Parts(None))
+
+
+def test_looking_at_a_training_does_not_draw(tmp_path: Path) -> None:
+    class Draws:
+        def state_dict(self) -> dict[str, float]:
+            return {"drawn": np.random.rand()}
+
+        def load_state_dict(self, _: object) -> None: ...
+
+    drawing, huge, small = Draws(), list(range(20_000)), {"here": np.zeros(3)}
+    attempt: Any = SimpleNamespace(ranks=SimpleNamespace(several=False), id="x", session=None)
+    plan = witness.Plan("root", str(tmp_path / "record"), 5)
+    np.random.seed(0)
+    witness.Witness(plan, attempt, Parts(None)).begin(0)
+    assert np.random.rand() == np.random.RandomState(0).rand()
+    others = json.loads((tmp_path / "record").read_text())["others"]
+    assert others["drawing"][:2] == ["object", type(drawing).__qualname__]
+    assert others["small"][0] == "arrays"
+    assert "huge" not in others, len(huge) + len(small)
 
 
 TORCH = """

@@ -27,6 +27,7 @@ from outlast.terminal import counted
 WORDS = {"kill": "kill -9", "term": "SIGTERM", "budget": "the end of a budget"}
 """How an attempt is ended -> in words."""
 
+_NOT_GIVEN = ("OUTLAST_ROOT", "OUTLAST_BUDGET", "OUTLAST_REMOTE", "OUTLAST_RESUME_FROM")
 _TAIL = 2000  # characters of the output of a command that failed
 _SAVES = 8  # checkpoints of the interrupted training, besides those of its interruptions
 
@@ -167,7 +168,8 @@ class _Training:
         plan = Plan(str(self._root), str(record), asked.steps, end=end, how=how, delay=delay)
         if self._what == "interrupted":
             plan = replace(plan, save=f"{max(1, asked.steps // _SAVES)} steps")
-        variables = {**os.environ, VARIABLE: plan.as_text()}
+        others = {name: value for name, value in os.environ.items() if name not in _NOT_GIVEN}
+        variables = {**others, VARIABLE: plan.as_text()}
         begun = time.monotonic()
         code = run_process(asked.argv, asked.folder, variables, output)
         if code not in (EXIT_FINISHED, EXIT_RUN_AGAIN) and not (end and how == "kill" and is_killed(code)):

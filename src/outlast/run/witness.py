@@ -33,9 +33,11 @@ VARIABLE = "OUTLAST_PROVE"
 HOWS = ("kill", "term", "budget")
 """How an attempt ends early: SIGKILL, SIGTERM, or as at the end of a budget."""
 
-_MOST_NAMES, _MOST_BYTES = 300, 2**28  # variables that are looked at, and bytes of one
+_MOST_NAMES = 300  # variables that are looked at
+_MOST_BYTES, _MOST_ITEMS = 2**28, 10_000  # of one
 _HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 _NO_STATE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
@@ -90,9 +92,17 @@ class Witness:
         plan: the plan.
         attempt: the attempt.
         parts: what it tracks.
+
+    Raises:
+        UsageError: several ranks train together. What one of them holds says nothing of the others.
     """
 
     def __init__(self, plan: Plan, attempt: Attempt, parts: Parts) -> None:
+        if attempt.ranks.several:
+            raise UsageError(
+                f"`outlast prove` takes trainings of one process, and {attempt.ranks.count} train together here. Prove "
+                "the same script with one."
+            )
         self._plan, self._attempt, self._parts = plan, attempt, parts
         self._stride, self._spent, self._begun = 1, 0.0, time.perf_counter()
         self._at = self._begun
@@ -115,7 +125,7 @@ class Witness:
         plan, session, took = self._plan, self._attempt.session, time.perf_counter() - self._at
         if step % self._stride == 0 or last or step in (plan.end, plan.steps):
             self._note(step)
-        if step == plan.end and self._attempt.ranks.is_main:
+        if step == plan.end:
             if plan.how == "budget":
                 session.request_stop("budget", "the proof ends this attempt here")
             elif plan.how == "term":
@@ -130,21 +140,22 @@ class Witness:
 
     def _note(self, step: int, *, start: bool = False) -> None:
         begun = time.perf_counter()
-        if self._attempt.ranks.is_main:
-            line = {"run": self._attempt.id, "step": step, "start": start, **self._looked()}
-            with open(self._plan.record, "ab") as file:  # noqa: PTH123
-                durable.write_all(file.fileno(), memoryview(json.dumps(line).encode() + b"\n"))
+        line = {"run": self._attempt.id, "step": step, "start": start, **self._looked()}
+        with open(self._plan.record, "ab") as file:  # noqa: PTH123
+            durable.write_all(file.fileno(), memoryview(json.dumps(line).encode() + b"\n"))
         now = time.perf_counter()
         self._spent += now - begun
         if self._spent > 1.0 + 2 * (now - self._begun - self._spent):
             self._stride *= 2  # large states: every second step, every fourth, ...
 
     def _looked(self) -> dict[str, Any]:
+        before = rng.capture()
         arrays, nodes, _ = self._parts.pack()
         found = replicas.fingerprints(arrays, {name: node["state"] for name, node in nodes.items()}, ())
         parts = {name: found[name] for name in nodes}
-        generators = {name: _digest(value) for name, value in rng.capture().items()}
+        generators = {name: _digest(value) for name, value in before.items()}
         others = dict(_others(_frame(), {id(thing) for thing in self._parts.things}))
+        rng.restore(before)  # the state_dict() of some objects draws
         facts = {key: value for key, value in adapters.software().items() if "thread" in key}
         facts |= {key: os.environ[key] for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if key in os.environ}
         return {"parts": parts, "generators": generators, "others": others, "threads": facts}
@@ -189,7 +200,7 @@ def _kind(value: Any) -> str:
     """What a value is: a generator, an array, plain, or several of these."""
     if isinstance(value, _PLAIN):
         return "plain"
-    if isinstance(value, dict | list | tuple | set | frozenset):
+    if isinstance(value, _CONTAINERS):
         inner = {_kind(each) for each in (value.values() if isinstance(value, dict) else value)}
         return "arrays" if inner & {"array", "arrays"} else "plain"
     return "array" if hasattr(value, "shape") and hasattr(value, "dtype") else "generator"
@@ -197,7 +208,7 @@ def _kind(value: Any) -> str:
 
 def _digest(value: Any) -> str | None:
     """A hash of a value of plain containers, arrays and generators; None of anything else."""
-    if getattr(value, "nbytes", 0) > _MOST_BYTES:
+    if getattr(value, "nbytes", 0) > _MOST_BYTES or (isinstance(value, _CONTAINERS) and len(value) > _MOST_ITEMS):
         return None
     try:
         node, arrays = state.pack_value("value", value)
