@@ -131,6 +131,7 @@ for name in sys.argv[2:]:
         for step in run.steps():
             state = {"a": state["a"] * 1.5}
             run.offer(state, a=state["a"], seconds=time.perf_counter())
+    open("done", "w").close()
 """
 
 
@@ -138,8 +139,11 @@ for name in sys.argv[2:]:
 def test_metrics_that_never_repeat_are_not_compared(capfd: pytest.CaptureFixture[str], here: Path) -> None:
     (here / "short.py").write_text(SHORT)
     assert proved("short.py", 12, "one") == 0
-    messages.said([lines_of(capfd)[-1]], "prove/not-compared", names="seconds")
+    first, *_, last = lines_of(capfd)
+    messages.said([last], "prove/not-compared", names="seconds")
     assert not (here / "mine").exists()  # the script's own runs are not touched
+    assert not (here / "done").exists()  # the last step is not made, so the run is not finished
+    assert first.startswith("identical: 11 steps of one; ")
 
 
 @pytest.mark.usefixtures("quick")
@@ -147,7 +151,7 @@ def test_metrics_that_never_repeat_are_not_compared(capfd: pytest.CaptureFixture
     ("words", "code", "message"),
     [
         ((12,), 2, messages.says("prove/no-run")),
-        ((12, "one", "two"), 2, messages.says("prove/two-runs")),
+        ((1, "one", "two"), 2, messages.says("prove/two-runs")),
         ((1, "one"), 2, messages.says("prove/too-few", steps=1)),
         (("none", "one"), 1, messages.says("prove/failed")),
     ],
@@ -269,7 +273,7 @@ def test_looking_at_a_training_does_not_draw(tmp_path: Path) -> None:
     attempt: Any = SimpleNamespace(ranks=SimpleNamespace(several=False), id="x", session=None)
     plan = witness.Plan("root", str(tmp_path / "record"), 5)
     np.random.seed(0)
-    witness.Witness(plan, attempt, Parts(None)).begin(0)
+    witness.Witness(plan, attempt, Parts(None)).begin(0, None)
     assert np.random.rand() == np.random.RandomState(0).rand()
     others = json.loads((tmp_path / "record").read_text())["others"]
     assert others["drawing"][:2] == ["object", type(drawing).__qualname__]

@@ -110,8 +110,9 @@ def prove(asked: Asked) -> Verdict:
         return Verdict(True, (f"identical: {did}", _compared(one), left))
     assert found is not None  # noqa: S101 - it was there without noise
     cause = causes.cause_of(one, other, again, found)
+    kept = "" if found.parts or found.generators or found.metrics else "; all that is tracked is identical"
     lines = (
-        f"differs: first at step {found.step}, in {', '.join(found.where[:4])}",
+        f"differs: first at step {found.step}, in {', '.join(found.where[:4])}{kept}",
         f"cause: {cause.name}. {cause.words}",
         f"trained: {did}",
     )

@@ -141,7 +141,7 @@ class Loop:
         self.parts.restore_generators()
         self._validate_what_was_cut()
         if self.witness:
-            self.witness.begin(self.step)
+            self.witness.begin(self.step, self.total_steps)
 
     def steps(self, total_steps: int | None = None) -> Iterator[int]:
         """Yield step numbers up to the total; see `Run.steps`."""
@@ -197,7 +197,7 @@ class Loop:
             self.attempt.watch.steps += took
         self.done_here += not again
         if self.witness:
-            self.witness.after_step(self.step, last=self.step == self.total_steps)
+            self.witness.after_step(self.step)
         reason = self._save_if_due(epoch_ended, clock)
         if epoch_ended is not None or (
             reason and not self.epoch and (self.validation.completed or not self.validation.given)

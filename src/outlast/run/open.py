@@ -104,6 +104,7 @@ def open_run(
     _import_what_draws()
     if plan := witness.read_plan():
         root, save, remote, resume_from = plan.root, plan.save or save, None, None
+        sinks, results = (), None  # nothing of a proof is seen elsewhere
     asked = arguments.read(
         name=name,
         root=root,

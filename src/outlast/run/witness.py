@@ -105,25 +105,27 @@ class Witness:
             )
         self._plan, self._attempt, self._parts = plan, attempt, parts
         self._stride, self._spent, self._begun = 1, 0.0, time.perf_counter()
-        self._at = self._begun
+        self._at, self._last = self._begun, plan.steps
 
-    def begin(self, step: int) -> None:
-        """The first step is about to begin."""
+    def begin(self, step: int, total: int | None) -> None:
+        """The first step is about to begin.
+
+        Args:
+            step: steps done.
+            total: total number of steps. The last one is not made, so that the program does not do what it does with a
+                finished run, such as publishing it.
+        """
         self._note(step, start=True)
-        if step >= self._plan.steps:
+        self._last = self._plan.steps if total is None else max(1, min(self._plan.steps, total - 1))
+        if step >= self._last:
             self._attempt.session.request_stop("preempted", "all steps of the proof are done")
         self._begun = self._at = time.perf_counter()
         self._spent = 0.0
 
-    def after_step(self, step: int, *, last: bool) -> None:
-        """A step is done, and not saved yet.
-
-        Args:
-            step: its number.
-            last: whether it is the last one of the run.
-        """
+    def after_step(self, step: int) -> None:
+        """A step is done, and not saved yet."""
         plan, session, took = self._plan, self._attempt.session, time.perf_counter() - self._at
-        if step % self._stride == 0 or last or step in (plan.end, plan.steps):
+        if step % self._stride == 0 or step in (plan.end, self._last):
             self._note(step)
         if step == plan.end:
             if plan.how == "budget":
@@ -134,8 +136,8 @@ class Witness:
                 timer = threading.Timer(plan.delay * took, os.kill, (os.getpid(), signal.SIGKILL))
                 timer.daemon = True
                 timer.start()
-        if step >= plan.steps:
-            session.request_stop("budget", f"the proof is of {plan.steps} steps")
+        if step >= self._last:
+            session.request_stop("budget", f"the proof is of {self._last} steps")
         self._at = time.perf_counter()
 
     def _note(self, step: int, *, start: bool = False) -> None:
