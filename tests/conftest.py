@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 import outlast
 from outlast.environment import Environment, Limits
 from tests import messages, processes
+from tests.standins import slurm
 
 # Two test processes with two threads each would wait for each other on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -171,3 +173,12 @@ def outlast_cli():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]:
+    """A real Slurm cluster of two nodes, shared by the tests of this process."""
+    if why := slurm.missing():
+        pytest.skip(why)
+    with slurm.cluster(tmp_path_factory.mktemp("slurm") / "cluster") as running:
+        yield running

@@ -1,5 +1,5 @@
 """What every provider of sessions must do: one suite, run on each. Kaggle is the stand-in, which really runs what is
-pushed."""
+pushed. Slurm is a real cluster on loopback."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from outlast.launch.fetch import fetch
 from outlast.launch.provider import Handle, Provider, Terms
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.relay import Bounds, Pace, relay
+from outlast.launch.slurm.provider import SlurmProvider
+from outlast.launch.slurm.scheduler import Scheduler
 from outlast.launch.start import launch
 from outlast.launch.watch import cancel, follow, state_of
 from outlast.recipe import prepare, registry
@@ -31,9 +33,10 @@ from outlast.recipe import prepare, registry
 FOREIGN: dict[str, Handle] = {
     "kaggle": {"session": "outlast-walk-001"},
     "local": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
+    "slurm": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
 }
 """For each provider, a handle of another one."""
-PLACES = {"kaggle": "Kaggle", "local": "this machine"}
+PLACES = {"kaggle": "Kaggle", "local": "this machine", "slurm": "Slurm"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         provider = providers.connect("local", Path("runs"))
         local = Place(provider, Terms(options={"session": 120.0}), lambda: local.terms.options.update(session=3.0))  # type: ignore[attr-defined]
         yield local
+        return
+    if request.param == "slurm":
+        cluster = request.getfixturevalue("slurm_cluster")
+        monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+        scheduler = Scheduler(60.0, sleep=lambda seconds: time.sleep(min(seconds, 0.2)))
+        jobs = SlurmProvider(Path("runs").absolute() / ".jobs", scheduler, late=2.0)
+        slurm = Place(jobs, Terms(options={"time": 120.0}), lambda: slurm.terms.options.update(time=3.0))  # type: ignore[attr-defined]
+        yield slurm
         return
     kaggle = pytest.importorskip("outlast.launch.kaggle")
     pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
@@ -189,8 +200,9 @@ def test_what_a_recipe_does_before_a_training_is_done_in_each_session(place: Pla
 def test_two_sessions_without_progress_end_a_relay(place: Place) -> None:
     place.short()
     told: list[str] = []
-    advice = "-too-short" if place.provider.capabilities.longer else ""
-    with messages.raises(LaunchError, f"launch/no-progress{advice}", step=0):
+    flag = place.provider.capabilities.longer
+    advice, facts = ("-too-short", {"flag": flag}) if flag else ("", {})
+    with messages.raises(LaunchError, f"launch/no-progress{advice}", step=0, **facts):
         place.relay(told=told, stop_every="0", pause="60")
     (ended, _) = [sentence for sentence in told if "timed-out" in sentence]
     messages.said([ended], "launch/session-timed-out", number=1, why=messages.ANY, before=0, after=0)

@@ -15,9 +15,9 @@ from outlast.errors import RunBusy
 from outlast.folder.layout import RunFolder
 from outlast.launch import start
 from outlast.launch.fetch import AnotherHistory, fetch
-from outlast.launch.local.process import identity
+from outlast.launch.keeper import write
 from outlast.launch.local.provider import LocalProvider, connect
-from outlast.launch.local.session import write
+from outlast.launch.process import identity
 from outlast.launch.provider import Terms
 from outlast.launch.records import LaunchRecord, all_launches, check_closed, launching
 from outlast.recipe import prepare, registry

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.environment import gcp, kaggle, local
+from outlast.environment import gcp, kaggle, local, slurm
 from outlast.environment.base import Environment, Gpu, Limits, stated, without_folder
 from outlast.errors import UsageError
 
-NAMES = ("local", "kaggle", "gcp")
+NAMES = ("local", "kaggle", "gcp", "slurm")
 
 __all__ = ["NAMES", "Environment", "Gpu", "Limits", "detect", "without_folder"]
 
@@ -22,7 +22,7 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
         root: the root folder; tests give another one than "/".
 
     Two variables give facts that cannot be detected: OUTLAST_SESSION_ENDS is the Unix time in seconds at which the
-    session ends (in a Slurm job, SLURM_JOB_END_TIME). OUTLAST_INPUTS names folders with runs of earlier sessions,
+    session ends. OUTLAST_INPUTS names folders with runs of earlier sessions,
     separated as in PATH.
 
     Raises:
@@ -36,5 +36,7 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
         found = gcp.describe(root)
     else:
         found = local.describe(root)
+    if slurm.detected():
+        found = slurm.inside(found)
     found = stated(found)
     return found if name in ("auto", found.name) else found.named(name)

@@ -63,7 +63,7 @@ class Environment:
     """The environment of a session.
 
     Attributes:
-        name: local, kaggle or gcp.
+        name: local, kaggle, gcp or slurm.
         limits: its limits.
         facts: other facts, for `doctor` and the attempt record; never the value of a secret.
         secrets: names of the sources of secrets.

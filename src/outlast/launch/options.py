@@ -20,12 +20,13 @@ class Option:
         name: name of the flag, and key in outlast-launch.yaml and in a launch record.
         help: a phrase.
         kind: "choice", "switch", "list", "path" or "seconds".
-        default: the default value.
+        default: the default value; of a "path", "list" or "seconds" it may be None.
         choices: the values of a "choice".
         setting: whether outlast-launch.yaml may contain it.
         repeated: whether the next launch of a run uses the value of the last one. False for a folder of code, which
             the user must give each time.
         metavar: the placeholder of the value in help.
+        absent: the words of help for no value.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Option:
     setting: bool = False
     repeated: bool = True
     metavar: str = ""
+    absent: str = "none"
 
     def read(self, value: Any) -> Any:
         """Convert a value of a settings file or a record to JSON.
@@ -43,8 +45,8 @@ class Option:
         Raises:
             ValueError: it is no value of this option; the message names the expected kind.
         """
-        if value is None and self.kind in ("path", "list"):
-            return self.default
+        if value is None and self.default is None and self.kind in ("path", "list", "seconds"):
+            return None
         if self.kind == "choice" and value in self.choices:
             return value
         if (
@@ -75,11 +77,11 @@ class Option:
     @property
     def shown(self) -> str:
         """The default, as text for help."""
-        if self.kind == "seconds":
+        if self.kind == "seconds" and self.default is not None:
             return format_seconds(self.default)
         if self.kind == "switch":
             return "yes" if self.default else "no"
-        return self.default if self.kind == "choice" else "none"
+        return self.default if self.kind == "choice" else self.absent
 
 
 def defaults(options: Sequence[Option], given: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Capabilities:
 
     Attributes:
         quota: whether it counts accelerator hours, and `quotas` returns how many are left.
+        full: whether it may refuse a session for now, because other ones use all slots.
         live_logs: whether `log` yields lines while the session runs.
         secrets: whether it can give keys to a session.
         keys: environment variables that a session may have from this machine, with `secrets` in its terms; None: all.
@@ -42,6 +43,7 @@ class Capabilities:
     """
 
     quota: bool = False
+    full: bool = False
     live_logs: bool = False
     secrets: bool = False
     keys: tuple[str, ...] | None = None
@@ -126,7 +128,7 @@ class State:
 
     Attributes:
         word: queued, running or saving; or how it ended. "lost" means that its machine went down.
-        message: the provider's message about a failure.
+        message: the provider's message about a failure, or why the session waits.
         exit: the exit code of the training, if the provider knows it.
         seconds: how long it has run, if the provider knows it.
     """

@@ -101,8 +101,9 @@ def relay(
         QuotaUsedUp: the quota is used up, and `wait` is not set.
     """
     bounds = bounds or Bounds()
-    if not provider.capabilities.quota and (bounds.wait or bounds.gpu_hours is not None):
-        flag = "--wait, which waits for hours" if bounds.wait else "--max-gpu-hours"
+    can = provider.capabilities
+    if not can.quota and ((bounds.wait and not can.full) or bounds.gpu_hours is not None):
+        flag = "--wait, which waits for hours" if bounds.wait and not can.full else "--max-gpu-hours"
         raise UsageError(
             f"{provider.title} has no quota of GPU hours: leave out {flag}. Use --max-sessions to limit a relay."
         )
@@ -241,13 +242,15 @@ class _Relay:
 
     def _wait(self, record: LaunchRecord) -> str:
         """Follow a session to its end and show one of its lines now and then; returns how it ended."""
-        said, quiet = "", 0.0
+        said, reasons, quiet = "", {""}, 0.0
 
         def seen(state: State | None) -> None:
-            nonlocal said
-            if state and not state.over and state.word != said:
-                said = state.word
-                self.tell(f"session {record.number} is {said}")
+            nonlocal said, reasons
+            if state is None or state.over or (state.word == said and state.message in reasons):
+                return
+            said, reasons = state.word, (reasons if state.word == said else {""}) | {state.message}
+            why = f": {state.message}" if state.message else ""  # what a session waits for
+            self.tell(f"session {record.number} is {said}{why}")
 
         for line in follow(self.provider, record, pause=self.pace.ask, seen=seen):
             if line.strip() and time.monotonic() >= quiet:

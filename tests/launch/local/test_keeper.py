@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from outlast.folder.layout import RunFolder
-from outlast.launch.local.process import identity
+from outlast.launch.keeper import write
 from outlast.launch.local.provider import LocalProvider, connect
-from outlast.launch.local.session import write
+from outlast.launch.process import identity
 from outlast.launch.provider import Line, State
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.watch import follow, state_of
@@ -40,13 +40,14 @@ def until(found, seconds: float = 30.0):
 FAILING = """
 import sys
 from pathlib import Path
+import outlast.launch.keeper as keeper
 import outlast.launch.local.session as session
-written = session.write
+written = keeper.write
 def write(path, record):
     if path.name == sys.argv[2]:
         raise OSError(28, "No space left on device")
     written(path, record)
-session.write = write
+keeper.write = session.write = write
 sys.exit(session.main(Path(sys.argv[1])))
 """
 

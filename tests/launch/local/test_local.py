@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from outlast.errors import LaunchError, UsageError
-from outlast.launch.local.process import identity, kill_group, lives
+from outlast.launch.keeper import write
 from outlast.launch.local.provider import LocalProvider, connect
-from outlast.launch.local.session import claim, write
+from outlast.launch.local.session import claim
+from outlast.launch.process import identity, kill_group, lives
 from outlast.launch.provider import Terms
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.relay import Bounds, Pace, relay
@@ -277,7 +278,7 @@ def test_a_relay_whose_sessions_were_too_short_continues_with_longer_ones(provid
         return relay(provider, prepared, terms, bounds=bounds, tell=lambda _: None, pace=Pace(ask=0.05))
 
     for sessions in (2, 2):  # what was refused is refused again
-        with messages.raises(LaunchError, "launch/no-progress-too-short", step=0):
+        with messages.raises(LaunchError, "launch/no-progress-too-short", step=0, flag="--session"):
             relaying(0.5)
         assert len(all_launches(prepared().folder)) == sessions
     assert relaying(120.0)

@@ -12,8 +12,8 @@ from outlast.errors import LaunchError, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.down import down
 from outlast.launch.fetch import fetch
+from outlast.launch.keeper import write
 from outlast.launch.local.provider import LocalProvider
-from outlast.launch.local.session import write
 from outlast.launch.records import LaunchRecord, all_launches, session_name
 from tests import messages
 

@@ -72,6 +72,7 @@ class KaggleProvider:
     environment = "kaggle"
     capabilities = Capabilities(
         quota=True,
+        full=True,
         live_logs=True,
         secrets=True,
         keys=FIELDS,

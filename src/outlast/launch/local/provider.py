@@ -6,29 +6,26 @@ gets the same bundle as a session of another provider, and finds the files of th
 
 from __future__ import annotations
 
-import functools
-import io
 import math
 import os
-import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from outlast.config.units import format_seconds
 from outlast.environment.base import gpus
-from outlast.errors import CorruptCheckpoint, LaunchError, LaunchRefused, OutlastError, UnknownName, UsageError
-from outlast.folder import durable, layout, plain, reading, records
-from outlast.launch.bundle import own_recipe
-from outlast.launch.local.process import kill_group, lives, terminate
-from outlast.launch.local.session import SAVING, claim, write
+from outlast.errors import LaunchError, UsageError
+from outlast.folder import plain, records
+from outlast.launch.keeper import SAVING
+from outlast.launch.local.session import claim
 from outlast.launch.options import Option
+from outlast.launch.process import kill_group, lives, terminate
 from outlast.launch.provider import Capabilities, Handle, Limits, Line, Output, Quota, Request, State, Tell, Terms
 from outlast.launch.schema import MADE
+from outlast.launch.sessionfolders import SessionFolders, age, ended, lines, outputs, read, training_command
 
 OPTIONS = (
     Option("session", "length of a session, at whose end it is killed", "seconds", 600.0, setting=True, metavar="TIME"),
@@ -43,16 +40,6 @@ _ABOUT = records.form(
     {"command": records.anything, "cwd": records.anything, "seconds": records.number, "grace": records.number}
 )
 _DIED = "the machine went down, or the session's keeper was killed"
-_LINE = 1 << 16  # most bytes of a log line; a longer line is split
-_WORDS = ("completed", "failed", "cancelled", "timed-out", "lost")
-_END = records.form(
-    {
-        "word": records.one_of(*_WORDS),
-        "message": records.text(),
-        "exit": records.whole(0, 255),
-        "seconds": records.number,
-    }
-)
 
 
 def connect(runs: Path, *, user: str | None = None, patience: float = 600.0) -> LocalProvider:  # noqa: ARG001 - as all
@@ -76,6 +63,7 @@ class LocalProvider:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._folders = SessionFolders(root, self.title, _HANDLE)
 
     def account(self) -> str:
         """There are no accounts."""
@@ -109,16 +97,15 @@ class LocalProvider:
 
     def submit(self, request: Request, handle: Handle, *, begun: Callable[[], None], tell: Tell) -> Handle:  # noqa: ARG002
         """Create the folder, then start the keeper in it. The keeper outlives this process."""
-        folder = self._folder(handle)
-        coming = folder.with_name(f"{layout.TEMPORARY}{folder.name}")
-        shutil.rmtree(coming, ignore_errors=True)
-        try:
-            self._fill(coming, folder, request)
-            begun()
-            coming.rename(folder)
-        except OSError as error:
-            shutil.rmtree(coming, ignore_errors=True)
-            raise LaunchRefused(f"{folder} cannot be created: {error.strerror}. Nothing was started.") from error
+        seconds = self.limits(request.terms).session
+        final = self._folders.of(handle)
+        about = {
+            "command": training_command(final, _launcher(ranks=bool(request.asked["ranks"]))),
+            "cwd": str(Path.cwd()),
+            "seconds": seconds,
+            "grace": min(30.0, max(0.5, seconds / 10)),
+        }
+        folder = self._folders.create(handle, request, about, begun=begun)
         command = [sys.executable, "-P", "-m", "outlast.launch.local.session", str(folder)]
         with (folder / "keeper.txt").open("wb") as told:  # not the terminal: the keeper outlives it
             started = subprocess.run(
@@ -128,63 +115,37 @@ class LocalProvider:
             raise LaunchError(f"The session in {folder} did not start. Read {told.name}.")
         return handle
 
-    def _fill(self, coming: Path, folder: Path, request: Request) -> None:
-        """Write all files of the session. The paths in them are those after the rename."""
-        for name in ("code", "inputs", "work"):
-            (coming / name).mkdir(parents=True)
-        with zipfile.ZipFile(io.BytesIO(request.bundle.data)) as archive:
-            archive.extractall(coming / "code")
-        if request.after:
-            (coming / "inputs/after").symlink_to(Path("../..") / self._folder(request.after).name / "work")
-        for name, path in request.files.items():
-            target = coming / "inputs/sent" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        asked = dict(request.asked)
-        if own := own_recipe(asked["source"]):
-            asked["recipe"] = str(folder / "code" / own)
-        write(coming / "request.json", asked)
-        seconds = self.limits(request.terms).session
-        about = {
-            "command": _command(folder, ranks=bool(asked["ranks"])),
-            "cwd": str(Path.cwd()),  # relative paths of data have the same meaning as for `outlast train`
-            "seconds": seconds,
-            "grace": min(30.0, max(0.5, seconds / 10)),
-        }
-        write(coming / "session.json", about)
-
     # existing sessions ---------------------------------------------------------------------------------------------
 
     def check(self, handle: Handle) -> None:
         """Refuse a handle of another provider."""
-        self._folder(handle)
+        self._folders.of(handle)
 
     def label(self, handle: Handle) -> str:
         """The session's name."""
-        return self._folder(handle).name
+        return self._folders.of(handle).name
 
     def address(self, handle: Handle) -> str:
         """The session's folder."""
-        folder = self._folder(handle)
-        return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+        return self._folders.address(handle)
 
     def state(self, handle: Handle) -> State | None:
         """The state of the session, from its processes and from the final record of its keeper."""
-        folder = self._folder(handle)
+        folder = self._folders.of(handle)
         if not folder.is_dir():
             return None
-        if end := _ended(folder):
+        if end := ended(folder):
             return end
-        keeper, training = (_read(folder / f"{name}.json", _PROCESS) for name in ("keeper", "training"))
+        keeper, training = (read(folder / f"{name}.json", _PROCESS) for name in ("keeper", "training"))
         if not keeper and not training:
             if _is_recent(folder / "session.json") or (not claim(folder) and _is_recent(folder / "begun")):
                 return State("queued")
             return State("lost", "it never started, or its records are damaged")
-        ages = [_age(folder / name) for name in ("begun", "keeper.json", "training.json")]
+        ages = [age(folder / name) for name in ("begun", "keeper.json", "training.json")]
         seconds = max(0.0, next(age for age in ages if age < math.inf))
         if keeper and lives(keeper["pid"], keeper["began"]):
             return State("saving" if (folder / "cancel").exists() else "running", seconds=seconds)
-        if end := _ended(folder):  # the session may have ended between the two checks
+        if end := ended(folder):  # the session may have ended between the two checks
             return end
         if training and lives(training["pid"], training["began"]):
             return _unwatched(folder, training, seconds)
@@ -200,11 +161,11 @@ class LocalProvider:
         seen: Callable[[State | None], None] = lambda _: None,
     ) -> Iterator[Line]:
         """The output of the training. Its lines have no times."""
-        place, told, position = self._existing_folder(handle) / "log.txt", 0, [0]
+        place, told, position = self._folders.existing(handle) / "log.txt", 0, [0]
         while True:
             seen(state := self.state(handle))
             over = state is None or state.over
-            for line in _lines(place, position, over=over):
+            for line in lines(place, position, over=over):
                 if told >= since:
                     yield Line(0.0, line)
                 told += 1
@@ -214,34 +175,30 @@ class LocalProvider:
 
     def outputs(self, handle: Handle) -> Iterator[Output]:
         """The files that are in the session's working folder."""
-        folder = self._existing_folder(handle)
+        folder = self._folders.existing(handle)
         state = self.state(handle)
         if state is None or not state.over:
             return
-        for path in plain.plain_files(folder / "work"):
-            yield Output(path.relative_to(folder / "work").as_posix(), functools.partial(shutil.copyfile, path))
+        yield from outputs(folder)
 
     def cancel(self, handle: Handle) -> None:
         """Ask the training to save and stop. It is killed if it does not."""
-        folder = self._existing_folder(handle)
+        folder = self._folders.existing(handle)
         state = self.state(handle)
         if state and not state.over and not (folder / "cancel").exists():
             (folder / "cancel").write_text("")
-            keeper, training = (_read(folder / f"{name}.json", _PROCESS) for name in ("keeper", "training"))
+            keeper, training = (read(folder / f"{name}.json", _PROCESS) for name in ("keeper", "training"))
             if training and not (keeper and lives(keeper["pid"], keeper["began"])):  # only a keeper would ask it
                 terminate(training["pid"], training["began"])
 
     def clear(self, handle: Handle) -> None:
         """Delete the code, inputs and files of a session that has ended. Its log and its final record are kept."""
-        folder = self._folder(handle)
-        if (state := self.state(handle)) is None or not state.over:
-            return
-        for name in ("code", "inputs", "work"):
-            durable.remove_any(folder / name)
+        if (state := self.state(handle)) and state.over:
+            self._folders.clear(handle)
 
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:  # noqa: ARG002 - nothing is shared
         """Delete the session's folder. A running session is killed."""
-        folder = self._folder(handle)
+        folder = self._folders.of(handle)
         end = time.monotonic() + _START
         while (state := self.state(handle)) is not None and not state.over:
             (folder / "cancel").write_text("now")
@@ -250,83 +207,27 @@ class LocalProvider:
                     f"{folder} was still running {_START:.0f} s after it was killed. Nothing was deleted."
                 )
             time.sleep(0.05)
-        going = folder.with_name(f"{layout.TEMPORARY}{folder.name}")
-        durable.remove_any(going)  # left by a delete that was killed
-        if state is None:
-            return []
-        folder.rename(going)  # atomic, so that no session has only some of its records
-        durable.remove_any(going)
-        return [folder.name]
-
-    def _folder(self, handle: Handle) -> Path:
-        """The folder of a session."""
-        try:
-            records.check(handle, _HANDLE, "The handle")
-        except CorruptCheckpoint as error:
-            raise UsageError(f"This is not a session on this machine. {error}") from error
-        return self.root / str(handle["session"])
-
-    def _existing_folder(self, handle: Handle) -> Path:
-        folder = self._folder(handle)
-        if not folder.is_dir():
-            raise UnknownName(f"There is no session {folder.name} in {self.root}.")
-        return folder
+        return self._folders.delete(handle)
 
 
-def _command(folder: Path, *, ranks: bool) -> list[str]:
-    """The command of the session. It uses torchrun on all GPUs if the recipe supports several ranks."""
+def _launcher(*, ranks: bool) -> list[str]:
+    """The launcher torchrun on all GPUs, if the recipe supports several ranks and there are several."""
     cards = len(gpus()) if ranks else 0
-    several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"] if cards > 1 else []
-    files = [str(folder / name) for name in ("request.json", "work", "exit")]
-    return [sys.executable, "-m", *several, "outlast.launch.inside", *files]
-
-
-def _read(path: Path, form: records.Check) -> Mapping[str, Any] | None:
-    """A record of a session; None if it is missing or incomplete."""
-    try:
-        return reading.read_record(path, form)
-    except (FileNotFoundError, OutlastError):
-        return None
+    return ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"] if cards > 1 else []
 
 
 def _unwatched(folder: Path, training: Mapping[str, Any], seconds: float) -> State:
     """The state of a training whose keeper was killed. This process enforces its time limit."""
-    about = _read(folder / "session.json", _ABOUT)
+    about = read(folder / "session.json", _ABOUT)
     if about and seconds < about["seconds"]:
         if not plain.kind_of(folder / "cancel"):
             return State("running", seconds=seconds)
-        if (folder / "cancel").read_text() != "now" and 0 <= _age(folder / "cancel") < SAVING:
+        if (folder / "cancel").read_text() != "now" and 0 <= age(folder / "cancel") < SAVING:
             return State("saving", seconds=seconds)
     kill_group(training["pid"], training["began"])
     return State("lost", _DIED, seconds=seconds)
 
 
-def _age(path: Path) -> float:
-    """Seconds since a file was changed, by this machine's clock; infinite if the file does not exist."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return math.inf
-
-
 def _is_recent(path: Path) -> bool:
     """Whether a file was changed so recently that the next record may still be written. The clock may go backwards."""
-    return abs(_age(path)) < _START
-
-
-def _lines(place: Path, position: list[int], *, over: bool) -> Iterator[str]:
-    """The lines of a growing log from a position, which is updated. An unfinished last line only if `over`."""
-    if plain.kind_of(place) != "file":
-        return
-    with place.open("rb") as file:
-        file.seek(position[0])
-        while piece := file.readline(_LINE):
-            if not over and len(piece) < _LINE and not piece.endswith(b"\n"):
-                return
-            position[0] += len(piece)
-            yield from piece.decode("utf-8", errors="replace").splitlines()
-
-
-def _ended(folder: Path) -> State | None:
-    end = _read(folder / "end.json", _END)
-    return State(end["word"], end["message"], end["exit"], end["seconds"]) if end else None
+    return abs(age(path)) < _START

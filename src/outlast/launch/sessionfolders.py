@@ -1,0 +1,196 @@
+"""Folders of sessions on a disk that this machine and the sessions share.
+
+A folder holds
+
+    code/           the unpacked bundle           request.json   the request for `outlast.launch.inside`
+    inputs/         runs of earlier sessions      work/          files of this session
+    session.json    working folder and limit; no variables, because some are secret
+
+and what `outlast.launch.keeper` writes. If a record is missing or incomplete, for example after a power failure, the
+session counts as lost.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import os
+import shutil
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from outlast.errors import CorruptCheckpoint, LaunchRefused, OutlastError, UnknownName, UsageError
+from outlast.folder import durable, layout, plain, reading, records
+from outlast.launch.bundle import own_recipe
+from outlast.launch.keeper import write
+from outlast.launch.provider import Handle, Output, Request, State
+
+_LINE = 1 << 16  # most bytes of a log line; a longer line is split
+_WORDS = ("completed", "failed", "cancelled", "timed-out", "out-of-memory", "lost")
+_END = records.form(
+    {
+        "word": records.one_of(*_WORDS),
+        "message": records.text(),
+        "exit": records.or_null(records.whole(0, 255)),
+        "seconds": records.number,
+    }
+)
+
+
+class SessionFolders:
+    """The folders of a provider's sessions.
+
+    Args:
+        root: the folder that holds them.
+        title: the provider's name in messages.
+        handle: the form of a handle; its `session` is the folder's name.
+    """
+
+    def __init__(self, root: Path, title: str, handle: records.Check) -> None:
+        self.root, self.title, self._handle = root, title, handle
+
+    def of(self, handle: Handle) -> Path:
+        """The folder of a session.
+
+        Raises:
+            UsageError: this is no handle of the provider.
+        """
+        try:
+            records.check(handle, self._handle, "The handle")
+        except CorruptCheckpoint as error:
+            raise UsageError(f"This is not a session on {self.title}. {error}") from error
+        return self.root / str(handle["session"])
+
+    def existing(self, handle: Handle) -> Path:
+        """The folder of a session that exists.
+
+        Raises:
+            UsageError: this is no handle of the provider.
+            UnknownName: there is no such session.
+        """
+        folder = self.of(handle)
+        if not folder.is_dir():
+            raise UnknownName(f"There is no session {folder.name} in {self.root}.")
+        return folder
+
+    def address(self, handle: Handle) -> str:
+        """The session's folder, as a path that is as short as possible."""
+        folder = self.of(handle)
+        return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+
+    def create(
+        self, handle: Handle, request: Request, about: Mapping[str, Any], *, begun: Callable[[], None] = lambda: None
+    ) -> Path:
+        """Create the folder of a session, with all that it needs; returns it.
+
+        Args:
+            handle: of the session.
+            request: the request.
+            about: the record session.json.
+            begun: called just before the folder appears.
+
+        Raises:
+            LaunchRefused: the disk refused, or there is such a folder.
+        """
+        folder = self.of(handle)
+        coming = folder.with_name(f"{layout.TEMPORARY}{folder.name}")
+        shutil.rmtree(coming, ignore_errors=True)
+        try:
+            self._fill(coming, folder, request)
+            write(coming / "session.json", dict(about))
+            begun()
+            coming.rename(folder)
+        except OSError as error:
+            shutil.rmtree(coming, ignore_errors=True)
+            raise LaunchRefused(f"{folder} cannot be created: {error.strerror}. Nothing was started.") from error
+        return folder
+
+    def _fill(self, coming: Path, folder: Path, request: Request) -> None:
+        """Write code, inputs and request. The paths in them are those after the rename."""
+        for name in ("code", "inputs", "work"):
+            (coming / name).mkdir(parents=True)
+        with zipfile.ZipFile(io.BytesIO(request.bundle.data)) as archive:
+            archive.extractall(coming / "code")
+        if request.after:
+            (coming / "inputs/after").symlink_to(Path("../..") / self.of(request.after).name / "work")
+        for name, path in request.files.items():
+            target = coming / "inputs/sent" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        asked = dict(request.asked)
+        if own := own_recipe(asked["source"]):
+            asked["recipe"] = str(folder / "code" / own)
+        write(coming / "request.json", asked)
+
+    def clear(self, handle: Handle) -> None:
+        """Delete the code, inputs and files of a session. Its log and its final record are kept."""
+        for name in ("code", "inputs", "work"):
+            durable.remove_any(self.of(handle) / name)
+
+    def delete(self, handle: Handle) -> list[str]:
+        """Delete the folder of a session that has ended; returns its name, or nothing if there is none."""
+        folder = self.of(handle)
+        going = folder.with_name(f"{layout.TEMPORARY}{folder.name}")
+        durable.remove_any(going)  # left by a delete that was killed
+        if not folder.is_dir():
+            return []
+        folder.rename(going)  # atomic, so that no session has only some of its records
+        durable.remove_any(going)
+        return [folder.name]
+
+
+def outputs(folder: Path) -> Iterator[Output]:
+    """The files that are in the working folder of a session."""
+    for path in plain.plain_files(folder / "work"):
+        yield Output(path.relative_to(folder / "work").as_posix(), functools.partial(shutil.copyfile, path))
+
+
+def lines(place: Path, position: list[int], *, over: bool) -> Iterator[str]:
+    """The lines of a growing log from a position, which is updated. An unfinished last line only if `over`."""
+    if plain.kind_of(place) != "file":
+        return
+    with place.open("rb") as file:
+        file.seek(position[0])
+        while piece := file.readline(_LINE):
+            if not over and len(piece) < _LINE and not piece.endswith(b"\n"):
+                return
+            position[0] += len(piece)
+            yield from piece.decode("utf-8", errors="replace").splitlines()
+
+
+def read(path: Path, form: records.Check) -> Mapping[str, Any] | None:
+    """A record of a session; None if it is missing or incomplete."""
+    try:
+        return reading.read_record(path, form)
+    except (FileNotFoundError, OutlastError):
+        return None
+
+
+def ended(folder: Path) -> State | None:
+    """How a session ended, by its final record; None without one."""
+    end = read(folder / "end.json", _END)
+    return State(end["word"], end["message"], end["exit"], end["seconds"]) if end else None
+
+
+def age(path: Path) -> float:
+    """Seconds since a file was changed, by this machine's clock; infinite if the file does not exist."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return math.inf
+
+
+def training_command(folder: Path, launcher: Sequence[str] = ()) -> list[str]:
+    """The command that trains in a session's folder.
+
+    Args:
+        folder: the session's folder.
+        launcher: a module of Python that starts several ranks, with its arguments.
+    """
+    files = [os.fspath(folder / name) for name in ("request.json", "work", "exit")]
+    return [sys.executable, "-m", *launcher, "outlast.launch.inside", *files]

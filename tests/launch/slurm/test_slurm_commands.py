@@ -1,0 +1,230 @@
+"""What is asked of Slurm's programs, and what their answers mean. The programs are planted; their texts are those of
+Slurm 22.05.8."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from outlast.errors import AnswerLost, LaunchError, LaunchRefused, UsageError
+from outlast.launch.provider import Terms
+from outlast.launch.slurm.provider import SlurmProvider, connect
+from outlast.launch.slurm.scheduler import Job, Scheduler, seconds_of, variables
+from outlast.launch.slurm.script import flags_of, partition_of, script
+from tests import messages
+
+JOB = Path("/scratch/ada/runs/.jobs/outlast-x-001/job.sh")
+POLICY = (
+    "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size "
+    "and/or time limits)"
+)
+PARTITIONS = (
+    "PartitionName=cpu AllowGroups=ALL Default=YES QoS=N/A DefaultTime=01:00:00 MaxTime=2-00:00:00 State=UP\n"
+    "PartitionName=gpu AllowGroups=ALL Default=NO QoS=N/A DefaultTime=NONE MaxTime=04:00:00 State=UP\n"
+    "PartitionName=long AllowGroups=ALL Default=NO QoS=N/A DefaultTime=NONE MaxTime=UNLIMITED State=UP\n"
+)
+
+
+@pytest.fixture
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Plant programs that print an answer; their calls are written into a file."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def program(name: str, out: str = "", err: str = "", code: int = 0, seconds: float = 0) -> Path:
+        (folder / f"{name}.out").write_text(out)
+        (folder / f"{name}.err").write_text(err)
+        calls = folder / f"{name}.calls"
+        (folder / name).write_text(
+            f'#!/bin/sh\necho "$*" >> {calls}\ncat {folder}/{name}.err >&2\ncat {folder}/{name}.out\n'
+            f"[ {seconds} = 0 ] || exec sleep {seconds}\nexit {code}\n"
+        )
+        (folder / name).chmod(0o755)
+        return calls
+
+    return program
+
+
+def impatient(**more: float) -> Scheduler:
+    return Scheduler(0.0, sleep=lambda _: None, **more)
+
+
+def test_a_job_is_submitted_under_its_name(plant) -> None:
+    calls = plant("sbatch", "4711\n")
+    assert impatient().submit("outlast-x-001", JOB) == 4711
+    assert calls.read_text() == f"--parsable --job-name=outlast-x-001 {JOB}\n"
+    plant("sbatch", "4712;alps\n", "sbatch: lua: your project has 12 hours left\n")
+    assert impatient().submit("outlast-x-001", JOB) == 4712
+
+
+@pytest.mark.parametrize(
+    ("told", "again"),
+    [
+        ("sbatch: error: Batch job submission failed: Invalid partition name specified", ""),
+        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", ""),
+        (f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{POLICY}", "full"),
+        (f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{POLICY}", ""),
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", "moment"),
+    ],
+)
+def test_a_refusal_says_whether_the_same_job_may_be_accepted_later(plant, told: str, again: str) -> None:
+    plant("sbatch", err=told, code=1)
+    with pytest.raises(LaunchRefused) as caught:
+        impatient().submit("outlast-x-001", JOB)
+    assert caught.value.again == again
+    words = " ".join(line.removeprefix("sbatch: error: ") for line in told.splitlines())
+    key = "launch/slurm-silent" if again == "moment" else "launch/slurm-refused"
+    messages.said([str(caught.value)], key, words=words)
+
+
+def test_a_job_whose_answer_is_lost_may_be_there(plant) -> None:
+    plant("sbatch", err="sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", code=1)
+    with messages.raises(AnswerLost, "launch/slurm-answer-lost", words=messages.ANY):
+        impatient().submit("outlast-x-001", JOB)
+    plant("sbatch", seconds=30)
+    with messages.raises(AnswerLost, "launch/slurm-no-answer", seconds="0.5"):
+        impatient(timeout=0.5).submit("outlast-x-001", JOB)
+
+
+def test_a_full_queue_lets_sbatch_wait_and_so_do_we(plant) -> None:
+    plant("sbatch", err="sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n", seconds=30)
+    plant("squeue")
+    with pytest.raises(LaunchRefused) as caught:
+        impatient(timeout=0.5).submit("outlast-x-001", JOB)
+    assert caught.value.again == "full"
+    plant("squeue", f"12|PENDING|Priority|{JOB}\n")
+    assert impatient(timeout=0.5).submit("outlast-x-001", JOB) == 12, "it was accepted at last"
+
+
+def test_a_job_is_found_by_its_name_and_its_script(plant) -> None:
+    calls = plant("squeue", f"9|COMPLETED|None|{JOB}\n12|RUNNING|None|/tmp/other.sh\n11|PENDING|Resources|{JOB}\n")
+    assert impatient().find("outlast-x-001", JOB) == Job(11, "PENDING", "Resources")
+    assert "--me" in calls.read_text().split()
+    assert impatient().find("outlast-x-001", Path("/nowhere")) is None
+
+
+def test_slurm_that_is_silent_is_asked_again_and_told(plant) -> None:
+    calls = plant("squeue", err="slurm_load_jobs error: Unable to contact slurm controller (connect failure)", code=1)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        time.sleep(0.2)
+
+    with messages.raises(LaunchError, "launch/slurm-not-answered", patience=messages.ANY, words=messages.ANY):
+        Scheduler(0.3, sleep=sleep).find("outlast-x-001", JOB)
+    assert len(calls.read_text().splitlines()) == len(slept) + 1 >= 2
+    assert set(slept) == {5.0}
+    plant("squeue", err="squeue: error: Invalid user: ada", code=1)
+    with messages.raises(LaunchError, "launch/slurm-failed", program="squeue", words="Invalid user: ada"):
+        impatient().find("outlast-x-001", JOB)
+
+
+def test_a_job_that_has_ended_is_cancelled_without_an_error(plant) -> None:
+    calls = plant("scancel", err="scancel: error: Kill job error on job id 7: Invalid job id specified", code=1)
+    impatient().cancel(7)
+    impatient().cancel(7, signal="USR2")
+    assert calls.read_text().splitlines() == ["7", "--signal=USR2 --batch 7"]
+
+
+def test_a_machine_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / ".jobs/outlast-x-001").mkdir(parents=True)
+    with messages.raises(UsageError, "launch/no-slurm", program="squeue"):
+        connect(tmp_path).state({"session": "outlast-x-001"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "seconds"), [((), 3600.0), (("partition=gpu",), 4 * 3600.0), (("--partition=gpu,cpu",), 3600.0)]
+)
+def test_a_session_is_as_long_as_its_partition_allows(plant, flags: tuple[str, ...], seconds: float) -> None:
+    plant("scontrol", PARTITIONS)
+    provider = SlurmProvider(Path("runs/.jobs"), impatient())
+    assert provider.limits(Terms(options={"sbatch": list(flags)})).session == seconds
+    assert provider.limits(Terms(options={"sbatch": list(flags), "time": 60.0})).session == 60
+
+
+def test_a_partition_without_a_limit_or_of_another_name(plant) -> None:
+    plant("scontrol", PARTITIONS)
+    provider = SlurmProvider(Path("runs/.jobs"), impatient())
+    with messages.raises(UsageError, "launch/slurm-endless"):
+        provider.limits(Terms(options={"sbatch": ["partition=long"]}))
+    with messages.raises(UsageError, "launch/slurm-no-partition", what="no partition 'gpus'"):
+        provider.limits(Terms(options={"sbatch": ["partition=gpus"]}))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("00:02:00", 120),
+        ("2-00:00:30", 172830),
+        ("12:00:00", 43200),
+        ("UNLIMITED", None),
+        ("NONE", None),
+        ("05:30", 330),
+    ],
+)
+def test_times_of_slurm(text: str, seconds: float | None) -> None:
+    assert seconds_of(text) == seconds
+
+
+def test_flags_of_sbatch() -> None:
+    assert flags_of(["partition=gpu", "--gres=gpu:1", "exclusive"]) == [
+        "--partition=gpu",
+        "--gres=gpu:1",
+        "--exclusive",
+    ]
+    assert partition_of(["partition=a", "mem=4G", "partition=b"]) == "b"
+    assert partition_of(["mem=4G"]) is None
+    for given in ("-p gpu", "partition=gpu\n#SBATCH --mail-user=x", "gpu:1 --exclusive", ""):
+        with messages.raises(UsageError, "launch/sbatch-no-flag", flag=repr(given)):
+            flags_of([given])
+    for given, why in (("time=5", "give --time"), ("output=x", "leave it out, because outlast sets it")):
+        with messages.raises(UsageError, "launch/sbatch-not-taken", flag=given.partition("=")[0], why=why):
+            flags_of([given])
+
+
+def test_the_script(tmp_path: Path) -> None:
+    folder = tmp_path / 'a "b" %j/outlast-x-001'
+    lines = script("outlast-x-001", folder, 90.0, ["partition=gpu", "comment=two words"]).splitlines()
+    quoted = str(folder).replace('"', '\\"')
+    assert lines[:11] == [
+        "#!/bin/bash",
+        "#SBATCH --job-name=outlast-x-001",
+        f'#SBATCH --chdir="{quoted}"',
+        f'#SBATCH --output="{quoted}/log.txt"'.replace("%j", "%%j"),
+        "#SBATCH --open-mode=append",
+        "#SBATCH --requeue",
+        "#SBATCH --signal=B:USR1@12",
+        "#SBATCH --time=2",
+        "#SBATCH --partition=gpu",
+        '#SBATCH "--comment=two words"',
+        f"export PYTHONPATH='{folder}/code'${{PYTHONPATH:+:$PYTHONPATH}}",
+    ]
+    assert lines[11].startswith("exec ")
+    assert not any(line.startswith("#SBATCH --time") for line in script("x", folder, None, []).splitlines())
+    with messages.raises(UsageError, "launch/slurm-folder", folder=repr("/a\\b")):
+        script("x", Path("/a\\b"), None, [])
+
+
+def test_a_job_inherits_nothing_of_the_job_in_which_it_is_submitted() -> None:
+    given = {
+        "SLURM_JOB_ID": "1", "SLURM_MEM_PER_NODE": "100", "SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "ada",
+        "OUTLAST_SESSION_ENDS": "1", "OUTLAST_GIT_TOKEN": "x", "OF_THE_USER": "1",
+    }  # fmt: skip
+    assert variables(given) == {
+        "SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "ada", "OUTLAST_GIT_TOKEN": "x", "OF_THE_USER": "1",
+        "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C.UTF-8",
+    }  # fmt: skip
+
+
+def test_bash_reads_the_script(tmp_path: Path) -> None:
+    place = tmp_path / "job.sh"
+    place.write_text(script("outlast-x-001", tmp_path / 'it\'s a "b"', 60.0, []))
+    done = subprocess.run(["bash", "-n", str(place)], env=dict(os.environ), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
