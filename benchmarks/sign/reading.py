@@ -24,16 +24,20 @@ from outlast_recipes.sign.clips import Store
 from outlast_recipes.sign.labels import Label
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data/asl_traduttore/keypoints_train"
-BATCH, ROUNDS, LONG = 32, 5, 320  # clips of a batch; rounds; generated clips
+BATCH, ROUNDS, LONG, GLOSSES = 32, 5, 320, 14  # clips of a batch; rounds; generated clips and their glosses
 
 
 def generated(folder: Path) -> list[Path]:
-    """Clips of 60 to 180 frames in which a fifth of the keypoints is not seen."""
+    """Clips of 60 to 180 frames in which a fifth of the keypoints is not seen; the right hand of clip i is where those
+    of all clips i + 14 n are."""
     chance, paths = np.random.default_rng(0), []
+    places = chance.random((GLOSSES, 2))
     for number in range(LONG):
         length = int(chance.integers(60, 181))
         seen = chance.random((length, 78)) < 0.8
-        points = np.float32(chance.random((length, 78, 2)).round(4) * seen[..., None])
+        points = chance.random((length, 78, 2))
+        points[:, 46:67] = 0.9 * places[number % GLOSSES] + 0.1 * points[:, 46:67]
+        points = np.float32(points.round(4) * seen[..., None])
         paths.append(folder / f"clip{number}.npz")
         np.savez_compressed(paths[-1], X=points.reshape(length, 156), mask=seen)
     return paths

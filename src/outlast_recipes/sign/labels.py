@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,11 @@ def read_names(path: Path) -> Names:
 def _rows(path: Path, columns: Sequence[str], problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and fields of each row with the right number of fields; empty lines are skipped."""
     try:
-        if path.stat().st_size > _LARGEST:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # reading a pipe would wait for ever
+            problems.error("table", path, f"is no ordinary file; expected CSV with {', '.join(columns)}.")
+            return
+        if about.st_size > _LARGEST:
             problems.error("table", path, f"has more than {_LARGEST / 1e6:.0f} MB; expected a table of labels.")
             return
         text = path.read_text(encoding="utf-8-sig")
@@ -180,9 +185,19 @@ def _rows(path: Path, columns: Sequence[str], problems: Problems) -> Iterator[tu
                     f"has {len(row)} fields; expected {len(header)}, as the first line.",
                 )
                 continue
+            if strange := next((field for field in row if any(map(_is_control, field.strip()))), None):
+                problems.error(
+                    "row", f"{path}:{reader.line_num}", f"holds {strange!a}; expected no control characters."
+                )
+                continue
             yield reader.line_num, {name: value.strip() for name, value in zip(header, row, strict=True)}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         problems.error("table", path, f"cannot be read ({error}); expected CSV with {', '.join(columns)}.")
+
+
+def _is_control(letter: str) -> bool:
+    """Whether a terminal may obey a character instead of showing it."""
+    return letter < " " or "\x7f" <= letter <= "\x9f"
 
 
 def _number(column: str, text: str, below: int | None, place: str, problems: Problems) -> int | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import stat
 import tokenize
 import zipfile
 import zlib
@@ -30,6 +31,7 @@ from outlast_recipes.sign.batch import FEATURES, POINTS
 LARGEST = 2**29
 """Bytes of an array: an hour of keypoints at 30 frames a second has 67 MB, half an hour of features 442 MB."""
 _HEADER = 2**13  # bytes of a .npy header
+_NAMED = 8  # arrays of a file, in a message
 _PACKED = 1100  # deflate makes data at most 1,032 times smaller (zlib.net/zlib_tech.html)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FRAME = (-1.0, 2.0)
@@ -134,7 +136,10 @@ class _Members:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._size = path.stat().st_size
+            about = path.stat()
+            if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
+                raise OSError("it is no ordinary file")
+            self._size = about.st_size
             self._archive = zipfile.ZipFile(path)
             found = self._archive.infolist()
         except _DAMAGED as error:
@@ -191,8 +196,10 @@ class _Members:
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of an array, from its header."""
         if key not in self.names:
+            names = [ascii(name)[1:-1] for name in sorted(self.names)]
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             raise outlast.DataError(
-                f"{self.path} has no array {key}; it has {', '.join(sorted(self.names)) or 'none'}."
+                f"{self.path} has no array {key}; it has {', '.join(names[:_NAMED]) or 'none'}{more}."
             )
         return self._header(key)[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import resource
 import struct
 import zipfile
@@ -132,6 +133,24 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
         npz.read_keypoints(path)
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("damaged.npz", "labels.csv"):
+        os.mkfifo(tmp_path / name)
+    with messages.raises(outlast.DataError, "sign/no-archive"):
+        npz.read_keypoints(tmp_path / "damaged.npz")
+    problems = Problems()
+    assert labels.read_labels(tmp_path / "labels.csv", problems).rows == []
+    messages.said(str(problems.errors[0]), "sign/no-ordinary-table")
+
+
+def test_only_some_arrays_of_a_file_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path, **{f"a{number}": np.zeros(1) for number in range(9)})
+    with messages.raises(
+        outlast.DataError, "sign/no-array", key="X", found=", ".join(f"a{n}" for n in range(8)) + " and 1 more"
+    ):
+        npz.read_keypoints(path)
+
+
 HEAD = "file,gloss,cat,occluded\n"
 
 
@@ -167,6 +186,7 @@ def test_labels_are_read(tmp_path: Path) -> None:
         (HEAD + "clip,0,0,0\nclip.npz,0,0,0\n", messages.says("sign/file-twice", line=3, file="clip", before=2)),
         (HEAD + "a,3,0,0\nb,2,0,0\nc,3,1,0\n", messages.says("sign/two-categories", line=4, gloss=3)),
         (HEAD + 'a,0,0,"0\n', messages.says("sign/unreadable-table")),
+        (HEAD + "a\x1b[2Jb,0,0,0\n", messages.says("sign/control-character", line=2, value=r"'a\x1b[2Jb'")),
     ],
 )
 def test_labels_that_are_refused(tmp_path: Path, text: str, message: messages.Message) -> None:
