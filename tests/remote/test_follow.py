@@ -27,7 +27,6 @@ from outlast.remote.outgoing import PushAbandoned
 from outlast.report import read_run
 from outlast.run import arguments, session
 from outlast.run.following import FollowingRemote
-from outlast.waiting import on_stderr
 
 
 @pytest.fixture
@@ -246,10 +245,18 @@ def test_a_wait_for_a_remote_says_how_long_it_lasts(seconds: float, bound: str) 
     there = SimpleNamespace(tell_silence=silent.append)
     following = FollowingRemote(SimpleNamespace(remote=there), None, None, lambda _, words: said.append(words))  # type: ignore[arg-type]
     waited = list[float]()
-    follower = SimpleNamespace(behind=[4], address="there", settle=waited.append)
+
+    def settle(seconds: float) -> None:
+        waited.append(seconds)
+        silent[0]("no answer")  # type: ignore[operator]
+        silent.clear()
+
+    follower = SimpleNamespace(behind=[4], address="there", settle=settle)
     following._wait_visibly(follower, seconds)  # type: ignore[arg-type]
     messages.said(said[0], "remote/waiting-until-it-is-pushed", step=4, remote="there", bound=bound)
-    assert (waited, silent) == ([seconds], [on_stderr]), "now somebody waits, so a silent service is told"
+    assert (waited, said[1:]) == ([seconds], ["no answer"]), "now somebody waits, so a silent service is told"
+    silent[0]("no answer")  # type: ignore[operator]
+    assert len(said) == 2, "and then nobody does"
 
 
 def test_a_push_is_part_of_the_reserve(tmp_path: Path) -> None:

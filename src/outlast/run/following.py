@@ -16,7 +16,6 @@ from outlast.remote.push import Pusher
 from outlast.remote.revision import PushedRun
 from outlast.run.session import Session, now
 from outlast.terminal import command
-from outlast.waiting import on_stderr
 
 _WAITS = {"preempted": 25.0, "cancelled": 10.0, "failed": 30.0}
 """End reason -> longest wait for a remote, in seconds. Other reasons wait until the session's end."""
@@ -24,6 +23,10 @@ _WAITS = {"preempted": 25.0, "cancelled": 10.0, "failed": 30.0}
 _SPARE = 0.5  # seconds of the session that are left after the wait
 _LAST = 2.0  # seconds reserved for the push of the attempt's end
 _SILENT = 1.0  # seconds of waiting that are not reported
+
+
+def _ignored(_sentence: str) -> None:
+    """Nobody waits for the service."""
 
 
 class FollowingRemote:
@@ -115,7 +118,7 @@ class FollowingRemote:
             rate=self._follow.rate,
         )
         remote = self._follow.remote
-        remote.tell_silence(lambda _: None)  # training does not wait; the follower reports failed pushes
+        self._tell_silence(_ignored)  # training does not wait; the follower reports failed pushes
         self._follower = Follower(pusher, remote.typed or remote.address(), self._folder.pushed)
         self._follower.begin()
 
@@ -161,9 +164,13 @@ class FollowingRemote:
         what = f"{_steps(behind)} {'are' if len(behind) > 1 else 'is'} pushed to {follower.address}"
         most = f", for {seconds:.0f} s at most" if math.isfinite(seconds) else " or a try fails"
         self._tell("info", f"waiting until {what}{most}")
-        if self._follow:
-            self._follow.remote.tell_silence(on_stderr)
+        self._tell_silence(lambda sentence: self._tell("info", sentence))  # the training thread is in settle
         follower.settle(seconds)
+        self._tell_silence(_ignored)
+
+    def _tell_silence(self, tell: Callable[[str], None]) -> None:
+        if self._follow:
+            self._follow.remote.tell_silence(tell)
 
     def close(self, reason: str | None) -> None:
         """Push the records with the end of the attempt, and stop.
