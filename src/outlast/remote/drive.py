@@ -20,27 +20,23 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from http.client import HTTPException, HTTPResponse
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.parse import SplitResult
 
-from outlast.errors import ObjectMissing, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
+from outlast.errors import ObjectMissing, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.remote import retry
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat, check_name
-from outlast.remote.driveaccess import Access, request
-from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
+from outlast.remote.driveservice import DriveService
+from outlast.remote.network import TIMEOUT, Opened, unreachable
 
-SERVICE = "https://www.googleapis.com"
 FIELDS = "id,name,size,sha256Checksum,createdTime,modifiedTime"
 FILES = "/drive/v3/files"
 
 SETTLES = 15.0
 """Seconds after which the listing of a folder is taken to have the files that others have made in it."""
-
-_BUSY = {"rateLimitExceeded", "userRateLimitExceeded", "sharingRateLimitExceeded"}
-"""Reasons of a status 403 after which Google asks to try again."""
 
 _BLOCK = 256 * 1024
 
@@ -55,7 +51,7 @@ def open_at(location: SplitResult, options: dict[str, str], *, writes: bool) -> 
     return DriveRemote(location.netloc, f"{check_name(prefix)}/" if prefix else "", writes=writes)
 
 
-class DriveRemote(NetworkRemote):
+class DriveRemote(DriveService):
     """A folder of Google Drive, or the files in it whose names begin with a prefix.
 
     Args:
@@ -80,13 +76,8 @@ class DriveRemote(NetworkRemote):
         timeout: float = TIMEOUT,
         whole: int = PIECE,
     ) -> None:
-        super().__init__(f"drive://{folder}/", prefix, writes=writes, timeout=timeout)
-        endpoint = endpoint or os.environ.get("OUTLAST_DRIVE_ENDPOINT")
-        if endpoint and urlsplit(endpoint).scheme != "https" and urlsplit(endpoint).hostname != "127.0.0.1":
-            raise UsageError("OUTLAST_DRIVE_ENDPOINT is no https:// URL; tokens are sent there.")
-        self._endpoint = (endpoint or SERVICE).rstrip("/")
+        super().__init__(f"drive://{folder}/", prefix, writes=writes, endpoint=endpoint, timeout=timeout)
         self._folder, self._whole = folder, whole
-        self._access = Access(f"{self._endpoint}/token" if endpoint else None)
         self._ids: dict[str, str] = {}
         self._keep: Callable[[str, str], None] = lambda _what, _identity: None
         self._seen: dict[str, set[str]] = {}  # ids of files that were made or listed, by name
@@ -327,67 +318,6 @@ class DriveRemote(NetworkRemote):
             f"{self.address(name)} was not deleted: Drive cannot delete a file only if it is unchanged. Delete it by "
             "hand when nobody needs it."
         )
-
-    def _json(self, name: str, method: str, path: str, asked: dict[str, str], **arguments: Any) -> Any:
-        with self._call(name, method, path, asked, **arguments) as reply:
-            return self._content(name, reply)
-
-    def _content(self, name: str, reply: HTTPResponse) -> Any:
-        with self._explained(name):
-            return json.loads(reply.read())
-
-    def _call(
-        self,
-        name: str,
-        method: str,
-        path: str,
-        asked: dict[str, str] | None = None,
-        *,
-        accept: tuple[int, ...] = (),
-        headers: dict[str, str] | None = None,
-        data: bytes | Iterable[bytes] | None = None,
-    ) -> HTTPResponse:
-        """One request; any status that is neither a success nor accepted is an error."""
-        url = path if path.startswith(f"{self._endpoint}/") else self._endpoint + path
-        url += f"?{urlencode(asked, quote_via=quote)}" if asked else ""
-        for last in (False, True):
-            with self._explained(name):
-                token = self._access.token(self.address(name), self._timeout, anew=last)
-                reply = request(
-                    method, url, {**(headers or {}), "Authorization": f"Bearer {token}"}, data, self._timeout
-                )
-            if reply.status != 401 or last or not isinstance(data, bytes | None):
-                break
-            reply.close()
-        if 200 <= reply.status < 300 or reply.status in accept:
-            return reply
-        with reply:
-            raise self._error(name, reply)
-
-    def _error(self, name: str, reply: HTTPResponse) -> RemoteError:
-        said, reason, status = reply.reason or "", "", reply.status
-        with contextlib.suppress(OSError, HTTPException, ValueError, LookupError, TypeError):
-            about = json.loads(reply.read(PIECE))["error"]
-            said = str(about["message"])
-            reason = str(about["errors"][0]["reason"])
-        if status == 404 and "files/" in reply.url and "upload" not in reply.url:
-            return self._missing(name, scrubbed(said))
-        if status == 403 and reason in _BUSY:
-            status = 429
-        found = refusal(self.address(name), status, said, reply.headers.get("Retry-After"))
-        advice = {
-            404: " With the scope drive.file only folders that this OAuth client made, or drive://root, are seen.",
-            403: " The quota of this account is used up." if reason == "storageQuotaExceeded" else "",
-        }.get(status, "")
-        return RemoteRefused(f"{found}{advice}", found.reason) if advice else found
-
-    @contextlib.contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
-        """Errors of the connection as those of a remote."""
-        try:
-            yield
-        except (OSError, HTTPException, ValueError) as error:  # a reply that is no JSON was cut
-            raise unreachable(self.address(name), getattr(error, "reason", None) or error) from None
 
 
 def _id_of(found: Entry) -> str:

@@ -17,19 +17,17 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
-from huggingface_hub.utils import build_hf_headers, disable_progress_bars, get_session, parse_ratelimit_headers
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, errors
+from huggingface_hub.utils import disable_progress_bars, get_session
 
-from outlast.errors import ObjectConflict, ObjectMissing, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
+from outlast.errors import ObjectConflict, ObjectMissing, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.remote import retry
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat, check_name
-from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
+from outlast.remote.hubservice import HubService, content
+from outlast.remote.network import TIMEOUT, Opened
 
 KINDS = {"models": "model", "datasets": "dataset"}
 BRANCH = "main"
-
-_REPEATS = 5
-"""How often the client itself sends a part of a file again."""
 
 _SLOW = 2**20
 """Bytes a second of a slow connection. The client does not say how much of a commit it has sent."""
@@ -51,7 +49,7 @@ def open_at(location: SplitResult, options: dict[str, str], *, writes: bool) -> 
     return HuggingFaceRemote(kind, repository, f"{check_name(prefix)}/" if prefix else "", writes=writes)
 
 
-class HuggingFaceRemote(NetworkRemote):
+class HuggingFaceRemote(HubService):
     """The branch main of a repository, or a folder in it.
 
     The token is the one of HF_TOKEN or of `hf auth login`. Its digest is SHA-256, which the Hub keeps of large and
@@ -76,13 +74,9 @@ class HuggingFaceRemote(NetworkRemote):
         endpoint: str | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
-        longest = retry.longest(timeout) + _REPEATS * timeout
-        super().__init__(f"hf://{kind}s/{repository}/", prefix, writes=writes, timeout=timeout, longest=longest)
-        self._kind, self._repository = kind, repository
-        self._api = HfApi(endpoint=endpoint, library_name="outlast")
+        super().__init__(kind, repository, prefix, writes=writes, endpoint=endpoint, timeout=timeout)
         self._about = f"/api/{kind}s/{repository}"
         self._files = f"{'' if kind == 'model' else f'/{kind}s'}/{repository}/resolve/{BRANCH}/"
-        self._bounds = httpx2.Timeout(timeout, connect=min(timeout, 10.0))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -280,7 +274,7 @@ class HuggingFaceRemote(NetworkRemote):
             reply = self._call(prefix, "GET", path, params=asked)
         except ObjectMissing:
             return [], ""
-        entries = [self._entry(each) for each in _content(reply) if each["type"] == "file"]
+        entries = [self._entry(each) for each in content(reply) if each["type"] == "file"]
         more = parse_qs(urlsplit(reply.links.get("next", {}).get("url", "")).query).get("cursor", [""])[0]
         return [each for each in entries if each.name], more
 
@@ -300,64 +294,6 @@ class HuggingFaceRemote(NetworkRemote):
         date = dt.datetime.fromisoformat(commit["date"]).timestamp() if commit else 0.0
         return Entry(name, int(about["size"]), f"{about['oid']}@{commit.get('id', '')}", date)
 
-    def _json(self, name: str, method: str, path: str, **arguments: Any) -> Any:
-        return _content(self._call(name, method, path, **arguments))
-
-    def _call(self, name: str, method: str, path: str, **arguments: Any) -> httpx2.Response:
-        """One request; the client would repeat it by rules of its own."""
-        with self._explained(name):
-            reply: httpx2.Response = get_session().request(
-                method, self._api.endpoint + path, headers=self._headers(), **self._sent(), **arguments
-            )
-        if reply.status_code == 200:
-            return reply
-        raise self._error(name, reply)
-
-    def _sent(self) -> dict[str, Any]:
-        return {"timeout": self._bounds, "follow_redirects": True}
-
-    def _headers(self, more: dict[str, str] | None = None) -> dict[str, str]:
-        return {**build_hf_headers(library_name="outlast"), **(more or {})}
-
-    @contextlib.contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
-        """Errors of the client as those of a remote."""
-        try:
-            yield
-        except errors.HfHubHTTPError as error:
-            raise self._error(name, error.response) from None
-        except httpx2.RequestError as error:
-            raise unreachable(self.address(name), error) from None
-        except (ValueError, RuntimeError, OSError, httpx2.HTTPError) as error:
-            cause = error.__cause__
-            if isinstance(cause, errors.HfHubHTTPError):
-                raise self._error(name, cause.response) from None
-            if isinstance(cause, httpx2.RequestError):
-                raise unreachable(self.address(name), cause) from None
-            reason = scrubbed(f"{error} {cause or ''}")
-            raise RemoteRefused(f"{self.address(name)}: {reason}. Nothing was changed there.", reason) from None
-
-    def _error(self, name: str, reply: httpx2.Response) -> RemoteError:
-        code, said = reply.headers.get("X-Error-Code", ""), reply.headers.get("X-Error-Message", "")
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, httpx2.StreamError):
-            found = reply.json()["error"]
-            said = str(found["message"] if isinstance(found, dict) else found)
-        if reply.status_code == 404 and code == "EntryNotFound":
-            return self._missing(name, scrubbed(said))
-        if code == "RepoNotFound":
-            reason = scrubbed(said)
-            return RemoteRefused(
-                f"There is no repository {self._root}, or the token may not see it: {reason} (status "
-                f"{reply.status_code}). Make it with `hf repos create {self._repository} --type {self._kind} "
-                "--private`, or log in with `hf auth login` or HF_TOKEN.",
-                reason,
-            )
-        after = reply.headers.get("Retry-After")
-        limit = parse_ratelimit_headers(reply.headers)
-        if after is None and reply.status_code == 429 and limit is not None and limit.remaining == 0:
-            after = str(limit.reset_in_seconds)
-        return refusal(self.address(name), reply.status_code, said or reply.reason_phrase, after)
-
 
 def _folders(path: str) -> Iterator[str]:
     """The folders that a path is in."""
@@ -371,10 +307,3 @@ def _etag(replies: list[httpx2.Response]) -> str:
     """What the Hub calls the contents: in the first reply for large files, in the last one for others."""
     linked = [reply.headers["X-Linked-Etag"] for reply in replies if "X-Linked-Etag" in reply.headers]
     return str((linked or [replies[-1].headers.get("ETag", "")])[0]).removeprefix("W/").strip('"')
-
-
-def _content(reply: httpx2.Response) -> Any:
-    try:
-        return reply.json()
-    except ValueError as error:
-        raise unreachable(str(reply.url.path), error) from None
