@@ -169,9 +169,10 @@ def test_verify_reads_what_was_pushed(here: Path, capsys: pytest.CaptureFixture[
         (bucket / found).unlink(missing_ok=True)
         assert "bucket" in outlast(capsys, "push", "r", "bucket")
         outlast(capsys, "verify", "r", "--remote", "bucket")
-    messages.said(
-        outlast(capsys, "verify", "other", "--remote", "bucket", code=2), "remote/nothing-was-pushed", run="other"
-    )
+    said = outlast(capsys, "verify", "other", "--remote", "bucket", code=2)
+    messages.said(said, "remote/nothing-was-pushed", run="other")
+    said = outlast(capsys, "verify", "r", "--remote", "bucket", "--checkpoint-dir", "runs", code=2)
+    messages.said(said, "remote/verify-here-or-there")
 
 
 def test_push_keeps_there_what_is_kept_here(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from outlast.cli import show
 from outlast.cli.named import runs_of
 from outlast.cli.parser import Parser
 from outlast.config.units import format_bytes
-from outlast.errors import EXIT_FAILED, EXIT_FINISHED, CorruptCheckpoint, OutlastError, UnknownName
+from outlast.errors import EXIT_FAILED, EXIT_FINISHED, CorruptCheckpoint, OutlastError, UnknownName, UsageError
 from outlast.folder.artifact import manifests_in, verify_artifact
 from outlast.folder.layout import RunFolder, check_run_id, step_of
 from outlast.report import read_run
@@ -25,6 +25,8 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     values = parser.parse(argv)
     if values.remote is not None:
+        if values.checkpoint_dir is not None:
+            raise UsageError("--checkpoint-dir names a folder of this machine, and --remote a remote. Leave one out.")
         return _pushed(check_run_id(values.run), values.remote)
     found = runs_of(values.run, values.checkpoint_dir)
     codes = [_run(read_run(folder).folder, named=len(found) > 1) for folder in found]
