@@ -30,6 +30,9 @@ DRIVERS = [name for name, case in CASES.items() if issubclass(case, NetworkCase)
 HTTP = ["gs", "hf"]
 
 
+_tries = NetworkRemote._tries
+
+
 def two_tries(remote: NetworkRemote, wait: Wait) -> retry.Tries:
     return retry.Tries(first=0.01, wait=wait, timeout=remote._timeout, tries=2)
 
@@ -85,6 +88,9 @@ def test_one_line_says_what_is_waited_for(
     assert len(told) == 1  # the same service is not reported all the time
     assert remote.address() in told[0]
     assert "1 minute at most" in told[0]
+    wait = Wait(remote._silence)
+    tries = _tries(remote, wait)
+    assert (tries._wait, tries._timeout) == (wait, 0.1), "no try begins that may end after what was told"
     remote.close()
 
 
