@@ -36,7 +36,8 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     dataset = read_dataset(Path(root))
     check_data(detector, dataset, saved.run_id)
     if not dataset.splits.get(values.on):
-        raise outlast.DataError(f"{dataset.root} has no images for {values.on!r}; choose another split with --on.")
+        others = " or ".join(f"--on {name}" for name, samples in dataset.splits.items() if samples)
+        raise outlast.DataError(f"{dataset.root} has no images for {values.on!r}; expected {others}.")
     told: list[str] = []
     with saved.artifact(values.on, to=values.output, part=values.part) as made:
         metrics = write_test(

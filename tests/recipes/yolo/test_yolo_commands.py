@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from outlast_recipes.yolo import evaluation
+import outlast
+from outlast_recipes.yolo import command_evaluate, evaluation
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.detector import Prediction
 from outlast_recipes.yolo.drawing import COLOURS, drawn, sheet
 from outlast_recipes.yolo.history import History
 from outlast_recipes.yolo.predicting import pictures_in, record, surest, unique_names
+from tests import messages
+from tests.recipes import plates
 
 QUAD = np.array([(10, 10), (50, 10), (50, 30), (10, 30)], np.float32)
 
@@ -128,3 +133,14 @@ def test_a_row_for_each_epoch_also_after_resumes(tmp_path: Path) -> None:
     assert [float(row["loss"]) for row in rows] == pytest.approx([2, 4, 6])
     assert [float(row["lr"]) for row in rows] == pytest.approx([1 / 3] * 3)
     assert [row["val_map"] for row in rows] == ["0.1", "0.2", "0.3"]
+
+
+def test_a_split_that_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = plates.folder(tmp_path / "set", (2, 1, 0))
+    (root / "data.yaml").write_text((root / "data.yaml").read_text().replace("test: images/test\n", ""))
+    saved = SimpleNamespace(run_id="one", config=SimpleNamespace(data_root=root))
+    monkeypatch.setattr(command_evaluate, "opened_run", lambda _values: (saved, None))
+    monkeypatch.setattr(command_evaluate, "check_data", lambda *_: None)
+    asked = Namespace(data_root=None, on="test", output=None, part="best")
+    with messages.raises(outlast.DataError, "yolo/split-absent", split="test"):
+        list(command_evaluate.run(asked, lambda _done, _total: None))
