@@ -129,3 +129,27 @@ def test_weights_of_another_architecture_are_refused(case: tuple[int, DetectorTr
         (tmp_path / saved.ARCHITECTURE).write_text(json.dumps(wrong))
         with pytest.raises(DataError):
             saved.read(tmp_path)
+
+
+@pytest.mark.slow  # 160 steps of 30 million parameters; docs/log.md has its figures
+def test_rfdetr_learns_without_network_and_weights_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures.installed("rfdetr-nano", monkeypatch)
+    epochs = 40
+    values = {
+        "model.architecture": "rfdetr-nano", "model.image_size": "64", "epochs": str(epochs), "batch_size": "4",
+        "training.nominal_batch": "4", "training.warmup_epochs": "1", "learning_rate": "0.0002",
+        "augmentation.fliplr": "0",
+    }  # fmt: skip
+    data = pictures.dataset(tmp_path / "pictures", counts=(16, 4, 4))
+    training = backends.training_of(resolve(YoloConfig, flags=values).config, data, torch.device("cpu"))
+    sums, step = [], 0
+    for epoch in range(1, epochs + 1):
+        total = 0.0
+        for batch in training.batches:
+            step += 1
+            losses = training.step(batch, Place(step, epoch, epochs, 4))
+            total += sum(float(value) for name, value in losses.items() if name != "lr")
+        sums.append(total / 4)
+    assert sums[-1] < 0.6 * sums[0]
+    assert training.evaluate("train")["map50"] > 0.2
+    training.close()
