@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from outlast.integrations.traces import Difference, Line, Trace, first_difference, lasting, unequal, words_of
+from outlast.integrations.traces import Difference, Line, Trace, drawn, first_difference, lasting, unequal, words_of
 
 _EMA = re.compile(r"ema\b|ema_|^ema|_ema|averag|swa|shadow|polyak", re.IGNORECASE)
 _SCHEDULER = re.compile(r"sched|LR\b|(^|_|\.)lr(_|$)|learning_rate|warm_?up|anneal|plateau|cosine|decay", re.IGNORECASE)
@@ -63,7 +63,8 @@ def cause_of(whole: Trace, cut: Trace, again: Trace, found: Difference) -> Cause
             f"{_named(parts)} is not at step {start.step} what it was: its load_state_dict() does not restore all that "
             "its state_dict() returns.",
         )
-    if before and (moved := unequal(before.generators, start.generators)):
+    moved = unequal(before.generators, start.generators) if before else set()
+    if moved := {name for name in moved if drawn(name, whole, cut)}:
         return Cause(
             "generator",
             f"{_generators(moved)} {_is(moved)} not as in the checkpoint after the resume at step {start.step}: the "
@@ -137,14 +138,15 @@ def _of_itself(whole: Trace, again: Trace, found: Difference) -> Cause:
     """Two undisturbed trainings differ."""
     one, other = whole.at(0), again.at(0)
     both = f"Two undisturbed trainings differ from each other, first at step {found.step}"
-    if one and other and (unseeded := unequal(one.generators, other.generators)):
+    unseeded = unequal(one.generators, other.generators) if one and other else set()
+    early = one and other and (one.parts != other.parts or lasting(one, other))  # drawn before the loop
+    if unseeded := {name for name in unseeded if early or drawn(name, whole, again)}:
         return Cause(
             "generator",
             f"{both}: {_generators(unseeded)} {_is(unseeded)} not seeded. Call outlast.seed_everything(0) before "
             "anything is drawn.",
         )
-    drawn = lasting(one, other) if one and other else frozenset()
-    if drawn and one and (free := [name for name in drawn if one.others[name][0] == "generator"]):
+    if one and (free := [name for name in lasting(one, other) if one.others[name][0] == "generator"]):
         return Cause("generator", f"{both}: `{free[0]}` is not seeded. Give it a fixed seed.")
     mine, theirs = whole.at(found.step), again.at(found.step)
     read = sorted(name for name in lasting(mine, theirs) if _DATA.search(name)) if mine and theirs else []

@@ -62,9 +62,9 @@ class Trace:
         """The line of a step; of step 0, that of before the first one."""
         return self.steps.get(step) or next((line for line in self.starts if line.step == step), None)
 
-    def start_before(self, step: int) -> Line | None:
-        """The start of the attempt that did a step at last, unless it was the first attempt."""
-        return next((line for line in reversed(self.starts[1:]) if line.step < step), None)
+    def moved(self, generator: str) -> bool:
+        """Whether a global generator was drawn from while this training ran, as far as was recorded."""
+        return len({line.generators.get(generator) for line in [*self.starts, *self.steps.values()]}) != 1
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,8 @@ def trace_of(root: Path, name: str, records: Sequence[Path]) -> Trace:
     if not found:
         raise CorruptCheckpoint(f"{folder.path} has no checkpoint.")
     trace.last, trace.final = found[-1].step, contents(found[-1].path)
+    if trace.last in trace.steps:
+        del trace.final["generators"]  # the line of the last step has each of them
     for row in read(folder.journal):
         trace.metrics.setdefault(row.get("step", 0), []).append(row)
     return trace
@@ -173,7 +175,7 @@ def _at(step: int, one: Trace, other: Trace, without: frozenset[str]) -> Differe
     parts, generators = dict[str, list[str]](), set[str]()
     if mine and theirs:
         parts = _unlike(mine.parts, theirs.parts)
-        generators = unequal(mine.generators, theirs.generators)
+        generators = {name for name in unequal(mine.generators, theirs.generators) if drawn(name, one, other)}
     if not (metrics or parts or generators):
         return None
     where = [*_words(parts), *(f"metric {name}" for name in sorted(metrics))]
@@ -184,6 +186,11 @@ def _at(step: int, one: Trace, other: Trace, without: frozenset[str]) -> Differe
 def words_of(generator: str) -> str:
     """The name of a global generator, for a sentence."""
     return {"python": "Python's", "numpy": "NumPy's", "torch": "torch's"}.get(generator, f"{generator}'s")
+
+
+def drawn(generator: str, *traces: Trace) -> bool:
+    """Whether any training has drawn from a global generator. Of others it does not matter whether they are seeded."""
+    return any(trace.moved(generator) for trace in traces)
 
 
 def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
