@@ -25,7 +25,8 @@ from typing import Any
 
 CORE = (
     "numpy pydantic yaml rich.console rich.live rich.progress "
-    "outlast.cli outlast.run.run outlast.recipe.prepare outlast.report"
+    "outlast.cli outlast.run.run outlast.recipe.prepare outlast.report "
+    "outlast.cli.train outlast.cli.launch outlast.launch.records outlast.launch.provider"
 )
 PRELOADED = {
     "torch": f"{CORE} torch torch._dynamo sklearn.datasets",

@@ -15,13 +15,14 @@ import lzma
 import os
 import random
 import runpy
+import select
 import shutil
-import signal
 import socket
 import sys
 import threading
 import types
 import warnings
+import weakref
 from typing import Any
 
 compress = lzma.compress
@@ -33,37 +34,52 @@ def main() -> None:
     place, owner, modules = PLACE, int(sys.argv[2]), sys.argv[3:]
     for module in modules:
         importlib.import_module(module)
+    for each in list(weakref.finalize._registry):  # torch's own, of the imports: 40 ms at the end of every process
+        each.atexit = False
     gc.collect()
     gc.freeze()  # what is shared with those that are forked stays so
     server = socket.socket(socket.AF_UNIX)
     server.bind(place + ".new")
     server.listen(16)
-    server.settimeout(0.5)
     os.rename(place + ".new", place)
     warnings.simplefilter("ignore")  # of forking: nothing has started a thread
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks for the wardens
+    children: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor that tells of the end: number, connection
     while True:
-        try:
+        ready, _, _ = select.select([server, *children], [], [], 0.5)
+        for ended in set(ready) & set(children):
+            child, connection = children.pop(ended)
+            tell(connection, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            connection.close()
+            os.close(ended)
+        if server in ready:
             connection, _ = server.accept()
-        except TimeoutError:
-            if lives(owner):
+            try:
+                _, streams, _, _ = socket.recv_fds(connection, 1, 2)
+                request = json.loads(connection.makefile().readline())
+            except (OSError, ValueError):  # the test is gone
+                connection.close()
                 continue
-            shutil.rmtree(os.path.dirname(place), ignore_errors=True)
-            return
-        if os.fork() == 0:
-            server.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _, streams, _, _ = socket.recv_fds(connection, 1, 2)
-            request = json.loads(connection.makefile().readline())
             child = os.fork()
             if child == 0:
-                connection.close()
+                for each in (server, connection, *(connection for _, connection in children.values())):
+                    each.close()
+                for descriptor in children:
+                    os.close(descriptor)
                 warnings.resetwarnings()
                 become(request, streams)
             for stream in streams:
                 os.close(stream)
-            watch(connection, child)
-        connection.close()
+            children[os.pidfd_open(child)] = child, connection
+            tell(connection, child)
+        if not ready and not lives(owner):
+            shutil.rmtree(os.path.dirname(place), ignore_errors=True)
+            return
+
+
+def tell(connection: socket.socket, number: int) -> None:
+    """Send a line with a number, unless the test is gone."""
+    with contextlib.suppress(OSError):
+        connection.sendall(f"{number}\n".encode())
 
 
 def lives(process: int) -> bool:
@@ -73,19 +89,6 @@ def lives(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def watch(connection: socket.socket, child: int) -> None:
-    """Tell the child's number and then its status; ends this process."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # sent to the group: the child answers for itself
-    try:
-        connection.sendall(f"{child}\n".encode())
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        connection.sendall(f"{status}\n".encode())
-    except OSError:  # the test is gone
-        pass
-    os._exit(0)
 
 
 def become(request: dict[str, Any], streams: list[int]) -> None:

@@ -204,8 +204,8 @@ def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
             messages.says("cli/there-is-no-recipe-the-recipes", recipe="digit", mean="digits"),
         ),
         (
-            ["train", "dungeon"],
-            messages.says("cli/there-is-no-recipe", recipe="dungeon"),
+            ["train", "gridworld"],
+            messages.says("cli/there-is-no-recipe", recipe="gridworld"),
         ),
         (["train", "skeleton", "--dry-run"], messages.says("cli/skeleton-needs-data-root")),
         (["train"], messages.says("cli/outlast-train-needs-recipe")),

@@ -123,16 +123,16 @@ def test_a_relay_killed_at_a_write_of_its_records_pushes_nothing_twice(
 def test_three_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(laptop, standin: Standin) -> None:
     """The self-stop comes before the limit, at which everything is lost; the end is that of one long run.
 
-    After 240 of the 720 steps a session only waits for its end, so that three are needed on any machine.
+    After 120 of the 360 steps a session only waits for its end, so that three are needed on any machine.
     """
     copy("digits", laptop.folder / "slow")
     training = laptop.folder / "slow/training.py"
     body = "        if config.data.augment:\n"
-    wait = "        TAKEN.append(run.step)\n        time.sleep(0.5 if len(TAKEN) > 240 and WAITS else 0)\n"
+    wait = "        TAKEN.append(run.step)\n        time.sleep(0.5 if len(TAKEN) > 120 and WAITS else 0)\n"
     head = 'import os\nimport time\n\nTAKEN, WAITS = [], "KAGGLE_KERNEL_RUN_TYPE" in os.environ\n'
     text = training.read_text().replace(body, wait + body)
     training.write_text(text.replace("import copy\n", f"import copy\n{head}", 1))
-    flags = ["--epochs", "40", "--num-workers", "0"]
+    flags = ["--epochs", "20", "--num-workers", "0"]
     begun = time.time()
     train = [sys.executable, "-m", "outlast.cli", "train", "slow", *flags, "--checkpoint-dir", "twin"]
     subprocess.run(train, cwd=laptop.folder, check=True, capture_output=True, timeout=400)  # starts as a session does
