@@ -43,7 +43,7 @@ class Spoter(SignNetwork):
 
     def pooled(self, encoded: Tensor, lengths: Tensor) -> Tensor:
         padding = ~inside(lengths.clamp(min=1), encoded.shape[1])
-        query = self.query.expand(len(encoded), 1, -1)
+        query = self.query.repeat(len(encoded), 1, 1)
         return self.decoder(query, encoded, memory_key_padding_mask=padding)[:, 0]
 
 
