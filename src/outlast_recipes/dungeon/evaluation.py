@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outlast_recipes.dungeon.conditions import INSIDE, RoomCondition
+from outlast_recipes.dungeon.conditions import RoomCondition
 from outlast_recipes.dungeon.generate import Sampler
-from outlast_recipes.dungeon.metrics import SIZES, measure, nearest, with_mirror_images
+from outlast_recipes.dungeon.metrics import SIZES, measure
 from outlast_recipes.dungeon.room_data import RoomData
 from outlast_recipes.dungeon.tiles import doors_of, has_stairs
 
@@ -28,7 +28,6 @@ def described(rooms: NDArray[np.uint8], data: RoomData) -> dict[str, Any]:
     novel rooms have a known interior with other doors.
     """
     found = measure(rooms, data.known, data.held_out)
-    inside = with_mirror_images(data.known)[:, *INSIDE]
     asked = list(itertools.islice(itertools.cycle(data.asked), len(rooms)))
     pairs = list(zip(rooms, asked, strict=True))
     return {
@@ -37,7 +36,7 @@ def described(rooms: NDArray[np.uint8], data: RoomData) -> dict[str, Any]:
         "valid_strict": found.strict,
         "novel_valid": found.novel_valid,
         "copies": found.copies,
-        "new_interiors": float((nearest(rooms[:, *INSIDE], inside) > 0).mean()),
+        "new_interiors": found.new_inside,
         "distance": found.distance,
         "diversity": found.diversity,
         **{f"tpkl_{size}": found.divergence[size] for size in SIZES},
