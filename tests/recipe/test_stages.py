@@ -6,9 +6,11 @@ import itertools
 import json
 import shlex
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests import messages
@@ -585,3 +587,20 @@ def test_code_beside_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert cli.main(["train", str(place), "--dry-run"]) == 0
     assert "data: 6 steps are fine" in capsys.readouterr().out
     assert cli.main(["train", str(place)]) == 0
+
+
+def test_the_notebook_that_tests_a_resume(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its cells, one after the other, as a kernel would run them; `nbclient` runs that of dungeon."""
+    assert cli.main(["notebook", PAIR, "--steps", "16", "--resume-test"]) == 0
+    book = json.loads(Path("test_checkpoint_resume.ipynb").read_text())
+    cells = {cell["id"]: "".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"}
+    assert list(cells) == ["setup", "values", "twin", "kill", "compare", "verify"]
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    names: dict[str, Any] = {}
+    for source in cells.values():
+        exec(source, names)
+    said = capsys.readouterr().out
+    assert said.endswith("All tests pass.\n")
+    assert names["kills"] == 2
+    for stage in ("mean", "walk"):
+        assert f"pair-test.{stage} is the same in" in said

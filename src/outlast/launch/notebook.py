@@ -31,6 +31,8 @@ RECIPE = str(code / SOURCE) if SOURCE.startswith("recipe") else SOURCE
 RUNS = [Path("runs") / run for run in NAMES]
 print("outlast is ready:", NAME)"""  # noqa: E501 - code of a cell
 
+_SAVES = "--save-every=5 steps"
+
 _CURVES = """# Curves: every metric that was logged
 from IPython.display import Image, display
 from outlast.report import draw_curves
@@ -48,8 +50,56 @@ for path in sorted(path for run in RUNS for path in (run / "artifacts").glob("**
         print(path.name, path.read_text()[:2000], sep="\\n")"""
 
 
-def notebook(prepared: PreparedRun) -> dict[str, Any]:
-    """The notebook of a recipe, as nbformat 4.5 has it.
+_TWIN = """# Twin: the training, without interruption
+TRAIN = ["train", RECIPE, *FLAGS, SAVES]
+assert outlast([*TRAIN, f"--experiment-name={NAME}-twin"]) == 0"""
+
+_KILL = """# Kill: the same training, killed (kill -9) whenever it has saved, KILLS times; then to its end
+import os, time
+
+def saved():
+    return len(list(Path("runs").glob(f"{NAME}-killed*/checkpoints/step-*/MANIFEST.json")))
+
+words, kills = [sys.executable, "-m", "outlast", *TRAIN, f"--experiment-name={NAME}-killed"], 0
+while kills < KILLS:
+    before = saved()
+    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(code), *sys.path])})
+    while process.poll() is None and saved() == before:
+        time.sleep(0.05)
+    assert process.poll() is None, f"it ended with {process.returncode} after {kills} kills: give it more steps, or SAVES fewer"
+    process.kill()
+    process.wait()
+    kills += 1
+assert outlast([*TRAIN, f"--experiment-name={NAME}-killed"]) == 0"""  # noqa: E501 - code of a cell
+
+_COMPARE = """# Compare: the last checkpoint and the journal of both, byte for byte
+for run in RUNS:
+    ends = []
+    for name in ("twin", "killed"):
+        place = run.with_name(run.name.replace(NAME, f"{NAME}-{name}", 1))
+        files = [path for path in max(place.glob("checkpoints/step-*")).iterdir() if path.name != "MANIFEST.json"]
+        ends.append({path.name: path.read_bytes() for path in [*files, place / "journal.jsonl"]})
+    different = sorted(name for name in ends[0].keys() | ends[1].keys() if ends[0].get(name) != ends[1].get(name))
+    assert not different, f"{run.name} differs in {different}"
+    print(run.name, "is the same in", len(ends[0]), "files after", kills, "kills")"""
+
+_VERIFY = """# Verify: every file again by its hash; then a copy with one flipped bit, which has to be found
+import shutil
+
+for run in RUNS:
+    twin = run.with_name(run.name.replace(NAME, f"{NAME}-twin", 1))
+    assert outlast(["verify", str(twin)]) == 0
+    broken = shutil.copytree(twin, Path(tempfile.mkdtemp()) / twin.name)
+    file = max(max(broken.glob("checkpoints/step-*")).glob("*.safetensors"), key=lambda path: path.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert outlast(["verify", str(broken)]) == 1
+print("All tests pass.")"""
+
+
+def notebook(prepared: PreparedRun, *, test: bool = False) -> dict[str, Any]:
+    """The notebook of a recipe, as nbformat 4.5 has it; `test`: one that kills a training and compares what it becomes.
 
     A cell contains the given values as flags, so that they can be changed.
 
@@ -78,6 +128,11 @@ def notebook(prepared: PreparedRun) -> dict[str, Any]:
         'code = outlast(["train", RECIPE, *FLAGS])\n'
         'print({0: "finished", 75: "stopped cleanly with work left: run me again"}.get(code, f"ended with {code}"))'
     )
+    checks = (
+        f"FLAGS = {json.dumps(bundle.flags_of(request['values']))}\n"
+        f"SAVES, KILLS = {_SAVES!r}, 2\n"
+        "NAME, RUNS = NAME + '-test', [run.with_name(run.name.replace(NAME, NAME + '-test', 1)) for run in RUNS]"
+    )
     words = (
         f"# {prepared.recipe.name}\n\n{prepared.recipe.summary}\n\nMade by `outlast notebook`. Run all cells. The "
         "training stops by itself before the "
@@ -85,6 +140,15 @@ def notebook(prepared: PreparedRun) -> dict[str, Any]:
         "when this notebook's last output is "
         "attached to it (Add Input → Your Work)."
     )
+    tests = [
+        _cell("markdown", f"# {prepared.recipe.name}: checkpoints and resume\n\nRun all cells.", "words"),
+        _cell("code", head + _SETUP, "setup", hidden=True),
+        _cell("code", f"# What is trained\n{checks}", "values"),
+        _cell("code", _TWIN, "twin"),
+        _cell("code", _KILL, "kill"),
+        _cell("code", _COMPARE, "compare"),
+        _cell("code", _VERIFY, "verify"),
+    ]
     cells = [
         _cell("markdown", words, "words"),
         _cell("code", head + _SETUP, "setup", hidden=True),
@@ -104,13 +168,13 @@ def notebook(prepared: PreparedRun) -> dict[str, Any]:
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    return {"cells": cells, "metadata": about, "nbformat": 4, "nbformat_minor": 5}
+    return {"cells": tests if test else cells, "metadata": about, "nbformat": 4, "nbformat_minor": 5}
 
 
-def write_notebook(prepared: PreparedRun, target: Path) -> None:
-    """Write the notebook atomically."""
+def write_notebook(prepared: PreparedRun, target: Path, *, test: bool = False) -> None:
+    """Write the notebook atomically; `test` as of `notebook`."""
     durable.make_folder(target.parent)
-    durable.write_file(target, [json.dumps(notebook(prepared), indent=1).encode()])
+    durable.write_file(target, [json.dumps(notebook(prepared, test=test), indent=1).encode()])
 
 
 def _cell(kind: str, source: str, name: str, *, hidden: bool = False) -> dict[str, Any]:

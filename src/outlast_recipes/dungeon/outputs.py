@@ -32,7 +32,7 @@ from outlast_recipes.dungeon.saved import sampler_of
 from outlast_recipes.dungeon.tiles import decode
 from outlast_recipes.dungeon.vqvae import RoomAutoencoder
 
-_SHOWN = 24  # rooms of a picture
+_SHOWN, _ROW = 24, 8  # rooms of a picture, and of a row in it
 _ROOMS, _KEYS = 12, 2  # of the dungeon that is drawn
 
 
@@ -64,11 +64,14 @@ def write_reconstructions(run: Run, network: RoomAutoencoder, data: RoomData) ->
     if is_written(run, "sample_reconstructions.png"):
         return
     rooms, asked = (tensor[::4][:_SHOWN] for tensor in data.validation.tensors)
+    whole = max(_ROW, len(rooms) // _ROW * _ROW)
+    rooms, asked = rooms[:whole], asked[:whole]
     device = network.places.device
     codes = network.encode(rooms.to(device), asked.to(device))
     again = network.decode(codes, asked.to(device)).argmax(1).cpu()
-    pairs: NDArray[np.uint8] = torch.cat([rooms, again]).numpy().astype(np.uint8)
-    _draw(run, "sample_reconstructions.png", lambda path: draw_rooms(pairs, path, columns=len(rooms)))
+    rows = zip(rooms.split(_ROW), again.split(_ROW), strict=True)
+    pairs: NDArray[np.uint8] = torch.cat([part for row in rows for part in row]).numpy().astype(np.uint8)
+    _draw(run, "sample_reconstructions.png", lambda path: draw_rooms(pairs, path, columns=min(_ROW, whole)))
 
 
 def _draw(run: Run, name: str, write: Callable[[Path], object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -34,7 +35,7 @@ class RoomData:
         known: (M, 16, 11) the training rooms without mirror images.
         held_out: all rooms of the dungeons that are held out, also those that other dungeons have.
         asked: what each different held-out room has: its doors and stairs.
-        name: the folder, or "synthetic".
+        name: of the folder, without where it is, or "synthetic".
         facts: what has to be the same in all sessions.
     """
 
@@ -81,7 +82,7 @@ def load_rooms(config: Config) -> RoomData:
         stack(chosen),
         stack(corpus.of(config.held_out)),
         [RoomCondition.of(room.tiles) for room in parts.test],
-        corpus.name,
+        Path(corpus.name).resolve().name if config.data_root else corpus.name,
         RoomFacts(whole.hexdigest()[:16], corpus.synthetic),
     )
 

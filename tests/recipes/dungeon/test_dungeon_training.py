@@ -117,7 +117,7 @@ def test_what_a_run_leaves(twin: Path, tmp_path: Path) -> None:
             with zipped.open(name) as file, Image.open(file) as picture:
                 assert picture.size > (400, 250)
     with Image.open(twin / "dungeon.vqvae/artifacts/sample_reconstructions.png") as picture:
-        assert picture.height == 2 * (16 * 16 + 8) + 8, "rooms, and below them what was made of their codes"
+        assert picture.height == 6 * (16 * 16 + 8) + 8, "three rows of rooms, and below each what its codes give"
 
 
 @pytest.mark.parametrize(("run", "drawn_by"), [("dungeon", "dungeon.joint, step 6"),
