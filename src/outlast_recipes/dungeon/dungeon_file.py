@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 import outlast
+from outlast_recipes.common.plain_file import open_plain
 from outlast_recipes.dungeon.certificate import Step
 from outlast_recipes.dungeon.dungeon import Dungeon, Thing
 from outlast_recipes.dungeon.embedding import Layout
@@ -120,7 +121,7 @@ def read_dungeon(path: Path) -> Dungeon:
         outlast.DataError: the file cannot be read, is no dungeon, or is one that cannot be finished as it says.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise outlast.DataError(f"{path} cannot be read: {error.strerror}. Give a file dungeon.json.") from error

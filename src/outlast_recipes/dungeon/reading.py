@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 import outlast
+from outlast_recipes.common.plain_file import open_plain
 from outlast_recipes.dungeon.tiles import HEIGHT, TILES, VOID, WIDTH, Room, Side, decode, encode
 
 LARGEST = 1_000_000
@@ -111,7 +112,7 @@ def read_text(path: Path) -> str:
         outlast.DataError: it cannot be read, is larger than `LARGEST`, or is no ASCII text.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             content = file.read(LARGEST + 1)
     except OSError as error:
         raise outlast.DataError(f"{path} cannot be read: {error.strerror}. Check the path and its rights.") from error

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from outlast_recipes.common.clips import Floats, Mask, hash_points
 
+LARGEST = 2**28
+"""Bytes of a file of skeletons. A clip has some hundred frames of a few kilobytes."""
+
 SHORTEST = 11  # frames; a body that is seen for fewer, beside a longer one, is a flicker of the tracker
 WIDE, MOSTLY = 0.8, 0.7  # a body that is wider than 0.8 of its height in most frames is a table or a seat
 BODIES = 2

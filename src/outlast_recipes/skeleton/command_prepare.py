@@ -11,7 +11,9 @@ from pathlib import Path
 
 import outlast
 from outlast_recipes.common import preparing
+from outlast_recipes.common.plain_file import read_plain
 from outlast_recipes.skeleton import formats, ntu
+from outlast_recipes.skeleton.bodies import LARGEST
 from outlast_recipes.skeleton.layouts import KINECT_2
 from outlast_recipes.skeleton.store import FORM, Store
 
@@ -85,7 +87,7 @@ def _ntu_names(files: Sequence[Path]) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in read_plain(path, LARGEST).decode("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise outlast.DataError(
             f"{path} cannot be read ({error}). Expected a text file with one class name per line."

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import outlast
-from outlast_recipes.skeleton.bodies import Body, Clip, assembled, denoised, tracks
+from outlast_recipes.common.plain_file import read_plain
+from outlast_recipes.skeleton.bodies import LARGEST, Body, Clip, assembled, denoised, tracks
 from outlast_recipes.skeleton.layouts import KINECT_2
 
 JOINTS = KINECT_2.joints
@@ -84,7 +85,7 @@ def read_bodies(path: Path) -> list[Body]:
         outlast.DataError: the file is not what the format says; names the line.
     """
     try:
-        text = path.read_text(encoding="ascii", errors="replace")
+        text = read_plain(path, LARGEST).decode("ascii", errors="replace")
     except OSError as error:
         raise outlast.DataError(f"{path} cannot be read: {error.strerror}.") from error
     try:

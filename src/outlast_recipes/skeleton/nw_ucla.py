@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import outlast
-from outlast_recipes.skeleton.bodies import Body, Clip, assembled
+from outlast_recipes.common.plain_file import read_plain
+from outlast_recipes.skeleton.bodies import LARGEST, Body, Clip, assembled
 from outlast_recipes.skeleton.layouts import KINECT_1
 
 CLASSES = (
@@ -33,7 +34,7 @@ def read_clip(path: Path) -> Clip:
     if match is None:
         raise outlast.DataError(f"{path} is not named as NW-UCLA names its files; expected aAA_sSS_eEE_vVV.json.")
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_plain(path, LARGEST))
         label, joints = int(found["label"]), np.array(found["skeletons"], np.float32)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise outlast.DataError(

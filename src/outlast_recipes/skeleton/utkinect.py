@@ -6,13 +6,15 @@ L. Xia, C. Chen, J. K. Aggarwal, CVPRW 2012. One file holds all ten actions of a
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import numpy as np
 
 import outlast
-from outlast_recipes.skeleton.bodies import Body, Clip, assembled
+from outlast_recipes.common.plain_file import read_plain
+from outlast_recipes.skeleton.bodies import LARGEST, Body, Clip, assembled
 from outlast_recipes.skeleton.layouts import KINECT_1
 
 CLASSES = ("walk", "sitDown", "standUp", "pickUp", "carry", "throw", "push", "pull", "waveHands", "clapHands")
@@ -28,7 +30,7 @@ def read_clips(path: Path, labels: Path) -> list[Clip]:
     if match is None:
         raise outlast.DataError(f"{path} is not named as UTKinect names its files; expected joints_sSS_eEE.txt.")
     try:
-        rows = np.loadtxt(path, ndmin=2)
+        rows = np.loadtxt(io.BytesIO(read_plain(path, LARGEST)), ndmin=2)
     except (OSError, ValueError) as error:
         raise outlast.DataError(f"{path} is not a table of numbers ({error}).") from error
     if rows.shape[1] != 1 + KINECT_1.joints * 3 or not np.isfinite(rows).all():
@@ -59,7 +61,7 @@ def ranges(path: Path) -> dict[str, list[tuple[int, int, int]]]:
     found: dict[str, list[tuple[int, int, int]]] = {}
     where = ""
     try:
-        lines = path.read_text().splitlines()
+        lines = read_plain(path, LARGEST).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise outlast.DataError(
             f"{path} cannot be read ({error}). Put UTKinect's list of actions beside its joints_*.txt files."
