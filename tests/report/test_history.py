@@ -120,6 +120,23 @@ def test_the_archive_and_the_picture_say_so(tmp_path: Path, journal: Path, monke
     assert "the first 2 of 3 metrics" in drawn[-1]
 
 
+def test_what_was_logged_once_is_listed_beside_the_curves(opened, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("matplotlib")
+    with opened(total_steps=3) as run:
+        run.track(model=Weights())
+        for step in run.steps():
+            run.log(loss=1.0 / step)
+            if step == 3:
+                run.log(**{f"test_{number:02}": number / 8 for number in range(16)})
+    written: list[str] = []
+    titles: list[str] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.text", lambda self, x, y, text, **_: written.append(text))
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda self, text, **_: titles.append(text))
+    draw_curves(tmp_path / "r", tmp_path / "c.png")
+    assert titles == ["loss 0.3333", "logged once"]
+    assert written[0].splitlines() == [*(f"test_{n:02}  {n / 8:.4g}" for n in range(14)), "and 2 more"]
+
+
 def test_a_journal_of_lone_surrogates_is_archived_drawn_and_viewed(opened, tmp_path: Path) -> None:
     """Half of a character, as a JSON escape: Python reads it, and UTF-8 cannot hold it."""
     pytest.importorskip("matplotlib")

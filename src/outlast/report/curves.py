@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from outlast.errors import UsageError
 from outlast.folder import durable
@@ -15,10 +16,13 @@ from outlast.terminal import shortened
 
 MOST_METRICS = 60  # metrics in one picture
 _WIDTH, _HEIGHT, _COLUMNS = 5.2, 3.0, 3  # inches of one picture; pictures in a row
+_MOST_ONCE = 14  # values of metrics that were logged once, in one picture
 
 
 def draw_curves(folder: Path, target: Path, known: History | None = None) -> Path:
     """Draw every metric of a run over its steps, with marks at the ends of sessions.
+
+    Metrics that were logged once, such as those of a test, are listed with their values beside the curves.
 
     If the journal is long, only chosen lines are drawn, and the title states this.
 
@@ -44,12 +48,15 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
         raise UsageError(f"{folder} has logged nothing yet, so there are no curves to draw.")
     drawn = dict(list(drawn.items())[:MOST_METRICS])
     ends = _ends(place, max(steps[-1] for steps, _ in drawn.values()))
-    columns = min(_COLUMNS, len(drawn))
-    rows = -(-len(drawn) // columns)
+    curves = {name: one for name, one in drawn.items() if len(one[0]) > 1} or drawn
+    once = {name: values[-1] for name, (_, values) in drawn.items() if name not in curves}
+    pictures = len(curves) + bool(once)
+    columns = min(_COLUMNS, pictures)
+    rows = -(-pictures // columns)
     figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axis, (name, (steps, values)) in zip(axes, drawn.items(), strict=False):
+    for axis, (name, (steps, values)) in zip(axes, curves.items(), strict=False):
         axis.vlines(ends, 0, 1, transform=axis.get_xaxis_transform(), color="0.8", linewidth=1, zorder=0)
         axis.plot(steps, values, color="#2a6f97", linewidth=1.3, marker="o" if len(steps) < 3 else "", markersize=4)
         axis.set_title(f"{shortened(name, 60)} {values[-1]:.4g}", loc="left", fontsize=10, parse_math=False)
@@ -58,8 +65,10 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
         axis.spines[["top", "right"]].set_visible(False)
         if _spread(values):
             axis.set_yscale("log")
-    for axis in axes[len(drawn) :]:
-        axis.set_visible(False)
+    for axis in axes[len(curves) :]:
+        axis.set_axis_off()
+    if once:
+        _list_once(axes[len(curves)], once)
     figure.suptitle(
         " · ".join(
             [
@@ -77,6 +86,15 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
     durable.make_folder(target.parent)
     figure.savefig(target, dpi=120)
     return target
+
+
+def _list_once(axis: Any, values: Mapping[str, float]) -> None:
+    """The values of metrics that were logged once, as text in the place of a picture."""
+    lines = [f"{shortened(name, 40)}  {value:.4g}" for name, value in list(values.items())[:_MOST_ONCE]]
+    if len(values) > _MOST_ONCE:
+        lines.append(f"and {len(values) - _MOST_ONCE} more")
+    axis.set_title("logged once", loc="left", fontsize=10)
+    axis.text(0, 0.97, "\n".join(lines), transform=axis.transAxes, va="top", fontsize=8, parse_math=False)
 
 
 def _ends(place: RunFolder, last: float) -> list[int]:
