@@ -30,6 +30,7 @@ from outlast_recipes.sign.parts import ClipSubset, Views, first
 
 SHARE = 10  # one clip of so many is for validation, and one for the test, with --split random
 _SHOWN = 5  # refused files that are named
+_MANY, _SPARSE = 1000, 10  # labels may have gaps, but not nine of ten and more than a thousand
 
 
 def load_data(config: SignConfig, *, run: Run | None = None) -> SignData:
@@ -77,8 +78,8 @@ def load_data(config: SignConfig, *, run: Run | None = None) -> SignData:
     if run is not None:
         _tell(run, store, train, order)
     names = sources.names_of(config.data, found)
-    glosses = config.data.num_gloss or 1 + max([*labelled.category_of, *names.glosses])
-    categories = config.data.num_cat or 1 + max([*labelled.category_of.values(), *names.categories])
+    glosses = config.data.num_gloss or _count({*labelled.category_of, *names.glosses}, "gloss")
+    categories = config.data.num_cat or _count({*labelled.category_of.values(), *names.categories}, "cat")
     return SignData(
         parts=subsets,
         loader=outlast.DataLoader(
@@ -90,6 +91,21 @@ def load_data(config: SignConfig, *, run: Run | None = None) -> SignData:
         category_of=tuple(labelled.category_of.get(number, -1) for number in range(glosses)),
         hash=store.hash,
     )
+
+
+def _count(labels: set[int], column: str) -> int:
+    """One more than the largest label.
+
+    Raises:
+        outlast.DataError: nearly all labels up to the largest one are missing, so it is probably mistyped.
+    """
+    count = 1 + max(labels)
+    if count > max(_MANY, _SPARSE * len(labels)):
+        raise outlast.DataError(
+            f"The largest label in the column {column} is {count - 1}, and there are {len(labels)} different ones, so "
+            f"most of the network's outputs would never be right. Correct the label, or give --num-{column} {count}."
+        )
+    return count
 
 
 def split(entries: Sequence[Entry], config: SignConfig) -> dict[str, list[int]]:

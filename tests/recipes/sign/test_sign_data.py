@@ -96,6 +96,19 @@ def test_flags_name_the_same_folders(root: Path, tmp_path: Path) -> None:
         load_data(config(root, tmp_path, network=Network(name="iv3_gru")))
 
 
+def test_a_label_that_is_far_above_the_others_is_refused_unless_the_number_is_given(root: Path, tmp_path: Path) -> None:
+    """One letter too many in a CSV would make a network of a million classes."""
+    far = tmp_path / "far"
+    shutil.copytree(root, far)
+    labels = far / "train_labels.csv"
+    lines = labels.read_text().splitlines()
+    file, _, *rest = lines[1].split(",")
+    labels.write_text("\n".join([lines[0], ",".join([file, "2000", *rest]), *lines[2:]]) + "\n")
+    with messages.raises(outlast.DataError, "sign/sparse-labels", column="gloss", label=2000, used=5, count=2001):
+        load_data(config(far, tmp_path / "runs"))
+    assert len(load_data(config(far, tmp_path / "runs", num_gloss=2001)).glosses) == 2001
+
+
 def test_labels_that_do_not_match_are_refused_with_all_places(root: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(root, broken)
