@@ -11,8 +11,8 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Folders of packages that the tests do not import: a quarter of what is installed.
 NOT_COMPILED := /tests?/|/(debugpy|fontTools|jedi|mypy|narwhals|torchgen)/|/torch/(_inductor|ao)/|/moto/(?!core|iam|kms|s3|sts)[a-z0-9_]+/
 
-# One more than cores: a test that waits for a process or a disk leaves its core to another. A worker may use 1.6 GB.
-WORKERS ?= 3
+# Two more than cores: a test that waits for a process or a disk leaves its core to another. A worker may use 1.8 GB.
+WORKERS ?= 4
 PYTEST_WORKERS := -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-all check $(CHECKS) compiled bench bench-checkpoint bench-faults bench-long bench-publish bench-remote check-gpu test-new test-frameworks soak-kaggle clean

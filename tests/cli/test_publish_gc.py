@@ -26,7 +26,7 @@ def test_it_lists_and_then_deletes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["publish", "--gc", str(store.root)]) == 0
     out = capsys.readouterr().out
     assert garbage in out
-    messages.said(out, "publish/gc-counts", used=2, unused=1, grace="336h00m")
+    messages.said(out, "publish/gc-counts", used=2, unused=1, grace="14d00h")
     messages.said(out, "publish/gc-can-be-deleted", count=1, size="2.0 kB")
     assert garbage in names(store)
 

@@ -50,27 +50,31 @@ for path in sorted(path for run in RUNS for path in (run / "artifacts").glob("**
         print(path.name, path.read_text()[:2000], sep="\\n")"""
 
 
-_TWIN = """# Twin: the training, without interruption
-TRAIN = ["train", RECIPE, *FLAGS, SAVES]
-assert outlast([*TRAIN, f"--experiment-name={NAME}-twin"]) == 0"""
+_TWIN = """# Twin: the training, without interruption. Each training has a process of its own, as what a kernel has imported is state
+import os
+
+def training(name):
+    words = [sys.executable, "-m", "outlast", "train", RECIPE, *FLAGS, SAVES, f"--experiment-name={NAME}-{name}"]
+    return subprocess.Popen(words, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(code), *sys.path])})
+
+assert training("twin").wait() == 0"""  # noqa: E501 - code of a cell
 
 _KILL = """# Kill: the same training, killed (kill -9) whenever it has saved, KILLS times; then to its end
-import os, time
+import time
 
 def saved():
     return len(list(Path("runs").glob(f"{NAME}-killed*/checkpoints/step-*/MANIFEST.json")))
 
-words, kills = [sys.executable, "-m", "outlast", *TRAIN, f"--experiment-name={NAME}-killed"], 0
+kills = 0
 while kills < KILLS:
-    before = saved()
-    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(code), *sys.path])})
+    before, process = saved(), training("killed")
     while process.poll() is None and saved() == before:
         time.sleep(0.05)
     assert process.poll() is None, f"it ended with {process.returncode} after {kills} kills: give it more steps, or SAVES fewer"
     process.kill()
     process.wait()
     kills += 1
-assert outlast([*TRAIN, f"--experiment-name={NAME}-killed"]) == 0"""  # noqa: E501 - code of a cell
+assert training("killed").wait() == 0"""  # noqa: E501 - code of a cell
 
 _COMPARE = """# Compare: the last checkpoint and the journal of both, byte for byte
 for run in RUNS:
