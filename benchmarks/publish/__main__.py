@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -189,7 +190,10 @@ def of_a_core() -> float:
 
 
 def main() -> int:
-    command = sys.argv[1] if len(sys.argv) > 1 else "dvc"
+    command = shutil.which(sys.argv[1] if len(sys.argv) > 1 else "dvc")
+    if command is None:
+        sys.exit(f"There is no program {sys.argv[1:] or ['dvc']}; expected DVC 3.67.1, as in `make bench-publish`.")
+    command = str(Path(command).absolute())  # it is started in other folders
     kinds = {
         "hashing and writing once": plainly,
         "outlast, files to git and a folder": with_outlast,
