@@ -216,7 +216,11 @@ class _Members:
                 (1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0,
             }[version]
-            shape, fortran, dtype = read(begin)
+            try:
+                shape, fortran, dtype = read(begin)
+            except SystemError:  # Python's parser, before 3.11.8, when garbage is collected in it (CPython gh-106905)
+                begin.seek(len(np.lib.format.magic(*version)))
+                shape, fortran, dtype = read(begin)
         except (*_DAMAGED, KeyError) as error:
             raise outlast.DataError(
                 f"{self.path}: the header of {key} cannot be read ({type(error).__name__}: {error})."

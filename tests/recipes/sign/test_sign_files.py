@@ -8,6 +8,7 @@ import resource
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,3 +223,20 @@ def test_names_of_glosses(tmp_path: Path) -> None:
     (root / labels.REFERENCE).write_text("gloss_id,label,cat_id,category\nx,A,0,B\n")
     with messages.raises(outlast.DataError, "sign/gloss-id", line=2):
         labels.read_names(root / labels.REFERENCE)
+
+
+def test_a_header_is_read_again_when_pythons_parser_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen twice in a long process: SystemError, "AST constructor recursion depth mismatch"."""
+    np.savez(tmp_path / "a.npz", X=np.full((4, 156), 0.5, np.float32))
+    read, failed = np.lib.format.read_array_header_1_0, list[int]()
+
+    def fails_once(file: Any) -> Any:
+        found = read(file)
+        if not failed:
+            failed.append(1)
+            raise SystemError("AST constructor recursion depth mismatch (before=231, after=252)")
+        return found
+
+    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", fails_once)
+    assert len(npz.read_keypoints(tmp_path / "a.npz", "X").points) == 4
+    assert failed
