@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,11 @@ with contextlib.suppress(importlib.metadata.PackageNotFoundError):
     ):  # JAX 0.12 ends a process that gives it
         _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
+
+# Python before 3.11.8 fails with SystemError when its parser is entered again by garbage that is collected in it
+# (CPython gh-106905). A traceback parses its lines, to place carets, also one that pytest writes for such garbage.
+if sys.version_info < (3, 11, 8):
+    traceback._extract_caret_anchors_from_line_segment = lambda _: None
 
 # Whoever starts the tests in the background or under nohup ignores these; the tests are about what they do.
 signal.signal(signal.SIGINT, signal.default_int_handler)
