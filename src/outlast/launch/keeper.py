@@ -27,6 +27,9 @@ from outlast.launch.process import identity
 
 _LOOK = 0.1  # seconds between two checks
 _CREDENTIALS = ("OUTLAST_DRIVE_", "OUTLAST_GIT_")  # of remotes and git servers
+LOG = "log.txt"
+"""Name of the file with the output of a session."""
+
 SAVING = 30.0
 """Seconds that the training has to save after a cancel."""
 
@@ -112,7 +115,7 @@ class Keeper:
         return int(end["exit"])
 
     def _start(self) -> subprocess.Popen[bytes]:
-        with (self.folder / "log.txt").open("ab") as log:
+        with (self.folder / LOG).open("ab") as log:
             return subprocess.Popen(
                 list(self.job.command),
                 cwd=self.job.cwd,

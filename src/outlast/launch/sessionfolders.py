@@ -12,6 +12,7 @@ session counts as lost.
 
 from __future__ import annotations
 
+import abc
 import functools
 import io
 import math
@@ -27,8 +28,8 @@ from typing import Any
 from outlast.errors import CorruptCheckpoint, LaunchRefused, OutlastError, UnknownName, UsageError
 from outlast.folder import durable, layout, plain, reading, records
 from outlast.launch.bundle import own_recipe
-from outlast.launch.keeper import write
-from outlast.launch.provider import Handle, Output, Request, State
+from outlast.launch.keeper import LOG, write
+from outlast.launch.provider import Handle, Line, Output, Quota, Request, State
 
 _LINE = 1 << 16  # most bytes of a log line; a longer line is split
 _WORDS = ("completed", "failed", "cancelled", "timed-out", "out-of-memory", "lost")
@@ -144,10 +145,93 @@ class SessionFolders:
         return [folder.name]
 
 
-def outputs(folder: Path) -> Iterator[Output]:
-    """The files that are in the working folder of a session."""
-    for path in plain.plain_files(folder / "work"):
-        yield Output(path.relative_to(folder / "work").as_posix(), functools.partial(shutil.copyfile, path))
+class FolderProvider(abc.ABC):
+    """What providers whose sessions are folders have in common (see `outlast.launch.provider.Provider`).
+
+    There are no accounts, and no hours are counted.
+
+    Args:
+        root: the folder of the sessions.
+        handle: the form of a handle.
+
+    Attributes:
+        looks: least and most seconds between two looks at a session that is followed.
+    """
+
+    title: str
+    looks: tuple[float, float]
+
+    def __init__(self, root: Path, handle: records.Check) -> None:
+        self.root = root
+        self._folders = SessionFolders(root, self.title, handle)
+
+    @abc.abstractmethod
+    def state(self, handle: Handle) -> State | None:
+        """The state of the session."""
+
+    def account(self) -> str:
+        """Empty: sessions belong to the user of this machine."""
+        return ""
+
+    def metered(self, accelerator: str) -> str | None:  # noqa: ARG002 - as all
+        """None: no hours are counted."""
+        return None
+
+    def quotas(self) -> Sequence[Quota]:
+        """Empty: there is no quota."""
+        return ()
+
+    def plan(self, request: Request) -> Handle:
+        """The name of the session's folder."""
+        return {"session": request.name}
+
+    def check(self, handle: Handle) -> None:
+        """Refuse a handle of another provider."""
+        self._folders.of(handle)
+
+    def label(self, handle: Handle) -> str:
+        """The session's name."""
+        return self._folders.of(handle).name
+
+    def address(self, handle: Handle) -> str:
+        """The session's folder."""
+        return self._folders.address(handle)
+
+    def log(
+        self,
+        handle: Handle,
+        since: int = 0,
+        *,
+        live: bool = False,
+        pause: float = 5.0,
+        seen: Callable[[State | None], None] = lambda _: None,
+    ) -> Iterator[Line]:
+        """What the session has written into its log. Its lines have no times."""
+        place, told, position = self._folders.existing(handle) / LOG, 0, [0]
+        least, most = self.looks
+        while True:
+            seen(state := self.state(handle))
+            over = state is None or state.over
+            for line in lines(place, position, over=over):
+                if told >= since:
+                    yield Line(0.0, line)
+                told += 1
+            if over or not live:
+                return
+            time.sleep(min(max(least, pause), most))
+
+    def outputs(self, handle: Handle) -> Iterator[Output]:
+        """The files that are in the session's working folder."""
+        folder = self._folders.existing(handle)
+        if (state := self.state(handle)) is None or not state.over:
+            return
+        for path in plain.plain_files(folder / "work"):
+            yield Output(path.relative_to(folder / "work").as_posix(), functools.partial(shutil.copyfile, path))
+
+    def clear(self, handle: Handle) -> None:
+        """Delete the code, inputs and files of a session that has ended. Its log and its final record are kept."""
+        if (state := self.state(handle)) and state.over:
+            self._folders.clear(handle)
 
 
 def lines(place: Path, position: list[int], *, over: bool) -> Iterator[str]:
@@ -185,12 +269,13 @@ def age(path: Path) -> float:
         return math.inf
 
 
-def training_command(folder: Path, launcher: Sequence[str] = ()) -> list[str]:
-    """The command that trains in a session's folder.
+def training_command(folder: Path, cards: int) -> list[str]:
+    """The command that trains in a session's folder, on several GPUs by torchrun.
 
     Args:
         folder: the session's folder.
-        launcher: a module of Python that starts several ranks, with its arguments.
+        cards: number of GPUs that it may use.
     """
+    several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"] if cards > 1 else []
     files = [os.fspath(folder / name) for name in ("request.json", "work", "exit")]
-    return [sys.executable, "-m", *launcher, "outlast.launch.inside", *files]
+    return [sys.executable, "-m", *several, "outlast.launch.inside", *files]

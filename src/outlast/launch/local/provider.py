@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from outlast.launch.keeper import SAVING
 from outlast.launch.local.session import claim
 from outlast.launch.options import Option
 from outlast.launch.process import kill_group, lives, terminate
-from outlast.launch.provider import Capabilities, Handle, Limits, Line, Output, Quota, Request, State, Tell, Terms
+from outlast.launch.provider import Capabilities, Handle, Limits, Request, State, Tell, Terms
 from outlast.launch.schema import MADE
-from outlast.launch.sessionfolders import SessionFolders, age, ended, lines, outputs, read, training_command
+from outlast.launch.sessionfolders import FolderProvider, age, ended, read, training_command
 
 OPTIONS = (
     Option("session", "length of a session, at whose end it is killed", "seconds", 600.0, setting=True, metavar="TIME"),
@@ -49,7 +49,7 @@ def connect(runs: Path, *, user: str | None = None, patience: float = 600.0) -> 
     return LocalProvider(runs.absolute() / FOLDER)
 
 
-class LocalProvider:
+class LocalProvider(FolderProvider):
     """This machine (see `outlast.launch.provider.Provider`).
 
     Args:
@@ -60,27 +60,15 @@ class LocalProvider:
     title = "this machine"
     environment = "local"
     capabilities = Capabilities(live_logs=True, folders=True, inputs="ended", ask=_LOOK, longer="--session")
+    looks = (0.0, _LOOK)
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self._folders = SessionFolders(root, self.title, _HANDLE)
-
-    def account(self) -> str:
-        """There are no accounts."""
-        return ""
+        super().__init__(root, _HANDLE)
 
     def limits(self, terms: Terms) -> Limits:
         """A session is as long as --session, and trains until shortly before its end."""
         (option,) = OPTIONS
         return Limits(option.read(terms.options.get("session", option.default)))
-
-    def metered(self, accelerator: str) -> str | None:  # noqa: ARG002 - as all
-        """None: no hours are counted."""
-        return None
-
-    def quotas(self) -> Sequence[Quota]:
-        """Empty: there is no quota."""
-        return ()
 
     # starting ------------------------------------------------------------------------------------------------------
 
@@ -91,16 +79,12 @@ class LocalProvider:
             f"{len(request.bundle.files)} files of code, bundle {request.bundle.hash[:12]}. Nothing was started."
         )
 
-    def plan(self, request: Request) -> Handle:
-        """The name of the session's folder."""
-        return {"session": request.name}
-
     def submit(self, request: Request, handle: Handle, *, begun: Callable[[], None], tell: Tell) -> Handle:  # noqa: ARG002
         """Create the folder, then start the keeper in it. The keeper outlives this process."""
         seconds = self.limits(request.terms).session
         final = self._folders.of(handle)
         about = {
-            "command": training_command(final, _launcher(ranks=bool(request.asked["ranks"]))),
+            "command": training_command(final, len(gpus()) if request.asked["ranks"] else 0),
             "cwd": str(Path.cwd()),
             "seconds": seconds,
             "grace": min(30.0, max(0.5, seconds / 10)),
@@ -116,18 +100,6 @@ class LocalProvider:
         return handle
 
     # existing sessions ---------------------------------------------------------------------------------------------
-
-    def check(self, handle: Handle) -> None:
-        """Refuse a handle of another provider."""
-        self._folders.of(handle)
-
-    def label(self, handle: Handle) -> str:
-        """The session's name."""
-        return self._folders.of(handle).name
-
-    def address(self, handle: Handle) -> str:
-        """The session's folder."""
-        return self._folders.address(handle)
 
     def state(self, handle: Handle) -> State | None:
         """The state of the session, from its processes and from the final record of its keeper."""
@@ -151,36 +123,6 @@ class LocalProvider:
             return _unwatched(folder, training, seconds)
         return State("lost", _DIED, seconds=seconds)
 
-    def log(
-        self,
-        handle: Handle,
-        since: int = 0,
-        *,
-        live: bool = False,
-        pause: float = 5.0,
-        seen: Callable[[State | None], None] = lambda _: None,
-    ) -> Iterator[Line]:
-        """The output of the training. Its lines have no times."""
-        place, told, position = self._folders.existing(handle) / "log.txt", 0, [0]
-        while True:
-            seen(state := self.state(handle))
-            over = state is None or state.over
-            for line in lines(place, position, over=over):
-                if told >= since:
-                    yield Line(0.0, line)
-                told += 1
-            if over or not live:
-                return
-            time.sleep(min(pause, _LOOK))
-
-    def outputs(self, handle: Handle) -> Iterator[Output]:
-        """The files that are in the session's working folder."""
-        folder = self._folders.existing(handle)
-        state = self.state(handle)
-        if state is None or not state.over:
-            return
-        yield from outputs(folder)
-
     def cancel(self, handle: Handle) -> None:
         """Ask the training to save and stop. It is killed if it does not."""
         folder = self._folders.existing(handle)
@@ -190,11 +132,6 @@ class LocalProvider:
             keeper, training = (read(folder / f"{name}.json", _PROCESS) for name in ("keeper", "training"))
             if training and not (keeper and lives(keeper["pid"], keeper["began"])):  # only a keeper would ask it
                 terminate(training["pid"], training["began"])
-
-    def clear(self, handle: Handle) -> None:
-        """Delete the code, inputs and files of a session that has ended. Its log and its final record are kept."""
-        if (state := self.state(handle)) and state.over:
-            self._folders.clear(handle)
 
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:  # noqa: ARG002 - nothing is shared
         """Delete the session's folder. A running session is killed."""
@@ -208,12 +145,6 @@ class LocalProvider:
                 )
             time.sleep(0.05)
         return self._folders.delete(handle)
-
-
-def _launcher(*, ranks: bool) -> list[str]:
-    """The launcher torchrun on all GPUs, if the recipe supports several ranks and there are several."""
-    cards = len(gpus()) if ranks else 0
-    return ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"] if cards > 1 else []
 
 
 def _unwatched(folder: Path, training: Mapping[str, Any], seconds: float) -> State:

@@ -38,18 +38,16 @@ def main(folder: Path) -> int:
     if ends is not None:
         limits.append(ends - time.time() - _LAST)
     seconds = max(1.0, min((limit for limit in limits if limit is not None), default=86400.0 * 365))
-    job = Job(_command(folder), about["cwd"], seconds, min(30.0, max(0.5, seconds / 10)))
+    job = Job(training_command(folder, _cards(folder)), about["cwd"], seconds, min(30.0, max(0.5, seconds / 10)))
     stop = (signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
     code = Keeper(folder, job, stop=stop, cancel=(signal.SIGUSR2,)).run()
     return EXIT_FINISHED if code == EXIT_RUN_AGAIN else code
 
 
-def _command(folder: Path) -> list[str]:
-    """The command of the training: torchrun on all GPUs of the job, if the recipe supports several ranks."""
-    ranks = bool(reading.read_record(folder / "request.json", records.table())["ranks"])
-    cards = len(slurm.within(gpus())) if ranks else 0
-    several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", "-m"] if cards > 1 else []
-    return training_command(folder, several)
+def _cards(folder: Path) -> int:
+    """GPUs of the job that the training uses: none, unless the recipe supports several ranks."""
+    asked = reading.read_record(folder / "request.json", records.table())
+    return len(slurm.within(gpus())) if asked["ranks"] else 0
 
 
 if __name__ == "__main__":

@@ -10,22 +10,23 @@ Each session is a new job, and no requeued one: that needs no right to requeue, 
 from __future__ import annotations
 
 import functools
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from outlast.config.units import format_seconds
 from outlast.errors import EXIT_RUN_AGAIN, LaunchError, LaunchRefused, UsageError
 from outlast.folder import durable, plain, records
-from outlast.launch.keeper import DOWN, write
+from outlast.launch.keeper import DOWN, LOG, write
 from outlast.launch.options import Option
-from outlast.launch.provider import Capabilities, Handle, Limits, Line, Output, Quota, Request, State, Tell, Terms, Word
+from outlast.launch.provider import Capabilities, Handle, Limits, Request, State, Tell, Terms, Word
 from outlast.launch.schema import MADE
-from outlast.launch.sessionfolders import SessionFolders, age, ended, lines, outputs, read
+from outlast.launch.sessionfolders import FolderProvider, age, ended, read
 from outlast.launch.slurm.job import STARTED
 from outlast.launch.slurm.scheduler import Job, Scheduler
-from outlast.launch.slurm.script import LOG, SCRIPT, partition_of, script
+from outlast.launch.slurm.script import SCRIPT, partition_of, script
 
 OPTIONS = (
     Option(
@@ -50,6 +51,7 @@ _LOOK = 0.2  # least seconds between two looks into a folder
 LATE = 90.0
 """Seconds that a shared disk may take to show what a node has written."""
 _END = 60.0  # seconds that Slurm may take to end a job
+_UNRECORDED = "unrecorded"  # when Slurm was first seen to say that a job has ended which has recorded no end
 _HANDLE = records.form({"session": MADE}, {"job": records.whole(1)})
 
 _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
@@ -69,7 +71,7 @@ def connect(runs: Path, *, user: str | None = None, patience: float = 600.0) -> 
     return SlurmProvider(runs.absolute() / FOLDER, Scheduler(patience))
 
 
-class SlurmProvider:
+class SlurmProvider(FolderProvider):
     """The Slurm cluster of this machine (see `outlast.launch.provider.Provider`).
 
     Args:
@@ -84,15 +86,12 @@ class SlurmProvider:
     capabilities = Capabilities(
         full=True, live_logs=True, folders=True, inputs="ended", settles=60.0, ask=10.0, longer="--time"
     )
+    looks = (_LOOK, math.inf)
 
     def __init__(self, root: Path, scheduler: Scheduler, late: float = LATE) -> None:
-        self.root, self.scheduler, self._late = root, scheduler, late
-        self._folders = SessionFolders(root, self.title, _HANDLE)
+        super().__init__(root, _HANDLE)
+        self.scheduler, self._late = scheduler, late
         self._longest = functools.cache(scheduler.longest)
-
-    def account(self) -> str:
-        """Empty: jobs are those of the user of this machine."""
-        return ""
 
     def limits(self, terms: Terms) -> Limits:
         """A session is as long as --time, otherwise as the partition allows.
@@ -109,14 +108,6 @@ class SlurmProvider:
             )
         return Limits(seconds, accelerator="this cluster")
 
-    def metered(self, accelerator: str) -> str | None:  # noqa: ARG002 - as all
-        """None: no hours are counted."""
-        return None
-
-    def quotas(self) -> Sequence[Quota]:
-        """Empty: there is no quota."""
-        return ()
-
     # starting ------------------------------------------------------------------------------------------------------
 
     def preview(self, request: Request, folder: Path) -> str:
@@ -129,10 +120,6 @@ class SlurmProvider:
             f"most, with {len(request.bundle.files)} files of code, bundle {request.bundle.hash[:12]}. Nothing was "
             "submitted."
         )
-
-    def plan(self, request: Request) -> Handle:
-        """The name of the session's folder and of its job."""
-        return {"session": request.name}
 
     def submit(self, request: Request, handle: Handle, *, begun: Callable[[], None], tell: Tell) -> Handle:
         """Create the folder, then submit its script."""
@@ -157,18 +144,6 @@ class SlurmProvider:
 
     # existing sessions ---------------------------------------------------------------------------------------------
 
-    def check(self, handle: Handle) -> None:
-        """Refuse a handle of another provider."""
-        self._folders.of(handle)
-
-    def label(self, handle: Handle) -> str:
-        """The session's name, which is that of its job."""
-        return self._folders.of(handle).name
-
-    def address(self, handle: Handle) -> str:
-        """The session's folder."""
-        return self._folders.address(handle)
-
     def state(self, handle: Handle) -> State | None:
         """The state of the session: from its folder if it has begun, otherwise from Slurm."""
         folder = self._folders.of(handle)
@@ -187,6 +162,7 @@ class SlurmProvider:
         if job.state in _WAITS:
             return State("queued", "" if job.reason in ("None", "") else job.reason)
         if job.state in _RUNS:
+            (folder / _UNRECORDED).unlink(missing_ok=True)  # of an end before Slurm started it again
             asked = plain.kind_of(folder / "cancel") is not None
             return State("saving" if asked else "running", seconds=seconds)
         return self._unrecorded(folder, job, seconds)
@@ -210,7 +186,7 @@ class SlurmProvider:
 
         It is recorded, because Slurm forgets a job some minutes after its end.
         """
-        mark = folder / "unrecorded"
+        mark = folder / _UNRECORDED
         if not plain.kind_of(mark):
             mark.write_text("")
         if seconds is not None and age(mark) < self._late:
@@ -225,34 +201,6 @@ class SlurmProvider:
         write(folder / "end.json", record)
         return found
 
-    def log(
-        self,
-        handle: Handle,
-        since: int = 0,
-        *,
-        live: bool = False,
-        pause: float = 5.0,
-        seen: Callable[[State | None], None] = lambda _: None,
-    ) -> Iterator[Line]:
-        """The output of the training and of Slurm. Its lines have no times."""
-        place, told, position = self._folders.existing(handle) / LOG, 0, [0]
-        while True:
-            seen(state := self.state(handle))
-            over = state is None or state.over
-            for line in lines(place, position, over=over):
-                if told >= since:
-                    yield Line(0.0, line)
-                told += 1
-            if over or not live:
-                return
-            time.sleep(max(_LOOK, pause))
-
-    def outputs(self, handle: Handle) -> Iterator[Output]:
-        """The files that are in the session's working folder."""
-        folder = self._folders.existing(handle)
-        if (state := self.state(handle)) and state.over:
-            yield from outputs(folder)
-
     def cancel(self, handle: Handle) -> None:
         """Ask the training to save and stop. It is killed if it does not. A job that waits is removed."""
         folder = self._folders.existing(handle)
@@ -264,11 +212,6 @@ class SlurmProvider:
         elif not plain.kind_of(folder / "cancel"):
             (folder / "cancel").write_text("")
             self.scheduler.cancel(job.number, signal="USR2")  # a node may see the file late
-
-    def clear(self, handle: Handle) -> None:
-        """Delete the code, inputs and files of a session that has ended. Its log and its final record are kept."""
-        if (state := self.state(handle)) and state.over:
-            self._folders.clear(handle)
 
     def delete(self, handle: Handle, others: Sequence[Handle] = ()) -> list[str]:  # noqa: ARG002 - nothing is shared
         """Delete the session's folder. Its job is ended first."""

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from outlast.errors import UsageError
+from outlast.launch.keeper import LOG
 from outlast.terminal import shortened
 
-SCRIPT, LOG = "job.sh", "log.txt"
+SCRIPT = "job.sh"
 
 _OWN = (
     "array", "chdir", "clusters", "error", "help", "input", "job-name", "open-mode", "output", "parsable", "signal",
