@@ -228,3 +228,24 @@ def test_bash_reads_the_script(tmp_path: Path) -> None:
     place.write_text(script("outlast-x-001", tmp_path / 'it\'s a "b"', 60.0, []))
     done = subprocess.run(["bash", "-n", str(place)], env=dict(os.environ), capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_end_before_slurm_started_the_job_again_is_forgotten(plant, tmp_path: Path) -> None:
+    """A node's last words may be seen late, after each end."""
+    folder = tmp_path / ".jobs/outlast-x-001"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text('{"job": 7, "restarts": 0, "time": 1.0}')
+    provider = SlurmProvider(folder.parent, impatient(), late=30.0)
+    handle = {"session": "outlast-x-001", "job": 7}
+
+    def word(state: str) -> str:
+        plant("squeue", f"7|{state}|None|{folder / 'job.sh'}\n")
+        return provider.state(handle).word
+
+    assert word("NODE_FAIL") == "saving"
+    os.utime(folder / "unrecorded", (1.0, 1.0))  # long ago
+    assert word("PENDING") == "queued"
+    assert word("RUNNING") == "running"
+    assert word("COMPLETED") == "saving", "its record may still be on its way"
+    os.utime(folder / "unrecorded", (1.0, 1.0))
+    assert word("COMPLETED") == "lost"
