@@ -17,7 +17,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,18 @@ def write(path: Path, record: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def inherited_from(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the process that starts a session, for the session.
+
+    Variables that would change where or how long it trains are omitted; credentials are kept.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("OUTLAST_") or name.startswith(_CREDENTIALS)
+    }
 
 
 @dataclass(frozen=True)
@@ -127,16 +139,9 @@ class Keeper:
             )
 
     def _variables(self) -> dict[str, str]:
-        """The environment variables of the process that started the session.
-
-        Variables that would change where or how long the session trains are omitted; credentials are kept.
-        """
+        """What it inherits, and where and how long it trains."""
         ends = time.time() + self.job.seconds - self.job.grace
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("OUTLAST_") or name.startswith(_CREDENTIALS)
-        }
+        inherited = inherited_from(os.environ)
         path = os.pathsep.join(filter(None, (str(self.folder / "code"), inherited.get("PYTHONPATH", ""))))
         own = {
             "PYTHONPATH": path,

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from outlast.config.units import format_seconds
 from outlast.errors import AnswerLost, LaunchError, LaunchRefused, UsageError
+from outlast.launch.keeper import inherited_from
 from outlast.terminal import shortened
 
 _PAUSE = 5.0  # seconds between two tries
-_CREDENTIALS = ("OUTLAST_DRIVE_", "OUTLAST_GIT_")  # of remotes and git servers, as in a local session
 
 _SILENT = re.compile("Unable to contact slurm controller|Connection refused", re.IGNORECASE)
 _LOST = re.compile("Socket timed out|Zero Bytes were transmitted", re.IGNORECASE)
@@ -186,13 +186,13 @@ def seconds_of(text: str) -> float | None:
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of Slurm's commands, which a job inherits.
 
-    Those of a job in which this process may run are omitted (SLURM_MEM_PER_NODE would limit the new one), and those
-    that would change where or how long the session trains. Times are printed as Unix time.
+    Those of a job in which this process may run are omitted: SLURM_MEM_PER_NODE would limit the new one. Times are
+    printed as Unix time.
     """
     kept = {
         name: value
-        for name, value in environ.items()
-        if not name.startswith(("OUTLAST_", "SLURM_")) or name.startswith(_CREDENTIALS) or name == "SLURM_CONF"
+        for name, value in inherited_from(environ).items()
+        if not name.startswith("SLURM_") or name == "SLURM_CONF"
     }
     return {**kept, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C.UTF-8"}
 
