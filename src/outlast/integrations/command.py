@@ -71,7 +71,12 @@ class Wrapped:
     @property
     def digest(self) -> str:
         """What tells two commands apart. The words are not recorded, because they may hold a key."""
-        return hashing.digest("\0".join([str(self.ranks), *self.argv]).encode(errors="surrogateescape"))
+        return digest_of(self.argv, self.ranks)
+
+
+def digest_of(argv: Sequence[str], ranks: int) -> str:
+    """What tells two commands apart."""
+    return hashing.digest("\0".join([str(ranks), *argv]).encode(errors="surrogateescape"))
 
 
 @dataclass(frozen=True)
