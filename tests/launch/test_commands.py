@@ -76,7 +76,9 @@ def test_code_is_sent_and_files_that_the_words_name(here: Path) -> None:
 
 def test_code_that_is_too_large_is_refused_and_the_largest_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "LARGEST", 100)
-    with messages.raises(UsageError, "launch/too-much-code", largest="count.py (345 B), lib/total.py (10 B), requirements.txt (6 B)"):
+    with messages.raises(
+        UsageError, "launch/too-much-code", largest="count.py (345 B), lib/total.py (10 B), requirements.txt (6 B)"
+    ):
         commands.work().files()
 
 

@@ -22,7 +22,7 @@ from outlast import terminal
 from outlast.checkpoint import CheckpointStore, OpenedCheckpoint
 from outlast.checkpoint.best import record_of
 from outlast.distributed.ranks import Ranks
-from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, SaveFailed, SessionEnded
+from outlast.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, SaveFailed, SessionEnded
 from outlast.folder import durable, hashing, lock
 from outlast.folder.layout import RunFolder
 from outlast.integrations import before, child
@@ -119,7 +119,8 @@ class WrappedAttempt:
             follow=wrapped.follow,
         )
         self._begun = now()
-        self._causes: list[int] = []  # exit codes of the processes because of which the others were stopped
+        self._causes: list[int] = []  # exit code of the rank because of which the others were stopped
+        self._left: float | None = None  # when the first rank was seen to have ended with 75
         self._command: dict[str, Any] = {}  # the record's facts of the command
         self._asked: float | None = None
         self._keeper = Keeper(wrapped.folder, wrapped.patterns, wrapped.every, self._attempt, self._store, session)
@@ -213,16 +214,16 @@ class WrappedAttempt:
             attempt.tell(
                 "warning", f"{log.path} could not be written: {log.error.strerror}. The command was not stopped."
             )
-        return self._judge(self._causes or [code for code in command.codes if code is not None])
+        return self._judge(self._causes or _codes_that_count(command))
 
     def _attend(self, command: Command) -> None:
         """What is due while the command runs."""
         self._attempt.following.heed()
         self._attempt.check_ours(at_once=False)
         if self._asked is None:
-            if self._session.should_stop() or command.broken:
-                self._causes = [] if self._session.reason else [code for code in command.codes if code is not None]
-                self._ask_to_stop(command)
+            why = "" if self._session.should_stop() else self._missing(command)
+            if self._session.reason or why:
+                self._ask_to_stop(command, self._session.explanation or why)
             else:
                 self._keeper.save_if_due()
         elif now() - self._asked > self._wrapped.grace:
@@ -233,9 +234,25 @@ class WrappedAttempt:
             )
             command.kill()
 
-    def _ask_to_stop(self, command: Command) -> None:
+    def _missing(self, command: Command) -> str:
+        """Why the other ranks must stop because one has ended; empty if they need not.
+
+        A rank that ends with 75 has saved, and the others may still be at it: they get the grace first.
+        """
+        for rank, code in command.ended:
+            words = f"rank {rank} has ended ({child.words_of(code)})"
+            if not child.is_clean(code):
+                self._causes = [code]
+                return words
+            if code == EXIT_RUN_AGAIN:
+                self._left = now() if self._left is None else self._left
+                if now() - self._left > self._wrapped.grace:
+                    self._causes = [code]
+                    return f"{words}, and others did not within {self._wrapped.grace:g} s (--grace)"
+        return ""
+
+    def _ask_to_stop(self, command: Command, why: str) -> None:
         self._asked = now()
-        why = self._session.explanation or "a process of the command has ended"
         self._attempt.tell("info", f"{why}: the command is asked to stop")
         try:
             durable.write_scratch(self._folder.stop, b"")
@@ -297,3 +314,9 @@ class WrappedAttempt:
                 f"How this attempt ended ({reason}) could not be recorded: {terminal.words_of(failed[0])}. Free disk "
                 f"space below {self._folder.path} and start again."
             ) from failed[0]
+
+
+def _codes_that_count(command: Command) -> list[int]:
+    """The exit codes of all ranks; of ranks that failed, the first: the others failed because of it."""
+    codes = [code for _, code in command.ended]
+    return next(([code] for code in codes if not child.is_clean(code)), codes)
