@@ -440,6 +440,16 @@ def test_the_variables_are_those_of_torchrun(
         assert given[rank] == {**same, "RANK": rank, "LOCAL_RANK": rank, "ROLE_RANK": rank}
 
 
+def test_torchrun_is_told_about(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("torchrun").write_text("#!/bin/sh\nexit $1\n")
+    Path("torchrun").chmod(0o755)
+    assert main(["run", "--name", "x", "--", "./torchrun", "1"]) == 1
+    messages.said(capfd.readouterr().err, "integrations/torchrun", code=75)
+    assert main(["run", "--name", "x", "--", "./torchrun", "2"]) == 1
+    assert main(["run", "--name", "x", "--", "/bin/sh", "-c", "exit 1"]) == 1
+    assert "torchrun returns" not in capfd.readouterr().err
+
+
 DDP = """
 import datetime, os, pathlib, signal, sys, time
 import torch

@@ -39,6 +39,8 @@ from outlast.tracking.progress import PlainLines
 GRADE = "undeclared"
 """Grade of the resume of a wrapped command: outlast does not see what it does."""
 
+_TORCHRUN = ("torchrun", "torch.distributed.run", "torch.distributed.launch")
+
 _LOOK = 0.2  # seconds between two looks at whether the command must stop
 
 
@@ -278,6 +280,12 @@ class WrappedAttempt:
         if all(child.killed_by(code) in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT") for code in bad):
             attempt.tell("warning", f"The command was ended by the system or someone else ({words}).")
             return int(SessionEnded("preempted").code or 0), "preempted", None
+        if bad == [EXIT_FAILED] and any(Path(word).name in _TORCHRUN for word in self._wrapped.argv):
+            attempt.tell(
+                "warning",
+                "torchrun returns 1 whatever its ranks return, also when they have stopped cleanly (75). `outlast run "
+                "--nproc N -- python train.py` starts ranks itself and returns what they return.",
+            )
         return EXIT_FAILED, "failed", f"the command failed: {words}"
 
     def _note(self, **facts: Any) -> None:
