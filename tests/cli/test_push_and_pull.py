@@ -13,6 +13,9 @@ from tests.remote.remotes import newest
 
 from outlast.cli import main
 from outlast.folder import durable
+from outlast.folder.layout import RunFolder
+from outlast.remote import pushed as noted
+from outlast.report import read_run
 
 RECIPE = """
 import numpy as np
@@ -263,3 +266,18 @@ def test_a_chain_of_stages_continues_where_nothing_is(here: Path, capsys: pytest
         assert (here / "b" / name / "journal.jsonl").read_bytes() == (
             here / "twin" / name / "journal.jsonl"
         ).read_bytes()
+
+
+def test_status_knows_what_was_pushed_by_hand(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And does not call behind what retention does not keep in the remote."""
+    walk(here / "runs", stop=8)
+    folder = RunFolder(here / "runs/r")
+    noted.note(folder, "bucket", steps=[8], behind=[6], trouble="it was down")
+    assert read_run(folder.path).pushed["behind"] == [6], "4 was not wanted there"
+    outlast(capsys, "push", "r", "elsewhere")
+    assert read_run(folder.path).pushed["behind"] == [6], "another remote does not follow the run"
+    outlast(capsys, "push", "r", "bucket")
+    found = read_run(folder.path).pushed
+    assert (found["steps"], found["behind"], found["trouble"]) == ([4, 6, 8], [], None)
+    walk(here / "runs", stop=10)
+    assert read_run(folder.path).pushed["behind"] == [10]

@@ -118,3 +118,10 @@ def test_a_full_disk_is_named_with_the_folder_when_a_publication_is_made(
     with pytest.raises(PublishFailed, match=r"r/publish/.*No space left on device"), made:
         pass
     assert not (tmp_path / "to").exists()
+
+
+def test_a_name_that_the_disk_does_not_take(store: FolderRemote, tmp_path: Path) -> None:
+    making.by_manifest(tmp_path, store)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutlastError, match="cannot be written"):
+        fetch(store, making.NAME, tmp_path / "file" / "got")

@@ -260,3 +260,21 @@ def test_an_owner_that_is_none(store: FolderRemote, tmp_path: Path, data: bytes)
     put(store, tmp_path, f"{owners.OWNERS}x.json", data)
     with messages.raises(CorruptCheckpoint, "publish/names-no-git-repository"):
         owners.owners_in(store)
+
+
+@pytest.mark.parametrize("folder", ["a\u2028b", "a\x85b", "a\x1cb", "a\tb", "a b"])
+def test_a_pointer_in_a_folder_with_an_odd_name_keeps_its_object(
+    store: FolderRemote, tmp_path: Path, folder: str
+) -> None:
+    """Some characters end a line for Python and none for git."""
+    server = making.server(tmp_path / "server")
+    clone = making.clone(server, tmp_path / "clone")
+    (clone / folder).mkdir()
+    (clone / folder / "x.dvc").write_text(f"outs:\n- md5: {'a' * 32}\n  size: 1\n  path: x\n")
+    making.git(clone, "add", ".")
+    making.git(clone, "commit", "--quiet", "-m", "more")
+    making.git(clone, "push", "--quiet", "origin", "main")
+    put(store, tmp_path, dvc.object_name("a" * 32))
+    age(store, 15)
+    found = gc.collect(store, gc.roots_of(store, [str(server)], tmp_path / "git"), delete=True)
+    assert (found.named, found.deleted) == (1, [])

@@ -314,3 +314,18 @@ def test_gits_environment_holds_no_secret(tmp_path: Path, monkeypatch: pytest.Mo
 def test_no_repository(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     assert repository_at(tmp_path / "plain", tmp_path) is None
+
+
+def test_an_odd_character_in_the_path_of_a_repository(tmp_path: Path) -> None:
+    for name in ("a\u2028b", "a\x85b"):
+        found = repository_at(making.clone(making.server(tmp_path / name / "s"), tmp_path / name / "c"), tmp_path)
+        assert found is not None
+        assert (found.objects.name, found.format) == ("objects", "sha1")
+
+
+def test_another_store_is_no_change_of_the_run(tmp_path: Path) -> None:
+    server = making.server(tmp_path / "server")
+    clone = making.clone(server, tmp_path / "clone")
+    making.by_git(tmp_path, FolderRemote(tmp_path / "store"), str(server), clone)
+    with messages.raises(PublishConflict, "publish/name-taken-elsewhere"):
+        making.by_git(tmp_path, FolderRemote(tmp_path / "other"), str(server), clone)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from outlast.errors import OutlastError, PublishFailed
-from outlast.publish import gitcommand
+from outlast.errors import OutlastError, PublishFailed, RemoteRefused
+from outlast.publish import gc, gitcommand
 from outlast.publish.reference import Progress
 from outlast.publish.transaction import TRIES
 from outlast.remote.folder import FolderRemote
@@ -132,3 +132,19 @@ def test_a_verdict_that_the_server_does_not_give(tmp_path: Path, server: standin
     made = making.plan(tmp_path / "run", name="another")
     again = making.by_git(tmp_path / "run", FolderRemote(tmp_path / "store"), f"{server.url}/x.git", plan=made)
     assert again.before is True
+
+
+def test_a_server_that_only_the_store_names_gets_no_token(tmp_path: Path, server: standin.Standin) -> None:
+    """Whoever can write to a store could otherwise collect the tokens of those who clean it."""
+    publish(tmp_path, server)
+    store, url = FolderRemote(tmp_path / "store"), f"{server.url}/x.git"
+    server.requests.clear()
+    server.users.clear()
+    with messages.raises(RemoteRefused, "publish/token-withheld", url=url):
+        gc.collect(store, gc.roots_of(store, (), tmp_path / "a"), delete=True)
+    assert server.requests
+    assert not any(server.users)
+    assert gc.collect(store, gc.roots_of(store, [url], tmp_path / "b"), delete=True).named == 2
+    named = gc.roots_of(store, [f"{server.url}/y.git"], tmp_path / "c")
+    with pytest.raises(RemoteRefused, match="y.git"):  # there is none; of the same server, the token is for it
+        named()

@@ -208,3 +208,29 @@ def test_a_run_without_checkpoints(tmp_path: Path, folder: Path) -> None:
         path.unlink()
     with messages.raises(UsageError, "publish/no-weights"), prepared(folder, Destination("store"), part="walk"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("flag", "given", "nearest"),
+    [("--name", "../x", "x"), ("--name", "a b", "a-b"), ("--name", "", "run"), ("--module", "ü", "run")],
+)
+def test_a_name_is_taken_as_it_is_or_refused(
+    folder: Path, flag: str, given: str, nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["publish", "r", "--to", "store", flag, given]) == 2
+    messages.said(capsys.readouterr().err, "publish/no-name", flag=flag, given=repr(given), nearest=nearest)
+    assert not (folder.parents[1] / "store").exists()
+
+
+@pytest.mark.parametrize("argv", [["--from", "stroe"], ["--gc", "stroe"], ["--gc", "stroe", "--delete"]])
+def test_a_folder_that_is_not_there_is_no_empty_store(
+    folder: Path, argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["publish", *argv]) == 2
+    messages.said(capsys.readouterr().err, "publish/no-such-store", folder="stroe")
+    assert not (folder.parents[1] / "stroe").exists()
+
+
+def test_a_clone_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "r", "--to", "git+dvc", "--store", "store", "--repository", "nothere"]) == 2
+    messages.said(capsys.readouterr().err, "publish/no-such-clone", place=folder.parents[1] / "nothere")

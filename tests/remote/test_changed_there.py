@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import messages
 from tests.folders import place, steps, walk
 from tests.remote.remotes import Watched, blobs, newest, push_all, pusher
 
@@ -220,3 +221,15 @@ def test_without_room_for_what_is_sent_the_folder_is_named(
         list(carry.push(place(home), remote))
     assert caught.value.reason == "No space left on device"
     assert [path.name for path in (home / "r").iterdir() if path.name.startswith(".tmp-")] == []
+
+
+def test_a_revision_under_another_number_is_not_read(home: Path, remote: Watched) -> None:
+    """Somebody has copied an old revision over the newest one, to go back."""
+    push_all(home, remote)
+    here = sorted((remote.root / "r/revisions").glob("*.json"))
+    copied = here[-1].with_name("00000099.json")
+    shutil.copy(here[-1], copied)
+    pushed = PushedRun(remote, "r")
+    assert f"{pushed.revision.number:08d}.json" == here[-1].name
+    messages.said(pushed.told, "remote/revision-of-another-number", place=copied, number=int(here[-1].stem))
+    assert pushed.last == 99, "the next one is written above it"

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests import messages
 
 from outlast.errors import ObjectConflict, ObjectMissing, RemoteRefused, RemoteUnavailable
 from outlast.remote.folder import LOCK, FolderRemote
@@ -147,3 +148,11 @@ def test_unfinished_files_of_killed_writers_are_deleted_after_a_day(tmp_path: Pa
         os.utime(path, (1, 1))
     FolderRemote(tmp_path / "remote").put_if_absent("a/b", source)
     assert sorted(os.listdir(folder)) == [".tmp-young", "b", "old"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a place where nobody can make a folder")
+def test_a_place_that_cannot_be_made_is_no_missing_object(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    with messages.raises(RemoteRefused, "remote/cannot-be-made", place="/proc/outlast/a") as caught:
+        FolderRemote(Path("/proc/outlast")).put_if_absent("a", tmp_path / "file")
+    assert not isinstance(caught.value, ObjectMissing)

@@ -21,6 +21,7 @@ from tests.remote.remotes import Watched, blobs, needed, newest
 import outlast
 from outlast.environment import Environment, Limits
 from outlast.errors import RemoteRefused, RemoteUnavailable, SessionEnded
+from outlast.folder.layout import RunFolder
 from outlast.remote import follow
 from outlast.remote.folder import FolderRemote
 from outlast.remote.outgoing import PushAbandoned
@@ -131,7 +132,7 @@ def test_a_remote_that_is_down_for_a_while_costs_one_sentence(remote: Watched, t
 
 def test_pauses_grow_and_a_service_may_ask_for_longer_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pusher: Any = SimpleNamespace(sleep=None, steps=[], missing=list)
-    follower, waited = follow.Follower(pusher, "there", tmp_path / "pushed.json"), list[float | None]()
+    follower, waited = follow.Follower(pusher, "there", RunFolder(tmp_path)), list[float | None]()
     monkeypatch.setattr(follower, "_wait", lambda _asked, seconds=None: waited.append(seconds))
     for after in (None, 120.0, None, 0.0):
         follower._failed(RemoteUnavailable("busy", "busy", after), 0)
@@ -147,7 +148,7 @@ def test_pauses_grow_and_a_service_may_ask_for_longer_ones(tmp_path: Path, monke
     ("trouble", "over", "settled"), [(None, False, True), ("busy", False, False), (None, True, False)]
 )
 def test_what_is_said_of_the_last_push(tmp_path: Path, trouble: str | None, over: bool, settled: bool) -> None:
-    follower = follow.Follower(SimpleNamespace(sleep=None), "there", tmp_path / "pushed.json")  # type: ignore[arg-type]
+    follower = follow.Follower(SimpleNamespace(sleep=None), "there", RunFolder(tmp_path))  # type: ignore[arg-type]
     follower._answered, follower.trouble, follower._over = 1, trouble, over
     assert follower.settle(5.0) is settled
 
@@ -160,7 +161,7 @@ def test_a_newer_checkpoint_comes_before_an_older_one(
     tmp_path: Path, older: bool, heard: bool, cut: bool, abandoned: bool
 ) -> None:
     """And at the end of a session its records come before both."""
-    follower = follow.Follower(SimpleNamespace(sleep=None), "there", tmp_path / "pushed.json")  # type: ignore[arg-type]
+    follower = follow.Follower(SimpleNamespace(sleep=None), "there", RunFolder(tmp_path))  # type: ignore[arg-type]
     follower._sending, follower._older, follower._heard, follower._cut = True, older, heard, cut
     with pytest.raises(PushAbandoned) if abandoned else contextlib.nullcontext():
         follower._sleep(0)

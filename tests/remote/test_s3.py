@@ -308,3 +308,12 @@ def test_the_typed_address_keeps_its_options_for_commands() -> None:
     address = "s3://bucket/runs?endpoint=http://127.0.0.1:1&path_style=true"
     remote = open_remote(address)
     assert (remote.typed, remote.address()) == (address, "s3://bucket/runs/")
+
+
+def test_an_upload_that_a_rule_of_the_bucket_ended_begins_again(case: S3Case, tmp_path: Path) -> None:
+    remote, (source, data) = case.open(part=PART), large(tmp_path)
+    assert remote.capabilities.exclusive_put is True
+    said = "<Error><Code>NoSuchUpload</Code><Message>The upload may have been aborted</Message></Error>"
+    service.fail(case.url, Fault("status", "POST", "uploadId=", status=404, body=said))
+    assert remote.put_if_absent("a", source) is True
+    assert b"".join(remote.get("a")) == data

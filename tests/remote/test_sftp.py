@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from tests import messages
 from tests.conformance.remotes import PlainSftpCase, SftpCase
 from tests.standins.cut import Cut
 
-from outlast.errors import ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
+from outlast.errors import ObjectConflict, ObjectMissing, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.folder import layout
+from outlast.remote import sftp
 from outlast.remote.address import open_remote
-from outlast.remote.base import PIECE
+from outlast.remote.base import LONGEST_NAME, PIECE
 from outlast.remote.sftp import SftpRemote
 
 
@@ -250,3 +252,44 @@ def test_addresses() -> None:
         with pytest.raises(UsageError) as caught:
             open_remote(address)
         assert "secret" not in str(caught.value).replace("a secret", "")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a place where nobody can make a folder")
+def test_a_place_that_cannot_be_made_is_no_missing_object_there(case: SftpCase, tmp_path: Path) -> None:
+    with pytest.raises(RemoteRefused, match="cannot be written") as caught:
+        SftpRemote("standin", "/proc/outlast").put_if_absent("a", file(tmp_path, b"1"))
+    assert not isinstance(caught.value, ObjectMissing)
+
+
+class _Deep:
+    """The client of a server in whose every folder there is a folder, or ever more files."""
+
+    def __init__(self, mode: int) -> None:
+        self.mode, self.asked = mode, 0
+
+    async def scandir(self, _folder: str) -> AsyncIterator[asyncssh.SFTPName]:
+        while True:
+            self.asked += 1
+            yield asyncssh.SFTPName(f"d{self.asked}", attrs=asyncssh.SFTPAttrs(permissions=self.mode, size=1, mtime=1))
+            if stat.S_ISDIR(self.mode):
+                return
+
+
+@pytest.mark.parametrize("mode", [stat.S_IFDIR, stat.S_IFREG])
+def test_a_tree_without_an_end_ends(mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names have an end, and so has the number of what is listed."""
+    remote, server = SftpRemote("nowhere", "/x"), _Deep(mode)
+    monkeypatch.setattr(sftp, "MOST_LISTED", 1000)
+
+    async def connected() -> _Deep:
+        return server
+
+    monkeypatch.setattr(remote, "_sftp", connected)
+    if stat.S_ISDIR(mode):
+        assert list(remote.list()) == []
+        assert server.asked < LONGEST_NAME
+    else:
+        with pytest.raises(RemoteRefused, match="not come to an end"):
+            list(remote.list())
+        assert server.asked == 1001
+    remote.close()

@@ -24,7 +24,8 @@ class Standin(ThreadingHTTPServer):
     Attributes:
         faults: path's ending and method -> a status to answer with; or "drop" (the connection ends after the request
             was carried out), "cut" (before). Used up one by one.
-        requests: method, path and query, the user of each.
+        requests: method, and path and query, of each.
+        users: what each said of its user.
     """
 
     def __init__(self, root: Path) -> None:
@@ -32,6 +33,7 @@ class Standin(ThreadingHTTPServer):
         self.root = root
         self.faults: list[tuple[str, int | str]] = []
         self.requests: list[tuple[str, str]] = []
+        self.users: list[str] = []
         self._answering = threading.Semaphore(64)
 
     def process_request_thread(self, request: object, address: object) -> None:
@@ -65,6 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         body = self._body()
         self.server.requests.append((self.command, self.path))
+        self.server.users.append(self.headers.get("Authorization", ""))
         wanted = base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
         if self.headers.get("Authorization") != f"Basic {wanted}":
             self._say(401, {"WWW-Authenticate": 'Basic realm="git"'})

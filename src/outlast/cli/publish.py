@@ -195,19 +195,18 @@ def _each(advance: Callable[[int], None]) -> Callable[[str, int], None]:
 def _get(values: argparse.Namespace) -> int:
     from outlast.publish import kaggle
     from outlast.publish.fetching import fetch, names_in
-    from outlast.remote.address import open_remote
+    from outlast.remote.address import open_existing, open_remote
 
     if values.to or values.dry_run:
         raise UsageError("--from gets a publication; it takes no --to and no --dry-run.")
     if kaggle.is_kaggle(values.source):
         return _get_dataset(values)
-    store = open_remote(values.source, writes=False)
     if values.run is None:
-        names = names_in(store)
-        say(*names or [f"{store.address()} has no publications."])
+        store = open_existing(values.source, writes=False)
+        say(*names_in(store) or [f"{store.address()} has no publications."])
         return EXIT_FINISHED
     target = values.output or Path(values.run)
-    return _say_got(target, fetch(store, values.run, target))
+    return _say_got(target, fetch(open_remote(values.source, writes=False), values.run, target))
 
 
 def _get_dataset(values: argparse.Namespace) -> int:
@@ -235,11 +234,11 @@ def _say_got(target: Path, found: Manifest) -> int:
 def _collect(values: argparse.Namespace) -> int:
     from outlast.publish.gc import collect, roots_of
     from outlast.publish.git import url_of
-    from outlast.remote.address import open_remote
+    from outlast.remote.address import open_existing
 
     if values.run or values.to or values.source:
         raise UsageError("--gc looks at a whole store; it takes no run, no --to and no --from.")
-    store = open_remote(values.gc)
+    store = open_existing(values.gc)
     with tempfile.TemporaryDirectory(prefix="outlast-") as folder:
         scratch = Path(folder)
         urls = [url_of(values.git, values.repository, scratch)] if values.git else []

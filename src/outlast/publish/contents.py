@@ -31,7 +31,7 @@ from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import CONFIG
 from outlast.publish import card
 from outlast.publish.paths import origin_without_folders, without_folders
-from outlast.publish.plan import Plan, PlannedFile, hash_files, make_plan
+from outlast.publish.plan import Plan, PlannedFile, check_word, hash_files, make_plan
 from outlast.report import read_run
 from outlast.report.curves import draw_curves
 from outlast.report.history import history
@@ -84,10 +84,12 @@ def plan_of(
         The plan, and a sentence for each file that was left out.
 
     Raises:
-        UsageError: the run has no checkpoint that verifies.
+        UsageError: the run has no checkpoint that verifies, or a name cannot be taken as it is.
         UnknownName: its checkpoints have no such part.
         OutlastError: a file of it cannot be read.
     """
+    check_word(module, "--module")
+    check_word(name, "--name")
     place, info = RunFolder(folder), read_run(folder)
     found = _Contents(scratch)
     with ThreadPoolExecutor(1) as beside:  # it draws while files are read, written and hashed

@@ -183,10 +183,9 @@ def _git_reference(
     repository = repository_at(destination.repository, scratch)
     name = destination.git or ("origin" if repository else None)
     if name is None:
-        raise UsageError(
-            f"{destination.repository.resolve()} is in no git repository, so --git has no default. Give the URL of "
-            "one: --git URL"
-        )
+        place = destination.repository.resolve()
+        where = "is in no git repository" if place.is_dir() else "is no folder"
+        raise UsageError(f"{place} {where}, so --git has no default. Give the URL of one: --git URL")
     url = url_of(name, destination.repository, scratch)
     base = destination.base
     if base is None and earlier is not None:

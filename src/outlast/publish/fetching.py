@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -84,30 +85,32 @@ def _copy(
     """
     temporary = target.with_name(f"{layout.TEMPORARY}{target.name}")
     scratch = target.with_name(f"{layout.TEMPORARY}{target.name}-download")
-    durable.remove_any(temporary)
+    written = target
     try:
+        durable.remove_any(temporary)
         for file in found.files:
-            place = temporary / file.path
+            written, place = target / file.path, temporary / file.path
             durable.make_folder(place.parent)
             if plain.kind_of(place):
                 raise CorruptCheckpoint(
                     f"{file.path} has the name of another file of {found.name} on this file system. Nothing was "
                     "written; choose a folder on one that distinguishes the two."
                 )
-            try:
-                durable.write_file(place, copy(file, scratch))
-            except OSError as error:  # of a write, which names no file
-                raise OutlastError(
-                    f"{target / file.path} cannot be written: {error.strerror or error}. Nothing of {found.name} was "
-                    "kept. Free disk space, or choose another folder."
-                ) from error
+            durable.write_file(place, copy(file, scratch))
             progress(file.path, file.size)
+        written = target
         durable.make_folder(temporary)
         durable.write_file(temporary / manifest.NAME, [data])
         durable.move(temporary, target)
+    except OSError as error:  # of a write, which names no file
+        raise OutlastError(
+            f"{written} cannot be written: {error.strerror or error}. Nothing of {found.name} was kept. Free disk "
+            "space, or choose another folder."
+        ) from error
     finally:
-        durable.remove_any(temporary)
-        durable.remove_any(scratch)
+        with contextlib.suppress(NotADirectoryError):
+            durable.remove_any(temporary)
+            durable.remove_any(scratch)
     return found
 
 

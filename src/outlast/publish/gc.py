@@ -13,6 +13,7 @@ without any one of the safeguards an object that a reference names is lost.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +32,7 @@ from outlast.errors import (
     UsageError,
 )
 from outlast.publish import dvc, manifest
-from outlast.publish.gitcommand import Git, lines, token_for
+from outlast.publish.gitcommand import TOKENS, Git, host_of, lines, token_for
 from outlast.publish.owners import owners_in
 from outlast.publish.transaction import DEADLINE
 from outlast.remote.base import Entry, Remote
@@ -142,17 +143,23 @@ def roots_of(store: Remote, urls: Sequence[str], scratch: Path) -> Roots:
 
     Args:
         store: the store.
-        urls: git repositories, besides those that the store knows.
+        urls: git repositories, besides those that the store knows. Whoever can write to the store can name a server
+            there, so OUTLAST_GIT_TOKEN is sent to the servers of these URLs alone.
         scratch: a folder in which repositories are made, deleted afterwards by the caller.
     """
+    hosts = {host_of(url) for url in urls}
 
     def read() -> set[str]:
         found = set(_named_by_manifests(store))
-        for number, url in enumerate(sorted({*urls, *owners_in(store)})):
+        for url in sorted({*urls, *owners_in(store)}):
+            token = token_for(url, os.environ, named=host_of(url) in hosts)
+            place = scratch / hashlib.sha256(url.encode()).hexdigest()[:32]
             try:
-                found |= set(_named_by_branches(store, url, scratch / str(number)))
+                found |= set(_named_by_branches(store, url, place, token))
             except RemoteError as error:
-                raise type(error)(f"{url} cannot be read: {error} Nothing was deleted.", error.reason) from error
+                kept = token is None and token_for(url, os.environ) is not None
+                why = f" {TOKENS[0]} is sent to no server that only the store names; add --git {url}." if kept else ""
+                raise type(error)(f"{url} cannot be read: {error}{why} Nothing was deleted.", error.reason) from error
         return found
 
     return read
@@ -188,7 +195,7 @@ def _check_present(store: Remote, where: str, file: manifest.PublishedFile) -> N
         ) from error
 
 
-def _named_by_branches(store: Remote, url: str, scratch: Path) -> Iterator[str]:
+def _named_by_branches(store: Remote, url: str, scratch: Path, token: str | None) -> Iterator[str]:
     """The objects that a pointer, in any commit that any reference of the server reaches, names.
 
     DVC's own pointers and pipelines count too: the store may be used by DVC alone as well.
@@ -198,7 +205,7 @@ def _named_by_branches(store: Remote, url: str, scratch: Path) -> Iterator[str]:
         CorruptCheckpoint: a pointer cannot be read.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    git = Git(scratch, {"GIT_DIR": str(scratch / "repository")}, token=token_for(url, os.environ))
+    git = Git(scratch, {"GIT_DIR": str(scratch / "repository")}, token=token)
     if not (scratch / "repository").is_dir():
         refs = lines(Git(scratch, token=git.token).run("ls-remote", "--", url, secret=True))
         form = "sha256" if any(len(line.partition("\t")[0]) == 64 for line in refs) else "sha1"

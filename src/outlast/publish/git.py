@@ -65,6 +65,8 @@ def repository_at(folder: Path, scratch: Path) -> Repository | None:
                 f"{command('git', 'config', '--global', '--add', 'safe.directory', place)}"
             )
         return None
+    if len(lines(out)) != len(asked) - 2:
+        raise UsageError(f"The path of the git repository at {str(place)!r} has a line break. Rename its folder.")
     form, objects, shallow = lines(out)
     code, out, _ = git.ask("-C", place, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     head = lines(out)[0] if code == 0 else None
@@ -199,8 +201,8 @@ class GitReference(Reference):
 
     def _refs(self, *patterns: str) -> dict[str, str]:
         out = self._outside.run("ls-remote", "--", self._url, *patterns, secret=True)
-        pairs = (line.split("\t") for line in lines(out) if "\t" in line)
-        return {name: commit for commit, name in pairs}
+        pairs = (line.partition("\t") for line in lines(out))
+        return {name: commit for commit, tab, name in pairs if tab}
 
     def _known(self, base: str | None, *, chosen: bool) -> str | None:
         """The commit that the user or an earlier attempt has named; None: there is none, any more."""

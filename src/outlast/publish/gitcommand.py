@@ -159,13 +159,23 @@ class Git:
         text = "; ".join(kept)
         if self.token:
             text = text.replace(self.token, "***")
-        return shortened(text, 600)
+        return shortened(text, 600).rstrip(". ")
 
 
-def token_for(url: str, environment: Mapping[str, str]) -> str | None:
+def host_of(url: str) -> str:
+    """The server of a URL, with its port, in lower case; "" for a folder and for HOST:PATH."""
+    return urlsplit(url).netloc.rpartition("@")[2].lower() if "://" in url else ""
+
+
+def token_for(url: str, environment: Mapping[str, str], *, named: bool = True) -> str | None:
     """The token for a server, from the environment; None: there is none for it, or it must not be sent there.
 
     A token goes over HTTPS, or to this machine, and one of GitHub goes to GitHub.
+
+    Args:
+        url: of the repository.
+        environment: the variables.
+        named: whether the user has named this server. Otherwise it gets no token but, if it is GitHub, one of GitHub.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
@@ -173,7 +183,7 @@ def token_for(url: str, environment: Mapping[str, str]) -> str | None:
         return None
     own = urlsplit(environment.get("GITHUB_SERVER_URL", "https://github.com")).hostname
     for name in TOKENS:
-        if environment.get(name) and (name == TOKENS[0] or host in ("github.com", own)):
+        if environment.get(name) and ((named and name == TOKENS[0]) or host in ("github.com", own)):
             return environment[name]
     return None
 
@@ -204,4 +214,5 @@ def checked_url(url: str, where: str) -> str:
 
 def lines(out: bytes) -> Sequence[str]:
     """The lines that a command has printed."""
-    return out.decode(errors="surrogateescape").splitlines()
+    text = out.decode(errors="surrogateescape")
+    return text.removesuffix("\n").split("\n") if text else []  # names may have other ends of lines in them

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from outlast.errors import OutlastError, UnsafeFolder
+from outlast.errors import OutlastError, UnsafeFolder, UsageError
 from outlast.folder import layout, plain
 from outlast.remote.parallel import in_parallel
 
@@ -116,6 +116,14 @@ def make_plan(
     files = tuple(sorted(found, key=lambda file: file.path))
     name = slug(name) if name else f"kaggle-train-{module}-{experiment}-{stamp}"
     return Plan(module, experiment, time, about, files, name)
+
+
+def check_word(given: str | None, flag: str) -> None:
+    """Raise UsageError if a name that the user chose would have to be changed."""
+    if given is not None and slug(given) != given:
+        raise UsageError(
+            f"{flag} is {given[:120]!r}; expected up to 120 letters, digits, '.', '_' and '-', such as {slug(given)}"
+        )
 
 
 def slug(text: str) -> str:

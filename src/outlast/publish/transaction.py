@@ -56,6 +56,11 @@ JOURNAL = records.form(
 )
 
 
+def files_of(plan: Plan) -> dict[str, dict[str, object]]:
+    """The files of a plan, as its journal has them."""
+    return {file.path: {"size": file.size, "sha256": file.sha256} for file in plan.files}
+
+
 @dataclass(frozen=True)
 class Published:
     """A publication that is visible.
@@ -110,7 +115,7 @@ class Journal:
             "state": state,
             "identity": identity,
             "to": self.to,
-            "files": {file.path: {"size": file.size, "sha256": file.sha256} for file in plan.files},
+            "files": files_of(plan),
             **({"ids": self.ids} if self.ids else {}),
         }
         durable.write_json(self.path, self._record)
@@ -147,11 +152,10 @@ def publish(
     earlier = Journal.find(journal.path)
     if earlier is None or earlier["publication"] != plan.name:
         earlier = {}
-    known = earlier.get("identity")
     asked, visible, blobs = False, False, dict[str, PlannedFile]()
     try:
         identity = reference.prepare(plan)
-        before = visible = _read(reference, plan, identity, known, asked=False) is not None
+        before = visible = _read(reference, plan, identity, earlier, asked=False) is not None
         journal.ids.update(earlier.get("ids", {}))
         journal.write(plan, "planned", identity)
         if store is not None:
@@ -170,7 +174,7 @@ def publish(
                 asked = True
                 together, problem = _create(reference, progress)
                 sent += together
-            found = _read(reference, plan, identity, known, asked=asked)
+            found = _read(reference, plan, identity, earlier, asked=asked)
             if found is not None:
                 visible = True
                 reference.check(plan)
@@ -217,8 +221,8 @@ def _after(reference: Reference, plan: Plan, error: RemoteError, *, asked: bool,
     )
 
 
-def _read(reference: Reference, plan: Plan, identity: str, known: str | None, *, asked: bool) -> str | None:
-    """What the server has, if it is ours; `known`: what an earlier attempt of this run was to create."""
+def _read(reference: Reference, plan: Plan, identity: str, earlier: Mapping[str, Any], *, asked: bool) -> str | None:
+    """What the server has, if it is ours; `earlier`: what the journal says that an attempt before was to create."""
     try:
         found = reference.read()
     except RemoteError as error:
@@ -228,8 +232,10 @@ def _read(reference: Reference, plan: Plan, identity: str, known: str | None, *,
     if found in (None, identity):
         return found
     words = "is another publication already"
-    if found == known:
+    if found == earlier.get("identity"):
         words = "is visible already, and complete, with what the run folder held then; that has changed since"
+        if earlier.get("files") == files_of(plan):
+            words = "is visible already, and complete, with these files and another store or parent"
     raise PublishConflict(
         f"{reference.where} {words}: the server has {str(found)[:12]}, and this one is {identity[:12]}. It was not "
         f"changed. Publish this one under a name of its own: --name {plan.name}-2"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from outlast.errors import UsageError
+from outlast.errors import UnknownName, UsageError
 from outlast.remote.base import Remote
 from outlast.remote.folder import FolderRemote
 
@@ -82,6 +82,18 @@ def open_remote(address: str, *, writes: bool = True) -> Remote:
         ) from error
     remote: Remote = module.open_at(location, options, writes=writes)
     remote.typed = address
+    return remote
+
+
+def open_existing(address: str, *, writes: bool = True) -> Remote:
+    """As `open_remote`, for what must be there: a folder that does not exist is an error, and no empty remote.
+
+    Raises:
+        UnknownName: there is no such folder.
+    """
+    remote = open_remote(address, writes=writes)
+    if isinstance(remote, FolderRemote) and not remote.root.exists():
+        raise UnknownName(f"There is no folder {remote.root}.")
     return remote
 
 

@@ -18,6 +18,7 @@ from outlast.remote.identity import identify
 from outlast.remote.outgoing import PushAbandoned
 from outlast.remote.place import Place
 from outlast.remote.push import Pusher
+from outlast.remote.pushed import follows, note
 from outlast.remote.retention import apply_retention
 from outlast.remote.revision import PushedRun
 
@@ -61,6 +62,9 @@ def push(folder: RunFolder, remote: Remote, *, rate: float | None = None) -> Ite
         )
         try:
             yield from _push_all(pusher, pushed)
+            address = remote.typed or remote.address()
+            if follows(folder, address):
+                note(folder, address, steps=pusher.steps, behind=pusher.missing())
         finally:
             pusher.close()
 

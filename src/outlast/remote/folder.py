@@ -89,7 +89,7 @@ class FolderRemote(Remote):
         path = self._path(name)
         self._check_writes(name)
         while True:
-            with self._explained(name):
+            with self._explained(name), _makes(path):
                 self._make(path.parent)
                 self._sweep(path.parent)
                 if plain.kind_of(path) is None:
@@ -257,6 +257,19 @@ class FolderRemote(Remote):
             reason = error.strerror or str(error)
             kind = RemoteUnavailable if error.errno in _TRANSIENT else RemoteRefused
             raise kind(f"{self.address(name)}: {reason}. Nothing was changed there.", reason) from error
+
+
+@contextlib.contextmanager
+def _makes(path: Path) -> Iterator[None]:
+    """What is missing while an object is made is not the object: its folder cannot be made, or was deleted."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise RemoteRefused(
+            f"{path} cannot be written: its folder cannot be made, or was deleted meanwhile ({error.strerror}). Is it "
+            "the right place?",
+            str(error.strerror),
+        ) from error
 
 
 def _is_name(name: str) -> bool:

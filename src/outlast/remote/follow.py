@@ -11,15 +11,14 @@ import collections
 import contextlib
 import threading
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from outlast.errors import RemoteError, RemoteUnavailable, RunBusy
-from outlast.folder import durable, layout
-from outlast.folder.attempt import utc
+from outlast.folder.layout import RunFolder
 from outlast.remote.base import Remote
 from outlast.remote.outgoing import PushAbandoned
 from outlast.remote.push import Pusher
+from outlast.remote.pushed import note
 from outlast.terminal import words_of
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -42,7 +41,7 @@ class Follower:
     Args:
         pusher: pushes; used by this thread only after `begin`.
         address: of the remote, for messages and commands.
-        record: path of pushed.json.
+        folder: the run folder, for pushed.json.
 
     Attributes:
         told: level and sentence for the user, oldest first; the training thread removes them.
@@ -51,11 +50,11 @@ class Follower:
         trouble: the reason why the last push failed; None if it succeeded.
     """
 
-    def __init__(self, pusher: Pusher, address: str, record: Path) -> None:
+    def __init__(self, pusher: Pusher, address: str, folder: RunFolder) -> None:
         self.told: collections.deque[tuple[str, str]] = collections.deque()
         self.seconds = 0.0
         self.trouble: str | None = None
-        self._pusher, self.address, self._record = pusher, address, record
+        self._pusher, self.address, self._folder = pusher, address, folder
         pusher.sleep = self._sleep
         self._news = threading.Condition()
         self._heard = True  # there may be something to push
@@ -227,14 +226,4 @@ class Follower:
         self._said.clear()
 
     def _note(self) -> None:
-        """Write pushed.json for `outlast status`; a failure is ignored."""
-        record = {
-            "format": layout.FORMAT,
-            "address": self.address,
-            "steps": self._pusher.steps,
-            "behind": self.behind,
-            "time": utc(),
-            "trouble": self.trouble,
-        }
-        with contextlib.suppress(OSError):
-            durable.write_json(self._record, record, durable_name=False)
+        note(self._folder, self.address, steps=self._pusher.steps, behind=self.behind, trouble=self.trouble)

@@ -40,6 +40,12 @@ TIMEOUT = 60.0
 SMALL = 2**18
 """Bytes up to which an object is sent without looking first whether it is there."""
 
+MOST_PAGES = 100_000
+"""Pages of a listing that are read at most."""
+
+MOST_LISTED = 10_000_000
+"""Objects in a listing at most. A service that shows more is not believed, as each takes memory."""
+
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of HTTP after which the same request may succeed."""
 
@@ -140,9 +146,7 @@ class NetworkRemote(Remote):
             look = True
             if found is None:
                 try:
-                    with self._understood(name):
-                        created = self._create(name, file, digest)
-                    if created:
+                    if self._created(name, file, digest):
                         return True
                     refused += 1
                 except RemoteUnavailable as error:
@@ -161,6 +165,15 @@ class NetworkRemote(Remote):
                 return False
             except (ObjectMissing, ObjectConflict) as error:  # deleted or put again meanwhile: look again
                 tries.again(RemoteUnavailable(str(error), error.reason, after=0.0))
+
+    def _created(self, name: str, file: Path, digest: str) -> bool:
+        try:
+            with self._understood(name):
+                return self._create(name, file, digest)
+        except ObjectMissing as error:  # its upload is gone, not the object
+            raise RemoteUnavailable(
+                f"{self.address(name)} was not written; its upload is gone.", error.reason
+            ) from None
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes of an object, as `Remote.get` says. A read that breaks off goes on with the same object."""
@@ -204,23 +217,33 @@ class NetworkRemote(Remote):
         """Read an object back, for its digest."""
         name = found.name
         hashed = hashlib.new(self.capabilities.digest)
-        for piece in self.get(name):
+        for piece in self.get(name, 0, found.size + 1):  # a service may send without an end
             hashed.update(piece)
         return replace(found, digest=hashed.hexdigest())
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield the objects whose names begin with a text; a driver's own ones are left out."""
-        after, seen = "", set[str]()
+        after, seen, count, names = "", set[str](), 0, list[str]()
         while True:
+            before = names
             entries, after = self._ask(lambda after=after: self._entries(prefix, after))  # type: ignore[misc]
-            if after in seen:
+            names, count = [entry.name for entry in entries], count + len(entries)
+            if after in seen or (names and names == before):
                 raise RemoteRefused(f"{self.address(prefix)} cannot be listed: the service gives one page for ever.")
+            if len(seen) == MOST_PAGES or count > MOST_LISTED:
+                raise self._endless(prefix, count)
             seen.add(after)
             for entry in entries:
                 if entry.name.startswith(prefix) and all(map(layout.is_plain, entry.name.split("/"))):
                     yield entry
             if not after:
                 return
+
+    def _endless(self, prefix: str, count: int) -> RemoteRefused:
+        return RemoteRefused(
+            f"{self.address(prefix)} cannot be listed: after {count:,} objects the service still has not come to an "
+            "end. Use a prefix that holds less."
+        )
 
     def delete_if_unchanged(self, name: str, generation: str) -> None:
         """Delete an object, if it is still of the generation that was listed."""

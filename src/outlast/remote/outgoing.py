@@ -55,7 +55,8 @@ class CheckpointFiles:
         except BaseException as error:
             self.close()
             if isinstance(error, OSError | UnsafeFolder):
-                raise CorruptCheckpoint(f"{checkpoint.path} cannot be read: {error}") from error
+                words = (error.strerror or error) if isinstance(error, OSError) else error
+                raise CorruptCheckpoint(f"{checkpoint.path} cannot be read: {str(words).rstrip('.')}.") from error
             raise
         files: dict[str, list[Blob]] = {name: blobs_of(written) for name, written in _files_of(checkpoint).items()}
         self._manifest_name = f"{checkpoint.path.name}/{MANIFEST}"

@@ -193,7 +193,12 @@ class PushedRun:
         data = b"".join(self.remote.get(name, 0, most + 1))
         if len(data) > most:
             raise CorruptCheckpoint(f"{self.remote.address(name)} has more than {most} bytes, the most of a record.")
-        return parse_revision(data, self.remote.address(name))
+        found = parse_revision(data, self.remote.address(name))
+        if found.number != number:
+            raise CorruptCheckpoint(
+                f"{self.remote.address(name)} says that it is revision {found.number}: it was copied from another name."
+            )
+        return found
 
     def revision_name(self, number: int | None = None) -> str:
         """The name of a revision's object; without a number, the prefix of all of them."""

@@ -301,9 +301,9 @@ class S3Remote(NetworkRemote):
             raise unreachable(self.address(name), error) from None
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
             raise RemoteRefused(
-                f"{self.address(name)}: {error} Log in with this service's own command line, or set AWS_ACCESS_KEY_ID "
-                "and AWS_SECRET_ACCESS_KEY.",
-                str(error),
+                f"{self.address(name)}: {scrubbed(str(error))}. Log in with this service's own command line, or set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+                scrubbed(str(error)),
             ) from None
         except exceptions.BotoCoreError as error:
             raise RemoteRefused(f"{self.address(name)}: {scrubbed(str(error))}.", scrubbed(str(error))) from None

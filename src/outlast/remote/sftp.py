@@ -16,7 +16,7 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,10 +24,10 @@ from urllib.parse import SplitResult
 
 import asyncssh
 
-from outlast.errors import RemoteRefused, RemoteUnavailable, UsageError
+from outlast.errors import ObjectMissing, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.folder import layout
-from outlast.remote.base import Capabilities, Entry, Stat
-from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, scrubbed, unreachable
+from outlast.remote.base import LONGEST_NAME, Capabilities, Entry, Stat
+from outlast.remote.network import MOST_LISTED, TIMEOUT, NetworkRemote, Opened, scrubbed, unreachable
 
 T = TypeVar("T")
 
@@ -99,7 +99,14 @@ class SftpRemote(NetworkRemote):
 
     def _create(self, name: str, file: Path, digest: str) -> bool:  # noqa: ARG002
         with self._opened(file) as opened:
-            return self._run(name, self._upload(self._path(name), opened), patient=True)
+            try:
+                return self._run(name, self._upload(self._path(name), opened), patient=True)
+            except ObjectMissing as error:  # not the object: it is being made
+                raise RemoteRefused(
+                    f"{self.address(name)} cannot be written: its folder cannot be made, or was deleted meanwhile "
+                    f"({error.reason}). Is it the right place?",
+                    error.reason,
+                ) from error
 
     async def _upload(self, path: str, source: Any) -> bool:
         sftp = await self._soon(self._sftp())
@@ -196,25 +203,35 @@ class SftpRemote(NetworkRemote):
 
     async def _below(self, prefix: str) -> list[Entry]:
         """Plain files whose names begin with a text; folders that cannot hold any are not looked into."""
-        sftp, found, waiting = await self._soon(self._sftp()), [], [""]
+        sftp, found, waiting, count = await self._soon(self._sftp()), [], [""], 0
         while waiting:
             above = waiting.pop()
-            try:
-                each = await self._soon(sftp.readdir(posixpath.join(self._folder, above)))
-                self._silence.heard()
-            except asyncssh.SFTPNoSuchFile:
-                continue
-            for entry in each:
+            async for entry in self._inside(sftp, posixpath.join(self._folder, above)):
+                count += 1
+                if count > MOST_LISTED:
+                    raise self._endless(prefix, count)
                 last, mode = str(entry.filename), entry.attrs.permissions or 0
-                if not layout.is_plain(last):
-                    continue
                 name = above + last
+                if not layout.is_plain(last) or len(name) > LONGEST_NAME:
+                    continue
                 if stat.S_ISDIR(mode):
                     if f"{name}/".startswith(prefix) or prefix.startswith(f"{name}/"):
                         waiting.append(f"{name}/")
                 elif stat.S_ISREG(mode) and name.startswith(prefix):
                     found.append(self._entry(name, entry.attrs))
         return found
+
+    async def _inside(self, sftp: asyncssh.SFTPClient, folder: str) -> AsyncIterator[asyncssh.SFTPName]:
+        """What is in a folder, as it comes; nothing when there is no such folder."""
+        clock = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(self._timeout) as limit:
+                async for entry in sftp.scandir(folder):
+                    limit.reschedule(clock() + self._timeout)
+                    self._silence.heard()
+                    yield entry
+        except asyncssh.SFTPNoSuchFile:
+            return
 
     def _delete(self, name: str, generation: str) -> None:  # noqa: ARG002
         self._look(name)

@@ -82,9 +82,10 @@ class RunInfo:
             record = reading.read_record(RunFolder(self.folder).pushed, PUSHED)
         except (FileNotFoundError, CorruptCheckpoint):
             return None
-        folder, there = RunFolder(self.folder), set(record["steps"])
-        missing = sorted(step for step in steps_in(folder.checkpoints) if step not in there)
-        return record | {"behind": [step for step in missing if CheckpointStore(folder).exists(step)]}
+        folder, there, noted = RunFolder(self.folder), set(record["steps"]), set(record["behind"])
+        newest = max(there | noted, default=-1)  # of the older ones, the remote lacks those that retention did not want
+        missing = [step for step in steps_in(folder.checkpoints) if step in noted or step > newest]
+        return record | {"behind": [step for step in sorted(missing) if CheckpointStore(folder).exists(step)]}
 
     @functools.cached_property
     def checkpoints(self) -> tuple[Checkpoint, ...]:

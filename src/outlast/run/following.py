@@ -119,7 +119,7 @@ class FollowingRemote:
         )
         remote = self._follow.remote
         self._tell_silence(_ignored)  # training does not wait; the follower reports failed pushes
-        self._follower = Follower(pusher, remote.typed or remote.address(), self._folder.pushed)
+        self._follower = Follower(pusher, remote.typed or remote.address(), self._folder)
         self._follower.begin()
 
     def hear(self) -> None:
