@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 import time
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import pytest
 from tests import messages, processes
+from tests.launch import commands
 from tests.launch.conftest import RECIPE
 from tests.standins.kaggle import Standin
 
+from outlast.checkpoint import CheckpointStore
 from outlast.errors import LaunchError, UnknownName, UsageError
 from outlast.launch import providers
 from outlast.launch.down import down
@@ -28,6 +31,7 @@ from outlast.launch.slurm.provider import SlurmProvider
 from outlast.launch.slurm.scheduler import Scheduler
 from outlast.launch.start import launch
 from outlast.launch.watch import cancel, follow, state_of
+from outlast.launch.work import RecipeWork
 from outlast.recipe import prepare, registry
 
 FOREIGN: dict[str, Handle] = {
@@ -47,9 +51,9 @@ class Place:
     terms: Terms
     short: Callable[[], None]
 
-    def prepared(self, **flags: str) -> prepare.PreparedRun:
+    def prepared(self, **flags: str) -> RecipeWork:
         found = registry.find("walk")
-        return prepare.prepare(found, prepare.Request(flags={"experiment_name": "walk", **flags}))
+        return RecipeWork(prepare.prepare(found, prepare.Request(flags={"experiment_name": "walk", **flags})))
 
     def launch(self, **flags: str) -> LaunchRecord:
         return launch(self.provider, self.prepared(**flags), self.terms)
@@ -163,7 +167,7 @@ def test_a_relay_ends_as_an_uninterrupted_run_does(place: Place, twin: bytes, tm
 
 
 def test_a_session_that_fails_ends_a_relay(place: Place) -> None:
-    with messages.raises(LaunchError, "launch/session-would-fail-again", session=1, state="failed(1)", step=0):
+    with messages.raises(LaunchError, "launch/session-would-fail-again", session=1, state="failed(1)", step=1):
         place.relay(pause="-1")
     (record,) = all_launches(place.prepared(pause="-1").folder)
     state = place.provider.state(record.handle)
@@ -185,7 +189,7 @@ def test_what_a_recipe_does_before_a_training_is_done_in_each_session(place: Pla
     recipe = tmp_path / "walk/recipe.py"
     text = recipe.read_text().replace("class Config(", BEFORE.lstrip())
     recipe.write_text(text.replace("train=train)", "train=train, before=before)"))
-    with messages.raises(LaunchError, "launch/session-would-fail-again", session=1, state="failed(1)", step=0):
+    with messages.raises(LaunchError, "launch/session-would-fail-again", session=1, state="failed(1)", step=1):
         place.relay(seed="7")
     (record,) = all_launches(place.prepared().folder)
     assert not any(output.name.startswith("runs/") for output in place.provider.outputs(record.handle))
@@ -319,3 +323,41 @@ def test_a_relay_that_dies_at_each_write_of_its_records_starts_nothing_twice(
     assert len(list((tmp_path / "runs/walk/attempts").glob("*.json"))) == 3, "one attempt for each session"
     fetched = [record.name for record in all_launches(place.prepared().folder) if record.record["state"] == "fetched"]
     assert len(fetched) == len(set(fetched)) == 3
+
+
+def test_a_command_is_relayed_until_it_ends_with_0(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code is sent, kept files travel as checkpoints, and all else ends with the session."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    commands.write(tmp_path)
+    told: list[str] = []
+    words = ["python", "count.py", "--to=three"]
+    terms = dataclasses.replace(place.terms, seconds=60.0)
+    relay(place.provider, lambda: commands.work(words), terms, tell=told.append, pace=Pace(ask=0.1, settles=3.0))
+    folder = commands.work().folder
+    assert [each.record["state"] for each in all_launches(folder)] == ["fetched"] * 3
+    assert "--to=three" not in json.dumps([each.record for each in all_launches(folder)])
+    opened, _ = CheckpointStore(folder).open_newest()
+    assert opened
+    assert (opened.checkpoint.step, opened.checkpoint.reason) == (3, "final")
+    assert list(opened.state.parts["files"]["state"]) == ["out/state"]
+    assert bytes(opened.arrays("files")["out/state"].data) == b"3"
+    log = [line.text for line in place.provider.log(all_launches(folder)[-1].handle)]
+    assert "counted to 3 --to=three" in log
+    assert not (tmp_path / "out").exists()
+    before = len(told)
+    relay(place.provider, lambda: commands.work(words), terms, tell=told.append, pace=Pace(ask=0.1, settles=3.0))
+    assert len(told) == before + 1  # finished: nothing is started
+
+
+def test_a_command_that_fails_is_not_started_again(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "bad.py").write_text("import sys\nprint('it is', 'bad')\nsys.exit(9)\n")
+    with messages.raises(LaunchError, "launch/session-would-fail-again", session=1, state="failed(1)", step=1):
+        work = commands.work(["python", "bad.py"])
+        relay(place.provider, lambda: work, place.terms, tell=lambda _: None, pace=Pace(ask=0.1, settles=3.0))
+    (record,) = all_launches(commands.work().folder)
+    assert "it is bad" in [line.text for line in place.provider.log(record.handle)]

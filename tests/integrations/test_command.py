@@ -361,9 +361,175 @@ sys.exit(code)
 )
 def test_nproc(codes: tuple[int, int], expected: int, capfd: pytest.CaptureFixture[str]) -> None:
     Path("rank.py").write_text(RANK)
-    flags = ("--nproc", "2", "--name", "x", "--grace", "5s")
+    flags = ("--nproc", "2", "--name", "x", "--grace", "1s")
     assert run("rank.py", *codes, flags=flags) == expected
     assert "0 2 0 2 127.0.0.1 True" in capfd.readouterr().out
+
+
+SAVES = """
+import os, pathlib, signal, sys, time
+rank = int(os.environ["RANK"])
+if rank == 0:
+    sys.exit(75)
+signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("asked").touch())
+time.sleep(float(sys.argv[1]))
+pathlib.Path("saved").touch()
+sys.exit(75)
+"""
+
+
+def test_a_rank_that_still_saves_is_not_disturbed_by_one_that_has(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("rank.py").write_text(SAVES)
+    assert run("rank.py", 0.8, flags=("--nproc", "2", "--name", "x", "--grace", "20s")) == 75
+    assert Path("saved").exists()
+    assert not Path("asked").exists()
+    Path("saved").unlink()
+    assert run("rank.py", 60, flags=("--nproc", "2", "--name", "x", "--grace", "0.5s")) == 75  # asked, then killed
+    assert Path("asked").exists()
+    assert not Path("saved").exists()
+    messages.said(capfd.readouterr().err, "integrations/ranks-did-not-follow", rank=0, code=75)
+
+
+FIRST = """
+import os, pathlib, sys, time
+rank = int(os.environ["RANK"])
+while rank == 1 and not pathlib.Path("dead").exists():
+    time.sleep(0.01)
+if rank == 0:
+    pathlib.Path("dead").touch()
+    os.kill(os.getpid(), 9)
+time.sleep(0.05)
+sys.exit(1)
+"""
+
+
+def test_the_rank_that_ended_first_counts(capfd: pytest.CaptureFixture[str]) -> None:
+    """What the others make of its death is a consequence. A rank that is killed has not failed."""
+    Path("rank.py").write_text(FIRST)
+    assert run("rank.py", flags=("--nproc", "2", "--name", "x")) == 75
+    messages.said(capfd.readouterr().err, "integrations/rank-ended", rank=0, code="SIGKILL")
+    assert attempt(1)["end"]["reason"] == "preempted"
+
+
+def test_the_variables_are_those_of_torchrun(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    Path("env.sh").write_text("env | grep -E '^(TORCH|MASTER|GROUP|ROLE|LOCAL|WORLD|RANK|OMP)' | sed 's/^/'$RANK' /'")
+    assert main(["run", "--nproc", "2", "--", "/bin/sh", "env.sh"]) == 0
+    given: dict[str, dict[str, str]] = {rank: {} for rank in "01"}
+    for line in capfd.readouterr().out.splitlines():
+        name, _, value = line[2:].partition("=")
+        given[line[0]][name] = value
+    same = {
+        "GROUP_RANK": "0",
+        "GROUP_WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": given["0"]["MASTER_PORT"],
+        "OMP_NUM_THREADS": "1",
+        "ROLE_NAME": "default",
+        "ROLE_WORLD_SIZE": "2",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_RUN_ID": "outlast",
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+        "WORLD_SIZE": "2",
+    }
+    for rank in "01":
+        assert given[rank] == {**same, "RANK": rank, "LOCAL_RANK": rank, "ROLE_RANK": rank}
+
+
+def test_torchrun_is_told_about(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("torchrun").write_text("#!/bin/sh\nexit $1\n")
+    Path("torchrun").chmod(0o755)
+    assert main(["run", "--name", "x", "--", "./torchrun", "1"]) == 1
+    messages.said(capfd.readouterr().err, "integrations/torchrun", code=75)
+    assert main(["run", "--name", "x", "--", "./torchrun", "2"]) == 1
+    assert main(["run", "--name", "x", "--", "/bin/sh", "-c", "exit 1"]) == 1
+    assert "torchrun returns" not in capfd.readouterr().err
+
+
+DDP = """
+import datetime, os, pathlib, signal, sys, time
+import torch
+import torch.distributed as dist
+
+torch.manual_seed(0)
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=120))
+rank, stop = dist.get_rank(), []
+signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 1))
+step, place = 0, pathlib.Path("out/last.pt")
+if place.exists():
+    saved = torch.load(place, weights_only=True)
+    step = saved.pop("step")
+    model.module.load_state_dict(saved)
+while step < 40:
+    step += 1
+    x = torch.full((2, 4), float(step + rank)) / 40
+    loss = model(x).square().mean()
+    model.zero_grad()
+    loss.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 0.01 * parameter.grad
+    time.sleep(float(sys.argv[1]))
+    asked = torch.tensor(float(len(stop)))
+    dist.all_reduce(asked)
+    if rank == 0 and (asked or step % 5 == 0):
+        place.parent.mkdir(exist_ok=True)
+        torch.save({"step": step, **model.module.state_dict()}, "out/part")
+        os.replace("out/part", place)
+    pathlib.Path(f"at-{rank}").write_text(f"{step} {os.getpid()}")
+    if asked and step < 40:
+        sys.exit(75)
+if rank == 0:
+    print("ends with", model.module.weight.tolist(), model.module.bias.tolist())
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_ddp_in_sessions_ends_as_one(capfd: pytest.CaptureFixture[str], here: Path) -> None:
+    """Two ranks on the CPU: the end of a budget, a rank that is killed while the other waits for it, and a SIGTERM."""
+
+    def end() -> str:
+        return next(line for line in capfd.readouterr().out.splitlines() if line.startswith("ends with"))
+
+    def at(rank: int) -> tuple[int, int]:
+        step, pid = (here / f"at-{rank}").read_text().split()
+        return int(step), int(pid)
+
+    def started() -> subprocess.Popen[str]:
+        (here / "at-1").unlink()
+        process = start(*argv)
+        until = time.monotonic() + 120
+        while not (here / "at-1").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        return process
+
+    Path("train.py").write_text(DDP)
+    words = ("--nproc", "2", "--keep", "out", "--grace", "10s")
+    assert run("train.py", 0, flags=(*words, "--name", "twin")) == 0
+    twin = end()
+    shutil.rmtree("out")
+    argv = [*words, "--name", "x", "--", sys.executable, "train.py", "1"]
+    assert start("--budget", "45s", *argv).wait(120) == 75  # the ranks are asked after about 33 s
+    assert 0 < at(0)[0] < 40
+    assert steps() == [(1, "budget")]
+    process = started()
+    os.kill(at(1)[1], signal.SIGKILL)
+    begun = time.monotonic()
+    assert process.wait(120) == 75
+    assert time.monotonic() - begun < 30  # and not the 120 s of the process group
+    assert attempt(2)["end"]["reason"] == "preempted"
+    process = started()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 75
+    assert run("train.py", 0, flags=(*words, "--name", "x")) == 0
+    assert end() == twin
 
 
 def test_what_the_command_gets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from outlast.launch.kaggle import Kaggle, KaggleProvider, find_credential
 from outlast.launch.provider import Terms
 from outlast.launch.records import LaunchRecord
 from outlast.launch.relay import Bounds, Pace, relay
+from outlast.launch.work import RecipeWork
 from outlast.recipe import prepare, registry
 
 
@@ -44,7 +45,7 @@ def main(asked: dict) -> int:
             KaggleProvider(
                 lambda: Kaggle(find_credential(), patience=60.0, sleep=lambda seconds: time.sleep(min(seconds, 0.2)))
             ),
-            lambda: prepare.prepare(found, request),
+            lambda: RecipeWork(prepare.prepare(found, request)),
             Terms(options={"accelerator": "cpu"}),
             bounds=Bounds(keep=asked.get("keep")),
             tell=lambda words: print(words, flush=True),

@@ -20,8 +20,8 @@ def test_preferences_of_the_environment_travel_and_are_found_wherever_the_sessio
     preferences.write_text("training_overrides:\n  epochs: 3\n")
     (preferences.parent / "local.yaml").write_text("training_overrides:\n  epochs: 4\n")
     prepared = prepare.prepare(registry.find("digits"), prepare.Request())
-    packed = bundle.make(prepared, environments=["kaggle"])
-    assert bundle.make(prepared, environments=["kaggle"]).hash == packed.hash
+    packed = bundle.make(bundle.files_of(prepared), environments=["kaggle"])
+    assert bundle.make(bundle.files_of(prepared), environments=["kaggle"]).hash == packed.hash
     assert [name for name in packed.files if name.endswith(".yaml") and "environment" in name] == [
         "outlast/configs/environment/kaggle.yaml"
     ]

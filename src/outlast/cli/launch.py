@@ -1,4 +1,4 @@
-"""outlast launch RECIPE --on PROVIDER [flags]."""
+"""outlast launch RECIPE --on PROVIDER [flags], or outlast launch --on PROVIDER [flags] -- COMMAND ..."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from outlast.cli import flags, parser, stages
+from outlast.cli import commands, flags, parser, stages
 from outlast.config import leaves
 from outlast.config.units import format_seconds
 from outlast.config.words import nearest
@@ -20,6 +20,7 @@ from outlast.launch.options import Option
 from outlast.launch.provider import Provider, Terms
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.settings import Settings, read_settings
+from outlast.launch.work import RecipeWork, Work
 from outlast.recipe import prepare, publishing, recipe, registry
 from outlast.terminal import command, counted, say, shortened
 
@@ -64,48 +65,59 @@ class LaunchArguments:
         stage = run.recipe.stage
         return replace(self, request=replace(self.request, stage=stage.name)) if stage else self
 
-    def terms(self, prepared: prepare.PreparedRun) -> Terms:
-        """The terms of the session."""
-        return Terms(prepared.resolved.config.budget, self.options)
+    def work(self) -> Work:
+        """What is launched now."""
+        return RecipeWork(self.prepared())
 
-    def provider(self, prepared: prepare.PreparedRun, patience: float = providers.PATIENCE) -> Provider:
-        """The provider of the session."""
-        return providers.connect(self.on, prepared.folder.path.parent, user=self.user, patience=patience)
+    def announce(self) -> None:
+        """Say what a single launch does not do."""
+        prepared = self.prepared()
+        if prepared.resolved.config.publish.when == "finished":
+            say(
+                "A single launch publishes nothing, and nothing for it is sent. When the run is finished and here: "
+                f"{publishing.again(prepared)}"
+            )
+
+
+Arguments = LaunchArguments | commands.CommandArguments
 
 
 def run(argv: list[str]) -> int:
     """Start one attempt, or with --dry-run print what would be started."""
     asked = read("outlast launch", argv, _OWN, leave_out=("json",))
-    prepared = asked.prepared()
+    work = asked.work()
     from outlast.launch import start, watch
 
-    provider, terms, name = asked.provider(prepared), asked.terms(prepared), prepared.run_id
-    before = all_launches(prepared.folder)
+    provider, terms, name = connect(asked, work), Terms(work.seconds, asked.options), work.run_id
+    before = all_launches(work.folder)
     if asked.values.new and before:
         raise UsageError(
             f"{name} was launched {counted(len(before), 'time')} already. Leave --new out to continue it, or choose "
             "another --experiment-name."
         )
     if asked.values.dry_run:
-        request = start.request_for(provider, prepared, terms)
+        if isinstance(asked, commands.CommandArguments):
+            asked.announce()
+        request = start.request_for(provider, work, terms)
         if request.bundle.left_out:
             say(f"not sent, because their names look like those of keys: {', '.join(request.bundle.left_out)}")
-        say(provider.preview(request, prepared.folder.path.parent))
+        say(provider.preview(request, work.folder.path.parent))
         return EXIT_FINISHED
     if asked.values.if_idle and before and (state := watch.listen(providers.of(before[-1]), before[-1])) in watch.ALIVE:
         say(f"{before[-1].name} is {state}; pushing has started it. Follow it with: {before[-1].command('logs', '-f')}")
         return EXIT_FINISHED
     terms = _within_quota(provider, terms)
-    if prepared.resolved.config.publish.when == "finished":
-        say(
-            "A single launch publishes nothing, and nothing for it is sent. When the run is finished and here: "
-            f"{publishing.again(prepared)}"
-        )
-    record = start.launch(provider, prepared, terms, tell=say)
+    asked.announce()
+    record = start.launch(provider, work, terms, tell=say)
     after = f", continuing {record.record['after']}" if record.record["after"] else ""
     say(f"started {provider.label(record.handle)}{after}", record.record["url"])
     say(f"Follow it with: {record.command('logs', '-f')} · when it has ended: {record.command('fetch')}")
     return EXIT_FINISHED
+
+
+def connect(asked: Arguments, work: Work, patience: float = providers.PATIENCE) -> Provider:
+    """The provider of the sessions."""
+    return providers.connect(asked.on, work.folder.path.parent, user=asked.user, patience=patience)
 
 
 def _within_quota(provider: Provider, terms: Terms) -> Terms:
@@ -123,14 +135,14 @@ def _within_quota(provider: Provider, terms: Terms) -> Terms:
     return cut
 
 
-def read(
-    prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave_out: Sequence[str] = ()
-) -> LaunchArguments:
-    """Parse `RECIPE [flags]` or `RUN [flags]`.
+def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave_out: Sequence[str] = ()) -> Arguments:
+    """Parse `RECIPE [flags]`, `RUN [flags]`, or `[flags] -- COMMAND ...`.
 
     Values that are not given are taken from the run's last launch, or else from outlast-launch.yaml.
     """
     settings = read_settings()
+    if "--" in argv:
+        return _read_command(prog, argv, own, settings)
     before: LaunchRecord | None = None
     named = argv and not argv[0].startswith("-")
     source, argv = flags.pull(argv, "--recipe")
@@ -138,6 +150,11 @@ def read(
     if not named and recipe is None and settings.recipe and not {"-h", "--help"} & set(argv):
         recipe = registry.find(settings.recipe)  # the user's own file names it: of this project, and of no run
     if named and (before := _launched(argv[0])):
+        if "command" in before.record["asked"]:
+            raise UsageError(
+                f"{argv[0]} is the run of a command, whose words are not recorded. Give them again: "
+                f"`{commands.again(prog, before)}`."
+            )
         recipe = recipe or registry.stored(before.record["asked"]["source"], before.path)
         argv = _as_before(recipe, before, argv)
     more = {**_provider_flags(), **own}
@@ -145,11 +162,27 @@ def read(
     on = values.on or settings.where
     if found is None or on is None:
         raise UsageError(
-            f"{prog} needs a recipe and a place, as in `{prog} RECIPE --on local`; `--on` takes "
-            f"{', '.join(providers.NAMES)}, and "
-            "outlast-launch.yaml holds both for a project."
+            f"{prog} needs a recipe or a command, and a place, as in `{prog} RECIPE --on local` or `{prog} --on local "
+            f"--keep out -- python train.py`; `--on` takes {', '.join(providers.NAMES)}, and outlast-launch.yaml holds "
+            "both for a project."
         )
     return LaunchArguments(found, request, on, _options(on, values, before, settings), settings.user, values)
+
+
+def _read_command(
+    prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], settings: Settings
+) -> commands.CommandArguments:
+    """Parse `[flags] -- COMMAND ...`."""
+    values, words = commands.parse(prog, argv, {**_provider_flags(), **own})
+    on = values.on or settings.where
+    if on is None:
+        raise UsageError(
+            f"{prog} needs a place: give --on, which takes {', '.join(providers.NAMES)}, or set `where` in "
+            "outlast-launch.yaml."
+        )
+    before = commands.last_launch(values, words)
+    options = _options(on, values, before, settings)
+    return commands.CommandArguments(words, on, options, settings.user, values)
 
 
 def _provider_flags() -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""outlast relay RECIPE --on PROVIDER [flags]."""
+"""outlast relay RECIPE --on PROVIDER [flags], or outlast relay --on PROVIDER [flags] -- COMMAND ..."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from outlast.cli.launch import LaunchArguments, read
+from outlast.cli.commands import CommandArguments
+from outlast.cli.launch import Arguments, connect, read
 from outlast.cli.parser import positive
 from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_RUN_AGAIN
 from outlast.folder.layout import RunFolder
-from outlast.launch.provider import Provider
+from outlast.launch.provider import Provider, Terms
 from outlast.launch.records import all_launches, command_for
+from outlast.launch.work import RecipeWork
 from outlast.recipe import publishing
 from outlast.terminal import say
 
@@ -34,6 +36,8 @@ _PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and n
 def run(argv: list[str]) -> int:
     """Launch sessions one after the other until the run, or each stage of a recipe, is finished."""
     asked = read("outlast relay", argv, _OWN, leave_out=("dry-run", "json"))
+    if isinstance(asked, CommandArguments):
+        return _relay_command(asked)
     runs = asked.runs()
     for each in runs:
         publishing.check(each)
@@ -43,13 +47,13 @@ def run(argv: list[str]) -> int:
                 "When the run is finished and here, this machine publishes it; nothing for that is sent to a session. "
                 f"By hand: {publishing.again(each)}"
             )
-    provider, sessions = asked.provider(runs[0], _PATIENCE), asked.values.max_sessions
+    provider, sessions = connect(asked, RecipeWork(runs[0]), _PATIENCE), asked.values.max_sessions
     for each in runs:
         if each.chain and each.recipe.stage:
             say(f"stage {each.recipe.stage.name} of {each.chain}")
         before = len(all_launches(each.folder))
         others = [other.folder for other in runs if other is not each]
-        if code := _relay(asked.of(each), provider, each.folder, others, sessions):
+        if code := _relay(asked.of(each), provider, each.folder, others, sessions, asked.values.keep):
             return code
         if sessions is not None:
             sessions = max(0, sessions - (len(all_launches(each.folder)) - before))
@@ -58,8 +62,22 @@ def run(argv: list[str]) -> int:
     return EXIT_FINISHED
 
 
+def _relay_command(asked: CommandArguments) -> int:
+    """Launch sessions until a command has finished; then its files are restored here."""
+    work = asked.work()
+    asked.announce()
+    provider, values = connect(asked, work, _PATIENCE), asked.values
+    code = _relay(asked, provider, work.folder, (), values.max_sessions, values.keep_sessions)
+    return code or asked.bring_home()
+
+
 def _relay(
-    asked: LaunchArguments, provider: Provider, folder: RunFolder, others: Sequence[RunFolder], sessions: int | None
+    asked: Arguments,
+    provider: Provider,
+    folder: RunFolder,
+    others: Sequence[RunFolder],
+    sessions: int | None,
+    keep: int | None,
 ) -> int:
     """Relay one run; returns the exit code.
 
@@ -69,14 +87,16 @@ def _relay(
         folder: of the run.
         others: of the other stages, whose GPU hours count as well.
         sessions: most launches that are left to this command; None: no limit.
+        keep: fetched sessions that stay at the provider; None: all.
     """
     from outlast.launch.relay import Bounds, Pace, relay
 
     values = asked.values
-    bounds = Bounds(sessions, values.max_gpu_hours, others, values.keep, wait=values.wait)
+    bounds = Bounds(sessions, values.max_gpu_hours, others, keep, wait=values.wait)
+    terms = Terms(asked.work().seconds, asked.options)
     pace = Pace(values.ask_every or provider.capabilities.ask)
     try:
-        finished = relay(provider, asked.prepared, asked.terms(asked.prepared()), bounds=bounds, tell=say, pace=pace)
+        finished = relay(provider, asked.work, terms, bounds=bounds, tell=say, pace=pace)
     except KeyboardInterrupt:
         end = command_for(folder, "cancel")
         how = f"Run the same command to follow it, or end it with: {end}"

@@ -55,6 +55,7 @@ class Command:
         self, argv: Sequence[str], folder: Path, environment: Mapping[str, str], ranks: int, log: OutputLog
     ) -> None:
         self._log, self._by_lines = log, ranks > 1  # the lines of several processes are not mixed
+        self._ended: list[tuple[int, int]] = []  # rank and exit code, in the order in which they were seen to end
         self._pumps: list[threading.Thread] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         words = [*_bound_to_us(), *argv]
@@ -88,17 +89,19 @@ class Command:
         return [process.poll() for process in self._processes]
 
     @property
-    def broken(self) -> bool:
-        """Whether one of several processes has ended with another code than 0, so that the others must stop."""
-        return any(code not in (None, EXIT_FINISHED) for code in self.codes)
+    def ended(self) -> list[tuple[int, int]]:
+        """Rank and exit code of the processes that have ended, in this order as far as it was seen."""
+        known = {rank for rank, _ in self._ended}
+        self._ended += [(rank, code) for rank, code in enumerate(self.codes) if code is not None and rank not in known]
+        return self._ended
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all processes have ended, or for some seconds; returns whether they have."""
+        """Wait until a process ends, or for some seconds; returns whether all have ended."""
+        before = len(self.ended)
         until = time.monotonic() + seconds
-        for process in self._processes:
-            while process.poll() is None and (left := until - time.monotonic()) > 0:
-                _wait_for(process.pid, left)
-        return all(code is not None for code in self.codes)
+        while len(self.ended) == before < len(self._processes) and (left := until - time.monotonic()) > 0:
+            _wait_for([process.pid for process in self._processes if process.returncode is None], left)
+        return len(self.ended) == len(self._processes)
 
     def ask_to_stop(self, name: str) -> None:
         """Send a signal of SIGNALS to the processes that run."""
@@ -186,9 +189,14 @@ def check_program(name: str, folder: Path, environment: Mapping[str, str]) -> No
 
 def _of_rank(rank: int, ranks: int, port: int) -> dict[str, str]:
     """The variables that torchrun gives to a process of one machine."""
-    given = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
-    return {**given, **{name: str(number) for name, number in numbers.items()}, "MASTER_ADDR": "127.0.0.1"}
+    usual = {"OMP_NUM_THREADS": "1", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
+    given = {name: os.environ.get(name, value) for name, value in usual.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    names = {"ROLE_NAME": "default", "TORCHELASTIC_RUN_ID": "outlast"}  # by which libraries know torchrun
+    numbers = {"MASTER_PORT": port, "GROUP_RANK": 0, "GROUP_WORLD_SIZE": 1}
+    numbers |= dict.fromkeys(("RANK", "LOCAL_RANK", "ROLE_RANK"), rank)
+    numbers |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE", "ROLE_WORLD_SIZE"), ranks)
+    numbers |= {"TORCHELASTIC_RESTART_COUNT": 0, "TORCHELASTIC_MAX_RESTARTS": 0}
+    return {**given, **names, **{name: str(number) for name, number in numbers.items()}}
 
 
 def _free_port() -> int:
@@ -197,14 +205,17 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _wait_for(pid: int, seconds: float) -> None:
-    """Wait until a child process ends, or for some seconds."""
+def _wait_for(pids: Sequence[int], seconds: float) -> None:
+    """Wait until one of some child processes ends, or for some seconds."""
+    descriptors: list[int] = []
     try:
-        descriptor = os.pidfd_open(pid)
+        descriptors += [os.pidfd_open(pid) for pid in pids]
+        poll = select.poll()
+        for descriptor in descriptors:
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(seconds * 1000)
     except (AttributeError, OSError):
         time.sleep(min(_POLL, seconds))
-        return
-    try:
-        select.select([descriptor], [], [], seconds)
     finally:
-        os.close(descriptor)
+        for descriptor in descriptors:
+            os.close(descriptor)

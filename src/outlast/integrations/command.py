@@ -22,7 +22,7 @@ from outlast import terminal
 from outlast.checkpoint import CheckpointStore, OpenedCheckpoint
 from outlast.checkpoint.best import record_of
 from outlast.distributed.ranks import Ranks
-from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, SaveFailed, SessionEnded
+from outlast.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, SaveFailed, SessionEnded
 from outlast.folder import durable, hashing, lock
 from outlast.folder.layout import RunFolder
 from outlast.integrations import before, child
@@ -38,6 +38,8 @@ from outlast.tracking.progress import PlainLines
 
 GRADE = "undeclared"
 """Grade of the resume of a wrapped command: outlast does not see what it does."""
+
+_TORCHRUN = ("torchrun", "torch.distributed.run", "torch.distributed.launch")
 
 _LOOK = 0.2  # seconds between two looks at whether the command must stop
 
@@ -71,7 +73,12 @@ class Wrapped:
     @property
     def digest(self) -> str:
         """What tells two commands apart. The words are not recorded, because they may hold a key."""
-        return hashing.digest("\0".join([str(self.ranks), *self.argv]).encode(errors="surrogateescape"))
+        return digest_of(self.argv, self.ranks)
+
+
+def digest_of(argv: Sequence[str], ranks: int) -> str:
+    """What tells two commands apart."""
+    return hashing.digest("\0".join([str(ranks), *argv]).encode(errors="surrogateescape"))
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,8 @@ class WrappedAttempt:
             follow=wrapped.follow,
         )
         self._begun = now()
-        self._causes: list[int] = []  # exit codes of the processes because of which the others were stopped
+        self._causes: list[int] = []  # exit code of the rank because of which the others were stopped
+        self._left: float | None = None  # when the first rank was seen to have ended with 75
         self._command: dict[str, Any] = {}  # the record's facts of the command
         self._asked: float | None = None
         self._keeper = Keeper(wrapped.folder, wrapped.patterns, wrapped.every, self._attempt, self._store, session)
@@ -208,16 +216,16 @@ class WrappedAttempt:
             attempt.tell(
                 "warning", f"{log.path} could not be written: {log.error.strerror}. The command was not stopped."
             )
-        return self._judge(self._causes or [code for code in command.codes if code is not None])
+        return self._judge(self._causes or _codes_that_count(command))
 
     def _attend(self, command: Command) -> None:
         """What is due while the command runs."""
         self._attempt.following.heed()
         self._attempt.check_ours(at_once=False)
         if self._asked is None:
-            if self._session.should_stop() or command.broken:
-                self._causes = [] if self._session.reason else [code for code in command.codes if code is not None]
-                self._ask_to_stop(command)
+            why = "" if self._session.should_stop() else self._missing(command)
+            if self._session.reason or why:
+                self._ask_to_stop(command, self._session.explanation or why)
             else:
                 self._keeper.save_if_due()
         elif now() - self._asked > self._wrapped.grace:
@@ -228,9 +236,25 @@ class WrappedAttempt:
             )
             command.kill()
 
-    def _ask_to_stop(self, command: Command) -> None:
+    def _missing(self, command: Command) -> str:
+        """Why the other ranks must stop because one has ended; empty if they need not.
+
+        A rank that ends with 75 has saved, and the others may still be at it: they get the grace first.
+        """
+        for rank, code in command.ended:
+            words = f"rank {rank} has ended ({child.words_of(code)})"
+            if not child.is_clean(code):
+                self._causes = [code]
+                return words
+            if code == EXIT_RUN_AGAIN:
+                self._left = now() if self._left is None else self._left
+                if now() - self._left > self._wrapped.grace:
+                    self._causes = [code]
+                    return f"{words}, and others did not within {self._wrapped.grace:g} s (--grace)"
+        return ""
+
+    def _ask_to_stop(self, command: Command, why: str) -> None:
         self._asked = now()
-        why = self._session.explanation or "a process of the command has ended"
         self._attempt.tell("info", f"{why}: the command is asked to stop")
         try:
             durable.write_scratch(self._folder.stop, b"")
@@ -256,6 +280,12 @@ class WrappedAttempt:
         if all(child.killed_by(code) in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT") for code in bad):
             attempt.tell("warning", f"The command was ended by the system or someone else ({words}).")
             return int(SessionEnded("preempted").code or 0), "preempted", None
+        if bad == [EXIT_FAILED] and any(Path(word).name in _TORCHRUN for word in self._wrapped.argv):
+            attempt.tell(
+                "warning",
+                "torchrun returns 1 whatever its ranks return, also when they have stopped cleanly (75). `outlast run "
+                "--nproc N -- python train.py` starts ranks itself and returns what they return.",
+            )
         return EXIT_FAILED, "failed", f"the command failed: {words}"
 
     def _note(self, **facts: Any) -> None:
@@ -292,3 +322,9 @@ class WrappedAttempt:
                 f"How this attempt ended ({reason}) could not be recorded: {terminal.words_of(failed[0])}. Free disk "
                 f"space below {self._folder.path} and start again."
             ) from failed[0]
+
+
+def _codes_that_count(command: Command) -> list[int]:
+    """The exit codes of all ranks; of ranks that failed, the first: the others failed because of it."""
+    codes = [code for _, code in command.ended]
+    return next(([code] for code in codes if not child.is_clean(code)), codes)

@@ -66,13 +66,14 @@ class Patterns:
     Args:
         texts: the patterns.
         without: folders that are never searched: run folders.
+        flag: the flag that gives them, for messages.
 
     Raises:
         UsageError: a pattern is absolute, empty, or leaves the folder.
     """
 
-    def __init__(self, texts: Sequence[str], without: Iterable[Path] = ()) -> None:
-        self._patterns = frozenset(_parsed(text) for text in texts)
+    def __init__(self, texts: Sequence[str], without: Iterable[Path] = (), flag: str = "--keep") -> None:
+        self._patterns = frozenset(_parsed(text, flag) for text in texts)
         self._without = {os.path.realpath(path) for path in without}
 
     def __bool__(self) -> bool:
@@ -88,6 +89,13 @@ class Patterns:
         for part in parts:
             states = _after(states, part)
         return () in states
+
+    def reaches(self, path: str) -> bool:
+        """Whether a pattern names something below this path by the names of its folders, and not by `**`."""
+        states = self._patterns
+        for part in path.split("/"):
+            states = _after(states, part)
+        return any(state and state[0] != "**" for state in states)
 
     def find(self, folder: Path) -> Found:
         """The files below a folder that match. Links are not followed.
@@ -141,11 +149,11 @@ class Patterns:
             )
 
 
-def _parsed(text: str) -> Pattern:
+def _parsed(text: str, flag: str) -> Pattern:
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if text.startswith(("/", "~")) or ".." in parts or not parts or _HARMFUL.search(text):
         raise UsageError(
-            f"--keep {text!r:.200} does not name files in the folder in which the command runs; expected a relative "
+            f"{flag} {text!r:.200} does not name files in the folder in which the command runs; expected a relative "
             "path or pattern without '..', such as 'out' or 'checkpoints/*.pt'. Nothing was started."
         )
     kept: list[str] = []

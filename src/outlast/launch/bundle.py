@@ -1,4 +1,4 @@
-"""The code for another machine: outlast and the recipe, in one zip that is named by its hash, and the training request.
+"""The code for another machine: outlast and files of the user in one zip, named by its hash; and the request to train.
 
 The zip stores its files uncompressed, and is compressed as a whole to be sent. Compressed file by file, it would be
 nearly twice as large.
@@ -13,25 +13,26 @@ import lzma
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import outlast
 from outlast.config import as_flag, find_file
+from outlast.config.units import format_bytes
 from outlast.errors import UsageError
 from outlast.folder import hashing
 from outlast.recipe.prepare import PreparedRun
 from outlast.recipe.registry import names
 
 LARGEST = 20 * 2**20
-"""Most bytes of code in a user's recipe folder. A larger folder contains data, which is not sent with the code."""
+"""Most bytes of code in a folder of the user. A larger folder contains data, which is not sent with the code."""
 
-_CODE = (".py", ".yaml", ".yml", ".toml", ".json", ".txt", ".md")
+_CODE = (".py", ".sh", ".yaml", ".yml", ".toml", ".json", ".cfg", ".ini", ".txt", ".md")
 _ELSEWHERE = ("__pycache__", "runs", "node_modules", "kaggle_output")
 _SECRET = re.compile(r"(^|[_.-])(secrets?|tokens?|credentials?|passwords?|kaggle)([_.-]|$)", re.IGNORECASE)
-"""In a user's recipe folder: suffixes of files that are sent, names of files and folders that are skipped, and names of
+"""In a folder of the user: suffixes of files that are sent, names of files and folders that are skipped, and names of
 files (other than code) that may hold keys and are never sent."""
 
 _SENT = ("flag", "train", "data", "model", "run")
@@ -110,19 +111,31 @@ def flags_of(values: Mapping[str, Any]) -> list[str]:
     return [flag(key, value) for key, value in values.items()]
 
 
-def make(prepared: PreparedRun, *, environments: Sequence[str] = (), wheels: Path | None = None) -> Bundle:
-    """Pack outlast, its recipes, and the user's own recipe.
+@dataclass(frozen=True)
+class Files:
+    """Files of the user that are sent.
+
+    Attributes:
+        paths: name in the bundle -> the file.
+        left_out: files whose names look like those of keys, and that are not sent.
+    """
+
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+def make(files: Files, *, environments: Sequence[str] = (), wheels: Path | None = None) -> Bundle:
+    """Pack outlast, its recipes, and files of the user.
 
     The bundle does not depend on the request, so it is the same for every session.
 
     Args:
-        prepared: the prepared run.
+        files: files of the user.
         environments: names of environments whose configs/environment/NAME.yaml is packed with the code.
         wheels: a folder of wheels, for a machine without internet.
 
     Raises:
-        UsageError: the user's recipe folder is too large to be code, there are no wheels, or the recipe belongs to an
-            installed package.
+        UsageError: there are no wheels.
     """
     package = Path(outlast.__file__).parent
     contents = dict(_python(package, "outlast"))
@@ -133,22 +146,39 @@ def make(prepared: PreparedRun, *, environments: Sequence[str] = (), wheels: Pat
     for name in environments:
         if preferences := find_file(f"environment/{name}.yaml"):
             contents[f"outlast/configs/environment/{name}.yaml"] = preferences.read_bytes()
-    left_out: tuple[str, ...] = ()
-    if own_recipe(prepared.recipe.source):
-        own, left_out = _own(Path(prepared.recipe.source))
-        contents |= own
-    elif not f"{prepared.recipe.home}.".startswith("outlast_recipes."):
-        raise UsageError(
-            f"The recipe {prepared.recipe.source!r} belongs to an installed package, which cannot be sent; expected a "
-            "recipe of outlast or a folder. Give the path of its recipe.py."
-        )
+    contents |= {name: path.read_bytes() for name, path in files.paths.items()}
     if wheels is not None:
         contents |= _wheels(wheels)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(contents):
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), contents[name])
-    return Bundle(packed.getvalue(), tuple(sorted(contents)), left_out)
+    return Bundle(packed.getvalue(), tuple(sorted(contents)), files.left_out)
+
+
+def files_of(prepared: PreparedRun) -> Files:
+    """The files of the user's own recipe; none for a recipe of outlast.
+
+    Raises:
+        UsageError: the recipe's folder is too large to be code, or the recipe belongs to an installed package.
+    """
+    recipe = prepared.recipe
+    if own_recipe(recipe.source):
+        source = Path(recipe.source)
+        folder = source if source.is_dir() else source.parent
+        files = code_below(folder, "recipe")
+        check_size(
+            files,
+            f"The folder {folder}",
+            "Give the recipe a folder of its own, and attach data as a dataset (--dataset OWNER/SLUG).",
+        )
+        return files
+    if not f"{recipe.home}.".startswith("outlast_recipes."):
+        raise UsageError(
+            f"The recipe {recipe.source!r} belongs to an installed package, which cannot be sent; expected a "
+            "recipe of outlast or a folder. Give the path of its recipe.py."
+        )
+    return Files()
 
 
 def own_recipe(source: str) -> str:
@@ -193,10 +223,15 @@ def _wheels(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def _own(source: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """The code of a user's recipe, and the names of files that may hold keys and are not packed."""
-    folder = source if source.is_dir() else source.parent
-    found: dict[str, bytes] = {}
+def code_below(folder: Path, prefix: str, *, skip: Callable[[str], bool] = lambda _: False) -> Files:
+    """The code in a folder of the user: files with suffixes of code. Links to folders are not followed.
+
+    Args:
+        folder: the folder.
+        prefix: the folder in the bundle.
+        skip: whether a path in the folder is skipped.
+    """
+    paths: dict[str, Path] = {}
     left_out = []
     for place, folders, names_here in os.walk(folder):
         location = Path(place)
@@ -207,15 +242,29 @@ def _own(source: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
         )
         for name in sorted(names_here):
             path = location / name
-            if name.startswith(".") or path.suffix not in _CODE:
+            inside = path.relative_to(folder).as_posix()
+            if name.startswith(".") or path.suffix not in _CODE or skip(inside) or not path.is_file():
                 continue
-            if path.suffix != ".py" and _SECRET.search(path.name):
-                left_out.append(path.relative_to(folder).as_posix())
+            if path.suffix != ".py" and may_hold_keys(name):
+                left_out.append(inside)
                 continue
-            found[f"recipe/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
-        if sum(map(len, found.values())) > LARGEST:
-            raise UsageError(
-                f"{folder} holds more than {LARGEST // 2**20} MiB of {', '.join(_CODE)} files, the limit for code. "
-                "Give the recipe a folder of its own, and attach data as a dataset (--dataset OWNER/SLUG)."
-            )
-    return found, tuple(left_out)
+            paths[f"{prefix}/{inside}"] = path
+    return Files(paths, tuple(left_out))
+
+
+def may_hold_keys(name: str) -> bool:
+    """Whether a file's name looks like that of a file with keys."""
+    return bool(_SECRET.search(name))
+
+
+def check_size(files: Files, what: str, advice: str) -> None:
+    """Raise UsageError if files are too large to be code. `what` holds them, and `advice` says what to do."""
+    sizes = {name: path.stat().st_size for name, path in files.paths.items()}
+    if sum(sizes.values()) <= LARGEST:
+        return
+    names_of_largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+    largest = ", ".join(f"{name.partition('/')[2]} ({format_bytes(sizes[name])})" for name in names_of_largest)
+    raise UsageError(
+        f"{what} holds more than {LARGEST // 2**20} MiB of {', '.join(_CODE)} files, the limit for code; the largest: "
+        f"{largest}. {advice}"
+    )

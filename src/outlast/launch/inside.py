@@ -2,22 +2,28 @@
 
 It does what the recipe does before a training (`Recipe.before`), trains the requested run below FOLDER/runs, and writes
 the exit code of `outlast train` into the file EXIT. The file is needed because torchrun, which may have started this
-program, returns only its own exit codes.
+program, returns only its own exit codes. Of a command, the run is made by `outlast run`.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import outlast
 from outlast.checkpoint import CheckpointStore
 from outlast.config import as_flag
 from outlast.distributed import ranks
+from outlast.environment import detect
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, PublishFailed, SessionEnded
+from outlast.folder.layout import RunFolder
 from outlast.launch.bundle import flags_of
 from outlast.recipe import prepare, publishing, registry
 from outlast.recipe.recipe import Recipe
@@ -33,10 +39,16 @@ NOT_PUBLISHED = 7
 """Exit code of a session that has finished its run, and has not published it as its environment file says."""
 
 
+COMMAND = "command"
+"""Folder of a command's files in the bundle."""
+
+
 def main(request: Path, working: Path) -> int:
-    """Train; returns the exit code of `outlast train`."""
+    """Train, or run a command; returns the exit code of `outlast train` or `outlast run`."""
     asked, began = json.loads(request.read_text()), now()
     runs = working / "runs"
+    if "command" in asked:
+        return _run_command(asked, runs)
     flags = {key: value if isinstance(value, bool) else as_flag(value) for key, value in asked["values"].items()}
     flags |= {
         "checkpoint_dir": str(runs),
@@ -49,11 +61,8 @@ def main(request: Path, working: Path) -> int:
         found = _recipe_of(asked)
         wanted = prepare.Request(flags=flags)
         prepared = prepare.prepare(found, wanted)
-        if (here := _newest(prepared)) < asked["step"]:
-            say(
-                f"Step {asked['step']} of {asked['run']} should be continued, but this session has only step {here}. "
-                "It ends now."
-            )
+        here = _newest(prepared.folder, prepared.environment.inputs)
+        if _is_missing(asked, here):
             return MISSING_CHECKPOINT
         publishing.check(prepared)
         _bring_home(prepared)
@@ -121,10 +130,57 @@ def _prepared_by(prepared: prepare.PreparedRun, flags: Sequence[str], *, begun: 
     return True
 
 
-def _newest(prepared: prepare.PreparedRun) -> int:
+def _newest(folder: RunFolder, inputs: Iterable[Path]) -> int:
     """The newest step of the run in this session's folder or its inputs."""
-    places_of_it = [prepared.folder, *copies_of(prepared.run_id, prepared.environment.inputs)]
-    return max(CheckpointStore(place).newest_step() for place in places_of_it)
+    return max(CheckpointStore(place).newest_step() for place in [folder, *copies_of(folder.path.name, inputs)])
+
+
+def _is_missing(asked: Mapping[str, Any], here: int) -> bool:
+    """Whether this session has less than it is to continue; says so."""
+    if here >= asked["step"]:
+        return False
+    say(
+        f"Step {asked['step']} of {asked['run']} should be continued, but this session has only step {here}. "
+        "It ends now."
+    )
+    return True
+
+
+def _run_command(asked: Mapping[str, Any], runs: Path) -> int:
+    """Run `outlast run` in the folder of the bundle that has the command's files; returns its exit code."""
+    if _is_missing(asked, _newest(RunFolder(runs / asked["run"]), detect().inputs)):
+        return MISSING_CHECKPOINT
+    folder = Path(outlast.__file__).resolve().parents[1] / COMMAND
+    folder.mkdir(exist_ok=True)  # no file was sent
+    for name, target in asked["links"].items():
+        (folder / name).symlink_to(target)
+    remote = asked["values"].get("remote")
+    flags = [
+        f"--name={asked['run']}",
+        f"--checkpoint-dir={runs}",
+        f"--budget={asked['budget']:g}s",
+        *([f"--remote={remote}"] if remote else []),
+        *asked["flags"],
+    ]
+    # The command may import what lies beside its script.
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    words = [sys.executable, "-P", "-m", "outlast", "run", *flags, "--", *asked["command"]]
+    started: list[subprocess.Popen[bytes]] = []
+    missed: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        for process in started:
+            process.send_signal(number)
+        missed.extend([] if started else [number])
+
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(each, pass_on)
+    process = subprocess.Popen(words, cwd=folder, env=variables)
+    started.append(process)
+    for number in missed:
+        process.send_signal(number)
+    code = process.wait()
+    return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":

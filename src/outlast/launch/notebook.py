@@ -116,7 +116,7 @@ def notebook(prepared: PreparedRun, *, test: bool = False) -> dict[str, Any]:
             "in the train cell."
         )
     request = bundle.request_of(prepared, budget=0)
-    packed = bundle.make(prepared, environments=[name for name in NAMES if name != "local"])
+    packed = bundle.make(bundle.files_of(prepared), environments=[name for name in NAMES if name != "local"])
     name, recipe = prepared.chain or prepared.run_id, prepared.recipe
     stages = [recipe.stage] if recipe.stage else recipe.links
     names = [f"{name}.{stage.name}" for stage in stages] or [name]

@@ -25,7 +25,7 @@ from outlast.launch.provider import Limits, Provider, Quota, State, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching
 from outlast.launch.start import launch_next, repeats
 from outlast.launch.watch import follow, state_of
-from outlast.recipe.prepare import PreparedRun
+from outlast.launch.work import Work
 from outlast.report import read_run
 from outlast.terminal import command, counted
 
@@ -72,7 +72,7 @@ class Bounds:
 
 def relay(
     provider: Provider,
-    prepare: Callable[[], PreparedRun],
+    prepare: Callable[[], Work],
     terms: Terms,
     *,
     bounds: Bounds | None = None,
@@ -83,7 +83,7 @@ def relay(
 
     Args:
         provider: the provider.
-        prepare: returns the prepared run; called before every session.
+        prepare: returns the run as it is now; called before every session.
         terms: the terms of every session.
         bounds: limits after which the relay stops although the run is not finished.
         tell: called with messages for the user.
@@ -114,7 +114,7 @@ def relay(
 @dataclass
 class _Relay:
     provider: Provider
-    prepare: Callable[[], PreparedRun]
+    prepare: Callable[[], Work]
     terms: Terms
     bounds: Bounds
     tell: Tell
@@ -131,7 +131,7 @@ class _Relay:
         while True:
             record = self._unfetched(folder)
             if record is None:
-                if _finished(folder) and not self.prepare().resolved.changes:
+                if self.prepare().is_finished():
                     self.tell(
                         f"{folder.path.name} is finished at step "
                         f"{CheckpointStore(folder).newest_step()}{spent(self.provider, folder)}"
@@ -299,8 +299,8 @@ class _Relay:
         steps = [0, *(launch.record["step"] for launch in done)]
         if len(done) < 2 or len(set(steps[-3:])) > 1:
             return
-        prepared = self.prepare()
-        if not all(repeats(self.provider, prepared, self.terms, launch) for launch in done[-2:]):
+        work = self.prepare()
+        if not all(repeats(self.provider, work, self.terms, launch) for launch in done[-2:]):
             return
         flag = self._longer()
         late = flag and state_of(self.provider, done[-1]) in ("timed-out", "stopped")
@@ -330,12 +330,13 @@ def _stopped(folder: RunFolder, launched: int) -> str:
     )
 
 
-def _finished(folder: RunFolder) -> bool:
-    return folder.run.exists() and read_run(folder.path).status == "finished"
-
-
 def _trained(folder: RunFolder) -> float:
-    """Seconds of the run's newest attempt without its start, as far as the attempt recorded them."""
+    """Seconds of the run's newest attempt without its start, as far as the attempt recorded them.
+
+    Of a command, outlast does not know when its start is over: infinite.
+    """
     info = read_run(folder.path)
+    if any("command" in attempt for attempt in info.last_attempts(1)):
+        return math.inf
     spent = next((info.spent(attempt) for attempt in info.last_attempts(1)), None)
     return spent.total - spent.starting if spent else 0.0

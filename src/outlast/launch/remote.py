@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.config import find_file, resolve
+from outlast.config import find_file
 from outlast.errors import UsageError
 from outlast.launch.provider import Provider, Terms
-from outlast.recipe.prepare import PreparedRun
+from outlast.launch.work import Work
 from outlast.remote.address import driver_of
 from outlast.run.arguments import remote_address
 
 
-def address_for(provider: Provider, prepared: PreparedRun, terms: Terms, given: str | None) -> str | None:
+def address_for(provider: Provider, work: Work, terms: Terms, given: str | None) -> str | None:
     """The address that the session is told; None: the session's own files say whether there is one.
 
     In this order: what is given for the run, the environment file of the session, OUTLAST_REMOTE of this process. A
@@ -23,7 +23,7 @@ def address_for(provider: Provider, prepared: PreparedRun, terms: Terms, given: 
 
     Args:
         provider: where the session runs.
-        prepared: the run.
+        work: the run.
         terms: of the session.
         given: the address that was given on this machine, by a flag or a file of the run.
 
@@ -33,10 +33,10 @@ def address_for(provider: Provider, prepared: PreparedRun, terms: Terms, given: 
     capabilities = provider.capabilities
     address, words = given, "--remote"
     if address is None and capabilities.folders:
-        address = prepared.resolved.config.remote
+        address = work.remote
     if address is None and not capabilities.folders:
         file = find_file(f"environment/{provider.environment}.yaml")
-        own = resolve(prepared.recipe.Config, environment_file=file).config.remote
+        own = work.remote_in(file)
         if own is not None:
             if not _is_folder(own):  # otherwise it is one of the session
                 _check_login(own, f"remote of {file}", provider, terms)

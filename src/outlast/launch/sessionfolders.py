@@ -124,7 +124,7 @@ class SessionFolders:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         asked = dict(request.asked)
-        if own := own_recipe(asked["source"]):
+        if "source" in asked and (own := own_recipe(asked["source"])):
             asked["recipe"] = str(folder / "code" / own)
         write(coming / "request.json", asked)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, read_manifest, verify
+from outlast.checkpoint import Checkpoint, CheckpointStore, read_manifest, verify
 from outlast.errors import AnswerLost, CorruptCheckpoint, LaunchError, RunBusy, UsageError
 from outlast.folder import layout, plain
 from outlast.folder.layout import MANIFEST, RunFolder
@@ -19,13 +19,13 @@ from outlast.launch.inside import MISSING_CHECKPOINT
 from outlast.launch.provider import Handle, Provider, Request, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching, session_name
 from outlast.launch.remote import address_for
-from outlast.recipe import inputs
-from outlast.recipe.prepare import PreparedRun
+from outlast.launch.work import Work
+from outlast.publish import secrets
 from outlast.remote.fork import fork
 
 
 def launch(
-    provider: Provider, prepared: PreparedRun, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
+    provider: Provider, work: Work, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
 ) -> LaunchRecord:
     """Start one attempt. Its record is written first, so that a lost answer cannot lose the session.
 
@@ -34,7 +34,7 @@ def launch(
 
     Args:
         provider: the provider.
-        prepared: the prepared run.
+        work: the run.
         terms: the terms of the session.
         tell: called with messages about long operations.
 
@@ -43,27 +43,27 @@ def launch(
         UsageError: a session of this run is running, or the provider refuses these terms.
         LaunchError: as in `Provider.submit`.
     """
-    with launching(prepared.folder, "a launch"):
-        return launch_next(provider, prepared, terms, tell=tell)
+    with launching(work.folder, "a launch"):
+        return launch_next(provider, work, terms, tell=tell)
 
 
 def launch_next(
-    provider: Provider, prepared: PreparedRun, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
+    provider: Provider, work: Work, terms: Terms, *, tell: Callable[[str], None] = lambda _: None
 ) -> LaunchRecord:
     """As `launch`. The caller holds the launch lock."""
-    folder = prepared.folder
+    folder = work.folder
     if owner := holder(folder.lock):
         raise RunBusy(
             f"{folder.path} is being trained on this machine by {owner.get('attempt', 'an attempt')}, and a run has "
             "one writer. Stop that attempt first."
         )
-    if prepared.fork_of:
-        fork(RunFolder(prepared.fork_of.path.parents[1]), prepared.fork_of, folder)
-    source = _continues(provider, prepared, tell)
-    request = request_for(provider, prepared, terms, source)
+    if work.fork_of:
+        fork(RunFolder(work.fork_of.path.parents[1]), work.fork_of, folder)
+    source = _continues(provider, work, tell)
+    request = request_for(provider, work, terms, source)
     if request.bundle.left_out:
         tell(f"not sent, because their names look like those of keys: {', '.join(request.bundle.left_out)}")
-    request, record = _begin(provider, prepared, request, source)
+    request, record = _begin(provider, work, request, source)
     try:
         handle = provider.submit(request, record.handle, begun=lambda: record.learn(state="pushing"), tell=tell)
     except AnswerLost:
@@ -92,19 +92,22 @@ class Source:
     step: int = 0
 
 
-def request_for(provider: Provider, prepared: PreparedRun, terms: Terms, source: Source | None = None) -> Request:
+def request_for(provider: Provider, work: Work, terms: Terms, source: Source | None = None) -> Request:
     """The request to a provider. It has the first attempt's name; `launch` replaces it by an unused one.
 
     Raises:
-        UsageError: the recipe's folder is too large to be code, or the folder of wheels holds none.
+        UsageError: the user's files cannot be sent, or the folder of wheels holds none.
+        SecretFound: one of them holds a secret, and would leave this machine.
     """
     source = source or Source()
-    wheels = terms.options.get("wheels")
+    wheels, files = terms.options.get("wheels"), work.files()
+    if not provider.capabilities.folders:
+        secrets.check(files.paths.items(), secrets.known_values(), done="sent")
     return Request(
-        name=session_name(prepared.run_id, 1),
-        run=prepared.run_id,
-        bundle=bundle.make(prepared, environments=[provider.environment], wheels=Path(wheels) if wheels else None),
-        asked=_wanted(provider, prepared, terms, source),
+        name=session_name(work.run_id, 1),
+        run=work.run_id,
+        bundle=bundle.make(files, environments=[provider.environment], wheels=Path(wheels) if wheels else None),
+        asked=_wanted(provider, work, terms, source),
         terms=terms,
         after=source.handle,
         files=source.files,
@@ -112,21 +115,21 @@ def request_for(provider: Provider, prepared: PreparedRun, terms: Terms, source:
     )
 
 
-def _wanted(provider: Provider, prepared: PreparedRun, terms: Terms, source: Source) -> dict[str, Any]:
+def _wanted(provider: Provider, work: Work, terms: Terms, source: Source) -> dict[str, Any]:
     """What the session is to train, and the remote that follows the run there."""
-    asked = bundle.request_of(prepared, budget=provider.limits(terms).training(terms), step=source.step)
-    if address := address_for(provider, prepared, terms, asked["values"].get("remote")):
+    asked = work.asked(budget=provider.limits(terms).training(terms), step=source.step)
+    if address := address_for(provider, work, terms, asked["values"].get("remote")):
         asked["values"]["remote"] = address
     return asked
 
 
-def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: Source) -> tuple[Request, LaunchRecord]:
+def _begin(provider: Provider, work: Work, request: Request, source: Source) -> tuple[Request, LaunchRecord]:
     """Write the record under an unused name. The name of a refused attempt is used again."""
-    folder = prepared.folder
+    folder = work.folder
     number = max((each.number for each in all_launches(folder) if each.record["state"] != "refused"), default=0) + 1
     while True:
         number = layout.free_number(folder.launches, number)
-        request = replace(request, name=session_name(prepared.run_id, number))
+        request = replace(request, name=session_name(work.run_id, number))
         handle = provider.plan(request)
         if provider.state(handle) is None:
             break
@@ -140,35 +143,35 @@ def _begin(provider: Provider, prepared: PreparedRun, request: Request, source: 
         accelerator=provider.limits(request.terms).accelerator,
         budget=request.training,
         after=source.name,
-        **_asked(prepared, request),
+        **_asked(work, request),
     )
     return request, record
 
 
-def _asked(prepared: PreparedRun, request: Request) -> dict[str, Any]:
+def _asked(work: Work, request: Request) -> dict[str, Any]:
     """The request in a record: hash of the code, values and options."""
     return {
         "bundle": request.bundle.hash,
-        "asked": bundle.request_of(prepared, budget=request.training),
-        "terms": {**request.terms.options, "seconds": prepared.resolved.config.budget},
+        "asked": work.recorded(budget=request.training),
+        "terms": {**request.terms.options, "seconds": work.seconds},
     }
 
 
-def repeats(provider: Provider, prepared: PreparedRun, terms: Terms, record: LaunchRecord) -> bool:
+def repeats(provider: Provider, work: Work, terms: Terms, record: LaunchRecord) -> bool:
     """Whether the next session would have the same code, values and options as a recorded one."""
-    asked = json.loads(json.dumps(_asked(prepared, request_for(provider, prepared, terms))))
+    asked = json.loads(json.dumps(_asked(work, request_for(provider, work, terms))))
     known = {name: record.record.get(name) for name in asked}
     for each in (asked, known):  # the remaining quota may have shortened it
         each["asked"] = {name: value for name, value in (each["asked"] or {}).items() if name != "budget"}
     return record.provider == provider.name and bool(asked == known)
 
 
-def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
+def _continues(provider: Provider, work: Work, tell: Tell) -> Source:
     """The starting point of the next session.
 
     Outputs that the provider may be unable to attach are fetched first, and sent.
     """
-    folder, attached = prepared.folder, provider.capabilities.inputs
+    folder, attached = work.folder, provider.capabilities.inputs
     without = ("refused", "abandoned", "deleted", "rejected")  # they left nothing, or another history
     records = [each for each in all_launches(folder) if each.record["state"] not in without]
     last, known, mounts = None, 0, attached != "none"
@@ -199,33 +202,30 @@ def _continues(provider: Provider, prepared: PreparedRun, tell: Tell) -> Source:
                 tell(f"fetching {record.name} first, because the next session may not find its files")
                 fetch(provider, record)
             break
-    local = _good(folder, prepared)
+    local = _good(folder, work)
     step = local[-1].step if local else 0
     if mounts and last:
         files = _contents(folder, local) if step > known else {}
         return Source(last.name, last.handle, files, max(step, known))
     files = _contents(folder, local) if local else {}
-    return Source(files=files | _of_earlier_stages(prepared), step=step)
+    return Source(files=files | _of_earlier_stages(work), step=step)
 
 
-def _of_earlier_stages(prepared: PreparedRun) -> dict[str, Path]:
+def _of_earlier_stages(work: Work) -> dict[str, Path]:
     """The checkpoints that a stage is trained on, with the records of their runs.
 
     A session that continues the one before has them in its outputs.
     """
     files: dict[str, Path] = {}
-    for saved in inputs.open_inputs(prepared.folder, prepared.recipe).values():
-        place = RunFolder(saved.folder)
-        files |= _contents(place, [read_manifest(place.checkpoint(saved.step))])
+    for place, step in work.inputs().items():
+        files |= _contents(place, [read_manifest(place.checkpoint(step))])
     return files
 
 
-def _good(folder: RunFolder, prepared: PreparedRun) -> list[Checkpoint]:
+def _good(folder: RunFolder, work: Work) -> list[Checkpoint]:
     """The best and the newest checkpoint of this folder that verify, ascending by step."""
     found = CheckpointStore(folder).committed()
-    recipe = prepared.recipe
-    keep = Retention(best=1, metric=recipe.metric, mode=recipe.mode) if recipe.metric else Retention()
-    best = keep.best_step([checkpoint.kept for checkpoint in found])
+    best = work.best.best_step([checkpoint.kept for checkpoint in found])
     chosen: list[Checkpoint] = []
     for checkpoint in reversed(found):
         if chosen and checkpoint.step != best:

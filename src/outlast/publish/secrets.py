@@ -93,12 +93,13 @@ def _texts_of(name: str, text: str) -> Iterator[tuple[str, str]]:
             yield from ((f"{name}.{key}", value) for key, value in json.loads(text).items() if isinstance(value, str))
 
 
-def check(files: Iterable[tuple[str, Path]], values: Mapping[str, str]) -> None:
+def check(files: Iterable[tuple[str, Path]], values: Mapping[str, str], *, done: str = "published") -> None:
     """Raise SecretFound when a file holds a secret.
 
     Args:
         files: name in the publication, and where the file is.
         values: name -> value of what is known to be secret; see `known_values`.
+        done: what is not done then.
 
     Raises:
         SecretFound: names the first file, the offset and the kind; nothing has left the machine.
@@ -110,7 +111,7 @@ def check(files: Iterable[tuple[str, Path]], values: Mapping[str, str]) -> None:
         first, more = found[0], len(found) - 1
         others = f", and {more} more" if more else ""
         raise SecretFound(
-            f"{first.path} holds {first.kind} at byte {first.at}{others}. Nothing was published. Remove it from the "
+            f"{first.path} holds {first.kind} at byte {first.at}{others}. Nothing was {done}. Remove it from the "
             "file, and revoke it if it was shared before. If the value of a variable is no secret, unset the variable."
         )
 
@@ -121,21 +122,38 @@ def finder(values: Mapping[str, str]) -> Callable[[str, Path], Iterator[Secret]]
     Args:
         values: name -> value of what is known to be secret.
     """
-    needles = {form: f"the value of {name}" for name, value in values.items() for form in _forms(value.encode())}
-    searched = re.compile(b"|".join(re.escape(form) for form in sorted(needles, key=len, reverse=True)) or rb"(?!)")
+    kinds_in = _searcher(values)
 
     def find(path: str, source: Path) -> Iterator[Secret]:
-        seen: set[tuple[int, str]] = set()
-        for at, text in _texts(source):
-            for match in searched.finditer(text):
-                seen.add((at, needles[match.group()]))
-            for kind, shape in SHAPES.items():
-                if any(_is_whole(text, match.start()) for match in shape.finditer(text)):
-                    seen.add((at, kind))
-        for at, kind in sorted(seen):
+        for at, kind in sorted({(at, kind) for at, text in _texts(source) for kind in kinds_in(text)}):
             yield Secret(path, at, kind)
 
     return find
+
+
+def in_text(text: str, values: Mapping[str, str]) -> list[str]:
+    """The kinds of the secrets that a text holds.
+
+    Args:
+        text: any text.
+        values: name -> value of what is known to be secret.
+    """
+    return sorted(set(_searcher(values)(text.encode(errors="surrogateescape"))))
+
+
+def _searcher(values: Mapping[str, str]) -> Callable[[bytes], Iterator[str]]:
+    """A function that yields the kinds of the secrets in some bytes."""
+    needles = {form: f"the value of {name}" for name, value in values.items() for form in _forms(value.encode())}
+    searched = re.compile(b"|".join(re.escape(form) for form in sorted(needles, key=len, reverse=True)) or rb"(?!)")
+
+    def kinds_in(text: bytes) -> Iterator[str]:
+        for match in searched.finditer(text):
+            yield needles[match.group()]
+        for kind, shape in SHAPES.items():
+            if any(_is_whole(text, match.start()) for match in shape.finditer(text)):
+                yield kind
+
+    return kinds_in
 
 
 def _is_whole(text: bytes, at: int) -> bool:

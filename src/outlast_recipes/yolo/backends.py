@@ -36,8 +36,8 @@ def check_architecture(config: YoloConfig, dataset: Dataset) -> None:
 
     if unknown := plain.unknown_values(config, visibility=name != "tiny"):
         raise outlast.ConfigError(
-            f"model.architecture is {name}, which has no {', '.join(unknown)}. Leave it out, or choose another "
-            "architecture."
+            f"model.architecture is {name}, which has no {', '.join(unknown)}. Leave it out, set it to 0 if it is a "
+            "number, or choose another architecture."
         )
     if name == "tiny":
         return

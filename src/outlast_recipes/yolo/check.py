@@ -50,9 +50,9 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     _check_labels(dataset, problems)
     yield from _summary(dataset)
     yield ""
-    yield from _classes(dataset)
+    yield from _classes(dataset, problems)
     if dataset.keypoints == 4:
-        yield from _angles(dataset)
+        yield from _angles(dataset, problems)
     yield ""
     if not values.quick:
         _check_pixels(dataset, problems, progress)
@@ -83,7 +83,7 @@ def _summary(dataset: Dataset) -> Iterator[str]:
         yield f"{title:30}{''.join(f'{count(samples):>9,}' for samples in dataset.splits.values())}"
 
 
-def _classes(dataset: Dataset) -> Iterator[str]:
+def _classes(dataset: Dataset, problems: Problems) -> Iterator[str]:
     """Objects of each class by split, and the classes that a training cannot learn."""
     counts = {
         split: Counter(number for sample in samples for number in sample.classes.tolist())
@@ -98,7 +98,12 @@ def _classes(dataset: Dataset) -> Iterator[str]:
     trained = counts.get("train", Counter())
     missing = [dataset.names[number] for number in used if not trained[number]]
     if missing:
-        yield f"warning: not in train, so they cannot be learned: {', '.join(missing[:10])}"
+        problems.warning(
+            "class-not-in-train",
+            dataset.root,
+            f"has no object in train of {', '.join(missing[:_SHOWN])}{', ...' if len(missing) > _SHOWN else ''}, which "
+            "cannot be learned.",
+        )
     few = [dataset.names[number] for number in used if 0 < trained[number] < _FEW]
     if few:
         yield f"Fewer than {_FEW} objects in train: {', '.join(few[:10])}"
@@ -107,7 +112,7 @@ def _classes(dataset: Dataset) -> Iterator[str]:
         yield f"The most frequent class of train has {most / least:.1f} times the objects of the rarest."
 
 
-def _angles(dataset: Dataset) -> Iterator[str]:
+def _angles(dataset: Dataset, problems: Problems) -> Iterator[str]:
     """How the texts are rotated: a first corner that is not the text's shows as a rotation of 90 or 180 degrees."""
     found = [
         (abs(corners.angle(points)), sample, line)
@@ -124,13 +129,14 @@ def _angles(dataset: Dataset) -> Iterator[str]:
         f"Corners: {len(found)} quadrilaterals in reading order, rotated by {np.median(degrees):.0f} degrees in the "
         f"median, {degrees.max():.0f} at most."
     )
-    turned = [(angle, sample, line) for angle, sample, line in found if angle > _TURNED]
-    if turned:
-        angle, sample, line = max(turned, key=lambda each: each[0])
-        yield (
-            f"warning: {len(turned)} of them {'is' if len(turned) == 1 else 'are'} rotated by more than "
-            f"{_TURNED:.0f} degrees, such as {sample.source}:{line} by {angle:.0f}. Where the text is upright, the "
-            "first corner of the label is not the upper left; correct its order."
+    for angle, sample, line in sorted(found, key=lambda each: -each[0]):
+        if angle <= _TURNED:
+            break
+        problems.warning(
+            "rotated",
+            f"{sample.source}:{line}",
+            f"the text is rotated by {angle:.0f} degrees, more than {_TURNED:.0f}. Where it is upright, the first "
+            "corner of the label is not the upper left; correct its order.",
         )
 
 

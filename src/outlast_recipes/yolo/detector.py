@@ -69,11 +69,13 @@ class Detector(ABC):
         names: of the classes.
         keypoints: number of keypoints of an object; 0 for boxes only.
         network: the network, in evaluation mode.
+        licence: a sentence on that of trained weights, where the detector's library has something to say about them.
     """
 
     names: tuple[str, ...]
     keypoints: int
     network: nn.Module
+    licence: str = ""
 
     def to(self, device: torch.device) -> Self:
         """The same detector on a device."""

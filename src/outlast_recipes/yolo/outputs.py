@@ -3,6 +3,7 @@
 train/results.csv                  a row for each epoch
 train/weights/architecture.json    what the tensors in best.safetensors and last.safetensors are
 train/weights/best.pt, last.pt     the same weights for the detector's own library, where it has such a file
+train/weights/LICENSE.txt          what its authors say about trained weights, where they do
 test/predictions.json              what was found in the images of the test split
 test/metrics.json, pictures.png    how good that is; some of the images with what was found in them
 test/precision_recall.png          the precision of each class at each recall
@@ -62,6 +63,8 @@ def write_training(folder: Path, last: Detector, best: Detector | None, history:
     weights.mkdir(parents=True)
     history.write(folder / "results.csv")
     _write(weights / "architecture.json", last.architecture())
+    if last.licence:
+        (weights / "LICENSE.txt").write_text(f"{last.licence}\n", encoding="utf-8")
     for name, detector in (("last", last), ("best", best)):
         if detector is not None:
             detector.write_pt(weights / f"{name}.pt")

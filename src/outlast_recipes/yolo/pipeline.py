@@ -205,21 +205,33 @@ def _store(values: Namespace) -> Iterator[str]:
 def _git(values: Namespace) -> Iterator[str]:
     if values.to != "git+dvc":
         yield "No branch is made: --to is not git+dvc."
-        return
-    remote = values.git or "origin"
+    else:
+        yield _remote(values.git or "origin")
+    if values.on and values.to:  # step 5 does this here otherwise
+        yield from outlast_command("doctor", *_place(values))
+
+
+def _remote(remote: str) -> str:
+    """A sentence on the git remote; raises outlast.OutlastError when this folder has none of that name."""
     if "/" in remote or ":" in remote:
-        yield "The branch is pushed to the URL that --git gives."
-        return
+        return "The branch is pushed to the URL that --git gives."
     done = subprocess.run(["git", "remote", "get-url", "--", remote], capture_output=True, text=True, check=False)
     if done.returncode:
         raise outlast.OutlastError(
             f"this folder has no git remote {remote!r}: {done.stderr.strip()}. Give it with --git."
         )
-    yield f"The branch is pushed to the git remote {remote}."
+    return f"The branch is pushed to the git remote {remote}."
+
+
+def _place(values: Namespace) -> list[str]:
+    """Flags by which `outlast doctor` asks the servers whether they take the publication; nothing stays on them."""
+    given = (("to", values.to), ("store", values.store), ("git", values.git))
+    return [word for name, value in given if value for word in (f"--publish.{name}", value)]
 
 
 def _machine(values: Namespace) -> Iterator[str]:
-    yield from outlast_command("doctor", RECIPE, *values.training)
+    more = [] if values.launched else _place(values)
+    yield from outlast_command("doctor", RECIPE, *values.training, *more)
 
 
 def _data(values: Namespace) -> Iterator[str]:
@@ -285,7 +297,13 @@ STEPS = (
     Step(2, "dependencies", "say which packages are installed", _dependencies, sessions=True),
     Step(3, "store", "look at the store of the weights", _store),
     Step(4, "git", "look at the git remote", _git),
-    Step(5, "machine", "check machine, limits, disk and names of secrets (outlast doctor)", _machine, sessions=True),
+    Step(
+        5,
+        "machine",
+        "check machine, limits, disk, secrets and the place of publication (outlast doctor)",
+        _machine,
+        sessions=True,
+    ),
     Step(6, "data", "pull the data if DVC has them, and check them (outlast data check)", _data, sessions=True),
     Step(
         7, "configuration", "show every value and where it comes from (outlast config)", _configuration, sessions=True

@@ -161,7 +161,7 @@ def _optimizer(config: YoloConfig, network: nn.Module) -> torch.optim.Optimizer:
 
 
 def unknown_values(config: YoloConfig, *, visibility: bool = False) -> list[str]:
-    """Values of a config that only ultralytics' architectures use, as far as they were changed.
+    """Values of a config that only ultralytics' architectures use, as far as they were changed and not to 0 ("off").
 
     Args:
         config: values of a run.
@@ -177,5 +177,5 @@ def unknown_values(config: YoloConfig, *, visibility: bool = False) -> list[str]
     for section, names in fields:
         values = getattr(config, section)
         usual = type(values)()
-        changed += [f"{section}.{name}" for name in names if getattr(values, name) != getattr(usual, name)]
+        changed += [f"{section}.{name}" for name in names if getattr(values, name) not in (getattr(usual, name), 0)]
     return changed + (["training.optimizer musgd"] if config.training.optimizer == "musgd" else [])

@@ -56,8 +56,21 @@ def lines_of(*words: str, shown: str = "") -> Iterator[str]:
         raise outlast.SessionEnded("budget" if process.returncode == 75 else "cancelled")
     if process.returncode == -signal.SIGTERM and asked:
         raise outlast.SessionEnded("preempted")
+    if process.returncode < 0:
+        raise outlast.OutlastError(
+            f"`{name}` was ended by {_signal(-process.returncode)}, after it had said: {said or 'nothing'}"
+        )
     if process.returncode:
         raise outlast.OutlastError(f"`{name}` ended with {process.returncode}: {said.removeprefix('error: ')}")
+
+
+def _signal(number: int) -> str:
+    """A signal's name; of SIGKILL also where it usually comes from."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    return f"{name} (from a user, or the system when memory is short)" if name == "SIGKILL" else name
 
 
 def _variables() -> dict[str, str]:

@@ -75,7 +75,7 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
         epoch = run.epoch or 1
         losses = training.step(batch, Place(run.step, epoch, config.epochs, per_epoch))
         finite.check(run.step, losses)
-        if run.step % (1 if config.debug else config.log_every) == 0:
+        if run.epoch_end or run.step % (1 if config.debug else config.log_every) == 0:
             logged = {name: mean_of_ranks(value) if name != "lr" else value for name, value in losses.items()}
             run.log(logged)
             history.add(epoch, run.step, logged)

@@ -22,6 +22,7 @@ from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.relay import Bounds, Pace, relay
 from outlast.launch.start import launch
 from outlast.launch.watch import follow, state_of
+from outlast.launch.work import RecipeWork
 from outlast.recipe import prepare, registry
 from tests import messages
 from tests.launch.conftest import RECIPE
@@ -36,8 +37,10 @@ def provider(tmp_path: Path) -> LocalProvider:
     return connect(Path("runs"))
 
 
-def prepared(**flags: str) -> prepare.PreparedRun:
-    return prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "walk", **flags}))
+def prepared(**flags: str) -> RecipeWork:
+    return RecipeWork(
+        prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "walk", **flags}))
+    )
 
 
 def session(provider: LocalProvider, code: str, seconds: float = 60.0, grace: float = 1.0) -> Path:

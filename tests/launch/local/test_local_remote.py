@@ -16,6 +16,7 @@ from outlast.launch.kaggle import runner
 from outlast.launch.local.provider import LocalProvider, connect
 from outlast.launch.provider import Terms
 from outlast.launch.start import request_for
+from outlast.launch.work import RecipeWork
 from outlast.publish.fetching import fetch, names_in
 from outlast.recipe import prepare, registry
 from outlast.remote.folder import FolderRemote
@@ -85,10 +86,10 @@ def test_a_folder_that_the_session_would_not_see_is_refused(
         resolved = dataclasses.replace(prepared.resolved, config=config, origins=origins)
         prepared = dataclasses.replace(prepared, resolved=resolved, given=flags)
         if taken:
-            assert request_for(provider, prepared, Terms()).asked["values"]["remote"] == address
+            assert request_for(provider, RecipeWork(prepared), Terms()).asked["values"]["remote"] == address
             continue
         with messages.raises(UsageError, "launch/remote-is-a-folder-here", remote="bucket"):
-            request_for(provider, prepared, Terms())
+            request_for(provider, RecipeWork(prepared), Terms())
 
 
 def asked(provider: LocalProvider, remote: str | None = None, variable: str = "", **terms: object) -> str | None:
@@ -103,7 +104,9 @@ def asked(provider: LocalProvider, remote: str | None = None, variable: str = ""
         )
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("OUTLAST_REMOTE", variable)
-        found: str | None = request_for(provider, prepared, Terms(options=terms)).asked["values"].get("remote")
+        found: str | None = (
+            request_for(provider, RecipeWork(prepared), Terms(options=terms)).asked["values"].get("remote")
+        )
     return found
 
 

@@ -23,6 +23,7 @@ from outlast.launch.slurm.provider import SlurmProvider
 from outlast.launch.slurm.scheduler import Scheduler
 from outlast.launch.start import launch
 from outlast.launch.watch import state_of
+from outlast.launch.work import RecipeWork
 from outlast.recipe import prepare, registry
 from tests import messages
 from tests.launch.conftest import RECIPE
@@ -43,8 +44,10 @@ def walk(tmp_path: Path) -> None:
     (tmp_path / "walk/recipe.py").write_text(RECIPE.replace("from helper import STEP", "STEP = 0.5"))
 
 
-def prepared(**flags: str) -> prepare.PreparedRun:
-    return prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "walk", **flags}))
+def prepared(**flags: str) -> RecipeWork:
+    return RecipeWork(
+        prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "walk", **flags}))
+    )
 
 
 def provider(**more: Any) -> SlurmProvider:

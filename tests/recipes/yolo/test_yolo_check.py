@@ -102,8 +102,10 @@ def test_balance_and_labels_of_another_image(tmp_path: Path) -> None:
     for name in ("train/0", "train/1"):
         (root / f"labels/{name}.txt").write_text(same)
     (root / "labels/val/3.txt").write_text("1" + plates.line()[1:])
-    text = "\n".join(checked(root, "--quick")[0])
+    lines = checked(root, "--quick")[0]
+    text = "\n".join(lines)
     messages.said(text, "yolo/check-not-in-train", names="number")
+    assert f"no errors and {len(problems(lines))} warnings, of what" in text, "each warning is counted"
     messages.said(text, "yolo/check-classes-without-objects", count="1 class")
     assert re.search(r"warning: \S+/1.png: has the same 2 objects as \S+/0.png", text)
 
@@ -115,7 +117,8 @@ def test_upright_text_whose_first_corner_is_another(tmp_path: Path) -> None:
     lines, error = checked(root, "--quick")
     (found,) = problems(lines)
     assert error == ""
-    messages.said([found], "yolo/check-upside-down", line="labels/train/2.txt:1", count="1 of them")
+    messages.said([found], "yolo/check-upside-down", line="labels/train/2.txt:1", angle=96)
+    assert "no errors and 1 warning, of what" in lines[-2]
 
 
 def test_copies_as_augmentations_make_them() -> None:

@@ -129,6 +129,7 @@ def test_what_tiny_does_not_have_is_refused_by_name() -> None:
     for name, value in (("augmentation__mosaic", "0.5"), ("training__close_mosaic", "3"), ("data__cache", "ram")):
         with pytest.raises(ConfigError, match=name.replace("__", ".")):
             checked(data(0), model__architecture="tiny", **{name: value})
+        checked(data(0), model__architecture="tiny", **({} if name == "data__cache" else {name: "0"}))  # it is off
     with pytest.raises(ConfigError, match="musgd"):
         checked(data(0), model__architecture="tiny", training__optimizer="musgd")
 

@@ -54,7 +54,8 @@ def test_the_steps_are_listed() -> None:
 
 
 ALL = [
-    ["doctor", "yolo", "--experiment-name", "one", "--checkpoint-dir", "runs", "--data-root", "set", "--epochs", "3"],
+    ["doctor", "yolo", "--experiment-name", "one", "--checkpoint-dir", "runs", "--data-root", "set", "--epochs", "3",
+     "--publish.to", "store"],
     ["data", "check", "yolo", "set"],
     ["config", "yolo", "--experiment-name", "one", "--checkpoint-dir", "runs", "--data-root", "set", "--epochs", "3"],
     ["train", "yolo", "--experiment-name", "one", "--checkpoint-dir", "runs", "--data-root", "set", "--epochs", "3",
@@ -87,15 +88,21 @@ def test_one_step_and_the_rest(commands: list[list[str]]) -> None:
     assert relay[:6] == ["relay", "yolo", "--on", "kaggle", "--experiment-name", "001_loc_baseline"]
     assert relay[-2:] == ["--train-config", experiment[1]]
     assert publish == ["publish", "runs/001_loc_baseline", "--to", "git+dvc", "--store", "s3://b/dvc"]
+    commands.clear()
+    done("--step", "4", "--on", "kaggle", "--to", "git+dvc", "--store", "s3://b/dvc", "--git", "https://host/r")
+    words = ["--publish.to", "git+dvc", "--publish.store", "s3://b/dvc", "--publish.git", "https://host/r"]
+    assert commands == [["doctor", *words]]
 
 
 def test_with_sessions_elsewhere_they_check_their_machine_and_this_one_publishes(commands: list[list[str]]) -> None:
     lines = done(*FLAGS, "--on", "kaggle", "--", "--accelerator", "t4x2")
     assert [line.split()[1] for line in lines if line.startswith("-- ")] == ["3/10", "4/10", "9/10", "10/10"]
-    assert [command[0] for command in commands] == ["relay", "publish", "status"]
-    assert commands[0][-2:] == ["--accelerator", "t4x2"]
+    assert [command[0] for command in commands] == ["doctor", "relay", "publish", "status"]
+    assert commands[0] == ["doctor", "--publish.to", "store"]
+    assert commands[1][-2:] == ["--accelerator", "t4x2"]
     told = next(number for number, line in enumerate(lines) if "outlast publish runs/one --to store" in line)
-    assert told < lines.index("done"), "before anything is submitted"
+    doctor, relay, *_ = (number for number, line in enumerate(lines) if line == "done")
+    assert doctor < told < relay, "before anything is submitted"
     assert "nothing for it is sent" in lines[told]
 
 
@@ -181,6 +188,8 @@ def test_the_ends_of_a_step() -> None:
     assert ended.value.code == 75
     with messages.raises(outlast.OutlastError, "yolo/step-ended-with", code=1, error="it is so"):
         list(run_python("import sys; print('error: it is so', file=sys.stderr); sys.exit(1)"))
+    with messages.raises(outlast.OutlastError, "yolo/step-was-killed", signal="SIGKILL", said="up"):
+        list(run_python("import os; print('up', flush=True); os.kill(os.getpid(), 9)"))
     with messages.raises(outlast.OutlastError, "yolo/step-cannot-be-started", command="no-such-command-of-ours"):
         list(stepping.lines_of("no-such-command-of-ours"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sys
@@ -51,6 +52,9 @@ def test_the_small_detector_learns_boxes_and_corners(tmp_path: Path, corners: Pa
     last = journal(tmp_path)[-1]
     assert last["test_box_map50"] > 0.5
     assert last["best_epoch"] > 10
+    table = list(csv.DictReader((tmp_path / "yolo/artifacts/train/results.csv").read_text().splitlines()))
+    assert len(table) == 25
+    assert all(float(row["box_loss"]) > 0 for row in table), "epochs that are shorter than log_every"
 
 
 def test_a_detector_of_boxes_is_measured_on_labels_with_corners(
@@ -173,6 +177,9 @@ def test_the_licence_is_told_before_the_first_use(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
     assert main([*words, "--model.architecture", "tiny", "--experiment-name", "b"]) == 0
     assert "AGPL" not in capsys.readouterr().err
+    weights = [tmp_path / f"runs/{name}/artifacts/train/weights" for name in ("yolo", "b")]
+    messages.said((weights[0] / "LICENSE.txt").read_text().splitlines(), "yolo/licence-of-weights", version="8.4.190")
+    assert [path.name for path in weights[1].iterdir()] == ["architecture.json"]
 
 
 def test_ultralytics_leaves_the_process_and_the_data_as_they_were(tmp_path: Path, data: Path) -> None:

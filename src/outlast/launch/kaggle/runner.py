@@ -73,7 +73,8 @@ def install(code: Path, packages: list[str]) -> bool:
     """Install missing packages, from the bundle's wheels if it has any. Packages in KEPT are not replaced."""
     here = {str(dist.metadata["Name"]).lower(): dist.version for dist in importlib.metadata.distributions()}
     missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
-    wanted, pinned, constraints = code / "recipe/requirements.txt", code / "packages.txt", code / "constraints.txt"
+    pinned, constraints = code / "packages.txt", code / "constraints.txt"
+    wanted = code / ("command" if (code / "command").is_dir() else "recipe") / "requirements.txt"
     asked = [*missing, *(["-r", str(wanted)] if wanted.exists() else [])]
     lacking = [each for each in packages if each.split()[0] not in {f"{name}=={here[name]}" for name in here}]
     constraints.write_text("".join(f"{name}=={here[name]}\n" for name in KEPT if name in here))

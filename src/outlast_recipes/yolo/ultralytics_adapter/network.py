@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import outlast
 from outlast_recipes.yolo.detector import Detector, Picture, Prediction
 from outlast_recipes.yolo.packages import ULTRALYTICS, VERSION
+from outlast_recipes.yolo.ultralytics_adapter import settings
 from outlast_recipes.yolo.ultralytics_adapter.library import (
     DetectionModel,
     LetterBox,
@@ -38,6 +39,8 @@ class UltralyticsDetector(Detector):
         keypoints: K; 0 for boxes only.
         image_size: the larger side to which a picture is scaled, in pixels.
     """
+
+    licence = settings.OF_WEIGHTS
 
     def __init__(
         self, network: nn.Module, architecture: str, names: Sequence[str], keypoints: int, image_size: int

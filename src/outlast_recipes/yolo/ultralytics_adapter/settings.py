@@ -27,6 +27,10 @@ LICENCE = (
     "trains with it and the trained weights are under AGPL-3.0 as well, unless they sell you another licence "
     "(https://ultralytics.com/license). --model.architecture tiny trains without it."
 )
+OF_WEIGHTS = (
+    f"These weights were trained with ultralytics {VERSION}, whose licence is AGPL-3.0. By its authors' position, they "
+    "are under AGPL-3.0 as well, unless the authors sold another licence (https://ultralytics.com/license)."
+)
 
 _ENVIRONMENT = {
     "YOLO_OFFLINE": "1",

@@ -1,0 +1,93 @@
+"""Ultralytics: identical to its twin with the callback, not without it; in a process of its own, which it changes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests import messages
+from tests.conftest import REPOSITORY
+from tests.integrations import twins
+
+import outlast
+from outlast.errors import UsageError
+from outlast.integrations import ultralytics_data
+from outlast.integrations.ultralytics import OutlastCallback
+
+twins.need("torch", "torchvision", "cv2", "ultralytics")
+
+
+def train(folder: Path, stops: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integrations.with_ultralytics", str(folder), stops],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}/src:{REPOSITORY}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.rpartition("without: ")[2]) > 1e-3  # other images in other mosaics
+
+
+@pytest.mark.long
+def test_identical_with_it_and_not_without_it(tmp_path: Path) -> None:
+    train(tmp_path, "2,5,8")  # between two updates, at the end of an epoch, after an update
+
+
+@pytest.mark.slow
+def test_identical_with_it_after_every_batch(tmp_path: Path) -> None:
+    train(tmp_path, ",".join(map(str, range(1, 15))))
+
+
+def test_several_devices_are_refused(tmp_path: Path) -> None:
+    with outlast.open_run("r", root=tmp_path, progress="none") as run:
+        with messages.raises(UsageError, "integrations/ultralytics-devices"):
+            OutlastCallback(run).train(SimpleNamespace(overrides={"device": [0, 1]}), epochs=3)
+        with pytest.raises(UsageError, match="several devices"):
+            OutlastCallback(run).train(SimpleNamespace(overrides={}), device="0,1")
+
+
+@pytest.mark.parametrize("given", [{"time": 2.0}, {"resume": True}, {"world_size": 2}])
+def test_what_is_not_exact_is_refused(given: dict[str, Any], tmp_path: Path) -> None:
+    with outlast.open_run("r", root=tmp_path, progress="none") as run:
+        asked = {"time": None, "resume": False, "world_size": 0, **given}
+        trainer = SimpleNamespace(args=SimpleNamespace(time=asked.pop("time")), **asked)
+        with messages.raises(UsageError, "integrations/ultralytics-options"):
+            OutlastCallback(run)._prepare(trainer)
+
+
+class Samples:
+    transforms = None
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def test_a_loop_that_goes_back_or_takes_smaller_batches_is_refused() -> None:
+    from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+
+    loader = DataLoader(Samples(), batch_sampler=BatchSampler(SequentialSampler(range(6)), 2, drop_last=False))
+    object.__setattr__(loader, "batch_sampler", SimpleNamespace(sampler=loader.batch_sampler))
+    trainer = SimpleNamespace(
+        train_loader=loader,
+        args=SimpleNamespace(seed=0),
+        accumulate=1,
+        preprocess_batch=None,
+        optimizer_step=None,
+        epoch=0,
+    )
+    batches = ultralytics_data.Batches(trainer, lambda: None)
+    batches.stand(0)
+    assert [each.tolist() for each in batches] == [[0, 1], [2, 3], [4, 5]]
+    with messages.raises(UsageError, "integrations/ultralytics-back"):
+        next(iter(batches))
+    with messages.raises(UsageError, "integrations/ultralytics-memory"):
+        trainer._build_train_pipeline()
