@@ -25,12 +25,12 @@ import yaml
 from outlast.checkpoint import Checkpoint, CheckpointStore
 from outlast.checkpoint.export import export
 from outlast.config.layers import fingerprint, first_origin
+from outlast.config.paths import origin_without_folders, without_folders
 from outlast.errors import CorruptCheckpoint, UsageError
 from outlast.folder import durable, layout, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import CONFIG
 from outlast.publish import card
-from outlast.publish.paths import origin_without_folders, without_folders
 from outlast.publish.plan import Plan, PlannedFile, check_word, hash_files, make_plan
 from outlast.report import read_run
 from outlast.report.curves import draw_curves

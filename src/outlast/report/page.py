@@ -1,0 +1,172 @@
+"""The report of one or several runs as one HTML file without references: charts, styles and pictures are in it."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from outlast._version import __version__
+from outlast.errors import UsageError
+from outlast.folder import durable
+from outlast.folder.attempt import utc
+from outlast.folder.layout import RunFolder
+from outlast.report.pictures import inlined, pictures_in
+from outlast.report.runs import RunInfo, read_run
+from outlast.report.summary import differing, ranges_for, summary
+from outlast.report.thinning import Curves
+
+LARGEST = 3_000_000
+"""Bytes of a report, unless another size is asked for."""
+
+MOST_RUNS = 60
+"""Runs in one report."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report.
+
+    Attributes:
+        path: the file.
+        size: its bytes.
+        told: sentences about what it does not contain.
+    """
+
+    path: Path
+    size: int
+    told: list[str]
+
+
+def report(
+    folders: Sequence[Path],
+    target: Path,
+    *,
+    launches: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    largest: int = LARGEST,
+) -> Report:
+    """Write the report of runs.
+
+    Args:
+        folders: the run folders.
+        target: the file. An existing one is replaced only by a complete one.
+        launches: launch records by the run's name.
+        largest: bytes of the file at most; pictures that do not fit are left out.
+
+    Raises:
+        UsageError: there are too many runs, or the text alone is larger than `largest`.
+        UnknownName: a folder is not a run folder.
+    """
+    if len(folders) > MOST_RUNS:
+        raise UsageError(f"A report shows at most {MOST_RUNS} runs; {len(folders)} were named. Name fewer.")
+    found = contents([read_run(folder) for folder in folders], launches or {})
+    room = largest - len(document(found))
+    if room < 0:
+        raise UsageError(
+            f"The report needs {(largest - room) / 1e6:.1f} MB without pictures, and {largest / 1e6:.1f} MB are "
+            "allowed. Name fewer runs, or allow more with --max-mb."
+        )
+    told = []
+    for folder, run in zip(folders, found["runs"], strict=True):
+        run["pictures"], left_out = inlined(pictures_in(RunFolder(folder).artifacts), room)
+        room -= sum(len(json.dumps(picture)) for picture in run["pictures"])
+        room -= sum(len(words) + 8 for words in left_out)
+        run["pictures_left_out"] = left_out
+        told += [f"{run['id']}: {words}" for words in left_out]
+    page = document(found)
+    durable.make_folder(target.parent)
+    durable.write_file(target, [page])
+    return Report(target, len(page), told)
+
+
+def contents(
+    infos: Sequence[RunInfo], launches: Mapping[str, Sequence[Mapping[str, Any]]], *, made: str | None = None
+) -> dict[str, Any]:
+    """What a page shows, without pictures."""
+    curves = []
+    for info in infos:
+        curves.append(Curves(info.renamed))
+        curves[-1].more(RunFolder(info.folder).journal)
+    ranges = ranges_for(curves)
+    runs = [
+        summary(info, each, launches=launches.get(info.id, ()), ranges=ranges)
+        | {"pictures": [], "pictures_left_out": []}
+        for info, each in zip(infos, curves, strict=True)
+    ]
+    names = ", ".join(info.id for info in infos[:4]) + (f" and {len(infos) - 4} more" if len(infos) > 4 else "")
+    return {
+        "title": names,
+        "made": made or f"Read on {utc().replace('T', ' at ').replace('Z', ' UTC')} by outlast {__version__}.",
+        "runs": runs,
+        "differs": differing(runs) if len(runs) > 1 else [],
+    }
+
+
+def document(data: Mapping[str, Any], *, policy: str = "") -> bytes:
+    """The page as HTML.
+
+    Its policy (CSP) lets only the two scripts and the styles of outlast run, by their hashes, and forbids every
+    connection. Text of a run cannot end the data's element, as it holds no "<".
+
+    Args:
+        data: as `contents` gives it.
+        policy: further directives, such as those of a page that is served.
+    """
+    scripts, style = (asset("uPlot.iife.min.js"), asset("page.js")), asset("uPlot.min.css") + "\n" + asset("page.css")
+    allowed = " ".join(_source(script) for script in scripts)
+    rules = (
+        f"default-src 'none'; script-src {allowed}; style-src {_source(style)}; img-src data:; media-src data:; "
+        f"base-uri 'none'; form-action 'none'{policy}"
+    )
+    parts = [
+        "<!doctype html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(rules)}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="referrer" content="no-referrer">',
+        '<link rel="icon" href="data:,">',
+        f"<title>{html.escape(str(data['title']))} · outlast</title>",
+        f"<style>{style}</style>",
+        "</head>",
+        "<body>",
+        '<main id="page"><noscript>A script in this file draws the curves and tables.</noscript></main>',
+        f'<script type="application/json" id="data">{as_data(data)}</script>',
+        *(f"<script>{script}</script>" for script in scripts),
+        "</body>",
+        "</html>",
+    ]
+    return "\n".join(parts).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def as_data(data: Any) -> str:
+    """JSON that can stand in an HTML element: no "<", ">" or "&", no line separator, and no NaN."""
+    text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)  # all other letters as escapes
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@functools.cache
+def asset(name: str) -> str:
+    """A file of the page, as text."""
+    return resources.files("outlast.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
