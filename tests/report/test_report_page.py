@@ -151,7 +151,7 @@ def test_several_runs_and_the_values_in_which_they_differ(tmp_path: Path, capsys
         values = {
             "lr": 0.1 if name == "a" else 0.2,
             "same": 1,
-            "folder": "/home/someone/secret/data",
+            "folder": "/srv/someone/secret/data",
             **({"only": True} if name == "b" else {}),
         }
         (tmp_path / name / "config.json").write_text(
