@@ -178,8 +178,8 @@ def test_sections_and_names_of_the_originals(tmp_path: Path) -> None:
         ),
         (
             "environment",
-            "environment:\n  constraints:\n    ram_gb: 13\n",
-            messages.says("config/states-limits-are-measured-outlast-doctor", path="f.yaml:2", states="constraints"),
+            "environment:\n  limits:\n    ram_gb: 13\n",
+            messages.says("config/has-an-unknown-key-2", path="f.yaml:3", key="limits.ram_gb"),
         ),
     ],
 )
@@ -256,12 +256,12 @@ def test_fixed_values_are_refused(tmp_path: Path) -> None:
 def test_all_unknown_keys_of_a_file_are_named_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path / "e.yaml",
-        "kaggle:\n  internet: true\nhardware:\n  num_workers: 2\n  pin_memory: true\n  numworkers: 3\n",
+        "network:\n  internet: true\nhardware:\n  num_workers: 2\n  pinned: true\n  numworkers: 3\n",
     )
     with pytest.raises(ConfigError) as caught:
         resolve(Example, environment_file=path)
     messages.said(
-        [str(caught.value)], "config/has-an-unknown-key", path=path, number=2, key="kaggle.internet", line=5, line2=6
+        [str(caught.value)], "config/has-an-unknown-key", path=path, number=2, key="network.internet", line=5, line2=6
     )
 
 
@@ -349,7 +349,8 @@ class World(Config):
 
 
 def test_a_recipe_without_a_dataset_has_no_fields_of_one(tmp_path: Path) -> None:
-    assert {"epochs", "batch_size", "learning_rate", "num_workers", "data_root", "mixed_precision"} == set(
+    loading = {"num_workers", "pin_memory", "persistent_workers"}
+    assert loading | {"epochs", "batch_size", "learning_rate", "data_root", "mixed_precision"} == set(
         resolve(SupervisedConfig).values
     ) - set(resolve(Config).values)
     with messages.raises(ConfigError, "config/recipe-has-no-value", value="num_workers"):

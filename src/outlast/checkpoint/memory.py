@@ -39,3 +39,12 @@ def available(root: Path = Path("/")) -> int | None:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
+
+
+def resident(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process has; 0 if the system does not report them."""
+    try:
+        pages = int((root / "proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * mmap.PAGESIZE

@@ -16,11 +16,12 @@ from outlast.cli import flags, show
 from outlast.config import Config, resolve
 from outlast.config import show as show_value
 from outlast.config.units import format_bytes, format_seconds
-from outlast.environment import Environment, detect
+from outlast.environment import Environment
 from outlast.environment.base import disk_free
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, OutlastError, RunBusy, UsageError
 from outlast.launch.records import check_closed
 from outlast.recipe import prepare, publishing, recipe, registry
+from outlast.recipe.surroundings import surroundings
 from outlast.remote.address import open_remote
 from outlast.remote.probe import probe
 from outlast.remote.revision import PushedRun
@@ -46,7 +47,7 @@ def run(argv: list[str]) -> int:
     found, request, _ = flags.read(
         "outlast doctor", "Check machine, limits, data, disk and remotes before a session starts.", argv
     )
-    environment = detect(request.environment)
+    environment, _ = surroundings(request.environment)
     rows = [*_machine(environment), *_secrets(environment), *_software()]
     if found is None:
         config = resolve(Config, flags=request.flags).config
@@ -74,6 +75,8 @@ def _machine(environment: Environment) -> Iterator[Row]:
         ", ".join([environment.name, *(f"{key} {value}" for key, value in environment.facts.items())]),
     )
     yield "ok", "cores, memory", f"{limits.cores} cores, {format_bytes(limits.ram)}"
+    for name in limits.places:
+        yield "-", "bounded", f"{name.replace('_', ' ')}: {show.bound(environment, name)}"
     gpus = ", ".join(
         f"{gpu.name} {format_bytes(gpu.memory)}{'' if gpu.bf16 else ' (no bf16: float16 with loss scaling)'}"
         for gpu in limits.gpus

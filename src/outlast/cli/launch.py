@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.cli import commands, flags, parser, stages
-from outlast.config import leaves
+from outlast.config import find_file, leaves
 from outlast.config.units import format_seconds
 from outlast.config.words import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
@@ -19,7 +19,7 @@ from outlast.launch import bundle, providers
 from outlast.launch.options import Option
 from outlast.launch.provider import Provider, Terms
 from outlast.launch.records import LaunchRecord, all_launches
-from outlast.launch.settings import Settings, read_settings
+from outlast.launch.settings import Settings, read_settings, stated_settings
 from outlast.launch.work import RecipeWork, Work
 from outlast.recipe import prepare, publishing, recipe, registry
 from outlast.terminal import command, counted, say, shortened
@@ -138,7 +138,8 @@ def _within_quota(provider: Provider, terms: Terms) -> Terms:
 def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave_out: Sequence[str] = ()) -> Arguments:
     """Parse `RECIPE [flags]`, `RUN [flags]`, or `[flags] -- COMMAND ...`.
 
-    Values that are not given are taken from the run's last launch, or else from outlast-launch.yaml.
+    Values that are not given are taken from the run's last launch, or else from outlast-launch.yaml, or else from the
+    environment file of the provider.
     """
     settings = read_settings()
     if "--" in argv:
@@ -216,6 +217,10 @@ def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, s
             if getattr(values, option.name) is not None and option not in providers.module(on).OPTIONS:
                 raise UsageError(f"--{option.name} is an option of --on {name}, and this goes to {on}. Leave it out.")
     last = before.options if before and before.provider == on else {}
+    stated = stated_settings(on, find_file(f"environment/{on}.yaml"))
+    for sentence in stated.remarks:
+        say(sentence, error=True)
+    lower = {**stated.options, **settings.options}
     found = {}
     for option in providers.module(on).OPTIONS:
         given = getattr(values, option.name)
@@ -233,7 +238,7 @@ def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, s
                     f"--{option.name}."
                 ) from None
         if given is None:
-            given = settings.options.get(option.name, option.default)
+            given = lower.get(option.name, option.default)
         found[option.name] = str(given) if isinstance(given, Path) else given
     return found
 

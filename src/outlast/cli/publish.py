@@ -50,11 +50,15 @@ _FLAGS: dict[str, dict[str, object]] = {
     },
     "--module": {"metavar": "NAME", "help": "module in the publication's name (default: the recipe)"},
     "--name": {"metavar": "NAME", "help": "name of the publication (default: kaggle-train-MODULE-RUN-TIME)"},
+    "--title": {
+        "metavar": "TEXT",
+        "help": "with kaggle://OWNER/NAME: title of the dataset, 6 to 50 characters (default: its name)",
+    },
     "--part": {
         "metavar": "NAME",
         "help": "tracked name of the model (default: the part that the recipe measures, or a script's only network)",
     },
-    "--train-config": {"metavar": "YAML", "type": Path, "help": "file with a section publish: to, store, git"},
+    "--train-config": {"metavar": "YAML", "type": Path, "help": "file with a section publish: to, store, git, title"},
     "--secrets": {
         "metavar": "FILE",
         "type": Path,
@@ -156,7 +160,7 @@ def _destination(values: argparse.Namespace, place: RunFolder, recipe: Recipe | 
     """The destination: from the flags, or else from the configuration. The two are never mixed."""
     from outlast.publish.destination import Destination
 
-    found = Destination(values.to or "", values.store, values.git)
+    found = Destination(values.to or "", values.store, values.git, title=values.title)
     if not values.to:
         if values.store:
             raise UsageError("--store belongs to --to git+dvc. Give both, or none to publish as a file says.")
@@ -169,7 +173,13 @@ def _destination(values: argparse.Namespace, place: RunFolder, recipe: Recipe | 
         found = publishing.destination_of(given)
     elif values.train_config:
         raise UsageError("--train-config names a file that says where to publish, and so does --to. Leave one out.")
-    return replace(found, git=values.git or found.git, repository=values.repository, base=values.base)
+    return replace(
+        found,
+        git=values.git or found.git,
+        title=values.title or found.title,
+        repository=values.repository,
+        base=values.base,
+    )
 
 
 def _show(ready: Preparation) -> None:
@@ -220,8 +230,8 @@ def _get_dataset(values: argparse.Namespace) -> int:
             f"publication and kaggle://{address.owner}. Kaggle is not asked for a list of publications."
         )
     name = address.named(values.run or "")
-    target = values.output or Path(name)
-    return _say_got(target, fetch_dataset(kaggle.Dataset(kaggle.account(), address.owner, name), target))
+    target, account = values.output or Path(name), kaggle.account()
+    return _say_got(target, fetch_dataset(kaggle.Dataset(account, address.owner_for(account), name), target))
 
 
 def _say_got(target: Path, found: Manifest) -> int:

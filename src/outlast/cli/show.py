@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from outlast.config import show
-from outlast.config.units import format_bytes
+from outlast.config.machine import read_machine
+from outlast.config.units import format_bytes, format_seconds
 from outlast.terminal import say, shortened, visible
 
 if TYPE_CHECKING:
+    from outlast.environment import Environment
     from outlast.recipe.prepare import PreparedRun
 
 STYLES = {
@@ -102,6 +104,58 @@ def prepared(prepared: PreparedRun) -> None:
     heading_text = f"recipe {prepared.recipe.name}, run {prepared.run_id}, environment {prepared.environment.name}"
     say(f"{heading_text} ({prepared.environment_file or 'no environment file'})")
     console().print(rows)
+    _print_limits(prepared)
+    _print_launch(prepared)
+
+
+def bound(environment: Environment, name: str) -> str:
+    """The origin of a limit: measured, or the place of a bound and what was measured; `name` is one of `Limits`."""
+    place = environment.limits.places.get(name)
+    if place is None:
+        return "measured"
+    measured = environment.limits.measured[name]
+    words = "no limit" if measured is None else _quantity(name, measured)
+    return f"environment {place} ({words} measured)"
+
+
+def _quantity(name: str, value: float) -> str:
+    if name == "cores":
+        return f"{value:.0f}"
+    return format_seconds(value) if name == "seconds" else format_bytes(value)
+
+
+def _print_limits(prepared: PreparedRun) -> None:
+    """The limits of this session with their origins, if the environment file bounds one."""
+    environment, limits = prepared.environment, prepared.environment.limits
+    if not limits.places:
+        return
+    memory = max((gpu.memory for gpu in limits.gpus), default=None)
+    found = {
+        "seconds": ("session", limits.seconds),
+        "disk": ("disk, kept", limits.disk),
+        "ram": ("memory", limits.ram),
+        "cores": ("cores", limits.cores),
+        "gpu_memory": ("memory of a GPU", memory),
+    }
+    rows = table("limit", "", "from")
+    for name, (words, value) in found.items():
+        if value is not None:
+            rows.add_row(words, _quantity(name, value), bound(environment, name))
+    console().print(rows)
+
+
+def _print_launch(prepared: PreparedRun) -> None:
+    """The settings of launches that the environment file states, with their places; refuses unknown ones."""
+    from outlast.launch.settings import stated_settings
+
+    rows = table("launch", "", "from")
+    for platform in read_machine(prepared.environment_file).launch:
+        stated = stated_settings(platform, prepared.environment_file)
+        for key, value in stated.options.items():
+            rows.add_row(f"--on {platform} --{key}", show(value), f"environment {stated.places[key]}")
+        say(*stated.remarks)
+    if rows.row_count:
+        console().print(rows)
 
 
 def root_of(value: str | None) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast.config import cloud, yamlfile
+from outlast.config import cloud, machine, originals, yamlfile
 from outlast.config.schema import Leaf, SupervisedConfig, leaves
 from outlast.config.words import nearest
 from outlast.errors import ConfigError
@@ -18,7 +18,7 @@ _NAMED = 10  # unknown keys that a sentence names
 
 
 TITLE = "cloud.output_dataset.title"
-"""A key of the originals that has no meaning here."""
+"""A key of the originals that belongs to a named dataset."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,11 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
     unknown: list[yamlfile.Entry] = []
     sections = {key.partition(".")[0] for key in known if "." in key}
     entries = yamlfile.read(path, role, sections)
-    for entry in cloud.translated(entries, path) if role == "environment" else entries:
-        if role == "environment" and entry.key not in names and entry.key in _of_others():
+    if role == "environment":
+        entries = originals.translated(cloud.translated(entries, path), path, known)
+    for entry in entries:
+        others = entry.key not in names and (entry.key in _of_others() or machine.is_of_machine(entry.key))
+        if role == "environment" and others:
             continue
         if entry.key in names:
             _say(said, names[entry.key], entry, path)
@@ -89,8 +92,11 @@ def _of_others() -> frozenset[str]:
 
 
 def _say(said: dict[str, yamlfile.Entry], key: str, entry: yamlfile.Entry, path: Path) -> None:
-    """Add the value of a field. A second value for it is refused, except that of one attached input."""
+    """Add the value of a field. A second value for it is refused, except that of one attached input or an override."""
     before = said.get(key)
+    if before and originals.overrides(entry) != originals.overrides(before):
+        said[key] = entry if originals.overrides(entry) else before
+        return
     if before and _attached(entry) == _attached(before):
         raise ConfigError(
             f"{path}:{entry.line} gives {key} a second time, as {shortened(entry.path, 80)!r}; line {before.line} "
@@ -128,8 +134,8 @@ def _unknown(path: Path, role: str, unknown: Sequence[yamlfile.Entry], names: Ma
         )
     if any(entry.key == TITLE for entry in unknown):
         words += (
-            f" {TITLE} has no meaning here: the title of a published dataset is its name, cloud.output_dataset.name. "
-            "Leave the title out, and write it on kaggle.com if it shall be another one."
+            f" {TITLE} is the title of a dataset that is published, and none is named: add cloud.output_dataset.name, "
+            "or leave the title out."
         )
     if not more:
         return words

@@ -126,9 +126,17 @@ class Publication(Section):
     to: str | None = setting(None, "destination of `outlast publish`: git+dvc, or the address of a store")
     store: str | None = setting(None, "with git+dvc: address of the store of the weights")
     git: str | None = setting(None, "with git+dvc: git remote or URL; origin by default")
+    title: str | None = setting(None, "with kaggle://OWNER/NAME: title of the dataset; its name by default")
     when: Literal["never", "finished"] = setting(
         "never", "when training publishes the run: never, or when it is finished"
     )
+
+    @field_validator("title")
+    @classmethod
+    def _a_title(cls, value: str | None) -> str | None:
+        if value is not None and not (6 <= len(value) <= 50 and value.isprintable()):
+            raise ValueError("expected 6 to 50 characters, as Kaggle takes them")
+        return value
 
     @field_validator("to", "store", "git")
     @classmethod
@@ -153,6 +161,12 @@ class Config(Section):
     )
     results_dir: Path | None = setting(
         None, "folder for artifacts, instead of the run's own", on_resume="session", aliases=("results_root",)
+    )
+    scratch_dir: Path | None = setting(
+        None,
+        "folder for temporary files; that of the system by default",
+        on_resume="session",
+        aliases=("temp_workspace",),
     )
     experiment_name: str | None = setting(None, "name of the run; the recipe's name by default", on_resume="session")
 
@@ -233,6 +247,10 @@ class SupervisedConfig(Config):
     learning_rate: float = setting(1e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
     seed: int = setting(42, "seed of initial weights, data order and augmentation", on_resume="fixed", ge=0, lt=2**63)
     num_workers: int = setting(0, "number of processes that load data", on_resume="session", limit="cores", ge=0)
+    pin_memory: bool = setting(default=False, help="copy batches from pinned memory to the GPU", on_resume="session")
+    persistent_workers: bool = setting(
+        default=False, help="keep the processes that load data from one epoch to the next", on_resume="session"
+    )
     mixed_precision: bool = setting(
         default=False, help="train in bfloat16, or in float16 with loss scaling where bfloat16 is not supported"
     )

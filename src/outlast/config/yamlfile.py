@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from outlast.config.yamltree import Node, compose, plain
-from outlast.errors import ConfigError
 
 Role = Literal["environment", "train", "data", "model"]
 
@@ -60,7 +59,7 @@ def read(path: Path, role: Role, sections: Collection[str] = ()) -> list[Entry]:
         sections: names of the recipe's own sections, which are not headings.
 
     Raises:
-        ConfigError: the file does not exist, is not YAML, has a key twice, or sets a measured limit of the machine.
+        ConfigError: the file does not exist, is not YAML, or has a key twice.
     """
     node = compose(path)
     if node is None:
@@ -90,11 +89,6 @@ def _walk(
     node: Node, role: Role, path: Path, entries: list[Entry], prefix: str, headings: Collection[str], above: str
 ) -> None:
     for key, line, value in node.pairs or ():
-        if role == "environment" and key == "constraints":
-            raise ConfigError(
-                f"{path}:{line} states 'constraints'. Limits are measured on the machine, not configured (`outlast "
-                "doctor` prints them): remove the section, and use `budget:` to end sessions earlier."
-            )
         heading = key in headings
         if value.pairs:
             inner = prefix if heading else f"{prefix}{key}."

@@ -49,6 +49,8 @@ class Limits:
         cores: CPU cores that it may use, with respect to its affinity and cgroup quota.
         gpus: the GPUs.
         disk: bytes that the platform keeps in total (20 GB on Kaggle); None if only the free space counts.
+        places: name of a limit -> the place of a bound that is smaller than what was measured.
+        measured: name of such a limit -> what was measured; None where nothing was.
     """
 
     seconds: float | None
@@ -56,6 +58,32 @@ class Limits:
     cores: int
     gpus: tuple[Gpu, ...] = ()
     disk: int | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+    measured: Mapping[str, float | None] = field(default_factory=dict)
+
+    def within(self, bounds: Mapping[str, float], places: Mapping[str, str], age: float = 0.0) -> Limits:
+        """These limits, none of them above its bound. A bound never makes a limit larger.
+
+        Args:
+            bounds: "seconds" of the whole session, bytes of "ram", "disk" and "gpu_memory" (of each GPU), "cores".
+            places: the place of each bound.
+            age: seconds since the session began.
+        """
+        now: dict[str, float | None] = {"seconds": self.seconds, "ram": self.ram, "cores": self.cores}
+        now |= {"disk": self.disk, "gpu_memory": max((gpu.memory for gpu in self.gpus), default=0)}
+        wanted = {**bounds, **({"seconds": bounds["seconds"] - age} if "seconds" in bounds else {})}
+        lower = {name: bound for name, bound in wanted.items() if (had := now[name]) is None or bound < had}
+        most = lower.get("gpu_memory")
+        gpus = self.gpus if most is None else tuple(replace(g, memory=min(g.memory, int(most))) for g in self.gpus)
+        whole = {name: int(lower[name]) for name in ("ram", "cores", "disk") if name in lower}
+        return replace(
+            self,
+            seconds=lower.get("seconds", self.seconds),
+            gpus=gpus,
+            places={**self.places, **{name: places[name] for name in lower}},
+            measured={**self.measured, **{name: now[name] for name in lower}},
+            **whole,
+        )
 
 
 @dataclass(frozen=True)
@@ -73,6 +101,7 @@ class Environment:
         failure_seconds: assumed mean time between two ends without a warning. With the cost of a save, it determines
             the save interval.
         probe_host: a host that is reachable if there is internet access.
+        age: seconds since the session began, if the platform counts them; else 0.
     """
 
     name: str
@@ -84,6 +113,7 @@ class Environment:
     notice: Notice | None = None
     failure_seconds: float = 3 * 86400.0
     probe_host: str = "example.com"
+    age: float = 0.0
 
     def named(self, name: str) -> Environment:
         """The same machine with the name of another platform; the facts state this."""
@@ -109,6 +139,7 @@ class Environment:
                 "cores": limits.cores,
                 "disk": limits.disk,
                 "gpus": [gpu.name for gpu in limits.gpus],
+                **({"stated": dict(limits.places)} if limits.places else {}),
             },
         }
 

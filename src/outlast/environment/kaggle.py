@@ -42,13 +42,15 @@ def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
 
     KAGGLE_* variables may hold tokens, so only values known to be harmless are included.
     """
+    age = session_age(_root(root, environ))
     hours = HOURS_TPU if environ.get("TPU_ACCELERATOR_TYPE") or environ.get("ISTPUVM") else HOURS
     secrets = [*present_secrets(environ)]
     if environ.get("KAGGLE_USER_SECRETS_TOKEN"):
         secrets.append("Kaggle secrets (UserSecretsClient)")
     return Environment(
         name="kaggle",
-        limits=machine_limits(root, seconds=hours * 3600 - session_age(_root(root, environ)), disk=KEPT),
+        limits=machine_limits(root, seconds=hours * 3600 - age, disk=KEPT),
+        age=age,
         facts={
             "kernel": environ.get("KAGGLE_KERNEL_RUN_TYPE", "unknown"),
             "image": environ.get("KAGGLE_DOCKER_IMAGE", "unknown"),

@@ -74,10 +74,17 @@ def create(kaggle: Wire, slug: str, contents: Mapping[str, Content], *, progress
     wait(kaggle, slug)
 
 
-def make(kaggle: Wire, slug: str, contents: Mapping[str, Content], *, progress: Progress = lambda *_: None) -> bool:
+def make(
+    kaggle: Wire,
+    slug: str,
+    contents: Mapping[str, Content],
+    *,
+    title: str | None = None,
+    progress: Progress = lambda *_: None,
+) -> bool:
     """Make a private dataset in one request that is refused where one of this name exists; it is not ready yet.
 
-    The arguments are those of `create`.
+    The arguments are those of `create`, and a title, which is the name if it is not given.
 
     Returns:
         Whether it was made. False: the name is taken, which may be by a request of this call whose answer was lost.
@@ -89,7 +96,7 @@ def make(kaggle: Wire, slug: str, contents: Mapping[str, Content], *, progress: 
     from kagglesdk.datasets.types.dataset_api_service import ApiCreateDatasetRequest
 
     request = ApiCreateDatasetRequest()
-    request.owner_slug, request.slug, request.title = kaggle.user, slug, slug
+    request.owner_slug, request.slug, request.title = kaggle.user, slug, title or slug
     request.license_name, request.is_private = "unknown", True
     _fill(kaggle, request, contents, progress)
 

@@ -37,7 +37,7 @@ files (other than code) that may hold keys and are never sent."""
 
 _SENT = ("flag", "train", "data", "model", "run")
 """Layers whose values are sent, because the other machine does not have them."""
-_STAYS = ("checkpoint_dir", "experiment_name", "budget", "reserve", "log_csv", "log_dir", "results_dir")
+_STAYS = ("checkpoint_dir", "experiment_name", "budget", "reserve", "log_csv", "log_dir", "results_dir", "scratch_dir")
 """Values that are not sent: they belong to this machine, or the launch sets them."""
 _PUBLISH = "publish."
 """Prefix of the keys of values that are not sent: this machine publishes the run after the fetch."""

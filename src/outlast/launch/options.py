@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ class Option:
             the user must give each time.
         metavar: the placeholder of the value in help.
         absent: the words of help for no value.
+        meanings: other words for a value that a file may contain, such as "gpu".
+        remark: for a key of a file that is no flag: the sentence about each of its `choices`; empty if there is none.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Option:
     repeated: bool = True
     metavar: str = ""
     absent: str = "none"
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    remark: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, value: Any) -> Any:
         """Convert a value of a settings file or a record to JSON.
@@ -47,8 +51,8 @@ class Option:
         """
         if value is None and self.default is None and self.kind in ("path", "list", "seconds"):
             return None
-        if self.kind == "choice" and value in self.choices:
-            return value
+        if self.kind == "choice" and isinstance(value, str) and self.meanings.get(value, value) in self.choices:
+            return self.meanings.get(value, value)
         if (
             self.kind == "switch" and str(value).lower() in _SWITCH
         ):  # YAML values are read as text, so that none is converted

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from outlast.config import yamltree
+from outlast.config.machine import read_machine
+from outlast.config.words import nearest
 from outlast.errors import ConfigError
 from outlast.folder import durable
 from outlast.launch import providers
@@ -65,6 +67,58 @@ def read_settings(folder: Path = Path()) -> Settings:
             raise ConfigError(f"{place}: {key} is {shortened(repr(value))}; {error}. {_MEND}") from None
     own = {key: values.pop(key, None) for key in _OWN}
     return Settings(**own, options=values)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Settings of a launch that an environment file states for one platform.
+
+    Attributes:
+        options: values of the provider's options, by name.
+        places: file and line of each.
+        remarks: sentences about what has another meaning here.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def stated_settings(platform: str, file: Path | None) -> Stated:
+    """The settings of launches on a platform in an environment file; none without a file or a section.
+
+    Raises:
+        ConfigError: the platform is no provider, or a key or value is unknown.
+    """
+    found = read_machine(file).launch.get(platform, {})
+    if not found:
+        return Stated()
+    if platform not in providers.NAMES:
+        raise ConfigError(
+            f"{next(iter(found.values()))[1]}: {platform} is no provider of sessions, so it has no settings; expected "
+            f"one of {', '.join(providers.NAMES)}."
+        )
+    module = providers.module(platform)
+    remarks = {option.name: option for option in getattr(module, "REMARKS", ())}
+    known = {option.name: option for option in module.OPTIONS if option.setting} | remarks
+    options: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    words: list[str] = []
+    for key, (value, place) in found.items():
+        if key not in known:
+            raise ConfigError(
+                f"{place}: there is no setting {shortened(key, 60)!r} of launches on {platform}; expected one of "
+                f"{', '.join(known)}.{nearest(key, known)}"
+            )
+        try:
+            read, places[key] = known[key].read(value), place
+        except ValueError as error:
+            raise ConfigError(f"{place}: {platform}.{key} is {shortened(repr(value))}; {error}.") from None
+        if key not in remarks:
+            options[key] = read
+        elif sentence := remarks[key].remark.get(read):
+            words.append(f"{place}: {platform}.{key} is {read}: {sentence}")
+    return Stated(options, places, tuple(words))
 
 
 _MEND = "Correct it, or delete it and set up again."

@@ -41,6 +41,7 @@ class Destination:
         git: with GIT, a git remote's name or URL.
         repository: with GIT, a folder in the user's repository.
         base: with GIT, the parent of the commit: a commit, "none", or None to choose it.
+        title: with a Kaggle dataset, its title; its name by default.
     """
 
     to: str
@@ -48,6 +49,7 @@ class Destination:
     git: str | None = None
     repository: Path = Path()
     base: str | None = None
+    title: str | None = None
 
     def check(self) -> None:
         """Raise UsageError when something is missing, or has no meaning here."""
@@ -61,6 +63,8 @@ class Destination:
         given = {"--store": self.store, "--git": self.git, "--base": self.base}
         if self.to != GIT and (more := [name for name, value in given.items() if value]):
             raise UsageError(f"{more[0]} belongs to --to {GIT}; --to is {self.to}, which is the store.")
+        if self.title and not kaggle.is_kaggle(self.to):
+            raise UsageError(f"--title belongs to --to {kaggle.SCHEME}OWNER/NAME; --to is {self.to}.")
 
     def open(self) -> None:
         """Find out whether it can be opened; no server is asked.
@@ -171,9 +175,14 @@ def prepared(
 
 def _to_dataset(destination: Destination, plan: Plan, scratch: Path, path: Path, told: list[str]) -> Preparation:
     address = kaggle.DatasetAddress.of(destination.to)
-    dataset = kaggle.Dataset(kaggle.account(), address.owner, address.named(plan.name))
+    account = kaggle.account()
+    dataset = kaggle.Dataset(account, address.owner_for(account), address.named(plan.name))
     return Preparation(
-        plan, None, kaggle.KaggleReference(dataset, scratch), Journal(path, {"to": destination.to}), told
+        plan,
+        None,
+        kaggle.KaggleReference(dataset, scratch, destination.title),
+        Journal(path, {"to": destination.to}),
+        told,
     )
 
 

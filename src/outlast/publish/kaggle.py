@@ -34,6 +34,9 @@ from outlast.waiting import Silence, Wait
 
 SCHEME = "kaggle://"
 
+OWN_ACCOUNT = "~"
+"""Owner in an address: the account of the login."""
+
 READY_WITHIN = 1800.0
 """Seconds for which Kaggle may check and store a dataset after it was made."""
 
@@ -50,7 +53,7 @@ class DatasetAddress:
     """`kaggle://OWNER`, or `kaggle://OWNER/NAME` of one dataset.
 
     Attributes:
-        owner: an account.
+        owner: an account, or "~" for that of the login.
         dataset: one of its datasets; None: the one that is named like the publication.
     """
 
@@ -60,13 +63,24 @@ class DatasetAddress:
     @classmethod
     def of(cls, text: str) -> DatasetAddress:
         """Read an address; raises UsageError when it is none."""
-        found = re.fullmatch(rf"{SCHEME}([\w-]+)(?:/({_NAME})?)?", text, re.ASCII)
+        found = re.fullmatch(rf"{SCHEME}([\w-]+|~)(?:/({_NAME})?)?", text, re.ASCII)
         if found is None:
             raise UsageError(
                 f"{text[:120]!r} is no address of a Kaggle dataset; expected kaggle://OWNER, or kaggle://OWNER/NAME "
                 "with a name of 6 to 50 lower-case letters, digits and dashes."
             )
         return cls(found[1], found[2])
+
+    def owner_for(self, kaggle: Wire) -> str:
+        """The account; of "~" it is asked for.
+
+        Raises:
+            RemoteError: Kaggle does not answer, or refuses the login.
+        """
+        if self.owner != OWN_ACCOUNT:
+            return self.owner
+        with explained():
+            return kaggle.user
 
     def named(self, publication: str) -> str:
         """The name of the dataset that holds a publication."""
@@ -108,7 +122,7 @@ def probe(text: str) -> str:
     address, kaggle = DatasetAddress.of(text), account()
     with explained():
         kaggle.prove()
-    _check_owner(kaggle, address.owner)
+    _check_owner(kaggle, address.owner_for(kaggle))
     return f"{text}: the login from {kaggle.credential.source} is valid"
 
 
@@ -174,10 +188,11 @@ class KaggleReference(Reference):
     Args:
         dataset: to be made.
         scratch: a folder in which nothing else is.
+        title: its title; its name by default.
     """
 
-    def __init__(self, dataset: Dataset, scratch: Path) -> None:
-        self._dataset, self._scratch = dataset, scratch
+    def __init__(self, dataset: Dataset, scratch: Path, title: str | None = None) -> None:
+        self._dataset, self._scratch, self._title = dataset, scratch, title
         self._contents: dict[str, Path] = {}
         self._asked: float | None = None
 
@@ -216,7 +231,9 @@ class KaggleReference(Reference):
         self._asked = time.monotonic()
         try:
             with explained():
-                made = datasets.make(self._dataset.kaggle, self._dataset.name, self._contents, progress=tell)
+                made = datasets.make(
+                    self._dataset.kaggle, self._dataset.name, self._contents, title=self._title, progress=tell
+                )
         except RemoteRefused:
             self._asked = None  # Kaggle has said no
             raise

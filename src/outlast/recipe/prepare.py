@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from outlast.checkpoint import Checkpoint, CheckpointStore, Retention, read_manifest
-from outlast.config import ResolvedConfig, find_file, resolve
+from outlast.config import ResolvedConfig, resolve
 from outlast.config.words import nearest
 from outlast.distributed import ranks
-from outlast.environment import Environment, detect
+from outlast.environment import Environment
 from outlast.errors import CorruptCheckpoint, ObjectMissing, RunNotFinished, SessionEnded, UnknownName, UsageError
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
@@ -20,6 +20,8 @@ from outlast.folder.schemas import CONFIG
 from outlast.recipe import belonging, inputs
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import loaded
+from outlast.recipe.scratch import scratch
+from outlast.recipe.surroundings import surroundings
 from outlast.remote.address import open_remote
 from outlast.remote.attached import copies_of, stored_config
 from outlast.remote.fork import fork
@@ -94,14 +96,14 @@ def prepare(recipe: Recipe, request: Request) -> PreparedRun:
     """
     if request.stage:
         recipe = recipe.of_stage(request.stage)
-    environment = detect(request.environment)
-    environment_file = find_file(f"environment/{environment.name}.yaml")
+    environment, environment_file = surroundings(request.environment)
+    cores = environment.limits.places.get("cores")
 
     def resolved(stored: Mapping[str, Any] | None) -> ResolvedConfig[Any]:
         return resolve(
             recipe.Config,
             limits={"cores": environment.limits.cores},
-            limits_of=environment.name,
+            limits_of=f"environment {cores}" if cores else environment.name,
             flags=request.flags,
             environment_file=environment_file,
             data_file=request.data_config,
@@ -171,25 +173,28 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
         every=config.keep_every,
     )
     try:
-        with open_run(
-            prepared.run_id,
-            root=config.checkpoint_dir,
-            save=config.save_every,
-            keep=keep,
-            budget=config.budget,
-            reserve=config.reserve,
-            config=prepared.resolved,
-            recipe=recipe.source,
-            grade=recipe.grade,
-            environment=prepared.environment,
-            progress=progress,
-            sinks=sinks,
-            deterministic=config.deterministic,
-            results=config.results_dir,
-            renamed=recipe.renamed,
-            remote=config.remote,
-            remote_rate=config.remote_rate,
-        ) as run:
+        with (
+            scratch(config.scratch_dir),
+            open_run(
+                prepared.run_id,
+                root=config.checkpoint_dir,
+                save=config.save_every,
+                keep=keep,
+                budget=config.budget,
+                reserve=config.reserve,
+                config=prepared.resolved,
+                recipe=recipe.source,
+                grade=recipe.grade,
+                environment=prepared.environment,
+                progress=progress,
+                sinks=sinks,
+                deterministic=config.deterministic,
+                results=config.results_dir,
+                renamed=recipe.renamed,
+                remote=config.remote,
+                remote_rate=config.remote_rate,
+            ) as run,
+        ):
             if words := belonging.remark(prepared.folder, recipe):
                 run.tell(words)
             if recipe.stage:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from outlast.publish.transaction import Published
     from outlast.recipe.prepare import PreparedRun
 
-_KEYS = ("to", "store", "git")
+_KEYS = ("to", "store", "git", "title")
 
 
 def configured(place: RunFolder, recipe: Recipe | None, train_file: Path | None) -> Publication:
@@ -57,7 +57,7 @@ def destination_of(publication: Publication) -> Destination:
 
     if publication.to is None:
         raise UsageError("publish.to is not set; expected git+dvc, or the address of a store.")
-    found = Destination(publication.to, publication.store, publication.git)
+    found = Destination(publication.to, publication.store, publication.git, title=publication.title)
     found.check()
     return found
 

@@ -127,6 +127,8 @@ def open_run(
     if deterministic:
         state.use_deterministic_kernels()
     environment = environment or detect()
+    if "gpu_memory" in environment.limits.places:
+        state.bound_memory(max(gpu.memory for gpu in environment.limits.gpus))
     training, writing = ranks.connect(2)  # the writer's thread has a channel of its own
     shown = (
         Fanout([screens.choose(progress)], sinks) if training.is_main else Fanout([screens.OtherRank(training.rank)])

@@ -17,7 +17,7 @@ from typing import Any
 
 from outlast.checkpoint import Snapshot
 from outlast.checkpoint.flight import Flight, SaveAbandoned, TornCopy
-from outlast.checkpoint.memory import available
+from outlast.checkpoint.memory import available, resident
 from outlast.checkpoint.record import LoopRecord, StateRecord
 from outlast.checkpoint.snapshot import File, files_of
 from outlast.checkpoint.staging import Copy, Staging
@@ -214,6 +214,8 @@ class Saver:
     def _has_room(self, nbytes: int) -> bool:
         if self._staging.nbytes >= nbytes or (free := available()) is None:
             return True
+        if "ram" in (limits := self._session.environment.limits).places:  # a file bounds what this process may use
+            free = min(free, limits.ram - resident())
         return nbytes < 0.9 * (free / self._neighbours + self._staging.nbytes)
 
     def _end_if_cut_off(self) -> None:

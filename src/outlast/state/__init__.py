@@ -123,6 +123,12 @@ def check_same_leaves(part: str, before: Any, after: Any) -> None:
         )
 
 
+def bound_memory(nbytes: int) -> None:
+    """Let every framework that can do so allocate no more than so many bytes of each GPU."""
+    for adapter in adapters.loaded():
+        adapter.bound_memory(nbytes)
+
+
 def use_deterministic_kernels() -> None:
     """Make the loaded frameworks use deterministic kernels."""
     for adapter in adapters.loaded():

@@ -92,6 +92,7 @@ class Adapter:
         software: returns the facts on which the last bits of a result depend: versions, devices, threads. A device has
             the key "NAME device", and the value of a CPU begins with "cpu".
         use_deterministic_kernels: selects deterministic kernels.
+        bound_memory: allocates no more than so many bytes of each GPU from now on.
         pin: page-locks memory for copies by a device. Returns a function that unlocks it; None if no device is used.
         optimizer_places: returns the memory (`LiveMemory.place`) that only the step of an optimizer among these
             objects changes.
@@ -116,6 +117,7 @@ class Adapter:
     rows: Callable[[Any], tuple[str, Callable[[Any], bytes]] | None] = _nothing
     software: Callable[[], dict[str, Any]] = dict
     use_deterministic_kernels: Callable[[], None] = _nothing
+    bound_memory: Callable[[int], None] = _nothing
     pin: Callable[[memoryview], Callable[[], None] | None] = _nothing
     optimizer_places: Callable[[Iterable[Any]], Collection[Any]] | None = None
     before_updates: Callable[[Callable[[Any], None]], Callable[[], None]] | None = None

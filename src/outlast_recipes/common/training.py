@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,6 +27,19 @@ def device_of(name: str) -> torch.device:
             f"--device is {name!r}; torch can use {', '.join(names)} on this machine. Give one of these, or auto."
         )
     return torch.device(chosen)
+
+
+def loader_options(config: outlast.SupervisedConfig) -> dict[str, Any]:
+    """The options of `outlast.DataLoader` that a config asks for.
+
+    Memory is pinned for a GPU only, and processes that load data stay only where there are some.
+    """
+    options: dict[str, Any] = {"num_workers": config.num_workers}
+    if config.pin_memory and device_of(config.device).type == "cuda":
+        options["pin_memory"] = True
+    if config.persistent_workers and config.num_workers:
+        options["persistent_workers"] = True
+    return options
 
 
 def few_steps(samples: int, batch_size: int, steps: int, epochs: int) -> str:

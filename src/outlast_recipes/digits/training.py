@@ -13,7 +13,14 @@ from torch.utils.data import TensorDataset
 
 import outlast
 from outlast import Run
-from outlast_recipes.common.training import device_of, few_steps, half_precision, update_average, warmup_cosine
+from outlast_recipes.common.training import (
+    device_of,
+    few_steps,
+    half_precision,
+    loader_options,
+    update_average,
+    warmup_cosine,
+)
 
 if TYPE_CHECKING:
     from outlast_recipes.digits.recipe import Config, Model
@@ -57,7 +64,7 @@ def train(run: Run, config: Config) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     half, scaler = half_precision(device, wanted=config.mixed_precision)
     size = max(1, config.batch_size // config.accumulate)
-    loader = outlast.DataLoader(data["train"], size, seed=config.seed, drop_last=True, num_workers=config.num_workers)
+    loader = outlast.DataLoader(data["train"], size, seed=config.seed, drop_last=True, **loader_options(config))
     run.track(model=model, ema=average, optimizer=optimizer, scaler=scaler, data=loader)
     if few := few_steps(len(data["train"]), config.batch_size, -(-len(loader) // config.accumulate), config.epochs):
         run.tell(few)

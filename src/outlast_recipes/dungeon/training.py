@@ -18,6 +18,7 @@ from outlast_recipes.common.training import (
     few_steps,
     half_precision,
     keep_freed_memory,
+    loader_options,
     warmup_cosine,
 )
 from outlast_recipes.dungeon import outputs, validation
@@ -130,7 +131,7 @@ def _fit(
     half, scaler = half_precision(device, wanted=config.mixed_precision)
     finite = Finite(network, scaled=scaler.is_enabled())
     size = min(config.batch_size, len(data.train))
-    loader = outlast.DataLoader(data.train, size, seed=config.seed, drop_last=True, num_workers=config.num_workers)
+    loader = outlast.DataLoader(data.train, size, seed=config.seed, drop_last=True, **loader_options(config))
     run.track(model=network, ema=ema, optimizer=optimizer, scaler=scaler, data=loader, facts=data.facts)
     if few := few_steps(len(data.train), size, len(loader), epochs):
         run.tell(few)

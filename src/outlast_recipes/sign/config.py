@@ -141,7 +141,6 @@ class SignConfig(outlast.SupervisedConfig):
     beta: float = setting(0.2, "weight of the category loss", ge=0)
     label_smoothing: float = setting(0.1, "label smoothing of the gloss loss", ge=0, lt=1)
     ema: float = setting(0.99, "decay of the exponential moving average of the weights (EMA); 0 for none", ge=0, lt=1)
-    pin_memory: bool = setting(default=False, help="copy batches from pinned memory to the GPU", on_resume="session")
     prefetch_factor: int | None = setting(
         None, "batches that each process loads ahead; needs --num-workers", on_resume="session", ge=1
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from outlast_recipes.common.training import device_of
+from outlast_recipes.common import training as common
 from outlast_recipes.sign.config import SignConfig
 
 
@@ -15,9 +15,7 @@ def loader_options(config: SignConfig) -> dict[str, Any]:
 
     Memory is pinned for a GPU only, and batches are loaded ahead by other processes only; see `idle_options`.
     """
-    options: dict[str, Any] = {"num_workers": config.num_workers}
-    if config.pin_memory and device_of(config.device).type == "cuda":
-        options["pin_memory"] = True
+    options = common.loader_options(config)
     if config.prefetch_factor is not None and config.num_workers:
         options["prefetch_factor"] = config.prefetch_factor
     return options

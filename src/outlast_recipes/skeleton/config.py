@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import field_validator
+
 import outlast
 from outlast import Section, setting
+from outlast_recipes.common.validation import check_every
 
 Loss = Literal["kl", "standardised", "dkd", "dist"]
 Streams = Literal["fused", "joint", "bone", "velocity"]
@@ -91,7 +94,15 @@ class Config(outlast.SupervisedConfig):
     warmup: float = setting(0.05, "warm-up, as a share of the steps", ge=0, le=1)
     label_smoothing: float = setting(0.1, "label smoothing of the cross-entropy", ge=0, lt=1)
     ema: float = setting(0.9995, "decay of the exponential moving average of the weights (EMA)", ge=0, lt=1)
+    validate_every: str = setting(
+        "1 epoch", 'interval of validations: epochs or steps, such as "500 steps"', on_resume="free"
+    )
     data: Data = setting(Data(), "data", on_resume="fixed")
     model: Model = setting(Model(), "model", on_resume="fixed")
     augment: Augment = setting(Augment(), "views")
     distill: Distill = setting(Distill(), "teacher")
+
+    @field_validator("validate_every")
+    @classmethod
+    def _interval_of_validations(cls, value: str) -> str:
+        return check_every(value)

@@ -29,9 +29,11 @@ from outlast_recipes.common.training import (
     few_steps,
     half_precision,
     keep_freed_memory,
+    loader_options,
     update_average,
     warmup_cosine,
 )
+from outlast_recipes.common.validation import validates
 from outlast_recipes.skeleton.augment import collate
 from outlast_recipes.skeleton.build import build, optimizer_of
 from outlast_recipes.skeleton.commands import COMMANDS
@@ -67,8 +69,8 @@ def train(run: Run, config: Config, build: Build = build) -> None:
         config.batch_size,
         seed=config.seed,
         drop_last=True,
-        num_workers=config.num_workers,
         collate_fn=collate,
+        **loader_options(config),
     )
     labels = Labels(store.layout, store.classes, store.hash, teacher.hash if teacher else "")
     run.track(
@@ -114,7 +116,7 @@ def train(run: Run, config: Config, build: Build = build) -> None:
             run.log(
                 **{name: mean_of_ranks(value) for name, value in logged.items()}, lr=optimizer.param_groups[0]["lr"]
             )
-        if run.epoch_end and len(parts["val"]):
+        if validates(run, config.validate_every) and len(parts["val"]):
             top1, _ = accuracies(ema, parts["val"], config.data.frames, device)
             run.log(val_top1=top1)
             best.update(run.epoch or 0, top1, ema)

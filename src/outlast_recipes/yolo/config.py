@@ -135,6 +135,7 @@ class YoloConfig(outlast.SupervisedConfig):
         aliases=("hardware.num_workers",),
         ge=0,
     )
+    pin_memory: bool = setting(default=True, help="copy batches from pinned memory to the GPU", on_resume="session")
     mixed_precision: bool = setting(
         default=False,
         help="train in bfloat16, or in float16 with loss scaling where bfloat16 is not supported",

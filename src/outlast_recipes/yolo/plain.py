@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import outlast
 from outlast_recipes.common.ranks import across_ranks
-from outlast_recipes.common.training import half_precision, update_average
+from outlast_recipes.common.training import half_precision, loader_options, update_average
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.corners import SIGMA
 from outlast_recipes.yolo.data import Dataset
@@ -58,7 +58,7 @@ class PlainTraining(DetectorTraining):
             config.batch_size,
             seed=config.seed,
             collate_fn=collate,
-            num_workers=config.num_workers,
+            **loader_options(config),
         )
 
     @abstractmethod

@@ -20,7 +20,7 @@ from outlast.launch.kaggle.client import Kaggle
 from outlast.launch.kaggle.script import script
 from outlast.launch.kaggle.secrets import DATASET
 from outlast.launch.kaggle.setup import check_user
-from outlast.launch.kaggle.terms import METERED, OPTIONS, KaggleTerms
+from outlast.launch.kaggle.terms import METERED, OPTIONS, REMARKS, KaggleTerms
 from outlast.launch.provider import (
     Capabilities,
     Handle,
@@ -38,7 +38,7 @@ from outlast.launch.records import short
 from outlast.launch.schema import MADE
 from outlast.launch.watch import mark_in
 
-__all__ = ["OPTIONS", "KaggleProvider", "connect"]
+__all__ = ["OPTIONS", "REMARKS", "KaggleProvider", "connect"]
 
 # The things that a handle names are deleted in the user's account, so only names that outlast creates are valid.
 _HANDLE = records.form(

@@ -10,7 +10,15 @@ from outlast.launch.options import Option
 from outlast.launch.provider import Limits, Terms
 
 OPTIONS = (
-    Option("accelerator", "accelerator of the session", "choice", "t4x2", ("t4x2", "tpu", "cpu"), setting=True),
+    Option(
+        "accelerator",
+        "accelerator of the session",
+        "choice",
+        "t4x2",
+        ("t4x2", "tpu", "cpu"),
+        setting=True,
+        meanings={"gpu": "t4x2", "none": "cpu"},
+    ),
     Option("internet", "internet access of the session", "switch", True, setting=True),
     Option("secrets", "keys of `outlast kaggle secrets push` for the session", "switch", False, setting=True),
     Option(
@@ -25,6 +33,19 @@ OPTIONS = (
         "path",
         repeated=False,
         metavar="FOLDER",
+    ),
+)
+REMARKS = (
+    Option(
+        "kernel_type",
+        "kind of kernel",
+        "choice",
+        "script",
+        ("script", "notebook"),
+        remark={
+            "notebook": "outlast pushes a script, which has the same sessions; `outlast notebook RECIPE` writes a "
+            "notebook for the browser."
+        },
     ),
 )
 METERED = {"t4x2": "GPU", "tpu": "TPU"}

@@ -42,6 +42,7 @@ ADAPTER = Adapter(
     rows=tensors.rows,
     software=machine.software,
     use_deterministic_kernels=machine.use_deterministic_kernels,
+    bound_memory=machine.bound_memory,
     pin=machine.pin,
     optimizer_places=optimizers.optimizer_places,
     before_updates=optimizers.before_updates,

@@ -31,6 +31,13 @@ def use_deterministic_kernels() -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def bound_memory(nbytes: int) -> None:
+    """Let torch allocate no more than so many bytes of each GPU; beyond it raises torch.OutOfMemoryError."""
+    for device in range(torch.cuda.device_count()):
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, nbytes / total), device)
+
+
 def pin(memory: memoryview) -> Callable[[], None] | None:
     """Page-lock memory for copies by a GPU. Returns a function that unlocks it; None if no GPU is used."""
     if not (torch.cuda.is_available() and torch.cuda.is_initialized()):

@@ -14,7 +14,7 @@ import torch
 
 import outlast
 from outlast_recipes.common.ranks import across_ranks, several_ranks
-from outlast_recipes.common.training import half_precision
+from outlast_recipes.common.training import half_precision, loader_options
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import DetectorTraining, Place, Split
@@ -85,8 +85,7 @@ class UltralyticsTraining(DetectorTraining):
             config.batch_size,
             seed=config.seed,
             collate_fn=samples.collate_fn,
-            num_workers=config.num_workers,
-            pin_memory=device.type == "cuda",
+            **loader_options(config),
         )
         samples.follow(self.batches.sampler)
         self._validators: dict[str, Any] = {}
