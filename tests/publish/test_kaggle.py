@@ -102,6 +102,22 @@ def test_a_dataset_is_made_whole_private_and_once(standin: Standin, tmp_path: Pa
     assert asked(standin, "CreateDataset") == 1
 
 
+def test_the_owner_may_be_whoever_is_logged_in_and_the_title_is_given(
+    standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    walk(tmp_path / "runs", stop=4)
+    words = ["publish", "r", "--to", "kaggle://~/results-of-r"]
+    assert main([*words, "--title", "Results of a walk"]) == 0
+    made = standin.world.datasets["ada", "results-of-r"]
+    assert made.title == "Results of a walk"
+    assert "kaggle://ada/results-of-r is visible" in capsys.readouterr().out
+    assert main(["publish", "--from", "kaggle://~/results-of-r", "-o", "got"]) == 0
+    assert (tmp_path / "got/README.md").is_file()
+    assert main(["publish", "r", "--to", "folder", "--title", "Results of a walk"]) == 2
+    messages.said(capsys.readouterr().err.splitlines(), "publish/title-without-kaggle")
+
+
 def test_another_publication_of_this_name_stays(standin: Standin, tmp_path: Path) -> None:
     to_kaggle(tmp_path / "a")
     with pytest.raises(PublishConflict):

@@ -34,6 +34,31 @@ def test_setup_proves_the_login_and_writes_where_to_launch(laptop, standin: Stan
     messages.said(laptop("kaggle", "login").stderr, "kaggle/unknown-verb")
 
 
+def test_the_environment_file_states_how_to_launch(laptop, standin: Standin) -> None:
+    """It is below outlast-launch.yaml, which is below a flag."""
+    place = laptop.folder / "configs/environment/kaggle.yaml"
+    place.parent.mkdir(parents=True)
+    place.write_text("environment:\n  kaggle:\n    kernel_type: notebook\n    accelerator: none\n    internet: no\n")
+
+    def pushed(*flags: str) -> dict:
+        done = laptop(
+            "launch", "walk", "--on", "kaggle", "--experiment-name", f"walk{len(standin.world.kernels)}", *flags
+        )
+        assert done.returncode == 0, done.stderr
+        messages.said(done.stderr.splitlines(), "launch/kernel-type-notebook-2")
+        return max(standin.world.kernels.values(), key=lambda kernel: kernel.id).versions[-1].metadata
+
+    first = pushed()
+    assert (first["enableInternet"], first["kernelType"], first.get("enableGpu")) == (False, "script", False)
+    assert pushed("--internet")["enableInternet"] is True
+    (laptop.folder / "outlast-launch.yaml").write_text("internet: true\n")
+    assert pushed()["enableInternet"] is True
+    place.write_text("kaggle: {acelerator: gpu}\n")
+    done = laptop("launch", "walk", "--on", "kaggle")
+    assert done.returncode == 2
+    messages.said(done.stderr.splitlines(), "launch/unknown-setting-in-a-file-2", key="acelerator")
+
+
 def test_somebody_elses_login_launches_nothing(laptop, standin: Standin) -> None:
     (laptop.folder / "outlast-launch.yaml").write_text("where: kaggle\nuser: bob\n")
     for verb in ("launch", "relay"):

@@ -33,3 +33,25 @@ def test_freed_tensor_memory_is_reused() -> None:
     }
     assert faults["leave"] >= 300  # 10 x 64 MB in the largest pages that the kernel gives, 2 MB
     assert faults["keep"] < faults["leave"] / 10
+
+
+@pytest.mark.parametrize(
+    ("values", "gpus", "options"),
+    [
+        ({}, 1, {"num_workers": 0}),
+        ({"pin_memory": True}, 1, {"num_workers": 0, "pin_memory": True}),
+        ({"pin_memory": True}, 0, {"num_workers": 0}),
+        ({"pin_memory": True, "device": "cpu"}, 1, {"num_workers": 0}),
+        ({"persistent_workers": True, "num_workers": 2}, 0, {"num_workers": 2, "persistent_workers": True}),
+        ({"persistent_workers": True}, 0, {"num_workers": 0}),
+    ],
+)
+def test_the_options_of_a_loader(monkeypatch: pytest.MonkeyPatch, values: dict, gpus: int, options: dict) -> None:
+    import torch
+
+    import outlast
+    from outlast_recipes.common.training import loader_options
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert loader_options(outlast.SupervisedConfig(**values)) == options

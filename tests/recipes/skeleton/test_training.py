@@ -191,11 +191,11 @@ OPTIONS = {
 
 @pytest.mark.long
 def test_every_option_changes_the_result(tmp_path: Path, store: Path) -> None:
-    """A dead option is a defect; those of a teacher and the split by subjects have tests of their own."""
+    """A dead option is a defect; a teacher, the split by subjects and validation have tests of their own."""
     from outlast.config import leaves
 
     common = {leaf.key for leaf in leaves(outlast.SupervisedConfig)}
-    own = {leaf.key for leaf in leaves(skeleton.Config)} - common - {"mode", "data.train_subjects"}
+    own = {leaf.key for leaf in leaves(skeleton.Config)} - common - {"mode", "data.train_subjects", "validate_every"}
     assert {key for key in own if not key.startswith("distill.")} <= set(OPTIONS)
     train(tmp_path / "usual", store, stop_after=2, epochs="1")
     for key, value in OPTIONS.items():
@@ -486,3 +486,10 @@ def test_one_step_an_epoch_is_reported_with_a_better_value(
     messages.said(
         capsys.readouterr().err, "training/few-steps-all-used", samples=128, batch=64, steps=2, better=16, epoch=8
     )
+
+
+def test_validation_by_steps(store: Path, tmp_path: Path) -> None:
+    assert train(tmp_path, store, epochs="2", validate_every="3 steps") == "finished"
+    lines = [line["step"] for line in journal(tmp_path) if "val_top1" in line]
+    assert lines == [3, 6, 8]
+    assert [line for line in journal(tmp_path) if "best_epoch" in line]

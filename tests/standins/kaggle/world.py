@@ -169,6 +169,7 @@ class Dataset:
     owner: str
     slug: str
     private: bool
+    title: str = ""
     versions: list[DatasetVersion] = field(default_factory=list)
     made: float = field(default_factory=time.monotonic)
 
@@ -467,7 +468,7 @@ class World:
             return {"status": "error", "error": "The dataset title must be between 6 and 50 characters"}
         if (owner, slug) in self.datasets:
             return {"status": "error", "error": f"The requested title is already in use by a dataset: {slug}"}
-        dataset = self.datasets[owner, slug] = Dataset(owner, slug, bool(request.get("isPrivate")))
+        dataset = self.datasets[owner, slug] = Dataset(owner, slug, bool(request.get("isPrivate")), request["title"])
         self._add_version(dataset, request)
         return {
             "status": "ok",
