@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from outlast.config import show
-from outlast.config.machine import read_machine
 from outlast.config.units import format_bytes, format_seconds
 from outlast.terminal import say, shortened, visible
 
@@ -146,6 +145,7 @@ def _print_limits(prepared: PreparedRun) -> None:
 
 def _print_launch(prepared: PreparedRun) -> None:
     """The settings of launches that the environment file states, with their places; refuses unknown ones."""
+    from outlast.config.machine import read_machine
     from outlast.launch.settings import stated_settings
 
     rows = table("launch", "", "from")
