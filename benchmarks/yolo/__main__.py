@@ -17,7 +17,6 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -91,8 +90,7 @@ def one(who: str, values: dict[str, str], data: str, work: str, kill_after: int 
         metrics = {"map": float(last["metrics/mAP50-95(B)"]), "map50": float(last["metrics/mAP50(B)"])}
     wall, core = clock.seconds()
     torch.save(weights, keep)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": wall, "core_seconds": core, "peak_mib": peak, **metrics}
+    return {"seconds": wall, "core_seconds": core, "peak_mib": clock.peak_mib(), **metrics}
 
 
 def _ours(values: dict[str, str], root: Path, work: Path, kill_after: int | None) -> tuple[Any, dict[str, float]]:

@@ -94,6 +94,21 @@ def test_the_last_epochs_have_no_mosaics(faces: Any) -> None:
     assert [len(each) > 1 for each in colours] == [True, True, False, False]
 
 
+def test_another_library_that_is_installed_changes_no_image(faces: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics blurs some images where it finds albumentations, and draws a number more for each."""
+    from ultralytics.data.augment import Albumentations
+
+    def changed(_self: Any, _labels: Any) -> Any:
+        raise AssertionError("albumentations is asked")
+
+    monkeypatch.setattr(Albumentations, "__call__", changed)
+    training = build(faces, "yolo11n-pose", **{"training.close_mosaic": "2"})
+    for epoch in (0, 3):  # with mosaics and without
+        training.batches.sampler.epoch = epoch
+        assert training.batches.dataset[0]["img"].shape == (3, 64, 64)
+    training.close()
+
+
 def test_corners_are_not_mirrored_and_have_a_sigma_that_means_something(tmp_path: Path, faces: Any) -> None:
     corners = dataset(tmp_path / "corners", keypoints=True, counts=(2, 1, 1))
     assert adapter.arguments(config("yolo11n-pose"), corners)["fliplr"] == 0.0

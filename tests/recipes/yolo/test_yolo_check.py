@@ -75,6 +75,20 @@ def test_all_that_is_wrong_is_in_one_report(tmp_path: Path) -> None:
     assert "has 1 error and 0 warnings" in error
 
 
+def test_an_image_file_that_two_splits_name_is_an_error(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "set")
+    for split, numbers in (("train", (0, 1, 2)), ("val", (2, 3))):
+        (root / f"{split}.txt").write_text(
+            "".join(f"images/{'train' if number < 3 else 'val'}/{number}.png\n" for number in numbers)
+        )
+    file = root / "data.yaml"
+    file.write_text(file.read_text().replace("images/train", "train.txt").replace("images/val", "val.txt"))
+    for flags in ([], ["--quick"]):
+        lines, error = checked(root, *flags)
+        messages.said(problems(lines), "yolo/check-image-of-two-splits", image="images/train/2.png")
+        assert "has 1 error and 0 warnings" in error
+
+
 def test_images_without_any_label_are_not_trained_on(tmp_path: Path) -> None:
     root = plates.folder(tmp_path / "a set")
     shutil.rmtree(root / "labels")

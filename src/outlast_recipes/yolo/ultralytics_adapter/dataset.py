@@ -13,7 +13,7 @@ import numpy as np
 
 import outlast
 from outlast_recipes.yolo.data import Sample
-from outlast_recipes.yolo.ultralytics_adapter.library import YOLODataset
+from outlast_recipes.yolo.ultralytics_adapter.library import Albumentations, YOLODataset
 
 
 class _Epoch:
@@ -89,9 +89,12 @@ class SampleDataset(YOLODataset):
         self._options = copy(hyp)
         cache, self.cache = self.cache, "ram"  # which a mosaic asks for whether to draw from the images loaded last
         try:
-            return super().build_transforms(hyp)
+            made = super().build_transforms(hyp)
         finally:
             self.cache = cache
+        # Where albumentations is installed, it would blur some images, and all later random numbers would be others.
+        made.transforms = [each for each in made.transforms if not isinstance(each, Albumentations)]
+        return made
 
     def load_image(self, i: int, **options: Any) -> tuple[Any, tuple[int, int], tuple[int, int]]:
         try:

@@ -9,7 +9,7 @@ settings.check_installed()
 torchvision_operators.provide()
 with settings.prepared():
     import ultralytics
-    from ultralytics.data.augment import LetterBox
+    from ultralytics.data.augment import Albumentations, LetterBox
     from ultralytics.data.dataset import YOLODataset
     from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
     from ultralytics.models.yolo.pose import PoseTrainer, PoseValidator
@@ -19,6 +19,7 @@ with settings.prepared():
     from ultralytics.utils.torch_utils import ModelEMA, unset_deterministic
 
 __all__ = [
+    "Albumentations",
     "DetectionModel",
     "DetectionTrainer",
     "DetectionValidator",
