@@ -1,4 +1,7 @@
-"""Image files: their sizes and pixels, within bounds. Pillow reads them; only these formats are tried."""
+"""Image files: their sizes and pixels, within bounds. Pillow reads them; only these formats are tried.
+
+Ultralytics trains with OpenCV. Where the two read a file differently, a dataset may not have it: see `read_header`.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,11 @@ MOST_PIXELS = 89_478_485
 """Pixels of the largest image that is decoded: Pillow's own bound, above which it suspects a decompression bomb."""
 _TOO_LARGE = f"has no pixels, or more than {MOST_PIXELS:,}; expected fewer: scale it down"
 _TOO_DEEP = "has pixels of 32 bits, whose white is unknown; expected 8 or 16 bits: convert it"
+_TURNED_BY_SOME = (
+    "is rotated by its EXIF data, which only some readers of {} obey; expected the pixels as they are seen"
+)
+_OTHER_COLOURS = "is a TIFF of the colours {}, which readers convert differently; expected RGB or grey: convert it"
+_AMBIGUOUS = ("RGBA", "RGBX", "RGBa", "LAB", "HSV")  # modes of a TIFF
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation with width and height exchanged
 
@@ -37,27 +45,42 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The size of an image, without decoding it. Raises ImageRefused."""
+    """The size of an image of a dataset, without decoding it.
+
+    Raises:
+        ImageRefused: it cannot be read, or OpenCV and Pillow, or two versions of one of them, may read it differently.
+    """
     with _opened(path) as image:
-        # Pillow decodes a whole PNG to answer this, and neither it nor ultralytics rotates one.
-        orientation = image.getexif().get(_ORIENTATION, 1) if image.format != "PNG" else 1
+        orientation = _orientation(image)
         width, height = image.size
+        kind = str(image.format)
+        _check(orientation == 1 or kind in ("JPEG", "MPO"), _TURNED_BY_SOME.format(kind))
+        _check(kind != "TIFF" or image.mode not in _AMBIGUOUS, _OTHER_COLOURS.format(image.mode))
         if orientation in _TURNED:
             width, height = height, width
-        return Header(width, height, is_rotated=orientation in range(2, 9))
+        return Header(width, height, is_rotated=orientation != 1)
 
 
 def decode(path: Path) -> Image.Image:
     """The whole image in RGB, rotated as its EXIF data ask. Raises ImageRefused."""
     with _opened(path) as image:
-        png = image.format == "PNG"
+        upright = _orientation(image) == 1
         image.load()
-        turned = image if png else ImageOps.exif_transpose(image)
+        turned = image if upright else ImageOps.exif_transpose(image)
         if _has_16_bits(
             image
         ):  # which `convert` would cut at 255; OpenCV, which trains ultralytics', keeps the upper 8
             turned = Image.fromarray((np.asarray(turned).astype(np.uint16) >> 8).astype(np.uint8))
         return turned.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation of an opened image, 1 to 8."""
+    # Pillow decodes a whole PNG to answer this, so one is asked only where EXIF data come before the pixels.
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
+        return 1
+    found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
 
 
 def _has_16_bits(image: Image.Image) -> bool:

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+import outlast
 from outlast_recipes.common.boxes import suppress
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.detector import Picture, Prediction
+from outlast_recipes.yolo.images import ImageRefused, decode
 
 MOST = 300
 """Objects that are found in one picture."""
@@ -79,9 +81,13 @@ def collate(samples: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, list[tuple[T
 
 
 def picture_of(sample: Sample) -> Picture:
-    """The picture of a sample, as it was labelled."""
-    with Image.open(sample.path) as opened:
-        return np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+    """The picture of a sample, as it was labelled; raises outlast.DataError when it cannot be read any more."""
+    try:
+        return np.array(decode(sample.path))
+    except ImageRefused as error:  # the header was read before the training, and no more
+        raise outlast.DataError(
+            f"{sample.path} {error}. `outlast data check yolo` looks at the pixels of all images."
+        ) from error
 
 
 def fitted(picture: Picture, size: int, stride: int) -> tuple[Tensor, float]:

@@ -60,13 +60,16 @@ def test_weights_are_updated_when_enough_is_gathered(case: tuple[int, DetectorTr
 @pytest.mark.parametrize("architecture", ["tiny", "yolo11n", "rfdetr-nano"])
 def test_all_bits_of_a_seed_count(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures.installed(architecture, monkeypatch)
-    weights = []
+    weights, images = [], []
     for number, seed in enumerate((5, 5, 5 + 2**32)):
         training = build(tmp_path / str(number), architecture, 0, seed)
         weights.append(torch.cat([each.flatten() for each in training.parts()["model"].parameters()]))
+        batch = next(iter(training.batches))
+        images.append(batch["img"] if isinstance(batch, dict) else batch[0])
         training.close()
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
+    for made in (weights, images):
+        assert torch.equal(made[0], made[1])
+        assert not torch.equal(made[0], made[2])
 
 
 def test_metrics(case: tuple[int, DetectorTraining]) -> None:

@@ -16,8 +16,11 @@ import outlast
 from outlast.config import resolve
 from outlast_recipes.yolo import backends
 from outlast_recipes.yolo.config import YoloConfig
+from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.detector import Place
+from outlast_recipes.yolo.images import ImageRefused, decode, read_header
 from outlast_recipes.yolo.reading import read_dataset
+from outlast_recipes.yolo.square import picture_of
 from outlast_recipes.yolo.ultralytics_adapter import trainer as adapter
 from outlast_recipes.yolo.ultralytics_adapter import training as stepping
 from tests.recipes.pictures import dataset
@@ -92,6 +95,56 @@ def test_the_last_epochs_have_no_mosaics(faces: Any) -> None:
         colours.append({tuple(each) for each in image.tolist()} - {(114, 114, 114)})
     training.close()
     assert [len(each) > 1 for each in colours] == [True, True, False, False]
+
+
+def pictures_of_many_kinds(folder: Path) -> None:
+    """Files of one picture (60 x 80) as cameras and tools write them."""
+    chance = np.random.default_rng(0)
+    small = Image.fromarray(chance.integers(0, 255, (8, 6, 3), np.uint8))
+    base = small.resize((60, 80), Image.Resampling.BICUBIC)
+    grey, clear, palette = base.convert("L"), base.copy(), base.convert("P", palette=Image.Palette.ADAPTIVE)
+    clear.putalpha(Image.fromarray(np.tile(np.linspace(0, 255, 60).astype(np.uint8), (80, 1))))
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    turned = base.transpose(Image.Transpose.ROTATE_180)
+    for kind, made in {"rgb": base, "grey": grey, "deep": deep, "palette": palette, "bit": base.convert("1")}.items():
+        made.save(folder / f"{kind}.png")
+        made.save(folder / f"{kind}.tif")
+    for name, made in {
+        "clear.png": clear, "clear.tif": clear, "clear.webp": clear, "clear-grey.png": clear.convert("LA"),
+        "palette.bmp": palette, "rgb.bmp": base, "print.jpg": base.convert("CMYK"), "grey.jpg": grey,
+        "print.tif": base.convert("CMYK"), "lab.tif": base.convert("LAB"),
+    }.items():  # fmt: skip
+        made.save(folder / name, **({"lossless": True} if name.endswith("webp") else {}))
+    base.save(folder / "seen-through.png", transparency=(10, 10, 10))
+    for name, more in {"pages.tif": {}, "moves.webp": {"lossless": True}, "moves.png": {}}.items():
+        base.save(folder / name, save_all=True, append_images=[turned], **more)
+    for value in range(1, 9):
+        rotation = Image.Exif()
+        rotation[0x0112] = value
+        for ending in ("jpg", "png", "webp", "tif"):
+            base.save(folder / f"turned{value}.{ending}", exif=rotation)
+
+
+def test_a_dataset_has_only_images_that_all_readers_see_alike(tmp_path: Path) -> None:
+    """Ultralytics trains on what OpenCV reads; predict, evaluate, tiny and RF-DETR see what Pillow reads."""
+    from ultralytics.utils.patches import imread
+
+    pictures_of_many_kinds(tmp_path)
+    refused = []
+    for path in sorted(tmp_path.iterdir()):
+        try:
+            header = read_header(path)
+        except ImageRefused:
+            refused.append(path.name)
+            continue
+        ours, theirs = np.asarray(decode(path)).astype(int), imread(str(path))[..., ::-1].astype(int)
+        assert ours.shape == theirs.shape == (header.height, header.width, 3), path.name
+        assert np.abs(ours - theirs).max() <= 2, path.name
+        none = np.zeros(0, np.int64)
+        sample = Sample(path, header.width, header.height, np.zeros((0, 4), np.float32), none)
+        np.testing.assert_array_equal(picture_of(sample), ours)
+    turned = [f"turned{value}.{ending}" for value in range(2, 9) for ending in ("png", "tif", "webp")]
+    assert refused == sorted(["clear.tif", "lab.tif", *turned])
 
 
 def test_another_library_that_is_installed_changes_no_image(faces: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def test_all_that_is_wrong_is_in_one_report(tmp_path: Path) -> None:
 
 def test_an_image_file_that_two_splits_name_is_an_error(tmp_path: Path) -> None:
     root = plates.folder(tmp_path / "set")
-    for split, numbers in (("train", (0, 1, 2)), ("val", (2, 3))):
+    for split, numbers in (("train", (0, 1, 2)), ("val", (2, 3, 4))):
         (root / f"{split}.txt").write_text(
             "".join(f"images/{'train' if number < 3 else 'val'}/{number}.png\n" for number in numbers)
         )

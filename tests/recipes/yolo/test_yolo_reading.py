@@ -338,6 +338,18 @@ def test_a_rotated_image_has_the_size_that_is_seen(root: Path) -> None:
     assert [problem.kind for problem in problems] == ["exif"]
 
 
+@pytest.mark.parametrize("name", ["0.png", "0.webp", "0.tif"])
+def test_a_rotation_that_only_some_readers_obey_is_refused(root: Path, name: str) -> None:
+    rotation = Image.Exif()
+    rotation[0x0112] = 6
+    (root / "images/train/0.png").unlink()
+    plates.picture(0, (64, 32)).save(root / "images/train" / name, exif=rotation)
+    problems = [problem for problem in read(root)[1] if problem.kind == "image"]
+    kind = {"0.png": "PNG", "0.webp": "WEBP", "0.tif": "TIFF"}[name]
+    messages.said([str(problem) for problem in problems], "yolo/image-rotated-by-some", image=name, kind=kind)
+    assert decode(root / "images/train" / name).size == (32, 64), "a picture for predict is seen upright"
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
