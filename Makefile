@@ -52,7 +52,7 @@ NEW_TESTS := tests/state tests/config tests/folder tests/checkpoint tests/remote
 test-new: .venv-new/.ready  ## core and JAX tests without torch, with the newest JAX, on another Python: PYTHON=python3.13
 	OUTLAST_TESTS_WITHOUT=torch,torchdata,torchao,schedulefree,safetensors,botocore,google,asyncssh,cryptography,moto,huggingface_hub .venv-new/bin/python -m pytest -m 'not slow' $(PYTEST_WORKERS) -q $(NEW_TESTS)
 
-test-frameworks: .venv-frameworks/.ready  ## callbacks of Keras, Lightning and Hugging Face, with those installed
+test-frameworks: .venv-frameworks/.ready  ## callbacks of Keras, Lightning and Hugging Face, accelerate and Fabric
 	.venv-frameworks/bin/python -m pytest -q tests/integrations
 
 .venv-frameworks/.ready: pyproject.toml constraints.txt

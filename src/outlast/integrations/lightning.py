@@ -14,6 +14,7 @@ from typing import Any
 
 from outlast.data.loader import DataLoader
 from outlast.errors import SessionEnded, UsageError
+from outlast.integrations.lightning_state import Rest
 from outlast.run.run import Run
 
 # Two names of one library, with classes of their own.
@@ -21,7 +22,6 @@ _NAME = (
     "lightning.pytorch" if "pytorch_lightning" not in sys.modules and find_spec("lightning") else "pytorch_lightning"
 )
 lightning: Any = importlib.import_module(_NAME)
-_APART = ("optimizer_states", "lr_schedulers", "hparams_name", "hyper_parameters", "datamodule_hyper_parameters")
 
 
 class OutlastCallback(lightning.Callback):
@@ -45,7 +45,7 @@ class OutlastCallback(lightning.Callback):
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         found = {"optimizer": trainer.optimizers, "schedule": schedules}
         parts = {name: things if len(things) > 1 else things[0] for name, things in found.items() if things}
-        self._run.track(model=pl_module, **parts, trainer=_Rest(trainer))
+        self._run.track(model=pl_module, **parts, trainer=Rest(trainer))
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         loader: Any = self._begin(trainer)
@@ -92,44 +92,6 @@ class OutlastCallback(lightning.Callback):
             return False
         self._done, ended = trainer.global_step, trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         return self._run.after_step(self._done, epoch_ended=ended) and not trainer.fit_loop.done
-
-
-class _Rest:
-    """What Lightning's own checkpoint holds besides network, optimizers and schedules: loops, callbacks, scaler, ..."""
-
-    def __init__(self, trainer: Any) -> None:
-        self._trainer, self._connector = trainer, trainer._checkpoint_connector
-        self._means: Any = trainer.fit_loop.epoch_loop._results
-        self._kept: dict[str, Any] = {}  # of the running epoch, until the module logs them again
-
-    def state_dict(self) -> dict[str, Any]:
-        held = self._connector.dump_checkpoint(weights_only=False)
-        held["loops"]["fit_loop"]["state_dict"].pop("combined_loader", None)  # tracked as "data"
-        own = self._trainer.lightning_module.state_dict()
-        if all(name in own and value.data_ptr() == own[name].data_ptr() for name, value in held["state_dict"].items()):
-            del held["state_dict"]  # no averaging callback has put other weights there
-        means = {name: each.metric_state for name, each in self._means.items() if each.is_tensor and not each.has_reset}
-        metrics = {name: value.clone() for name, value in self._trainer.callback_metrics.items()}
-        held |= {"metrics": metrics, "means": {**self._kept, **means}}
-        return {name: value for name, value in held.items() if name not in _APART}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        connector, module = self._connector, self._trainer.lightning_module
-        connector._loaded_checkpoint = held = {"state_dict": module.state_dict(), **state}
-        module.on_load_checkpoint(held)
-        for each in ("datamodule", "callbacks", "precision_plugin_state", "loops"):
-            getattr(connector, f"restore_{each}")()
-        connector._loaded_checkpoint = {}
-        self._trainer._logger_connector._callback_metrics.update(state["metrics"])
-        means, kept, update = self._means, dict(state["means"]), self._means.update_metrics
-        self._kept = kept
-
-        def update_metrics(name: str, *facts: Any) -> None:  # the means of the running epoch go on
-            for each, value in kept.pop(name, {}).items():
-                setattr(means[name], each, value)
-            update(name, *facts)
-
-        means.update_metrics = update_metrics
 
 
 class _Journal(lightning.loggers.Logger):
