@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -206,8 +206,21 @@ def _flag(option: Option, of: str) -> dict[str, Any]:
         "list": {"action": "append", "metavar": option.metavar},
         "path": {"type": Path, "metavar": option.metavar},
         "seconds": {"type": parser.seconds, "metavar": option.metavar},
+        "whole": {"type": _whole(option), "metavar": option.metavar},
     }
     return {**words, **kinds[option.kind]}
+
+
+def _whole(option: Option) -> Callable[[str], int]:
+    """Reads the value of an option of kind "whole", for argparse."""
+
+    def read(text: str) -> int:
+        try:
+            return int(option.read(text))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"is {text!r}; {error}") from None
+
+    return read
 
 
 def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, settings: Settings) -> Mapping[str, Any]:

@@ -72,6 +72,11 @@ def ends(environ: Mapping[str, str] = os.environ) -> float | None:
     return None
 
 
+def nodes(environ: Mapping[str, str] = os.environ) -> int:
+    """The number of nodes of the job."""
+    return _whole(environ, "SLURM_JOB_NUM_NODES") or 1
+
+
 def within(gpus: Sequence[Gpu], environ: Mapping[str, str] = os.environ) -> tuple[Gpu, ...]:
     """The GPUs of the job among those of the node. Without cgroups, nvidia-smi lists all."""
     if "SLURM_JOB_ID" not in environ or (devices := environ.get("CUDA_VISIBLE_DEVICES")) is None:

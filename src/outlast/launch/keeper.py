@@ -68,12 +68,14 @@ class Job:
         cwd: the folder in which it runs. Relative paths of data have the same meaning as for `outlast train`.
         seconds: the limit.
         grace: seconds before the limit at which the training is asked to stop.
+        ask: the signal that asks it.
     """
 
     command: Sequence[str]
     cwd: str
     seconds: float
     grace: float
+    ask: signal.Signals = signal.SIGTERM
 
 
 class Keeper:
@@ -164,7 +166,7 @@ class Keeper:
             if not self.asked:
                 self.asked = self._why(late=now >= soft)
                 if self.asked:
-                    training.send_signal(signal.SIGTERM)
+                    training.send_signal(self.job.ask)
             time.sleep(_LOOK)
         return False
 

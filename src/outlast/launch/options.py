@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ class Option:
     Attributes:
         name: name of the flag, and key in outlast-launch.yaml and in a launch record.
         help: a phrase.
-        kind: "choice", "switch", "list", "path" or "seconds".
-        default: the default value; of a "path", "list" or "seconds" it may be None.
+        kind: "choice", "switch", "list", "path", "seconds" or "whole", a whole number of at least 1.
+        default: the default value; of a kind but "choice" and "switch" it may be None.
         choices: the values of a "choice".
         setting: whether outlast-launch.yaml may contain it.
         repeated: whether the next launch of a run uses the value of the last one. False for a folder of code, which
@@ -33,7 +34,7 @@ class Option:
 
     name: str
     help: str
-    kind: Literal["choice", "switch", "list", "path", "seconds"]
+    kind: Literal["choice", "switch", "list", "path", "seconds", "whole"]
     default: Any = None
     choices: tuple[str, ...] = ()
     setting: bool = False
@@ -49,7 +50,7 @@ class Option:
         Raises:
             ValueError: it is no value of this option; the message names the expected kind.
         """
-        if value is None and self.default is None and self.kind in ("path", "list", "seconds"):
+        if value is None and self.default is None and self.kind in ("path", "list", "seconds", "whole"):
             return None
         if self.kind == "choice" and isinstance(value, str) and self.meanings.get(value, value) in self.choices:
             return self.meanings.get(value, value)
@@ -65,6 +66,8 @@ class Option:
             seconds = parse_seconds(value)
             if seconds > 0:
                 return seconds
+        if self.kind == "whole" and not isinstance(value, bool) and (number := _whole(value)):
+            return number
         raise ValueError(f"expected {self.expected}")
 
     @property
@@ -75,6 +78,7 @@ class Option:
             "list": "a list of names",
             "path": "a path",
             "seconds": "a duration such as 20s",
+            "whole": "a whole number from 1 to 9999",
         }
         return f"one of {', '.join(self.choices)}" if self.kind == "choice" else words[self.kind]
 
@@ -86,6 +90,12 @@ class Option:
         if self.kind == "switch":
             return "yes" if self.default else "no"
         return self.default if self.kind == "choice" else self.absent
+
+
+def _whole(value: Any) -> int | None:
+    """A number from 1 to 9999, or its text; None for anything else."""
+    text = str(value)
+    return int(text) if re.fullmatch(r"[1-9][0-9]{0,3}", text) else None
 
 
 def defaults(options: Sequence[Option], given: Mapping[str, Any] | None = None) -> dict[str, Any]:

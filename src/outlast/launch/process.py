@@ -32,6 +32,17 @@ def lives(pid: int, began: str) -> bool:
     return bool(began) and identity(pid) == began
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that run. Linux only."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            state, parent = place.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state not in "ZX":
+                found.append(int(place.parent.name))
+    return found
+
+
 def kill_group(pid: int, began: str) -> None:
     """Kill a process and its group, if it is the recorded one."""
     if lives(pid, began):

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from outlast.environment import slurm
@@ -18,6 +19,7 @@ from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN
 from outlast.folder import plain, reading, records
 from outlast.launch.keeper import Job, Keeper, write
 from outlast.launch.sessionfolders import training_command
+from outlast.launch.slurm.node import free_port, on_all
 from outlast.terminal import say
 
 SESSION = records.form({"cwd": records.anything, "seconds": records.or_null(records.number)})
@@ -38,16 +40,24 @@ def main(folder: Path) -> int:
     if ends is not None:
         limits.append(ends - time.time() - _LAST)
     seconds = max(1.0, min((limit for limit in limits if limit is not None), default=86400.0 * 365))
-    job = Job(training_command(folder, _cards(folder)), about["cwd"], seconds, min(30.0, max(0.5, seconds / 10)))
+    command, ask = _training(folder)
+    job = Job(command, about["cwd"], seconds, min(30.0, max(0.5, seconds / 10)), ask)
     stop = (signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
     code = Keeper(folder, job, stop=stop, cancel=(signal.SIGUSR2,)).run()
     return EXIT_FINISHED if code == EXIT_RUN_AGAIN else code
 
 
-def _cards(folder: Path) -> int:
-    """GPUs of the job that the training uses: none, unless the recipe supports several ranks."""
-    asked = reading.read_record(folder / "request.json", records.table())
-    return len(slurm.within(gpus())) if asked["ranks"] else 0
+def _training(folder: Path) -> tuple[Sequence[str], signal.Signals]:
+    """The command that trains on all nodes of the job, and the signal that asks it to stop."""
+    asked, nodes = reading.read_record(folder / "request.json", records.table()), slurm.nodes()
+    if not asked["ranks"]:
+        if nodes > 1:
+            say(f"The job has {nodes} nodes, and the recipe {asked['recipe']} trains on the first one alone.")
+        return training_command(folder, 0), signal.SIGTERM
+    if nodes == 1:
+        return training_command(folder, len(slurm.within(gpus()))), signal.SIGTERM
+    # srun would kill at SIGTERM, and forwards SIGUSR1.
+    return on_all(nodes, folder, free_port()), signal.SIGUSR1
 
 
 if __name__ == "__main__":

@@ -44,6 +44,14 @@ OPTIONS = (
         setting=True,
         metavar="FLAG",
     ),
+    Option(
+        "nodes",
+        "number of nodes of a job, on which a recipe for several ranks trains together",
+        "whole",
+        setting=True,
+        metavar="N",
+        absent="one",
+    ),
 )
 FOLDER = ".jobs"
 
@@ -110,6 +118,20 @@ class SlurmProvider(FolderProvider):
 
     # starting ------------------------------------------------------------------------------------------------------
 
+    def plan(self, request: Request) -> Handle:
+        """The name of the session's folder.
+
+        Raises:
+            UsageError: several nodes are asked for, and the recipe trains on one process.
+        """
+        nodes = request.terms.options.get("nodes") or 1
+        if nodes > 1 and not request.asked["ranks"]:
+            raise UsageError(
+                f"The recipe {request.asked['recipe']} trains in one process, and --nodes is {nodes}; expected a "
+                "recipe for several ranks (ranks=True). Leave --nodes out. Nothing was started."
+            )
+        return super().plan(request)
+
     def preview(self, request: Request, folder: Path) -> str:
         """Write the batch script into a folder."""
         place = folder / f"{request.name}.sh"
@@ -140,7 +162,7 @@ class SlurmProvider(FolderProvider):
     def _script(self, request: Request) -> str:
         options = request.terms.options
         folder = self._folders.of(self.plan(request))
-        return script(request.name, folder, options.get("time"), options.get("sbatch") or ())
+        return script(request.name, folder, options.get("time"), options.get("sbatch") or (), options.get("nodes"))
 
     # existing sessions ---------------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ def partition_of(given: Sequence[str]) -> str | None:
     return named[-1] if named else None
 
 
-def script(name: str, folder: Path, seconds: float | None, given: Sequence[str]) -> str:
+def script(name: str, folder: Path, seconds: float | None, given: Sequence[str], nodes: int | None = None) -> str:
     """The text of the script.
 
     Args:
@@ -58,15 +58,19 @@ def script(name: str, folder: Path, seconds: float | None, given: Sequence[str])
         folder: the session's folder, on a disk that the nodes see.
         seconds: the limit; None: that of the partition.
         given: flags of the user.
+        nodes: number of nodes; None: one, unless a flag says otherwise.
 
     Raises:
-        UsageError: a flag is not taken, or Slurm could not write into a folder of this name.
+        UsageError: a flag is not taken, the nodes are given twice, or Slurm could not write into a folder of this name.
     """
     if re.search(r"[\\\x00-\x1f\x7f]", str(folder)):
         raise UsageError(
             f"The folder {str(folder)!r:.300} has a backslash or a control character in its name, with which Slurm "
             "cannot name a log. Use another --checkpoint-dir. Nothing was started."
         )
+    flags = flags_of(given)
+    if nodes is not None and any(flag.partition("=")[0] == "--nodes" for flag in flags):
+        raise UsageError(f"--nodes {nodes} and --sbatch nodes are given; expected one of them. Nothing was started.")
     minutes = None if seconds is None else max(1, -(-int(seconds) // 60))
     warning = 60 if minutes is None else min(60, 6 * minutes)
     lines = [
@@ -77,7 +81,8 @@ def script(name: str, folder: Path, seconds: float | None, given: Sequence[str])
         "--requeue",
         f"--signal=B:USR1@{warning}",
         *([] if minutes is None else [f"--time={minutes}"]),
-        *map(_quoted, flags_of(given)),
+        *([] if nodes is None else [f"--nodes={nodes}"]),
+        *map(_quoted, flags),
     ]
     command = shlex.join([sys.executable, "-P", "-m", "outlast.launch.slurm.job", str(folder)])
     return "\n".join(

@@ -1,0 +1,88 @@
+"""`python -m outlast.launch.slurm.node FOLDER PORT`: the training on one node of several. srun starts it once on each.
+
+It starts torchrun with a rank for each GPU of the job on this node, or with one. Node 0 of the job, on which its script
+runs, has rank 0, so that the keeper sees at once what rank 0 has written.
+
+A request to stop goes to the ranks, and not to torchrun, which would end with an error and would kill them after 30 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from outlast.environment import slurm
+from outlast.environment.base import gpus
+from outlast.launch.process import children
+from outlast.launch.sessionfolders import training_command
+
+_LOOK = 0.1  # seconds between two checks
+
+
+def on_all(nodes: int, folder: Path, port: int) -> Sequence[str]:
+    """The command of a job's script that starts this program on all its nodes.
+
+    Args:
+        nodes: their number.
+        folder: the session's folder.
+        port: a port of the first node, on which the ranks meet.
+    """
+    return [
+        "srun",
+        f"--nodes={nodes}",
+        f"--ntasks={nodes}",
+        "--ntasks-per-node=1",
+        "--export=ALL",  # also in a job of `sbatch --export=NONE`
+        "--mpi=none",
+        "--cpu-bind=none",
+        "--kill-on-bad-exit=1",  # one that fails ends the others
+        *[sys.executable, "-P", "-m", "outlast.launch.slurm.node", str(folder), str(port)],
+    ]
+
+
+def free_port() -> int:
+    """A port of this machine that no program uses."""
+    with socket.create_server(("", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def meeting(port: int, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Flags of torchrun by which the nodes of a job meet.
+
+    The address is that from which srun spoke to this node. A node's name need not have an address.
+    """
+    return [
+        f"--nnodes={slurm.nodes(environ)}",
+        f"--node-rank={environ['SLURM_NODEID']}",
+        f"--master-addr={environ['SLURM_LAUNCH_NODE_IPADDR']}",
+        f"--master-port={port}",
+    ]
+
+
+def main(folder: Path, port: int) -> int:
+    """Train on this node; returns the exit code of torchrun."""
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
+        signal.signal(number, lambda number, _: asked.append(number))
+    command = training_command(folder, max(1, len(slurm.within(gpus()))), meeting(port))
+    training = subprocess.Popen(command, process_group=0)  # Slurm sends signals to the group of this process
+    told: set[int] = set()
+    while training.poll() is None:
+        if asked:
+            for rank in set(children(training.pid)) - told:
+                told.add(rank)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(rank, signal.SIGTERM)
+        time.sleep(_LOOK)
+    return training.returncode if training.returncode >= 0 else 128 - training.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
