@@ -115,9 +115,19 @@ EVERY_STEP: list = []
 TRAINERS = {"ddp": train_ddp, "fsdp": train_fsdp, "plain": train_plain}
 
 
-def attempt(trainer, root: Path, ranks: int, killed: int = -1, counter: Counter | None = None) -> list[int]:
+def attempt(
+    trainer,
+    root: Path,
+    ranks: int,
+    killed: int = -1,
+    counter: Counter | None = None,
+    *,
+    meeting: str = "",
+    begin=lambda rank: None,
+) -> list[int]:
     """Train on so many ranks, one fork each; returns their wait statuses."""
-    meeting = root.parent / f"meeting-{time.monotonic_ns()}"
+    place = root.parent / f"meeting-{time.monotonic_ns()}"
+    meeting = meeting or f"file://{place}"
     children = []
     for rank in range(ranks):
         child = os.fork()
@@ -129,10 +139,11 @@ def attempt(trainer, root: Path, ranks: int, killed: int = -1, counter: Counter 
             signal.alarm(SECONDS)
             import torch
 
+            begin(rank)
             torch.set_num_threads(1)
             sys.stderr = open(root.parent / f"stderr-{rank}.txt", "w")  # noqa: SIM115
             faulthandler.enable(sys.stderr)
-            torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
+            torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
             if rank == killed and counter:
                 counter.install()
             trainer(root)
@@ -147,7 +158,7 @@ def attempt(trainer, root: Path, ranks: int, killed: int = -1, counter: Counter 
             (root.parent / f"error-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
         os._exit(code)
     statuses = [os.waitpid(child, 0)[1] for child in children]
-    meeting.unlink(missing_ok=True)
+    place.unlink(missing_ok=True)
     return statuses
 
 

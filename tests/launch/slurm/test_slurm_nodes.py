@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from outlast.folder.layout import RunFolder
 from outlast.launch.provider import Terms
 from outlast.launch.records import all_launches
 from outlast.launch.relay import Pace, relay
-from outlast.launch.slurm.node import main, meeting, on_all
+from outlast.launch.slurm.node import meeting, on_all
 from outlast.launch.slurm.provider import SlurmProvider
 from outlast.launch.slurm.scheduler import Scheduler
 from outlast.launch.slurm.script import script
@@ -117,12 +120,162 @@ def log_of(number: int) -> str:
     return Path(f"runs/.jobs/outlast-pair-{number:03}/log.txt").read_text()
 
 
-def test_two_nodes_train_together_and_go_on_in_the_next_job(cluster: slurm.Cluster) -> None:
+def until(found: Callable[[], Any], seconds: float = 120.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return value
+
+
+def saved(number: int) -> int:
+    """The newest step of a session that may run."""
+    folder = Path(f"runs/.jobs/outlast-pair-{number:03}/work/runs/pair")
+    return CheckpointStore(RunFolder(folder)).newest_step()
+
+
+def test_two_nodes_train_together(cluster: slurm.Cluster) -> None:
     expected = twin()
-    relay(provider(), lambda: prepared(stop_every="6"), terms(), tell=lambda _: None, pace=Pace(ask=0.1))
-    assert len(all_launches(RunFolder(RUN))) == 2
+    relay(provider(), prepared, terms(), tell=lambda _: None, pace=Pace(ask=0.1))
+    assert len(all_launches(RunFolder(RUN))) == 1
     assert "rank 0 on one" in log_of(1)
     assert "rank 1 on two" in log_of(1)
     assert_equal(RUN, expected)
     record = json.loads((RUN / "attempts/0001.json").read_text())
     assert record["environment"]["facts"]["job_num_nodes"] == "2"
+
+
+@pytest.mark.slow
+def test_three_jobs_of_two_nodes_end_as_two_ranks_on_one_machine_do(cluster: slurm.Cluster) -> None:
+    """Ended by a rank on the second node, by the relay's budget, and finished."""
+    expected = twin()
+    relay(provider(), lambda: prepared(stop_every="5"), terms(), tell=lambda _: None, pace=Pace(ask=0.1))
+    assert len(all_launches(RunFolder(RUN))) == 3
+    assert_equal(RUN, expected)
+
+
+@pytest.mark.slow
+def test_slurms_own_limit_ends_two_nodes_in_time(cluster: slurm.Cluster, outlast_cli) -> None:
+    expected = twin()
+    words = ("relay", "pair", "--on", "slurm", "--time", "1m", "--nodes", "2", "--ask-every", "1", "--pause", "5")
+    done = outlast_cli(*words, "--experiment-name", "pair", timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(all_launches(RunFolder(RUN))) >= 2
+    assert_equal(RUN, expected)
+    assert json.loads((RUN / "launches/0001.json").read_text())["terms"]["nodes"] == 2
+
+
+@pytest.mark.slow
+def test_a_cancel_reaches_both_nodes(cluster: slurm.Cluster) -> None:
+    jobs = provider()
+    record = launch(jobs, prepared(pause="1", save_every="1 steps"), terms())
+    until(lambda: saved(1) >= 1)
+    jobs.cancel(record.handle)
+    until(lambda: jobs.state(record.handle).over, 60)
+    state = jobs.state(record.handle)
+    assert (state.word, state.exit) == ("cancelled", 75)
+    assert 1 <= saved(1) < STEPS
+    end = json.loads(next(Path("runs/.jobs/outlast-pair-001/work/runs/pair/attempts").glob("*.json")).read_text())[
+        "end"
+    ]
+    assert end["reason"] == "preempted"
+    assert end["step"] == saved(1)
+
+
+@pytest.mark.slow
+def test_a_person_who_cancels_the_job_of_two_nodes(cluster: slurm.Cluster) -> None:
+    jobs = provider()
+    record = launch(jobs, prepared(pause="0.3", save_every="1 steps"), terms())
+    until(lambda: saved(1) >= 1)
+    cluster.ask("scancel", str(record.handle["job"]))
+    until(lambda: jobs.state(record.handle).over, 60)
+    assert jobs.state(record.handle).word == "cancelled"
+    assert saved(1) < STEPS
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_ends_the_job_soon_and_the_relay_goes_on(cluster: slurm.Cluster) -> None:
+    told: list[str] = []
+    killed: list[float] = []
+
+    def tell(sentence: str) -> None:
+        told.append(sentence)
+        if "is running" in sentence and not killed:
+            until(lambda: saved(1) >= 2)
+            place = Path("runs/.jobs/outlast-pair-001").absolute()
+            os.kill(rank_of(place, 1), 9)
+            killed.append(time.monotonic())
+            until(lambda: (place / "end.json").exists(), 60)
+            killed.append(time.monotonic())
+
+    expected = twin()
+    relay(provider(), lambda: prepared(pause="0.5", save_every="1 steps"), terms(), tell=tell, pace=Pace(ask=0.1))
+    assert killed[1] - killed[0] < 40, told
+    assert len(all_launches(RunFolder(RUN))) == 2
+    assert_equal(RUN, expected)
+
+
+def rank_of(folder: Path, rank: int) -> int:
+    """The process of a rank of the session in a folder."""
+    for place in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            variables, words = place.read_bytes().split(b"\0"), place.with_name("cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"outlast.launch.inside" in words and os.fsencode(folder) in words and f"RANK={rank}".encode() in variables:
+            return int(place.parent.name)
+    raise AssertionError(f"no rank {rank} runs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
+def test_one_of_two_nodes_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    expected = twin()
+    with slurm.cluster(tmp_path / "cluster") as own:
+        monkeypatch.setenv("SLURM_CONF", own.environment["SLURM_CONF"])
+        jobs, run = provider(), prepared(pause="0.5", save_every="1 steps")
+        record = launch(jobs, run, terms())
+        until(lambda: saved(1) >= 2)
+        own.kill_node("one" if first else "two")
+        began = time.monotonic()
+        place = Path("runs/.jobs/outlast-pair-001").absolute()
+
+        def gone() -> bool:
+            with contextlib.suppress(AssertionError):
+                return rank_of(place, 1 if first else 0) == 0
+            return True
+
+        until(gone, 60)
+        assert time.monotonic() - began < 40
+        own.start_node("one" if first else "two")
+        until(lambda: own.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%T").split() == ["idle", "idle"])
+        until(lambda: jobs.state(record.handle).word in ("queued", "lost", "failed"), 120)
+
+        def released() -> bool:
+            own.ask("scontrol", "update", f"JobId={record.handle['job']}", "StartTime=now")
+            return jobs.state(record.handle).word != "queued"
+
+        until(released, 240)
+        relay(jobs, lambda: run, terms(), tell=lambda _: None, pace=Pace(ask=0.1))
+    assert RunFolder(RUN).attempt_numbers()[:2] == [1, 2]
+    assert_equal(RUN, expected)
+
+
+def test_nodes_that_are_not_understood() -> None:
+    with messages.raises(UsageError, "launch/slurm-nodes-twice", nodes=2):
+        script("x", Path("/a"), None, ["nodes=3"], 2)
+    assert "#SBATCH --nodes=2" in script("x", Path("/a"), None, ["exclusive"], 2).splitlines()
+    assert not any("--nodes" in line for line in script("x", Path("/a"), None, ["nodelist=a"]).splitlines())
+    Path("pair/recipe.py").write_text(PAIR.replace(", ranks=True", ""))
+    with messages.raises(UsageError, "launch/slurm-nodes-one-process", run="pair", nodes=2):
+        launch(provider(), prepared(), terms())
+    assert request_for(provider(), prepared(), terms(1)).asked["ranks"] is False
+
+
+def test_how_the_nodes_meet() -> None:
+    environ = {"SLURM_JOB_NUM_NODES": "3", "SLURM_NODEID": "2", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
+    assert meeting(4711, environ) == ["--nnodes=3", "--node-rank=2", "--master-addr=10.0.0.7", "--master-port=4711"]
+    words = on_all(3, Path("/a"), 4711)
+    assert words[0] == "srun"
+    assert {"--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--export=ALL"} <= set(words)
+    assert words[-2:] == ["/a", "4711"]
