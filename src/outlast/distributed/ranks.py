@@ -1,30 +1,66 @@
 """Communication between the processes of one attempt.
 
-torchrun starts several *ranks*, which train one model together and save one checkpoint a step.
+torchrun, or a program that calls `jax.distributed.initialize`, starts several *ranks*, which train one model together
+and save one checkpoint a step.
 
-They speak over gloo groups of outlast's own, so that nothing here meets the collectives of training, and in numbers and
-bytes only: torch's collectives for Python objects would unpickle what another process sent.
+They speak over gloo groups of outlast's own (in JAX over its key-value store), so that nothing here meets the
+collectives of training, and in numbers and bytes only: torch's collectives for Python objects would unpickle what
+another process sent.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import os
+import struct
 import sys
 import zlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from outlast.distributed import jaxstore
 from outlast.errors import OutlastError, RankFailed, UsageError
 
 T = TypeVar("T")
 
-_NUMBERS = 8
+_NUMBERS = struct.Struct("8q")
+_stores = itertools.count()
 _PATIENCE = dt.timedelta(days=1)
 """How long a rank waits for another that lives: rank 0 may evaluate, or a disk be slow.
 
 One that has died is noticed at once.
 """
+
+
+class Group(Protocol):
+    """The connection between the ranks."""
+
+    def gather(self, data: bytes) -> list[bytes]:
+        """The bytes of all ranks, in their order. All give the same number of bytes.
+
+        Raises:
+            RuntimeError: a rank is gone, or did not answer.
+        """
+        ...
+
+
+class _Gloo:
+    """A gloo group of torch."""
+
+    def __init__(self, count: int) -> None:
+        import torch
+
+        self._count = count
+        self._group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+
+    def gather(self, data: bytes) -> list[bytes]:
+        import torch
+
+        mine = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        found = [torch.empty_like(mine) for _ in range(self._count)]
+        torch.distributed.all_gather(found, mine, group=self._group)
+        return [each.numpy().tobytes() for each in found]
 
 
 class Ranks:
@@ -38,7 +74,7 @@ class Ranks:
         broken: whether another rank is gone, or at another place of the program; nothing can be said any more.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, group: Any = None) -> None:
+    def __init__(self, rank: int = 0, count: int = 1, group: Group | None = None) -> None:
         self.rank, self.count, self._group = rank, count, group
         self.broken = False
 
@@ -69,37 +105,29 @@ class Ranks:
         """
         if not self.several:
             return [numbers]
-        import torch
-
         # Always of one size: gloo ends the process when two sizes meet.
-        mine = torch.zeros(_NUMBERS, dtype=torch.int64, device="cpu")
-        mine[0] = zlib.crc32(moment.encode())
-        mine[1 : len(numbers) + 1] = torch.tensor(numbers, device="cpu")
-        found = [torch.empty_like(mine) for _ in range(self.count)]
-        self._call(torch.distributed.all_gather, found, mine)
+        place = zlib.crc32(moment.encode())
+        mine = _NUMBERS.pack(place, *numbers, *[0] * (7 - len(numbers)))
+        found = [_NUMBERS.unpack(each) for each in self._gather(mine)]
         for rank, each in enumerate(found):
-            if each[0] != mine[0]:
+            if each[0] != place:
                 self.broken = True
                 raise RankFailed(
                     f"Rank {self.rank} is {moment} and rank {rank} is somewhere else in the program. All ranks have to "
                     "make the same calls in "
                     "the same order and run the same number of steps: let all of them break out of the loop, or none."
                 )
-        return [tuple(each[1 : len(numbers) + 1].tolist()) for each in found]
+        return [each[1 : len(numbers) + 1] for each in found]
 
     def all_gather(self, moment: str, data: bytes) -> list[bytes]:
         """Give every rank the bytes of all, in the order of the ranks; raises RankFailed as `exchange` does."""
         if not self.several:
             return [data]
-        import torch
-
         sizes = [size for (size,) in self.all_gather_numbers(moment, len(data))]
         if not any(sizes):
             return [b""] * self.count
-        mine = torch.frombuffer(bytearray(data.ljust(max(sizes))), dtype=torch.uint8)
-        found = [torch.empty_like(mine) for _ in range(self.count)]
-        self._call(torch.distributed.all_gather, found, mine)
-        return [each.numpy().tobytes()[:size] for each, size in zip(found, sizes, strict=True)]
+        found = self._gather(data.ljust(max(sizes)))
+        return [each[:size] for each, size in zip(found, sizes, strict=True)]
 
     def broadcast(self, moment: str, data: bytes) -> bytes:
         """The bytes of rank 0, whatever the others give."""
@@ -128,9 +156,11 @@ class Ranks:
                 raise RankFailed(f"Rank {rank}: {words.decode()}")
         return result
 
-    def _call(self, collective: Callable[..., Any], *tensors: Any) -> None:
+    def _gather(self, data: bytes) -> list[bytes]:
+        if self._group is None:  # of files of several ranks that one process reads
+            raise AssertionError("these ranks are not connected")
         try:
-            collective(*tensors, group=self._group)
+            return self._group.gather(data)
         except RuntimeError as error:
             self.broken = True
             raise RankFailed(
@@ -140,7 +170,7 @@ class Ranks:
 
 
 def connect(channels: int) -> list[Ranks]:
-    """So many channels between the ranks that torch.distributed knows of, or channels of one that is alone.
+    """So many channels between the ranks that torch.distributed or JAX knows of, or channels of one that is alone.
 
     Raises:
         UsageError: as of `position`.
@@ -148,9 +178,10 @@ def connect(channels: int) -> list[Ranks]:
     rank, count = position()
     if count == 1:
         return [Ranks() for _ in range(channels)]
-    import torch
-
-    return [Ranks(rank, count, torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)) for _ in range(channels)]
+    if _torch() is not None:
+        return [Ranks(rank, count, _Gloo(count)) for _ in range(channels)]
+    seconds = _PATIENCE.total_seconds()
+    return [Ranks(rank, count, jaxstore.Store(str(next(_stores)), rank, count, seconds)) for _ in range(channels)]
 
 
 def meet() -> None:
@@ -176,14 +207,15 @@ def is_main_process() -> bool:
 
 
 def position() -> tuple[int, int]:
-    """This process's rank and the number of ranks: 0 and 1 where torch.distributed was not begun.
+    """This process's rank and the number of ranks: 0 and 1 where neither torch.distributed nor JAX's was begun.
 
     Raises:
         UsageError: a launcher started several processes and they have not met yet.
     """
-    torch = sys.modules.get("torch")
-    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+    if (torch := _torch()) is not None:
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if found := jaxstore.position():
+        return found
     if int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ:
         raise UsageError(
             f"A launcher started {os.environ['WORLD_SIZE']} processes for this run and they have not met: call "
@@ -191,6 +223,13 @@ def position() -> tuple[int, int]:
             "start a single one."
         )
     return 0, 1
+
+
+def _torch() -> Any:
+    """torch, if its ranks have met; otherwise None."""
+    torch = sys.modules.get("torch")
+    met = torch and torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch if met else None
 
 
 def _words(error: Exception) -> str:

@@ -44,14 +44,17 @@ def _to_array(value: Any) -> FrameworkArray:
     """Pack an array. Its bytes are fetched from the device when they are needed.
 
     Raises:
-        UnsupportedArray: the array was already donated, or is on devices of other processes.
+        UnsupportedArray: the array was already donated, or a block of it is on devices of other processes alone.
     """
     if value.is_deleted():
         raise UnsupportedArray(
             "its buffer was donated to a jitted function; offer the state that the function returned"
         )
-    if not value.is_fully_addressable:
-        raise UnsupportedArray("it is spread over several processes, which this version does not save")
+    if not (value.is_fully_addressable or value.is_fully_replicated):
+        raise UnsupportedArray(
+            "each process holds another block of it, which this version does not save; give it a sharding that is "
+            "replicated over the processes, such as NamedSharding(mesh, PartitionSpec())"
+        )
     node: dict[str, Any] = {"as": "jax"}
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         node["key"] = str(jax.random.key_impl(value))
@@ -92,8 +95,22 @@ def _from_array(array: Array, node: Mapping[str, Any], _like: Any) -> Any:
 
 
 def _place_like(value: Any, template: Any) -> Any:
-    """Move a restored array to the device of the template."""
-    return jax.device_put(value, template.sharding) if _is_array(template) else value
+    """Move a restored array to the device of the template, or to its devices in all processes."""
+    if not _is_array(template):
+        return value
+    if template.sharding.is_fully_addressable:
+        return jax.device_put(value, template.sharding)
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):  # device_put would refuse it
+        data = _spread(jax.random.key_data(value), template.sharding)
+        return jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(value)))
+    return _spread(value, template.sharding)
+
+
+def _spread(value: Any, sharding: Any) -> Any:
+    """An array on devices of several processes, each of which has the whole array."""
+    data, weak = np.asarray(value), value.weak_type
+    spread = jax.make_array_from_callback(data.shape, sharding, lambda index: data[index])
+    return _make_weak(spread, weak_type=True) if weak and _make_weak else spread
 
 
 def _becomes(initial: Any, later: Any) -> bool:
