@@ -9,7 +9,8 @@
     ├── ResumeRefused               exit 1   the checkpoint and this program do not fit together
     ├── StateError                  exit 1   something tracked cannot be saved without pickle
     ├── DataError                   exit 1   data missing or malformed
-    ├── RankFailed                  exit 1   another process of this attempt failed, or is gone
+    ├── RankFailed                  exit 1   another process of this attempt failed
+    │   └── RankGone                exit 1   it is gone, or did not answer
     ├── LaunchError                 exit 1   an attempt on another machine could not be started, followed or fetched
     │   ├── LaunchRefused           exit 1   a provider has refused something, in its words
     │   ├── QuotaUsedUp             exit 75  no hours are left this week; run the same command again when there are
@@ -114,6 +115,10 @@ class DataError(OutlastError):
 
 class RankFailed(OutlastError):
     """Several processes train together, and another one of them failed or is gone."""
+
+
+class RankGone(RankFailed):
+    """Several processes train together, and another one of them is gone, or did not answer."""
 
 
 class LaunchError(OutlastError):

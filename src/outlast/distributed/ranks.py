@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import os
+import re
 import struct
 import sys
 import zlib
@@ -20,12 +21,15 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from outlast.distributed import jaxstore
-from outlast.errors import OutlastError, RankFailed, UsageError
+from outlast.errors import OutlastError, RankFailed, RankGone, UsageError
 
 T = TypeVar("T")
 
 _NUMBERS = struct.Struct("8q")
 _stores = itertools.count()
+_CLOSED = re.compile(r"gloo.*(closed by peer|reset by peer|Broken pipe|Connection refused)", re.IGNORECASE | re.DOTALL)
+"""Errors of gloo in a collective of training, of which torch and JAX make a RuntimeError."""
+
 _PATIENCE = dt.timedelta(days=1)
 """How long a rank waits for another that lives: rank 0 may evaluate, or a disk be slow.
 
@@ -163,7 +167,7 @@ class Ranks:
             return self._group.gather(data)
         except RuntimeError as error:
             self.broken = True
-            raise RankFailed(
+            raise RankGone(
                 f"Rank {self.rank} of {self.count} waited for the others, and one is gone or did not answer: look for "
                 "the first error among the ranks. What was committed is intact; start all of them again."
             ) from error
@@ -204,6 +208,17 @@ def meet() -> None:
 def is_main_process() -> bool:
     """Whether this is the rank that speaks to the user, as far as the launcher says."""
     return (os.environ.get("RANK") or "0") == "0"
+
+
+def says_gone(error: BaseException) -> bool:
+    """Whether an error says that another rank is gone: one of `Ranks`, or of a collective of the training."""
+    if isinstance(error, RankGone):
+        return True
+    if (torch := _torch()) and isinstance(
+        error, torch.distributed.DistBackendError | torch.distributed.DistNetworkError
+    ):
+        return True
+    return isinstance(error, RuntimeError) and bool(_CLOSED.search(str(error)))
 
 
 def position() -> tuple[int, int]:

@@ -42,6 +42,52 @@ NOT_PUBLISHED = 7
 COMMAND = "command"
 """Folder of a command's files in the bundle."""
 
+RANK_GONE = 8
+"""Exit code of a session in which a rank has disappeared: its process was killed, or its machine went down."""
+
+
+def report(request: Path, working: Path, place: Path) -> int:
+    """Train, and write the exit code into a file; returns it.
+
+    Each rank but the first writes into a file of its own. The first looks into them when another rank is gone, to see
+    whether it has failed by itself.
+
+    Args:
+        request: the file of the request.
+        working: the folder below which it trains.
+        place: the file for the exit code.
+    """
+    rank, count = (int(os.environ.get(name) or default) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    code = 1
+    try:
+        code = main(request, working)
+    except Exception as error:
+        code = RANK_GONE if ranks.says_gone(error) else 1
+        raise
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        raise
+    finally:
+        if rank:
+            place.with_name(f"{place.name}.{rank}").write_text(str(code))
+        else:
+            if code == RANK_GONE:
+                told = (_told(place.with_name(f"{place.name}.{other}")) for other in range(1, count))
+                code = next((each for each in told if each not in (*_GOES_ON, None)), code)
+            place.write_text(str(code))
+    return code
+
+
+_GOES_ON = (EXIT_FINISHED, EXIT_RUN_AGAIN, RANK_GONE)
+
+
+def _told(place: Path) -> int | None:
+    """The exit code that another rank wrote; None if it wrote none."""
+    try:
+        return int(place.read_text())
+    except (OSError, ValueError):
+        return None
+
 
 def main(request: Path, working: Path) -> int:
     """Train, or run a command; returns the exit code of `outlast train` or `outlast run`."""
@@ -74,7 +120,7 @@ def main(request: Path, working: Path) -> int:
         return int(ended.code or 0)
     except OutlastError as error:
         say(f"error: {error}", error=True)
-        return error.exit_code
+        return RANK_GONE if ranks.says_gone(error) else error.exit_code
     if ranks.is_main_process():
         say(f"run {run.id} is finished")
         try:
@@ -184,8 +230,6 @@ def _run_command(asked: Mapping[str, Any], runs: Path) -> int:
 
 
 if __name__ == "__main__":
-    code = main(Path(sys.argv[1]), Path(sys.argv[2]))
-    if ranks.is_main_process():
-        Path(sys.argv[3]).write_text(str(code))
+    code = report(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
     # torchrun treats a rank that exits with 75 as failed, and kills the other ranks.
     sys.exit(EXIT_FINISHED if code in (EXIT_RUN_AGAIN, NOT_PUBLISHED) else code)

@@ -4,6 +4,7 @@ A folder of a session (`outlast.launch.sessionfolders`) gets from it
 
     training.json   the process: pid, began          log.txt    output of the training
     cancel          request to stop; with "now" in it: at once       end.json   how it ended
+    stop            asks a training on several nodes to stop
 
 The keeper asks the training to stop (SIGTERM) `grace` seconds before the limit, and kills its process group at the
 limit. A process that has left this group (a daemon) is not killed.
@@ -29,6 +30,9 @@ _LOOK = 0.1  # seconds between two checks
 _CREDENTIALS = ("OUTLAST_DRIVE_", "OUTLAST_GIT_")  # of remotes and git servers
 LOG = "log.txt"
 """Name of the file with the output of a session."""
+
+STOP = "stop"
+"""Name of the file that asks a training on several nodes to stop."""
 
 SAVING = 30.0
 """Seconds that the training has to save after a cancel."""
@@ -68,14 +72,14 @@ class Job:
         cwd: the folder in which it runs. Relative paths of data have the same meaning as for `outlast train`.
         seconds: the limit.
         grace: seconds before the limit at which the training is asked to stop.
-        ask: the signal that asks it.
+        nodes: whether it trains on several nodes: then the file `stop` asks it to stop, as srun would kill at SIGTERM.
     """
 
     command: Sequence[str]
     cwd: str
     seconds: float
     grace: float
-    ask: signal.Signals = signal.SIGTERM
+    nodes: bool = False
 
 
 class Keeper:
@@ -129,6 +133,8 @@ class Keeper:
         return int(end["exit"])
 
     def _start(self) -> subprocess.Popen[bytes]:
+        for old in (self.folder / STOP, *self.folder.glob("exit*")):  # of a job that is started again in its folder
+            old.unlink(missing_ok=True)
         with (self.folder / LOG).open("ab") as log:
             return subprocess.Popen(
                 list(self.job.command),
@@ -166,9 +172,15 @@ class Keeper:
             if not self.asked:
                 self.asked = self._why(late=now >= soft)
                 if self.asked:
-                    training.send_signal(self.job.ask)
+                    self._ask(training)
             time.sleep(_LOOK)
         return False
+
+    def _ask(self, training: subprocess.Popen[bytes]) -> None:
+        if self.job.nodes:
+            (self.folder / STOP).write_text("")
+        else:
+            training.send_signal(signal.SIGTERM)
 
     def _why(self, *, late: bool) -> str:
         """Why the training must stop now; empty if it need not."""
@@ -208,7 +220,7 @@ class Keeper:
             word, message = "completed", DOWN if self.asked == DOWN else ""
         elif killed or self.asked:
             word, message = "timed-out", f"it had not stopped by its limit of {self.job.seconds:g} s"
-        elif code == -signal.SIGKILL:
+        elif code == -signal.SIGKILL or (self.job.nodes and told is None):
             word, message = "lost", "its process was killed, by hand or because memory ran out"
         else:
             word, message = "failed", ""

@@ -20,7 +20,7 @@ from outlast.folder.layout import RunFolder
 from outlast.launch.down import delete
 from outlast.launch.fetch import NothingLeft, fetch
 from outlast.launch.hours import forecast, quota_of, spent, until, within
-from outlast.launch.inside import MISSING_CHECKPOINT, NOT_PUBLISHED
+from outlast.launch.inside import MISSING_CHECKPOINT, NOT_PUBLISHED, RANK_GONE
 from outlast.launch.provider import Limits, Provider, Quota, State, Tell, Terms
 from outlast.launch.records import LaunchRecord, all_launches, launching
 from outlast.launch.start import launch_next, repeats
@@ -231,7 +231,9 @@ class _Relay:
                 f"The session has not published it: read `{record.command('logs')}`. Publish it from here: "
                 f"{command('outlast', 'publish', folder.path)}"
             )
-        if state.startswith("failed") or state == "out-of-memory":
+        if state == f"failed({RANK_GONE})":
+            state = "a rank was lost"
+        elif state.startswith("failed") or state == "out-of-memory":
             raise LaunchError(
                 f"Session {record.number} ended as {state}, and another session would end in the same way. Read "
                 f"`{record.command('logs')}`. Its last checkpoint is on this machine, at step {step}."

@@ -149,7 +149,7 @@ def test_two_nodes_train_together(cluster: slurm.Cluster) -> None:
 def test_three_jobs_of_two_nodes_end_as_two_ranks_on_one_machine_do(cluster: slurm.Cluster) -> None:
     """Ended by a rank on the second node, by the relay's budget, and finished."""
     expected = twin()
-    relay(provider(), lambda: prepared(stop_every="5"), terms(), tell=lambda _: None, pace=Pace(ask=0.1))
+    relay(provider(), lambda: prepared(stop_every="4", pause="0.6"), terms(), tell=lambda _: None, pace=Pace(ask=0.1))
     assert len(all_launches(RunFolder(RUN))) == 3
     assert_equal(RUN, expected)
 
@@ -157,7 +157,7 @@ def test_three_jobs_of_two_nodes_end_as_two_ranks_on_one_machine_do(cluster: slu
 @pytest.mark.slow
 def test_slurms_own_limit_ends_two_nodes_in_time(cluster: slurm.Cluster, outlast_cli) -> None:
     expected = twin()
-    words = ("relay", "pair", "--on", "slurm", "--time", "1m", "--nodes", "2", "--ask-every", "1", "--pause", "5")
+    words = ("relay", "pair", "--on", "slurm", "--time", "2m", "--nodes", "2", "--ask-every", "1", "--pause", "14")
     done = outlast_cli(*words, "--experiment-name", "pair", timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(all_launches(RunFolder(RUN))) >= 2

@@ -40,24 +40,23 @@ def main(folder: Path) -> int:
     if ends is not None:
         limits.append(ends - time.time() - _LAST)
     seconds = max(1.0, min((limit for limit in limits if limit is not None), default=86400.0 * 365))
-    command, ask = _training(folder)
-    job = Job(command, about["cwd"], seconds, min(30.0, max(0.5, seconds / 10)), ask)
+    command, several = _training(folder)
+    job = Job(command, about["cwd"], seconds, min(30.0, max(0.5, seconds / 10)), several)
     stop = (signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
     code = Keeper(folder, job, stop=stop, cancel=(signal.SIGUSR2,)).run()
     return EXIT_FINISHED if code == EXIT_RUN_AGAIN else code
 
 
-def _training(folder: Path) -> tuple[Sequence[str], signal.Signals]:
-    """The command that trains on all nodes of the job, and the signal that asks it to stop."""
+def _training(folder: Path) -> tuple[Sequence[str], bool]:
+    """The command that trains, and whether it trains on several nodes."""
     asked, nodes = reading.read_record(folder / "request.json", records.table()), slurm.nodes()
     if not asked["ranks"]:
         if nodes > 1:
             say(f"The job has {nodes} nodes, and the recipe of {asked['run']} trains on the first one alone.")
-        return training_command(folder, 0), signal.SIGTERM
+        return training_command(folder, 0), False
     if nodes == 1:
-        return training_command(folder, len(slurm.within(gpus()))), signal.SIGTERM
-    # srun would kill at SIGTERM, and forwards SIGUSR1.
-    return on_all(nodes, folder, free_port()), signal.SIGUSR1
+        return training_command(folder, len(slurm.within(gpus()))), False
+    return on_all(nodes, folder, free_port()), True
 
 
 if __name__ == "__main__":

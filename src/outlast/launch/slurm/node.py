@@ -4,6 +4,8 @@ It starts torchrun with a rank for each GPU of the job on this node, or with one
 runs, has rank 0, so that the keeper sees at once what rank 0 has written.
 
 A request to stop goes to the ranks, and not to torchrun, which would end with an error and would kill them after 30 s.
+The keeper's own request is a file, which node 0 sees at once because the keeper is there too; the ranks of the other
+nodes agree with its ranks. Slurm sends a signal to all processes of all nodes, torchrun included.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from pathlib import Path
 
 from outlast.environment import slurm
 from outlast.environment.base import gpus
+from outlast.folder import plain
+from outlast.launch.keeper import STOP
 from outlast.launch.process import children
 from outlast.launch.sessionfolders import training_command
 
 _LOOK = 0.1  # seconds between two checks
+_WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 
 
 def on_all(nodes: int, folder: Path, port: int) -> Sequence[str]:
@@ -68,19 +73,23 @@ def meeting(port: int, environ: Mapping[str, str] = os.environ) -> list[str]:
 
 def main(folder: Path, port: int) -> int:
     """Train on this node; returns the exit code of torchrun."""
-    asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
-        signal.signal(number, lambda number, _: asked.append(number))
+    first, asked = os.environ["SLURM_NODEID"] == "0", list[int]()
     command = training_command(folder, max(1, len(slurm.within(gpus()))), meeting(port))
-    training = subprocess.Popen(command, process_group=0)  # Slurm sends signals to the group of this process
+    for number in _WARNINGS:
+        signal.signal(number, signal.SIG_IGN)  # inherited: they would kill torchrun
+    training = subprocess.Popen(command, process_group=0)
+    for number in (signal.SIGTERM, *_WARNINGS):
+        signal.signal(number, lambda number, _: asked.append(number))
     told: set[int] = set()
     while training.poll() is None:
-        if asked:
+        if asked or (first and plain.kind_of(folder / STOP)):
             for rank in set(children(training.pid)) - told:
                 told.add(rank)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rank, signal.SIGTERM)
         time.sleep(_LOOK)
+    if asked and not first:
+        return 0  # torchrun fails at SIGTERM; what counts is what rank 0 says
     return training.returncode if training.returncode >= 0 else 128 - training.returncode
 
 
