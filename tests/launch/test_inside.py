@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from outlast import errors
 from outlast.launch import inside
+from tests import processes
 
 RECIPE = """
 import numpy as np
@@ -41,3 +44,64 @@ def test_the_budget_is_what_is_left_of_it(
     journal = tmp_path / "runs/r/journal.jsonl"
     lines = journal.read_text().splitlines() if journal.exists() else []
     assert [json.loads(line)["budget"] for line in lines] == budgets
+
+
+@pytest.mark.parametrize(
+    ("ends", "others", "code"),
+    [
+        (75, {}, 75),
+        (inside.RANK_GONE, {}, inside.RANK_GONE),
+        (inside.RANK_GONE, {1: "75", 2: "8"}, inside.RANK_GONE),
+        (inside.RANK_GONE, {2: "1"}, 1),
+        (inside.RANK_GONE, {1: "nonsense"}, inside.RANK_GONE),
+        (0, {1: "1"}, 0),
+        (ValueError("a fault"), {}, 1),
+        (SystemExit(75), {}, 75),
+        (SystemExit(), {}, 0),
+        (SystemExit("words"), {}, 1),
+        (errors.RankGone("one is gone"), {}, inside.RANK_GONE),
+        (errors.RankFailed("Rank 1: a fault"), {}, 1),
+        (RuntimeError("[../gloo/transport/tcp/pair.cc:538] Connection closed by peer [::1]:1"), {}, inside.RANK_GONE),
+        (RuntimeError("gloo is a word"), {}, 1),
+        (RuntimeError("Connection closed by peer"), {}, 1),
+    ],
+)
+def test_a_rank_that_disappeared_is_told_from_one_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: object, others: dict[int, str], code: int
+) -> None:
+    def main(*_: Path) -> int:
+        if isinstance(ends, BaseException):
+            raise ends
+        return int(str(ends))
+
+    monkeypatch.setattr(inside, "main", main)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank, text in others.items():
+        (tmp_path / f"exit.{rank}").write_text(text)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        if isinstance(ends, BaseException):
+            with pytest.raises(type(ends)):
+                inside.report(tmp_path, tmp_path, tmp_path / "exit")
+        else:
+            assert inside.report(tmp_path, tmp_path, tmp_path / "exit") == (code if rank == "0" else ends)
+    assert (tmp_path / "exit").read_text() == str(code)
+    assert not (tmp_path / "exit.0").exists()
+
+
+def test_ranks_that_really_end_are_gone(tmp_path: Path) -> None:
+    """What torch says in a collective of the training when another process is killed."""
+    pytest.importorskip("torch")
+    script = (
+        "import os, torch\nfrom outlast.distributed import ranks\n"
+        "torch.distributed.init_process_group('gloo')\n"
+        "torch.distributed.all_reduce(torch.ones(1))\n"
+        "os.kill(os.getpid(), 9) if torch.distributed.get_rank() else None\n"
+        "try:\n    torch.distributed.all_reduce(torch.ones(1))\n"
+        "except Exception as error:\n    print(ranks.says_gone(error), type(error), error, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    first, second = processes.start_ranks([sys.executable, "-c", script], 2)
+    out, err = first.communicate(60)
+    assert out.startswith("True "), out + err
+    second.communicate(60)

@@ -125,3 +125,16 @@ def test_a_dry_run_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["launch", "digits", "--on", "local", "--session", "20s", "--dry-run"]) == 0
     messages.said(capsys.readouterr().out, "launch/would-train-digits")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_number_of_nodes(tmp_path: Path) -> None:
+    assert options("digits", "--on", "slurm", "--nodes", "2")["nodes"] == 2
+    assert options("digits", "--on", "slurm")["nodes"] is None
+    write_settings(Settings("slurm", None, "digits", {"nodes": 3}))
+    assert options()["nodes"] == 3
+    for text in ("0", "-1", "1.5", "two", "10000", "", "²", "1_0"):
+        with pytest.raises(UsageError, match="--nodes"):
+            options("digits", "--on", "slurm", f"--nodes={text}")
+    (tmp_path / "outlast-launch.yaml").write_text("where: slurm\nnodes: many\n")
+    with messages.raises(ConfigError, "launch/nodes-many"):
+        read_settings()

@@ -32,6 +32,7 @@ from outlast.launch.keeper import LOG, write
 from outlast.launch.provider import Handle, Line, Output, Quota, Request, State
 
 _LINE = 1 << 16  # most bytes of a log line; a longer line is split
+_GLANCE = 0.5  # seconds between two looks for the record of an end
 _WORDS = ("completed", "failed", "cancelled", "timed-out", "out-of-memory", "lost")
 _END = records.form(
     {
@@ -218,7 +219,7 @@ class FolderProvider(abc.ABC):
                 told += 1
             if over or not live:
                 return
-            time.sleep(min(max(least, pause), most))
+            _wait_for_end(place.parent, min(max(least, pause), most))
 
     def outputs(self, handle: Handle) -> Iterator[Output]:
         """The files that are in the session's working folder."""
@@ -232,6 +233,13 @@ class FolderProvider(abc.ABC):
         """Delete the code, inputs and files of a session that has ended. Its log and its final record are kept."""
         if (state := self.state(handle)) and state.over:
             self._folders.clear(handle)
+
+
+def _wait_for_end(folder: Path, seconds: float) -> None:
+    """Wait so long, or until a session records its end. A look into its folder costs less than a query."""
+    until, over = time.monotonic() + seconds, plain.kind_of(folder / "end.json") is not None
+    while (left := until - time.monotonic()) > 0 and (over or not plain.kind_of(folder / "end.json")):
+        time.sleep(min(left, _GLANCE))
 
 
 def lines(place: Path, position: list[int], *, over: bool) -> Iterator[str]:
