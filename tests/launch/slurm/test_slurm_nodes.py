@@ -24,6 +24,7 @@ from outlast.launch.slurm.provider import SlurmProvider
 from outlast.launch.slurm.scheduler import Scheduler
 from outlast.launch.slurm.script import script
 from outlast.launch.start import launch, request_for
+from outlast.launch.work import RecipeWork
 from outlast.recipe import prepare, registry
 from tests import messages, processes
 from tests.standins import slurm
@@ -83,8 +84,10 @@ def pair(tmp_path: Path) -> None:
     (tmp_path / "pair/recipe.py").write_text(PAIR)
 
 
-def prepared(**flags: str) -> prepare.PreparedRun:
-    return prepare.prepare(registry.find("pair"), prepare.Request(flags={"experiment_name": "pair", **flags}))
+def prepared(**flags: str) -> RecipeWork:
+    return RecipeWork(
+        prepare.prepare(registry.find("pair"), prepare.Request(flags={"experiment_name": "pair", **flags}))
+    )
 
 
 def provider() -> SlurmProvider:

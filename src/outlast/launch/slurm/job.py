@@ -52,7 +52,7 @@ def _training(folder: Path) -> tuple[Sequence[str], bool]:
     asked, nodes = reading.read_record(folder / "request.json", records.table()), slurm.nodes()
     if not asked["ranks"]:
         if nodes > 1:
-            say(f"The job has {nodes} nodes, and the recipe of {asked['run']} trains on the first one alone.")
+            say(f"The job has {nodes} nodes, and {asked['run']} trains on the first one alone.")
         return training_command(folder, 0), False
     if nodes == 1:
         return training_command(folder, len(slurm.within(gpus()))), False

@@ -127,7 +127,7 @@ class SlurmProvider(FolderProvider):
         nodes = request.terms.options.get("nodes") or 1
         if nodes > 1 and not request.asked["ranks"]:
             raise UsageError(
-                f"The recipe of {request.run} trains in one process, and --nodes is {nodes}; expected a recipe for "
+                f"{request.run} trains in one process, and --nodes is {nodes}; expected a recipe for "
                 "several ranks (ranks=True). Leave --nodes out. Nothing was started."
             )
         return super().plan(request)
