@@ -61,7 +61,9 @@ def main() -> None:
     }  # fmt: skip
     chosen = {name: of(data.train) for name, of in BASELINES.items() if name not in given.without}
     trained = {run: load_sampler(open_generator(run, given.checkpoint_dir, given.step)) for run in given.run}
-    rows = compare({**chosen, **trained}, data, given.seed)
+    once = {run: sampler.once for run, sampler in trained.items()}
+    again = {f"{run}, drawn again": sampler for run, sampler in trained.items()}
+    rows = compare({**chosen, **once, **again}, data, given.seed)
     found: dict[str, Any] = {**about, "rows": rows}
     if given.dungeons:
         samplers = {"patterns": PatternSampler(), "MdMC + position, rejection": Rejection(data.train), **trained}

@@ -45,10 +45,10 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
             f"{data.name} has other rooms ({data.facts.rooms}) than {saved.run_id} was trained on ({known}). Name that "
             "corpus with --data."
         )
-    figures = described(drawn(load_sampler(saved), data.asked, values.samples, values.seed), data)
+    figures = described(drawn(load_sampler(saved).once, data.asked, values.samples, values.seed), data)
     yield (
         f"{saved.run_id}, step {saved.step}: {values.samples} rooms, seed {values.seed}, drawn for what the dungeons "
-        f"{', '.join(config.held_out)} of {data.name} ask for, without repair"
+        f"{', '.join(config.held_out)} of {data.name} ask for, each drawn once and not repaired"
     )
     yield from (f"  {words:38}{100 * figures[name]:6.1f} %" for name, words in _WORDS.items())
     yield f"  {'tiles unlike the nearest training room':38}{100 * figures['distance']:6.1f} %"

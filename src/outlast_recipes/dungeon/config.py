@@ -62,7 +62,7 @@ class Masked(Section):
     width: int = setting(48, "channels of the network", on_resume="fixed", ge=1)
     layers: int = setting(4, "residual blocks of the network", on_resume="fixed", ge=1)
     dropout: float = setting(0.1, "dropout rate of the network", ge=0, lt=1)
-    at_once: int = setting(1, "tiles of a room that are drawn in one step", on_resume="free", ge=1, le=84)
+    at_once: int = setting(3, "tiles of a room that are drawn in one step", on_resume="free", ge=1, le=84)
     temperature: float = setting(1.0, "temperature of the distribution of a tile", on_resume="free", gt=0)
     guidance: float = setting(1.0, "scale of classifier-free guidance; 1 for none", on_resume="free", ge=0)
 
@@ -125,6 +125,9 @@ class Config(outlast.SupervisedConfig):
         default=True, help="continue a run that has checkpoints; otherwise it is refused", on_resume="session"
     )
     val_every: int = setting(1, "epochs between two validations", on_resume="free", ge=1)
+    redraws: int = setting(
+        4, "times that a room is drawn again while it is not valid; then it is repaired", on_resume="free", ge=0
+    )
     samples: int = setting(64, "rooms that are drawn for the test and the pictures, at the end", on_resume="free", ge=2)
     vq: VQ = setting(VQ(), "VQ-VAE")
     diffusion: Diffusion = setting(Diffusion(), "latent diffusion")

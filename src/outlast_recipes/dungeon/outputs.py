@@ -41,7 +41,7 @@ def write_samples(run: Run, network: nn.Module, data: RoomData, config: Config) 
     if is_written(run, "test.json"):
         return
     sampler = sampler_of(network, config)
-    rooms = drawn(sampler, data.asked, config.samples, config.seed)
+    rooms = drawn(sampler.once, data.asked, config.samples, config.seed)
     figures = described(rooms, data)
     run.log(**{f"test_{name}": value for name, value in figures.items() if name != "rooms"})
     about = {"run": run.id, "step": run.step, "corpus": data.name, "held_out": config.held_out, "seed": config.seed}

@@ -11,9 +11,45 @@ from torch import Tensor
 
 from outlast_recipes.dungeon import masked
 from outlast_recipes.dungeon.conditions import INSIDE, RoomCondition, encode, frames
+from outlast_recipes.dungeon.generate import Sampler
 from outlast_recipes.dungeon.latent import LatentDenoiser
-from outlast_recipes.dungeon.tiles import DOOR, WALL
+from outlast_recipes.dungeon.tiles import DOOR, WALL, Room, has_stairs
+from outlast_recipes.dungeon.validity import is_valid
 from outlast_recipes.dungeon.vqvae import RoomAutoencoder
+
+
+class RedrawingSampler:
+    """Draws a room again when it is not valid, or has not the stair that was asked for.
+
+    Args:
+        once: draws the rooms.
+        redraws: times that a room is drawn again at most. The last one is taken as it is.
+
+    Attributes:
+        once: what draws each room once.
+        drawn: rooms that were drawn so far.
+    """
+
+    def __init__(self, once: Sampler, redraws: int) -> None:
+        self.once, self._redraws = once, redraws
+        self.drawn = 0
+
+    def sample(self, conditions: Sequence[RoomCondition], seed: int) -> NDArray[np.uint8]:
+        """A room for each condition: (N, 16, 11). The same conditions and seed give the same rooms."""
+        rooms = self.once.sample(conditions, seed)
+        self.drawn += len(rooms)
+        for number in range(self._redraws):
+            wrong = [place for place, room in enumerate(rooms) if not fulfils(room, conditions[place])]
+            if not wrong:
+                break
+            rooms[wrong] = self.once.sample([conditions[place] for place in wrong], sample_seed(seed, number))
+            self.drawn += len(wrong)
+        return rooms
+
+
+def fulfils(room: Room, asked: RoomCondition) -> bool:
+    """Whether a room with the doors that were asked for is valid, and has a stair exactly if one was asked for."""
+    return has_stairs(room) == asked.stairs and is_valid(room)
 
 
 class RoomSampler:

@@ -10,9 +10,8 @@ from torch import nn
 import outlast
 from outlast_recipes.dungeon.config import Config
 from outlast_recipes.dungeon.networks import LatentGenerator, generator_of, masked_of
-from outlast_recipes.dungeon.sampling import LatentSampler, RoomSampler
+from outlast_recipes.dungeon.sampling import LatentSampler, RedrawingSampler, RoomSampler
 
-Drawn = LatentSampler | RoomSampler
 GENERATORS: dict[str, Callable[[Config], nn.Module]] = {
     "joint": generator_of,
     "diffusion": generator_of,
@@ -21,8 +20,12 @@ GENERATORS: dict[str, Callable[[Config], nn.Module]] = {
 """The stages whose runs draw rooms, the last one of a chain first."""
 
 
-def sampler_of(network: nn.Module, config: Config) -> Drawn:
+def sampler_of(network: nn.Module, config: Config) -> RedrawingSampler:
     """What draws rooms with a network of `GENERATORS`, in evaluation mode."""
+    return RedrawingSampler(_sampler(network, config), config.redraws)
+
+
+def _sampler(network: nn.Module, config: Config) -> LatentSampler | RoomSampler:
     if isinstance(network, LatentGenerator):
         steps = min(config.diffusion.sampling_steps, config.num_timesteps)
         return LatentSampler(network.autoencoder, network.denoiser, steps=steps, guidance=config.diffusion.guidance)
@@ -57,7 +60,7 @@ def open_generator(run: str, root: Path, step: str = "latest") -> outlast.SavedC
     return saved
 
 
-def load_sampler(saved: outlast.SavedCheckpoint, part: str | None = None) -> Drawn:
+def load_sampler(saved: outlast.SavedCheckpoint, part: str | None = None) -> RedrawingSampler:
     """What draws rooms with the weights of a checkpoint of `open_generator`.
 
     Args:

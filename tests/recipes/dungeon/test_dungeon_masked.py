@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from outlast_recipes.dungeon import masked
 from outlast_recipes.dungeon.conditions import ENCODED, INSIDE, UNKNOWN, RoomCondition, encode, frames
-from outlast_recipes.dungeon.sampling import RoomSampler
-from outlast_recipes.dungeon.tiles import BLOCK, FLOOR, MONSTER, TILES, doors_of
+from outlast_recipes.dungeon.patterns import PatternSampler
+from outlast_recipes.dungeon.sampling import RedrawingSampler, RoomSampler, fulfils, sample_seed
+from outlast_recipes.dungeon.tiles import BLOCK, ELEMENT, FLOOR, MONSTER, STAIR, TILES, WALL, doors_of, has_stairs
 
 
 @pytest.fixture
@@ -134,3 +137,55 @@ def test_a_tile_is_restored_after_training() -> None:
     assert np.isin(rooms, (FLOOR, BLOCK)).mean() > 0.99  # without learning: 0.2
     assert rows.mean() > 0.8  # without learning: 2 % of the rows
     assert len(np.unique(rooms.reshape(20, -1), axis=0)) == 20
+
+
+class Faulty:
+    """Draws a wall within the second half of the rooms for some calls, and keeps the calls."""
+
+    def __init__(self, good_after: int) -> None:
+        self.calls: list[tuple[list[RoomCondition], int]] = []
+        self._good_after = good_after
+
+    def sample(self, conditions: Sequence[RoomCondition], seed: int) -> NDArray[np.uint8]:
+        self.calls.append((list(conditions), seed))
+        rooms = PatternSampler().sample(conditions, seed)
+        if len(self.calls) <= self._good_after:
+            rooms[len(rooms) // 2 :, 8, 5] = WALL
+        return rooms
+
+
+ASKED = [RoomCondition(frozenset("NS"), stairs=number == 3) for number in range(4)]
+
+
+def test_rooms_that_are_not_valid_are_drawn_again_with_other_seeds() -> None:
+    faulty = Faulty(good_after=2)
+    again = RedrawingSampler(faulty, redraws=4)
+    rooms = again.sample(ASKED, 7)
+    assert all(fulfils(room, asked) for room, asked in zip(rooms, ASKED, strict=True))
+    # In the second call, one of the two rooms is wrong again.
+    assert [call[0] for call in faulty.calls] == [ASKED, ASKED[2:], ASKED[3:]]
+    assert [call[1] for call in faulty.calls] == [7, sample_seed(7, 0), sample_seed(7, 1)]
+    assert again.drawn == 7
+    assert (rooms[:2] == PatternSampler().sample(ASKED, 7)[:2]).all()
+
+
+@pytest.mark.parametrize("redraws", [0, 2])
+def test_the_last_redraw_is_taken_as_it_is(redraws: int) -> None:
+    faulty = Faulty(good_after=99)
+    rooms = RedrawingSampler(faulty, redraws).sample(ASKED[:2], 7)
+    assert len(faulty.calls) == 1 + redraws
+    assert [fulfils(room, ASKED[0]) for room in rooms] == [True, False]
+
+
+def test_a_stair_that_is_missing_or_not_asked_for_is_drawn_again() -> None:
+    without, wanted = RoomCondition(frozenset("N")), RoomCondition(frozenset("N"), stairs=True)
+    plain = frames([without])[0]
+    plain[INSIDE] = FLOOR
+    stair = plain.copy()
+    stair[8, 5] = STAIR
+    assert has_stairs(stair)
+    assert (fulfils(plain, without), fulfils(stair, wanted)) == (True, True)
+    assert (fulfils(plain, wanted), fulfils(stair, without)) == (False, False)
+    cut = plain.copy()
+    cut[8, 2:9] = ELEMENT
+    assert fulfils(cut, without)  # the ladder crosses water

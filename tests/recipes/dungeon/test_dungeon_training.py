@@ -170,8 +170,9 @@ def shape(values: Config) -> str:
     """All that networks and samplers are made of."""
     generator, masked = generator_of(values), masked_of(values)
     parts = [dataclasses.asdict(generator.autoencoder.config), dataclasses.asdict(generator.denoiser.config)]
-    drawn = [{name: each for name, each in vars(sampler_of(network, values)).items() if isinstance(each, int | float)}
-             for network in (generator, masked)]  # fmt: skip
+    samplers = [sampler_of(network, values) for network in (generator, masked)]
+    drawn = [{name: each for name, each in vars(part).items() if isinstance(each, int | float)}
+             for sampler in samplers for part in (sampler, sampler.once)]  # fmt: skip
     return f"{parts} {masked} {drawn}"
 
 
@@ -182,7 +183,7 @@ def shape(values: Config) -> str:
     ("diffusion.width", "64"), ("diffusion.layers", "2"), ("diffusion.heads", "2"), ("diffusion.dropout", "0"),
     ("diffusion.min_snr", "3"), ("diffusion.sampling_steps", "9"), ("diffusion.guidance", "2"),
     ("masked.width", "16"), ("masked.layers", "2"), ("masked.dropout", "0"), ("masked.at_once", "4"),
-    ("masked.temperature", "0.8"), ("masked.guidance", "2"),
+    ("masked.temperature", "0.8"), ("masked.guidance", "2"), ("redraws", "0"),
 ])  # fmt: skip
 def test_every_option_of_a_network_or_sampler_reaches_it(key: str, value: str) -> None:
     assert shape(config(**{key: value})) != shape(config())
@@ -232,7 +233,7 @@ def test_new_interiors_are_told_from_known_ones() -> None:
 def test_a_checkpoint_draws_as_the_run_did(twin: Path) -> None:
     saved = open_generator("dungeon", twin)
     data = load_rooms(saved.config)
-    rooms = load_sampler(saved).sample(data.asked[:4], saved.config.seed)
+    rooms = load_sampler(saved).once.sample(data.asked[:4], saved.config.seed)
     text = "\n\n".join("\n".join(decode(room)) for room in rooms) + "\n"
     assert (twin / "dungeon.joint/artifacts/sample_rooms.txt").read_text() == text
 
