@@ -17,6 +17,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,20 @@ def inherited_from(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if not name.startswith("OUTLAST_") or name.startswith(_CREDENTIALS)
     }
+
+
+def training_command(folder: Path, cards: int, nodes: Sequence[str] = ()) -> list[str]:
+    """The command that trains in a session's folder, on several GPUs by torchrun.
+
+    Args:
+        folder: the session's folder.
+        cards: number of GPUs that it may use, or of ranks on this node.
+        nodes: flags of torchrun by which the ranks of several nodes meet; empty: there is one node.
+    """
+    several = ["torch.distributed.run", *(nodes or ["--standalone"]), f"--nproc-per-node={cards}", "-m"]
+    several = several if cards > 1 or nodes else []
+    files = [os.fspath(folder / name) for name in ("request.json", "work", "exit")]
+    return [sys.executable, "-m", *several, "outlast.launch.inside", *files]
 
 
 @dataclass(frozen=True)

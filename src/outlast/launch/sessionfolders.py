@@ -16,9 +16,7 @@ import abc
 import functools
 import io
 import math
-import os
 import shutil
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -275,17 +273,3 @@ def age(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except OSError:
         return math.inf
-
-
-def training_command(folder: Path, cards: int, nodes: Sequence[str] = ()) -> list[str]:
-    """The command that trains in a session's folder, on several GPUs by torchrun.
-
-    Args:
-        folder: the session's folder.
-        cards: number of GPUs that it may use, or of ranks on this node.
-        nodes: flags of torchrun by which the ranks of several nodes meet; empty: there is one node.
-    """
-    several = ["torch.distributed.run", *(nodes or ["--standalone"]), f"--nproc-per-node={cards}", "-m"]
-    several = several if cards > 1 or nodes else []
-    files = [os.fspath(folder / name) for name in ("request.json", "work", "exit")]
-    return [sys.executable, "-m", *several, "outlast.launch.inside", *files]

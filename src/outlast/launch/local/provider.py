@@ -19,13 +19,13 @@ from outlast.config.units import format_seconds
 from outlast.environment.base import gpus
 from outlast.errors import LaunchError, UsageError
 from outlast.folder import plain, records
-from outlast.launch.keeper import SAVING
+from outlast.launch.keeper import SAVING, training_command
 from outlast.launch.local.session import claim
 from outlast.launch.options import Option
 from outlast.launch.process import kill_group, lives, terminate
 from outlast.launch.provider import Capabilities, Handle, Limits, Request, State, Tell, Terms
 from outlast.launch.schema import MADE
-from outlast.launch.sessionfolders import FolderProvider, age, ended, read, training_command
+from outlast.launch.sessionfolders import FolderProvider, age, ended, read
 
 OPTIONS = (
     Option("session", "length of a session, at whose end it is killed", "seconds", 600.0, setting=True, metavar="TIME"),

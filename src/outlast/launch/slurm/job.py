@@ -17,8 +17,7 @@ from outlast.environment import slurm
 from outlast.environment.base import gpus
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN
 from outlast.folder import plain, reading, records
-from outlast.launch.keeper import Job, Keeper, write
-from outlast.launch.sessionfolders import training_command
+from outlast.launch.keeper import Job, Keeper, training_command, write
 from outlast.launch.slurm.node import free_port, on_all
 from outlast.terminal import say
 

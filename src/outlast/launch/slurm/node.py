@@ -23,9 +23,8 @@ from pathlib import Path
 from outlast.environment import slurm
 from outlast.environment.base import gpus
 from outlast.folder import plain
-from outlast.launch.keeper import STOP
+from outlast.launch.keeper import STOP, training_command
 from outlast.launch.process import children
-from outlast.launch.sessionfolders import training_command
 
 _LOOK = 0.1  # seconds between two checks
 _WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
