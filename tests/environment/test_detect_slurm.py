@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from outlast.environment import detect, slurm
-from outlast.environment.base import Gpu
+from outlast.environment.base import Environment, Gpu, Limits
 
 JOB = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": "n01", "SLURM_JOB_PARTITION": "gpu", "SLURM_CLUSTER_NAME": "alps"}
 CARDS = (Gpu("A", 1, True), Gpu("B", 1, True), Gpu("C", 1, True))
@@ -46,6 +46,9 @@ def test_memory_by_core_and_the_end_that_the_user_states(monkeypatch: pytest.Mon
     [
         ("JobId=12 TimeLimit=00:01:00 StartTime=1795955712 EndTime=1795955772 Deadline=N/A", 1795955772.0),
         ("JobId=12 TimeLimit=UNLIMITED StartTime=1795955712 EndTime=Unknown Deadline=N/A", None),
+        ("JobId=12 EndTime=" + "9" * 400 + " Deadline=N/A", None),
+        ("JobId=12 EndTime=0 Deadline=N/A", None),
+        ("JobId=12 EndTime=-5 Deadline=N/A", None),
         ("", None),
     ],
 )
@@ -80,3 +83,19 @@ def test_the_gpus_of_a_job(devices: str | None, count: int) -> None:
     environ = JOB if devices is None else {**JOB, "CUDA_VISIBLE_DEVICES": devices}
     assert slurm.within(CARDS, environ) == CARDS[:count]
     assert slurm.within(CARDS, {"CUDA_VISIBLE_DEVICES": "0"}) == CARDS, "outside a job, nothing is known"
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "many", "9" * 5000, "\u0663", "1.5", " 2"])
+def test_a_variable_that_is_no_number_is_not_known(text: str) -> None:
+    names = ("JOB_END_TIME", "CPUS_ON_NODE", "MEM_PER_NODE", "RESTART_COUNT", "JOB_NUM_NODES")
+    environ = {**JOB, "PATH": "", **{f"SLURM_{name}": text for name in names}}
+    assert slurm.ends(environ) is None
+    assert slurm.restarts(environ) == 0
+    assert slurm.nodes(environ) == 1
+    limits = slurm.inside(Environment("local", Limits(None, 2**34, 2)), environ).limits
+    assert (limits.seconds, limits.ram, limits.cores) == (None, 2**34, 2)
+
+
+def test_restarts_and_nodes_of_a_job() -> None:
+    environ = {"SLURM_RESTART_COUNT": "2", "SLURM_JOB_NUM_NODES": "3"}
+    assert (slurm.restarts(environ), slurm.nodes(environ)) == (2, 3)

@@ -54,7 +54,7 @@ def ends(environ: Mapping[str, str] = os.environ) -> float | None:
     if stated := _whole(environ, "SLURM_JOB_END_TIME"):
         return float(stated)
     program, job = shutil.which("scontrol", path=environ.get("PATH")), environ.get("SLURM_JOB_ID", "")
-    if program is None or not job.isdecimal():
+    if program is None or not re.fullmatch(r"[0-9]{1,12}", job):
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         told = subprocess.run(
@@ -67,9 +67,14 @@ def ends(environ: Mapping[str, str] = os.environ) -> float | None:
             timeout=_TIMEOUT,
             check=False,
         ).stdout
-        if found := re.search(r" EndTime=(\d+) ", told):
+        if found := re.search(r" EndTime=([1-9][0-9]{0,11}) ", told):
             return float(found[1])
     return None
+
+
+def restarts(environ: Mapping[str, str] = os.environ) -> int:
+    """How often Slurm has started the job again."""
+    return _whole(environ, "SLURM_RESTART_COUNT") or 0
 
 
 def nodes(environ: Mapping[str, str] = os.environ) -> int:
@@ -95,5 +100,6 @@ def _memory(environ: Mapping[str, str], cores: int) -> int | None:
 
 
 def _whole(environ: Mapping[str, str], name: str) -> int | None:
+    """A whole number of a variable; None for anything else."""
     text = environ.get(name, "")
-    return int(text) if text.isdecimal() else None
+    return int(text) if re.fullmatch(r"[0-9]{1,12}", text) else None

@@ -3,6 +3,7 @@ Slurm 22.05.8."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from outlast.errors import AnswerLost, LaunchError, LaunchRefused, UsageError
+from outlast.launch.keeper import DOWN
 from outlast.launch.provider import Terms
 from outlast.launch.slurm.provider import SlurmProvider, connect
 from outlast.launch.slurm.scheduler import Job, Scheduler, seconds_of, variables
@@ -108,6 +110,88 @@ def test_a_job_is_found_by_its_name_and_its_script(plant) -> None:
     assert impatient().find("outlast-x-001", Path("/nowhere")) is None
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        f"{'9' * 5000}|RUNNING|None|{JOB}",
+        f"-3|RUNNING|None|{JOB}",
+        f"0|RUNNING|None|{JOB}",
+        f"\u0663|RUNNING|None|{JOB}",
+        f"7|running\x1b[2J|None|{JOB}",
+        f"7|RUNNING|None|{JOB}x",
+        f"7|RUNNING|{JOB}",
+        "slurm_load_jobs error",
+        "\x00",
+    ],
+)
+def test_an_answer_that_is_no_row_is_no_job(plant, row: str) -> None:
+    plant("squeue", f"{row}\n")
+    assert impatient().find("outlast-x-001", JOB) is None
+    plant("squeue", f"{row}\n12|PENDING|{'why ' * 500}|{JOB}\n")
+    found = impatient().find("outlast-x-001", JOB)
+    assert (found.number, found.state) == (12, "PENDING")
+    assert len(found.reason) < 250
+
+
+@pytest.mark.parametrize("answer", ["", "0", "-1", "9" * 5000, "\u0663", "4711 4712", "Submitted batch job 4711"])
+def test_an_answer_of_sbatch_that_is_no_number_is_a_refusal(plant, answer: str) -> None:
+    plant("sbatch", f"{answer}\n")
+    with pytest.raises(LaunchRefused) as caught:
+        impatient().submit("outlast-x-001", JOB)
+    assert caught.value.again == ""
+
+
+def test_a_cancelled_session_says_so_whatever_its_exit_code_is(plant, tmp_path: Path) -> None:
+    """The machine went down: a person has cancelled the job, or Slurm has ended it."""
+    folder = tmp_path / ".jobs/outlast-x-001"
+    provider = SlurmProvider(folder.parent, impatient())
+    handle = {"session": "outlast-x-001", "job": 7}
+
+    def found(state: str, code: int = 75) -> tuple[str, str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "end.json").write_text(
+            json.dumps({"word": "completed", "message": DOWN, "exit": code, "seconds": 3.0})
+        )
+        plant("squeue", f"7|{state}|None|{folder / 'job.sh'}\n" if state else "")
+        known = provider.state(handle)
+        return known.word, known.message
+
+    assert found("CANCELLED") == ("cancelled", "its job was cancelled")
+    assert found("CANCELLED", 0) == ("completed", "")
+    assert found("COMPLETED") == ("completed", "")
+    assert found("") == ("completed", "")
+    assert found("COMPLETING")[0] == "saving", "it may still be cancelled"
+    assert found("RUNNING", 0) == ("completed", "")
+
+
+def test_a_session_without_a_job(plant, tmp_path: Path) -> None:
+    folder = tmp_path / ".jobs/outlast-x-001"
+    folder.mkdir(parents=True)
+    plant("squeue")
+    provider = SlurmProvider(folder.parent, impatient())
+    assert provider.state({"session": "outlast-x-001"}) is None, "never submitted"
+    assert provider.state({"session": "outlast-x-001", "job": 7}).word == "lost"
+    (folder / "job.json").write_text('{"job": 7, "restarts": 0, "time": 1.0}')
+    assert provider.state({"session": "outlast-x-001"}).word == "lost"
+
+
+def test_a_session_is_cancelled_by_a_signal_and_a_waiting_one_is_removed(plant, tmp_path: Path) -> None:
+    folder = tmp_path / ".jobs/outlast-x-001"
+    folder.mkdir(parents=True)
+    provider = SlurmProvider(folder.parent, impatient())
+    handle = {"session": "outlast-x-001", "job": 7}
+    calls = plant("scancel")
+    plant("squeue", f"7|PENDING|Priority|{folder / 'job.sh'}\n")
+    provider.cancel(handle)
+    assert calls.read_text() == "7\n"
+    plant("squeue", f"7|RUNNING|None|{folder / 'job.sh'}\n")
+    provider.cancel(handle)
+    provider.cancel(handle)
+    assert calls.read_text() == "7\n--signal=USR2 --batch 7\n", "once"
+    assert (folder / "cancel").exists()
+    assert provider.state(handle).word == "saving"
+
+
 def test_slurm_that_is_silent_is_asked_again_and_told(plant) -> None:
     calls = plant("squeue", err="slurm_load_jobs error: Unable to contact slurm controller (connect failure)", code=1)
     slept: list[float] = []
@@ -167,6 +251,9 @@ def test_a_partition_without_a_limit_or_of_another_name(plant) -> None:
         ("UNLIMITED", None),
         ("NONE", None),
         ("05:30", 330),
+        ("9" * 400 + ":00", None),
+        ("1-" + "9" * 5000 + ":00:00", None),
+        ("-1:00", None),
     ],
 )
 def test_times_of_slurm(text: str, seconds: float | None) -> None:

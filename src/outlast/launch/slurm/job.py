@@ -33,8 +33,8 @@ def main(folder: Path) -> int:
         say(f"The session in {folder} has ended before. Nothing is done.")
         return EXIT_FINISHED
     about = reading.read_record(folder / "session.json", SESSION)
-    restarts = os.environ.get("SLURM_RESTART_COUNT") or "0"
-    write(folder / "job.json", {"job": int(os.environ["SLURM_JOB_ID"]), "restarts": int(restarts), "time": time.time()})
+    started = {"job": int(os.environ["SLURM_JOB_ID"]), "restarts": slurm.restarts(), "time": time.time()}
+    write(folder / "job.json", started)
     ends, limits = slurm.ends(), [about["seconds"]]
     if ends is not None:
         limits.append(ends - time.time() - _LAST)

@@ -27,7 +27,8 @@ _FULL = re.compile("(Max|Grp)SubmitJob|queue full|temporarily unable to accept j
 """Answers of sbatch: nothing was submitted; it may have been; as many jobs as allowed are there."""
 
 _PAIR = re.compile(r"(\w+)=(\S*)")
-_ROW = re.compile(r"(\d+)(?:_\S*)?\|([A-Z_]+)\|([^|]*)\|(.*)")
+_ROW = re.compile(r"([1-9][0-9]{0,11})(?:_\S*)?\|([A-Z_]{1,40})\|([^|]*)\|(.*)")
+_NUMBER = re.compile(r"[1-9][0-9]{0,11}")  # of a job
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Scheduler:
                 ) from error
             if job := self.find(name, script):  # it was told to wait, tries again by itself, and was ended
                 return job.number
-        if number.isdecimal():
+        if _NUMBER.fullmatch(number):
             return int(number)
         if _LOST.search(told):
             raise AnswerLost(f"sbatch answered {shortened(told, 300)!r}, so the job may have been submitted.")
@@ -94,7 +95,7 @@ class Scheduler:
         """The newest own job of this name that runs this script; None if Slurm knows none (any more)."""
         words = ["squeue", "--noheader", "--me", "--states=all", f"--name={name}", "--format=%i|%T|%r|%o"]
         rows = [_ROW.fullmatch(line) for line in self._ask(words).splitlines()]
-        found = [Job(int(row[1]), row[2], row[3]) for row in rows if row and row[4] == str(script)]
+        found = [Job(int(row[1]), row[2], shortened(row[3], 200)) for row in rows if row and row[4] == str(script)]
         return max(found, key=lambda job: job.number, default=None)
 
     def cancel(self, job: int, *, signal: str | None = None) -> None:
@@ -176,7 +177,7 @@ def _limit(row: Mapping[str, str]) -> float | None:
 
 def seconds_of(text: str) -> float | None:
     """A time of Slurm (`days-hours:minutes:seconds`) in seconds; None for UNLIMITED, NONE and any other text."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    found = re.fullmatch(r"(?:([0-9]{1,6})-)?(?:([0-9]{1,6}):)?([0-9]{1,9}):([0-9]{1,2})", text)
     if not found:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
