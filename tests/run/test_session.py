@@ -8,12 +8,13 @@ import signal
 import threading
 import time
 import timeit
+from pathlib import Path
 
 import pytest
 from tests import messages
 
 from outlast.data import workers
-from outlast.environment import Environment, Limits, kaggle
+from outlast.environment import Environment, Limits, base, detect, kaggle
 from outlast.errors import UsageError
 from outlast.run import session as sessions
 from outlast.run import signals
@@ -40,6 +41,22 @@ def test_no_end(clock: Clock) -> None:
     clock.now += 1e9
     assert not session.should_stop()
     assert session.seconds_left is None
+
+
+def test_the_limit_counts_from_when_it_was_read(clock: Clock) -> None:
+    """A framework is imported in between, which takes seconds."""
+    session = Session(environment(100.0, detected=base.clock() - 30))
+    assert 68 <= session.seconds_left <= 69
+    assert 1069 <= session.ends <= 1070
+    assert Session(environment(100.0)).seconds_left == 99
+    assert Session(environment(100.0, detected=base.clock() + 30)).seconds_left == 99, "never more than was read"
+
+
+def test_a_detected_limit_says_when_it_was_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OUTLAST_SESSION_ENDS", f"{time.time() + 100:.3f}")
+    before = base.clock()
+    found = detect(root=tmp_path)
+    assert before <= found.detected <= base.clock()
 
 
 def test_a_budget_ends_with_its_reserve(clock: Clock) -> None:

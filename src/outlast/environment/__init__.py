@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from outlast.environment import gcp, kaggle, local, slurm
-from outlast.environment.base import Environment, Gpu, Limits, stated, without_folder
+from outlast.environment.base import Environment, Gpu, Limits, clock, stated, without_folder
 from outlast.errors import UsageError
 
 NAMES = ("local", "kaggle", "gcp", "slurm")
@@ -30,6 +31,7 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
     """
     if name not in ("auto", *NAMES):
         raise UsageError(f"There is no environment {name!r}; choose one of auto, {', '.join(NAMES)}.")
+    at = clock()
     if kaggle.detected(root):
         found = kaggle.describe(root)
     elif gcp.detected(root):
@@ -38,5 +40,5 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
         found = local.describe(root)
     if slurm.detected():
         found = slurm.inside(found)
-    found = stated(found)
+    found = replace(stated(found), detected=at)
     return found if name in ("auto", found.name) else found.named(name)

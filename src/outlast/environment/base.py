@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -102,6 +103,7 @@ class Environment:
             the save interval.
         probe_host: a host that is reachable if there is internet access.
         age: seconds since the session began, if the platform counts them; else 0.
+        detected: the time on `clock` from which the limit of seconds counts; None: from the beginning of the session.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Environment:
     failure_seconds: float = 3 * 86400.0
     probe_host: str = "example.com"
     age: float = 0.0
+    detected: float | None = field(default=None, compare=False)
 
     def named(self, name: str) -> Environment:
         """The same machine with the name of another platform; the facts state this."""
@@ -142,6 +145,20 @@ class Environment:
                 **({"stated": dict(limits.places)} if limits.places else {}),
             },
         }
+
+
+def _choose_clock() -> Callable[[], float]:
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        identifier = time.CLOCK_BOOTTIME
+    elif sys.platform == "darwin":  # there CLOCK_MONOTONIC counts sleep and time.monotonic() does not
+        identifier = time.CLOCK_MONOTONIC
+    else:
+        return time.monotonic
+    return lambda: time.clock_gettime(identifier)
+
+
+clock = _choose_clock()
+"""Seconds on a clock that never jumps and that runs while a laptop sleeps: a lease ends at its hour."""
 
 
 def stated(found: Environment, environ: Mapping[str, str] = os.environ) -> Environment:

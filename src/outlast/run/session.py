@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 import threading
-import time
 from collections.abc import Callable
 
 from outlast.environment import Environment
+from outlast.environment.base import clock
 from outlast.errors import UsageError
 from outlast.run import signals
 
@@ -26,17 +25,7 @@ def now() -> float:
     return _clock()
 
 
-def _choose_clock() -> Callable[[], float]:
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        identifier = time.CLOCK_BOOTTIME
-    elif sys.platform == "darwin":  # there CLOCK_MONOTONIC counts sleep and time.monotonic() does not
-        identifier = time.CLOCK_MONOTONIC
-    else:
-        return time.monotonic
-    return lambda: time.clock_gettime(identifier)
-
-
-_clock = _choose_clock()
+_clock = clock
 
 
 class Session:
@@ -70,6 +59,8 @@ class Session:
     ) -> None:
         self.environment = environment
         self.started = now()
+        age = 0.0 if environment.detected is None else max(0.0, clock() - environment.detected)
+        self._limited_since = self.started - age  # the limit was read before the framework was imported
         self.budget = budget
         self.reason: str | None = None
         self.explanation = ""
@@ -111,7 +102,7 @@ class Session:
         ends = [] if self.budget is None else [self.started + self.budget]
         if self.environment.limits.seconds is not None:
             kept = self.environment.reserve(self._stored_bytes + self._state_bytes)
-            ends.append(self.started + self.environment.limits.seconds - kept)
+            ends.append(self._limited_since + self.environment.limits.seconds - kept)
         return min(ends, default=None)
 
     @property
@@ -222,6 +213,6 @@ class Session:
         if self.budget is not None:
             ends.append(self.started + self.budget - self.reserve)
         if self.environment.limits.seconds is not None:
-            ends.append(self.started + self.environment.limits.seconds - self.limit_reserve)
+            ends.append(self._limited_since + self.environment.limits.seconds - self.limit_reserve)
         if ends:
             self._stop_at = min(ends) - self._longest_step
