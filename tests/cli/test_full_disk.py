@@ -37,6 +37,18 @@ def test_a_full_disk_is_said(
     messages.said(capsys.readouterr().err, "cli/full-disk", what=what)
 
 
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ELOOP])
+def test_a_path_that_no_file_can_have_is_said(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(_argv: list[str]) -> int:
+        raise OSError(number, os.strerror(number), "data/plates")
+
+    monkeypatch.setattr(train, "run", wrong)
+    assert main(["train", "digits"]) == 1
+    messages.said(capsys.readouterr().err, "cli/path-of-no-file", path="data/plates", why=os.strerror(number))
+
+
 def test_another_failure_of_a_recipe_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_argv: list[str]) -> int:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "data.csv")

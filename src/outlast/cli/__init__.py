@@ -133,6 +133,8 @@ def _of_the_system(verb: str, error: OSError) -> str | None:
         return f"{error.filename or verb}: {error.strerror}." if error.strerror is not None else None
     # Python words a full disk of temporary files otherwise.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No usable temporary directory" in str(error.strerror)
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and error.filename:  # a name that the user gave
+        return f"{error.filename}: {error.strerror}. Check the path."
     if not full:
         return None
     return (

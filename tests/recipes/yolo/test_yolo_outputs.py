@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
+import outlast
 from outlast.cli import main
 from outlast.config import resolve
-from outlast_recipes.yolo import saved
+from outlast_recipes.yolo import outputs, saved
 from outlast_recipes.yolo.config import YoloConfig
+from outlast_recipes.yolo.reading import read_dataset
 from tests import messages
 from tests.conftest import REPOSITORY
 from tests.durability.digits import train
@@ -61,6 +67,37 @@ def test_what_is_found_in_the_test_split(root: Path) -> None:
     assert Image.open(folder / "pictures.png").size == (3 * 480, 2 * 480)
     assert Image.open(folder / "precision_recall.png").size == (1120, 460)
     assert (root / "runs/plates/artifacts/test.manifest.json").is_file()
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_test_split_is_shown_to_the_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validated: bool
+) -> None:
+    made: list[tuple[str, Any]] = []
+
+    @contextlib.contextmanager
+    def artifact(name: str, part: str) -> Iterator[Path]:
+        made.append((name, part))
+        yield tmp_path
+
+    monkeypatch.setattr(outputs, "is_written", lambda *_: False)
+    monkeypatch.setattr(outputs, "write_training", lambda *_: None)
+    monkeypatch.setattr(outputs, "write_test", lambda _folder, detector, *_, **__: made.append(("shown to", detector)))
+    run, dataset = SimpleNamespace(artifact=artifact, tell=None), SimpleNamespace(splits={"test": (1,)})
+    outputs.write(run, "last", "best" if validated else None, dataset, None)  # type: ignore[arg-type]
+    expected = ("best", "best") if validated else ("ema", "last")
+    assert made == [("train", "ema"), ("test", expected[0]), ("shown to", expected[1])]
+
+
+def test_keypoints_are_measured_with_the_sigma_that_is_given(root: Path, tmp_path: Path) -> None:
+    detector = saved.restored(outlast.open_saved("plates", root=root / "runs"))
+    found = [
+        outputs.write_test(tmp_path / str(sigma), detector, read_dataset(root / "set"), "test", sigma=sigma)
+        for sigma in (1e-4, 10.0)
+    ]
+    assert found[0]["keypoint_map50"] == 0
+    assert found[1]["keypoint_map50"] > 0
+    assert found[0]["map"] == found[1]["map"]
 
 
 def test_the_published_branch_has_the_tree(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
