@@ -94,12 +94,17 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
 
 
 def tell_about(run: Run, config: YoloConfig, training: DetectorTraining, device: torch.device) -> None:
-    """Few steps, updates of several batches, several ranks, and GPUs that are not used, where there are some."""
+    """Few steps, updates of several batches, GPUs, several ranks, and GPUs that are not used, where there are some."""
     samples, per_epoch = len(training.batches.dataset), len(training.batches)
     if few := few_steps(samples, config.batch_size, per_epoch, config.epochs):
         run.tell(few)
     if words := about_updates(config, per_epoch):
         run.tell(words)
+    if device.type == "cuda":
+        run.tell(
+            "This training uses a GPU. That a resume is exact was tested on CPUs, in float32 and bfloat16; on GPUs "
+            "(--deterministic), in float16, and with NCCL it was not."
+        )
     if several_ranks():
         run.tell(
             "This training runs on several ranks. A resume is exact on as many ranks; the result equals that of one "

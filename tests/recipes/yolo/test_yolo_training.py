@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.detector import Place
 from outlast_recipes.yolo.reading import read_dataset
 from outlast_recipes.yolo.tiny import TinyTraining
+from outlast_recipes.yolo.training import tell_about
 from outlast_recipes.yolo.ultralytics_adapter import settings
 from outlast_recipes.yolo.ultralytics_adapter.training import UltralyticsTraining
 from tests import messages, processes
@@ -169,16 +171,18 @@ def test_weights_to_start_from_are_tried_before_a_training(tmp_path: Path, data:
 def test_the_licence_is_told_before_the_first_use(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "here"  # matplotlib makes the home folder, which is beside it
+    here.mkdir()
+    monkeypatch.chdir(here)
     words = ["train", "yolo", "--data", str(data), "--epochs", "1", "--batch_size", "8", "--model.image-size", "64"]
     assert main([*words, "--model.architecture", "yolo11n"]) == 0
     said = capsys.readouterr().err
     assert said.count("AGPL-3.0") == 2  # one sentence
     assert said.index("AGPL") < said.index("begins")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+    assert sorted(path.name for path in here.iterdir()) == ["runs"]
     assert main([*words, "--model.architecture", "tiny", "--experiment-name", "b"]) == 0
     assert "AGPL" not in capsys.readouterr().err
-    weights = [tmp_path / f"runs/{name}/artifacts/train/weights" for name in ("yolo", "b")]
+    weights = [here / f"runs/{name}/artifacts/train/weights" for name in ("yolo", "b")]
     messages.said((weights[0] / "LICENSE.txt").read_text().splitlines(), "yolo/licence-of-weights", version="8.4.190")
     assert [path.name for path in weights[1].iterdir()] == ["architecture.json"]
 
@@ -194,6 +198,46 @@ def test_ultralytics_leaves_the_process_and_the_data_as_they_were(tmp_path: Path
     assert np.get_printoptions() == printed
     assert torch.save is saves
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_deterministic_kernels_stay_as_strict_as_the_run_asks_for(strict: bool, data: Path) -> None:
+    """Ultralytics makes a warning of the error of an operation that has none, and removes variables when it ends."""
+    config = resolve(YoloConfig, flags=pictures.NANO).config
+
+    def chosen() -> tuple[Any, ...]:
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.deterministic,
+            torch.utils.deterministic.fill_uninitialized_memory,
+            os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        if strict:
+            patch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+        torch.use_deterministic_algorithms(strict)
+        try:
+            before = chosen()
+            training = UltralyticsTraining(config, read_dataset(data), torch.device("cpu"))
+            assert chosen()[:2] == ((True, False) if strict else (True, True))
+            training.close()
+            assert chosen() == before
+        finally:
+            torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.mark.parametrize(("device", "told"), [("cpu", False), ("cuda", True)])
+def test_what_was_tested_on_no_gpu_is_told_on_one(device: str, told: bool) -> None:
+    said: list[str] = []
+    config = resolve(YoloConfig, flags={**pictures.NANO, "training.nominal_batch": "4"}).config
+    batches = type("Batches", (list,), {"dataset": range(400)})(range(100))
+    tell_about(Namespace(tell=said.append), config, Namespace(batches=batches), torch.device(device))  # type: ignore[arg-type]
+    if told:
+        messages.said(said, "yolo/gpu-was-not-tested")
+    else:
+        assert said == []
 
 
 def test_ultralytics_is_offline_and_installs_and_sends_nothing() -> None:

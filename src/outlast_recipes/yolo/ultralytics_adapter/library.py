@@ -16,7 +16,7 @@ with settings.prepared():
     from ultralytics.nn.tasks import DetectionModel, PoseModel, torch_safe_load
     from ultralytics.utils.nms import non_max_suppression
     from ultralytics.utils.ops import scale_boxes, scale_coords
-    from ultralytics.utils.torch_utils import ModelEMA, unset_deterministic
+    from ultralytics.utils.torch_utils import ModelEMA
 
 __all__ = [
     "Albumentations",
@@ -34,5 +34,4 @@ __all__ = [
     "scale_coords",
     "torch_safe_load",
     "ultralytics",
-    "unset_deterministic",
 ]

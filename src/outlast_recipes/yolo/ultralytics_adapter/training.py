@@ -19,7 +19,7 @@ from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Dataset
 from outlast_recipes.yolo.detector import DetectorTraining, Place, Split
 from outlast_recipes.yolo.schedule import Schedule
-from outlast_recipes.yolo.ultralytics_adapter.library import unset_deterministic
+from outlast_recipes.yolo.ultralytics_adapter.kernels import Kernels
 from outlast_recipes.yolo.ultralytics_adapter.network import UltralyticsDetector
 from outlast_recipes.yolo.ultralytics_adapter.trainer import BoxTrainer, KeypointTrainer, measured
 
@@ -69,8 +69,9 @@ class UltralyticsTraining(DetectorTraining):
         self._keypoints = dataset.keypoints if config.model.architecture.endswith("-pose") else 0
         self._scratch = Path(tempfile.mkdtemp(prefix="outlast-yolo-train-"))
         kind = KeypointTrainer if self._keypoints else BoxTrainer
-        self._deterministic = torch.are_deterministic_algorithms_enabled()
+        self._kernels = Kernels()
         self.trainer: Any = kind(config, dataset, device, self._scratch)
+        self._kernels.keep()
         trainer = self.trainer
         trainer.model_alone = trainer.model
         trainer.model = across_ranks(trainer.model, device, unused=True)  # a share without objects has no box loss
@@ -152,8 +153,7 @@ class UltralyticsTraining(DetectorTraining):
         for validator in self._validators.values():
             validator.dataloader.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
-        unset_deterministic()
-        torch.use_deterministic_algorithms(self._deterministic)
+        self._kernels.restore()
 
 
 class _Read:
