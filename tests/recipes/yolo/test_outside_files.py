@@ -153,6 +153,18 @@ def test_a_description_that_is_no_file_is_not_waited_for(tmp_path: Path, network
         saved.read(tmp_path)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_no_start(tmp_path: Path, network: torch.nn.Module, value: float) -> None:
+    ruined = copy.deepcopy(network)
+    with torch.no_grad():
+        next(ruined.parameters()).view(-1)[-1] = value
+    with messages.raises(DataError, "yolo/file-not-finite", file="ruined.pt"):
+        outside.read(write(tmp_path / "ruined.pt", ruined))
+    saved.write(UltralyticsDetector(ruined, "yolo11n", ("green", "red"), 0, 64), tmp_path / "ruined")
+    with messages.raises(DataError, "yolo/weights-not-finite", folder="ruined"):
+        saved.read(tmp_path / "ruined")
+
+
 def test_finished_and_unfinished_trainings_are_told_apart(tmp_path: Path, network: torch.nn.Module) -> None:
     finished = outside.read(write(tmp_path / "finished.pt", network))
     messages.said([finished.sentence], "yolo/file-of-finished-training")

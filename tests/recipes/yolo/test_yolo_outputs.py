@@ -19,6 +19,7 @@ from outlast.cli import main
 from outlast.config import resolve
 from outlast_recipes.yolo import outputs, saved
 from outlast_recipes.yolo.config import YoloConfig
+from outlast_recipes.yolo.history import History
 from outlast_recipes.yolo.reading import read_dataset
 from tests import messages
 from tests.conftest import REPOSITORY
@@ -67,6 +68,17 @@ def test_what_is_found_in_the_test_split(root: Path) -> None:
     assert Image.open(folder / "pictures.png").size == (3 * 480, 2 * 480)
     assert Image.open(folder / "precision_recall.png").size == (1120, 460)
     assert (root / "runs/plates/artifacts/test.manifest.json").is_file()
+
+
+def test_each_file_of_weights_has_its_own(tmp_path: Path) -> None:
+    def detector(name: str) -> Any:
+        return SimpleNamespace(
+            architecture=lambda: {"detector": name}, licence=name, write_pt=lambda path: path.write_text(name)
+        )
+
+    outputs.write_training(tmp_path, detector("last"), detector("best"), History())
+    assert [(tmp_path / f"weights/{name}.pt").read_text() for name in ("last", "best")] == ["last", "best"]
+    assert json.loads((tmp_path / "weights/architecture.json").read_text()) == {"detector": "last"}
 
 
 @pytest.mark.parametrize("validated", [True, False])
