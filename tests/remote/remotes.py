@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tests.folders import place
 
 from outlast.checkpoint import Retention
 from outlast.folder import reading
+from outlast.remote.base import Capabilities, Entry, Remote, Stat
 from outlast.remote.folder import FolderRemote
 from outlast.remote.identity import identify
 from outlast.remote.place import Place
@@ -39,6 +40,36 @@ class Watched(FolderRemote):
             self.put.append(name)
         self.after(name)
         return written
+
+
+class Distant(Remote):
+    """A folder as a remote that takes files only, as those behind a network do."""
+
+    def __init__(self, root: Path) -> None:
+        self.inside = FolderRemote(root)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inside.capabilities
+
+    def address(self, name: str = "") -> str:
+        return self.inside.address(name)
+
+    def put_if_absent(self, name: str, file: Path) -> bool:
+        assert isinstance(file, Path)
+        return self.inside.put_if_absent(name, file)
+
+    def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        return self.inside.get(name, start, stop)
+
+    def stat(self, name: str) -> Stat:
+        return self.inside.stat(name)
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        return self.inside.list(prefix)
+
+    def delete_if_unchanged(self, name: str, generation: str) -> None:
+        self.inside.delete_if_unchanged(name, generation)
 
 
 def pusher(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests import messages
 from tests.folders import place, steps, walk
-from tests.remote.remotes import Watched, blobs, newest, push_all, pusher
+from tests.remote.remotes import Distant, Watched, blobs, newest, push_all, pusher
 
 from outlast.checkpoint import Retention
 from outlast.errors import CorruptCheckpoint, ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
@@ -211,14 +211,14 @@ def test_a_remote_knows_its_address_as_it_was_typed(address: str) -> None:
 
 
 def test_without_room_for_what_is_sent_the_folder_is_named(
-    home: Path, remote: Watched, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(copying, "copy_scratch", full)
     with pytest.raises(RemoteUnavailable, match=rf"{home}/r/\.tmp-push-.*No space left on device") as caught:
-        list(carry.push(place(home), remote))
+        list(carry.push(place(home), Distant(tmp_path / "remote")))
     assert caught.value.reason == "No space left on device"
     assert [path.name for path in (home / "r").iterdir() if path.name.startswith(".tmp-")] == []
 

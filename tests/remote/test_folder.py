@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tests import messages
 
-from outlast.errors import ObjectConflict, ObjectMissing, RemoteRefused, RemoteUnavailable
+from outlast.errors import ObjectConflict, ObjectMissing, OutlastError, RemoteRefused, RemoteUnavailable
+from outlast.remote.base import Pieces
 from outlast.remote.folder import LOCK, FolderRemote
 
 
@@ -156,3 +157,23 @@ def test_a_place_that_cannot_be_made_is_no_missing_object(tmp_path: Path) -> Non
     with messages.raises(RemoteRefused, "remote/cannot-be-made", place="/proc/outlast/a") as caught:
         FolderRemote(Path("/proc/outlast")).put_if_absent("a", tmp_path / "file")
     assert not isinstance(caught.value, ObjectMissing)
+
+
+def test_pieces_are_an_object_as_a_file_is(tmp_path: Path) -> None:
+    remote, data = FolderRemote(tmp_path / "remote"), b"x" * 30
+    (tmp_path / "file").write_bytes(data)
+    thirty = Pieces(30, lambda: iter([data[:10], data[10:]]))
+    assert remote.put_if_absent("a", thirty) is True
+    assert remote.put_if_absent("a", tmp_path / "file") is False
+    assert remote.put_if_absent("a", thirty) is False
+    with pytest.raises(ObjectConflict, match="another file than what was to be written"):
+        remote.put_if_absent("a", Pieces(30, lambda: iter([b"y" * 30])))
+    assert b"".join(remote.get("a")) == data
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 29, b"x" * 31])
+def test_pieces_that_are_more_or_less_than_they_should_be_write_nothing(tmp_path: Path, data: bytes) -> None:
+    remote = FolderRemote(tmp_path / "remote")
+    with pytest.raises(OutlastError):
+        remote.put_if_absent("a", Pieces(30, lambda: iter([data])))
+    assert [path.name for path in (tmp_path / "remote").iterdir()] == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,16 +18,16 @@ import numpy as np
 import pytest
 from tests import messages
 from tests.folders import place, steps, told, walk
-from tests.remote.remotes import Watched, blobs, needed, newest, push_all, pusher, seal
+from tests.remote.remotes import Distant, Watched, blobs, needed, newest, push_all, pusher, seal
 
 from outlast.checkpoint import CheckpointStore, Retention, open_checkpoint
 from outlast.errors import CorruptCheckpoint, OutlastError, RemoteUnavailable, RunBusy
-from outlast.folder import hashing
+from outlast.folder import copying, hashing
 from outlast.remote import outgoing, parallel
-from outlast.remote.base import Entry
+from outlast.remote.base import Entry, Remote
 from outlast.remote.folder import FolderRemote
 from outlast.remote.gather import bring_home
-from outlast.remote.outgoing import PushAbandoned, RecordFiles
+from outlast.remote.outgoing import CheckpointFiles, PushAbandoned, RecordFiles
 from outlast.remote.revision import PushedRun, parse_revision
 
 
@@ -519,3 +521,61 @@ def test_another_machine_reads_the_records_of_the_first(home: Path, remote: Watc
     time.sleep(0.01)
     assert walk(home, stop=12).resumed_from == 8, "without a remote it knows nothing of that"
     assert str(remote.root) not in told(home)
+
+
+@pytest.mark.parametrize("kind", [Watched, Distant])
+def test_a_folder_is_written_without_a_copy_beside_the_run(
+    home: Path, tmp_path: Path, kind: type[Remote], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[Path] = []
+    real = copying.copy_scratch
+
+    def counted(source: int, start: int, size: int, path: Path) -> None:
+        copies.append(path)
+        real(source, start, size, path)
+
+    monkeypatch.setattr(copying, "copy_scratch", counted)
+    push_all(home, kind(tmp_path / "remote"))
+    assert bool(copies) is (kind is Distant)
+    come(tmp_path / "new", FolderRemote(tmp_path / "remote"))
+    assert steps(tmp_path / "new") == [4, 6, 8]
+
+
+def test_a_file_that_becomes_shorter_while_it_is_pushed_leaves_nothing(home: Path, remote: Watched) -> None:
+    found, file = pusher(home, remote), home / "r/checkpoints/step-00000004/walk.safetensors"
+
+    def cut(_: str) -> None:
+        os.truncate(file, 10)
+
+    remote.before = cut
+    with pytest.raises(CorruptCheckpoint, match="became shorter"):
+        found.push(4)
+    found.close()
+    assert not list(remote.root.glob("r/revisions/*"))
+    assert all(path.stat().st_size for path in remote.root.glob("r/blobs/*"))
+
+
+def test_a_reader_is_waited_for_when_room_is_needed(home: Path) -> None:
+    """The room is free when it is said to be: no descriptor of a file is left, and a read under way ends."""
+    files = CheckpointFiles(place(home), 4)
+    pieces = next(piece for piece in files.pieces()).read()
+    shutil.rmtree(home / "r/checkpoints/step-00000004")
+    assert next(pieces)
+    given: list[bool] = []
+    thread = threading.Thread(target=lambda: given.append(files.let_go()))
+    thread.start()
+    thread.join(0.2)
+    assert given == [], "a reader still has a file open"
+    with contextlib.suppress(PushAbandoned, StopIteration):
+        next(pieces)
+    thread.join(20)
+    assert given == [True]
+    with messages.raises(PushAbandoned, "remote/push-abandoned", step=4):
+        next(next(iter(files.pieces())).read())
+
+
+def test_a_checkpoint_of_another_run_in_the_folder_is_not_pushed(home: Path, remote: Watched, tmp_path: Path) -> None:
+    walk(tmp_path / "other", stop=10)
+    shutil.copytree(tmp_path / "other/r/checkpoints/step-00000010", home / "r/checkpoints/step-00000010")
+    push_all(home, remote)
+    assert list(newest(remote.root)["checkpoints"]) == ["step-00000004", "step-00000006", "step-00000008"]

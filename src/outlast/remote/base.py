@@ -79,6 +79,23 @@ class Stat(Entry):
     digest: str
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """The bytes of an object that are in no file of their own.
+
+    Attributes:
+        size: bytes.
+        read: yields them in order, anew at each call; raises an OutlastError when they cannot be read.
+    """
+
+    size: int
+    read: Callable[[], Iterator[bytes]]
+
+    def __str__(self) -> str:
+        """In the place of a file's path, for messages."""
+        return "what was to be written"
+
+
 class ListingIncomplete(RemoteRefused):
     """A listing that left out folders which cannot be read. It is raised after all other objects were yielded.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from outlast.remote.base import (
     Capabilities,
     Entry,
     ListingIncomplete,
+    Pieces,
     Remote,
     Stat,
     check_name,
@@ -84,8 +86,8 @@ class FolderRemote(Remote):
         """The path of an object."""
         return str(self.root / name)
 
-    def put_if_absent(self, name: str, file: Path) -> bool:
-        """Write a file under a name that nothing has yet, as `Remote.put_if_absent` says."""
+    def put_if_absent(self, name: str, file: Path | Pieces) -> bool:
+        """Write a file, or pieces, under a name that nothing has yet, as `Remote.put_if_absent` says."""
         path = self._path(name)
         self._check_writes(name)
         while True:
@@ -234,15 +236,18 @@ class FolderRemote(Remote):
             raise RemoteRefused(f"{self.root} is a link to what does not exist. Nothing was written.")
         durable.make_folder(folder)
 
-    def _is_copy(self, name: str, path: Path, file: Path) -> bool:
+    def _is_copy(self, name: str, path: Path, file: Path | Pieces) -> bool:
         """Whether an object has the contents of a file; both are read only if their sizes are the same."""
         try:
-            if file.stat().st_size != _entry(name, path).size:
-                return False
-            digest = digest_of(file, self.capabilities.digest)
-        except (OSError, UnsafeFolder) as error:
+            size = file.size if isinstance(file, Pieces) else file.stat().st_size
+        except OSError as error:
             raise _unreadable(file, error) from error
-        return self.stat(name).digest == digest
+        if size != _entry(name, path).size:
+            return False
+        hashed = hashlib.new(self.capabilities.digest)
+        for piece in _pieces(file):
+            hashed.update(piece)
+        return self.stat(name).digest == hashed.hexdigest()
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Iterator[None]:
@@ -287,7 +292,15 @@ def _entry(name: str, path: Path) -> Entry:
     return Entry(name, found.st_size, f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}", found.st_mtime)
 
 
-def _pieces(file: Path) -> Iterator[bytes]:
+def _pieces(file: Path | Pieces) -> Iterator[bytes]:
+    if isinstance(file, Pieces):
+        left = file.size
+        for piece in file.read():
+            left -= len(piece)
+            yield piece
+        if left:
+            raise OutlastError(f"{-left if left < 0 else left} bytes {'too many' if left < 0 else 'are missing'}.")
+        return
     try:
         with os.fdopen(plain.open_plain(file), "rb", buffering=0) as opened:
             while piece := opened.read(PIECE):
@@ -296,7 +309,7 @@ def _pieces(file: Path) -> Iterator[bytes]:
         raise _unreadable(file, error) from error
 
 
-def _unreadable(file: Path, error: Exception) -> OutlastError:
+def _unreadable(file: object, error: Exception) -> OutlastError:
     return OutlastError(
         f"{file} cannot be read: {getattr(error, 'strerror', None) or error}. Nothing was written to the remote."
     )

@@ -16,7 +16,11 @@ from outlast.errors import CorruptCheckpoint, UnsafeFolder
 from outlast.folder import copying, durable, hashing, layout, plain
 from outlast.folder.hashing import WrittenFile
 from outlast.folder.layout import MANIFEST, RunFolder
+from outlast.remote.base import PIECE
 from outlast.remote.revision import BLOB, Blob, Files, PushedCheckpoint, blobs_of
+
+SOON = 5.0
+"""Seconds that a full disk waits at most for the readers of a deleted checkpoint."""
 
 
 class PushAbandoned(Exception):
@@ -24,10 +28,11 @@ class PushAbandoned(Exception):
 
 
 class Piece(NamedTuple):
-    """A blob, and a function that writes it to a file."""
+    """A blob, a function that writes it to a file, and one that yields its bytes."""
 
     blob: Blob
     write: Callable[[Path], None]
+    read: Callable[[], Iterator[bytes]]
 
 
 class CheckpointFiles:
@@ -45,8 +50,10 @@ class CheckpointFiles:
     """
 
     def __init__(self, folder: RunFolder, step: int) -> None:
-        self._lock = threading.Lock()  # held while a file is copied or closed
+        self._lock = threading.Condition()  # held while a file is copied or closed
         self._open: dict[str, int] = {}
+        self._read = 0  # files that are being read
+        self._over = False
         self._checkpoint = checkpoint = read_manifest(folder.checkpoint(step))
         try:
             for name, written in _files_of(checkpoint).items():
@@ -67,18 +74,53 @@ class CheckpointFiles:
         """Its blobs; those of the manifest are last."""
         for name, blobs in self.pushed.files.items():
             for number, blob in enumerate(blobs):
-                yield Piece(blob, self._writer(name, number * BLOB, blob.size))
+                yield self._piece(name, number * BLOB, blob)
 
-    def _writer(self, name: str, start: int, size: int) -> Callable[[Path], None]:
+    def _piece(self, name: str, start: int, blob: Blob) -> Piece:
         if name == self._manifest_name:
-            return lambda path: durable.write_scratch(path, self._manifest[start : start + size])
-        return lambda path: self._copy(name, start, size, path)
+            return _piece_of(blob, self._manifest[start : start + blob.size])
+        return Piece(
+            blob,
+            lambda path: self._copy(name, start, blob.size, path),
+            lambda: self._pieces(name, start, blob.size),
+        )
 
     def _copy(self, name: str, start: int, size: int, path: Path) -> None:
         with self._lock:
-            if name not in self._open:
-                raise PushAbandoned(f"step {self._checkpoint.step} was given up, because its disk space was needed")
-            copying.copy_scratch(self._open[name], start, size, path)
+            copying.copy_scratch(self._descriptor(name), start, size, path)
+
+    def _pieces(self, name: str, start: int, size: int) -> Iterator[bytes]:
+        """Yield a part of a file. Between two pieces it may be given up."""
+        with self._lock:
+            descriptor = os.dup(self._descriptor(name))
+            self._read += 1
+        try:
+            for at in range(start, start + size, PIECE):
+                if self._over:
+                    raise self._given_up()
+                yield self._piece_at(descriptor, at, min(PIECE, start + size - at))
+        finally:
+            os.close(descriptor)
+            with self._lock:
+                self._read -= 1
+                self._lock.notify_all()
+
+    def _piece_at(self, descriptor: int, start: int, size: int) -> bytes:
+        try:
+            piece = os.pread(descriptor, size, start)
+        except OSError as error:
+            raise CorruptCheckpoint(f"{self._checkpoint.path} cannot be read: {error.strerror}.") from error
+        if len(piece) != size:
+            raise CorruptCheckpoint(f"{self._checkpoint.path} became shorter while it was read.")
+        return piece
+
+    def _descriptor(self, name: str) -> int:
+        if name not in self._open:
+            raise self._given_up()
+        return self._open[name]
+
+    def _given_up(self) -> PushAbandoned:
+        return PushAbandoned(f"step {self._checkpoint.step} was given up, because its disk space was needed")
 
     def let_go(self) -> bool:
         """Close the files if they were deleted, so that their disk space is free; return whether they were."""
@@ -86,11 +128,14 @@ class CheckpointFiles:
             deleted = any(not os.fstat(descriptor).st_nlink for descriptor in self._open.values())
         if deleted:
             self.close()
+            with self._lock:  # those that read close their own descriptors before the next piece
+                self._lock.wait_for(lambda: not self._read, SOON)
         return deleted
 
     def close(self) -> None:
         """Close the files."""
         with self._lock:
+            self._over = True
             while self._open:
                 os.close(self._open.popitem()[1])
 
@@ -197,7 +242,12 @@ def _cut(data: bytes, blobs: list[Blob]) -> Iterator[Piece]:
     for start in range(0, len(data), BLOB):
         part = data[start : start + BLOB]
         blobs.append(Blob(hashing.hash_pieces([part]).name, len(part)))
-        yield Piece(blobs[-1], lambda path, part=part: durable.write_scratch(path, part))  # type: ignore[misc]
+        yield _piece_of(blobs[-1], part)
+
+
+def _piece_of(blob: Blob, data: bytes) -> Piece:
+    """A blob whose bytes are in memory."""
+    return Piece(blob, lambda path: durable.write_scratch(path, data), lambda: iter([data]))
 
 
 def _state_of(path: Path) -> tuple[int, ...]:

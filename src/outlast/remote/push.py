@@ -20,10 +20,11 @@ from outlast.config.units import format_bytes
 from outlast.errors import CheckpointError, ObjectConflict, ObjectMissing, RemoteUnavailable, RunBusy
 from outlast.folder import durable, layout
 from outlast.folder.layout import RunFolder
-from outlast.remote.base import Entry
+from outlast.remote.base import Entry, Pieces
+from outlast.remote.folder import FolderRemote
 from outlast.remote.outgoing import CheckpointFiles, Piece, PushAbandoned, RecordFiles
 from outlast.remote.parallel import in_parallel
-from outlast.remote.revision import BLOB, Files, PushedCheckpoint, PushedRun, Revision
+from outlast.remote.revision import BLOB, Blob, Files, PushedCheckpoint, PushedRun, Revision
 
 Sleep = Callable[[float], None]
 """Waits so many seconds; raises PushAbandoned to stop the present push."""
@@ -262,8 +263,32 @@ class Pusher:
             pass
 
     def _send_one(self, each: tuple[Piece, Path]) -> None:
-        (blob, write), path = each
+        (blob, write, read), path = each
         self.sleep(0)
+        name = self._pushed.blob_name(blob.hash)
+        if isinstance(self._remote, FolderRemote) and not self._batches:  # a copy takes as long as writing it
+            put = functools.partial(self._remote.put_if_absent, name, Pieces(blob.size, read))
+        else:
+            self._copy(blob, write, path)
+            self.sleep(0)
+            put = functools.partial(self._remote.put_if_absent, name, path)
+        if self._batches:  # it becomes visible with the revision
+            self._batch[name] = path
+            return
+        begun = time.monotonic()
+        try:
+            put()
+        except ObjectConflict:  # it was damaged in the remote: the same contents were made again
+            for entry in self._remote.list(name):
+                self._delete(entry)
+            put()
+        self._put.add(blob.hash)
+        durable.remove_file(path)
+        if self._rate:
+            self.sleep(max(0.0, blob.size / self._rate - (time.monotonic() - begun)))
+
+    def _copy(self, blob: Blob, write: Callable[[Path], None], path: Path) -> None:
+        """Copy a blob to a file of its own, from which it is sent."""
         try:
             write(path)
         except OSError as error:  # of a write, which names no file
@@ -273,22 +298,6 @@ class Pusher:
                 f"{reason}. Free disk space there.",
                 reason,
             ) from error
-        self.sleep(0)
-        begun = time.monotonic()
-        name = self._pushed.blob_name(blob.hash)
-        if self._batches:  # it becomes visible with the revision
-            self._batch[name] = path
-            return
-        try:
-            self._remote.put_if_absent(name, path)
-        except ObjectConflict:  # it was damaged in the remote: the same contents were made again
-            for entry in self._remote.list(name):
-                self._delete(entry)
-            self._remote.put_if_absent(name, path)
-        self._put.add(blob.hash)
-        durable.remove_file(path)
-        if self._rate:
-            self.sleep(max(0.0, blob.size / self._rate - (time.monotonic() - begun)))
 
     def _delete(self, entry: Entry, *, before: float = math.inf) -> bool:
         """Delete an object that is older than a time and has not changed since it was listed; return whether it was."""
