@@ -11,8 +11,9 @@ import pytest
 
 from outlast.errors import ObjectMissing, RemoteUnavailable
 from outlast.remote import retry
+from outlast.remote.answers import seconds_of
 from outlast.remote.base import Capabilities, Entry, Stat
-from outlast.remote.network import NetworkRemote, Opened, seconds_of
+from outlast.remote.network import NetworkRemote, Opened
 
 DATA = b"0123456789" * 3
 

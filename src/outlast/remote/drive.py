@@ -28,9 +28,10 @@ from urllib.parse import SplitResult
 
 from outlast.errors import ObjectMissing, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.remote import retry
+from outlast.remote.answers import unreachable
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat, check_name
 from outlast.remote.driveservice import DriveService
-from outlast.remote.network import TIMEOUT, Opened, unreachable
+from outlast.remote.network import TIMEOUT, Opened
 
 FIELDS = "id,name,size,sha256Checksum,createdTime,modifiedTime"
 FILES = "/drive/v3/files"

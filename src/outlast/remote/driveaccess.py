@@ -26,7 +26,7 @@ from urllib.parse import urlencode
 
 from outlast.errors import RemoteRefused
 from outlast.folder import plain
-from outlast.remote.network import refusal
+from outlast.remote.answers import refusal
 
 TOKENS = "https://oauth2.googleapis.com/token"
 

@@ -11,9 +11,10 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from outlast.errors import RemoteError, RemoteRefused, UsageError
+from outlast.remote.answers import refusal, scrubbed, unreachable
 from outlast.remote.base import PIECE
 from outlast.remote.driveaccess import Access, request
-from outlast.remote.network import NetworkRemote, refusal, scrubbed, unreachable
+from outlast.remote.network import NetworkRemote
 
 SERVICE = "https://www.googleapis.com"
 

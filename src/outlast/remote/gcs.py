@@ -27,8 +27,9 @@ from requests.adapters import HTTPAdapter
 
 from outlast.errors import ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.remote import retry
+from outlast.remote.answers import refusal, scrubbed, unreachable
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat
-from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
+from outlast.remote.network import TIMEOUT, NetworkRemote, Opened
 
 SERVICE = "https://storage.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"

@@ -12,7 +12,8 @@ from huggingface_hub.utils import build_hf_headers, get_session, parse_ratelimit
 
 from outlast.errors import RemoteError, RemoteRefused
 from outlast.remote import retry
-from outlast.remote.network import NetworkRemote, refusal, scrubbed, unreachable
+from outlast.remote.answers import refusal, scrubbed, unreachable
+from outlast.remote.network import NetworkRemote
 
 _REPEATS = 5
 """How often the client itself sends a part of a file again."""

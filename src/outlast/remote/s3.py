@@ -25,8 +25,9 @@ from botocore.parsers import ResponseParserError
 
 from outlast.errors import ObjectConflict, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.remote import s3client
+from outlast.remote.answers import refusal, scrubbed, unreachable
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat
-from outlast.remote.network import TIMEOUT, NetworkRemote, Opened, refusal, scrubbed, unreachable
+from outlast.remote.network import TIMEOUT, NetworkRemote, Opened
 from outlast.remote.parallel import AT_ONCE, in_parallel
 
 SHA256 = "outlast-sha256"

@@ -26,8 +26,9 @@ import asyncssh
 
 from outlast.errors import ObjectMissing, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.folder import layout
+from outlast.remote.answers import scrubbed, unreachable
 from outlast.remote.base import LONGEST_NAME, Capabilities, Entry, Stat
-from outlast.remote.network import MOST_LISTED, TIMEOUT, NetworkRemote, Opened, scrubbed, unreachable
+from outlast.remote.network import MOST_LISTED, TIMEOUT, NetworkRemote, Opened
 
 T = TypeVar("T")
 
