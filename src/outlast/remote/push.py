@@ -6,32 +6,20 @@ After that, blobs that no revision needs are deleted. `follow` does this during 
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from outlast.checkpoint import CheckpointFacts, Identity, newest, read_manifest
 from outlast.checkpoint.listing import steps_in
-from outlast.config.units import format_bytes
-from outlast.errors import CheckpointError, ObjectConflict, ObjectMissing, RemoteUnavailable, RunBusy
-from outlast.folder import durable, layout
+from outlast.errors import CheckpointError, ObjectMissing, RunBusy
+from outlast.folder import layout
 from outlast.folder.layout import RunFolder
-from outlast.remote.base import Entry, Pieces
-from outlast.remote.folder import FolderRemote
-from outlast.remote.outgoing import CheckpointFiles, Piece, PushAbandoned, RecordFiles
-from outlast.remote.parallel import in_parallel
-from outlast.remote.revision import BLOB, Blob, Files, PushedCheckpoint, PushedRun, Revision
-
-Sleep = Callable[[float], None]
-"""Waits so many seconds; raises PushAbandoned to stop the present push."""
-
-
-MOST = 2 * BLOB
-"""Bytes of the blobs that are sent at a time: so much disk space do their copies take."""
+from outlast.remote.base import Entry
+from outlast.remote.outgoing import CheckpointFiles, PushAbandoned, RecordFiles
+from outlast.remote.revision import Files, PushedCheckpoint, PushedRun, Revision
+from outlast.remote.sending import Sender, Sleep
 
 
 class Pusher:
@@ -69,29 +57,24 @@ class Pusher:
         self.complaints: list[str] = []
         self._folder, self._pushed, self._remote = folder, pushed, pushed.remote
         self._identity, self._attempt, self._removable = identity, attempt, removable
-        self._rate, self.sleep = rate, sleep
+        self.sleep = sleep
         base = pushed.revision or Revision(0, identity.uid, attempt)
         there = {step: each for step, each in base.checkpoints.items() if step <= continued}
         self._revision, self._before = replace(base, number=pushed.last, checkpoints=there), base
         self._records = RecordFiles(folder, base.records)
         self._compared = not base.files
-        self._put: set[str] = set()  # hashes of blobs that are there for certain
         self._known: dict[int, tuple[str, CheckpointFacts]] = {}  # digests of the checkpoints here
         self._superseded = set(base.blobs)  # hashes of blobs that some revision needed
-        self._batch: dict[str, Path] = {}  # names of blobs that are to become visible together, and their files
         self._swept = False
         self._passed: set[int] = set()  # checkpoints that cannot be read
         self._unwanted: frozenset[int] = frozenset()  # checkpoints that retention does not keep
-        self._scratch = folder.path / f"{layout.TEMPORARY}push-{attempt[:12]}"
+        scratch = folder.path / f"{layout.TEMPORARY}push-{attempt[:12]}"
+        self._sender = Sender(pushed, scratch, rate=rate, sleep=self._rest)
 
     @property
     def steps(self) -> list[int]:
         """Steps of the checkpoints in the remote, ascending."""
         return sorted(self._revision.checkpoints)
-
-    @functools.cached_property
-    def _batches(self) -> bool:  # not asked before something is pushed: some remotes ask their service
-        return self._remote.capabilities.atomic_batch
 
     def missing(self) -> list[int]:
         """Steps of the local checkpoints that the remote lacks, and should have, ascending. For any thread."""
@@ -134,11 +117,9 @@ class Pusher:
             RemoteError: the remote does not answer, or refuses. No revision was written, unless its answer was lost.
         """
         self._compare()
-        durable.remove_any(self._scratch)
-        durable.make_folder(self._scratch)
-        self._batch.clear()
+        self._sender.begin()
         sent = {} if step is None else {step: self._send_checkpoint(step)}
-        self._send(self._records.pieces())
+        self._sender.send(self._records.pieces())
         while not self._show(sent):
             pass
         self._records.keep()
@@ -168,7 +149,7 @@ class Pusher:
             return
         modified = revisions[self._revision.number].modified
         for number in sorted(revisions.keys() - set(kept)):
-            self._delete(revisions[number], before=modified)
+            self._sender.delete(revisions[number], before=modified)
         left: set[str] = set()
         of = self._pushed.blob_name
         listed = map(self._remote.list, map(of, sorted(garbage))) if self._swept else [self._remote.list(of())]
@@ -178,8 +159,8 @@ class Pusher:
                 continue
             if not self._remote.capabilities.freshens:
                 self._revisions()  # blobs do not get young there, so check again that no other attempt pushes
-            if self._delete(entry, before=modified):
-                self._put.discard(found)
+            if self._sender.delete(entry, before=modified):
+                self._sender.put.discard(found)
             else:
                 left.add(found)  # too young by the store's clock, which may count whole seconds
         self._swept, self._superseded = True, needed | left
@@ -188,8 +169,7 @@ class Pusher:
         """Close the open files and delete the temporary ones."""
         if self.open:
             self.open.close()
-        with contextlib.suppress(OSError):
-            durable.remove_any(self._scratch)
+        self._sender.close()
 
     def _compare(self) -> None:
         """Once, forget what the revision names and the remote does not have: somebody has deleted or cut it there."""
@@ -239,76 +219,14 @@ class Pusher:
                 self._complain(f"{error} It is not pushed.")
             raise PushAbandoned(str(error)) from error
         try:
-            self._send(self.open.pieces())
+            self._sender.send(self.open.pieces())
             return self.open.pushed
         finally:
             self.open.close()
             self.open = None
 
-    def _send(self, pieces: Iterable[Piece]) -> None:
-        """Put the blobs that the remote lacks, several at a time; with a rate limit, one at a time."""
-        begun: set[str] = set()
-
-        def lacking() -> Iterator[tuple[Piece, Path]]:
-            for piece in pieces:
-                if piece.blob.hash not in begun and piece.blob.hash not in self._put:
-                    begun.add(piece.blob.hash)
-                    yield piece, self._scratch / piece.blob.hash
-
-        def size(each: tuple[Piece, Path]) -> int:
-            return each[0].blob.size
-
-        at_once = 1 if self._rate else None
-        for _ in in_parallel(self._send_one, lacking(), at_once=at_once, size=size, most=MOST):
-            pass
-
-    def _send_one(self, each: tuple[Piece, Path]) -> None:
-        (blob, write, read), path = each
-        self.sleep(0)
-        name = self._pushed.blob_name(blob.hash)
-        if isinstance(self._remote, FolderRemote) and not self._batches:  # a copy takes as long as writing it
-            put = functools.partial(self._remote.put_if_absent, name, Pieces(blob.size, read))
-        else:
-            self._copy(blob, write, path)
-            self.sleep(0)
-            put = functools.partial(self._remote.put_if_absent, name, path)
-        if self._batches:  # it becomes visible with the revision
-            self._batch[name] = path
-            return
-        begun = time.monotonic()
-        try:
-            put()
-        except ObjectConflict:  # it was damaged in the remote: the same contents were made again
-            for entry in self._remote.list(name):
-                self._delete(entry)
-            put()
-        self._put.add(blob.hash)
-        durable.remove_file(path)
-        if self._rate:
-            self.sleep(max(0.0, blob.size / self._rate - (time.monotonic() - begun)))
-
-    def _copy(self, blob: Blob, write: Callable[[Path], None], path: Path) -> None:
-        """Copy a blob to a file of its own, from which it is sent."""
-        try:
-            write(path)
-        except OSError as error:  # of a write, which names no file
-            reason = error.strerror or str(error)
-            raise RemoteUnavailable(
-                f"{format_bytes(blob.size)} of the run cannot be copied to {self._scratch}, from where they are sent: "
-                f"{reason}. Free disk space there.",
-                reason,
-            ) from error
-
-    def _delete(self, entry: Entry, *, before: float = math.inf) -> bool:
-        """Delete an object that is older than a time and has not changed since it was listed; return whether it was."""
-        self.sleep(0)
-        if entry.modified >= before:
-            return False
-        try:
-            self._remote.delete_if_unchanged(entry.name, entry.generation)
-        except (ObjectMissing, ObjectConflict):
-            return False
-        return True
+    def _rest(self, seconds: float) -> None:
+        self.sleep(seconds)  # it may have been replaced since
 
     def _complain(self, sentence: str) -> None:
         if sentence not in self.complaints:
@@ -324,22 +242,15 @@ class Pusher:
             RunBusy: another attempt has written this number or a higher one.
         """
         self.sleep(0)
-        number, path = self._revision.number + 1, self._scratch / "revision"
+        number = self._revision.number + 1
         checkpoints = {**self._revision.checkpoints, **sent}
         for step in self._removable([found.kept for found in checkpoints.values()]):
             if step not in sent:
                 del checkpoints[step]
         revision = Revision(number, self._identity.uid, self._attempt, checkpoints, dict(self._records.files))
-        durable.write_scratch(path, revision.as_bytes())
-        shown, name = True, self._pushed.revision_name(number)
-        try:
-            if self._batches:
-                self._remote.put_all_if_absent({**self._batch, name: path}, last=name)
-            else:
-                self._remote.put_if_absent(name, path)
-        except ObjectConflict:
-            revision, shown = self._already(number), False
-        self._put |= {found.removeprefix(self._pushed.blob_name()) for found in self._batch}
+        shown = self._sender.show(self._pushed.revision_name(number), revision.as_bytes())
+        if not shown:
+            revision = self._already(number)
         self._revision, self._before = revision, self._revision
         self._superseded |= revision.blobs
         self._revisions()  # another attempt may have written and deleted this number, and written higher ones
