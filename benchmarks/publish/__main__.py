@@ -31,8 +31,9 @@ import numpy as np
 
 import outlast
 from outlast.environment import Environment, Limits
-from outlast.publish.git import GitReference, repository_at
+from outlast.publish.git import GitReference
 from outlast.publish.plan import make_plan
+from outlast.publish.repository import repository_at
 from outlast.publish.transaction import Journal, publish
 from outlast.remote.folder import FolderRemote
 

@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 from outlast.publish import dvc, manifest
-from outlast.publish.git import GitReference, repository_at
+from outlast.publish.git import GitReference
 from outlast.publish.manifest import ManifestReference
 from outlast.publish.plan import Plan, make_plan
+from outlast.publish.repository import repository_at
 from outlast.publish.transaction import Journal, Published, publish
 from outlast.remote.base import Remote
 

@@ -10,9 +10,10 @@ import pytest
 
 from outlast.errors import PublishConflict, PublishFailed, RemoteRefused, UsageError
 from outlast.publish import dvc, gitcommand
-from outlast.publish.git import GitReference, repository_at, url_of
+from outlast.publish.git import GitReference
 from outlast.publish.owners import owner_of
 from outlast.publish.reference import Progress
+from outlast.publish.repository import repository_at, url_of
 from outlast.remote.folder import FolderRemote
 from tests import messages
 from tests.publish import making

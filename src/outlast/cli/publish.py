@@ -243,7 +243,7 @@ def _say_got(target: Path, found: Manifest) -> int:
 
 def _collect(values: argparse.Namespace) -> int:
     from outlast.publish.gc import collect, roots_of
-    from outlast.publish.git import url_of
+    from outlast.publish.repository import url_of
     from outlast.remote.address import open_existing
 
     if values.run or values.to or values.source:

@@ -20,10 +20,11 @@ from outlast.errors import PublishFailed, RunBusy, UsageError
 from outlast.folder import durable, layout, plain
 from outlast.publish import kaggle, secrets
 from outlast.publish.contents import plan_of
-from outlast.publish.git import GitReference, repository_at, url_of
+from outlast.publish.git import GitReference
 from outlast.publish.manifest import ManifestReference
 from outlast.publish.plan import Plan, PlannedFile
 from outlast.publish.reference import Progress, Reference
+from outlast.publish.repository import repository_at, url_of
 from outlast.publish.transaction import Journal, Published, publish
 from outlast.remote.address import open_remote
 from outlast.remote.base import Remote

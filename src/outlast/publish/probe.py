@@ -9,8 +9,9 @@ from pathlib import Path
 
 from outlast.publish import kaggle
 from outlast.publish.destination import GIT, Destination
-from outlast.publish.git import AUTHOR, url_of
+from outlast.publish.git import AUTHOR
 from outlast.publish.gitcommand import Git, lines, token_for
+from outlast.publish.repository import url_of
 from outlast.remote import probe as remote_probe
 from outlast.remote.address import open_remote
 

@@ -11,7 +11,6 @@ import contextlib
 import math
 import os
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -19,16 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-import botocore.config
-from botocore import exceptions
-from botocore.parsers import ResponseParserError
-
-from outlast.errors import ObjectConflict, RemoteError, RemoteRefused, RemoteUnavailable, UsageError
+from outlast.errors import ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.remote import s3client
-from outlast.remote.answers import refusal, scrubbed, unreachable
 from outlast.remote.base import PIECE, Capabilities, Entry, Stat
-from outlast.remote.network import TIMEOUT, NetworkRemote, Opened
-from outlast.remote.parallel import AT_ONCE, in_parallel
+from outlast.remote.network import TIMEOUT, Opened
+from outlast.remote.parallel import in_parallel
+from outlast.remote.s3service import BeyondTheEnd, S3Service
 
 SHA256 = "outlast-sha256"
 """Name of the metadata that has an object's digest."""
@@ -58,7 +53,7 @@ def open_at(location: SplitResult, options: dict[str, str], *, writes: bool) -> 
     )
 
 
-class S3Remote(NetworkRemote):
+class S3Remote(S3Service):
     """A bucket, or what lies below a prefix of one.
 
     Credentials, region, profile and endpoint are found where the `aws` command line finds them. Whether a service other
@@ -87,20 +82,10 @@ class S3Remote(NetworkRemote):
         timeout: float = TIMEOUT,
         part: int = PART,
     ) -> None:
-        super().__init__(f"s3://{bucket}/", prefix, writes=writes, timeout=timeout)
-        self._bucket, self._part = bucket, part
-        self._lock = threading.RLock()  # held while the client is made, and while the service is tried out
-        self._settings = {
-            "endpoint_url": endpoint,
-            "region_name": region,
-            "config": botocore.config.Config(
-                connect_timeout=min(timeout, 10.0),
-                read_timeout=timeout,
-                retries={"total_max_attempts": 1},  # retry.py is the one place
-                max_pool_connections=AT_ONCE**2,  # objects at a time, and parts of each
-                s3={"addressing_style": "path" if path_style else "auto"},
-            ),
-        }
+        super().__init__(
+            bucket, prefix, writes=writes, endpoint=endpoint, region=region, path_style=path_style, timeout=timeout
+        )
+        self._part = part
 
     @property
     def capabilities(self) -> Capabilities:
@@ -117,21 +102,6 @@ class S3Remote(NetworkRemote):
             digest="sha256",
             server_digest=True,
         )
-
-    @cached_property
-    def _client(self) -> Any:
-        with self._lock:  # cached_property itself has none since Python 3.12
-            return self.__dict__.get("_client") or self._connect()
-
-    def _connect(self) -> Any:
-        with self._explained(""):
-            return s3client.connect(self._settings)
-
-    def close(self) -> None:
-        """Close the connections."""
-        client = self.__dict__.pop("_client", None)
-        if client is not None:
-            client.close()
 
     @cached_property
     def _preconditions(self) -> tuple[bool, bool]:
@@ -253,7 +223,7 @@ class S3Remote(NetworkRemote):
         asked = {} if (start, last) == (0, "") else {"Range": f"bytes={start}-{last}"}
         try:
             reply = self._call(name, "get_object", **asked)
-        except _BeyondTheEnd:
+        except BeyondTheEnd:
             return Opened(generation, iter(()))
         found = _digest(reply) or reply["ETag"]
         if generation not in ("", found):
@@ -282,50 +252,6 @@ class S3Remote(NetworkRemote):
         if self._look(name).generation != generation:
             raise self._changed(name)
         self._call(name, "delete_object", IfMatch=generation.partition("@")[0])
-
-    def _call(self, name: str, operation: str, **arguments: Any) -> Any:
-        """One request about one object."""
-        key = {"Bucket": self._bucket, "Key": self._prefix + name}
-        with self._explained(name):
-            return getattr(self._client, operation)(**key | arguments)
-
-    @contextlib.contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
-        """Errors of the client as those of a remote."""
-        try:
-            yield
-        except exceptions.ClientError as error:
-            raise self._error(name, error.response) from None
-        except (
-            exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError, ResponseParserError,
-        ) as error:  # fmt: skip
-            raise unreachable(self.address(name), error) from None
-        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
-            raise RemoteRefused(
-                f"{self.address(name)}: {scrubbed(str(error))}. Log in with this service's own command line, or set "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
-                scrubbed(str(error)),
-            ) from None
-        except exceptions.BotoCoreError as error:
-            raise RemoteRefused(f"{self.address(name)}: {scrubbed(str(error))}.", scrubbed(str(error))) from None
-
-    def _error(self, name: str, response: Any) -> RemoteError:
-        said, about = response.get("Error", {}), response.get("ResponseMetadata", {})
-        status, code = about.get("HTTPStatusCode", 0), str(said.get("Code", ""))
-        if status == 412:
-            return self._changed(name)
-        if status == 404 and code in ("404", "NoSuchKey", "NoSuchUpload"):
-            return self._missing(name, code)
-        if status == 416:
-            return _BeyondTheEnd(self.address(name))
-        if code in ("ConditionalRequestConflict", "RequestTimeout", "SlowDown", "InternalError"):
-            status = 503
-        after = about.get("HTTPHeaders", {}).get("retry-after")
-        return refusal(self.address(name), status, f"{code}: {said.get('Message', '')}", after)
-
-
-class _BeyondTheEnd(RemoteRefused):
-    """A range begins where the object has ended."""
 
 
 def _entry(name: str, size: str, reply: Any) -> Entry:
