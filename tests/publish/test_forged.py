@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from outlast.checkpoint.manifest import digest_of
 from outlast.errors import CorruptCheckpoint, ObjectMissing, OutlastError, PublishFailed, RemoteRefused, UsageError
 from outlast.folder import durable
 from outlast.publish import contents, gc
 from outlast.publish.destination import Destination, prepared
 from outlast.publish.fetching import fetch
 from outlast.remote.folder import FolderRemote
+from tests import messages
 from tests.folders import walk
 from tests.publish import making
 
@@ -125,3 +127,17 @@ def test_a_name_that_the_disk_does_not_take(store: FolderRemote, tmp_path: Path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutlastError, match="cannot be written"):
         fetch(store, making.NAME, tmp_path / "file" / "got")
+
+
+def test_a_checkpoint_of_no_time(tmp_path: Path) -> None:
+    walk(tmp_path / "runs", stop=4)
+    path = tmp_path / "runs/r/checkpoints/step-00000004/MANIFEST.json"
+    found = json.loads(path.read_text())
+    found["written"]["time"] = "yesterday"
+    del found["digest"]
+    path.write_text(json.dumps({**found, "digest": digest_of(found)}))
+    with (
+        messages.raises(CorruptCheckpoint, "publish/no-time", time="yesterday"),
+        prepared(tmp_path / "runs/r", Destination("store"), part="walk"),
+    ):
+        pass

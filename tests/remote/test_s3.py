@@ -22,7 +22,7 @@ from urllib3 import HTTPResponse
 from outlast.errors import ObjectConflict, RemoteRefused, RemoteUnavailable, UsageError
 from outlast.remote import s3
 from outlast.remote.address import open_remote
-from outlast.remote.base import PIECE
+from outlast.remote.base import PIECE, Stat
 from outlast.remote.network import SMALL
 from outlast.remote.s3client import Slice
 
@@ -317,3 +317,23 @@ def test_an_upload_that_a_rule_of_the_bucket_ended_begins_again(case: S3Case, tm
     service.fail(case.url, Fault("status", "POST", "uploadId=", status=404, body=said))
     assert remote.put_if_absent("a", source) is True
     assert b"".join(remote.get("a")) == data
+
+
+def test_what_somebody_replaced_after_the_look_is_not_deleted(
+    case: S3Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request itself has the condition: the service has the last word."""
+    remote = case.open()
+    (tmp_path / "file").write_bytes(b"old")
+    remote.put_if_absent("a", tmp_path / "file")
+    listed, real = remote.stat("a"), remote._look
+
+    def replaced(name: str) -> Stat:
+        found = real(name)
+        remote._call(name, "put_object", Body=b"new")
+        return found
+
+    monkeypatch.setattr(remote, "_look", replaced)
+    with pytest.raises(ObjectConflict):
+        remote.delete_if_unchanged("a", listed.generation)
+    assert b"".join(case.open().get("a")) == b"new"

@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -105,7 +106,7 @@ def plan_of(
     weights += _hash_weights(found, weights)
     module = module or _module(info.about)
     experiment = folder.resolve().name
-    time = str(newest.manifest["written"]["time"])
+    time = _time_of(newest)
     about = {
         "run": info.about.get("uid"),
         "run_id": experiment,
@@ -136,6 +137,19 @@ def plan_of(
         name=name,
     )  # fmt: skip
     return plan, found.told
+
+
+def _time_of(checkpoint: Checkpoint) -> str:
+    """When it was written, as its manifest says; raises CorruptCheckpoint when that is no time."""
+    time = str(checkpoint.manifest["written"]["time"])
+    try:
+        datetime.fromisoformat(time).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise CorruptCheckpoint(
+            f"{checkpoint.path} says that it was written at {time[:40]!r}, which is no time: its manifest was changed. "
+            "Nothing was published."
+        ) from error
+    return time
 
 
 def _hash_weights(found: _Contents, known: list[PlannedFile]) -> list[PlannedFile]:
