@@ -17,6 +17,7 @@ import pytest
 from tests import messages, processes
 from tests.launch import commands
 from tests.launch.conftest import RECIPE
+from tests.standins import gcloud
 from tests.standins.kaggle import Standin
 
 from outlast.checkpoint import CheckpointStore
@@ -24,6 +25,8 @@ from outlast.errors import LaunchError, UnknownName, UsageError
 from outlast.launch import providers
 from outlast.launch.down import down
 from outlast.launch.fetch import fetch
+from outlast.launch.gcp.gcloud import Gcloud
+from outlast.launch.gcp.provider import GcpProvider
 from outlast.launch.provider import Handle, Provider, Terms
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.launch.relay import Bounds, Pace, relay
@@ -38,9 +41,10 @@ FOREIGN: dict[str, Handle] = {
     "kaggle": {"session": "outlast-walk-001"},
     "local": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
     "slurm": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
+    "gcp": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
 }
 """For each provider, a handle of another one."""
-PLACES = {"kaggle": "Kaggle", "local": "this machine", "slurm": "Slurm"}
+PLACES = {"kaggle": "Kaggle", "local": "this machine", "slurm": "Slurm", "gcp": "Google Cloud"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,15 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         provider = providers.connect("local", Path("runs"))
         local = Place(provider, Terms(options={"session": 120.0}), lambda: local.terms.options.update(session=3.0))  # type: ignore[attr-defined]
         yield local
+        return
+    if request.param == "gcp":
+        world = gcloud.install(tmp_path / "gcp", monkeypatch)
+        machines = GcpProvider(Gcloud(20.0, sleep=lambda _: time.sleep(0.1)), every=0.5)
+        options = {"bucket": "gs://b/sessions", "duration": 120.0}
+        gcp = Place(machines, Terms(options=options), lambda: options.update(duration=4.0))
+        yield gcp
+        for place_of_it in (world / "machines").iterdir():
+            gcloud.kill(place_of_it.name)
         return
     if request.param == "slurm":
         cluster = request.getfixturevalue("slurm_cluster")

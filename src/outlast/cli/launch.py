@@ -26,6 +26,10 @@ from outlast.terminal import command, counted, say, shortened
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "new": {"action": "store_true", "help": "refuse when this run was launched before"},
+    "yes": {
+        "action": "store_true",
+        "help": "start a session that costs money; without it, print what would be started",
+    },
     "if-idle": {"action": "store_true", "help": "do nothing, with a message, while a session of this run is running"},
 }
 
@@ -95,13 +99,16 @@ def run(argv: list[str]) -> int:
             f"{name} was launched {counted(len(before), 'time')} already. Leave --new out to continue it, or choose "
             "another --experiment-name."
         )
-    if asked.values.dry_run:
+    unpaid = provider.capabilities.paid and not asked.values.yes
+    if asked.values.dry_run or unpaid:
         if isinstance(asked, commands.CommandArguments):
             asked.announce()
         request = start.request_for(provider, work, terms)
         if request.bundle.left_out:
             say(f"not sent, because their names look like those of keys: {', '.join(request.bundle.left_out)}")
-        say(provider.preview(request, work.folder.path.parent))
+        say(*provider.preview(request, work.folder.path.parent).splitlines())
+        if unpaid and not asked.values.dry_run:
+            say(f"A session on {provider.title} costs money. Add --yes to start it.")
         return EXIT_FINISHED
     if asked.values.if_idle and before and (state := watch.listen(providers.of(before[-1]), before[-1])) in watch.ALIVE:
         say(f"{before[-1].name} is {state}; pushing has started it. Follow it with: {before[-1].command('logs', '-f')}")
@@ -205,6 +212,7 @@ def _flag(option: Option, of: str) -> dict[str, Any]:
         "switch": {"action": argparse.BooleanOptionalAction},
         "list": {"action": "append", "metavar": option.metavar},
         "path": {"type": Path, "metavar": option.metavar},
+        "text": {"metavar": option.metavar},
         "seconds": {"type": parser.seconds, "metavar": option.metavar},
         "whole": {"type": _whole(option), "metavar": option.metavar},
     }

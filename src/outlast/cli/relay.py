@@ -9,7 +9,7 @@ from typing import Any
 from outlast.cli.commands import CommandArguments
 from outlast.cli.launch import Arguments, connect, read
 from outlast.cli.parser import positive
-from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_RUN_AGAIN
+from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_RUN_AGAIN, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.provider import Provider, Terms
 from outlast.launch.records import all_launches, command_for
@@ -24,6 +24,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
         "help": "maximum GPU hours of the run (default: no limit)"},
     "keep": {"type": int, "metavar": "N",
         "help": "number of fetched sessions that stay at the provider; older ones are deleted (default: all)"},
+    "yes": {"action": "store_true", "help": "start sessions that cost money"},
     "wait": {"action": "store_true",
         "help": "wait for the quota to renew, or for a free slot, instead of stopping"},
     "ask-every": {"type": positive, "metavar": "SECONDS",
@@ -48,6 +49,7 @@ def run(argv: list[str]) -> int:
                 f"By hand: {publishing.again(each)}"
             )
     provider, sessions = connect(asked, RecipeWork(runs[0]), _PATIENCE), asked.values.max_sessions
+    _check_paid(asked, provider)
     for each in runs:
         if each.chain and each.recipe.stage:
             say(f"stage {each.recipe.stage.name} of {each.chain}")
@@ -62,11 +64,21 @@ def run(argv: list[str]) -> int:
     return EXIT_FINISHED
 
 
+def _check_paid(asked: Arguments, provider: Provider) -> None:
+    """Raise UsageError if sessions cost money and the user has not agreed to it."""
+    if provider.capabilities.paid and not asked.values.yes:
+        raise UsageError(
+            f"Sessions on {provider.title} cost money, and a relay starts as many as the run needs. Add --yes, and "
+            "--max-sessions N to bound them. Nothing was started."
+        )
+
+
 def _relay_command(asked: CommandArguments) -> int:
     """Launch sessions until a command has finished; then its files are restored here."""
     work = asked.work()
     asked.announce()
     provider, values = connect(asked, work, _PATIENCE), asked.values
+    _check_paid(asked, provider)
     code = _relay(asked, provider, work.folder, (), values.max_sessions, values.keep_sessions)
     return code or asked.bring_home()
 

@@ -34,7 +34,7 @@ class Option:
 
     name: str
     help: str
-    kind: Literal["choice", "switch", "list", "path", "seconds", "whole"]
+    kind: Literal["choice", "switch", "list", "path", "seconds", "whole", "text"]
     default: Any = None
     choices: tuple[str, ...] = ()
     setting: bool = False
@@ -50,7 +50,7 @@ class Option:
         Raises:
             ValueError: it is no value of this option; the message names the expected kind.
         """
-        if value is None and self.default is None and self.kind in ("path", "list", "seconds", "whole"):
+        if value is None and self.default is None and self.kind in ("path", "list", "seconds", "whole", "text"):
             return None
         if self.kind == "choice" and isinstance(value, str) and self.meanings.get(value, value) in self.choices:
             return self.meanings.get(value, value)
@@ -59,6 +59,8 @@ class Option:
         ):  # YAML values are read as text, so that none is converted
             return _SWITCH[str(value).lower()]
         if self.kind == "list" and isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return value
+        if self.kind == "text" and isinstance(value, str) and value:
             return value
         if self.kind == "path" and isinstance(value, str | Path):
             return str(value)
@@ -77,6 +79,7 @@ class Option:
             "switch": "true or false",
             "list": "a list of names",
             "path": "a path",
+            "text": "a text",
             "seconds": "a duration such as 20s",
             "whole": "a whole number from 1 to 9999",
         }
@@ -89,7 +92,7 @@ class Option:
             return format_seconds(self.default)
         if self.kind == "switch":
             return "yes" if self.default else "no"
-        return self.default if self.kind == "choice" else self.absent
+        return self.default if self.kind in ("choice", "text") and self.default else self.absent
 
 
 def _whole(value: Any) -> int | None:

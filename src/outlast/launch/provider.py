@@ -39,6 +39,7 @@ class Capabilities:
             "none".
         settles: seconds after which a submission without an answer cannot appear any more.
         ask: recommended seconds between two queries of a session.
+        paid: whether a session costs money, so that it is started only with --yes.
         longer: the flag that makes sessions longer, such as "--session"; empty if their length is fixed.
     """
 
@@ -53,6 +54,7 @@ class Capabilities:
     settles: float = 0.0
     ask: float = 45.0
     longer: str = ""
+    paid: bool = False
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from outlast.launch.provider import Handle, Line, Output, Quota, Request, State
 _LINE = 1 << 16  # most bytes of a log line; a longer line is split
 _GLANCE = 0.5  # seconds between two looks for the record of an end
 _WORDS = ("completed", "failed", "cancelled", "timed-out", "out-of-memory", "lost")
-_END = records.form(
+END = records.form(
     {
         "word": records.one_of(*_WORDS),
         "message": records.text(),
@@ -253,6 +253,13 @@ def lines(place: Path, position: list[int], *, over: bool) -> Iterator[str]:
             yield from piece.decode("utf-8", errors="replace").splitlines()
 
 
+def own_lines(data: bytes, *, over: bool) -> Iterator[str]:
+    """The lines of a log that was read as a whole. An unfinished last line only if `over`."""
+    if not over:
+        data = data[: data.rfind(b"\n") + 1]
+    return iter(data.decode("utf-8", errors="replace").splitlines())
+
+
 def read(path: Path, form: records.Check) -> Mapping[str, Any] | None:
     """A record of a session; None if it is missing or incomplete."""
     try:
@@ -263,7 +270,7 @@ def read(path: Path, form: records.Check) -> Mapping[str, Any] | None:
 
 def ended(folder: Path) -> State | None:
     """How a session ended, by its final record; None without one."""
-    end = read(folder / "end.json", _END)
+    end = read(folder / "end.json", END)
     return State(end["word"], end["message"], end["exit"], end["seconds"]) if end else None
 
 

@@ -1,6 +1,11 @@
 """The names of the providers. This module imports nothing, because `outlast --help` imports it."""
 
-PROVIDERS = {"kaggle": "outlast.launch.kaggle", "local": "outlast.launch.local", "slurm": "outlast.launch.slurm"}
+PROVIDERS = {
+    "kaggle": "outlast.launch.kaggle",
+    "local": "outlast.launch.local",
+    "slurm": "outlast.launch.slurm",
+    "gcp": "outlast.launch.gcp",
+}
 """Name -> package. Its module `provider` holds OPTIONS and `connect` (`outlast.launch.providers.Module`)."""
 
 VERBS = {"kaggle": "set up launching on Kaggle: setup, secrets, probe"}
