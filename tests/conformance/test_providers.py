@@ -86,7 +86,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "gcp":
         world = gcloud.install(tmp_path / "gcp", monkeypatch)
         machines = GcpProvider(Gcloud(20.0, sleep=lambda _: time.sleep(0.1)), every=0.5)
-        options = {"bucket": "gs://b/sessions", "duration": 120.0}
+        options = {"bucket": "gs://bucket/sessions", "duration": 120.0}
         gcp = Place(machines, Terms(options=options), lambda: options.update(duration=4.0))
         yield gcp
         for place_of_it in (world / "machines").iterdir():

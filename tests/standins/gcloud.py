@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A stand-in of Google's command `gcloud`: machines are processes, buckets are folders. It takes what gcloud documents
 for these commands, and refuses all else as gcloud does. `install` puts it on a folder that goes before PATH.
 """
@@ -38,9 +37,9 @@ def install(folder: Path, monkeypatch) -> Path:  # type: ignore[no-untyped-def]
     """Put `gcloud` on PATH, with nothing in its world; returns the world."""
     place = folder / "bin"
     place.mkdir(parents=True)
-    (place / "gcloud").write_text(f"#!{sys.executable}\n" + Path(__file__).read_text().partition("\n")[2])
+    (place / "gcloud").write_text(f"#!{sys.executable}\n{Path(__file__).read_text()}")
     (place / "gcloud").chmod(0o755)
-    (folder / "buckets/b").mkdir(parents=True)
+    (folder / "buckets/bucket").mkdir(parents=True)
     (folder / "machines").mkdir()
     monkeypatch.setenv(WORLD, str(folder))
     monkeypatch.setenv("PATH", f"{place}{os.pathsep}{os.environ['PATH']}")
@@ -202,6 +201,11 @@ def rsync(flags: dict[str, str], names: list[str]) -> str:
 
 
 def ls(_: dict[str, str], names: list[str]) -> str:
+    if names[0].endswith("/**"):
+        top = place_of(names[0][:-3])
+        if not files(top):
+            raise Refused("One or more URLs matched no objects.")
+        return "".join(f"{names[0][:-2]}{path.relative_to(top).as_posix()}\n" for path in files(top))
     place = place_of(names[0])
     found = [each for each in sorted(place.glob("*")) if each.is_file() or files(each)]
     if not found:

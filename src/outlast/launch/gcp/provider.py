@@ -15,6 +15,7 @@ import shlex
 import shutil
 import tempfile
 import time
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,6 @@ class GcpProvider:
 
     def __init__(self, gcloud: Gcloud, every: float = _EVERY) -> None:
         self.gcloud, self._every = gcloud, every
-        self._ends: dict[str, State] = {}
 
     def account(self) -> str:
         """The login of gcloud."""
@@ -165,12 +165,9 @@ class GcpProvider:
     def state(self, handle: Handle) -> State | None:
         """The state of the session: from its record in the bucket, otherwise from its machine."""
         at = self._at(handle)
-        if at in self._ends:
-            return self._ends[at]
         there = self._names(at)
         if "end.json" in there:
-            self._ends[at] = self._end(at)
-            return self._ends[at]
+            return self._end(at)
         status = self._status(handle)
         if status is None and not there:
             return None
@@ -212,14 +209,16 @@ class GcpProvider:
         at = self._existing(handle)
         if (state := self.state(handle)) is None or not state.over:
             return
-        with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
-            try:
-                self.gcloud.copy("--recursive", f"{at}/work", scratch)
-            except Absent:
-                return
-            folder = Path(scratch) / "work"
-            for path in plain.plain_files(folder) if folder.is_dir() else ():
-                yield Output(path.relative_to(folder).as_posix(), functools.partial(shutil.copyfile, path))
+        beginning = f"{at}/work/"
+        try:
+            listed = self.gcloud.ask("storage", "ls", f"{beginning}**")
+        except Absent:
+            return
+        fetched = _Fetched(self.gcloud, f"{at}/work")
+        for line in listed.splitlines():
+            name = line.strip().removeprefix(beginning)
+            if line.startswith(beginning) and name and not name.endswith("/"):
+                yield Output(name, functools.partial(fetched.save, name))
 
     def cancel(self, handle: Handle) -> None:
         """Ask the training to save and stop; the machine sees it within a minute."""
@@ -244,7 +243,6 @@ class GcpProvider:
         """Delete the machine, which ends it, and the session's folder in the bucket."""
         at = self._at(handle)
         machine = self._delete_machine(handle)
-        self._ends.pop(at, None)
         return [str(handle["session"])] if self._remove(at) or machine else []
 
     # questions -----------------------------------------------------------------------------------------------------
@@ -323,6 +321,34 @@ class GcpProvider:
                 return False
             raise
         return True
+
+
+class _Fetched:
+    """Files of a session, which come with one command when the first of them is wanted, and go with this object.
+
+    Args:
+        gcloud: Google's command.
+        at: address of the folder.
+    """
+
+    def __init__(self, gcloud: Gcloud, at: str) -> None:
+        self._gcloud, self._at = gcloud, at
+        self._folder: Path | None = None
+
+    def save(self, name: str, target: Path) -> None:
+        """Copy one file; raises OSError if it has not arrived, or is no plain file."""
+        if self._folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="outlast-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            try:
+                self._gcloud.copy("--recursive", self._at, str(folder))
+            except LaunchError as error:
+                raise OSError(str(error)) from error
+            self._folder = folder / self._at.rpartition("/")[2]
+        path = self._folder / name
+        if not path.resolve().is_relative_to(self._folder.resolve()) or plain.kind_of(path) != "file":
+            raise OSError(f"{self._at}/{name} has not arrived")
+        shutil.copyfile(path, target)
 
 
 def _terms(request: Request) -> GcpTerms:

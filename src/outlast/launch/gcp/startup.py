@@ -1,7 +1,8 @@
 """The startup script of a machine: gets the session from the bucket, installs what is missing, and trains.
 
-Its first line, which names the interpreter, is added when it is sent. outlast writes the facts of the session into ABOUT. It needs Python's standard library and gcloud, which Google's images
-have. It holds no secret: the machine's service account may read and write the bucket. Output goes to the log.
+outlast writes the facts of the session into ABOUT, and adds a first line that names the interpreter. It needs Python's
+standard library and gcloud, which Google's images have. It holds no secret: the machine's service account may read and
+write the bucket. Output goes to the log.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ def gcloud(*words: str) -> int:
     return subprocess.run(["gcloud", "storage", *words, "--quiet"], stdin=subprocess.DEVNULL, check=False).returncode
 
 
-def fail(about: dict, folder: Path, why: str) -> int:
+def fail(about: dict[str, str], folder: Path, why: str) -> int:
     """Leave the end of the session and its log in the bucket."""
     say(why)
     end = {"word": "failed", "message": why[:500], "exit": 1, "seconds": 0.0}
@@ -43,7 +44,7 @@ def run(*words: str) -> bool:
     return done
 
 
-def python_of(folder: Path, install: list, pinned: list) -> str:
+def python_of(folder: Path, install: list[str], pinned: list[str]) -> str:
     """A Python with all that the recipe needs: this one, or one of a virtual environment; empty if that fails."""
     missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
     own = folder / "code" / ("command" if (folder / "code/command").is_dir() else "recipe")

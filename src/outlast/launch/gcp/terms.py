@@ -1,7 +1,8 @@
 """The options of a session on Google Cloud, and the command that creates its machine.
 
-Flags: the reference of `gcloud compute instances create`, release 550 of gcloud. A Spot machine takes neither
---no-restart-on-failure nor --maintenance-policy; one that is not Spot and has a GPU needs --maintenance-policy=TERMINATE.
+Flags: the reference of `gcloud compute instances create`, and the pages on Spot VMs and on limiting the run time of a
+VM. A Spot VM takes neither --no-restart-on-failure nor --maintenance-policy; another one with a GPU needs
+--maintenance-policy=TERMINATE.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ SETUP = 900.0
 
 def _checked(name: str, value: Any, pattern: str, example: str) -> str | None:
     if value is None or re.fullmatch(pattern, str(value), re.ASCII):
-        return value
+        return None if value is None else str(value)
     raise UsageError(f"--{name} is {str(value)[:120]!r}; expected such as {example}. Nothing was started.")
 
 
