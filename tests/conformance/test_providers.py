@@ -85,7 +85,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         return
     if request.param == "gcp":
         world = gcloud.install(tmp_path / "gcp", monkeypatch)
-        machines = GcpProvider(Gcloud(20.0, sleep=lambda _: time.sleep(0.1)), every=0.5)
+        machines = GcpProvider(Gcloud(20.0, sleep=lambda _: time.sleep(0.1)), every=0.2)
         options = {"bucket": "gs://bucket/sessions", "duration": 120.0}
         gcp = Place(machines, Terms(options=options), lambda: options.update(duration=4.0))
         yield gcp

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tests import messages
 
-from outlast.environment import base, detect, gcp, kaggle, local
+from outlast.environment import base, colab, detect, gcp, kaggle, local
 from outlast.errors import UsageError
 
 
@@ -259,3 +259,28 @@ def test_variables_state_facts_that_cannot_be_detected(tmp_path: Path, monkeypat
         monkeypatch.setenv("OUTLAST_SESSION_ENDS", wrong)
         with messages.raises(UsageError, "environment/session-ends", value=repr(wrong)):
             detect(root=tmp_path)
+
+
+def test_colab(tmp_path: Path, metadata: Metadata) -> None:
+    """Its runtimes are machines of Google Cloud, and no Spot machines of the user."""
+    (tmp_path / "content").mkdir()
+    (tmp_path / "proc/1").mkdir(parents=True)
+    (tmp_path / "proc/1/stat").write_text("1 (a b) S " + "0 " * 18 + f"{100 * os.sysconf('SC_CLK_TCK')}")
+    (tmp_path / "proc/uptime").write_text("700.0 0.0")
+    environ = {"COLAB_RELEASE_TAG": "release-colab_20261101", "HF_TOKEN": "s3cret"}
+    assert colab.detected(tmp_path, environ)
+    assert not colab.detected(tmp_path, {})
+    assert not colab.detected(tmp_path / "proc", environ)
+    found = colab.describe(tmp_path, environ)
+    assert found.limits.seconds == 12 * 3600 - 600
+    assert found.age == 600
+    assert found.facts == {"release": "release-colab_20261101", "drive": "not mounted"}
+    assert "s3cret" not in str(found.record())
+    assert found.secrets == ("HF_TOKEN",)
+
+
+def test_colab_is_asked_before_google_cloud(tmp_path: Path, metadata: Metadata, monkeypatch) -> None:
+    (tmp_path / "content").mkdir()
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    assert detect(root=tmp_path).name == "colab"
+    assert metadata.asked == []

@@ -37,7 +37,7 @@ def install(folder: Path, monkeypatch) -> Path:  # type: ignore[no-untyped-def]
     """Put `gcloud` on PATH, with nothing in its world; returns the world."""
     place = folder / "bin"
     place.mkdir(parents=True)
-    (place / "gcloud").write_text(f"#!{sys.executable}\n{Path(__file__).read_text()}")
+    (place / "gcloud").write_text(f"#!{sys.executable} -SE\n{Path(__file__).read_text()}")
     (place / "gcloud").chmod(0o755)
     (folder / "buckets/bucket").mkdir(parents=True)
     (folder / "machines").mkdir()
@@ -245,12 +245,12 @@ def main(argv: list[str]) -> int:
     with (world() / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps(argv) + "\n")
     if (fault := world() / "fault").exists():
-        words, code = fault.read_text().rsplit("|", 1)
-        if all(word in argv for word in words.partition("|")[0].split()):
+        words, when, error, code = fault.read_text().split("|", 3)
+        if set(words.split()) <= set(argv):
             fault.unlink()
-            if words.partition("|")[2] == "after":
+            if when == "after":
                 _answer(argv)
-            sys.stderr.write(words.rpartition("|")[2] + "\n")
+            sys.stderr.write(f"{error}\n")
             return int(code)
     return _answer(argv)
 

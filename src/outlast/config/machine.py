@@ -24,7 +24,7 @@ from outlast.config.yamlfile import Entry, expanded, read
 from outlast.errors import ConfigError
 from outlast.terminal import shortened
 
-PLATFORMS = ("local", "kaggle", "gcp", "slurm")
+PLATFORMS = ("local", "kaggle", "gcp", "slurm", "colab")
 """Sections of an environment file with settings of launches; a test compares them with the environments."""
 
 _CONSTRAINTS = "constraints."

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from outlast.environment import gcp, kaggle, local, slurm
+from outlast.environment import colab, gcp, kaggle, local, slurm
 from outlast.environment.base import Environment, Gpu, Limits, clock, stated, without_folder
 from outlast.errors import UsageError
 
-NAMES = ("local", "kaggle", "gcp", "slurm")
+NAMES = ("local", "kaggle", "gcp", "slurm", "colab")
 
 __all__ = ["NAMES", "Environment", "Gpu", "Limits", "detect", "without_folder"]
 
@@ -34,6 +34,8 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
     at = clock()
     if kaggle.detected(root):
         found = kaggle.describe(root)
+    elif colab.detected(root):
+        found = colab.describe(root)
     elif gcp.detected(root):
         found = gcp.describe(root)
     else:

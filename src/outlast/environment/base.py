@@ -92,7 +92,7 @@ class Environment:
     """The environment of a session.
 
     Attributes:
-        name: local, kaggle, gcp or slurm.
+        name: local, kaggle, gcp, slurm or colab.
         limits: its limits.
         facts: other facts, for `doctor` and the attempt record; never the value of a secret.
         secrets: names of the sources of secrets.

@@ -34,6 +34,7 @@ class Copies:
 
     def __init__(self, folder: Path, at: str, every: float) -> None:
         self._folder, self._at, self._every = folder, at, every
+        self._told = -1  # bytes of the log that are in the bucket
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -58,8 +59,11 @@ class Copies:
             self._copy()
 
     def _copy(self) -> bool:
+        size = (self._folder / LOG).stat().st_size
+        if size != self._told and self._put(LOG):
+            self._told = size
         done = self._gcloud("rsync", "--recursive", str(self._folder / "work"), f"{self._at}/work")
-        return self._put(LOG) and done
+        return done and self._told == size
 
     def _put(self, name: str) -> bool:
         return self._gcloud("cp", str(self._folder / name), f"{self._at}/{name}")

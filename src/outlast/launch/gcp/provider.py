@@ -169,13 +169,11 @@ class GcpProvider:
         if "end.json" in there:
             return self._end(at)
         status = self._status(handle)
-        if status is None and not there:
-            return None
+        if status is None and "log.txt" not in there:
+            return None  # the code may be in the bucket; no machine has begun with it
         if status in _WAITS:
             return State("queued")
         if status in _LIVES:
-            if "log.txt" not in there and "cancel" not in there:
-                return State("running")
             return State("saving" if "cancel" in there else "running")
         if "end.json" in self._names(at):  # it may have ended between the two looks
             return self._end(at)
@@ -256,7 +254,7 @@ class GcpProvider:
 
     def _existing(self, handle: Handle) -> str:
         at = self._at(handle)
-        if not self._names(at) and self._status(handle) is None:
+        if self.state(handle) is None:
             raise UnknownName(f"There is no session {handle['session']} in {handle['bucket']}.")
         return at
 

@@ -17,7 +17,7 @@ from outlast.errors import UsageError
 from outlast.launch.options import Option
 from outlast.launch.provider import Limits, Terms
 
-BUCKET = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](?:/[A-Za-z0-9._-]{1,100}){0,8}"
+BUCKET = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](?:/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,8}"
 ZONE = r"[a-z]+-[a-z]+[0-9]{1,2}-[a-z]"
 PROJECT = r"(?:[a-z0-9.-]{1,60}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
 
