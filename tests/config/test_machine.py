@@ -13,6 +13,7 @@ from tests.config.kaggle_of_the_original import TEXT, at
 from outlast import environment as environments
 from outlast.config import find_file, resolve
 from outlast.config.machine import PLATFORMS, is_of_machine, read_machine
+from outlast.config.yamlfile import Entry
 from outlast.environment import Environment, Gpu, Limits
 from outlast.errors import ConfigError
 from outlast.launch import providers
@@ -160,6 +161,7 @@ def test_workers_are_reduced_to_the_stated_cores_and_say_so(tmp_path: Path, monk
         ("ram_gb: .inf", messages.says("config/no-bound", key="constraints.ram_gb", value=".inf")),
         ("ram_gb: 1e999", messages.says("config/no-bound", key="constraints.ram_gb", value="1e999")),
         ("max_hours: 12", messages.says("config/unknown-bound", key="constraints.max_hours")),
+        ("ram_gb: 1\nconstraints: {ram_gb: 2}", messages.says("config/bound-given-twice", key="constraints.ram_gb")),
     ],
 )
 def test_bounds_that_are_none(tmp_path: Path, monkeypatch, text: str, message) -> None:
@@ -216,8 +218,8 @@ def test_torch_takes_no_more_of_a_gpu_than_is_stated(tmp_path: Path, monkeypatch
 
 def test_a_section_may_be_of_every_environment() -> None:
     assert set(PLATFORMS) == set(environments.NAMES) | set(providers.NAMES)
-    assert is_of_machine("kaggle.internet")
-    assert not is_of_machine("kaggle_datasets.x")
+    assert is_of_machine(Entry("kaggle.internet", "true", 1))
+    assert not is_of_machine(Entry("kaggle_datasets.x", "/x", 1))
 
 
 def test_settings_of_launches_on_kaggle(file: Path) -> None:
@@ -240,6 +242,15 @@ def test_wrong_settings_of_launches(tmp_path: Path, monkeypatch, text: str, mess
     monkeypatch.chdir(tmp_path)
     with messages.raises(ConfigError, message):
         stated_settings("kaggle", states(text))
+
+
+def test_sections_without_keys_mean_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = states("constraints:\nkaggle: {}\n")
+    assert not read_machine(file).launch
+    resolve(skeleton.Config, environment_file=file)
+    with pytest.raises(ConfigError, match="unknown key 'constraints'"):
+        resolve(skeleton.Config, environment_file=states("constraints: 5\n"))
 
 
 # the scratch folder -----------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def file_layer(path: Path | None, role: yamlfile.Role, known: Mapping[str, Leaf]
     if role == "environment":
         entries = originals.translated(cloud.translated(entries, path), path, known)
     for entry in entries:
-        others = entry.key not in names and (entry.key in _of_others() or machine.is_of_machine(entry.key))
+        others = entry.key not in names and (entry.key in _of_others() or machine.is_of_machine(entry))
         if role == "environment" and others:
             continue
         if entry.key in names:

@@ -38,6 +38,7 @@ _BOUNDS: Mapping[str, tuple[str, float]] = {
 """Key -> name of the limit, and what one of it is in seconds, bytes or cores."""
 
 _INPUTS = "kaggle_input"
+_SECTIONS = (_CONSTRAINTS, *(f"{name}." for name in PLATFORMS))
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,20 @@ class Machine:
     launch: Mapping[str, Mapping[str, tuple[object, str]]] = field(default_factory=dict)
 
 
-def is_of_machine(key: str) -> bool:
+def is_of_machine(entry: Entry) -> bool:
     """Whether an entry of an environment file belongs here, and is no value of a config."""
-    return key == _INPUTS or key.startswith((_CONSTRAINTS, *(f"{name}." for name in PLATFORMS)))
+    key = entry.key
+    if f"{key}." in _SECTIONS:
+        return entry.value in (None, {})  # a section with nothing in it
+    return key == _INPUTS or key.startswith(_SECTIONS)
 
 
 def read_machine(path: Path | None) -> Machine:
     """What an environment file states about its machine; nothing without a file.
 
     Raises:
-        ConfigError: the file cannot be read, a bound is unknown or no positive number, or the folder is no path.
+        ConfigError: the file cannot be read, a bound is unknown, given twice or no positive number, or the folder is no
+            path.
     """
     if path is None:
         return Machine()
@@ -74,14 +79,20 @@ def read_machine(path: Path | None) -> Machine:
     places: dict[str, str] = {}
     inputs: Path | None = None
     launch: dict[str, dict[str, tuple[object, str]]] = {}
-    for entry in read(path, "environment"):
+    given: dict[str, int] = {}
+    for entry in filter(is_of_machine, read(path, "environment")):
         where = f"{path}:{entry.line}"
+        if (before := given.setdefault(entry.key, entry.line)) != entry.line:
+            raise ConfigError(
+                f"{where} gives {shortened(entry.key, 80)!r} a second time; line {before} gives it already. Remove one "
+                "of them."
+            )
         if entry.key.startswith(_CONSTRAINTS):
             name, value = _bound(entry, where)
             bounds[name], places[name] = value, where
         elif entry.key == _INPUTS:
             inputs = _folder(entry, where)
-        elif is_of_machine(entry.key):
+        elif "." in entry.key:
             platform, _, key = entry.key.partition(".")
             launch.setdefault(platform, {})[key] = (entry.value, where)
     return Machine(bounds, places, inputs, launch)

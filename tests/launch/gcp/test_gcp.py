@@ -20,7 +20,7 @@ from outlast.launch import providers
 from outlast.launch.gcp import startup
 from outlast.launch.gcp.gcloud import Absent, Gcloud
 from outlast.launch.gcp.machine import Copies
-from outlast.launch.gcp.provider import GcpProvider
+from outlast.launch.gcp.provider import GcpProvider, _Fetched
 from outlast.launch.gcp.skypilot import task
 from outlast.launch.gcp.terms import GcpTerms, create_command, skypilot_accelerator
 from outlast.launch.provider import Terms
@@ -102,11 +102,14 @@ def test_a_machine_that_is_not_taken_back() -> None:
         ({"gpu": "nvidia-tesla-t4:0"}, "gpu"),
         ({"image": "debian-13"}, "image"),
         ({"disk": "5"}, "disk"),
+        ({"install": "git+https://token@host/x"}, "install"),
+        ({"install": "--index-url=x"}, "install"),
     ],
 )
 def test_options_that_gcloud_would_not_take(options: dict[str, str], key: str) -> None:
+    given = {"install": [options["install"]]} if "install" in options else options
     with pytest.raises(UsageError, match=re.escape(f"--{key} is {options[key]!r}; expected such as ")):
-        GcpTerms.of(terms(**options))
+        GcpTerms.of(terms(**given))
 
 
 def test_without_yes_the_command_is_printed_and_nothing_is_started(world: Path, outlast_cli) -> None:
@@ -345,6 +348,17 @@ def test_a_handle_from_elsewhere_names_no_other_place(world: Path, handle: dict[
     with pytest.raises(UsageError, match="not a session on Google Cloud"):
         quick().delete({**HANDLE, **handle})
     assert not (world / "calls.jsonl").exists()
+
+
+def test_a_listing_names_no_file_outside_of_its_folder(world: Path, tmp_path: Path) -> None:
+    (world / "buckets/bucket/sessions/x/work").mkdir(parents=True)
+    (world / "buckets/bucket/sessions/x/work/a").write_text("a")
+    fetched = _Fetched(quick().gcloud, f"{AT}/x/work")
+    fetched.save("a", tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "a"
+    for name in ("../../etc/hostname", "/etc/hostname", "b"):
+        with pytest.raises(OSError, match="has not arrived"):
+            fetched.save(name, tmp_path / "b")
 
 
 # SkyPilot ---------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.config.units import format_seconds
-from outlast.errors import CorruptCheckpoint, LaunchError, LaunchRefused, UnknownName, UsageError
+from outlast.errors import CorruptCheckpoint, LaunchError, LaunchRefused, OutlastError, UnknownName, UsageError
 from outlast.folder import durable, plain, reading, records
 from outlast.launch.bundle import own_recipe
 from outlast.launch.gcp.gcloud import Absent, Gcloud, folder_of
@@ -291,7 +291,7 @@ class GcpProvider:
             self.gcloud.copy(f"{at}/end.json", str(place))
             try:
                 end: Mapping[str, Any] = reading.read_record(place, END)
-            except (OSError, CorruptCheckpoint):
+            except (OSError, OutlastError):
                 return State("lost", "its last record cannot be read")
         return State(end["word"], end["message"], end["exit"], end["seconds"])
 

@@ -21,6 +21,9 @@ BUCKET = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](?:/[A-Za-z0-9][A-Za-z0-9._-]{
 ZONE = r"[a-z]+-[a-z]+[0-9]{1,2}-[a-z]"
 PROJECT = r"(?:[a-z0-9.-]{1,60}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
 
+_REQUIREMENT = r"[A-Za-z0-9][A-Za-z0-9._\[\],<>=!~+-]{0,200}"
+"""No address, which may hold a token: the startup script is metadata, which others in the project can read."""
+
 OPTIONS = (
     Option("bucket", "folder of a bucket for code, log and files", "text", setting=True, metavar="gs://BUCKET/FOLDER"),
     Option("zone", "zone of the machine", "text", setting=True, metavar="ZONE", absent="that of gcloud"),
@@ -107,7 +110,7 @@ class GcpTerms:
             (kind, int(count or 1)) if gpu else None,
             (family, home),
             int(_checked("disk", given["disk"], r"[1-9][0-9]{1,4}", "100") or 0),
-            tuple(given["install"] or ()),
+            tuple(_checked("install", each, _REQUIREMENT, "torch>=2.6") or "" for each in given["install"] or ()),
             given["spot"],
             given["duration"],
             given["shutdown"],
