@@ -75,7 +75,11 @@ class Place:
         return state_of(self.provider, record)
 
 
-@pytest.fixture(params=sorted(providers.NAMES))
+SLOW = {"gcp": [pytest.mark.slow]}
+"""Providers whose sessions cost seconds of a core each; tests/launch/gcp has the shorter ones."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, [])) for name in sorted(providers.NAMES)])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     (tmp_path / "walk").mkdir()
     (tmp_path / "walk/recipe.py").write_text(RECIPE.replace("from helper import STEP", "STEP = 0.5"))

@@ -167,6 +167,7 @@ def ended(world: Path, provider: GcpProvider, **options: object) -> Path:
     return world / "machines" / record.name
 
 
+@pytest.mark.slow
 def test_a_machine_shuts_down_only_when_the_config_says_so(world: Path) -> None:
     provider = quick()
     machine = ended(world, provider)
@@ -206,6 +207,7 @@ def test_a_machine_whose_files_are_not_saved_stays_up(world: Path, tmp_path: Pat
     assert (world / "buckets/bucket/sessions/outlast-x-001/end.json").exists()
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_taken_back_leaves_what_it_had_copied(world: Path) -> None:
     provider = quick(every=0.2)
     record = launch(provider, walk(stop_every="0", pause="0.5", save_every="1 steps"), terms())
