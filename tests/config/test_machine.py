@@ -140,6 +140,12 @@ def test_the_surroundings_are_bounded_by_the_file_of_the_environment(file: Path)
     assert surroundings("local")[0].limits.disk is None
 
 
+def test_the_age_of_a_session_counts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Environment("kaggle", Limits(None, 10**9, 4), age=600.0)
+    monkeypatch.setattr("outlast.recipe.surroundings.detect", lambda _: here)
+    assert surroundings("auto")[0].limits.seconds == 43200 - 600
+
+
 def test_workers_are_reduced_to_the_stated_cores_and_say_so(tmp_path: Path, monkeypatch) -> None:
     from outlast.recipe import prepare
 

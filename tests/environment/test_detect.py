@@ -230,8 +230,8 @@ def test_a_forced_environment_keeps_the_machines_limits(tmp_path: Path) -> None:
     assert forced.name == "kaggle"
     assert forced.facts["detected"] == "local"
     assert forced.limits.seconds is None
-    with messages.raises(UsageError, "environment/no-environment-choose-one-of-auto", environment="colab"):
-        detect("colab")
+    with messages.raises(UsageError, "environment/no-environment-choose-one-of-auto", environment="azure"):
+        detect("azure")
 
 
 def test_detection_changes_no_variable(tmp_path: Path) -> None:
