@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.environment.base import gpus
-from outlast.launch.keeper import LOG, Job, Keeper
-from outlast.launch.sessionfolders import training_command
+from outlast.launch.keeper import LOG, Job, Keeper, training_command
 from outlast.terminal import say
 
 TRIES = 5
