@@ -207,6 +207,26 @@ def test_a_machine_whose_files_are_not_saved_stays_up(world: Path, tmp_path: Pat
     assert (world / "buckets/bucket/sessions/outlast-x-001/end.json").exists()
 
 
+def test_the_end_is_recorded_after_all_files(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "log.txt").write_text("said")
+    asked: list[str] = []
+
+    def answer(self: Copies, *words: str, quiet: bool = False) -> bool:
+        asked.append(words[-1].rpartition("/")[2])
+        return words[0] != "rsync" or asked.count("work") == 3
+
+    monkeypatch.setattr(Copies, "_gcloud", answer)
+    monkeypatch.setattr(Copies, "_wait", lambda *_: None)
+    copies = Copies(tmp_path, f"{AT}/x", 60.0)
+    copies.start()
+    assert copies.finish()
+    assert asked == ["log.txt", "work", "work", "work", "end.json"]
+    monkeypatch.setattr(Copies, "_gcloud", lambda *words, **_: words[1] != "rsync")
+    copies = Copies(tmp_path, f"{AT}/x", 60.0)
+    copies.start()
+    assert not copies.finish()
+
+
 @pytest.mark.slow
 def test_a_machine_that_is_taken_back_leaves_what_it_had_copied(world: Path) -> None:
     provider = quick(every=0.2)
@@ -313,6 +333,17 @@ def test_an_answer_that_was_lost_is_asked_for_before_another_start(world: Path) 
     assert state
     assert not state.over
     assert quick().delete(HANDLE) == ["outlast-walk-001"]
+
+
+def test_code_without_a_machine_is_no_session(world: Path) -> None:
+    """The answer was lost on its way there: the code is in the bucket, and no machine has begun with it."""
+    fault(world, "create", "ERROR: (gcloud.compute.instances.create) HTTPError 503: Backend Error")
+    with pytest.raises(AnswerLost):
+        launch(quick(), walk(), terms())
+    assert (world / "buckets/bucket/sessions/outlast-walk-001/session.zip").exists()
+    assert quick().state(HANDLE) is None
+    assert quick().delete(HANDLE) == ["outlast-walk-001"]
+    assert not (world / "buckets/bucket/sessions/outlast-walk-001").exists()
 
 
 def test_a_question_is_repeated_while_google_does_not_answer(world: Path) -> None:
