@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,17 @@ def test_a_pull_keeps_the_best(tmp_path: Path, mode: str, left: list[int]) -> No
     list(carry.push(RunFolder(tmp_path / "away/r"), remote))
     carry.pull(place(tmp_path / "here"), remote)
     assert steps(tmp_path / "here") == left
+
+
+def test_a_checkpoint_of_another_run_is_neither_counted_nor_deleted_after_a_pull(tmp_path: Path) -> None:
+    remote = FolderRemote(tmp_path / "remote")
+    walk(tmp_path / "away", stop=8, last=100)
+    (tmp_path / "away/r/config.json").write_text(json.dumps({"values": {"keep_last": 2}}))
+    list(carry.push(RunFolder(tmp_path / "away/r"), remote))
+    carry.pull(place(tmp_path / "here"), remote)
+    walk(tmp_path / "other", stop=10, last=100)
+    for step in (4, 10):
+        name = f"checkpoints/step-{step:08d}"
+        shutil.copytree(tmp_path / "other/r" / name, tmp_path / "here/r" / name)
+    carry.pull(place(tmp_path / "here"), remote)
+    assert steps(tmp_path / "here") == [4, 6, 8, 10]
