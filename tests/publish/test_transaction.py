@@ -352,3 +352,9 @@ def test_objects_of_another_kind_are_a_conflict_of_the_store(tmp_path: Path, sto
     making.by_manifest(tmp_path, store)
     with pytest.raises(ObjectConflict):
         store.put_if_absent(manifest.reference_name(making.NAME), tmp_path / "sources/README.md")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a place where nobody can make a folder")
+def test_a_store_that_cannot_be_made_is_told_in_sentences(tmp_path: Path) -> None:
+    with messages.raises(PublishFailed, "publish/store-cannot-be-made"):
+        making.by_manifest(tmp_path, FolderRemote(Path("/proc/outlast")))

@@ -244,4 +244,4 @@ def _read(reference: Reference, plan: Plan, identity: str, earlier: Mapping[str,
 
 def _sentence(error: Exception) -> str:
     words = str(error)
-    return words if words.endswith((".", ")")) else f"{words}."
+    return words if words.endswith((".", ")", "?")) else f"{words}."
