@@ -57,7 +57,7 @@ test-frameworks: .venv-frameworks/.ready  ## callbacks of Keras, Lightning and H
 
 .venv-frameworks/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv-frameworks
-	.venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[keras,lightning,transformers,jax,test]'
+	.venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[keras,lightning,transformers,optuna,jax,test]'
 	@touch $@
 
 check: $(READY)  ## lint, types, import rules, spelling; in parallel

@@ -370,6 +370,7 @@ def test_a_command_is_relayed_until_it_ends_with_0(
     assert len(told) == before + 1  # finished: nothing is started
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_not_started_again(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from outlast.checkpoint import CheckpointStore
 from outlast.cli import main
 from outlast.cli.commands import parse
-from outlast.cli.launch import _provider_flags
+from outlast.cli.launch import provider_flags
 from outlast.errors import SecretFound, UsageError
 from outlast.folder import durable
 from outlast.launch import bundle, command, inside
@@ -186,7 +186,7 @@ def test_typed_wrong(argv: list[str], message: messages.Message, capsys: pytest.
 
 
 def test_flags_of_the_command_reach_the_session() -> None:
-    more = _provider_flags()
+    more = provider_flags()
     given = ["--nproc", "2", "--signal", "USR1", "--grace", "5s", "--save-every", "never", "--keep", "a", "--keep", "b"]
     values, words = parse("outlast launch", [*given, "--", "x", "--", "y"], more)
     from outlast.cli.wrapped import flags_of

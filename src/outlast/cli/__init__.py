@@ -23,6 +23,7 @@ VERBS = {
     **PROVIDERS_OWN,
     "launch": "train on another machine: start one attempt that continues where the last one stopped",
     "relay": "keep launching until the run is finished",
+    "sweep": "train a recipe with every combination of values: outlast sweep RECIPE --lr 1e-3,5e-4 --seed 0..4",
     "logs": "print the log of a launched attempt",
     "fetch": "fetch and verify the files of a launched attempt",
     "cancel": "stop a launched attempt; its files are saved",

@@ -165,7 +165,7 @@ def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave
             )
         recipe = recipe or registry.stored(before.record["asked"]["source"], before.path)
         argv = _as_before(recipe, before, argv)
-    more = {**_provider_flags(), **own}
+    more = {**provider_flags(), **own}
     found, request, values = flags.read(prog, "Train on another machine.", argv, recipe, more=more, leave_out=leave_out)
     on = values.on or settings.where
     if found is None or on is None:
@@ -181,7 +181,7 @@ def _read_command(
     prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], settings: Settings
 ) -> commands.CommandArguments:
     """Parse `[flags] -- COMMAND ...`."""
-    values, words = commands.parse(prog, argv, {**_provider_flags(), **own})
+    values, words = commands.parse(prog, argv, {**provider_flags(), **own})
     on = values.on or settings.where
     if on is None:
         raise UsageError(
@@ -193,7 +193,7 @@ def _read_command(
     return commands.CommandArguments(words, on, options, settings.user, values)
 
 
-def _provider_flags() -> dict[str, dict[str, Any]]:
+def provider_flags() -> dict[str, dict[str, Any]]:
     """`--on`, and a flag for each option of each provider."""
     made: dict[str, dict[str, Any]] = {
         "on": {"choices": providers.NAMES, "help": "provider of the session (default: from outlast-launch.yaml)"}

@@ -52,6 +52,10 @@ class Parser(argparse.ArgumentParser):
             )
         return values
 
+    def action_of(self, name: str) -> argparse.Action | None:
+        """What a flag does, by one of its names; None for an unknown one."""
+        return self._option_string_actions.get(name)
+
     def _check_switches(self, words: Sequence[str], unknown: Sequence[str]) -> None:
         """Raise if a switch is given a value: with "=", as a following "true" or "false", or as a word of `unknown`."""
         switches = {

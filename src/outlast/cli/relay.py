@@ -17,7 +17,7 @@ from outlast.launch.work import RecipeWork
 from outlast.recipe import publishing
 from outlast.terminal import say
 
-_OWN: Mapping[str, Mapping[str, Any]] = {
+OWN: Mapping[str, Mapping[str, Any]] = {
     "max-sessions": {"type": int, "metavar": "N",
         "help": "maximum number of launches (default: no limit)"},
     "max-gpu-hours": {"type": positive, "metavar": "H",
@@ -36,7 +36,7 @@ _PATIENCE = 6 * 3600.0  # seconds: a laptop is offline for hours at times, and n
 
 def run(argv: list[str]) -> int:
     """Launch sessions one after the other until the run, or each stage of a recipe, is finished."""
-    asked = read("outlast relay", argv, _OWN, leave_out=("dry-run", "json"))
+    asked = read("outlast relay", argv, OWN, leave_out=("dry-run", "json"))
     if isinstance(asked, CommandArguments):
         return _relay_command(asked)
     runs = asked.runs()
