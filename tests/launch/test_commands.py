@@ -67,6 +67,7 @@ def test_code_is_sent_and_files_that_the_words_name(here: Path) -> None:
     assert sent("--vocab=./lib/../lib/vocab.model") == CODE | {"lib/vocab.model"}
     assert sent(send=["table.json"]) == CODE | {"table.json"}
     assert sent("table.json") == CODE | {"table.json"}
+    assert sent("table.json", links=True) == CODE  # the session has a link to it
     # Outputs, keys and what lies elsewhere stay, although they are named.
     assert sent("--resume", "out/state", "--keys=secrets.json", "runs/old/run.json", "/etc/hostname", "..") == CODE
     assert sent(left=lambda path: path.startswith("lib/")) == CODE - {"lib/total.py"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ class CommandArguments:
             opened, _ = CheckpointStore(folder).open_newest()
             if opened is None:
                 return EXIT_FINISHED
-            aside = folder.set_aside / "files-relay"
+            asides = (folder.set_aside / f"files-relay-{number}" for number in itertools.count(1))
+            aside = next(place for place in asides if not place.exists())
             done = restore(opened, Path.cwd(), self.patterns, aside, keep_newer=False)
         finally:
             lock.release()

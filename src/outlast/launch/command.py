@@ -93,7 +93,7 @@ class CommandWork:
         paths, left_out = dict(found.paths), list(found.left_out)
         for name in (*self.send, *self._named()):
             asked = name in self.send
-            if not asked and (self._stays(name) or name in left_out):
+            if not asked and (self._stays(name) or name in left_out or (self.links and self._is_data(name))):
                 continue
             if bundle.may_hold_keys(Path(name).name) and Path(name).suffix != ".py":
                 if asked:

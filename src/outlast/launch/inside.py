@@ -220,7 +220,8 @@ def _run_command(asked: Mapping[str, Any], runs: Path) -> int:
         missed.extend([] if started else [number])
 
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(each, pass_on)
+        if signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, pass_on)
     process = subprocess.Popen(words, cwd=folder, env=variables)
     started.append(process)
     for number in missed:

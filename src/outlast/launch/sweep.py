@@ -71,7 +71,8 @@ class Sweep:
 
     def run(self) -> int:
         """Train; returns 0, 75, 1 or 130."""
-        before = {number: signal.signal(number, self._ask) for number in _ASKS}
+        heard = [number for number in _ASKS if signal.getsignal(number) != signal.SIG_IGN]  # nohup
+        before = {number: signal.signal(number, self._ask) for number in heard}
         begun, waiting, later = time.monotonic(), deque(self.members), list[Member]()
         pumps: list[threading.Thread] = []
         try:
@@ -114,6 +115,8 @@ class Sweep:
             process_group=0,  # Ctrl-C is passed on, once
         )
         self._running[member.name] = process
+        if self._asked:  # meanwhile
+            self._ask(self._asked, None)
         if process.stdout is None:
             return []
         pump = threading.Thread(target=self._pass_on, args=(member.name, process.stdout), daemon=True)
