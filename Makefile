@@ -15,7 +15,7 @@ NOT_COMPILED := /tests?/|/(debugpy|fontTools|jedi|mypy|narwhals|torchgen)/|/torc
 WORKERS ?= 4
 PYTEST_WORKERS := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all check $(CHECKS) compiled bench bench-checkpoint bench-faults bench-long bench-publish bench-remote check-gpu test-new test-frameworks soak-kaggle clean
+.PHONY: help demo test test-all check $(CHECKS) compiled bench bench-checkpoint bench-faults bench-long bench-publish bench-remote bench-report check-gpu test-new test-frameworks soak-kaggle clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -87,6 +87,9 @@ bench-faults: .venv-bench/.ready  ## flipped bits, truncated files, full disks a
 
 bench-remote: $(READY)  ## cost of pushing checkpoints during training, compared with a plain upload; REMOTE=s3://...
 	$(BIN)/python -m benchmarks.remote $(REMOTE)
+
+bench-report: $(READY)  ## status, runs and report of 1,000 runs and of 10 million lines, beside tensorboard --inspect
+	$(BIN)/python -m benchmarks.report
 
 bench-publish: $(READY) .venv-dvc/.ready  ## publishing 77 MB, beside DVC and git, and beside hashing and writing once
 	$(BIN)/python -m benchmarks.publish .venv-dvc/bin/dvc

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from outlast.recipe.recipe import Command as Command
     from outlast.recipe.recipe import Recipe as Recipe
     from outlast.recipe.recipe import Stage as Stage
+    from outlast.report.shown import show as show
     from outlast.run.open import open_run as open_run
     from outlast.run.run import Run as Run
     from outlast.state.rng import seed_everything as seed_everything
@@ -65,6 +66,7 @@ _HOMES = {
     "open_saved": "outlast.recipe.inspect",
     "seed_everything": "outlast.state.rng",
     "setting": "outlast.config",
+    "show": "outlast.report.shown",
 }
 
 _OLD_NAMES = {"Saved": "SavedCheckpoint"}  # programs that use them keep working

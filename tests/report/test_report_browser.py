@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.report.trained import PNG, train
 
 from outlast.folder.layout import RunFolder
 from outlast.report import page
+from outlast.report.board import Board
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -195,3 +197,39 @@ def test_a_run_that_logged_nothing(browser, tmp_path: Path) -> None:
     assert window.get_by_text("Nothing was logged yet.").is_visible()
     assert said == []
     context.close()
+
+
+def test_a_page_of_the_board_follows_a_run(browser, tmp_path: Path) -> None:
+    folder = train(tmp_path)
+    board = Board(tmp_path)
+    thread = threading.Thread(target=board.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    context = browser.new_context()
+    window = context.new_page()
+    said: list[str] = []
+    window.on("console", lambda message: said.append(message.text))
+    window.on("pageerror", lambda error: said.append(str(error)))
+    try:
+        window.goto(board.address)
+        assert board.token not in window.url
+        window.get_by_text("Live, changed at").wait_for()
+        window.get_by_text("latest 0.033333 at step 30").wait_for()
+        head = window.locator("table", has_text="metric").get_by_role("button", name="metric", exact=True)
+        head.click()
+        head.click()
+        with folder.journal.open("a") as file:
+            file.write('{"step": 31, "loss": 0.125}\n')
+        window.get_by_text("latest 0.125 at step 31").wait_for()
+        assert window.locator("th[aria-sort=descending]").count() == 1  # as the reader left it
+        assert head.evaluate("node => node === document.activeElement")
+        train(tmp_path, "b", total=3)
+        window.locator("a", has_text="b").first.wait_for()
+        window.locator("a", has_text="b").first.click()
+        window.wait_for_url("**/?runs=b")
+        assert said == []
+        board.stop()
+        window.get_by_text("The connection is lost").wait_for()
+    finally:
+        board.ended.set()
+        thread.join(0.1)
+        context.close()

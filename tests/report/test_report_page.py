@@ -233,8 +233,27 @@ def test_many_metrics_and_runs_stay_within_the_size(tmp_path: Path) -> None:
     made = page.report([folder.path], tmp_path / "x.html")
     assert made.size < page.LARGEST
     assert len(data_of(made.path)["runs"][0]["curves"]) == 100
-    with messages.raises(UsageError, "report/too-many-runs", found=page.MOST_RUNS + 1):
-        page.report([folder.path] * (page.MOST_RUNS + 1), tmp_path / "x.html")
+
+
+def test_of_many_runs_those_that_trained_last_are_shown_in_full(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(page, "MOST_RUNS", 2)
+    for number, name in enumerate("abcd"):
+        os.utime(train(tmp_path, name, total=10).journal, (1e9, 1e9 - number if name != "d" else 2e9))
+    made = page.report([tmp_path / name for name in "abcd"], tmp_path / "x.html")
+    data = data_of(made.path)
+    assert [run["id"] for run in data["runs"]] == ["a", "d"]
+    assert data["others"] == [
+        {
+            "id": name,
+            "recipe": "(script)",
+            "status": "finished",
+            "reached": 10,
+            "total_steps": 10,
+            "earlier_attempts": 1,
+        }
+        for name in "bc"
+    ]
+    messages.said(made.told, "report/further-runs", shown=2)
 
 
 def test_a_run_that_does_not_exist_and_an_empty_folder(tmp_path: Path, capsys, monkeypatch) -> None:

@@ -15,6 +15,7 @@ VERBS = {
     "runs": "list runs with status and steps",
     "status": "show a run: attempts, checkpoints, last metrics",
     "report": "write curves, sessions, time, config and pictures of runs as one HTML file",
+    "board": "show all runs of a folder in a browser, live",
     "checkpoints": "list a run's checkpoints: why, size, time, state of the hashes",
     "verify": "hash a run's checkpoints and artifacts again",
     "export": "write the model of a checkpoint as safetensors, or in a format of its recipe",

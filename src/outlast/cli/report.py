@@ -12,9 +12,11 @@ from outlast.cli.named import runs_of
 from outlast.cli.parser import Parser, positive
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, OutlastError, UsageError
+from outlast.folder import durable
 from outlast.folder.layout import RunFolder
 from outlast.launch.records import all_launches
-from outlast.terminal import say
+from outlast.report import read_run
+from outlast.terminal import counted, say
 
 
 def run(argv: list[str]) -> int:
@@ -32,9 +34,23 @@ def run(argv: list[str]) -> int:
         metavar="MB",
         help="largest size of the file in megabytes; pictures that do not fit are left out and named (default: 3)",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="output file (default: RUN_report.html)")
+    parser.add_argument("--md", action="store_true", help="print a summary in Markdown, for a pull request")
+    parser.add_argument("--png", action="store_true", help="draw the curves of one run as a picture (needs matplotlib)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="output file (default: RUN_report.html; RUN_curves.png with --png; the terminal with --md)",
+    )
     values = parser.parse(argv)
     folders = _folders(values.runs, values.checkpoint_dir)
+    if values.md and values.png:
+        raise UsageError("outlast report writes one file: give --md or --png, not both.")
+    if values.md:
+        return _print_markdown(folders, values.output)
+    if values.png:
+        return _draw(folders, values.output)
     usual = f"{folders[0].resolve().name if len(folders) == 1 else 'runs'}_report.html"
     from outlast.report import page
 
@@ -46,7 +62,40 @@ def run(argv: list[str]) -> int:
     )
     for sentence in made.told:
         say(sentence)
-    say(f"{made.path}: {len(folders)} run{'s' if len(folders) > 1 else ''}, {format_bytes(made.size)}")
+    say(f"{made.path}: {counted(len(folders), 'run')}, {format_bytes(made.size)}")
+    return EXIT_FINISHED
+
+
+def _print_markdown(folders: Sequence[Path], target: Path | None) -> int:
+    """Print the summary, or write it to a file."""
+    from outlast.report.markdown import markdown
+
+    text = markdown(folders)
+    if target is None:
+        say(*text.rstrip("\n").split("\n"))
+    else:
+        durable.write_file(output(target, "report.md"), [text.encode("utf-8", "backslashreplace")])
+        say(f"{target}: {counted(len(folders), 'run')}")
+    return EXIT_FINISHED
+
+
+def _draw(folders: Sequence[Path], target: Path | None) -> int:
+    """Draw the curves of one run."""
+    if len(folders) > 1:
+        raise UsageError(
+            f"outlast report --png draws one run, and {len(folders)} were named. Name one; `outlast report` shows "
+            "several side by side."
+        )
+    from outlast.report import draw_curves
+    from outlast.report.thinning import Curves
+
+    (folder,) = folders
+    usual = f"{folder.resolve().name}_curves.png"
+    place = output(Path(usual) if target is None else target, usual)
+    curves = Curves(read_run(folder).renamed)
+    curves.more(RunFolder(folder).journal)
+    known = curves.known
+    say(f"{draw_curves(folder, place, known)}: {counted(len(known.series), 'metric')}. {known.thinned}".rstrip())
     return EXIT_FINISHED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,21 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument(
-        "--watch", action="store_true", help="repeat until the launched session ends; Ctrl-C does not stop the session"
+        "--watch",
+        action="store_true",
+        help="with RUN: repeat until its launched session ends. Without, in a terminal: all runs, local and launched. "
+        "Ctrl-C ends only the display",
     )
     parser.add_argument(
-        "--interval", type=positive, default=60.0, metavar="SECONDS", help="seconds between two updates (default: 60)"
+        "--interval", type=positive, metavar="SECONDS", help="seconds between two updates (default: 60; all runs: 2)"
     )
     values = parser.parse(argv)
     root = show.root_of(values.checkpoint_dir)
+    if values.watch and values.run is None and (sys.stdout.isatty() or last_launched(root) is None):
+        from outlast.cli.watching import watch_all
+
+        watch_all(root, values.interval)
+        return EXIT_FINISHED
     named = values.run or ((found := last_launched(root)) and found.path.name)
     if not named:
         raise UsageError(
@@ -45,7 +54,7 @@ def run(argv: list[str]) -> int:
         )
     place = launched_or_trained(named, values.checkpoint_dir)
     if values.watch:
-        watch(RunFolder(place), values.interval)
+        watch(RunFolder(place), values.interval or 60.0)
     if not (place / "run.json").is_file():
         if values.json:
             say_json(

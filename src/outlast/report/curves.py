@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from outlast.errors import UsageError
 from outlast.folder import durable
 from outlast.folder.attempt import read_record
 from outlast.folder.layout import RunFolder
-from outlast.report.history import History, history
+from outlast.report.history import history
 from outlast.report.runs import read_run
 from outlast.terminal import shortened
 
@@ -19,7 +19,23 @@ _WIDTH, _HEIGHT, _COLUMNS = 5.2, 3.0, 3  # inches of one picture; pictures in a 
 _MOST_ONCE = 14  # values of metrics that were logged once, in one picture
 
 
-def draw_curves(folder: Path, target: Path, known: History | None = None) -> Path:
+class Known(Protocol):
+    """The lines to draw: `History`, or `thinning.Thinned`."""
+
+    @property
+    def series(self) -> Mapping[str, tuple[Sequence[float], Sequence[float]]]:
+        """Metric -> its steps and values."""
+
+    @property
+    def thinned(self) -> str:
+        """A sentence if these are not all values; otherwise empty."""
+
+    @property
+    def counted(self) -> str:
+        """How many there are, in a few words."""
+
+
+def draw_curves(folder: Path, target: Path, known: Known | None = None) -> Path:
     """Draw every metric of a run over its steps, with marks at the ends of sessions.
 
     Metrics that were logged once, such as those of a test, are listed with their values beside the curves.
@@ -29,7 +45,8 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
     Args:
         folder: the run folder.
         target: a .png, .svg or .pdf file. An existing file is replaced.
-        known: the lines to draw, if they have been read already.
+        known: the lines to draw, if they have been read already. By default, lines are chosen as `history` does,
+            which is fast and may miss a peak.
 
     Raises:
         UsageError: matplotlib is not installed, or nothing was logged yet.
@@ -40,9 +57,10 @@ def draw_curves(folder: Path, target: Path, known: History | None = None) -> Pat
     except ModuleNotFoundError as error:
         raise UsageError("Drawing curves needs matplotlib: pip install 'outlast[plots]'.") from error
     place = RunFolder(folder)
-    info = read_run(folder)
-    known = known or history(place.journal, info.latest, info.renamed)
-    drawn = known.series
+    if known is None:
+        info = read_run(folder)
+        known = history(place.journal, info.latest, info.renamed)
+    drawn: Mapping[str, tuple[Sequence[float], Sequence[float]]] = known.series
     logged = len(drawn)
     if not drawn:
         raise UsageError(f"{folder} has logged nothing yet, so there are no curves to draw.")

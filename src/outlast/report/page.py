@@ -21,14 +21,14 @@ from outlast.folder.attempt import utc
 from outlast.folder.layout import RunFolder
 from outlast.report.pictures import inlined, pictures_in
 from outlast.report.runs import RunInfo, read_run
-from outlast.report.summary import differing, ranges_for, summary
+from outlast.report.summary import differing, ranges_for, row, summary
 from outlast.report.thinning import Curves
 
 LARGEST = 3_000_000
 """Bytes of a report, unless another size is asked for."""
 
-MOST_RUNS = 60
-"""Runs in one report."""
+MOST_RUNS = 24
+"""Runs of a report that are shown in full: those that trained last. Of further ones, one row is shown."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ def report(
         largest: bytes of the file at most; pictures that do not fit are left out.
 
     Raises:
-        UsageError: there are too many runs, or the text alone is larger than `largest`.
+        UsageError: the text alone is larger than `largest`.
         UnknownName: a folder is not a run folder.
     """
-    if len(folders) > MOST_RUNS:
-        raise UsageError(f"A report shows at most {MOST_RUNS} runs; {len(folders)} were named. Name fewer.")
-    found = contents([read_run(folder) for folder in folders], launches or {})
+    infos = [read_run(folder) for folder in folders]
+    shown, others = in_full(infos)
+    found = contents(shown, launches or {}, others=others)
     room = largest - len(document(found))
     if room < 0:
         raise UsageError(
@@ -75,8 +75,10 @@ def report(
             "allowed. Name fewer runs, or allow more with --max-mb."
         )
     told = []
-    for folder, run in zip(folders, found["runs"], strict=True):
-        run["pictures"], left_out = inlined(pictures_in(RunFolder(folder).artifacts), room)
+    if others:
+        told.append(f"The {len(shown)} runs that trained last are shown in full, and the other {len(others)} as a row.")
+    for info, run in zip(shown, found["runs"], strict=True):
+        run["pictures"], left_out = inlined(pictures_in(RunFolder(info.folder).artifacts), room)
         room -= sum(len(json.dumps(picture)) for picture in run["pictures"])
         room -= sum(len(words) + 8 for words in left_out)
         run["pictures_left_out"] = left_out
@@ -87,10 +89,35 @@ def report(
     return Report(target, len(page), told)
 
 
+def in_full(infos: Sequence[RunInfo]) -> tuple[list[RunInfo], list[RunInfo]]:
+    """The runs to be shown in full, which trained last, and the others; each in their order."""
+    if len(infos) <= MOST_RUNS:
+        return list(infos), []
+    newest = sorted(infos, key=lambda info: _written(RunFolder(info.folder).journal))[-MOST_RUNS:]
+    chosen = {id(info) for info in newest}
+    return [info for info in infos if id(info) in chosen], [info for info in infos if id(info) not in chosen]
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def contents(
-    infos: Sequence[RunInfo], launches: Mapping[str, Sequence[Mapping[str, Any]]], *, made: str | None = None
+    infos: Sequence[RunInfo],
+    launches: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    others: Sequence[RunInfo] = (),
 ) -> dict[str, Any]:
-    """What a page shows, without pictures."""
+    """What a page shows, without pictures.
+
+    Args:
+        infos: the runs in full.
+        launches: launch records by the run's name.
+        others: runs of which a row is shown.
+    """
     curves = []
     for info in infos:
         curves.append(Curves(info.renamed))
@@ -101,11 +128,13 @@ def contents(
         | {"pictures": [], "pictures_left_out": []}
         for info, each in zip(infos, curves, strict=True)
     ]
-    names = ", ".join(info.id for info in infos[:4]) + (f" and {len(infos) - 4} more" if len(infos) > 4 else "")
+    more = len(infos) + len(others) - 4
+    names = ", ".join(info.id for info in infos[:4]) + (f" and {more} more" if more > 0 else "")
     return {
         "title": names,
-        "made": made or f"Read on {utc().replace('T', ' at ').replace('Z', ' UTC')} by outlast {__version__}.",
+        "made": f"Read on {utc().replace('T', ' at ').replace('Z', ' UTC')} by outlast {__version__}.",
         "runs": runs,
+        "others": [row(info) for info in others],
         "differs": differing(runs) if len(runs) > 1 else [],
     }
 

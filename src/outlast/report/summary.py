@@ -68,6 +68,18 @@ def summary(
     }
 
 
+def row(info: RunInfo) -> dict[str, Any]:
+    """A run for the table of runs alone."""
+    return {
+        "id": info.id,
+        "recipe": text(info.about["recipe"] or "(script)"),
+        "status": info.status,
+        "reached": info.step,
+        "total_steps": info.total_steps,
+        "earlier_attempts": len(info.numbers),
+    }
+
+
 def ranges_for(curves: Sequence[Curves]) -> int:
     """Ranges for each curve such that the points of all curves stay within the bound of one report."""
     number = sum(len(each.by_name) for each in curves)

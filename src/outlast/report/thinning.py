@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from outlast.errors import OutlastError
 from outlast.report import bulk
-from outlast.report.bulk import Floats
+from outlast.report.digits import Floats
+from outlast.tracking import reading
 
 RANGES = 1024
 """Ranges of steps of a curve at most; a curve has up to twice as many points."""
@@ -195,6 +196,7 @@ class Curves:
     broken: int = 0
     left_out: set[str] = field(default_factory=set)
     read_to: int = 0
+    _tail: bytes = b""
 
     def more(self, journal: Path) -> bool:
         """Read the lines that were added; returns whether there were any. A journal that cannot be read has none."""
@@ -204,9 +206,20 @@ class Curves:
                 self._add(block)
         return self.read_to > before
 
+    def continues(self, journal: Path) -> bool:
+        """Whether a journal begins with what was read. A resume from before its end makes it shorter."""
+        if not self.read_to:
+            return True
+        try:
+            with reading.opened(journal) as file:
+                file.seek(self.read_to - len(self._tail))
+                return file.read(len(self._tail)) == self._tail
+        except (OutlastError, OSError):
+            return False
+
     def _add(self, block: bulk.Block) -> None:
         self.broken += block.broken
-        self.read_to = block.end
+        self.read_to, self._tail = block.end, block.tail
         for stored, found in block.series.items():
             name = self.renamed.get(stored, stored)
             if name not in self.by_name:
@@ -217,3 +230,33 @@ class Curves:
                 self.by_name[name] = Curve()
             for steps, values in found:
                 self.by_name[name].add(steps, values)
+
+    @property
+    def known(self) -> Thinned:
+        """The curves for a picture."""
+        drawn = {name: curve.points() for name, curve in self.by_name.items() if curve.count}
+        some = sum(curve.count for curve in self.by_name.values()) > sum(len(steps) for steps, _ in drawn.values())
+        return Thinned({name: (steps.tolist(), values.tolist()) for name, (steps, values) in drawn.items()}, some)
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """Curves for `draw_curves`.
+
+    Attributes:
+        series: metric -> its steps and values.
+        is_thinned: whether these are the extremes of ranges of steps and not all values.
+    """
+
+    series: Mapping[str, tuple[list[float], list[float]]]
+    is_thinned: bool
+
+    @property
+    def thinned(self) -> str:
+        """A sentence about what is drawn; empty if that is every value."""
+        return "Of each range of steps, the smallest and the largest value are drawn." if self.is_thinned else ""
+
+    @property
+    def counted(self) -> str:
+        """The same in a few words."""
+        return "smallest and largest values of ranges"

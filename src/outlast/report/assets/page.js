@@ -3,6 +3,8 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const runs = data.runs.map(known);
+  const light = (run) => ({ ...run, light: true, metrics: [], attempts: [] });
+  const others = data.others.map(light);
   const dashes = [[], [9, 4], [2, 3], [12, 3, 2, 3], [5, 5], [16, 4], [2, 7], [8, 2, 2, 2, 2, 2]];
   const state = { smooth: 0, log: false, filter: "", shown: new Set(runs.map((run) => run.id)) };
   const charts = new Map();
@@ -51,6 +53,8 @@
     return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name }, table);
   }
 
+  const sorts = new Map(); // caption of a table -> the column by which a reader sorted it, and whether downwards
+
   // A table; a column is {name, cell(row) -> node or text, key(row) -> value to sort by, number}.
   function table(caption, columns, rows, sortable) {
     const body = make("tbody");
@@ -67,8 +71,9 @@
           cell instanceof Node ? cell : String(cell === null || cell === undefined ? "" : cell));
       }))));
     }
-    function sort(column, th) {
-      const down = th.getAttribute("aria-sort") === "ascending";
+    const sort = (column, th) => order(column, th, th.getAttribute("aria-sort") === "ascending");
+    function order(column, th, down) {
+      sorts.set(caption, [columns.indexOf(column), down]);
       for (const each of head) each.removeAttribute("aria-sort");
       th.setAttribute("aria-sort", down ? "descending" : "ascending");
       const key = column.key || column.cell;
@@ -76,11 +81,13 @@
         const [x, y] = [key(a), key(b)];
         const [empty, bare] = [x === null || x === undefined, y === null || y === undefined];
         if (empty || bare) return empty - bare;
-        const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
-        return down ? -order : order;
+        const difference = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+        return down ? -difference : difference;
       }));
     }
-    fill(rows);
+    const [index, down] = sorts.get(caption) || [];
+    if (sortable && columns[index]) order(columns[index], head[index], down);
+    else fill(rows);
     return scroll(caption, make("table", {}, make("caption", { text: caption }), make("thead", {}, make("tr", {}, head)), body));
   }
 
@@ -313,19 +320,19 @@
     const chosen = (name) => runs.some((run) => run.metrics.some((metric) => metric.name === name && metric.best));
     const columns = [
       { name: "run", key: (run) => run.id, cell: (run) => make("label", {},
-        runs.length > 1 ? make("input", { type: "checkbox", checked: state.shown.has(run.id), onchange: (event) => {
+        runs.length > 1 && !run.light ? make("input", { type: "checkbox", checked: state.shown.has(run.id), onchange: (event) => {
           if (event.target.checked) state.shown.add(run.id); else state.shown.delete(run.id);
           drawCharts();
-        } }) : null, runs.length > 1 ? " " : null, key(runs.indexOf(run)), ` ${run.id}`) },
+        } }) : null, " ", run.light ? null : key(runs.indexOf(run)), " ", data.live ? make("a", { href: `/?runs=${encodeURIComponent(run.id)}`, text: run.id }) : run.id) },
       { name: "recipe", cell: (run) => run.recipe },
       { name: "status", key: (run) => run.status, cell: (run) => status(run.status) },
       { name: "step", number: true, key: (run) => run.reached, cell: (run) => whole(run.reached) },
       { name: "of", number: true, key: (run) => run.total_steps, cell: (run) => whole(run.total_steps) },
       { name: "attempts", number: true, key: (run) => run.attempts.length + run.earlier_attempts, cell: (run) => whole(run.attempts.length + run.earlier_attempts) },
-      { name: "time", number: true, key: seconds, cell: (run) => hours(seconds(run)) },
+      { name: "time", number: true, key: seconds, cell: (run) => (seconds(run) ? hours(seconds(run)) : "") },
       ...measured.map((name) => ({ name: chosen(name) ? `best ${name}` : `latest ${name}`, number: true, key: (run) => value(run, name), cell: (run) => short(value(run, name)) })),
     ];
-    return table(runs.length > 1 ? "All runs. A name in the first row sorts; a box shows or hides the curves of a run." : "State of the run.", columns, runs, runs.length > 1);
+    return table(runs.length > 1 ? "All runs. A name in the first row sorts; a box shows or hides the curves of a run." : "State of the run.", columns, [...runs, ...others], runs.length > 1);
   }
 
   // ---- one run
@@ -500,7 +507,36 @@
   }
   document.getElementById("page").replaceChildren(
     make("header", {}, make("h1", { text: data.title }), make("p", { class: "soft", id: "made", text: data.made })),
-    overview, curves, compared, details);
+    data.live ? make("nav", {}, make("a", { href: "/", text: "All runs" })) : null, overview, curves, compared, details);
   fill();
   drawCharts();
+
+  // ---- live: the server sends the runs that changed
+
+  function follow() {
+    const made = document.getElementById("made"), source = new EventSource(data.live);
+    const say = (words, live) => { made.textContent = words; made.className = live ? "soft live" : "soft"; };
+    source.onopen = () => say("Live.", true);
+    source.onerror = () => say("The connection is lost; it is tried again. Is `outlast board` still running?", false);
+    source.onmessage = (event) => {
+      const news = JSON.parse(event.data), fresh = new Map(news.runs.map((run) => [run.id, run]));
+      const before = new Map(runs.map((run) => [run.id, run]));
+      const now = news.ids.map((id) => {
+        if (!fresh.has(id)) return before.get(id);
+        if (!before.has(id)) state.shown.add(id);
+        const { pictures, pictures_left_out } = before.get(id) || { pictures: [], pictures_left_out: [] };
+        return { ...known(fresh.get(id)), pictures, pictures_left_out };
+      }).filter((run) => run);
+      runs.splice(0, runs.length, ...now);
+      others.splice(0, others.length, ...news.others.map(light));
+      data.differs = news.differs;
+      const focusable = () => [...document.querySelectorAll("a, button, input, summary, [tabindex]")];
+      const at = focusable().indexOf(document.activeElement);
+      fill();
+      if (at >= 0 && !document.activeElement.matches("a, button, input, summary, [tabindex]")) focusable()[at]?.focus({ preventScroll: true });
+      drawCharts();
+      say(`Live, changed at ${new Date().toLocaleTimeString()}.`, true);
+    };
+  }
+  if (data.live) follow();
 })();
