@@ -165,7 +165,7 @@ def _screen(runs: AllRuns, height: int, width: int) -> Group:
         table.add_row(*(row[head] for head in shown))
     running = sum(seen.is_running for seen in runs.watch.runs.values())
     more = f" · {counted(len(names) - room, 'more run')}" if len(names) > room else ""
-    title = f"{runs.root} · {counted(len(names), 'run')}, {running} running here, {len(runs.open)} launched{more}"
+    title = f"{counted(len(names), 'run')}, {running} running here, {len(runs.open)} launched{more} · {runs.root}"
     foot = f"{time.strftime('%H:%M:%S')} · Ctrl-C ends this display, not the runs"
     empty = [Text("There are no runs yet.")] if not names else []
-    return Group(Text(visible(title), style="bold"), table, *empty, Text(foot, style="bright_black"))
+    return Group(Text(visible(title), style="bold", no_wrap=True, overflow="ellipsis"), table, *empty, Text(foot, style="bright_black"))
