@@ -168,4 +168,5 @@ def _screen(runs: AllRuns, height: int, width: int) -> Group:
     title = f"{counted(len(names), 'run')}, {running} running here, {len(runs.open)} launched{more} · {runs.root}"
     foot = f"{time.strftime('%H:%M:%S')} · Ctrl-C ends this display, not the runs"
     empty = [Text("There are no runs yet.")] if not names else []
-    return Group(Text(visible(title), style="bold", no_wrap=True, overflow="ellipsis"), table, *empty, Text(foot, style="bright_black"))
+    head = Text(visible(title), style="bold", no_wrap=True, overflow="ellipsis")
+    return Group(head, table, *empty, Text(foot, style="bright_black"))
