@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from outlast.launch import keeper
 from outlast.launch.keeper import DOWN, Job, Keeper
 from outlast.launch.process import children
 
@@ -94,3 +95,15 @@ def test_children_of_a_process(tmp_path: Path) -> None:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert child not in children(os.getpid())
+
+
+@pytest.mark.parametrize(("word", "least"), [("", 0.6), ("now", 0.0)])
+def test_a_cancelled_training_that_does_not_stop_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, least: float
+) -> None:
+    monkeypatch.setattr(keeper, "SAVING", 0.6)
+    (tmp_path / "cancel").write_text(word)
+    began = time.monotonic()
+    found = end_of(tmp_path, "trap '' TERM; while :; do sleep 0.1; done", seconds=15.0)
+    assert (found["word"], found["exit"]) == ("cancelled", 137)
+    assert least <= time.monotonic() - began < 10, "long before its limit"
