@@ -111,8 +111,12 @@ def train(run, config):
                 run.session.request_stop("budget", "the job is short")
     finally:
         note("end")
+"""
 
-recipe = outlast.Recipe(name="wide", summary="one wide layer", Config=outlast.Config, train=train)
+LIGHT = """
+import outlast
+
+recipe = outlast.Recipe(name="wide", summary="one wide layer", Config=outlast.Config, code=".training")
 """
 
 
@@ -167,7 +171,8 @@ def relayed(root: Path, megabytes: float) -> tuple[float, float]:
     """The same of a relay."""
     variables = prepare(root, megabytes)
     (root / "wide").mkdir()
-    (root / "wide/recipe.py").write_text(f"{MODEL}\nSTEPS, JOBS = {STEPS}, {JOBS}\n{RECIPE}")
+    (root / "wide/recipe.py").write_text(LIGHT)
+    (root / "wide/training.py").write_text(f"{MODEL}\nSTEPS, JOBS = {STEPS}, {JOBS}\n{RECIPE}")
     words = [sys.executable, "-m", "outlast", "relay", "wide", "--on", "slurm", "--time", "5m"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(words, cwd=root, env=variables, capture_output=True, text=True, check=False)
