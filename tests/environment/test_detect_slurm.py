@@ -99,3 +99,18 @@ def test_a_variable_that_is_no_number_is_not_known(text: str) -> None:
 def test_restarts_and_nodes_of_a_job() -> None:
     environ = {"SLURM_RESTART_COUNT": "2", "SLURM_JOB_NUM_NODES": "3"}
     assert (slurm.restarts(environ), slurm.nodes(environ)) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "cores", "ram"),
+    [
+        ({"SLURM_CPUS_ON_NODE": "4", "SLURM_MEM_PER_CPU": "100"}, 4, 400 * 2**20),
+        ({"SLURM_CPUS_ON_NODE": "64"}, 8, 2**34),
+        ({"SLURM_MEM_PER_CPU": "100"}, 8, 800 * 2**20),
+        ({"SLURM_MEM_PER_NODE": "999999999"}, 8, 2**34),
+        ({"SLURM_MEM_PER_NODE": "50", "SLURM_MEM_PER_CPU": "100"}, 8, 50 * 2**20),
+    ],
+)
+def test_never_more_than_the_machine_has(more: dict[str, str], cores: int, ram: int) -> None:
+    limits = slurm.inside(Environment("local", Limits(None, 2**34, 8)), {**JOB, "PATH": "", **more}).limits
+    assert (limits.cores, limits.ram) == (cores, ram)

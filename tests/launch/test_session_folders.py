@@ -6,8 +6,10 @@ import threading
 import time
 from pathlib import Path
 
+from outlast.folder import records
 from outlast.launch import sessionfolders
-from outlast.launch.sessionfolders import lines
+from outlast.launch.provider import Handle, State
+from outlast.launch.sessionfolders import FolderProvider, lines
 
 
 def test_a_line_that_is_still_written_is_not_shown(tmp_path: Path) -> None:
@@ -41,3 +43,26 @@ def test_an_end_is_seen_before_the_next_query(tmp_path: Path) -> None:
     began = time.monotonic()
     sessionfolders._wait_for_end(tmp_path, 0.4)  # an end that does not count yet
     assert time.monotonic() - began >= 0.4
+
+
+class Sessions(FolderProvider):
+    """Sessions whose state a test says."""
+
+    title, looks, now = "a test", (0.0, 1.0), State("running")
+
+    def state(self, handle: Handle) -> State | None:
+        return self.now
+
+
+def test_the_files_of_a_session_that_runs_are_neither_given_nor_deleted(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path, records.table())
+    for name in ("work", "code", "inputs"):
+        (tmp_path / "s" / name).mkdir(parents=True)
+        (tmp_path / "s" / name / "file").write_text("kept")
+    sessions.clear({"session": "s"})
+    assert list(sessions.outputs({"session": "s"})) == []
+    assert (tmp_path / "s/work/file").read_text() == "kept"
+    sessions.now = State("completed")
+    assert [each.name for each in sessions.outputs({"session": "s"})] == ["file"]
+    sessions.clear({"session": "s"})
+    assert not (tmp_path / "s/work").exists()
