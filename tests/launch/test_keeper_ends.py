@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -62,23 +61,22 @@ def test_what_an_earlier_start_left_does_not_count(tmp_path: Path) -> None:
 
 def test_one_process_gets_a_signal_and_several_nodes_a_file(tmp_path: Path) -> None:
     loop = "while sleep 0.05; do [ -e stop ] && echo 75 > exit && exit 0; done"
-    found = end_of(tmp_path, f"trap 'echo 5 > exit; exit 0' TERM; {loop}", seconds=3.0, grace=2.5, nodes=True)
+    found = end_of(tmp_path, f"trap 'echo 5 > exit; exit 0' TERM; {loop}", seconds=8.0, grace=4.0, nodes=True)
     assert (found["word"], found["exit"]) == ("completed", 75)
-    found = end_of(tmp_path, f"trap 'echo 0 > exit; exit 0' TERM; {loop}", seconds=3.0, grace=2.5)
+    found = end_of(tmp_path, f"trap 'echo 0 > exit; exit 0' TERM; {loop}", seconds=8.0, grace=4.0)
     assert (found["word"], found["exit"]) == ("completed", 0)
 
 
 def test_the_machine_goes_down(tmp_path: Path) -> None:
-    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-    found = end_of(tmp_path, "trap 'echo 75 > exit; exit 0' TERM; while sleep 0.05; do :; done")
+    found = end_of(tmp_path, "trap 'echo 75 > exit; exit 0' TERM; kill -TERM $PPID; while sleep 0.05; do :; done")
     assert (found["word"], found["message"], found["exit"]) == ("completed", DOWN, 75)
 
 
 def test_a_training_that_does_not_stop_is_killed_at_its_limit(tmp_path: Path) -> None:
     began = time.monotonic()
-    found = end_of(tmp_path, "trap '' TERM; while :; do sleep 0.1; done", seconds=1.0, grace=0.5)
+    found = end_of(tmp_path, "trap '' TERM; while :; do sleep 0.1; done", seconds=4.0, grace=0.5)
     assert (found["word"], found["exit"]) == ("timed-out", 137)
-    assert 1.0 <= time.monotonic() - began < 5
+    assert 4.0 <= time.monotonic() - began < 20
 
 
 def test_children_of_a_process(tmp_path: Path) -> None:
@@ -102,8 +100,8 @@ def test_a_cancelled_training_that_does_not_stop_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, least: float
 ) -> None:
     monkeypatch.setattr(keeper, "SAVING", 0.6)
-    (tmp_path / "cancel").write_text(word)
     began = time.monotonic()
-    found = end_of(tmp_path, "trap '' TERM; while :; do sleep 0.1; done", seconds=15.0)
+    script = f"trap '' TERM; printf '{word}' > new; mv new cancel; while :; do sleep 0.1; done"
+    found = end_of(tmp_path, script, seconds=60.0)
     assert (found["word"], found["exit"]) == ("cancelled", 137)
-    assert least <= time.monotonic() - began < 10, "long before its limit"
+    assert least <= time.monotonic() - began < 40, "long before its limit"
