@@ -177,3 +177,32 @@ def test_pieces_that_are_more_or_less_than_they_should_be_write_nothing(tmp_path
     with pytest.raises(OutlastError):
         remote.put_if_absent("a", Pieces(30, lambda: iter([data])))
     assert [path.name for path in (tmp_path / "remote").iterdir()] == []
+
+
+def test_an_object_of_another_user_is_put_again(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file of somebody else nobody may set the time, nor write to the lock: two people share a store."""
+    remote = FolderRemote(tmp_path / "remote")
+    remote.put_if_absent("a", source)
+    then = time.time() - 1000
+    os.utime(tmp_path / "remote/a", (then, then))
+    before, opened = remote.stat("a"), os.open
+
+    def owned(path: object, flags: int, *rest: int, **more: object) -> int:
+        if str(path).endswith(LOCK) and flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *rest, **more)  # type: ignore[call-overload]
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    remote.put_if_absent("a", source)  # makes the lock
+    os.utime(tmp_path / "remote/a", (then, then))
+    monkeypatch.setattr(os, "utime", refused)
+    monkeypatch.setattr(os, "open", owned)
+    assert remote.put_if_absent("a", source) is False
+    after = remote.stat("a")
+    assert (after.digest, after.size) == (before.digest, before.size)
+    assert after.modified > then + 500
+    with pytest.raises(ObjectConflict):
+        remote.delete_if_unchanged("a", before.generation)
+    remote.delete_if_unchanged("a", after.generation)
