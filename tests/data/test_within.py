@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import random
 
 import numpy as np
@@ -161,6 +162,28 @@ def test_the_search_has_an_end() -> None:
     wide.after = Jitter()
     assert 0 < len(within.generators(dataset=wide)) < within.MOST
     assert "dataset.after.rng" in within.generators(dataset=wide)
+
+
+def test_a_logger_does_not_lead_the_search_astray() -> None:
+    data = Attribute([logging.getLogger("outlast.tests"), *range(20), [[[np.random.default_rng(0)]]]])
+    for number in range(within.WIDE):
+        child = logging.getLogger(f"outlast.tests.{number}")
+        child.more = [list(range(each)) for each in range(1, within.WIDE)]  # type: ignore[attr-defined]
+    assert set(within.generators(dataset=data)) == {"dataset.rng[21][0][0][0]"}
+    assert len(list(within._walk({"dataset": data}, lambda _: False))) < 20
+
+
+def test_what_all_instances_of_a_class_share_is_looked_at_once() -> None:
+    asked = []
+
+    def among_globals(value: object) -> bool:
+        asked.append(value)
+        return False
+
+    list(within._walk({"one": OfTheModule()}, among_globals))
+    once = len(asked)
+    list(within._walk({"many": [OfTheModule() for _ in range(within.WIDE)]}, among_globals))
+    assert len(asked) == 2 * once > 0
 
 
 def test_torchdatas_loader_with_a_generator_inside_is_not_called_exact(opened, tmp_path) -> None:

@@ -12,6 +12,7 @@ import collections
 import contextlib
 import functools
 import itertools
+import logging
 import random
 import types
 import weakref
@@ -37,6 +38,7 @@ PLACES = 64
 """Rows of a larger array that are read, from the first to the last."""
 
 _PLAIN = (str, bytes, bytearray, int, float, complex, type(None), type, types.ModuleType, range, np.ndarray, np.generic)
+_PLAIN += (logging.Filterer, logging.LoggerAdapter)  # every logger leads to all others, and none draws
 
 _SCALARS = (str, bytes, int, float, complex, type(None))
 
@@ -49,9 +51,13 @@ def generators(**roots: Any) -> dict[str, Any]:
     libraries = adapters.generators()
     kinds = tuple(kind for each in libraries for kind in each.kinds)
     everyones = {id(one) for each in libraries for one in each.shared()}
+    known: dict[type, bool] = {}
 
     def draws(value: Any) -> bool:
-        return isinstance(value, kinds) and not isinstance(value, random.SystemRandom) and id(value) not in everyones
+        kind = type(value)
+        if kind not in known:
+            known[kind] = isinstance(value, kinds)  # torch's kind of type is slow to ask
+        return known[kind] and not isinstance(value, random.SystemRandom) and id(value) not in everyones
 
     return {path: value for path, value, _ in _walk(roots, draws) if draws(value)}
 
@@ -149,6 +155,7 @@ def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Ite
     """
     waiting: collections.deque[_Step] = collections.deque((name, value, None) for name, value in roots.items())
     seen: set[int] = set()
+    kinds: set[type] = set()
     kept = []  # so that no id is used twice
     while waiting and len(seen) < MOST:
         path, value, holder = waiting.popleft()
@@ -162,7 +169,7 @@ def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Ite
         with contextlib.suppress(Exception):  # objects that do not like to be looked at
             inside = isinstance(value, list | tuple | dict)
             owner = holder if inside and holder is not None else value
-            for name, part in _members(value, among_globals):
+            for name, part in _members(value, among_globals, kinds):
                 if len(seen) + len(waiting) < MOST and not _is_idle(part, among_many=inside):
                     waiting.append((path + name, part, owner))
 
@@ -178,7 +185,7 @@ def _is_idle(part: Any, *, among_many: bool) -> bool:
     )
 
 
-def _members(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+def _members(value: Any, among_globals: Callable[[Any], bool], kinds: set[type]) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for place, (key, part) in enumerate(itertools.islice(value.items(), WIDE)):
             yield f"[{_key(key, place)}]", part
@@ -191,7 +198,10 @@ def _members(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[tuple
         for name, part in list(getattr(value, "__dict__", {}).items()):
             yield f".{name}", part
         for kind in type(value).__mro__[:-1]:
-            yield from _of_class(value, kind, among_globals)
+            yield from _slots(value, kind)
+            if kind not in kinds:
+                kinds.add(kind)
+                yield from _of_class(kind, among_globals)
 
 
 def _key(key: Any, place: int) -> str:
@@ -214,11 +224,15 @@ def _of_function(value: Any, among_globals: Callable[[Any], bool]) -> Iterator[t
                 yield f".globals.{name}", part
 
 
-def _of_class(value: Any, kind: type, among_globals: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
-    slots, functions, attributes = _anatomy(kind)
-    for name in slots:
+def _slots(value: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    for name in _anatomy(kind)[0]:
         with contextlib.suppress(AttributeError):
             yield f".{name}", getattr(value, name)
+
+
+def _of_class(kind: type, among_globals: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    """What all instances of a class share."""
+    _, functions, attributes = _anatomy(kind)
     for name in attributes:
         if among_globals(part := vars(kind).get(name)):
             yield f".{name}", part
