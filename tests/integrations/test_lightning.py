@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from tests.integrations import twins
 import outlast
 from outlast.errors import UsageError
 
-twins.need("pytorch_lightning")
+LIGHTNING = "lightning" if importlib.util.find_spec("lightning") else "pytorch_lightning"
+twins.need(LIGHTNING)
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning advises much
 
 
 @pytest.fixture(scope="module")
 def with_lightning() -> Any:
     module = twins.quietly_import("tests.integrations.with_lightning")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     return module
 
 

@@ -71,20 +71,44 @@ class Samples:
         return index
 
 
-def test_a_loop_that_goes_back_or_takes_smaller_batches_is_refused() -> None:
+def batches_of(trainer: SimpleNamespace) -> ultralytics_data.Batches:
+    """Three batches of two samples, in their order."""
     from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
     loader = DataLoader(Samples(), batch_sampler=BatchSampler(SequentialSampler(range(6)), 2, drop_last=False))
     object.__setattr__(loader, "batch_sampler", SimpleNamespace(sampler=loader.batch_sampler))
-    trainer = SimpleNamespace(
-        train_loader=loader,
-        args=SimpleNamespace(seed=0),
-        accumulate=1,
-        preprocess_batch=None,
-        optimizer_step=None,
-        epoch=0,
-    )
-    batches = ultralytics_data.Batches(trainer, lambda: None)
+    vars(trainer).update(train_loader=loader, args=SimpleNamespace(seed=0), accumulate=3)
+    vars(trainer).update(preprocess_batch=lambda batch: batch, optimizer_step=lambda: None)
+    return ultralytics_data.Batches(trainer, lambda: None)
+
+
+def test_batches_that_were_done_pass_by() -> None:
+    schedule = SimpleNamespace(last_epoch=1, _step_count=2)
+    network = object()
+    trainer = SimpleNamespace(epoch=1, model=network, device="cpu", tloss=None, scheduler=schedule)
+    batches = batches_of(trainer)
+    batches.source.load_state_dict({**batches.source.state_dict(), "epoch": 1, "batch": 2})
+    batches.last, batches.means = 3, {"box": 0.5}
+    batches.stand(5)
+    assert (schedule.last_epoch, schedule._step_count) == (0, 1)
+    seen = []
+    for batch in batches:
+        seen.append(trainer.preprocess_batch(batch))
+        if len(seen) < 3:
+            loss, means = trainer.model(batch)
+            assert (float(loss.detach()), means) == (0, {"box": 0.5})
+            assert trainer.accumulate > 2**30  # no update
+    assert trainer.model is network
+    assert trainer.tloss is batches.means
+    assert (seen[-1].tolist(), batches.at) == ([4, 5], 5)
+    assert trainer.accumulate == 3 + 4  # the loop counts from -1, and the last update was after batch 3
+    trainer.optimizer_step()
+    assert (batches.last, batches._behind) == (5, 0)
+
+
+def test_a_loop_that_goes_back_or_takes_smaller_batches_is_refused() -> None:
+    trainer = SimpleNamespace(epoch=0)
+    batches = batches_of(trainer)
     batches.stand(0)
     assert [each.tolist() for each in batches] == [[0, 1], [2, 3], [4, 5]]
     with messages.raises(UsageError, "integrations/ultralytics-back"):

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning
 import torch
 from tests.integrations.twins import Stops
 
 import outlast
-from outlast.integrations.lightning import OutlastCallback
+from outlast.integrations.lightning import OutlastCallback, lightning
 
 X = torch.randn(42, 6, generator=torch.Generator().manual_seed(1))
 Y = X.sum(1, keepdim=True)
@@ -27,7 +26,7 @@ class Noisy(torch.utils.data.Dataset):
         return X[index] + 0.1 * torch.randn(6), Y[index]
 
 
-class Module(pytorch_lightning.LightningModule):
+class Module(lightning.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.net = torch.nn.Sequential(
@@ -49,7 +48,7 @@ class Module(pytorch_lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": each}
 
 
-class Asking(pytorch_lightning.Callback):
+class Asking(lightning.Callback):
     def __init__(self, function: Any) -> None:
         self.function = function
 
@@ -57,8 +56,8 @@ class Asking(pytorch_lightning.Callback):
         self.function(trainer.global_step, trainer)
 
 
-def trainer(folder: Path, *callbacks: Any, **options: Any) -> pytorch_lightning.Trainer:
-    return pytorch_lightning.Trainer(
+def trainer(folder: Path, *callbacks: Any, **options: Any) -> lightning.Trainer:
+    return lightning.Trainer(
         **{"max_epochs": 3, "accumulate_grad_batches": 2, **options},
         accelerator="cpu",
         log_every_n_steps=3,
@@ -68,7 +67,7 @@ def trainer(folder: Path, *callbacks: Any, **options: Any) -> pytorch_lightning.
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
-        callbacks=[*callbacks, pytorch_lightning.callbacks.EarlyStopping("val", patience=50)],
+        callbacks=[*callbacks, lightning.callbacks.EarlyStopping("val", patience=50)],
     )
 
 
@@ -81,7 +80,7 @@ def module() -> Module:
 VALIDATION = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X[:8], Y[:8]), 4)
 
 
-def fit(run: outlast.Run, stops: Stops, folder: Path, **options: Any) -> pytorch_lightning.Trainer:
+def fit(run: outlast.Run, stops: Stops, folder: Path, **options: Any) -> lightning.Trainer:
     made = trainer(folder, OutlastCallback(run), Asking(lambda step, _: stops(step)), **options)
     made.fit(module(), outlast.DataLoader(Noisy(), 4), VALIDATION)
     return made
@@ -90,7 +89,7 @@ def fit(run: outlast.Run, stops: Stops, folder: Path, **options: Any) -> pytorch
 def alone(folder: Path, stop: int | None = None, resume: bool = False) -> torch.Tensor:
     """Lightning with its own checkpoints, all parameters in one vector."""
 
-    def leave(step: int, trainer: pytorch_lightning.Trainer) -> None:
+    def leave(step: int, trainer: lightning.Trainer) -> None:
         if step == stop:
             trainer.save_checkpoint(folder / "last.ckpt")
             trainer.should_stop, trainer.fit_loop.min_epochs = True, 0

@@ -1,4 +1,4 @@
-"""Hugging Face's Trainer in sessions that end; needs transformers (4.57 or newer) and torch.
+"""Hugging Face's Trainer in sessions that end; needs transformers 5.12 or newer, and torch.
 
 callback = OutlastCallback(run)
 trainer = Trainer(model, args, train_dataset=dataset, callbacks=[callback])

@@ -1,4 +1,4 @@
-"""Keras 3 in sessions that end, with the torch or the JAX backend; needs keras.
+"""Keras 3 in sessions that end, with the torch or the JAX backend; needs keras 3.0.5 or newer.
 
 data = Batches(x, y, batch_size=64)
 callbacks = [keras.callbacks.EarlyStopping()]

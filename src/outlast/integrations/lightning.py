@@ -1,4 +1,4 @@
-"""Lightning's Trainer in sessions that end; needs lightning or pytorch-lightning.
+"""Lightning's Trainer in sessions that end; needs lightning or pytorch-lightning, 2.2.5 or newer.
 
 trainer = Trainer(max_epochs=10, callbacks=[OutlastCallback(run)])
 trainer.fit(module, outlast.DataLoader(dataset, batch_size=64))

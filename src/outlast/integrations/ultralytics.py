@@ -1,4 +1,4 @@
-"""Ultralytics' trainers in sessions that end; needs ultralytics 8.4.190, which is under AGPL-3.0.
+"""Ultralytics' trainers in sessions that end; needs ultralytics 8.4, which is under AGPL-3.0.
 
 model = YOLO("yolo11n.yaml")
 OutlastCallback(run).train(model, data="data.yaml", epochs=100)  # in place of model.train(...)
