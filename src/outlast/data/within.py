@@ -38,7 +38,9 @@ PLACES = 64
 """Rows of a larger array that are read, from the first to the last."""
 
 _PLAIN = (str, bytes, bytearray, int, float, complex, type(None), type, types.ModuleType, range, np.ndarray, np.generic)
-_PLAIN += (logging.Filterer, logging.LoggerAdapter)  # every logger leads to all others, and none draws
+
+_LOGGERS = (logging.Filterer, logging.LoggerAdapter)
+"""Each leads to all others, and none draws."""
 
 _SCALARS = (str, bytes, int, float, complex, type(None))
 
@@ -164,7 +166,7 @@ def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Ite
         seen.add(id(value))
         kept.append(value)
         yield path, value, holder
-        if isinstance(value, _PLAIN):
+        if isinstance(value, _PLAIN + _LOGGERS):
             continue
         with contextlib.suppress(Exception):  # objects that do not like to be looked at
             inside = isinstance(value, list | tuple | dict)
