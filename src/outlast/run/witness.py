@@ -36,6 +36,8 @@ HOWS = ("kill", "term", "budget")
 _MOST_NAMES = 300  # variables that are looked at
 _MOST_BYTES, _MOST_ITEMS = 2**28, 10_000  # of one
 _HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120
+_PYTHON = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 _NO_STATE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
@@ -164,11 +166,17 @@ class Witness:
 
 
 def _frame() -> types.FrameType | None:
-    """The frame of the script that runs the loop."""
+    """The frame of the script that runs the loop; behind those of the framework that calls outlast, if one does."""
     frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001 - of this thread
-    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+    nearest = None
+    while frame is not None:
+        place = frame.f_code.co_filename
+        if not place.startswith(_HERE):
+            nearest = nearest or frame
+            if not place.startswith(_PYTHON) and not any(each in place for each in _INSTALLED):
+                return frame
         frame = frame.f_back
-    return frame
+    return nearest  # a script that is itself installed
 
 
 def _others(frame: types.FrameType | None, tracked: set[int]) -> Iterator[tuple[str, list[str]]]:

@@ -1,0 +1,25 @@
+"""Where `outlast prove` looks for variables that a run does not track."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from pathlib import Path
+
+from outlast.run import witness
+
+
+def test_the_script_is_found_behind_the_framework_that_calls_outlast(tmp_path: Path) -> None:
+    place = tmp_path / "site-packages" / "framework.py"
+    place.parent.mkdir()
+    place.write_text("def fit(callback):\n    inner = 1\n    return callback()\n")
+    spec = importlib.util.spec_from_file_location("framework", place)
+    assert spec is not None
+    framework = importlib.util.module_from_spec(spec)
+    assert spec.loader is not None
+    spec.loader.exec_module(framework)
+    draws = object()
+    found = framework.fit(contextlib.ExitStack().callback(witness._frame))
+    assert found is not None
+    assert found.f_locals["draws"] is draws
+    assert "inner" not in found.f_locals
