@@ -109,6 +109,7 @@ def test_blocks_hold_what_the_lines_hold_one_by_one(tmp_path_factory, data: byte
             "0.30000000000000004",
         ],
         ["1e-05", "-1.5e+300", "5e-324", "1E5", '"NaN"', '"Infinity"', '"-Infinity"', "0.1234567890123456789012345"],
+        ["0.12345678901234567890123e5", "123.45678901234567890123456e-7", "0.000000000000000000000000001"],
     ],
 )
 def test_numbers_are_those_that_python_reads(texts: list[str]) -> None:
@@ -150,6 +151,13 @@ def test_most_lines_are_not_read_one_by_one(tmp_path: Path, monkeypatch) -> None
     assert (curves.by_name["loss"].count, curves.by_name["val/loss"].count, curves.broken) == (19_999, 200, 1)
     assert (curves.by_name["loss"].odd, curves.by_name["loss"].odd_at) == (1, 777)
     assert "epoch" not in curves.by_name
+
+
+def test_the_first_value_that_is_no_number_is_kept() -> None:
+    curve = Curve()
+    for step in (7.0, 3.0, 9.0):
+        curve.add(np.array([step, step + 0.0]), np.array([1.0, math.inf]))
+    assert (curve.odd, curve.odd_at, curve.count) == (3, 3, 3)
 
 
 def test_every_peak_stays_in_a_thinned_curve() -> None:
