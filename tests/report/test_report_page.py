@@ -235,6 +235,18 @@ def test_many_metrics_and_runs_stay_within_the_size(tmp_path: Path) -> None:
     assert len(data_of(made.path)["runs"][0]["curves"]) == 100
 
 
+def test_a_damaged_run_is_left_out_unless_it_was_named(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        train(tmp_path, name, total=2)
+    Path("a/run.json").write_text("{")
+    assert main(["report", "--checkpoint-dir", ".", "-o", "x.html"]) == 0
+    messages.said(capsys.readouterr().out, "report/damaged-run", name="a")
+    assert [run["id"] for run in data_of(Path("x.html"))["runs"]] == ["b"]
+    assert main(["report", "a", "b", "--checkpoint-dir", ".", "-o", "y.html"]) == 1
+    assert not Path("y.html").exists()
+
+
 def test_of_many_runs_those_that_trained_last_are_shown_in_full(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(page, "MOST_RUNS", 2)
     for number, name in enumerate("abcd"):

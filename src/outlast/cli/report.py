@@ -59,6 +59,7 @@ def run(argv: list[str]) -> int:
         output(Path(usual) if values.output is None else values.output, usual),
         launches=_launches(folders),
         largest=int(values.max_mb * 1e6),
+        skip_damaged=not values.runs,
     )
     for sentence in made.told:
         say(sentence)

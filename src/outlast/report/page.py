@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast._version import __version__
-from outlast.errors import UsageError
+from outlast.errors import OutlastError, UsageError
 from outlast.folder import durable
 from outlast.folder.attempt import utc
 from outlast.folder.layout import RunFolder
@@ -52,6 +52,7 @@ def report(
     *,
     launches: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     largest: int = LARGEST,
+    skip_damaged: bool = False,
 ) -> Report:
     """Write the report of runs.
 
@@ -60,12 +61,20 @@ def report(
         target: the file. An existing one is replaced only by a complete one.
         launches: launch records by the run's name.
         largest: bytes of the file at most; pictures that do not fit are left out.
+        skip_damaged: leave out runs that cannot be read, and say so, instead of raising.
 
     Raises:
         UsageError: the text alone is larger than `largest`.
-        UnknownName: a folder is not a run folder.
+        OutlastError: a folder is not a run folder, or its run.json cannot be read.
     """
-    infos = [read_run(folder) for folder in folders]
+    infos, told = [], list[str]()
+    for folder in folders:
+        try:
+            infos.append(read_run(folder))
+        except (OutlastError, OSError) as error:
+            if not skip_damaged:
+                raise
+            told.append(f"{folder.name} is left out: {error}")
     shown, others = in_full(infos)
     found = contents(shown, launches or {}, others=others)
     room = largest - len(document(found))
@@ -74,7 +83,6 @@ def report(
             f"The report needs {(largest - room) / 1e6:.1f} MB without pictures, and {largest / 1e6:.1f} MB are "
             "allowed. Name fewer runs, or allow more with --max-mb."
         )
-    told = []
     if others:
         told.append(f"The {len(shown)} runs that trained last are shown in full, and the other {len(others)} as a row.")
     for info, run in zip(shown, found["runs"], strict=True):
