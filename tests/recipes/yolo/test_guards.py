@@ -12,6 +12,7 @@ import torch
 
 import outlast
 from outlast_recipes.yolo.detector import Place
+from outlast_recipes.yolo.saved import About
 from outlast_recipes.yolo.tiny import TinyTraining
 from tests.durability.digits import final, train
 from tests.recipes import pictures
@@ -103,3 +104,14 @@ def test_a_rate_that_is_far_too_high_ends_the_attempt_with_checkpoints_that_are_
         train(tmp_path, recipe="yolo", small={**small, "training.optimizer": "sgd", "learning_rate": "1e30"})
     saved = outlast.open_saved("yolo", root=tmp_path)
     assert all(each.isfinite().all() for each in saved.part("model").values() if each.is_floating_point())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "data", "what"),
+    [("tiny", "1", "the data .* 0, and now it is 1"), ("yolo11n", "0", "the architecture .*tiny")],
+)
+def test_a_run_continues_with_its_own_data_and_architecture(architecture: str, data: str, what: str) -> None:
+    begun = About({"detector": "tiny"}, "0")
+    begun.load_state_dict(begun.state_dict())
+    with pytest.raises(ValueError, match=what):
+        About({"detector": architecture}, data).load_state_dict(begun.state_dict())
