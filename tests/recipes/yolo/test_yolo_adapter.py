@@ -14,7 +14,7 @@ from PIL import Image
 
 import outlast
 from outlast.config import resolve
-from outlast_recipes.yolo import backends
+from outlast_recipes.yolo import backends, plain
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.data import Sample
 from outlast_recipes.yolo.detector import Place
@@ -176,6 +176,13 @@ def test_the_metric_that_chooses_is_that_of_keypoints() -> None:
     results = {"metrics/mAP50-95(B)": 0.1, "metrics/mAP50-95(P)": 0.2, "metrics/mAP50(P)": 0.3, "val/box_loss": 4.0}
     assert adapter.measured(results, keypoints=True) == {"box_map": 0.1, "map": 0.2, "map50": 0.3, "box_loss": 4.0}
     assert adapter.measured({"metrics/mAP50-95(B)": 0.1}, keypoints=False) == {"map": 0.1}
+
+
+def test_the_metric_of_plain_detectors_is_that_of_keypoints(faces: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "mean_precision", lambda *_, sigma=None: {"map": sigma or 0.0, "map50": sigma or 0.0})
+    training = build(faces, "tiny", **{"training.oks_sigma": "0.07"})
+    assert training.evaluate("val") == {"map": 0.07, "map50": 0.07, "box_map": 0.0, "box_map50": 0.0}
+    training.close()
 
 
 @pytest.fixture(scope="module")
