@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,43 @@ def test_a_yolo_folder(root: Path) -> None:
     assert sample.keypoints is not None
     np.testing.assert_allclose(sample.keypoints, [plates.CORNERS], atol=1e-4)
     assert sample.source == root / "labels/train/0.txt"
+
+
+def _label_0(root: Path, old: str, new: str) -> None:
+    path = root / "labels/train/0.txt"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: _label_0(root, "0 0.48", "0 0.49"),  # the box
+        lambda root: _label_0(root, "0 0.48", "1 0.48"),  # the class
+        lambda root: _label_0(root, " 0.187500", " 0.187600"),  # a corner
+        lambda root: _label_0(root, " 2.000000", " 1"),  # whether it is visible
+        lambda root: (root / "labels/train/0.txt").write_text(""),
+        lambda root: plates.picture(0, (64, 65)).save(root / "images/train/0.png"),
+        lambda root: (root / "data.yaml").write_text((root / "data.yaml").read_text().replace("plate,", "sign,")),
+        lambda root: [
+            (root / f"{kind}/train/0.{end}").rename(root / f"{kind}/val/0.{end}")
+            for kind, end in (("images", "png"), ("labels", "txt"))
+        ],
+        lambda root: [
+            (root / f"{kind}/train/0.{end}").rename(root / f"{kind}/train/00.{end}")
+            for kind, end in (("images", "png"), ("labels", "txt"))
+        ],
+    ],
+)
+def test_other_data_have_another_hash(root: Path, change: Callable[[Path], object]) -> None:
+    """By it a run is continued with its own data only."""
+    file = root / "data.yaml"
+    file.write_text(file.read_text().replace("[plate]", "[plate, number]"))
+    moved = shutil.copytree(root, root.parent / "another place")
+    before = read_dataset(root).hash
+    assert read_dataset(moved).hash == before
+    change(root)
+    assert read_dataset(root).hash != before
 
 
 def test_the_same_in_other_spellings(root: Path) -> None:
