@@ -352,12 +352,24 @@ print(rank, *(os.environ[name] for name in names), os.environ["MASTER_PORT"].isd
 code = int(sys.argv[1 + rank])
 if code < 0:
     time.sleep(60)
-sys.exit(code)
+if code > 100:
+    time.sleep(0.5)
+sys.exit(code % 100)
 """
 
 
 @pytest.mark.parametrize(
-    ("codes", "expected"), [((0, 0), 0), ((75, 75), 75), ((0, 75), 75), ((75, -1), 75), ((3, -1), 1), ((75, 3), 1)]
+    ("codes", "expected"),
+    [
+        ((0, 0), 0),
+        ((75, 75), 75),
+        ((0, 75), 75),
+        ((75, -1), 75),
+        ((3, -1), 1),
+        ((75, 3), 1),
+        ((0, 175), 75),
+        ((0, 103), 1),
+    ],
 )
 def test_nproc(codes: tuple[int, int], expected: int, capfd: pytest.CaptureFixture[str]) -> None:
     Path("rank.py").write_text(RANK)

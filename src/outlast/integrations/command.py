@@ -121,7 +121,7 @@ class WrappedAttempt:
             follow=wrapped.follow,
         )
         self._begun = now()
-        self._causes: list[int] = []  # exit code of the rank because of which the others were stopped
+        self._causes: list[int] = []  # 75 of the rank that the others did not follow in time
         self._left: float | None = None  # when the first rank was seen to have ended with 75
         self._command: dict[str, Any] = {}  # the record's facts of the command
         self._asked: float | None = None
@@ -244,7 +244,6 @@ class WrappedAttempt:
         for rank, code in command.ended:
             words = f"rank {rank} has ended ({child.words_of(code)})"
             if not child.is_clean(code):
-                self._causes = [code]
                 return words
             if code == EXIT_RUN_AGAIN:
                 self._left = now() if self._left is None else self._left
