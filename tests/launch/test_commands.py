@@ -20,6 +20,7 @@ from outlast.folder import durable
 from outlast.launch import bundle, command, inside
 from outlast.launch.local.provider import LocalProvider
 from outlast.launch.provider import Terms
+from outlast.launch.records import LaunchRecord
 from outlast.launch.start import request_for
 from tests import messages
 from tests.launch import commands
@@ -217,3 +218,12 @@ def test_a_relay_brings_the_files_home(here: Path, capsys: pytest.CaptureFixture
     messages.said([capsys.readouterr().err.strip()], "cli/command-words-not-recorded")
     assert main([*relay, "--", "python", "count.py"]) == 0
     assert "restored here" not in capsys.readouterr().out
+
+
+def test_a_command_is_not_run_here_while_its_session_is_not_fetched(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = commands.work().folder
+    facts = {"name": "outlast-walk-001", "handle": {"session": "outlast-walk-001"}, "accelerator": "none"}
+    LaunchRecord.begin(folder, 1, provider="local", **facts).learn(state="pushed")
+    assert main(["run", "--name", "walk", "--", "true"]) == 1
+    messages.said([capsys.readouterr().err.strip()], "cli/command-launched", session="outlast-walk-001")
+    assert folder.attempt_numbers() == []
