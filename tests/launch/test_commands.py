@@ -218,6 +218,8 @@ def test_a_relay_brings_the_files_home(here: Path, capsys: pytest.CaptureFixture
     messages.said([capsys.readouterr().err.strip()], "cli/command-words-not-recorded")
     assert main([*relay, "--", "python", "count.py"]) == 0
     assert "restored here" not in capsys.readouterr().out
+    assert commands.work().is_finished()
+    assert not commands.work(["python", "count.py", "more"]).is_finished()
 
 
 def test_a_command_is_not_run_here_while_its_session_is_not_fetched(capsys: pytest.CaptureFixture[str]) -> None:
