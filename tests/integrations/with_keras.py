@@ -34,10 +34,19 @@ class Asking(keras.callbacks.Callback):
         self.function(self.step)
 
 
+class Noise(keras.layers.Layer):
+    """Draws from Keras' global seed generator, which a program traced by JAX may not."""
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        drawn = training and keras.backend.backend() != "jax"
+        return x + 0.1 * keras.random.normal(keras.ops.shape(x)) if drawn else x
+
+
 def network() -> keras.Model:
     keras.utils.set_random_seed(0)
     layers = [
         keras.layers.Dense(8),
+        Noise(),
         keras.layers.Dropout(0.3),
         keras.layers.BatchNormalization(),
         keras.layers.Dense(1),
