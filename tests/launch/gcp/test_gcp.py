@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from outlast.errors import AnswerLost, LaunchError, LaunchRefused, UsageError
 from outlast.launch import providers
@@ -21,7 +22,7 @@ from outlast.launch.gcp import startup
 from outlast.launch.gcp.gcloud import Absent, Gcloud
 from outlast.launch.gcp.machine import Copies
 from outlast.launch.gcp.provider import GcpProvider, _Fetched
-from outlast.launch.gcp.skypilot import task
+from outlast.launch.gcp.skypilot import task, write_task
 from outlast.launch.gcp.terms import GcpTerms, create_command, skypilot_accelerator
 from outlast.launch.provider import Terms
 from outlast.launch.start import launch, request_for
@@ -417,6 +418,15 @@ def test_a_task_of_skypilot(world: Path, tmp_path: Path) -> None:
     assert "torch" in found["setup"]
     assert found["file_mounts"] == {"~/outlast": str(tmp_path)}
     assert sky_task(tmp_path, spot=False)["resources"]["instance_type"] == "n1-standard-8"
+
+
+def test_the_file_of_a_task_is_the_task(world: Path, tmp_path: Path) -> None:
+    request = request_for(quick(), walk(), terms())
+    path = write_task(request, GcpTerms.of(request.terms), tmp_path)
+    text = path.read_text()
+    assert yaml.safe_load(text) == task(request, GcpTerms.of(request.terms), tmp_path / f"{request.name}.code")
+    assert "run: |-\n  cd ~/outlast\n  OUTLAST_INPUTS=inputs python3 -m outlast train" in text
+    assert (tmp_path / f"{request.name}.code/recipe/recipe.py").is_file()
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,6 @@ def write_task(request: Request, terms: GcpTerms, folder: Path) -> Path:
 
     Each checkpoint is pushed to the bucket, so that the next machine continues there. `sky jobs launch FILE` runs it.
     """
-    import yaml
-
     code = folder / f"{request.name}.code"
     durable.remove_any(code)
     with zipfile.ZipFile(io.BytesIO(request.bundle.data)) as archive:
@@ -42,8 +40,22 @@ def write_task(request: Request, terms: GcpTerms, folder: Path) -> Path:
         f"# Run it with: sky jobs launch {shlex.quote(str(place))}\n"
         "# The paths below file_mounts are those of this machine.\n"
     )
-    durable.write_file(place, [(text + yaml.safe_dump(task(request, terms, code), sort_keys=False)).encode()])
+    durable.write_file(place, [(text + _yaml(task(request, terms, code))).encode()])
     return place
+
+
+def _yaml(value: dict[str, Any]) -> str:
+    """YAML with texts of several lines as such."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: yaml.SafeDumper, words: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", words, style="|" if "\n" in words else None)
+
+    Dumper.add_representer(str, text)
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, width=1000)
 
 
 def task(request: Request, terms: GcpTerms, code: Path) -> dict[str, Any]:
