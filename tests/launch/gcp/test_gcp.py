@@ -115,7 +115,7 @@ def test_options_that_gcloud_would_not_take(options: dict[str, str], key: str) -
 
 def test_without_yes_the_command_is_printed_and_nothing_is_started(world: Path, outlast_cli) -> None:
     flags = ("--on", "gcp", "--bucket", AT, "--zone", "us-central1-b", "--experiment-name", "walk", "--lr", "0.5")
-    done = outlast_cli("launch", "walk", *flags)
+    done = outlast_cli("launch", "walk", *flags, template="launch")
     assert done.returncode == 0, done.stderr
     first, _, last = done.stdout.splitlines()
     assert shlex.split(first)[:5] == ["gcloud", "compute", "instances", "create", "outlast-walk-001"]
@@ -123,10 +123,10 @@ def test_without_yes_the_command_is_printed_and_nothing_is_started(world: Path, 
     assert not (world / "calls.jsonl").exists(), "gcloud was not called"
     assert not Path("runs/walk").exists()
     assert Path("runs/outlast-walk-001.startup.py").read_text().startswith("#!/usr/bin/env python3\n")
-    done = outlast_cli("relay", "walk", *flags)
+    done = outlast_cli("relay", "walk", *flags, template="launch")
     assert done.returncode == 2
     messages.said(done.stderr.splitlines(), "gcp/relay-costs-money")
-    done = outlast_cli("launch", "walk", "--on", "gcp")
+    done = outlast_cli("launch", "walk", "--on", "gcp", template="launch")
     assert done.returncode == 2
     messages.said(done.stderr.splitlines(), "gcp/bucket-missing")
 
@@ -137,7 +137,7 @@ def test_the_environment_file_says_where_and_shuts_down(world: Path, outlast_cli
     place.write_text(
         f"environment:\n  gcp:\n    bucket: {AT}\n    zone: us-central1-b\n    shutdown: yes\n    spot: no\n"
     )
-    done = outlast_cli("launch", "walk", "--on", "gcp")
+    done = outlast_cli("launch", "walk", "--on", "gcp", template="launch")
     assert done.returncode == 0, done.stderr
     assert "--zone=us-central1-b" in done.stdout
     assert "SPOT" not in done.stdout
