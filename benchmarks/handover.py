@@ -159,8 +159,8 @@ def bare(root: Path, megabytes: float) -> tuple[float, float]:
         f"#!/bin/bash\ncd {shlex.quote(str(root))}\n{sys.executable} train.py\n[ $? -eq 75 ] && sbatch job.sh\n"
     )
     subprocess.run(["sbatch", "job.sh"], cwd=root, env=variables, check=True, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 300
-    while not (root / "core").exists() or (root / "core").read_text().count("\n") < 2 * JOBS - 1:  # 75 has a line more
+    end = time.monotonic() + 900
+    while not (root / "core").exists() or sum(line[0].isdigit() for line in (root / "core").open()) < JOBS:
         if time.monotonic() > end:
             raise SystemExit("the bare script did not end")
         time.sleep(0.1)

@@ -133,7 +133,7 @@ def until(found: Callable[[], Any], seconds: float = 120.0) -> Any:
 
 def saved(number: int) -> int:
     """The newest step of a session that may run."""
-    folder = Path(f"runs/.jobs/outlast-pair-{number:03}/work/runs/pair")
+    folder = Path(f"runs/.jobs/outlast-pair-{number:03}") / "work/runs/pair"
     return CheckpointStore(RunFolder(folder)).newest_step()
 
 
@@ -178,9 +178,9 @@ def test_a_cancel_reaches_both_nodes(cluster: slurm.Cluster) -> None:
     state = jobs.state(record.handle)
     assert (state.word, state.exit) == ("cancelled", 75)
     assert 1 <= saved(1) < STEPS
-    end = json.loads(next(Path("runs/.jobs/outlast-pair-001/work/runs/pair/attempts").glob("*.json")).read_text())[
-        "end"
-    ]
+    end = json.loads(
+        next((Path("runs/.jobs/outlast-pair-001") / "work/runs/pair/attempts").glob("*.json")).read_text()
+    )["end"]
     assert end["reason"] == "preempted"
     assert end["step"] == saved(1)
 
