@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from outlast._version import __version__
 
 if TYPE_CHECKING:
+    from outlast import sinks as sinks
     from outlast.checkpoint import Retention as Retention
     from outlast.config import Config as Config
     from outlast.config import Section as Section
@@ -67,6 +68,7 @@ _HOMES = {
     "seed_everything": "outlast.state.rng",
     "setting": "outlast.config",
     "show": "outlast.report.shown",
+    "sinks": "outlast.sinks",
 }
 
 _OLD_NAMES = {"Saved": "SavedCheckpoint"}  # programs that use them keep working
@@ -78,7 +80,8 @@ def __getattr__(name: str) -> Any:
     name = _OLD_NAMES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module 'outlast' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = importlib.import_module(_HOMES[name])
+    return home if _HOMES[name] == f"outlast.{name}" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -22,6 +22,7 @@
     │   └── RemoteUnavailable       exit 1   it could not this time: transient
     ├── PublishFailed               exit 1   a publication did not become visible, or it is not known whether it did
     │   └── PublishConflict         exit 1   another publication has its name
+    ├── TrackerFailed               exit 1   a tracker has not taken all of a run; sending again continues
     ├── SecretFound                 exit 1   a file that was to be published holds a secret
     └── CheckpointError             exit 1
         ├── CorruptCheckpoint       exit 1   one checkpoint fails its hashes
@@ -190,6 +191,10 @@ class RemoteUnavailable(RemoteError):
 
 class PublishFailed(OutlastError):
     """A publication did not become visible, or it is not known whether it did; it is complete if it did."""
+
+
+class TrackerFailed(OutlastError):
+    """A tracker has not taken all of a run; sending again continues after what it has."""
 
 
 class SecretFound(OutlastError):

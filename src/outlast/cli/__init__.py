@@ -33,6 +33,7 @@ VERBS = {
     "push": "push a run's checkpoints, journal and records to a remote, for example a bucket",
     "pull": "copy a pushed run from a remote, verified",
     "publish": "make a run's results visible elsewhere, all or nothing: weights, metrics, artifacts",
+    "sync": "send a run's metrics to a tracker, for example TensorBoard, from where it was left",
     "archive": "write a run's results as one zip: config, history, curves, final model, artifacts",
     "notebook": "write a notebook that trains a recipe, for the browser",
     "data": "prepare or check a recipe's data",

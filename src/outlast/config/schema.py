@@ -31,6 +31,8 @@ run's own, if it still exists.
 session: belongs to the machine of this attempt, and is not kept (device, budget, folders to write to).
 """
 
+Tracker = Literal["tensorboard"]
+
 Seconds = Annotated[float | None, BeforeValidator(parse_seconds)]
 
 
@@ -205,6 +207,9 @@ class Config(Section):
     )
     publish: Publication = setting(Publication(), "publication", on_resume="session")
     log_csv: Path | None = setting(None, "CSV file to which the metrics are also written", on_resume="session")
+    sinks: tuple[Tracker, ...] = setting(
+        (), "trackers that show the run, for example tensorboard; several with commas", on_resume="free"
+    )
     budget: Seconds = setting(None, "time budget of this session, for example 11h30m", on_resume="session", gt=0)
     reserve: Seconds = setting(
         None, "time reserved for the last save; estimated when not given", on_resume="session", ge=0

@@ -57,6 +57,7 @@ class RunFolder:
         self.set_aside = path / "set-aside"
         self.artifacts = path / "artifacts"
         self.logs = path / "logs"
+        self.trackers = path / "trackers"
         self.stop = path / "stop"
 
     def attempt(self, number: int) -> Path:
@@ -95,6 +96,7 @@ class RunFolder:
             self.set_aside,
             self.artifacts,
             self.logs,
+            self.trackers,
             self.checkpoints / "shared",
         )
         for path in (self.run, self.config, self.lock, self.ranks, self.journal, self.pushed, self.stop, *folders):

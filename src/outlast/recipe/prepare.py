@@ -30,6 +30,7 @@ from outlast.run.arguments import remote_address
 from outlast.run.open import open_run
 from outlast.run.run import Run
 from outlast.tracking import Sink
+from outlast.tracking.sinks.tracker import tracker
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
                 grade=recipe.grade,
                 environment=prepared.environment,
                 progress=progress,
-                sinks=sinks,
+                sinks=[*sinks, *(tracker(name) for name in config.sinks)],
                 deterministic=config.deterministic,
                 results=config.results_dir,
                 renamed=recipe.renamed,

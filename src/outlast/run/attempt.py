@@ -220,6 +220,7 @@ class Attempt:
             resumed_from=resumed_from,
             uid=identity.uid if identity else None,
             stages=stages_of(self.folder) if self.ranks.is_main else "",
+            artifacts=self.artifacts,
         )
         if self.ranks.is_main:
             self._events = EventLog(self.folder.events(self.number), self._record.record["id"])

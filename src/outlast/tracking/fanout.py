@@ -88,6 +88,8 @@ class Fanout:
         for queue in self._queues:
             while queue.complaints:
                 self._tell(queue.complaints.popleft())
+            while queue.notes:
+                self.tell(*queue.notes.popleft())
 
     def _tell(self, sentence: str) -> None:
         self.tell("warning", sentence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class RunFacts:
         recipe: name or path of the recipe, None for a script.
         grade: the grade of a resume: "exact", "statistical" or "restart-epoch".
         resumed_from: step of the checkpoint that this attempt continues, None for a fresh start.
+        artifacts: the folder of the run's artifacts; None if unknown.
         stages: in a chain, the stages up to this one, such as "vqvae finished at step 1200 -> diffusion"; else empty.
     """
 
@@ -42,6 +44,7 @@ class RunFacts:
     resumed_from: int | None = None
     uid: str | None = None
     stages: str = ""
+    artifacts: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,17 @@ class Sink:
 
     def closed(self) -> None:
         """The last event."""
+
+
+class NotingSink(Sink):
+    """A sink that has sentences for the user.
+
+    Attributes:
+        notes: level and sentence; the training thread takes them out.
+    """
+
+    def __init__(self) -> None:
+        self.notes: deque[tuple[str, str]] = deque()
 
 
 def hears(sink: Sink, event: str) -> bool:

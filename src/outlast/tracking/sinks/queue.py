@@ -17,7 +17,7 @@ from collections import OrderedDict, deque
 from typing import Any
 
 from outlast.terminal import words_of
-from outlast.tracking.sink import Sink, hears, title_of
+from outlast.tracking.sink import NotingSink, Sink, hears, title_of
 
 MOST = 10_000
 """Events that wait at most, besides those that are never dropped."""
@@ -59,7 +59,8 @@ class Queue:
         pause: seconds to wait after a first error.
 
     Attributes:
-        complaints: sentences for the user; the training thread takes them out.
+        complaints: warnings for the user; the training thread takes them out.
+        notes: level and sentence of what the sink itself has for the user; likewise.
         errors: errors that the sink raised.
         dropped: events that were dropped because the sink was too far behind.
         failed: events that were abandoned because the sink raised an error at each call.
@@ -69,6 +70,7 @@ class Queue:
     def __init__(self, sink: Sink, *, most: int = MOST, pause: float = FIRST_PAUSE) -> None:
         self.sink = sink
         self.complaints: deque[str] = deque()
+        self.notes: deque[tuple[str, str]] = sink.notes if isinstance(sink, NotingSink) else deque()
         self.errors = self.dropped = self.failed = self.unsent = 0
         self._title = title_of(sink)
         self._most, self._first_pause = most, pause

@@ -1,0 +1,46 @@
+"""outlast sync, as typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests import messages
+from tests.tracking.sinks.runs import points, train
+
+
+def test_what_is_typed_wrong(outlast_cli, opened, tmp_path: Path) -> None:
+    train(opened, 3)
+    done = outlast_cli("sync", str(tmp_path / "r"), "--to", "neptune")
+    assert done.returncode == 2
+    messages.said(done.stderr, "cli/sync-to-what", name="neptune")
+    assert outlast_cli("sync", "nothing", "--to", "tensorboard").returncode == 2
+
+
+def test_sync_sends_a_run_and_says_what_was_sent(outlast_cli, opened, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'outlast[tensorboard]'")
+    train(opened, 6)
+    done = outlast_cli("sync", str(tmp_path / "r"), "--to", "tensorboard", "--folder", "all")
+    assert done.returncode == 0, done.stderr
+    messages.said(done.stdout, "cli/sync-sent", run="r", lines=7)
+    from tests.tracking.sinks.test_tensorboard import shown
+
+    assert shown(tmp_path / "all/r") == points(tmp_path)
+    again = outlast_cli("sync", str(tmp_path / "r"), "--to", "tensorboard", "--folder", "all")
+    messages.said(again.stdout, "cli/sync-nothing-to-send", run="r")
+
+
+def test_the_key_sinks_shows_a_recipe_s_run_and_is_kept_by_a_resume(outlast_cli, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'outlast[tensorboard]'")
+    done = outlast_cli("train", "digits", "--epochs", "1", "--data.samples", "200", "--sinks", "tensorboard")
+    assert done.returncode == 0, done.stderr
+    outlast_cli("resume", "digits", "--epochs", "2")
+    outlast_cli("sync", "digits", "--to", "tensorboard")  # what a busy machine had no time for
+    from tests.tracking.sinks.test_tensorboard import shown
+
+    found, journal = shown(tmp_path / "runs/digits/tensorboard"), points(tmp_path / "runs", "digits")
+    assert {tag: [step for step, _ in each] for tag, each in found.items()} == {
+        tag: [step for step, _ in each] for tag, each in journal.items()
+    }
+    assert '"sinks": [' in (tmp_path / "runs/digits/config.json").read_text()
+    assert outlast_cli("train", "digits", "--sinks", "neptune").returncode == 2

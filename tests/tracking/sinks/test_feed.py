@@ -1,0 +1,255 @@
+"""What is sent to a tracker: each line of the journal once, whenever an attempt or the process that sends is killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests import messages
+from tests.counting import Counter
+from tests.tracking.sinks.runs import kill, points, send, train
+
+import outlast
+from outlast.errors import OutlastError, UsageError
+from outlast.folder.layout import RunFolder
+from outlast.tracking.sinks import client as clients
+from outlast.tracking.sinks import feed as feeds
+from outlast.tracking.sinks import marks
+from outlast.tracking.sinks.client import Sent, client_of
+from outlast.tracking.sinks.feed import Feed
+from outlast.tracking.sinks.feeder import Feeder
+
+
+class Kept:
+    """A tracker that can only be added to. It outlives the process that sends, as a server does.
+
+    Args:
+        forgetful: it cannot say what it has.
+        broken: errors that it raises before it takes anything.
+    """
+
+    final = True
+
+    def __init__(self, *, forgetful: bool = False, broken: int = 0) -> None:
+        self.lines, self.ends, self.pictures = [], [], []
+        self.forgetful, self.broken = forgetful, broken
+        self.notes: list[str] = []
+
+    def begin(self, run, state, known, last):
+        if self.forgetful:
+            return last
+        step = self.lines[-1]["step"] if self.lines else -1
+        return Sent(step, sum(line["step"] == step for line in self.lines))
+
+    def send(self, records) -> None:
+        if self.broken:
+            self.broken -= 1
+            raise ConnectionError("no route")
+        self.lines += [dict(record) for record in records]
+
+    def picture(self, picture) -> None:
+        self.pictures.append((picture.name, picture.step))
+
+    def flush(self):
+        return {}
+
+    def ended(self, reason, step) -> None:
+        self.ends.append((reason, step))
+
+    def close(self) -> None:
+        pass
+
+    def points(self):
+        found: dict = {}
+        for line in self.lines:
+            for key, value in line.items():
+                if key not in ("step", "epoch"):
+                    found.setdefault(key, []).append((line["step"], value))
+        return found
+
+
+def test_a_tracker_that_cannot_take_back_gets_only_what_no_attempt_repeats(opened, tmp_path: Path) -> None:
+    tracker = Kept()
+    train(opened, 20, leave_at=8)
+    feed = send(tmp_path, tracker, "kept")
+    assert tracker.lines[-1]["step"] == 6, "the checkpoint at 6 is the newest, and 7 and 8 are logged again"
+    assert feed.waiting
+    train(opened, 20, leave_at=14, add=0.5)
+    send(tmp_path, tracker, "kept")
+    train(opened, 20, add=0.25)
+    assert not send(tmp_path, tracker, "kept").waiting
+    assert tracker.points() == points(tmp_path)
+    assert [step for step, _ in tracker.points()["value"]] == list(range(1, 21))
+    assert tracker.ends[-1] == ("finished", 20)
+
+
+def test_each_step_once_if_the_process_that_sends_is_killed_before_it_remembers(opened, tmp_path: Path) -> None:
+    tracker = Kept()
+    for leave_at in (5, 9, 13, None):
+        train(opened, 16, leave_at=leave_at)
+        send(tmp_path, tracker, "kept", keep=False)
+    assert not (tmp_path / "r/trackers/kept.json").exists()
+    assert tracker.points() == points(tmp_path)
+
+
+def test_sending_again_sends_nothing(opened, tmp_path: Path) -> None:
+    tracker = Kept(forgetful=True)
+    train(opened, 10)
+    assert send(tmp_path, tracker, "kept").lines == 12
+    before = (tmp_path / "r/trackers/kept.json").read_bytes()
+    assert send(tmp_path, tracker, "kept").lines == 0
+    assert (tmp_path / "r/trackers/kept.json").read_bytes() == before
+
+
+def test_lines_of_one_step_that_come_later_are_sent_too(opened, tmp_path: Path) -> None:
+    tracker = Kept(forgetful=True)
+    train(opened, 6)
+    send(tmp_path, tracker, "kept")
+    with (tmp_path / "r/journal.jsonl").open("a") as journal:
+        journal.write('{"step": 6, "test": 0.5}\n')
+    assert send(tmp_path, tracker, "kept").lines == 1
+    assert tracker.lines[-1] == {"step": 6, "test": 0.5}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"format": 1}', b'{"format": 1, "run": "ff", "marks": [[]]}'])
+def test_a_damaged_memory_is_as_none(opened, tmp_path: Path, damage: bytes) -> None:
+    tracker = Kept()
+    train(opened, 6)
+    send(tmp_path, tracker, "kept")
+    (tmp_path / "r/trackers/kept.json").write_bytes(damage)
+    train(opened, 9)
+    send(tmp_path, tracker, "kept")
+    assert tracker.points() == points(tmp_path)
+
+
+def test_a_memory_that_names_other_bytes_than_the_journal_s_holds_for_none_of_it(opened, tmp_path: Path) -> None:
+    train(opened, 9)
+    send(tmp_path, Kept(), "kept")
+    path = tmp_path / "r/trackers/kept.json"
+    uid = json.loads((tmp_path / "r/run.json").read_text())["uid"]
+    memory = marks.read(path, uid)
+    assert marks.newest_that_holds(memory.marks, tmp_path / "r/journal.jsonl")[0] == memory.marks[-1]
+    journal = tmp_path / "r/journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b'"value": 1.0}', b'"value": 2.0}'))
+    assert marks.newest_that_holds(memory.marks, journal)[0] is None
+
+
+def test_marks_stay_few(tmp_path: Path) -> None:
+    many = tuple(marks.Mark(step, "0" * 32, Sent(step, 1)) for step in range(5000))
+    marks.write(tmp_path / "t/m.json", "ff", marks.Memory(many, {}, {}))
+    kept = marks.read(tmp_path / "t/m.json", "ff").marks
+    assert len(kept) <= marks.MOST
+    assert kept[-1] == many[-1]
+    assert kept[0] == many[0]
+
+
+def test_only_one_process_sends(opened, tmp_path: Path) -> None:
+    train(opened, 3)
+    first, second = (Feed(RunFolder(tmp_path / "r"), "kept", Kept()) for _ in range(2))
+    assert first.take()
+    assert not second.take()
+    first.close()
+    assert second.take()
+    second.close()
+
+
+def test_a_picture_is_sent_once_and_again_when_it_changes(opened, tmp_path: Path) -> None:
+    tracker = Kept()
+    for step, data in ((3, b"one"), (6, b"two")):
+        with opened(total_steps=step, save="3 steps") as run:
+            run.track(counter=Counter())
+            for _ in run.steps():
+                pass
+            with run.artifact("plots/a.png") as path:
+                path.write_bytes(data)
+            with run.artifact("weights.bin") as path:
+                path.write_bytes(data)
+        for _ in range(2):
+            send(tmp_path, tracker, "kept")
+    assert tracker.pictures == [("plots/a.png", 3), ("plots/a.png", 6)]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with messages.raises(UsageError, "tracking/not-a-run-folder", folder=tmp_path):
+        feeds.mirrored(RunFolder(tmp_path))
+
+
+def test_a_journal_that_is_cut_while_it_is_sent_is_noticed(opened, tmp_path: Path) -> None:
+    train(opened, 6)
+    feed = Feed(RunFolder(tmp_path / "r"), "kept", tracker := Kept())
+    feed.take()
+    feed.begin()
+    feed.catch_up()
+    journal = tmp_path / "r/journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[: whole.index(b"\n") + 1])
+    with pytest.raises(feeds.Rewound):
+        feed.catch_up()
+    journal.write_bytes(whole)
+    feed.begin()
+    feed.catch_up()
+    feed.close()
+    assert tracker.points() == points(tmp_path)
+
+
+def test_an_error_of_the_tracker_is_told_once_and_sending_continues(opened, tmp_path: Path, monkeypatch) -> None:
+    train(opened, 6)
+    tracker, told = Kept(broken=2), []
+    monkeypatch.setattr("outlast.tracking.sinks.feeder.client_of", lambda name, options: tracker)
+    monkeypatch.setattr("outlast.tracking.sinks.feeder.FIRST_PAUSE", 0.01)
+    request = {"run": str(tmp_path / "r"), "to": "tensorboard", "options": {}}
+    feeder = Feeder(request, lambda *words: told.append(words))
+    thread = threading.Thread(target=feeder.run)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not tracker.lines and time.monotonic() < deadline:
+        time.sleep(0.01)
+    feeder.hear("end")
+    thread.join(20)
+    assert tracker.points() == points(tmp_path)
+    assert [level for level, _ in told] == ["warning"]
+    messages.says("tracking/tracker-failed", error="ConnectionError: no route", folder=tmp_path / "r")
+    assert "ConnectionError: no route" in told[0][1]
+
+
+def test_a_library_that_is_not_installed_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with messages.raises(UsageError, "tracking/library-not-installed", tracker="TensorBoard", package="tensorboard"):
+        client_of("tensorboard", {})
+
+
+def test_a_run_without_the_library_trains_and_says_how_to_send_it_later(
+    opened, tmp_path: Path, monkeypatch, capfd
+) -> None:
+    (tmp_path / "without/tensorboard").mkdir(parents=True)
+    (tmp_path / "without/tensorboard/__init__.py").write_text("raise ModuleNotFoundError('no', name='tensorboard')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"))
+    monkeypatch.setattr("outlast.tracking.sinks.tracker.WAIT", 60)
+    monkeypatch.setattr("outlast.tracking.fanout.DEADLINE", 60)
+    train(opened, 4, sinks=[outlast.sinks.TensorBoard()])
+    told = json.loads(next((tmp_path / "r/attempts").glob("*[0-9].json")).read_text())["told"]
+    assert any("outlast sync" in sentence and "not installed" in sentence for sentence in told)
+    assert points(tmp_path)["value"][-1] == (4, 4.0)
+
+
+def test_importing_the_sinks_imports_no_tracker() -> None:
+    code = f"import sys, outlast.sinks; print([n for n in {[*clients.TRACKERS]!r} if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_rewound_is_an_error_of_ours() -> None:
+    assert issubclass(feeds.Rewound, OutlastError)
+
+
+def test_a_killed_attempt_has_no_end_to_tell(opened, tmp_path: Path) -> None:
+    train(opened, 9, leave_at=5)
+    kill(tmp_path)
+    tracker = Kept()
+    send(tmp_path, tracker, "kept")
+    assert tracker.ends == []
+    assert tracker.lines[-1]["step"] == 3
