@@ -37,7 +37,7 @@ def shown(folder: Path) -> dict[str, list[tuple[int, float]]]:
     for tag, expected in found.items():
         values = [(each.step, float(tensor_util.make_ndarray(each.tensor_proto))) for each in served.Tensors(tag)]
         assert values == expected, tag
-    return found
+    return {tag: each for tag, each in found.items() if each}
 
 
 def texts(folder: Path) -> dict[str, str]:
@@ -69,6 +69,18 @@ def test_an_attempt_that_was_not_sent_does_not_leave_the_points_of_the_one_befor
     send(tmp_path, TensorBoard(), "tensorboard")
     assert shown(tmp_path / "r/tensorboard") == points(tmp_path)
     assert points(tmp_path)["value"][6:8] == [(7, 7.5), (8, 8.5)]
+
+
+def test_a_line_that_a_resume_takes_back_is_taken_back_here_too(opened, tmp_path: Path) -> None:
+    """A finished run logs after its last save; with more steps it continues from that save."""
+    train(opened, 6)
+    with (tmp_path / "r/journal.jsonl").open("a") as journal:
+        journal.write('{"step": 6, "test": 0.5}\n')
+    send(tmp_path, TensorBoard(), "tensorboard")
+    assert shown(tmp_path / "r/tensorboard")["test"] == [(6, 0.5)]
+    train(opened, 9)
+    send(tmp_path, TensorBoard(), "tensorboard")
+    assert shown(tmp_path / "r/tensorboard") == points(tmp_path)
 
 
 def test_a_clean_resume_adds_and_repeats_nothing(opened, tmp_path: Path) -> None:

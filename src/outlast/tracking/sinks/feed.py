@@ -154,7 +154,11 @@ class Feed:
     def keep(self) -> None:
         """Make durable what was sent, and remember it."""
         state = self._client.flush()
-        mark = Mark(self._begun_at, self._hasher.hexdigest(), Sent(self._step, self._count))
+        end = self._hasher.copy()
+        for line in self._step_lines:
+            end.update(line)
+        sent = Sent(self._step, self._count)
+        mark = Mark(self._begun_at, self._hasher.hexdigest(), sent, self._at, end.hexdigest())
         if self._step >= 0 and Sent(self._step, self._count) >= self._sent:
             kept = [each for each in self._memory.marks if each.bytes < mark.bytes]
             self._memory = Memory((*kept, mark), state, self._memory.pictures)
