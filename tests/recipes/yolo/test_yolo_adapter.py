@@ -218,6 +218,19 @@ def test_the_detector_has_the_averaged_weights(trained: Any) -> None:
     assert any(not torch.equal(found[name], each) for name, each in parts["model"].named_parameters())
 
 
+def test_the_network_sees_the_same_colours_in_a_prediction_as_in_training(faces: Any) -> None:
+    """Ultralytics reads files as blue, green, red and trains on red, green, blue."""
+    training = build(faces, "yolo11n-pose", **{**STILL, "training.close_mosaic": "4"})
+    trained = training.batches.dataset[3]["img"].float() / 255  # a picture of the colour 150, 9, 9
+    seen: list[torch.Tensor] = []
+    detector = training.detector()
+    detector.network.register_forward_pre_hook(lambda _network, given: seen.append(given[0][0]))
+    detector.predict([picture_of(faces.splits["train"][3])])
+    training.close()
+    for image in (trained, seen[0]):
+        np.testing.assert_allclose(image[:, image.shape[1] // 2, 32].numpy(), np.array([150, 9, 9]) / 255, atol=0.01)
+
+
 @pytest.mark.parametrize("architecture", ["tiny", "yolo11n"])
 def test_weight_decay_is_that_of_the_nominal_batch(architecture: str, boxes: Any) -> None:
     for nominal, expected in (("4", 5e-4), ("3", 5e-4 * 2 * 2 / 3)):

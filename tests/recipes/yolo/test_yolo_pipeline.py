@@ -89,6 +89,10 @@ def test_one_step_and_the_rest(commands: list[list[str]]) -> None:
     assert relay[-2:] == ["--train-config", experiment[1]]
     assert publish == ["publish", "runs/001_loc_baseline", "--to", "git+dvc", "--store", "s3://b/dvc"]
     commands.clear()
+    done("--step", "9", "--experiment-name", "one", "--checkpoint-dir", "elsewhere", "--to", "store")
+    assert commands[0][:6] == ["train", "yolo", "--experiment-name", "one", "--checkpoint-dir", "elsewhere"]
+    assert commands[1] == ["publish", "elsewhere/one", "--to", "store"]
+    commands.clear()
     done("--step", "4", "--on", "kaggle", "--to", "git+dvc", "--store", "s3://b/dvc", "--git", "https://host/r")
     words = ["--publish.to", "git+dvc", "--publish.store", "s3://b/dvc", "--publish.git", "https://host/r"]
     assert commands == [["doctor", *words]]

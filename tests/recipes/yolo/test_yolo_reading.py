@@ -108,6 +108,19 @@ def test_coco_says_the_same(tmp_path: Path) -> None:
     assert '"category_id"' in "".join(sample.source.read_text().splitlines()[sample.lines[0] - 1 :][:5])
 
 
+def test_classes_of_coco_are_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    """Exports list categories in another order in each file; a class must have one number in all."""
+    root = plates.coco(tmp_path / "coco")
+    for number, path in enumerate(sorted(root.glob("annotations/*"))):
+        held = json.loads(path.read_text())
+        more = {"id": 3, "name": "number", "keypoints": held["categories"][0]["keypoints"]}
+        held["categories"].insert(number, more)
+        path.write_text(json.dumps(held))
+    found = read_dataset(root)
+    assert found.names == ("number", "plate")
+    assert {int(each) for samples in found.splits.values() for sample in samples for each in sample.classes} == {1}
+
+
 def test_polygons_of_four_points_are_corners_in_reading_order(tmp_path: Path) -> None:
     root = plates.folder(tmp_path / "set", more="")
     turned = [plates.CORNERS[number] for number in (2, 1, 0, 3)]  # from another corner on, and the other way round
