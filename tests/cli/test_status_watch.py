@@ -79,6 +79,10 @@ def test_speed_and_time_to_go(tmp_path: Path, monkeypatch) -> None:
     text = screen(runs, 140)
     assert "1 running here" in text
     assert "39s" in text
+    monkeypatch.setattr("outlast.report.runs.lock.holder", lambda path: None)  # killed: no file has changed
+    assert runs.look() == {"a"}
+    assert str(runs.row("a")[1]) == "interrupted"
+    assert not runs.is_anything_running
 
 
 def test_the_screen_fits_the_terminal(tmp_path: Path) -> None:
