@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from tests import messages
 from tests.conftest import REPOSITORY
@@ -63,6 +64,10 @@ def test_what_is_not_exact_is_refused(given: dict[str, Any], tmp_path: Path) -> 
 
 class Samples:
     transforms = None
+    kept = np.zeros((2, 2, 3), np.uint8)
+
+    def load_image(self, _: int) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
+        return self.kept, (2, 2), (2, 2)
 
     def __len__(self) -> int:
         return 6
@@ -110,6 +115,9 @@ def test_a_loop_that_goes_back_or_takes_smaller_batches_is_refused() -> None:
     trainer = SimpleNamespace(epoch=0)
     batches = batches_of(trainer)
     batches.stand(0)
+    image, *sizes = batches.dataset.load_image(0)
+    assert not np.shares_memory(image, Samples.kept)  # transforms write into it
+    assert sizes == [(2, 2), (2, 2)]
     assert [each.tolist() for each in batches] == [[0, 1], [2, 3], [4, 5]]
     with messages.raises(UsageError, "integrations/ultralytics-back"):
         next(iter(batches))
