@@ -12,6 +12,7 @@ from outlast.errors import UsageError
 
 TRACKERS = {
     "tensorboard": "TensorBoard",
+    "wandb": "W&B",
 }
 """Name of a tracker, of its module here and of its extra -> its title in messages."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import outlast
+from outlast.errors import UsageError
 from outlast.terminal import words_of
 from outlast.tracking.sink import NotingSink, RunFacts, SaveFacts
 from outlast.tracking.sinks.client import TRACKERS
@@ -142,7 +143,27 @@ class TensorBoard(Tracker):
         super().__init__(folder=None if folder is None else str(Path(folder).absolute()))
 
 
+class WandB(Tracker):
+    """Shows the run in Weights & Biases: one W&B run for all sessions, each step once.
+
+    Without a key (WANDB_API_KEY) it is written to `trackers/wandb` in the run folder, and `wandb sync` uploads it. A
+    step is sent when a checkpoint at or after it is committed, since W&B cannot take it back.
+
+    Args:
+        project: name of the project. Default: WANDB_PROJECT, else "outlast".
+        entity: user or team.
+        mode: "online" or "offline". Default: WANDB_MODE, else online if there is a key.
+    """
+
+    name = "wandb"
+
+    def __init__(self, project: str | None = None, entity: str | None = None, mode: str | None = None) -> None:
+        if mode not in (None, "online", "offline"):
+            raise UsageError(f"WandB was given mode={mode!r:.60}; expected 'online' or 'offline'.")
+        super().__init__(project=project, entity=entity, mode=mode)
+
+
 def tracker(name: str) -> Tracker:
     """The sink of a tracker by its name, with its usual settings."""
-    kinds: tuple[type[Tracker], ...] = (TensorBoard,)
+    kinds: tuple[type[Tracker], ...] = (TensorBoard, WandB)
     return next(kind() for kind in kinds if kind.name == name)
