@@ -6,6 +6,6 @@ own. docs/trackers.md says what arrives where.
 
 from __future__ import annotations
 
-from outlast.tracking.sinks.tracker import TensorBoard, WandB
+from outlast.tracking.sinks.tracker import MLflow, TensorBoard, WandB
 
-__all__ = ["TensorBoard", "WandB"]
+__all__ = ["MLflow", "TensorBoard", "WandB"]

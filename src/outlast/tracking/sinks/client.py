@@ -13,6 +13,7 @@ from outlast.errors import UsageError
 TRACKERS = {
     "tensorboard": "TensorBoard",
     "wandb": "W&B",
+    "mlflow": "MLflow",
 }
 """Name of a tracker, of its module here and of its extra -> its title in messages."""
 

@@ -163,7 +163,24 @@ class WandB(Tracker):
         super().__init__(project=project, entity=entity, mode=mode)
 
 
+class MLflow(Tracker):
+    """Shows the run in MLflow: one MLflow run for all sessions, each step once.
+
+    A step is sent when a checkpoint at or after it is committed, since MLflow cannot take it back.
+
+    Args:
+        uri: of the tracking server or database, without a password. Default: MLFLOW_TRACKING_URI, else `mlflow.db`
+            beside the run folder.
+        experiment: name of the experiment. Default: MLFLOW_EXPERIMENT_NAME, else "outlast".
+    """
+
+    name = "mlflow"
+
+    def __init__(self, uri: str | None = None, experiment: str | None = None) -> None:
+        super().__init__(uri=uri, experiment=experiment)
+
+
 def tracker(name: str) -> Tracker:
     """The sink of a tracker by its name, with its usual settings."""
-    kinds: tuple[type[Tracker], ...] = (TensorBoard, WandB)
+    kinds: tuple[type[Tracker], ...] = (TensorBoard, WandB, MLflow)
     return next(kind() for kind in kinds if kind.name == name)
