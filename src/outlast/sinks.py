@@ -6,6 +6,6 @@ own. docs/trackers.md says what arrives where.
 
 from __future__ import annotations
 
-from outlast.tracking.sinks.tracker import MLflow, TensorBoard, WandB
+from outlast.tracking.sinks.tracker import MLflow, TensorBoard, Trackio, WandB
 
-__all__ = ["MLflow", "TensorBoard", "WandB"]
+__all__ = ["MLflow", "TensorBoard", "Trackio", "WandB"]

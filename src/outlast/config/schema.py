@@ -31,7 +31,7 @@ run's own, if it still exists.
 session: belongs to the machine of this attempt, and is not kept (device, budget, folders to write to).
 """
 
-Tracker = Literal["tensorboard", "wandb", "mlflow"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 Seconds = Annotated[float | None, BeforeValidator(parse_seconds)]
 

@@ -14,6 +14,7 @@ TRACKERS = {
     "tensorboard": "TensorBoard",
     "wandb": "W&B",
     "mlflow": "MLflow",
+    "trackio": "trackio",
 }
 """Name of a tracker, of its module here and of its extra -> its title in messages."""
 

@@ -180,7 +180,22 @@ class MLflow(Tracker):
         super().__init__(uri=uri, experiment=experiment)
 
 
+class Trackio(Tracker):
+    """Shows the run in trackio's local database: one trackio run for all sessions, each step once.
+
+    A step is sent when a checkpoint at or after it is committed, since trackio cannot take it back.
+
+    Args:
+        project: name of the project. Default: TRACKIO_PROJECT, else "outlast".
+    """
+
+    name = "trackio"
+
+    def __init__(self, project: str | None = None) -> None:
+        super().__init__(project=project)
+
+
 def tracker(name: str) -> Tracker:
     """The sink of a tracker by its name, with its usual settings."""
-    kinds: tuple[type[Tracker], ...] = (TensorBoard, WandB, MLflow)
+    kinds: tuple[type[Tracker], ...] = (TensorBoard, WandB, MLflow, Trackio)
     return next(kind() for kind in kinds if kind.name == name)
