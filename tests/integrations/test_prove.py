@@ -117,6 +117,19 @@ def test_identical(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert 0 < killed <= 25
 
 
+@pytest.mark.usefixtures("quick")
+def test_without_a_resume_nothing_is_proved(
+    capfd: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kill comes before the first checkpoint, so the second process begins again and ends as the twin."""
+    monkeypatch.setattr(prove, "_moments", lambda *_: [(1, "kill", 0.0)])
+    (here / "short.py").write_text(SHORT)
+    assert proved("short.py", 12, "one") == 2
+    said, error = capfd.readouterr()
+    messages.said([line for line in error.splitlines() if line.startswith("error:")], "prove/nothing-resumed")
+    assert "identical" not in said
+
+
 def witness_starts(path: Path) -> int:
     """The step before the first one of a process."""
     return int(path.read_text().partition('"step": ')[2].partition(",")[0])

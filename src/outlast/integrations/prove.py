@@ -76,7 +76,8 @@ def prove(asked: Asked) -> Verdict:
     """Train and compare.
 
     Raises:
-        UsageError: the command opens no run, or is too short to be interrupted.
+        UsageError: the command opens no run, is too short to be interrupted, or was never interrupted after a
+            checkpoint.
         OutlastError: it fails.
     """
     whole = _Training(asked, "undisturbed")
@@ -97,6 +98,11 @@ def prove(asked: Asked) -> Verdict:
         + ", ".join(f"{WORDS[how]} after step {step}" for step, how, _ in ends)
         + f"; resumed at {', '.join(map(str, resumed))}"
     )
+    if not any(resumed):
+        raise UsageError(
+            f"Every interruption came before the first checkpoint was complete ({did}), so nothing was resumed and "
+            "nothing was proved. Give more --kills or --steps, or another --kill-seed."
+        )
     found = first_difference(one, other)
     if found is None:
         return Verdict(True, (f"identical: {did}", _compared(one)))
