@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from outlast.errors import OutlastError, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.tracking.sinks import client as clients
 from outlast.tracking.sinks import feed as feeds
-from outlast.tracking.sinks import marks
+from outlast.tracking.sinks import marks, tracker
 from outlast.tracking.sinks.client import Sent, client_of
 from outlast.tracking.sinks.feed import Feed
 from outlast.tracking.sinks.feeder import Feeder
@@ -252,3 +253,30 @@ def test_a_killed_attempt_has_no_end_to_tell(opened, tmp_path: Path) -> None:
     send(tmp_path, tracker, "kept")
     assert tracker.ends == []
     assert tracker.lines[-1]["step"] == 3
+
+
+def test_a_process_that_dies_is_started_again_and_said(opened, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "fakes/tensorboard").mkdir(parents=True)
+    (tmp_path / "fakes/tensorboard/__init__.py").write_text("import os; os._exit(9)")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "fakes"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr("outlast.tracking.sinks.tracker.WAIT", 60)
+    monkeypatch.setattr("outlast.tracking.fanout.DEADLINE", 60)
+    sink = outlast.sinks.TensorBoard()
+    with opened(total_steps=40, save="5 steps", background=False, sinks=[sink]) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            run.log(value=step)
+            if step % 5 == 4:
+                died(sink)
+    told = json.loads(next((tmp_path / "r/attempts").glob("*[0-9].json")).read_text())["told"]
+    again = [sentence for sentence in told if "ended unexpectedly" in sentence]
+    messages.said(again[0], "tracking/process-died", status=9)
+    assert sink._starts == tracker.MOST_STARTS
+    assert points(tmp_path)["value"][-1] == (40, 40)
+
+
+def died(sink) -> None:
+    """Wait until the sink's process has ended."""
+    deadline = time.monotonic() + 30
+    while (sink._process is None or sink._process.poll() is None) and time.monotonic() < deadline:
+        time.sleep(0.02)
