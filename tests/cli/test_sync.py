@@ -7,6 +7,12 @@ from pathlib import Path
 import pytest
 from tests import messages
 from tests.tracking.sinks.runs import points, train
+from tests.tracking.sinks.test_feed import Kept
+
+from outlast.cli import sync
+from outlast.errors import TrackerFailed, UsageError
+from outlast.folder.layout import RunFolder
+from outlast.tracking.sinks.feed import Feed
 
 
 def test_what_is_typed_wrong(outlast_cli, opened, tmp_path: Path) -> None:
@@ -44,3 +50,19 @@ def test_the_key_sinks_shows_a_recipe_s_run_and_is_kept_by_a_resume(outlast_cli,
     }
     assert '"sinks": [' in (tmp_path / "runs/digits/config.json").read_text()
     assert outlast_cli("train", "digits", "--sinks", "neptune").returncode == 2
+
+
+def test_a_run_that_another_process_sends_and_a_tracker_that_fails(opened, tmp_path: Path, monkeypatch) -> None:
+    train(opened, 6)
+    kept = Kept(broken=1)
+    monkeypatch.setattr(sync, "client_of", lambda name, options: kept)
+    words = [str(tmp_path / "r"), "--to", "wandb"]
+    with messages.raises(TrackerFailed, "cli/sync-tracker-failed", run="r", error="ConnectionError: no route"):
+        sync.run(words)
+    other = Feed(RunFolder(tmp_path / "r"), "wandb", Kept())
+    assert other.take()
+    with messages.raises(UsageError, "cli/sync-sent-by-another", run="r"):
+        sync.run(words)
+    other.close()
+    assert sync.run(words) == 0
+    assert kept.points() == points(tmp_path)

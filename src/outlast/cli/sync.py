@@ -57,7 +57,7 @@ def _send(folder: RunFolder, name: str, options: dict[str, Any]) -> None:
             feed.catch_up()
             feed.end()
             feed.keep()
-    except (OutlastError, OSError):
+    except OutlastError:
         raise
     except Exception as error:  # whatever a tracker's library raises
         again = command("outlast", "sync", str(folder.path), "--to", name)
