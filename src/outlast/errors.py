@@ -143,8 +143,6 @@ class LaunchRefused(LaunchError):
     def __init__(self, words: str, again: Literal["", "moment", "full"] = "") -> None:
         super().__init__(words)
         self.again = again
-        if again == "full":
-            self.exit_code = EXIT_RUN_AGAIN
 
 
 class AnswerLost(LaunchError):

@@ -9,7 +9,7 @@ from typing import Any
 from outlast.cli.commands import CommandArguments
 from outlast.cli.launch import Arguments, connect, read
 from outlast.cli.parser import positive
-from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_RUN_AGAIN, UsageError
+from outlast.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_RUN_AGAIN, LaunchRefused, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.provider import Provider, Terms
 from outlast.launch.records import all_launches, command_for
@@ -109,6 +109,11 @@ def _relay(
     pace = Pace(values.ask_every or provider.capabilities.ask)
     try:
         finished = relay(provider, asked.work, terms, bounds=bounds, tell=say, pace=pace)
+    except LaunchRefused as error:
+        if error.again != "full":
+            raise
+        say(f"error: {error} Run the same command later, or wait with --wait.", error=True)
+        return EXIT_RUN_AGAIN
     except KeyboardInterrupt:
         end = command_for(folder, "cancel")
         how = f"Run the same command to follow it, or end it with: {end}"

@@ -165,6 +165,10 @@ def test_obstacles_to_a_push(laptop, standin: Standin, twin: bytes, monkeypatch)
         standin.world.knobs.cpu_sessions = 5
         return answer
 
+    full = relay(laptop)
+    assert full.returncode == 75
+    messages.said(full.stderr, "kaggle/relay-found-no-place", count=0)
+    standin.faults.append(Fault("SaveKernel", "429", retry_after=0.1))
     monkeypatch.setattr(standin.world, "push", freed)
     done = relay(laptop, "--wait")
     assert done.returncode == 0, done.stderr
