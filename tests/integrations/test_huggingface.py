@@ -67,6 +67,7 @@ def test_a_run_that_stopped_early_stays_finished(with_huggingface: Any, tmp_path
         made = with_huggingface.trainer(tmp_path / "own", callback, Patient(), metric_for_best_model="loss")
         callback.train(made)
         assert made.state.global_step == 8
+        assert made.accelerator.sync_gradients  # else nothing else in this process steps
         position = callback._loader.source.sampler
         assert (position.epoch, position.batch) == (1, 4)  # 6 steps of two batches an epoch, the last of one
 

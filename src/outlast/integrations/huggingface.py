@@ -7,7 +7,6 @@ callback.train(trainer)  # in place of trainer.train()
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -66,8 +65,12 @@ class OutlastCallback(transformers.TrainerCallback):
             at = TrainerState(global_step=self._run.step, train_batch_size=trainer.args.train_batch_size)
             at.compute_steps(trainer.args, trainer.args.max_steps)
             at.save_to_json(str(Path(folder, TRAINER_STATE_NAME)))
-            with contextlib.suppress(_Finished):
+            try:
                 trainer.train(resume_from_checkpoint=folder if self._run.step else None)
+            except _Finished:
+                pass
+            finally:  # it is one of the process: left between two batches of a step, no optimizer of accelerate steps
+                trainer.accelerator.gradient_state._set_sync_gradients(True)
 
     def state_dict(self) -> dict[str, Any]:
         """What the Trainer counts and averages, and the state of its other callbacks."""
