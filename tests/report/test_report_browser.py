@@ -18,7 +18,10 @@ from outlast.report.board import Board
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium, such as Debian's package chromium")
+pytestmark = [
+    pytest.mark.slow,  # a browser, and CI would have to install it
+    pytest.mark.skipif(BROWSER is None, reason="needs Chromium, such as Debian's package chromium"),
+]
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
