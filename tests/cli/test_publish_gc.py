@@ -54,6 +54,7 @@ def test_what_is_refused(
     said: messages.Message,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").mkdir()
     assert main(["publish", *words]) == 2
     messages.said(capsys.readouterr().err, said)
 

@@ -70,7 +70,7 @@ def refused(capsys: pytest.CaptureFixture[str]):
     return call
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"kaggle", "quota", "train", "relay"}))
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"board", "kaggle", "quota", "train", "relay"}))
 def test_a_wrong_name(place: Path, refused, verb: str) -> None:
     for word in WRONG:
         refused(verb, word)
@@ -78,6 +78,12 @@ def test_a_wrong_name(place: Path, refused, verb: str) -> None:
     refused(verb)
     refused(verb, "--nope")
     refused(verb, "mine", "extra", "words")
+
+
+@pytest.mark.parametrize("words", [("--port", "x"), ("--port", "-1"), ("--port", "65536"), ("--nope",), ("mine",)])
+def test_a_wrong_board(place: Path, refused, words: tuple[str, ...]) -> None:
+    """It serves until Ctrl-C when nothing is wrong."""
+    assert refused("board", *words)[0] == 2
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_a_new_run_from_an_old_checkpoint(folder: Path, outlast_cli) -> None:
         (["--data_config", "nowhere.yaml"], messages.says("cli/impossible-no-such-file", file="nowhere.yaml")),
         (["--model.width", "9"], messages.says("cli/impossible-fixed-value", key="model.width", before=4, now=9)),
         (["--device", "tpu"], messages.says("cli/impossible-no-such-device", value="tpu")),
-        (["--env", "colab"], messages.says("cli/impossible-no-such-environment", value="colab")),
+        (["--env", "azure"], messages.says("cli/impossible-no-such-environment", value="azure")),
     ],
 )
 def test_impossible_requests_are_refused_in_one_sentence(
@@ -318,7 +318,7 @@ def test_a_run_attached_read_only_is_found_by_its_name(tmp_path: Path, outlast_c
     assert locate("digits", tmp_path / "working", [tmp_path / "input"]) == attached / "runs/digits"
     environment = Environment("kaggle", Limits(None, 2**34, 2), inputs=(tmp_path / "input",))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("outlast.recipe.prepare.detect", lambda name: environment)
+        patch.setattr("outlast.recipe.surroundings.detect", lambda name: environment)
         for resume in (
             "digits",
             str(attached / "runs/digits"),

@@ -21,7 +21,7 @@ from outlast.checkpoint import read_manifest
 from outlast.checkpoint.listing import steps_in as found_in
 from outlast.environment import Environment, Limits
 from outlast.errors import SessionEnded, UnknownName, UsageError
-from outlast.recipe import belonging, prepare, stages
+from outlast.recipe import belonging, prepare, stages, surroundings
 from outlast.recipe.registry import find
 from outlast.report.chain import chain_named
 
@@ -222,9 +222,9 @@ def test_on_another_machine_both_runs_are_copied_from_attached_inputs(monkeypatc
     def machine(attached: str) -> Environment:
         return Environment("local", Limits(seconds=None, ram=2**34, cores=2), inputs=(Path(attached),))
 
-    monkeypatch.setattr(prepare, "detect", lambda _: machine("attached/one"))
+    monkeypatch.setattr(surroundings, "detect", lambda _: machine("attached/one"))
     assert train("--stop-at", "walk:3", root="attached/two/working/runs") == 75
-    monkeypatch.setattr(prepare, "detect", lambda _: machine("attached/two"))
+    monkeypatch.setattr(surroundings, "detect", lambda _: machine("attached/two"))
     assert train() == 0
     assert final("runs") == final("twin")
     attempts = [json.loads(path.read_text()) for path in sorted((run_of("walk") / "attempts").glob("*.json"))]

@@ -69,7 +69,8 @@ def test_mutant_gc_without_fetch_is_caught(published: Path, monkeypatch: pytest.
     assert new <= roots(), "ours fetches"
     assert new.isdisjoint(entry.name for entry in gc.collect(store, roots, delete=False).found)
 
-    making.git(world.run / "gc" / "0/repository", "update-ref", "-d", "refs/heads/later")
+    clone = next((world.run / "gc").glob("*/repository"))
+    making.git(clone, "update-ref", "-d", "refs/heads/later")
     real = Git.run
 
     def run(self: Git, *words: str | Path, **options: object) -> bytes:
