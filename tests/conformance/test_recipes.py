@@ -103,7 +103,8 @@ def test_every_option_is_tested_somewhere() -> None:
         "keep_every": "below", "log_every": "below", "budget": "tests/cli", "reserve": "tests/test_session.py",
         "remote": "tests/run, tests/cli", "remote_rate": "tests/remote/test_follow.py",
         "scratch_dir": "tests/config/test_machine.py", "pin_memory": "tests/config/test_machine.py",
-        "persistent_workers": "tests/recipes/common/test_training.py", "sinks": "tests/tracking/sinks", "publish.title": "tests/publish/test_kaggle.py",
+        "persistent_workers": "tests/recipes/common/test_training.py", "sinks": "tests/tracking/sinks",
+        "publish.title": "tests/publish/test_kaggle.py",
     } | {f"publish.{key}": "tests/recipe/test_publishing.py" for key in ("to", "store", "git", "when")}  # fmt: skip
     assert {leaf.key for leaf in leaves(find("digits").Config)} == {key for key, _ in options()} | set(elsewhere)
 
