@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests import messages
 from tests.tracking.sinks.runs import points, train
-from tests.tracking.sinks.test_feed import Kept
+from tests.tracking.sinks.test_tracker_feed import Kept
 
 from outlast.cli import sync
 from outlast.errors import TrackerFailed, UsageError
