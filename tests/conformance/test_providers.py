@@ -18,7 +18,7 @@ from tests import messages, processes
 from tests.launch import commands
 from tests.launch.conftest import RECIPE
 from tests.standins import gcloud
-from tests.standins.kaggle import Standin
+from tests.standins.kaggle import Standin, use
 
 from outlast.checkpoint import CheckpointStore
 from outlast.errors import LaunchError, UnknownName, UsageError
@@ -109,12 +109,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     kaggle = pytest.importorskip("outlast.launch.kaggle")
     pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
     with Standin(tmp_path / "kaggle") as standin:
-        standin.world.add_user("ada", "key-of-ada")
-        for name, value in standin.client_environment(tmp_path / "home").items():
-            monkeypatch.setenv(name, value)
-        login = tmp_path / "home/.kaggle/kaggle.json"
-        login.parent.mkdir(parents=True)
-        login.write_text(json.dumps({"username": "ada", "key": "key-of-ada"}))
+        use(standin, tmp_path / "home", monkeypatch)
         account = kaggle.Kaggle(
             kaggle.Credential("key", "the test", "ada", "key-of-ada"),
             sleep=lambda seconds: time.sleep(min(seconds, 0.1)),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.standins.kaggle import Standin
+from tests.standins.kaggle import Standin, use
 
 RECIPE = """
 import time
@@ -43,15 +42,7 @@ recipe = outlast.Recipe(name="walk", summary="a random walk", Config=Config, tra
 @pytest.fixture
 def standin(tmp_path: Path, monkeypatch):
     with Standin(tmp_path / "kaggle") as running:
-        running.world.add_user("ada", "key-of-ada")
-        for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in running.client_environment(tmp_path / "home").items():
-            monkeypatch.setenv(name, value)
-        place = tmp_path / "home/.kaggle"
-        place.mkdir(parents=True)
-        (place / "kaggle.json").write_text(json.dumps({"username": "ada", "key": "key-of-ada"}))
-        (place / "kaggle.json").chmod(0o600)
+        use(running, tmp_path / "home", monkeypatch)
         yield running
     assert running.strays == []
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
-from tests.standins.kaggle import Fault, Standin
+from tests.standins.kaggle import Fault, Standin, log_in
 
 STEPS = 3  # of a session
 
@@ -80,8 +80,7 @@ def soak(folder: Path, sessions: int, seed: int, *, tell=print) -> int:
     subprocess.run(train, cwd=laptop, env=base, check=True, capture_output=True)
     with Standin(folder / "kaggle") as standin:
         standin.world.add_user("ada", "key-of-ada")
-        (folder / "home/.kaggle").mkdir(parents=True)
-        (folder / "home/.kaggle/kaggle.json").write_text(json.dumps({"username": "ada", "key": "key-of-ada"}))
+        log_in(folder / "home")
         environment = {**base, **standin.client_environment(folder / "home")}
         asked = folder / "asked.json"
         flags = {"steps": str(steps), "stop_every": str(STEPS)}

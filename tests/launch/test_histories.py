@@ -20,9 +20,8 @@ from outlast.launch.local.provider import LocalProvider, connect
 from outlast.launch.process import identity
 from outlast.launch.provider import Terms
 from outlast.launch.records import LaunchRecord, all_launches, check_closed, launching
-from outlast.launch.work import RecipeWork
-from outlast.recipe import prepare, registry
 from tests import messages
+from tests.launch import recipes
 from tests.launch.conftest import RECIPE
 
 RUN = ("--recipe", "walk")
@@ -148,7 +147,7 @@ def test_another_history_is_reported_kept_and_not_continued(
     out = capsys.readouterr().out
     assert next(line for line in out.splitlines() if "outlast-q-001" in line).split()[-3:] == ["not", "taken", "(6)"]
     messages.said(out, "launch/next-resume")
-    run = RecipeWork(prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "q"})))
+    run = recipes.work("walk", experiment_name="q")
     source = start._continues(provider, run, lambda _: None)
     assert (source.name, source.step) == ("", 6)
     with pytest.raises(AnotherHistory):
@@ -208,15 +207,13 @@ def test_a_run_that_is_not_there_and_one_that_was_never_launched(
 
 
 def test_the_last_two_sessions_may_be_repeated_with_other_options(provider: LocalProvider) -> None:
-    run = RecipeWork(prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "q"})))
+    run = recipes.work("walk", experiment_name="q")
     short, long = Terms(options={"session": 20.0}), Terms(options={"session": 60.0})
     request = start.request_for(provider, run, short)
     _, record = start._begin(provider, run, request, start.Source())
     assert start.repeats(provider, run, short, record)
     assert not start.repeats(provider, run, long, record)
-    other = RecipeWork(
-        prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "q", "pause": "1"}))
-    )
+    other = recipes.work("walk", experiment_name="q", pause="1")
     assert not start.repeats(provider, other, short, record)
     Path("walk/helper.py").write_text("STEP = 1.0\n")
     assert not start.repeats(provider, run, short, record)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import signal
@@ -33,7 +32,7 @@ from outlast.publish.transaction import Published, publish
 from tests.folders import walk
 from tests.publish import making
 from tests.publish.test_hubs import in_fork, kill_at
-from tests.standins.kaggle import Fault, Standin
+from tests.standins.kaggle import Fault, Standin, log_in, use
 
 OTHER = {**making.FILES, "README.md": b"another"}
 
@@ -41,23 +40,11 @@ OTHER = {**making.FILES, "README.md": b"another"}
 @pytest.fixture
 def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Standin]:
     with Standin(tmp_path / "kaggle") as running:
-        running.world.add_user("ada", "key-of-ada")
+        use(running, tmp_path / "home", monkeypatch)
         running.world.add_user("eve", "key-of-eve")
-        for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in running.client_environment(tmp_path / "home").items():
-            monkeypatch.setenv(name, value)
-        login(tmp_path, "ada")
         monkeypatch.setattr(kaggle, "account", account)
         yield running
     assert running.strays == []
-
-
-def login(tmp_path: Path, user: str) -> None:
-    place = tmp_path / "home/.kaggle/kaggle.json"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps({"username": user, "key": f"key-of-{user}"}))
-    place.chmod(0o600)
 
 
 def account() -> Wire:
@@ -380,7 +367,7 @@ def test_doctor_asks_kaggle(standin: Standin, tmp_path: Path) -> None:
 def test_somebody_elses_dataset(standin: Standin, tmp_path: Path) -> None:
     """A private one looks as if there were none; a public one can be fetched."""
     to_kaggle(tmp_path)
-    login(tmp_path, "eve")
+    log_in(tmp_path / "home", "eve")
     with pytest.raises(ObjectMissing):
         got(tmp_path / "got")
     standin.world.datasets["ada", making.NAME].private = False

@@ -23,8 +23,8 @@ from outlast.launch.relay import Bounds, Pace, relay
 from outlast.launch.start import launch
 from outlast.launch.watch import follow, state_of
 from outlast.launch.work import RecipeWork
-from outlast.recipe import prepare, registry
 from tests import messages
+from tests.launch import recipes
 from tests.launch.conftest import RECIPE
 
 HANDLE = {"session": "outlast-x-001"}
@@ -38,9 +38,7 @@ def provider(tmp_path: Path) -> LocalProvider:
 
 
 def prepared(**flags: str) -> RecipeWork:
-    return RecipeWork(
-        prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "walk", **flags}))
-    )
+    return recipes.work("walk", **flags)
 
 
 def session(provider: LocalProvider, code: str, seconds: float = 60.0, grace: float = 1.0) -> Path:

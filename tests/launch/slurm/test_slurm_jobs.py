@@ -24,18 +24,12 @@ from outlast.launch.slurm.scheduler import Scheduler
 from outlast.launch.start import launch
 from outlast.launch.watch import state_of
 from outlast.launch.work import RecipeWork
-from outlast.recipe import prepare, registry
 from tests import messages
+from tests.launch import recipes
 from tests.launch.conftest import RECIPE
 from tests.standins import slurm
 
 WALK = Path("runs/walk")
-
-
-@pytest.fixture
-def cluster(slurm_cluster: slurm.Cluster, monkeypatch: pytest.MonkeyPatch) -> slurm.Cluster:
-    monkeypatch.setenv("SLURM_CONF", slurm_cluster.environment["SLURM_CONF"])
-    return slurm_cluster
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +39,7 @@ def walk(tmp_path: Path) -> None:
 
 
 def prepared(**flags: str) -> RecipeWork:
-    return RecipeWork(
-        prepare.prepare(registry.find("walk"), prepare.Request(flags={"experiment_name": "walk", **flags}))
-    )
+    return recipes.work("walk", **flags)
 
 
 def provider(**more: Any) -> SlurmProvider:

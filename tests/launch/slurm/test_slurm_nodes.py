@@ -25,8 +25,8 @@ from outlast.launch.slurm.scheduler import Scheduler
 from outlast.launch.slurm.script import script
 from outlast.launch.start import launch, request_for
 from outlast.launch.work import RecipeWork
-from outlast.recipe import prepare, registry
 from tests import messages, processes
+from tests.launch import recipes
 from tests.standins import slurm
 
 pytest.importorskip("torch")
@@ -72,12 +72,6 @@ RUN = Path("runs/pair")
 STEPS = 12
 
 
-@pytest.fixture
-def cluster(slurm_cluster: slurm.Cluster, monkeypatch: pytest.MonkeyPatch) -> slurm.Cluster:
-    monkeypatch.setenv("SLURM_CONF", slurm_cluster.environment["SLURM_CONF"])
-    return slurm_cluster
-
-
 @pytest.fixture(autouse=True)
 def pair(tmp_path: Path) -> None:
     (tmp_path / "pair").mkdir()
@@ -85,9 +79,7 @@ def pair(tmp_path: Path) -> None:
 
 
 def prepared(**flags: str) -> RecipeWork:
-    return RecipeWork(
-        prepare.prepare(registry.find("pair"), prepare.Request(flags={"experiment_name": "pair", **flags}))
-    )
+    return recipes.work("pair", **flags)
 
 
 def provider() -> SlurmProvider:

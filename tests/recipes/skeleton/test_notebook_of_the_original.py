@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -26,7 +25,7 @@ from outlast.report import read_run
 from tests.config.kaggle_of_the_original import TEXT
 from tests.conftest import REPOSITORY
 from tests.recipes import skeletons
-from tests.standins.kaggle import Standin
+from tests.standins.kaggle import Standin, use
 
 CELLS = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/environments.md").read_text(), re.DOTALL)
 DEVICE = "" if torch.cuda.is_available() else " --device cpu"
@@ -59,15 +58,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store = root / "input/ntu-rgbd-120-skeletons"
     assert main(["data", "prepare", "skeleton", str(tmp_path / "files"), "--to", str(store), "--workers", "1"]) == 0
     with Standin(tmp_path / "service") as running:
-        running.world.add_user("ada", "key-of-ada")
-        for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in running.client_environment(tmp_path / "home").items():
-            monkeypatch.setenv(name, value)
-        place = tmp_path / "home/.kaggle"
-        place.mkdir(parents=True)
-        (place / "kaggle.json").write_text(json.dumps({"username": "ada", "key": "key-of-ada"}))
-        (place / "kaggle.json").chmod(0o600)
+        use(running, tmp_path / "home", monkeypatch)
         monkeypatch.setenv("OUTLAST_KAGGLE_ROOT", str(tmp_path))
         monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))

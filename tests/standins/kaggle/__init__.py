@@ -8,7 +8,8 @@ Built from ../shared/facts/kaggle.md and the sources of the client; nothing of i
 binds 127.0.0.1 only and forwards nothing.
 """
 
+from tests.standins.kaggle.login import log_in, use
 from tests.standins.kaggle.server import Fault, Standin
 from tests.standins.kaggle.world import Knobs
 
-__all__ = ["Fault", "Knobs", "Standin"]
+__all__ = ["Fault", "Knobs", "Standin", "log_in", "use"]

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("kagglesdk", reason="the official Kaggle client is not installed")
 
-from tests.standins.kaggle import Fault, Knobs, Standin
+from tests.standins.kaggle import Fault, Knobs, Standin, log_in
 
 CLI = Path(sys.executable).with_name("kaggle")
 
@@ -23,13 +23,7 @@ class Client:
 
     def __init__(self, standin: Standin, home: Path) -> None:
         self.standin, self.home = standin, home
-        (home / ".kaggle").mkdir(parents=True)
-        self.login("ada", "key-of-ada")
-
-    def login(self, user: str, key: str) -> None:
-        place = self.home / ".kaggle/kaggle.json"
-        place.write_text(json.dumps({"username": user, "key": key}))
-        place.chmod(0o600)
+        log_in(home)
 
     def __call__(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": os.environ["PATH"], **self.standin.client_environment(self.home), **more}
@@ -106,7 +100,7 @@ def test_a_token_is_introspected_and_a_wrong_key_looks_like_a_missing_kernel(cli
     (client.home / ".kaggle/kaggle.json").unlink()
     assert "GPU" in client("quota", KAGGLE_API_TOKEN="KGAT_token_of_ada").stdout
     assert ("IntrospectToken", "Bearer") in standin.requests
-    client.login("ada", "wrong")
+    log_in(client.home, "ada", "wrong")
     refused = client("kernels", "status", "ada/first-run")
     assert refused.returncode == 1
     assert "Permission 'kernels.get' was denied" in refused.stdout + refused.stderr
