@@ -50,6 +50,7 @@ REPOSITORY = Path(__file__).parents[1]
 BETWEEN_MODULES, BETWEEN_TESTS = 300_000_000, 1_000_000_000
 """Bytes by which a test process grows before compiled code is released between two modules, and between two tests."""
 RELEASED_AT = pytest.StashKey[int]()
+SLOW_TIMEOUT = 1800.0  # seconds, of a `slow` test; pyproject.toml says it of the others
 
 # `make test-new` names packages that are not installed on purpose: what needs one is skipped, and says so. Elsewhere
 # this is empty.
@@ -65,8 +66,11 @@ def _without(text: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first: at the end no worker has to wait for one."""
+    """The long ones first: at the end no worker has to wait for one. Slow ones have more time before they count as hung."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT))
 
 
 def pytest_collection_finish() -> None:
