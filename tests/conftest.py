@@ -66,7 +66,7 @@ def _without(text: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first: at the end no worker has to wait for one. Slow ones have more time before they count as hung."""
+    """The long ones first: at the end no worker has to wait for one. Slow ones hang later."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
         if item.get_closest_marker("slow"):
