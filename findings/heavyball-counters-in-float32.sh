@@ -9,7 +9,7 @@
 #           stopped. Only the type is lost: with the float64 tensors put back the resume is exact.
 # Version:  heavyball 3.2.1 on torch 2.13.0, Python 3.11, without compilation (compile_mode =
 #           None).
-# Known:    that torch casts is a row of docs/guarantee.md; which optimizers of heavyball it makes
+# Known:    that torch casts is a row of docs/explanation/what-libraries-forget.md; which optimizers of heavyball it makes
 #           inexact was not known to us.
 # Matters:  a resumed run is another run from the first step on.
 # outlast:  gives every tensor its stored type back: a run of PSGDKron that was stopped after step

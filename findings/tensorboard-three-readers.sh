@@ -16,7 +16,7 @@
 # Matters:  what a program reads back to test its logging is not what a user sees in the browser.
 # outlast:  each event file of a session begins with a START, also the first:
 #           tests/tracking/sinks/test_tensorboard.py. What the default server keeps is in
-#           docs/trackers.md.
+#           docs/how-to/trackers.md.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -32,7 +32,8 @@
     SessionEnded (a SystemExit)     exit 75 or 130; not an error: the session ends, the run continues elsewhere
     RunNotFinished (BaseException)  the same in a notebook or at a prompt, which live on
 
-Messages are sentences that name the thing, what was found, what was expected and what to do next (docs/style.md).
+Messages are sentences that name the thing, what was found, what was expected and what to do next:
+docs/reference/style.md.
 """
 
 from __future__ import annotations

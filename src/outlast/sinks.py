@@ -1,7 +1,7 @@
 """Sinks that show a run in a tracker: `open_run(..., sinks=[outlast.sinks.TensorBoard()])`.
 
 Each needs its tracker's library, for example `pip install 'outlast[tensorboard]'`, and imports it in a process of its
-own. docs/trackers.md says what arrives where.
+own. docs/how-to/trackers.md says what arrives where.
 """
 
 from __future__ import annotations

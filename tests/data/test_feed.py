@@ -469,7 +469,7 @@ def test_a_run_left_in_the_last_batch_of_an_epoch_continues_with_the_next(sessio
     assert sorted(index for *_, batch, _ in tail for index in batch) == list(range(20))
 
 
-# as Hugging Face's datasets 5.2 does (tried with the real one: docs/guarantee.md names the version) -----------------
+# as Hugging Face's datasets 5.2 does (tried with the real one: docs/explanation/what-libraries-forget.md) -------------
 
 
 class Sticky:
@@ -518,7 +518,7 @@ def test_a_shuffle_buffer_is_refused(session: Session, monkeypatch) -> None:
         session.train(stream)
 
 
-# as litdata 0.2.76 does (tried with the real one: docs/guarantee.md) ------------------------------------------------
+# as litdata 0.2.76 does (tried with the real one: docs/explanation/what-libraries-forget.md) --------------------------
 
 
 class StreamingDataLoader:

@@ -1,4 +1,4 @@
-"""The scripts of docs/frameworks.md, and the loops in examples/: killed three times, equal to their twins."""
+"""The scripts of docs/tutorial, and the loops in examples/: killed three times, equal to their twins."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ twins.need("torch")
 
 SCRIPTS = {
     text.partition("integrations.")[2].partition(" ")[0]: text
+    for page in ("hugging-face", "lightning", "keras", "ultralytics")
     for text in re.findall(
-        r"^```py\n(.+?)^```", (REPOSITORY / "docs/frameworks.md").read_text(), re.MULTILINE | re.DOTALL
+        r"^```py\n(.+?)^```", (REPOSITORY / f"docs/tutorial/{page}.md").read_text(), re.MULTILINE | re.DOTALL
     )
 }
-"""Framework -> its script on the page."""
+"""Framework -> the script on its page."""
 
 LIGHTNING = "lightning.pytorch" if importlib.util.find_spec("lightning") else "pytorch_lightning"
 
@@ -49,7 +50,7 @@ def smaller(text: str, **sizes: str) -> str:
     return text
 
 
-def test_every_framework_of_the_page_has_a_script_here() -> None:
+def test_every_framework_with_a_page_has_a_script_here() -> None:
     assert set(SCRIPTS) == {"huggingface", "lightning", "keras", "ultralytics"}
 
 

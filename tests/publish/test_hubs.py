@@ -254,7 +254,7 @@ def test_a_search_that_lags_behind(drive: DriveCase, tmp_path: Path) -> None:
 
 
 def test_a_search_that_lags_behind_for_longer(drive: DriveCase, tmp_path: Path) -> None:
-    """What docs/publish.md says: both are told that theirs is visible; later all readers use the older one."""
+    """What docs/how-to/publish.md says: both are told that theirs is visible; later all readers use the older one."""
     making.by_manifest(tmp_path / "a", drive.open())
     drive.search(1000, 1000)
     other = making.plan(tmp_path / "b", OTHER)

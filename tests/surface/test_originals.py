@@ -1,4 +1,4 @@
-"""docs/from-the-originals.md: every test that its last column names is there."""
+"""docs/reference/from-the-originals.md: every test that its last column names is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conftest import REPOSITORY
 
-PAGE = REPOSITORY / "docs/from-the-originals.md"
+PAGE = REPOSITORY / "docs/reference/from-the-originals.md"
 
 
 def named() -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The contents of state.json: everything of a state besides its arrays (docs/format.md)."""
+"""The contents of state.json: everything of a state besides its arrays (docs/reference/format.md)."""
 
 from __future__ import annotations
 

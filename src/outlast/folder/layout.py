@@ -1,4 +1,4 @@
-"""The names of a run folder's files. docs/format.md is the specification."""
+"""The names of a run folder's files. docs/reference/format.md is the specification."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from outlast.errors import UnsafeFolder, UsageError
 from outlast.folder.plain import entries, kind_of
 
 FORMAT = 2
-"""Version of the run folder that is written; docs/format.md says what may change without raising it."""
+"""Version of the run folder that is written; docs/reference/format.md says what may change without raising it."""
 
 
 FORMATS = (1, 2)

@@ -1,4 +1,4 @@
-"""The schemas of the JSON records of a run folder; docs/format.md describes them.
+"""The schemas of the JSON records of a run folder; docs/reference/format.md describes them.
 
 Records that one room alone reads have their schema in that room.
 """

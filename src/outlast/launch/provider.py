@@ -1,7 +1,7 @@
 """The interface of a provider, through which `launch`, `relay` and the other verbs start attempts.
 
 A provider runs a bundle for a limited time and keeps the files that the session wrote. The verbs `launch`, `relay`,
-`logs`, `fetch`, `cancel`, `down` and `quota` use only this interface. docs/providers.md describes how to write a
+`logs`, `fetch`, `cancel`, `down` and `quota` use only this interface. docs/reference/providers.md says how to write a
 provider. Each one must pass tests/conformance/test_providers.py.
 """
 

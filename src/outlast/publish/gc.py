@@ -100,7 +100,7 @@ def collect(
             lack = "has no deletion that is safe beside a publisher at work"
         raise RemoteRefused(
             f"{store.address()} {lack}, so outlast deletes nothing there and lists nothing as unused. Nothing was "
-            "deleted. docs/remotes.md says which stores can."
+            "deleted. docs/reference/remotes.md says which stores can."
         )
     named, now = roots(), clock()
     listed = [entry for prefix in OBJECTS for entry in store.list(prefix)]

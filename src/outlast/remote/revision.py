@@ -4,7 +4,7 @@
     NAME/blobs/HASH                 at most BLOB bytes of a file, under the hash of its contents
 
 Objects in a remote are never overwritten, while some files of a run folder change. So each change is a new revision,
-written after all of its blobs. docs/format.md is the specification, docs/decisions/0018 gives the reasons.
+written after all of its blobs. docs/reference/format.md is the specification, docs/decisions/0018 gives the reasons.
 """
 
 from __future__ import annotations

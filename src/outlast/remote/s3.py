@@ -1,4 +1,4 @@
-"""Buckets that speak S3: Amazon's, MinIO, R2, Ceph. docs/remotes.md says which of them can do what.
+"""Buckets that speak S3: Amazon's, MinIO, R2, Ceph. docs/reference/remotes.md says which of them can do what.
 
 Each object carries its SHA-256 as metadata, which stays with it when it is copied. The service compares a checksum with
 the bytes when it takes them.

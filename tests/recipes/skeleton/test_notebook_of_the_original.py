@@ -1,4 +1,4 @@
-"""The four cells of docs/environments.md, with the original's environment file, in a session of the stand-in."""
+"""The four cells of docs/reference/environments.md, with the original's file, in a session of the stand-in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.conftest import REPOSITORY
 from tests.recipes import skeletons
 from tests.standins.kaggle import Standin, use
 
-CELLS = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/environments.md").read_text(), re.DOTALL)
+CELLS = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/reference/environments.md").read_text(), re.DOTALL)
 DEVICE = "" if torch.cuda.is_available() else " --device cpu"
 """The document's file says cuda."""
 

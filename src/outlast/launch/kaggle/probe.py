@@ -1,6 +1,6 @@
 """Measures undocumented limits of Kaggle with the user's account: three short CPU sessions, no GPU time.
 
-outlast does not depend on the answers; docs/kaggle.md describes what it does instead.
+outlast does not depend on the answers; docs/how-to/kaggle.md describes what it does instead.
 """
 
 from __future__ import annotations

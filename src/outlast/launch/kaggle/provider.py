@@ -97,7 +97,7 @@ class KaggleProvider:
     # limits --------------------------------------------------------------------------------------------------------
 
     def limits(self, terms: Terms) -> Limits:
-        """Kaggle's limits; see docs/kaggle.md."""
+        """Kaggle's limits; see docs/how-to/kaggle.md."""
         return KaggleTerms.of(terms).limits
 
     def metered(self, accelerator: str) -> str | None:
