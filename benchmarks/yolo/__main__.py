@@ -3,12 +3,15 @@ memory.
 
     python -m benchmarks.yolo resume    [--set KEY=VALUE ...]
     python -m benchmarks.yolo compare   [--rounds N] [--set KEY=VALUE ...]
+    python -m benchmarks.yolo seeds     [--rounds N] [--set KEY=VALUE ...]
 
 Ultralytics alone needs all that it asks for: `pip install "outlast[yolo]"` in an environment of its own. Every
 training is a process of its own. `resume` trains on made-up pictures, once without and once with an end in between.
 `compare` trains on bccd_yolo (../shared/data): pairs of the recipe and ultralytics alone, which take turns in being the
 first, and once ultralytics' loop with the recipe's batches. It prints mAP, wall time and memory beside the goals, an
-equal mAP and 1.05. Its times need idle cores. Writes benchmarks/results/yolo-*.json.
+equal mAP and 1.05. Its times need idle cores. `seeds` trains the recipe and ultralytics alone with seeds 0 to N - 1:
+they draw different batches, so that only means of several trainings can be compared. Writes
+benchmarks/results/yolo-*.json.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ CELLS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.yolo")
-    parser.add_argument("what", choices=("resume", "compare", "one"))
+    parser.add_argument("what", choices=("resume", "compare", "seeds", "one"))
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--data", type=Path, default=DATA, help="of compare (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -62,6 +65,8 @@ def main() -> None:
         print(json.dumps(one(**json.loads(given.job))))
     elif given.what == "resume":
         resume(SMALL | values)
+    elif given.what == "seeds":
+        seeds(CELLS | values, given.rounds, given.data)
     else:
         compare(CELLS | values, given.rounds, given.data)
 
@@ -180,10 +185,7 @@ def resume(values: dict[str, str]) -> None:
 def compare(values: dict[str, str], rounds: int, data: Path) -> None:
     """Pairs of the recipe and ultralytics alone, in turn first; the first round also has ultralytics' loop with the
     recipe's batches. Prints quality, medians of time and memory, and whether the goals are reached."""
-    if missing := [name for name in (*_OF_ALONE, "ultralytics") if importlib.util.find_spec(name) is None]:
-        sys.exit(f"ultralytics alone needs {', '.join(missing)}: pip install 'outlast[yolo]' in another environment.")
-    if not data.is_dir():
-        sys.exit(f"{data} is no folder. Give that of bccd_yolo: --data DIR")
+    _ready(data)
     found: dict[str, list[dict[str, Any]]] = {OURS: [], FED: [], ALONE: []}
     weights: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="yolo-compare-") as folder:
@@ -203,6 +205,43 @@ def compare(values: dict[str, str], rounds: int, data: Path) -> None:
     Console(width=140).print(_table(rows))
     for line in verdicts(found):
         print(line)
+
+
+def seeds(values: dict[str, str], count: int, data: Path) -> None:
+    """The recipe and ultralytics alone, each with its own batches, with seeds 0 to count - 1: mAP50-95 and mAP50 on the
+    validation split after the last epoch, and the mean difference with its standard error."""
+    _ready(data)
+    found: dict[str, list[dict[str, float]]] = {OURS: [], ALONE: []}
+    with tempfile.TemporaryDirectory(prefix="yolo-seeds-") as folder:
+        root = Path(folder)
+        shutil.copytree(data, root / "data")
+        for seed in range(count):
+            for name in (OURS, ALONE):
+                result = run(name, values | {"seed": str(seed)}, root / "data", root / f"{seed}-{name}")
+                found[name].append({key: result[key] for key in ("map", "map50")})
+                print(seed, name, found[name][-1], flush=True)
+                shutil.rmtree(root / f"{seed}-{name}")
+    write("seeds", {"values": values, "found": found})
+    for key in ("map", "map50"):
+        ours, alone = ([each[key] for each in found[name]] for name in (OURS, ALONE))
+        apart = [mine - other for mine, other in zip(ours, alone, strict=True)]
+        error = statistics.stdev(apart) / len(apart) ** 0.5 if len(apart) > 1 else float("nan")
+        print(
+            f"{key}: outlast {statistics.mean(ours):.4f}, ultralytics {statistics.mean(alone):.4f}, difference "
+            f"{statistics.mean(apart):+.4f}, standard error {error:.4f}, {len(apart)} seeds"
+        )
+
+
+def _ready(data: Path) -> None:
+    """What ultralytics alone needs is installed, and the data are there.
+
+    Raises:
+        SystemExit: otherwise.
+    """
+    if missing := [name for name in (*_OF_ALONE, "ultralytics") if importlib.util.find_spec(name) is None]:
+        sys.exit(f"ultralytics alone needs {', '.join(missing)}: pip install 'outlast[yolo]' in another environment.")
+    if not data.is_dir():
+        sys.exit(f"{data} is no folder. Give that of bccd_yolo: --data DIR")
 
 
 def _row(own: list[dict[str, Any]], alone: list[dict[str, Any]], far: float) -> dict[str, Any]:

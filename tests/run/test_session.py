@@ -352,12 +352,16 @@ def test_the_clock_of_the_wall_may_jump(monkeypatch) -> None:
 def test_a_data_worker_survives_a_warning_signal(name: str, monkeypatch) -> None:
     """A worker of another start method than fork inherits no handler of ours; `shield` sets them."""
     monkeypatch.setattr(workers, "GRACE", 1)
+    shielded, tell = os.pipe()
     child = os.fork()
     if child == 0:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
         workers.shield()
+        os.write(tell, b".")
         time.sleep(30)
         os._exit(0)
-    time.sleep(0.1)
+    os.close(tell)
+    assert os.read(shielded, 1) == b"."
+    os.close(shielded)
     os.kill(child, getattr(signal, name))
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGALRM

@@ -139,7 +139,7 @@ def test_too_much_code_and_a_title_that_is_not_the_slug(client: Client, standin:
 
 def test_a_dataset_is_made_becomes_ready_and_is_mounted_in_both_layouts(client: Client, standin: Standin) -> None:
     standin.world.knobs.layouts = ("new", "old")
-    standin.world.knobs.dataset_ready = 5.0
+    standin.world.knobs.dataset_ready = 1000.0
     folder = client.home / "data"
     folder.mkdir()
     (folder / "weights.bin").write_bytes(bytes(100_000))
