@@ -12,7 +12,7 @@ from typing import Any
 from rich.text import Text
 
 import outlast
-from outlast.cli import flags, show
+from outlast.cli import flags, measuring, show
 from outlast.config import Config, resolve
 from outlast.config import show as show_value
 from outlast.config.units import format_bytes, format_seconds
@@ -28,7 +28,7 @@ from outlast.remote.revision import PushedRun
 from outlast.report import read_run
 from outlast.run.arguments import remote_address
 from outlast.run.session import Session
-from outlast.terminal import say
+from outlast.terminal import say, say_json
 
 _PACKAGES = ("torch", "jax", "numpy", "ultralytics", "kaggle", "wandb", "dvc")
 _DISK_NEEDED = 2 * 10**9
@@ -43,18 +43,33 @@ Row = tuple[str, str, str]
 
 
 def run(argv: list[str]) -> int:
-    """Print the state of this machine and the values of a session; exit code 1 if a check fails."""
-    found, request, _ = flags.read(
-        "outlast doctor", "Check machine, limits, data, disk and remotes before a session starts.", argv
+    """Print the state of this machine, the values of a session, and what was measured.
+
+    Exit code 1 if a check fails.
+    """
+    named = bool(argv) and not argv[0].startswith("-")
+    found, request, values = flags.read(
+        "outlast doctor",
+        "Check machine, limits, data, disk and remotes before a session starts.",
+        argv,
+        more=measuring.flags() if named else None,
     )
     environment, _ = surroundings(request.environment)
-    rows = [*_machine(environment), *_secrets(environment), *_software()]
+    result = measuring.Result()
+    rows: list[Row] = [*_machine(environment), *_secrets(environment), *_software()]
     if found is None:
         config = resolve(Config, flags=request.flags).config
         rows += _session(environment, config.budget, config.reserve, config.checkpoint_dir)
         rows += [*_remote(remote_address(config.remote), None), *_publication(config)]
     else:
         rows += _recipe(found, request)
+        if measuring.wanted(values):
+            rows += measuring.rows(found, request, values, result)
+    bad = sum(mark == "!" for mark, _, _ in rows)
+    if values.json:
+        shown = [{"mark": mark, "name": what, "value": value} for mark, what, value in rows]
+        say_json({"problems": bad, "checks": shown, **result.numbers}, indent=1)
+        return EXIT_FAILED if bad else EXIT_FINISHED
     table = show.table("", "", "")
     table.show_header = False
     for mark, what, value in rows:
@@ -62,7 +77,6 @@ def run(argv: list[str]) -> int:
         table.add_row(Text(mark, style=style), what, value)
     show.console().print(table)
     say("", *_GUARANTEE.splitlines())
-    bad = sum(mark == "!" for mark, _, _ in rows)
     say("", f"{bad} problem(s): see the lines marked with !" if bad else "No problems found.")
     return EXIT_FAILED if bad else EXIT_FINISHED
 

@@ -174,7 +174,7 @@ def read(prog: str, argv: list[str], own: Mapping[str, Mapping[str, Any]], leave
             f"--keep out -- python train.py`; `--on` takes {', '.join(providers.NAMES)}, and outlast-launch.yaml holds "
             "both for a project."
         )
-    return LaunchArguments(found, request, on, _options(on, values, before, settings), settings.user, values)
+    return LaunchArguments(found, request, on, options_of(on, values, before, settings), settings.user, values)
 
 
 def _read_command(
@@ -189,7 +189,7 @@ def _read_command(
             "outlast-launch.yaml."
         )
     before = commands.last_launch(values, words)
-    options = _options(on, values, before, settings)
+    options = options_of(on, values, before, settings)
     return commands.CommandArguments(words, on, options, settings.user, values)
 
 
@@ -231,7 +231,9 @@ def _whole(option: Option) -> Callable[[str], int]:
     return read
 
 
-def _options(on: str, values: argparse.Namespace, before: LaunchRecord | None, settings: Settings) -> Mapping[str, Any]:
+def options_of(
+    on: str, values: argparse.Namespace, before: LaunchRecord | None, settings: Settings
+) -> Mapping[str, Any]:
     """The provider's options, from the first layer that has them. Those of another provider are refused."""
     for name in providers.NAMES:
         for option in providers.module(name).OPTIONS if name != on else ():

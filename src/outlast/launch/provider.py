@@ -80,6 +80,8 @@ class Limits:
         least: seconds of quota below which no session is started.
         accelerator: the accelerator.
         metered: the kind of hours that it uses, such as "GPU"; None if it uses none.
+        disk: bytes that a session may keep; None if that is not known.
+        here: whether a session computes on this very machine.
     """
 
     session: float
@@ -87,6 +89,8 @@ class Limits:
     least: float = 0.0
     accelerator: str = "this machine"
     metered: str | None = None
+    disk: int | None = None
+    here: bool = False
 
     def training(self, terms: Terms) -> float:
         """Seconds that a session with these terms trains."""

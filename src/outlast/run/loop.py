@@ -16,6 +16,7 @@ from outlast.errors import SessionEnded, UsageError
 from outlast.folder.records import LARGEST
 from outlast.run import arguments, best
 from outlast.run.attempt import Attempt
+from outlast.run.measure import Measure
 from outlast.run.metrics import Metrics
 from outlast.run.parts import Parts
 from outlast.run.position import Position
@@ -55,7 +56,7 @@ class Loop:
         loader: what is saved of the loader of a loop over batches, besides its state; empty in other loops.
         loader_before: what the checkpoint remembers of it, or None.
         undo: returns the batches of a step that is not made.
-        witness: records the steps for `outlast prove`, or None.
+        witness: records the steps for `outlast prove`, or measures them for `outlast doctor`; or None.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Loop:
         self.begun = self.own = self.in_step = self.ended_early = False
         self.done_here = 0
         self.undo: Callable[[], None] = lambda: None
-        self.witness: Witness | None = None
+        self.witness: Witness | Measure | None = None
         self._start, self._session = Start(attempt, parts, saver, opened), attempt.session
         self._resumed_from = opened.checkpoint.step if opened else None
         self._clock = time.perf_counter()

@@ -17,7 +17,7 @@ from outlast import state
 from outlast.checkpoint import CheckpointStore, Retention, SavePolicy
 from outlast.distributed import ranks
 from outlast.environment import Environment, detect
-from outlast.run import arguments, ending, witness
+from outlast.run import arguments, ending, measure, witness
 from outlast.run.agreement import Agreement
 from outlast.run.attempt import Attempt
 from outlast.run.ending import Ending
@@ -105,6 +105,9 @@ def open_run(
     if plan := witness.read_plan():
         root, save, remote, resume_from = plan.root, plan.save or save, None, None
         sinks, results = (), None  # nothing of a proof is seen elsewhere
+    if measured := measure.read_plan():
+        root, save, remote, resume_from = measured.root, "never", None, None
+        sinks, results = [measure.Saves(measured.record)], None
     asked = arguments.read(
         name=name,
         root=root,
@@ -164,6 +167,8 @@ def open_run(
     loop = Loop(attempt, parts, saver, schedule, Stopping(session, agreement), opened, asked.total_steps)
     if plan:
         loop.witness = witness.Witness(plan, attempt, parts)
+    if measured:
+        loop.witness = measure.Measure(measured, attempt)
     return Run(loop, Ending(loop), resumed_from=step)
 
 

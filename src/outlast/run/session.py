@@ -14,6 +14,17 @@ from outlast.run import signals
 DISK_SPEED = 50e6
 """Bytes a second that a save is believed to reach until one has been measured; slow on purpose."""
 
+
+def reserve_for(state_bytes: int, save_seconds: float = 0.0) -> float:
+    """Seconds that are kept back for the last save.
+
+    Args:
+        state_bytes: size of the state.
+        save_seconds: the longest save so far; 0 if there was none.
+    """
+    return 1.0 + 2.0 * max(save_seconds, state_bytes / DISK_SPEED)
+
+
 LONGEST_PUSH = 300.0
 """Seconds that are kept back at most for the last checkpoint's way to a remote."""
 
@@ -86,7 +97,7 @@ class Session:
         """Seconds kept back at the end of the budget for the last save."""
         if self._fixed_reserve is not None:
             return self._fixed_reserve
-        return 1.0 + 2.0 * max(self._save_seconds, self._state_bytes / DISK_SPEED) + self._push_seconds
+        return reserve_for(self._state_bytes, self._save_seconds) + self._push_seconds
 
     @property
     def limit_reserve(self) -> float:

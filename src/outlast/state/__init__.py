@@ -129,6 +129,21 @@ def bound_memory(nbytes: int) -> None:
         adapter.bound_memory(nbytes)
 
 
+def wait_for_devices() -> None:
+    """Wait until the loaded frameworks have computed all that was asked for."""
+    for adapter in adapters.loaded():
+        adapter.wait()
+
+
+def device_peaks() -> dict[str, int]:
+    """Device with its framework -> most bytes that the framework has held there; without what it cannot tell."""
+    return {
+        f"{device} ({adapter.name})": nbytes
+        for adapter in adapters.loaded()
+        for device, nbytes in adapter.device_peaks().items()
+    }
+
+
 def use_deterministic_kernels() -> None:
     """Make the loaded frameworks use deterministic kernels."""
     for adapter in adapters.loaded():

@@ -93,6 +93,9 @@ class Adapter:
             the key "NAME device", and the value of a CPU begins with "cpu".
         use_deterministic_kernels: selects deterministic kernels.
         bound_memory: allocates no more than so many bytes of each GPU from now on.
+        wait: waits until everything that was asked of the devices is computed.
+        device_peaks: returns device -> most bytes that the framework has held there; without devices of which it does
+            not know it, such as a CPU.
         pin: page-locks memory for copies by a device. Returns a function that unlocks it; None if no device is used.
         optimizer_places: returns the memory (`LiveMemory.place`) that only the step of an optimizer among these
             objects changes.
@@ -118,6 +121,8 @@ class Adapter:
     software: Callable[[], dict[str, Any]] = dict
     use_deterministic_kernels: Callable[[], None] = _nothing
     bound_memory: Callable[[int], None] = _nothing
+    wait: Callable[[], None] = _nothing
+    device_peaks: Callable[[], dict[str, int]] = dict
     pin: Callable[[memoryview], Callable[[], None] | None] = _nothing
     optimizer_places: Callable[[Iterable[Any]], Collection[Any]] | None = None
     before_updates: Callable[[Callable[[Any], None]], Callable[[], None]] | None = None

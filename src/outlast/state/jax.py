@@ -5,6 +5,7 @@ Imported only if the program uses JAX. JAX has no global generators: its keys ar
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -160,6 +161,23 @@ def use_deterministic_kernels() -> None:
         os.environ["XLA_FLAGS"] = f"{given} {flag}".strip()
 
 
+def wait() -> None:
+    """Wait until all arrays of this program are computed."""
+    for array in jax.live_arrays():
+        with contextlib.suppress(RuntimeError):  # it was donated meanwhile
+            array.block_until_ready()
+
+
+def device_peaks() -> dict[str, int]:
+    """Most bytes that XLA has allocated on each device; a CPU does not report it."""
+    found = ((device, device.memory_stats() or {}) for device in jax.local_devices())
+    return {
+        f"{device.platform}:{device.id} {device.device_kind}": int(facts["peak_bytes_in_use"])
+        for device, facts in found
+        if "peak_bytes_in_use" in facts
+    }
+
+
 ADAPTER = Adapter(
     "jax",
     matches=_is_array,
@@ -170,4 +188,6 @@ ADAPTER = Adapter(
     becomes=_becomes,
     software=_software,
     use_deterministic_kernels=use_deterministic_kernels,
+    wait=wait,
+    device_peaks=device_peaks,
 )

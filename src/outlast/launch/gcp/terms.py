@@ -125,7 +125,7 @@ class GcpTerms:
     def limits(self) -> Limits:
         """A session trains for its duration, but for the time in which its files are copied."""
         kind = f"{self.gpu[1]} x {self.gpu[0]}" if self.gpu else self.machine
-        return Limits(self.duration, self.saving, accelerator=kind)
+        return Limits(self.duration, self.saving, accelerator=kind, disk=self.disk * 10**9)
 
 
 def create_command(name: str, terms: GcpTerms, script: Path) -> list[str]:

@@ -90,7 +90,7 @@ class KaggleTerms:
     def limits(self) -> Limits:
         """Kaggle's limits. The training time is the session's limit minus the time to save the outputs."""
         session = 3600.0 * (HOURS_TPU if self.accelerator == "tpu" else HOURS)
-        return Limits(session, reserve(0) + _MARGIN, _LEAST, self.accelerator, METERED.get(self.accelerator))
+        return Limits(session, reserve(0) + _MARGIN, _LEAST, self.accelerator, METERED.get(self.accelerator), KEPT)
 
     def backstop(self, training: float) -> int:
         """Seconds after which Kaggle should end the session, late enough to save outputs of the largest size."""

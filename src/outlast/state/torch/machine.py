@@ -38,6 +38,23 @@ def bound_memory(nbytes: int) -> None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, nbytes / total), device)
 
 
+def wait() -> None:
+    """Wait until all GPUs have computed what was asked of them."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(device)
+
+
+def device_peaks() -> dict[str, int]:
+    """Most bytes that torch has reserved on each GPU. The driver's own context, some 100s of MB, is not in them."""
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return {}
+    return {
+        f"cuda:{device} {torch.cuda.get_device_name(device)}": torch.cuda.max_memory_reserved(device)
+        for device in range(torch.cuda.device_count())
+    }
+
+
 def pin(memory: memoryview) -> Callable[[], None] | None:
     """Page-lock memory for copies by a GPU. Returns a function that unlocks it; None if no GPU is used."""
     if not (torch.cuda.is_available() and torch.cuda.is_initialized()):

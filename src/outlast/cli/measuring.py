@@ -1,0 +1,175 @@
+"""`outlast doctor RECIPE --on PROVIDER` and `--find-batch`: a few steps are made, and what they mean is said."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from outlast.cli import launch, parser, stages
+from outlast.config.units import format_seconds
+from outlast.environment import Environment
+from outlast.errors import OutlastError
+from outlast.launch import forecast, providers
+from outlast.launch.provider import Terms
+from outlast.launch.settings import read_settings
+from outlast.recipe import batch, measuring, prepare
+from outlast.recipe.recipe import Recipe
+from outlast.report import read_run
+from outlast.run.arguments import remote_address
+from outlast.terminal import say
+
+Row = forecast.Row
+
+_PATIENCE = 10.0  # seconds for the quota of a provider
+
+
+@dataclass
+class Result:
+    """What was found, for --json."""
+
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def flags() -> dict[str, Mapping[str, Any]]:
+    """The flags of `outlast doctor RECIPE`, besides the recipe's."""
+    return {
+        **launch.provider_flags(),
+        "on": {
+            "choices": providers.NAMES,
+            "help": "make a few steps of the recipe here, and say what the run needs of this provider's sessions",
+        },
+        "find-batch": {
+            "action": "store_true",
+            "help": "find the largest batch that fits into this machine's memory: powers of two, each in a process",
+        },
+        "step-time": {
+            "type": parser.seconds,
+            "metavar": "TIME",
+            "help": "with --on: time of a step there, such as 0.08s, if you know it (default: not known)",
+        },
+        "within": {
+            "type": parser.seconds,
+            "metavar": "TIME",
+            "default": 300.0,
+            "help": "time after which a measurement is ended (default: 5m00s)",
+        },
+    }
+
+
+def wanted(values: argparse.Namespace) -> bool:
+    """Whether something is to be measured."""
+    return bool(values.on or values.find_batch)
+
+
+def rows(found: Recipe, request: prepare.Request, values: argparse.Namespace, result: Result) -> Iterator[Row]:
+    """Measure, and yield what was found.
+
+    Args:
+        found: the recipe.
+        request: the user's values.
+        values: all flags.
+        result: gets the numbers.
+    """
+    prepared = stages.next_to_launch(found, request) if found.stages else prepare.prepare(found, request)
+    if prepared.recipe.stage:
+        request = replace(request, stage=prepared.recipe.stage.name)
+        yield "-", "stage", f"{prepared.recipe.stage.name}: the others are not measured"
+    limits = prepared.environment.limits
+    bounds = measuring.bound(values.within, limits.ram, limits.places.get("ram", ""))
+    tell = _silent if values.json else _told
+    if values.find_batch:
+        measured = yield from _batch(prepared, request, bounds, result, tell)
+    else:
+        tell(f"Making a few steps of {found.name} in a process of its own, for at most {format_seconds(bounds.within)}")
+        measured = _measure(prepared, request, bounds)
+    result.numbers["measured"] = asdict(measured)
+    yield from forecast.here(measured)
+    if values.on and measured.first is not None:
+        yield from _there(prepared, measured, values, result)
+
+
+def _measure(
+    prepared: prepare.PreparedRun,
+    request: prepare.Request,
+    bounds: measuring.Bounds,
+    size: tuple[str, int] | None = None,
+) -> measuring.Measured:
+    return measuring.run(
+        prepared.recipe.source, request, prepared.resolved.config.checkpoint_dir.absolute(), bounds, size
+    )
+
+
+def _batch(
+    prepared: prepare.PreparedRun, request: prepare.Request, bounds: measuring.Bounds, result: Result, tell: Any
+) -> Any:
+    """Find the largest batch, and yield what else depends on it; returns what was measured with it."""
+    key, config = batch.key_of(prepared.recipe), prepared.resolved.config
+    short = replace(bounds, steps=3)
+    tell(f"Looking for the largest {key} that fits: a process for each try, none above {bounds.why or 'any bound'}")
+    flag = f"--{key.replace('_', '-')}"
+    now = prepared.resolved.values[key]
+    size = batch.search(now, lambda size: _measure(prepared, request, short, (key, size)), tell)
+    result.numbers["batch"] = {"key": key, "size": size.batch, "above": size.above}
+    yield "ok", "largest batch", f"{flag} {size.batch}, of powers of two ({size.above})"
+    for sentence in batch.depends(prepared.recipe, config, key, size.batch):
+        yield "-", "", sentence
+    yield "-", "", "It fits here; on another machine, or with several ranks, it has to be found again"
+    return size.measured
+
+
+def _there(
+    prepared: prepare.PreparedRun, measured: measuring.Measured, values: argparse.Namespace, result: Result
+) -> Iterator[Row]:
+    config: Any = prepared.resolved.config
+    environment: Environment = prepared.environment
+    settings = read_settings()
+    provider = providers.connect(values.on, prepared.folder.path.parent, user=settings.user, patience=_PATIENCE)
+    terms = Terms(config.budget, launch.options_of(values.on, values, None, settings))
+    try:
+        limits = provider.limits(terms)
+    except OutlastError as error:
+        yield "!", provider.title, str(error)
+        return
+    begun = (prepared.folder.path / "run.json").is_file()
+    done = (read_run(prepared.folder.path).step or 0) if begun else 0
+    need = forecast.Need(
+        None if measured.total is None else max(0, measured.total - done),
+        config.keep_last + (config.keep_best if prepared.recipe.metric else 0),
+        config.save_every,
+        remote_address(config.remote) is not None,
+        environment.failure_seconds,
+        values.step_time,
+    )
+    numbers = forecast.reckon(measured, limits, limits.training(terms), need)
+    result.numbers["forecast"] = {"on": values.on, **numbers.as_json()}
+    if environment.name != provider.environment:
+        yield (
+            "-",
+            "values",
+            (f"those of {environment.name}; --env {provider.environment} takes those that a session there has"),
+        )
+    if provider.capabilities.quota:
+        yield _quota(provider, limits.metered)
+    yield from forecast.there(measured, limits, provider.capabilities, provider.title, need, numbers)
+
+
+def _quota(provider: Any, metered: str | None) -> Row:
+    if metered is None:
+        return "ok", "quota", "sessions of this kind use none"
+    try:
+        left = next((quota.left for quota in provider.quotas() if quota.kind == metered), None)
+    except OutlastError as error:
+        return "-", "quota", f"not known: {error}"
+    if left is None:
+        return "-", "quota", f"not known: {provider.title} names no {metered} hours"
+    return "ok" if left > 0 else "!", "quota", f"{format_seconds(left)} of {metered} time are left this week"
+
+
+def _told(sentence: str) -> None:
+    say(sentence, error=True)
+
+
+def _silent(_: str) -> None:
+    return None

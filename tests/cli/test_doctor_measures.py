@@ -1,0 +1,80 @@
+"""`outlast doctor RECIPE --on ...` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from outlast.cli import main
+
+SIZED = Path(__file__).parents[1] / "recipe/sized.py"
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(SIZED, tmp_path / "sized.py")
+    monkeypatch.chdir(tmp_path)
+
+
+def doctor(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict]:
+    code = main(["doctor", "./sized.py", *words, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_it_measures_and_says_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = doctor(capsys, "--on", "local", "--session", "1h", "--wait", "0.01", "-b", "8")
+    assert (code, found["problems"]) == (0, 0)
+    assert found["measured"]["total"] == 1000
+    assert found["forecast"]["sessions"] == 1
+    assert found["forecast"]["session"] == 3600
+    assert found["forecast"]["steps_per_session"] == pytest.approx(3580 / found["forecast"]["step"], rel=0.02)
+    assert not Path("runs").exists()
+    assert sorted(path.name for path in Path().iterdir() if not path.name.startswith("__")) == ["sized.py"]
+
+
+def test_another_machine_is_not_guessed_at(capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = doctor(capsys, "--on", "kaggle", "--accelerator", "cpu")
+    assert code == 0
+    assert found["forecast"]["steps_per_session"] is None
+    assert found["forecast"]["slowest"] > 1
+    rows = {row["name"]: row for row in found["checks"]}
+    assert "says nothing of cpu" in rows["steps there"]["value"]
+    assert rows["quota"]["mark"] == "ok"
+
+
+def test_what_fails_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = doctor(capsys, "--on", "local", "--fails", "1")
+    assert (code, found["problems"]) == (1, 1)
+    (row,) = (row for row in found["checks"] if row["mark"] == "!")
+    assert row["value"] == "ValueError: as it was told to"
+
+
+def test_a_run_that_has_begun_is_not_touched(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "./sized.py", "--budget", "3s", "--wait", "0.02"]) == 75
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")}
+    code, found = doctor(capsys, "--on", "local")
+    assert code == 0
+    assert 0 < found["forecast"]["steps_left"] < 1000
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")} == before
+
+
+def test_find_batch_tells_its_tries(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("configs/environment").mkdir(parents=True)
+    Path("configs/environment/local.yaml").write_text("constraints:\n  ram_gb: 0.5\n")
+    assert main(["doctor", "./sized.py", "--find-batch", "--megabytes", "60", "-b", "2", "--wait", "0.1"]) == 0
+    done = capsys.readouterr()
+    tries = [line for line in done.err.splitlines() if line.startswith("batch ")]
+    assert tries[0].startswith("batch 2: fits, ")
+    assert "does not fit: it was ended at" in tries[-1]
+    assert "of the 500.0 MB that configs/environment/local.yaml:2 states" in tries[-1]
+    assert "--batch-size 4, of powers of two" in done.out
+
+
+def test_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "./sized.py", "--on", "nowhere"]) == 2
+    assert main(["doctor", "./sized.py", "--on", "local", "--time", "4h"]) == 2
+    capsys.readouterr()

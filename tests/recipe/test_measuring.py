@@ -1,0 +1,173 @@
+"""A few steps of the real recipe, measured in a process that is bounded and leaves nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests import messages
+
+from outlast.checkpoint.memory import peak
+from outlast.errors import UsageError
+from outlast.recipe import batch, measuring, registry
+from outlast.recipe.measuring import Bounds, Measured
+from outlast.recipe.prepare import Request
+
+SIZED = str(Path(__file__).with_name("sized.py"))
+BOUNDS = Bounds(steps=4, within=60.0)
+
+
+def measured(tmp_path: Path, bounds: Bounds = BOUNDS, **flags: str) -> Measured:
+    found = measuring.run(SIZED, Request(flags=flags), tmp_path / "runs", bounds)
+    assert list(tmp_path.iterdir()) == []
+    return found
+
+
+def test_steps_memory_and_a_checkpoint_are_measured(tmp_path: Path) -> None:
+    found = measured(tmp_path, wait="0.05", megabytes="25")
+    assert (found.why, found.words) == ("ok", "")
+    assert found.start is not None
+    assert 0 < found.start < 60
+    assert found.first is not None
+    assert found.first >= 0.05
+    assert len(found.steps) == 4
+    assert found.step is not None
+    assert 0.05 <= found.step < 5
+    assert found.total == 1000
+    assert found.memory > 100e6 + 20e6  # four samples of 25 MB, and Python with NumPy
+    assert found.checkpoint is not None
+    assert 8000 < found.checkpoint < 100_000  # 1000 numbers and the manifest
+    assert found.save is not None
+    assert found.software["numpy"]
+
+
+def test_memory_beyond_the_bound_ends_it(tmp_path: Path) -> None:
+    bounds = replace(BOUNDS, memory=300_000_000, why="what the test gives")
+    found = measured(tmp_path, bounds, megabytes="100", wait="0.2")
+    assert found.why == "memory"
+    assert found.memory > 300_000_000
+    messages.said([found.words], "recipe/ended-at-memory")
+
+
+def test_memory_that_is_asked_for_at_once_is_refused_before_it_is_taken(tmp_path: Path) -> None:
+    found = measured(tmp_path, replace(BOUNDS, hard=600_000_000), megabytes="1000")
+    assert found.why == "memory"
+    assert found.memory < 600_000_000
+    messages.said([found.words], "recipe/memory-refused")
+
+
+def test_a_step_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    found = measured(tmp_path, replace(BOUNDS, within=3.0), wait="3600")
+    assert (found.why, found.first) == ("time", None)
+    assert found.words.startswith("it was ended after 3s: ")
+
+
+def test_the_words_of_a_failure_are_told(tmp_path: Path) -> None:
+    found = measured(tmp_path, fails="2")
+    assert found.why == "error"
+    assert found.words == "ValueError: as it was told to"
+    assert found.first is not None
+
+
+def test_a_recipe_that_cannot_be_prepared_says_why(tmp_path: Path) -> None:
+    found = measured(tmp_path, no_such="1")
+    assert found.why == "error"
+    assert "no_such" in found.words
+
+
+def test_few_seconds_make_few_steps(tmp_path: Path) -> None:
+    found = measured(tmp_path, replace(BOUNDS, steps=500, seconds=0.3), wait="0.1")
+    assert found.why == "ok"
+    assert 1 <= len(found.steps) < 20
+
+
+def test_the_peak_is_of_this_program_and_not_of_whoever_started_it(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    assert peak(tmp_path) == 0
+    (tmp_path / "proc/self/status").write_text("Name:\tx\nVmPeak:\t   99 kB\nVmHWM:\t   1234 kB\n")
+    assert peak(tmp_path) == 1234 * 1024
+    assert peak() > 10_000_000
+
+
+def test_a_bound_is_the_smaller_of_what_is_free_and_what_is_stated() -> None:
+    stated = measuring.bound(9.0, 100_000_000, "local.yaml:2")
+    assert (stated.within, stated.memory) == (9.0, 90_000_000)
+    assert stated.hard is not None
+    assert stated.hard > stated.memory  # addresses are not memory, and a small bound would refuse what is never used
+    assert stated.why == "90% of the 100.0 MB that local.yaml:2 states"
+    free = measuring.bound(9.0, 2**62)
+    assert free.memory is not None
+    assert free.memory < 2**62
+    assert free.why.endswith("that are free now")
+
+
+# the largest batch ---------------------------------------------------------------------------------------------------
+
+
+def fake(most: int, tried: list[int], other: int = 2**62):
+    def attempt(size: int) -> Measured:
+        tried.append(size)
+        if size >= other:
+            return Measured("error", "fewer samples than a batch")
+        return Measured("ok", first=1.0, memory=size) if size <= most else Measured("memory", f"{size} is too much")
+
+    return attempt
+
+
+@pytest.mark.parametrize(
+    ("first", "most", "expected", "tries"),
+    [
+        (64, 300, 256, [64, 128, 256, 512]),
+        (100, 127, 64, [64, 128]),
+        (64, 5, 4, [64, 4, 16, 8]),
+        (64, 1, 1, [64, 4, 1, 2]),
+        (64, 63, 32, [64, 4, 16, 32]),
+        (1, 1, 1, [1, 2]),
+    ],
+)
+def test_the_largest_power_of_two_is_found_in_few_tries(first: int, most: int, expected: int, tries: list[int]) -> None:
+    tried: list[int] = []
+    told: list[str] = []
+    found = batch.search(first, fake(most, tried), told.append)
+    assert (found.batch, tried) == (expected, tries)
+    assert found.measured.memory == expected
+    assert found.above == f"{2 * expected}: {2 * expected} is too much"
+    assert len(told) == len(tries)
+
+
+def test_a_batch_larger_than_the_data_ends_the_search() -> None:
+    found = batch.search(4, fake(2**62, [], other=32), print)
+    assert (found.batch, found.above) == (16, "32: fewer samples than a batch")
+
+
+def test_no_try_is_larger_than_the_largest() -> None:
+    tried: list[int] = []
+    assert batch.search(2**19, fake(2**62, tried), print).batch == max(tried) == batch.LARGEST
+
+
+def test_a_training_that_fails_anyway_has_no_batch() -> None:
+    with messages.raises(UsageError, "recipe/no-batch-training-fails", words="fewer samples than a batch"):
+        batch.search(4, fake(0, [], other=4), print)
+    with messages.raises(UsageError, "recipe/no-batch-fits", words="1 is too much"):
+        batch.search(4, fake(0, []), print)
+
+
+def test_what_else_depends_on_it_is_said() -> None:
+    recipe = registry.find("digits")
+    key = batch.key_of(recipe)
+    words = " ".join(batch.depends(recipe, recipe.Config(), key, 256))
+    assert key == "batch_size"
+    assert "learning_rate is 0.003, chosen for a batch of 64" in words
+    assert "0.006 (square root, for Adam) or 0.012 (linear, for SGD)" in words
+    assert "--batch-size 512 --accumulate 2" in words
+    (same,) = batch.depends(recipe, recipe.Config(), key, 64)
+    assert same == "--batch-size is 64 already."
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("skeleton", "batch_size"), ("dungeon", "diffusion.batch_size"), ("yolo", "batch_size")],
+)
+def test_every_recipe_names_its_batch(name: str, key: str) -> None:
+    assert batch.key_of(registry.find(name)).endswith(key.rpartition(".")[2])
