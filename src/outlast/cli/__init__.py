@@ -36,7 +36,7 @@ VERBS = {
     "sync": "send a run's metrics to a tracker, for example TensorBoard, from where it was left",
     "archive": "write a run's results as one zip: config, history, curves, final model, artifacts",
     "notebook": "write a notebook that trains a recipe, for the browser",
-    "data": "prepare or check a recipe's data",
+    "data": "get, check or prepare a recipe's data",
     "recipes": "list recipes, and what else they offer: outlast VERB RECIPE",
     "copy": "copy a recipe to make it your own",
 }

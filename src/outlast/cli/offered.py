@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from outlast.cli import VERBS
 from outlast.cli.parser import Parser
+from outlast.config.units import format_bytes
 from outlast.config.words import nearest
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.recipe.recipe import Tell
@@ -31,17 +32,17 @@ def run(verb: str, argv: list[str]) -> int:
     parser = Parser(f"outlast {verb} {argv[0]}", command.summary)
     command.arguments(parser)
     values = parser.parse(argv[1:])
-    with bar() as tell:
+    with bar(command.unit) as tell:
         for line in command.run(values, tell):
             say(*line.split("\n"))
     return EXIT_FINISHED
 
 
 @contextlib.contextmanager
-def bar() -> Iterator[Tell]:
-    """Shows progress: a bar on a terminal, lines elsewhere."""
+def bar(unit: str = "") -> Iterator[Tell]:
+    """Shows progress: a bar on a terminal, lines elsewhere. `unit`: as that of a `Command`."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        with _drawn() as drawn:
+        with _drawn(unit) as drawn:
             yield drawn
         return
     begin = heard = time.monotonic()
@@ -51,19 +52,29 @@ def bar() -> Iterator[Tell]:
         now = time.monotonic()
         if now - heard >= 5 and done < total:
             heard = now
-            say(f"{done} of {total}, {(now - begin) / done * (total - done):.0f} s to go", error=True)
+            shown = (format_bytes(done), format_bytes(total)) if unit == "bytes" else (done, total)
+            say(f"{shown[0]} of {shown[1]}, {(now - begin) / max(done, 1) * (total - done):.0f} s to go", error=True)
 
     yield line
 
 
 @contextlib.contextmanager
-def _drawn() -> Iterator[Tell]:
+def _drawn(unit: str) -> Iterator[Tell]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    drawn = Progress(
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
     )
+
+    count: list[ProgressColumn] = (
+        [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
+    )
+    drawn = Progress(BarColumn(), *count, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
     task = drawn.add_task("", total=None)
 
     def move(done: int, total: int) -> None:

@@ -31,12 +31,14 @@ class Command:
         summary: one line.
         arguments: adds its arguments to an argparse parser.
         run: executes it: yields the lines for the user, and reports its progress.
+        unit: what its progress counts: things, or "bytes".
     """
 
     name: str
     summary: str
     arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace, Tell], Iterable[str]]
+    unit: Literal["", "bytes"] = ""
 
 
 @dataclass(frozen=True)

@@ -2,31 +2,37 @@
 
 Only https is used, or http on this machine (127.0.0.1). Redirects are refused: the file is where its address says.
 Proxies and certificates are those of the environment. A file appears under its name when all of it is there and its
-hash is the known one; files that are there already with their hash are not fetched again.
+hash is the known one; files that are there already with their hash are not fetched again. A download that was broken
+off is continued where it stopped (`outlast_recipes.common.partial`), by this command or by the next one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import shutil
 import ssl
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
 import outlast
+from outlast_recipes.common.partial import Partial, Reply
 
 TIMEOUT = 30.0
 """Seconds in which something of a reply has to arrive."""
 TRIES = 3
+"""Tries one after the other that bring nothing, after which it ends."""
+MOST = 10**11
+"""Bytes at most of a file whose size is not known."""
 
 _PIECE = 64 * 1024
 _PASSING = (408, 429, 500, 502, 503, 504)
+_CONTINUED, _NOTHING_MORE = 206, 416
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,15 @@ class File:
 
     Attributes:
         path: below the data set's address, and below the folder.
-        size: bytes.
+        size: bytes; None if it is not known before.
         sha256: of its content, hexadecimal.
+        most: bytes at most, if the size is not known.
     """
 
     path: str
-    size: int
+    size: int | None
     sha256: str
+    most: int = MOST
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -56,6 +64,7 @@ def download(
     tell: Callable[[int, int], None],
     *,
     pause: Callable[[float], None] = time.sleep,
+    most: int = MOST,
 ) -> int:
     """Fetch the files which the folder lacks; returns their number.
 
@@ -65,22 +74,33 @@ def download(
         folder: where they are put, with the folders of their paths. It is made if it does not exist.
         tell: hears how many bytes of how many are there.
         pause: waits so many seconds between tries.
+        most: bytes at most of a file whose size is not known.
 
     Raises:
         outlast.DataError: the address is another one; a file of the folder has another content, which is not
-            overwritten; a server does not answer, refuses, or sends another content. What was fetched whole stays.
+            overwritten; a server does not answer, refuses, or sends another content. What was fetched whole stays,
+            and so does a part that can be continued.
     """
     opener = _opener(local=_is_local(address))
-    total, done, fetched = sum(file.size for file in files), 0, 0
+    total, done, fetched, told = sum(file.size or 0 for file in files), 0, 0, (-1, -1)
+
+    def heard(size: int, whole: int) -> None:
+        nonlocal told
+        now = (done + size, max(total, done + whole))
+        if now != told:
+            told = now
+            tell(*now)
+
     for file in files:
         target = folder / _inside(file.path)
         if target.is_symlink() or target.exists():
-            _check_content(target, file)
+            size = _check_content(target, file)
         else:
-            _fetch(opener, f"{address.rstrip('/')}/{quote(file.path)}", file, target, pause)
+            file = replace(file, most=most)
+            size = _fetch(opener, f"{address.rstrip('/')}/{quote(file.path)}", file, target, pause, heard)
             fetched += 1
-        done += file.size
-        tell(done, total)
+        heard(size, size)
+        done += size
     return fetched
 
 
@@ -95,72 +115,134 @@ def _opener(*, local: bool) -> urllib.request.OpenerDirector:
 
 
 def _fetch(
-    opener: urllib.request.OpenerDirector, url: str, file: File, target: Path, pause: Callable[[float], None]
-) -> None:
-    content = _content(opener, url, file, pause)
+    opener: urllib.request.OpenerDirector,
+    url: str,
+    file: File,
+    target: Path,
+    pause: Callable[[float], None],
+    heard: Callable[[int, int], None],
+) -> int:
+    """Fetch one file, in as many tries as bring something; returns its size."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as place:
-            whole = Path(place) / "file"
-            whole.write_bytes(content)
-            whole.replace(target)
+        with Partial(target, url, file.sha256) as part:
+            _check_room(part, file)
+            _receive(opener, file, part, pause, heard)
+            return part.finish()
     except OSError as error:
         raise outlast.DataError(
             f"{target} cannot be written: {error.strerror or error}. Free space, or name another folder."
         ) from error
 
 
-def _content(opener: urllib.request.OpenerDirector, url: str, file: File, pause: Callable[[float], None]) -> bytearray:
-    """The bytes of a file, with its hash; of several tries."""
-    for number in range(1, TRIES + 1):
+def _receive(
+    opener: urllib.request.OpenerDirector,
+    file: File,
+    part: Partial,
+    pause: Callable[[float], None],
+    heard: Callable[[int, int], None],
+    *,
+    anew: bool = False,
+) -> None:
+    """Receive a file into its part, until its hash is the known one; `anew`: nothing else is tried after this."""
+    empty = 0  # tries that brought nothing
+    while True:
+        before = part.size
         try:
-            return _once(opener, url, file)
+            _once(opener, file, part, heard)
+            break
         except urllib.error.HTTPError as error:
             error.close()
             reason = f"{error.code} {error.reason}"
-            if error.code not in _PASSING:
+            if error.code == _NOTHING_MORE and part.size:
+                if part.digest() == file.sha256:
+                    break
+                part.restart()
+                before = 0
+            elif error.code not in _PASSING:
                 raise outlast.DataError(
-                    f"{url} was refused: {reason}. Check the address; --from names another one."
+                    f"{part.url} was refused: {reason}. Check the address; --from names another one."
                 ) from error
         except (OSError, http.client.HTTPException) as error:  # urllib's errors and broken connections
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
-        if number < TRIES:
-            pause(2.0**number)
+        empty = 0 if part.size - before >= _PIECE else empty + 1
+        if empty == TRIES:
+            raise outlast.DataError(
+                f"{part.url} was not received in {TRIES} tries: {reason}. Run the same command again; files that are "
+                "there stay, and what came of this one is continued."
+            )
+        pause(2.0**empty)
+    found = part.digest()
+    if found == file.sha256:
+        return
+    pieced, size = part.pieced, part.size
+    part.restart()
+    if pieced and not anew:  # its pieces may be of different files
+        _receive(opener, file, part, pause, heard, anew=True)
+        return
+    expected = "" if file.size is None else f"{file.size} bytes with "
+    shown = f"more than {file.size}" if file.size is not None and size > file.size else f"{size}"
     raise outlast.DataError(
-        f"{url} was not received in {TRIES} tries: {reason}. Run the same command again; files that are there stay."
+        f"{part.url} has another content: {shown} bytes with SHA-256 {found[:12]}; expected {expected}"
+        f"{file.sha256[:12]}. It was not kept. Either the data set has changed, or something between here and the "
+        "server changes it."
     )
 
 
-def _once(opener: urllib.request.OpenerDirector, url: str, file: File) -> bytearray:
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})  # noqa: S310 - https, or 127.0.0.1
-    content = bytearray()
-    with opener.open(request, timeout=TIMEOUT) as reply:
-        while len(content) <= file.size and (piece := reply.read(min(_PIECE, file.size + 1 - len(content)))):
-            content += piece
-    if len(content) < file.size:
-        raise ConnectionError(f"{len(content)} of {file.size} bytes came")
-    found = hashlib.sha256(content).hexdigest()
-    if found != file.sha256:
-        size = f"more than {file.size}" if len(content) > file.size else f"{len(content)}"
+def _once(opener: urllib.request.OpenerDirector, file: File, part: Partial, heard: Callable[[int, int], None]) -> None:
+    """One request: the rest of the file if the server continues it, otherwise all of it."""
+    headers = {"Accept-Encoding": "identity", **part.headers()}
+    request = urllib.request.Request(part.url, headers=headers)  # noqa: S310 - https, or 127.0.0.1
+    most = file.most if file.size is None else file.size
+    with opener.open(request, timeout=TIMEOUT) as answer:
+        reply = Reply.of(answer.headers, continued=answer.status == _CONTINUED)
+        if "Range" in headers and not reply.continues(part.size):
+            part.restart()  # it sends all of it, or something else than was asked for
+            if answer.status == _CONTINUED:
+                raise ConnectionError("the server sent another range than it was asked for")
+        part.note(reply)
+        whole = most if file.size is not None else reply.whole
+        while part.size <= most and (piece := answer.read(min(_PIECE, most + 1 - part.size))):
+            part.write(piece)
+            heard(part.size, max(part.size, whole or 0))
+    if part.size > most and file.size is None:
+        part.restart()
         raise outlast.DataError(
-            f"{url} has another content: {size} bytes with SHA-256 {found[:12]}; expected {file.size} bytes with "
-            f"{file.sha256[:12]}. It was not kept. Either the data set has changed, or something between here and the "
-            "server changes it."
+            f"{part.url} has more than {most:,} bytes, and was not kept. If that is right, raise --most."
         )
-    return content
+    if whole is not None and part.size < whole:
+        raise ConnectionError(f"{part.size} of {whole} bytes came")
 
 
-def _check_content(target: Path, file: File) -> None:
-    if target.is_symlink() or not target.is_file() or target.stat().st_size != file.size:
+def _check_room(part: Partial, file: File) -> None:
+    part.open()
+    needed = (file.size or 0) - part.size
+    free = shutil.disk_usage(part.folder).free
+    if needed > free:
+        raise outlast.DataError(
+            f"{part.target} needs {needed} more bytes, and {part.folder} has {free} free. Free space, or name another "
+            "folder."
+        )
+
+
+def _check_content(target: Path, file: File) -> int:
+    """Raise DataError if the file that is there is not the one that is expected; returns its size."""
+    known = file.size is None or (not target.is_symlink() and target.is_file() and target.stat().st_size == file.size)
+    if target.is_symlink() or not target.is_file() or not known:
         found = "is no file of this size"
-    elif hashlib.sha256(target.read_bytes()).hexdigest() != file.sha256:
+    elif _digest(target) != file.sha256:
         found = "has another content"
     else:
-        return
+        return target.stat().st_size
+    expected = "a file" if file.size is None else f"{file.size} bytes"
     raise outlast.DataError(
-        f"{target} {found}; expected {file.size} bytes with SHA-256 {file.sha256[:12]}. It was not overwritten. Remove "
-        "it, or name another folder."
+        f"{target} {found}; expected {expected} with SHA-256 {file.sha256[:12]}. It was not overwritten. Remove it, or "
+        "name another folder."
     )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_local(address: str) -> bool:

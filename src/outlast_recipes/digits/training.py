@@ -21,6 +21,7 @@ from outlast_recipes.common.training import (
     update_average,
     warmup_cosine,
 )
+from outlast_recipes.digits.data_commands import COMMANDS
 
 if TYPE_CHECKING:
     from outlast_recipes.digits.recipe import Config, Model
@@ -89,6 +90,9 @@ def train(run: Run, config: Config) -> None:
             run.log(val_accuracy=accuracy(average, data["val"], device))
 
     run.log(test_accuracy=accuracy(average, data["test"], device))  # read once, by a finished run
+
+
+commands = COMMANDS
 
 
 def check(config: Any) -> str:

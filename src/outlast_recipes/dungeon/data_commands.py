@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import outlast
+from outlast_recipes.common.data_verbs import nothing
 from outlast_recipes.dungeon import command_check, command_get
 
 COMMANDS = (
@@ -11,6 +12,7 @@ COMMANDS = (
         "download the public corpus: levels and mission graphs of The Legend of Zelda",
         command_get.arguments,
         command_get.run,
+        unit="bytes",
     ),
     outlast.Command(
         "data check",
@@ -18,4 +20,5 @@ COMMANDS = (
         command_check.arguments,
         command_check.run,
     ),
+    nothing("data prepare", "dungeon prepares nothing: a training reads levels and mission graphs as they are."),
 )

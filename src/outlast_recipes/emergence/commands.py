@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 import outlast
+from outlast_recipes.common.data_verbs import nothing
 from outlast_recipes.common.run_options import add_checkpoint_arguments
 from outlast_recipes.emergence import assay, estimates, learn, metrics, pictures
 from outlast_recipes.emergence.config import Config
@@ -267,7 +268,10 @@ def _render(values: Namespace, tell: Tell) -> Iterable[str]:
     yield f"{folder / 'curves.png'} and {folder / 'phylogeny.png'}"
 
 
+_NO_DATA = "emergence has no data: its worlds are made from the seed."
+
 COMMANDS = (
+    *(nothing(name, _NO_DATA) for name in ("data get", "data check", "data prepare")),
     outlast.Command(
         "measure", "measure a population, each value with its null distribution", _measure_arguments, _measure
     ),

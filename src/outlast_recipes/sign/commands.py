@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import outlast
+from outlast_recipes.common.data_verbs import get
 from outlast_recipes.sign import command_check, command_evaluate, command_predict, command_prepare
 
 COMMANDS = (
+    get("sign", "Its clips are given by the authors of each data set, such as FSL-105, under their own terms."),
     outlast.Command(
         "data prepare",
         "make .npz files of videos: keypoints by MediaPipe, image features by InceptionV3",

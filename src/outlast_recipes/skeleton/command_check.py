@@ -39,7 +39,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     if never:
         yield f"warning: {len(never)} classes have no training clips: {', '.join(never[:5])}"
     yield from _missing(store)
-    yield from refused_lines(store)
+    yield from refused_lines(store, len(store.refused))
     yield from _copies(store, parts)
     if not values.quick:
         yield from _hashes(store, progress)
@@ -103,6 +103,7 @@ def _hashes(store: Store, progress: Callable[[int, int], None]) -> Iterable[str]
         if hash_points(joints) != entry.hash:
             wrong.append(entry.name)
         progress(number + 1, len(store))
+    yield from (f"error: {name}: its positions do not match their hash" for name in wrong)
     if wrong:
         raise outlast.DataError(
             f"{store.folder} is damaged: the positions of {len(wrong)} clips do not match their hashes, such as "

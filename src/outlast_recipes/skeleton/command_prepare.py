@@ -94,13 +94,13 @@ def _lines(path: Path) -> list[str]:
         ) from error
 
 
-def refused_lines(store: Store) -> Iterable[str]:
+def refused_lines(store: Store, shown: int = SHOWN) -> Iterable[str]:
     """The refused files of a store, the first of them with their reasons."""
     if store.refused:
         yield f"{len(store.refused)} files were refused:"
-    yield from (f"  {each.why}" for each in store.refused[:SHOWN])
-    if len(store.refused) > SHOWN:
-        yield f"  and {len(store.refused) - SHOWN} more, all listed in {store.folder / 'index.json'}"
+    yield from (f"  {each.why}" for each in store.refused[:shown])
+    if len(store.refused) > shown:
+        yield f"  and {len(store.refused) - shown} more, all listed in {store.folder / 'index.json'}"
 
 
 def usual_split(store: Store) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import outlast
+from outlast_recipes.common.data_verbs import get
 from outlast_recipes.skeleton import (
     command_check,
     command_evaluate,
@@ -12,6 +13,10 @@ from outlast_recipes.skeleton import (
 )
 
 COMMANDS = (
+    get(
+        "skeleton",
+        "NTU RGB+D is given on request by its authors; NW-UCLA and UTKinect-Action3D are on the pages of theirs.",
+    ),
     outlast.Command(
         "data prepare",
         "prepare one memory-mapped store from a folder of skeleton files",

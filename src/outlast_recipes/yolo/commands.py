@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import outlast
+from outlast_recipes.common.data_verbs import get, nothing
 from outlast_recipes.yolo import check, command_evaluate, command_predict, command_rectify, pipeline
 
 COMMANDS = (
+    get("yolo", "Pictures and labels are your own, or of a data set with its own terms."),
+    nothing(
+        "data prepare", "yolo prepares nothing: a training reads pictures, and labels of YOLO or COCO, as they are."
+    ),
     outlast.Command(
         "data check",
         "check images and labels: damaged, out of range, out of order, in two splits; class balance",
