@@ -165,6 +165,8 @@ def test_kaggle(tmp_path: Path) -> None:
     assert kaggle.describe(tmp_path, {**environ, "TPU_ACCELERATOR_TYPE": "v5e-8"}).limits.seconds == pytest.approx(
         9 * 3600 - 3600.5, abs=1
     )
+    assert found.quota is None, "hours of a CPU are not counted"
+    assert kaggle.describe(tmp_path, {**environ, "TPU_ACCELERATOR_TYPE": "v5e-8"}).quota == "TPU"
     assert not kaggle.detected(tmp_path, {}), "a folder alone may be a coincidence"
     assert not kaggle.detected(tmp_path / "elsewhere", environ)
 

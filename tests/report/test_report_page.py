@@ -8,18 +8,20 @@ import html
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests import messages
-from tests.report.trained import PNG, train
+from tests.report.trained import PNG, State, train
 
 import outlast
 from outlast.cli import main
 from outlast.errors import UnknownName, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.report import page, read_run
+from outlast.report.markdown import markdown
 from outlast.report.pictures import pictures_in
 from outlast.report.summary import differing, sessions
 
@@ -278,3 +280,32 @@ def test_a_run_that_does_not_exist_and_an_empty_folder(tmp_path: Path, capsys, m
 
 def test_read_run_needs_nothing_of_the_page(folder: RunFolder) -> None:
     assert read_run(folder.path).status == "finished"
+
+
+def test_budget_and_quota_of_each_attempt_are_recorded_and_shown(tmp_path: Path) -> None:
+    metered = replace(outlast.detect("local"), name="kaggle", quota="GPU")
+    for total, budget in ((3, 300.0), (6, None)):
+        with outlast.open_run(
+            "r", total_steps=total, root=tmp_path, progress="none", budget=budget, environment=metered
+        ) as run:
+            run.track(state=State())
+            for _ in run.steps():
+                run.log(loss=1.0)
+            first = json.loads((run.folder / "attempts/0001.json").read_text())["session"]
+    assert first == {"budget": 300.0, "reserve": None, "quota": "GPU"}
+    ends = [json.loads(path.read_text())["end"] for path in sorted((tmp_path / "r/attempts").glob("????.json"))]
+    assert all(0 < end["seconds"] < 300 for end in ends)
+    found = page.contents([read_run(tmp_path / "r")], {})["runs"][0]["attempts"]
+    assert [(each["budget"], each["quota"]) for each in found] == [(300.0, "GPU"), (None, "GPU")]
+    assert [each["seconds"] for each in found] == [end["seconds"] for end in ends]
+    assert " of GPU quota; resume grade exact." in markdown([tmp_path / "r"])
+
+
+def test_attempts_of_earlier_versions_have_no_budget_and_no_quota(folder: RunFolder) -> None:
+    for path in folder.attempts.glob("????.json"):
+        record = json.loads(path.read_text())
+        del record["session"], record["end"]["seconds"]
+        path.write_text(json.dumps(record))
+    for each in page.contents([read_run(folder.path)], {})["runs"][0]["attempts"]:
+        assert (each["budget"], each["quota"]) == (None, None)
+        assert each["seconds"] >= 0

@@ -102,6 +102,7 @@ class Environment:
         failure_seconds: assumed mean time between two ends without a warning. With the cost of a save, it determines
             the save interval.
         probe_host: a host that is reachable if there is internet access.
+        quota: the kind of hours that the platform counts while this session lasts, such as "GPU" (None: none)
         age: seconds since the session began, if the platform counts them; else 0.
         detected: the time on `clock` from which the limit of seconds counts; None: from the beginning of the session.
     """
@@ -115,6 +116,7 @@ class Environment:
     notice: Notice | None = None
     failure_seconds: float = 3 * 86400.0
     probe_host: str = "example.com"
+    quota: str | None = None
     age: float = 0.0
     detected: float | None = field(default=None, compare=False)
 

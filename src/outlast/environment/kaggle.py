@@ -43,13 +43,15 @@ def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
     KAGGLE_* variables may hold tokens, so only values known to be harmless are included.
     """
     age = session_age(_root(root, environ))
-    hours = HOURS_TPU if environ.get("TPU_ACCELERATOR_TYPE") or environ.get("ISTPUVM") else HOURS
+    tpu = bool(environ.get("TPU_ACCELERATOR_TYPE") or environ.get("ISTPUVM"))
+    limits = machine_limits(root, seconds=(HOURS_TPU if tpu else HOURS) * 3600 - age, disk=KEPT)
     secrets = [*present_secrets(environ)]
     if environ.get("KAGGLE_USER_SECRETS_TOKEN"):
         secrets.append("Kaggle secrets (UserSecretsClient)")
     return Environment(
         name="kaggle",
-        limits=machine_limits(root, seconds=hours * 3600 - age, disk=KEPT),
+        limits=limits,
+        quota="TPU" if tpu else "GPU" if limits.gpus else None,
         age=age,
         facts={
             "kernel": environ.get("KAGGLE_KERNEL_RUN_TYPE", "unknown"),

@@ -65,6 +65,7 @@ class AttemptRecord:
         earlier: the records of the attempts before it.
         kept: whether it is written; not on ranks other than the first, whose work the first one's record stands for.
         news: whether something was told since it was last written.
+        begun: when it began, on time.monotonic.
     """
 
     folder: RunFolder
@@ -73,10 +74,23 @@ class AttemptRecord:
     earlier: list[dict[str, Any]] = field(default_factory=list)
     kept: bool = True
     news: bool = False
+    begun: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def begin(cls, folder: RunFolder, version: str, environment: Mapping[str, Any]) -> AttemptRecord:
+    def begin(
+        cls,
+        folder: RunFolder,
+        version: str,
+        environment: Mapping[str, Any],
+        session: Mapping[str, Any] | None = None,
+    ) -> AttemptRecord:
         """Write down that an attempt began; earlier ones that never wrote their end are given the reason "lost".
+
+        Args:
+            folder: the run folder.
+            version: of outlast.
+            environment: where it is.
+            session: what it may spend.
 
         Raises:
             OSError: the record cannot be written.
@@ -100,6 +114,7 @@ class AttemptRecord:
             "host": platform.node(),
             "outlast": version,
             "environment": dict(environment),
+            "session": dict(session or {}),
             "told": [],
         }
         attempt.write()
@@ -143,10 +158,17 @@ class AttemptRecord:
             self.record["told_again"] = self.record.get("told_again", 0) + 1
 
     def end(
-        self, reason: str, step: int, total: int | None, error: str | None = None, *, signal: str | None = None
+        self,
+        reason: str,
+        step: int,
+        total: int | None,
+        error: str | None = None,
+        *,
+        signal: str | None = None,
     ) -> None:
         """Write the end reason; raises OSError when that cannot be done (the attempt then counts as lost)."""
         self.record["end"] = {"time": utc(), "reason": reason, "step": step, "total_steps": total}
+        self.record["end"]["seconds"] = round(time.monotonic() - self.begun, 3)
         if error:
             self.record["end"]["error"] = writable(error)[:LONGEST]
         if signal:

@@ -85,6 +85,12 @@ def _sessions(run: Mapping[str, Any]) -> str:
     repeated = sum(attempt["repeated"] for attempt in run["attempts"])
     again = f"; {counted(repeated, 'step')} repeated" if repeated else ""
     grade = escaped(run["grade"])
+    quotas: dict[str, float] = {}
+    for attempt in run["attempts"]:
+        if attempt["quota"]:
+            quotas[attempt["quota"]] = quotas.get(attempt["quota"], 0.0) + (attempt["seconds"] or 0.0)
+    used = "".join(f"; {format_seconds(seconds)} of {escaped(kind)} quota" for kind, seconds in quotas.items())
     return (
-        f"{escaped(run['id'])}: {counted(_attempts(run), 'attempt')} ({escaped(ended)}){again}; resume grade {grade}."
+        f"{escaped(run['id'])}: {counted(_attempts(run), 'attempt')} ({escaped(ended)}){again}{used}; "
+        f"resume grade {grade}."
     )

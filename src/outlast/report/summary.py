@@ -160,9 +160,12 @@ def _attempts(info: RunInfo, attempts: Sequence[Mapping[str, Any]]) -> list[dict
     for attempt, after in zip(attempts, following, strict=True):
         end, environment = attempt.get("end", {}), attempt.get("environment", {})
         limits, resume = environment.get("limits") or {}, attempt.get("resume") or {}
+        session = attempt.get("session", {})
         began, ended = _time(attempt.get("started")), _time(end.get("time"))
         spent = info.spent(attempt)
-        seconds = ended - began if began is not None and ended is not None and ended >= began else None
+        seconds = end.get("seconds")
+        if seconds is None and began is not None and ended is not None and ended >= began:
+            seconds = ended - began
         if seconds is None and spent is not None:
             seconds = spent.total
         next_step = (after.get("resume") or {}).get("step", 0 if after.get("trained") else None)
@@ -178,6 +181,8 @@ def _attempts(info: RunInfo, attempts: Sequence[Mapping[str, Any]]) -> list[dict
                 "seconds": seconds,
                 "away": began - before if began is not None and before is not None and began >= before else None,
                 "limit": limit if is_finite(limit := _map(limits).get("seconds")) else None,
+                "budget": session.get("budget"),
+                "quota": text(session["quota"]) if session.get("quota") else None,
                 "resume": {"step": resume["step"], "grade": resume["grade"]} if resume else None,
                 "reason": end.get("reason")
                 or ("running" if info.status == "running" and not after else "no end record"),

@@ -138,7 +138,9 @@ class Attempt:
         begun = source.begin(begin_from, folder)
         identity = know(folder, {key: self.about[key] for key in ("recipe", "grade")})
         self.store.identity = self.following.join(identity, brought.told)
-        self._record = AttemptRecord.begin(folder, outlast.__version__, self.session.environment.record())
+        self._record = AttemptRecord.begin(
+            folder, outlast.__version__, self.session.environment.record(), self.session.record()
+        )
         self.store.sweep()
         apart = self.following.judge(brought, self.store.identity)
         warnings = [*([taken] if taken else []), *strange, *apart]

@@ -92,6 +92,10 @@ class Session:
         self._reckon()
         self.check_budget()
 
+    def record(self) -> dict[str, object]:
+        """What it may spend, as in an attempt record."""
+        return {"budget": self.budget, "reserve": self._fixed_reserve, "quota": self.environment.quota}
+
     @property
     def reserve(self) -> float:
         """Seconds kept back at the end of the budget for the last save."""

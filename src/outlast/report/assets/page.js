@@ -346,6 +346,8 @@
       { name: "began", key: (each) => each.began, cell: (each) => when(each.began) },
       { name: "took", number: true, key: (each) => each.seconds, cell: (each) => hours(each.seconds) },
       { name: "limit", number: true, key: (each) => each.limit, cell: (each) => hours(each.limit) || "none" },
+      { name: "budget", number: true, key: (each) => each.budget, cell: (each) => (each.budget ? `${hours(each.budget)}${each.seconds ? `, ${Math.round(100 * each.seconds / each.budget)} % spent` : ""}` : "none") },
+      { name: "quota", number: true, key: (each) => (each.quota ? each.seconds : null), cell: (each) => (each.quota ? `${hours(each.seconds)} ${each.quota}` : "none") },
       { name: "pause before", number: true, key: (each) => each.away, cell: (each) => hours(each.away) },
       { name: "continued", number: true, key: (each) => (each.resume ? each.resume.step : -1), cell: (each) => (each.resume ? `${whole(each.resume.step)}, ${each.resume.grade}` : "from nothing") },
       { name: "ended", key: (each) => each.reason, cell: (each) => status(each.reason) },
@@ -354,6 +356,9 @@
     ];
     if (!rows.length) return [make("p", { class: "soft", text: "The run has no attempt yet." })];
     const nodes = [make("h3", { text: "Sessions" }), table(`${rows.length} attempt${rows.length === 1 ? "" : "s"}${run.earlier_attempts ? ` and ${whole(run.earlier_attempts)} before` : ""}; times in UTC.`, columns, rows, true)];
+    const quotas = new Map();
+    for (const each of rows) if (each.quota && each.seconds) quotas.set(each.quota, (quotas.get(each.quota) || 0) + each.seconds);
+    for (const [kind, sum] of quotas) nodes.push(make("p", { class: "notes", text: `${hours(sum)} of ${kind} quota while these attempts lasted; a session counts from its start, which is earlier.` }));
     for (const each of rows) if (each.error) nodes.push(make("p", { class: "error", text: `Attempt ${each.number} failed: ${each.error}` }));
     return nodes;
   }
