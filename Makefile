@@ -15,7 +15,7 @@ NOT_COMPILED := /tests?/|/(debugpy|fontTools|jedi|mypy|narwhals|torchgen)/|/torc
 WORKERS ?= 4
 PYTEST_WORKERS := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all check $(CHECKS) compiled bench bench-checkpoint bench-faults bench-long bench-publish bench-remote bench-report check-gpu test-new test-frameworks soak-kaggle clean
+.PHONY: help demo test test-all check $(CHECKS) compiled bench bench-checkpoint bench-faults bench-long bench-publish bench-remote bench-report check-gpu docs test-new test-frameworks soak-kaggle clean
 
 help:  ## list targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -58,6 +58,15 @@ test-frameworks: .venv-frameworks/.ready  ## callbacks of Keras, Lightning and H
 .venv-frameworks/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv-frameworks
 	.venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[keras,lightning,transformers,optuna,jax,test]'
+	@touch $@
+
+docs: .venv-docs/.ready  ## build the documentation in site/; a link that leads nowhere is an error. Needs no network
+	.venv-docs/bin/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet --builder html -c docs . site
+	@echo "Open site/docs/index.html, or: .venv-docs/bin/python -m http.server --bind 127.0.0.1 --directory site"
+
+.venv-docs/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 check: $(READY)  ## lint, types, import rules, spelling; in parallel
@@ -124,4 +133,4 @@ soak-kaggle: $(READY)  ## twenty sessions on a stand-in of Kaggle with random fa
 	@touch $@
 
 clean:  ## remove the environment and the files of the demo
-	rm -rf $(VENV) .venv-bench .venv-dvc .venv-frameworks .venv-new demo-runs
+	rm -rf $(VENV) .venv-bench .venv-docs .venv-dvc .venv-frameworks .venv-new demo-runs site

@@ -134,6 +134,7 @@ def test_resume_remembers_the_values(folder: Path, outlast_cli) -> None:
     messages.said(done.stderr, "cli/epochs-flag-epochs", epochs=2, number=3)
     change = "warning: learning_rate 0.003 -> 0.001"
     messages.said(done.stderr, "config/changed-value", change=change, origin=" (flag --learning-rate)")
+    assert "keeps the values" not in done.stderr  # the recipe sets the rate in every step
     messages.said(done.stderr, "run/finished", step=12)
     kept = json.loads(outlast_cli("config", "digits", "--resume", "digits", "--json", cwd=folder).stdout)
     assert kept["values"]["epochs"] == 3

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from tests.conftest import REPOSITORY
 
+import outlast
+from outlast.cli import VERBS
+
 DOCS = REPOSITORY / "docs"
 FOLDERS = {"tutorial", "how-to", "reference", "explanation", "decisions"}
 AT_THE_TOP = {"index.md", "log.md"}
@@ -101,3 +104,10 @@ def test_every_page_that_is_named_is_there(pattern: str) -> None:
             continue
         for name in re.findall(r"(?<![\w/.-])docs/[\w/-]+\.(?:md|svg)", path.read_text(encoding="utf-8")):
             assert (REPOSITORY / name).is_file(), f"{path.relative_to(REPOSITORY)} names {name}"
+
+
+def test_the_reference_names_all_that_is_public() -> None:
+    names = re.findall(r"^- `outlast\.(\w+)`", (DOCS / "reference/api.md").read_text(), re.MULTILINE)
+    assert {*names, "__version__", "sinks"} == set(outlast.__all__)
+    rows = re.findall(r"^\| [\w ]+ \| (`[\w` ]+`) \|$", (DOCS / "reference/commands.md").read_text(), re.MULTILINE)
+    assert set(" ".join(rows).replace("`", "").split()) == set(VERBS)

@@ -153,15 +153,6 @@ def test_the_readmes_ten_lines_run(tmp_path: Path) -> None:
     assert "finished" in done.stderr
 
 
-@pytest.mark.parametrize("page", ["epochs", "stop-early", "samplers", "long-validation", "other-loops", "own-sink"])
-def test_the_how_tos_scripts_run_and_run_again(page: str, tmp_path: Path) -> None:
-    (code,) = blocks(REPOSITORY / f"docs/how-to/{page}.md", "python")
-    for words in ("finished", "steps are done"):
-        done = processes.run([sys.executable, "-c", code], cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert words in done.stderr or (page == "stop-early" and "so the run counts as finished there" in done.stderr)
-
-
 def test_markdown_has_at_most_100_columns() -> None:
     """Tables, pictures and code excepted."""
     wide = []
