@@ -17,12 +17,14 @@ import pytest
 from tests import messages, processes
 from tests.launch import commands
 from tests.launch.conftest import RECIPE
-from tests.standins import gcloud
+from tests.standins import colab, gcloud
 from tests.standins.kaggle import Standin, use
 
 from outlast.checkpoint import CheckpointStore
 from outlast.errors import LaunchError, UnknownName, UsageError
 from outlast.launch import providers
+from outlast.launch.colab.client import Colab
+from outlast.launch.colab.provider import ColabProvider
 from outlast.launch.down import down
 from outlast.launch.fetch import fetch
 from outlast.launch.gcp.gcloud import Gcloud
@@ -42,9 +44,10 @@ FOREIGN: dict[str, Handle] = {
     "local": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
     "slurm": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
     "gcp": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
+    "colab": {"slug": "outlast-walk-001", "user": "ada", "datasets": []},
 }
 """For each provider, a handle of another one."""
-PLACES = {"kaggle": "Kaggle", "local": "this machine", "slurm": "Slurm", "gcp": "Google Cloud"}
+PLACES = {"kaggle": "Kaggle", "local": "this machine", "slurm": "Slurm", "gcp": "Google Cloud", "colab": "Colab"}
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ class Place:
         return state_of(self.provider, record)
 
 
-SLOW = {"gcp": [pytest.mark.slow]}
-"""Providers whose sessions cost seconds of a core each; tests/launch/gcp has the shorter ones."""
+SLOW = {"gcp": [pytest.mark.slow], "colab": [pytest.mark.slow]}
+"""Providers whose sessions cost seconds of a core each; tests/launch/gcp and colab have the shorter ones."""
 
 
 @pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, [])) for name in sorted(providers.NAMES)])
@@ -97,6 +100,20 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         yield gcp
         for place_of_it in (world / "machines").iterdir():
             gcloud.kill(place_of_it.name)
+        return
+    if request.param == "colab":
+        world = colab.install(tmp_path / "colab", monkeypatch)
+        runtimes = ColabProvider(
+            Path("runs").absolute() / ".colab",
+            lambda auth: Colab(auth, 20.0, sleep=lambda _: time.sleep(0.1)),
+            every=0.2,
+        )
+        runtimes.looks = (0.05, 0.5)
+        options = {"runtime": "cpu", "lifetime": 120.0, "auth": "adc"}
+        # What a session says is fetched by commands: longer steps for a cancel in between.
+        yield Place(runtimes, Terms(options=options), lambda: options.update(lifetime=4.0), pause="2")
+        for place_of_it in colab.servers():
+            colab.take_back(place_of_it)
         return
     if request.param == "slurm":
         cluster = request.getfixturevalue("slurm_cluster")

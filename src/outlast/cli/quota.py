@@ -39,6 +39,8 @@ def run(argv: list[str]) -> int:
     for quota in quotas:
         table.add_row(quota.kind, *(f"{seconds / 3600:.1f} h" for seconds in (quota.left, quota.used, quota.total)))
     show.console().print(table)
-    if refresh:
+    if not refresh:
+        say(provider.account())
+    else:
         say(f"renewed on {refresh:%A %d %B, %H:%M} UTC · {provider.account()}")
     return EXIT_FINISHED

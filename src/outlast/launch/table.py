@@ -4,6 +4,7 @@ PROVIDERS = {
     "kaggle": "outlast.launch.kaggle",
     "local": "outlast.launch.local",
     "slurm": "outlast.launch.slurm",
+    "colab": "outlast.launch.colab",
     "gcp": "outlast.launch.gcp",
 }
 """Name -> package. Its module `provider` holds OPTIONS and `connect` (`outlast.launch.providers.Module`)."""

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import json
 import shlex
 import shutil
 import tempfile
 import time
 import weakref
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,10 @@ from typing import Any
 from outlast.config.units import format_seconds
 from outlast.errors import CorruptCheckpoint, LaunchError, LaunchRefused, OutlastError, UnknownName, UsageError
 from outlast.folder import durable, plain, reading, records
-from outlast.launch.bundle import own_recipe
 from outlast.launch.gcp.gcloud import Absent, Gcloud, folder_of
 from outlast.launch.gcp.skypilot import write_task
 from outlast.launch.gcp.terms import BUCKET, OPTIONS, PROJECT, ZONE, GcpTerms, create_command
+from outlast.launch.package import packed
 from outlast.launch.provider import Capabilities, Handle, Limits, Line, Output, Quota, Request, State, Tell, Terms
 from outlast.launch.schema import MADE
 from outlast.launch.sessionfolders import END, own_lines
@@ -91,7 +89,7 @@ class GcpProvider:
         terms = _terms(request)
         durable.make_folder(folder)
         script = folder / f"{request.name}.startup.py"
-        durable.write_file(script, [self._startup(request, terms, _packed(request)).encode()])
+        durable.write_file(script, [self._startup(request, terms, packed(request)).encode()])
         task = write_task(request, terms, folder)
         words = shlex.join(["gcloud", *create_command(request.name, terms, script)])
         return (
@@ -114,7 +112,7 @@ class GcpProvider:
     def submit(self, request: Request, handle: Handle, *, begun: Callable[[], None], tell: Tell) -> Handle:
         """Send code and files to the bucket, then create the machine."""
         terms, at = _terms(request), self._at(handle)
-        data = _packed(request)
+        data = packed(request)
         with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
             place = Path(scratch)
             (place / "session.zip").write_bytes(data)
@@ -362,19 +360,3 @@ def _terms(request: Request) -> GcpTerms:
 
 def _where(handle: Handle) -> list[str]:
     return [f"--{name}={handle[name]}" for name in ("zone", "project") if handle.get(name)]
-
-
-def _packed(request: Request) -> bytes:
-    """The zip of a session: code/, request.json, and files of the run below inputs/sent/."""
-    asked = dict(request.asked)
-    if "source" in asked and (own := own_recipe(asked["source"])):
-        asked["recipe"] = f"code/{own}"
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        with zipfile.ZipFile(io.BytesIO(request.bundle.data)) as code:
-            for name in code.namelist():
-                archive.writestr(zipfile.ZipInfo(f"code/{name}", (1980, 1, 1, 0, 0, 0)), code.read(name))
-        archive.writestr("request.json", json.dumps(asked))
-        for name, path in request.files.items():
-            archive.write(path, f"inputs/sent/{name}")
-    return packed.getvalue()

@@ -1,0 +1,1 @@
+"""Colab: a session is a runtime that Google's command `colab` starts, and whose files are copied here meanwhile."""
