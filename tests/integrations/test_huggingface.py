@@ -45,6 +45,37 @@ def test_not_without_it(with_huggingface: Any, tmp_path: Path) -> None:
     assert (twin - resumed).abs().max() > 1e-3  # other masks: the collator's generator starts elsewhere
 
 
+BEST = {"load_best_model_at_end": True, "save_strategy": "steps", "save_steps": 4, "save_total_limit": 2}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(BEST, id="best"),
+        pytest.param({"logging_steps": 0.2, "eval_steps": 0.3}, id="parts-of-all-steps"),
+        pytest.param({"ignore_data_skip": True}, id="no-skip"),
+        pytest.param({"scaler": True}, id="scaler"),
+    ],
+)
+def test_identical_with_what_a_trainer_may_be_given(options: Any, with_huggingface: Any, tmp_path: Path) -> None:
+    ends = []
+
+    def fit(run: outlast.Run, stops: twins.Stops) -> None:
+        made = with_huggingface.fit(run, stops, tmp_path / f"own{stops.at}", **options)
+        ends.append((made.state.best_metric, [each.tolist() for each in made.model.parameters()]))
+        assert not options.get("scaler") or "scaler" in run._loop.parts.names
+
+    twin = twins.train(tmp_path / "twin", fit)
+    assert twins.train(tmp_path / "cut", fit, (3, 9)) == twin
+    assert ends[0] == ends[1]  # with the best weights, which are loaded after the last step
+
+
+def test_not_without_it_when_the_best_is_kept(with_huggingface: Any, tmp_path: Path) -> None:
+    twin = with_huggingface.alone(tmp_path / "twin", **BEST)
+    with_huggingface.alone(tmp_path / "cut", stop=4, **BEST)
+    assert (twin - with_huggingface.alone(tmp_path / "cut", resume=True, **BEST)).abs().max() > 1e-3
+
+
 def test_early_stopping_counts_on(with_huggingface: Any, tmp_path: Path) -> None:
     def fit(run: outlast.Run, stops: twins.Stops) -> None:
         callback = with_huggingface.OutlastCallback(run)

@@ -56,15 +56,20 @@ def trainer(folder: Path, *callbacks: transformers.TrainerCallback, **options: A
         intermediate_size=16,
         max_position_embeddings=16,
     )
-    given = {"num_train_epochs": 3, "save_strategy": "no", "gradient_accumulation_steps": 2, **options}
+    given = {
+        "num_train_epochs": 3,
+        "save_strategy": "no",
+        "gradient_accumulation_steps": 2,
+        "logging_steps": 3,
+        "eval_steps": 4,
+        **options,
+    }
     return transformers.Trainer(
         transformers.BertForMaskedLM(config),
         transformers.TrainingArguments(
             str(folder),
             per_device_train_batch_size=4,
-            logging_steps=3,
             eval_strategy="steps",
-            eval_steps=4,
             learning_rate=1e-2,
             warmup_steps=3,
             report_to="none",
@@ -81,17 +86,21 @@ def trainer(folder: Path, *callbacks: transformers.TrainerCallback, **options: A
 
 def fit(run: outlast.Run, stops: Stops, folder: Path, **options: Any) -> transformers.Trainer:
     callback = OutlastCallback(run)
+    scaler = options.pop("scaler", None)
     made = trainer(folder, callback, Asking(lambda step, _: stops(step)), metric_for_best_model="loss", **options)
+    if scaler:  # the Trainer makes one on a GPU only
+        made.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**125, growth_interval=2)
     callback.train(made)
     return made
 
 
-def alone(folder: Path, stop: int | None = None, resume: bool = False) -> torch.Tensor:
+def alone(folder: Path, stop: int | None = None, resume: bool = False, **options: Any) -> torch.Tensor:
     """The Trainer with its own checkpoints, all parameters in one vector."""
 
     def leave(step: int, control: transformers.TrainerControl) -> None:
         control.should_training_stop |= step == stop
 
-    made = trainer(folder, Asking(leave), metric_for_best_model="loss", save_strategy="steps", save_steps=4)
+    options = {"metric_for_best_model": "loss", "save_strategy": "steps", "save_steps": 4, **options}
+    made = trainer(folder, Asking(leave), **options)
     made.train(resume_from_checkpoint=resume or None)
     return torch.cat([each.detach().flatten() for each in made.model.parameters()])

@@ -18,6 +18,7 @@ import numpy as np
 from tests.integrations import twins
 
 import outlast
+from outlast.errors import UsageError
 from outlast.integrations.keras import Batches, OutlastCallback
 
 X = np.random.default_rng(1).normal(size=(42, 6)).astype("float32")
@@ -42,7 +43,7 @@ class Noise(keras.layers.Layer):
         return x + 0.1 * keras.random.normal(keras.ops.shape(x)) if drawn else x
 
 
-def network() -> keras.Model:
+def network(optimizer: keras.optimizers.Optimizer | None = None) -> keras.Model:
     keras.utils.set_random_seed(0)
     layers = [
         keras.layers.Dense(8),
@@ -52,7 +53,7 @@ def network() -> keras.Model:
         keras.layers.Dense(1),
     ]
     model = keras.Sequential([keras.Input((6,)), *layers])
-    model.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse", metrics=["mae"])
+    model.compile(optimizer=optimizer or keras.optimizers.Adam(0.01), loss="mse", metrics=["mae"])
     return model
 
 
@@ -63,13 +64,28 @@ def others() -> list[keras.callbacks.Callback]:
     ]
 
 
-def fit(run: outlast.Run, stops: twins.Stops) -> keras.Model:
-    model, data, before, begun = network(), Batches(X, Y, batch_size=8), others(), run.step
+def fit(run: outlast.Run, stops: twins.Stops, model: keras.Model | None = None) -> keras.Model:
+    model = model or network()
+    data, before, begun = Batches(X, Y, batch_size=8), others(), run.step
     asking = Asking(lambda step: stops(begun + step))
     callbacks = [*before, asking, OutlastCallback(run, data, before)]
     model.fit(data, epochs=4, shuffle=False, validation_data=(X[:8], Y[:8]), callbacks=callbacks, verbose=0)
     assert len(model.history.history["loss"]) >= (3 if begun < 24 else 0)
     return model
+
+
+def fit_averaged(run: outlast.Run, stops: twins.Stops) -> None:
+    """With averaged weights, accumulation, and a scale of the loss that grows."""
+    average = {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 5, "gradient_accumulation_steps": 2}
+    inner = keras.optimizers.Adam(0.01, **(average if keras.__version__ >= "3.3" else {}))
+    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**12, dynamic_growth_steps=3)
+    fit(run, stops, network(optimizer))
+
+
+def fit_short(run: outlast.Run) -> None:
+    """Epochs that are shorter than the data."""
+    data = Batches(X, Y, batch_size=8)
+    network().fit(data, steps_per_epoch=4, shuffle=False, callbacks=[OutlastCallback(run, data)], verbose=0)
 
 
 def alone(folder: Path, stop: int | None = None) -> np.ndarray:
@@ -97,6 +113,13 @@ if __name__ == "__main__":
     twin = twins.train(place / "twin", fit)
     assert twins.train(place / "cut", fit, range(1, 24)) == twin
     assert twins.train(place / "cut", fit) == twin  # finished: not trained again
+    twin = twins.train(place / "averaged twin", fit_averaged)
+    assert twins.train(place / "averaged", fit_averaged, (3, 8, 15)) == twin
+    try:
+        with outlast.open_run("short", root=place, progress="none") as run:
+            fit_short(run)
+    except UsageError as error:
+        print("refused:", error)
     own = alone(place / "own")
     alone(place / "stopped", stop=8)
     print("without:", np.abs(own - alone(place / "stopped")).max())

@@ -61,8 +61,14 @@ class OutlastCallback(transformers.TrainerCallback):
         self._trainer, self._loader = trainer, EpochLoader.like(trainer.get_train_dataloader(), _seed(trainer.args))
         trainer.get_train_dataloader = lambda: self._loader
         trainer._load_from_checkpoint = lambda *_, **__: None  # on_train_begin does
+        trainer.args.ignore_data_skip = False  # it would begin the epoch again; skipping makes no batches here
+        exported = [*trainer.callback_handler.callbacks, trainer.control]
         with tempfile.TemporaryDirectory() as folder:
-            at = TrainerState(global_step=self._run.step, train_batch_size=trainer.args.train_batch_size)
+            at = TrainerState(
+                global_step=self._run.step,
+                train_batch_size=trainer.args.train_batch_size,
+                stateful_callbacks=[each for each in exported if isinstance(each, ExportableState)],
+            )
             at.compute_steps(trainer.args, trainer.args.max_steps)
             at.save_to_json(str(Path(folder, TRAINER_STATE_NAME)))
             try:
@@ -99,6 +105,7 @@ class OutlastCallback(transformers.TrainerCallback):
     def on_train_begin(
         self, args: Any, state: TrainerState, control: Any, model: Any, optimizer: Any, lr_scheduler: Any, **_: Any
     ) -> None:
+        state.compute_steps(args, state.max_steps)  # where they are given as a part of all steps
         scaler = {"scaler": found} if (found := getattr(self._trainer.accelerator, "scaler", None)) else {}
         optimizer = getattr(optimizer, "optimizer", optimizer)
         self._run.track(

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras.src.random.seed_generator import global_seed_generator  # it has no public name
 
-from outlast.errors import SessionEnded
+from outlast.errors import SessionEnded, UsageError
 from outlast.integrations.keras_data import Batches
 from outlast.run.run import Run
 from outlast.state import rng
@@ -46,6 +46,11 @@ class OutlastCallback(keras.callbacks.Callback):
         self._quiet: warnings.catch_warnings[Any] | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
+        if self.params["steps"] != self._per_epoch:
+            raise UsageError(
+                f"fit() was given epochs of {self.params['steps']} steps, and the data have {self._per_epoch} batches; "
+                "expected no steps_per_epoch=, and the same Batches in fit() and in OutlastCallback()."
+            )
         self.model._initial_epoch = self._run.step // self._per_epoch
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

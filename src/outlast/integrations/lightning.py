@@ -45,6 +45,19 @@ class OutlastCallback(lightning.Callback):
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         found = {"optimizer": trainer.optimizers, "schedule": schedules}
         parts = {name: things if len(things) > 1 else things[0] for name, things in found.items() if things}
+        known = self._run._loop.attempt.ranks.count
+        if trainer.world_size != known:
+            raise UsageError(
+                f"Lightning trains in {trainer.world_size} processes, and the run was opened for {known}; expected a "
+                "script that is started with `outlast run --nproc N` or torchrun, and calls "
+                "torch.distributed.init_process_group() before open_run()."
+            )
+        for each in trainer.callbacks:
+            if isinstance(each, lightning.callbacks.StochasticWeightAveraging):
+                raise UsageError(
+                    "fit() was given a StochasticWeightAveraging, which replaces the schedule while it trains and does "
+                    "not continue within an epoch; expected WeightAveraging or EMAWeightAveraging (Lightning 2.6)."
+                )
         self._run.track(model=pl_module, **parts, trainer=Rest(trainer))
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -57,14 +70,25 @@ class OutlastCallback(lightning.Callback):
                 return False
 
             loop._should_check_val_fx = nothing_is_due
+        kind = lightning.callbacks.GradientAccumulationScheduler  # whose hook Lightning calls at the first batch only
+        late = [each for each in trainer.callbacks if isinstance(each, kind)] if loader.sampler.batch else []
         take = loader._take
 
         def complete_and_take() -> Any:
+            while late:
+                late.pop().on_train_epoch_start(trainer, pl_module)
             if self._complete(trainer):
                 raise SessionEnded(self._run.session.reason or "budget")
             return take()
 
         loader._take = complete_and_take
+
+        def begin_epoch(epoch: int) -> None:
+            if epoch > loader.sampler.epoch:  # `limit_train_batches` has ended the one before
+                loader.close()
+                loader.sampler.epoch, loader.sampler.batch = epoch, 0
+
+        loader.sampler.set_epoch = begin_epoch
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._complete(trainer)
@@ -77,8 +101,8 @@ class OutlastCallback(lightning.Callback):
         loader = trainer.train_dataloader
         if not isinstance(loader, DataLoader):
             raise UsageError(
-                f"fit() was given a {type(loader).__name__}, which has no position in the data; expected an "
-                "outlast.DataLoader, which takes the arguments of torch's."
+                f"fit() was given a {type(loader).__name__}, which cannot be continued within an epoch here; expected "
+                "an outlast.DataLoader, which takes the arguments of torch's."
             )
         self._run.track(data=loader)
         own = trainer.lightning_module.automatic_optimization
