@@ -26,5 +26,7 @@ def test_identical_with_it_after_every_step_and_not_without_it(backend: str, tmp
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    messages.said([line for line in done.stdout.splitlines() if line.startswith("refused:")], "integrations/keras-steps")
+    messages.said(
+        [line for line in done.stdout.splitlines() if line.startswith("refused:")], "integrations/keras-steps"
+    )
     assert float(done.stdout.rpartition("without: ")[2]) > 1e-3  # other dropout masks, another order

@@ -20,7 +20,7 @@ assert with_lightning  # a fixture, which is used by its name
 
 
 @pytest.fixture(scope="module")
-def cases(with_lightning: Any) -> Any:  # noqa: F811
+def cases(with_lightning: Any) -> Any:
     return twins.quietly_import("tests.integrations.with_lightning_cases")
 
 
@@ -50,5 +50,3 @@ def test_what_cannot_be_continued_is_refused(cases: Any, tmp_path: Path) -> None
         run._loop.attempt.ranks.count = 2  # as if torchrun had started two
         with messages.raises(UsageError, "integrations/lightning-ranks", here=1, known=2):
             cases.fit("ema" if "ema" in cases.CASES else "scaler", run, twins.Stops(run, None), tmp_path / "own")
-
-

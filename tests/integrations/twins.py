@@ -16,13 +16,14 @@ import outlast
 from outlast.errors import SessionEnded
 
 INSTALL = "is not installed; `make test-frameworks` runs this test"
+IN_DEV = "is not installed; `make test` runs this test"
 
 
 def need(*names: str) -> None:
     """Skip the module where one of these packages is absent; nothing is imported."""
     for name in names:
         if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} {INSTALL}", allow_module_level=True)
+            pytest.skip(f"{name} {IN_DEV if 'ultralytics' in names else INSTALL}", allow_module_level=True)
 
 
 def quietly_import(name: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -79,7 +80,6 @@ class Rest:
         return [each for each in self._trainer.checkpoint_callbacks if hasattr(each, "_last_global_step_saved")]
 
     def _metrics(self) -> list[tuple[str, Any]]:
-        from torchmetrics import Metric  # Lightning needs it
-
+        kind: Any = importlib.import_module("torchmetrics").Metric  # Lightning needs it
         found = self._trainer.lightning_module.named_modules()
-        return [(name, each) for name, each in found if isinstance(each, Metric)]
+        return [(name, each) for name, each in found if isinstance(each, kind)]
