@@ -23,6 +23,7 @@ import pytest
 from outlast.errors import AnswerLost, LaunchError, LaunchRefused, UsageError
 from outlast.launch import providers
 from outlast.launch.colab import client as clients
+from outlast.launch.colab import mirror as mirrors
 from outlast.launch.colab import startup
 from outlast.launch.colab.client import Absent, Colab, Gone
 from outlast.launch.colab.machine import Outbox
@@ -416,11 +417,19 @@ def test_the_cell_holds_the_kernel_until_its_files_are_fetched(
 @pytest.fixture
 def outbox(tmp_path: Path) -> tuple[Path, Outbox]:
     folder = tmp_path / "session"
-    (folder / "work/runs/x").mkdir(parents=True)
+    save(folder, 1)
     (folder / "out").mkdir()
     (folder / "log.txt").write_text("one\n")
-    (folder / "work/runs/x/a").write_text("a")
     return folder, Outbox(folder, 60.0, time.time())
+
+
+def save(folder: Path, step: int) -> None:
+    """A checkpoint, and a journal that grows."""
+    place = folder / f"work/x/checkpoints/{step}"
+    place.mkdir(parents=True)
+    (place / "MANIFEST.json").write_text("{}")
+    with (folder / "work/x/journal").open("a") as journal:
+        journal.write("a line\n")
 
 
 def left(folder: Path, box: Outbox) -> tuple[dict[str, Any], set[str]]:
@@ -434,35 +443,61 @@ def left(folder: Path, box: Outbox) -> tuple[dict[str, Any], set[str]]:
     return status, set(zipfile.ZipFile(folder / "whole").namelist())
 
 
+FIRST, SECOND = ("x/checkpoints/1/MANIFEST.json", "x/checkpoints/2/MANIFEST.json")
+
+
 def test_files_are_left_again_when_those_before_are_here(outbox: tuple[Path, Outbox]) -> None:
     folder, box = outbox
     box.look()
     status, names = left(folder, box)
-    assert (status["logs"], status["files"]["number"], names) == (1, 1, {"runs/x/a"})
-    (folder / "work/runs/x/b").write_text("b")
-    (folder / "work/runs/x/.tmp-c").write_text("c")
+    assert (status["log"], status["files"]["number"], names) == (4, 1, {FIRST, "x/journal"})
+    save(folder, 2)
+    (folder / "work/x/.tmp-c").write_text("c")
     box.look()
-    assert left(folder, box)[1] == {"runs/x/a"}, "outlast may be reading it"
+    assert left(folder, box)[1] == {FIRST, "x/journal"}, "outlast may be reading it"
     (folder / "ack").write_text("1")
     box.look()
     status, names = left(folder, box)
-    assert (status["files"]["number"], names) == (2, {"runs/x/b"})
-    assert status["files"]["names"] == ["runs/x/a", "runs/x/b"]
+    assert (status["files"]["number"], names) == (2, {SECOND, "x/journal"})
+    assert status["files"]["names"] == [FIRST, SECOND, "x/journal"]
     (folder / "ack").write_text("2")
-    (folder / "work/runs/x/a").unlink()
+    (folder / "work" / FIRST).unlink()
     box.look()
     status, names = left(folder, box)
-    assert (status["files"]["names"], names) == (["runs/x/b"], set())
+    assert (status["files"]["names"], names) == ([SECOND, "x/journal"], set())
+    (folder / "ack").write_text("3")
+    (folder / "work/x/journal").write_text("more\n")
+    box.look()
+    assert left(folder, box)[0]["files"]["number"] == 3, "no other checkpoint"
 
 
 def test_at_the_end_all_that_is_not_here_is_left(outbox: tuple[Path, Outbox]) -> None:
     folder, box = outbox
     box.look()
-    (folder / "work/runs/x/b").write_text("b")
+    (folder / "work/x/b").write_text("b")
     box.look(last=True)
     status, names = left(folder, box)
-    assert (status["files"]["number"], names) == (2, {"runs/x/a", "runs/x/b"})
-    assert status["logs"] == 1
+    assert (status["files"]["number"], names) == (2, {FIRST, "x/b", "x/journal"})
+
+
+def test_a_long_log_is_left_in_pieces_of_which_the_last_grows(
+    world: Path, outbox: tuple[Path, Outbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, box = outbox
+    for module in (startup, mirrors):
+        monkeypatch.setattr(module, "PIECE", 10)
+    Colab("adc").new("outlast-walk-001", [])
+    (colab.servers()[0] / "content/outlast-walk-001").symlink_to(folder)
+    here = Mirror(Colab("adc", 0.0), Path("runs/.colab/outlast-walk-001").absolute())
+    said = b""
+    for words in ("one\n", "two\n", "three and four\n", "", "five\n"):
+        said += words.encode()
+        (folder / "log.txt").write_bytes(said)
+        box.look()
+        here._copy_log(left(folder, box)[0]["log"])
+        assert here.log() == said
+    assert len(list((folder / "out").glob("log-*"))) == 3
+    assert sum(words[0] == "download" for words in calls(world)) == 6, "only what is new"
 
 
 @pytest.mark.parametrize(
@@ -470,7 +505,7 @@ def test_at_the_end_all_that_is_not_here_is_left(outbox: tuple[Path, Outbox]) ->
     [
         ({"names": ["../../escaped"]}, "names a file '../../escaped'"),
         ({"names": ["/etc/passwd"]}, "names a file '/etc/passwd'"),
-        ({"names": ["runs/x/a", "runs/x/never"]}, "runs/x/never is not here"),
+        ({"names": [FIRST, "x/never"]}, "x/never is not here"),
         ({"parts": [["../secret", "0"]]}, "names a part '../secret'"),
         ({"parts": [["files-0001-000", "0" * 64]]}, "files-0001-000 was changed on its way"),
     ],
@@ -490,7 +525,7 @@ def test_what_a_runtime_says_is_not_trusted(
     with pytest.raises(LaunchError, match=re.escape(words)):
         Mirror(Colab("adc", 0.0), here).copy(status)
     assert not (here / "mirror.json").exists()
-    (far / "out/status.json").write_text('{"logs": "many"}')
+    (far / "out/status.json").write_text('{"log": "many"}')
     with pytest.raises(LaunchError, match="cannot be read"):
         Mirror(Colab("adc", 0.0), here).status()
 

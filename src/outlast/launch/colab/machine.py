@@ -2,11 +2,12 @@
 
 The keeper watches over the training. Beside it, a thread leaves in FOLDER/out what outlast fetches from the other side:
 
-    log-000001 ...              pieces of the log
+    log-000001 ...              pieces of the log, of which the last one grows
     files-0001-000 ...          a zip of the files that are new, in parts, and of which outlast needs all
     status.json                 what is there, and, once everything is, how the session ended
 
-The next zip is made when FOLDER/ack says that outlast has the one before.
+A zip is made when there is another checkpoint, and FOLDER/ack says that outlast has the zip before. Files without
+their checkpoint are of no use to the next session.
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from outlast.environment.base import gpus
 from outlast.folder import layout, plain
-from outlast.launch.keeper import LOG, Job, Keeper, training_command, write
+from outlast.launch.colab.startup import pieces
+from outlast.launch.keeper import Job, Keeper, training_command, write
 
 PART = 16 * 2**20
 """Bytes of a part, which goes through a runtime's proxy as one request."""
-
-_PIECE = 4 * 2**20  # most bytes of a piece of the log
 
 
 class Outbox:
@@ -43,7 +43,7 @@ class Outbox:
     def __init__(self, folder: Path, every: float, begun: float) -> None:
         self._folder, self._every, self._begun = folder, every, begun
         self._out = folder / "out"
-        self._told = self._logs = self._number = 0
+        self._told = self._number = 0
         self._known: dict[str, tuple[int, int]] = {}  # what outlast has
         self._offered: dict[str, tuple[int, int]] | None = None
         self._files: dict[str, Any] | None = None
@@ -74,17 +74,13 @@ class Outbox:
             self._known, self._offered = self._offered, None
             self._remove_parts()
         now = self._here()
-        if now != (self._known if self._offered is None else self._offered) and (self._offered is None or last):
+        before = self._known if self._offered is None else self._offered
+        if now != before if last else (self._offered is None and _checkpoints(now) != _checkpoints(before)):
             self._remove_parts()
             self._offer(now)
 
     def _add_log(self) -> None:
-        with (self._folder / LOG).open("rb") as log:
-            log.seek(self._told)
-            while piece := log.read(_PIECE):
-                self._logs += 1
-                (self._out / f"log-{self._logs:06d}").write_bytes(piece)
-                self._told += len(piece)
+        self._told = pieces(self._folder, self._told)
 
     def _here(self) -> dict[str, tuple[int, int]]:
         """The files of the session: name -> size and time."""
@@ -131,8 +127,12 @@ class Outbox:
         seconds = round(time.time() - self._begun, 1)
         write(
             self._out / "status.json",
-            {"logs": self._logs, "seconds": seconds, "files": self._files, "end": end},
+            {"log": self._told, "seconds": seconds, "files": self._files, "end": end},
         )
+
+
+def _checkpoints(names: Iterable[str]) -> set[str]:
+    return {name for name in names if name.endswith(f"/{layout.MANIFEST}")}
 
 
 def _number(path: Path) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 from outlast.errors import CorruptCheckpoint, LaunchError
 from outlast.folder import durable, plain, reading, records
 from outlast.launch.colab.client import Absent, Colab
+from outlast.launch.colab.startup import PIECE
 from outlast.launch.keeper import write
 from outlast.launch.sessionfolders import END, read
 
@@ -31,7 +32,7 @@ _FILES = records.form(
 )
 STATUS = records.form(
     {
-        "logs": records.whole(0, 999_999),
+        "log": records.whole(0, 999_999 * PIECE),
         "seconds": records.number,
         "files": records.or_null(_FILES),
         "end": records.or_null(END),
@@ -77,7 +78,7 @@ class Mirror:
             Absent: something was replaced meanwhile; what is here is whole.
             LaunchError: something did not arrive.
         """
-        self._copy_log(status["logs"])
+        self._copy_log(status["log"])
         if (files := status["files"]) and files["number"] > self._number():
             self._copy_files(files)
             if not status["end"]:
@@ -95,11 +96,11 @@ class Mirror:
         here = read(self._folder / "mirror.json", _HERE)
         return int(here["files"]) if here else 0
 
-    def _copy_log(self, pieces: int) -> None:
-        here = {path.name for path in plain.entries(self._folder / "log")}
-        for number in range(1, pieces + 1):
+    def _copy_log(self, size: int) -> None:
+        here = {path.name: path.stat().st_size for path in plain.entries(self._folder / "log")}
+        for number in range(1, -(-size // PIECE) + 1):
             name = f"{number:06d}"
-            if name not in here:
+            if here.get(name, 0) < min(PIECE, size - (number - 1) * PIECE):
                 with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
                     place = Path(scratch) / name
                     self._colab.download(self._folder.name, f"{self._far}/out/log-{name}", place)

@@ -18,6 +18,7 @@ from typing import Any
 
 ABOUT = "{}"
 NEEDED = {"numpy": "numpy", "pydantic": "pydantic", "yaml": "PyYAML", "rich": "rich", "xxhash": "xxhash"}
+PIECE = 2**18  # bytes of a piece of the log; the last one is shorter
 KEPT = ("torch", "torchvision", "torchaudio", "jax", "jaxlib", "numpy")  # built for the runtime's driver
 
 
@@ -28,14 +29,25 @@ def status(folder: Path, record: dict[str, object]) -> None:
     (folder / "out/.status").replace(folder / "out/status.json")
 
 
+def pieces(folder: Path, told: int) -> int:
+    """Leave the log in pieces; returns its bytes. `told`: bytes of it that are there already."""
+    with (folder / "log.txt").open("rb") as log:
+        number = told // PIECE
+        log.seek(number * PIECE)
+        while data := log.read(PIECE):
+            told = number * PIECE + len(data)
+            number += 1
+            (folder / "out/.log").write_bytes(data)
+            (folder / "out/.log").replace(folder / f"out/log-{number:06d}")
+    return told
+
+
 def fail(folder: Path, why: str) -> None:
     """Leave the end of a session that could not train, with its log."""
     with (folder / "log.txt").open("a") as log:
         log.write(f"{why}\n")
     told = json.loads((folder / "out/status.json").read_text())
-    told["logs"] += 1
-    said = f"{why}\n".encode() if told["logs"] > 1 else (folder / "log.txt").read_bytes()
-    (folder / f"out/log-{told['logs']:06d}").write_bytes(said)
+    told["log"] = pieces(folder, told["log"])
     told["end"] = {"word": "failed", "message": why[:500], "exit": 1, "seconds": told["seconds"]}
     status(folder, told)
 
@@ -99,7 +111,7 @@ def main() -> None:
         print("::outlast again", flush=True)  # the session has had its attempt
         return
     (folder / "log.txt").write_text("")
-    status(folder, {"logs": 0, "seconds": 0.0, "files": None, "end": None})
+    status(folder, {"log": 0, "seconds": 0.0, "files": None, "end": None})
     print("::outlast begun", flush=True)
     about["begun"] = time.time()
     try:
