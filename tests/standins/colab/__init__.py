@@ -151,11 +151,11 @@ def execute(name: str, flag: str, cell: str, *timeout: str) -> None:
         raise Ended("ConnectionError: Max retries exceeded")
     kept = ("PATH", "LANG", "OMP_NUM_THREADS", "PYTHONPATH", WORLD)
     environment = {key: value for key, value in os.environ.items() if key in kept}
-    with (place / "kernel.txt").open("wb") as told:
+    with (place / "kernel.txt").open("wb") as told, (place / "errors.txt").open("wb") as errors:
         kernel = subprocess.Popen(
             [sys.executable, "-c", Path(cell).read_text()],
             env={**environment, "OUTLAST_COLAB_ROOT": str(place), "HOME": str(place)},
-            stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True, cwd=place / "content",
+            stdin=subprocess.DEVNULL, stdout=told, stderr=errors, start_new_session=True, cwd=place / "content",
         )  # fmt: skip
     at = 0
     while True:
@@ -165,6 +165,7 @@ def execute(name: str, flag: str, cell: str, *timeout: str) -> None:
         sys.stdout.buffer.flush()
         at = len(said)
         if over:
+            sys.stderr.write((place / "errors.txt").read_text() if place.exists() else "")
             return
         time.sleep(0.02)
 
