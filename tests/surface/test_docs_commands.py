@@ -20,7 +20,7 @@ from outlast.integrations import prove, prove_files
 DOCS = REPOSITORY / "docs"
 TASKS = sorted([*DOCS.glob("tutorial/*.md"), *DOCS.glob("how-to/*.md")])
 PAGES = [*TASKS, *sorted(DOCS.glob("*/*.md")), REPOSITORY / "README.md", *(REPOSITORY / "src").rglob("README.md")]
-SLOW = {"own-script", "another-machine", "by-hand"}
+SLOW = {"tutorial/own-script", "tutorial/publish", "how-to/another-machine", "how-to/by-hand"}
 """Pages whose blocks take more than five seconds together."""
 
 
@@ -34,9 +34,14 @@ def runnable(page: Path) -> list[Block]:
     ]
 
 
+def named(page: Path) -> str:
+    return f"{page.parent.name}/{page.stem}"
+
+
 def cases() -> list[object]:
     found = [page for page in TASKS if any(not block.mark for block in runnable(page))]
-    return [pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else []) for page in found]
+    slow = pytest.mark.slow
+    return [pytest.param(page, id=named(page), marks=[slow] if named(page) in SLOW else []) for page in found]
 
 
 @pytest.mark.parametrize("page", cases())
@@ -78,7 +83,7 @@ def run_shell(block: Block, folder: Path) -> None:
         assert missing is None, f"{block.name}: {line} did not print {missing!r}:\n{said}"
 
 
-@pytest.mark.parametrize("page", TASKS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", TASKS, ids=named)
 def test_every_block_runs_or_says_why_not(page: Path) -> None:
     for block in blocks(page):
         if block.language not in RUN:
