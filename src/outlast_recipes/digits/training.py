@@ -66,7 +66,7 @@ def train(run: Run, config: Config) -> None:
     half, scaler = half_precision(device, wanted=config.mixed_precision)
     size = max(1, config.batch_size // config.accumulate)
     loader = outlast.DataLoader(data["train"], size, seed=config.seed, drop_last=True, **loader_options(config))
-    keep = {"optimizer": ["lr", "weight_decay"]}  # set in every step below
+    keep = {"optimizer": ["lr", "weight_decay"]}  # both are set in every step
     run.track(keep=keep, model=model, ema=average, optimizer=optimizer, scaler=scaler, data=loader)
     if few := few_steps(len(data["train"]), config.batch_size, -(-len(loader) // config.accumulate), config.epochs):
         run.tell(few)

@@ -132,7 +132,8 @@ def _fit(
     finite = Finite(network, scaled=scaler.is_enabled())
     size = min(config.batch_size, len(data.train))
     loader = outlast.DataLoader(data.train, size, seed=config.seed, drop_last=True, **loader_options(config))
-    run.track(model=network, ema=ema, optimizer=optimizer, scaler=scaler, data=loader, facts=data.facts)
+    keep = {"optimizer": ["lr", "weight_decay"]}  # the values of this attempt; the rate is set in every step
+    run.track(keep=keep, model=network, ema=ema, optimizer=optimizer, scaler=scaler, data=loader, facts=data.facts)
     if few := few_steps(len(data.train), size, len(loader), epochs):
         run.tell(few)
     seen = [tensor.to(device) for tensor in data.validation.tensors]

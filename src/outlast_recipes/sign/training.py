@@ -69,6 +69,7 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
     half, scaler = half_precision(device, wanted=config.mixed_precision)
     finite = Finite(network, scaled=scaler.is_enabled())
     run.track(
+        keep={"optimizer": ["lr", "weight_decay"]},  # the values of this attempt; the rate is set in every step
         model=network,
         ema=ema,
         best=best.weights,

@@ -74,6 +74,7 @@ def train(run: Run, config: Config, build: Build = build) -> None:
     )
     labels = Labels(store.layout, store.classes, store.hash, teacher.hash if teacher else "")
     run.track(
+        keep={"optimizer": ["lr", "weight_decay"]},  # the values of this attempt; the rate is set in every step
         model=model,
         ema=ema,
         best=best.weights,
