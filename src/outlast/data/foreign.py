@@ -36,15 +36,7 @@ def check_exact(loader: Any) -> None:
     Raises:
         StateError: it would continue with other samples than those that were left, and say nothing.
     """
-    dataset = getattr(loader, "dataset", loader)
-    if buffer := _shuffle_buffer(dataset):
-        raise StateError(
-            f"The dataset ({type(dataset).__qualname__}) shuffles through a buffer ({buffer}), and its state does not "
-            "hold the samples in the buffer: after a resume they would be skipped. Leave out .shuffle() and shuffle "
-            "when the data are "
-            "written, or use a map-style dataset "
-            "with outlast.DataLoader."
-        )
+    check_buffer(getattr(loader, "dataset", loader))
     if litdata.is_mix(loader) and loader.num_workers > 1:
         raise StateError(
             f"The dataset (CombinedStreamingDataset) is read by {loader.num_workers} workers, and litdata keeps the "
@@ -59,21 +51,37 @@ def check_exact(loader: Any) -> None:
             "them in order, so that after a resume some would repeat and others would be skipped. Leave it out."
         )
     sampler = loader._index_sampler
-    if type(loader.sampler).__name__ == _STREAM or _has_state(sampler):
+    if type(loader.sampler).__name__ == _STREAM or has_state(sampler):
         return
     iterator: Any = getattr(loader._iterator, "_sampler_iter", None)
     inside = getattr(sampler, "sampler", sampler)
-    if _has_state(iterator) and (
-        not hasattr(iterator, "sampler_iter") or _has_state(iterator.sampler_iter) or _has_state(inside)
+    if has_state(iterator) and (
+        not hasattr(iterator, "sampler_iter") or has_state(iterator.sampler_iter) or has_state(inside)
     ):
         return
-    if _draws_at_random(inside) or not _gives_again(sampler):
+    if not gives_again(sampler):
         raise StateError(
             f"The loader's position is a count of samples and no order: {type(sampler).__qualname__} over "
             f"{type(inside).__qualname__} has no state, and "
             "gives another order when it is asked again. After a resume some samples would repeat and others would be "
             "skipped. "
             f"{_INSTEAD}"
+        )
+
+
+def check_buffer(dataset: Any) -> None:
+    """Refuse a dataset of Hugging Face that shuffles through a buffer.
+
+    Raises:
+        StateError: it does.
+    """
+    if buffer := _shuffle_buffer(dataset):
+        raise StateError(
+            f"The dataset ({type(dataset).__qualname__}) shuffles through a buffer ({buffer}), and its state does not "
+            "hold the samples in the buffer: after a resume they would be skipped. Leave out .shuffle() and shuffle "
+            "when the data are "
+            "written, or use a map-style dataset "
+            "with outlast.DataLoader."
         )
 
 
@@ -118,7 +126,7 @@ def inexact(loader: Any, *, in_epoch: bool, tracked: Sequence[Any] = ()) -> list
             f"random numbers that StatefulDataLoader's {loader.num_workers} workers draw (augmentation) start over; "
             "outlast.DataLoader draws the same again"
         )
-    if not loader.num_workers and not _has_state(loader.dataset):
+    if not loader.num_workers and not has_state(loader.dataset):
         inside = within.generators(dataset=loader.dataset, collate_fn=loader.collate_fn)
         found += [
             f"the random generator {path} starts over; outlast.DataLoader seeds it for every batch"
@@ -182,7 +190,8 @@ def _shuffle_buffer(dataset: Any) -> str | None:
     return None
 
 
-def _has_state(thing: Any) -> bool:
+def has_state(thing: Any) -> bool:
+    """Whether an object has a state that can be saved and loaded."""
     return callable(getattr(thing, "state_dict", None)) and callable(getattr(thing, "load_state_dict", None))
 
 
@@ -193,10 +202,12 @@ def _draws_at_random(sampler: Any) -> bool:
     return isinstance(sampler, kinds) and not callable(getattr(sampler, "set_epoch", None))
 
 
-def _gives_again(sampler: Any) -> bool:
-    """Whether the indices of a sampler depend on the epoch only, and not on the global generators."""
+def gives_again(sampler: Any) -> bool:
+    """Whether the indices of a sampler depend on the epoch only, and not on generators."""
     draws = []
     inside = getattr(sampler, "sampler", sampler)
+    if _draws_at_random(inside):
+        return False
     for word in (1, 2, 3):
         if callable(getattr(inside, "set_epoch", None)):
             inside.set_epoch(0)
