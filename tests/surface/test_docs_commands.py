@@ -20,7 +20,7 @@ from outlast.integrations import prove, prove_files
 DOCS = REPOSITORY / "docs"
 TASKS = sorted([*DOCS.glob("tutorial/*.md"), *DOCS.glob("how-to/*.md")])
 PAGES = [*TASKS, *sorted(DOCS.glob("*/*.md")), REPOSITORY / "README.md", *(REPOSITORY / "src").rglob("README.md")]
-SLOW = {"tutorial/own-script", "tutorial/publish", "how-to/another-machine", "how-to/by-hand"}
+SLOW = {"tutorial/own-script", "tutorial/publish", "how-to/another-machine", "how-to/bucket", "how-to/by-hand"}
 """Pages whose blocks take more than five seconds together."""
 
 
