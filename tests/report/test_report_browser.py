@@ -81,6 +81,8 @@ class Opened:
 
     def ended(self) -> None:
         assert self.said == []
+        loose = self.page.evaluate("[...document.getElementById('page').childNodes].map((node) => node.nodeType)")
+        assert set(loose) == {1}, "a word such as null stands in the page"
         assert [url for url in self.asked if not url.startswith(("file:", "data:"))] == []
         self.context.close()
 

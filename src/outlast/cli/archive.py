@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.cli.flags import RECIPE, output
+from outlast.cli.flags import RECIPE
 from outlast.cli.named import run_of
-from outlast.cli.parser import Parser
+from outlast.cli.parser import Parser, output
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
 from outlast.folder.layout import RunFolder

@@ -93,6 +93,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
             row["state"],
             measures(row["metrics"]),
         )
-    show.console().print(table)
+    show.draw(table)
     if older:
         say(f"and {len(older)} before these; --json gives all of them")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from outlast.checkpoint.export import describe, export
 from outlast.checkpoint.manifest import read_manifest
-from outlast.cli.flags import RECIPE, output
+from outlast.cli.flags import RECIPE
 from outlast.cli.named import run_of
-from outlast.cli.parser import Parser
+from outlast.cli.parser import Parser, output
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.folder.artifact import manifest_of

@@ -39,23 +39,6 @@ def looked_up() -> Iterator[None]:
         raise UsageError(f"{shortened(error.filename)}: {error.strerror}.") from error
 
 
-def output(path: Path, example: str) -> Path:
-    """The path of the file to be written. Only a regular file may exist there; it is replaced.
-
-    Raises:
-        UsageError: it is a folder, a device, a pipe, or not a valid name.
-    """
-    try:
-        if path.name and (not path.exists() or path.is_file()):
-            return path
-        kind = "a folder" if path.is_dir() else "not a regular file"
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"--output is {shortened(repr(str(path)))}; {getattr(error, 'strerror', None) or error}."
-        ) from error
-    raise UsageError(f"--output is {shortened(repr(str(path)))}, {kind}; give the name of a file, such as {example}.")
-
-
 def pull(argv: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
     """The value of one flag, and the other words. For flags that determine the parser.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.cli import flags, stages
+from outlast.cli.parser import output
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
 from outlast.recipe import prepare, registry
@@ -38,7 +39,7 @@ def run(argv: list[str]) -> int:
     prepared = prepare.prepare(found, stages.chosen(found, request))
     name = prepared.chain or prepared.run_id
     usual = "test_checkpoint_resume.ipynb" if values.resume_test else f"{name}.ipynb"
-    target = flags.output(Path(usual) if values.output is None else values.output, usual)
+    target = output(Path(usual) if values.output is None else values.output, usual)
     write_notebook(prepared, target, test=values.resume_test)
     if values.resume_test:
         say(f"{target}: trains {name} twice, kills one of both, and compares, {format_bytes(target.stat().st_size)}")

@@ -6,6 +6,7 @@ import argparse
 import itertools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from outlast.config.units import parse_seconds
@@ -112,3 +113,20 @@ def seconds(text: str) -> float:
     if not value or value <= 0:
         raise argparse.ArgumentTypeError(f"is {text!r}; expected more than 0 seconds")
     return float(value)
+
+
+def output(path: Path, example: str) -> Path:
+    """The path of the file to be written. Only a regular file may exist there; it is replaced.
+
+    Raises:
+        UsageError: it is a folder, a device, a pipe, or not a valid name.
+    """
+    try:
+        if path.name and (not path.exists() or path.is_file()):
+            return path
+        kind = "a folder" if path.is_dir() else "not a regular file"
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--output is {shortened(repr(str(path)))}; {getattr(error, 'strerror', None) or error}."
+        ) from error
+    raise UsageError(f"--output is {shortened(repr(str(path)))}, {kind}; give the name of a file, such as {example}.")

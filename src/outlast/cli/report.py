@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from outlast.cli import show
-from outlast.cli.flags import output
 from outlast.cli.named import runs_of
-from outlast.cli.parser import Parser, positive
+from outlast.cli.parser import Parser, output, positive
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, OutlastError, UsageError
 from outlast.folder import durable

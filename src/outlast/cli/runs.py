@@ -52,7 +52,7 @@ def run(argv: list[str]) -> int:
             str(len(info.numbers)),
             size,
         )
-    show.console().print(rows)
+    show.draw(rows)
     return EXIT_FINISHED
 
 

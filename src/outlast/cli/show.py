@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+from rich.color import ColorSystem
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +42,59 @@ class Rows(Table):
         """Add a row; a cell is a rich Text (a status in its colour) or anything that has a text."""
         super().add_row(*(cell if isinstance(cell, Text) else Text(visible(cell)) for cell in cells), **options)
 
+    def lines(self, width: int, paint: Callable[[str, Any], str]) -> list[str] | None:
+        """The table as lines of text, as rich draws it, in a fifth of the time; None if it has to be wrapped.
+
+        Args:
+            width: of the console.
+            paint: gives a text a style.
+        """
+        cells = [[cell for cell in column.cells if isinstance(cell, Text)] for column in self.columns]
+        if any(len(found) != self.row_count or any(cell.spans for cell in found) for found in cells):
+            return None
+        heads = [str(column.header) for column in self.columns]
+        texts = [[cell.plain for cell in found] for found in cells]
+        if any("\n" in text or "\t" in text for found in (*texts, heads) for text in found):
+            return None
+        lengths = [[cell_len(text) for text in (head, *found)] for head, found in zip(heads, texts, strict=True)]
+        widths = [max(found) for found in lengths]
+        if sum(widths) + 2 * (len(widths) - 1) > width:
+            return None
+        drawn = []
+        for index in range(0 if self.show_header else 1, self.row_count + 1):
+            parts = []
+            for number, column in enumerate(self.columns):
+                cell = cells[number][index - 1] if index else None
+                text = texts[number][index - 1] if index else heads[number]
+                style = self.header_style if cell is None else cell.style
+                blank = " " * (widths[number] - lengths[number][index])
+                shown = paint(text, style) if style and text else text
+                parts.append(blank + shown if column.justify == "right" else shown + blank)
+            drawn.append("  ".join(parts))
+        return drawn
+
+
+def draw(rows: Rows) -> None:
+    """Print a table on standard output."""
+    out = console()
+    colours = {"standard": ColorSystem.STANDARD, "256": ColorSystem.EIGHT_BIT, "truecolor": ColorSystem.TRUECOLOR}
+    system = None if out.no_color else colours.get(out.color_system or "")
+
+    def paint(text: str, style: Any) -> str:
+        return text if system is None else out.get_style(style).render(text, color_system=system)
+
+    lines = rows.lines(out.width, paint)
+    if lines is None:
+        out.print(rows)
+    else:
+        say_lines(lines)
+
+
+def say_lines(lines: Sequence[str]) -> None:
+    """Print lines whose text is visible already, and which may have styles."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Rows:
     """A table without lines, so that the output is easy to cut and grep."""
@@ -52,6 +107,8 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Rows:
 @contextlib.contextmanager
 def bytes_bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar in bytes on stderr, if that is a terminal; yields a function that receives the bytes done."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # only when needed
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     drawn = Console(stderr=True)
     with Progress(*columns, console=drawn, transient=True, disable=not drawn.is_terminal) as bar:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from pathlib import Path
 
@@ -40,25 +42,41 @@ _ATTEMPT = re.compile(r"([0-9]{4,9})\.json")
 _PLAIN = re.compile(r"[^./\\\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]{0,199}")
 
 
+class _Place:
+    """A path inside a run folder, made at the first use of the attribute."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __set_name__(self, _: type, attribute: str) -> None:
+        self._attribute = attribute
+
+    def __get__(self, folder: RunFolder, _: type | None = None) -> Path:
+        place: Path = folder.path / self._name
+        folder.__dict__[self._attribute] = place
+        return place
+
+
 class RunFolder:
-    """Paths inside one run folder."""
+    """Paths inside one run folder. Each is made when it is asked for: a list of a thousand runs needs few of them."""
+
+    run = _Place("run.json")
+    config = _Place("config.json")
+    lock = _Place("lock")
+    ranks = _Place("ranks")
+    journal = _Place("journal.jsonl")
+    pushed = _Place("pushed.json")
+    attempts = _Place("attempts")
+    launches = _Place("launches")
+    checkpoints = _Place("checkpoints")
+    set_aside = _Place("set-aside")
+    artifacts = _Place("artifacts")
+    logs = _Place("logs")
+    trackers = _Place("trackers")
+    stop = _Place("stop")
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.run = path / "run.json"
-        self.config = path / "config.json"
-        self.lock = path / "lock"
-        self.ranks = path / "ranks"
-        self.journal = path / "journal.jsonl"
-        self.pushed = path / "pushed.json"
-        self.attempts = path / "attempts"
-        self.launches = path / "launches"
-        self.checkpoints = path / "checkpoints"
-        self.set_aside = path / "set-aside"
-        self.artifacts = path / "artifacts"
-        self.logs = path / "logs"
-        self.trackers = path / "trackers"
-        self.stop = path / "stop"
 
     def attempt(self, number: int) -> Path:
         """Path of one attempt's record."""
@@ -164,8 +182,15 @@ def numbers_in(folder: Path) -> list[int]:
 
     What is no plain file of such a name does not count.
     """
-    found = ((number_in(path.name), path) for path in entries(folder))
-    return sorted(number for number, path in found if number is not None and kind_of(path) == "file")
+    if kind_of(folder) != "folder":
+        return []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        return sorted(
+            number
+            for each in found
+            if (number := number_in(each.name)) is not None and each.is_file(follow_symlinks=False)
+        )
+    return []
 
 
 def free_number(folder: Path, number: int) -> int:

@@ -7,18 +7,22 @@ is installed or the user has named that very file in this process.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from outlast.config.words import nearest
 from outlast.errors import UnknownName, UsageError
 from outlast.folder import hashing
 from outlast.recipe.recipe import Recipe
 from outlast.terminal import command, shortened
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "outlast.recipes"
 
@@ -28,7 +32,7 @@ _NAMED: set[Path] = set()
 
 def names() -> list[str]:
     """Installed recipes by name."""
-    return sorted(point.name for point in importlib.metadata.entry_points(group=GROUP))
+    return sorted(point.name for point in _points())
 
 
 def find(name: str) -> Recipe:
@@ -102,8 +106,14 @@ def is_installed(name: object) -> bool:
     return name in names()
 
 
-def _point(name: str) -> importlib.metadata.EntryPoint | None:
-    return next((point for point in importlib.metadata.entry_points(group=GROUP) if point.name == name), None)
+def _point(name: str) -> EntryPoint | None:
+    return next((point for point in _points() if point.name == name), None)
+
+
+def _points() -> Iterable[EntryPoint]:
+    from importlib import metadata  # 40 ms, which `outlast status` need not take
+
+    return metadata.entry_points(group=GROUP)
 
 
 def _installed(name: str) -> Recipe | None:
@@ -155,7 +165,7 @@ def _needs(name: str, error: ModuleNotFoundError) -> UsageError:
     return UsageError(f"The recipe {name!r} needs {error.name}, which is not installed. Install {extra}.")
 
 
-def _extra(point: importlib.metadata.EntryPoint, package: str) -> str:
+def _extra(point: EntryPoint, package: str) -> str:
     """What to install for a package: the smallest extra of the recipe's distribution that has it, or the package."""
     extras: dict[str, list[str]] = {}
     for line in (point.dist.requires if point.dist else None) or ():

@@ -77,7 +77,8 @@ def report(
             told.append(f"{folder.name} is left out: {error}")
     shown, others = in_full(infos)
     found = contents(shown, launches or {}, others=others)
-    room = largest - len(document(found))
+    page = document(found)
+    room = largest - len(page)
     if room < 0:
         raise UsageError(
             f"The report needs {(largest - room) / 1e6:.1f} MB without pictures, and {largest / 1e6:.1f} MB are "
@@ -91,7 +92,8 @@ def report(
         room -= sum(len(words) + 8 for words in left_out)
         run["pictures_left_out"] = left_out
         told += [f"{run['id']}: {words}" for words in left_out]
-    page = document(found)
+    if any(run["pictures"] or run["pictures_left_out"] for run in found["runs"]):
+        page = document(found)
     durable.make_folder(target.parent)
     durable.write_file(target, [page])
     return Report(target, len(page), told)
@@ -187,7 +189,10 @@ def document(data: Mapping[str, Any], *, policy: str = "") -> bytes:
 
 def as_data(data: Any) -> str:
     """JSON that can stand in an HTML element: no "<", ">" or "&", no line separator, and no NaN."""
-    text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)  # all other letters as escapes
+    try:
+        text = json.dumps(data, separators=(",", ":"), allow_nan=False)  # all other letters as escapes
+    except (TypeError, ValueError):  # rare: NaN, an infinity, or a mapping that is no dict
+        text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

@@ -158,18 +158,42 @@ def latest(path: Path, mark: Mapping[str, Any] | None = None, most: int = TAIL) 
     at = int(mark["bytes"]) if mark else 0
     found: dict[str, tuple[int, Any]] = {}
     oldest, reached, joined = memory.since, None, False
+    shape, passed = _Shape(), list[bytes]()
     for reached, line in backwards(path, most):
         if reached < at and not joined:  # what the checkpoint remembers is newer than this line
             found, joined = memory.last | found, True
             if memory.whole:
                 return Latest(found)
-        if (record := _object(line)) is not None:
+        if shape.is_of(line):  # its names are those of a newer line, so it has no last value
+            passed.append(line)
+        elif (record := _object(line)) is not None:
             oldest = step = record["step"]
+            passed.clear()
             for name, value in record.items():
                 if name not in found and name not in PLACE and _is_value(value):
                     found[name] = (step, _from_word(value))
+            shape = _Shape(record) if record.keys() <= {*found, *PLACE} else _Shape()
+    oldest = next((record["step"] for line in reversed(passed) if (record := _object(line)) is not None), oldest)
     whole = reached == 0 or (memory.whole and (reached is None or reached <= at))
     return Latest(memory.last | found, whole, None if whole else oldest)
+
+
+class _Shape:
+    """The names in a line, so that other lines with the same names are known without being parsed.
+
+    Args:
+        record: the line's values by name; without it no line is of the shape. Only names without escapes count.
+    """
+
+    def __init__(self, record: Mapping[str, Any] | None = None) -> None:
+        names = [json.dumps(name, ensure_ascii=False) for name in record or ()]
+        plain = all("\\" not in name for name in names)
+        self._names = [f"{name}:".encode("utf-8", "surrogatepass") for name in names] if plain else []
+        self._quotes = 2 * len(self._names)
+
+    def is_of(self, line: bytes) -> bool:
+        """Whether these are the names in a line, each once, and all its quotes are theirs."""
+        return bool(self._names) and line.count(b'"') == self._quotes and all(name in line for name in self._names)
 
 
 def remembered(mark: Mapping[str, Any] | None) -> Latest:

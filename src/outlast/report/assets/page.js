@@ -346,8 +346,8 @@
       { name: "began", key: (each) => each.began, cell: (each) => when(each.began) },
       { name: "took", number: true, key: (each) => each.seconds, cell: (each) => hours(each.seconds) },
       { name: "limit", number: true, key: (each) => each.limit, cell: (each) => hours(each.limit) || "none" },
-      { name: "budget", number: true, key: (each) => each.budget, cell: (each) => (each.budget ? `${hours(each.budget)}${each.seconds ? `, ${Math.round(100 * each.seconds / each.budget)} % spent` : ""}` : "none") },
-      { name: "quota", number: true, key: (each) => (each.quota ? each.seconds : null), cell: (each) => (each.quota ? `${hours(each.seconds)} ${each.quota}` : "none") },
+      ...(rows.some((each) => each.budget) ? [{ name: "budget", number: true, key: (each) => each.budget, cell: (each) => (each.budget ? `${hours(each.budget)}${each.seconds ? `, ${Math.round(100 * each.seconds / each.budget)} % spent` : ""}` : "none") }] : []),
+      ...(rows.some((each) => each.quota) ? [{ name: "quota", number: true, key: (each) => (each.quota ? each.seconds : null), cell: (each) => (each.quota ? `${hours(each.seconds)} ${each.quota}` : "none") }] : []),
       { name: "pause before", number: true, key: (each) => each.away, cell: (each) => hours(each.away) },
       { name: "continued", number: true, key: (each) => (each.resume ? each.resume.step : -1), cell: (each) => (each.resume ? `${whole(each.resume.step)}, ${each.resume.grade}` : "from nothing") },
       { name: "ended", key: (each) => each.reason, cell: (each) => status(each.reason) },
@@ -512,7 +512,7 @@
   }
   document.getElementById("page").replaceChildren(
     make("header", {}, make("h1", { text: data.title }), make("p", { class: "soft", id: "made", text: data.made })),
-    data.live ? make("nav", {}, make("a", { href: "/", text: "All runs" })) : null, overview, curves, compared, details);
+    ...(data.live ? [make("nav", {}, make("a", { href: "/", text: "All runs" }))] : []), overview, curves, compared, details);
   fill();
   drawCharts();
 
