@@ -38,7 +38,8 @@ def run(argv: list[str]) -> int:
     table = show.table(f"on {provider.title}", "left", "used", "of", right=("left", "used", "of"))
     for quota in quotas:
         table.add_row(quota.kind, *(f"{seconds / 3600:.1f} h" for seconds in (quota.left, quota.used, quota.total)))
-    show.console().print(table)
+    if quotas:
+        show.console().print(table)
     if not refresh:
         say(provider.account())
     else:

@@ -175,6 +175,8 @@ def test_a_remote_is_refused(world: Path) -> None:
 
 def test_the_balance_as_hours(world: Path, outlast_cli) -> None:
     assert quick().quotas() == ()
+    done = outlast_cli("quota", "--on", "colab", template="launch")
+    assert len(done.stdout.splitlines()) == 1, "no table without a rate"
     Colab("adc").new("a", [])
     (quota,) = quick().quotas()
     assert (quota.kind, quota.left) == ("at 1.76 compute units an hour", 12.5 / 1.76 * 3600)
@@ -232,7 +234,20 @@ def test_code_that_does_not_arrive_ends_the_runtime(world: Path) -> None:
     assert quick().state(HANDLE) is None
 
 
-def test_a_cell_that_does_not_begin_ends_the_runtime(world: Path) -> None:
+def test_a_cell_that_is_lost_is_sent_again(world: Path) -> None:
+    fault(world, "exec", "Connection was lost.")
+    assert launch(quick(), walk(), terms()).record["state"] == "pushed"
+    assert [words[0] for words in calls(world)].count("exec") == 2
+
+
+def test_a_cell_that_was_sent_twice_has_begun(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "cell.py").write_text("print('::outlast again', flush=True)")
+    Colab("adc").new("a", [])
+    Colab("adc").start("a", tmp_path / "cell.py")
+
+
+def test_a_cell_that_does_not_begin_ends_the_runtime(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "_STARTS", 1)
     fault(world, "exec", "TimeoutError")
     with messages.raises(LaunchError, "colab/did-not-begin"):
         launch(quick(), walk(), terms())
@@ -240,6 +255,7 @@ def test_a_cell_that_does_not_begin_ends_the_runtime(world: Path) -> None:
 
 
 def test_a_cell_that_may_have_begun_is_looked_up(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "_STARTS", 1)
     fault(world, "exec", "TimeoutError")
 
     def stop(*_: object) -> None:

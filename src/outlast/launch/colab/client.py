@@ -20,11 +20,12 @@ from pathlib import Path
 from outlast.errors import LaunchError, LaunchRefused, UsageError
 from outlast.terminal import shortened
 
-BEGUN = "::outlast begun"
-"""What the cell of a session prints first."""
+BEGUN = ("::outlast begun", "::outlast again")
+"""What the cell of a session prints first; the second when it was sent twice."""
 
 _TIMEOUT = 300.0  # seconds for one answer; a runtime takes up to a minute
 _STARTING = 180.0  # seconds for a kernel to start and to begin with a cell
+_STARTS = 3  # the client loses a cell whose kernel needs more than 10 s to connect, and does not end then
 _PAUSE = 5.0
 _LISTED = re.compile(r"\[(?P<name>[^\]]+)\] (?P<endpoint>\S+) \| Hardware: ")
 _BALANCE = re.compile(r"Current balance: (?P<balance>[\d.]+) compute units\nUsage rate: (?P<rate>[\d.]+)/hr", re.ASCII)
@@ -104,9 +105,19 @@ class Colab:
     def start(self, name: str, cell: Path) -> None:
         """Run a cell in the runtime's kernel until it has begun; it goes on without this machine.
 
+        The cell is sent again when it may have been lost, so it must do its work once only.
+
         Raises:
             LaunchError: it did not say that it has begun.
         """
+        for _ in range(_STARTS):
+            begun, said = self._begin(name, cell)
+            if begun:
+                return
+        raise LaunchError(f"The runtime {name} did not begin: {_plain(said) or 'it said nothing.'}")
+
+    def _begin(self, name: str, cell: Path) -> tuple[bool, str]:
+        """Send a cell; whether it has begun, and what the client said."""
         words = [*self._command(), "exec", "-s", name, "-f", str(cell), "--timeout", "86400"]
         said: list[str] = []
         with subprocess.Popen(
@@ -118,15 +129,17 @@ class Colab:
             try:
                 for line in process.stdout or ():
                     said.append(line)
-                    if line.strip() == BEGUN:
-                        return
+                    if line.strip() in BEGUN:
+                        return True, ""
+                    if "Connection was lost" in line:
+                        break
             finally:
                 late.cancel()
                 process.terminate()  # the kernel goes on
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(10)
                 process.kill()
-        raise LaunchError(f"The runtime {name} did not begin: {_plain(''.join(said)) or 'it said nothing.'}")
+        return False, "".join(said)
 
     def stop(self, name: str) -> None:
         """End a runtime, with all that is in it; nothing if there is none.
