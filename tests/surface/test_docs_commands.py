@@ -13,7 +13,7 @@ from tests import processes
 from tests.conftest import REPOSITORY
 from tests.surface.documented import RUN, Block, blocks, shows
 
-from outlast.cli import main
+from outlast.cli import VERBS, main
 from outlast.cli.parser import Parser
 from outlast.integrations import prove, prove_files
 
@@ -102,7 +102,7 @@ def test_every_block_runs_or_says_why_not(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", dict.fromkeys(PAGES), ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_every_command_is_understood(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_command_is_understood(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its verb, its recipe and its flags exist, and take what they are given. Nothing is done."""
     parse = Parser.parse
 
@@ -128,7 +128,7 @@ def test_every_command_is_understood(page: Path, monkeypatch: pytest.MonkeyPatch
             assert code == 0, f"{block.name}: outlast {' '.join(words)}"
 
 
-def test_a_command_that_is_wrong_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_that_is_wrong_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "- a list\n\n  <!-- not run: a reason -->\n"
@@ -142,6 +142,11 @@ def test_a_command_that_is_wrong_is_found(tmp_path: Path, capsys: pytest.Capture
     assert second.asked() == [("outlast --version \\\n    ;", ["outlast …"]), ("false", ["…"])]
     with pytest.raises(AssertionError, match="false ended with 1"):
         run_shell(second, tmp_path)
+    with pytest.raises(AssertionError, match="page.md:5: outlast statsu"):
+        test_every_command_is_understood(page, monkeypatch)
+    page.write_text("```sh\noutlast train digits --epoch-count 3\n```\n")
+    with pytest.raises(AssertionError, match="--epoch-count"):
+        test_every_command_is_understood(page, monkeypatch)
 
 
 def test_output_is_compared_in_order() -> None:
@@ -149,3 +154,15 @@ def test_output_is_compared_in_order() -> None:
     assert shows(said, ["one", "…", "two … s", "three"]) is None
     assert shows(said, ["two", "one"]) == "one"
     assert shows(said, ["two … m"]) == "two … m"
+
+
+def test_verbs_in_sentences_exist() -> None:
+    """Of `outlast VERB ...` within a line: the verb, and the verb of a recipe where a recipe is named."""
+    sources = "".join(path.read_text() for path in (REPOSITORY / "src/outlast_recipes").rglob("*.py"))
+    own = {"draw", *re.findall(r"\bCommand\(\s*(?:name=)?\"([\w -]+)\"", sources)}  # draw: how-to/recipes.md makes it
+    for page in dict.fromkeys(PAGES):
+        prose = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for said in re.findall(r"`outlast\s+([a-z][^`]*)`", prose):
+            verb, *rest = said.split()
+            known = verb in VERBS or verb in own or " ".join([verb, *rest[:1]]) in own
+            assert known, f"{page.name}: outlast {said}"
