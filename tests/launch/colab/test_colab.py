@@ -562,6 +562,23 @@ def test_a_file_that_is_not_there_and_a_runtime_that_is_gone(world: Path, tmp_pa
         asked.upload("a", Path(__file__), "content/x")
 
 
+def test_a_runtime_that_is_not_reached_for_a_moment_is_not_ended(world: Path) -> None:
+    """The client says of any 404 that there is no such file."""
+    provider = ColabProvider(
+        Path("runs").absolute() / ".colab", functools.partial(Colab, patience=60.0, sleep=lambda _: None), every=0.1
+    )
+    record = launch(provider, walk(stop_every="0", pause="60"), terms())
+    fault(world, "download", "Download failed: File or directory not found: content/outlast-walk-001/out/status.json")
+    state = provider.state(record.handle)
+    assert state
+    assert state.word == "running"
+    colab.servers()[0].joinpath("content/outlast-walk-001").rename("elsewhere")
+    state = quick().state(record.handle)
+    assert state
+    assert (state.word, state.message) == ("lost", "its runtime has lost its files")
+    assert colab.servers() == []
+
+
 def test_without_a_login_no_runtime_counts_as_gone(world: Path, tmp_path: Path) -> None:
     """The client lists no session then, and ends with 0."""
     fault(world, "usage", "No valid default credentials found.")

@@ -159,17 +159,24 @@ class Colab:
         """Send a file; raises as `download`."""
         self._transfer(name, ["upload", "-s", name, str(source), target], "Uploaded")
 
-    def download(self, name: str, source: str, target: Path) -> None:
+    def download(self, name: str, source: str, target: Path, *, there: bool = False) -> None:
         """Fetch a file.
+
+        Args:
+            name: of the runtime.
+            source: the file in it.
+            target: where to.
+            there: whether the file must be there. Then it is asked for again, as a runtime that is not reached may
+                also answer that it has no such file.
 
         Raises:
             Gone: the runtime does not exist.
             Absent: the file does not exist.
             LaunchError: there is no answer.
         """
-        self._transfer(name, ["download", "-s", name, source, str(target)], "Downloaded")
+        self._transfer(name, ["download", "-s", name, source, str(target)], "Downloaded", there=there)
 
-    def _transfer(self, name: str, words: list[str], good: str) -> None:
+    def _transfer(self, name: str, words: list[str], good: str, *, there: bool = False) -> None:
         until = time.monotonic() + self._patience
         while True:
             done = self._run(words, _TIMEOUT)
@@ -180,9 +187,10 @@ class Colab:
             if name not in self.sessions():
                 self.usage()  # without a login, no session is listed either
                 raise Gone(f"There is no runtime {name}.")
-            if "File or directory not found" in why:
+            late = time.monotonic() + _PAUSE > until
+            if "File or directory not found" in why and (late or not there):
                 raise Absent(f"{words[3]} is not in the runtime {name}.")
-            if time.monotonic() + _PAUSE > until:
+            if late:
                 raise LaunchError(f"`colab {words[0]}` had no answer for {self._patience:.0f} s: {why}")
             self._sleep(_PAUSE)
 

@@ -53,8 +53,11 @@ class Mirror:
         self._colab, self._folder = colab, folder
         self._far = f"content/{folder.name}"
 
-    def status(self) -> Mapping[str, Any] | None:
-        """What the session says about itself; None if it has not begun.
+    def status(self, *, begun: bool = False) -> Mapping[str, Any] | None:
+        """What the session says about itself; None if it has not begun, or has lost its files.
+
+        Args:
+            begun: whether it is known to have begun.
 
         Raises:
             Gone: there is no such runtime.
@@ -63,7 +66,7 @@ class Mirror:
         with tempfile.TemporaryDirectory(prefix="outlast-") as scratch:
             place = Path(scratch) / "status.json"
             try:
-                self._colab.download(self._folder.name, f"{self._far}/out/status.json", place)
+                self._colab.download(self._folder.name, f"{self._far}/out/status.json", place, there=begun)
                 return reading.read_record(place, STATUS)
             except Absent:
                 return None

@@ -212,7 +212,7 @@ class ColabProvider(FolderProvider):
             return State("queued"), None
         colab = self._colab(folder)
         try:
-            status = Mirror(colab, folder).status()
+            status = Mirror(colab, folder).status(begun=started)
         except Gone:
             return self._record(folder, State("lost", "its runtime was taken back, or ended")), None
         if status is None:
