@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,6 +76,25 @@ def test_find_batch_tells_its_tries(capsys: pytest.CaptureFixture[str]) -> None:
     assert "does not fit: it was ended at" in tries[-1]
     assert "of the 500.0 MB that configs/environment/local.yaml:2 states" in tries[-1]
     assert "--batch-size 4, of powers of two" in done.out
+
+
+def test_nothing_is_left_of_a_doctor_that_is_killed() -> None:
+    words = [sys.executable, "-m", "outlast", "doctor", "./sized.py", "--on", "local", "--wait", "600"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: list(Path().glob(".outlast-doctor-*/record.jsonl")))
+    (folder,) = Path().glob(".outlast-doctor-*")
+    inner = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(inner) == 1
+    process.kill()
+    process.wait()
+    wait_for(lambda: not folder.exists() and not Path(f"/proc/{inner[0]}/fd/0").exists())
+
+
+def wait_for(there: Callable[[], object]) -> None:
+    until = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,6 +161,7 @@ def test_what_else_depends_on_it_is_said() -> None:
     assert "learning_rate is 0.003, chosen for a batch of 64" in words
     assert "0.006 (square root, for Adam) or 0.012 (linear, for SGD)" in words
     assert "--batch-size 512 --accumulate 2" in words
+    assert batch.meaning(recipe, key) == "samples per optimizer step"
     (same,) = batch.depends(recipe, recipe.Config(), key, 64)
     assert same == "--batch-size is 64 already."
 

@@ -107,7 +107,8 @@ def _batch(
     """Find the largest batch, and yield what else depends on it; returns what was measured with it."""
     key, config = batch.key_of(prepared.recipe), prepared.resolved.config
     short = replace(bounds, steps=3)
-    tell(f"Looking for the largest {key} that fits: a process for each try, none above {bounds.why or 'any bound'}")
+    what = f"{key} ({batch.meaning(prepared.recipe, key)})"
+    tell(f"Looking for the largest {what} that fits: a process for each try, none above {bounds.why or 'any bound'}")
     flag = f"--{key.replace('_', '-')}"
     now = prepared.resolved.values[key]
     size = batch.search(now, lambda size: _measure(prepared, request, short, (key, size)), tell)

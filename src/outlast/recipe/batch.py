@@ -49,6 +49,12 @@ def key_of(recipe: Recipe) -> str:
     return found
 
 
+def meaning(recipe: Recipe, key: str) -> str:
+    """What the value of a key is, in the words of its help."""
+    found = next((leaf.info.description for leaf in leaves(recipe.Config) if leaf.key == key), None)
+    return found or key
+
+
 def search(first: int, attempt: Callable[[int], Measured], tell: Callable[[str], None]) -> Found:
     """The largest power of two that fits.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -58,11 +59,11 @@ def as_text(recipe: str, request: prepare.Request, batch: tuple[str, int] | None
 
 def main() -> int:
     """Train what standard input says; returns 0 when something was measured."""
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    asked = json.load(sys.stdin)
-    _bound_memory(asked["memory"])
     plan = measure.read_plan()
     assert plan is not None  # noqa: S101 - set by whoever starts this process
+    threading.Thread(target=_end_with_parent, args=(os.getppid(), plan.root), daemon=True).start()
+    asked = json.load(sys.stdin)
+    _bound_memory(asked["memory"])
     given: dict[str, Any] = asked["request"]
     given |= {key: Path(value) for key, value in given.items() if key.endswith("_config")}
     try:
@@ -106,9 +107,11 @@ def _alone(prepared: prepare.PreparedRun, plan: measure.Plan) -> prepare.Prepare
     return replace(prepared, recipe=recipe, resolved=resolved, fork_of=None)
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with_parent(parent: int, root: str) -> None:
+    """Wait until whoever started this process is gone, even killed; then nothing is left of it either."""
     while os.getppid() == parent:
         time.sleep(_ASK)
+    shutil.rmtree(root, ignore_errors=True)
     os._exit(1)
 
 
