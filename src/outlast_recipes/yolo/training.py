@@ -57,7 +57,8 @@ def _train(run: Run, config: YoloConfig, dataset: Dataset, training: DetectorTra
     parts, loader = training.parts(), training.batches
     best, history = BestByValidation(parts["ema"]), History()
     about = About(training.detector().architecture(), dataset.hash)
-    run.track(**parts, best=best.weights, choice=best, history=history, about=about)
+    keep = {"optimizer": ["lr", "weight_decay"]}  # the schedule sets both in every step
+    run.track(keep=keep, **parts, best=best.weights, choice=best, history=history, about=about)
     per_epoch, validated = len(loader), 0
     finite = Finite(parts["model"], scaled=parts["scaler"].is_enabled())
 
