@@ -275,6 +275,9 @@ def test_colab(tmp_path: Path, metadata: Metadata) -> None:
     assert not colab.detected(tmp_path / "proc", environ)
     found = colab.describe(tmp_path, environ)
     assert found.limits.seconds == 12 * 3600 - 600
+    longer = {**environ, "OUTLAST_SESSION_ENDS": f"{time.time() + 20 * 3600}"}
+    stated = base.stated(colab.describe(tmp_path, longer), longer)
+    assert stated.limits.seconds == pytest.approx(20 * 3600, abs=5)
     assert found.age == 600
     assert found.facts == {"release": "release-colab_20261101", "drive": "not mounted"}
     assert "s3cret" not in str(found.record())

@@ -23,12 +23,13 @@ def detected(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) ->
 
 
 def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> Environment:
-    """Facts and limits of this runtime."""
+    """Facts and limits of this runtime. If its session states its end (--lifetime), the usual 12 hours do not count."""
     age = session_age(root)
+    seconds = None if environ.get("OUTLAST_SESSION_ENDS") else HOURS * 3600 - age
     secrets = [*present_secrets(environ)]
     return Environment(
         name="colab",
-        limits=machine_limits(root, seconds=HOURS * 3600 - age),
+        limits=machine_limits(root, seconds=seconds),
         age=age,
         facts={
             "release": environ.get("COLAB_RELEASE_TAG", "unknown"),

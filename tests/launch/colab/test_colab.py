@@ -127,6 +127,16 @@ def test_a_dry_run_asks_nothing(world: Path, outlast_cli) -> None:
     assert not Path("runs/.colab").exists()
 
 
+def test_the_environment_file_says_which_runtime(world: Path, outlast_cli) -> None:
+    place = Path("configs/environment/colab.yaml")
+    place.parent.mkdir(parents=True)
+    place.write_text("environment:\n  colab:\n    runtime: l4\n    highmem: yes\n    lifetime: 24h\n")
+    done = outlast_cli("launch", "walk", "--on", "colab", "--dry-run", template="launch")
+    assert done.returncode == 0, done.stderr
+    assert "--gpu L4 --high-mem" in done.stdout
+    assert "for 23h40m at most" in done.stdout
+
+
 def test_there_is_no_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
