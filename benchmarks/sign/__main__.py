@@ -3,7 +3,7 @@ trained on.
 
     python -m benchmarks.sign accuracy [--networks NAME ...] [--seeds N] [--set KEY=VALUE ...] [--work FOLDER]
     python -m benchmarks.sign augmentation [--set KEY=VALUE ...] [--work FOLDER]
-    python -m benchmarks.sign speed [--data FOLDER]
+    python -m benchmarks.sign speed [--pairs N] [--epochs N] [--data FOLDER]
 
 Data: ../shared/data/asl_traduttore with its split. The learning rate of each network is chosen by validation, with the
 same tries for all (seed 0); then each is trained with --seeds seeds. Rate and epoch are chosen by the validation loss:
@@ -168,6 +168,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rates", nargs="+", default=[*RATES], help="learning rates that are tried")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the clips")
+    parser.add_argument("--pairs", type=int, default=3, help="rounds of speed")
+    parser.add_argument("--epochs", type=int, default=4, help="of each training of speed")
     parser.add_argument("--work", type=Path, default=Path("bench-runs"))
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="other values of the recipe, for all networks"
@@ -179,7 +181,7 @@ def main() -> None:
     if values.what == "speed":
         from benchmarks.sign import speed
 
-        speed.main(values.data, RESULTS)
+        speed.main(values.data, RESULTS, values.pairs, values.epochs)
         return
     flags = {"data_root": str(values.data)} | dict(word.split("=", 1) for word in values.set)
     if values.what == "augmentation":

@@ -20,7 +20,9 @@ from outlast_recipes.sign.parts import ClipSubset, Views
 
 CPU = torch.device("cpu")
 VALIDATED = ("plain", "left hidden", "right hidden", "changed", "changed again")
-STRONG = Strength(rotate=20, squeeze=0.3, perspective=0.2, arms=12, limbs=0, warp=0.5, crop=0.2, noise=0.01, occlude=0)
+STRONG = Strength(
+    rotate=20, squeeze=0.3, perspective=0.2, arms=12, limbs=0, trunk=0, warp=0.5, crop=0.2, noise=0.01, occlude=0
+)
 COMPARED = 64  # clips that are compared alone and padded
 
 

@@ -12,7 +12,19 @@ from outlast_recipes.sign.training import of_config
 
 NO_AUGMENTATION = {
     f"augment.{name}": "0"
-    for name in ("rotate", "squeeze", "perspective", "arms", "limbs", "warp", "crop", "drop_frames", "noise", "occlude")
+    for name in (
+        "rotate",
+        "squeeze",
+        "perspective",
+        "arms",
+        "limbs",
+        "trunk",
+        "warp",
+        "crop",
+        "drop_frames",
+        "noise",
+        "occlude",
+    )
 }
 ORIGINAL = {
     "data.normalise": False,
@@ -88,5 +100,6 @@ AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "less space, less hidden": {**_LESS, **_SHORT},
     "less space": _LESS,
     "no limbs": {"augment.limbs": "0"},
+    "no trunk": {"augment.trunk": "0"},
 }
 """Augmentations of part_conv that are compared on validation clips."""

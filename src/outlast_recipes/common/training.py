@@ -98,7 +98,10 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
     """Forgets faster while it is young, so that a short run is not averaged with its random start."""
     share = 1 - min(decay, step / (step + 9))
     for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        old.copy_(torch.lerp(old, new, share) if old.is_floating_point() else new)
+        if old.is_floating_point():
+            old.lerp_(new, share)
+        else:
+            old.copy_(new)
 
 
 def half_precision(device: torch.device, *, wanted: bool) -> tuple[torch.dtype, torch.amp.GradScaler]:
@@ -106,3 +109,12 @@ def half_precision(device: torch.device, *, wanted: bool) -> tuple[torch.dtype, 
     narrow = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
     half = torch.float16 if narrow else torch.bfloat16
     return half, torch.amp.GradScaler(device.type, enabled=wanted and half == torch.float16)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices in bfloat16 faster than in float32: every GPU with it, and CPUs with
+    AVX512-BF16 or AMX, as far as torch says (2.10 and later)."""
+    if device.type != "cpu":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16"))

@@ -35,6 +35,7 @@ _LIMBS = (
     (12, 14, 16, _ARMS[1][2], (18, 20, 22), tuple(range(46, 67))),
 )
 """Shoulder, elbow, wrist, what follows the shoulder (first the elbow), the hand of the pose, and the hand."""
+_HEAD, _HIPS = (*range(11), *range(67, 78)), (23, 24)
 _TIPS = (4, 8, 12, 16, 20)
 _POSE = [0, 4, 5, 6, 1, 2, 3, *(point + (1 if point % 2 else -1) for point in range(7, 25))]
 MIRROR = (*_POSE, *range(46, 67), *range(25, 46), *(67 + point for point in (0, 2, 1, 4, 3, 6, 5, 8, 7, 9, 10)))
@@ -51,6 +52,7 @@ class Strength:
         perspective: change of scale from one side to the other.
         arms: degrees at shoulders and elbows.
         limbs: share by which the lengths of upper arms, forearms and hands may change.
+        trunk: share by which the distances of head and hips from the shoulders may change.
         warp: share by which the speed may change.
         crop: share of a clip that may be cut off at its ends.
         drop_frames: share of the frames that may be dropped.
@@ -66,6 +68,7 @@ class Strength:
     perspective: float = 0.15
     arms: float = 10.0
     limbs: float = 0.2
+    trunk: float = 0.2
     warp: float = 0.3
     crop: float = 0.1
     drop_frames: float = 0.2
@@ -186,6 +189,7 @@ def in_space(
     seen = torch.where(applied.view(-1, 1, 1), seen[:, :, list(MIRROR)], seen)
     shown = _hidden(seen, lengths, strength, chance)
     points = _limbs(points, seen, strength.limbs, chance)
+    points = _trunk(points, strength.trunk, chance)
     return torch.where(shown[..., None], points, 0.0), shown
 
 
@@ -231,6 +235,17 @@ def _limbs(points: Tensor, seen: Tensor, most: float, chance: Chance) -> Tensor:
             known = seen[:, :, [pivot], None]
             larger = (factors[:, 2] - 1).view(-1, 1, 1, 1) * (points[:, :, list(moved)] - points[:, :, [pivot]])
             points[:, :, list(moved)] += torch.where(known, larger, 0.0)
+    return points
+
+
+def _trunk(points: Tensor, most: float, chance: Chance) -> Tensor:
+    """Change how far head and hips are from the middle of the shoulders, which is the origin: another neck and back."""
+    factors = 1 + most * (2 * chance.take(2) - 1)
+    if not most:
+        return points
+    points = points.clone()
+    for number, moved in enumerate((_HEAD, _HIPS)):
+        points[:, :, list(moved)] *= factors[:, number].view(-1, 1, 1, 1)
     return points
 
 

@@ -74,4 +74,4 @@ def optimizer_of(config: SignConfig, network: nn.Module) -> torch.optim.Optimize
     others = [parameter for parameter in network.parameters() if parameter.dim() < 2]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.learning_rate)
+    return kind(groups, lr=config.learning_rate, fused=True)

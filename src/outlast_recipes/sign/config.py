@@ -91,6 +91,7 @@ class Augment(Section):
     perspective: float = setting(0.15, "maximum change of scale from one side to the other, as a share", ge=0, lt=1)
     arms: float = setting(10.0, "maximum rotation at shoulders and elbows, in degrees", ge=0)
     limbs: float = setting(0.2, "maximum change of the lengths of arms and hands, as a share", ge=0, lt=1)
+    trunk: float = setting(0.2, "maximum change of the distances of head and hips, as a share", ge=0, lt=1)
     warp: float = setting(0.3, "maximum change of speed, as a share", ge=0, lt=1)
     crop: float = setting(0.1, "maximum share of a clip that is cut off at its ends", ge=0, lt=1)
     drop_frames: float = setting(0.2, "maximum share of frames that are dropped", ge=0, lt=1)
@@ -120,7 +121,7 @@ class SignConfig(outlast.SupervisedConfig):
     learning_rate: float = setting(1e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
     mixed_precision: bool = setting(
         default=False,
-        help="train in bfloat16, or in float16 with loss scaling, on a GPU; a CPU trains in float32",
+        help="train in bfloat16, or in float16 with loss scaling; on a CPU only with AVX512-BF16 or AMX",
         flags=("--amp",),
     )
     optimizer: Literal["adamw", "adam"] = setting("adamw", "optimizer: AdamW, or Adam as the original's")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from outlast_recipes.common.dropout import Dropout, ReluDropout, dropped_out
+
 _LOW = -1e9  # a score that softmax turns into 0, and that is finite in float32
 
 
@@ -69,10 +71,27 @@ class SelfAttention(nn.Module):
         if self.rotary:
             query, key = rotated(query), rotated(key)
         seen = inside(lengths.clamp(min=1), frames)[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=seen, dropout_p=self.dropout if self.training else 0.0
-        )
+        if self.training and x.device.type == "cpu":
+            mixed = self._mixed_on_cpu(query, key, value, seen)
+        else:
+            mixed = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=seen, dropout_p=self.dropout if self.training else 0.0
+            )
         return self.outside(mixed.transpose(1, 2).reshape(count, frames, channels))
+
+    def _mixed_on_cpu(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Tensor:
+        """The same with the cheaper dropout, and with the mask added while the scores are computed: in a training on a
+        CPU half the time of torch's, which computes it in the same steps there."""
+        query, key, value = (each.flatten(0, 1) for each in (query, key, value))
+        apart = torch.zeros(len(seen), 1, seen.shape[-1]).masked_fill(~seen[:, 0], _LOW)
+        scores = torch.baddbmm(
+            apart.repeat_interleave(self.heads, 0).to(query.dtype),
+            query,
+            key.transpose(1, 2),
+            alpha=query.shape[-1] ** -0.5,
+        )
+        mixed = torch.bmm(dropped_out(scores.softmax(-1), self.dropout), value)
+        return mixed.unflatten(0, (-1, self.heads))
 
 
 def rotated(x: Tensor) -> Tensor:
@@ -100,7 +119,7 @@ class DropPath(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """A transformer layer with its norms first."""
+    """A transformer layer with its norms first. Its activation is ReLU when none is given."""
 
     def __init__(
         self,
@@ -109,17 +128,16 @@ class EncoderLayer(nn.Module):
         feedforward: int,
         dropout: float,
         *,
-        activation: type[nn.Module] = nn.ReLU,
+        activation: type[nn.Module] | None = None,
         rotary: bool = False,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.attention = SelfAttention(channels, heads, dropout, rotary=rotary)
-        self.feed = nn.Sequential(
-            nn.Linear(channels, feedforward), activation(), nn.Dropout(dropout), nn.Linear(feedforward, channels)
-        )
-        self.drop = nn.Dropout(dropout)
+        between = [ReluDropout(dropout), nn.Identity()] if activation is None else [activation(), Dropout(dropout)]
+        self.feed = nn.Sequential(nn.Linear(channels, feedforward), *between, nn.Linear(feedforward, channels))
+        self.drop = Dropout(dropout)
         self.path = DropPath(drop_path)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:

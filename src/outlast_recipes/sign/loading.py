@@ -28,6 +28,6 @@ def idle_options(config: SignConfig, device: torch.device) -> list[str]:
         sentences.append("--pin-memory has no effect: batches are not copied to a GPU.")
     if config.prefetch_factor is not None and not config.num_workers:
         sentences.append("--prefetch-factor has no effect without --num-workers.")
-    if config.mixed_precision and device.type != "cuda":
+    if config.mixed_precision and device.type != "cuda" and not common.has_bfloat16(device):
         sentences.append("--amp has no effect: this device trains in float32.")
     return sentences

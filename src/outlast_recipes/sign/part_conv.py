@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from outlast_recipes.common.dropout import Dropout
 from outlast_recipes.sign.batch import FACE, LEFT, POSE, RIGHT
 from outlast_recipes.sign.heads import Head
 from outlast_recipes.sign.layers import AttentionPooling, DropPath, EncoderLayer, inside, masked, mean_over_time
@@ -139,10 +140,24 @@ class ConvBlock(nn.Module):
         self.after = nn.LayerNorm(channels)
         self.weigh = nn.Conv1d(1, 1, 5, padding=2, bias=False)
         self.outside = nn.Linear(channels, channels)
-        self.drop, self.path = nn.Dropout(dropout), DropPath(drop_path)
+        self.drop, self.path = Dropout(dropout), DropPath(drop_path)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         y = masked(F.glu(self.gated(self.norm(x)), -1), lengths)
-        y = F.silu(self.after(self.over_time(y.transpose(1, 2)).transpose(1, 2)))
+        y = F.silu(self.after(self._convolved(y)))
         weight = self.weigh(mean_over_time(y, lengths)[:, None])[:, 0].sigmoid()
         return x + self.path(self.drop(self.outside(y * weight[:, None])))
+
+    def _convolved(self, y: Tensor) -> Tensor:
+        """(B, T, C) over time.
+
+        In a training on a CPU it is a convolution of pictures of one row: their channels may come last, so nothing is
+        copied, which takes half the time. It stays in float32: in bfloat16, oneDNN 3.12 hangs at some shapes.
+        """
+        layer = self.over_time
+        if not (self.training and y.device.type == "cpu"):
+            return layer(y.transpose(1, 2)).transpose(1, 2)
+        picture, padding = y.float()[:, None].permute(0, 3, 1, 2), (0, layer.kernel_size[0] // 2)
+        with torch.autocast("cpu", enabled=False):
+            convolved = F.conv2d(picture, layer.weight[:, :, None], layer.bias, padding=padding, groups=layer.groups)
+        return convolved.permute(0, 2, 3, 1)[:, 0]

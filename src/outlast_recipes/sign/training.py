@@ -24,6 +24,7 @@ from outlast_recipes.common.training import (
     device_of,
     few_steps,
     half_precision,
+    has_bfloat16,
     keep_freed_memory,
     update_average,
     warmup_cosine,
@@ -66,6 +67,7 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
     mode = MODES[config.monitor]
     best, plateau = BestByValidation(ema, mode), Plateau(mode)
     optimizer = optimizer_of(config, network)
+    narrow = device.type == "cuda" or has_bfloat16(device)
     half, scaler = half_precision(device, wanted=config.mixed_precision)
     finite = Finite(network, scaled=scaler.is_enabled())
     run.track(
@@ -89,7 +91,7 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
         epoch = run.epoch or 1
         network.train()
         view = data.view(batch, epoch, device)
-        with torch.autocast(device.type, half, enabled=config.mixed_precision and device.type == "cuda"):
+        with torch.autocast(device.type, half, enabled=config.mixed_precision and narrow):
             losses = losses_of(network(*view.inputs), view, config)
         scaler.scale(losses["loss"]).backward()
         scaler.unscale_(optimizer)

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from outlast_recipes.common.dropout import Dropout
 from outlast_recipes.sign.batch import POINTS
 from outlast_recipes.sign.heads import Head
 from outlast_recipes.sign.layers import EncoderLayer, max_over_time, mean_over_time
@@ -48,7 +49,7 @@ class SignTransformer(SignNetwork):
         self.pooling, self.seen = pooling, seen
         self.project = nn.Linear(POINTS * (3 if seen else 2), width)
         self.token = nn.Parameter(0.02 * torch.randn(width)) if pooling == "cls" else None
-        self.drop, self.norm = nn.Dropout(dropout), nn.LayerNorm(width)
+        self.drop, self.norm = Dropout(dropout), nn.LayerNorm(width)
         self.layers = nn.ModuleList([EncoderLayer(width, heads, feedforward, dropout) for _ in range(layers)])
         self.head = head
 

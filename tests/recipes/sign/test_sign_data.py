@@ -27,7 +27,7 @@ from tests.recipes import signs
 SHARE = re.compile(r"[\d.]+%")
 CPU = torch.device("cpu")
 NOTHING = Strength(
-    rotate=0, squeeze=0, perspective=0, arms=0, limbs=0, warp=0, crop=0, drop_frames=0, noise=0, occlude=0
+    rotate=0, squeeze=0, perspective=0, arms=0, limbs=0, trunk=0, warp=0, crop=0, drop_frames=0, noise=0, occlude=0
 )
 
 
@@ -243,6 +243,7 @@ def test_without_strength_a_view_is_the_clip(root: Path, tmp_path: Path) -> None
         ({"perspective": 0.2}, 0.002),
         ({"arms": 10.0}, 0.005),
         ({"limbs": 0.2}, 0.005),
+        ({"trunk": 0.2}, 0.005),
     ],
 )
 def test_each_change_of_space_is_bounded(root: Path, tmp_path: Path, change: dict[str, float], least: float) -> None:
@@ -265,6 +266,13 @@ def test_each_change_of_space_is_bounded(root: Path, tmp_path: Path, change: dic
             assert 1.05 < float((now / then).max()) < 1.2 + 1e-4
         own = [view.points[:, :, 54] - view.points[:, :, 46] for view in (before, after)]
         torch.testing.assert_close(*(normalize(each, dim=-1) for each in own), atol=1e-4, rtol=0)
+    if "trunk" in change:
+        still = [point for point in range(78) if point not in (*range(11), 23, 24, *range(67, 78))]
+        assert not moved[:, :, still].any()
+        for point in (0, 23):
+            then, now = (view.points[:, :, point].norm(dim=-1)[before.seen[:, :, point]] for view in (before, after))
+            assert 0.8 - 1e-4 < float((now / then).min()) < 0.95
+            assert 1.05 < float((now / then).max()) < 1.2 + 1e-4
     if "rotate" in change:
         torch.testing.assert_close(after.points.norm(dim=-1), before.points.norm(dim=-1), atol=1e-5, rtol=0)
 

@@ -15,9 +15,9 @@ from outlast_recipes.sign.build import build
 from outlast_recipes.sign.config import Network
 from outlast_recipes.sign.export import example
 from outlast_recipes.sign.heads import Head
-from outlast_recipes.sign.layers import inside
+from outlast_recipes.sign.layers import SelfAttention, inside
 from outlast_recipes.sign.network import SignNetwork
-from outlast_recipes.sign.part_conv import values
+from outlast_recipes.sign.part_conv import ConvBlock, values
 from tests import messages
 
 CATEGORY_OF = tuple(gloss % 3 for gloss in range(12))
@@ -168,6 +168,30 @@ def test_every_option_of_a_network_changes_its_output(name: str) -> None:
         none = {"dropout": 0.0, "drop_path": 0.0} | {rate: 0.5}
         changed = built(**(NETWORKS[name] | none)).train()
         assert not torch.allclose(logits(changed, *inputs), logits(changed, *inputs), atol=1e-3), rate
+
+
+@pytest.mark.parametrize("rotary", [True, False])
+def test_attention_gives_the_same_in_training(rotary: bool) -> None:
+    torch.manual_seed(0)
+    layer, lengths = SelfAttention(32, 4, 0.0, rotary=rotary), torch.tensor([9, 4, 0])
+    given = []
+    for training in (True, False):
+        x = torch.randn(3, 9, 32, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        mixed = layer.train(training)(x, lengths)
+        (mixed * inside(lengths.clamp(min=1), 9)[..., None]).square().sum().backward()
+        given.append((mixed[0], mixed[1, :4], mixed[2, :1], x.grad))
+    for one, other in zip(*given, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [1, 9, 64])
+def test_the_convolution_in_training_is_that_of_its_layer(frames: int) -> None:
+    block = ConvBlock(16, 17, 0.0, 0.0)
+    x = torch.randn(6, frames, 16)
+    for half in (False, True):  # in bfloat16, oneDNN did not return from 64 frames
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            given = block.train()._convolved(x)
+        torch.testing.assert_close(given, block.eval()._convolved(x), atol=1e-6, rtol=0)
 
 
 def test_every_parameter_has_a_gradient() -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import outlast
 from outlast.cli import main
+from outlast_recipes.common import training as common
 from outlast_recipes.common.training import warmup_cosine
 from outlast_recipes.sign import training as sign
 from outlast_recipes.sign.config import SignConfig
@@ -193,6 +194,7 @@ def test_metrics_by_occlusion() -> None:
 
 def test_a_smoke_test_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(sign, "SMOKE_EPOCHS", 2)
+    of_this_cpu(monkeypatch, bfloat16=False)
     monkeypatch.chdir(tmp_path)
     words = ["--model", "transformer", "--smoke-test", "--num-gloss", "6", "--num-cat", "3", "--network.width", "16"]
     assert main(["train", "sign", *words, "--network.layers", "1", "--amp", "--pin-memory", "-b", "6"]) == 0
@@ -212,6 +214,30 @@ def test_a_smoke_test_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert sum(map(sum, report["confusion"])) == 6
     assert main(["evaluate", "sign", "sign"]) == 2
     messages.said(capsys.readouterr().err, "sign/no-clips-of-that-subset", on="test")
+
+
+def of_this_cpu(monkeypatch: pytest.MonkeyPatch, *, bfloat16: bool) -> None:
+    """Let the CPU compute in bfloat16, or not; torch can on any."""
+    for module in (common, sign):
+        monkeypatch.setattr(module, "has_bfloat16", lambda _: bfloat16)
+
+
+@pytest.mark.parametrize("name", ["part_conv", "transformer", "iv3_gru"])
+def test_bfloat16_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    flags = {"network__name": name, "network__layers": 1, "network__hidden1": 8, "network__hidden2": 8}
+    flags["mixed_precision"] = True
+    of_this_cpu(monkeypatch, bfloat16=False)
+    assert train(tmp_path / "float32", stop_after=5, **flags) == "preempted"
+    of_this_cpu(monkeypatch, bfloat16=True)
+    assert sign.idle_options(SignConfig(mixed_precision=True), torch.device("cpu")) == []
+    assert train(tmp_path / "cut", stop_after=5, **flags) == "preempted"
+    wide, narrow = (part(tmp_path / root, "model") for root in ("float32", "cut"))
+    away = max(float((wide[key] - narrow[key]).abs().max()) for key in wide if wide[key].is_floating_point())
+    assert 0 < away < 0.01, "another precision, and nearly the same weights"
+    assert all(each.dtype != torch.bfloat16 for each in narrow.values())
+    assert train(tmp_path / "cut", **flags) == "finished"
+    assert train(tmp_path / "twin", **flags) == "finished"
+    assert final(tmp_path / "cut", "sign") == final(tmp_path / "twin", "sign")
 
 
 def test_prefetch_without_workers_says_so() -> None:
