@@ -5,6 +5,7 @@ cost.
     python -m benchmarks.skeleton utkinect
     python -m benchmarks.skeleton synthetic
     python -m benchmarks.skeleton speed
+    python -m benchmarks.skeleton pairs
     python -m benchmarks.skeleton data
 
 Every network and seed is an outlast run below --work, so the same command continues after any end. Nothing
@@ -264,6 +265,16 @@ def costs() -> None:
         write("speed", facts)
 
 
+def pairs() -> None:
+    """LAST base beside ST-GCN, in turns."""
+    facts = []
+    for row in speed.paired():
+        facts.append(row)
+        show("LAST base beside ST-GCN", [row])
+    show("LAST base beside ST-GCN", facts)
+    write("pairs", facts)
+
+
 # data ---------------------------------------------------------------------------------------------------------------
 
 
@@ -336,7 +347,7 @@ def write(name: str, facts: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=(*TASKS, "speed", "data"))
+    parser.add_argument("what", choices=(*TASKS, "speed", "pairs", "data"))
     parser.add_argument("--networks", nargs="+", choices=NAMES, default=["last", "st_gcn", "ctr_gcn", "last_seed"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path("bench-runs"))
@@ -346,6 +357,9 @@ def main() -> None:
     values = parser.parse_args()
     if values.what == "speed":
         costs()
+        return
+    if values.what == "pairs":
+        pairs()
         return
     values.work.mkdir(exist_ok=True)
     if values.what == "data":

@@ -6,6 +6,7 @@ shown as soon as it stands.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 from benchmarks.skeleton.networks import NETWORKS
-from torch import nn
+from torch import Tensor, nn
 
 from outlast_recipes.common.complexity import macs, parameters
 from outlast_recipes.common.training import keep_freed_memory
@@ -66,6 +67,57 @@ def growing() -> Iterator[dict[str, Any]]:
         yield row
 
 
+def paired(rounds: int = 7) -> Iterator[dict[str, Any]]:
+    """Rows of LAST base beside ST-GCN, in one process and in turns: on a loaded machine both are slowed alike.
+
+    With one thread the clock is the processor's time of the process, else the wall's. Medians; the ratio is the median
+    of the rounds' ratios.
+    """
+    for threads in (1, 2):
+        for batch in (16, 64):
+            for training in (True, False):
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                    yield pool.submit(_pair, threads, batch, rounds, training=training).result()
+
+
+def _pair(threads: int, batch: int, rounds: int, *, training: bool) -> dict[str, Any]:
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    given, labels = example(KINECT_2, FRAMES, batch), torch.arange(batch) % CLASSES
+    both = [network(name, KINECT_2, FRAMES).train(training) for name in ("last base", "st_gcn")]
+    optimizers = [torch.optim.AdamW(each.parameters()) for each in both]
+    times: list[list[float]] = []
+    for _ in range(rounds + 1):
+        times.append([])
+        for made, optimizer in zip(both, optimizers, strict=True):
+            begin = clock()
+            _pass(made, given, labels, optimizer if training else None)
+            times[-1].append(clock() - begin)
+    last, st_gcn = zip(*times[1:], strict=True)  # the first finds its memory
+    return {
+        "threads": threads,
+        "what": f"{'train' if training else 'infer'}, batch {batch}",
+        "LAST base, ms a clip": 1e3 * statistics.median(last) / batch,
+        "ST-GCN, ms a clip": 1e3 * statistics.median(st_gcn) / batch,
+        "LAST's clips to ST-GCN's": statistics.median(own / other for own, other in zip(st_gcn, last, strict=True)),
+        "load": os.getloadavg()[0],
+    }
+
+
+def _pass(
+    made: nn.Module, given: tuple[Tensor, Tensor], labels: Tensor, optimizer: torch.optim.Optimizer | None
+) -> None:
+    """A pass of inference, or a step of training where there is an optimizer."""
+    if optimizer is None:
+        with torch.no_grad():
+            made(*given)
+        return
+    nn.functional.cross_entropy(made(*given), labels).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
 def _alone(*what: Any, **more: Any) -> tuple[float, float]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measured, *what, **more).result()
@@ -86,13 +138,7 @@ def measured(name: str, frames: int, skeletons: int, batch: int, *, training: bo
     # The first two do not count: memory is found in them. Two at the least, then as many as ten seconds hold.
     while len(times) < 4 or (sum(times) < 10 and len(times) < 30):
         begin = time.perf_counter()
-        if training:
-            nn.functional.cross_entropy(made(joints, mask), labels).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        else:
-            with torch.no_grad():
-                made(joints, mask)
+        _pass(made, (joints, mask), labels, optimizer if training else None)
         times.append(time.perf_counter() - begin)
     return statistics.median(times[2:]), (_kilobytes("VmHWM") - before) * 1024 / 1e6
 

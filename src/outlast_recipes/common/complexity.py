@@ -16,12 +16,15 @@ def parameters(model: nn.Module) -> int:
 
 
 def macs(model: nn.Module, inputs: Sequence[Tensor]) -> int:
-    """Multiply-accumulates of one forward pass, by torch's own counter, which counts two operations for each."""
+    """Multiply-accumulates of one forward pass, by torch's own counter, which counts two operations for each.
+
+    Gradients are on, so that a network that computes inference in another way is counted by its modules.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     training = model.training
     model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         model(*inputs)
     model.train(training)
     return int(counter.get_total_flops()) // 2

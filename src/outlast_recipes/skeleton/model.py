@@ -2,7 +2,7 @@
 
 Two bodies share all weights and meet at the end, symmetrically. A block mixes joints by routing (ASJ), then time by
 shifting every channel by an offset that it learns (AST) and a depthwise convolution; the last block of a stage attends
-over time on tokens pooled over joints (TLA).
+over time on tokens pooled over joints (TLA). On a CPU in float32 `fast` computes the blocks, to the same result.
 
 Own design after domains.md A.5. Ideas it is on: shifts as spatial and temporal convolution (Cheng et al.,
 Shift-GCN, CVPR 2020; Lin et al., TSM, ICCV 2019), learned fractional offsets (Jeon and Kim, CVPR 2017), adaptive
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from outlast_recipes.skeleton import fast
 from outlast_recipes.skeleton.config import Routing, Shift, Streams
 from outlast_recipes.skeleton.layouts import Layout
 
@@ -68,6 +69,15 @@ class TemporalShift(nn.Module):
         else:
             self.register_buffer("theta", theta)
 
+    def taps(self) -> Tensor:
+        """The shift as a convolution over frames, each channel by itself: (C, 1, 2 * 4 + 1, 1)."""
+        offset = REACH * torch.tanh(self.theta.float())
+        low = offset.detach().floor().clamp(max=REACH - 1)  # tanh of a large number is 1
+        share = (offset - low).unsqueeze(1)
+        at, places = low.long() + int(REACH), 2 * int(REACH) + 1
+        taps = F.one_hot(at, places) * (1 - share) + F.one_hot(at + 1, places) * share
+        return taps.view(-1, 1, places, 1)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) -> the same."""
         frames = x.shape[2]
@@ -102,16 +112,23 @@ class JointRouting(nn.Module):
             self.queries = nn.Conv1d(channels, 2 * heads * KEY, 1)
             self.strength = nn.Parameter(torch.full((heads, 1, 1), 0.1))
 
+    def routes_of(self, pooled: Tensor) -> Tensor:
+        """The matrices of samples, from their features averaged over frames: (N, V, C) -> (N, heads, V, V)."""
+        count, joints, _ = pooled.shape
+        if not self.adaptive:
+            return self.routes.expand(count, -1, -1, -1)
+        found = F.linear(pooled, self.queries.weight[:, :, 0], self.queries.bias)
+        query, key = found.view(count, joints, 2, self.heads, KEY).permute(2, 0, 3, 1, 4)
+        scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(KEY)
+        return torch.addcmul(self.routes, self.strength, scores.softmax(-1))
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) -> the same."""
         count, channels, frames, joints = x.shape
-        routes = self.routes.unsqueeze(0)
-        if self.adaptive:
-            query, key = self.queries(x.mean(2)).view(count, 2, self.heads, KEY, joints).unbind(1)
-            scores = torch.einsum("nhdv,nhdw->nhvw", query, key).float() / math.sqrt(KEY)
-            routes = routes + self.strength * scores.softmax(-1)
         parts = x.reshape(count, self.heads, channels // self.heads * frames, joints)
-        return torch.einsum("nhcw,nhvw->nhcv", parts, routes.to(x.dtype).expand(count, -1, -1, -1)).reshape(x.shape)
+        return torch.einsum("nhcw,nhvw->nhcv", parts, self.routes_of(x.mean(2).transpose(1, 2)).to(x.dtype)).reshape(
+            x.shape
+        )
 
 
 def anatomy(layout: Layout) -> Tensor:
@@ -165,20 +182,20 @@ class TimeAttention(nn.Module):
         )  # small and not zero: nothing is without a gradient at the first step
         self.frames = frames
 
-    def weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, T, V) -> attention (N, heads, T, T) in float32, and values (N, heads, T, width)."""
-        count, _, frames, _ = x.shape
-        tokens = self.norm(x.mean(3).transpose(1, 2))
+    def added(self, pooled: Tensor) -> Tensor:
+        """What is added to all joints of a frame: x averaged over joints (N, T, C) -> the same."""
+        count, frames, _ = pooled.shape
+        tokens = self.norm(pooled)
         query, key, value = self.inside(tokens).view(count, frames, 3, TIME_HEADS, TIME_WIDTH).permute(2, 0, 3, 1, 4)
-        apart = torch.arange(frames, device=x.device)
+        apart = torch.arange(frames, device=pooled.device)
         bias = self.bias[:, (apart[:, None] - apart[None, :]).clamp(1 - self.frames, self.frames - 1) + self.frames - 1]
         scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(TIME_WIDTH) + bias.float()
-        return scores.softmax(-1), value
+        mixed = (scores.softmax(-1).to(value.dtype) @ value).transpose(1, 2).flatten(2)  # the softmax is in float32
+        found: Tensor = self.scale * self.outside(mixed)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
-        attention, value = self.weights(x)
-        mixed = (attention.to(value.dtype) @ value).transpose(1, 2).flatten(2)
-        return x + (self.scale * self.outside(mixed)).transpose(1, 2).unsqueeze(3)
+        return x + self.added(x.mean(3).transpose(1, 2)).transpose(1, 2).unsqueeze(3)
 
 
 class DropPath(nn.Module):
@@ -188,11 +205,16 @@ class DropPath(nn.Module):
         super().__init__()
         self.share = share
 
-    def forward(self, x: Tensor) -> Tensor:
+    def kept(self, x: Tensor) -> Tensor | None:
+        """What samples are multiplied by, (N, 1, 1, 1); None where nothing is left out."""
         if not self.training or self.share == 0.0:
-            return x
+            return None
         kept = torch.rand(x.shape[0], *[1] * (x.dim() - 1), device=x.device) >= self.share
-        return x * kept.to(x.dtype) / (1.0 - self.share)
+        return kept.to(x.dtype) / (1.0 - self.share)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.kept(x)
+        return x if kept is None else x * kept
 
 
 class Block(nn.Module):
@@ -233,6 +255,15 @@ class Block(nn.Module):
         x = self.down(x) + self.drop(self.mix(self.shift(x)))
         found: Tensor = self.attention(x)
         return found
+
+    def routes(self, pooled: Tensor) -> Tensor | None:
+        """x averaged over frames (N, V, C) -> (N, heads, V, V), by which the joints of x + E are mixed."""
+        if not isinstance(self.joints, JointRouting):
+            return None
+        return self.joints.routes_of(pooled + self.place[0, :, 0].t())
+
+    def taps(self) -> Tensor | None:
+        return self.shift.taps() if isinstance(self.shift, TemporalShift) else None
 
 
 def streams(joints: Tensor, mask: Tensor, layout: Layout, kind: Streams = "fused") -> Tensor:
@@ -343,11 +374,20 @@ class Last(nn.Module):
             x = x[chosen]  # most second bodies are absent: they cost nothing, and norms do not count them
         else:
             chosen = None  # an exported graph computes all bodies and masks the absent ones at the end
-        flat = x.permute(0, 1, 3, 2).flatten(1, 2)
-        x = self.before(flat).unflatten(1, (channels, places)).transpose(2, 3)
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
+        way = fast.way(self, x)
+        x = fast.inferred(self, x) if way == "inference" else self._through(x, way)
         if chosen is not None:
             x = x.new_zeros(count * bodies, *x.shape[1:]).index_copy(0, chosen, x)
-        return x.view(count, bodies, *x.shape[1:]), present
+        return x.unflatten(0, (count, bodies)), present
+
+    def _through(self, x: Tensor, way: fast.Way) -> Tensor:
+        """(N, channels, T, V) -> (N, C, T/4, V)."""
+        channels, places = x.shape[1], x.shape[3]
+        flat = x.permute(0, 1, 3, 2).flatten(1, 2)
+        x = self.before(flat).unflatten(1, (channels, places)).transpose(2, 3)
+        if way == "training":
+            x = x.contiguous(memory_format=torch.channels_last)
+        x = self.stem(x)
+        for block in self.blocks:
+            x = fast.trained(block, x) if way == "training" else block(x)
+        return x

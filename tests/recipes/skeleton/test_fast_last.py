@@ -1,0 +1,84 @@
+"""Blocks in pieces with channels last compute what their modules compute."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from outlast_recipes.common import channels_last
+from outlast_recipes.skeleton import fast
+from outlast_recipes.skeleton.layouts import KINECT_2
+from outlast_recipes.skeleton.model import SIZES, Last, TemporalShift
+
+
+def built(**options) -> Last:
+    torch.manual_seed(0)
+    return Last(SIZES["nano"], 5, KINECT_2, frames=16, **options)
+
+
+def clips() -> tuple[torch.Tensor, torch.Tensor]:
+    mask = torch.ones(5, 16, 2, dtype=torch.bool)
+    mask[3:, :, 1] = False
+    return torch.randn(5, 16, 2, 25, 3, generator=torch.Generator().manual_seed(1)) * mask[..., None, None], mask
+
+
+@pytest.mark.parametrize("options", [{"drop_path": 0.4}, {"routing": "static", "shift": "tsm"}, {"attention": False}])
+def test_pieces_are_the_whole(options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight bodies in pieces of three: values, gradients and running statistics, and the same samples dropped."""
+    monkeypatch.setattr(channels_last, "PIECE", 3 * 16 * 25 * 64)
+    own, whole = built(**options), built(**options)
+    whole.stem[0].register_forward_hook(lambda *_: None)  # who looks between the modules gets the modules
+    found = []
+    for model, way in ((own, "training"), (whole, "modules")):
+        assert fast.way(model, clips()[0]) == way
+        torch.manual_seed(3)
+        logits = model(*clips())
+        torch.nn.functional.cross_entropy(logits, torch.arange(5)).backward()
+        found.append(logits)
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
+    for (name, one), other in zip(own.named_parameters(), whole.parameters(), strict=True):
+        scale = float(other.grad.norm()) + 1e-2
+        torch.testing.assert_close(
+            one.grad / scale, other.grad / scale, atol=1e-4, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    for one, other in zip(own.buffers(), whole.buffers(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+    with torch.no_grad():
+        inferred = own.eval()(*clips())
+        assert fast.way(own, clips()[0]) == "inference"
+    torch.testing.assert_close(inferred, own(*clips()), atol=1e-5, rtol=1e-5)
+
+
+def test_the_same_bits_every_time() -> None:
+    found = []
+    for _ in range(2):
+        model = built()
+        torch.manual_seed(3)
+        model(*clips()).square().sum().backward()
+        found.append(torch.cat([value.grad.flatten() for value in model.parameters()]))
+    assert torch.equal(*found)
+
+
+def test_modules_compute_what_pieces_cannot() -> None:
+    model = built()
+    joints, _ = clips()
+    assert fast.way(model, joints) == "training"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fast.way(model, joints) == "modules"
+    assert fast.way(model, joints.double()) == "modules"
+    frozen = copy.deepcopy(model)
+    frozen.blocks[0].after_joints[1].eval()
+    assert fast.way(frozen, joints) == "modules"
+    converted = torch.nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
+    assert fast.way(converted, joints) == "modules"
+    assert fast.way(model.eval(), joints) == "modules", "gradients of inference"
+
+
+def test_taps_are_the_shift_at_its_very_end() -> None:
+    shift = TemporalShift(4, "adaptive")
+    shift.theta.data = torch.tensor([50.0, -50.0, 0.0, 0.3])
+    x = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(0))
+    found = channels_last.image(fast.shifted(x, shift.taps(), channels_last.Scratch()))
+    torch.testing.assert_close(found, shift(channels_last.image(x)))
