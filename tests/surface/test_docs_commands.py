@@ -75,6 +75,7 @@ def run_shell(block: Block, folder: Path) -> None:
         ["bash", "-c", script], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     outputs = re.split(r"^===== (\d+)\n", done.stdout, flags=re.MULTILINE)
+    assert len(outputs) == 2 * len(asked) + 1, f"{block.name} ended early; use no here-document:\n{done.stdout}"
     for number, (line, expected) in enumerate(asked):
         said, code = outputs[2 * number], outputs[2 * number + 1]
         tells = asked[number + 1 : number + 2] and "$?" in asked[number + 1][0]
