@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from outlast.cli import wrapped
 from outlast.cli.parser import Parser, split
@@ -13,10 +14,11 @@ from outlast.folder.layout import RunFolder, check_run_id
 from outlast.integrations import child, repeat
 from outlast.integrations.command import Wrapped
 from outlast.integrations.patterns import Patterns
-from outlast.remote.address import open_remote
-from outlast.remote.follow import Destination
 from outlast.run.session import Session
 from outlast.terminal import command, say
+
+if TYPE_CHECKING:
+    from outlast.remote.follow import Destination
 
 _GRACE, _SHARE = 20.0, 0.25  # seconds that a command may take to stop, and the part of a short budget at most
 
@@ -50,13 +52,20 @@ def run(argv: list[str]) -> int:
         signal=values.signal,
         grace=grace,
         every=values.save_every or None,
-        follow=Destination(open_remote(address)) if address else None,
+        follow=_destination(address) if address else None,
     )
     code = repeat.run(asked, session, until_finished=values.until_finished)
     where = () if str(root) == "runs" else ("--checkpoint-dir", str(root))
     if code != EXIT_RUN_AGAIN:
         say(f"Look at it with: {command('outlast', 'status', name, *where)}", error=True)
     return code
+
+
+def _destination(address: str) -> Destination:
+    from outlast.remote.address import open_remote
+    from outlast.remote.follow import Destination
+
+    return Destination(open_remote(address))
 
 
 def _parser() -> Parser:

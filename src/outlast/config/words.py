@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,8 @@ def nearest(word: str, known: Any) -> str:
     names = {str(name).lstrip("-"): name for name in known}
     bare = word.lstrip("-")
     cutoff = 0.6 if len(bare) > 6 else 0.7
+    import difflib  # for a mistake only
+
     close = difflib.get_close_matches(bare, list(names), n=1, cutoff=cutoff) if len(word) <= 100 else []
     return f" Did you mean {names[close[0]]!r}?" if close else ""
 

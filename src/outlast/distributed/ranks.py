@@ -10,7 +10,6 @@ another process sent.
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
 import os
 import re
@@ -30,8 +29,8 @@ _stores = itertools.count()
 _CLOSED = re.compile(r"gloo.*(closed by peer|reset by peer|Broken pipe|Connection refused)", re.IGNORECASE | re.DOTALL)
 """Errors of gloo in a collective of training, of which torch and JAX make a RuntimeError."""
 
-_PATIENCE = dt.timedelta(days=1)
-"""How long a rank waits for another that lives: rank 0 may evaluate, or a disk be slow.
+_PATIENCE = 86400.0
+"""Seconds for which a rank waits for another that lives: rank 0 may evaluate, or a disk be slow.
 
 One that has died is noticed at once.
 """
@@ -53,10 +52,12 @@ class _Gloo:
     """A gloo group of torch."""
 
     def __init__(self, count: int) -> None:
+        import datetime as dt
+
         import torch
 
         self._count = count
-        self._group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        self._group = torch.distributed.new_group(backend="gloo", timeout=dt.timedelta(seconds=_PATIENCE))
 
     def gather(self, data: bytes) -> list[bytes]:
         import torch
@@ -184,7 +185,7 @@ def connect(channels: int) -> list[Ranks]:
         return [Ranks() for _ in range(channels)]
     if _torch() is not None:
         return [Ranks(rank, count, _Gloo(count)) for _ in range(channels)]
-    seconds = _PATIENCE.total_seconds()
+    seconds = _PATIENCE
     return [Ranks(rank, count, jaxstore.Store(str(next(_stores)), rank, count, seconds)) for _ in range(channels)]
 
 

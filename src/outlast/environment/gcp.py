@@ -98,7 +98,7 @@ def _resolves(host: str) -> bool:
 
     def look() -> None:
         try:
-            socket.getaddrinfo(host, 80)
+            socket.getaddrinfo(host.encode(), 80)  # for a text, Python loads its tables of letters
         except OSError:
             return
         found.set()

@@ -5,7 +5,7 @@ The session has no stated end.
 
 from __future__ import annotations
 
-import platform
+import os
 from pathlib import Path
 
 from outlast.environment.base import Environment, machine_limits, present_secrets
@@ -16,6 +16,6 @@ def describe(root: Path = Path("/")) -> Environment:
     return Environment(
         name="local",
         limits=machine_limits(root),
-        facts={"system": f"{platform.system()} {platform.release()}"},
+        facts={"system": f"{os.uname().sysname} {os.uname().release}"},
         secrets=present_secrets(),
     )

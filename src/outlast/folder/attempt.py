@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,10 +106,10 @@ class AttemptRecord:
         attempt.record = {
             "format": layout.FORMAT,
             "number": attempt.number,
-            "id": uuid.uuid4().hex,
+            "id": os.urandom(16).hex(),
             "started": utc(),
             "process": os.getpid(),
-            "host": platform.node(),
+            "host": os.uname().nodename,
             "outlast": version,
             "environment": dict(environment),
             "session": dict(session or {}),

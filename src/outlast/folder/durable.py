@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import os
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -122,7 +121,7 @@ def create_file(path: Path, pieces: Iterable[Buffer]) -> WrittenFile:
         FileExistsError: something has that name already; it was not changed.
         OSError: the file could not be written, or the file system has no hard links; nothing of it is left.
     """
-    temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    temporary = path.parent / f"{TEMPORARY}{os.urandom(16).hex()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         try:

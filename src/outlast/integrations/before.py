@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def check_no_orphan(folder: RunFolder) -> None:
     """Raise RunBusy while the command of a killed attempt still runs on this machine."""
     numbers = folder.attempt_numbers()
     record = read_record(folder, numbers[-1]) if numbers else {}
-    if "end" in record or record.get("host") != platform.node():
+    if "end" in record or record.get("host") != os.uname().nodename:
         return
     for pid, start in record.get("command", {}).get("processes", ()):
         until = time.monotonic() + _DYING
@@ -59,7 +59,7 @@ def is_newer(before: Mapping[str, Any], opened: OpenedCheckpoint, folder: Path) 
         folder: the folder in which the command runs.
     """
     command, manifest = before.get("command"), opened.checkpoint.manifest
-    if not command or before.get("host") != platform.node() or command["folder"] != str(folder):
+    if not command or before.get("host") != os.uname().nodename or command["folder"] != str(folder):
         return False
     own = command.get("continued") == manifest["digest"] or before.get("id") == manifest.get("attempt")
     return bool(own and not command["collected"])

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outlast import terminal
 from outlast.checkpoint import CheckpointStore, OpenedCheckpoint
@@ -30,11 +30,13 @@ from outlast.integrations.child import Command
 from outlast.integrations.keeper import Keeper
 from outlast.integrations.log import OutputLog
 from outlast.integrations.patterns import Patterns
-from outlast.remote.follow import Destination
 from outlast.run.attempt import Attempt
 from outlast.run.session import Session, now
 from outlast.tracking import Fanout
 from outlast.tracking.progress import PlainLines
+
+if TYPE_CHECKING:
+    from outlast.remote.follow import Destination
 
 GRADE = "undeclared"
 """Grade of the resume of a wrapped command: outlast does not see what it does."""

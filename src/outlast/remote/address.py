@@ -6,7 +6,6 @@ service's own client finds its credentials where it always does.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +149,8 @@ def _options(location: SplitResult, driver: Driver) -> dict[str, str]:
 
 
 def _unknown(scheme: str) -> Driver:
+    import difflib  # for a mistake only
+
     near = difflib.get_close_matches(scheme, DRIVERS, 1)
     meant = f" Did you mean '{near[0]}://'?" if near else ""
     examples = ", ".join(driver.example for driver in DRIVERS.values())

@@ -7,7 +7,6 @@ never overwrites an object. Several threads may use one remote at a time.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -263,4 +262,6 @@ def digest_of(file: Path, algorithm: str) -> str:
         OSError: it cannot be read.
     """
     with os.fdopen(plain.open_plain(file), "rb", buffering=0) as opened:
+        import hashlib  # OpenSSL takes some milliseconds
+
         return hashlib.file_digest(opened, algorithm).hexdigest()

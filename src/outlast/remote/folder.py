@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -250,6 +249,8 @@ class FolderRemote(Remote):
             raise _unreadable(file, error) from error
         if size != _entry(name, path).size:
             return False
+        import hashlib
+
         hashed = hashlib.new(self.capabilities.digest)
         for piece in _pieces(file):
             hashed.update(piece)

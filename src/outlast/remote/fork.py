@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 
 from outlast.checkpoint import Checkpoint, CheckpointStore
 from outlast.errors import ANOTHER_NAME, CorruptCheckpoint, UsageError
@@ -47,7 +47,7 @@ def fork(source: RunFolder, checkpoint: Checkpoint, target: RunFolder) -> None:
             **place.read_record("run.json", RUN),
             "format": layout.FORMAT,
             "id": target.path.name,
-            "uid": uuid.uuid4().hex,
+            "uid": os.urandom(16).hex(),
             "parent": parent | {"uid": identity.uid, "digest": checkpoint.digest},
         }
         about.pop("format_1_until", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +28,7 @@ def identify(place: Place) -> Identity:
     if "uid" in about:
         return Identity(about["uid"], parent, about.get("format_1_until", -1))
     first = next((place.attempt(number).get("id") for number in place.attempt_numbers()), None)
-    uid = hashing.digest(f"{about['id']} {first}".encode()) if first else uuid.uuid4().hex
+    uid = hashing.digest(f"{about['id']} {first}".encode()) if first else os.urandom(16).hex()
     newest = next(place.newest_first(), None)
     return Identity(uid, parent, newest.step if newest else 0)
 
@@ -45,7 +45,7 @@ def know(folder: RunFolder, about: Mapping[str, Any]) -> Identity:
     place = Place.at(folder.path)
     if not plain.kind_of(folder.run):
         durable.write_json(
-            folder.run, {"format": layout.FORMAT, "id": folder.path.name, "uid": uuid.uuid4().hex, **about}
+            folder.run, {"format": layout.FORMAT, "id": folder.path.name, "uid": os.urandom(16).hex(), **about}
         )
         return identify(place)
     identity, known = identify(place), place.read_record("run.json", RUN)

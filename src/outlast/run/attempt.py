@@ -24,7 +24,6 @@ from outlast.folder.attempt import AttemptRecord
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock
 from outlast.folder.presence import Presence
-from outlast.remote.follow import Destination
 from outlast.remote.gather import bring_home
 from outlast.remote.identity import know, stages_of
 from outlast.run import source
@@ -35,6 +34,7 @@ from outlast.tracking.sinks import in_sink_thread
 
 if TYPE_CHECKING:
     from outlast.config import ResolvedConfig
+    from outlast.remote.follow import Destination
 
 LOOK_SECONDS = 20.0  # between two looks at the lock; less than what makes another machine take it
 ORPHAN_SECONDS = 40.0  # that ranks whose rank 0 is gone may take to end; torchrun kills them after 30

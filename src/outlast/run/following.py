@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from outlast.checkpoint import Identity, Retention
 from outlast.checkpoint.pins import unpinned
 from outlast.errors import RemoteError
 from outlast.folder.layout import RunFolder
 from outlast.remote.beginning import join
-from outlast.remote.follow import Destination, Follower
 from outlast.remote.gather import GatherResult
-from outlast.remote.push import Pusher
 from outlast.remote.revision import PushedRun
 from outlast.run.session import Session, now
 from outlast.terminal import command
+
+if TYPE_CHECKING:
+    from outlast.remote.follow import Destination, Follower
 
 _WAITS = {"preempted": 25.0, "cancelled": 10.0, "failed": 30.0}
 """End reason -> longest wait for a remote, in seconds. Other reasons wait until the session's end."""
@@ -108,6 +110,9 @@ class FollowingRemote:
         """
         if self._follow is None or self._pushed is None:
             return
+        from outlast.remote.follow import Follower
+        from outlast.remote.push import Pusher
+
         pusher = Pusher(
             self._folder,
             self._pushed,

@@ -6,7 +6,6 @@ nested containers of arrays, and the script passes it after each step.
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -152,6 +151,8 @@ def use_deterministic_kernels() -> None:
 
 def software() -> dict[str, Any]:
     """Versions and devices of the loaded frameworks. The last bits of a result depend on them."""
+    import platform
+
     facts: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
     if (seed := rng.seeded()) is not None:
         facts["seed"] = seed

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import math
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
-from decimal import Decimal
-from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 CONTAINERS = frozenset({dict, list, tuple, set, frozenset, deque, OrderedDict, defaultdict, Counter})
 """Only these classes. An instance of a subclass would be restored as another class, so it is refused."""
@@ -56,13 +58,18 @@ def to_json(value: Any) -> dict[str, Any] | None:
         return {"$bytes": to_base64(value)}
     if kind is bytearray:
         return {"$bytearray": to_base64(value)}
-    if kind is Decimal:
+    if _is_loaded("decimal", "Decimal", kind):
         return {"$decimal": str(value)}
-    if kind is Fraction:
+    if _is_loaded("fractions", "Fraction", kind):
         return {"$fraction": [hex(value.numerator), hex(value.denominator)]}
     if kind is range:
         return {"$range": [hex(value.start), hex(value.stop), hex(value.step)]}
     return None
+
+
+def _is_loaded(module: str, name: str, kind: type) -> bool:
+    """Whether a class is this one; a value of it exists only where its module was imported."""
+    return module in sys.modules and kind is getattr(sys.modules[module], name)
 
 
 def take_apart(value: Any) -> tuple[str, Iterable[Any], Any]:
@@ -101,7 +108,15 @@ def _whole(text: Any) -> int:
 def _decimal(text: Any) -> Decimal:
     if not isinstance(text, str) or len(text) > _DIGITS:
         raise ValueError("a number that is no text, or too long a one")
+    from decimal import Decimal  # loaded where a state has one
+
     return Decimal(text)
+
+
+def _fraction(pair: Any) -> Any:
+    from fractions import Fraction
+
+    return Fraction(*map(_whole, pair))
 
 
 def _float(text: Any) -> float:
@@ -127,7 +142,7 @@ TO_VALUE: dict[str, Callable[[Any], Any]] = {
     "$bytes": _bytes,
     "$bytearray": lambda text: bytearray(_bytes(text)),
     "$decimal": _decimal,
-    "$fraction": lambda pair: Fraction(*map(_whole, pair)),
+    "$fraction": _fraction,
     "$range": lambda ends: range(*map(_whole, ends)),
 }
 """Special key -> function that rebuilds the value from its JSON."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -197,6 +196,8 @@ def title_of(sink: Sink) -> str:
 
 def misspelt(sink: Sink) -> list[str]:
     """Warnings about methods of a sink whose name is nearly that of an event."""
+    import difflib  # there may be no sink
+
     events = [name for name, value in vars(Sink).items() if callable(value) and not name.startswith("_")]
     kind, told = type(sink), list[str]()
     for name in sorted(set(dir(kind)) - set(dir(Sink))):
