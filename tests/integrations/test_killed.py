@@ -62,7 +62,7 @@ def test_huggingface(tmp_path: Path) -> None:
 
 def test_lightning(tmp_path: Path) -> None:
     twins.need(LIGHTNING.partition(".")[0])
-    text = smaller(SCRIPTS["lightning"], _20_000="640", _50="7").replace("lightning.pytorch", LIGHTNING, 1)
+    text = smaller(SCRIPTS["lightning"], _20_000="640", _50="7").replace("pytorch_lightning", LIGHTNING, 1)
     survive(tmp_path, text, LIGHTNING, (9, 40, 77))  # 10 steps an epoch
 
 

@@ -202,7 +202,8 @@ def _after_resume(whole: Trace, cut: Trace, start: Line, found: Difference, lost
             "data order",
             f"At step {found.step}, {found.step - start.step} after the resume, "
             f"{' and '.join(seen) or 'the step read something else'}, although all that is tracked had been restored. "
-            "A loader that begins anew does this. Use outlast.DataLoader, and track it: run.track(..., data=loader).",
+            "A loader that begins anew does this. Use outlast.DataLoader, and track it: run.track(..., data=loader)."
+            + ("" if seen else " So does what outlast cannot see, such as a counter in a callback."),
         )
     if lost:
         return _not_tracked(lost, start)
