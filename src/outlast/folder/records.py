@@ -17,7 +17,7 @@ from outlast.errors import CorruptCheckpoint
 
 DEPTH = 200
 """Containers inside each other that a JSON file may have; what is written keeps to it as well."""
-_TOO_DEEP = f"more than {DEPTH} nested lists or objects"
+TOO_DEEP = f"more than {DEPTH} nested lists or objects"
 
 RECORD_BYTES = 2**26
 """Size of the largest record that is read: a manifest of 30 TB."""
@@ -69,7 +69,7 @@ def parse(data: bytes, path: object) -> dict[str, Any]:
             json.dumps(value, ensure_ascii=False).encode()
         check_depth(value)
     except (ValueError, RecursionError) as error:  # ValueError: also numbers of thousands of digits, and broken UTF-8
-        words = _TOO_DEEP if isinstance(error, RecursionError) else _one_line(str(error))
+        words = TOO_DEEP if isinstance(error, RecursionError) else _one_line(str(error))
         raise CorruptCheckpoint(f"{path} is not valid JSON ({words}); it was damaged after it was written.") from error
     if not isinstance(value, dict):
         raise CorruptCheckpoint(f"{path} holds {type(value).__name__} where a JSON object was expected.")
@@ -88,7 +88,7 @@ def check_depth(value: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError(_TOO_DEEP)
+    raise ValueError(TOO_DEEP)
 
 
 def _no_constant(name: str) -> Any:
