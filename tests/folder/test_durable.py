@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,31 @@ def test_a_disk_that_keeps_less_than_it_took_is_an_error(tmp_path: Path, monkeyp
     with messages.raises(OSError, "folder/kept-less", wrote=5, kept=4):
         durable.write_file(tmp_path / "x", [b"12345"])
     assert os.listdir(tmp_path) == []
+
+
+KEYS = ["a", "ü", '"\n"', "", "x: y", 1, 2.5, True, None]
+VALUES = [1, -2, 2**70, 1.5, 1e300, -0.0, True, False, None, "é\x00\x7f", "", "a,\n b: {}", [], {}, (), list(range(40))]
+
+
+def test_json_has_the_bytes_that_the_json_module_gives() -> None:
+    chance = random.Random(0)
+
+    def value(depth: int = 0) -> object:
+        if depth < 5 and chance.random() < 0.5:
+            items = [value(depth + 1) for _ in range(chance.randrange(20 if chance.random() < 0.2 else 4))]
+            return items if chance.random() < 0.5 else {chance.choice(KEYS): each for each in items}
+        return chance.choice(VALUES)
+
+    for _ in range(1000):
+        made = {"value": value()}
+        expected = json.dumps(made, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+        assert durable.as_json(made) == expected.encode()
+
+
+@pytest.mark.parametrize("bad", [math.nan, [math.inf], [1.0, *range(40), math.nan], {math.nan: 1}])
+def test_json_that_nobody_could_read_is_not_written(bad) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        durable.as_json({"value": bad})
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\xff\xfe", "[" * 100_000])

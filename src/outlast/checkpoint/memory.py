@@ -5,9 +5,19 @@ from __future__ import annotations
 import contextlib
 import mmap
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
+
 _HUGE = getattr(mmap, "MADV_HUGEPAGE", None)
+_NOT_HUGE = getattr(mmap, "MADV_NOHUGEPAGE", None)
+_PIECE = 4 * 2**20
+_SMALL_PAGES = 0.5e-9
+"""Seconds of CPU per byte for small pages. Huge pages take 0.1e-9 where the machine has free ones, and 2e-9 where it has
+to move other pages to make room for them."""
+_PATIENCE = 0.01
+"""Seconds of CPU that huge pages may take longer than small ones before they are given up."""
 _WIPEONFORK = 18 if sys.platform == "linux" else None
 """MADV_WIPEONFORK of linux/mman.h, which the mmap module lacks. A forked child sees zeros.
 
@@ -17,7 +27,7 @@ it when it collects the buffer, which crashes it (signal 11).
 
 
 def allocate(nbytes: int, *, own: bool = False) -> memoryview:
-    """Writable, zeroed memory that begins on a page boundary. The machine provides a page when it is first touched.
+    """Writable, zeroed memory that begins on a page boundary, all of whose pages are there. Releases the GIL.
 
     Args:
         nbytes: size in bytes; at least one byte is allocated.
@@ -29,7 +39,20 @@ def allocate(nbytes: int, *, own: bool = False) -> memoryview:
         if advice is not None:
             with contextlib.suppress(OSError):  # the kernel does not support it
                 block.madvise(advice)
+    _touch(block)
     return memoryview(block)[:nbytes]
+
+
+def _touch(block: mmap.mmap) -> None:
+    """Let the machine provide all pages, in huge ones until it is clear that they cost more than small ones."""
+    huge, pages, begun = _HUGE is not None and _NOT_HUGE is not None, np.frombuffer(block, np.uint8), time.thread_time()
+    for start in range(0, len(pages), _PIECE):
+        end = start + _PIECE
+        pages[start : end : mmap.PAGESIZE] = 0
+        if huge and end < len(pages) and time.thread_time() - begun > end * _SMALL_PAGES + _PATIENCE:
+            huge = False
+            with contextlib.suppress(OSError):
+                block.madvise(_NOT_HUGE, end)
 
 
 def available(root: Path = Path("/")) -> int | None:

@@ -176,7 +176,6 @@ class Staging:
         if len(self._memory) < nbytes:
             self.close()  # release the old buffer first, so that there is never a second one
             self._memory = memory.allocate(nbytes, own=True)
-            np.frombuffer(self._memory, np.uint8)[:: durable.PAGE] = 0  # touch the pages now, not while a save waits
             self._unpin = adapters.pin(self._memory)
 
     def close(self) -> None:
