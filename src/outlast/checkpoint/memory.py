@@ -14,7 +14,7 @@ _HUGE = getattr(mmap, "MADV_HUGEPAGE", None)
 _NOT_HUGE = getattr(mmap, "MADV_NOHUGEPAGE", None)
 _PIECE = 4 * 2**20
 _SMALL_PAGES = 0.5e-9
-"""Seconds of CPU per byte for small pages. Huge pages take 0.1e-9 where the machine has free ones, and 2e-9 where it has
+"""Seconds of CPU per byte for small pages. Huge ones take 0.1e-9 where the machine has free ones, and 2e-9 where it has
 to move other pages to make room for them."""
 _PATIENCE = 0.01
 """Seconds of CPU that huge pages may take longer than small ones before they are given up."""
@@ -45,14 +45,16 @@ def allocate(nbytes: int, *, own: bool = False) -> memoryview:
 
 def _touch(block: mmap.mmap) -> None:
     """Let the machine provide all pages, in huge ones until it is clear that they cost more than small ones."""
-    huge, pages, begun = _HUGE is not None and _NOT_HUGE is not None, np.frombuffer(block, np.uint8), time.thread_time()
+    pages, begun = np.frombuffer(block, np.uint8), time.thread_time()
+    back = _NOT_HUGE if _HUGE is not None else None
     for start in range(0, len(pages), _PIECE):
         end = start + _PIECE
         pages[start : end : mmap.PAGESIZE] = 0
-        if huge and end < len(pages) and time.thread_time() - begun > end * _SMALL_PAGES + _PATIENCE:
-            huge = False
+        late = time.thread_time() - begun > end * _SMALL_PAGES + _PATIENCE
+        if back is not None and late and end < len(pages):
             with contextlib.suppress(OSError):
-                block.madvise(_NOT_HUGE, end)
+                block.madvise(back, end)
+            back = None
 
 
 def available(root: Path = Path("/")) -> int | None:

@@ -117,7 +117,7 @@ class Staging:
         with self._growing:
             self._reserve(sum(_whole_pages(layout.size) for *_, layout in layouts))
         for array in (array for arrays in parts.values() for array in arrays.values()):
-            if array.live:
+            if array.live and array.live.address is None:
                 array.live.fetch_ahead()
         files, copies, start = [], [], 0
         for part, shared, arrays, layout in layouts:
@@ -129,6 +129,9 @@ class Staging:
             for name, offset in layout.offsets.items():
                 array = arrays[name]
                 size, live = array.nbytes, array.live
+                if live and size < _LATER and live.address is not None:
+                    ctypes.memmove(address + offset, live.address, size)  # most arrays, in the training thread
+                    continue
                 target = block[offset : offset + size]
                 if live and self._may_wait(part, name, array, live, guarded):
                     sample = _sample(live.address, size) if live.address is not None else None
@@ -140,7 +143,7 @@ class Staging:
             (part, name): array.live.stamp
             for part, arrays in parts.items()
             for name, array in arrays.items()
-            if array.live and array.nbytes >= _LATER
+            if array.nbytes >= _LATER and array.live
         }
         return files, copies
 
@@ -157,10 +160,14 @@ class Staging:
         return layout
 
     def _split(self, part: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, bool, Mapping[str, Array]]]:
-        stable = {name: array for name, array in arrays.items() if self._is_stable(part, name, array)}
+        stable = {
+            name: array
+            for name, array in arrays.items()
+            if array.nbytes >= _LATER and self._is_stable(part, name, array)
+        }
         if not self._sharing or sum(array.nbytes for array in stable.values()) < _SHARED:
             stable = {}
-        yield part, False, {name: array for name, array in arrays.items() if name not in stable}
+        yield part, False, {name: array for name, array in arrays.items() if name not in stable} if stable else arrays
         yield part, True, stable
 
     def _is_stable(self, part: str, name: str, array: Array) -> bool:

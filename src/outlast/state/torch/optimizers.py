@@ -225,10 +225,15 @@ def optimizer_places(things: Iterable[Any]) -> set[int]:
         if isinstance(optimizer, torch.optim.Optimizer):
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
-                    places.update(tensors.memories(parameter.detach()))
+                    if type(parameter) in tensors.PLAIN:  # most of them, and this runs for every save
+                        places.add(parameter.data_ptr())
+                    else:
+                        places.update(tensors.memories(parameter.detach()))
             for state in optimizer.state.values():  # some optimizers also keep numbers there
                 for value in state.values() if isinstance(state, Mapping) else ():
-                    if tensors.is_tensor(value):
+                    if type(value) in tensors.PLAIN:
+                        places.add(value.data_ptr())
+                    elif tensors.is_tensor(value):
                         places.update(tensors.memories(value))
     return places - {0}
 

@@ -131,7 +131,8 @@ def to_array(tensor: Any) -> FrameworkArray:  # noqa: C901 - a sequence of check
     on_host = device < 0 and lazy == (False, False) and contiguous
     live = _LiveTensor(tensor, whole, place, on_host=on_host)
     data = Array(code, form, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live, shard)
-    return FrameworkArray(data, node, (place, device, dtype, shape, tensor.stride(), lazy), sharded)
+    strides = None if contiguous else tensor.stride()
+    return FrameworkArray(data, node, (place, device, dtype, shape, strides, lazy), sharded)
 
 
 def _foreign(tensor: Any) -> UnsupportedArray:
