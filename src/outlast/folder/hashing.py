@@ -93,11 +93,13 @@ class HashedPieces:
 
 def hash_pieces(pieces: Iterable[Buffer], take: Callable[[memoryview], None] = lambda _: None) -> WrittenFile:
     """Size and hashes of a file with these contents; every chunk is handed over after it is hashed."""
+    hashes, hasher, size = [], xxhash.xxh3_128(), 0
     if isinstance(pieces, HashedPieces):
         for piece in pieces:
-            take(memoryview(piece))
+            for chunk in _chunks(piece, size):
+                take(chunk)
+                size += len(chunk)
         return pieces.written()
-    hashes, hasher, size = [], xxhash.xxh3_128(), 0
     for piece in pieces:
         for chunk in _chunks(piece, size):
             hasher.update(chunk)
