@@ -424,6 +424,7 @@ def test_huge_pages_are_given_up_where_they_cost_more_than_small_ones(monkeypatc
             if advice == mmap.MADV_NOHUGEPAGE:
                 given_up.append(start)
 
+    monkeypatch.setattr(memory, "_PATIENCE", 0.01)
     monkeypatch.setattr(mmap, "mmap", Block)
     monkeypatch.setattr(time, "thread_time", lambda: next(clock))
     assert bytes(memory.allocate(2**24 + 5)) == bytes(2**24 + 5)

@@ -16,7 +16,7 @@ _PIECE = 4 * 2**20
 _SMALL_PAGES = 0.5e-9
 """Seconds of CPU per byte for small pages. Huge ones take 0.1e-9 where the machine has free ones, and 2e-9 where it has
 to move other pages to make room for them."""
-_PATIENCE = 0.01
+_PATIENCE = 0.04
 """Seconds of CPU that huge pages may take longer than small ones before they are given up."""
 _WIPEONFORK = 18 if sys.platform == "linux" else None
 """MADV_WIPEONFORK of linux/mman.h, which the mmap module lacks. A forked child sees zeros.
