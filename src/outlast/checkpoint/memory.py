@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 _HUGE = getattr(mmap, "MADV_HUGEPAGE", None)
 _NOT_HUGE = getattr(mmap, "MADV_NOHUGEPAGE", None)
 _PIECE = 4 * 2**20
@@ -45,6 +43,8 @@ def allocate(nbytes: int, *, own: bool = False) -> memoryview:
 
 def _touch(block: mmap.mmap) -> None:
     """Let the machine provide all pages, in huge ones until it is clear that they cost more than small ones."""
+    import numpy as np  # here, because verbs that only read a run's records do without it
+
     pages, begun = np.frombuffer(block, np.uint8), time.thread_time()
     back = _NOT_HUGE if _HUGE is not None else None
     for start in range(0, len(pages), _PIECE):
