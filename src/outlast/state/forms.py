@@ -20,9 +20,6 @@ FACTORIES: dict[str, Callable[[], Any]] = {
 }
 """The factories that a stored defaultdict may name. No other name in a file is looked up."""
 
-SMALL = frozenset({complex, bytes, bytearray, Decimal, Fraction, range})
-"""Classes of the values that `to_json` knows."""
-
 _DIGITS = 1_000_000  # most characters of a stored whole number or decimal
 
 

@@ -62,7 +62,7 @@ class Encoder:
             return value if forms.is_unicode(value) else {"$text": forms.to_base64(forms.raw(value))}
         if kind in forms.CONTAINERS:
             return self._container(value, path)
-        plain = forms.to_json(value) if kind in forms.SMALL else None
+        plain = forms.to_json(value)
         return self._leaf(value, path) if plain is None else plain
 
     def _container(self, value: Any, path: tuple[str, ...]) -> Json:
