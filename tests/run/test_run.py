@@ -81,6 +81,21 @@ def test_a_stop_leaves_the_block_with_75_and_the_next_attempt_continues(opened, 
     assert attempts(tmp_path)[1]["resume"] == {"step": 3, "grade": "exact", "differences": []}
 
 
+def test_a_run_json_that_is_lost_is_written_again_from_a_checkpoint(opened, tmp_path: Path) -> None:
+    with pytest.raises(SessionEnded), opened(total_steps=6) as run:
+        count_to(run, Counter(), stop_at=3)
+    place = tmp_path / "r/run.json"
+    before = json.loads(place.read_text())
+    place.unlink()
+    with opened(total_steps=6) as run:
+        count_to(run, Counter())
+    assert json.loads(place.read_text()) == before
+    first, second = attempts(tmp_path)
+    messages.said("\n".join(second["told"]), "remote/run-json-was-missing", folder=tmp_path / "r")
+    assert second["resume"]["step"] == 3
+    assert "told" not in first or not any("was missing" in each for each in first["told"])
+
+
 def test_break_ends_the_run_early_and_for_good(opened, tmp_path: Path) -> None:
     for _ in range(2):
         with opened(total_steps=10) as run:

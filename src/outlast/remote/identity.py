@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from outlast.checkpoint import Identity
+from outlast.checkpoint import Checkpoint, Identity
 from outlast.folder import durable, hashing, layout, plain
 from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import RUN
@@ -33,26 +33,39 @@ def identify(place: Place) -> Identity:
     return Identity(uid, parent, newest.step if newest else 0)
 
 
-def know(folder: RunFolder, about: Mapping[str, Any]) -> Identity:
-    """Write run.json of a new run, or give that of an older outlast a uid.
+def know(folder: RunFolder, about: Mapping[str, Any], told: list[str]) -> Identity:
+    """Write run.json of a new run, or that of a run that has lost it, or give that of an older outlast a uid.
 
     The uid is what checkpoints of this format name. Returns the identity of the run.
 
     Args:
         folder: the run folder.
         about: `recipe` and `grade` of a new run.
+        told: takes a sentence for the user when run.json was lost.
     """
     place = Place.at(folder.path)
     if not plain.kind_of(folder.run):
-        durable.write_json(
-            folder.run, {"format": layout.FORMAT, "id": folder.path.name, "uid": os.urandom(16).hex(), **about}
-        )
+        newest = _newest_of_a_lost_run(place)
+        if newest:
+            told.append(
+                f"{folder.run} was missing. It was written again from {newest.path.name}, which names the run; what "
+                "the run was forked from, or its stage of a chain, is not known any more."
+            )
+        uid = newest.manifest["run"] if newest else os.urandom(16).hex()
+        durable.write_json(folder.run, {"format": layout.FORMAT, "id": folder.path.name, "uid": uid, **about})
         return identify(place)
     identity, known = identify(place), place.read_record("run.json", RUN)
     if "uid" not in known:
         new = {"format": layout.FORMAT, "uid": identity.uid, "format_1_until": identity.format_1_until}
         durable.write_json(folder.run, known | new)
     return identity
+
+
+def _newest_of_a_lost_run(place: Place) -> Checkpoint | None:
+    """The newest checkpoint of a folder that has attempts and no run.json. A new run has no attempts."""
+    if not place.attempt_numbers():
+        return None
+    return next((each for each in place.newest_first(passed=[]) if "run" in each.manifest), None)
 
 
 def stages_of(folder: RunFolder) -> str:

@@ -136,14 +136,15 @@ class Attempt:
         inputs = [*self.session.environment.inputs, *source.copies(begin_from, folder)]
         brought = bring_home(folder, inputs, self.following.find())
         begun = source.begin(begin_from, folder)
-        identity = know(folder, {key: self.about[key] for key in ("recipe", "grade")})
+        lost: list[str] = []
+        identity = know(folder, {key: self.about[key] for key in ("recipe", "grade")}, lost)
         self.store.identity = self.following.join(identity, brought.told)
         self._record = AttemptRecord.begin(
             folder, outlast.__version__, self.session.environment.record(), self.session.record()
         )
         self.store.sweep()
         apart = self.following.judge(brought, self.store.identity)
-        warnings = [*([taken] if taken else []), *strange, *apart]
+        warnings = [*([taken] if taken else []), *strange, *lost, *apart]
         notes = [*brought.told, *([begun] if begun else [])]
         return [*notices, *(("warning", words) for words in warnings), *(("info", words) for words in notes)]
 
