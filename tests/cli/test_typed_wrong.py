@@ -80,6 +80,11 @@ def test_a_wrong_name(place: Path, refused, verb: str) -> None:
     refused(verb, "mine", "extra", "words")
 
 
+@pytest.mark.parametrize("verb", ["config", "doctor"])
+def test_what_starts_nothing_has_no_dry_run(place: Path, refused, verb: str) -> None:
+    assert refused(verb, "digits", "--dry-run")[0] == 2
+
+
 @pytest.mark.parametrize("words", [("--port", "x"), ("--port", "-1"), ("--port", "65536"), ("--nope",), ("mine",)])
 def test_a_wrong_board(place: Path, refused, words: tuple[str, ...]) -> None:
     """It serves until Ctrl-C when nothing is wrong."""

@@ -10,7 +10,9 @@ from outlast.terminal import say_json
 
 def run(argv: list[str]) -> int:
     """Print the resolved values with origins; with --json, the contents of config.json."""
-    found, request, values = flags.read("outlast config", "Print every value and where it came from.", argv)
+    found, request, values = flags.read(
+        "outlast config", "Print every value and where it came from.", argv, leave_out=("dry-run",)
+    )
     if found is None:
         raise UsageError(f"outlast config needs a recipe: the recipes are: {', '.join(registry.names())}.")
     prepared = prepare.prepare(found, request)

@@ -53,6 +53,7 @@ def run(argv: list[str]) -> int:
         "Check machine, limits, data, disk and remotes before a session starts.",
         argv,
         more=measuring.flags() if named else None,
+        leave_out=("dry-run",),
     )
     environment, _ = surroundings(request.environment)
     result = measuring.Result()
