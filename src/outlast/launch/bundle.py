@@ -13,7 +13,7 @@ import lzma
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,16 +118,18 @@ class Files:
     Attributes:
         paths: name in the bundle -> the file.
         left_out: files whose names look like those of keys, and that are not sent.
+        recipe: the recipe of outlast that is trained, such as "sign"; empty for one of the user, and for a command.
     """
 
     paths: Mapping[str, Path] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    recipe: str = ""
 
 
 def make(files: Files, *, environments: Sequence[str] = (), wheels: Path | None = None) -> Bundle:
-    """Pack outlast, its recipes, and files of the user.
+    """Pack outlast, the recipes of its own that are needed, and files of the user.
 
-    The bundle does not depend on the request, so it is the same for every session.
+    The bundle does not depend on the request, so it is the same for every session of a run.
 
     Args:
         files: files of the user.
@@ -140,9 +142,11 @@ def make(files: Files, *, environments: Sequence[str] = (), wheels: Path | None 
     package = Path(outlast.__file__).parent
     contents = dict(_python(package, "outlast"))
     recipes = package.parent / "outlast_recipes"
+    others = set(names()) - _needed(files)
     if recipes.is_dir():
-        contents |= dict(_python(recipes, "outlast_recipes"))
-    contents |= _installed()
+        found = _python(recipes, "outlast_recipes")
+        contents |= {name: data for name, data in found if name.split("/")[1] not in others}
+    contents |= _installed(others)
     for name in environments:
         if preferences := find_file(f"environment/{name}.yaml"):
             contents[f"outlast/configs/environment/{name}.yaml"] = preferences.read_bytes()
@@ -178,7 +182,20 @@ def files_of(prepared: PreparedRun) -> Files:
             f"The recipe {recipe.source!r} belongs to an installed package, which cannot be sent; expected a "
             "recipe of outlast or a folder. Give the path of its recipe.py."
         )
-    return Files()
+    return Files(recipe=recipe.home.split(".")[1])
+
+
+def _needed(files: Files) -> set[str]:
+    """The recipes of outlast that are sent: the one that is trained, and those that the user's code names.
+
+    All of them together would be too large for what Kaggle takes with a push.
+    """
+    found = {files.recipe} - {""}
+    for path in files.paths.values():
+        if path.suffix != ".py" or b"outlast_recipes" not in (text := path.read_bytes()):
+            continue
+        found |= {name for name in names() if re.search(rb"\b" + name.encode() + rb"\b", text)}
+    return found
 
 
 def own_recipe(source: str) -> str:
@@ -192,11 +209,15 @@ def own_recipe(source: str) -> str:
     return "recipe" if path.is_dir() else f"recipe/{path.name}"
 
 
-def _installed() -> dict[str, bytes]:
-    """A dist-info folder, which makes the unpacked bundle an installed package: recipes are found by entry point."""
+def _installed(others: Collection[str]) -> dict[str, bytes]:
+    """A dist-info folder, which makes the unpacked bundle an installed package: recipes are found by entry point.
+
+    `others` are recipes that the bundle lacks.
+    """
     about = importlib.metadata.distribution("outlast")
     folder = f"outlast-{about.version}.dist-info"
-    points = about.read_text("entry_points.txt") or ""
+    lines = (about.read_text("entry_points.txt") or "").splitlines(keepends=True)
+    points = "".join(line for line in lines if line.partition("=")[0].strip() not in others)
     metadata = f"Metadata-Version: 2.1\nName: outlast\nVersion: {about.version}\n"
     return {f"{folder}/METADATA": metadata.encode(), f"{folder}/entry_points.txt": points.encode()}
 
