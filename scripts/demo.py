@@ -83,20 +83,25 @@ def twin() -> tuple[int, Pace]:
 
 
 def budgeted(given: str | None, pace: Pace) -> int:
-    """Session 1, which its budget ends. On a machine that is faster than it was for the twin, again with half the
-    steps."""
-    steps = STOP_AT - EVERY
+    """Session 1, which its budget ends. It begins again with less where it came further than session 2 may be killed.
+
+    The twin is the first process that reads the libraries from the disk, so it may take seconds longer to start; and
+    a machine may be faster than it was for the twin.
+    """
+    budget = pace.start + pace.step * (STOP_AT - EVERY) + RESERVE
     while True:
-        budget = given or f"{pace.start + pace.step * steps + RESERVE:.1f}s"
-        code = begin(f"session 1: a budget of {budget}", [*COMMON, "--budget", budget]).wait()
-        if code or given or steps < EVERY:
+        words = given or f"{budget:.1f}s"
+        code = begin(f"session 1: a budget of {words}", [*COMMON, "--budget", words]).wait()
+        reached = STEPS if code == 0 else max((each.step for each in read_run(ROOT / "digits").checkpoints), default=0)
+        spare = budget - RESERVE
+        if code not in (0, 75) or given or reached <= KILL_AFTER - 2 * EVERY or spare < 0.5:
             return code
         print(
-            f"--- exit code {code}: all {STEPS} steps were done in {budget}, as the machine is faster than it was for "
-            "the twin; again with less"
+            f"--- exit code {code}: {reached} of {STEPS} steps were done in {words}, as it started faster than the "
+            "twin; again with less"
         )
         shutil.rmtree(ROOT / "digits")
-        steps //= 2
+        budget = RESERVE + max(spare - max(reached - STOP_AT, EVERY) * pace.step, spare / 2)
 
 
 def killed(pace: Pace) -> int:
