@@ -118,7 +118,7 @@ class Files:
     Attributes:
         paths: name in the bundle -> the file.
         left_out: files whose names look like those of keys, and that are not sent.
-        recipe: the recipe of outlast that is trained, such as "sign"; empty for one of the user, and for a command.
+        recipe: name of the recipe of outlast that is trained; empty for one of the user, and for a command.
     """
 
     paths: Mapping[str, Path] = field(default_factory=dict)
