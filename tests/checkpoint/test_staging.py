@@ -30,7 +30,7 @@ from outlast.checkpoint.flight import Flight, TornCopy
 from outlast.checkpoint.snapshot import File, files_of
 from outlast.checkpoint.staging import Staging
 from outlast.errors import SaveFailed
-from outlast.folder import durable, hashing
+from outlast.folder import durable
 from outlast.folder.layout import RunFolder
 from outlast.run.parts import Parts
 
@@ -392,24 +392,6 @@ def test_a_platforms_allowance_makes_room_for_the_next_one_and_keeps_the_newest_
         assert kept[-1] == step
     assert kept == [2, 6, 7]
     assert store.dropped == [1, 3, 4, 5]
-
-
-@pytest.mark.parametrize("helped", [0, 1, 3, 99])
-def test_hashes_of_bytes_that_were_copied_are_those_of_the_file(monkeypatch, helped: int) -> None:
-    """Also when training that waits makes some of the copies, and when chunks end within an array."""
-    monkeypatch.setattr(hashing, "CHUNK", 100_000)
-    monkeypatch.setattr(module, "_STEP", 30_000)
-    model, optimizer, ema = network()
-    flight = staged_in(Staging(), model=model, optimizer=optimizer, ema=ema)
-    assert len(flight._copies) >= 6
-    helping = [flight._copies.pop() for _ in range(min(helped, len(flight._copies)))]
-    flight.copy()
-    flight._make_copies(helping.pop)
-    for file in flight.checked().files:
-        taken: list[bytes] = []
-        written = hashing.hash_pieces(file.pieces(), lambda piece, taken=taken: taken.append(bytes(piece)))
-        assert written == hashing.hash_pieces(taken)
-        assert written.size == file.nbytes
 
 
 @pytest.mark.parametrize(("cost", "expected"), [(0.1e-9, []), (2e-9, [8 * 2**20])])

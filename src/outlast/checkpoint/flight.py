@@ -6,7 +6,7 @@ import collections
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from outlast.checkpoint.manifest import Checkpoint
 from outlast.checkpoint.snapshot import File, Snapshot
 from outlast.checkpoint.staging import Copy
 from outlast.errors import SaveFailed
-from outlast.folder.hashing import CHUNK, Buffer, HashedPieces
+from outlast.folder.hashing import CHUNK, Buffer
 
 
 class TornCopy(SaveFailed):
@@ -64,12 +64,8 @@ class Flight:
     def hold(self) -> None:
         """Wait until the program may change its state again, and help to copy. Call this before the state changes."""
         if not self._copied.is_set():
-            self._make_copies(self._copies.pop)
+            self._make_copies()
             self._copied.wait()
-
-    def copy(self) -> None:
-        """Make the copies in the order of the files, and hash what is copied. Only the writer calls this."""
-        self._make_copies(self._copies.popleft, in_order=True)
 
     def hurry(self) -> None:
         """Make way for an urgent save: finish this one if half of its bytes are written, otherwise abandon it."""
@@ -89,18 +85,17 @@ class Flight:
         Reading its files raises TornCopy if a copy cannot be trusted, and SaveAbandoned if the save was abandoned.
         """
         # Not kept in an attribute: these files refer to the flight, and the cycle would keep the memory of both.
-        files = [replace(file, pieces=functools.partial(self._contents, file)) for file in self.snapshot.files]
+        files = [replace(file, pieces=functools.partial(self._pieces, file)) for file in self.snapshot.files]
         return replace(self.snapshot, files=files)
 
-    def _make_copies(self, take: Callable[[], Copy], *, in_order: bool = False) -> None:
-        """Make copies until none is left. The writer takes them from one end, training that waits from the other."""
+    def _make_copies(self) -> None:
         while True:
             try:
-                copy = take()
+                copy = self._copies.popleft()
             except IndexError:
                 return
             try:
-                intact = copy.make(in_order=in_order)
+                intact = copy.make()
             except BaseException:  # noqa: BLE001 - the copy cannot be trusted, and training must not hang
                 intact = False
             if not intact:
@@ -109,10 +104,6 @@ class Flight:
                 self._left -= 1
                 if not self._left:
                     self._copied.set()
-
-    def _contents(self, file: File) -> Iterable[Buffer]:
-        pieces = self._pieces(file)
-        return HashedPieces(pieces, file.hashes.written) if file.hashes else pieces
 
     def _pieces(self, file: File) -> Iterator[Buffer]:
         """The contents of a file. Waits for all copies; raises when the save is abandoned."""

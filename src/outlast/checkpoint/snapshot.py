@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from outlast.checkpoint import tensors
-from outlast.folder.hashing import Buffer, RunningHash
+from outlast.folder.hashing import Buffer
 from outlast.state.array import Array
 
 
@@ -22,15 +22,13 @@ class File:
         pieces: yields its contents.
         shared: whether later checkpoints with equal contents refer to this file.
         direct: whether its memory is page-aligned.
-        hashes: its hashes, if it is made in memory before it is written.
     """
 
     part: str
     nbytes: int
-    pieces: Callable[[], Iterable[Buffer]]
+    pieces: Callable[[], Iterator[Buffer]]
     shared: bool = False
     direct: bool = False
-    hashes: RunningHash | None = None
 
 
 @dataclass(frozen=True)

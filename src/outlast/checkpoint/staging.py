@@ -23,7 +23,6 @@ import numpy as np
 from outlast.checkpoint import memory, tensors
 from outlast.checkpoint.snapshot import File
 from outlast.folder import durable
-from outlast.folder.hashing import RunningHash
 from outlast.state import adapters
 from outlast.state.array import Array, LiveMemory
 
@@ -32,8 +31,6 @@ _LATER = 2**16
 _SHARED = 2**20
 """Stable arrays of one part get a file of their own only if they have this many bytes together."""
 _SAMPLES = 64
-_STEP = 2**18
-"""Bytes copied at a time and then hashed. They stay in the cache of a core meanwhile, so memory is read once."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,6 @@ class Copy:
         target: address of the copy.
         block: memory of the copy.
         sample: some words of the array at the time of the save; None if it is not in host memory.
-        hashes: the hashes of its file.
-        offset: where it begins in its file.
     """
 
     name: str
@@ -55,17 +50,10 @@ class Copy:
     target: int
     block: Any
     sample: bytes | None
-    hashes: RunningHash
-    offset: int
 
-    def make(self, *, in_order: bool = False) -> bool:
-        """Copy the array, and return whether the copy can be trusted: the array did not change since the save.
-
-        Args:
-            in_order: all that is before it in its file is there, so its bytes are hashed as they are copied.
-        """
-        reach = (lambda size: self.hashes.reach(self.offset + size)) if in_order else _nothing
-        _copy(self.array, self.target, self.block, reach)
+    def make(self) -> bool:
+        """Copy the array, and return whether the copy can be trusted: the array did not change since the save."""
+        _copy(self.array, self.target, self.block)
         live = self.array.live
         intact = live is not None and live.unchanged()
         return intact and (self.sample is None or _sample(self.target, self.array.nbytes) == self.sample)
@@ -125,7 +113,7 @@ class Staging:
             start += _whole_pages(layout.size)
             image[: len(layout.header)] = layout.header
             block = np.frombuffer(image, np.uint8)
-            address, hashes = block.ctypes.data, RunningHash(image)
+            address = block.ctypes.data
             for name, offset in layout.offsets.items():
                 array = arrays[name]
                 size, live = array.nbytes, array.live
@@ -135,10 +123,10 @@ class Staging:
                 target = block[offset : offset + size]
                 if live and self._may_wait(part, name, array, live, guarded):
                     sample = _sample(live.address, size) if live.address is not None else None
-                    copies.append(Copy(f"{part}[{name}]", array, address + offset, target, sample, hashes, offset))
+                    copies.append(Copy(f"{part}[{name}]", array, address + offset, target, sample))
                 elif size:
                     _copy(array, address + offset, target)
-            files.append(File(part, layout.size, functools.partial(iter, (image,)), shared, direct=True, hashes=hashes))
+            files.append(File(part, layout.size, functools.partial(iter, (image,)), shared, direct=True))
         self._stamps = {
             (part, name): array.live.stamp
             for part, arrays in parts.items()
@@ -196,26 +184,11 @@ def _whole_pages(nbytes: int) -> int:
     return -(-nbytes // durable.PAGE) * durable.PAGE
 
 
-def _nothing(_: int) -> None:
-    pass
-
-
-def _copy(array: Array, target: int, block: Any, reach: Callable[[int], None] = _nothing) -> None:
-    """Copy an array to an address, where the block begins. Releases the GIL.
-
-    Args:
-        array: the array.
-        target: the address.
-        block: the memory there.
-        reach: called with the number of bytes that are copied.
-    """
+def _copy(array: Array, target: int, block: Any) -> None:
+    """Copy an array to an address, where the block begins. Releases the GIL."""
     live = array.live
     if live and live.address is not None:
-        step = _STEP if reach is not _nothing else array.nbytes
-        for start in range(0, array.nbytes, step):
-            end = min(start + step, array.nbytes)
-            ctypes.memmove(target + start, live.address + start, end - start)
-            reach(end)
+        ctypes.memmove(target, live.address, array.nbytes)
     elif live and live.on_device:
         live.copy_into(block)
     else:

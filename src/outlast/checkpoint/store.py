@@ -254,7 +254,7 @@ class CheckpointStore:
         durable.sync_folder(target)
         return entries
 
-    def _write_shared(self, pieces: Callable[[], Iterable[hashing.Buffer]], part: str) -> dict[str, Any]:
+    def _write_shared(self, pieces: Callable[[], Iterator[hashing.Buffer]], part: str) -> dict[str, Any]:
         """Write a file and a second copy of it, named by its hash, unless they exist already.
 
         Two copies, because one damaged file would otherwise damage every checkpoint that refers to it.

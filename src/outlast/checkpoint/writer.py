@@ -45,7 +45,7 @@ class Writer:
         self._thread.shutdown()
 
     def _commit(self, flight: Flight) -> Checkpoint:
-        flight.copy()  # first, because training may wait for the copies
+        flight.hold()  # first, because training may wait for the copies
         try:
             checkpoint = self._store.commit(flight.checked(), self._before, flight.durable)
         except SaveFailed:

@@ -47,59 +47,9 @@ def digest(data: Buffer) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
-class RunningHash:
-    """The hashes of a file that is made in memory from its beginning on. Bytes are hashed while they are in the cache.
-
-    Args:
-        image: the memory of the whole file.
-    """
-
-    def __init__(self, image: memoryview) -> None:
-        self._image, self._end, self._hashes, self._hasher = image, 0, list[str](), xxhash.xxh3_128()
-
-    def reach(self, end: int) -> None:
-        """Hash all bytes before this position that are not hashed yet. They do not change any more."""
-        while self._end < end:
-            stop = min(end, self._end + CHUNK - self._end % CHUNK)
-            self._hasher.update(self._image[self._end : stop])
-            self._end = stop
-            if stop % CHUNK == 0:
-                self._hashes.append(self._hasher.hexdigest())
-                self._hasher.reset()
-
-    def written(self) -> WrittenFile:
-        """Size and hashes of the whole file."""
-        size = len(self._image)
-        self.reach(size)
-        rest = (self._hasher.hexdigest(),) if size % CHUNK else ()
-        return WrittenFile(size, (*self._hashes, *rest))
-
-
-@dataclass(frozen=True)
-class HashedPieces:
-    """The contents of a file whose hashes are known: they are not computed again when it is written.
-
-    Attributes:
-        pieces: the contents, in order.
-        written: returns size and hashes. Called after all pieces were taken.
-    """
-
-    pieces: Iterable[Buffer]
-    written: Callable[[], WrittenFile]
-
-    def __iter__(self) -> Iterator[Buffer]:
-        return iter(self.pieces)
-
-
 def hash_pieces(pieces: Iterable[Buffer], take: Callable[[memoryview], None] = lambda _: None) -> WrittenFile:
     """Size and hashes of a file with these contents; every chunk is handed over after it is hashed."""
     hashes, hasher, size = [], xxhash.xxh3_128(), 0
-    if isinstance(pieces, HashedPieces):
-        for piece in pieces:
-            for chunk in _chunks(piece, size):
-                take(chunk)
-                size += len(chunk)
-        return pieces.written()
     for piece in pieces:
         for chunk in _chunks(piece, size):
             hasher.update(chunk)
