@@ -10,14 +10,14 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from outlast import state
 from outlast.checkpoint.memory import peak
 from outlast.environment.base import clock
-from outlast.errors import UsageError
 from outlast.folder import durable
+from outlast.run.plan import Asked, read
 from outlast.tracking import Sink
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ VARIABLE = "OUTLAST_MEASURE"
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Asked):
     """What one process is to measure.
 
     Attributes:
@@ -46,10 +46,6 @@ class Plan:
     seconds: float
     begun: float
 
-    def as_text(self) -> str:
-        """The value of the variable."""
-        return json.dumps(asdict(self))
-
 
 def read_plan(variables: Mapping[str, str] = os.environ) -> Plan | None:
     """The plan in the variable, or None.
@@ -57,15 +53,7 @@ def read_plan(variables: Mapping[str, str] = os.environ) -> Plan | None:
     Raises:
         UsageError: it is none.
     """
-    text = variables.get(VARIABLE)
-    if not text:
-        return None
-    try:
-        return Plan(**json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"{VARIABLE} is set and is no plan of `outlast doctor`, which alone sets it: {error}. Unset it."
-        ) from None
+    return read(Plan, VARIABLE, "outlast doctor", variables)
 
 
 def note(record: str, **facts: Any) -> None:

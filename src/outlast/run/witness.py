@@ -14,13 +14,14 @@ import threading
 import time
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from outlast import state
 from outlast.distributed import replicas
 from outlast.errors import OutlastError, UsageError
 from outlast.folder import durable
+from outlast.run.plan import Asked, read
 from outlast.state import adapters, rng
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _NO_STATE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionTy
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Asked):
     """What one process of a proof is to do.
 
     Attributes:
@@ -65,10 +66,6 @@ class Plan:
     how: str = "budget"
     delay: float = 0.0
 
-    def as_text(self) -> str:
-        """The value of the variable."""
-        return json.dumps(asdict(self))
-
 
 def read_plan(variables: Mapping[str, str] = os.environ) -> Plan | None:
     """The plan in the variable, or None.
@@ -76,15 +73,7 @@ def read_plan(variables: Mapping[str, str] = os.environ) -> Plan | None:
     Raises:
         UsageError: it is none.
     """
-    text = variables.get(VARIABLE)
-    if not text:
-        return None
-    try:
-        return Plan(**json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"{VARIABLE} is set and is no plan of `outlast prove`, which alone sets it: {error}. Unset it."
-        ) from None
+    return read(Plan, VARIABLE, "outlast prove", variables)
 
 
 class Witness:
