@@ -1,6 +1,6 @@
 """Downloads the files of a public data set, each with its known SHA-256.
 
-Only https is used, or http on this machine (127.0.0.1). Redirects are refused: the file is where its address says.
+Only https is used, or http on this machine (127.0.0.1); a server may lead elsewhere (`outlast_recipes.common.source`).
 Proxies and certificates are those of the environment. A file appears under its name when all of it is there and its
 hash is the known one; files that are there already with their hash are not fetched again. A download that was broken
 off is continued where it stopped (`outlast_recipes.common.partial`), by this command or by the next one.
@@ -11,20 +11,18 @@ from __future__ import annotations
 import hashlib
 import http.client
 import shutil
-import ssl
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import outlast
+from outlast_recipes.common import source
 from outlast_recipes.common.partial import Partial, Reply
+from outlast_recipes.common.source import Source
 
-TIMEOUT = 30.0
-"""Seconds in which something of a reply has to arrive."""
 TRIES = 3
 """Tries one after the other that bring nothing, after which it ends."""
 MOST = 10**11
@@ -52,11 +50,6 @@ class File:
     most: int = MOST
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
 def download(
     address: str,
     files: Sequence[File],
@@ -81,7 +74,7 @@ def download(
             overwritten; a server does not answer, refuses, or sends another content. What was fetched whole stays,
             and so does a part that can be continued.
     """
-    opener = _opener(local=_is_local(address))
+    source.check(address)
     total, done, fetched, told = sum(file.size or 0 for file in files), 0, 0, (-1, -1)
 
     def heard(size: int, whole: int) -> None:
@@ -97,26 +90,15 @@ def download(
             size = _check_content(target, file)
         else:
             file = replace(file, most=most)
-            size = _fetch(opener, f"{address.rstrip('/')}/{quote(file.path)}", file, target, pause, heard)
+            size = _fetch(Source(f"{address.rstrip('/')}/{quote(file.path)}"), file, target, pause, heard)
             fetched += 1
         heard(size, size)
         done += size
     return fetched
 
 
-def _opener(*, local: bool) -> urllib.request.OpenerDirector:
-    handlers: list[urllib.request.BaseHandler] = [
-        _NoRedirects(),
-        urllib.request.HTTPSHandler(context=ssl.create_default_context()),
-    ]
-    if local:
-        handlers.append(urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener(*handlers)
-
-
 def _fetch(
-    opener: urllib.request.OpenerDirector,
-    url: str,
+    place: Source,
     file: File,
     target: Path,
     pause: Callable[[float], None],
@@ -124,9 +106,9 @@ def _fetch(
 ) -> int:
     """Fetch one file, in as many tries as bring something; returns its size."""
     try:
-        with Partial(target, url, file.sha256) as part:
+        with Partial(target, place.url, file.sha256) as part:
             _check_room(part, file)
-            _receive(opener, file, part, pause, heard)
+            _receive(place, file, part, pause, heard)
             return part.finish()
     except OSError as error:
         raise outlast.DataError(
@@ -135,7 +117,7 @@ def _fetch(
 
 
 def _receive(
-    opener: urllib.request.OpenerDirector,
+    place: Source,
     file: File,
     part: Partial,
     pause: Callable[[float], None],
@@ -148,26 +130,23 @@ def _receive(
     while True:
         before = part.size
         try:
-            _once(opener, file, part, heard)
+            _once(place, file, part, heard)
             break
         except urllib.error.HTTPError as error:
             error.close()
             reason = f"{error.code} {error.reason}"
             if error.code == _NOTHING_MORE and part.size:
-                if part.digest() == file.sha256:
-                    break
-                part.restart()
-                before = 0
-            elif error.code not in _PASSING:
+                break  # all of it is there, as the hash will say
+            if error.code not in _PASSING:
                 raise outlast.DataError(
-                    f"{part.url} was refused: {reason}. Check the address; --from names another one."
+                    f"{place} was refused: {reason}. Check the address; --from names another one."
                 ) from error
         except (OSError, http.client.HTTPException) as error:  # urllib's errors and broken connections
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
         empty = 0 if part.size - before >= _PIECE else empty + 1
         if empty == TRIES:
             raise outlast.DataError(
-                f"{part.url} was not received in {TRIES} tries: {reason}. Run the same command again; files that are "
+                f"{place} was not received in {TRIES} tries: {reason}. Run the same command again; files that are "
                 "there stay, and what came of this one is continued."
             )
         pause(2.0**empty)
@@ -177,23 +156,22 @@ def _receive(
     pieced, size = part.pieced, part.size
     part.restart()
     if pieced and not anew:  # its pieces may be of different files
-        _receive(opener, file, part, pause, heard, anew=True)
+        _receive(place, file, part, pause, heard, anew=True)
         return
     expected = "" if file.size is None else f"{file.size} bytes with "
     shown = f"more than {file.size}" if file.size is not None and size > file.size else f"{size}"
     raise outlast.DataError(
-        f"{part.url} has another content: {shown} bytes with SHA-256 {found[:12]}; expected {expected}"
+        f"{place} has another content: {shown} bytes with SHA-256 {found[:12]}; expected {expected}"
         f"{file.sha256[:12]}. It was not kept. Either the data set has changed, or something between here and the "
         "server changes it."
     )
 
 
-def _once(opener: urllib.request.OpenerDirector, file: File, part: Partial, heard: Callable[[int, int], None]) -> None:
+def _once(place: Source, file: File, part: Partial, heard: Callable[[int, int], None]) -> None:
     """One request: the rest of the file if the server continues it, otherwise all of it."""
     headers = {"Accept-Encoding": "identity", **part.headers()}
-    request = urllib.request.Request(part.url, headers=headers)  # noqa: S310 - https, or 127.0.0.1
     most = file.most if file.size is None else file.size
-    with opener.open(request, timeout=TIMEOUT) as answer:
+    with place.open(headers) as answer:
         reply = Reply.of(answer.headers, continued=answer.status == _CONTINUED)
         if "Range" in headers and not reply.continues(part.size):
             part.restart()  # it sends all of it, or something else than was asked for
@@ -207,7 +185,7 @@ def _once(opener: urllib.request.OpenerDirector, file: File, part: Partial, hear
     if part.size > most and file.size is None:
         part.restart()
         raise outlast.DataError(
-            f"{part.url} has more than {most:,} bytes, and was not kept. If that is right, raise --most."
+            f"{place} has more than {most:,} bytes, and was not kept. If that is right, raise --most."
         )
     if whole is not None and part.size < whole:
         raise ConnectionError(f"{part.size} of {whole} bytes came")
@@ -243,23 +221,6 @@ def _check_content(target: Path, file: File) -> int:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_local(address: str) -> bool:
-    """Whether an address is on this machine; raises DataError if it is none that is used."""
-    try:
-        parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    else:
-        local = parts.scheme == "http" and host == "127.0.0.1"
-        if host and (parts.scheme == "https" or local) and "@" not in parts.netloc and not parts.query + parts.fragment:
-            return local
-    raise outlast.DataError(
-        f"The address of the data is {address.rpartition('@')[2]!r}; expected https://HOST/PATH without a name or "
-        "password, or http://127.0.0.1:PORT/PATH."
-    )
 
 
 def _inside(path: str) -> Path:

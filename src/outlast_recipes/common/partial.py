@@ -12,8 +12,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,7 +44,7 @@ class Reply:
     mark: str
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], *, continued: bool) -> Reply:
+    def of(cls, headers: HTTPMessage, *, continued: bool) -> Reply:
         """The facts of a reply; `continued`: its status is 206."""
         length = headers.get("Content-Length") or ""
         stated = int(length) if re.fullmatch(r"\d{1,18}", length) else None

@@ -130,6 +130,17 @@ def test_a_folder_that_is_there_is_left_as_it_is(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
+def test_a_folder_with_the_files_of_another_archive_is_left_as_it_is(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data", "get", "yolo", str(tmp_path / "out"), "--from"]
+    for content, code in (("a", 0), ("b", 1)):
+        known = served(tmp_path, f"{content}.zip", packed(f=content))
+        assert main([*words, f"{address}/{content}.zip", "--sha256", known]) == code
+    assert "is there already, and not from this file" in capsys.readouterr().err
+    assert (tmp_path / "out/f").read_text() == "a"
+
+
 def test_a_recipe_without_a_verb_says_how_it_offers_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "recipe.py"
     recipe.write_text(

@@ -137,15 +137,6 @@ def test_a_refusal_is_told_at_once(server: Server, tmp_path: Path) -> None:
     assert server.asked.count("b.dot") == 1
 
 
-def test_a_redirect_is_not_followed(server: Server, tmp_path: Path) -> None:
-    server.replies["b.dot"] = lambda handler: send(
-        handler, status=302, Location=f"{server.address}/Some%20Folder/a.txt"
-    )
-    with messages.raises(outlast.DataError, "download/refused", file="b.dot", status=302):
-        get(server, tmp_path)
-    assert server.asked == list(CONTENTS)
-
-
 def test_a_link_is_not_written_through(server: Server, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     (tmp_path / "data").mkdir()
@@ -161,6 +152,14 @@ def test_a_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None
         download(server.address, FILES[1:], tmp_path / "file/data", lambda *_: None)
 
 
+def test_a_disk_without_room_for_it_is_told_before_anything_is_asked(server: Server, tmp_path: Path) -> None:
+    large = File("b.dot", 10**18, FILES[1].sha256)
+    with messages.raises(outlast.DataError, "download/no-room", size=10**18):
+        download(server.address, [large], tmp_path / "new", lambda *_: None)
+    assert server.asked == []
+    assert left(tmp_path) == {}
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -173,6 +172,8 @@ def test_a_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None
         "https://example.org/data?key=1",
         "http://127.0.0.1:port/",
         "http://[::1",
+        f"https://{'a' * 64}.org/data",
+        "https://a..org/data",
     ],
 )
 def test_other_addresses_are_refused(tmp_path: Path, address: str) -> None:

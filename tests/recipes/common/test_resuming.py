@@ -124,6 +124,13 @@ def test_the_next_command_continues(server: Server, tmp_path: Path) -> None:
     assert server.asked == [(f"bytes={CUT}-", server.mark(OLD)["ETag"])]
 
 
+def test_names_of_headers_may_have_small_letters(server: Server, tmp_path: Path) -> None:
+    server.mark = lambda _: {"etag": '"one"'}
+    break_off(server, tmp_path)
+    fetch(server, tmp_path)
+    assert server.asked == [(f"bytes={CUT}-", '"one"')]
+
+
 def test_a_file_that_has_changed_is_fetched_whole(server: Server, tmp_path: Path) -> None:
     break_off(server, tmp_path)
     (tmp_path / f".incoming-{hashlib.sha256(NEW).hexdigest()[:16]}").write_bytes(OLD[:CUT])
@@ -144,6 +151,17 @@ def test_pieces_of_different_files_are_noticed_and_fetched_anew(server: Server, 
     server.wrong = lambda handler: bool(changed(handler))
     fetch(server, tmp_path)
     assert [asked[0] for asked in server.asked] == [None, f"bytes={CUT}-", None]
+
+
+def test_pieces_that_never_fit_are_fetched_anew_once(server: Server, tmp_path: Path) -> None:
+    server.mark = lambda _: {"ETag": '"always the same"'}
+    server.cuts = [CUT, 10**9] * 10
+    changed = lambda _: setattr(server, "content", OLD if len(server.asked) % 2 else NEW)  # noqa: E731
+    server.wrong = lambda handler: bool(changed(handler))
+    with pytest.raises(outlast.DataError, match="has another content"):
+        fetch(server, tmp_path)
+    assert [asked[0] for asked in server.asked] == [None, f"bytes={CUT}-"] * 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_ignores_ranges_sends_all_again(server: Server, tmp_path: Path) -> None:
@@ -245,6 +263,24 @@ def test_links_in_place_of_a_part_are_not_followed(server: Server, tmp_path: Pat
         (folder / each).symlink_to(outside)
     fetch(server, folder)
     assert outside.read_bytes() == b"mine"
+
+
+def test_a_link_that_is_put_there_at_the_last_moment_is_not_followed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, outside, real = tmp_path / "d", tmp_path / "outside", os.open
+    outside.write_bytes(b"mine")
+
+    def opened(path: Any, *words: Any) -> int:
+        if Path(path).name.startswith(".incoming-"):
+            Path(path).symlink_to(outside)
+        return real(path, *words)
+
+    monkeypatch.setattr(partial.os, "open", opened)
+    with pytest.raises(outlast.DataError, match=r"f\.bin cannot be written"):
+        fetch(server, folder)
+    assert outside.read_bytes() == b"mine"
+    assert server.asked == []
 
 
 def test_two_commands_at_once_do_not_mix(server: Server, tmp_path: Path) -> None:
