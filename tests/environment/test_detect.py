@@ -140,7 +140,7 @@ def test_preemption_is_noticed(metadata: Metadata) -> None:
     assert answers == ["Google Cloud takes this machine back"]
 
 
-def test_kaggle(tmp_path: Path) -> None:
+def test_kaggle(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "kaggle/working").mkdir(parents=True)
     environ = {
         "KAGGLE_KERNEL_RUN_TYPE": "Batch",
@@ -167,6 +167,8 @@ def test_kaggle(tmp_path: Path) -> None:
     )
     assert found.quota is None, "hours of a CPU are not counted"
     assert kaggle.describe(tmp_path, {**environ, "TPU_ACCELERATOR_TYPE": "v5e-8"}).quota == "TPU"
+    monkeypatch.setattr(base, "gpus", lambda: (base.Gpu("Tesla T4", 15 * 2**30, bf16=False),))
+    assert kaggle.describe(tmp_path, environ).quota == "GPU"
     assert not kaggle.detected(tmp_path, {}), "a folder alone may be a coincidence"
     assert not kaggle.detected(tmp_path / "elsewhere", environ)
 

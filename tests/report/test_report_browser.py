@@ -238,3 +238,19 @@ def test_a_page_of_the_board_follows_a_run(browser, tmp_path: Path) -> None:
         board.ended.set()
         thread.join(0.1)
         context.close()
+
+
+def test_what_each_attempt_spent_of_its_budget_and_of_the_quota(browser, tmp_path: Path) -> None:
+    train(tmp_path, stop=17)
+    folder = train(tmp_path)
+    for number, budget, quota, seconds in ((1, 7200.0, "GPU", 5400.0), (2, None, "GPU", 3600.0)):
+        record = json.loads(folder.attempt(number).read_text())
+        record["session"] = {"budget": budget, "reserve": None, "quota": quota}
+        record["end"]["seconds"] = seconds
+        folder.attempt(number).write_text(json.dumps(record))
+    opened = Opened(browser, page.report([folder.path], tmp_path / "page.html").path)
+    text = opened.text("#page")
+    assert "2h00m, 75 % spent" in text
+    assert "1h30m GPU" in text
+    assert "2h30m of GPU quota while these attempts lasted" in text
+    opened.ended()

@@ -298,7 +298,11 @@ def test_budget_and_quota_of_each_attempt_are_recorded_and_shown(tmp_path: Path)
     found = page.contents([read_run(tmp_path / "r")], {})["runs"][0]["attempts"]
     assert [(each["budget"], each["quota"]) for each in found] == [(300.0, "GPU"), (None, "GPU")]
     assert [each["seconds"] for each in found] == [end["seconds"] for end in ends]
-    assert " of GPU quota; resume grade exact." in markdown([tmp_path / "r"])
+    for number, seconds in ((1, 60.0), (2, 120.0)):
+        record = json.loads((tmp_path / f"r/attempts/{number:04}.json").read_text())
+        record["end"]["seconds"] = seconds
+        (tmp_path / f"r/attempts/{number:04}.json").write_text(json.dumps(record))
+    assert "; 3m00s of GPU quota; resume grade exact." in markdown([tmp_path / "r"]), "their sum"
 
 
 def test_attempts_of_earlier_versions_have_no_budget_and_no_quota(folder: RunFolder) -> None:

@@ -1,14 +1,23 @@
-"""What is wrong with a dataset, gathered, so that one report names all of it."""
+"""What is wrong with a dataset, gathered, so that one report names all of it: what `outlast data check` prints."""
 
 from __future__ import annotations
 
 import shlex
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import outlast
 
+FEW = 10
+"""Warnings of a kind that a report lists, without --all. Errors are always listed, because each ends a training."""
+
 _SHOWN = 5  # problems in the error that ends a training
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """The argument that every `outlast data check` has."""
+    parser.add_argument("--all", action="store_true", help=f"list all warnings, instead of {FEW} of a kind")
 
 
 def counted(number: int, one: str, more: str = "") -> str:
@@ -56,16 +65,23 @@ class Problems:
     def warnings(self) -> list[Problem]:
         return [problem for problem in self.found if not problem.is_error]
 
-    def report(self, most: int | None) -> Iterator[str]:
-        """One line for each problem, errors first and those of a kind together; at most so many of a kind."""
+    def report(self, *, every: bool) -> Iterator[str]:
+        """A line for each problem, errors first and those of a kind together; then how many there are of each kind.
+
+        Args:
+            every: whether all warnings are listed, and not only the first of each kind.
+        """
+        counts: list[str] = []
         for title, problems in (("error", self.errors), ("warning", self.warnings)):
             kinds: dict[str, list[Problem]] = {}
             for problem in problems:
                 kinds.setdefault(problem.kind, []).append(problem)
             for kind, same in kinds.items():
-                yield from (f"{title}: {problem}" for problem in same[:most])
-                if most is not None and len(same) > most:
-                    yield f"{title}: {len(same) - most} more of the kind {kind!r}; --all lists them"
+                listed = same if every or title == "error" else same[:FEW]
+                yield from (f"{title}: {problem}" for problem in listed)
+                rest = "" if len(listed) == len(same) else f"; {len(listed)} are listed above, and all with --all"
+                counts.append(f"{counted(len(same), title)} of the kind {kind!r}{rest}")
+        yield from counts
 
     def refuse(self, root: object, recipe: str) -> None:
         """Raise outlast.DataError if there are errors: with the first ones, and how to see the others.

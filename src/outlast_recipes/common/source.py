@@ -94,7 +94,7 @@ class Source:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """urllib itself would follow to http, carry along what is meant for one host, and raise for a place that is none."""
+    """urllib would follow to http, carry along what is meant for one host, and raise for a place that is none."""
 
     def http_error_302(self, *_: object) -> None:
         return None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import outlast
+from outlast_recipes.common import problems as found_problems
 from outlast_recipes.common.problems import Problems, counted
 from outlast_recipes.dungeon import corpus
 from outlast_recipes.dungeon.corpus import Corpus, canonical, distinct
@@ -38,6 +39,7 @@ def arguments(parser: ArgumentParser) -> None:
             metavar="N,N,...",
             help=f"numbers of the dungeons for {name} (default: {','.join(default)})",
         )
+    found_problems.arguments(parser)
 
 
 def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str]:
@@ -56,7 +58,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     yield ""
     yield from _graphs(read.graphs)
     yield ""
-    yield from found.report(None)
+    yield from found.report(every=values.all)
     if found.errors:
         raise outlast.DataError(
             f"{folder} has {counted(len(found.errors), 'error')} and {counted(len(found.warnings), 'warning')}."

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import outlast
-from outlast_recipes.common.problems import Problems
+from outlast_recipes.common import problems as found_problems
+from outlast_recipes.common.problems import Problems, counted
 from outlast_recipes.sign import labels, npz, sources
 from outlast_recipes.sign.sources import Source
 
@@ -23,6 +24,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--labels", type=Path, metavar="CSV", help="labels of a folder of .npz files")
     parser.add_argument("--num-gloss", type=int, metavar="N", help="number of glosses, which labels must be below")
     parser.add_argument("--num-cat", type=int, metavar="N", help="number of categories, which labels must be below")
+    found_problems.arguments(parser)
 
 
 def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str]:
@@ -41,10 +43,11 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     if not files and not splits:
         problems.error("folder", root, "holds no .npz files.")
     yield from _check_files(values, files, problems, progress)
-    yield from problems.report(None)
+    yield from problems.report(every=values.all)
+    errors, warnings = counted(len(problems.errors), "error"), counted(len(problems.warnings), "warning")
     if problems.errors:
-        raise outlast.DataError(f"{root} has {len(problems.errors)} errors and {len(problems.warnings)} warnings.")
-    yield f"{root}: no errors, {len(problems.warnings)} warnings."
+        raise outlast.DataError(f"{root} has {errors} and {warnings}.")
+    yield f"{root}: no errors, {warnings}."
     if splits and values.labels is None:
         model = "" if any(name.startswith("keypoints") for name in splits) else " --model iv3_gru"
         yield f"Train on it: outlast train sign{model} --data-root {shlex.quote(str(root))}"

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import outlast
+from outlast_recipes.common import problems as found_problems
 from outlast_recipes.common.clips import duplicates, hash_points
+from outlast_recipes.common.problems import Problems, counted
 from outlast_recipes.skeleton import ntu
 from outlast_recipes.skeleton.command_prepare import refused_lines, usual_split
 from outlast_recipes.skeleton.splits import split
@@ -25,6 +27,7 @@ def arguments(parser: ArgumentParser) -> None:
         "--validate-subjects", type=int, metavar="N", help="number of validation subjects (default: a tenth)"
     )
     parser.add_argument("--quick", action="store_true", help="skip the comparison of all positions with their hashes")
+    found_problems.arguments(parser)
 
 
 def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str]:
@@ -34,15 +37,27 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     yield ""
     yield from _counts(store, parts)
     yield ""
+    problems = Problems()
     trained = {store.entries[number].label for number in parts["train"]}
-    never = [name for label, name in enumerate(store.classes) if label not in trained]
-    if never:
-        yield f"warning: {len(never)} classes have no training clips: {', '.join(never[:5])}"
-    yield from _missing(store)
+    for label, name in enumerate(store.classes):
+        if label not in trained:
+            problems.warning("class", name, "this class has no training clips.")
+    for entry in store.entries:
+        if entry.name in ntu.missing():
+            problems.warning("missing", entry.name, "it is on NTU's list of missing skeletons.")
     yield from refused_lines(store, len(store.refused))
-    yield from _copies(store, parts)
+    yield from _copies(store, parts, problems)
     if not values.quick:
-        yield from _hashes(store, progress)
+        _check_hashes(store, problems, progress)
+    yield from problems.report(every=values.all)
+    if problems.errors:
+        raise outlast.DataError(
+            f"{store.folder} is damaged: the positions of {counted(len(problems.errors), 'clip')} do not match their "
+            "hashes. Prepare it again, with --replace."
+        )
+    if not values.quick:
+        yield f"The positions of all {len(store)} clips match their hashes."
+    yield f"{values.store}: no errors, {counted(len(problems.warnings), 'warning')}."
 
 
 def _parts(values: Namespace, store: Store) -> Mapping[str, list[int]]:
@@ -73,40 +88,22 @@ def _counts(store: Store, parts: Mapping[str, list[int]]) -> Iterable[str]:
         yield f"  {name[:29]:30}{''.join(f'{found[label]:>9}' for found in counts.values())}"
 
 
-def _copies(store: Store, parts: Mapping[str, list[int]]) -> Iterable[str]:
+def _copies(store: Store, parts: Mapping[str, list[int]], problems: Problems) -> Iterable[str]:
     found = duplicates(store.entries, parts)
-    if found:
-        yield (
-            f"warning: {len(found)} test clips are copies of training clips, such as {found[0][1]} of {found[0][0]}; "
-            "`outlast evaluate` also reports without them"
-        )
-    else:
-        yield "No test clip is a copy of a training clip."
-    validated = duplicates(store.entries, parts, ("train",), "val")
-    if validated:
-        yield (
-            f"warning: {len(validated)} validation clips are copies of training clips, such as {validated[0][1]} of "
-            f"{validated[0][0]}"
-        )
+    for first, second in found:
+        problems.warning("copy", second, f"this test clip is a copy of {first}, which is seen in training.")
+    for first, second in duplicates(store.entries, parts, ("train",), "val"):
+        problems.warning("copy-in-validation", second, f"this validation clip is a copy of the training clip {first}.")
+    yield (
+        "`outlast evaluate` also reports without the test clips that are copies."
+        if found
+        else "No test clip is a copy of a training clip."
+    )
 
 
-def _missing(store: Store) -> Iterable[str]:
-    inside = [entry.name for entry in store.entries if entry.name in ntu.missing()]
-    if inside:
-        yield f"warning: {len(inside)} clips are on NTU's list of missing skeletons, such as {inside[0]}"
-
-
-def _hashes(store: Store, progress: Callable[[int, int], None]) -> Iterable[str]:
-    wrong = []
+def _check_hashes(store: Store, problems: Problems, progress: Callable[[int, int], None]) -> None:
     for number, entry in enumerate(store.entries):
         joints, _ = store[number]
         if hash_points(joints) != entry.hash:
-            wrong.append(entry.name)
+            problems.error("hash", entry.name, "its positions do not match their hash.")
         progress(number + 1, len(store))
-    yield from (f"error: {name}: its positions do not match their hash" for name in wrong)
-    if wrong:
-        raise outlast.DataError(
-            f"{store.folder} is damaged: the positions of {len(wrong)} clips do not match their hashes, such as "
-            f"{wrong[0]}. Prepare it again, with --replace."
-        )
-    yield f"The positions of all {len(store)} clips match their hashes."

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import outlast
+from outlast_recipes.common import problems as found_problems
 from outlast_recipes.common.problems import Problems, counted
 from outlast_recipes.yolo import corners
 from outlast_recipes.yolo.data import Dataset, Sample
@@ -22,7 +23,7 @@ from outlast_recipes.yolo.duplicates import Fingerprint, copies_across, fingerpr
 from outlast_recipes.yolo.images import ImageRefused, decode, quiet
 from outlast_recipes.yolo.reading import read_with_problems, without_objects
 
-_SHOWN = 10  # problems of a kind, without --all
+_SHOWN = 10  # names in a sentence
 _FEW = 10  # objects of a class, below which the report says so
 _TURNED = 45.0  # degrees
 
@@ -35,7 +36,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="skip checks of pixels: damaged images, and copies across splits"
     )
-    parser.add_argument("--all", action="store_true", help=f"list all problems, instead of {_SHOWN} of a kind")
+    found_problems.arguments(parser)
 
 
 def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str]:
@@ -56,7 +57,7 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     yield ""
     if not values.quick:
         _check_pixels(dataset, problems, progress)
-    yield from problems.report(None if values.all else _SHOWN)
+    yield from problems.report(every=values.all)
     errors, warnings = len(problems.errors), len(problems.warnings)
     if errors:
         raise outlast.DataError(
@@ -106,7 +107,7 @@ def _classes(dataset: Dataset, problems: Problems) -> Iterator[str]:
         )
     few = [dataset.names[number] for number in used if 0 < trained[number] < _FEW]
     if few:
-        yield f"Fewer than {_FEW} objects in train: {', '.join(few[:10])}"
+        yield f"Fewer than {_FEW} objects in train: {', '.join(few[:_SHOWN])}"
     if len(used) > 1 and trained:
         most, least = max(trained.values()), min(trained[number] for number in used if trained[number])
         yield f"The most frequent class of train has {most / least:.1f} times the objects of the rarest."

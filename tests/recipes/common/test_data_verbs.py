@@ -63,6 +63,13 @@ def test_what_a_recipe_does_not_need_says_so_with_its_name(name: str, capsys: py
             assert capsys.readouterr().out.startswith(f"{name} ")
 
 
+@pytest.mark.parametrize("name", ["dungeon", "sign", "skeleton", "yolo"])
+def test_every_check_that_lists_problems_lists_all_on_request(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "check", name, "--help"])
+    assert "list all warnings, instead of 10 of a kind" in " ".join(capsys.readouterr().out.split())
+
+
 def test_digits_are_counted_and_compared_with_their_hash(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", "digits"]) == 0
     out = capsys.readouterr().out

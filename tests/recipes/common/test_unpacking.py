@@ -129,6 +129,31 @@ def test_a_bomb_that_states_a_small_size_is_refused(tmp_path: Path) -> None:
     refuse(archive, tmp_path, "a.zip")
 
 
+def test_a_file_that_is_shorter_than_is_stated_refuses_it(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", "a", "b")
+    data = bytearray(archive.read_bytes())
+    at = data.index(b"PK\x01\x02") + 24
+    data[at : at + 4] = (9000).to_bytes(4, "little")
+    archive.write_bytes(data)
+    refuse(archive, tmp_path, "'a' has 8,000 bytes, and 9,000 are stated for it")
+
+
+def test_it_is_unpacked_on_the_disk_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking.tempfile, "tempdir", str(tmp_path / "another disk"))
+    assert unpack(zipped(tmp_path / "a.zip", "a"), tmp_path / "out", most=MOST) == 1
+
+
+def test_a_link_in_place_of_the_folder_is_left_as_it_is(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", "a")
+    (tmp_path / "elsewhere").mkdir()
+    for target in ("elsewhere", "nowhere"):
+        (tmp_path / "out").symlink_to(tmp_path / target)
+        with messages.raises(outlast.DataError, "unpack/not-empty"):
+            unpack(archive, tmp_path / "out", most=MOST)
+        (tmp_path / "out").unlink()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_header_as_large_as_memory_is_not_read(tmp_path: Path) -> None:
     info = special("x", tarfile.GNUTYPE_LONGNAME)
     archive = tmp_path / "a.tar"

@@ -20,7 +20,7 @@ import outlast
 from outlast.cli import main
 from outlast.folder.artifact import manifest_of, verify_artifact
 from outlast_recipes.common import preparing
-from outlast_recipes.skeleton import formats, ntu
+from outlast_recipes.skeleton import command_check, formats, ntu
 from outlast_recipes.skeleton.store import FORM, open_store
 from tests import messages
 from tests.conftest import REPOSITORY
@@ -229,6 +229,25 @@ def test_check_counts_and_verifies(store: Path, tmp_path: Path, capsys) -> None:
     assert main([*words[:3], str(damaged), *words[4:]]) == 1
     messages.said(capsys.readouterr().err, "skeleton/damaged-positions", clips=1)
     assert main([*words[:3], str(damaged), *words[4:], "--quick"]) == 0
+
+
+def test_copies_are_listed_and_counted(store: Path, monkeypatch, capsys) -> None:
+    def twelve(entries, parts, before=("train", "val"), after="test"):
+        if after == "val":
+            return [("trained 1", "validated 1")]
+        return [(entries[0].name, f"clip {number}") for number in range(12)]
+
+    monkeypatch.setattr(command_check, "duplicates", twelve)
+    words = ["data", "check", "skeleton", str(store), "--split", "xview", "--validate-subjects", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    messages.said(said, "skeleton/check-copy", clip="clip 9", other="S001C001P001R000A001")
+    messages.said(said, "skeleton/check-copy-in-validation", clip="validated 1", other="trained 1")
+    messages.said(said, "data/check-more-of-a-kind", count=12, kind="copy")
+    assert f"{store}: no errors, 13 warnings." in said
+    assert "clip 10" not in said
+    assert main([*words, "--all"]) == 0
+    assert "warning: clip 11: " in capsys.readouterr().out
 
 
 def test_random_reads_are_twenty_times_faster_than_text(folder: Path, store: Path) -> None:

@@ -100,12 +100,28 @@ def test_images_without_any_label_are_not_trained_on(tmp_path: Path) -> None:
         read_dataset(root)
 
 
-def test_many_of_a_kind_are_counted(tmp_path: Path) -> None:
+def test_every_error_is_listed_and_each_kind_is_counted(tmp_path: Path) -> None:
     root = plates.folder(tmp_path / "set")
     (root / "labels/train/0.txt").write_text("\n".join(["9 0 0 0 0"] * 30))
-    few, all_ = problems(checked(root, "--quick")[0]), problems(checked(root, "--quick", "--all")[0])
-    assert (len(few), len(all_)) == (11, 30)
-    messages.said([few[-1]], "yolo/check-more-of-a-kind", count=20, kind="class")
+    lines, _ = checked(root, "--quick")
+    assert len(problems(lines)) == 30
+    assert lines[-1] == "30 errors of the kind 'class'"
+    with pytest.raises(outlast.DataError, match="has 30 errors") as caught:
+        read_dataset(root)
+    assert f"`outlast data check yolo {root}` lists all of them." in str(caught.value)
+
+
+def test_ten_warnings_of_a_kind_are_listed_and_all_with_a_flag(tmp_path: Path) -> None:
+    root = plates.folder(tmp_path / "set", sizes=(14, 2, 1))
+    for number in range(1, 14):
+        shutil.copy(root / "images/train/0.png", root / f"images/train/{number}.png")
+    lines, error = checked(root)
+    assert error == ""
+    assert len(problems(lines)) == 10
+    messages.said(lines, "data/check-more-of-a-kind", count=13, kind="repeated-image")
+    every = checked(root, "--all")[0]
+    assert len(problems(every)) == 13
+    assert "13 warnings of the kind 'repeated-image'" in every
 
 
 def test_balance_and_labels_of_another_image(tmp_path: Path) -> None:
