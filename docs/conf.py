@@ -24,8 +24,6 @@ REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "src"))
 os.environ["COLUMNS"] = "90"  # of the help of commands
 
-from sphinx.ext.autodoc.mock import mock  # noqa: E402
-
 import outlast  # noqa: E402
 from outlast.cli import VERBS, main  # noqa: E402
 
@@ -73,6 +71,8 @@ def navigation(text: str, name: str) -> Iterator[str]:
 
 def documented(name: str) -> str:
     """The directive of autodoc for a public name."""
+    from sphinx.ext.autodoc.mock import mock
+
     module, _, last = name.rpartition(".")
     with mock(autodoc_mock_imports):
         value: Any = getattr(importlib.import_module(module), last)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import re
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.conftest import REPOSITORY
@@ -111,3 +116,66 @@ def test_the_reference_names_all_that_is_public() -> None:
     assert {*names, "__version__", "sinks"} == set(outlast.__all__)
     rows = re.findall(r"^\| [\w ]+ \| (`[\w` ]+`) \|$", (DOCS / "reference/commands.md").read_text(), re.MULTILINE)
     assert set(" ".join(rows).replace("`", "").split()) == set(VERBS)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """docs/conf.py, without Sphinx."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setenv("COLUMNS", "90")
+    spec = importlib.util.spec_from_file_location("docs_conf", DOCS / "conf.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def completed(site: ModuleType, name: str, text: str | None = None) -> str:
+    """A page with what the site adds to it."""
+    source = [(REPOSITORY / f"{name}.md").read_text() if text is None else text]
+    site.complete(None, name, source)
+    return source[0]
+
+
+def test_the_site_has_docstrings_for_the_names_of_the_reference(
+    site: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        sys.modules, "sphinx.ext.autodoc.mock", SimpleNamespace(mock=lambda _: contextlib.nullcontext())
+    )
+    for name in ("sphinx", "sphinx.ext", "sphinx.ext.autodoc"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    listed = (
+        "# A\n\n- `outlast.open_run`: words\n  in two lines\n- `outlast.DataError`\n- `outlast.Run`: x\n\nThe end.\n"
+    )
+    found = completed(site, "docs/reference/api", listed)
+    assert re.findall(r"^\.\. auto(\w+):: (\S+)$", found, re.MULTILINE) == [
+        ("function", "outlast.open_run"),
+        ("exception", "outlast.DataError"),
+        ("class", "outlast.Run"),
+    ]
+    assert "in two lines" not in found
+    assert found.endswith("The end.\n")
+
+
+def test_the_site_has_the_help_of_every_verb(site: ModuleType) -> None:
+    found = completed(site, "docs/reference/commands")
+    for verb in VERBS:
+        assert f"\n## outlast {verb}\n\n```text\nusage: outlast {verb} " in found
+
+
+def test_the_site_s_navigation_has_every_page_of_the_index(site: ModuleType) -> None:
+    found = completed(site, "docs/index")
+    listed = set(re.findall(r"^/(docs/\S+)$", found, re.MULTILINE))
+    pages = {str(page.relative_to(REPOSITORY).with_suffix("")) for page in DOCS.glob("[!d]*/*.md")}
+    assert pages <= listed
+    decisions = completed(site, "docs/decisions/README")
+    assert len(re.findall(r"^/docs/decisions/\d{4}-", decisions, re.MULTILINE)) == len([*DOCS.glob("decisions/0*.md")])
+
+
+def test_what_the_site_adds_is_connected_to_sphinx(site: ModuleType) -> None:
+    connected: list[tuple[str, Any]] = []
+    site.setup(SimpleNamespace(connect=lambda *words: connected.append(words)))
+    assert connected == [("source-read", site.complete)]
+    assert completed(site, "docs/how-to/data", "as it is") == "as it is"

@@ -145,6 +145,9 @@ def test_a_command_that_is_wrong_is_found(tmp_path: Path, monkeypatch: pytest.Mo
         run_shell(second, tmp_path)
     with pytest.raises(AssertionError, match="page.md:5: outlast statsu"):
         test_every_command_is_understood(page, monkeypatch)
+    page.write_text("```console\n$ echo one\ntwo\n```\n")
+    with pytest.raises(AssertionError, match="echo one did not print 'two'"):
+        run_shell(blocks(page)[0], tmp_path)
     page.write_text("```sh\noutlast train digits --epoch-count 3\n```\n")
     with pytest.raises(AssertionError, match="--epoch-count"):
         test_every_command_is_understood(page, monkeypatch)
