@@ -11,10 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests import messages
 
 from outlast.cli import main
+from outlast.recipe import measuring
+from outlast.recipe.measuring import Measured
 
 SIZED = Path(__file__).parents[1] / "recipe/sized.py"
+RANKED = SIZED.with_name("ranked.py")
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +99,34 @@ def wait_for(there: Callable[[], object]) -> None:
     while not there():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+@pytest.mark.long
+def test_ranks_are_measured_together_or_said_not_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="ranks of torchrun need torch")
+    shutil.copy(RANKED, "ranked.py")
+    there = ["--on", "kaggle", "--accelerator", "t4x2", "--within", "100s", "--json"]
+    assert main(["doctor", "./ranked.py", "--nproc", "2", *there]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["measured"]["ranks"] == 2
+    assert {"mark": "ok", "name": "ranks there", "value": "2, as measured here"} in found["checks"]
+    assert main(["doctor", "./sized.py", *there]) == 0
+    assert "ranks there" not in {row["name"] for row in json.loads(capsys.readouterr().out)["checks"]}
+
+
+def test_sessions_of_several_ranks_here_are_measured_with_as_many(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(RANKED, "ranked.py")
+    asked = []
+    monkeypatch.setattr("outlast.launch.local.provider.gpus", lambda: ("one", "two"))
+    monkeypatch.setattr(measuring, "run", lambda *words: asked.append(words[-1]) or Measured("error", "not tried"))
+    for words in (["./ranked.py", "--on", "local"], ["./sized.py", "--on", "local"], ["./ranked.py", "--on", "kaggle"]):
+        assert main(["doctor", *words, "--json"]) == 1
+    assert asked == [2, 1, 1]
+    assert main(["doctor", "./sized.py", "--on", "local", "--nproc", "2"]) == 2
+    messages.said(capsys.readouterr().err, "cli/doctor-one-process", recipe="'sized'", ranks=2)
+    assert len(asked) == 3
 
 
 def test_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

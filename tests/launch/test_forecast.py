@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from outlast.launch import forecast
 from outlast.launch.forecast import Need
-from outlast.launch.provider import Capabilities, Limits
+from outlast.launch.gcp.terms import GcpTerms
+from outlast.launch.kaggle.terms import KaggleTerms
+from outlast.launch.local.provider import LocalProvider
+from outlast.launch.provider import Capabilities, Limits, Terms
 from outlast.recipe.measuring import Measured
+from tests import messages
 
 FOUND = Measured(
     "ok",
@@ -99,6 +104,51 @@ def test_nothing_is_invented_of_a_run_without_a_total() -> None:
     numbers, _, words = said(HERE, replace(NEED, left=None))
     assert numbers.sessions is None
     assert "the recipe does not say how many steps it makes" in words
+
+
+def test_ranks_that_were_measured_are_those_of_a_session() -> None:
+    numbers, rows, words = said(replace(HERE, gpus=2), replace(NEED, ranks=2), replace(FOUND, ranks=2))
+    assert numbers.step == 0.1
+    assert ("ok", "ranks there", "2, as measured here") in rows
+    assert "the same machine: 1.0 GB at most" in words
+    assert "2 ranks together, on cpu: first step" in " ".join(row[2] for row in forecast.here(replace(FOUND, ranks=2)))
+    assert "ranks" not in said(HERE)[2]
+
+
+def test_a_step_of_one_rank_says_nothing_of_two() -> None:
+    numbers, rows, words = said(HERE, replace(NEED, ranks=2))
+    assert (numbers.step, numbers.sessions) == (None, None)
+    assert "a step was timed with 1 of the ranks of a session, not with all of them" in words
+    assert "the same machine, but not the same ranks: 1 took 1.0 GB" in words
+    assert {mark for mark, _, _ in rows} == {"ok", "-"}
+    messages.said(words_of(rows, "ranks there"), "launch/ranks-not-measured", ranks=2, where="this machine")
+    assert said(HERE, replace(NEED, ranks=2, stated=0.5))[0].step == 0.5
+
+
+def test_where_the_number_of_ranks_is_not_known_that_is_said() -> None:
+    rows = said(ELSEWHERE, replace(NEED, ranks=None))[1]
+    messages.said(words_of(rows, "ranks there"), "launch/ranks-not-known")
+
+
+def words_of(rows: list, name: str) -> list[str]:
+    return [words for _, title, words in rows if title == name]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "several", "ranks"), [(2, True, 2), (2, False, 1), (0, True, 1), (1, True, 1), (None, True, None)]
+)
+def test_ranks_of_a_session(gpus: int | None, several: bool, ranks: int | None) -> None:
+    assert Limits(1.0, gpus=gpus).ranks(several=several) == ranks
+
+
+def test_providers_know_their_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outlast.launch.local.provider.gpus", lambda: ("one", "two"))
+    assert LocalProvider(tmp_path).limits(Terms()).gpus == 2
+    kaggle = {name: KaggleTerms.of(Terms(options={"accelerator": name})).limits for name in ("t4x2", "tpu", "cpu")}
+    assert {name: limits.gpus for name, limits in kaggle.items()} == {"t4x2": 2, "tpu": 0, "cpu": 0}
+    assert GcpTerms.of(Terms(options={"gpu": "nvidia-tesla-t4:4"})).limits.gpus == 4
+    assert GcpTerms.of(Terms(options={"gpu": "nvidia-l4"})).limits.gpus == 1
+    assert GcpTerms.of(Terms()).limits.gpus is None, "some machines have GPUs of their own"
 
 
 def test_what_was_not_measured_is_a_problem() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,68 @@ def test_a_bound_is_the_smaller_of_what_is_free_and_what_is_stated() -> None:
     assert free.memory is not None
     assert free.memory < 2**62
     assert free.why.endswith("that are free now")
+
+
+# several ranks -------------------------------------------------------------------------------------------------------
+
+RANKED = str(Path(__file__).with_name("ranked.py"))
+
+
+def together(tmp_path: Path, bounds: Bounds = BOUNDS, ranks: int = 2, **flags: str) -> Measured:
+    pytest.importorskip("torch", reason="ranks of torchrun need torch")
+    found = measuring.run(RANKED, Request(flags=flags), tmp_path / "runs", bounds, ranks=ranks)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".", "runs"))] == []
+    return found
+
+
+@pytest.mark.long
+def test_the_steps_of_two_ranks_are_measured_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (tmp_path / "left").mkdir()
+    found = together(tmp_path, wait="0.2", megabytes="25", leaves=str(tmp_path / "left"))
+    assert (found.why, found.words, found.ranks) == ("ok", "", 2)
+    assert found.first is not None
+    assert len(found.steps) == 4
+    assert min(found.steps) >= 0.2, "rank 0 waits for rank 1"
+    assert found.total == 1000
+    assert found.memory > 2 * 100e6 + 100e6, "of both"
+    assert found.checkpoint is not None
+    assert 8000 < found.checkpoint < 100_000
+    left = {path.name: path.read_text() for path in (tmp_path / "left").iterdir()}
+    assert left == {"0": "0 0 2 2 1", "1": "1 1 2 2 1"}
+
+
+@pytest.mark.long
+def test_what_fails_on_another_rank_is_told(tmp_path: Path) -> None:
+    found = together(tmp_path, fails="2")
+    assert (found.why, found.words) == ("error", "ValueError: as rank 1 was told to")
+    assert found.first is not None
+
+
+@pytest.mark.long
+def test_a_rank_that_is_gone_ends_the_measurement(tmp_path: Path) -> None:
+    found = together(tmp_path, replace(BOUNDS, within=50.0), stops="true")
+    assert found.why == "error"
+    assert found.words
+
+
+@pytest.mark.long
+def test_memory_of_all_ranks_counts_for_the_bound(tmp_path: Path) -> None:
+    bounds = replace(BOUNDS, memory=900_000_000, why="what the test gives")  # a rank needs 400 MB, torch, and Python
+    found = together(tmp_path, bounds, megabytes="100", wait="0.2")
+    assert found.why == "memory"
+    assert found.memory > 900_000_000
+    messages.said([found.words], "recipe/ended-at-memory")
+
+
+def test_one_rank_is_alone_wherever_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as in a job of Slurm, or under torchrun."""
+    given = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "1"}
+    for name, value in {**given, "OUTLAST_ROOT": str(tmp_path / "root"), "OUTLAST_RUN": "mine"}.items():
+        monkeypatch.setenv(name, value)
+    found = measured(tmp_path)
+    assert (found.why, found.ranks) == ("ok", 1)
+    assert os.environ["RANK"] == "1"
 
 
 # the largest batch ---------------------------------------------------------------------------------------------------

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from outlast.cli import launch, parser, stages
+from outlast.cli import launch, parser, stages, wrapped
 from outlast.config.units import format_seconds
 from outlast.environment import Environment
-from outlast.errors import OutlastError
+from outlast.errors import OutlastError, UsageError
 from outlast.launch import forecast, providers
-from outlast.launch.provider import Terms
+from outlast.launch.provider import Limits, Provider, Terms
 from outlast.launch.settings import read_settings
 from outlast.recipe import batch, measuring, prepare
 from outlast.recipe.recipe import Recipe
@@ -43,6 +43,12 @@ def flags() -> dict[str, Mapping[str, Any]]:
         "find-batch": {
             "action": "store_true",
             "help": "find the largest batch that fits into this machine's memory: powers of two, each in a process",
+        },
+        "nproc": {
+            "type": wrapped.ranks,
+            "metavar": "N",
+            "help": "processes that train together here, as torchrun starts them, for a recipe with several ranks "
+            "(default: 1, or as many as --on starts on this machine)",
         },
         "step-time": {
             "type": parser.seconds,
@@ -76,33 +82,77 @@ def rows(found: Recipe, request: prepare.Request, values: argparse.Namespace, re
     if prepared.recipe.stage:
         request = replace(request, stage=prepared.recipe.stage.name)
         yield "-", "stage", f"{prepared.recipe.stage.name}: the others are not measured"
+    place = _place(prepared, values) if values.on else None
+    ranks = _ranks(prepared.recipe, values.nproc, place)
     limits = prepared.environment.limits
     bounds = measuring.bound(values.within, limits.ram, limits.places.get("ram", ""))
     tell = _silent if values.json else _told
+
+    def measure(bounds: measuring.Bounds, size: tuple[str, int] | None = None) -> measuring.Measured:
+        root = prepared.resolved.config.checkpoint_dir.absolute()
+        return measuring.run(prepared.recipe.source, request, root, bounds, size, ranks)
+
     if values.find_batch:
-        measured = yield from _batch(prepared, request, bounds, result, tell)
+        measured = yield from _batch(prepared, measure, bounds, result, tell)
     else:
-        tell(f"Making a few steps of {found.name} in a process of its own, for at most {format_seconds(bounds.within)}")
-        measured = _measure(prepared, request, bounds)
+        own = "a process of its own" if ranks == 1 else f"{ranks} processes of their own"
+        tell(f"Making a few steps of {found.name} in {own}, for at most {format_seconds(bounds.within)}")
+        measured = measure(bounds)
     result.numbers["measured"] = asdict(measured)
     yield from forecast.here(measured)
-    if values.on and measured.first is not None:
-        yield from _there(prepared, measured, values, result)
+    if place is not None and measured.first is not None:
+        yield from _there(prepared, measured, place, values, result)
 
 
-def _measure(
-    prepared: prepare.PreparedRun,
-    request: prepare.Request,
-    bounds: measuring.Bounds,
-    size: tuple[str, int] | None = None,
-) -> measuring.Measured:
-    return measuring.run(
-        prepared.recipe.source, request, prepared.resolved.config.checkpoint_dir.absolute(), bounds, size
-    )
+@dataclass(frozen=True)
+class _Place:
+    """Where the sessions are.
+
+    Attributes:
+        provider: it.
+        terms: of a session.
+        limits: of a session; or why they are not known.
+    """
+
+    provider: Provider
+    terms: Terms
+    limits: Limits | OutlastError
+
+
+def _place(prepared: prepare.PreparedRun, values: argparse.Namespace) -> _Place:
+    settings = read_settings()
+    provider = providers.connect(values.on, prepared.folder.path.parent, user=settings.user, patience=_PATIENCE)
+    options = launch.options_of(values.on, values, None, settings)
+    terms = Terms(prepared.resolved.config.budget, options)
+    try:
+        return _Place(provider, terms, provider.limits(terms))
+    except OutlastError as error:
+        return _Place(provider, terms, error)
+
+
+def _ranks(recipe: Recipe, given: int | None, place: _Place | None) -> int:
+    """The ranks that train here.
+
+    Raises:
+        UsageError: several are asked for, and the recipe trains in one process.
+    """
+    if given is not None and given > 1 and not recipe.ranks:
+        raise UsageError(
+            f"--nproc is {given}, and the recipe {recipe.name!r} trains in one process (it has no ranks=True). Nothing "
+            "was measured. Leave --nproc out."
+        )
+    if given is not None:
+        return given
+    limits = place.limits if place else None
+    return (limits.ranks(several=recipe.ranks) or 1) if isinstance(limits, Limits) and limits.here else 1
 
 
 def _batch(
-    prepared: prepare.PreparedRun, request: prepare.Request, bounds: measuring.Bounds, result: Result, tell: Any
+    prepared: prepare.PreparedRun,
+    measure: Callable[[measuring.Bounds, tuple[str, int]], measuring.Measured],
+    bounds: measuring.Bounds,
+    result: Result,
+    tell: Callable[[str], None],
 ) -> Any:
     """Find the largest batch, and yield what else depends on it; returns what was measured with it."""
     key, config = batch.key_of(prepared.recipe), prepared.resolved.config
@@ -111,27 +161,28 @@ def _batch(
     tell(f"Looking for the largest {what} that fits: a process for each try, none above {bounds.why or 'any bound'}")
     flag = f"--{key.replace('_', '-')}"
     now = prepared.resolved.values[key]
-    size = batch.search(now, lambda size: _measure(prepared, request, short, (key, size)), tell)
+    size = batch.search(now, lambda size: measure(short, (key, size)), tell)
     result.numbers["batch"] = {"key": key, "size": size.batch, "above": size.above}
     yield "ok", "largest batch", f"{flag} {size.batch}, of powers of two ({size.above})"
     for sentence in batch.depends(prepared.recipe, config, key, size.batch):
         yield "-", "", sentence
-    yield "-", "", "It fits here; on another machine, or with several ranks, it has to be found again"
+    of = "" if size.measured.ranks == 1 else f" of {size.measured.ranks} ranks together"
+    yield "-", "", f"It{of} fits here; on another machine, or with another number of ranks, it has to be found again"
     return size.measured
 
 
 def _there(
-    prepared: prepare.PreparedRun, measured: measuring.Measured, values: argparse.Namespace, result: Result
+    prepared: prepare.PreparedRun,
+    measured: measuring.Measured,
+    place: _Place,
+    values: argparse.Namespace,
+    result: Result,
 ) -> Iterator[Row]:
     config: Any = prepared.resolved.config
     environment: Environment = prepared.environment
-    settings = read_settings()
-    provider = providers.connect(values.on, prepared.folder.path.parent, user=settings.user, patience=_PATIENCE)
-    terms = Terms(config.budget, launch.options_of(values.on, values, None, settings))
-    try:
-        limits = provider.limits(terms)
-    except OutlastError as error:
-        yield "!", provider.title, str(error)
+    provider, terms, limits = place.provider, place.terms, place.limits
+    if isinstance(limits, OutlastError):
+        yield "!", provider.title, str(limits)
         return
     begun = (prepared.folder.path / "run.json").is_file()
     done = (read_run(prepared.folder.path).step or 0) if begun else 0
@@ -142,6 +193,7 @@ def _there(
         remote_address(config.remote) is not None,
         environment.failure_seconds,
         values.step_time,
+        limits.ranks(several=prepared.recipe.ranks),
     )
     numbers = forecast.reckon(measured, limits, limits.training(terms), need)
     result.numbers["forecast"] = {"on": values.on, **numbers.as_json()}

@@ -49,7 +49,7 @@ def add_flags(parser: Parser) -> None:
         metavar="TIME",
         help="time between two checkpoints while the command runs, or never (default: 10m)",
     )
-    add("--nproc", type=_ranks, default=1, metavar="N", help="processes with the variables of torchrun (default: 1)")
+    add("--nproc", type=ranks, default=1, metavar="N", help="processes with the variables of torchrun (default: 1)")
     add("--remote", metavar="ADDRESS", help="push checkpoints there, and continue from there (default: OUTLAST_REMOTE)")
     add("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: OUTLAST_ROOT, or runs)")
 
@@ -83,7 +83,8 @@ def _interval(text: str) -> float:
     return 0.0 if text == "never" else seconds(text)
 
 
-def _ranks(text: str) -> int:
+def ranks(text: str) -> int:
+    """The value of --nproc."""
     if not text.isdecimal() or not 1 <= int(text) <= _MOST_RANKS:
         raise argparse.ArgumentTypeError(f"is {text}; expected 1 to {_MOST_RANKS}")
     return int(text)

@@ -11,7 +11,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from outlast.distributed import torchrun
 from outlast.errors import EXIT_FINISHED, EXIT_RUN_AGAIN, UsageError
 from outlast.integrations.log import OutputLog
 
@@ -59,10 +59,10 @@ class Command:
         self._pumps: list[threading.Thread] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         words = [*_bound_to_us(), *argv]
-        port = _free_port() if ranks > 1 else 0
+        port = torchrun.free_port() if ranks > 1 else 0
         try:
             for rank in range(ranks):
-                variables = {**environment, **(_of_rank(rank, ranks, port) if ranks > 1 else {})}
+                variables = {**environment, **(torchrun.variables(rank, ranks, port) if ranks > 1 else {})}
                 self._start(words, folder, variables)
         except OSError as error:
             self.kill()
@@ -185,24 +185,6 @@ def check_program(name: str, folder: Path, environment: Mapping[str, str]) -> No
             f"There is no program {name!r:.200} that can be run; expected a command after `--`, such as `outlast run "
             "-- python train.py`. Nothing was started."
         )
-
-
-def _of_rank(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """The variables that torchrun gives to a process of one machine."""
-    usual = {"OMP_NUM_THREADS": "1", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
-    given = {name: os.environ.get(name, value) for name, value in usual.items()} | {"MASTER_ADDR": "127.0.0.1"}
-    names = {"ROLE_NAME": "default", "TORCHELASTIC_RUN_ID": "outlast"}  # by which libraries know torchrun
-    numbers = {"MASTER_PORT": port, "GROUP_RANK": 0, "GROUP_WORLD_SIZE": 1}
-    numbers |= dict.fromkeys(("RANK", "LOCAL_RANK", "ROLE_RANK"), rank)
-    numbers |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE", "ROLE_WORLD_SIZE"), ranks)
-    numbers |= {"TORCHELASTIC_RESTART_COUNT": 0, "TORCHELASTIC_MAX_RESTARTS": 0}
-    return {**given, **names, **{name: str(number) for name, number in numbers.items()}}
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _wait_for(pids: Sequence[int], seconds: float) -> None:

@@ -32,6 +32,7 @@ class Need:
         remote: whether checkpoints are pushed during training.
         failure_seconds: mean time between two ends of such a machine without notice.
         stated: seconds of a step there, as the user states it; None if not.
+        ranks: ranks that train in a session; None if their number is not known.
     """
 
     left: int | None
@@ -40,6 +41,7 @@ class Need:
     remote: bool
     failure_seconds: float
     stated: float | None = None
+    ranks: int | None = 1
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def reckon(found: Measured, limits: Limits, training: float, need: Need) -> Fore
     """
     start = (found.start or 0.0) + (found.first or 0.0)
     useful = training - start - reserve_for(found.checkpoint or 0, found.save or 0.0)
-    step = need.stated or (found.step if limits.here else None)
+    step = need.stated or (found.step if limits.here and need.ranks == found.ranks else None)
     per = None if step is None else max(0, int(useful / step))
     sessions = None
     if per is not None and need.left is not None:
@@ -122,12 +124,14 @@ def here(found: Measured) -> Iterator[Row]:
     if found.first is not None:
         times = f"; then {_milli(found.step or 0)} (median of {len(found.steps)}, " if found.steps else ""
         spread = f"{_milli(min(found.steps))} to {_milli(max(found.steps))})" if found.steps else ""
-        yield "ok", "measured here", f"on {found.device}: first step {_milli(found.first)}{times}{spread}"
+        together = f"{found.ranks} ranks together, " if found.ranks > 1 else ""
+        yield "ok", "measured here", f"{together}on {found.device}: first step {_milli(found.first)}{times}{spread}"
     if found.start is not None:
         yield "-", "", f"{found.start:.1f} s from the start of the program to its first step"
     if found.memory:
         devices = "".join(f"; {format_bytes(nbytes)} on {name}" for name, nbytes in found.devices.items())
-        yield "-", "", f"{format_bytes(found.memory)} of memory at most, with the copy for a save{devices}"
+        shared = ", what the ranks share counted in each" if found.ranks > 1 else ""
+        yield "-", "", f"{format_bytes(found.memory)} of memory at most, with the copy for a save{shared}{devices}"
     if found.checkpoint is not None:
         yield "-", "", f"a checkpoint of {format_bytes(found.checkpoint)}, on this disk in {found.save or 0:.2f} s"
     elif found.why == "ok":
@@ -150,6 +154,7 @@ def there(
     whole, trains = format_seconds(limits.session), format_seconds(max(0.0, numbers.training))
     words = f"a session of {whole} on {limits.accelerator} trains {trains}"
     yield "ok" if numbers.training > 0 else "!", title, words
+    yield from _ranks(found, limits, need)
     yield from _steps(found, limits, title, need, numbers)
     if numbers.disk is not None:
         kept = f"{need.keep} checkpoints and the one that is being written: {format_bytes(numbers.disk)} at most"
@@ -163,8 +168,28 @@ def there(
                 f"{kept}, of {format_bytes(limits.disk)}" + ("" if fits else ". Keep fewer: --keep-last 2"),
             )
     same = f"the same machine: {format_bytes(found.memory)} at most"
+    if limits.here and need.ranks != found.ranks:
+        same = f"the same machine, but not the same ranks: {found.ranks} took {format_bytes(found.memory)}"
     yield "-", "memory there", same if limits.here else "not known: what is free there was not asked"
     yield "-", "lost at worst", _lost(known, need, numbers)
+
+
+def _ranks(found: Measured, limits: Limits, need: Need) -> Iterator[Row]:
+    """How many ranks train there, and what of them was not measured."""
+    if need.ranks == found.ranks:
+        if found.ranks > 1:
+            yield "ok", "ranks there", f"{found.ranks}, as measured here"
+        return
+    rest = (
+        "How long their steps together take, and the memory that each needs for its share of a batch, are in none of "
+        "these numbers"
+    )
+    if need.ranks is None:
+        there = "one for each GPU of a session, whose number is not known before"
+        yield "-", "ranks there", f"{there}; measured here: {found.ranks}. {rest}"
+        return
+    words = f"{need.ranks} on {limits.accelerator}; measured here: {found.ranks}. {rest}"
+    yield "-", "ranks there", f"{words}; --nproc {need.ranks} measures as many together here"
 
 
 def _steps(found: Measured, limits: Limits, title: str, need: Need, numbers: Forecast) -> Iterator[Row]:
@@ -173,6 +198,8 @@ def _steps(found: Measured, limits: Limits, title: str, need: Need, numbers: For
             f"not known: a step was timed on {found.device} of this machine, which says nothing of "
             f"{limits.accelerator} ({title}). Time it there, and give --step-time"
         )
+        if limits.here:
+            words = f"not known: a step was timed with {found.ranks} of the ranks of a session, not with all of them"
         yield "-", "steps there", words
         if numbers.slowest is not None and need.left:
             one, two, ten = (_milli(times * numbers.slowest) for times in (1, 2, 10))

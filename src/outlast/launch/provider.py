@@ -82,6 +82,7 @@ class Limits:
         metered: the kind of hours that it uses, such as "GPU"; None if it uses none.
         disk: bytes that a session may keep; None if that is not known.
         here: whether a session computes on this very machine.
+        gpus: its GPUs, each of which a recipe with several ranks uses; None if their number is not known before.
     """
 
     session: float
@@ -91,6 +92,11 @@ class Limits:
     metered: str | None = None
     disk: int | None = None
     here: bool = False
+    gpus: int | None = None
+
+    def ranks(self, *, several: bool) -> int | None:
+        """Ranks that train in it; None if their number is not known before. `several`: a recipe with several ranks."""
+        return 1 if not several else None if self.gpus is None else max(1, self.gpus)
 
     def training(self, terms: Terms) -> float:
         """Seconds that a session with these terms trains."""

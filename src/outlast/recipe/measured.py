@@ -1,4 +1,4 @@
-"""The process in which `outlast doctor` measures a training: it makes a few steps of the real recipe and ends.
+"""A process in which `outlast doctor` measures a training: it makes a few steps of the real recipe and ends.
 
 What it is to train comes on standard input; what it measured goes to the record of its plan (`outlast.run.measure`).
 """
@@ -20,9 +20,9 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-from outlast.config.schema import Publication
+from outlast.distributed import ranks
 from outlast.environment.base import gpus
-from outlast.errors import OutlastError, SessionEnded
+from outlast.errors import OutlastError, RankFailed, SessionEnded
 from outlast.recipe import inputs, prepare, registry
 from outlast.run import measure
 
@@ -74,7 +74,8 @@ def main() -> int:
         name, words = type(error).__name__, str(error)
         memory = isinstance(error, MemoryError) or name == "OutOfMemoryError" or any(each in words for each in _MEMORY)
         told = words if isinstance(error, OutlastError) else f"{name}: {words}"
-        measure.note(plan.record, kind="memory" if memory else "error", words=told[:_LONGEST], **measure.memory())
+        kind = "memory" if memory else "rank" if isinstance(error, RankFailed) or ranks.says_gone(error) else "error"
+        measure.note(plan.record, kind=kind, words=told[:_LONGEST], **measure.memory())
         return 1
     return 0
 
@@ -101,8 +102,8 @@ def _alone(prepared: prepare.PreparedRun, plan: measure.Plan) -> prepare.Prepare
         opened, train = inputs.open_inputs(prepared.folder, recipe), stage.train
         alone = replace(stage, after={}, train=lambda run, config, _: train(run, config, opened))
         recipe = replace(recipe, stage=alone)
-    nowhere = {"log_dir": None, "results_dir": None, "log_csv": None, "sinks": (), "remote": None, "budget": None}
-    values = {"checkpoint_dir": Path(plan.root), "publish": Publication(), **nowhere}
+    # Remote, sinks and results are left out by `open_run`, and nothing that is not finished is published.
+    values = {"checkpoint_dir": Path(plan.root), "log_dir": None, "log_csv": None, "budget": None}
     resolved = replace(prepared.resolved, config=prepared.resolved.config.model_copy(update=values))
     return replace(prepared, recipe=recipe, resolved=resolved, fork_of=None)
 

@@ -1,13 +1,15 @@
 """Measures a training before a session is spent on it: a few steps of the real recipe, with the user's values.
 
-They are made in a process of its own (`outlast.recipe.measured`), within a time and within a part of the memory that
-is free, so that neither a training that hangs nor a batch that is too large harms the machine.
+They are made in a process of its own (`outlast.recipe.measured`), or in several that train together as torchrun starts
+them, within a time and within a part of the memory that is free, so that neither a training that hangs nor a batch that
+is too large harms the machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import statistics
@@ -18,10 +20,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from outlast.checkpoint.memory import available
 from outlast.config.units import format_bytes, format_seconds
+from outlast.distributed import torchrun
 from outlast.environment.base import clock
 from outlast.errors import UsageError
 from outlast.recipe import measured
@@ -33,8 +36,10 @@ SHARE = 0.9
 
 _LOOK = 0.05  # seconds between two looks at its memory
 _ENDS = 30.0  # seconds that it may take to end after its last step, besides the time that it has
-_OTHERS = ("OUTLAST_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_")
+_NOTES = 3.0  # seconds that the other ranks have to say what happened, when one has failed
 _KEPT = ("OUTLAST_SESSION_ENDS", "OUTLAST_INPUTS")
+
+_FAILURES = ("memory", "error", "rank", "last")
 
 Why = Literal["ok", "memory", "time", "error"]
 
@@ -46,7 +51,7 @@ class Bounds:
     Attributes:
         steps: steps after the first one.
         seconds: time for them.
-        within: seconds for all of it, from the start of the process.
+        within: seconds for all of it, from the start of the processes.
         memory: bytes of memory, of all its processes; None: not bounded.
         hard: bytes that one of them can allocate at all.
         why: what bounds the memory.
@@ -71,11 +76,12 @@ class Measured:
         first: seconds of the first step, which compiles and warms up; None if there was none.
         steps: seconds of the steps after it.
         total: total number of steps; None if the recipe does not say.
-        memory: most bytes of memory of its processes together.
+        memory: most bytes of memory of its processes together. What several ranks share may be counted in each.
         devices: device -> most bytes there.
         checkpoint: bytes of a checkpoint; None if none was written.
         save: seconds until it was on the disk.
         software: versions, devices and threads.
+        ranks: processes that trained together. Times are those of the first one, which the others wait for.
     """
 
     why: Why
@@ -89,6 +95,7 @@ class Measured:
     checkpoint: int | None = None
     save: float | None = None
     software: Mapping[str, str] = field(default_factory=dict)
+    ranks: int = 1
 
     @property
     def step(self) -> float | None:
@@ -118,7 +125,14 @@ def bound(within: float, ram: int, place: str = "") -> Bounds:
     return Bounds(within=within, memory=int(SHARE * least), hard=free, why=why)
 
 
-def run(source: str, request: Request, place: Path, bounds: Bounds, batch: tuple[str, int] | None = None) -> Measured:
+def run(
+    source: str,
+    request: Request,
+    place: Path,
+    bounds: Bounds,
+    batch: tuple[str, int] | None = None,
+    ranks: int = 1,
+) -> Measured:
     """Measure a training.
 
     Args:
@@ -127,6 +141,7 @@ def run(source: str, request: Request, place: Path, bounds: Bounds, batch: tuple
         place: the folder of the runs: a checkpoint is written on its disk, and deleted again.
         bounds: what it may take.
         batch: key of the batch size, and another value for it.
+        ranks: processes that train together.
 
     Raises:
         UsageError: nothing can be written there.
@@ -135,10 +150,10 @@ def run(source: str, request: Request, place: Path, bounds: Bounds, batch: tuple
         place = place.parent
     try:
         with tempfile.TemporaryDirectory(dir=place, prefix=".outlast-doctor-") as folder:
-            record = Path(folder) / "record.jsonl"
-            plan = measure.Plan(folder, str(record), bounds.steps, bounds.seconds, clock())
-            ended, peak = _in_process(plan, measured.as_text(source, request, batch, bounds.hard), bounds)
-            return _read(record, ended, peak, bounds)
+            records = [Path(folder) / f"record-{rank}.jsonl" for rank in range(ranks)]
+            plans = [measure.Plan(folder, str(each), bounds.steps, bounds.seconds, clock()) for each in records]
+            ended, peak = _in_processes(plans, measured.as_text(source, request, batch, bounds.hard), bounds)
+            return _read([_lines(each) for each in records], ended, peak, bounds)
     except OSError as error:
         raise UsageError(
             f"A checkpoint could not be tried in {place}: {error.strerror or error}. Give another folder to "
@@ -146,45 +161,65 @@ def run(source: str, request: Request, place: Path, bounds: Bounds, batch: tuple
         ) from error
 
 
-def _in_process(plan: measure.Plan, asked: str, bounds: Bounds) -> tuple[str | int, int]:
-    """How the process ended: "memory", "time", or its exit code; and the most memory that it had."""
-    kept = {key: value for key, value in os.environ.items() if key in _KEPT or not key.startswith(_OTHERS)}
-    words = [sys.executable, "-m", "outlast.recipe.measured"]
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, text=True, start_new_session=True,
-            env={**kept, measure.VARIABLE: plan.as_text(), "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
+def _in_processes(plans: Sequence[measure.Plan], asked: str, bounds: Bounds) -> tuple[str | int, int]:
+    """How the processes ended: "memory", "time", or an exit code; and the most memory that they had."""
+    kept = {
+        key: value
+        for key, value in torchrun.without(os.environ).items()
+        if key in _KEPT or not key.startswith("OUTLAST_")
+    }
+    port = torchrun.free_port() if len(plans) > 1 else 0
+    processes: list[subprocess.Popen[str]] = []
+    with contextlib.ExitStack() as files:
+        errors = [files.enter_context(tempfile.TemporaryFile()) for _ in plans]
         try:
-            with contextlib.suppress(OSError):  # the kernel takes this one first when memory is short
-                Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
-            assert process.stdin  # noqa: S101 - a pipe
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(asked)
-                process.stdin.close()
-            ended, peak = _watch(process, bounds)
+            for rank, (plan, output) in enumerate(zip(plans, errors, strict=True)):
+                own = torchrun.variables(rank, len(plans), port) if len(plans) > 1 else {}
+                own |= {measure.VARIABLE: plan.as_text(), "PYTHONUNBUFFERED": "1"}
+                processes.append(_started({**kept, **own}, asked, output))
+            ended, peak = _watch(processes, bounds)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        errors.seek(0)
-        last = errors.read()[-4000:].decode(errors="replace").strip().splitlines()
-    if ended not in (0, "memory", "time") and last:
-        measure.note(plan.record, kind="last", words=last[-1][:300])
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        for plan, output in zip(plans, errors, strict=True):
+            output.seek(0)
+            last = output.read()[-4000:].decode(errors="replace").strip().splitlines()
+            if ended not in (0, "memory", "time") and last:
+                measure.note(plan.record, kind="last", words=last[-1][:300])
     return ended, peak
 
 
-def _watch(process: subprocess.Popen[str], bounds: Bounds) -> tuple[str | int, int]:
-    begun, peak = time.monotonic(), 0
-    while (code := process.poll()) is None:
-        now = sum(_memory(_family(process.pid)))
+def _started(variables: Mapping[str, str], asked: str, errors: IO[bytes]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "outlast.recipe.measured"], env=variables, text=True, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors,
+    )  # fmt: skip
+    with contextlib.suppress(OSError):  # the kernel takes this one first when memory is short
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
+    assert process.stdin  # noqa: S101 - a pipe
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(asked)
+        process.stdin.close()
+    return process
+
+
+def _watch(processes: Sequence[subprocess.Popen[str]], bounds: Bounds) -> tuple[str | int, int]:
+    begun, peak, failed = time.monotonic(), 0, math.inf
+    while True:
+        codes = [process.poll() for process in processes]
+        now = sum(_memory([pid for process in processes for pid in _family(process.pid)]))
         peak = max(peak, now)
         if bounds.memory is not None and now > bounds.memory:
             return "memory", peak
+        if any(codes):  # the others may say why
+            failed = min(failed, time.monotonic())
+        if None not in codes or time.monotonic() - failed > _NOTES:
+            return -signal.SIGKILL if -signal.SIGKILL in codes else next(filter(None, codes), 0), peak
         if time.monotonic() - begun > bounds.within:
             return "time", peak
         time.sleep(_LOOK)
-    return code, peak
 
 
 def _family(pid: int) -> list[int]:
@@ -215,34 +250,42 @@ def _memory(pids: Sequence[int]) -> Iterator[int]:
                     yield int(line.split()[1]) * 1024
 
 
-def _read(record: Path, ended: str | int, peak: int, bounds: Bounds) -> Measured:
+def _lines(record: Path) -> list[dict[str, Any]]:
+    """What a process wrote down."""
     lines: list[dict[str, Any]] = []
     if record.exists():
         for line in record.read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError):  # the process was killed while it wrote
                 lines.append(json.loads(line))
+    return lines
+
+
+def _read(records: Sequence[Sequence[dict[str, Any]]], ended: str | int, peak: int, bounds: Bounds) -> Measured:
+    """What the processes wrote down, of which the first one leads."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for each in lines:
-        found.setdefault(each["kind"], []).append(each)
+    devices: dict[str, int] = {}
+    for lines in records:
+        for each in lines:
+            if lines is records[0] or each["kind"] in _FAILURES:
+                found.setdefault(each["kind"], []).append(each)
+            for name, nbytes in each.get("devices", {}).items():
+                devices[name] = max(devices.get(name, 0), nbytes)
+    peaks = (max((each.get("peak", 0) for each in lines), default=0) for lines in records)
     begin = (found.get("begin") or [{}])[0]
     steps = [each["seconds"] for each in found.get("step", ())]
     saved = (found.get("saved") or [{}])[-1]
-    devices: dict[str, int] = {}
-    for each in lines:
-        peak = max(peak, each.get("peak", 0))
-        for name, nbytes in each.get("devices", {}).items():
-            devices[name] = max(devices.get(name, 0), nbytes)
     one = Measured(
         "ok",
         start=begin.get("since"),
         first=steps[0] if steps else None,
         steps=steps[1:],
         total=begin.get("total"),
-        memory=peak,
+        memory=max(peak, sum(peaks)),
         devices=devices,
         checkpoint=saved.get("size"),
         save=saved.get("seconds"),
         software=begin.get("software", {}),
+        ranks=len(records),
     )
     why, words = _why(ended, found, one, bounds)
     return replace(one, why=why, words=words)
@@ -262,8 +305,9 @@ def _why(ended: str | int, found: Mapping[str, list[dict[str, Any]]], one: Measu
         done = len(one.steps) + (one.first is not None)
         far = f"{done} steps were made" if done else "it had begun its first step" if one.start else "no step had begun"
         return "time", f"it was ended after {format_seconds(bounds.within)}: {far}. --within gives it longer"
-    if "error" in found:
-        return "error", found["error"][0]["words"]
+    for kind in ("error", "rank"):  # that another rank is gone says less than what happened there
+        if kind in found:
+            return "error", found[kind][0]["words"]
     if one.first is None:
         last = found["last"][0]["words"] if "last" in found else f"exit code {ended}"
         return "error", f"it ended before its first step: {last}"

@@ -82,7 +82,9 @@ class ColabProvider(FolderProvider):
     def limits(self, terms: Terms) -> Limits:
         """A session is as long as --lifetime."""
         given = ColabTerms.of(terms)
-        return Limits(given.lifetime, given.saving, accelerator=given.runtime, metered=self.metered(given.runtime))
+        kind = self.metered(given.runtime)
+        gpus = 1 if kind == "GPU" else 0
+        return Limits(given.lifetime, given.saving, accelerator=given.runtime, metered=kind, gpus=gpus)
 
     def metered(self, accelerator: str) -> str | None:
         """GPU or TPU hours, which Colab does not limit as such; `--max-gpu-hours` does."""

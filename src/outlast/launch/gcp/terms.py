@@ -125,7 +125,8 @@ class GcpTerms:
     def limits(self) -> Limits:
         """A session trains for its duration, but for the time in which its files are copied."""
         kind = f"{self.gpu[1]} x {self.gpu[0]}" if self.gpu else self.machine
-        return Limits(self.duration, self.saving, accelerator=kind, disk=self.disk * 10**9)
+        count = self.gpu[1] if self.gpu else None  # some types of machines have their own
+        return Limits(self.duration, self.saving, accelerator=kind, disk=self.disk * 10**9, gpus=count)
 
 
 def create_command(name: str, terms: GcpTerms, script: Path) -> list[str]:

@@ -49,6 +49,7 @@ REMARKS = (
     ),
 )
 METERED = {"t4x2": "GPU", "tpu": "TPU"}
+GPUS = {"t4x2": 2}
 
 # seconds of quota below which no session is started, because twenty minutes are needed to start and to store outputs
 _LEAST = 2400.0
@@ -90,7 +91,15 @@ class KaggleTerms:
     def limits(self) -> Limits:
         """Kaggle's limits. The training time is the session's limit minus the time to save the outputs."""
         session = 3600.0 * (HOURS_TPU if self.accelerator == "tpu" else HOURS)
-        return Limits(session, reserve(0) + _MARGIN, _LEAST, self.accelerator, METERED.get(self.accelerator), KEPT)
+        return Limits(
+            session,
+            reserve(0) + _MARGIN,
+            _LEAST,
+            self.accelerator,
+            METERED.get(self.accelerator),
+            KEPT,
+            gpus=GPUS.get(self.accelerator, 0),
+        )
 
     def backstop(self, training: float) -> int:
         """Seconds after which Kaggle should end the session, late enough to save outputs of the largest size."""

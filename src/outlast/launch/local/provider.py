@@ -68,7 +68,7 @@ class LocalProvider(FolderProvider):
     def limits(self, terms: Terms) -> Limits:
         """A session is as long as --session, and trains until shortly before its end."""
         (option,) = OPTIONS
-        return Limits(option.read(terms.options.get("session", option.default)), here=True)
+        return Limits(option.read(terms.options.get("session", option.default)), here=True, gpus=len(gpus()))
 
     # starting ------------------------------------------------------------------------------------------------------
 
