@@ -85,7 +85,7 @@ def test_find_batch_tells_its_tries(capsys: pytest.CaptureFixture[str]) -> None:
 def test_nothing_is_left_of_a_doctor_that_is_killed() -> None:
     words = [sys.executable, "-m", "outlast", "doctor", "./sized.py", "--on", "local", "--wait", "600"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: list(Path().glob(".outlast-doctor-*/record.jsonl")))
+    wait_for(lambda: list(Path().glob(".outlast-doctor-*/record-0.jsonl")))
     (folder,) = Path().glob(".outlast-doctor-*")
     inner = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     assert len(inner) == 1
