@@ -38,7 +38,6 @@ docs/reference/style.md.
 
 from __future__ import annotations
 
-import traceback
 from typing import Literal
 
 from outlast.terminal import visible
@@ -74,6 +73,8 @@ class _OneLine(Exception):
     def _render_traceback_(self) -> list[str]:
         """The text that IPython shows; with a traceback if the error has a cause."""
         if self.__cause__ is not None and not isinstance(self.__cause__, OutlastError | OSError):
+            import traceback  # most programs show no error
+
             return [line.rstrip("\n") for line in traceback.format_exception(self)]
         return [f"{type(self).__name__}: {self}"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests import messages
 
-from outlast.data import workers
+from outlast.distributed import workers
 from outlast.environment import Environment, Limits, base, detect, kaggle
 from outlast.errors import UsageError
 from outlast.run import session as sessions

@@ -24,9 +24,8 @@ from outlast.checkpoint.snapshot import Snapshot
 from outlast.config.units import is_finite
 from outlast.errors import CorruptCheckpoint
 from outlast.folder import hashing, layout, plain, reading, records
-from outlast.folder.layout import MANIFEST, TENSORS
+from outlast.folder.layout import MANIFEST, SHARED, TENSORS
 
-SHARED = "shared"
 CHECKPOINTS = "checkpoints"
 _COPY = ".copy"
 

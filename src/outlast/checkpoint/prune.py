@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from outlast.checkpoint.listing import Listing
-from outlast.checkpoint.manifest import SHARED
 from outlast.checkpoint.newest import folders
 from outlast.checkpoint.pins import unpinned
 from outlast.checkpoint.policy import Retention
 from outlast.errors import SaveFailed
 from outlast.folder import durable, layout, plain
-from outlast.folder.layout import MANIFEST, RunFolder
+from outlast.folder.layout import MANIFEST, SHARED, RunFolder
 
 SPARE = 16 * 2**20
 """Bytes that must stay free for the journal, the attempt record and the lock."""

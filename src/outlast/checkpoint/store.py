@@ -2,31 +2,36 @@
 
 It writes the data, then the manifest, then applies retention. A folder without a manifest is not a checkpoint. With
 several ranks, rank 0 writes the one manifest after all ranks have written their files.
+
+What reads and deletes checkpoints is imported when there may be one: a new run begins without.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from outlast.checkpoint import newest
-from outlast.checkpoint.history import History, Identity
-from outlast.checkpoint.listing import Listing
-from outlast.checkpoint.manifest import SHARED, Checkpoint, make_manifest, places_of, read_manifest
 from outlast.checkpoint.policy import CheckpointFacts, Retention
-from outlast.checkpoint.prune import Pruner
-from outlast.checkpoint.reading import OpenedCheckpoint
-from outlast.checkpoint.snapshot import Snapshot
 from outlast.config.units import is_finite
 from outlast.distributed.ranks import Ranks
-from outlast.errors import CorruptCheckpoint, RankFailed, SaveFailed
+from outlast.errors import RankFailed, SaveFailed
 from outlast.folder import durable, hashing, plain
-from outlast.folder.layout import MANIFEST, STATE, TENSORS, RunFolder
+from outlast.folder.layout import MANIFEST, SHARED, STATE, TENSORS, RunFolder
 from outlast.folder.records import STATE_BYTES
+
+if TYPE_CHECKING:
+    from outlast.checkpoint.history import History, Identity
+    from outlast.checkpoint.listing import Listing
+    from outlast.checkpoint.manifest import Checkpoint
+    from outlast.checkpoint.prune import Pruner
+    from outlast.checkpoint.reading import OpenedCheckpoint
+    from outlast.checkpoint.snapshot import Snapshot
+    from outlast.errors import CorruptCheckpoint
 
 
 class CheckpointStore:
@@ -39,8 +44,6 @@ class CheckpointStore:
         ranks: the ranks that write a checkpoint together. All of them call `commit` and `open_newest`.
 
     Attributes:
-        dropped: steps of checkpoints that the retention policy keeps, deleted for lack of allowance. The
-            caller empties this list.
         identity: the identity of the run. Checkpoints of other runs are not used, counted or deleted. None: no check.
         history: the origin that manifests record; None: they record none.
         nbytes: bytes of the data of all checkpoints at the last commit or `look`.
@@ -62,11 +65,41 @@ class CheckpointStore:
         self.best: CheckpointFacts | None = None
         self.give_room: Callable[[], bool] = lambda: False
         self._ranks = ranks or Ranks()
-        self._listing = Listing(
-            folder.checkpoints, self.retention, lambda found: newest.complaint_of(found, self.identity) is None
-        )
-        self._pruner = Pruner(folder, self._listing, self.retention, allowance)
-        self.dropped = self._pruner.dropped
+        self._made: tuple[Listing, Pruner] | None = None
+        self._making = threading.Lock()  # a commit may run in a thread of its own
+
+    @property
+    def dropped(self) -> list[int]:
+        """Steps of checkpoints that the retention policy keeps, deleted for lack of allowance.
+
+        The caller empties this list.
+        """
+        return self._pruner.dropped
+
+    @property
+    def _listing(self) -> Listing:
+        return self._tools()[0]
+
+    @property
+    def _pruner(self) -> Pruner:
+        return self._tools()[1]
+
+    def _tools(self) -> tuple[Listing, Pruner]:
+        with self._making:
+            if self._made is None:
+                from outlast.checkpoint.listing import Listing
+                from outlast.checkpoint.newest import complaint_of
+                from outlast.checkpoint.prune import Pruner
+
+                listing = Listing(
+                    self.folder.checkpoints, self.retention, lambda found: complaint_of(found, self.identity) is None
+                )
+                self._made = listing, Pruner(self.folder, listing, self.retention, self.allowance)
+            return self._made
+
+    def _is_new(self) -> bool:
+        """Whether nothing was ever saved in this folder."""
+        return not self._ranks.several and plain.kind_of(self.folder.checkpoints) is None
 
     # writing ---------------------------------------------------------------------------------------------------
 
@@ -86,6 +119,9 @@ class CheckpointStore:
         Raises:
             SaveFailed: the checkpoint was not written. Nothing of it is visible and earlier checkpoints are intact.
         """
+        from outlast.checkpoint import newest
+        from outlast.checkpoint.manifest import Checkpoint, read_manifest
+
         step, ranks = snapshot.step, self._ranks
         target = self.folder.checkpoint(step)
         moment, existed = f"saving step {step}", ranks.is_main and newest.exists(self.folder, step)
@@ -143,6 +179,8 @@ class CheckpointStore:
 
     def look(self) -> None:
         """Update the list of checkpoints. Only manifests that are new since the last look are read."""
+        if self._made is None and self._is_new():
+            return
         self._listing.refresh()
         self._reckon()
 
@@ -151,6 +189,8 @@ class CheckpointStore:
 
     def _begin(self, step: int, nbytes: int, target: Path, before: Callable[[], None]) -> bool:
         """Prepare the folder for all ranks, and return whether the checkpoint exists already."""
+        from outlast.checkpoint import newest
+
         before()
         if not self._ranks.is_main:
             return False
@@ -172,6 +212,8 @@ class CheckpointStore:
         self, moment: str, snapshot: Snapshot, target: Path, entries: Mapping[str, Any], begun: float
     ) -> Mapping[str, Any]:
         """Write the manifest after the files of all ranks are durable. Returns it on every rank."""
+        from outlast.checkpoint.manifest import make_manifest
+
         written: dict[str, Any] = {}
         for each in self._ranks.all_gather(moment, json.dumps(entries).encode()):
             written |= json.loads(each)
@@ -198,7 +240,8 @@ class CheckpointStore:
 
     def sweep(self) -> None:
         """Delete temporary files and checkpoint folders without a manifest, which killed writers left."""
-        self._pruner.sweep()
+        if not self._is_new():
+            self._pruner.sweep()
 
     # reading ---------------------------------------------------------------------------------------------------
 
@@ -212,18 +255,28 @@ class CheckpointStore:
 
     def newest_first(self, passed: list[tuple[int, str]] | None = None) -> Iterator[Checkpoint]:
         """Committed checkpoints with a readable manifest, descending by step; see `newest.newest_first`."""
+        from outlast.checkpoint import newest
+
         return newest.newest_first(self.folder, self.identity, passed)
 
     def exists(self, step: int) -> bool:
         """Whether this step has a checkpoint with a manifest."""
+        from outlast.checkpoint import newest
+
         return newest.exists(self.folder, step)
 
     def open_newest(self) -> tuple[OpenedCheckpoint | None, list[CorruptCheckpoint]]:
         """Open the newest checkpoint that verifies, and set aside newer ones that do not; see `newest.open_newest`."""
+        if self._is_new():
+            return None, []
+        from outlast.checkpoint import newest
+
         return newest.open_newest(self.folder, self.identity, self._ranks)
 
     def set_aside(self, path: Path) -> None:
         """Rename a folder of `checkpoints`, so that it is no longer used. Nothing is deleted."""
+        from outlast.checkpoint import newest
+
         newest.set_aside(self.folder, path)
 
     # the files -------------------------------------------------------------------------------------------------
@@ -259,6 +312,8 @@ class CheckpointStore:
 
         Two copies, because one damaged file would otherwise damage every checkpoint that refers to it.
         """
+        from outlast.checkpoint.manifest import places_of
+
         expected = hashing.hash_pieces(pieces())
         place = self.folder.checkpoints / SHARED
         durable.make_folder(place)

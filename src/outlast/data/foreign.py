@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from outlast.data import leaving, litdata, within, workers
+from outlast.data import leaving, litdata, within
+from outlast.distributed import workers
 from outlast.errors import StateError
 from outlast.state import adapters, rng
 

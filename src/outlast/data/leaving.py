@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from outlast.data import workers
+from outlast.distributed import workers
 
 SOON = 0.5
 """Seconds that workers get to end by themselves; after them they are killed.

@@ -14,10 +14,10 @@ import torch
 from torch.utils.data import DataLoader as TorchLoader
 from torch.utils.data import Dataset, default_collate, default_convert, get_worker_info
 
-from outlast.data import leaving, within, workers
+from outlast.data import leaving, within
 from outlast.data.options import check_dataset, check_options
 from outlast.data.sampler import BatchSampler, ExactLoader
-from outlast.distributed import ranks
+from outlast.distributed import ranks, workers
 from outlast.errors import UsageError
 from outlast.state import rng
 

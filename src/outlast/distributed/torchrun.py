@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 
 _OF_RANKS = ("RANK", "LOCAL_RANK", "ROLE_RANK")
@@ -39,6 +38,8 @@ def without(environment: Mapping[str, str]) -> dict[str, str]:
 
 def free_port() -> int:
     """A port of this machine that is free now."""
+    import socket  # `outlast run` starts mostly one rank, and then without it
+
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

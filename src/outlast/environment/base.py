@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -126,6 +125,8 @@ class Environment:
 
     def internet(self, timeout: float = 1.0) -> bool:
         """Whether a connection to the outside can be opened now."""
+        import socket  # takes a millisecond, and few programs ask
+
         try:
             with socket.create_connection((self.probe_host, 443), timeout=timeout):
                 return True

@@ -6,7 +6,6 @@ Source: cloud.google.com/compute/docs/metadata. Google's own libraries also read
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -94,6 +93,8 @@ def ask(key: str, *, environ: Mapping[str, str] = os.environ, timeout: float = T
 
 def _resolves(host: str) -> bool:
     """Whether a name resolves within TIMEOUT; the C library itself would wait for many seconds."""
+    import socket  # on most machines nothing is asked
+
     found = Event()
 
     def look() -> None:

@@ -21,6 +21,10 @@ FORMATS = (1, 2)
 MANIFEST = "MANIFEST.json"
 
 
+SHARED = "shared"
+"""Folder of the files to which several checkpoints refer, beside theirs."""
+
+
 STATE = "state.json"
 
 
@@ -115,7 +119,7 @@ class RunFolder:
             self.artifacts,
             self.logs,
             self.trackers,
-            self.checkpoints / "shared",
+            self.checkpoints / SHARED,
         )
         for path in (self.run, self.config, self.lock, self.ranks, self.journal, self.pushed, self.stop, *folders):
             kind, wanted = kind_of(path), "folder" if path in folders else "file"

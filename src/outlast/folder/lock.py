@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import threading
 import time
 from pathlib import Path
@@ -76,7 +75,7 @@ class Lock:
         self._record = {
             "attempt": attempt,
             "pid": pid,
-            "host": socket.gethostname(),
+            "host": _host(),
             "boot": _boot(),
             "start": start_of(pid),
         }
@@ -155,6 +154,15 @@ def holder(path: Path) -> dict[str, Any] | None:
         os.close(descriptor)
 
 
+def _host() -> str:
+    """The name of this machine."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket  # Windows
+
+    return socket.gethostname()
+
+
 def _own(path: Path, descriptor: int) -> int:
     """The file to write into, held: this one, or a new one in its place when it has a second name somewhere else.
 
@@ -226,7 +234,7 @@ def _lives(owner: dict[str, Any], descriptor: int, *, kernel_free: bool) -> bool
         return False
     if kernel_free and owner.get("boot") and owner.get("boot") == _boot():
         return False  # another container of this very machine, whose process is gone
-    if owner.get("host") == socket.gethostname():
+    if owner.get("host") == _host():
         if kernel_free or owner.get("boot") != _boot():
             return False  # the kernel let its lock go, or the machine was started again since
         if os.name != "nt":  # on Windows the question itself, os.kill, would end the process

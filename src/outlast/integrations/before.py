@@ -6,13 +6,15 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from outlast.checkpoint import OpenedCheckpoint
 from outlast.errors import RunBusy
 from outlast.folder import lock
 from outlast.folder.attempt import read_record
 from outlast.folder.layout import RunFolder
+
+if TYPE_CHECKING:
+    from outlast.checkpoint import OpenedCheckpoint
 
 _DYING = 5.0  # seconds that a killed process may take to end
 

@@ -13,19 +13,15 @@ from typing import Any
 from outlast.checkpoint import Snapshot, tensors
 from outlast.checkpoint.record import LoopRecord, StateRecord
 from outlast.checkpoint.snapshot import File
-from outlast.errors import SaveFailed, UnsafeFolder
+from outlast.errors import UnsafeFolder
 from outlast.folder.plain import open_plain
-from outlast.integrations.patterns import KeptFile
+from outlast.integrations.patterns import FileChanged, KeptFile
 from outlast.state.array import Array
 
 PART = "files"
 KIND = "files"
 
 _PIECE = 2**20  # bytes that are read at a time
-
-
-class FileChanged(SaveFailed):
-    """A file was changed while it was copied into a checkpoint."""
 
 
 def snapshot(

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outlast import terminal
-from outlast.checkpoint import CheckpointStore, OpenedCheckpoint
-from outlast.checkpoint.best import record_of
+from outlast.checkpoint.store import CheckpointStore
 from outlast.distributed.ranks import Ranks
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_RUN_AGAIN, OutlastError, SaveFailed, SessionEnded
 from outlast.folder import durable, hashing, lock
@@ -36,6 +35,7 @@ from outlast.tracking import Fanout
 from outlast.tracking.progress import PlainLines
 
 if TYPE_CHECKING:
+    from outlast.checkpoint import OpenedCheckpoint
     from outlast.remote.follow import Destination
 
 GRADE = "undeclared"
@@ -151,7 +151,7 @@ class WrappedAttempt:
             else:
                 code, reason, words = self._run_command()
                 self._keeper.collect(reason)
-            self._note(collected=True)
+            self._command["collected"] = True  # is written with the end, which comes at once
         except KeyboardInterrupt:
             reason = "cancelled"
             raise
@@ -175,7 +175,7 @@ class WrappedAttempt:
             "collected": False,
             "continued": opened.checkpoint.digest if opened else None,
         }
-        attempt.note(trained=True, total_steps=None, command=self._command, **record_of(self._store.retention))
+        attempt.note(trained=True, total_steps=None, command=self._command)
         if opened:
             attempt.note(resume={"step": step, "grade": GRADE, "differences": []})
         attempt.write()
@@ -202,6 +202,8 @@ class WrappedAttempt:
             command = Command(wrapped.argv, wrapped.folder, variables, wrapped.ranks, log)
             self._begun = now()
             self._note(processes=[[pid, lock.start_of(pid)] for pid in command.processes])
+            if wrapped.patterns and not command.wait(0):
+                self._keeper.prepare()
             while not command.wait(_LOOK):
                 self._attend(command)
             if self._asked is not None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from outlast import terminal
-from outlast.checkpoint import CheckpointStore, OpenedCheckpoint
 from outlast.errors import SaveFailed
-from outlast.integrations import before, collect
-from outlast.integrations.collect import FileChanged
-from outlast.integrations.patterns import Found, KeptFile, Patterns
-from outlast.integrations.restore import Restored, restore
+from outlast.integrations import before
+from outlast.integrations.patterns import FileChanged, Found, KeptFile, Patterns
 from outlast.run.attempt import Attempt
 from outlast.run.session import Session, now
 from outlast.tracking import SaveFacts
+
+if TYPE_CHECKING:
+    from outlast.checkpoint import CheckpointStore, OpenedCheckpoint
+    from outlast.integrations.restore import Restored
 
 _QUIET = 2.0  # seconds for which the files must not change before they are saved while the command runs
 _TRIES = 5  # at files that something still changes after the command's end
@@ -69,6 +71,8 @@ class Keeper:
         """
         stored, newer = None, False
         if opened:
+            from outlast.integrations.restore import restore
+
             self.step = opened.checkpoint.step
             newer = before.is_newer(before.last_start(self._attempt.earlier), opened, self._folder)
             aside = self._attempt.folder.set_aside / f"files-{self._attempt.number:04d}"
@@ -119,6 +123,10 @@ class Keeper:
 
     # saving ----------------------------------------------------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """Import what a save needs, while the command runs: it then need not be waited for at the command's end."""
+        from outlast.integrations import collect  # noqa: F401
+
     def save_if_due(self) -> None:
         """Save while the command runs, if that is due and the files are at rest."""
         clock = now()
@@ -166,6 +174,8 @@ class Keeper:
         return found
 
     def _commit(self, reason: str, found: Found) -> None:
+        from outlast.integrations import collect
+
         attempt, begun, step = self._attempt, now(), self.step + 1
         attempt.check_ours()
         shot = collect.snapshot(step, reason, self._folder, found.files, attempt.journal.mark())

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from outlast.errors import UsageError
+from outlast.errors import SaveFailed, UsageError
 from outlast.folder.layout import TEMPORARY
 
 MOST = 100_000
@@ -28,6 +28,10 @@ DEEPEST = 100
 _HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
 Pattern = tuple[str, ...]
+
+
+class FileChanged(SaveFailed):
+    """A file was changed while it was copied into a checkpoint."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from outlast.checkpoint import Checkpoint, CheckpointStore, open_checkpoint
-from outlast.checkpoint.manifest import SHARED
 from outlast.errors import CorruptCheckpoint, ObjectMissing, OutlastError, RemoteUnavailable, SaveFailed
 from outlast.folder import durable, hashing, layout, plain
-from outlast.folder.layout import MANIFEST, RunFolder
+from outlast.folder.layout import MANIFEST, SHARED, RunFolder
 from outlast.folder.schemas import CONFIG
 from outlast.remote.merge import move_attempts
 from outlast.remote.place import Place

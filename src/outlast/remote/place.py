@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from outlast.checkpoint import Checkpoint, Identity
-from outlast.checkpoint.manifest import CHECKPOINTS, SHARED, names_of, parse_manifest
+from outlast.checkpoint.manifest import CHECKPOINTS, names_of, parse_manifest
 from outlast.errors import (
     CheckpointError,
     CorruptCheckpoint,
@@ -21,7 +21,7 @@ from outlast.errors import (
 )
 from outlast.folder import durable, layout, plain, reading, records, schemas
 from outlast.folder.hashing import WrittenFile
-from outlast.folder.layout import MANIFEST
+from outlast.folder.layout import MANIFEST, SHARED
 from outlast.remote.base import Entry, ListingIncomplete
 from outlast.remote.folder import FolderRemote
 

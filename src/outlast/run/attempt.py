@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import outlast
 from outlast import terminal
-from outlast.checkpoint import CheckpointStore, History, OpenedCheckpoint
+from outlast.checkpoint.history import History
 from outlast.distributed.ranks import Ranks
 from outlast.errors import OutlastError, RunBusy, UsageError
 from outlast.folder import durable, lock
@@ -24,15 +24,14 @@ from outlast.folder.attempt import AttemptRecord
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock
 from outlast.folder.presence import Presence
-from outlast.remote.gather import bring_home
 from outlast.remote.identity import know, stages_of
-from outlast.run import source
 from outlast.run.following import FollowingRemote
 from outlast.run.session import Session, now
 from outlast.tracking import EventLog, Fanout, Journal, NullJournal, RunFacts, Stopwatch, without_secrets
 from outlast.tracking.sinks import in_sink_thread
 
 if TYPE_CHECKING:
+    from outlast.checkpoint import CheckpointStore, OpenedCheckpoint
     from outlast.config import ResolvedConfig
     from outlast.remote.follow import Destination
 
@@ -133,20 +132,33 @@ class Attempt:
         strange = folder.check()
         for place in (folder.path, folder.artifacts):
             durable.sweep_temporaries(place)
-        inputs = [*self.session.environment.inputs, *source.copies(begin_from, folder)]
-        brought = bring_home(folder, inputs, self.following.find())
-        begun = source.begin(begin_from, folder)
+        told, rejected = self._bring_home(begin_from)
         lost: list[str] = []
         identity = know(folder, {key: self.about[key] for key in ("recipe", "grade")}, lost)
-        self.store.identity = self.following.join(identity, brought.told)
+        self.store.identity = self.following.join(identity, told)
         self._record = AttemptRecord.begin(
             folder, outlast.__version__, self.session.environment.record(), self.session.record()
         )
         self.store.sweep()
-        apart = self.following.judge(brought, self.store.identity)
+        apart = self.following.judge(rejected, self.store.identity)
         warnings = [*([taken] if taken else []), *strange, *lost, *apart]
-        notes = [*brought.told, *([begun] if begun else [])]
-        return [*notices, *(("warning", words) for words in warnings), *(("info", words) for words in notes)]
+        return [*notices, *(("warning", words) for words in warnings), *(("info", words) for words in told)]
+
+    def _bring_home(self, begin_from: Path | None) -> tuple[list[str], list[str]]:
+        """Copy what other places hold into the folder.
+
+        Returns sentences about it, and the addresses of copies that were not taken.
+        """
+        inputs, remotes = [*self.session.environment.inputs], self.following.find()
+        begun, told, rejected = None, list[str](), list[str]()
+        if begin_from is not None or inputs or remotes:  # else this need not be imported
+            from outlast.remote.gather import bring_home
+            from outlast.run import source
+
+            brought = bring_home(self.folder, [*inputs, *source.copies(begin_from, self.folder)], remotes)
+            told, rejected = brought.told, brought.rejected
+            begun = source.begin(begin_from, self.folder)
+        return [*told, *([begun] if begun else [])], rejected
 
     def _take_lock(self) -> str | None:
         try:

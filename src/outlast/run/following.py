@@ -6,18 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from outlast.checkpoint import Identity, Retention
-from outlast.checkpoint.pins import unpinned
 from outlast.errors import RemoteError
 from outlast.folder.layout import RunFolder
-from outlast.remote.beginning import join
-from outlast.remote.gather import GatherResult
-from outlast.remote.revision import PushedRun
 from outlast.run.session import Session, now
 from outlast.terminal import command
 
 if TYPE_CHECKING:
+    from outlast.checkpoint import Identity, Retention
     from outlast.remote.follow import Destination, Follower
+    from outlast.remote.revision import PushedRun
 
 _WAITS = {"preempted": 25.0, "cancelled": 10.0, "failed": 30.0}
 """End reason -> longest wait for a remote, in seconds. Other reasons wait until the session's end."""
@@ -55,6 +52,8 @@ class FollowingRemote:
             RemoteError: the remote does not answer, or refuses to be listed.
         """
         if self._follow:
+            from outlast.remote.revision import PushedRun
+
             try:
                 self._pushed = PushedRun(self._follow.remote, self._folder.path.name)
             except RemoteError as error:
@@ -75,20 +74,24 @@ class FollowingRemote:
         Raises:
             RemoteUnavailable, SaveFailed: see `outlast.remote.beginning.join`.
         """
-        return join(self._folder, self._pushed, identity, told) if self._pushed else identity
+        if self._pushed is None:
+            return identity
+        from outlast.remote.beginning import join
 
-    def judge(self, brought: GatherResult, identity: Identity) -> list[str]:
+        return join(self._folder, self._pushed, identity, told)
+
+    def judge(self, rejected: Sequence[str], identity: Identity) -> list[str]:
         """Do not push to a remote that holds another run or history; return a sentence in this case.
 
         Args:
-            brought: the result of gathering.
+            rejected: addresses of copies that were not taken.
             identity: the identity of the run.
         """
         pushed = self._pushed
         if pushed is None:
             return []
         there = pushed.revision
-        apart = pushed.place.address() in brought.rejected
+        apart = pushed.place.address() in rejected
         if not apart and (there is None or there.run == identity.uid):
             return []
         self._pushed = None
@@ -110,6 +113,7 @@ class FollowingRemote:
         """
         if self._follow is None or self._pushed is None:
             return
+        from outlast.checkpoint.pins import unpinned
         from outlast.remote.follow import Follower
         from outlast.remote.push import Pusher
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from outlast.data import workers
+from outlast.distributed import workers
 
 REASONS = {"SIGTERM": "preempted", "SIGHUP": "preempted", "SIGINT": "cancelled"}
 """Signals that end a process, and the end reason that they stand for."""
