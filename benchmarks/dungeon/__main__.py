@@ -1,12 +1,14 @@
 """Rooms of baselines on the corpus of the recipe dungeon, measured against dungeons that are held out.
 
     python -m benchmarks.dungeon [--data FOLDER] [--rooms N] [--seed N] [--test N,N] [--validation N,N] [--repeats]
+                                 [--ask-as-held-out] [--times]
                                  [--without NAME ...] [--dungeons N] [--run RUN ...]
 
 FOLDER is that of `outlast data get dungeon`, ../shared/data/vglc if it is there; --synthetic takes the recipe's own
 corpus instead. With --dungeons, N dungeons of 20 rooms and 3 keys are made of the rooms of each sampler that can be
 asked for doors, and mission graphs are compared with those of the corpus. --run adds what `outlast train dungeon`
-trained, with the weights of the best validation loss. Writes benchmarks/results/dungeon.json.
+trained, with the weights of the best validation loss. --times measures what the same rooms cost: those with the doors
+and stair that were asked for, valid and not of training. Writes benchmarks/results/dungeon.json.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dungeon.baselines import Rejection
-from benchmarks.dungeon.comparison import BASELINES, compare, prepare
+from benchmarks.dungeon.baselines import PinnedRejection, Rejection
+from benchmarks.dungeon.comparison import BASELINES, compare, prepare, times
 from benchmarks.dungeon.whole import dungeons, missions
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +44,8 @@ def main() -> None:
     parser.add_argument("--test", default=",".join(HELD_OUT), help="numbers of the held-out dungeons")
     parser.add_argument("--validation", default=",".join(VALIDATION))
     parser.add_argument("--repeats", action="store_true", help="learn from all rooms, as often as they occur")
+    parser.add_argument("--ask-as-held-out", action="store_true", help="for doors and stairs of the held-out rooms")
+    parser.add_argument("--times", action="store_true", help="of all, 20 and one room at once")
     parser.add_argument(
         "--without", nargs="*", default=[], choices=BASELINES, metavar="NAME", help=f"of: {', '.join(BASELINES)}"
     )
@@ -52,10 +56,19 @@ def main() -> None:
     given = parser.parse_args()
     corpus = load_corpus(None if given.synthetic else given.data)
     test, validation = given.test.split(","), given.validation.split(",")
-    data, parts = prepare(corpus, test, validation, repeats=given.repeats, number=given.rooms, seed=given.seed)
+    data, parts = prepare(
+        corpus,
+        test,
+        validation,
+        repeats=given.repeats,
+        number=given.rooms,
+        seed=given.seed,
+        as_held_out=given.ask_as_held_out,
+    )
     about = {
         "corpus": "synthetic" if corpus.synthetic else Path(corpus.name).name,
         "rooms": given.rooms, "seed": given.seed, "held_out": test, "validation": validation, "repeats": given.repeats,
+        "asked_as": "held-out rooms" if given.ask_as_held_out else "training rooms",
         "parts": {name: len(part) for name, part in parts._asdict().items()},
         "learnt_from": len(data.train), "held_out_rooms": len(data.dungeons), "unseen_rooms": len(data.unseen),
     }  # fmt: skip
@@ -65,8 +78,18 @@ def main() -> None:
     again = {f"{run}, drawn again": sampler for run, sampler in trained.items()}
     rows = compare({**chosen, **once, **again}, data, given.seed)
     found: dict[str, Any] = {**about, "rows": rows}
+    if given.times:
+        rejecting = {
+            "MdMC + position, rejection": Rejection(data.train, data.digests),
+            "MdMC + position, doors pinned, rejection": PinnedRejection(data.train, data.digests),
+        }
+        found["times"] = times({**rejecting, **trained}, data, given.seed)
     if given.dungeons:
-        samplers = {"patterns": PatternSampler(), "MdMC + position, rejection": Rejection(data.train), **trained}
+        samplers = {
+            "patterns": PatternSampler(),
+            "MdMC + position, rejection": Rejection(data.train),
+            **trained,
+        }
         found["dungeons"] = dungeons(samplers, given.dungeons)
         found["missions"] = missions(list(corpus.graphs.values()), 10)
     RESULTS.mkdir(exist_ok=True)
@@ -75,7 +98,7 @@ def main() -> None:
     console.print(", ".join(f"{key} {value}" for key, value in about.items()))
     for title, key in (("raw", "raw"), ("after repair", "repaired")):
         console.print(table(title, key, rows))
-    for key in ("dungeons", "missions"):
+    for key in ("times", "dungeons", "missions"):
         if key in found:
             console.print(key)
             console.print_json(data=found[key])

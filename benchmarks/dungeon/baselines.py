@@ -6,13 +6,14 @@ anything draw a room for each condition and do not look at it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outlast_recipes.dungeon.conditions import RoomCondition
-from outlast_recipes.dungeon.tiles import HEIGHT, TILES, WIDTH, doors_of, has_stairs
+from outlast_recipes.dungeon.conditions import UNKNOWN, RoomCondition, frames
+from outlast_recipes.dungeon.corpus import room_digest
+from outlast_recipes.dungeon.tiles import HEIGHT, TILES, WIDTH, Room, doors_of, has_stairs
 from outlast_recipes.dungeon.validity import is_valid
 
 Rooms = NDArray[np.uint8]
@@ -58,24 +59,36 @@ class MarkovChain:
     def sample(self, conditions: Sequence[RoomCondition], seed: int) -> Rooms:
         return self.draw(len(conditions), np.random.default_rng(seed))
 
-    def draw(self, number: int, random: np.random.Generator) -> Rooms:
-        """(number, 16, 11)."""
+    def draw(self, number: int, random: np.random.Generator, pinned: Rooms | None = None) -> Rooms:
+        """(number, 16, 11). `pinned`: tiles that are not drawn, and `UNKNOWN` where one is."""
         padded = np.full((number, HEIGHT + 1, WIDTH + 1), OUTSIDE, np.uint8)
         drawn = random.random((HEIGHT, WIDTH, number, 1))
         for row in range(HEIGHT):
             for column in range(WIDTH):
                 before = padded[:, row + 1, column], padded[:, row, column + 1], padded[:, row, column]
-                padded[:, row + 1, column + 1] = _chosen(self._cumulative[row, column][before], drawn[row, column])
+                chosen = _chosen(self._cumulative[row, column][before], drawn[row, column])
+                if pinned is not None:
+                    chosen = np.where(pinned[:, row, column] == UNKNOWN, chosen, pinned[:, row, column])
+                padded[:, row + 1, column + 1] = chosen
         return padded[:, 1:, 1:]
 
 
 class Rejection:
-    """A Markov chain by place of which a room is kept if it is valid and has what an open condition asks for."""
+    """A Markov chain by place of which a room is kept if it is valid and has what an open condition asks for.
+
+    Args:
+        train: rooms that the chain learns from.
+        known: `room_digest` of rooms that are not kept.
+
+    Attributes:
+        drawn: rooms that were drawn so far.
+    """
 
     AT_ONCE, MOST = 512, 1_000_000
 
-    def __init__(self, train: Rooms) -> None:
+    def __init__(self, train: Rooms, known: Collection[str] = ()) -> None:
         self._chain = MarkovChain(train, by_place=True)
+        self._known = frozenset(known)
         self.drawn = 0
 
     def sample(self, conditions: Sequence[RoomCondition], seed: int) -> Rooms:
@@ -86,15 +99,44 @@ class Rejection:
             waiting.setdefault((condition.doors, condition.stairs), []).append(number)
         before = self.drawn
         while waiting:
-            if self.drawn - before >= self.MOST:
-                raise RuntimeError(f"{self.MOST} rooms were drawn, and none fulfils {next(iter(waiting))}.")
+            self._go_on(before, next(iter(waiting)))
             for room in self._chain.draw(self.AT_ONCE, random):
                 kind = doors_of(room), has_stairs(room)
-                if kind in waiting and is_valid(room):
+                if kind in waiting and self._kept(room):
                     found[waiting[kind].pop()] = room
                     if not waiting[kind]:
                         del waiting[kind]
             self.drawn += self.AT_ONCE
+        return found
+
+    def _go_on(self, before: int, asked: object) -> None:
+        if self.drawn - before >= self.MOST:
+            raise RuntimeError(f"{self.MOST} rooms were drawn, and none fulfils {asked}.")
+
+    def _kept(self, room: Room) -> bool:
+        return is_valid(room) and not (self._known and room_digest(room) in self._known)
+
+
+class PinnedRejection(Rejection):
+    """The same with the wall and the asked doors pinned, as trained models have them: every room has these doors."""
+
+    AT_ONCE = 64
+
+    def sample(self, conditions: Sequence[RoomCondition], seed: int) -> Rooms:
+        random = np.random.default_rng(seed)
+        found = frames(conditions)
+        waiting = list(range(len(found)))
+        before = self.drawn
+        while waiting:
+            self._go_on(before, conditions[waiting[0]])
+            numbers = waiting * -(-self.AT_ONCE // len(waiting))
+            kept: set[int] = set()
+            for number, room in zip(numbers, self._chain.draw(len(numbers), random, found[numbers]), strict=True):
+                if number not in kept and has_stairs(room) == conditions[number].stairs and self._kept(room):
+                    found[number] = room
+                    kept.add(number)
+            waiting = [number for number in waiting if number not in kept]
+            self.drawn += len(numbers)
         return found
 
 

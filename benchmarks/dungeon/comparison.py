@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from benchmarks.dungeon.baselines import Independent, MarkovChain, Rejection, Rooms
+from benchmarks.dungeon.baselines import Independent, MarkovChain, PinnedRejection, Rejection, Rooms
 from benchmarks.dungeon.wave import WaveFunctionCollapse
 
 from outlast_recipes.dungeon.conditions import RoomCondition
-from outlast_recipes.dungeon.corpus import Corpus, Split, split, stack
+from outlast_recipes.dungeon.corpus import Corpus, Split, room_digest, split, stack
 from outlast_recipes.dungeon.metrics import SIZES, measure, pattern_divergence, with_mirror_images
 from outlast_recipes.dungeon.repair import repair
+from outlast_recipes.dungeon.sampling import fulfils
 from outlast_recipes.dungeon.tiles import doors_of
 
 
@@ -34,18 +35,27 @@ class Data:
         known: rooms of which a copy is not novel, nor a mirror image.
         dungeons: all rooms of the held-out dungeons, also those that other dungeons have.
         unseen: different rooms of these dungeons that no other dungeon has.
-        conditions: what is asked of each room: doors and stairs as training rooms have them.
+        digests: `room_digest` of `known`.
+        conditions: what is asked of each room: doors and stairs as training rooms have them, or held-out ones.
     """
 
     train: Rooms
     known: Rooms
     dungeons: Rooms
     unseen: Rooms
+    digests: frozenset[str]
     conditions: list[RoomCondition]
 
 
 def prepare(
-    corpus: Corpus, held_out: Sequence[str], validation: Sequence[str], *, repeats: bool, number: int, seed: int
+    corpus: Corpus,
+    held_out: Sequence[str],
+    validation: Sequence[str],
+    *,
+    repeats: bool,
+    number: int,
+    seed: int,
+    as_held_out: bool = False,
 ) -> tuple[Data, Split]:
     """The data of a comparison.
 
@@ -58,17 +68,22 @@ def prepare(
             mirror images.
         number: rooms to be drawn.
         seed: of the conditions.
+        as_held_out: whether rooms are asked for what those of the held-out dungeons have, as often as it occurs;
+            otherwise for what training rooms have.
     """
     parts = split(corpus, held_out, validation)
     others = [dungeon for dungeon in corpus.dungeons if dungeon not in held_out]
     known = stack(corpus.of(others)) if repeats else stack(parts.train)
-    chosen = np.random.default_rng(seed).integers(len(known), size=number)
+    dungeons = stack(corpus.of(held_out))
+    like = dungeons if as_held_out else known
+    chosen = np.random.default_rng(seed).integers(len(like), size=number)
     return Data(
         train=known if repeats else with_mirror_images(known),
         known=known,
-        dungeons=stack(corpus.of(held_out)),
+        dungeons=dungeons,
         unseen=stack(parts.test),
-        conditions=[RoomCondition.of(known[each]) for each in chosen],
+        digests=frozenset(map(room_digest, known)),
+        conditions=[RoomCondition.of(like[each]) for each in chosen],
     ), parts
 
 
@@ -78,6 +93,7 @@ BASELINES: dict[str, Callable[[Rooms], Generator]] = {
     "MdMC": lambda train: MarkovChain(train, by_place=False),
     "MdMC + position": lambda train: MarkovChain(train, by_place=True),
     "MdMC + position, rejection": Rejection,
+    "MdMC + position, doors pinned, rejection": PinnedRejection,
     "WFC 2x2, pinned": lambda train: WaveFunctionCollapse(train, 2),
     "WFC 3x3, pinned": lambda train: WaveFunctionCollapse(train, 3),
 }
@@ -107,6 +123,36 @@ def compare(generators: Mapping[str, Generator], data: Data, seed: int) -> list[
                 **{key: getattr(generator, key) for key in ("failed", "drawn") if hasattr(generator, key)},
             }
         )
+    return rows
+
+
+def times(generators: Mapping[str, Generator], data: Data, seed: int) -> list[dict[str, Any]]:
+    """Milliseconds of the processor for a room, of those that are asked for together: all, 20 (a dungeon), and one.
+
+    The same is asked of all: doors and stair as given, a valid room, and none of training. `fulfilled` is the share of
+    rooms that have it.
+    """
+    rows = []
+    for name, generator in generators.items():
+        for together, calls in ((len(data.conditions), 1), (20, 10), (1, 20)):
+            asked = [data.conditions[call * together :][:together] for call in range(calls)]
+            generator.sample(asked[0][:1], seed)  # what is set up once
+            begin = time.process_time()
+            made = [generator.sample(part, seed + number) for number, part in enumerate(asked) if part]
+            seconds = time.process_time() - begin
+            pairs = [each for part, rooms in zip(asked, made, strict=False) for each in zip(rooms, part, strict=True)]
+            good = [
+                doors_of(room) == one.doors and fulfils(room, one) and room_digest(room) not in data.digests
+                for room, one in pairs
+            ]
+            rows.append(
+                {
+                    "generator": name,
+                    "together": together,
+                    "fulfilled": float(np.mean(good)),
+                    "milliseconds_each": 1000 * seconds / len(pairs),
+                }
+            )
     return rows
 
 

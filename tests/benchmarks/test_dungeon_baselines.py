@@ -7,13 +7,13 @@ import io
 import numpy as np
 import pytest
 from benchmarks.dungeon.__main__ import table
-from benchmarks.dungeon.baselines import Independent, MarkovChain, Rejection
-from benchmarks.dungeon.comparison import BASELINES, Data, compare, prepare
+from benchmarks.dungeon.baselines import Independent, MarkovChain, PinnedRejection, Rejection
+from benchmarks.dungeon.comparison import BASELINES, Data, compare, prepare, times
 from benchmarks.dungeon.wave import Contradiction, WaveFunctionCollapse
 from rich.console import Console
 
 from outlast_recipes.dungeon.conditions import RoomCondition
-from outlast_recipes.dungeon.corpus import canonical, load_corpus
+from outlast_recipes.dungeon.corpus import canonical, load_corpus, room_digest
 from outlast_recipes.dungeon.tiles import FLOOR, WALL, doors_of, has_stairs
 from outlast_recipes.dungeon.validity import is_valid
 
@@ -74,6 +74,45 @@ def test_rejection_gives_what_is_asked(data: Data) -> None:
     assert [doors_of(room) for room in rooms] == [asked.doors for asked in ASKED]
     assert all(is_valid(room) and not has_stairs(room) for room in rooms)
     assert generator.drawn % Rejection.AT_ONCE == 0
+
+
+def test_rejection_with_pinned_doors_gives_what_is_asked(data: Data) -> None:
+    asked = [*ASKED, RoomCondition(frozenset("NS"), stairs=True)]
+    generator = PinnedRejection(data.train)
+    rooms = generator.sample(asked, 5)
+    assert [doors_of(room) for room in rooms] == [one.doors for one in asked]
+    assert [has_stairs(room) for room in rooms] == [one.stairs for one in asked]
+    assert all(map(is_valid, rooms))
+    again = PinnedRejection(data.train)
+    assert (again.sample(asked, 5) == rooms).all()
+    assert again.drawn == generator.drawn < Rejection(data.train).MOST
+
+
+@pytest.mark.parametrize("kind", [Rejection, PinnedRejection])
+def test_rejection_keeps_no_known_room(data: Data, kind: type[Rejection]) -> None:
+    asked = [RoomCondition.of(data.known[0])] * 8
+    rooms = kind(data.train).sample(asked, 5)
+    known = [room_digest(room) for room in rooms[:4]]
+    others = kind(data.train, known).sample(asked, 5)
+    assert not {room_digest(room) for room in others} & set(known)
+    assert [doors_of(room) for room in others] == [one.doors for one in asked]
+
+
+def test_times_are_of_rooms_that_are_as_asked_and_new(data: Data) -> None:
+    rows = times({"rejection": PinnedRejection(data.train, data.digests)}, data, 0)
+    assert [row["together"] for row in rows] == [len(data.conditions), 20, 1]
+    assert all(row["milliseconds_each"] > 0 and row["fulfilled"] == 1 for row in rows)
+    (row, *_) = times({"chain": BASELINES["per-cell"](data.train)}, data, 0)
+    assert row["fulfilled"] < 0.5
+
+
+def test_rooms_are_asked_for_as_training_or_held_out_rooms_have_them(data: Data) -> None:
+    of_test = prepare(load_corpus(None), ["4", "8"], ["2", "6"], repeats=False, number=60, seed=1, as_held_out=True)[0]
+    for one, rooms in ((data, data.known), (of_test, data.dungeons)):
+        possible = {(asked.doors, asked.stairs) for asked in map(RoomCondition.of, rooms)}
+        assert {(asked.doors, asked.stairs) for asked in one.conditions} <= possible
+    assert (of_test.train == data.train).all()
+    assert data.digests == {room_digest(room) for room in data.known}
 
 
 def test_rejection_ends(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,10 @@ class Masked(Section):
     width: int = setting(48, "channels of the network", on_resume="fixed", ge=1)
     layers: int = setting(4, "residual blocks of the network", on_resume="fixed", ge=1)
     dropout: float = setting(0.1, "dropout rate of the network", ge=0, lt=1)
-    at_once: int = setting(3, "tiles of a room that are drawn in one step", on_resume="free", ge=1, le=84)
+    entropy: float = setting(
+        0.8, "nats of the tiles that are drawn in one step; 0 for one tile a step", on_resume="free", ge=0
+    )
+    at_once: int = setting(84, "tiles of a room that are drawn in one step at most", on_resume="free", ge=1, le=84)
     temperature: float = setting(1.0, "temperature of the distribution of a tile", on_resume="free", gt=0)
     guidance: float = setting(1.0, "scale of classifier-free guidance; 1 for none", on_resume="free", ge=0)
 
@@ -126,7 +129,10 @@ class Config(outlast.SupervisedConfig):
     )
     val_every: int = setting(1, "epochs between two validations", on_resume="free", ge=1)
     redraws: int = setting(
-        4, "times that a room is drawn again while it is not valid; then it is repaired", on_resume="free", ge=0
+        4,
+        "times that a room is drawn again while it is not valid, or is a training room; then it is repaired",
+        on_resume="free",
+        ge=0,
     )
     samples: int = setting(64, "rooms that are drawn for the test and the pictures, at the end", on_resume="free", ge=2)
     vq: VQ = setting(VQ(), "VQ-VAE")

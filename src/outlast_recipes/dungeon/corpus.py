@@ -6,6 +6,7 @@ another: a dungeon that is held out has rooms which other dungeons have too.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -154,6 +155,11 @@ def canonical(room: Room) -> bytes:
     """A key that a room and its three mirror images share, and no other room."""
     images = (room, mirror(room, 0), mirror(room, 1), mirror(mirror(room, 0), 1))
     return min(image.astype(np.uint8).tobytes() for image in images)
+
+
+def room_digest(room: Room) -> str:
+    """16 hexadecimal digits that stand for a room and its mirror images."""
+    return hashlib.sha256(canonical(room)).hexdigest()[:16]
 
 
 def stack(rooms: Sequence[LevelRoom]) -> NDArray[np.uint8]:

@@ -40,7 +40,7 @@ def write_samples(run: Run, network: nn.Module, data: RoomData, config: Config) 
     """Draw rooms with a finished generator, measure them, and write what is said above. The test is read once."""
     if is_written(run, "test.json"):
         return
-    sampler = sampler_of(network, config)
+    sampler = sampler_of(network, config, data.facts.known)
     rooms = drawn(sampler.once, data.asked, config.samples, config.seed)
     figures = described(rooms, data)
     run.log(**{f"test_{name}": value for name, value in figures.items() if name != "rooms"})

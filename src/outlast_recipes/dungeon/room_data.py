@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 from outlast_recipes.common.facts import FixedFacts
 from outlast_recipes.dungeon.conditions import RoomCondition, encode
 from outlast_recipes.dungeon.config import Config
-from outlast_recipes.dungeon.corpus import Corpus, load_corpus, split, stack
+from outlast_recipes.dungeon.corpus import Corpus, load_corpus, room_digest, split, stack
 from outlast_recipes.dungeon.reading import LevelRoom
 from outlast_recipes.dungeon.tiles import OPPOSITE, Room, Side, mirror
 
@@ -54,12 +54,13 @@ class RoomFacts(FixedFacts):
     Attributes:
         rooms: hash of the training and validation rooms.
         synthetic: whether they are of the corpus that a grammar made.
+        known: `corpus.room_digest` of each training room: what draws rooms can tell one of them without the corpus.
     """
 
     WORDS: ClassVar = {"rooms": "rooms (their hash)"}
 
-    def __init__(self, rooms: str, synthetic: bool) -> None:  # noqa: FBT001 - as it is saved
-        self.rooms, self.synthetic = rooms, synthetic
+    def __init__(self, rooms: str, synthetic: bool, known: list[str]) -> None:  # noqa: FBT001 - as it is saved
+        self.rooms, self.synthetic, self.known = rooms, synthetic, known
 
 
 def load_rooms(config: Config) -> RoomData:
@@ -83,7 +84,7 @@ def load_rooms(config: Config) -> RoomData:
         stack(corpus.of(config.held_out)),
         [RoomCondition.of(room.tiles) for room in parts.test],
         Path(corpus.name).resolve().name if config.data_root else corpus.name,
-        RoomFacts(whole.hexdigest()[:16], corpus.synthetic),
+        RoomFacts(whole.hexdigest()[:16], corpus.synthetic, [room_digest(room.tiles) for room in chosen]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from outlast_recipes.dungeon import masked
 from outlast_recipes.dungeon.conditions import INSIDE, RoomCondition, encode, frames
+from outlast_recipes.dungeon.corpus import room_digest
 from outlast_recipes.dungeon.generate import Sampler
 from outlast_recipes.dungeon.latent import LatentDenoiser
 from outlast_recipes.dungeon.tiles import DOOR, WALL, Room, has_stairs
@@ -19,19 +20,20 @@ from outlast_recipes.dungeon.vqvae import RoomAutoencoder
 
 
 class RedrawingSampler:
-    """Draws a room again when it is not valid, or has not the stair that was asked for.
+    """Draws a room again when it is not valid, has not the stair that was asked for, or is known.
 
     Args:
         once: draws the rooms.
         redraws: times that a room is drawn again at most. The last one is taken as it is.
+        known: `corpus.room_digest` of rooms that are not to be drawn, such as those of training.
 
     Attributes:
         once: what draws each room once.
         drawn: rooms that were drawn so far.
     """
 
-    def __init__(self, once: Sampler, redraws: int) -> None:
-        self.once, self._redraws = once, redraws
+    def __init__(self, once: Sampler, redraws: int, known: Collection[str] = ()) -> None:
+        self.once, self._redraws, self._known = once, redraws, frozenset(known)
         self.drawn = 0
 
     def sample(self, conditions: Sequence[RoomCondition], seed: int) -> NDArray[np.uint8]:
@@ -39,12 +41,15 @@ class RedrawingSampler:
         rooms = self.once.sample(conditions, seed)
         self.drawn += len(rooms)
         for number in range(self._redraws):
-            wrong = [place for place, room in enumerate(rooms) if not fulfils(room, conditions[place])]
+            wrong = [place for place, room in enumerate(rooms) if not self._wanted(room, conditions[place])]
             if not wrong:
                 break
             rooms[wrong] = self.once.sample([conditions[place] for place in wrong], sample_seed(seed, number))
             self.drawn += len(wrong)
         return rooms
+
+    def _wanted(self, room: Room, asked: RoomCondition) -> bool:
+        return fulfils(room, asked) and not (self._known and room_digest(room) in self._known)
 
 
 def fulfils(room: Room, asked: RoomCondition) -> bool:
@@ -57,7 +62,9 @@ class RoomSampler:
 
     Args:
         network: in evaluation mode.
-        at_once: tiles of a room that are drawn in one step; more are faster, and agree less with each other.
+        entropy: nats of the tiles that are drawn in one step (`masked.sample`); more are faster, and tiles agree less
+            with each other.
+        at_once: tiles of a room that are drawn in one step at most.
         temperature: of the distribution of a tile.
         guidance: scale of classifier-free guidance; 1 for none.
     """
@@ -66,12 +73,13 @@ class RoomSampler:
         self,
         network: masked.MaskedDenoiser,
         *,
-        at_once: int = 1,
+        entropy: float = 0.0,
+        at_once: int = masked.CELLS,
         temperature: float = 1.0,
         guidance: float = 1.0,
     ) -> None:
-        self._network = network
-        self._at_once, self._temperature, self._guidance = at_once, temperature, guidance
+        self._network, self._entropy, self._at_once = network, entropy, at_once
+        self._temperature, self._guidance = temperature, guidance
 
     def sample(self, conditions: Sequence[RoomCondition], seed: int) -> NDArray[np.uint8]:
         """A room for each condition: (N, 16, 11). The same conditions and seed give the same rooms.
@@ -88,6 +96,7 @@ class RoomSampler:
             self._network,
             asked,
             chance,
+            entropy=self._entropy,
             at_once=self._at_once,
             temperature=self._temperature,
             guidance=self._guidance,

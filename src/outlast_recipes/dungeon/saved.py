@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from torch import nn
@@ -20,9 +20,9 @@ GENERATORS: dict[str, Callable[[Config], nn.Module]] = {
 """The stages whose runs draw rooms, the last one of a chain first."""
 
 
-def sampler_of(network: nn.Module, config: Config) -> RedrawingSampler:
-    """What draws rooms with a network of `GENERATORS`, in evaluation mode."""
-    return RedrawingSampler(_sampler(network, config), config.redraws)
+def sampler_of(network: nn.Module, config: Config, known: Collection[str]) -> RedrawingSampler:
+    """What draws rooms with a network of `GENERATORS`, in evaluation mode. `known`: as in `RoomFacts`."""
+    return RedrawingSampler(_sampler(network, config), config.redraws, known)
 
 
 def _sampler(network: nn.Module, config: Config) -> LatentSampler | RoomSampler:
@@ -30,7 +30,13 @@ def _sampler(network: nn.Module, config: Config) -> LatentSampler | RoomSampler:
         steps = min(config.diffusion.sampling_steps, config.num_timesteps)
         return LatentSampler(network.autoencoder, network.denoiser, steps=steps, guidance=config.diffusion.guidance)
     values = config.masked
-    return RoomSampler(network, at_once=values.at_once, temperature=values.temperature, guidance=values.guidance)
+    return RoomSampler(
+        network,
+        entropy=values.entropy,
+        at_once=values.at_once,
+        temperature=values.temperature,
+        guidance=values.guidance,
+    )
 
 
 def open_generator(run: str, root: Path, step: str = "latest") -> outlast.SavedCheckpoint:
@@ -71,4 +77,5 @@ def load_sampler(saved: outlast.SavedCheckpoint, part: str | None = None) -> Red
     assert stage is not None  # noqa: S101 - a checkpoint of `open_generator`
     network = GENERATORS[stage.name](saved.config)
     saved.load_into(network, part)
-    return sampler_of(network.eval(), saved.config)
+    # Runs from before training rooms were drawn again do not have them.
+    return sampler_of(network.eval(), saved.config, saved.part("facts").get("known", ()))

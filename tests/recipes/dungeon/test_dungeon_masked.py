@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from outlast_recipes.dungeon import masked
 from outlast_recipes.dungeon.conditions import ENCODED, INSIDE, UNKNOWN, RoomCondition, encode, frames
+from outlast_recipes.dungeon.corpus import room_digest
 from outlast_recipes.dungeon.patterns import PatternSampler
 from outlast_recipes.dungeon.sampling import RedrawingSampler, RoomSampler, fulfils, sample_seed
 from outlast_recipes.dungeon.tiles import BLOCK, ELEMENT, FLOOR, MONSTER, STAIR, TILES, WALL, doors_of, has_stairs
@@ -58,11 +59,63 @@ def test_loss_is_of_masked_tiles_alone() -> None:
 @pytest.mark.parametrize(("at_once", "steps"), [(1, 84), (4, 21), (100, 1)])
 def test_every_tile_is_drawn_once(at_once: int, steps: int) -> None:
     uniform = Uniform()
-    tiles = masked.sample(uniform, torch.zeros(3, ENCODED), torch.Generator().manual_seed(0), at_once=at_once)
+    chance = torch.Generator().manual_seed(0)
+    tiles = masked.sample(uniform, torch.zeros(3, ENCODED), chance, entropy=1e9, at_once=at_once)
     assert len(uniform.hidden) == steps
     assert uniform.hidden == [[84 - at_once * step] * 3 for step in range(steps)]
     assert tiles.shape == (3, 12, 7)
     assert tiles.max() < UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("entropy", "at_once", "many"), [(0, 84, 1), (2.2, 84, 1), (2.4, 84, 2), (9.3, 84, 5), (9.3, 3, 3)]
+)
+def test_tiles_of_a_step_have_a_bounded_entropy(entropy: float, at_once: int, many: int) -> None:
+    """Each tile has log 10 = 2.303 nats here, and the most uncertain one of a step is not counted."""
+    uniform = Uniform()
+    chance = torch.Generator().manual_seed(0)
+    masked.sample(uniform, torch.zeros(2, ENCODED), chance, entropy=entropy, at_once=at_once)
+    assert uniform.hidden == [[84 - done] * 2 for done in range(0, 84, many)]
+
+
+def test_tiles_that_are_sure_take_no_step_of_their_own() -> None:
+    """Half of the rooms have one uncertain row, the others four; a room that is done is not looked at again."""
+
+    class Rows(Uniform):
+        def forward(self, tiles: Tensor, condition: Tensor) -> Tensor:
+            super().forward(tiles, condition)
+            logits = torch.zeros(*tiles.shape, len(TILES)).index_fill_(-1, torch.tensor(FLOOR), 200.0)
+            for room, asked in zip(logits, condition[:, 0].long().tolist(), strict=True):
+                room[:asked] = 0
+            return logits
+
+    rows = Rows()
+    condition = torch.zeros(4, ENCODED)
+    condition[:, 0] = torch.tensor([1, 4, 1, 4])
+    tiles = masked.sample(rows, condition, torch.Generator().manual_seed(0))
+    assert [len(hidden) for hidden in rows.hidden] == [4] * 7 + [2] * 21
+    assert (tiles[0, 1:] == FLOOR).all()
+    assert (tiles[1, 4:] == FLOOR).all()
+    assert len(tiles[1, :4].unique()) > 5
+
+
+def test_a_room_is_the_same_among_others(network: masked.MaskedDenoiser) -> None:
+    asked = [RoomCondition(frozenset("N"))] * 70  # several parts of those that are drawn together
+    many, few = (RoomSampler(network).sample(asked[:number], 3) for number in (70, 40))
+    assert (many[:40] == few).all()
+    assert len(np.unique(many.reshape(70, -1), axis=0)) == 70
+
+
+def test_far_is_a_convolution_of_means_and_mirror_images() -> None:
+    torch.manual_seed(0)
+    block = masked._Block(6, 0.0, 1)
+    nn.init.normal_(block.far.weight)
+    nn.init.normal_(block.far.bias)
+    y = torch.randn(3, 6, 12, 7)
+    means = [y.mean(dims, keepdim=True).expand_as(y) for dims in ((2,), (3,), (2, 3))]
+    mirrored = [y.flip(dims) for dims in ((2,), (3,), (2, 3))]
+    expected = block.far(torch.cat([*means, *mirrored], 1))
+    assert torch.allclose(block._far(y), expected, atol=1e-5)
 
 
 def test_tiles_have_the_probabilities_of_the_network() -> None:
@@ -175,6 +228,17 @@ def test_the_last_redraw_is_taken_as_it_is(redraws: int) -> None:
     rooms = RedrawingSampler(faulty, redraws).sample(ASKED[:2], 7)
     assert len(faulty.calls) == 1 + redraws
     assert [fulfils(room, ASKED[0]) for room in rooms] == [True, False]
+
+
+def test_a_room_that_is_known_is_drawn_again_itself_and_mirrored() -> None:
+    first = PatternSampler().sample(ASKED, 7)
+    known = [room_digest(first[1]), room_digest(first[2, :, ::-1])]
+    again = RedrawingSampler(PatternSampler(), 1, known)
+    rooms = again.sample(ASKED, 7)
+    assert (rooms[[0, 3]] == first[[0, 3]]).all()
+    assert again.drawn == 6
+    assert (rooms[[1, 2]] == PatternSampler().sample(ASKED[1:3], sample_seed(7, 0))).all()
+    assert (rooms[[1, 2]] != first[[1, 2]]).any((1, 2)).all()
 
 
 def test_a_stair_that_is_missing_or_not_asked_for_is_drawn_again() -> None:

@@ -170,7 +170,7 @@ def shape(values: Config) -> str:
     """All that networks and samplers are made of."""
     generator, masked = generator_of(values), masked_of(values)
     parts = [dataclasses.asdict(generator.autoencoder.config), dataclasses.asdict(generator.denoiser.config)]
-    samplers = [sampler_of(network, values) for network in (generator, masked)]
+    samplers = [sampler_of(network, values, []) for network in (generator, masked)]
     drawn = [{name: each for name, each in vars(part).items() if isinstance(each, int | float)}
              for sampler in samplers for part in (sampler, sampler.once)]  # fmt: skip
     return f"{parts} {masked} {drawn}"
@@ -183,6 +183,7 @@ def shape(values: Config) -> str:
     ("diffusion.width", "64"), ("diffusion.layers", "2"), ("diffusion.heads", "2"), ("diffusion.dropout", "0"),
     ("diffusion.min_snr", "3"), ("diffusion.sampling_steps", "9"), ("diffusion.guidance", "2"),
     ("masked.width", "16"), ("masked.layers", "2"), ("masked.dropout", "0"), ("masked.at_once", "4"),
+    ("masked.entropy", "0"),
     ("masked.temperature", "0.8"), ("masked.guidance", "2"), ("redraws", "0"),
 ])  # fmt: skip
 def test_every_option_of_a_network_or_sampler_reaches_it(key: str, value: str) -> None:
