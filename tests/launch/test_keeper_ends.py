@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -105,3 +106,20 @@ def test_a_cancelled_training_that_does_not_stop_is_killed(
     found = end_of(tmp_path, script, seconds=60.0)
     assert (found["word"], found["exit"]) == ("cancelled", 137)
     assert least <= time.monotonic() - began < 40, "long before its limit"
+
+
+def test_the_end_of_a_training_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "0.2"]) as process:
+        began = time.monotonic()
+        keeper._wait_for(process, 60.0)
+        assert 0.1 < time.monotonic() - began < 30
+    with subprocess.Popen(["sleep", "30"]) as process:
+        began = time.monotonic()
+        keeper._wait_for(process, 0.2)
+        assert 0.2 <= time.monotonic() - began < 20
+        monkeypatch.delattr(os, "pidfd_open")  # as on a Mac
+        waited: list[float] = []
+        monkeypatch.setattr(keeper.time, "sleep", waited.append)
+        keeper._wait_for(process, 0.3)
+        assert waited == [0.3]
+        process.kill()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
+
+import pytest
 
 from outlast.folder import records
 from outlast.launch import sessionfolders
@@ -43,6 +46,28 @@ def test_an_end_is_seen_before_the_next_query(tmp_path: Path) -> None:
     began = time.monotonic()
     sessionfolders._wait_for_end(tmp_path, 0.4)  # an end that does not count yet
     assert time.monotonic() - began >= 0.4
+
+
+def test_a_training_that_has_said_its_exit_code_is_looked_at_more_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looks(seconds: float) -> list[float]:
+        waited: list[float] = []
+        now = iter(range(1000))
+        monkeypatch.setattr(sessionfolders.time, "monotonic", lambda: float(next(now)))
+        monkeypatch.setattr(sessionfolders.time, "sleep", waited.append)
+        sessionfolders._wait_for_end(tmp_path, seconds)
+        monkeypatch.undo()
+        return waited
+
+    assert looks(3.0) == [0.5, 0.5]
+    (tmp_path / "exit").write_text("75")
+    assert looks(3.0) == [0.02, 0.02]
+    os.utime(tmp_path / "exit", (1, 1))  # of a process that does not end
+    assert looks(3.0) == [0.5, 0.5]
+    (tmp_path / "exit").write_text("75")
+    (tmp_path / "end.json").write_text("{}")  # an end that does not count yet
+    assert looks(3.0) == [0.5, 0.5]
 
 
 class Sessions(FolderProvider):

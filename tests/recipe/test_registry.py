@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import sys
 from dataclasses import replace
@@ -58,3 +59,54 @@ def test_the_code_of_a_recipe_is_imported_when_it_is_used(tmp_path, monkeypatch)
     used = registry.loaded(registry.find("mine"))
     assert (used.train.__name__, used.check.__name__, list(used.exports), used.code) == ("train", "check", ["x"], None)
     assert registry.loaded(used) is used
+
+
+@pytest.fixture
+def _collector():
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def imported(folder, text: str) -> registry.Recipe:
+    """A recipe whose code is imported now."""
+    (folder / "recipe.py").write_text(
+        f"import gc, outlast\n{text}\nrecipe = outlast.Recipe(name='mine', summary='', Config=outlast.Config,"
+        " code='.work')\n"
+    )
+    (folder / "work.py").write_text(f"import gc\n{text}\ndef train(run, config): ...\n")
+    found = registry.find(str(folder))
+    sys.modules.pop(f"{found.home}.work", None)
+    return registry.loaded(found)
+
+
+@pytest.mark.usefixtures("_collector")
+def test_frameworks_are_imported_without_the_garbage_collector_which_passes_over_them(tmp_path) -> None:
+    gc.unfreeze()
+    found = imported(tmp_path, "was_enabled = gc.isenabled()")
+    for module in (found.home, f"{found.home}.work"):
+        assert sys.modules[module].was_enabled is False
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 1000
+    with pytest.raises(ZeroDivisionError):
+        imported(tmp_path, "1 / 0")
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("_collector")
+def test_a_garbage_collector_that_is_off_stays_off(tmp_path) -> None:
+    gc.unfreeze()
+    gc.disable()
+    imported(tmp_path, "")
+    assert not gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_recipe_that_is_installed_meanwhile_is_found(tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "planted" not in registry.names()
+    about = tmp_path / "planted-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[outlast.recipes]\nplanted = planted:recipe\n")
+    assert "planted" in registry.names()

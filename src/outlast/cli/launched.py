@@ -14,7 +14,7 @@ from outlast.config.units import format_seconds
 from outlast.errors import OutlastError, UnknownName, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch import providers
-from outlast.launch.records import LaunchRecord, all_launches
+from outlast.launch.records import LaunchRecord, all_launches, newest_begun
 from outlast.launch.table import PROVIDERS
 from outlast.terminal import command, say
 
@@ -44,7 +44,7 @@ def newest(values: Any) -> LaunchRecord:
         never = "was never launched elsewhere" if folder else "was launched elsewhere yet"
         start = command("outlast", "launch", "RECIPE", "--on", next(iter(PROVIDERS)))
         raise UnknownName(f"{which} {never}, so no session of it is known. `{start}` starts one.")
-    return found[-1]
+    return newest_begun(found) or found[-1]
 
 
 def watch(folder: RunFolder, interval: float) -> None:

@@ -43,7 +43,7 @@ def fetch(
 
     Until then they are in a folder beside the run folder, so that a second call continues an interrupted fetch.
     Afterwards the run's retention policy is applied, and older sessions on this machine are cleared, because the next
-    session needs only the newest one.
+    session needs only the newest one. Earlier sessions whose files a relay owes are fetched first.
 
     Returns:
         Messages for the user.
@@ -64,11 +64,12 @@ def fetch(
             f"{name} is still {state.word}, and {provider.title} gives files only when a session has ended. Follow it "
             f"with `{record.command('logs', '-f')}`."
         )
+    owed = _fetch_owed(provider, record)
     download = folder.path.parent / f".fetched-{name}"
     if state is None or not _all_of(provider, record, download, f"runs/{folder.path.name}/", progress):
         durable.remove_any(download)
         if record.record["state"] == "fetched":
-            return [f"{name} was fetched before, and {provider.title} has no more files of it."]
+            return [*owed, f"{name} was fetched before, and {provider.title} has no more files of it."]
         if record.record["state"] not in ("refused", "abandoned", "deleted"):
             record.learn(state="fetched" if state else "lost", step=CheckpointStore(folder).newest_step())
         why = "it ended before it wrote anything" if state else f"it is not on {provider.title}"
@@ -77,6 +78,18 @@ def fetch(
     durable.remove_any(download)
     record.learn(state="fetched", step=CheckpointStore(folder).newest_step())
     _clear(provider, record)
+    return owed + told
+
+
+def _fetch_owed(provider: Provider, record: LaunchRecord) -> list[str]:
+    """Fetch the earlier sessions that a relay has gone on without; returns messages for the user."""
+    told = []
+    for each in all_launches(record.folder):
+        if each.number < record.number and each.is_owed and each.provider == provider.name:
+            try:
+                told += fetch(provider, each)
+            except NothingLeft as error:
+                told.append(str(error))
     return told
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -188,7 +189,7 @@ class Keeper:
                 self.asked = self._why(late=now >= soft)
                 if self.asked:
                     self._ask(training)
-            time.sleep(_LOOK)
+            _wait_for(training, _LOOK)
         return False
 
     def _ask(self, training: subprocess.Popen[bytes]) -> None:
@@ -241,6 +242,21 @@ class Keeper:
             word, message = "failed", ""
         seconds = round(time.monotonic() - self.begun, 3)
         return {"word": word, "message": message, "exit": exit_code, "seconds": seconds}
+
+
+def _wait_for(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait so long, or until a process has ended, where the system can say so (Linux)."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        time.sleep(seconds)
+        return
+    try:
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        ended.poll(1000 * seconds)
+    finally:
+        os.close(descriptor)
 
 
 def _text(path: Path) -> str:

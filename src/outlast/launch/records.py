@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ class LaunchRecord:
         number: counts from 1.
         record: the contents of the file: `provider`, `name`, `handle`, `accelerator`, `state` ("preparing", "pushing",
             "pushed", "refused", "abandoned", "lost", "fetched", "rejected", "deleted"), and facts that become known
-            later: `url`, `session`, `seconds`, `exit`, `step`, `reached`, `end`. Records of early versions have `on`,
+            later: `url`, `session`, `seconds`, `exit`, `step`, `reached`, `end`, and `owed`: a relay starts the next
+            session before it fetches this one. Records of early versions have `on`,
             `slug`, `user` and `datasets` instead of `provider` and `handle`.
     """
 
@@ -71,6 +72,16 @@ class LaunchRecord:
     def is_open(self) -> bool:
         """Whether its session may be running, or has files that were not fetched yet."""
         return self.record["state"] in ("pushing", "pushed")
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether a relay has gone on without its files, so that they are still to be fetched."""
+        return self.is_open and self.record.get("owed") is True
+
+    @property
+    def began(self) -> bool:
+        """Whether it may have started a session."""
+        return self.record["state"] not in ("preparing", "refused", "abandoned")
 
     @property
     def handle(self) -> Handle:
@@ -175,10 +186,21 @@ def command_for(folder: RunFolder, verb: str, *flags: str) -> str:
     return command("outlast", verb, folder.path.name, *flags, *place)
 
 
+def newest_begun(records: Sequence[LaunchRecord]) -> LaunchRecord | None:
+    """The newest launch that may have started a session; otherwise the newest of all, or None if there is none."""
+    return next((each for each in reversed(records) if each.began), records[-1] if records else None)
+
+
 def open_launch(folder: RunFolder) -> LaunchRecord | None:
-    """The newest launch of a run if it is open; otherwise None."""
+    """The newest launch of a run that may have started a session, if it is open; otherwise None.
+
+    Or the one before it, whose files are owed.
+    """
     records = all_launches(folder)
-    return records[-1] if records and records[-1].is_open else None
+    newest = newest_begun(records)
+    if newest and newest.is_open:
+        return newest
+    return next((each for each in reversed(records) if each.is_owed), None)
 
 
 def check_closed(folder: RunFolder) -> None:

@@ -1,7 +1,8 @@
 """Launches, waits and fetches until the run is finished, in any number of sessions.
 
 The state of a relay is in the run folder (launches/, attempts/, checkpoints/), so it can be killed and started again at
-any time. A recorded launch is waited for and fetched before the next one is started.
+any time. A recorded launch is waited for before the next one is started. It is also fetched before, unless its end
+leaves no doubt that there is a next one: then the next session starts at once, and the files are fetched meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from outlast.config.units import format_seconds
 from outlast.errors import AnswerLost, LaunchError, LaunchRefused, QuotaUsedUp, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.launch.down import delete
-from outlast.launch.fetch import NothingLeft, fetch
+from outlast.launch.fetch import AnotherHistory, NothingLeft, fetch, steps_left
 from outlast.launch.hours import forecast, quota_of, spent, until, within
 from outlast.launch.inside import MISSING_CHECKPOINT, NOT_PUBLISHED, RANK_GONE
 from outlast.launch.provider import Limits, Provider, Quota, State, Tell, Terms
@@ -119,17 +120,19 @@ class _Relay:
     bounds: Bounds
     tell: Tell
     pace: Pace
+    launched: int = 0  # sessions that this call has started
     warned: bool = False  # whether the user was told that starting takes most of a session
 
     def run(self) -> bool:
-        folder, launched = self.prepare().folder, 0
+        folder = self.prepare().folder
         for known in all_launches(folder):
             if known.provider == self.provider.name:
                 self.provider.check(known.handle)
                 if known.is_open:
                     known.check_own(self.provider)
+        following: LaunchRecord | None = None
         while True:
-            record = self._unfetched(folder)
+            record = following or self._unfetched(folder)
             if record is None:
                 if self.prepare().is_finished():
                     self.tell(
@@ -137,34 +140,48 @@ class _Relay:
                         f"{CheckpointStore(folder).newest_step()}{spent(self.provider, folder)}"
                     )
                     return True
-                if launched == self.bounds.sessions:
-                    self.tell(_stopped(folder, launched))
+                if self.launched == self.bounds.sessions:
+                    self.tell(_stopped(folder, self.launched))
                     return False
-                self._refuse_without_progress(folder)
-                launched += 1
-                try:
-                    record = self._launch(folder)
-                except AnswerLost as error:
-                    self.tell(f"{error} Checking.")
-                    continue
-                self.tell(f"session {record.number} started: {record.record['url']}")
-            else:
+                record = self._start(folder)
+            elif record is not following:
                 self.tell(f"session {record.number} ({record.name}) was started before and is not fetched yet")
-            self._finish(record)
+            following = self._finish(record) if record else None
             if self.bounds.keep is not None:
                 self._forget(folder, self.bounds.keep)
 
-    def _unfetched(self, folder: RunFolder) -> LaunchRecord | None:
-        """The launch that must be fetched first. A submission without an answer is looked up at the provider."""
-        records = all_launches(folder)
-        if not records or records[-1].record["state"] not in ("preparing", "pushing", "pushed"):
+    def _start(self, folder: RunFolder) -> LaunchRecord | None:
+        """Start a session after all others were fetched; None if it is not known whether it was started."""
+        self._refuse_without_progress(folder)
+        self.launched += 1
+        try:
+            record = self._launch(folder)
+        except AnswerLost as error:
+            self.tell(f"{error} Checking.")
             return None
-        record = records[-1]
+        self.tell(f"session {record.number} started: {record.record['url']}")
+        return record
+
+    def _unfetched(self, folder: RunFolder) -> LaunchRecord | None:
+        """The launch that must be waited for and fetched first; what it owes to an earlier one is fetched here."""
+        records = all_launches(folder)
+        newest = self._submitted(records[-1]) if records else None
+        owed = [each for each in records[:-1] if each.is_owed]
+        if newest is None:
+            return owed[-1] if owed else None
+        for each in owed:
+            self._conclude(each, state_of(self.provider, each), following=newest)
+        return newest
+
+    def _submitted(self, record: LaunchRecord) -> LaunchRecord | None:
+        """The newest launch if it has a session. A submission without an answer is looked up at the provider."""
+        if record.record["state"] not in ("preparing", "pushing", "pushed"):
+            return None
         if record.provider != self.provider.name:
             raise UsageError(
-                f"Session {record.number} ({record.name}) of {folder.path.name} ran on the provider {record.provider} "
-                f"and is not fetched yet. Fetch it with `{record.command('fetch')}`, or relay with --on "
-                f"{record.provider}."
+                f"Session {record.number} ({record.name}) of {record.folder.path.name} ran on the provider "
+                f"{record.provider} and is not fetched yet. Fetch it with `{record.command('fetch')}`, or relay with "
+                f"--on {record.provider}."
             )
         if record.record["state"] == "preparing":
             record.learn(state="abandoned")  # the launch ended before it was submitted
@@ -201,19 +218,82 @@ class _Relay:
                 self.pace.sleep(6 * self.pace.ask)
         raise AssertionError("itertools.count() does not end")
 
-    def _finish(self, record: LaunchRecord) -> None:
-        """Wait for the end of a session and fetch its files. Raise if another session would end in the same way."""
-        folder = record.folder
+    def _finish(self, record: LaunchRecord) -> LaunchRecord | None:
+        """Wait for the end of a session and fetch its files. Raise if another session would end in the same way.
+
+        Returns:
+            The next session, if it was started already.
+        """
         state = self._wait(record)
-        end = self.provider.state(record.handle)
-        why = f" ({end.message.rstrip('.')})" if end and end.message and state == end.word else ""
-        before = CheckpointStore(folder).newest_step()
+        following = self._go_on(record) if state == "stopped" and self.launched != self.bounds.sessions else None
+        self._conclude(record, state, following)
+        return following
+
+    def _go_on(self, record: LaunchRecord) -> LaunchRecord | None:
+        """Start the next session before the files of this one, which has saved and stopped, are fetched.
+
+        Their fetch may take long, and the next session gets them from the provider. None: the fetch comes first,
+        because the provider does not pass them on, there was no progress, or the launch met an obstacle. After the
+        fetch it is met again, and then it counts.
+        """
+        provider, folder = self.provider, record.folder
+        if provider.capabilities.inputs == "none":
+            return None
+        try:
+            reached = max(steps_left(provider, record.handle, folder), default=0)
+            limits = provider.limits(self.terms)
+            quota = quota_of(provider, limits.metered)
+            if reached <= CheckpointStore(folder).newest_step() or (quota and quota.left < limits.least):
+                return None
+            terms = within(provider, [folder, *self.bounds.stages], self.terms, limits, self.bounds.gpu_hours)
+            terms = limits.within(terms, quota.left) if quota else terms
+            work = self.prepare()
+            record.learn(owed=True)
+            following = launch_next(provider, work, terms, tell=self.tell)
+        except AnswerLost as error:
+            self.launched += 1
+            self.tell(f"{error} Checking.")
+            return None
+        except Exception:  # noqa: BLE001 - also of the user's recipe, which is read again
+            return None
+        self.launched += 1
+        self.tell(f"session {following.number} started: {following.record['url']}")
+        return following
+
+    def _conclude(self, record: LaunchRecord, state: str, following: LaunchRecord | None) -> None:
+        """Fetch the files of a session that has ended, and say how it went.
+
+        Args:
+            record: the session.
+            state: how it ended, as `state_of` says.
+            following: the next session, if it was started already.
+
+        Raises:
+            LaunchError: another session would end in the same way; or it could not be fetched, and nothing follows.
+            AnotherHistory: it does not continue the run of this machine. What follows it was cancelled.
+        """
+        before = CheckpointStore(record.folder).newest_step()
         try:
             told = fetch(self.provider, record)
         except NothingLeft as error:
             told = [str(error)]
+        except AnotherHistory:
+            if following:
+                self._withdraw(following)
+            raise
+        except LaunchError as error:
+            if not following:
+                raise
+            self.tell(f"{error} This is tried again when session {following.number} has ended.")
+            return
         for sentence in told:
             self.tell(sentence)
+        self._judge(record, state, before)
+
+    def _judge(self, record: LaunchRecord, state: str, before: int) -> None:
+        """Say how a session went that was fetched; raise if another one would end in the same way."""
+        folder, end = record.folder, self.provider.state(record.handle)
+        why = f" ({end.message.rstrip('.')})" if end and end.message and state == end.word else ""
         step = CheckpointStore(folder).newest_step()
         if state == "cancelled":
             raise LaunchError(
@@ -241,6 +321,18 @@ class _Relay:
         self.tell(f"session {record.number}: {state}{why}, step {before} -> {step}{forecast(self.provider, folder)}")
         if state in ("stopped", "timed-out"):
             self._warn_of_starting(record, before)
+
+    def _withdraw(self, record: LaunchRecord) -> None:
+        """Cancel a session that has begun on a history that is not this run's."""
+        try:
+            self.provider.cancel(record.handle)
+        except (LaunchError, UsageError) as error:
+            self.tell(f"session {record.number} could not be cancelled: {error}")
+        else:
+            self.tell(
+                f"session {record.number} was cancelled, because it continues session {record.number - 1}, which does "
+                "not continue this run"
+            )
 
     def _wait(self, record: LaunchRecord) -> str:
         """Follow a session to its end and show one of its lines now and then; returns how it ended."""

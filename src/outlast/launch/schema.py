@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from outlast.folder.records import Check, form, many, number, or_null, table, text, whole
+from outlast.folder.records import Check, flag, form, many, number, or_null, table, text, whole
 
 _NAME = text(300)
 
@@ -26,6 +26,7 @@ _LAUNCH_SAYS: Mapping[str, Check] = {
     "seconds": number,
     "step": whole(),
     "reached": whole(),
+    "owed": flag,
 }
 _LAUNCH = form(
     {"state": _NAME, "provider": _NAME, "name": MADE, "handle": table(most=1000), "accelerator": _NAME}, _LAUNCH_SAYS

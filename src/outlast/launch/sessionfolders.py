@@ -31,6 +31,8 @@ from outlast.launch.provider import Handle, Line, Output, Quota, Request, State
 
 _LINE = 1 << 16  # most bytes of a log line; a longer line is split
 _GLANCE = 0.5  # seconds between two looks for the record of an end
+_NEAR = 0.02  # the same once the training has written its exit code, so that only its process has still to end
+_SOON = 30.0  # seconds that this may take
 _WORDS = ("completed", "failed", "cancelled", "timed-out", "out-of-memory", "lost")
 END = records.form(
     {
@@ -237,7 +239,7 @@ def _wait_for_end(folder: Path, seconds: float) -> None:
     """Wait so long, or until a session records its end. A look into its folder costs less than a query."""
     until, over = time.monotonic() + seconds, plain.kind_of(folder / "end.json") is not None
     while (left := until - time.monotonic()) > 0 and (over or not plain.kind_of(folder / "end.json")):
-        time.sleep(min(left, _GLANCE))
+        time.sleep(min(left, _NEAR if not over and age(folder / "exit") < _SOON else _GLANCE))
 
 
 def lines(place: Path, position: list[int], *, over: bool) -> Iterator[str]:

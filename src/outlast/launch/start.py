@@ -202,13 +202,21 @@ def _continues(provider: Provider, work: Work, tell: Tell) -> Source:
                 tell(f"fetching {record.name} first, because the next session may not find its files")
                 fetch(provider, record)
             break
-    local = _good(folder, work)
-    step = local[-1].step if local else 0
     if mounts and last:
-        files = _contents(folder, local) if step > known else {}
-        return Source(last.name, last.handle, files, max(step, known))
+        return _with_what_is_newer(Source(last.name, last.handle, step=known), work)
+    local = _good(folder, work)
     files = _contents(folder, local) if local else {}
-    return Source(files=files | _of_earlier_stages(work), step=step)
+    return Source(files=files | _of_earlier_stages(work), step=local[-1].step if local else 0)
+
+
+def _with_what_is_newer(source: Source, work: Work) -> Source:
+    """The attached outputs, with the newest checkpoint of this folder if it is newer and verifies."""
+    if CheckpointStore(work.folder).newest_step() <= source.step:
+        return source  # nothing needs to be read
+    local = _good(work.folder, work)
+    if not local or local[-1].step <= source.step:
+        return source
+    return replace(source, files=_contents(work.folder, local), step=local[-1].step)
 
 
 def _of_earlier_stages(work: Work) -> dict[str, Path]:
