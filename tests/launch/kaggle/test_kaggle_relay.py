@@ -101,9 +101,9 @@ def test_a_relay_makes_as_many_sessions_as_it_may(laptop, standin: Standin) -> N
 def test_a_relay_killed_at_a_write_of_its_records_pushes_nothing_twice(
     number: int, laptop, standin: Standin, twin: bytes, tmp_path: Path
 ) -> None:
-    """0: at every one of the first 14 writes, before and after, one death after the other."""
+    """0: at every one of the first 18 writes, before and after, one death after the other."""
     deaths = (
-        [(number, False), (number, True)] if number else [(n, after) for n in range(2, 15) for after in (False, True)]
+        [(number, False), (number, True)] if number else [(n, after) for n in range(2, 19) for after in (False, True)]
     )
     asked = tmp_path / "asked.json"
     for at, after in [*deaths, (1000, False)]:
