@@ -91,6 +91,14 @@ class Draft:
                 return sorted(found)
             found |= more
 
+    def way(self, room: int) -> list[int]:
+        """The rooms from a room back to the start, both included. There must be no rings yet."""
+        above = {passage.far: passage.near for passage in self.passages}
+        found = [room]
+        while found[-1] != 0:
+            found.append(above[found[-1]])
+        return found
+
     def needed(self) -> list[Passage]:
         """The passages that lead, away from the start, to the goal or to what opens a lock on the way there. Small keys
         and bombs are left out, because another one would do as well. There must be no rings yet."""

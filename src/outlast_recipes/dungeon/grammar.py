@@ -16,6 +16,8 @@ from outlast_recipes.dungeon.mission import MissionGraph
 from outlast_recipes.dungeon.solver import can_get_stuck
 
 FEWEST_ROOMS, MOST_ROOMS = 4, 60
+ON_THE_WAY = 0.6
+"""How likely it is that a small key lies in a room which the player passes on the way to its lock, if there is one."""
 RING, LONGER, SECRET, MINOR, PUZZLE, SHUTTER = 0.4, 0.45, 0.7, 0.6, 0.33, 0.2
 """How likely it is that a rewriting makes a ring or a longer way (otherwise a side room), that a side room is behind a
 wall to be bombed, or has a minor item, that a room has a puzzle, and that a door has a shutter."""
@@ -87,6 +89,11 @@ def _lock(draft: Draft, lock: str, rng: random.Random) -> None:
         new = draft.extend(shut, lock_first=False)
         shut = next(passage for passage in draft.of(new) if passage is not shut)
     shut.lock = lock
+    passed = [room for room in draft.way(shut.near) if not draft.labels[room]]
+    if lock == "k" and passed and rng.random() < ON_THE_WAY:
+        shut.giver = rng.choice(passed)
+        draft.labels[shut.giver].add(GIVES[lock])
+        return
     near = [room for room in draft.before(shut) if draft.space(room)]
     shut.giver = draft.attach(rng.choice(near), GIVES[lock])
 

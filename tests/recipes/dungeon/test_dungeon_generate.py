@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import outlast
+from outlast_recipes.dungeon import grammar
 from outlast_recipes.dungeon.conditions import RoomCondition
 from outlast_recipes.dungeon.dungeon import Dungeon, Thing, conditions, graph_text, level_text
 from outlast_recipes.dungeon.dungeon_file import read_dungeon, to_json
@@ -35,7 +36,7 @@ def share(seeds: range, tension: float, labels: str) -> float:
 @pytest.mark.parametrize(("rooms", "keys"), [(4, 0), (5, 1), (12, 4), (20, 3), (30, 8)])
 def test_missions_are_as_asked_for_and_nobody_gets_stuck(rooms, keys) -> None:
     matter = locks = 0
-    for seed in range(10):
+    for seed in range(50):
         graph = grow(rooms, keys, 0.6, seed)
         assert len(graph.nodes) == rooms
         assert len(graph.having("k")) == sum("k" in labels for labels in graph.pairs.values()) == keys
@@ -45,6 +46,16 @@ def test_missions_are_as_asked_for_and_nobody_gets_stuck(rooms, keys) -> None:
         found = locks_that_matter(graph)
         matter, locks = matter + found[0], locks + found[1]
     assert matter >= 0.6 * locks
+
+
+def test_keys_on_the_way_make_missions_shorter(monkeypatch) -> None:
+    steps = {}
+    for share in (0.0, grammar.ON_THE_WAY, 1.0):
+        monkeypatch.setattr(grammar, "ON_THE_WAY", share)
+        steps[share] = np.mean([len(solve(grow(25, 5, 0.6, seed)) or ()) for seed in range(20)])
+    none, usual, all_ = steps.values()
+    assert all_ < none - 2
+    assert usual < none
 
 
 def test_tension_is_the_share_of_monsters() -> None:
@@ -185,7 +196,7 @@ def test_a_file_comes_back_as_it_was(tmp_path) -> None:
         (lambda record: record["rooms"]["0"]["tiles"].pop(), messages.says("dungeon/file-short-room")),
         (
             lambda record: record["rooms"]["0"].update(tiles=["W" * 11] * 16),
-            messages.says("dungeon/file-without-doors", doors="E, S"),
+            messages.says("dungeon/file-without-doors", doors="N"),
         ),
         (
             lambda record: [record["things"].remove(each) for each in record["things"] if each["label"] == "t"],
@@ -205,7 +216,7 @@ def test_a_file_comes_back_as_it_was(tmp_path) -> None:
         ),
         (
             lambda record: [each.update(stairs=True) for each in record["passages"]],
-            messages.says("dungeon/file-stairs-and-door", doors="E, S"),
+            messages.says("dungeon/file-stairs-and-door", doors="N"),
         ),
     ],
 )
